@@ -1,0 +1,46 @@
+"""The few exceptions that users meet. Each one carries all its reasons, not the first only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class MedkdError(Exception):
+    """Base of all refusals: a headline and every reason for it.
+
+    Args:
+        headline: what was refused, in one line (names the file or series).
+        reasons: one line each: what was expected, what was got, what to do.
+    """
+
+    def __init__(self, headline: str, reasons: Iterable[str] = ()) -> None:
+        self.headline = headline
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([headline, *(f"  - {reason}" for reason in self.reasons)]))
+
+
+class SeriesError(MedkdError):
+    """A scan, radiograph or table of annotations that cannot be read as it stands."""
+
+
+class SettingsError(MedkdError):
+    """A configuration that cannot be run; reasons name the YAML line."""
+
+
+class CheckpointError(MedkdError):
+    """Weights or a model directory that cannot be loaded or saved."""
+
+
+class ExtraMissingError(MedkdError):
+    """An optional package is needed; the reason holds the install line.
+
+    Args:
+        package: the module that could not be imported.
+        extra: the extra of medkd that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the optional package {package!r} is not installed",
+            [f"run: pip install 'medkd[{extra}]'"],
+        )

@@ -1,0 +1,1 @@
+"""Numbers: FROC, classification scores, intervals, calibration, efficiency."""

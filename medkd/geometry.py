@@ -1,0 +1,190 @@
+"""Where a voxel is: the one place that converts between array index and world.
+
+Convention: index is (i, j, k) as in MONAI, continuous, with the voxel centre at integers.
+World is LPS millimetres (x to the patient's left, y to the back, z to the head) as in DICOM,
+ITK and the LUNA16 CSV files. All matrices are float64. RAS does not exist here: the only
+LPS / RAS flip for MONAI is `lps_to_ras`, used by `data/monai_bridge.py` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64 = NDArray[np.float64]
+
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VoxelGrid:
+    """A regular grid of voxels in the world.
+
+    Args:
+        shape: number of voxels along (i, j, k).
+        affine_lps_mm: [4, 4] float64, index (i, j, k, 1) to LPS mm; columns may be oblique,
+            flipped or anisotropic but not sheared.
+
+    Raises:
+        ValueError: if the shape is not three positive numbers, or the matrix is not a finite
+            invertible affine.
+    """
+
+    shape: tuple[int, int, int]
+    affine_lps_mm: Float64
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine_lps_mm, dtype=np.float64)
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"a grid needs three positive sizes (i, j, k), got {self.shape!r}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"a grid needs a finite 4x4 affine, got {affine!r}")
+        if not np.allclose(affine[3], [0, 0, 0, 1]):
+            raise ValueError(f"the last row of an affine is 0 0 0 1, got {affine[3]!r}")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise ValueError("the affine is not invertible: two axes coincide or a spacing is 0")
+        object.__setattr__(self, "affine_lps_mm", affine)
+
+    @classmethod
+    def from_parts(
+        cls,
+        shape: tuple[int, int, int],
+        *,
+        spacing_mm: ArrayLike,
+        origin_mm: ArrayLike,
+        direction: ArrayLike | None = None,
+    ) -> VoxelGrid:
+        """Build a grid from spacing, origin and direction cosines, as ITK states them.
+
+        Args:
+            shape: voxels along (i, j, k).
+            spacing_mm: (3,) positive mm.
+            origin_mm: (3,) LPS mm of the centre of voxel (0, 0, 0).
+            direction: [3, 3]; column a is the unit LPS direction of index axis a.
+        """
+        cosines = np.eye(3) if direction is None else np.asarray(direction, dtype=np.float64)
+        affine = np.eye(4)
+        affine[:3, :3] = cosines.reshape(3, 3) * np.asarray(spacing_mm, dtype=np.float64)
+        affine[:3, 3] = np.asarray(origin_mm, dtype=np.float64)
+        return cls(shape, affine)
+
+    @property
+    def spacing_mm(self) -> Float64:
+        """(3,) distance in mm between neighbouring voxel centres along i, j, k."""
+        return np.asarray(np.linalg.norm(self.affine_lps_mm[:3, :3], axis=0))
+
+    @property
+    def origin_mm(self) -> Float64:
+        """(3,) LPS mm of the centre of voxel (0, 0, 0)."""
+        return self.affine_lps_mm[:3, 3].copy()
+
+    @property
+    def direction(self) -> Float64:
+        """[3, 3] unit LPS direction of each index axis, one a column."""
+        return np.asarray(self.affine_lps_mm[:3, :3] / self.spacing_mm)
+
+    def voxel_to_world(self, points_vox: ArrayLike) -> Float64:
+        """Map continuous indices to LPS mm.
+
+        Args:
+            points_vox: (3,) or [N, 3] in (i, j, k).
+
+        Returns:
+            The same shape, LPS mm.
+        """
+        points = np.asarray(points_vox, dtype=np.float64)
+        return np.asarray(points @ self.affine_lps_mm[:3, :3].T + self.affine_lps_mm[:3, 3])
+
+    def world_to_voxel(self, points_mm: ArrayLike) -> Float64:
+        """Map LPS mm to continuous indices.
+
+        Args:
+            points_mm: (3,) or [N, 3] LPS mm.
+
+        Returns:
+            The same shape in (i, j, k); not rounded, may lie outside the grid.
+        """
+        points = np.asarray(points_mm, dtype=np.float64)
+        inverse = np.linalg.inv(self.affine_lps_mm)
+        return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
+
+    def contains_world(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
+        """Say for each point whether it lies inside the voxels (half a voxel beyond centres).
+
+        Args:
+            points_mm: (3,) or [N, 3] LPS mm.
+
+        Returns:
+            [N] (or scalar) bool.
+        """
+        points_vox = self.world_to_voxel(points_mm)
+        upper = np.asarray(self.shape) - 0.5
+        return np.asarray(((points_vox >= -0.5) & (points_vox <= upper)).all(axis=-1))
+
+    def resampled(self, spacing_mm: ArrayLike) -> VoxelGrid:
+        """Return the grid with another spacing that covers the same box.
+
+        The corner of the box (not the centre of its first voxel) stays where it is.
+
+        Args:
+            spacing_mm: (3,) positive mm along i, j, k.
+        """
+        spacing = np.asarray(spacing_mm, dtype=np.float64)
+        scale = spacing / self.spacing_mm
+        shape = np.maximum(np.round(np.asarray(self.shape) / scale), 1).astype(int)
+        affine = self.affine_lps_mm.copy()
+        affine[:3, :3] = self.affine_lps_mm[:3, :3] * scale
+        affine[:3, 3] = self.voxel_to_world((scale - 1.0) / 2.0)
+        return VoxelGrid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def cropped(self, start_vox: ArrayLike, shape: tuple[int, int, int]) -> VoxelGrid:
+        """Return the grid of a box of whole voxels.
+
+        Args:
+            start_vox: (3,) first index kept along i, j, k; may be negative (padding).
+            shape: voxels kept.
+        """
+        affine = self.affine_lps_mm.copy()
+        affine[:3, 3] = self.voxel_to_world(start_vox)
+        return VoxelGrid(shape, affine)
+
+
+def lps_to_ras(affine: ArrayLike) -> Float64:
+    """Flip the world of an affine between LPS and RAS (the flip is its own inverse).
+
+    Args:
+        affine: [4, 4] index to LPS mm (or RAS mm).
+
+    Returns:
+        [4, 4] index to RAS mm (or LPS mm).
+    """
+    return np.asarray(_LPS_RAS @ np.asarray(affine, dtype=np.float64))
+
+
+def sphere_mask(grid: VoxelGrid, center_mm: ArrayLike, diameter_mm: float) -> NDArray[np.bool_]:
+    """Mark the voxels whose centre lies strictly inside a sphere.
+
+    Args:
+        grid: voxels to mark.
+        center_mm: (3,) LPS mm.
+        diameter_mm: positive mm.
+
+    Returns:
+        [i, j, k] bool.
+    """
+    center = np.asarray(center_mm, dtype=np.float64)
+    axes = [np.arange(size, dtype=np.float64) for size in grid.shape]
+    columns = grid.affine_lps_mm[:3, :3]
+    offset = grid.affine_lps_mm[:3, 3] - center
+    distance_squared = np.zeros(grid.shape)
+    for row in range(3):
+        along = (
+            columns[row, 0] * axes[0][:, None, None]
+            + columns[row, 1] * axes[1][None, :, None]
+            + columns[row, 2] * axes[2][None, None, :]
+            + offset[row]
+        )
+        distance_squared += along**2
+    return np.asarray(distance_squared < (diameter_mm / 2.0) ** 2)

@@ -1,0 +1,39 @@
+"""The frozen types as JSON and back. No code in the files, unknown types refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from medkd.errors import CheckpointError
+from medkd.files import write_text
+
+T = TypeVar("T")
+
+
+def to_jsonable(value: object) -> Any:  # noqa: ANN401  # JSON has no narrower type
+    """Turn a frozen dataclass (or a list or dict of them) into plain JSON values."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a frozen dataclass as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(to_jsonable(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a frozen dataclass back.
+
+    Raises:
+        CheckpointError: if the file is missing, is no JSON, or does not fit `kind`.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file", [f"expected a {kind.__name__}"]) from error
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20]]
+        raise CheckpointError(f"{path}: not a {kind.__name__} of this version", reasons) from error

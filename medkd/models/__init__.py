@@ -1,0 +1,1 @@
+"""Networks, large and compact, and the model directory."""

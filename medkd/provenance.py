@@ -1,0 +1,120 @@
+"""The run record: what made a result, so that it can be made again.
+
+Knows nothing of torch: device and determinism are passed in by the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from medkd import __version__
+from medkd.types import RunRecord
+
+PACKAGES = (
+    "torch", "torchvision", "monai", "accelerate", "numpy", "scipy", "scikit-learn", "pandas",
+    "pydicom", "SimpleITK", "streamlit", "pydantic", "safetensors", "timm",
+)  # fmt: skip
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the sha256 of UTF-8 text as 64 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def start_record(
+    config_text: str, *, seed: int, device: str, deterministic: bool, command: str | None = None
+) -> RunRecord:
+    """Take down what is known when a run starts.
+
+    Args:
+        config_text: the resolved settings as written beside the result.
+        seed: the run's seed.
+        device: as torch names it, for example "cpu" or "cuda:0 NVIDIA H200".
+        deterministic: whether deterministic algorithms were asked for.
+        command: the command line without personal paths; default: this process's own.
+    """
+    return RunRecord(
+        command=command if command is not None else _own_command(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        seed=seed,
+        medkd_version=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        device=device,
+        deterministic=deterministic,
+        packages=_versions(),
+        git_commit=_git("rev-parse", "HEAD"),
+        git_dirty=_git_dirty(),
+        config_sha256=sha256_of_text(config_text),
+    )
+
+
+def finish_record(
+    record: RunRecord,
+    *,
+    seconds: float,
+    data_fingerprints: Mapping[str, str],
+    weights_sha256: Mapping[str, str],
+) -> RunRecord:
+    """Return the record with what is known only at the end of the run."""
+    return replace(
+        record,
+        seconds=round(seconds, 3),
+        data_fingerprints=dict(data_fingerprints),
+        weights_sha256=dict(weights_sha256),
+    )
+
+
+def _own_command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _git(*words: str) -> str | None:
+    """Ask git about medkd's own checkout; None where there is none."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed words, no user input
+            ["git", "-C", str(folder), *words],  # noqa: S607  # git from PATH as users have it
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _git_dirty() -> bool | None:
+    status = _git("status", "--porcelain")
+    return None if status is None else bool(status)

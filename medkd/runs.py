@@ -1,0 +1,201 @@
+"""The folder that `medkd train` leaves (RUN): where each thing stands, and its CSV files.
+
+    RUN/config.yaml                  the resolved settings
+    RUN/run.json                     the run record (`RunRecord`)
+    RUN/teacher, control, student    model directories
+    RUN/training/<arm>/log.csv       one row an epoch; `events/` for TensorBoard; `state/` to resume
+    RUN/predictions/<arm>_<split>.csv
+    RUN/reference/                   annotations.csv, annotations_excluded.csv, seriesuids.csv (CT)
+    RUN/marks/<arm>.csv              whole-scan marks, LUNA16 submission columns (CT)
+    RUN/results/<arm>/<case>.json    one `CaseResult` a scan (CT)
+    RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
+    RUN/evaluation.json              `Evaluation`
+    RUN/report.html, report.json, report.csv
+    RUN/review.sqlite                what readers decided
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from medkd.errors import SeriesError
+from medkd.files import write_text
+from medkd.types import RunCase
+
+ARMS = ("teacher", "control", "student")
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What an arm says of one sample: uncalibrated logit, calibrated probability.
+
+    `center_mm` (LPS) is the place of a candidate, None for a whole image; `seriesuid` names the
+    scan or image that the sample is cut from.
+    """
+
+    sample_id: str
+    patient_id: str
+    seriesuid: str
+    label: int
+    logit: float
+    probability: float
+    center_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names of everything inside one RUN."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """The run record."""
+        return self.path / "run.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The evaluation that report and app read."""
+        return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained HTML; `.json` and `.csv` of the same name hold its numbers."""
+        return self.path / "report.html"
+
+    @property
+    def cases(self) -> Path:
+        """The worklist."""
+        return self.path / "cases.csv"
+
+    @property
+    def review(self) -> Path:
+        """The readers' decisions."""
+        return self.path / "review.sqlite"
+
+    @property
+    def reference(self) -> Path:
+        """Folder of the reference standard in LUNA16's CSV layout."""
+        return self.path / "reference"
+
+    def model(self, arm: str) -> Path:
+        """The model directory of an arm."""
+        return self.path / arm
+
+    def training(self, arm: str) -> Path:
+        """Logs and resume state of an arm."""
+        return self.path / "training" / arm
+
+    def log(self, arm: str) -> Path:
+        """One row an epoch."""
+        return self.training(arm) / "log.csv"
+
+    def predictions(self, arm: str, split: str) -> Path:
+        """One row a sample of a split."""
+        return self.path / "predictions" / f"{arm}_{split}.csv"
+
+    def marks(self, arm: str) -> Path:
+        """Whole-scan marks of an arm."""
+        return self.path / "marks" / f"{arm}.csv"
+
+    def result(self, arm: str, case_id: str) -> Path:
+        """What an arm's whole-scan run says of one scan."""
+        return self.path / "results" / arm / f"{case_id}.json"
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as CSV, whole or not at all."""
+    columns = ["sample_id", "patient_id", "seriesuid", "label", "logit", "probability"]
+    rows = [
+        [getattr(p, c) for c in columns] + list(p.center_mm or ("", "", "")) for p in predictions
+    ]
+    _write_csv(path, [*columns, "coordX", "coordY", "coordZ"], rows)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        SeriesError: if the file is missing or a row does not fit, naming the row.
+    """
+    return [_prediction(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
+
+
+def write_cases(path: Path, cases: Sequence[RunCase]) -> None:
+    """Write the worklist as CSV, whole or not at all."""
+    columns = list(RunCase.__dataclass_fields__)
+    rows = []
+    for case in cases:
+        fields = asdict(case) | {"reasons": json.dumps(case.reasons)}
+        rows.append(["" if fields[c] is None else fields[c] for c in columns])
+    _write_csv(path, columns, rows)
+
+
+def read_cases(path: Path) -> list[RunCase]:
+    """Read what `write_cases` wrote.
+
+    Raises:
+        SeriesError: if the file is missing or a row does not fit, naming the row.
+    """
+    return [_case(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
+
+
+def _write_csv(path: Path, columns: list[str], rows: Iterable[Sequence[object]]) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise SeriesError(f"{path}: no such file", ["run `medkd train` to its end first"])
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _prediction(path: Path, number: int, row: dict[str, str]) -> Prediction:
+    try:
+        place = (row["coordX"], row["coordY"], row["coordZ"])
+        return Prediction(
+            sample_id=row["sample_id"],
+            patient_id=row["patient_id"],
+            seriesuid=row["seriesuid"],
+            label=int(row["label"]),
+            logit=float(row["logit"]),
+            probability=float(row["probability"]),
+            center_mm=(float(place[0]), float(place[1]), float(place[2])) if place[0] else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise SeriesError(f"{path}: row {number} is no prediction", [repr(error)]) from error
+
+
+def _case(path: Path, number: int, row: dict[str, str]) -> RunCase:
+    try:
+        return RunCase(
+            case_id=row["case_id"],
+            patient_id=row["patient_id"],
+            kind="scan" if row["kind"] == "scan" else "image",
+            path=row["path"],
+            split=row["split"],
+            row=int(row["row"]) if row["row"] else None,
+            label=int(row["label"]) if row["label"] else None,
+            score=float(row["score"]) if row["score"] else None,
+            status="analysed" if row["status"] == "analysed" else "not_analysed",
+            reasons=tuple(json.loads(row["reasons"] or "[]")),
+        )
+    except (KeyError, ValueError) as error:
+        raise SeriesError(f"{path}: row {number} is no case", [repr(error)]) from error

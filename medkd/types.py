@@ -1,0 +1,397 @@
+"""The frozen types at the seams between rooms: what one room hands to the next.
+
+Arrays of volumes are indexed (i, j, k), worlds are LPS mm (`geometry.py`). Nodule = reference
+standard, candidate = model output with a score, mark = candidate shown to a reader. No logic
+here beyond small derived values; JSON in and out is in `jsonio.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from medkd.geometry import VoxelGrid
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Point = tuple[float, float, float]
+CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives a scan at which the LUNA16 score is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How a scan was made, as far as its header says (None = not stated)."""
+
+    modality: str = "CT"
+    slice_thickness_mm: float | None = None
+    kernel: str | None = None
+    kvp: float | None = None
+    manufacturer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
+
+    `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
+    """
+
+    seriesuid: str
+    voxels_hu: NDArray[np.int16]
+    grid: VoxelGrid
+    patient_id: str
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiograph:
+    """A projection image: pixels [row, col] float32 in 0..1, bright = dense."""
+
+    imageuid: str
+    pixels: NDArray[np.float32]
+    patient_id: str
+    pixel_spacing_mm: tuple[float, float] | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nodule:
+    """Reference standard: a sphere in LPS mm.
+
+    `counts_as` follows the LUNA16 files: "included" must be found, "excluded" is an irrelevant
+    finding on which a mark is neither right nor wrong (its diameter may be negative: unknown).
+    """
+
+    seriesuid: str
+    center_mm: Point
+    diameter_mm: float
+    counts_as: Literal["included", "excluded"] = "included"
+    readers_agreeing: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Model output: a place in LPS mm with a score used for ranking."""
+
+    seriesuid: str
+    center_mm: Point
+    score: float
+    diameter_mm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCandidate:
+    """A row of LUNA16's candidates files: a place with its class (1 = nodule)."""
+
+    seriesuid: str
+    center_mm: Point
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What a model says of one scan; a refusal is a result too, with its reasons."""
+
+    seriesuid: str
+    candidates: tuple[Candidate, ...]
+    status: Literal["analysed", "not_analysed"]
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchBatch:
+    """One batch: image [B, C, *spatial], label [B, K] float, label_known [B, K] bool.
+
+    K is the number of labels (1 for nodule / not); a label that is not known has
+    label_known False and any value.
+    """
+
+    image: Tensor
+    label: Tensor
+    label_known: Tensor
+    sample_id: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval and how it was made."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    resamples: int = 1000
+    unit: str = "patient"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval (None where no interval can be given)."""
+
+    value: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold on the probability, and where and by which rule it was chosen.
+
+    A case is positive if probability >= threshold. `sensitivity`, `specificity` and
+    `fp_per_scan` are what the split it was chosen on gave (None where not defined).
+    """
+
+    threshold: float
+    rule: str
+    chosen_on: str = "validation"
+    sensitivity: float | None = None
+    specificity: float | None = None
+    fp_per_scan: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PointScores:
+    """Counts and rates at one threshold; rates are NaN-free (0 where undefined)."""
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int | None
+    sensitivity: Estimate
+    precision: Estimate
+    f1: Estimate
+    specificity: Estimate | None = None
+    accuracy: Estimate | None = None
+    fp_per_scan: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationResult:
+    """Scores of a binary classifier on one split."""
+
+    split: str
+    samples: int
+    positives: int
+    patients: int
+    roc_auc: Estimate
+    pr_auc: Estimate
+    brier: Estimate
+    calibration_error: float
+    at_operating_point: PointScores
+    at_half: PointScores
+    operating_point: OperatingPoint
+    roc_curve: tuple[tuple[float, float], ...] = ()
+    pr_curve: tuple[tuple[float, float], ...] = ()
+    reliability: tuple[tuple[float, float, int], ...] = ()
+
+    @property
+    def prevalence(self) -> float:
+        """Positive samples over all samples, 0..1."""
+        return self.positives / self.samples if self.samples else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrocResult:
+    """LUNA16-exact FROC of one set of marks; `track` says what was scored."""
+
+    track: str
+    scans: int
+    nodules: int
+    candidates: int
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    ignored_excluded: int
+    ignored_double: int
+    cpm_interpolated: float
+    cpm_nearest: float
+    sensitivity_at: dict[str, float]
+    fp_per_scan: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    interval: Interval | None = None
+    sensitivity_intervals: dict[str, Interval] = field(default_factory=dict)
+    at_operating_point: PointScores | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """First arm minus second arm on the same patients, with a joint bootstrap interval."""
+
+    first: str
+    second: str
+    metric: str
+    difference: Estimate
+    p_value: float | None = None
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """What a model costs; latency is the median over repeats of one input of `input_shape`."""
+
+    parameters: int
+    macs: int
+    size_mib: float
+    latency_ms: float
+    input_shape: tuple[int, ...]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermRecord:
+    """One transfer term as it ran: kind, weight, settings in words."""
+
+    kind: str
+    weight: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How close an arm is to the calibrated teacher on held-out data.
+
+    `kl` is the mean Bernoulli KL(teacher || arm) in nats on `split`; `agreement` the share of
+    equal decisions at each one's probability .5.
+    """
+
+    arm: str
+    split: str
+    kl: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """Everything measured of one arm: "teacher", "control" or "student"."""
+
+    name: str
+    model: str
+    initialisation: str
+    trained_on: str
+    classification: dict[str, ClassificationResult] = field(default_factory=dict)
+    froc: tuple[FrocResult, ...] = ()
+    efficiency: Efficiency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What made a result: enough to make it again. Written beside every result."""
+
+    command: str
+    started: str
+    seconds: float
+    seed: int
+    medkd_version: str
+    python: str
+    platform: str
+    processor: str
+    cores: int
+    device: str
+    deterministic: bool
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    config_sha256: str
+    data_fingerprints: dict[str, str] = field(default_factory=dict)
+    weights_sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A run's result: arms, differences, transfer evidence, record. `evaluation.json`."""
+
+    name: str
+    dataset: str
+    source_data: str
+    target_data: str
+    trained_on_synthetic: bool
+    arms: tuple[ArmResult, ...]
+    differences: tuple[PairedDifference, ...]
+    terms: tuple[TermRecord, ...]
+    fidelity: tuple[Fidelity, ...]
+    transfer_took_place: bool | None
+    splits: dict[str, dict[str, int]]
+    warnings: tuple[str, ...]
+    record: RunRecord
+    schema_version: int = 1
+
+    def arm(self, name: str) -> ArmResult:
+        """Return the arm of that name.
+
+        Raises:
+            KeyError: if the run has no such arm.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise KeyError(f"no arm {name!r}; arms are {[arm.name for arm in self.arms]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a report: every cell is text as shown."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a report: an SVG or PNG, with the words for those who cannot see it."""
+
+    title: str
+    media_type: Literal["image/svg+xml", "image/png"]
+    content: bytes
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a report: paragraphs, tables, figures, in that order."""
+
+    key: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Ordered sections and the record of the run they describe."""
+
+    title: str
+    sections: tuple[Section, ...]
+    record: RunRecord
+    banner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCase:
+    """A row of a run's `cases.csv`: how the viewer finds and ranks one case.
+
+    `kind` is "scan" (path is a volume or DICOM folder) or "image" (path is a PNG, or a MedMNIST
+    `.npz` of which `row` of `split` is meant). `score` is the student's highest probability.
+    """
+
+    case_id: str
+    patient_id: str
+    kind: Literal["scan", "image"]
+    path: str
+    split: str
+    row: int | None
+    label: int | None
+    score: float | None
+    status: Literal["analysed", "not_analysed"]
+    reasons: tuple[str, ...] = ()
