@@ -1,0 +1,258 @@
+"""What readers decided: an append-only table that survives a killed process.
+
+A decision is only ever inserted; the latest one of each (case, mark, reader) counts, the older
+ones stay as history. The table refuses UPDATE, DELETE and replacement by its own triggers. One
+SQLite file a run, write-ahead log with `synchronous=FULL`: what `add` returned is on the disk.
+Holds pseudonymous case ids, never a patient's name. It does not guard against somebody who may
+write the file itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import sqlalchemy as sa
+
+from medkd.errors import SeriesError
+from medkd.files import write_text
+from medkd.types import Point
+
+Verdict = Literal["accept", "reject", "undecided", "reviewed"]
+"""accept / reject a mark or an image; undecided = taken back; reviewed = a whole case is done."""
+
+WHOLE_CASE = "case"
+"""The `mark_id` of a decision on the case itself."""
+
+SCHEMA_VERSION = 1
+_VERDICTS = frozenset(get_args(Verdict))
+_SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
+
+_METADATA = sa.MetaData()
+_DECISIONS = sa.Table(
+    "decisions",
+    _METADATA,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("decided_at", sa.Text, nullable=False),
+    sa.Column("reader", sa.Text, nullable=False),
+    sa.Column("case_id", sa.Text, nullable=False),
+    sa.Column("mark_id", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("score", sa.Float),
+    sa.Column("x_mm", sa.Float),
+    sa.Column("y_mm", sa.Float),
+    sa.Column("z_mm", sa.Float),
+    sa.Column("medkd_version", sa.Text, nullable=False),
+    sa.Index("decisions_by_case", "case_id", "mark_id", "reader"),
+    sqlite_autoincrement=True,
+)
+# INSERT OR REPLACE deletes a row without firing a delete trigger, hence the third one.
+_TRIGGERS = tuple(
+    f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} BEGIN "
+    "SELECT RAISE(ABORT, 'decisions are append-only'); END"
+    for name, event in (
+        ("decisions_no_update", "UPDATE ON decisions"),
+        ("decisions_no_delete", "DELETE ON decisions"),
+        (
+            "decisions_no_replace",
+            "INSERT ON decisions WHEN EXISTS (SELECT 1 FROM decisions WHERE number = NEW.number)",
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one reader says of one mark (or of the whole case) at one time.
+
+    `score` and `center_mm` (LPS mm) repeat what was on the screen, so that the decision stays
+    meaningful after the model ran again. `number` and `decided_at` (UTC) are given by the store.
+    """
+
+    case_id: str
+    mark_id: str
+    reader: str
+    verdict: Verdict
+    note: str = ""
+    score: float | None = None
+    center_mm: Point | None = None
+    medkd_version: str = ""
+    decided_at: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReviewStore:
+    """An open store of decisions; build it with `open_store`."""
+
+    engine: sa.Engine
+
+    def add(self, decision: Decision) -> Decision:
+        """Append a decision; it is on the disk when this returns.
+
+        Returns:
+            The decision with its number and time.
+
+        Raises:
+            ValueError: if reader, case or mark is empty, or the verdict is none of the four.
+        """
+        _check(decision)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
+        row = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
+        row |= {"decided_at": now, "x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
+        with self.engine.begin() as connection:
+            query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
+            number = int(connection.execute(query).scalar_one())
+        return replace(decision, decided_at=now, number=number)
+
+    def history(self) -> list[Decision]:
+        """Return every decision ever made, oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(_DECISIONS).order_by(_DECISIONS.c.number))
+            return [_decision(row) for row in rows.mappings()]
+
+    def latest(self, *, reader: str | None = None, case_id: str | None = None) -> list[Decision]:
+        """Return the decisions that count: the latest of each (case, mark, reader).
+
+        Args:
+            reader: only of this reader.
+            case_id: only of this case.
+        """
+        table = _DECISIONS.c
+        newest = sa.select(sa.func.max(table.number)).group_by(
+            table.case_id, table.mark_id, table.reader
+        )
+        query = sa.select(_DECISIONS).where(table.number.in_(newest)).order_by(table.number)
+        if reader is not None:
+            query = query.where(table.reader == reader)
+        if case_id is not None:
+            query = query.where(table.case_id == case_id)
+        with self.engine.connect() as connection:
+            return [_decision(row) for row in connection.execute(query).mappings()]
+
+    def close(self) -> None:
+        """Close all connections; the file stays."""
+        self.engine.dispose()
+
+
+_PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score", "medkd_version")
+
+
+def open_store(path: Path) -> ReviewStore:
+    """Open a store of decisions; a missing file is made.
+
+    Args:
+        path: the SQLite file, `RUN/review.sqlite`.
+
+    Raises:
+        SeriesError: if the folder cannot be written, or the file is no store of this version.
+
+    Example:
+        >>> import tempfile
+        >>> store = open_store(Path(tempfile.mkdtemp()) / "review.sqlite")
+        >>> _ = store.add(Decision("scan-1", WHOLE_CASE, "anna", "reviewed"))
+        >>> [decision.verdict for decision in store.latest(reader="anna")]
+        ['reviewed']
+        >>> store.close()
+    """
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    sa.event.listen(engine, "connect", _set_pragmas)
+    try:
+        _prepare(engine, path)
+    except sa.exc.DatabaseError as error:
+        engine.dispose()
+        reasons = [str(error.orig), "the folder must be writable and the file a store of medkd"]
+        raise SeriesError(f"{path}: decisions cannot be kept here", reasons) from error
+    return ReviewStore(engine)
+
+
+def decisions_csv(decisions: Iterable[Decision]) -> str:
+    """Write decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
+
+    A text that a spreadsheet would run as a formula (it begins with = + - @ or a tab) is led by
+    an apostrophe.
+
+    Args:
+        decisions: oldest first, as `ReviewStore.history` gives them.
+    """
+    history = list(decisions)
+    newest = {(d.case_id, d.mark_id, d.reader): d.number for d in history}
+    names = [field.name for field in fields(Decision) if field.name not in {"number", "center_mm"}]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["number", *names, "x_mm", "y_mm", "z_mm", "counts"])
+    for decision in history:
+        counts = int(newest[decision.case_id, decision.mark_id, decision.reader] == decision.number)
+        texts = [_cell(getattr(decision, name)) for name in names]
+        place = decision.center_mm or ("", "", "")
+        writer.writerow([decision.number, *texts, *place, counts])
+    return stream.getvalue()
+
+
+def export_csv(path: Path, out: Path) -> int:
+    """Write the whole history of a store as CSV, whole or not at all.
+
+    Args:
+        path: the store; where there is none, nobody decided anything and only a header is left.
+        out: the CSV file.
+
+    Returns:
+        The number of decisions written.
+    """
+    history: list[Decision] = []
+    if path.is_file():
+        store = open_store(path)
+        history = store.history()
+        store.close()
+    write_text(out, decisions_csv(history))
+    return len(history)
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
+    """Make an acknowledged commit survive kill -9 and a power cut."""
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _prepare(engine: sa.Engine, path: Path) -> None:
+    with engine.begin() as connection:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version not in (0, SCHEMA_VERSION):
+            engine.dispose()
+            reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
+            raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
+        _METADATA.create_all(connection)
+        for trigger in _TRIGGERS:
+            connection.exec_driver_sql(trigger)
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _check(decision: Decision) -> None:
+    empty = [n for n in ("case_id", "mark_id", "reader") if not getattr(decision, n).strip()]
+    if empty:
+        raise ValueError(f"a decision needs {', '.join(empty)}, got {decision!r}")
+    if decision.verdict not in _VERDICTS:
+        raise ValueError(f"a verdict is one of {sorted(_VERDICTS)}, got {decision.verdict!r}")
+
+
+def _decision(row: sa.RowMapping) -> Decision:
+    place = (row["x_mm"], row["y_mm"], row["z_mm"])
+    return Decision(
+        **{name: row[name] for name in (*_PLAIN_COLUMNS, "decided_at", "number")},
+        center_mm=None if None in place else cast("Point", place),
+    )
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_SPREADSHEET_CODE):
+        return f"'{value}"
+    return "" if value is None else value
