@@ -37,7 +37,7 @@ class VoxelGrid:
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine_lps_mm, dtype=np.float64)
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        if np.shape(self.shape) != (3,) or min(self.shape) < 1:
             raise ValueError(f"a grid needs three positive sizes (i, j, k), got {self.shape!r}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise ValueError(f"a grid needs a finite 4x4 affine, got {affine!r}")

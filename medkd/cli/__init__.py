@@ -1,5 +1,6 @@
-"""The command line: parses, calls, prints. Rooms are imported inside commands, so that
-`medkd --help` answers at once.
+"""The command line: parses, calls, prints.
+
+Rooms are imported inside commands, so that `medkd --help` answers at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMAND_MODULES = ("froc",)
+COMMAND_MODULES = ("froc", "config")
 """Each module of this package registers its commands on import through `register(app)`."""
 
 
@@ -36,12 +37,13 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event.")] = False,
-    version: Annotated[  # noqa: ARG001  # eager: handled by its callback
+    version: Annotated[  # eager: its callback prints and leaves
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
     )
 
 
@@ -59,6 +61,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("medkd: interrupted; nothing half-written", fg=typer.colors.RED, err=True)
         sys.exit(130)
-    except OSError as error:
+    except OSError as error:  # a full disk, a folder without rights
         typer.secho(f"medkd: {error}", fg=typer.colors.RED, err=True)
         sys.exit(1)

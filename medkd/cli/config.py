@@ -1,0 +1,104 @@
+"""`medkd config`: list, show, copy, check and explain configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+config_app = typer.Typer(
+    help="Shipped configurations: list, show, copy, check, explain their keys."
+)
+
+Name = Annotated[str, typer.Argument(help="A path, or a shipped name such as demo/phantom.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(config_app, name="config", no_args_is_help=True)
+
+
+@config_app.command("list")
+def list_configs() -> None:
+    """List the shipped configurations with their purpose.
+
+    Example: `medkd config list`
+    """
+    from medkd.config import shipped_configs
+
+    for name, path in shipped_configs().items():
+        purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        typer.echo(f"{name:32} {purpose}")
+
+
+@config_app.command("show")
+def show_config(name: Name) -> None:
+    """Print a configuration as it is shipped.
+
+    Example: `medkd config show demo/phantom`
+    """
+    from medkd.config import find_config
+
+    typer.echo(find_config(name).read_text(encoding="utf-8"), nl=False)
+
+
+@config_app.command("copy")
+def copy_config(
+    name: Name,
+    to: Annotated[Path, typer.Argument(help="Where to write it.")] = Path(),
+) -> None:
+    """Copy a shipped configuration (and its base) to a place where you can edit it.
+
+    Example: `medkd config copy transfer/luna16_candidates my.yaml`
+    """
+    from medkd.config import find_config
+    from medkd.errors import SettingsError
+    from medkd.files import write_text
+
+    source = find_config(name)
+    target = to / source.name if to.is_dir() else to
+    if target.exists():
+        raise SettingsError(f"{target}: exists already", ["name another file, or delete it first"])
+    write_text(target, source.read_text(encoding="utf-8"))
+    typer.echo(f"wrote {target}; run it with: medkd train {target}")
+
+
+@config_app.command("check")
+def check_configs(
+    names: Annotated[list[str], typer.Argument(help="Files, folders or shipped names.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, as `medkd train` takes it.")
+    ] = None,
+) -> None:
+    """Check configurations and print every mistake with its line.
+
+    Example: `medkd config check my.yaml`
+    """
+    from medkd.config import find_config, load_settings
+    from medkd.errors import SettingsError
+    from medkd.run_settings import RunSettings
+
+    refused = []
+    for name in names:
+        folder = Path(name)
+        for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else [find_config(name)]:
+            try:
+                load_settings(path, RunSettings, overrides=overrides or ())
+                typer.echo(f"ok  {path}")
+            except SettingsError as error:
+                refused += [str(error)]
+    if refused:
+        raise SettingsError(f"{len(refused)} configuration(s) refused", refused)
+
+
+@config_app.command("keys")
+def print_keys() -> None:
+    """Print every key with its type, default and meaning, as a Markdown table.
+
+    Example: `medkd config keys > keys.md`
+    """
+    from medkd.config import keys_table
+    from medkd.run_settings import RunSettings
+
+    typer.echo(keys_table(RunSettings), nl=False)

@@ -1,0 +1,229 @@
+"""Configurations: YAML as data, with every error at once and its line.
+
+No code, no dotted imports, no tags, no interpolation beyond `${run_dir}`; a file may name at
+most one `base:` beside it, whose values it overrides (lists replace, mappings merge). What the
+keys mean is said where the settings are defined; `run_settings.py` composes them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from medkd.errors import SettingsError
+from medkd.yaml_data import Document, KeyPath, override, read_document
+
+PACKAGE = Path(__file__).resolve().parent
+
+_ABSENT = object()
+SettingsType = TypeVar("SettingsType", bound=BaseModel)
+
+
+def configs_folder() -> Path:
+    """Return the shipped configurations: the checkout's own, else the wheel's."""
+    checkout = PACKAGE.parent / "configs"
+    return checkout if (PACKAGE.parent / "pyproject.toml").is_file() else PACKAGE / "_configs"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Map each shipped name, for example "demo/phantom", to its file."""
+    root = configs_folder()
+    return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """Find a configuration by path, by shipped name, or by the last part of a shipped name.
+
+    Args:
+        name: "my.yaml", "demo/phantom", "phantom", or "configs/demo/phantom.yaml".
+
+    Raises:
+        SettingsError: if there is no such file, with the closest shipped names.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    wanted = name.removeprefix("configs/").removesuffix(".yaml")
+    found = [file for key, file in shipped.items() if wanted in (key, key.rpartition("/")[2])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SettingsError(f"{name}: more than one shipped configuration has this name", shipped)
+    close = difflib.get_close_matches(wanted, shipped, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else f"shipped are {', '.join(shipped)}"
+    raise SettingsError(f"{name}: no such file and no shipped configuration", [hint])
+
+
+def load_settings(
+    path: Path, kind: type[SettingsType], *, overrides: Sequence[str] = ()
+) -> SettingsType:
+    """Read a YAML file into settings.
+
+    Args:
+        path: the YAML file.
+        kind: the settings type it must fit.
+        overrides: "key.sub=value" texts of `--set`; the value is YAML; they win over the file.
+
+    Raises:
+        SettingsError: with every problem at once, each with its line.
+
+    Example:
+        >>> from medkd.settings import Settings
+        >>> class Small(Settings):
+        ...     epochs: int
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "small.yaml"
+        >>> _ = file.write_text("epochs: 3")
+        >>> load_settings(file, Small, overrides=["epochs=5"]).epochs
+        5
+    """
+    document = read_document(path)
+    for text in overrides:
+        override(document, text)
+    settings: SettingsType | None = None
+    try:
+        settings = kind.model_validate(document.values)
+    except ValidationError as error:
+        document.problems += [_explain(e, document, kind) for e in error.errors()]
+    if document.problems or settings is None:
+        count = len(document.problems)
+        raise SettingsError(
+            f"{path}: {count} problem{'s' if count != 1 else ''} in this configuration",
+            document.problems,
+        )
+    return settings
+
+
+def dump_settings(settings: BaseModel) -> str:
+    """Return resolved settings as YAML, readable by `load_settings` again."""
+    values = settings.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def fill_run_dir(settings: SettingsType, run_dir: Path) -> SettingsType:
+    """Replace `${run_dir}` in every text of the settings."""
+    values = _replace_text(settings.model_dump(mode="json", by_alias=True), str(run_dir))
+    return type(settings).model_validate(values)
+
+
+def _replace_text(value: Any, run_dir: str) -> Any:  # noqa: ANN401  # plain YAML values
+    if isinstance(value, str):
+        return value.replace("${run_dir}", run_dir)
+    if isinstance(value, list):
+        return [_replace_text(item, run_dir) for item in value]
+    if isinstance(value, dict):
+        return {key: _replace_text(item, run_dir) for key, item in value.items()}
+    return value
+
+
+def _explain(error: ErrorDetails, document: Document, kind: type[BaseModel]) -> str:
+    """Put one pydantic error into words: place, key, what was expected, what was got."""
+    path = _yaml_path(error["loc"], document.values)
+    place = _place(path, document.places)
+    key = ".".join(map(str, path)) or "the configuration"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{place}: {key}: unknown key{_suggestion(path, error, kind)}"
+    if error["type"] == "missing":
+        return f"{place}: {key}: missing; this key is required"
+    got = error.get("input")
+    shown = f", got {got!r}" if isinstance(got, str | int | float | bool) or got is None else ""
+    return f"{place}: {key}: {message}{shown}"
+
+
+def _child(value: Any, part: str | int) -> Any:  # noqa: ANN401  # plain YAML values
+    if isinstance(value, dict) and part in value:
+        return value[part]
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return _ABSENT
+
+
+def _yaml_path(loc: tuple[str | int, ...], values: Any) -> KeyPath:  # noqa: ANN401  # plain YAML
+    """Drop the parts of a pydantic location that name a union's branch, not a key."""
+    path: list[str | int] = []
+    here = values
+    for position, part in enumerate(loc):
+        last = position == len(loc) - 1
+        below = _child(here, part)
+        if below is not _ABSENT:
+            here = below
+        elif last and isinstance(here, dict) and here.get("kind") != part:
+            path.append(part)
+            break
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _place(path: KeyPath, places: Mapping[KeyPath, str]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in places:
+            return places[path[:length]]
+    return "line 1"
+
+
+def _suggestion(path: KeyPath, error: ErrorDetails, kind: type[BaseModel]) -> str:
+    names = {name for name, _ in walk_fields(kind)} | {
+        n.rpartition(".")[2] for n, _ in walk_fields(kind)
+    }
+    close = difflib.get_close_matches(str(path[-1]), sorted(names), n=1) if path else []
+    return f"; did you mean {close[0]!r}?" if close else f" (value {error.get('input')!r})"
+
+
+def walk_fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ("section.key", field) for every key a settings type knows, nested ones too.
+
+    A key below a union is named once a branch: "student.model[compact3d].channels".
+    """
+    for name, info in kind.model_fields.items():
+        key = f"{prefix}{info.alias or name}"
+        yield key, info
+        for branch, below in _settings_in(info.annotation):
+            yield from walk_fields(below, f"{key}{branch}.")
+
+
+def _settings_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:  # noqa: ANN401
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field_info = annotation.model_fields.get("kind")
+        literal = getattr(field_info.annotation, "__args__", ("",))[0] if field_info else ""
+        yield (f"[{literal}]" if literal else "", annotation)
+        return
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _settings_in(argument)
+
+
+def keys_table(kind: type[BaseModel]) -> str:
+    """Return every key of a settings type as a Markdown table: key, type, default, meaning."""
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, info in walk_fields(kind):
+        shown = _type_words(info.annotation).replace("|", "or")
+        default = "required" if info.is_required() else f"`{_default_words(info)}`"
+        lines.append(f"| `{key}` | {shown} | {default} | {info.description or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type_words(annotation: Any) -> str:  # noqa: ANN401  # any annotation
+    if isinstance(annotation, type) and not getattr(annotation, "__args__", None):
+        return "section" if issubclass(annotation, BaseModel) else annotation.__name__
+    if any(True for _ in _settings_in(annotation)):
+        return "list of sections" if "tuple" in str(annotation) else "section"
+    text = str(annotation).replace("typing.", "").replace("pathlib._local.", "")
+    return text.replace("pathlib.", "").replace("NoneType", "null").replace("None", "null")
+
+
+def _default_words(info: Any) -> str:  # noqa: ANN401  # pydantic's FieldInfo
+    default = info.get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return "defaults below"
+    if isinstance(default, tuple) and any(isinstance(item, BaseModel) for item in default):
+        return "list"
+    return "null" if default is None else str(default)

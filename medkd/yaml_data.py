@@ -1,0 +1,143 @@
+"""YAML as plain data, with the line of every key: no tags, no code, no key twice.
+
+A document may name at most one `base:` beside it, whose values it overrides (mappings merge,
+lists replace). What the values mean is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medkd.errors import SettingsError
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Document:
+    """Plain values of a YAML file and the place ("file:line") of every key."""
+
+    values: dict[str, Any]
+    places: dict[KeyPath, str]
+    problems: list[str] = field(default_factory=list)
+
+
+def read_document(path: Path) -> Document:
+    """Read a file and its base.
+
+    Raises:
+        SettingsError: if either is no plain YAML mapping.
+    """
+    document = _read(path)
+    base_name = document.values.pop("base", None)
+    if base_name is None:
+        return document
+    place = document.places[("base",)]
+    base_path = path.parent / str(base_name)
+    if not base_path.is_file():
+        document.problems.append(f"{place}: base: no such file {str(base_name)!r} beside this one")
+        return document
+    base = _read(base_path)
+    if "base" in base.values:
+        base.problems.append(f"{base.places[('base',)]}: base: a base may not have a base itself")
+        base.values.pop("base")
+    return Document(
+        values=_merge(base.values, document.values),
+        places={**base.places, **document.places},
+        problems=base.problems + document.problems,
+    )
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        same = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        another_kind = same and value.get("kind", merged[key].get("kind")) != merged[key].get(
+            "kind"
+        )
+        merged[key] = _merge(merged[key], value) if same and not another_kind else value
+    return merged
+
+
+def _read(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not readable as YAML", [str(error)]) from error
+    if not isinstance(node, yaml.MappingNode):
+        raise SettingsError(f"{path}: expected keys and values, got an empty or plain document")
+    document = Document(values={}, places={})
+    for key_path, line, problem in _walk(node, ()):
+        document.places.setdefault(key_path, f"{path.name}:{line}")
+        if problem:
+            document.problems.append(f"{path.name}:{line}: {problem}")
+    if document.problems:
+        raise SettingsError(f"{path}: not plain data", document.problems)
+    document.values = yaml.safe_load(text)
+    return document
+
+
+def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int, str | None]]:
+    """Yield (key path, line from 1, problem or None) for every key below a node."""
+    line = node.start_mark.line + 1
+    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+        yield path, line, f"the tag {node.tag!r} is not allowed: a configuration is plain data"
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), item.start_mark.line + 1, None
+            yield from _walk(item, (*path, index))
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            twice = f"the key {name!r} stands twice" if name in seen else None
+            seen.add(name)
+            yield (*path, name), key.start_mark.line + 1, twice
+            yield from _walk(value, (*path, name))
+
+
+def override(document: Document, text: str) -> None:
+    """Put one "key.sub=value" text into the document; what is wrong goes to its problems."""
+    key, equals, raw = text.partition("=")
+    parts: list[str | int] = [int(p) if p.isdigit() else p for p in key.strip().split(".")]
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        document.problems.append(f"--set {text}: the value is no YAML: {error}")
+        return
+    if not equals or not key.strip():
+        document.problems.append(f"--set {text}: expected key=value, for example seed=3")
+        return
+    place = f"--set {key}"
+    target: Any = document.values
+    for depth, part in enumerate(parts[:-1]):
+        document.places[tuple(parts[: depth + 1])] = place
+        next_is_index = isinstance(parts[depth + 1], int)
+        target = _step_into(target, part, [] if next_is_index else {})
+        if target is None:
+            document.problems.append(f"{place}: nothing stands at {'.'.join(map(str, parts[:-1]))}")
+            return
+    last = parts[-1]
+    if isinstance(target, dict):
+        target[str(last)] = value
+    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
+        target[last] = value
+    else:
+        document.problems.append(f"{place}: {last!r} is no key or position here")
+    document.places[tuple(parts)] = place
+
+
+def _step_into(target: Any, part: str | int, fresh: Any) -> Any:  # noqa: ANN401  # plain YAML
+    if isinstance(target, dict):
+        return target.setdefault(str(part), fresh)
+    if isinstance(target, list) and isinstance(part, int) and part < len(target):
+        return target[part]
+    return None

@@ -1,0 +1,94 @@
+"""One frame: index to LPS mm and back, on oblique, flipped and anisotropic grids."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from medkd.geometry import VoxelGrid, lps_to_ras, sphere_mask
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> VoxelGrid:
+    size = st.integers(1, 40)
+    angles = [draw(st.floats(-180, 180)) for _ in range(3)]
+    flips = np.diag([draw(st.sampled_from([-1.0, 1.0])) for _ in range(3)])
+    return VoxelGrid.from_parts(
+        (draw(size), draw(size), draw(size)),
+        spacing_mm=[draw(st.floats(0.3, 5.0)) for _ in range(3)],
+        origin_mm=[draw(st.floats(-500, 500)) for _ in range(3)],
+        direction=Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ flips,
+    )
+
+
+@given(grids(), st.tuples(*[st.floats(-600, 600)] * 3))
+def test_world_to_voxel_to_world_is_identity(grid: VoxelGrid, point_mm: tuple) -> None:
+    back = grid.voxel_to_world(grid.world_to_voxel(point_mm))
+    np.testing.assert_allclose(back, point_mm, atol=1e-6)
+
+
+@given(grids())
+def test_spacing_and_direction_rebuild_the_affine(grid: VoxelGrid) -> None:
+    again = VoxelGrid.from_parts(
+        grid.shape,
+        spacing_mm=grid.spacing_mm,
+        origin_mm=grid.origin_mm,
+        direction=grid.direction,
+    )
+    np.testing.assert_allclose(again.affine_lps_mm, grid.affine_lps_mm, atol=1e-9)
+
+
+@given(grids(), st.floats(0.5, 3.0))
+def test_resampling_keeps_the_corner_of_the_box(grid: VoxelGrid, spacing: float) -> None:
+    fine = grid.resampled([spacing] * 3)
+    corner = grid.voxel_to_world([-0.5] * 3)
+    np.testing.assert_allclose(fine.voxel_to_world([-0.5] * 3), corner, atol=1e-6)
+
+
+def test_a_point_of_a_flipped_grid_is_where_the_hand_says() -> None:
+    # Axis i runs to the patient's right (-x), 2 mm a voxel, from x = 10: voxel 3 is x = 10 - 6.
+    grid = VoxelGrid.from_parts(
+        (5, 5, 5), spacing_mm=[2, 1, 1], origin_mm=[10, 0, 0], direction=np.diag([-1.0, 1, 1])
+    )
+    np.testing.assert_allclose(grid.voxel_to_world([3, 0, 0]), [4, 0, 0])
+
+
+def test_cropping_moves_the_origin_to_the_first_kept_voxel() -> None:
+    grid = VoxelGrid.from_parts((9, 9, 9), spacing_mm=[1, 2, 3], origin_mm=[0, 0, 0])
+    np.testing.assert_allclose(grid.cropped([1, 1, -1], (3, 3, 3)).origin_mm, [1, 2, -3])
+
+
+def test_contains_world_reaches_half_a_voxel_beyond_the_centres() -> None:
+    grid = VoxelGrid.from_parts((4, 4, 4), spacing_mm=[2, 2, 2], origin_mm=[0, 0, 0])
+    inside = grid.contains_world([[-0.9, 0, 0], [-1.1, 0, 0], [6.9, 6.9, 6.9], [7.1, 0, 0]])
+    assert inside.tolist() == [True, False, True, False]
+
+
+def test_the_ras_flip_is_its_own_inverse() -> None:
+    affine = np.array([[1.0, 2, 3, 4], [5, 6, 7, 8], [9, 10, 12, 12], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(lps_to_ras(lps_to_ras(affine)), affine)
+
+
+@given(st.floats(4, 10))
+def test_a_sphere_has_its_volume_on_an_oblique_grid(diameter: float) -> None:
+    grid = VoxelGrid.from_parts(
+        (48, 40, 30),
+        spacing_mm=[0.5, 0.6, 0.8],
+        origin_mm=[-12, -12, -12],
+        direction=Rotation.from_euler("z", 30, degrees=True).as_matrix(),
+    )
+    center = grid.voxel_to_world([24, 20, 15])
+    volume = sphere_mask(grid, center, diameter).sum() * 0.5 * 0.6 * 0.8
+    assert volume == pytest.approx(np.pi / 6 * diameter**3, rel=0.05)
+
+
+@pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.eye(3), np.full((4, 4), np.nan)])
+def test_a_degenerate_affine_is_refused(affine: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="affine"):
+        VoxelGrid((2, 2, 2), affine)
+
+
+def test_an_empty_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="three positive sizes"):
+        VoxelGrid((2, 0, 2), np.eye(4))
