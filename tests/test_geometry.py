@@ -70,7 +70,7 @@ def test_the_ras_flip_is_its_own_inverse() -> None:
     np.testing.assert_array_equal(lps_to_ras(lps_to_ras(affine)), affine)
 
 
-@given(st.floats(4, 10))
+@given(st.floats(8, 10))
 def test_a_sphere_has_its_volume_on_an_oblique_grid(diameter: float) -> None:
     grid = VoxelGrid.from_parts(
         (48, 40, 30),
