@@ -33,6 +33,8 @@ from tests.report.example_scores import (
 )
 
 SKILL = {"teacher": 2.6, "control": 1.5, "student": 2.2}
+LIKENESS = {"teacher": 1.0, "control": 0.4, "student": 0.9}
+"""Share of the teacher's own noise in an arm's logit: what makes it close to the teacher."""
 EFFICIENCY = {
     "teacher": Efficiency(14_356_929, 1_930_000_000, 54.8, 61.4, (1, 1, 32, 32, 32), "cpu", 2),
     "control": Efficiency(214_017, 41_200_000, 0.83, 3.1, (1, 1, 32, 32, 32), "cpu", 2),
@@ -95,11 +97,11 @@ def _write_scans(run: RunFolder) -> Evaluation:
     predictions = {
         (arm, split): [
             row
-            for scan in scans
+            for order, scan in enumerate(scans)
             if split_of[scan.seriesuid] == split
-            for row in _scan_predictions(scan, np.random.default_rng([n, len(split)]), arm)
+            for row in _scan_predictions(scan, arm, seed=order)
         ]
-        for n, arm in enumerate(ARMS)
+        for arm in ARMS
         for split in ("val", "test")
     }
     tested = [scan for scan in scans if split_of[scan.seriesuid] == "test"]
@@ -119,10 +121,14 @@ def _write_scans(run: RunFolder) -> Evaluation:
     )
 
 
-def _scan_predictions(scan: ExampleScan, rng: np.random.Generator, arm: str) -> list[Prediction]:
+def _scan_predictions(scan: ExampleScan, arm: str, *, seed: int) -> list[Prediction]:
+    teachers = np.random.default_rng([seed, 100])
+    own = np.random.default_rng([seed, ARMS.index(arm)])
+    likeness = LIKENESS[arm]
     rows = []
     for number, (center_mm, label) in enumerate(scan.candidates):
-        logit = rng.normal(SKILL[arm] * (label - 0.5) - 0.6, 1.0) + 0.35 * (number % 3 - 1)
+        noise = likeness * teachers.normal() + np.sqrt(1 - likeness**2) * own.normal()
+        logit = SKILL[arm] * (label - 0.5) - 0.9 + noise
         rows.append(
             Prediction(
                 sample_id=f"{scan.seriesuid}#{number}",
