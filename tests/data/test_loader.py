@@ -1,0 +1,102 @@
+"""Batches: whole at once, repeatable from (seed, epoch), balanced, the true prior kept."""
+
+import pytest
+import torch
+
+from medkd.data.loader import build_train_loader
+from medkd.data.patches import ImagePatches, iterate
+from tests.data.conftest import make_table
+
+
+def ids(loader: object, epoch: int) -> list[tuple[str, ...]]:
+    return [batch.sample_id for batch in loader.epoch(epoch)]  # type: ignore[attr-defined]
+
+
+def build(source: ImagePatches, **changes: object) -> object:
+    options = {"batch_size": 10, "balanced": True, "seed": 5} | changes
+    return build_train_loader(source, **options)  # type: ignore[arg-type]
+
+
+def test_a_batch_holds_the_asked_samples_with_their_labels(images: ImagePatches) -> None:
+    batch = images.__getitems__([95, 3, 95])
+    assert batch.sample_id == ("s95", "s3", "s95")
+    assert batch.label[:, 0].tolist() == [1.0, 0.0, 1.0]
+    assert batch.label_known.all()
+    assert batch.image.shape == (3, 1, 4, 5)
+    torch.testing.assert_close(batch.image[:, 0, 0, 0] * 255, torch.tensor([95.0, 3.0, 95.0]))
+
+
+def test_a_batch_of_one_keeps_its_axis(images: ImagePatches) -> None:
+    batch = images[7]
+    assert batch.sample_id == ("s7",)
+    assert batch.image.shape == (1, 1, 4, 5)
+
+
+def test_changing_a_batch_leaves_the_source(images: ImagePatches) -> None:
+    images[7].image.zero_()
+    assert float(images[7].image[0, 0, 0, 0]) == pytest.approx(7 / 255)
+
+
+def test_the_epoch_repeats_whatever_ran_before(images: ImagePatches) -> None:
+    first, second = build(images), build(images)
+    ids(first, 0)
+    assert ids(first, 3) == ids(second, 3)
+    assert ids(first, 3) != ids(first, 4)
+
+
+def test_workers_give_the_same_batches_in_the_same_order(images: ImagePatches) -> None:
+    alone, helped = build(images), build(images, workers=1)
+    assert ids(alone, 1) == ids(helped, 1)
+    pairs = zip(alone.epoch(2), helped.epoch(2), strict=True)
+    assert all(torch.equal(a.image, b.image) for a, b in pairs)
+
+
+def test_every_batch_is_half_positive_and_the_true_prior_is_kept(images: ImagePatches) -> None:
+    loader = build(images)
+    assert all(float(batch.label.mean()) == 0.5 for batch in loader.epoch(0))
+    assert images.prior == pytest.approx(0.1)
+    assert loader.sampled_prior == 0.5
+
+
+def test_without_balance_the_epoch_is_every_sample_once(images: ImagePatches) -> None:
+    loader = build(images, balanced=False)
+    names = [name for batch in ids(loader, 0) for name in batch]
+    assert sorted(names) == sorted(images.sample_id)
+    assert loader.sampled_prior == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(30, 3), (100, 1), (400, 1)])
+def test_all_batches_are_full(images: ImagePatches, batch_size: int, steps: int) -> None:
+    loader = build(images, batch_size=batch_size, balanced=False)
+    sizes = [len(names) for names in ids(loader, 0)]
+    assert sizes == [min(batch_size, 100)] * steps
+    assert len(loader) == steps
+
+
+def test_an_epoch_may_be_shorter_or_longer_than_the_set(images: ImagePatches) -> None:
+    assert len(ids(build(images, epoch_samples=20), 0)) == 2
+    longer = [n for b in ids(build(images, epoch_samples=200, balanced=False), 0) for n in b]
+    assert all(longer.count(name) == 2 for name in images.sample_id)
+
+
+def test_evaluation_gives_every_sample_once_in_order(images: ImagePatches) -> None:
+    batches = list(iterate(images, 32))
+    assert [len(b.sample_id) for b in batches] == [32, 32, 32, 4]
+    assert [n for b in batches for n in b.sample_id] == list(images.sample_id)
+
+
+def test_unknown_labels_do_not_count_in_the_prior() -> None:
+    table = make_table([1, 0, 1, 1], known=[True, True, False, False])
+    source = ImagePatches(table, torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
+    assert source.prior == 0.5
+
+
+def test_an_empty_source_is_refused() -> None:
+    empty = ImagePatches(make_table([0]).select([]), torch.zeros(0, 1, 2, 2, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="empty"):
+        build(empty)
+
+
+def test_pixels_that_do_not_fit_the_table_are_refused() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        ImagePatches(make_table([0, 1]), torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
