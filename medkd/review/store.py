@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Literal, cast, get_args
 
 import sqlalchemy as sa
 
+from medkd import __version__
 from medkd.errors import SeriesError
 from medkd.files import write_text
 from medkd.types import Point
@@ -72,7 +74,8 @@ class Decision:
     """What one reader says of one mark (or of the whole case) at one time.
 
     `score` and `center_mm` (LPS mm) repeat what was on the screen, so that the decision stays
-    meaningful after the model ran again. `number` and `decided_at` (UTC) are given by the store.
+    meaningful after the model ran again. `number`, `decided_at` (UTC) and `medkd_version` are given
+    by the store.
     """
 
     case_id: str
@@ -91,6 +94,7 @@ class Decision:
 class ReviewStore:
     """An open store of decisions; build it with `open_store`."""
 
+    path: Path
     engine: sa.Engine
 
     def add(self, decision: Decision) -> Decision:
@@ -101,20 +105,22 @@ class ReviewStore:
 
         Raises:
             ValueError: if reader, case or mark is empty, or the verdict is none of the four.
+            SeriesError: if it could not be written; then it is not saved at all.
         """
         _check(decision)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
         row = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
         row |= {"decided_at": now, "x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
-        with self.engine.begin() as connection:
-            query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
+        row |= {"medkd_version": __version__}
+        query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
+        with _refusing(self.path, "the decision was not saved"), self.engine.begin() as connection:
             number = int(connection.execute(query).scalar_one())
-        return replace(decision, decided_at=now, number=number)
+        return replace(decision, decided_at=now, number=number, medkd_version=__version__)
 
     def history(self) -> list[Decision]:
         """Return every decision ever made, oldest first."""
-        with self.engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_DECISIONS).order_by(_DECISIONS.c.number))
             return [_decision(row) for row in rows.mappings()]
 
@@ -134,15 +140,21 @@ class ReviewStore:
             query = query.where(table.reader == reader)
         if case_id is not None:
             query = query.where(table.case_id == case_id)
-        with self.engine.connect() as connection:
+        with self._reading() as connection:
             return [_decision(row) for row in connection.execute(query).mappings()]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
+            yield opened
 
     def close(self) -> None:
         """Close all connections; the file stays."""
         self.engine.dispose()
 
 
-_PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score", "medkd_version")
+_PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score")
+_GIVEN_COLUMNS = ("number", "decided_at", "medkd_version")
 
 
 def open_store(path: Path) -> ReviewStore:
@@ -162,15 +174,13 @@ def open_store(path: Path) -> ReviewStore:
         ['reviewed']
         >>> store.close()
     """
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    url = sa.URL.create("sqlite", database=str(path))
+    # No pool: each decision opens the file that stands at `path` now, never one that was replaced.
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "connect", _set_pragmas)
-    try:
+    with _refusing(path, "decisions cannot be kept here"):
         _prepare(engine, path)
-    except sa.exc.DatabaseError as error:
-        engine.dispose()
-        reasons = [str(error.orig), "the folder must be writable and the file a store of medkd"]
-        raise SeriesError(f"{path}: decisions cannot be kept here", reasons) from error
-    return ReviewStore(engine)
+    return ReviewStore(path, engine)
 
 
 def decisions_csv(decisions: Iterable[Decision]) -> str:
@@ -223,11 +233,21 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # D
     cursor.close()
 
 
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn a fault of the database into a refusal that says what did not happen."""
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        reasons = [str(error.orig), "the disk must have room, the folder be writable, and the file "
+                   "a store of medkd"]  # fmt: skip
+        raise SeriesError(f"{path}: {what}", reasons) from error
+
+
 def _prepare(engine: sa.Engine, path: Path) -> None:
     with engine.begin() as connection:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if version not in (0, SCHEMA_VERSION):
-            engine.dispose()
             reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
             raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
         _METADATA.create_all(connection)
@@ -247,7 +267,7 @@ def _check(decision: Decision) -> None:
 def _decision(row: sa.RowMapping) -> Decision:
     place = (row["x_mm"], row["y_mm"], row["z_mm"])
     return Decision(
-        **{name: row[name] for name in (*_PLAIN_COLUMNS, "decided_at", "number")},
+        **{name: row[name] for name in (*_PLAIN_COLUMNS, *_GIVEN_COLUMNS)},
         center_mm=None if None in place else cast("Point", place),
     )
 

@@ -1,0 +1,215 @@
+"""Page: one case. Slices with marks, or the image with each arm's probability; decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import frame
+import pandas as pd
+import panels
+import streamlit as st
+from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
+
+from medkd.errors import MedkdError
+from medkd.review.cases import (
+    CaseMarks,
+    Mark,
+    case_progress,
+    find_marks,
+    image_probabilities,
+    reading_threshold,
+)
+from medkd.review.store import Decision
+from medkd.runs import RunFolder
+from medkd.types import RunCase
+
+UNKNOWN_DIAMETER_MM = 10.0
+"""Diameter of the circle where the model gives none."""
+
+YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
+COLORS = {"accept": GREEN, "reject": GREY}
+
+
+def show_case() -> None:
+    """Draw the page."""
+    run = frame.current_run()
+    case = choose_case(frame.load_cases(run))
+    mine = frame.load_mine(run).get(case.case_id, {})
+    st.text(f"Case {case.case_id}\n{case.kind}, {case.split}, {case_progress(case, mine)}")
+    if case.status == "not_analysed":
+        st.error("Not analysed. This is not the same as no findings. Reasons:")
+        st.text("\n".join(case.reasons) or "none given")
+    if case.kind == "image":
+        show_image_case(run, case, mine)
+    else:
+        show_scan_case(run, case, mine)
+
+
+def choose_case(cases: Sequence[RunCase]) -> RunCase:
+    """Draw previous and next; return the case that the page shows."""
+    if not cases:
+        st.info("This run has no cases.")
+        st.stop()
+    by_id = {case.case_id: case for case in cases}
+    order = [i for i in st.session_state.get(frame.CASE_ORDER, ()) if i in by_id] or list(by_id)
+    asked = st.session_state.pop(frame.OPEN_CASE, None) or st.query_params.get("case")
+    current = asked if asked in by_id else order[0]
+    order = order if current in order else list(by_id)
+    st.query_params["case"] = current
+    place = order.index(current)
+    columns = st.columns([1, 1, 4], vertical_alignment="center")
+    for column, label, step in ((columns[0], "Previous case", -1), (columns[1], "Next case", 1)):
+        inside = 0 <= place + step < len(order)
+        target = order[place + step] if inside else current
+        column.button(label, disabled=not inside, on_click=ask_for, args=(target,), width="stretch")
+    columns[2].caption(f"{place + 1} of {len(order)} in the worklist's order")
+    return by_id[current]
+
+
+def ask_for(case_id: str) -> None:
+    """Show that case when the page runs next."""
+    st.session_state[frame.OPEN_CASE] = case_id
+
+
+def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
+    """Draw a scan: slices on the left, marks and decisions on the right."""
+    stack = try_stack(run, case)
+    left, right = st.columns([3, 2], gap="large")
+    marks: tuple[Mark, ...] = ()
+    with right:
+        if case.status == "analysed":
+            marks = choose_marks(run, case)
+            panels.show_marks(run, case, marks, mine=mine, stack=stack)
+        panels.show_whole_scan(run, case, mine)
+    with left:
+        if stack is not None:
+            selected = st.session_state.get(panels.selected_key(case))
+            rings = [build_ring(mark, mine, selected=selected) for mark in marks]
+            show_slices(case, stack, rings)
+
+
+def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
+    """Read the scan; where that fails show all reasons and return None."""
+    try:
+        return frame.load_stack(run, case)
+    except MedkdError as error:
+        st.error("This scan cannot be shown.")
+        st.text(str(error))
+        return None
+
+
+def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
+    """Draw the choice of threshold; return the marks at or above it."""
+    st.subheader("Marks")
+    try:
+        found = find_marks(run, case, frame.load_scored_places(run), arm=frame.ARM)
+    except MedkdError as error:
+        st.error("The marks of this case cannot be read.")
+        st.text(str(error))
+        return ()
+    st.caption(panels.SOURCE_WORDS[found.source])
+    for note in found.notes:
+        st.text(note)
+    threshold = reading_threshold(frame.load_evaluation(run), found.source)
+    if threshold is None or not found.marks:
+        return found.marks
+    return threshold_choice(found, threshold)
+
+
+def threshold_choice(found: CaseMarks, threshold: float) -> tuple[Mark, ...]:
+    """Let the reader choose between the frozen threshold and every mark."""
+    above = found.above(threshold)
+    frozen_words = f"score of at least {threshold:.3f} (frozen on validation): {len(above)}"
+    all_words = f"all: {len(found.marks)}"
+    chosen = st.radio("Marks shown", [frozen_words, all_words], key="marks_shown")
+    return above if chosen == frozen_words else found.marks
+
+
+def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -> Ring:
+    """Build the circle of a mark; its colour tells the reader's decision."""
+    verdict = mine[mark.mark_id].verdict if mark.mark_id in mine else "undecided"
+    return Ring(
+        mark.candidate.center_mm,
+        mark.candidate.diameter_mm or UNKNOWN_DIAMETER_MM,
+        f"{mark.number}: {mark.candidate.score:.2f}",
+        COLORS.get(verdict, YELLOW),
+        selected=mark.mark_id == selected,
+    )
+
+
+def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring]) -> None:
+    """Draw the window, the slice slider and the slice."""
+    window = st.radio("Window", list(WINDOWS), horizontal=True, key="window")
+    key = panels.slice_key(case)
+    if key not in st.session_state:
+        first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
+        st.session_state[key] = first + 1
+    columns = st.columns([1, 8, 1], vertical_alignment="bottom")
+    columns[0].button("Down", on_click=step_slice, args=(key, -1, stack.slices), width="stretch")
+    columns[2].button("Up", on_click=step_slice, args=(key, 1, stack.slices), width="stretch")
+    shown = columns[1].slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
+    number = min(shown, stack.slices) - 1
+    png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
+    st.image(data_uri(png), width="stretch")
+    unknown = " Circles of 10 mm: the model gives no diameter." if has_unknown(rings) else ""
+    st.caption(
+        f"Slice {number + 1} of {stack.slices}, z {stack.slice_z_mm(number):.1f} mm (LPS). Seen "
+        f"from the feet. Yellow: undecided, green: accepted, grey: rejected.{unknown}"
+    )
+
+
+def has_unknown(rings: Sequence[Ring]) -> bool:
+    """Say whether a circle has the size that stands for an unknown diameter."""
+    return any(ring.diameter_mm == UNKNOWN_DIAMETER_MM for ring in rings)
+
+
+def step_slice(key: str, step: int, slices: int) -> None:
+    """Move one slice, inside the stack."""
+    st.session_state[key] = min(max(st.session_state[key] + step, 1), slices)
+
+
+def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
+    """Draw an image with each arm's probability and the decision on it."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        try:
+            show_picture(run, case)
+        except MedkdError as error:
+            st.error("This image cannot be shown.")
+            st.text(str(error))
+    with right:
+        st.subheader("Probability of the finding")
+        st.dataframe(probability_table(run, case), hide_index=True)
+        panels.show_image_decision(run, case, mine)
+
+
+def show_picture(run: RunFolder, case: RunCase) -> None:
+    """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
+    if case.row is None:
+        radiograph = frame.load_radiograph(run, case)
+        png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
+        st.image(data_uri(png))
+        return
+    pixels = frame.load_row(run, case)
+    if pixels.ndim == 3:
+        depth = pixels.shape[2]
+        number = st.slider("Slice", 1, depth, depth // 2, key=panels.slice_key(case))
+        pixels = pixels[:, :, number - 1]
+    st.image(data_uri(draw_image(pixels)))
+    st.caption(f"Row {case.row} of a MedMNIST file, {pixels.shape[0]} x {pixels.shape[1]} pixels")
+
+
+def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
+    """Build one row an arm: calibrated probability, frozen threshold, what follows."""
+    evaluation = frame.load_evaluation(run)
+    rows = []
+    for arm, probability in image_probabilities(run, case).items():
+        threshold = frame.frozen_threshold(evaluation, arm)
+        call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
+        rows.append(
+            {"Arm": arm, "Probability": probability, "Frozen threshold": threshold, "Call": call}
+        )
+    return pd.DataFrame(rows, columns=["Arm", "Probability", "Frozen threshold", "Call"])
+
+
+show_case()

@@ -1,0 +1,251 @@
+"""What every page shares: the run, the reader, cached reading, the notices on top.
+
+The run and the reader come from the environment (`MEDKD_REVIEW_RUN`, `MEDKD_REVIEW_READER`), as
+`medkd review` sets them. Text that comes from data is shown by `st.text` and tables alone, never
+as markdown or HTML.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import streamlit as st
+from display import AxialStack, build_axial_stack
+from medkd.io.medmnist import MedMnistSet, read_medmnist
+from medkd.io.radiograph import read_radiograph
+from numpy.typing import NDArray
+
+from medkd.errors import MedkdError, SeriesError
+from medkd.io.scans import read_scan
+from medkd.jsonio import read_json
+from medkd.review.cases import (
+    ScoredPlaces,
+    by_case,
+    case_path,
+    check_run,
+    order_cases,
+    read_scored_places,
+)
+from medkd.review.store import Decision, ReviewStore, Verdict, open_store
+from medkd.runs import RunFolder, read_cases
+from medkd.types import Evaluation, Radiograph, RunCase
+
+ARM = "student"
+"""Whose marks and scores the reader sees."""
+
+OPEN_CASE = "open_case"
+"""Session key of the case that the case page shall show next."""
+
+CASE_ORDER = "case_order"
+"""Session key of the case ids as the worklist last listed them."""
+
+NOT_SAVED = "not_saved"
+"""Session key of a decision that the store refused."""
+
+NOT_A_DEVICE = "Not a medical device: for research and technical evaluation only."
+SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
+UNKNOWN_TRAINING = (
+    "This run has no evaluation.json: how well its model works, and whether it was trained on "
+    "synthetic scans, is not known."
+)
+
+
+def current_run() -> RunFolder:
+    """Return the run that is reviewed; stop the page, saying why, where there is none."""
+    try:
+        return check_run(Path(os.environ.get("MEDKD_REVIEW_RUN", "")))
+    except MedkdError as error:
+        stop_with(error)
+
+
+def reader_name() -> str:
+    """Return who decides."""
+    return os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader"
+
+
+def stop_with(error: MedkdError) -> NoReturn:
+    """Show a refusal with all its reasons and end the page."""
+    st.error("This page cannot be shown.")
+    st.text(str(error))
+    st.stop()
+
+
+def show_notices(evaluation: Evaluation | None) -> None:
+    """Show what stands on top of every page."""
+    st.caption(NOT_A_DEVICE)
+    if evaluation is None:
+        st.warning(UNKNOWN_TRAINING)
+    elif evaluation.trained_on_synthetic:
+        st.warning(SYNTHETIC)
+
+
+def load_cases(run: RunFolder) -> list[RunCase]:
+    """Return the cases in reading order."""
+    return _cases(str(run.cases), _stamp(run.cases))
+
+
+def load_evaluation(run: RunFolder) -> Evaluation | None:
+    """Return the run's evaluation, None where it has none yet."""
+    if not run.evaluation.is_file():
+        return None
+    return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+
+
+def load_scored_places(run: RunFolder) -> ScoredPlaces:
+    """Return the places that the student scored, by scan."""
+    files = [run.marks(ARM), *(run.predictions(ARM, split) for split in ("train", "val", "test"))]
+    return _scored(str(run.path), tuple(_stamp(path) for path in files))
+
+
+def load_stack(run: RunFolder, case: RunCase) -> AxialStack:
+    """Read a scan turned for reading.
+
+    Raises:
+        MedkdError: if the scan cannot be read, with all reasons.
+    """
+    path = case_path(run, case)
+    return _stack(str(path), case.case_id, _stamp(path))
+
+
+def load_radiograph(run: RunFolder, case: RunCase) -> Radiograph:
+    """Read a radiograph from its file.
+
+    Raises:
+        MedkdError: if it cannot be read, with all reasons.
+    """
+    path = case_path(run, case)
+    return _radiograph(str(path), _stamp(path))
+
+
+def load_row(run: RunFolder, case: RunCase) -> NDArray[np.float32]:
+    """Read the row of a MedMNIST file that a case is.
+
+    Returns:
+        [row, col] or [i, j, k] in 0..1.
+
+    Raises:
+        MedkdError: if the file cannot be read or has no such row.
+    """
+    path = case_path(run, case)
+    images, _ = _medmnist(str(path), _stamp(path)).splits[case.split]
+    if case.row is None or not 0 <= case.row < len(images):
+        reason = f"expected a row below {len(images)}, got {case.row!r}"
+        raise SeriesError(f"{path}: no such row of {case.split}", [reason])
+    return np.asarray(images[case.row], dtype=np.float32) / 255.0
+
+
+def frozen_threshold(evaluation: Evaluation | None, arm: str) -> float | None:
+    """Return an arm's threshold that was frozen on validation, None where there is none."""
+    for result in evaluation.arms if evaluation else ():
+        if result.name == arm and result.classification:
+            return next(iter(result.classification.values())).operating_point.threshold
+    return None
+
+
+def load_store(run: RunFolder) -> ReviewStore:
+    """Open the readers' decisions; a file that took another's place is opened anew.
+
+    Raises:
+        MedkdError: if they cannot be kept there.
+    """
+    exists = run.review.exists()
+    return _store(str(run.review), run.review.stat().st_ino if exists else 0)
+
+
+def load_mine(run: RunFolder) -> dict[str, dict[str, Decision]]:
+    """Return this reader's decisions that count: case id to mark id to decision."""
+    try:
+        return by_case(load_store(run).latest(reader=reader_name()))
+    except MedkdError as error:
+        stop_with(error)
+
+
+def load_history(run: RunFolder) -> list[Decision]:
+    """Return every decision of every reader, oldest first."""
+    try:
+        return load_store(run).history()
+    except MedkdError as error:
+        stop_with(error)
+
+
+def decide(
+    run: RunFolder,
+    shown: Decision,
+    *,
+    verdict: Verdict | None = None,
+    note: str | None = None,
+) -> None:
+    """Append a decision of the current reader.
+
+    Args:
+        run: the reviewed run.
+        shown: the decision as it counts now, or a fresh one; what is not given stays.
+        verdict: the new verdict.
+        note: the new note.
+    """
+    wanted = replace(
+        shown,
+        reader=reader_name(),
+        verdict=verdict if verdict is not None else shown.verdict,
+        note=note if note is not None else shown.note,
+    )
+    try:
+        load_store(run).add(wanted)
+    except MedkdError as error:
+        st.session_state[NOT_SAVED] = str(error)
+
+
+def show_unsaved() -> None:
+    """Say loudly when the last decision could not be kept."""
+    message = st.session_state.pop(NOT_SAVED, None)
+    if message:
+        st.error("The last decision was NOT saved.")
+        st.text(message)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written anew, so that caches never show an old one."""
+    if not path.exists():
+        return (0, 0)
+    status = path.stat()
+    return (status.st_mtime_ns, status.st_size)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _cases(path: str, stamp: tuple[int, int]) -> list[RunCase]:
+    return order_cases(read_cases(Path(path)))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _evaluation(path: str, stamp: tuple[int, int]) -> Evaluation:
+    return read_json(Path(path), Evaluation)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading marks ...")
+def _scored(run: str, stamps: tuple[tuple[int, int], ...]) -> ScoredPlaces:
+    return read_scored_places(RunFolder(Path(run)), ARM)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")
+def _stack(path: str, seriesuid: str, stamp: tuple[int, int]) -> AxialStack:
+    scan = read_scan(Path(path), seriesuid=seriesuid)
+    return build_axial_stack(scan.voxels_hu, scan.grid)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _radiograph(path: str, stamp: tuple[int, int]) -> Radiograph:
+    return read_radiograph(Path(path))
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading the images ...")
+def _medmnist(path: str, stamp: tuple[int, int]) -> MedMnistSet:
+    return read_medmnist(Path(path))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _store(path: str, inode: int) -> ReviewStore:
+    return open_store(Path(path))

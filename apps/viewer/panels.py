@@ -1,0 +1,163 @@
+"""The widgets with which a reader decides: on marks, on a whole scan, on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import frame
+import streamlit as st
+from display import AxialStack
+
+from medkd.review.cases import Mark, MarkSource, count_decided
+from medkd.review.store import WHOLE_CASE, Decision, Verdict
+from medkd.runs import RunFolder
+from medkd.types import RunCase
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+SOURCE_WORDS: dict[MarkSource, str] = {
+    "whole-scan": "Marks of the student's whole-scan run, highest score first.",
+    "candidates": "Places of the given candidate list, scored by the student, highest first. "
+    "What the list left out is not here.",
+    "none": "This run holds no marks of this scan: it was not searched.",
+}
+VERDICT_BUTTONS: tuple[tuple[Verdict, str], ...] = (
+    ("accept", "Accept"),
+    ("reject", "Reject"),
+    ("undecided", "Clear"),
+)
+LISTED_AT_ONCE = 12
+
+
+def slice_key(case: RunCase) -> str:
+    """Name the session state that holds the slice of a case."""
+    return f"slice:{case.case_id}"
+
+
+def selected_key(case: RunCase) -> str:
+    """Name the session state that holds the mark last jumped to."""
+    return f"mark:{case.case_id}"
+
+
+def show_marks(
+    run: RunFolder,
+    case: RunCase,
+    marks: Sequence[Mark],
+    *,
+    mine: Mapping[str, Decision],
+    stack: AxialStack | None,
+) -> None:
+    """Draw a box a mark: jump, accept, reject, clear, note."""
+    st.caption(f"{count_decided(marks, mine)} of {len(marks)} decided" if marks else "No mark.")
+    key = f"listed:{case.case_id}"
+    listed = int(st.session_state.get(key, LISTED_AT_ONCE))
+    for mark in marks[:listed]:
+        shown = _current(mine, case, mark.mark_id)
+        place = mark.candidate.center_mm
+        shown = replace(shown, score=mark.candidate.score, center_mm=place)
+        with st.container(border=True):
+            columns = st.columns([3, 2, 2, 2], vertical_alignment="center")
+            _show_jump(columns[0], case, mark, stack=stack)
+            _show_verdicts(run, shown, columns=columns[1:], key=f"{case.case_id}:{mark.number}")
+            _show_note(run, shown, key=f"{case.case_id}:{mark.number}")
+    rest = len(marks) - listed
+    if rest > 0:
+        label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
+        st.button(label, on_click=_list_more, args=(key, listed))
+
+
+def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
+    """Draw what a reader says of a scan as a whole."""
+    st.subheader("Whole scan")
+    shown = _current(mine, case, WHOLE_CASE)
+    done = shown.verdict == "reviewed"
+    st.button(
+        "Reopen the case" if done else "Mark the case as reviewed",
+        key=f"reviewed:{case.case_id}",
+        type="secondary" if done else "primary",
+        on_click=frame.decide,
+        args=(run, shown),
+        kwargs={"verdict": "undecided" if done else "reviewed"},
+    )
+    _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+
+
+def show_image_decision(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
+    """Draw what a reader says of an image: accept = the finding is present."""
+    st.subheader("Decision")
+    st.caption("Accept: the finding is present. Reject: it is not.")
+    shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
+    _show_verdicts(run, shown, columns=st.columns(3), key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+
+
+def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
+    """Return the decision that counts now, or an undecided one."""
+    fresh = Decision(case.case_id, mark_id, frame.reader_name(), "undecided")
+    return mine.get(mark_id, fresh)
+
+
+def _show_jump(
+    column: DeltaGenerator, case: RunCase, mark: Mark, *, stack: AxialStack | None
+) -> None:
+    target = 0 if stack is None else stack.nearest_slice(mark.candidate.center_mm) + 1
+    place = f", slice {target}" if target else ""
+    column.button(
+        f"{mark.number}: {mark.candidate.score:.3f}{place}",
+        key=f"jump:{case.case_id}:{mark.number}",
+        help="Jump to this mark",
+        on_click=_jump,
+        args=(case, mark, target),
+        disabled=not target,
+        width="stretch",
+    )
+
+
+def _jump(case: RunCase, mark: Mark, target: int) -> None:
+    st.session_state[slice_key(case)] = target
+    st.session_state[selected_key(case)] = mark.mark_id
+
+
+def _show_verdicts(
+    run: RunFolder, shown: Decision, *, columns: Sequence[DeltaGenerator], key: str
+) -> None:
+    for column, (verdict, label) in zip(columns, VERDICT_BUTTONS, strict=True):
+        is_current = shown.verdict == verdict
+        column.button(
+            label,
+            key=f"{verdict}:{key}",
+            type="primary" if is_current and verdict != "undecided" else "secondary",
+            disabled=is_current,
+            on_click=frame.decide,
+            args=(run, shown),
+            kwargs={"verdict": verdict},
+            width="stretch",
+        )
+
+
+def _show_note(run: RunFolder, shown: Decision, *, key: str) -> None:
+    """Draw the note; leaving the field or pressing Enter saves it."""
+    state = f"note:{key}"
+    st.text_input(
+        "Note",
+        value=shown.note,
+        key=state,
+        placeholder="Note (Enter saves)",
+        label_visibility="collapsed",
+        max_chars=2000,
+        on_change=_save_note,
+        args=(run, shown, state),
+    )
+    if shown.decided_at:
+        st.caption(f"{shown.verdict}, saved {shown.decided_at[:19].replace('T', ' ')} UTC")
+
+
+def _save_note(run: RunFolder, shown: Decision, state: str) -> None:
+    frame.decide(run, shown, note=str(st.session_state[state]))
+
+
+def _list_more(key: str, listed: int) -> None:
+    st.session_state[key] = listed + LISTED_AT_ONCE

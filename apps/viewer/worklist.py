@@ -1,0 +1,132 @@
+"""Page: the cases in reading order, filtered, with the reader's progress; export of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import frame
+import pandas as pd
+import streamlit as st
+
+from medkd.review.cases import (
+    ScoredPlaces,
+    case_progress,
+    count_decided,
+    number_marks,
+    reading_threshold,
+)
+from medkd.review.store import Decision, decisions_csv
+from medkd.types import RunCase
+
+STATUS_WORDS = {"analysed": "analysed", "not_analysed": "NOT ANALYSED"}
+ANY = "any"
+
+Decided = Mapping[str, Mapping[str, Decision]]
+
+
+def show_worklist() -> None:
+    """Draw the page."""
+    run = frame.current_run()
+    decided = frame.load_mine(run)
+    cases = frame.load_cases(run)
+    st.title("Worklist")
+    refused = sum(case.status == "not_analysed" for case in cases)
+    if refused:
+        st.warning(
+            f"{refused} of {len(cases)} cases were not analysed. That is not the same as no "
+            "findings: read them without the model. They stand first."
+        )
+    passing = filter_cases(cases, decided)
+    st.session_state[frame.CASE_ORDER] = [case.case_id for case in passing]
+    st.caption(
+        f"{len(passing)} of {len(cases)} cases, highest score first (the student's highest "
+        "probability). Tick a row to open its case."
+    )
+    show_table(passing, decided, places=frame.load_scored_places(run))
+    left, right, _ = st.columns([1, 1, 2])
+    if left.button("Open the next case to read", type="primary", disabled=not passing):
+        waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
+        open_case((waiting or passing)[0])
+    right.download_button(
+        "Export all decisions (CSV)",
+        decisions_csv(frame.load_history(run)),
+        file_name="decisions.csv",
+        mime="text/csv",
+    )
+
+
+def filter_cases(cases: Sequence[RunCase], decided: Decided) -> list[RunCase]:
+    """Draw the filters and return the cases that pass."""
+    columns = st.columns([2, 1, 1, 1])
+    text = columns[0].text_input("Case id contains")
+    status = columns[1].selectbox("Status", [ANY, *STATUS_WORDS.values()])
+    progress = columns[2].selectbox("Review", [ANY, "open", "begun", "reviewed"])
+    split = columns[3].selectbox("Split", [ANY, *sorted({case.split for case in cases})])
+    return [
+        case
+        for case in cases
+        if text.strip() in case.case_id
+        and status in {ANY, STATUS_WORDS[case.status]}
+        and split in {ANY, case.split}
+        and progress in {ANY, progress_of(case, decided)}
+    ]
+
+
+def show_table(cases: Sequence[RunCase], decided: Decided, *, places: ScoredPlaces) -> None:
+    """Draw the table; ticking a row opens its case."""
+    if not cases:
+        st.info("No case passes the filter.")
+        return
+    evaluation = frame.load_evaluation(frame.current_run())
+    threshold = reading_threshold(evaluation, places.source)
+    rows = [
+        {
+            "Case": case.case_id,
+            "Score": case.score,
+            "Status": STATUS_WORDS[case.status],
+            "Marks": describe_marks(case, decided, places=places, threshold=threshold),
+            "Review": progress_of(case, decided),
+            "Split": case.split,
+            "Kind": case.kind,
+            "Reasons": "; ".join(case.reasons),
+        }
+        for case in cases
+    ]
+    columns = {"Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1)}
+    event = st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        column_config=columns,
+        key="worklist",
+        on_select="rerun",
+        selection_mode="single-row",
+    )
+    ticked = event["selection"]["rows"]
+    if ticked:
+        open_case(cases[ticked[0]])
+
+
+def describe_marks(
+    case: RunCase, decided: Decided, *, places: ScoredPlaces, threshold: float | None
+) -> str:
+    """Say how many marks a scan has at the frozen threshold, and how many are decided."""
+    if case.kind != "scan" or case.status != "analysed" or places.source == "none":
+        return ""
+    candidates = places.by_scan.get(case.case_id, ())
+    marks = number_marks(c for c in candidates if threshold is None or c.score >= threshold)
+    done = count_decided(marks, decided.get(case.case_id, {}))
+    return f"{done} of {len(marks)} decided" if marks else "no mark"
+
+
+def progress_of(case: RunCase, decided: Decided) -> str:
+    """Say how far this reader is with a case."""
+    return case_progress(case, decided.get(case.case_id, {}))
+
+
+def open_case(case: RunCase) -> None:
+    """Go to the case page."""
+    st.session_state[frame.OPEN_CASE] = case.case_id
+    st.switch_page("case.py")
+
+
+show_worklist()

@@ -1,0 +1,85 @@
+"""`medkd review`: opens the app on a run, or exports what readers decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from medkd.review.launch import Viewer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("review")(review)
+
+
+def review(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="What `medkd train` or `medkd demo` left; default: the only one here."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Default: 8501, or any free port if that is taken.")
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="Who decides; default: the name of your account.")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    address: Annotated[
+        str, typer.Option(help="Where to listen. There is no login: keep it to this machine.")
+    ] = "127.0.0.1",
+    export: Annotated[
+        Path | None, typer.Option(help="Write all decisions to this CSV and open nothing.")
+    ] = None,
+) -> None:
+    """Review a run's cases in the browser: worklist, marks, accept, reject, note, results.
+
+    Decisions are kept in RUN/review.sqlite, append-only. Ctrl-C ends the app.
+
+    Example: `medkd review medkd-demo --reader anna`
+
+    Example: `medkd review medkd-demo --export decisions.csv`
+    """
+    from medkd.review.cases import check_run
+    from medkd.review.launch import Viewer, choose_port, find_run, serve
+    from medkd.review.store import export_csv
+
+    folder = check_run(run if run is not None else find_run(Path.cwd()))
+    if export is not None:
+        count = export_csv(folder.review, export)
+        typer.echo(f"{count} decisions written to {export}")
+        return
+    viewer = Viewer(folder, _reader(reader), address, choose_port(address, port))
+    if address not in {"127.0.0.1", "localhost", "::1"}:
+        typer.secho(f"No login: whoever reaches {address} can read and decide.", fg="yellow")
+    serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
+    typer.echo(f"Ended. Decisions are in {folder.review}")
+
+
+def _reader(given: str | None) -> str:
+    import getpass
+
+    from medkd.errors import SettingsError
+
+    try:
+        name = (given if given is not None else getpass.getuser()).strip()
+    except (KeyError, OSError):
+        name = ""
+    if not name:
+        raise SettingsError("a reader's name is needed", ["give it with --reader NAME"])
+    return name
+
+
+def _announce_only(viewer: Viewer) -> None:
+    typer.echo(f"medkd review: {viewer.url}")
+    typer.echo(f"run {viewer.run.path}, reader {viewer.reader}; Ctrl-C ends it")
+
+
+def _announce_and_open(viewer: Viewer) -> None:
+    import webbrowser
+
+    _announce_only(viewer)
+    webbrowser.open(viewer.url)

@@ -1,0 +1,210 @@
+"""The worklist's logic: order of cases, the marks of a case, how far a reader is with it.
+
+Reads a RUN (`medkd/runs.py`) and decisions; draws nothing. A case that was not analysed is
+never counted as one without findings: it stands first and keeps its reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medkd.errors import SettingsError
+from medkd.io.annotations import read_marks
+from medkd.jsonio import read_json
+from medkd.review.store import WHOLE_CASE, Decision, Verdict
+from medkd.runs import ARMS, Prediction, RunFolder, read_predictions
+from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
+
+Progress = Literal["open", "begun", "reviewed"]
+MarkSource = Literal["whole-scan", "candidates", "none"]
+
+SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A candidate shown to a reader: its number in the case (1 = highest score) and lasting id."""
+
+    number: int
+    mark_id: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMarks:
+    """The marks of one case, highest score first, and where they come from."""
+
+    marks: tuple[Mark, ...]
+    source: MarkSource
+    notes: tuple[str, ...] = ()
+
+    def above(self, threshold: float) -> tuple[Mark, ...]:
+        """Return the marks whose score is at least `threshold`."""
+        return tuple(mark for mark in self.marks if mark.candidate.score >= threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPlaces:
+    """Every place that an arm scored, by seriesuid, and where they come from."""
+
+    source: MarkSource
+    by_scan: Mapping[str, Sequence[Candidate]]
+
+
+def check_run(path: Path) -> RunFolder:
+    """Return the run folder at `path`.
+
+    Raises:
+        SettingsError: if it is no folder that `medkd train` or `medkd demo` left.
+    """
+    run = RunFolder(path)
+    if not path.is_dir():
+        raise SettingsError(f"{path}: no such folder", [_RUN_HINT])
+    if not run.cases.is_file():
+        reason = f"expected {run.cases.name} in it, found {_listing(path)}"
+        raise SettingsError(f"{path}: not a run folder", [reason, _RUN_HINT])
+    return run
+
+
+_RUN_HINT = "give the folder that `medkd train` or `medkd demo` left (its --out)"
+
+
+def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
+    """Sort for reading: not analysed first, then by falling score, ties by case id."""
+    return sorted(
+        cases,
+        key=lambda case: (
+            case.status == "analysed",
+            -(case.score if case.score is not None else -1.0),
+            case.case_id,
+        ),
+    )
+
+
+def case_path(run: RunFolder, case: RunCase) -> Path:
+    """Return where the scan or image stands; a relative path is read from the run folder."""
+    return run.path / case.path
+
+
+def mark_id(candidate: Candidate) -> str:
+    """Name a mark by its place in LPS mm, so that a decision outlives another run's numbering."""
+    return "_".join(f"{value:.2f}" for value in candidate.center_mm)
+
+
+def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
+    """Number candidates from the highest score."""
+    ordered = sorted(candidates, key=lambda c: (-c.score, c.center_mm))
+    return tuple(Mark(n, mark_id(c), c) for n, c in enumerate(ordered, start=1))
+
+
+def find_marks(run: RunFolder, case: RunCase, scored: ScoredPlaces, *, arm: str) -> CaseMarks:
+    """Find the marks of a scan: its result of the whole-scan run, else its scored places.
+
+    Args:
+        run: the run folder.
+        case: a scan.
+        scored: as `read_scored_places` gives them.
+        arm: whose marks.
+    """
+    path = run.result(arm, case.case_id)
+    if path.is_file():
+        result = read_json(path, CaseResult)
+        return CaseMarks(number_marks(result.candidates), "whole-scan", result.notes)
+    marks = number_marks(scored.by_scan.get(case.case_id, ()))
+    # A scan without a row in the marks of a whole-scan run has no marks, which is a result.
+    known = scored.source == "whole-scan" or bool(marks)
+    return CaseMarks(marks, scored.source if known else "none")
+
+
+def read_scored_places(run: RunFolder, arm: str) -> ScoredPlaces:
+    """Read an arm's whole-scan marks, or else its probabilities of the given candidates."""
+    if run.marks(arm).is_file():
+        return ScoredPlaces("whole-scan", _group(read_marks(run.marks(arm))))
+    paths = [run.predictions(arm, split) for split in SPLITS]
+    rows = [row for path in paths if path.is_file() for row in read_predictions(path)]
+    scored = [
+        Candidate(row.seriesuid, row.center_mm, row.probability)
+        for row in rows
+        if row.center_mm is not None
+    ]
+    return ScoredPlaces("candidates" if scored else "none", _group(scored))
+
+
+def image_probabilities(run: RunFolder, case: RunCase) -> dict[str, float]:
+    """Return each arm's calibrated probability of an image, for the arms that scored it."""
+    found = {}
+    for arm in ARMS:
+        path = run.predictions(arm, case.split)
+        rows = read_predictions(path) if path.is_file() else []
+        hits = [row for row in rows if _is_of(row, case)]
+        if hits:
+            found[arm] = hits[0].probability
+    return found
+
+
+def reading_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
+    """Return the student's frozen threshold for marks of that source; None where there is none."""
+    froc = student_froc(evaluation, source)
+    if froc is None or froc.at_operating_point is None:
+        return None
+    return froc.at_operating_point.threshold
+
+
+def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResult | None:
+    """Return the student's FROC of the track that marks of `source` belong to."""
+    for arm in evaluation.arms if evaluation else ():
+        for froc in arm.froc if arm.name == "student" else ():
+            if ("candidates" in froc.track) == (source == "candidates"):
+                return froc
+    return None
+
+
+def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> int:
+    """Count the marks that a reader accepted or rejected (`decisions` by mark id)."""
+    return sum(
+        mark.mark_id in decisions and decisions[mark.mark_id].verdict in {"accept", "reject"}
+        for mark in marks
+    )
+
+
+def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
+    """Say how far one reader is with one case.
+
+    Args:
+        case: the case.
+        decisions: this reader's latest decisions on it by mark id. An image is reviewed when it
+            was accepted or rejected, a scan when the reader said that the whole case is done.
+    """
+    done: set[Verdict] = {"accept", "reject"} if case.kind == "image" else {"reviewed"}
+    whole = decisions.get(WHOLE_CASE)
+    if whole is not None and whole.verdict in done:
+        return "reviewed"
+    touched = any(d.verdict != "undecided" or d.note for d in decisions.values())
+    return "begun" if touched else "open"
+
+
+def by_case(decisions: Iterable[Decision]) -> dict[str, dict[str, Decision]]:
+    """Group one reader's latest decisions: case id to mark id to decision."""
+    grouped: dict[str, dict[str, Decision]] = {}
+    for decision in decisions:
+        grouped.setdefault(decision.case_id, {})[decision.mark_id] = decision
+    return grouped
+
+
+def _group(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    grouped: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        grouped.setdefault(candidate.seriesuid, []).append(candidate)
+    return grouped
+
+
+def _is_of(row: Prediction, case: RunCase) -> bool:
+    return case.case_id in {row.seriesuid, row.sample_id}
+
+
+def _listing(path: Path) -> str:
+    names = sorted(entry.name for entry in path.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

@@ -1,0 +1,132 @@
+"""The worklist's logic: order, marks, progress."""
+
+import pytest
+
+from medkd.errors import SettingsError
+from medkd.jsonio import write_json
+from medkd.review import cases as review_cases
+from medkd.review.cases import CaseMarks, ScoredPlaces
+from medkd.review.store import WHOLE_CASE, Decision
+from medkd.runs import Prediction, RunFolder, write_cases, write_predictions
+from medkd.types import Candidate, CaseResult, RunCase
+
+
+def a_case(case_id, *, score=None, kind="scan", status="analysed"):
+    return RunCase(case_id, "p", kind, "x.mhd", "test", None, None, score, status)
+
+
+def a_mark(score, x=0.0):
+    return Candidate("s1", (x, 0.0, 0.0), score)
+
+
+def saying(verdict, mark_id="m", note=""):
+    return {mark_id: Decision("s1", mark_id, "anna", verdict, note)}
+
+
+def test_cases_stand_not_analysed_first_then_by_falling_score():
+    listed = [
+        a_case("low", score=0.1),
+        a_case("none"),
+        a_case("high", score=0.9),
+        a_case("refused", status="not_analysed"),
+    ]
+    ordered = [case.case_id for case in review_cases.order_cases(listed)]
+    assert ordered == ["refused", "high", "low", "none"]
+
+
+def test_a_folder_that_is_no_run_is_refused_with_what_was_found(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(SettingsError, match=r"not a run folder[\s\S]*holiday.jpg[\s\S]*medkd demo"):
+        review_cases.check_run(tmp_path)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="no such folder"):
+        review_cases.check_run(tmp_path / "gone")
+
+
+def test_a_folder_with_a_worklist_is_a_run(tmp_path):
+    write_cases(tmp_path / "cases.csv", [a_case("s1")])
+    assert review_cases.check_run(tmp_path).path == tmp_path
+
+
+def test_marks_are_numbered_from_the_highest_score():
+    marks = review_cases.number_marks([a_mark(0.2), a_mark(0.8, x=1.234)])
+    assert [(mark.number, mark.candidate.score) for mark in marks] == [(1, 0.8), (2, 0.2)]
+    assert marks[0].mark_id == "1.23_0.00_0.00"
+
+
+def test_a_mark_at_the_threshold_is_shown():
+    marks = review_cases.number_marks([a_mark(0.5), a_mark(0.49)])
+    assert [m.candidate.score for m in CaseMarks(marks, "whole-scan").above(0.5)] == [0.5]
+
+
+def test_marks_come_from_the_result_of_the_whole_scan_run_first(tmp_path):
+    run = RunFolder(tmp_path)
+    result = CaseResult("s1", (a_mark(0.7),), "analysed", notes=("one lung only",))
+    write_json(run.result("student", "s1"), result)
+    listed = ScoredPlaces("candidates", {"s1": [a_mark(0.3), a_mark(0.2)]})
+    found = review_cases.find_marks(run, a_case("s1"), listed, arm="student")
+    assert (found.source, len(found.marks), found.notes) == (
+        "whole-scan", 1, ("one lung only",),
+    )  # fmt: skip
+
+
+def test_a_scan_without_a_row_in_the_marks_was_searched_and_has_none(tmp_path):
+    places = ScoredPlaces("whole-scan", {"other": [a_mark(0.3)]})
+    found = review_cases.find_marks(RunFolder(tmp_path), a_case("s1"), places, arm="student")
+    assert (found.source, found.marks) == ("whole-scan", ())
+
+
+def test_a_scan_outside_the_candidate_list_was_not_searched(tmp_path):
+    places = ScoredPlaces("candidates", {"other": [a_mark(0.3)]})
+    found = review_cases.find_marks(RunFolder(tmp_path), a_case("s1"), places, arm="student")
+    assert found.source == "none"
+
+
+def test_scored_candidates_are_read_where_there_is_no_whole_scan_run(tmp_path):
+    run = RunFolder(tmp_path)
+    rows = [
+        Prediction("s1-0", "p", "s1", 1, 2.0, 0.88, (1.0, 2.0, 3.0)),
+        Prediction("image-4", "p", "image-4", 1, 2.0, 0.88),
+    ]
+    write_predictions(run.predictions("student", "test"), rows)
+    places = review_cases.read_scored_places(run, "student")
+    assert places.source == "candidates"
+    assert places.by_scan == {"s1": [Candidate("s1", (1.0, 2.0, 3.0), 0.88)]}
+
+
+def test_the_probability_of_an_image_is_found_for_each_arm_that_scored_it(tmp_path):
+    run = RunFolder(tmp_path)
+    for arm, probability in (("teacher", 0.9), ("student", 0.8)):
+        row = Prediction("test-4", "p", "test-4", 1, 2.0, probability)
+        write_predictions(run.predictions(arm, "test"), [row])
+    found = review_cases.image_probabilities(run, a_case("test-4", kind="image"))
+    assert found == {"teacher": 0.9, "student": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "decisions", "progress"),
+    [
+        ("scan", {}, "open"),
+        ("scan", saying("accept"), "begun"),
+        ("scan", saying("undecided", note="look again"), "begun"),
+        ("scan", saying("undecided"), "open"),
+        ("scan", saying("reviewed", WHOLE_CASE), "reviewed"),
+        ("scan", saying("undecided", WHOLE_CASE), "open"),
+        ("image", saying("reject", WHOLE_CASE), "reviewed"),
+    ],
+)
+def test_progress_follows_from_the_decisions_that_count(kind, decisions, progress):
+    assert review_cases.case_progress(a_case("s1", kind=kind), decisions) == progress
+
+
+def test_only_accepted_and_rejected_marks_count_as_decided():
+    marks = review_cases.number_marks([a_mark(0.9), a_mark(0.8, x=1.0), a_mark(0.7, x=2.0)])
+    decisions = saying("accept", marks[0].mark_id) | saying("undecided", marks[1].mark_id)
+    assert review_cases.count_decided(marks, decisions) == 1
+
+
+def test_decisions_are_grouped_by_case():
+    first, second = Decision("a", "m", "anna", "accept"), Decision("b", "m", "anna", "reject")
+    assert review_cases.by_case([first, second]) == {"a": {"m": first}, "b": {"m": second}}

@@ -1,0 +1,224 @@
+"""Every page, launched through its router: what a reader sees, and that decisions are kept."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from medkd.jsonio import write_json
+from medkd.review.store import open_store
+from tests.viewer import factory
+from tests.viewer.conftest import VIEWER
+
+PAGES = ["worklist.py", "case.py", "results.py"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return factory.write_review_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def fresh_run(tmp_path):
+    return factory.write_review_run(tmp_path / "run")
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """Open a page of a run, optionally at a case, as one reader."""
+
+    def open_page(run, page="worklist.py", *, case=None, reader="anna"):
+        monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
+        monkeypatch.setenv("MEDKD_REVIEW_READER", reader)
+        app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30).run()
+        if page != "worklist.py":
+            app.switch_page(page)
+            if case:
+                app.query_params["case"] = case
+            app.run()
+        assert not app.exception
+        return app
+
+    return open_page
+
+
+def texts(elements):
+    return "\n".join(str(element.value) for element in elements)
+
+
+def press(app, label):
+    next(button for button in app.button if button.label == label).click()
+    app.run()
+    assert not app.exception
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_says_that_this_is_no_medical_device_and_synthetic(run, launch, page):
+    app = launch(run, page)
+    assert "Not a medical device" in texts(app.caption)
+    assert "no clinical performance known" in texts(app.warning)
+
+
+@pytest.mark.parametrize("case", [case.case_id for case in factory.build_cases()])
+def test_every_case_launches(run, launch, case):
+    app = launch(run, "case.py", case=case)
+    assert case in texts(app.text)
+    assert len(app.image) == (0 if case == "scan-gone" else 1)
+
+
+def test_the_worklist_sorts_by_score_and_never_hides_what_was_not_analysed(run, launch):
+    app = launch(run)
+    table = app.dataframe[0].value
+    assert list(table["Case"][:3]) == ["scan-refused", "scan-a", "xray-1"]
+    assert table["Status"][0] == "NOT ANALYSED"
+    assert "slices are missing" in table["Reasons"][0]
+    assert "not the same as no findings" in texts(app.warning)
+
+
+def test_the_worklist_counts_the_marks_at_the_frozen_threshold(run, launch):
+    table = launch(run).dataframe[0].value.set_index("Case")["Marks"]
+    assert table["scan-a"] == "0 of 2 decided"
+    assert table["scan-b"] == "no mark"
+    assert table["scan-refused"] == ""
+
+
+def test_the_worklist_filters_by_status(run, launch):
+    app = launch(run)
+    app.selectbox[0].set_value("NOT ANALYSED").run()
+    assert list(app.dataframe[0].value["Case"]) == ["scan-refused"]
+
+
+def test_a_case_that_was_not_analysed_shows_its_reasons_and_no_marks(run, launch):
+    app = launch(run, "case.py", case="scan-refused")
+    assert "Not analysed" in texts(app.error)
+    assert "slices are missing" in texts(app.text)
+    assert not [button for button in app.button if button.label == "Accept"]
+
+
+def test_text_from_data_is_never_markdown(run, launch):
+    app = launch(run, "case.py", case="scan-refused")
+    assert factory.EVIL in texts(app.text)
+    assert "onerror" not in texts(app.markdown) + texts(app.error) + texts(app.caption)
+
+
+def test_marks_below_the_frozen_threshold_are_counted_and_can_be_shown(run, launch):
+    app = launch(run, "case.py", case="scan-a")
+    marks = next(radio for radio in app.radio if radio.label == "Marks shown")
+    assert [option[-1] for option in marks.options] == ["2", "3"]
+    marks.set_value(marks.options[1]).run()
+    assert len([button for button in app.button if button.label == "Accept"]) == 3
+
+
+def test_jumping_to_a_mark_shows_its_slice(run, launch):
+    # Second mark at z = -120 mm: (-120 + 200) / 6 = 13.3, the 14th slice from below.
+    app = launch(run, "case.py", case="scan-a")
+    press(app, "2: 0.710, slice 14")
+    assert app.slider[0].value == 14
+
+
+def test_the_window_changes_the_picture(run, launch):
+    app = launch(run, "case.py", case="scan-a")
+    before = app.image[0].value[0]
+    next(radio for radio in app.radio if radio.label == "Window").set_value("bone").run()
+    assert app.image[0].value[0] != before
+    assert before.startswith("data:image/png;base64,")
+
+
+def test_next_and_previous_walk_the_worklist(run, launch):
+    app = launch(run, "case.py", case="scan-refused")
+    press(app, "Next case")
+    assert "Case scan-a" in texts(app.text)
+    press(app, "Previous case")
+    assert "Case scan-refused" in texts(app.text)
+
+
+def test_a_decision_and_a_note_are_found_after_a_reload(fresh_run, launch):
+    app = launch(fresh_run, "case.py", case="scan-a")
+    press(app, "Accept")
+    app.text_input[0].set_value("spiculated").run()
+    kept = launch(fresh_run, "case.py", case="scan-a")
+    assert "accept, saved" in texts(kept.caption)
+    assert kept.text_input[0].value == "spiculated"
+    assert launch(fresh_run).dataframe[0].value.set_index("Case")["Marks"]["scan-a"] == (
+        "1 of 2 decided"
+    )
+
+
+def test_every_press_is_kept_as_history_with_what_was_on_the_screen(fresh_run, launch):
+    app = launch(fresh_run, "case.py", case="scan-a")
+    press(app, "Accept")
+    press(app, "Clear")
+    store = open_store(fresh_run.review)
+    history = store.history()
+    store.close()
+    assert [decision.verdict for decision in history] == ["accept", "undecided"]
+    assert (history[0].reader, history[0].score) == ("anna", 0.93)
+    assert history[0].center_mm == factory.NODULES[0][0]
+
+
+def test_readers_do_not_see_each_others_decisions(fresh_run, launch):
+    press(launch(fresh_run, "case.py", case="scan-a"), "Accept")
+    other = launch(fresh_run, "case.py", case="scan-a", reader="ben")
+    assert "accept, saved" not in texts(other.caption)
+
+
+def test_a_scan_is_reviewed_when_the_reader_says_so(fresh_run, launch):
+    press(launch(fresh_run, "case.py", case="scan-b"), "Mark the case as reviewed")
+    table = launch(fresh_run).dataframe[0].value.set_index("Case")
+    assert table["Review"]["scan-b"] == "reviewed"
+
+
+def test_an_image_shows_the_arms_and_is_reviewed_by_a_verdict(fresh_run, launch):
+    app = launch(fresh_run, "case.py", case="xray-1")
+    assert list(app.dataframe[0].value["Arm"]) == ["teacher", "control", "student"]
+    assert list(app.dataframe[0].value["Call"]) == ["positive"] * 3
+    press(app, "Reject")
+    assert launch(fresh_run).dataframe[0].value.set_index("Case")["Review"]["xray-1"] == "reviewed"
+
+
+def test_the_results_page_names_both_readings_of_the_cpm_and_each_track(run, launch):
+    app = launch(run, "results.py")
+    shown = "\n".join(table.value.to_string() for table in app.dataframe)
+    assert "CPM, interpolated" in shown
+    assert "CPM, nearest curve point" in shown
+    assert {"Track: candidates", "Track: whole-scan"} <= {text.value for text in app.text}
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_the_results_page_shows_every_score_with_its_interval(run, launch):
+    table = launch(run, "results.py").dataframe[0].value
+    for name in ("Sensitivity", "F1", "Precision", "Specificity"):
+        assert " to " in table.loc[name, "student"]
+    assert list(table.columns) == ["teacher", "control", "student"]
+
+
+def test_a_run_without_transfer_says_so_loudly(run, launch):
+    assert "No transfer took place" in texts(launch(run, "results.py").error)
+
+
+def test_a_run_on_real_data_has_no_banner(fresh_run, launch):
+    write_json(fresh_run.evaluation, factory.build_evaluation(synthetic=False))
+    assert "synthetic" not in texts(launch(fresh_run).warning)
+
+
+def test_a_run_without_evaluation_says_that_nothing_is_known(fresh_run, launch):
+    fresh_run.evaluation.unlink()
+    assert "is not known" in texts(launch(fresh_run).warning)
+    assert "no evaluation yet" in texts(launch(fresh_run, "results.py").info)
+
+
+def test_a_folder_that_is_no_run_is_refused_with_reasons(tmp_path, launch, monkeypatch):
+    monkeypatch.setenv("MEDKD_REVIEW_RUN", str(tmp_path))
+    app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30).run()
+    assert "cannot be shown" in texts(app.error)
+    assert "not a run folder" in texts(app.text)
+
+
+def test_a_decision_that_cannot_be_saved_is_said_loudly(fresh_run, launch):
+    app = launch(fresh_run, "case.py", case="scan-a")
+    fresh_run.review.write_bytes(b"no database " * 1000)
+    next(button for button in app.button if button.label == "Accept").click()
+    app.run()
+    assert "cannot be" in texts(app.text) + texts(app.error)
+
+
+def test_no_page_allows_html():
+    assert not [p for p in VIEWER.glob("*.py") if "unsafe_allow_html" in p.read_text()]
