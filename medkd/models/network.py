@@ -1,0 +1,117 @@
+"""What every network of medkd is: one view in, logits out, and facts that others rely on.
+
+A view is float32 in 0..1, [B, C, I, J, K] (2-D: [B, C, I, J]). A network that wants something
+else (ImageNet normalisation, three channels, HU, z-y-x order) converts inside its own forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medkd.settings import Settings
+
+
+class NetworkSettings(Settings):
+    """Base of all model settings; a subclass adds `kind` and says what views it needs."""
+
+    spatial_dims: ClassVar[int]
+    hu_window: ClassVar[tuple[float, float] | None] = None
+
+    in_channels: int = Field(1, ge=1, description="channels of the view")
+    label_count: int = Field(1, ge=1, description="outputs; binary is one logit")
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The only spatial shape that the network takes; None: any."""
+        return None
+
+
+class Network(nn.Module):
+    """Base of all networks.
+
+    Args:
+        settings: what it is built from; its needs become attributes of the network:
+            `spatial_dims` (2 or 3), `in_channels`, `label_count` (K), `input_shape` and
+            `hu_window` (None: any).
+        embedding_layer: name of the submodule whose output is the pooled embedding [B, E].
+        dense_stride: voxels between neighbours of `forward_dense`'s grid, None: no dense run.
+    """
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        *,
+        embedding_layer: str,
+        dense_stride: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spatial_dims = settings.spatial_dims
+        self.in_channels = settings.in_channels
+        self.label_count = settings.label_count
+        self.input_shape = settings.input_shape
+        self.hu_window = settings.hu_window
+        self.embedding_layer = embedding_layer
+        self.dense_stride = dense_stride
+        self.initialisation = "random"
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Score views.
+
+        Args:
+            view: [B, C, *spatial] float in 0..1.
+
+        Returns:
+            [B, K] logits.
+
+        Raises:
+            ValueError: if the number of axes, the channels or a fixed spatial shape differ.
+        """
+        self._check_view(view)
+        return self._logits(view)
+
+    def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:
+        """Score every patch of a large view at once; see `classifiers.PooledConvNet`."""
+        raise NotImplementedError(f"{type(self).__name__} has no dense run (patch {patch_shape})")
+
+    def _logits(self, view: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _check_view(self, view: Tensor) -> None:
+        if view.ndim != self.spatial_dims + 2 or view.shape[1] != self.in_channels:
+            axes = "I, J, K" if self.spatial_dims == 3 else "I, J"
+            raise ValueError(
+                f"{type(self).__name__} takes views [B, {self.in_channels}, {axes}], "
+                f"got {tuple(view.shape)}"
+            )
+        if self.input_shape is not None and tuple(view.shape[2:]) != self.input_shape:
+            raise ValueError(
+                f"{type(self).__name__} takes views of {self.input_shape} only, "
+                f"got {tuple(view.shape[2:])}"
+            )
+
+
+class GlobalMean(nn.Module):
+    """Mean over all spatial axes: [B, C, *spatial] to [B, C]."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Average [B, C, *spatial] to [B, C]."""
+        return feature.flatten(2).mean(dim=2)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a CPU generator seeded with `seed` inside; leave the global one as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable and frozen parameters (buffers not counted)."""
+    return sum(parameter.numel() for parameter in network.parameters())

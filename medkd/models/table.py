@@ -1,0 +1,168 @@
+"""The table of all networks: settings to network. To add one: a file, and a line in `MODELS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from medkd.models import classifiers, luna_classifier, teachers
+from medkd.models.network import Network, NetworkSettings, parameter_count, seeded
+
+STUDENT_PARAMETERS = 500_000
+"""A student has at most this many parameters."""
+
+ModelSettings = Annotated[
+    classifiers.Compact2dSettings
+    | classifiers.Compact3dSettings
+    | classifiers.Shallow2dSettings
+    | classifiers.Shallow3dSettings
+    | classifiers.Linear2dSettings
+    | classifiers.Linear3dSettings
+    | teachers.Resnet3dSettings
+    | teachers.Torchvision2dSettings
+    | teachers.Timm2dSettings
+    | luna_classifier.LunaClassifierSettings,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """How one kind is made.
+
+    `build` gives random weights; `initialise` loads what the settings' `weights` names and says
+    in words what that was.
+    """
+
+    settings: type[NetworkSettings]
+    build: Callable[[Any], Network]
+    initialise: Callable[[Any, Any], str] | None = None
+
+
+MODELS: dict[str, ModelEntry] = {
+    "compact2d": ModelEntry(classifiers.Compact2dSettings, classifiers.build_compact),
+    "compact3d": ModelEntry(classifiers.Compact3dSettings, classifiers.build_compact),
+    "shallow2d": ModelEntry(classifiers.Shallow2dSettings, classifiers.build_shallow),
+    "shallow3d": ModelEntry(classifiers.Shallow3dSettings, classifiers.build_shallow),
+    "linear2d": ModelEntry(classifiers.Linear2dSettings, classifiers.build_linear),
+    "linear3d": ModelEntry(classifiers.Linear3dSettings, classifiers.build_linear),
+    "resnet3d": ModelEntry(
+        teachers.Resnet3dSettings, teachers.build_resnet3d, teachers.initialise_resnet3d
+    ),
+    "torchvision2d": ModelEntry(
+        teachers.Torchvision2dSettings,
+        teachers.build_torchvision2d,
+        teachers.initialise_torchvision2d,
+    ),
+    "timm2d": ModelEntry(
+        teachers.Timm2dSettings, teachers.build_timm2d, teachers.initialise_timm2d
+    ),
+    "luna_classifier": ModelEntry(
+        luna_classifier.LunaClassifierSettings, luna_classifier.build_luna_classifier
+    ),
+}
+
+
+def parse_model_settings(values: object) -> NetworkSettings:
+    """Turn plain values with a `kind` into that kind's settings.
+
+    Raises:
+        pydantic.ValidationError: if they do not fit.
+    """
+    parsed: NetworkSettings = TypeAdapter(ModelSettings).validate_python(values)
+    return parsed
+
+
+def build_model(settings: NetworkSettings, *, seed: int) -> Network:
+    """Build a network on the CPU, with the weights that its settings name.
+
+    The same settings and seed give the same random weights whatever was drawn before; the
+    global generator is left as it was.
+
+    Args:
+        settings: one of `ModelSettings`.
+        seed: for what is random.
+
+    Raises:
+        CheckpointError: if weights cannot be had or do not fit.
+        ExtraMissingError: if an optional package is needed.
+
+    Example:
+        >>> from medkd.models.classifiers import Compact2dSettings
+        >>> parameter_count(build_model(Compact2dSettings(), seed=0))
+        322353
+    """
+    entry = _entry(settings)
+    network = build_architecture(settings, seed=seed)
+    if entry.initialise is not None and getattr(settings, "weights", "none") != "none":
+        network.initialisation = entry.initialise(network, settings)
+    return network
+
+
+def build_architecture(settings: NetworkSettings, *, seed: int = 0) -> Network:
+    """Build a network with random weights, whatever weights its settings name."""
+    with seeded(seed):
+        return _entry(settings).build(settings)
+
+
+def check_model_input(
+    settings: NetworkSettings,
+    *,
+    view_shape: Sequence[int],
+    hu_window: tuple[float, float] | None,
+    label_count: int,
+) -> tuple[str, ...]:
+    """Say why a model cannot take the data's views; empty if it can.
+
+    Args:
+        settings: one of `ModelSettings`.
+        view_shape: [C, *spatial] of one view.
+        hu_window: the HU window of the views, None for images.
+        label_count: outputs that the data has labels for.
+    """
+    kind = _kind(settings)
+    reasons = []
+    channels, *spatial = view_shape
+    if len(spatial) != settings.spatial_dims:
+        reasons.append(
+            f"{kind} takes {settings.spatial_dims}-D views, the data gives "
+            f"{len(spatial)}-D views {tuple(spatial)}"
+        )
+    elif settings.input_shape is not None and tuple(spatial) != settings.input_shape:
+        reasons.append(
+            f"{kind} takes views of {settings.input_shape} only, the data gives {tuple(spatial)}"
+        )
+    if channels != settings.in_channels:
+        reasons.append(f"in_channels is {settings.in_channels}, the data gives {channels}")
+    if label_count != settings.label_count:
+        reasons.append(f"label_count is {settings.label_count}, the data has {label_count}")
+    if settings.hu_window is not None and settings.hu_window != hu_window:
+        reasons.append(
+            f"{kind} needs the HU window {settings.hu_window}, the data gives {hu_window}"
+        )
+    return tuple(reasons)
+
+
+def check_student_size(settings: NetworkSettings) -> tuple[str, ...]:
+    """Say why a model is no student: it has more than `STUDENT_PARAMETERS`; empty if it is."""
+    count = parameter_count(build_architecture(settings))
+    if count <= STUDENT_PARAMETERS:
+        return ()
+    return (
+        f"a student has at most {STUDENT_PARAMETERS:,} parameters, {_kind(settings)} as set has "
+        f"{count:,}; take fewer channels",
+    )
+
+
+def _entry(settings: NetworkSettings) -> ModelEntry:
+    kind = _kind(settings)
+    if kind not in MODELS:
+        raise TypeError(f"no model of kind {kind!r}; kinds are {', '.join(MODELS)}")
+    return MODELS[kind]
+
+
+def _kind(settings: NetworkSettings) -> str:
+    return str(getattr(settings, "kind", type(settings).__name__))
