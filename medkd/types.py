@@ -85,6 +85,20 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """The reference standard of a set of scans, as LUNA16's tables state it.
+
+    `seriesuids` are the scans that count, those without a nodule included; `patients` says
+    which patient each series belongs to (empty: not known).
+    """
+
+    nodules: tuple[Nodule, ...]
+    excluded: tuple[Nodule, ...]
+    seriesuids: tuple[str, ...]
+    patients: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledCandidate:
     """A row of LUNA16's candidates files: a place with its class (1 = nodule)."""
 
@@ -199,7 +213,12 @@ class ClassificationResult:
 
 @dataclass(frozen=True, slots=True)
 class FrocResult:
-    """LUNA16-exact FROC of one set of marks; `track` says what was scored."""
+    """LUNA16-exact FROC of one set of marks; `track` says what was scored.
+
+    `interval` holds the middle share of bootstrap CPMs (interpolated). LUNA16's script draws
+    bounds of the curve instead: `interval_of_curve` is their mean over the seven rates, a little
+    wider, and `cpm_bootstrap_mean` the mean of the bootstrap CPMs.
+    """
 
     track: str
     scans: int
@@ -217,6 +236,8 @@ class FrocResult:
     sensitivity: tuple[float, ...]
     thresholds: tuple[float, ...]
     interval: Interval | None = None
+    interval_of_curve: Interval | None = None
+    cpm_bootstrap_mean: float | None = None
     sensitivity_intervals: dict[str, Interval] = field(default_factory=dict)
     at_operating_point: PointScores | None = None
     warnings: tuple[str, ...] = ()
@@ -358,18 +379,19 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: paragraphs, tables, figures, in that order."""
+    """A part of a report: paragraphs, tables, figures, a listing of plain text, in that order."""
 
     key: str
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    listing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Ordered sections and the record of the run they describe."""
+    """Ordered sections and the record of the run they describe; `banner` has a line a notice."""
 
     title: str
     sections: tuple[Section, ...]
