@@ -1,0 +1,223 @@
+"""Which mark hits what: LUNA16's rules, scan by scan (noduleCADEvaluationLUNA16.py, evaluateCAD).
+
+Per scan at most 100 marks: of more, those with a score above the 101st (ties at the cut all go).
+A mark hits if it is nearer to the centre than the radius, not at it; a diameter below 0 reads as
+10 mm. All marks inside an included nodule leave the false positives, the highest score is the
+nodule's, the rest is ignored. A mark in two nodules counts for both. Marks left that lie in an
+excluded finding are ignored. Each row of marks counts, identical ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd.types import Candidate, Nodule, Reference
+
+Float64 = NDArray[np.float64]
+
+MAX_MARKS = 100
+"""Marks a scan that LUNA16 scores."""
+UNKNOWN_DIAMETER_MM = 10.0
+"""Diameter that a negative one is read as."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matching:
+    """What became of the marks.
+
+    `scores`, `is_nodule` and `series` [N] hold one row a found nodule (its best mark) and one a
+    false positive; `series` is the position in the reference's seriesuids, `nodules` [S] how
+    many a series has.
+    """
+
+    scores: Float64
+    is_nodule: NDArray[np.bool_]
+    series: NDArray[np.intp]
+    nodules: NDArray[np.intp]
+    candidates: int
+    ignored_excluded: int
+    ignored_double: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Points:
+    """Points of all series, sorted by series: places [N, 3] mm, value [N], start [S + 1]."""
+
+    places_mm: Float64
+    values: Float64
+    starts: NDArray[np.intp]
+
+    def of(self, series: int) -> tuple[Float64, Float64]:
+        """Return places and values of one series."""
+        rows = slice(self.starts[series], self.starts[series + 1])
+        return self.places_mm[rows], self.values[rows]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ScanMatch:
+    """One scan: best score of each found nodule, scores of false positives, what was ignored."""
+
+    found: Float64
+    false: Float64
+    candidates: int
+    excluded: int
+    double: int
+    twice: int
+
+
+def match_marks(marks: Sequence[Candidate], reference: Reference) -> Matching:
+    """Match marks to the reference standard by LUNA16's rules.
+
+    Args:
+        marks: any number a series; series that do not count are reported in the warnings.
+        reference: nodules, excluded findings and the series that count.
+
+    Raises:
+        ValueError: if a series is named twice, or a score or place is not finite.
+    """
+    position = {uid: index for index, uid in enumerate(reference.seriesuids)}
+    if len(position) != len(reference.seriesuids):
+        raise ValueError("a series is named twice among the series that count")
+    nodules = _group_nodules(reference.nodules, position)
+    excluded = _group_nodules(reference.excluded, position)
+    pool = _group_marks(marks, position)
+    scans = [_match_scan(pool.of(s), nodules.of(s), excluded.of(s)) for s in range(len(position))]
+    found = [scan.found for scan in scans]
+    false = [scan.false for scan in scans]
+    scores = np.concatenate([np.zeros(0), *found, *false])
+    twice = {uid: scan.twice for uid, scan in zip(reference.seriesuids, scans, strict=True)}
+    return Matching(
+        scores=scores,
+        is_nodule=np.arange(len(scores)) < sum(map(len, found)),
+        series=np.concatenate(
+            [np.repeat(np.arange(len(scans)), list(map(len, part))) for part in (found, false)]
+        ),
+        nodules=np.diff(nodules.starts),
+        candidates=sum(scan.candidates for scan in scans),
+        ignored_excluded=sum(scan.excluded for scan in scans),
+        ignored_double=sum(scan.double for scan in scans),
+        warnings=tuple(_collect_warnings(marks, reference, position) + _warn_twice(twice)),
+    )
+
+
+def _match_scan(
+    marks: tuple[Float64, Float64],
+    nodules: tuple[Float64, Float64],
+    excluded: tuple[Float64, Float64],
+) -> _ScanMatch:
+    places_mm, scores = _cap(*marks)
+    in_nodule = _inside(places_mm, *nodules)
+    taken = in_nodule.any(axis=1)
+    ignored = ~taken & _inside(places_mm, *excluded).any(axis=1)
+    hits = in_nodule.sum(axis=0)
+    best = np.where(in_nodule, scores[:, None], -np.inf).max(axis=0, initial=-np.inf)
+    return _ScanMatch(
+        found=best[hits > 0],
+        false=scores[~taken & ~ignored],
+        candidates=len(scores),
+        excluded=int(ignored.sum()),
+        double=int(np.maximum(hits - 1, 0).sum()),
+        twice=int((in_nodule.sum(axis=1) > 1).sum()),
+    )
+
+
+def _cap(places_mm: Float64, scores: Float64) -> tuple[Float64, Float64]:
+    """Keep what scores above the 101st mark, if there is one."""
+    if len(scores) <= MAX_MARKS:
+        return places_mm, scores
+    kept = scores > np.sort(scores)[::-1][MAX_MARKS]
+    return places_mm[kept], scores[kept]
+
+
+def _inside(places_mm: Float64, centers_mm: Float64, diameters_mm: Float64) -> NDArray[np.bool_]:
+    """Say which of [M] places lie inside which of [K] spheres: [M, K]."""
+    diameters = np.where(diameters_mm < 0, UNKNOWN_DIAMETER_MM, diameters_mm)
+    offset = places_mm[:, None, :] - centers_mm[None, :, :]
+    squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
+    return np.asarray(squared < (diameters / 2.0) ** 2)
+
+
+def _group_nodules(nodules: Sequence[Nodule], position: dict[str, int]) -> _Points:
+    known = [nodule for nodule in nodules if nodule.seriesuid in position]
+    return _group(
+        [position[nodule.seriesuid] for nodule in known],
+        [nodule.center_mm for nodule in known],
+        [nodule.diameter_mm for nodule in known],
+        series=len(position),
+    )
+
+
+def _group_marks(marks: Sequence[Candidate], position: dict[str, int]) -> _Points:
+    known = [mark for mark in marks if mark.seriesuid in position]
+    return _group(
+        [position[mark.seriesuid] for mark in known],
+        [mark.center_mm for mark in known],
+        [mark.score for mark in known],
+        series=len(position),
+    )
+
+
+def _group(
+    of_series: list[int],
+    places_mm: list[tuple[float, float, float]],
+    values: list[float],
+    *,
+    series: int,
+) -> _Points:
+    index = np.asarray(of_series, dtype=np.intp)
+    order = np.argsort(index, kind="stable")
+    places = np.asarray(places_mm, dtype=np.float64).reshape(-1, 3)[order]
+    value = np.asarray(values, dtype=np.float64)[order]
+    if not (np.isfinite(places).all() and np.isfinite(value).all()):
+        raise ValueError("places, scores and diameters must be finite numbers")
+    return _Points(places, value, np.searchsorted(index[order], np.arange(series + 1)))
+
+
+def _collect_warnings(
+    marks: Sequence[Candidate], reference: Reference, position: dict[str, int]
+) -> list[str]:
+    warnings = []
+    unknown = sorted({m.seriesuid for m in marks if m.seriesuid not in position})
+    if unknown:
+        count = sum(m.seriesuid not in position for m in marks)
+        warnings.append(
+            f"{count} marks of {len(unknown)} series that do not count were not scored: "
+            f"{_some(unknown)}"
+        )
+    outside = [n.seriesuid for n in reference.nodules if n.seriesuid not in position]
+    if outside:
+        warnings.append(
+            f"{len(outside)} nodules of series that do not count were not scored: "
+            f"{_some(sorted(set(outside)))}"
+        )
+    rows = [(m.seriesuid, m.center_mm, m.score) for m in marks]
+    if repeated := len(rows) - len(set(rows)):
+        warnings.append(f"{repeated} rows of marks repeat another row; each one counts")
+    unsized = sum(n.diameter_mm <= 0 for n in reference.nodules)
+    if unsized:
+        warnings.append(
+            f"{unsized} included nodules have no diameter: below 0 reads as "
+            f"{UNKNOWN_DIAMETER_MM:g} mm, 0 cannot be hit"
+        )
+    return warnings
+
+
+def _warn_twice(twice: dict[str, int]) -> list[str]:
+    series = [uid for uid, count in twice.items() if count]
+    if not series:
+        return []
+    return [
+        f"{sum(twice.values())} marks lie in two or more included nodules and count for each "
+        f"(overlapping annotations): {_some(series)}"
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,189 @@
+"""LUNA16's tables: nodules, irrelevant findings, candidates, marks, series, in and out.
+
+All places are LPS mm as the official CSV files state them. A table with any fault (missing
+column, text where a number belongs, NaN, duplicate seriesuid) is refused with all its faults and
+their row numbers. Identical rows of marks are kept: LUNA16's script counts each one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd.errors import SeriesError
+from medkd.files import write_text
+from medkd.io.tables import MAX_REASONS, read_table, write_table
+from medkd.types import Candidate, LabelledCandidate, Nodule, Point, Reference
+
+T = TypeVar("T")
+
+PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
+MARK_COLUMNS = (*PLACE_COLUMNS, "probability")
+NODULE_COLUMNS = (*PLACE_COLUMNS, "diameter_mm")
+CANDIDATE_COLUMNS = (*PLACE_COLUMNS, "class")
+
+
+def read_annotations(path: Path) -> list[Nodule]:
+    """Read the nodules that must be found (`annotations.csv`).
+
+    Raises:
+        SeriesError: with every fault of the table.
+    """
+    return _read_nodules(path, "included")
+
+
+def read_excluded(path: Path) -> list[Nodule]:
+    """Read the irrelevant findings (`annotations_excluded.csv`); diameter -1 means unknown.
+
+    Raises:
+        SeriesError: with every fault of the table.
+    """
+    return _read_nodules(path, "excluded")
+
+
+def read_candidates(path: Path) -> list[LabelledCandidate]:
+    """Read the candidates given for false-positive reduction (`candidates_V2.csv`).
+
+    Raises:
+        SeriesError: with every fault of the table; a class other than 0 or 1 is one.
+    """
+    table = read_table(path)
+    uids, points = table.words("seriesuid"), table.points_mm()
+    labels = table.numbers("class")
+    for row in np.flatnonzero(np.isfinite(labels) & ~np.isin(labels, (0, 1))):
+        table.reasons.append(f"row {table.lines[row]}: class must be 0 or 1, got {labels[row]:g}")
+    table.refuse_if_faulty()
+    return [
+        LabelledCandidate(uid, place, label)
+        for uid, place, label in zip(
+            uids, _places(points), labels.astype(int).tolist(), strict=True
+        )
+    ]
+
+
+def read_marks(path: Path) -> list[Candidate]:
+    """Read marks in LUNA16's submission columns: seriesuid, coordX, coordY, coordZ, probability.
+
+    Raises:
+        SeriesError: with every fault of the table.
+    """
+    table = read_table(path)
+    uids, points = table.words("seriesuid"), table.points_mm()
+    scores = table.numbers("probability")
+    table.refuse_if_faulty()
+    return [
+        Candidate(uid, place, score)
+        for uid, place, score in zip(uids, _places(points), scores.tolist(), strict=True)
+    ]
+
+
+def read_seriesuids(path: Path) -> list[str]:
+    """Read the series that count, one a line; officially without a header ("seriesuid" is one).
+
+    Raises:
+        SeriesError: with every fault of the table; a series named twice is one.
+    """
+    table = read_table(path, header=False)
+    words = table.words("0")
+    first = 1 if words[:1] == ["seriesuid"] else 0
+    seen: dict[str, int] = {}
+    for line, word in zip(table.lines.tolist()[first:], words[first:], strict=True):
+        if word in seen:
+            table.reasons.append(f"row {line}: series {word} stands in row {seen[word]} already")
+        seen.setdefault(word, line)
+    if not words[first:]:
+        table.reasons.append("no series is named; expected one seriesuid a line")
+    table.refuse_if_faulty()
+    return words[first:]
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Read which patient each series belongs to: columns seriesuid, patient_id.
+
+    Raises:
+        SeriesError: with every fault of the table; a series with two patients is one.
+    """
+    table = read_table(path)
+    uids, names = table.words("seriesuid"), table.words("patient_id")
+    patients: dict[str, str] = {}
+    for line, uid, name in zip(table.lines.tolist(), uids, names, strict=False):
+        if patients.setdefault(uid, name) != name:
+            table.reasons.append(f"row {line}: series {uid} has another patient further up")
+    table.refuse_if_faulty()
+    return patients
+
+
+def read_reference(
+    annotations: Path, excluded: Path, *, seriesuids: Path, patients: Path | None = None
+) -> Reference:
+    """Read the reference standard of a set of scans, all tables before any refusal.
+
+    Args:
+        annotations: nodules that must be found.
+        excluded: irrelevant findings.
+        seriesuids: series that count.
+        patients: which patient each series belongs to, if known.
+
+    Raises:
+        SeriesError: with every fault of every table.
+    """
+    reasons: list[str] = []
+    nodules = _attempt(read_annotations, annotations, reasons) or []
+    others = _attempt(read_excluded, excluded, reasons) or []
+    uids = _attempt(read_seriesuids, seriesuids, reasons) or []
+    groups = (_attempt(read_patients, patients, reasons) if patients else None) or {}
+    if patients and not reasons:
+        missing = [uid for uid in uids if uid not in groups]
+        reasons += [f"{patients}: no patient for series {uid}" for uid in missing[:MAX_REASONS]]
+    if reasons:
+        raise SeriesError("the reference standard cannot be used as it stands", reasons)
+    return Reference(tuple(nodules), tuple(others), tuple(uids), groups)
+
+
+def write_annotations(path: Path, nodules: Sequence[Nodule]) -> None:
+    """Write nodules or irrelevant findings in LUNA16's columns, whole or not at all."""
+    rows = [(n.seriesuid, *n.center_mm, n.diameter_mm) for n in nodules]
+    write_table(path, NODULE_COLUMNS, rows)
+
+
+def write_candidates(path: Path, candidates: Sequence[LabelledCandidate]) -> None:
+    """Write candidates with their class in LUNA16's columns, whole or not at all."""
+    write_table(path, CANDIDATE_COLUMNS, [(c.seriesuid, *c.center_mm, c.label) for c in candidates])
+
+
+def write_marks(path: Path, marks: Sequence[Candidate]) -> None:
+    """Write marks in LUNA16's submission columns, whole or not at all."""
+    write_table(path, MARK_COLUMNS, [(m.seriesuid, *m.center_mm, m.score) for m in marks])
+
+
+def write_seriesuids(path: Path, seriesuids: Sequence[str]) -> None:
+    """Write the series that count, one a line without a header, whole or not at all."""
+    write_text(path, "".join(f"{uid}\n" for uid in seriesuids))
+
+
+def _read_nodules(path: Path, counts_as: Literal["included", "excluded"]) -> list[Nodule]:
+    table = read_table(path)
+    uids, points = table.words("seriesuid"), table.points_mm()
+    diameters = table.numbers("diameter_mm")
+    table.refuse_if_faulty()
+    return [
+        Nodule(uid, place, diameter, counts_as)
+        for uid, place, diameter in zip(uids, _places(points), diameters.tolist(), strict=True)
+    ]
+
+
+def _places(points_mm: NDArray[np.float64]) -> list[Point]:
+    return [(x, y, z) for x, y, z in points_mm.tolist()]
+
+
+def _attempt(read: Callable[[Path], T], path: Path, reasons: list[str]) -> T | None:
+    """Read a table; a refusal goes to the reasons."""
+    try:
+        return read(path)
+    except SeriesError as error:
+        reasons += [f"{error.headline}: {reason}" for reason in error.reasons]
+        return None
