@@ -159,11 +159,13 @@ class ImagePatches(PatchSource):
                 f"{tuple(pixels.shape)}"
             )
         super().__init__(table, image_shape=tuple(pixels.shape[1:]))
-        self._pixels = pixels
+        # numpy, not torch: a batch is too small for torch's threads to be worth their barriers.
+        self._pixels = pixels.numpy()
 
     def images(self, rows: Tensor) -> Tensor:
         """Return [B, *image_shape] float32: stored values over 255."""
-        return self._pixels[rows].float().div_(255)
+        picked = self._pixels[rows.numpy()]
+        return torch.from_numpy(np.divide(picked, np.float32(255), dtype=np.float32))
 
 
 def positive_share(table: SampleTable) -> float:

@@ -29,6 +29,7 @@ NOISE_LENGTH = 1 << 20
 """Numbers in the noise table; a sample's noise begins at one of them."""
 
 _NOISE_SEED = 20_160_705
+_TALLEST_PX = 1 << 13  # beyond it float32 places a row of a tall image too coarsely
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,8 +165,7 @@ def _moved(image: Tensor, parameters: ViewParameters) -> Tensor:
     everything = len(rows) == len(image)
     picked = rows.to(image.device)
     source = image if everything else image[picked]
-    grid = _sampling_grid(matrix[rows].to(image.device, image.dtype), image.shape[2:])
-    moved = F.grid_sample(source, grid, padding_mode=parameters.padding, align_corners=False)
+    moved = _sampled(source, matrix[rows].to(image.device, image.dtype), parameters.padding)
     if everything:
         return moved
     result = image.clone()
@@ -173,25 +173,60 @@ def _moved(image: Tensor, parameters: ViewParameters) -> Tensor:
     return result
 
 
-def _sampling_grid(matrix: Tensor, shape: torch.Size) -> Tensor:
-    """Turn [B, n, n + 1] voxel matrices into `grid_sample`'s grid [B, *shape, n].
+def _sampled(image: Tensor, matrix: Tensor, padding: Padding) -> Tensor:
+    shape = image.shape[2:]
+    places = [_coordinate(matrix, shape, axis) for axis in range(len(shape))]
+    solid_on_cpu = len(shape) == 3 and image.device.type == "cpu"
+    if solid_on_cpu and padding == "border" and shape[0] * shape[1] <= _TALLEST_PX:
+        return _sample_by_planes(image, places)
+    return F.grid_sample(image, _grid(places, shape), padding_mode=padding, align_corners=False)
 
-    The same as `affine_grid`, at an eighth of its cost: the coordinate is a sum of one term an
-    axis, so all but the last sum are over small tensors.
+
+def _coordinate(matrix: Tensor, shape: torch.Size, axis: int) -> Tensor:
+    """[B, n, n + 1] to [B, *shape]: index along `axis` at which each voxel of the view is read.
+
+    A sum of one term an axis, last axis first, so that only the last sum is over everything.
     """
-    size = torch.tensor(list(shape), dtype=matrix.dtype, device=matrix.device)
-    # In grid_sample's units the image runs from -1 to 1 over its whole width, last axis first.
-    normal = (matrix * (2.0 / size)[:, None]).flip(1)
     dims = len(shape)
-    total = normal[:, :, dims].view(len(matrix), *[1] * dims, dims)
-    for axis in reversed(range(dims)):
-        places = torch.arange(shape[axis], dtype=matrix.dtype, device=matrix.device)
-        places = places - (shape[axis] - 1) / 2
-        layout = [1] * dims
-        layout[axis] = -1
-        along = places.view(1, *layout, 1)
-        total = total + along * normal[:, :, axis].view(len(matrix), *[1] * dims, dims)
+    total = (matrix[:, axis, dims] + (shape[axis] - 1) / 2).view(-1, *[1] * dims)
+    for other in reversed(range(dims)):
+        layout = [1] * (dims + 1)
+        layout[other + 1] = -1
+        centred = torch.arange(shape[other], dtype=matrix.dtype, device=matrix.device)
+        centred = centred - (shape[other] - 1) / 2
+        total = total + centred.view(layout) * matrix[:, axis, other].view(-1, *[1] * dims)
     return total
+
+
+def _grid(places: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Turn indices into `grid_sample`'s coordinates: -1..1 over the width, last axis first.
+
+    Each coordinate lies apart in memory: interleaving them would cost as much as sampling.
+    """
+    scaled = [at * (2 / n) + (1 / n - 1) for at, n in zip(places, shape, strict=True)]
+    return torch.stack(scaled[::-1]).movedim(0, -1)
+
+
+def _sample_by_planes(image: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """Sample volumes with border padding through torch's 2-D kernel.
+
+    On a CPU `grid_sample` is vectorised in 2-D only. Trilinear is linear between two bilinear
+    reads, so the planes along i are stacked into one tall image with the next plane as further
+    channels: a third of the time of the 3-D kernel, equal within 1e-4.
+    """
+    batch, channels, size_i, size_j, size_k = image.shape
+    at_i, at_j, at_k = (at.clamp(0, n - 1) for at, n in zip(places, image.shape[2:], strict=True))
+    plane = at_i.floor()
+    # Clamped j never reaches into the plane below: its last row has all the weight.
+    row = torch.add(at_j, plane, alpha=size_j)
+    grid = _grid((row, at_k), (size_i * size_j, size_k)).view(batch, size_i, size_j * size_k, 2)
+    both = image.new_empty(batch, 2, channels, size_i, size_j, size_k)
+    both[:, 0] = image
+    both[:, 1, :, :-1] = image[:, :, 1:]
+    both[:, 1, :, -1] = image[:, :, -1]
+    tall = both.view(batch, 2 * channels, size_i * size_j, size_k)
+    read = F.grid_sample(tall, grid, padding_mode="border", align_corners=False).view_as(both)
+    return torch.lerp(read[:, 0], read[:, 1], (at_i - plane)[:, None])
 
 
 def _intensity(image: Tensor, parameters: ViewParameters) -> Tensor:

@@ -1,0 +1,105 @@
+"""Speed of whole-batch views against MONAI's per-sample transforms, and of in-memory fetching."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from medkd.data.augment import AugmentationSettings, apply_view, draw_parameters
+from medkd.data.patches import ImagePatches
+from tests.data.conftest import make_table
+
+pytestmark = pytest.mark.bench
+
+HOW = AugmentationSettings(
+    flip=(0.5, 0.5),
+    rotate_degrees=15.0,
+    shift_vox=2.0,
+    scale_fraction=0.12,
+    intensity_scale=0.1,
+    noise_sd=0.02,
+)
+
+
+def milliseconds(work: Callable[[], object], repeats: int = 9) -> tuple[float, float]:
+    """Median and interquartile range."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - start))
+    low, middle, high = statistics.quantiles(times, n=4)
+    return middle, high - low
+
+
+def monai_per_sample(dims: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    from monai.transforms import (
+        Compose,
+        RandAffine,
+        RandFlip,
+        RandGaussianNoise,
+        RandScaleIntensity,
+    )
+
+    angle = 15.0 * torch.pi / 180
+    move = RandAffine(
+        prob=1.0,
+        rotate_range=[angle] * (1 if dims == 2 else 3),
+        translate_range=[2.0] * dims,
+        scale_range=[0.12] * dims,
+        padding_mode="border",
+        cache_grid=True,
+        spatial_size=(32,) * dims,
+    )
+    steps = [RandFlip(0.5, spatial_axis=0), RandFlip(0.5, spatial_axis=1), move]
+    each = Compose(
+        [*steps, RandScaleIntensity(0.1, prob=1.0), RandGaussianNoise(prob=1.0, std=0.02)]
+    )
+    return lambda batch: torch.stack([each(sample).as_tensor() for sample in batch])
+
+
+@pytest.mark.parametrize(("dims", "batch", "bar"), [(2, 128, 5.0), (3, 32, 5.0)])
+def test_whole_batch_views_are_at_least_5_times_faster_than_per_sample(
+    dims: int, batch: int, bar: float, tmp_path: Path
+) -> None:
+    image = torch.rand(batch, 1, *[32] * dims)
+    generator = torch.Generator().manual_seed(0)
+
+    def ours() -> torch.Tensor:
+        drawn = draw_parameters(HOW, batch, spatial_dims=dims, generator=generator)
+        return apply_view(image, drawn)
+
+    theirs = monai_per_sample(dims)
+    our_ms, our_iqr = milliseconds(ours)
+    their_ms, their_iqr = milliseconds(lambda: theirs(image))
+    row = {
+        "what": f"views, {batch} x 32^{dims}",
+        "medkd_ms_a_batch": round(our_ms, 2),
+        "medkd_iqr": round(our_iqr, 2),
+        "monai_ms_a_batch": round(their_ms, 2),
+        "monai_iqr": round(their_iqr, 2),
+        "ratio": round(their_ms / our_ms, 1),
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    folder = Path(os.environ.get("MEDKD_BENCH_OUT", tmp_path))
+    (folder / f"augment_{dims}d.json").write_text(json.dumps(row, indent=1) + "\n")
+    assert row["ratio"] > bar, row
+
+
+def test_fetching_a_batch_in_memory_costs_less_than_a_tenth_of_a_loop_over_samples() -> None:
+    pixels = torch.randint(0, 256, (5000, 1, 28, 28), dtype=torch.uint8)
+    source = ImagePatches(make_table([i % 2 for i in range(5000)]), pixels)
+    rows = torch.randperm(5000)[:128].tolist()
+    whole, _ = milliseconds(lambda: source.__getitems__(rows), repeats=31)
+    loop, _ = milliseconds(lambda: torch.cat([source[i].image for i in rows]), repeats=31)
+    assert whole < loop / 10, (whole, loop)
