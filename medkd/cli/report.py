@@ -1,0 +1,32 @@
+"""`medkd report`: the evaluation report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report")(report)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run: what `medkd train` or `medkd demo` left.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file; default: RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write a run's report: one HTML that needs no network, with JSON and CSV beside it.
+
+    Example: `medkd report runs/demo --out demo.html`
+    """
+    from medkd.report.render import write_report
+    from medkd.runs import RunFolder
+
+    written = write_report(RunFolder(run), out)
+    for sentence in written.found:
+        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
+    typer.echo(f"wrote {written.html}, {written.json.name} and {written.csv.name}")

@@ -1,0 +1,154 @@
+"""What a report is made of: everything it reads from a RUN, before any word is written.
+
+Reads the files that `medkd/runs.py` names; trains, scores and draws nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medkd.errors import CheckpointError, MedkdError, SeriesError, SettingsError
+from medkd.jsonio import read_json
+from medkd.runs import ARMS, RunFolder, read_cases
+from medkd.types import Evaluation, RunCase
+
+TERM_PREFIX = "term_"
+"""How a transfer term's column in `log.csv` begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLog:
+    """One arm's `log.csv`: epochs, and each column as numbers (NaN where a cell is empty)."""
+
+    epochs: tuple[int, ...]
+    columns: dict[str, tuple[float, ...]]
+
+    def terms(self) -> dict[str, tuple[float, ...]]:
+        """Return the loss terms by name, without the prefix."""
+        return {
+            name.removeprefix(TERM_PREFIX): values
+            for name, values in self.columns.items()
+            if name.startswith(TERM_PREFIX)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunContents:
+    """A RUN as a report needs it; `cases` is None where the run has no `cases.csv`."""
+
+    evaluation: Evaluation
+    config_text: str
+    cases: tuple[RunCase, ...] | None = None
+    logs: dict[str, TrainingLog] = field(default_factory=dict)
+
+    @property
+    def not_analysed(self) -> tuple[RunCase, ...]:
+        """The cases that were refused, each with its reasons."""
+        return tuple(case for case in self.cases or () if case.status == "not_analysed")
+
+
+def read_contents(run: RunFolder) -> RunContents:
+    """Read a RUN.
+
+    Raises:
+        SettingsError: if the folder is no finished RUN; the reasons name all that is missing
+            or cannot be read.
+    """
+    reasons = _missing(run)
+    if reasons:
+        raise SettingsError(f"{run.path}: not a finished run folder", [*reasons, _hint(run.path)])
+    faults: list[str] = []
+    evaluation = _read_evaluation(run, faults)
+    cases = _read_cases(run, faults)
+    logs = _read_logs(run, faults)
+    if faults or evaluation is None:
+        raise SettingsError(f"{run.path}: a run folder that cannot be read", faults)
+    text = run.config.read_text(encoding="utf-8")
+    return RunContents(evaluation, text, cases, logs)
+
+
+def read_log(path: Path) -> TrainingLog:
+    """Read an arm's `log.csv`: one row an epoch.
+
+    Raises:
+        SeriesError: if there is no column `epoch` or a cell is no number; all rows are named.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        names = [name for name in reader.fieldnames or () if name != "epoch"]
+        if "epoch" not in (reader.fieldnames or ()):
+            raise SeriesError(f"{path}: no training log", [f"expected a column epoch, got {names}"])
+        rows = list(reader)
+    reasons = [
+        f"row {number}, {name}: expected a number, got {row[name]!r}"
+        for number, row in enumerate(rows, start=2)
+        for name in ("epoch", *names)
+        if not _is_number(row[name], empty=name != "epoch")
+    ]
+    if reasons:
+        raise SeriesError(f"{path}: no training log", reasons)
+    columns = {name: tuple(float(row[name] or math.nan) for row in rows) for name in names}
+    return TrainingLog(tuple(int(float(row["epoch"])) for row in rows), columns)
+
+
+def _is_number(cell: str | None, *, empty: bool) -> bool:
+    if not cell:
+        return empty
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _missing(run: RunFolder) -> list[str]:
+    if not run.path.is_dir():
+        return [f"expected a folder, got {'a file' if run.path.exists() else 'nothing there'}"]
+    wanted = {run.evaluation: "what was measured", run.config: "the resolved settings"}
+    return [f"{path.name} is missing ({use})" for path, use in wanted.items() if not path.is_file()]
+
+
+def _hint(path: Path) -> str:
+    if (path / "results.csv").is_file():
+        return "this looks like what `medkd detect` left; a report needs what `medkd train` left"
+    return (
+        "give the folder that `medkd train` or `medkd demo` left (its --out); "
+        "a run that was stopped goes on with `medkd train CONFIG --out DIR --resume`"
+    )
+
+
+def _read_evaluation(run: RunFolder, faults: list[str]) -> Evaluation | None:
+    try:
+        return read_json(run.evaluation, Evaluation)
+    except CheckpointError as error:
+        faults.extend(_lines(error))
+        return None
+
+
+def _read_cases(run: RunFolder, faults: list[str]) -> tuple[RunCase, ...] | None:
+    if not run.cases.is_file():
+        return None
+    try:
+        return tuple(read_cases(run.cases))
+    except SeriesError as error:
+        faults.extend(_lines(error))
+        return None
+
+
+def _read_logs(run: RunFolder, faults: list[str]) -> dict[str, TrainingLog]:
+    logs = {}
+    for arm in ARMS:
+        if not run.log(arm).is_file():
+            continue
+        try:
+            logs[arm] = read_log(run.log(arm))
+        except SeriesError as error:
+            faults.extend(_lines(error))
+    return logs
+
+
+def _lines(error: MedkdError) -> list[str]:
+    return [error.headline, *error.reasons]

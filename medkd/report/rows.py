@@ -1,0 +1,124 @@
+"""Every number of an evaluation as flat rows (arm, split, metric, value, low, high) for CSV.
+
+FROC rows are named `<track>/<metric>`; a paired difference has the arm `first - second`.
+Differences, FROC and fidelity are measured on held-out data; cost has no split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from medkd.types import (
+    ClassificationResult,
+    Efficiency,
+    Estimate,
+    Evaluation,
+    FrocResult,
+    Interval,
+    PointScores,
+)
+
+COLUMNS = ("arm", "split", "metric", "value", "low", "high")
+HELD_OUT = "test"
+POINT_RATES = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+POINT_COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+FROC_COUNTS = (
+    "scans", "nodules", "candidates", "true_positives", "false_positives", "false_negatives",
+    "ignored_excluded", "ignored_double",
+)  # fmt: skip
+COSTS = ("parameters", "macs", "size_mib", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One number; `low` and `high` are None where it has no interval."""
+
+    arm: str
+    split: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
+    """List every number of an evaluation."""
+    rows: list[MetricRow] = []
+    for arm in evaluation.arms:
+        for split, result in arm.classification.items():
+            rows += [_row(arm.name, split, *item) for item in _classification(result)]
+        for froc in arm.froc:
+            rows += [
+                _row(arm.name, HELD_OUT, f"{froc.track}/{metric}", value, interval)
+                for metric, value, interval in _froc(froc)
+            ]
+        if arm.efficiency is not None:
+            rows += [_row(arm.name, "", *item) for item in _costs(arm.efficiency)]
+    return rows + _comparisons(evaluation)
+
+
+Item = tuple[str, float, Interval | None]
+"""Metric, value, interval."""
+
+
+def _row(arm: str, split: str, metric: str, value: float, interval: Interval | None) -> MetricRow:
+    if interval is None:
+        return MetricRow(arm, split, metric, value)
+    return MetricRow(arm, split, metric, value, interval.low, interval.high)
+
+
+def _classification(result: ClassificationResult) -> Iterator[Item]:
+    for metric in ("samples", "positives", "patients", "prevalence", "calibration_error"):
+        yield metric, getattr(result, metric), None
+    for metric in ("roc_auc", "pr_auc", "brier"):
+        found: Estimate = getattr(result, metric)
+        yield metric, found.value, found.interval
+    yield from _point(result.at_operating_point, "frozen")
+    yield from _point(result.at_half, "half")
+
+
+def _point(point: PointScores, name: str) -> Iterator[Item]:
+    yield f"threshold@{name}", point.threshold, None
+    for metric in POINT_RATES:
+        found: Estimate | None = getattr(point, metric)
+        if found is not None:
+            yield f"{metric}@{name}", found.value, found.interval
+    for metric in (*POINT_COUNTS, "fp_per_scan"):
+        value: float | None = getattr(point, metric)
+        if value is not None:
+            yield f"{metric}@{name}", value, None
+
+
+def _froc(result: FrocResult) -> Iterator[Item]:
+    yield "cpm_interpolated", result.cpm_interpolated, result.interval
+    yield "cpm_nearest", result.cpm_nearest, None
+    for rate, value in result.sensitivity_at.items():
+        yield f"sensitivity_at_{rate}", value, result.sensitivity_intervals.get(rate)
+    for metric in FROC_COUNTS:
+        yield metric, getattr(result, metric), None
+    if result.at_operating_point is not None:
+        yield from _point(result.at_operating_point, "frozen")
+
+
+def _costs(cost: Efficiency) -> Iterator[Item]:
+    for metric in COSTS:
+        yield metric, getattr(cost, metric), None
+
+
+def _comparisons(evaluation: Evaluation) -> list[MetricRow]:
+    rows = []
+    for found in evaluation.differences:
+        arm = f"{found.first} - {found.second}"
+        difference = found.difference
+        rows.append(_row(arm, HELD_OUT, found.metric, difference.value, difference.interval))
+        if found.p_value is not None:
+            rows.append(MetricRow(arm, HELD_OUT, f"p_value {found.metric}", found.p_value))
+    for close in evaluation.fidelity:
+        rows.append(MetricRow(close.arm, close.split, "kl_from_teacher", close.kl))
+        rows.append(MetricRow(close.arm, close.split, "agreement_with_teacher", close.agreement))
+    rows += [
+        MetricRow("student", "", f"weight_of_term {term.kind}", term.weight)
+        for term in evaluation.terms
+    ]
+    return rows

@@ -1,0 +1,318 @@
+"""The sections of a report: each a function of the run's contents, in the order of `SECTIONS`.
+
+A section that has nothing to say about a run returns None. To add one: write the function and
+give it its place in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from medkd.report import figures, tables, words
+from medkd.report.contents import RunContents
+from medkd.report.summary import (
+    NO_TRANSFER,
+    difference_words,
+    summary_paragraphs,
+    transfer_words,
+)
+from medkd.types import Evaluation, FrocResult, Section
+
+CANDIDATES = "candidates"
+WHOLE_SCAN = "whole-scan"
+
+FROC_WORDS = (
+    "Localisation criterion: a mark finds a nodule if its distance from the nodule's centre is "
+    "strictly smaller than the nodule's radius (LPS mm).",
+    "Assignment: all marks inside a nodule leave the false positives; the highest score is the "
+    "nodule's, further ones are ignored. A mark inside two nodules counts for both.",
+    "Ignore list: marks on excluded findings (annotations_excluded.csv) are neither right nor "
+    "wrong; an excluded diameter below zero is read as 10 mm.",
+    "Cap: at most 100 marks a scan; where there are more, only scores strictly greater than the "
+    "101st count.",
+    "CPM, interpolated: mean sensitivity at the seven rates by linear interpolation of the curve. "
+    "CPM, nearest curve point: the leaderboard's reading, which takes the curve's nearest point.",
+)
+
+
+def build_summary(contents: RunContents) -> Section:
+    """What was found, in plain words."""
+    return Section("summary", "What was found", summary_paragraphs(contents))
+
+
+def build_warnings(contents: RunContents) -> Section:
+    """Everything that a reader must know before trusting a number."""
+    evaluation = contents.evaluation
+    found = [*evaluation.warnings, *_froc_warnings(evaluation), *_gaps(contents)]
+    if evaluation.transfer_took_place is False:
+        found.insert(0, NO_TRANSFER)
+    paragraphs = tuple(dict.fromkeys(found)) or ("None were recorded.",)
+    return Section("warnings" if found else "no-warnings", "Warnings", paragraphs)
+
+
+def _froc_warnings(evaluation: Evaluation) -> Iterable[str]:
+    for arm in evaluation.arms:
+        for result in arm.froc:
+            for warning in result.warnings:
+                if warning not in evaluation.warnings:
+                    yield f"FROC, {result.track}, {arm.name}: {warning}"
+
+
+def _gaps(contents: RunContents) -> Iterable[str]:
+    if contents.cases is None:
+        yield "The run has no cases.csv: which cases were not analysed is not known."
+    if "student" not in contents.logs and any(
+        a.name == "student" for a in contents.evaluation.arms
+    ):
+        yield "The run has no training log of the student: its loss terms cannot be shown."
+    if contents.evaluation.record.git_dirty:
+        yield "The code had uncommitted changes: the commit alone does not make this run again."
+
+
+def build_data(contents: RunContents) -> Section:
+    """What was trained on what, how it was split, and how prevalence shifts."""
+    evaluation = contents.evaluation
+    paragraphs = [
+        f"Data set: {evaluation.dataset}.",
+        f"Source domain (the teacher's data): {evaluation.source_data}.",
+        f"Target domain (the student's and the control's data): {evaluation.target_data}.",
+        *_prevalence_shift(evaluation),
+    ]
+    made = [tables.arms_table(evaluation.arms)]
+    if evaluation.splits:
+        made.append(tables.splits_table(evaluation.splits))
+    if tables.ordered_splits(evaluation):
+        made.append(tables.prevalence_table(evaluation))
+    return Section("data", "What was trained on what", tuple(paragraphs), tuple(made))
+
+
+def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
+    val, test = (tables.results_on(evaluation, split) for split in ("val", "test"))
+    if not val or not test:
+        return
+    before = next(iter(val.values())).prevalence
+    after = next(iter(test.values())).prevalence
+    points = 100 * (after - before)
+    yield (
+        f"Prevalence shift: {words.percent(before)} of the validation samples and "
+        f"{words.percent(after)} of the test samples are positive ({words.number(points, 1)} "
+        "points). Temperature and threshold were fixed on validation; precision, F1, accuracy and "
+        "calibration move with prevalence, ROC AUC, sensitivity and specificity do not."
+    )
+
+
+def build_arms(contents: RunContents) -> Section | None:
+    """Teacher, control and student side by side."""
+    evaluation = contents.evaluation
+    splits = tables.ordered_splits(evaluation)
+    if not splits:
+        return None
+    intervals = [i for split in splits for i in tables.intervals_of(evaluation, split)]
+    paragraphs = (
+        "Probabilities are calibrated by a temperature fitted on validation. The frozen point is "
+        "the threshold chosen on validation; a sample is positive if its probability reaches it.",
+        "In brackets: " + words.interval_words(intervals),
+    )
+    made = [tables.scores_table(tables.results_on(evaluation, split), split) for split in splits]
+    return Section("arms", "Arms side by side", paragraphs, tuple(made))
+
+
+def build_differences(contents: RunContents) -> Section | None:
+    """Paired differences and the rule by which they were made."""
+    differences = contents.evaluation.differences
+    if not differences:
+        return None
+    made = words.interval_words(found.difference.interval for found in differences)
+    paragraphs = (
+        "Both arms are scored on the same patients. Each resample draws patients for both arms "
+        f"together and takes the difference; the interval holds its percentiles. {made}",
+        "One primary comparison is named in the config before the run; p values of the others "
+        "are adjusted after Holm.",
+        f"Each arm was trained once here (seed {contents.evaluation.record.seed}): the intervals "
+        "hold the choice of patients, not the spread between trainings. `medkd bench` repeats the "
+        "run over seeds and resamples them too.",
+        *(difference_words(found) for found in differences if found.primary),
+    )
+    ordered = sorted(differences, key=lambda found: not found.primary)
+    return Section(
+        "differences",
+        "Paired differences",
+        paragraphs,
+        (tables.differences_table(differences),),
+        (figures.differences_figure(ordered),),
+    )
+
+
+def build_transfer(contents: RunContents) -> Section:
+    """Term weights, fidelity to the teacher, and the curves of the loss terms."""
+    evaluation = contents.evaluation
+    paragraphs = [
+        transfer_words(evaluation),
+        "The rule: on held-out data the student's mean Bernoulli KL from its calibrated teacher "
+        "must be at least 30 % below the control's.",
+    ]
+    made = []
+    if evaluation.terms:
+        made.append(tables.terms_table(evaluation.terms))
+    else:
+        paragraphs.append("The run has no transfer term.")
+    if evaluation.fidelity:
+        made.append(tables.fidelity_table(evaluation.fidelity))
+    drawn = [
+        figures.terms_figure(contents.logs[arm], arm)
+        for arm in ("student", "control")
+        if arm in contents.logs and contents.logs[arm].terms()
+    ]
+    shared = _validation_column(contents)
+    if shared:
+        logs = {arm: log for arm, log in contents.logs.items() if shared in log.columns}
+        drawn.append(figures.validation_figure(logs, shared))
+    return Section(
+        "transfer", "Transfer from the teacher", tuple(paragraphs), tuple(made), tuple(drawn)
+    )
+
+
+def _validation_column(contents: RunContents) -> str | None:
+    """Name the validation metric to draw: ROC AUC if logged, else the first that is."""
+    names = [
+        name for log in contents.logs.values() for name in log.columns if name.startswith("val_")
+    ]
+    return "val_roc_auc" if "val_roc_auc" in names else next(iter(names), None)
+
+
+def build_curves(contents: RunContents) -> Section | None:
+    """ROC, precision-recall and reliability curves."""
+    for split in tables.ordered_splits(contents.evaluation)[:1]:
+        results = tables.results_on(contents.evaluation, split)
+        drawn = (
+            figures.roc_figure(results, split),
+            figures.pr_figure(results, split),
+            figures.reliability_figure(results, split),
+        )
+        return Section("curves", f"Curves on the {split} split", (), (), drawn)
+    return None
+
+
+def build_candidates_froc(contents: RunContents) -> Section | None:
+    """FROC of the given candidates, scored by each arm."""
+    about = (
+        "False-positive reduction: the arms score candidates that were given; nothing is "
+        "searched. A nodule without a given candidate cannot be found, whatever the arm says."
+    )
+    return _froc(contents, CANDIDATES, "FROC, candidates track: given candidates", about)
+
+
+def build_whole_scan_froc(contents: RunContents) -> Section | None:
+    """FROC of the marks that each arm makes on whole scans."""
+    about = "Detection: each arm searches whole scans by itself and leaves its own marks."
+    return _froc(contents, WHOLE_SCAN, "FROC, whole-scan marks: own marks on whole scans", about)
+
+
+def build_other_froc(contents: RunContents) -> Section | None:
+    """FROC of a track of another name, under that name."""
+    known = (CANDIDATES, WHOLE_SCAN)
+    for arm in contents.evaluation.arms:
+        for result in arm.froc:
+            if result.track not in known:
+                about = f"The run calls this track {result.track}."
+                return _froc(contents, result.track, f"FROC, {result.track}", about)
+    return None
+
+
+def _froc(contents: RunContents, track: str, title: str, about: str) -> Section | None:
+    results = tables.froc_on(contents.evaluation, track)
+    if not results:
+        return None
+    point = tables.froc_point_table(results)
+    made = (tables.froc_scores_table(results), tables.froc_counts_table(results))
+    paragraphs = (about, _denominator(results), *FROC_WORDS, _froc_intervals(results))
+    return Section(
+        f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
+        title,
+        paragraphs,
+        made if point is None else (*made, point),
+        (figures.froc_figure(results, title),),
+    )
+
+
+def _denominator(results: dict[str, FrocResult]) -> str:
+    scans = sorted({result.scans for result in results.values()})
+    counts = " or ".join(words.count(number) for number in scans)
+    return (
+        f"False positives a scan: divided by all {counts} scans of seriesuids.csv, those without "
+        "a nodule included. Beyond its last mark a curve goes on flat (dotted), as in the "
+        "official script."
+    )
+
+
+def _froc_intervals(results: dict[str, FrocResult]) -> str:
+    return "In brackets: " + words.interval_words(result.interval for result in results.values())
+
+
+def build_operating_point(contents: RunContents) -> Section | None:
+    """Where the thresholds come from and what they do."""
+    evaluation = contents.evaluation
+    splits = tables.ordered_splits(evaluation)
+    if not splits:
+        return None
+    paragraph = (
+        "Thresholds were chosen on validation and frozen in the model directories before the "
+        "test split was scored."
+    )
+    made = [tables.operating_points_table(evaluation)]
+    made += [tables.confusion_table(tables.results_on(evaluation, s), s) for s in splits]
+    return Section("operating-point", "Operating point", (paragraph,), tuple(made))
+
+
+def build_efficiency(contents: RunContents) -> Section | None:
+    """What each arm costs."""
+    arms = contents.evaluation.arms
+    if all(arm.efficiency is None for arm in arms):
+        return None
+    paragraph = (
+        "MACs (multiply-accumulates) are of one input; latency is the median over repeats of one "
+        "input on the machine of the run record."
+    )
+    return Section("efficiency", "Cost", (paragraph,), (tables.efficiency_table(arms),))
+
+
+def build_not_analysed(contents: RunContents) -> Section:
+    """The cases that were refused, with their reasons."""
+    title = "Cases that were not analysed"
+    if contents.cases is None:
+        return Section("not-analysed", title, ("Not known: the run has no cases.csv.",))
+    refused = contents.not_analysed
+    if not refused:
+        return Section("not-analysed", title, ("None: every case was analysed.",))
+    paragraph = "Not analysed is not the same as no findings: these cases need another reading."
+    table = tables.not_analysed_table(refused)
+    return Section("not-analysed", title, (paragraph,), (table,))
+
+
+def build_record(contents: RunContents) -> Section:
+    """What made the result."""
+    return Section("record", "Run record", (), (tables.record_table(contents.evaluation.record),))
+
+
+def build_config(contents: RunContents) -> Section:
+    """The resolved settings as they stand in the run folder."""
+    return Section("config", "Resolved settings", listing=contents.config_text)
+
+
+SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    build_summary,
+    build_warnings,
+    build_data,
+    build_arms,
+    build_differences,
+    build_transfer,
+    build_curves,
+    build_candidates_froc,
+    build_whole_scan_froc,
+    build_other_froc,
+    build_operating_point,
+    build_efficiency,
+    build_not_analysed,
+    build_record,
+    build_config,
+)

@@ -1,0 +1,161 @@
+"""What was found, in plain words: the sentences that open a report and that the CLI prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from medkd.report import words
+from medkd.report.contents import RunContents
+from medkd.report.tables import froc_on, ordered_splits, results_on
+from medkd.types import ArmResult, Evaluation, PairedDifference
+
+SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
+NO_TRANSFER = (
+    "No transfer took place: on held-out data the student is not at least 30 % closer to its "
+    "calibrated teacher (KL) than the control is."
+)
+NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
+
+
+def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what must be read before any number, most important first."""
+    lines = [SYNTHETIC] if evaluation.trained_on_synthetic else []
+    if evaluation.transfer_took_place is False:
+        lines.append(NO_TRANSFER)
+    return (*lines, NOT_A_DEVICE)
+
+
+def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
+    """Say in plain words what was trained, what it scored, what it costs, what was left out."""
+    evaluation = contents.evaluation
+    return (
+        _trained(evaluation),
+        *_ranking(evaluation),
+        *(difference_words(found) for found in evaluation.differences if found.primary),
+        transfer_words(evaluation),
+        *_decisions(evaluation),
+        *_whole_scan(evaluation),
+        *_cost(evaluation),
+        _left_out(contents),
+    )
+
+
+def difference_words(found: PairedDifference) -> str:
+    """Say what a paired difference shows, and what it does not."""
+    first, second = found.first, found.second
+    metric = words.metric_words(found.metric)
+    head = f"{first.capitalize()} minus {second}, {metric}: {words.difference(found.difference)}."
+    interval = found.difference.interval
+    if interval is None:
+        return f"{head} There is no interval, so chance cannot be ruled out."
+    if interval.low <= 0 <= interval.high:
+        return f"{head} The interval includes zero: no difference is shown on these data."
+    place = "above" if interval.low > 0 else "below"
+    return f"{head} The whole interval is {place} zero: the {first} is {place} the {second} here."
+
+
+def transfer_words(evaluation: Evaluation) -> str:
+    """Say whether the student became like its teacher, by the 30 % rule."""
+    if evaluation.transfer_took_place is None:
+        return "Whether transfer took place was not judged in this run."
+    drop = _kl_drop(evaluation)
+    said = f" (its KL lies {_below(drop)} the control's)" if drop is not None else ""
+    if evaluation.transfer_took_place:
+        return f"Transfer took place: the student follows its teacher on held-out data{said}."
+    return f"{NO_TRANSFER[:-1]}{said}."
+
+
+def _below(drop: float) -> str:
+    return f"{words.percent(abs(drop))} {'below' if drop >= 0 else 'above'}"
+
+
+def _kl_drop(evaluation: Evaluation) -> float | None:
+    """Return by which share the student's KL lies below the control's, last split given."""
+    by_arm = {found.arm: found.kl for found in evaluation.fidelity}
+    control = by_arm.get("control", 0.0)
+    if "student" not in by_arm or control <= 0:
+        return None
+    return 1 - by_arm["student"] / control
+
+
+def _trained(evaluation: Evaluation) -> str:
+    models = {arm.name: arm.model for arm in evaluation.arms}
+    if set(models) == {"teacher", "control", "student"}:
+        return (
+            f"A large teacher ({models['teacher']}; source data: {evaluation.source_data}) taught "
+            f"a small student ({models['student']}) on {evaluation.target_data}. The control is "
+            "the same small model, trained alike but without the teacher: it shows what the "
+            "teacher added."
+        )
+    arms = ", ".join(f"{name} ({model})" for name, model in models.items())
+    return f"Arms of this run: {arms}; data: {evaluation.dataset}."
+
+
+def _ranking(evaluation: Evaluation) -> Iterator[str]:
+    for split in ordered_splits(evaluation)[:1]:
+        results = results_on(evaluation, split)
+        first = next(iter(results.values()))
+        areas = ", ".join(f"{a} {words.estimate(r.roc_auc)}" for a, r in results.items())
+        yield (
+            f"ROC AUC on the {split} split ({words.count(first.samples)} samples, "
+            f"{words.count(first.positives)} positive): {areas}."
+        )
+
+
+def _decisions(evaluation: Evaluation) -> Iterator[str]:
+    student = _arm(evaluation, "student")
+    result = student.classification.get("test") if student else None
+    if result is None:
+        return
+    point = result.at_operating_point
+    yield (
+        f"At the threshold frozen on validation ({words.number(point.threshold)}) the student "
+        f"calls {words.count(point.true_positives)} of {words.count(result.positives)} positive "
+        f"test samples positive (sensitivity {words.estimate(point.sensitivity)}) and "
+        f"{words.count(point.false_positives)} of "
+        f"{words.count(result.samples - result.positives)} negative ones "
+        f"(F1 {words.estimate(point.f1)})."
+    )
+
+
+def _whole_scan(evaluation: Evaluation) -> Iterator[str]:
+    results = froc_on(evaluation, "whole-scan")
+    if not results:
+        return
+    scores = ", ".join(
+        f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
+    )
+    rule = "mean sensitivity at 1/8 to 8 false positives a scan"
+    yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}."
+
+
+def _cost(evaluation: Evaluation) -> Iterator[str]:
+    teacher, student = _arm(evaluation, "teacher"), _arm(evaluation, "student")
+    if teacher is None or student is None:
+        return
+    big, small = teacher.efficiency, student.efficiency
+    if big is None or small is None or not small.parameters:
+        return
+    yield (
+        f"The student has {words.count(small.parameters)} parameters, "
+        f"{big.parameters / small.parameters:.0f} times fewer than the teacher, and takes "
+        f"{small.latency_ms:.1f} ms for one input where the teacher takes {big.latency_ms:.1f} ms "
+        f"({small.device}, {small.threads} threads)."
+    )
+
+
+def _left_out(contents: RunContents) -> str:
+    if contents.cases is None:
+        return "This run has no cases.csv: which cases were not analysed is not known."
+    refused = len(contents.not_analysed)
+    total = words.count(len(contents.cases))
+    if not refused:
+        return f"All {total} cases of the worklist were analysed."
+    return (
+        f"{words.count(refused)} of {total} cases of the worklist "
+        f"{'was' if refused == 1 else 'were'} not analysed; that is not the same as no findings."
+    )
+
+
+def _arm(evaluation: Evaluation, name: str) -> ArmResult | None:
+    return next((arm for arm in evaluation.arms if arm.name == name), None)

@@ -1,0 +1,298 @@
+"""The tables of a report: what was measured, arranged for reading. Nothing is computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from medkd.report import words
+from medkd.types import (
+    CPM_RATES,
+    ArmResult,
+    ClassificationResult,
+    Estimate,
+    Evaluation,
+    Fidelity,
+    FrocResult,
+    Interval,
+    PairedDifference,
+    PointScores,
+    RunCase,
+    RunRecord,
+    Table,
+    TermRecord,
+)
+
+SPLIT_ORDER = ("test", "val")
+
+Results = dict[str, ClassificationResult]
+"""Arm to its scores on one split."""
+
+
+def ordered_splits(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return every split that an arm was scored on, test first."""
+    found = {split for arm in evaluation.arms for split in arm.classification}
+    first = [split for split in SPLIT_ORDER if split in found]
+    return (*first, *sorted(found.difference(SPLIT_ORDER)))
+
+
+def results_on(evaluation: Evaluation, split: str) -> Results:
+    """Return each arm's scores on a split, for the arms that have them."""
+    return {
+        arm.name: arm.classification[split]
+        for arm in evaluation.arms
+        if split in arm.classification
+    }
+
+
+def froc_on(evaluation: Evaluation, track: str) -> dict[str, FrocResult]:
+    """Return each arm's FROC on a track, for the arms that have one."""
+    return {
+        arm.name: result for arm in evaluation.arms for result in arm.froc if result.track == track
+    }
+
+
+def arms_table(arms: Sequence[ArmResult]) -> Table:
+    """Say what each arm is."""
+    rows = [(arm.name, arm.model, arm.initialisation, arm.trained_on) for arm in arms]
+    columns = ("Arm", "Model", "Initialised from", "Trained on")
+    return Table(columns, tuple(rows), "The arms")
+
+
+def scores_table(results: Results, split: str) -> Table:
+    """Put the arms side by side on one split, a metric a row."""
+    first = next(iter(results.values()))
+    rows = [(name, *(read(result) for result in results.values())) for name, read in _score_rows()]
+    caption = (
+        f"Scores on the {split} split: {words.count(first.samples)} samples of "
+        f"{words.count(first.patients)} patients, {words.count(first.positives)} positive"
+    )
+    return Table(("Metric", *results), tuple(rows), caption)
+
+
+def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
+    frozen = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+    return [
+        (words.metric_words("roc_auc"), lambda r: words.estimate(r.roc_auc)),
+        (words.metric_words("pr_auc"), lambda r: words.estimate(r.pr_auc)),
+        *(
+            (
+                f"{words.metric_words(metric)} at the frozen point",
+                lambda r, metric=metric: words.estimate(getattr(r.at_operating_point, metric)),
+            )
+            for metric in frozen
+        ),
+        ("Accuracy at probability 0.5", lambda r: words.estimate(r.at_half.accuracy)),
+        (words.metric_words("brier"), lambda r: words.estimate(r.brier)),
+        (words.metric_words("calibration_error"), lambda r: words.number(r.calibration_error)),
+    ]
+
+
+def splits_table(splits: dict[str, dict[str, int]]) -> Table:
+    """Count what stands in each split; the counts are those that the run recorded."""
+    counted = tuple(dict.fromkeys(key for counts in splits.values() for key in counts))
+    rows = [
+        (name, *(words.count(counts[key]) if key in counts else "" for key in counted))
+        for name, counts in splits.items()
+    ]
+    head = ("Split", *(key.replace("_", " ").capitalize() for key in counted))
+    return Table(head, tuple(rows), "Splits, by patient")
+
+
+def prevalence_table(evaluation: Evaluation) -> Table:
+    """State the share of positive samples in each scored split."""
+    rows = []
+    for split in ordered_splits(evaluation):
+        result = next(iter(results_on(evaluation, split).values()))
+        counts = (words.count(n) for n in (result.samples, result.patients, result.positives))
+        rows.append((split, *counts, words.percent(result.prevalence)))
+    columns = ("Split", "Samples", "Patients", "Positive samples", "Prevalence")
+    return Table(columns, tuple(rows), "Prevalence in the splits that were scored")
+
+
+def differences_table(differences: Sequence[PairedDifference]) -> Table:
+    """List paired differences, the primary one first."""
+    rows = [
+        (
+            f"{found.first} \u2212 {found.second}",
+            words.metric_words(found.metric),
+            words.difference(found.difference),
+            "not given" if found.p_value is None else words.number(found.p_value, 4),
+            "primary" if found.primary else "secondary",
+        )
+        for found in sorted(differences, key=lambda found: not found.primary)
+    ]
+    columns = ("Difference", "Metric", "Value (interval)", "p", "Comparison")
+    return Table(columns, tuple(rows), "Paired differences on the test split")
+
+
+def terms_table(terms: Sequence[TermRecord]) -> Table:
+    """List the transfer terms with their weights."""
+    rows = [(words.term_words(t.kind), f"{t.weight:g}", t.detail) for t in terms]
+    return Table(("Term", "Weight", "Settings"), tuple(rows), "What the student learned from")
+
+
+def fidelity_table(fidelity: Sequence[Fidelity]) -> Table:
+    """Say how close each arm is to the teacher."""
+    rows = [(f.arm, f.split, words.number(f.kl, 4), words.percent(f.agreement)) for f in fidelity]
+    columns = ("Arm", "Split", "KL from the calibrated teacher (nats)", "Same decision at 0.5")
+    return Table(columns, tuple(rows), "Fidelity to the teacher on held-out data")
+
+
+def froc_scores_table(results: dict[str, FrocResult]) -> Table:
+    """Put the arms' CPM and sensitivities side by side."""
+    rows = [
+        (
+            words.metric_words("cpm_interpolated"),
+            *(words.with_interval(r.cpm_interpolated, r.interval) for r in results.values()),
+        ),
+        (
+            words.metric_words("cpm_nearest"),
+            *(words.number(r.cpm_nearest) for r in results.values()),
+        ),
+        *(
+            (f"Sensitivity at {rate:g} false positives a scan",
+             *(_sensitivity_at(r, f"{rate:g}") for r in results.values()))
+            for rate in CPM_RATES
+        ),
+    ]  # fmt: skip
+    return Table(("Metric", *results), tuple(rows), "CPM and the seven sensitivities it averages")
+
+
+def _sensitivity_at(result: FrocResult, rate: str) -> str:
+    if rate not in result.sensitivity_at:
+        return words.number(None)
+    return words.with_interval(result.sensitivity_at[rate], result.sensitivity_intervals.get(rate))
+
+
+def froc_counts_table(results: dict[str, FrocResult]) -> Table:
+    """Put the arms' counts side by side, over all marks that were kept."""
+    counted = {
+        "Scans": "scans",
+        "Nodules that must be found": "nodules",
+        "Marks that were scored": "candidates",
+        "Nodules found (TP)": "true_positives",
+        "Nodules missed (FN)": "false_negatives",
+        "False positives (FP)": "false_positives",
+        "Marks ignored, on an excluded finding": "ignored_excluded",
+        "Marks ignored, a nodule's further ones": "ignored_double",
+    }
+    rows = [
+        (name, *(words.count(getattr(result, key)) for result in results.values()))
+        for name, key in counted.items()
+    ]
+    return Table(("Count", *results), tuple(rows), "Counts over all marks, whatever their score")
+
+
+def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
+    """Put the arms side by side at the frozen point; None where no arm has one."""
+    points = {
+        arm: result.at_operating_point
+        for arm, result in results.items()
+        if result.at_operating_point is not None
+    }
+    if not points:
+        return None
+    rows = [
+        ("Threshold on the probability", *(words.number(p.threshold) for p in points.values())),
+        ("Sensitivity", *(words.estimate(p.sensitivity) for p in points.values())),
+        ("Precision", *(words.estimate(p.precision) for p in points.values())),
+        ("F1", *(words.estimate(p.f1) for p in points.values())),
+        ("False positives a scan", *(words.number(p.fp_per_scan) for p in points.values())),
+    ]
+    return Table(("Metric", *points), tuple(rows), "At the operating point frozen on validation")
+
+
+def operating_points_table(evaluation: Evaluation) -> Table:
+    """Say where each arm's threshold comes from and what it gave where it was chosen."""
+    rows = []
+    for arm in evaluation.arms:
+        for result in list(arm.classification.values())[:1]:
+            point = result.operating_point
+            rows.append(
+                (
+                    arm.name,
+                    words.number(point.threshold),
+                    words.rule_words(point.rule),
+                    point.chosen_on,
+                    words.number(point.sensitivity),
+                    words.number(point.specificity),
+                )
+            )
+    columns = ("Arm", "Threshold", "Rule", "Chosen on", "Sensitivity there", "Specificity there")
+    return Table(columns, tuple(rows), "Frozen operating points")
+
+
+def confusion_table(results: Results, split: str) -> Table:
+    """Count right and wrong decisions at the frozen point."""
+    rows = [(arm, *_counts(result.at_operating_point)) for arm, result in results.items()]
+    columns = ("Arm", "True positives", "False negatives", "False positives", "True negatives")
+    return Table(columns, tuple(rows), f"Decisions on the {split} split at the frozen point")
+
+
+def _counts(point: PointScores) -> tuple[str, ...]:
+    numbers = (
+        point.true_positives, point.false_negatives, point.false_positives, point.true_negatives,
+    )  # fmt: skip
+    return tuple(words.count(number) for number in numbers)
+
+
+def efficiency_table(arms: Sequence[ArmResult]) -> Table:
+    """Say what each arm costs."""
+    rows = [
+        (
+            arm.name,
+            words.count(cost.parameters),
+            f"{cost.macs / 1e6:,.1f}",
+            f"{cost.size_mib:.2f}",
+            f"{cost.latency_ms:.1f}",
+            " \u00d7 ".join(map(str, cost.input_shape)),
+            f"{cost.device}, {cost.threads} threads",
+        )
+        for arm in arms
+        if (cost := arm.efficiency) is not None
+    ]
+    columns = (
+        "Arm", "Parameters", "Million MACs", "Size on disk (MiB)", "Latency (ms, median)",
+        "Input", "Measured on",
+    )  # fmt: skip
+    return Table(columns, tuple(rows), "Cost of one input")
+
+
+def not_analysed_table(cases: Sequence[RunCase]) -> Table:
+    """List refused cases, each with all its reasons."""
+    rows = [(case.case_id, case.split, "; ".join(case.reasons) or "not given") for case in cases]
+    return Table(("Case", "Split", "Reasons"), tuple(rows), "Cases that were not analysed")
+
+
+def record_table(record: RunRecord) -> Table:
+    """List what is needed to make the run again."""
+    clean = {True: "with uncommitted changes", False: "clean", None: ""}[record.git_dirty]
+    rows = [
+        ("Command", record.command),
+        ("Started", record.started),
+        ("Duration", f"{record.seconds:.1f} s"),
+        ("Seed", str(record.seed)),
+        ("medkd", record.medkd_version),
+        ("Git commit", f"{record.git_commit or 'not a checkout'} {clean}".strip()),
+        ("Python", record.python),
+        ("Platform", record.platform),
+        ("Processor", f"{record.processor}, {record.cores} cores"),
+        ("Device", record.device),
+        ("Deterministic algorithms", "yes" if record.deterministic else "no"),
+        ("sha256 of the config", record.config_sha256),
+        *((f"Data: {name}", value) for name, value in record.data_fingerprints.items()),
+        *((f"sha256 of weights: {name}", value) for name, value in record.weights_sha256.items()),
+        *((f"Package: {name}", value) for name, value in record.packages.items()),
+    ]
+    return Table(("Item", "Value"), tuple(rows), "Run record")
+
+
+def intervals_of(evaluation: Evaluation, split: str) -> Iterable[Interval | None]:
+    """Yield the intervals of all scores on a split."""
+    for result in results_on(evaluation, split).values():
+        point = result.at_operating_point
+        estimates: tuple[Estimate | None, ...] = (
+            result.roc_auc, result.pr_auc, result.brier, point.sensitivity, point.specificity,
+            point.precision, point.f1, point.accuracy,
+        )  # fmt: skip
+        yield from (value.interval for value in estimates if value is not None)

@@ -1,0 +1,121 @@
+"""Numbers and names as a reader sees them: estimates with intervals, metrics, counts, rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from medkd.types import Estimate, Interval
+
+METRIC_WORDS = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC (average precision)",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "brier": "Brier score (lower is better)",
+    "calibration_error": "Expected calibration error (lower is better)",
+    "cpm_interpolated": "CPM, interpolated",
+    "cpm_nearest": "CPM, nearest curve point",
+}
+TERM_WORDS = {
+    "hard_label": "hard labels",
+    "soft_label": "soft labels",
+    "soft_labels": "soft labels",
+    "hint": "feature alignment",
+    "feature": "feature alignment",
+    "features": "feature alignment",
+    "feature_alignment": "feature alignment",
+}
+RULE_WORDS = {
+    "youden": "greatest sensitivity + specificity (Youden)",
+    "max_accuracy": "greatest accuracy",
+    "half": "probability one half",
+    "sensitivity": "a required sensitivity",
+}
+
+
+def metric_words(metric: str) -> str:
+    """Name a metric for a reader; an unknown one keeps its own name."""
+    return METRIC_WORDS.get(metric, metric)
+
+
+def term_words(kind: str) -> str:
+    """Name a loss term for a reader, its own name beside it."""
+    words = TERM_WORDS.get(kind)
+    return f"{words} ({kind})" if words else kind
+
+
+def rule_words(rule: str) -> str:
+    """Name the rule of an operating point for a reader."""
+    return RULE_WORDS.get(rule, rule)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number with so many decimals, a true minus sign; "not defined" for none or NaN.
+
+    Example:
+        >>> number(0.91666), number(None), number(12, 1)
+        ('0.917', 'not defined', '12.0')
+    """
+    if value is None or not math.isfinite(value):
+        return "not defined"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "\u2212") if float(text) else text.replace("-", "")
+
+
+def signed(value: float) -> str:
+    """Write a difference, a gain with its plus sign."""
+    text = number(value)
+    return f"+{text}" if value > 0 and float(text) else text
+
+
+def estimate(value: Estimate | None) -> str:
+    """Write a number with its interval in brackets.
+
+    Example:
+        >>> estimate(Estimate(0.9, Interval(0.8, 0.95)))
+        '0.900 (0.800 to 0.950)'
+    """
+    if value is None:
+        return "not defined"
+    return with_interval(value.value, value.interval)
+
+
+def with_interval(value: float, interval: Interval | None) -> str:
+    """Write a number with the interval that stands apart from it."""
+    if interval is None:
+        return number(value)
+    return f"{number(value)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def difference(value: Estimate) -> str:
+    """Write a difference with signs on all three numbers."""
+    if value.interval is None:
+        return signed(value.value)
+    return f"{signed(value.value)} ({signed(value.interval.low)} to {signed(value.interval.high)})"
+
+
+def percent(share: float) -> str:
+    """Write a share 0..1 as percent."""
+    return f"{100 * share:.1f} %"
+
+
+def count(value: int | None) -> str:
+    """Write a count with thousands apart; "not defined" for none."""
+    return "not defined" if value is None else f"{value:,}"
+
+
+def interval_words(intervals: Iterable[Interval | None]) -> str:
+    """Say how intervals were made, once for all that were made alike."""
+    kinds = sorted(
+        {
+            f"{100 * made.level:g} % bootstrap intervals: {count(made.resamples)} resamples "
+            f"by {made.unit}, seed {made.seed}"
+            for made in intervals
+            if made is not None
+        }
+    )
+    return "; ".join(kinds) + "." if kinds else "No intervals were computed."
