@@ -23,8 +23,8 @@ from medkd.review.store import Decision
 from medkd.runs import RunFolder
 from medkd.types import RunCase
 
+# Diameter of the circle where the model gives none. (A comment: Streamlit prints bare strings.)
 UNKNOWN_DIAMETER_MM = 10.0
-"""Diameter of the circle where the model gives none."""
 
 YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
 COLORS = {"accept": GREEN, "reject": GREY}
@@ -35,7 +35,7 @@ def show_case() -> None:
     run = frame.current_run()
     case = choose_case(frame.load_cases(run))
     mine = frame.load_mine(run).get(case.case_id, {})
-    st.text(f"Case {case.case_id}\n{case.kind}, {case.split}, {case_progress(case, mine)}")
+    st.text(f"Case {case.case_id} ({case.kind}, {case.split}): {case_progress(case, mine)}")
     if case.status == "not_analysed":
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
@@ -73,8 +73,9 @@ def ask_for(case_id: str) -> None:
 
 def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw a scan: slices on the left, marks and decisions on the right."""
-    stack = try_stack(run, case)
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([5, 3], gap="medium")
+    with left:
+        stack = try_stack(run, case)
     marks: tuple[Mark, ...] = ()
     with right:
         if case.status == "analysed":
@@ -100,7 +101,6 @@ def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
 
 def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of threshold; return the marks at or above it."""
-    st.subheader("Marks")
     try:
         found = find_marks(run, case, frame.load_scored_places(run), arm=frame.ARM)
     except MedkdError as error:
@@ -139,14 +139,16 @@ def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -
 
 def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring]) -> None:
     """Draw the window, the slice slider and the slice."""
-    window = st.radio("Window", list(WINDOWS), horizontal=True, key="window")
+    window = st.radio(
+        "Window", list(WINDOWS), horizontal=True, key="window", label_visibility="collapsed"
+    )
     key = panels.slice_key(case)
     if key not in st.session_state:
         first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
         st.session_state[key] = first + 1
-    columns = st.columns([1, 8, 1], vertical_alignment="bottom")
-    columns[0].button("Down", on_click=step_slice, args=(key, -1, stack.slices), width="stretch")
-    columns[2].button("Up", on_click=step_slice, args=(key, 1, stack.slices), width="stretch")
+    columns = st.columns([2, 9, 2], vertical_alignment="bottom")
+    for column, label, step in ((columns[0], "Down", -1), (columns[2], "Up", 1)):
+        column.button(label, on_click=step_slice, args=(key, step, stack.slices), width="stretch")
     shown = columns[1].slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
     number = min(shown, stack.slices) - 1
     png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
@@ -170,7 +172,7 @@ def step_slice(key: str, step: int, slices: int) -> None:
 
 def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw an image with each arm's probability and the decision on it."""
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([5, 3], gap="medium")
     with left:
         try:
             show_picture(run, case)
@@ -206,8 +208,14 @@ def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
     for arm, probability in image_probabilities(run, case).items():
         threshold = frame.frozen_threshold(evaluation, arm)
         call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
+        words = "none" if threshold is None else f"{threshold:.3f}"
         rows.append(
-            {"Arm": arm, "Probability": probability, "Frozen threshold": threshold, "Call": call}
+            {
+                "Arm": arm,
+                "Probability": f"{probability:.3f}",
+                "Frozen threshold": words,
+                "Call": call,
+            }
         )
     return pd.DataFrame(rows, columns=["Arm", "Probability", "Frozen threshold", "Call"])
 

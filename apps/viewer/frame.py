@@ -76,11 +76,12 @@ def stop_with(error: MedkdError) -> NoReturn:
 
 def show_notices(evaluation: Evaluation | None) -> None:
     """Show what stands on top of every page."""
-    st.caption(NOT_A_DEVICE)
     if evaluation is None:
-        st.warning(UNKNOWN_TRAINING)
+        st.warning(f"{UNKNOWN_TRAINING} {NOT_A_DEVICE}")
     elif evaluation.trained_on_synthetic:
-        st.warning(SYNTHETIC)
+        st.warning(f"{SYNTHETIC} {NOT_A_DEVICE}")
+    else:
+        st.caption(NOT_A_DEVICE)
 
 
 def load_cases(run: RunFolder) -> list[RunCase]:

@@ -30,6 +30,8 @@ VERDICT_BUTTONS: tuple[tuple[Verdict, str], ...] = (
     ("undecided", "Clear"),
 )
 LISTED_AT_ONCE = 12
+FITTING = 3
+LIST_PX = 620
 
 
 def slice_key(case: RunCase) -> str:
@@ -54,19 +56,31 @@ def show_marks(
     st.caption(f"{count_decided(marks, mine)} of {len(marks)} decided" if marks else "No mark.")
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
-    for mark in marks[:listed]:
+    with st.container(height=LIST_PX if len(marks) > FITTING else "content", border=False):
+        _show_list(run, case, marks[:listed], mine=mine, stack=stack)
+        rest = len(marks) - listed
+        if rest > 0:
+            label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
+            st.button(label, on_click=_list_more, args=(key, listed))
+
+
+def _show_list(
+    run: RunFolder,
+    case: RunCase,
+    marks: Sequence[Mark],
+    *,
+    mine: Mapping[str, Decision],
+    stack: AxialStack | None,
+) -> None:
+    for mark in marks:
         shown = _current(mine, case, mark.mark_id)
         place = mark.candidate.center_mm
         shown = replace(shown, score=mark.candidate.score, center_mm=place)
         with st.container(border=True):
-            columns = st.columns([3, 2, 2, 2], vertical_alignment="center")
-            _show_jump(columns[0], case, mark, stack=stack)
-            _show_verdicts(run, shown, columns=columns[1:], key=f"{case.case_id}:{mark.number}")
-            _show_note(run, shown, key=f"{case.case_id}:{mark.number}")
-    rest = len(marks) - listed
-    if rest > 0:
-        label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
-        st.button(label, on_click=_list_more, args=(key, listed))
+            _show_jump(case, mark, stack=stack)
+            key = f"{case.case_id}:{mark.number}"
+            _show_verdicts(run, shown, columns=st.columns(3), key=key)
+            _show_note(run, shown, key=key)
 
 
 def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
@@ -100,19 +114,17 @@ def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decis
     return mine.get(mark_id, fresh)
 
 
-def _show_jump(
-    column: DeltaGenerator, case: RunCase, mark: Mark, *, stack: AxialStack | None
-) -> None:
+def _show_jump(case: RunCase, mark: Mark, *, stack: AxialStack | None) -> None:
     target = 0 if stack is None else stack.nearest_slice(mark.candidate.center_mm) + 1
     place = f", slice {target}" if target else ""
-    column.button(
-        f"{mark.number}: {mark.candidate.score:.3f}{place}",
+    st.button(
+        f"Mark {mark.number}: score {mark.candidate.score:.3f}{place}",
         key=f"jump:{case.case_id}:{mark.number}",
-        help="Jump to this mark",
         on_click=_jump,
         args=(case, mark, target),
         disabled=not target,
         width="stretch",
+        type="primary" if st.session_state.get(selected_key(case)) == mark.mark_id else "secondary",
     )
 
 

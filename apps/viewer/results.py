@@ -9,6 +9,17 @@ import tables
 from medkd.runs import RunFolder
 from medkd.types import Evaluation
 
+TRACKS = {
+    "candidates": (
+        "Detection, candidates track",
+        "The model scored the places of a given candidate list. It did not search the scans.",
+    ),
+    "whole-scan": (
+        "Detection, whole scans",
+        "The model searched each scan by itself and made its own marks.",
+    ),
+}
+
 
 def show_results() -> None:
     """Draw the page."""
@@ -50,26 +61,28 @@ def show_warnings(evaluation: Evaluation) -> None:
 def show_classification(evaluation: Evaluation, split: str) -> None:
     """Show the scores of all arms on one split, and the ROC curves."""
     st.header(f"Classification, {split} split")
-    left, right = st.columns(2, gap="large")
-    left.dataframe(tables.classification_table(evaluation.arms, split), height="content")
-    left.caption(
+    st.dataframe(tables.classification_table(evaluation.arms, split), height="content")
+    st.caption(
         "At the threshold that was chosen on validation and frozen. "
         + tables.describe_intervals(tables.classification_intervals(evaluation.arms, split))
     )
-    right.plotly_chart(tables.roc_figure(evaluation.arms, split), key=f"roc:{split}")
-    right.caption("ROC; the open circle is the frozen point.")
+    middle = st.columns([1, 4, 1])[1]
+    middle.plotly_chart(tables.roc_figure(evaluation.arms, split), key=f"roc:{split}")
+    middle.caption("ROC curves; the open circles are the frozen points.")
 
 
 def show_froc(evaluation: Evaluation, track: str) -> None:
     """Show the FROC of all arms on one track."""
-    st.header("Detection")
+    title, meaning = TRACKS["candidates" if "candidates" in track else "whole-scan"]
+    st.header(title)
+    st.caption(meaning)
     st.text(f"Track: {track}")
     results = tables.froc_of(evaluation.arms, track)
-    left, right = st.columns(2, gap="large")
-    left.dataframe(tables.froc_table(results), height="content")
-    left.caption(tables.describe_intervals(froc.interval for froc in results.values()))
-    right.plotly_chart(tables.froc_figure(results), key=f"froc:{track}")
-    right.caption("FROC, LUNA16 rules; the open circle is the frozen point.")
+    st.dataframe(tables.froc_table(results), height="content")
+    st.caption(tables.describe_intervals(froc.interval for froc in results.values()))
+    middle = st.columns([1, 4, 1])[1]
+    middle.plotly_chart(tables.froc_figure(results), key=f"froc:{track}")
+    middle.caption("FROC curves by LUNA16's rules; the open circles are the frozen points.")
     for warning in dict.fromkeys(w for froc in results.values() for w in froc.warnings):
         st.text(f"Warning: {warning}")
 

@@ -84,17 +84,23 @@ def show_table(cases: Sequence[RunCase], decided: Decided, *, places: ScoredPlac
             "Case": case.case_id,
             "Score": case.score,
             "Status": STATUS_WORDS[case.status],
+            "Reasons": "; ".join(case.reasons),
             "Marks": describe_marks(case, decided, places=places, threshold=threshold),
             "Review": progress_of(case, decided),
             "Split": case.split,
             "Kind": case.kind,
-            "Reasons": "; ".join(case.reasons),
         }
         for case in cases
     ]
-    columns = {"Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1)}
+    columns = {
+        "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
+        "Reasons": st.column_config.TextColumn(width="large"),
+    }
+    table = pd.DataFrame(rows)
+    if not table["Reasons"].any():
+        table = table.drop(columns="Reasons")
     event = st.dataframe(
-        pd.DataFrame(rows),
+        table,
         hide_index=True,
         column_config=columns,
         key="worklist",

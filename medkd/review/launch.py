@@ -101,6 +101,7 @@ def build_command(viewer: Viewer) -> list[str]:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "logger.level": "warning",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
     # -P: a streamlit.py in the reader's own folder must not be what starts.

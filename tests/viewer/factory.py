@@ -1,4 +1,4 @@
-"""A small run to review: chest-like scans with marks, X-ray rows, a PNG, refusals, an evaluation."""
+"""A small run to review: chest-like scans with marks, X-ray rows, a PNG, a refusal, numbers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -128,15 +128,15 @@ def estimate(value: float) -> Estimate:
 def build_point(sensitivity: float) -> PointScores:
     """Build the scores at the frozen point."""
     return PointScores(
-        THRESHOLD, 80, 10, 20, 90, estimate(sensitivity), estimate(0.89), estimate(0.84),
-        specificity=estimate(0.9), accuracy=estimate(0.85), fp_per_scan=1.25,
+        THRESHOLD, 80, 20, 20, 80, estimate(sensitivity), estimate(0.89), estimate(0.84),
+        specificity=estimate(0.8), accuracy=estimate(0.85), fp_per_scan=1.25,
     )  # fmt: skip
 
 
 def build_arm(name: str, quality: float) -> ArmResult:
     """Build the result of one arm; a higher quality bends its curves further up."""
     point = OperatingPoint(THRESHOLD, "youden", sensitivity=0.8, specificity=0.9)
-    scores = build_point(0.7 + quality / 10)
+    scores = build_point(0.7 + quality / 50)
     grid = np.linspace(0, 1, 30)
     roc = tuple((float(x), float(x ** (1 / quality))) for x in grid)
     classification = ClassificationResult(

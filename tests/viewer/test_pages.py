@@ -53,7 +53,7 @@ def press(app, label):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_says_that_this_is_no_medical_device_and_synthetic(run, launch, page):
     app = launch(run, page)
-    assert "Not a medical device" in texts(app.caption)
+    assert "Not a medical device" in texts(app.warning)
     assert "no clinical performance known" in texts(app.warning)
 
 
@@ -110,7 +110,7 @@ def test_marks_below_the_frozen_threshold_are_counted_and_can_be_shown(run, laun
 def test_jumping_to_a_mark_shows_its_slice(run, launch):
     # Second mark at z = -120 mm: (-120 + 200) / 6 = 13.3, the 14th slice from below.
     app = launch(run, "case.py", case="scan-a")
-    press(app, "2: 0.710, slice 14")
+    press(app, "Mark 2: score 0.710, slice 14")
     assert app.slider[0].value == 14
 
 
@@ -196,7 +196,9 @@ def test_a_run_without_transfer_says_so_loudly(run, launch):
 
 def test_a_run_on_real_data_has_no_banner(fresh_run, launch):
     write_json(fresh_run.evaluation, factory.build_evaluation(synthetic=False))
-    assert "synthetic" not in texts(launch(fresh_run).warning)
+    app = launch(fresh_run)
+    assert "synthetic" not in texts(app.warning)
+    assert "Not a medical device" in texts(app.caption)
 
 
 def test_a_run_without_evaluation_says_that_nothing_is_known(fresh_run, launch):

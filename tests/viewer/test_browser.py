@@ -1,0 +1,110 @@
+"""`medkd review` in a real Chromium: every page, a decision that survives reload and kill -9."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from medkd.review.store import open_store
+from tests.viewer import factory
+
+pytestmark = pytest.mark.slow
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def chromium_path():
+    """Find the system's Chromium; without one skip, or fail where it is required."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        required = "chromium" in os.environ.get("MEDKD_REQUIRE", "").split(",")
+        (pytest.fail if required else pytest.skip)("no chromium on this machine")
+    return found
+
+
+@contextlib.contextmanager
+def served(run, *words):
+    """Run `medkd review` on a run; yield its address and process."""
+    main = "from medkd.cli import main; main()"
+    command = [sys.executable, "-c", main, "review", str(run.path), "--no-browser", *words]
+    process = subprocess.Popen(  # noqa: S603  # the tested command
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        yield re.search(r"http://\S+", process.stdout.readline()).group(), process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    return factory.write_review_run(tmp_path / "run")
+
+
+def test_every_page_opens_and_a_decision_is_found_after_a_reload(browser, run):
+    with served(run, "--reader", "anna") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_role("heading", name="Worklist").wait_for()
+        page.goto(f"{url}/case?case=scan-a")
+        page.get_by_role("button", name="Accept").first.click()
+        page.get_by_text("accept, saved").wait_for()
+        page.reload()
+        page.get_by_text("accept, saved").wait_for()
+        page.get_by_role("link", name="Results").click()
+        page.get_by_role("heading", name="Detection, whole scans").wait_for()
+        page.locator(".js-plotly-plot").first.wait_for()
+
+
+def test_a_decision_survives_a_killed_app(browser, run):
+    with served(run, "--reader", "anna") as (url, process):
+        page = browser.new_page()
+        page.goto(f"{url}/case?case=scan-b")
+        page.get_by_role("button", name="Mark the case as reviewed").click()
+        page.get_by_text("reviewed, saved").wait_for()
+        os.killpg(process.pid, signal.SIGKILL)
+    store = open_store(run.review)
+    assert [decision.verdict for decision in store.latest(reader="anna")] == ["reviewed"]
+    store.close()
+
+
+def test_the_app_asks_nothing_of_any_other_machine(browser, run):
+    foreign = []
+    with served(run) as (url, _):
+        page = browser.new_page()
+        page.on("request", lambda request: foreign.append(request.url))
+        for path, word in (("", "Tick a row"), ("/case?case=scan-refused", "onerror"),
+                           ("/results", "Full report")):  # fmt: skip
+            page.goto(url + path)
+            page.get_by_text(word).first.wait_for()
+    local = (url, url.replace("http", "ws"), "data:", "blob:")
+    assert [address for address in foreign if not address.startswith(local)] == []
+
+
+def test_ctrl_c_ends_the_app_and_says_where_the_decisions_are(run):
+    with served(run) as (_, process):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert "review.sqlite" in process.stdout.read()
