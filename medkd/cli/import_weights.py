@@ -1,0 +1,70 @@
+"""`medkd import`: foreign weights into a model directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("import")(import_command)
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(help="The weights: .safetensors or a torch file.")],
+    *,
+    kind: Annotated[str, typer.Option(help="What network they are of, e.g. luna_classifier.")],
+    sha256: Annotated[str, typer.Option(help="The sha256 that the file must have.")],
+    out: Annotated[Path, typer.Option(help="The model directory to make.")],
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the network: name=resnet18.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Name of an output, in order [default: nodule].")
+    ] = None,
+    trained_on: Annotated[
+        str | None, typer.Option(help="What the weights were trained on.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Under which licence they came.")] = None,
+) -> None:
+    """Import foreign weights into a model directory, without running code that they may hold.
+
+    Example: `medkd import luna.state --kind luna_classifier --sha256 0f2a...0727 --out teacher`
+    """
+    from medkd.errors import CheckpointError
+    from medkd.models.imported import ImportFacts, import_weights, settings_from_values
+    from medkd.models.package import save_model
+
+    if out.exists():
+        raise CheckpointError(f"{out}: not imported", ["something stands there: name a new place"])
+    settings = settings_from_values(kind, _plain_values(values or []))
+    names = tuple(label) if label else ("nodule",)
+    facts = ImportFacts(label_names=names, trained_on=trained_on, licence=licence)
+    model = import_weights(file, settings, sha256=sha256, facts=facts)
+    info = save_model(out, model.network, model.info)
+    typer.echo(f"{out}: {info.kind}, {info.parameters:,} parameters, {info.initialisation}")
+    typer.echo(f"licence: {info.licence}")
+
+
+def _plain_values(texts: list[str]) -> dict[str, Any]:
+    """Read "key=value" texts; a value is YAML."""
+    import yaml
+
+    from medkd.errors import SettingsError
+
+    found: dict[str, Any] = {}
+    reasons = []
+    for text in texts:
+        key, equals, raw = text.partition("=")
+        try:
+            found[key.strip()] = yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            reasons.append(f"{text}: the value is no YAML: {error}")
+        if not equals:
+            reasons.append(f"{text}: expected key=value, for example name=resnet18")
+    if reasons:
+        raise SettingsError("--set cannot be read", reasons)
+    return found

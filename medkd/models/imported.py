@@ -1,0 +1,132 @@
+"""Foreign weights into a model directory: by an explicit command, with a sha256, once.
+
+Known are the kinds of the table of models. A file holds either every tensor of the network as
+medkd names it, or only its body as the library names it (the head then is new), or, for
+`luna_classifier`, the training state of the network that `luna_classifier.py` describes.
+No code in a file is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medkd.errors import SettingsError
+from medkd.models.luna_classifier import LunaClassifierSettings
+from medkd.models.network import Network, NetworkSettings
+from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
+from medkd.models.table import build_architecture, parse_model_settings
+from medkd.models.weights import fit_weights, read_weights
+
+LUNA_STATE_KEY = "model_state"
+NOT_STATED = "not stated by the source"
+UNLICENSED = "none stated by the source: local verification only, not to be shared or shipped"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFacts:
+    """What only the person who imports can know (None: not stated); kept with the model."""
+
+    label_names: tuple[str, ...] = ("nodule",)
+    trained_on: str | None = None
+    licence: str | None = None
+
+
+def import_weights(
+    path: Path,
+    settings: NetworkSettings,
+    *,
+    sha256: str,
+    facts: ImportFacts | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Read a foreign file into a network of a known kind.
+
+    Args:
+        path: `.safetensors`, or what torch.save wrote.
+        settings: the network; what its `weights` names is not loaded.
+        sha256: 64 hex digits that the file must have.
+        facts: what is known of the weights; what it leaves open the kind itself may know.
+        seed: for a new head, if the file holds the body only.
+
+    Raises:
+        CheckpointError: if the file is another one, is damaged, needs code to be loaded, or does
+            not fit the network.
+        SettingsError: if the label names do not fit the outputs.
+    """
+    if isinstance(settings, LunaClassifierSettings):
+        return _import_luna_classifier(path, settings, sha256=sha256, facts=facts)
+    known = facts or ImportFacts()
+    if len(known.label_names) != settings.label_count:
+        raise SettingsError(
+            f"{path}: not imported",
+            [f"label_count is {settings.label_count}, the names are {list(known.label_names)}"],
+        )
+    network = build_architecture(settings, seed=seed)
+    network.initialisation = _fill(network, read_weights(path, sha256=sha256), path)
+    info = ModelInfo(
+        settings=settings.model_dump(mode="json"),
+        label_names=known.label_names,
+        preprocessing=Preprocessing(hu_window=settings.hu_window, patch_shape=settings.input_shape),
+        trained_on=known.trained_on or NOT_STATED,
+        initialisation=network.initialisation,
+        licence=known.licence or NOT_STATED,
+        origin=_origin(path, sha256),
+    )
+    return LoadedModel(network.eval(), info)
+
+
+def settings_from_values(kind: str, values: Mapping[str, Any]) -> NetworkSettings:
+    """Build the settings of a kind from plain values.
+
+    Raises:
+        SettingsError: with every value that does not fit.
+    """
+    try:
+        return parse_model_settings({**values, "kind": kind})
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise SettingsError(f"no network of kind {kind!r} with these settings", reasons) from error
+
+
+def _import_luna_classifier(
+    path: Path, settings: LunaClassifierSettings, *, sha256: str, facts: ImportFacts | None
+) -> LoadedModel:
+    found = read_weights(path, sha256=sha256)
+    state = found.get(LUNA_STATE_KEY, found)
+    network = build_architecture(settings)
+    plain = {key.removeprefix("raw."): value for key, value in dict(state).items()}
+    fit_weights(network.get_submodule("raw"), plain, name=str(path))
+    known = facts or ImportFacts()
+    network.initialisation = f"imported from {path.name}"
+    info = ModelInfo(
+        settings=settings.model_dump(mode="json"),
+        preprocessing=Preprocessing(
+            hu_window=settings.hu_window, spacing_mm=None, patch_shape=settings.patch_shape
+        ),
+        label_names=known.label_names,
+        trained_on=known.trained_on or "LUNA16",
+        initialisation=network.initialisation,
+        intended_use="source model for local verification; not a medical device",
+        licence=known.licence or UNLICENSED,
+        origin=_origin(path, sha256),
+    )
+    return LoadedModel(network.eval(), info)
+
+
+def _fill(network: Network, found: Mapping[str, Any], path: Path) -> str:
+    body = dict(network.named_children()).get("body")
+    whole = any(key.startswith(("head.", "body.", "features.")) for key in found)
+    if body is None or whole:
+        fit_weights(network, found, name=str(path))
+        return f"imported from {path.name}"
+    fit_weights(body, found, name=str(path))
+    return f"body imported from {path.name}, new head"
+
+
+def _origin(path: Path, sha256: str) -> str:
+    return f"{path.name}, sha256 {sha256.strip().lower()}"
