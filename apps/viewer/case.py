@@ -12,10 +12,10 @@ from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
 
 from medkd.errors import MedkdError
 from medkd.review.cases import (
+    NO_MARKS,
     CaseMarks,
     Mark,
     case_progress,
-    find_marks,
     image_probabilities,
     reading_threshold,
 )
@@ -101,12 +101,7 @@ def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
 
 def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of threshold; return the marks at or above it."""
-    try:
-        found = find_marks(run, case, frame.load_scored_places(run), arm=frame.ARM)
-    except MedkdError as error:
-        st.error("The marks of this case cannot be read.")
-        st.text(str(error))
-        return ()
+    found = frame.load_marks(run).get(case.case_id, NO_MARKS)
     st.caption(panels.SOURCE_WORDS[found.source])
     for note in found.notes:
         st.text(note)

@@ -15,20 +15,22 @@ from typing import NoReturn
 import numpy as np
 import streamlit as st
 from display import AxialStack, build_axial_stack
-from medkd.io.medmnist import MedMnistSet, read_medmnist
-from medkd.io.radiograph import read_radiograph
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
+from medkd.io.medmnist import MedMnistSet, read_medmnist
+from medkd.io.radiograph import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.jsonio import read_json
+from medkd.report.summary import NOT_A_DEVICE, SYNTHETIC
 from medkd.review.cases import (
-    ScoredPlaces,
+    SPLITS,
+    CaseMarks,
     by_case,
     case_path,
     check_run,
     order_cases,
-    read_scored_places,
+    read_case_marks,
 )
 from medkd.review.store import Decision, ReviewStore, Verdict, open_store
 from medkd.runs import RunFolder, read_cases
@@ -46,8 +48,6 @@ CASE_ORDER = "case_order"
 NOT_SAVED = "not_saved"
 """Session key of a decision that the store refused."""
 
-NOT_A_DEVICE = "Not a medical device: for research and technical evaluation only."
-SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
 UNKNOWN_TRAINING = (
     "This run has no evaluation.json: how well its model works, and whether it was trained on "
     "synthetic scans, is not known."
@@ -96,10 +96,16 @@ def load_evaluation(run: RunFolder) -> Evaluation | None:
     return _evaluation(str(run.evaluation), _stamp(run.evaluation))
 
 
-def load_scored_places(run: RunFolder) -> ScoredPlaces:
-    """Return the places that the student scored, by scan."""
-    files = [run.marks(ARM), *(run.predictions(ARM, split) for split in ("train", "val", "test"))]
-    return _scored(str(run.path), tuple(_stamp(path) for path in files))
+def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
+    """Return the student's marks by case id; where they cannot be read, say so and return none."""
+    files = [run.marks(ARM), run.result(ARM, "x").parent, run.reference]
+    files += [run.predictions(ARM, split) for split in SPLITS]
+    try:
+        return _marks(str(run.path), tuple(_stamp(path) for path in files))
+    except MedkdError as error:
+        st.error("The marks of this run cannot be read.")
+        st.text(str(error))
+        return {}
 
 
 def load_stack(run: RunFolder, case: RunCase) -> AxialStack:
@@ -132,7 +138,8 @@ def load_row(run: RunFolder, case: RunCase) -> NDArray[np.float32]:
         MedkdError: if the file cannot be read or has no such row.
     """
     path = case_path(run, case)
-    images, _ = _medmnist(str(path), _stamp(path)).splits[case.split]
+    splits = _medmnist(str(path), _stamp(path)).splits
+    images = next((part.images for name, part in splits.items() if name == case.split), ())
     if case.row is None or not 0 <= case.row < len(images):
         reason = f"expected a row below {len(images)}, got {case.row!r}"
         raise SeriesError(f"{path}: no such row of {case.split}", [reason])
@@ -227,8 +234,8 @@ def _evaluation(path: str, stamp: tuple[int, int]) -> Evaluation:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading marks ...")
-def _scored(run: str, stamps: tuple[tuple[int, int], ...]) -> ScoredPlaces:
-    return read_scored_places(RunFolder(Path(run)), ARM)
+def _marks(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, CaseMarks]:
+    return read_case_marks(RunFolder(Path(run)), ARM)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import charts
 import frame
+import pandas as pd
 import streamlit as st
-import tables
 
+from medkd.report import tables
+from medkd.report.summary import NO_TRANSFER
+from medkd.report.words import interval_words
 from medkd.runs import RunFolder
-from medkd.types import Evaluation
+from medkd.types import Evaluation, Table
 
 TRACKS = {
     "candidates": (
         "Detection, candidates track",
-        "The model scored the places of a given candidate list. It did not search the scans.",
+        "The models scored the places of a given candidate list. They did not search the scans.",
     ),
     "whole-scan": (
         "Detection, whole scans",
-        "The model searched each scan by itself and made its own marks.",
+        "The models searched each scan by themselves and made their own marks.",
     ),
 }
+OTHER_TRACK = ("Detection, another track", "The run names it:")
 
 
 def show_results() -> None:
@@ -34,25 +39,18 @@ def show_results() -> None:
         f"Teacher's data: {evaluation.source_data}\nStudent's data: {evaluation.target_data}"
     )
     show_warnings(evaluation)
-    for split in tables.splits_of(evaluation):
+    for split in tables.ordered_splits(evaluation):
         show_classification(evaluation, split)
-    for track in tables.tracks_of(evaluation):
+    for track in dict.fromkeys(froc.track for arm in evaluation.arms for froc in arm.froc):
         show_froc(evaluation, track)
-    if evaluation.differences:
-        st.header("Paired differences")
-        st.dataframe(tables.difference_table(evaluation.differences), hide_index=True)
-        intervals = [d.difference.interval for d in evaluation.differences]
-        st.caption(tables.describe_intervals(intervals))
+    show_transfer(evaluation)
     show_report(run)
 
 
 def show_warnings(evaluation: Evaluation) -> None:
     """Show every warning of the evaluation, and whether transfer took place."""
     if evaluation.transfer_took_place is False:
-        st.error(
-            "No transfer took place: the student is not at least 30 % closer to its teacher than "
-            "the control."
-        )
+        st.error(NO_TRANSFER)
     for warning in evaluation.warnings:
         with st.container(border=True):
             st.text(f"Warning: {warning}")
@@ -60,31 +58,53 @@ def show_warnings(evaluation: Evaluation) -> None:
 
 def show_classification(evaluation: Evaluation, split: str) -> None:
     """Show the scores of all arms on one split, and the ROC curves."""
-    st.header(f"Classification, {split} split")
-    st.dataframe(tables.classification_table(evaluation.arms, split), height="content")
-    st.caption(
-        "At the threshold that was chosen on validation and frozen. "
-        + tables.describe_intervals(tables.classification_intervals(evaluation.arms, split))
-    )
+    results = tables.results_on(evaluation, split)
+    st.header("Classification")
+    show_table(tables.scores_table(results, split))
+    st.caption(interval_words(tables.intervals_of(evaluation, split)))
+    show_table(tables.confusion_table(results, split))
     middle = st.columns([1, 4, 1])[1]
-    middle.plotly_chart(tables.roc_figure(evaluation.arms, split), key=f"roc:{split}")
+    middle.plotly_chart(charts.roc_figure(results), key=f"roc:{split}")
     middle.caption("ROC curves; the open circles are the frozen points.")
 
 
 def show_froc(evaluation: Evaluation, track: str) -> None:
     """Show the FROC of all arms on one track."""
-    title, meaning = TRACKS["candidates" if "candidates" in track else "whole-scan"]
+    title, meaning = TRACKS.get(track, OTHER_TRACK)
     st.header(title)
     st.caption(meaning)
-    st.text(f"Track: {track}")
-    results = tables.froc_of(evaluation.arms, track)
-    st.dataframe(tables.froc_table(results), height="content")
-    st.caption(tables.describe_intervals(froc.interval for froc in results.values()))
+    if track not in TRACKS:
+        st.text(track)
+    results = tables.froc_on(evaluation, track)
+    at_point = tables.froc_point_table(results)
+    if at_point is not None:
+        show_table(at_point)
+    show_table(tables.froc_scores_table(results))
+    st.caption(interval_words(froc.interval for froc in results.values()))
     middle = st.columns([1, 4, 1])[1]
-    middle.plotly_chart(tables.froc_figure(results), key=f"froc:{track}")
+    middle.plotly_chart(charts.froc_figure(results), key=f"froc:{track}")
     middle.caption("FROC curves by LUNA16's rules; the open circles are the frozen points.")
+    show_table(tables.froc_counts_table(results))
     for warning in dict.fromkeys(w for froc in results.values() for w in froc.warnings):
         st.text(f"Warning: {warning}")
+
+
+def show_transfer(evaluation: Evaluation) -> None:
+    """Show what the teacher added, and where each threshold comes from."""
+    st.header("Differences and thresholds")
+    if evaluation.differences:
+        show_table(tables.differences_table(evaluation.differences))
+        st.caption(interval_words(d.difference.interval for d in evaluation.differences))
+    if evaluation.fidelity:
+        show_table(tables.fidelity_table(evaluation.fidelity))
+    show_table(tables.operating_points_table(evaluation))
+
+
+def show_table(table: Table) -> None:
+    """Draw a table of the report under its caption."""
+    st.text(table.caption)
+    rows = pd.DataFrame(list(table.rows), columns=list(table.columns))
+    st.dataframe(rows, hide_index=True, height="content")
 
 
 def show_report(run: RunFolder) -> None:

@@ -9,14 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from medkd.review.cases import (
-    ScoredPlaces,
+    NO_MARKS,
+    CaseMarks,
     case_progress,
     count_decided,
-    number_marks,
     reading_threshold,
 )
 from medkd.review.store import Decision, decisions_csv
-from medkd.types import RunCase
+from medkd.types import Evaluation, RunCase
 
 STATUS_WORDS = {"analysed": "analysed", "not_analysed": "NOT ANALYSED"}
 ANY = "any"
@@ -42,7 +42,7 @@ def show_worklist() -> None:
         f"{len(passing)} of {len(cases)} cases, highest score first (the student's highest "
         "probability). Tick a row to open its case."
     )
-    show_table(passing, decided, places=frame.load_scored_places(run))
+    show_table(passing, decided, marks=frame.load_marks(run))
     left, right, _ = st.columns([1, 1, 2])
     if left.button("Open the next case to read", type="primary", disabled=not passing):
         waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
@@ -72,20 +72,23 @@ def filter_cases(cases: Sequence[RunCase], decided: Decided) -> list[RunCase]:
     ]
 
 
-def show_table(cases: Sequence[RunCase], decided: Decided, *, places: ScoredPlaces) -> None:
+def show_table(
+    cases: Sequence[RunCase], decided: Decided, *, marks: Mapping[str, CaseMarks]
+) -> None:
     """Draw the table; ticking a row opens its case."""
     if not cases:
         st.info("No case passes the filter.")
         return
     evaluation = frame.load_evaluation(frame.current_run())
-    threshold = reading_threshold(evaluation, places.source)
     rows = [
         {
             "Case": case.case_id,
             "Score": case.score,
             "Status": STATUS_WORDS[case.status],
             "Reasons": "; ".join(case.reasons),
-            "Marks": describe_marks(case, decided, places=places, threshold=threshold),
+            "Marks": describe_marks(
+                case, decided, found=marks.get(case.case_id, NO_MARKS), evaluation=evaluation
+            ),
             "Review": progress_of(case, decided),
             "Split": case.split,
             "Kind": case.kind,
@@ -113,13 +116,14 @@ def show_table(cases: Sequence[RunCase], decided: Decided, *, places: ScoredPlac
 
 
 def describe_marks(
-    case: RunCase, decided: Decided, *, places: ScoredPlaces, threshold: float | None
+    case: RunCase, decided: Decided, *, found: CaseMarks, evaluation: Evaluation | None
 ) -> str:
     """Say how many marks a scan has at the frozen threshold, and how many are decided."""
-    if case.kind != "scan" or case.status != "analysed" or places.source == "none":
+    if case.kind != "scan" or case.status != "analysed":
         return ""
-    candidates = places.by_scan.get(case.case_id, ())
-    marks = number_marks(c for c in candidates if threshold is None or c.score >= threshold)
+    if found.source == "none":
+        return "not searched"
+    marks = found.above(reading_threshold(evaluation, found.source))
     done = count_decided(marks, decided.get(case.case_id, {}))
     return f"{done} of {len(marks)} decided" if marks else "no mark"
 

@@ -6,13 +6,13 @@ never counted as one without findings: it stands first and keeps its reasons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SettingsError
-from medkd.io.annotations import read_marks
+from medkd.io.annotations import read_marks, read_seriesuids
 from medkd.jsonio import read_json
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.runs import ARMS, Prediction, RunFolder, read_predictions
@@ -41,17 +41,15 @@ class CaseMarks:
     source: MarkSource
     notes: tuple[str, ...] = ()
 
-    def above(self, threshold: float) -> tuple[Mark, ...]:
-        """Return the marks whose score is at least `threshold`."""
-        return tuple(mark for mark in self.marks if mark.candidate.score >= threshold)
+    def above(self, threshold: float | None) -> tuple[Mark, ...]:
+        """Return the marks whose score is at least `threshold`; all where there is none."""
+        return tuple(
+            mark for mark in self.marks if threshold is None or mark.candidate.score >= threshold
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredPlaces:
-    """Every place that an arm scored, by seriesuid, and where they come from."""
-
-    source: MarkSource
-    by_scan: Mapping[str, Sequence[Candidate]]
+NO_MARKS = CaseMarks((), "none")
+"""Of a scan that nothing searched and no candidate list names."""
 
 
 def check_run(path: Path) -> RunFolder:
@@ -100,37 +98,44 @@ def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     return tuple(Mark(n, mark_id(c), c) for n, c in enumerate(ordered, start=1))
 
 
-def find_marks(run: RunFolder, case: RunCase, scored: ScoredPlaces, *, arm: str) -> CaseMarks:
-    """Find the marks of a scan: its result of the whole-scan run, else its scored places.
+def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
+    """Read an arm's marks of all scans.
 
-    Args:
-        run: the run folder.
-        case: a scan.
-        scored: as `read_scored_places` gives them.
-        arm: whose marks.
+    A scan that the whole-scan run searched has its marks, maybe none; another has the scored
+    places of the given candidate list; a scan of neither is not in the result.
+
+    Returns:
+        Marks by case id.
+
+    Raises:
+        MedkdError: if a file of the run cannot be read, with all reasons.
     """
-    path = run.result(arm, case.case_id)
-    if path.is_file():
-        result = read_json(path, CaseResult)
-        return CaseMarks(number_marks(result.candidates), "whole-scan", result.notes)
-    marks = number_marks(scored.by_scan.get(case.case_id, ()))
-    # A scan without a row in the marks of a whole-scan run has no marks, which is a result.
-    known = scored.source == "whole-scan" or bool(marks)
-    return CaseMarks(marks, scored.source if known else "none")
-
-
-def read_scored_places(run: RunFolder, arm: str) -> ScoredPlaces:
-    """Read an arm's whole-scan marks, or else its probabilities of the given candidates."""
+    listed = _group(_scored_candidates(run, arm))
+    found = {name: CaseMarks(number_marks(c), "candidates") for name, c in listed.items()}
     if run.marks(arm).is_file():
-        return ScoredPlaces("whole-scan", _group(read_marks(run.marks(arm))))
-    paths = [run.predictions(arm, split) for split in SPLITS]
-    rows = [row for path in paths if path.is_file() for row in read_predictions(path)]
-    scored = [
-        Candidate(row.seriesuid, row.center_mm, row.probability)
-        for row in rows
-        if row.center_mm is not None
-    ]
-    return ScoredPlaces("candidates" if scored else "none", _group(scored))
+        marks = _group(read_marks(run.marks(arm)))
+        searched = [*_searched(run), *marks]
+        found |= {
+            name: CaseMarks(number_marks(marks.get(name, ())), "whole-scan") for name in searched
+        }
+    for path in sorted(run.result(arm, "x").parent.glob("*.json")):
+        result = read_json(path, CaseResult)
+        found[path.stem] = CaseMarks(number_marks(result.candidates), "whole-scan", result.notes)
+    return found
+
+
+def _scored_candidates(run: RunFolder, arm: str) -> Iterator[Candidate]:
+    for split in SPLITS:
+        path = run.predictions(arm, split)
+        for row in read_predictions(path) if path.is_file() else ():
+            if row.center_mm is not None:
+                yield Candidate(row.seriesuid, row.center_mm, row.probability)
+
+
+def _searched(run: RunFolder) -> list[str]:
+    """Return the scans that the run's whole-scan marks were scored on."""
+    path = run.reference / "seriesuids.csv"
+    return read_seriesuids(path) if path.is_file() else []
 
 
 def image_probabilities(run: RunFolder, case: RunCase) -> dict[str, float]:
@@ -157,7 +162,7 @@ def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResul
     """Return the student's FROC of the track that marks of `source` belong to."""
     for arm in evaluation.arms if evaluation else ():
         for froc in arm.froc if arm.name == "student" else ():
-            if ("candidates" in froc.track) == (source == "candidates"):
+            if froc.track == source:
                 return froc
     return None
 

@@ -3,9 +3,10 @@
 import pytest
 
 from medkd.errors import SettingsError
+from medkd.io.annotations import write_marks, write_seriesuids
 from medkd.jsonio import write_json
 from medkd.review import cases as review_cases
-from medkd.review.cases import CaseMarks, ScoredPlaces
+from medkd.review.cases import CaseMarks
 from medkd.review.store import WHOLE_CASE, Decision
 from medkd.runs import Prediction, RunFolder, write_cases, write_predictions
 from medkd.types import Candidate, CaseResult, RunCase
@@ -61,39 +62,50 @@ def test_a_mark_at_the_threshold_is_shown():
     assert [m.candidate.score for m in CaseMarks(marks, "whole-scan").above(0.5)] == [0.5]
 
 
+def test_all_marks_are_above_no_threshold():
+    marks = review_cases.number_marks([a_mark(0.5), a_mark(0.0)])
+    assert CaseMarks(marks, "whole-scan").above(None) == marks
+
+
 def test_marks_come_from_the_result_of_the_whole_scan_run_first(tmp_path):
     run = RunFolder(tmp_path)
     result = CaseResult("s1", (a_mark(0.7),), "analysed", notes=("one lung only",))
     write_json(run.result("student", "s1"), result)
-    listed = ScoredPlaces("candidates", {"s1": [a_mark(0.3), a_mark(0.2)]})
-    found = review_cases.find_marks(run, a_case("s1"), listed, arm="student")
-    assert (found.source, len(found.marks), found.notes) == (
-        "whole-scan", 1, ("one lung only",),
-    )  # fmt: skip
+    write_marks(run.marks("student"), [a_mark(0.3), a_mark(0.2)])
+    found = review_cases.read_case_marks(run, "student")["s1"]
+    assert (found.source, len(found.marks)) == ("whole-scan", 1)
+    assert found.notes == ("one lung only",)
 
 
-def test_a_scan_without_a_row_in_the_marks_was_searched_and_has_none(tmp_path):
-    places = ScoredPlaces("whole-scan", {"other": [a_mark(0.3)]})
-    found = review_cases.find_marks(RunFolder(tmp_path), a_case("s1"), places, arm="student")
-    assert (found.source, found.marks) == ("whole-scan", ())
+def test_a_searched_scan_without_a_row_in_the_marks_has_no_mark(tmp_path):
+    run = RunFolder(tmp_path)
+    write_marks(run.marks("student"), [a_mark(0.3)])
+    write_seriesuids(run.reference / "seriesuids.csv", ["s1", "s2"])
+    found = review_cases.read_case_marks(run, "student")
+    assert found["s2"] == CaseMarks((), "whole-scan")
+    assert len(found["s1"].marks) == 1
 
 
-def test_a_scan_outside_the_candidate_list_was_not_searched(tmp_path):
-    places = ScoredPlaces("candidates", {"other": [a_mark(0.3)]})
-    found = review_cases.find_marks(RunFolder(tmp_path), a_case("s1"), places, arm="student")
-    assert found.source == "none"
+def test_a_scan_that_was_not_searched_is_not_shown_as_one_without_marks(tmp_path):
+    run = RunFolder(tmp_path)
+    write_marks(run.marks("student"), [a_mark(0.3)])
+    rows = [Prediction("s3-0", "p", "s3", 1, 2.0, 0.88, (1.0, 2.0, 3.0))]
+    write_predictions(run.predictions("student", "val"), rows)
+    found = review_cases.read_case_marks(run, "student")
+    assert "s2" not in found
+    assert found["s3"].source == "candidates"
 
 
-def test_scored_candidates_are_read_where_there_is_no_whole_scan_run(tmp_path):
+def test_scored_candidates_are_marks_where_there_is_no_whole_scan_run(tmp_path):
     run = RunFolder(tmp_path)
     rows = [
         Prediction("s1-0", "p", "s1", 1, 2.0, 0.88, (1.0, 2.0, 3.0)),
         Prediction("image-4", "p", "image-4", 1, 2.0, 0.88),
     ]
     write_predictions(run.predictions("student", "test"), rows)
-    places = review_cases.read_scored_places(run, "student")
-    assert places.source == "candidates"
-    assert places.by_scan == {"s1": [Candidate("s1", (1.0, 2.0, 3.0), 0.88)]}
+    found = review_cases.read_case_marks(run, "student")
+    assert list(found) == ["s1"]
+    assert found["s1"].marks[0].candidate == Candidate("s1", (1.0, 2.0, 3.0), 0.88)
 
 
 def test_the_probability_of_an_image_is_found_for_each_arm_that_scored_it(tmp_path):

@@ -1,10 +1,16 @@
 """Every page, launched through its router: what a reader sees, and that decisions are kept."""
 
+import os
+from pathlib import Path
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from medkd.jsonio import write_json
 from medkd.review.store import open_store
+from medkd.runs import RunFolder, read_cases, write_cases
+from medkd.types import RunCase
+from tests.report.run_factory import write_example_run
 from tests.viewer import factory
 from tests.viewer.conftest import VIEWER
 
@@ -179,14 +185,15 @@ def test_the_results_page_names_both_readings_of_the_cpm_and_each_track(run, lau
     shown = "\n".join(table.value.to_string() for table in app.dataframe)
     assert "CPM, interpolated" in shown
     assert "CPM, nearest curve point" in shown
-    assert {"Track: candidates", "Track: whole-scan"} <= {text.value for text in app.text}
+    headers = {header.value for header in app.header}
+    assert {"Detection, candidates track", "Detection, whole scans"} <= headers
     assert len(app.get("plotly_chart")) == 3
 
 
 def test_the_results_page_shows_every_score_with_its_interval(run, launch):
-    table = launch(run, "results.py").dataframe[0].value
+    table = launch(run, "results.py").dataframe[0].value.set_index("Metric")
     for name in ("Sensitivity", "F1", "Precision", "Specificity"):
-        assert " to " in table.loc[name, "student"]
+        assert " to " in table.loc[f"{name} at the frozen point", "student"]
     assert list(table.columns) == ["teacher", "control", "student"]
 
 
@@ -220,6 +227,32 @@ def test_a_decision_that_cannot_be_saved_is_said_loudly(fresh_run, launch):
     next(button for button in app.button if button.label == "Accept").click()
     app.run()
     assert "cannot be" in texts(app.text) + texts(app.error)
+
+
+@pytest.mark.parametrize("kind", ["scan", "image"])
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_launches_on_an_example_run(tmp_path, launch, kind, page):
+    run = write_example_run(tmp_path / "run", kind=kind)
+    analysed = [case.case_id for case in read_cases(run.cases) if case.status == "analysed"]
+    app = launch(run, page, case=analysed[0] if page == "case.py" else None)
+    assert "Not a medical device" in texts(app.warning) + texts(app.caption)
+    assert len(app.image) == (page == "case.py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "row"),
+    [("scan", "ct_dicom", None), ("image", "pneumoniamnist/pneumoniamnist.npz", 3)],
+)
+def test_real_data_is_shown(tmp_path, launch, kind, path, row):
+    if "MEDKD_DATA" not in os.environ:
+        pytest.skip("MEDKD_DATA is not set")
+    place = Path(os.environ["MEDKD_DATA"]) / path
+    assert place.exists()
+    case = RunCase("real", "p", kind, str(place), "test", row, None, None, "analysed")
+    write_cases(tmp_path / "cases.csv", [case])
+    app = launch(RunFolder(tmp_path), "case.py")
+    assert not app.error
+    assert len(app.image) == 1
 
 
 def test_no_page_allows_html():
