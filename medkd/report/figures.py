@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,16 +17,16 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from medkd.report import words
-from medkd.report.contents import TrainingLog
+from medkd.report.contents import TERM_PREFIX, TrainingLog
 from medkd.types import CPM_RATES, ClassificationResult, Figure, FrocResult, PairedDifference
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 STYLES: dict[str, tuple[str, str]] = {
     "teacher": ("#0072b2", "--"),
-    "control": ("#8a6500", ":"),
+    "control": ("#8a6500", "-."),
     "student": ("#b84a00", "-"),
 }
-OTHER_STYLE = ("#333333", "-.")
+OTHER_STYLE = ("#333333", "-")
 # Untyped: the stubs list every key, and each version of matplotlib has others.
 RC: dict[Any, Any] = {
     "svg.hashsalt": "medkd",  # otherwise every drawing has other ids
@@ -44,19 +44,25 @@ RC: dict[Any, Any] = {
 SQUARE_IN = (4.6, 4.2)
 
 Results = Mapping[str, ClassificationResult]
-Corner = Literal["lower right", "lower left", "upper left"]
 
 
 def roc_figure(results: Results, split: str) -> Figure:
-    """Draw the arms' ROC curves."""
+    """Draw the arms' ROC curves; a ring is the frozen point."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("False-positive rate (1 \u2212 specificity)", "Sensitivity")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="chance")
         for arm, result in results.items():
             _curve(axes, arm, result.roc_curve, f"{arm}, AUC {words.number(result.roc_auc.value)}")
-        _unit_square(axes, "lower right")
+            point = result.at_operating_point
+            if point.specificity is not None:
+                _ring(axes, arm, 1 - point.specificity.value, point.sensitivity.value)
+        _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.roc_auc.value)}" for a, r in results.items())
-    return _figure(canvas, f"ROC curves, {split} split", f"ROC curves; area under them: {areas}.")
+    return _figure(
+        canvas,
+        f"ROC curves, {split} split (ring: frozen point)",
+        f"ROC curves; area under them: {areas}.",
+    )
 
 
 def pr_figure(results: Results, split: str) -> Figure:
@@ -66,31 +72,36 @@ def pr_figure(results: Results, split: str) -> Figure:
         canvas, axes = _panel("Recall (sensitivity)", "Precision")
         axes.axhline(prevalence, color="#999999", linewidth=0.8, label="prevalence")
         for arm, result in results.items():
-            name = f"{arm}, area {words.number(result.pr_auc.value)}"
+            name = f"{arm}, AP {words.number(result.pr_auc.value)}"
             _curve(axes, arm, result.pr_curve, name)
-        _unit_square(axes, "lower left")
+        _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.pr_auc.value)}" for a, r in results.items())
     alt = f"Precision-recall curves; average precision: {areas}; chance {prevalence:.3f}."
     return _figure(canvas, f"Precision-recall curves, {split} split", alt)
 
 
 def reliability_figure(results: Results, split: str) -> Figure:
-    """Draw observed share against predicted probability."""
+    """Draw observed share against predicted probability; a point's area grows with its samples."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("Mean predicted probability", "Observed share of positives")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="perfectly calibrated")
         for arm, result in results.items():
-            points = [(predicted, share) for predicted, share, _ in result.reliability]
-            error = words.number(result.calibration_error)
-            _curve(axes, arm, points, f"{arm}, ECE {error}", marker="o")
-        _unit_square(axes, "upper left")
+            points = [(mean, share) for mean, share, _ in result.reliability]
+            _curve(axes, arm, points, f"{arm}, ECE {words.number(result.calibration_error)}")
+            sizes = [10 + 120 * count / result.samples for _, _, count in result.reliability]
+            predicted, observed = np.asarray(points).reshape(-1, 2).T
+            axes.scatter(predicted, observed, s=sizes, color=_style(arm)[0])
+        _unit_square(axes)
     errors = ", ".join(f"{a} {words.number(r.calibration_error)}" for a, r in results.items())
     alt = f"Observed share against predicted probability; expected calibration error: {errors}."
     return _figure(canvas, f"Reliability, {split} split", alt)
 
 
 def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
-    """Draw FROC curves from 1/8 to 8 false positives a scan, the seven CPM rates marked."""
+    """Draw FROC curves from 1/8 to 8 false positives a scan, the seven CPM rates as dots.
+
+    A ring is the frozen point, if it has at least 1/8 false positives a scan.
+    """
     with mpl.rc_context(RC):
         canvas, axes = _panel("False positives a scan", "Sensitivity", size_in=(6.4, 4.0))
         for arm, result in results.items():
@@ -102,56 +113,59 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
         axes.set_ylim(-0.02, 1.02)
         axes.legend(loc="lower right")
     scores = ", ".join(f"{a} {words.number(r.cpm_interpolated)}" for a, r in results.items())
-    return _figure(canvas, title, f"FROC curves; CPM by interpolation: {scores}.")
+    return _figure(
+        canvas, f"{title} (ring: frozen point)", f"FROC curves; CPM by interpolation: {scores}."
+    )
 
 
 def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
     """Draw differences with their intervals against zero."""
     with mpl.rc_context(RC):
-        height_in = 1.1 + 0.42 * len(differences)
-        canvas, axes = _panel("Difference (right of zero: the first arm is higher)", "",
-                              size_in=(7.2, height_in))  # fmt: skip
+        height_in = 1.1 + 0.5 * len(differences)
+        canvas, axes = _panel("Right of zero: the first arm is higher", "",
+                              size_in=(5.0, height_in))  # fmt: skip
         axes.axvline(0, color="#333333", linewidth=1)
         for row, found in enumerate(differences):
             value, interval = found.difference.value, found.difference.interval
             if interval is not None:
                 axes.plot([interval.low, interval.high], [row, row], color=STYLES["student"][0])
             axes.plot([value], [row], "D" if found.primary else "o", color=STYLES["student"][0])
-        axes.set_yticks(range(len(differences)), [_difference_name(d) for d in differences])
+        axes.set_yticks(range(len(differences)), [_difference_name(d, "\n") for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
     said = "; ".join(f"{_difference_name(d)} {words.difference(d.difference)}" for d in differences)
     return _figure(canvas, "Paired differences with intervals", f"Differences: {said}.")
 
 
-def terms_figure(log: TrainingLog, arm: str) -> Figure:
-    """Draw each loss term of an arm over the epochs, in a panel of its own scale."""
-    terms = log.terms()
-    with mpl.rc_context(RC):
-        canvas = Canvas(figsize=(3.4 * min(len(terms), 3), 2.7 * -(-len(terms) // 3)))
-        for place, (name, values) in enumerate(terms.items(), start=1):
-            axes = canvas.add_subplot(-(-len(terms) // 3), min(len(terms), 3), place)
-            axes.plot(log.epochs, values, color=STYLES.get(arm, OTHER_STYLE)[0], marker=".")
-            axes.set_title(words.term_words(name), fontsize=10)
-            axes.set_xlabel("Epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_ylim(bottom=min(0.0, float(np.nanmin(values, initial=0.0))))
-    said = "; ".join(f"{words.term_words(n)} {_from_to(values)}" for n, values in terms.items())
-    return _figure(canvas, f"Loss terms of the {arm} while it trained, before their weights",
-                   f"One panel a loss term over the epochs: {said}.")  # fmt: skip
+def term_figures(logs: Mapping[str, TrainingLog]) -> tuple[Figure, ...]:
+    """Draw each loss term over the epochs, one figure a term, for the arms that logged it."""
+    names = dict.fromkeys(name for log in logs.values() for name in log.terms())
+    drawn = []
+    for name in names:
+        shown = {arm: log for arm, log in logs.items() if name in log.terms()}
+        title = f"Loss term while training: {words.term_words(name)}"
+        drawn.append(_epochs_figure(shown, f"{TERM_PREFIX}{name}", title, "Mean before its weight"))
+    return tuple(drawn)
 
 
 def validation_figure(logs: Mapping[str, TrainingLog], column: str) -> Figure:
     """Draw one validation metric of all arms over the epochs."""
     metric = words.metric_words(column.removeprefix("val_"))
+    return _epochs_figure(logs, column, f"{metric} on validation while training", metric)
+
+
+def _epochs_figure(
+    logs: Mapping[str, TrainingLog], column: str, title: str, y_label: str
+) -> Figure:
     with mpl.rc_context(RC):
-        canvas, axes = _panel("Epoch", f"Validation {metric}", size_in=(6.4, 3.2))
+        canvas, axes = _panel("Epoch", y_label, size_in=(4.6, 3.0))
         for arm, log in logs.items():
-            _curve(axes, arm, list(zip(log.epochs, log.columns[column], strict=True)), arm)
+            points = list(zip(log.epochs, log.columns[column], strict=True))
+            _curve(axes, arm, points, arm, marker=".")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     said = "; ".join(f"{arm} {_from_to(log.columns[column])}" for arm, log in logs.items())
-    return _figure(canvas, f"{metric} on validation while training", f"Over the epochs: {said}.")
+    return _figure(canvas, title, f"Over the epochs: {said}.")
 
 
 def _panel(
@@ -164,11 +178,16 @@ def _panel(
     return canvas, axes
 
 
-def _unit_square(axes: Axes, legend: Corner) -> None:
+def _unit_square(axes: Axes) -> None:
+    """Show 0..1 on both axes, the legend below, where it hides no curve."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
-    axes.legend(loc=legend, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+
+
+def _style(arm: str) -> tuple[str, str]:
+    return STYLES.get(arm, OTHER_STYLE)
 
 
 def _curve(
@@ -179,29 +198,43 @@ def _curve(
     *,
     marker: str | None = None,
 ) -> None:
-    colour, line = STYLES.get(arm, OTHER_STYLE)
+    colour, line = _style(arm)
     drawn = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     axes.plot(drawn[:, 0], drawn[:, 1], line, color=colour, label=label, marker=marker,
               markersize=4)  # fmt: skip
 
 
 def _froc_curve(axes: Axes, arm: str, result: FrocResult) -> None:
-    """Interpolate as the LUNA16 script does; dotted where no mark is left to draw from."""
-    colour, line = STYLES.get(arm, OTHER_STYLE)
+    """Interpolate as the LUNA16 script does; thin dots where no mark is left to draw from."""
+    colour, line = _style(arm)
     rates = np.asarray([0.0, *result.fp_per_scan])
     found = np.asarray([0.0, *result.sensitivity])
-    shown = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 241)
-    height = np.interp(shown, rates, found)
-    real = shown <= rates.max()
+    grid = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 121)
+    inside = (rates >= grid[0]) & (rates <= grid[-1])
+    # The curve never falls: sorted by rate, then sensitivity, grid and own points lie in order.
+    x = np.concatenate([grid, rates[inside]])
+    y = np.concatenate([np.interp(grid, rates, found), found[inside]])
+    order = np.lexsort((y, x))
+    x, y = x[order], y[order]
+    real = x <= rates.max()
     label = f"{arm}, CPM {words.number(result.cpm_interpolated)}"
-    axes.plot(shown[real], height[real], line, color=colour, label=label)
-    axes.plot(shown[~real], height[~real], ":", color=colour, linewidth=0.8)
+    axes.plot(x[real], y[real], line, color=colour, label=label)
+    axes.plot(x[~real], y[~real], ":", color=colour, linewidth=0.9)
     at = [(rate, result.sensitivity_at.get(f"{rate:g}", np.nan)) for rate in CPM_RATES]
     axes.plot(*np.asarray(at).T, "o", color=colour, markersize=4)
+    point = result.at_operating_point
+    if point is not None and point.fp_per_scan is not None and point.fp_per_scan >= CPM_RATES[0]:
+        _ring(axes, arm, point.fp_per_scan, point.sensitivity.value)
 
 
-def _difference_name(found: PairedDifference) -> str:
-    return f"{found.first} \u2212 {found.second}, {words.metric_words(found.metric)}"
+def _ring(axes: Axes, arm: str, x: float, y: float) -> None:
+    axes.plot([x], [y], "o", markersize=9, markeredgewidth=1.6, markerfacecolor="none",
+              markeredgecolor=_style(arm)[0], clip_on=False)  # fmt: skip
+
+
+def _difference_name(found: PairedDifference, between: str = ", ") -> str:
+    metric = words.metric_words(found.metric).split(" (")[0]
+    return f"{found.first} \u2212 {found.second}{between}{metric}"
 
 
 def _from_to(values: Sequence[float]) -> str:

@@ -29,12 +29,13 @@ from medkd.report.rows import COLUMNS, metric_rows
 from medkd.report.sections import SECTIONS
 from medkd.report.summary import banner_lines, summary_paragraphs
 from medkd.runs import RunFolder
-from medkd.types import Figure, Report
+from medkd.types import Figure, Report, Table
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-_NUMERIC = re.compile(r"^[+\u2212-]?\d")
+# A count, a rate, a percentage, with or without an interval; not a version, date or hash.
+_NUMERIC = re.compile(r"(< )?[+\u2212]?[\d,]+(\.\d+)?( %)?( \(.*\))?|not given|not defined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def render_html(report: Report) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
     environment.filters["figure"] = _figure_markup
-    environment.tests["numeric"] = lambda cell: bool(_NUMERIC.match(cell))
+    environment.filters["unbroken"] = _unbroken
+    environment.filters["numeric_columns"] = _numeric_columns
     source = files("medkd.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(report=report)
 
@@ -115,7 +117,10 @@ def write_json(contents: RunContents, path: Path) -> None:
         "training": {
             arm: {"epoch": logged.epochs, **logged.columns} for arm, logged in contents.logs.items()
         },
-        "not_analysed": [to_jsonable(case) for case in contents.not_analysed],
+        "not_analysed": [
+            {"case_id": case.case_id, "split": case.split, "reasons": case.reasons}
+            for case in contents.not_analysed  # not its path: that may name a person
+        ],
         "config": contents.config_text,
     }
     text = json.dumps(_without_nan(document), indent=1, allow_nan=False)
@@ -138,6 +143,19 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  # JSON has no narrower typ
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numeric_columns(table: Table) -> tuple[int, ...]:
+    """Return the columns that hold numbers in every row: they stand right-aligned."""
+    columns = range(1, len(table.columns))
+    return tuple(
+        n for n in columns if table.rows and all(_NUMERIC.fullmatch(row[n]) for row in table.rows)
+    )
+
+
+def _unbroken(cell: str) -> str:
+    """Keep an interval in brackets on one line."""
+    return re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), cell)
 
 
 def _figure_markup(figure: Figure, prefix: str) -> Markup:

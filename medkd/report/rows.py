@@ -93,6 +93,8 @@ def _point(point: PointScores, name: str) -> Iterator[Item]:
 def _froc(result: FrocResult) -> Iterator[Item]:
     yield "cpm_interpolated", result.cpm_interpolated, result.interval
     yield "cpm_nearest", result.cpm_nearest, None
+    if result.cpm_bootstrap_mean is not None:
+        yield "cpm_bootstrap_mean", result.cpm_bootstrap_mean, result.interval_of_curve
     for rate, value in result.sensitivity_at.items():
         yield f"sensitivity_at_{rate}", value, result.sensitivity_intervals.get(rate)
     for metric in FROC_COUNTS:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from medkd.report import figures, tables, words
 from medkd.report.contents import RunContents
+from medkd.report.froc_rules import froc_rules_table
 from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
@@ -20,19 +21,6 @@ from medkd.types import Evaluation, FrocResult, Section
 
 CANDIDATES = "candidates"
 WHOLE_SCAN = "whole-scan"
-
-FROC_WORDS = (
-    "Localisation criterion: a mark finds a nodule if its distance from the nodule's centre is "
-    "strictly smaller than the nodule's radius (LPS mm).",
-    "Assignment: all marks inside a nodule leave the false positives; the highest score is the "
-    "nodule's, further ones are ignored. A mark inside two nodules counts for both.",
-    "Ignore list: marks on excluded findings (annotations_excluded.csv) are neither right nor "
-    "wrong; an excluded diameter below zero is read as 10 mm.",
-    "Cap: at most 100 marks a scan; where there are more, only scores strictly greater than the "
-    "101st count.",
-    "CPM, interpolated: mean sensitivity at the seven rates by linear interpolation of the curve. "
-    "CPM, nearest curve point: the leaderboard's reading, which takes the curve's nearest point.",
-)
 
 
 def build_summary(contents: RunContents) -> Section:
@@ -95,9 +83,9 @@ def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
     points = 100 * (after - before)
     yield (
         f"Prevalence shift: {words.percent(before)} of the validation samples and "
-        f"{words.percent(after)} of the test samples are positive ({words.number(points, 1)} "
+        f"{words.percent(after)} of the test samples are positive ({words.signed(points, 1)} "
         "points). Temperature and threshold were fixed on validation; precision, F1, accuracy and "
-        "calibration move with prevalence, ROC AUC, sensitivity and specificity do not."
+        "calibration move with prevalence alone, ROC AUC, sensitivity and specificity do not."
     )
 
 
@@ -109,8 +97,9 @@ def build_arms(contents: RunContents) -> Section | None:
         return None
     intervals = [i for split in splits for i in tables.intervals_of(evaluation, split)]
     paragraphs = (
-        "Probabilities are calibrated by a temperature fitted on validation. The frozen point is "
-        "the threshold chosen on validation; a sample is positive if its probability reaches it.",
+        "Probabilities are calibrated on validation, by a temperature and, where training saw "
+        "another share of positives, a shift of the logit. The frozen point is the "
+        "threshold chosen on validation; a sample is positive if its probability reaches it.",
         "In brackets: " + words.interval_words(intervals),
     )
     made = [tables.scores_table(tables.results_on(evaluation, split), split) for split in splits]
@@ -129,8 +118,8 @@ def build_differences(contents: RunContents) -> Section | None:
         "One primary comparison is named in the config before the run; p values of the others "
         "are adjusted after Holm.",
         f"Each arm was trained once here (seed {contents.evaluation.record.seed}): the intervals "
-        "hold the choice of patients, not the spread between trainings. `medkd bench` repeats the "
-        "run over seeds and resamples them too.",
+        "hold the choice of patients, not the spread between trainings. The command medkd bench "
+        "repeats the run over seeds and resamples them too.",
         *(difference_words(found) for found in differences if found.primary),
     )
     ordered = sorted(differences, key=lambda found: not found.primary)
@@ -158,11 +147,8 @@ def build_transfer(contents: RunContents) -> Section:
         paragraphs.append("The run has no transfer term.")
     if evaluation.fidelity:
         made.append(tables.fidelity_table(evaluation.fidelity))
-    drawn = [
-        figures.terms_figure(contents.logs[arm], arm)
-        for arm in ("student", "control")
-        if arm in contents.logs and contents.logs[arm].terms()
-    ]
+    taught = {arm: log for arm, log in contents.logs.items() if arm != "teacher"}
+    drawn = list(figures.term_figures(taught))
     shared = _validation_column(contents)
     if shared:
         logs = {arm: log for arm, log in contents.logs.items() if shared in log.columns}
@@ -224,24 +210,14 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
     if not results:
         return None
     point = tables.froc_point_table(results)
-    made = (tables.froc_scores_table(results), tables.froc_counts_table(results))
-    paragraphs = (about, _denominator(results), *FROC_WORDS, _froc_intervals(results))
+    made = [tables.froc_scores_table(results), tables.froc_counts_table(results)]
+    paragraphs = (about, _froc_intervals(results))
     return Section(
         f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
         title,
         paragraphs,
-        made if point is None else (*made, point),
+        (*made, *([] if point is None else [point]), froc_rules_table(results)),
         (figures.froc_figure(results, title),),
-    )
-
-
-def _denominator(results: dict[str, FrocResult]) -> str:
-    scans = sorted({result.scans for result in results.values()})
-    counts = " or ".join(words.count(number) for number in scans)
-    return (
-        f"False positives a scan: divided by all {counts} scans of seriesuids.csv, those without "
-        "a nodule included. Beyond its last mark a curve goes on flat (dotted), as in the "
-        "official script."
     )
 
 

@@ -111,10 +111,9 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
     yield (
         f"At the threshold frozen on validation ({words.number(point.threshold)}) the student "
         f"calls {words.count(point.true_positives)} of {words.count(result.positives)} positive "
-        f"test samples positive (sensitivity {words.estimate(point.sensitivity)}) and "
-        f"{words.count(point.false_positives)} of "
-        f"{words.count(result.samples - result.positives)} negative ones "
-        f"(F1 {words.estimate(point.f1)})."
+        f"test samples positive, and {words.count(point.false_positives)} of "
+        f"{words.count(result.samples - result.positives)} negative ones: sensitivity "
+        f"{words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
     )
 
 

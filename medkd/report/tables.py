@@ -91,7 +91,7 @@ def splits_table(splits: dict[str, dict[str, int]]) -> Table:
     """Count what stands in each split; the counts are those that the run recorded."""
     counted = tuple(dict.fromkeys(key for counts in splits.values() for key in counts))
     rows = [
-        (name, *(words.count(counts[key]) if key in counts else "" for key in counted))
+        (name, *(words.count(counts[key]) if key in counts else "not given" for key in counted))
         for name, counts in splits.items()
     ]
     head = ("Split", *(key.replace("_", " ").capitalize() for key in counted))
@@ -116,7 +116,7 @@ def differences_table(differences: Sequence[PairedDifference]) -> Table:
             f"{found.first} \u2212 {found.second}",
             words.metric_words(found.metric),
             words.difference(found.difference),
-            "not given" if found.p_value is None else words.number(found.p_value, 4),
+            words.p_value(found.p_value),
             "primary" if found.primary else "secondary",
         )
         for found in sorted(differences, key=lambda found: not found.primary)
@@ -149,6 +149,7 @@ def froc_scores_table(results: dict[str, FrocResult]) -> Table:
             words.metric_words("cpm_nearest"),
             *(words.number(r.cpm_nearest) for r in results.values()),
         ),
+        *_script_band(results),
         *(
             (f"Sensitivity at {rate:g} false positives a scan",
              *(_sensitivity_at(r, f"{rate:g}") for r in results.values()))
@@ -156,6 +157,19 @@ def froc_scores_table(results: dict[str, FrocResult]) -> Table:
         ),
     ]  # fmt: skip
     return Table(("Metric", *results), tuple(rows), "CPM and the seven sensitivities it averages")
+
+
+def _script_band(results: dict[str, FrocResult]) -> list[tuple[str, ...]]:
+    """Give what LUNA16's script prints beside its curve, where a run has it."""
+    means = {arm: result.cpm_bootstrap_mean for arm, result in results.items()}
+    if None in means.values():
+        return []
+    cells = [
+        words.estimate(Estimate(mean, results[arm].interval_of_curve))
+        for arm, mean in means.items()
+        if mean is not None
+    ]
+    return [(words.metric_words("cpm_bootstrap_mean"), *cells)]
 
 
 def _sensitivity_at(result: FrocResult, rate: str) -> str:

@@ -19,6 +19,7 @@ METRIC_WORDS = {
     "calibration_error": "Expected calibration error (lower is better)",
     "cpm_interpolated": "CPM, interpolated",
     "cpm_nearest": "CPM, nearest curve point",
+    "cpm_bootstrap_mean": "CPM, bootstrap mean (band of LUNA16's script)",
 }
 TERM_WORDS = {
     "hard_label": "hard labels",
@@ -66,9 +67,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "\u2212") if float(text) else text.replace("-", "")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 3) -> str:
     """Write a difference, a gain with its plus sign."""
-    text = number(value)
+    text = number(value, digits)
     return f"+{text}" if value > 0 and float(text) else text
 
 
@@ -98,6 +99,13 @@ def difference(value: Estimate) -> str:
     return f"{signed(value.value)} ({signed(value.interval.low)} to {signed(value.interval.high)})"
 
 
+def p_value(value: float | None) -> str:
+    """Write a p value with four decimals, a smaller one as such."""
+    if value is None:
+        return "not given"
+    return number(value, 4) if value >= 0.0001 else "< 0.0001"
+
+
 def percent(share: float) -> str:
     """Write a share 0..1 as percent."""
     return f"{100 * share:.1f} %"
@@ -109,13 +117,22 @@ def count(value: int | None) -> str:
 
 
 def interval_words(intervals: Iterable[Interval | None]) -> str:
-    """Say how intervals were made, once for all that were made alike."""
-    kinds = sorted(
-        {
-            f"{100 * made.level:g} % bootstrap intervals: {count(made.resamples)} resamples "
-            f"by {made.unit}, seed {made.seed}"
-            for made in intervals
-            if made is not None
-        }
-    )
-    return "; ".join(kinds) + "." if kinds else "No intervals were computed."
+    """Say how intervals were made, once for all that were made alike.
+
+    A resample in which a score is not defined is left out, so their number may vary.
+    """
+    kinds: dict[tuple[float, str, int], set[int]] = {}
+    for made in intervals:
+        if made is not None:
+            kinds.setdefault((made.level, made.unit, made.seed), set()).add(made.resamples)
+    said = [
+        f"{100 * level:g} % percentile bootstrap intervals: {_range(drawn)} resamples by {unit}, "
+        f"seed {seed}"
+        for (level, unit, seed), drawn in sorted(kinds.items())
+    ]
+    return "; ".join(said) + "." if said else "No intervals were computed."
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
