@@ -57,12 +57,12 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
     order = order if current in order else list(by_id)
     st.query_params["case"] = current
     place = order.index(current)
-    columns = st.columns([1, 1, 4], vertical_alignment="center")
-    for column, label, step in ((columns[0], "Previous case", -1), (columns[1], "Next case", 1)):
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    for label, step in (("Previous case", -1), ("Next case", 1)):
         inside = 0 <= place + step < len(order)
         target = order[place + step] if inside else current
-        column.button(label, disabled=not inside, on_click=ask_for, args=(target,), width="stretch")
-    columns[2].caption(f"{place + 1} of {len(order)} in the worklist's order")
+        bar.button(label, disabled=not inside, on_click=ask_for, args=(target,))
+    bar.caption(f"{place + 1} of {len(order)} in the worklist's order")
     return by_id[current]
 
 
@@ -141,10 +141,10 @@ def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring]) -> None
     if key not in st.session_state:
         first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
         st.session_state[key] = first + 1
-    columns = st.columns([2, 9, 2], vertical_alignment="bottom")
-    for column, label, step in ((columns[0], "Down", -1), (columns[2], "Up", 1)):
-        column.button(label, on_click=step_slice, args=(key, step, stack.slices), width="stretch")
-    shown = columns[1].slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    for label, step in (("Down", -1), ("Up", 1)):
+        bar.button(label, on_click=step_slice, args=(key, step, stack.slices))
+    shown = bar.slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
     number = min(shown, stack.slices) - 1
     png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
     st.image(data_uri(png), width="stretch")
@@ -176,7 +176,11 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
             st.text(str(error))
     with right:
         st.subheader("Probability of the finding")
-        st.dataframe(probability_table(run, case), hide_index=True)
+        table = probability_table(run, case)
+        if table.empty:
+            st.text("This run holds no probability of this image.")
+        else:
+            st.dataframe(table, hide_index=True)
         panels.show_image_decision(run, case, mine)
 
 

@@ -163,7 +163,7 @@ def draw_slice(
     columns_mm, rows_mm, slices_mm = (float(mm) for mm in stack.grid.spacing_mm)
     picture, scale = _enlarge(grey, (rows_mm, columns_mm))
     draw = ImageDraw.Draw(picture)
-    for ring in rings:
+    for ring in sorted(rings, key=lambda ring: ring.selected):
         column, row, level = (float(v) for v in stack.grid.world_to_voxel(ring.center_mm))
         radius_mm = section_radius_mm(ring.diameter_mm, (level - number) * slices_mm, slices_mm)
         if radius_mm > 0:

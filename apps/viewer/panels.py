@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import frame
 import streamlit as st
@@ -15,19 +14,16 @@ from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.runs import RunFolder
 from medkd.types import RunCase
 
-if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
-
 SOURCE_WORDS: dict[MarkSource, str] = {
     "whole-scan": "Marks of the student's whole-scan run, highest score first.",
     "candidates": "Places of the given candidate list, scored by the student, highest first. "
     "What the list left out is not here.",
     "none": "This run holds no marks of this scan: it was not searched.",
 }
-VERDICT_BUTTONS: tuple[tuple[Verdict, str], ...] = (
-    ("accept", "Accept"),
-    ("reject", "Reject"),
-    ("undecided", "Clear"),
+VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
+    ("accept", "Accept", "Accepted"),
+    ("reject", "Reject", "Rejected"),
+    ("undecided", "Clear", "Clear"),
 )
 LISTED_AT_ONCE = 12
 FITTING = 3
@@ -79,7 +75,7 @@ def _show_list(
         with st.container(border=True):
             _show_jump(case, mark, stack=stack)
             key = f"{case.case_id}:{mark.number}"
-            _show_verdicts(run, shown, columns=st.columns(3), key=key)
+            _show_verdicts(run, shown, key=key)
             _show_note(run, shown, key=key)
 
 
@@ -104,7 +100,7 @@ def show_image_decision(run: RunFolder, case: RunCase, mine: Mapping[str, Decisi
     st.subheader("Decision")
     st.caption("Accept: the finding is present. Reject: it is not.")
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
-    _show_verdicts(run, shown, columns=st.columns(3), key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_verdicts(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
     _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
 
 
@@ -115,8 +111,9 @@ def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decis
 
 
 def _show_jump(case: RunCase, mark: Mark, *, stack: AxialStack | None) -> None:
-    target = 0 if stack is None else stack.nearest_slice(mark.candidate.center_mm) + 1
-    place = f", slice {target}" if target else ""
+    inside = stack is not None and bool(stack.grid.contains_world(mark.candidate.center_mm))
+    target = stack.nearest_slice(mark.candidate.center_mm) + 1 if stack and inside else 0
+    place = f", slice {target}" if target else ", outside the scan" if stack else ""
     st.button(
         f"Mark {mark.number}: score {mark.candidate.score:.3f}{place}",
         key=f"jump:{case.case_id}:{mark.number}",
@@ -133,20 +130,18 @@ def _jump(case: RunCase, mark: Mark, target: int) -> None:
     st.session_state[selected_key(case)] = mark.mark_id
 
 
-def _show_verdicts(
-    run: RunFolder, shown: Decision, *, columns: Sequence[DeltaGenerator], key: str
-) -> None:
-    for column, (verdict, label) in zip(columns, VERDICT_BUTTONS, strict=True):
+def _show_verdicts(run: RunFolder, shown: Decision, *, key: str) -> None:
+    row = st.container(horizontal=True)
+    for verdict, wanted, given in VERDICT_BUTTONS:
         is_current = shown.verdict == verdict
-        column.button(
-            label,
+        row.button(
+            given if is_current else wanted,
             key=f"{verdict}:{key}",
             type="primary" if is_current and verdict != "undecided" else "secondary",
-            disabled=is_current,
+            disabled=is_current and verdict == "undecided",
             on_click=frame.decide,
             args=(run, shown),
             kwargs={"verdict": verdict},
-            width="stretch",
         )
 
 

@@ -39,8 +39,13 @@ def show_results() -> None:
         f"Teacher's data: {evaluation.source_data}\nStudent's data: {evaluation.target_data}"
     )
     show_warnings(evaluation)
-    for split in tables.ordered_splits(evaluation):
+    splits = tables.ordered_splits(evaluation)
+    for split in splits[:1]:
+        st.header("Classification")
         show_classification(evaluation, split)
+    for split in splits[1:]:
+        with st.expander("Classification on another split"):
+            show_classification(evaluation, split)
     for track in dict.fromkeys(froc.track for arm in evaluation.arms for froc in arm.froc):
         show_froc(evaluation, track)
     show_transfer(evaluation)
@@ -59,7 +64,6 @@ def show_warnings(evaluation: Evaluation) -> None:
 def show_classification(evaluation: Evaluation, split: str) -> None:
     """Show the scores of all arms on one split, and the ROC curves."""
     results = tables.results_on(evaluation, split)
-    st.header("Classification")
     show_table(tables.scores_table(results, split))
     st.caption(interval_words(tables.intervals_of(evaluation, split)))
     show_table(tables.confusion_table(results, split))

@@ -89,7 +89,8 @@ def case_path(run: RunFolder, case: RunCase) -> Path:
 
 def mark_id(candidate: Candidate) -> str:
     """Name a mark by its place in LPS mm, so that a decision outlives another run's numbering."""
-    return "_".join(f"{value:.2f}" for value in candidate.center_mm)
+    # + 0.0 turns a rounded -0.0 into 0.0.
+    return "at_" + "_".join(f"{round(value, 2) + 0.0:.2f}" for value in candidate.center_mm)
 
 
 def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:

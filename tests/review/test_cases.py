@@ -52,9 +52,9 @@ def test_a_folder_with_a_worklist_is_a_run(tmp_path):
 
 
 def test_marks_are_numbered_from_the_highest_score():
-    marks = review_cases.number_marks([a_mark(0.2), a_mark(0.8, x=1.234)])
+    marks = review_cases.number_marks([a_mark(0.2, x=-0.001), a_mark(0.8, x=1.234)])
     assert [(mark.number, mark.candidate.score) for mark in marks] == [(1, 0.8), (2, 0.2)]
-    assert marks[0].mark_id == "1.23_0.00_0.00"
+    assert [mark.mark_id for mark in marks] == ["at_1.23_0.00_0.00", "at_0.00_0.00_0.00"]
 
 
 def test_a_mark_at_the_threshold_is_shown():

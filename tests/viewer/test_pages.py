@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from medkd.jsonio import write_json
 from medkd.review.store import open_store
 from medkd.runs import RunFolder, read_cases, write_cases
-from medkd.types import RunCase
+from medkd.types import Candidate, CaseResult, RunCase
 from tests.report.run_factory import write_example_run
 from tests.viewer import factory
 from tests.viewer.conftest import VIEWER
@@ -118,6 +118,15 @@ def test_jumping_to_a_mark_shows_its_slice(run, launch):
     app = launch(run, "case.py", case="scan-a")
     press(app, "Mark 2: score 0.710, slice 14")
     assert app.slider[0].value == 14
+
+
+def test_a_mark_outside_the_scan_is_not_moved_into_it(fresh_run, launch):
+    outside = Candidate("scan-a", (0.0, 0.0, 5000.0), 0.99, 10.0)
+    write_json(fresh_run.result("student", "scan-a"), CaseResult("scan-a", (outside,), "analysed"))
+    app = launch(fresh_run, "case.py", case="scan-a")
+    jump = next(button for button in app.button if button.label.startswith("Mark 1"))
+    assert jump.label == "Mark 1: score 0.990, outside the scan"
+    assert jump.disabled
 
 
 def test_the_window_changes_the_picture(run, launch):
