@@ -98,29 +98,11 @@ def evaluate_froc(
     if not reference.seriesuids:
         raise ValueError("no series counts: the list of series is empty")
     matching = match_marks(marks, reference)
-    scans, nodules = len(reference.seriesuids), int(matching.nodules.sum())
-    curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
-    interpolated, nearest = read_interpolated(curve), read_nearest(curve)
     drawn = _resample(reference, resamples=bootstrap, seed=seed)
     sensitivities = _bootstrap_sensitivity(matching, drawn.weights)
     of_rates = _intervals_of_rates(sensitivities, drawn)
-    found = int(matching.is_nodule.sum())
-    return FrocResult(
-        track=track,
-        scans=scans,
-        nodules=nodules,
-        candidates=matching.candidates,
-        true_positives=found,
-        false_positives=len(matching.scores) - found,
-        false_negatives=nodules - found,
-        ignored_excluded=matching.ignored_excluded,
-        ignored_double=matching.ignored_double,
-        cpm_interpolated=float(interpolated.mean()),
-        cpm_nearest=float(nearest.mean()),
-        sensitivity_at=dict(zip(RATE_NAMES, interpolated.tolist(), strict=True)),
-        fp_per_scan=tuple(curve.fp_per_scan.tolist()),
-        sensitivity=tuple(curve.sensitivity.tolist()),
-        thresholds=tuple(curve.thresholds.tolist()),
+    return replace(
+        _score_all(matching, track=track),
         interval=drawn.interval(sensitivities.mean(axis=1)),
         interval_of_curve=_mean_interval(of_rates),
         cpm_bootstrap_mean=_mean(sensitivities),
@@ -128,7 +110,6 @@ def evaluate_froc(
         at_operating_point=(
             None if threshold is None else _score_point(matching, threshold, drawn)
         ),
-        warnings=matching.warnings + _curve_warnings(curve, nodules=nodules),
     )
 
 
@@ -168,6 +149,32 @@ def choose_froc_operating_point(
         chosen_on=chosen_on,
         sensitivity=float(counts.true_positives[point]) / nodules if nodules else 0.0,
         fp_per_scan=float(counts.false_positives[point]) / scans,
+    )
+
+
+def _score_all(matching: Matching, *, track: str) -> FrocResult:
+    """Count, build the curve and read it; no intervals."""
+    scans, nodules = len(matching.nodules), int(matching.nodules.sum())
+    found = int(matching.is_nodule.sum())
+    curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
+    interpolated = read_interpolated(curve)
+    return FrocResult(
+        track=track,
+        scans=scans,
+        nodules=nodules,
+        candidates=matching.candidates,
+        true_positives=found,
+        false_positives=len(matching.scores) - found,
+        false_negatives=nodules - found,
+        ignored_excluded=matching.ignored_excluded,
+        ignored_double=matching.ignored_double,
+        cpm_interpolated=float(interpolated.mean()),
+        cpm_nearest=float(read_nearest(curve).mean()),
+        sensitivity_at=dict(zip(RATE_NAMES, interpolated.tolist(), strict=True)),
+        fp_per_scan=tuple(curve.fp_per_scan.tolist()),
+        sensitivity=tuple(curve.sensitivity.tolist()),
+        thresholds=tuple(curve.thresholds.tolist()),
+        warnings=matching.warnings + _curve_warnings(curve, nodules=nodules),
     )
 
 

@@ -1,0 +1,136 @@
+"""Calibration: whether a probability of 0.8 is right eight times in ten, and making it so.
+
+Binary labels (each label output by itself); numpy alone. Temperature scaling divides logits by
+one number fitted on validation (Guo et al., ICML 2017); it changes no ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64 = NDArray[np.float64]
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""Temperatures looked at; labels that the logits separate fully end at the lower one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Samples of similar probability: their mean probability, share of positives, number."""
+
+    probability: float
+    observed: float
+    count: int
+
+
+def fit_temperature(
+    logits: ArrayLike, labels: ArrayLike, label_known: ArrayLike | None = None
+) -> float:
+    """Find the temperature with the least negative log-likelihood of sigmoid(logit / T).
+
+    Args:
+        logits: any shape, one a label output.
+        labels: the same shape, 0 or 1.
+        label_known: the same shape, False where a label is missing; default: all known.
+
+    Returns:
+        Temperature > 0; above 1 where the model was too sure.
+
+    Raises:
+        ValueError: if shapes differ, a logit is not finite, or known labels hold one class only.
+
+    Example:
+        >>> round(fit_temperature([4.0, 4.0, 4.0, -4.0], [1, 1, 0, 0]), 2)  # log 3 = 4 / T
+        3.64
+    """
+    from scipy.optimize import minimize_scalar  # slow to import, and rarely needed
+
+    logit, label = _known(logits, labels, label_known)
+    sign = 2.0 * label - 1.0
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0.0, -sign * logit / np.exp(log_temperature)).mean())
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared distance of probability and label (Brier, Mon Weather Rev 1950;78:1).
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1.
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    return float(((np.asarray(probabilities, dtype=np.float64) - label) ** 2).mean())
+
+
+def reliability_curve(
+    labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 10
+) -> list[ReliabilityBin]:
+    """Compare probability and observed share over equally wide bins; empty bins are left out.
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1.
+        bins: equally wide ones of 0..1.
+
+    Raises:
+        ValueError: if there is no sample, or a probability is outside 0..1.
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    probability = np.asarray(probabilities, dtype=np.float64)
+    if not len(label) or label.shape != probability.shape:
+        raise ValueError(f"expected [N] labels and probabilities, N >= 1, got {label.shape}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("probabilities must lie in 0..1")
+    number = np.minimum((probability * bins).astype(int), bins - 1)
+    count = np.bincount(number, minlength=bins)
+    filled = np.flatnonzero(count)
+    mean = np.bincount(number, weights=probability, minlength=bins)[filled] / count[filled]
+    observed = np.bincount(number, weights=label, minlength=bins)[filled] / count[filled]
+    rows: Sequence[tuple[float, float, int]] = list(
+        zip(mean.tolist(), observed.tolist(), count[filled].tolist(), strict=True)
+    )
+    return [ReliabilityBin(*row) for row in rows]
+
+
+def expected_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 10
+) -> float:
+    """Mean distance of probability and observed share over bins, by their size.
+
+    Naeini et al., AAAI 2015, with the probability of the positive class.
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1.
+        bins: equally wide ones of 0..1.
+    """
+    rows = reliability_curve(labels, probabilities, bins=bins)
+    samples = sum(row.count for row in rows)
+    return sum(row.count * abs(row.probability - row.observed) for row in rows) / samples
+
+
+def _known(
+    logits: ArrayLike, labels: ArrayLike, label_known: ArrayLike | None
+) -> tuple[Float64, Float64]:
+    logit = np.asarray(logits, dtype=np.float64)
+    label = np.asarray(labels, dtype=np.float64)
+    known = np.ones(label.shape, dtype=bool) if label_known is None else np.asarray(label_known)
+    if not logit.shape == label.shape == known.shape:
+        raise ValueError(
+            f"logits {logit.shape}, labels {label.shape} and label_known {known.shape} differ"
+        )
+    logit, label = logit[known.astype(bool)], label[known.astype(bool)]
+    if not np.isfinite(logit).all():
+        raise ValueError("logits must be finite")
+    if set(np.unique(label).tolist()) != {0.0, 1.0}:
+        raise ValueError("a temperature needs known labels 0 and 1, both of them")
+    return logit, label

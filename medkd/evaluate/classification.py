@@ -1,0 +1,255 @@
+"""Scores of a binary classifier, with intervals by patient, and its operating point.
+
+Probabilities are those of the positive class, calibrated or not; positive means
+probability >= threshold. Operating points are chosen on validation and frozen: nothing here
+chooses one on the data that it scores. Rates without a denominator are shown as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medkd.evaluate.calibration import expected_calibration_error, reliability_curve
+from medkd.evaluate.curves import count_roc
+from medkd.evaluate.intervals import bootstrap_values, interval_of
+from medkd.evaluate.metrics import Weighted, build_metric
+from medkd.types import ClassificationResult, Estimate, OperatingPoint, PointScores
+
+Float64 = NDArray[np.float64]
+Rule = Literal["youden", "max_accuracy", "half", "sensitivity"]
+
+MAX_CURVE_POINTS = 500
+"""Points of a curve kept for drawing; scores use all."""
+_RANKING = ("roc_auc", "pr_auc", "brier")
+_AT_POINT = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+
+
+def evaluate_classification(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: Sequence[str] | None,
+    *,
+    operating_point: OperatingPoint,
+    split: str,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> ClassificationResult:
+    """Score probabilities of one split.
+
+    Args:
+        labels: [N] 0 or 1, both there.
+        probabilities: [N] 0..1.
+        groups: [N] the patient of each sample; None: not known, intervals go by sample.
+        operating_point: frozen, chosen on another split.
+        split: name of the split that is scored.
+        bootstrap: resamples; 0 for no intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: if lengths differ, a label is missing of one class, or a probability is
+            outside 0..1.
+
+    Example:
+        >>> half = OperatingPoint(0.5, "half")
+        >>> evaluate_classification(
+        ...     [0, 0, 1], [0.1, 0.6, 0.4], None, operating_point=half, split="test"
+        ... ).roc_auc.value
+        0.5
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    probability = np.asarray(probabilities, dtype=np.float64)
+    _check(label, probability, groups)
+    names = [str(row) for row in range(len(label))] if groups is None else list(groups)
+    thresholds = (operating_point.threshold, 0.5)
+    statistics = _build_statistics(label, probability, thresholds)
+    unit = "sample" if groups is None else "patient"
+    ranking, *at_points = _estimate(statistics, names, resamples=bootstrap, seed=seed, unit=unit)
+    frozen, half = (
+        _point_scores(label, probability >= threshold, threshold, estimates=estimates)
+        for threshold, estimates in zip(thresholds, at_points, strict=True)
+    )
+    return ClassificationResult(
+        split=split,
+        samples=len(label),
+        positives=int(label.sum()),
+        patients=len(set(names)),
+        calibration_error=expected_calibration_error(label, probability),
+        at_operating_point=frozen,
+        at_half=half,
+        operating_point=operating_point,
+        roc_curve=_roc_curve(label, probability),
+        pr_curve=_pr_curve(label, probability),
+        reliability=_reliability(label, probability),
+        **ranking,
+    )
+
+
+def choose_operating_point(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    *,
+    rule: Rule,
+    sensitivity: float = 0.9,
+    chosen_on: str = "validation",
+) -> OperatingPoint:
+    """Choose a threshold by a rule; it lies half way between two neighbouring probabilities.
+
+    Of equally good thresholds the one nearest to 0.5 is taken ("sensitivity": the highest).
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1.
+        rule: "youden" (highest sensitivity + specificity), "max_accuracy", "half" (0.5 whatever
+            the data), "sensitivity" (the highest threshold that reaches `sensitivity`).
+        sensitivity: 0..1, for the rule of that name.
+        chosen_on: name of the split.
+
+    Raises:
+        ValueError: if there is no sample, the rule is unknown, or "youden" lacks a class or
+            "sensitivity" lacks positives.
+
+    Example:
+        >>> choose_operating_point([0, 1], [0.25, 0.5], rule="youden").threshold
+        0.375
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    probability = np.asarray(probabilities, dtype=np.float64)
+    build_metric("accuracy", label, probability)  # refuses what is not [N], 0 or 1, finite
+    positives, negatives = float(label.sum()), float((1 - label).sum())
+    if not len(label) or (rule == "youden" and not positives * negatives):
+        raise ValueError("choosing an operating point needs samples, and both classes for youden")
+    if rule == "sensitivity" and not positives:
+        raise ValueError("the rule sensitivity needs positive samples")
+    threshold = _choose(rule, label, probability, sensitivity=sensitivity)
+    called = probability >= threshold
+    return OperatingPoint(
+        threshold=threshold,
+        rule=f"sensitivity >= {sensitivity:g}" if rule == "sensitivity" else rule,
+        chosen_on=chosen_on,
+        sensitivity=float((called * label).sum() / positives) if positives else None,
+        specificity=float((~called * (1 - label)).sum() / negatives) if negatives else None,
+    )
+
+
+def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: float) -> float:
+    if rule == "half":
+        return 0.5
+    points = count_roc(label == 1, probability, drop_intermediate=False)
+    positives, negatives = float(label.sum()), float((1 - label).sum())
+    # The first cut calls nothing positive, the next ones everything from each score up.
+    true, false = np.r_[0.0, points.true_positives], np.r_[0.0, points.false_positives]
+    thresholds = _between(points.thresholds)
+    if rule == "sensitivity":
+        reached = true >= sensitivity * positives - 1e-9
+        return float(thresholds[int(reached.argmax())])
+    if rule == "youden":
+        merit = true / positives - false / negatives
+    elif rule == "max_accuracy":
+        merit = true - false
+    else:
+        raise ValueError(f"unknown rule {rule!r}")
+    best = np.flatnonzero(merit >= merit.max() - 1e-12)
+    return float(thresholds[best[np.abs(thresholds[best] - 0.5).argmin()]])
+
+
+def _between(scores: Float64) -> Float64:
+    """Return thresholds [P + 1] above, between and below falling scores [P]."""
+    middle = (scores[:-1] + scores[1:]) / 2.0
+    middle = np.where(middle > scores[1:], middle, scores[:-1])  # neighbouring floats
+    above = np.nextafter(scores[:1], np.inf)
+    return np.concatenate([above, middle, scores[-1:]])
+
+
+def _check(label: Float64, probability: Float64, groups: Sequence[str] | None) -> None:
+    if groups is not None and len(groups) != len(label):
+        raise ValueError(f"expected {len(label)} groups, one a sample, got {len(groups)}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("probabilities must lie in 0..1")
+    if set(np.unique(label).tolist()) != {0.0, 1.0}:
+        raise ValueError("scores need labels 0 and 1, both of them")
+
+
+def _build_statistics(
+    label: Float64, probability: Float64, thresholds: Sequence[float]
+) -> list[dict[str, Weighted]]:
+    """Prepare the scores of the ranking, then those at each threshold."""
+    statistics = [{name: build_metric(name, label, probability) for name in _RANKING}]
+    for threshold in thresholds:
+        called = (probability >= threshold).astype(np.float64)
+        statistics.append({name: build_metric(name, label, called) for name in _AT_POINT})
+    return statistics
+
+
+def _estimate(
+    statistics: Sequence[dict[str, Weighted]],
+    groups: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    unit: str,
+) -> list[dict[str, Estimate]]:
+    """Give each statistic its value on all samples and its interval."""
+    flat = [statistic for part in statistics for statistic in part.values()]
+    drawn = iter(bootstrap_values(flat, groups, resamples=resamples, seed=seed))
+    whole = np.ones((1, len(groups)))
+    return [
+        {
+            name: Estimate(
+                float(np.nan_to_num(statistic(whole)[0])),
+                interval_of(next(drawn), seed=seed, unit=unit),
+            )
+            for name, statistic in part.items()
+        }
+        for part in statistics
+    ]
+
+
+def _point_scores(
+    label: Float64,
+    called: NDArray[np.bool_],
+    threshold: float,
+    *,
+    estimates: dict[str, Estimate],
+) -> PointScores:
+    positive = label == 1
+    return PointScores(
+        threshold=threshold,
+        true_positives=int((called & positive).sum()),
+        false_positives=int((called & ~positive).sum()),
+        false_negatives=int((~called & positive).sum()),
+        true_negatives=int((~called & ~positive).sum()),
+        sensitivity=estimates["sensitivity"],
+        precision=estimates["precision"],
+        f1=estimates["f1"],
+        specificity=estimates["specificity"],
+        accuracy=estimates["accuracy"],
+    )
+
+
+def _roc_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float], ...]:
+    """Points (1 - specificity, sensitivity) from (0, 0) to (1, 1)."""
+    points = count_roc(label == 1, probability, drop_intermediate=True)
+    false = np.r_[0.0, points.false_positives / points.false_positives[-1]]
+    true = np.r_[0.0, points.true_positives / points.true_positives[-1]]
+    return _thin(false, true)
+
+
+def _pr_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float], ...]:
+    """Points (sensitivity, precision), one a threshold, sensitivity rising."""
+    points = count_roc(label == 1, probability, drop_intermediate=False)
+    called = points.true_positives + points.false_positives
+    return _thin(points.true_positives / points.true_positives[-1], points.true_positives / called)
+
+
+def _reliability(label: Float64, probability: Float64) -> tuple[tuple[float, float, int], ...]:
+    rows = reliability_curve(label, probability)
+    return tuple((row.probability, row.observed, row.count) for row in rows)
+
+
+def _thin(x: Float64, y: Float64) -> tuple[tuple[float, float], ...]:
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_CURVE_POINTS)).round().astype(int))
+    return tuple(zip(x[kept].tolist(), y[kept].tolist(), strict=True))

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medkd.evaluate.calibration import (
+    TEMPERATURE_RANGE,
+    brier,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_curve,
+)
+from tests.oracles import walk_calibration_error
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-np.asarray(logits)))
+
+
+def negative_log_likelihood(logits, labels):
+    right = sigmoid(np.where(np.asarray(labels) == 1, logits, -np.asarray(logits)))
+    return -np.log(np.maximum(right, 1e-300)).mean()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature):
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, 20_000)
+    labels = generator.random(20_000) < sigmoid(logits / temperature)
+
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_other_temperature_is_likelier():
+    generator = np.random.default_rng(1)
+    logits, labels = generator.normal(0, 2, 100), generator.integers(0, 2, 100)
+    logits = logits + labels
+
+    found = fit_temperature(logits, labels)
+
+    least = negative_log_likelihood(logits / found, labels)
+    for other in np.geomspace(*TEMPERATURE_RANGE, 60):
+        assert least <= negative_log_likelihood(logits / other, labels) + 1e-9
+
+
+def test_a_temperature_by_hand():
+    # 3 of 4 right at logit 4: sigmoid(4 / T) = 3/4, so T = 4 / log 3.
+    assert fit_temperature([4.0] * 4, [1, 1, 1, 0]) == pytest.approx(4 / np.log(3), rel=1e-4)
+
+
+def test_missing_labels_do_not_count():
+    logits = np.array([[4.0, 9.0], [4.0, -9.0], [4.0, 9.0], [4.0, 9.0]])
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0]])
+    known = np.array([[True, False]] * 4)
+
+    assert fit_temperature(logits, labels, known) == fit_temperature(logits[:, 0], labels[:, 0])
+
+
+def test_fully_separated_labels_end_at_the_lowest_temperature():
+    assert fit_temperature([-3.0, 3.0], [0, 1]) == pytest.approx(TEMPERATURE_RANGE[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "words"),
+    [
+        ([1.0, 2.0], [1, 1], "both of them"),
+        ([1.0], [0, 1], "differ"),
+        ([np.nan, 1], [0, 1], "finite"),
+    ],
+)
+def test_a_temperature_that_cannot_be_fitted_is_refused(logits, labels, words):
+    with pytest.raises(ValueError, match=words):
+        fit_temperature(logits, labels)
+
+
+rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 32)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.sampled_from([1, 4, 10, 16]))
+def test_the_calibration_error_is_that_of_the_slow_oracle(pairs, bins):
+    labels = [label for label, _ in pairs]
+    probabilities = [step / 32 for _, step in pairs]
+
+    error = expected_calibration_error(labels, probabilities, bins=bins)
+
+    assert error == pytest.approx(walk_calibration_error(labels, probabilities, bins), abs=1e-12)
+    assert 0.0 <= error <= 1.0
+
+
+def test_the_reliability_curve_holds_filled_bins_only():
+    curve = reliability_curve([0, 1, 1], [0.05, 0.15, 1.0], bins=10)
+
+    assert [(row.probability, row.observed, row.count) for row in curve] == [
+        (0.05, 0.0, 1), (0.15, 1.0, 1), (1.0, 1.0, 1),
+    ]  # fmt: skip
+
+
+def test_the_brier_score_of_a_coin_is_a_quarter():
+    assert brier([0, 1, 1], [0.5, 0.5, 0.5]) == 0.25
+
+
+def test_reliability_outside_probabilities_is_refused():
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        reliability_curve([0], [1.5])
+    with pytest.raises(ValueError, match="N >= 1"):
+        reliability_curve([], [])
