@@ -140,8 +140,8 @@ def draw_parameters(
     )
 
 
-def build_batch_augmentd(settings: AugmentationSettings) -> Any:  # noqa: ANN401
-    """Build the MONAI form: a dictionary transform for a batch under the key "image".
+def build_batch_augmentd(settings: AugmentationSettings) -> Any:  # noqa: ANN401  # MONAI has no types
+    """Build the MONAI form: a dictionary transform for the batch under "image".
 
     Unlike MONAI's own random transforms it takes [B, C, *spatial] and treats the whole batch at
     once. It is `Randomizable`: `set_random_state` (of it or of its `Compose`) restarts its draws.
@@ -150,11 +150,12 @@ def build_batch_augmentd(settings: AugmentationSettings) -> Any:  # noqa: ANN401
         settings: how far a view may go.
 
     Returns:
-        A `monai.transforms.Transform` to put into a `Compose`.
+        A `monai.transforms.RandomizableTransform` to put into a `Compose`.
     """
-    from monai.transforms import RandomizableTransform  # slow to import
+    # MONAI asks for `Randomizable` by true inheritance, and takes seconds to import.
+    from monai.transforms import RandomizableTransform
 
-    class BatchAugmentd(RandomizableTransform):  # type: ignore[misc]  # monai has no stubs
+    class BatchAugmentd(RandomizableTransform):  # type: ignore[misc]  # MONAI has no types
         """Apply one drawn view a sample to a batch in a dictionary."""
 
         def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -136,36 +136,39 @@ class PatchSource(Dataset[PatchBatch]):
 
 
 class ImagePatches(PatchSource):
-    """Whole images, kept in memory as they were stored (uint8).
+    """Whole images, kept in memory as they were stored (uint8), or float32 if resized.
 
     Args:
         table: what is known of the samples.
-        pixels: [N, C, I, J] or [N, C, I, J, K] uint8.
+        pixels: [N, C, I, J] or [N, C, I, J, K], uint8 or float32 in 0..1.
 
     Example:
         >>> import torch
         >>> known = torch.ones(2, 1, dtype=torch.bool)
         >>> ids = ("a", "b")
         >>> table = SampleTable(ids, ids, ids, None, torch.tensor([[0.0], [1.0]]), known)
-        >>> source = ImagePatches(table, torch.full((2, 1, 4, 4), 255, dtype=torch.uint8))
+        >>> source = ImagePatches(table, np.full((2, 1, 4, 4), 255, np.uint8))
         >>> source.__getitems__([1, 0, 1]).image.shape
         torch.Size([3, 1, 4, 4])
     """
 
-    def __init__(self, table: SampleTable, pixels: Tensor) -> None:
-        if pixels.dtype != torch.uint8 or pixels.dim() not in (4, 5) or len(pixels) != len(table):
+    def __init__(self, table: SampleTable, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+        known = pixels.dtype in (np.dtype(np.uint8), np.dtype(np.float32))
+        if not known or pixels.ndim not in (4, 5) or len(pixels) != len(table):
             raise ValueError(
-                f"expected uint8 pixels [{len(table)}, C, I, J(, K)], got {pixels.dtype} "
-                f"{tuple(pixels.shape)}"
+                f"expected uint8 or float32 pixels [{len(table)}, C, I, J(, K)], got "
+                f"{pixels.dtype} {pixels.shape}"
             )
         super().__init__(table, image_shape=tuple(pixels.shape[1:]))
-        # numpy, not torch: a batch is too small for torch's threads to be worth their barriers.
-        self._pixels = pixels.numpy()
+        self._pixels = pixels
 
     def images(self, rows: Tensor) -> Tensor:
         """Return [B, *image_shape] float32: stored values over 255."""
+        # numpy, not torch: a batch is too small for torch's threads to be worth their barriers.
         picked = self._pixels[rows.numpy()]
-        return torch.from_numpy(np.divide(picked, np.float32(255), dtype=np.float32))
+        if picked.dtype == np.uint8:
+            picked = np.divide(picked, np.float32(255), dtype=np.float32)
+        return torch.from_numpy(picked)
 
 
 def positive_share(table: SampleTable) -> float:

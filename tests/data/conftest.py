@@ -24,8 +24,8 @@ def make_table(labels: list[int], *, known: list[bool] | None = None) -> SampleT
 @pytest.fixture
 def images() -> ImagePatches:
     """90 negatives and 10 positives; every pixel of sample n is n."""
-    pixels = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).expand(100, 1, 4, 5)
-    return ImagePatches(make_table([0] * 90 + [1] * 10), pixels.contiguous())
+    pixels = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
+    return ImagePatches(make_table([0] * 90 + [1] * 10), pixels.repeat(4, 2).repeat(5, 3))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Batches: whole at once, repeatable from (seed, epoch), balanced, the true prior kept."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,16 +88,16 @@ def test_evaluation_gives_every_sample_once_in_order(images: ImagePatches) -> No
 
 def test_unknown_labels_do_not_count_in_the_prior() -> None:
     table = make_table([1, 0, 1, 1], known=[True, True, False, False])
-    source = ImagePatches(table, torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
+    source = ImagePatches(table, np.zeros((4, 1, 2, 2), np.uint8))
     assert source.prior == 0.5
 
 
 def test_an_empty_source_is_refused() -> None:
-    empty = ImagePatches(make_table([0]).select([]), torch.zeros(0, 1, 2, 2, dtype=torch.uint8))
+    empty = ImagePatches(make_table([0]).select([]), np.zeros((0, 1, 2, 2), np.uint8))
     with pytest.raises(ValueError, match="empty"):
         build(empty)
 
 
 def test_pixels_that_do_not_fit_the_table_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
-        ImagePatches(make_table([0, 1]), torch.zeros(3, 1, 2, 2, dtype=torch.uint8))
+        ImagePatches(make_table([0, 1]), np.zeros((3, 1, 2, 2), np.uint8))

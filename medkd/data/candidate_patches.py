@@ -1,0 +1,144 @@
+"""CT candidates as samples: patches of whole voxels about a place, cut when they are asked for.
+
+The result is what the configuration's MONAI `Compose` gives for the same candidate (tested),
+made a batch at a time: crops of the prepared scan, then one scaling of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medkd.data.crop import crop_patch
+from medkd.data.index import CaseIndex
+from medkd.data.loading import LoadingStep, hu_window, patch_shape
+from medkd.data.patches import PatchSource, SampleTable
+from medkd.data.sampling import derive_seed
+from medkd.data.scan_cache import ScanCache
+from medkd.errors import SettingsError
+
+
+class CandidatePatches(PatchSource):
+    """Patches about candidates of CT scans.
+
+    Args:
+        table: what is known of the candidates; `seriesuid` names their scans.
+        paths: scan of each series.
+        loading: steps from `load` to a crop, with an intensity window.
+        cache_dir: where prepared scans are kept; None keeps a few in memory only.
+        prior: true share of positive candidates.
+
+    Raises:
+        SettingsError: if the steps end in no patch.
+    """
+
+    def __init__(
+        self,
+        table: SampleTable,
+        *,
+        paths: dict[str, Path],
+        loading: tuple[LoadingStep, ...],
+        cache_dir: Path | None,
+        prior: float | None = None,
+    ) -> None:
+        shape, window = patch_shape(loading), hu_window(loading)
+        if shape is None or window is None or table.center_mm is None:
+            raise SettingsError(
+                "CT candidates cannot be loaded with these steps",
+                [f"expected load, crop and intensity, got {[s.kind for s in loading]}"],
+            )
+        super().__init__(table, image_shape=(1, *shape), prior=prior)
+        self._centers_mm = table.center_mm
+        self._paths = paths
+        self._shape = shape
+        self._window = window
+        self._cache = ScanCache(loading, cache_dir)
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Prepare every scan that is needed, so that a broken one is refused at once.
+
+        Args:
+            progress: called with (scans done, scans in all).
+
+        Raises:
+            SeriesError: if a scan cannot be read.
+        """
+        self._cache.prepare((self._paths[uid] for uid in self.seriesuid), progress)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return [B, 1, I, J, K] float32: HU scaled to the window, 0..1."""
+        low, high = self._window
+        hu = torch.empty(len(rows), *self.image_shape)
+        order = rows.tolist()
+        # Scan by scan, so that each is opened once a batch.
+        for place in sorted(range(len(order)), key=lambda n: self.seriesuid[order[n]]):
+            row = order[place]
+            scan = self._cache.scan(self._paths[self.seriesuid[row]])
+            hu[place] = crop_patch(
+                scan.voxels_hu,
+                scan.grid,
+                center_mm=self._centers_mm[row],
+                patch_shape=self._shape,
+                pad_value=np.floor(low),
+            )
+        return hu.sub_(low).div_(high - low).clamp_(0, 1)
+
+
+def candidate_table(
+    index: CaseIndex, case_ids: Sequence[str], *, unlabelled: Collection[str] = ()
+) -> SampleTable:
+    """List the candidates of some scans, in the order of the index's file.
+
+    Args:
+        index: of scans.
+        case_ids: scans whose candidates are wanted.
+        unlabelled: of them, scans whose labels are hidden.
+    """
+    cases = index.by_id()
+    wanted, hidden = set(case_ids), set(unlabelled)
+    numbers: dict[str, int] = defaultdict(int)
+    rows = []
+    for candidate in index.candidates:
+        number = numbers[candidate.seriesuid]
+        numbers[candidate.seriesuid] += 1
+        if candidate.seriesuid in wanted:
+            rows.append((f"{candidate.seriesuid}:{number}", candidate))
+    return SampleTable(
+        sample_id=tuple(name for name, _ in rows),
+        patient_id=tuple(cases[c.seriesuid].patient_id for _, c in rows),
+        seriesuid=tuple(c.seriesuid for _, c in rows),
+        center_mm=tuple(c.center_mm for _, c in rows),
+        label=torch.tensor([[float(c.label > 0)] for _, c in rows]).view(-1, 1),
+        label_known=torch.tensor([[c.seriesuid not in hidden] for _, c in rows]).view(-1, 1),
+    )
+
+
+def thin_negatives(table: SampleTable, negatives_per_positive: int, *, seed: int) -> SampleTable:
+    """Leave out negative samples at random, and unlabelled ones in the same proportion.
+
+    Args:
+        table: all samples.
+        negatives_per_positive: negatives kept for each positive; positives are all kept, and
+            so is everything where there is no positive.
+        seed: of the choice.
+    """
+    known = table.label_known.any(dim=1).numpy()
+    positive = ((table.label >= 0.5) & table.label_known).any(dim=1).numpy()
+    negative = np.flatnonzero(known & ~positive)
+    kept_negatives = min(len(negative), negatives_per_positive * int(positive.sum()))
+    if not positive.any() or kept_negatives == len(negative):
+        return table
+    random = np.random.default_rng(derive_seed(seed, "negatives"))
+    hidden = np.flatnonzero(~known)
+    kept_share = (kept_negatives + positive.sum()) / known.sum()
+    kept = [
+        np.flatnonzero(positive),
+        random.permutation(negative)[:kept_negatives],
+        random.permutation(hidden)[: round(len(hidden) * float(kept_share))],
+    ]
+    return table.select(np.sort(np.concatenate(kept)))

@@ -1,0 +1,110 @@
+"""From cases to samples: the one place that decides how a data set's samples are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own customary name
+from numpy.typing import NDArray
+
+from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
+from medkd.data.index import CaseIndex, images_of
+from medkd.data.loading import ImageStep, LoadingStep
+from medkd.data.patches import ImagePatches, PatchSource, SampleTable, positive_share
+from medkd.errors import SettingsError
+
+
+def build_patches(
+    index: CaseIndex,
+    case_ids: Sequence[str],
+    *,
+    loading: tuple[LoadingStep, ...],
+    cache_dir: Path | None,
+    seed: int,
+    negatives_per_positive: int | None = None,
+    unlabelled: Collection[str] = (),
+) -> PatchSource:
+    """Build the samples of some cases: their candidates (CT), or the images themselves.
+
+    Args:
+        index: of the data set.
+        case_ids: cases whose samples are wanted.
+        loading: steps from a file to a view; none are needed for images in memory.
+        cache_dir: where prepared scans are kept; None keeps a few in memory only.
+        seed: of the choice of negatives.
+        negatives_per_positive: negative candidates kept for each positive; None keeps all.
+        unlabelled: further cases, whose labels are hidden.
+
+    Raises:
+        SettingsError: if the loading steps do not fit the cases.
+        SeriesError: if a scan cannot be read.
+    """
+    cases = index.by_id()
+    wanted = [*case_ids, *(c for c in unlabelled if c not in set(case_ids))]
+    if all(cases[c].kind == "image" for c in wanted):
+        return _image_patches(index, wanted, loading=loading, hidden=unlabelled)
+    table = candidate_table(index, wanted, unlabelled=unlabelled)
+    prior = positive_share(table)
+    if negatives_per_positive is not None:
+        table = thin_negatives(table, negatives_per_positive, seed=seed)
+    paths = {c: cases[c].path for c in wanted}
+    source = CandidatePatches(table, paths=paths, loading=loading, cache_dir=cache_dir, prior=prior)
+    source.prepare()
+    return source
+
+
+def _image_patches(
+    index: CaseIndex,
+    case_ids: Sequence[str],
+    *,
+    loading: tuple[LoadingStep, ...],
+    hidden: Collection[str],
+) -> ImagePatches:
+    strange = [s.kind for s in loading if not (isinstance(s, ImageStep) and s.source == "memory")]
+    if strange:
+        raise SettingsError(
+            f"{index.name}: these are images in memory",
+            [f"expected no loading steps, or one image step from memory, got {strange}"],
+        )
+    cases = index.by_id()
+    members = [cases[c] for c in case_ids]
+    stored = images_of(members)
+    concealed = set(hidden)
+    known = torch.tensor([[c not in concealed] for c in case_ids]).view(-1, 1)
+    label = _label_outputs(stored.labels, len(index.label_names))
+    table = SampleTable(
+        sample_id=tuple(case_ids),
+        patient_id=tuple(case.patient_id for case in members),
+        seriesuid=tuple(case_ids),
+        center_mm=None,
+        label=label,
+        label_known=known.expand_as(label).clone(),
+    )
+    sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.size_px is not None]
+    pixels = stored.images[:, None]
+    return ImagePatches(table, _resized(pixels, sizes[0]) if sizes else pixels)
+
+
+def _label_outputs(labels: NDArray[np.int64], outputs: int) -> torch.Tensor:
+    """[N, columns] as stored to [N, outputs] float: one class number becomes one-hot."""
+    stored = torch.from_numpy(labels)
+    if stored.shape[1] == outputs:
+        return stored.float()
+    return F.one_hot(stored[:, 0], outputs).float()
+
+
+def _resized(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
+    """Resize [N, 1, *spatial] by area, as MONAI's `Resized` does, some images at a time."""
+    dims = pixels.ndim - 2
+    parts = [
+        F.interpolate(
+            torch.from_numpy(pixels[start : start + 256]).float() / 255,
+            size=[size_px] * dims,
+            mode="area",
+        ).numpy()
+        for start in range(0, len(pixels), 256)
+    ]
+    return np.concatenate(parts)

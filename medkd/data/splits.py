@@ -1,0 +1,303 @@
+"""Train, validation and test: by patient, frozen by a fingerprint, checked for leaks.
+
+A patient in two splits is refused. An image whose pixels also stand in a later split (train,
+then validation, then test) is dropped from the earlier one and said so, because public sets do
+hold such copies; test rows are never dropped. Scans are compared by patient only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from medkd.data.index import Case, CaseIndex, images_of
+from medkd.data.sampling import derive_seed, interleave
+from medkd.errors import SeriesError, SettingsError
+from medkd.provenance import sha256_of_text
+from medkd.settings import Settings
+
+
+class LabelLimit(Settings):
+    """How few training cases keep their labels; one of the two amounts is given."""
+
+    labelled_fraction: float | None = Field(
+        None, gt=0, le=1, description="Share of the training patients whose labels are used."
+    )
+    labelled_cases: int | None = Field(
+        None, ge=1, description="Training cases whose labels are used (whole patients)."
+    )
+    unlabelled: Literal["drop", "keep"] = Field(
+        "drop", description="keep: the others still train, without labels, by transfer alone."
+    )
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> LabelLimit:
+        if (self.labelled_fraction is None) == (self.labelled_cases is None):
+            raise ValueError("give either labelled_fraction or labelled_cases")
+        return self
+
+
+class _AnySplit(Settings):
+    limit: LabelLimit | None = Field(None, description="Few labels: how many training cases.")
+
+
+class OfficialSplit(_AnySplit):
+    """The set's own train, validation and test."""
+
+    kind: Literal["official"] = "official"
+
+
+class FoldSplit(_AnySplit):
+    """Official subsets (LUNA16's subset0 to subset9): some for validation, some for test."""
+
+    kind: Literal["folds"] = "folds"
+    val: tuple[int, ...] = Field(min_length=1, description="Subsets for validation.")
+    test: tuple[int, ...] = Field(min_length=1, description="Subsets for test.")
+
+    @model_validator(mode="after")
+    def _apart(self) -> FoldSplit:
+        if twice := sorted(set(self.val) & set(self.test)):
+            raise ValueError(f"subsets {twice} stand in both val and test")
+        return self
+
+
+class FractionSplit(_AnySplit):
+    """Random shares of the patients, positive and negative ones in like proportion."""
+
+    kind: Literal["fractions"] = "fractions"
+    val: float = Field(0.2, gt=0, lt=1, description="Share of the patients for validation.")
+    test: float = Field(0.2, gt=0, lt=1, description="Share of the patients for test.")
+
+    @model_validator(mode="after")
+    def _something_left(self) -> FractionSplit:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val {self.val} and test {self.test} leave nothing to train on")
+        return self
+
+
+class CrossValidationSplit(_AnySplit):
+    """One of several folds of the training and validation cases; official test is left alone.
+
+    Recipes are chosen with it: its "test" is a fold of the cases that are not test.
+    """
+
+    kind: Literal["cross_validation"] = "cross_validation"
+    folds: int = Field(5, ge=3, description="Folds of the patients.")
+    fold: int = Field(0, ge=0, description="Fold that is held out; the next one validates.")
+
+    @model_validator(mode="after")
+    def _known_fold(self) -> CrossValidationSplit:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: folds count from 0")
+        return self
+
+
+SplitSettings = Annotated[
+    OfficialSplit | FoldSplit | FractionSplit | CrossValidationSplit, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Case ids of each part. `unlabelled` cases train without labels; notes say what was done."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def build_split(
+    index: CaseIndex,
+    settings: OfficialSplit | FoldSplit | FractionSplit | CrossValidationSplit,
+    *,
+    seed: int,
+) -> Split:
+    """Divide the cases by patient, take leaks out, and limit the labels if asked.
+
+    Args:
+        index: the cases.
+        settings: how.
+        seed: of the random kinds and of the choice of labelled patients.
+
+    Raises:
+        SettingsError: if this set cannot be divided so.
+        SeriesError: if a patient stands in two splits.
+    """
+    if isinstance(settings, FractionSplit):
+        split = _by_fractions(index, settings, seed)
+    elif isinstance(settings, CrossValidationSplit):
+        split = _by_cross_validation(index, settings, seed)
+    else:
+        split = _by_origin(index, settings)
+    split = check_leaks(index, split)
+    if empty := [part for part in ("train", "val", "test") if not getattr(split, part)]:
+        reasons = [f"{part}: no case is left; the set has {len(index.cases)}" for part in empty]
+        raise SettingsError(f"{index.name} cannot be split like this", reasons)
+    if settings.limit:
+        split = _limited(index, split, settings.limit, seed=seed)
+    return replace(split, fingerprint=_fingerprint(index, split))
+
+
+def check_leaks(index: CaseIndex, split: Split) -> Split:
+    """Refuse a patient in two splits; drop images whose pixels stand in a later split too.
+
+    Args:
+        index: the cases.
+        split: their parts.
+
+    Returns:
+        The split without the dropped images, with a note on them.
+
+    Raises:
+        SeriesError: naming every patient that stands in two splits.
+    """
+    cases = index.by_id()
+    parts = {part: [cases[c] for c in getattr(split, part)] for part in ("train", "val", "test")}
+    homes: dict[str, set[str]] = defaultdict(set)
+    for part, members in parts.items():
+        for case in members:
+            homes[case.patient_id].add(part)
+    if shared := {patient: where for patient, where in homes.items() if len(where) > 1}:
+        reasons = [f"patient {p}: in {' and '.join(sorted(w))}" for p, w in sorted(shared.items())]
+        headline = f"{index.name}: {len(shared)} patients stand in more than one split"
+        raise SeriesError(headline, [*reasons, "split by patient: kind fractions does"])
+    return _without_copies(split, parts)
+
+
+def _without_copies(split: Split, parts: dict[str, list[Case]]) -> Split:
+    digests = {part: _digests(members) for part, members in parts.items()}
+    kept, notes = {}, []
+    for part, later in (("train", ("val", "test")), ("val", ("test",))):
+        elsewhere = {d for name in later for d in digests[name].values()}
+        kept[part] = tuple(c for c in getattr(split, part) if digests[part].get(c) not in elsewhere)
+        if dropped := len(getattr(split, part)) - len(kept[part]):
+            where = " or ".join(later)
+            notes.append(f"{dropped} {part} images dropped: their pixels also stand in {where}")
+    return replace(split, train=kept["train"], val=kept["val"], notes=(*split.notes, *notes))
+
+
+def _digests(cases: Iterable[Case]) -> dict[str, bytes]:
+    """Return a digest of each image's pixels; scans have none."""
+    images = [case for case in cases if case.kind == "image"]
+    if not images:
+        return {}
+    pixels = images_of(images).images
+    return {
+        case.case_id: hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        for case, image in zip(images, pixels, strict=True)
+    }
+
+
+def _by_origin(index: CaseIndex, settings: OfficialSplit | FoldSplit) -> Split:
+    homes: dict[str, str]
+    if isinstance(settings, OfficialSplit):
+        homes = {part: part for part in ("train", "val", "test")}
+    else:
+        subsets = sorted({case.origin for case in index.cases if case.origin.startswith("subset")})
+        homes = dict.fromkeys(subsets, "train")
+        homes |= {f"subset{n}": "val" for n in settings.val}
+        homes |= {f"subset{n}": "test" for n in settings.test}
+    origins = {case.origin for case in index.cases}
+    if strange := sorted(origins - set(homes)):
+        other = "folds or fractions" if settings.kind == "official" else "official or fractions"
+        raise SettingsError(
+            f"{index.name} cannot be split by kind {settings.kind}",
+            [f"its cases come from {', '.join(strange)}; use kind {other}"],
+        )
+    if absent := sorted(set(homes) - origins):
+        reasons = [f"no case comes from {origin}" for origin in absent]
+        raise SettingsError(f"{index.name} cannot be split by kind {settings.kind}", reasons)
+    return _assembled(index.cases, lambda case: homes[case.origin])
+
+
+def _by_fractions(index: CaseIndex, settings: FractionSplit, seed: int) -> Split:
+    patients = _mixed_patients(index, index.cases, seed=seed, purpose="split")
+    val = max(1, round(settings.val * len(patients)))
+    test = max(1, round(settings.test * len(patients)))
+    home = dict.fromkeys(patients, "train")
+    home |= dict.fromkeys(patients[:val], "val")
+    home |= dict.fromkeys(patients[val : val + test], "test")
+    return _assembled(index.cases, lambda case: home[case.patient_id])
+
+
+def _by_cross_validation(index: CaseIndex, settings: CrossValidationSplit, seed: int) -> Split:
+    pool = [case for case in index.cases if case.origin != "test"]
+    patients = _mixed_patients(index, pool, seed=seed, purpose="folds")
+    names = {settings.fold: "test", (settings.fold + 1) % settings.folds: "val"}
+    home = {p: names.get(place % settings.folds, "train") for place, p in enumerate(patients)}
+    split = _assembled(pool, lambda case: home[case.patient_id])
+    left = len(index.cases) - len(pool)
+    note = f"fold {settings.fold} of {settings.folds}; {left} official test cases left out"
+    return replace(split, notes=(note,))
+
+
+def _limited(index: CaseIndex, split: Split, limit: LabelLimit, *, seed: int) -> Split:
+    cases = index.by_id()
+    train = [cases[c] for c in split.train]
+    patients = _mixed_patients(index, train, seed=seed, purpose="labels")
+    chosen = _first_patients(patients, train, limit)
+    labelled = tuple(c.case_id for c in train if c.patient_id in chosen)
+    rest = tuple(c.case_id for c in train if c.patient_id not in chosen)
+    positive = sum(index.labels[c] > 0 for c in labelled)
+    fate = "train without labels" if limit.unlabelled == "keep" else "are left out"
+    note = (
+        f"labels of {len(labelled)} of {len(train)} training cases used "
+        f"({positive} positive); the others {fate}"
+    )
+    return replace(
+        split,
+        train=labelled,
+        unlabelled=rest if limit.unlabelled == "keep" else (),
+        notes=(*split.notes, note),
+    )
+
+
+def _first_patients(
+    patients: Sequence[str], cases: Sequence[Case], limit: LabelLimit
+) -> Collection[str]:
+    if limit.labelled_fraction is not None:
+        return set(patients[: max(1, round(limit.labelled_fraction * len(patients)))])
+    sizes: dict[str, int] = defaultdict(int)
+    for case in cases:
+        sizes[case.patient_id] += 1
+    before = np.cumsum([0, *(sizes[p] for p in patients)])[:-1]
+    return {p for p, n in zip(patients, before, strict=True) if n < (limit.labelled_cases or 0)}
+
+
+def _mixed_patients(
+    index: CaseIndex, cases: Iterable[Case], *, seed: int, purpose: str
+) -> list[str]:
+    """Return the patients shuffled, with positive and negative ones evenly spread."""
+    highest: dict[str, int] = {}
+    for case in cases:
+        label = index.labels[case.case_id]
+        highest[case.patient_id] = max(label, highest.get(case.patient_id, 0))
+    random = np.random.default_rng(derive_seed(seed, purpose))
+    strata: dict[int, list[str]] = defaultdict(list)
+    for patient in sorted(highest):
+        strata[highest[patient]].append(patient)
+    shuffled = [random.permutation(strata[label]).tolist() for label in sorted(strata)]
+    streams = [iter(group) for group in shuffled]
+    return [next(streams[group]) for group in interleave([len(g) for g in shuffled])]
+
+
+def _assembled(cases: Iterable[Case], home: Callable[[Case], str]) -> Split:
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for case in cases:
+        parts[home(case)].append(case.case_id)
+    return Split(tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
+
+
+def _fingerprint(index: CaseIndex, split: Split) -> str:
+    parts = [index.fingerprint, split.train, split.val, split.test, split.unlabelled]
+    return sha256_of_text(json.dumps(parts))
