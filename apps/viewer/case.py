@@ -16,7 +16,6 @@ from medkd.review.cases import (
     CaseMarks,
     Mark,
     case_progress,
-    image_probabilities,
     reading_threshold,
 )
 from medkd.review.store import Decision
@@ -204,7 +203,7 @@ def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
     """Build one row an arm: calibrated probability, frozen threshold, what follows."""
     evaluation = frame.load_evaluation(run)
     rows = []
-    for arm, probability in image_probabilities(run, case).items():
+    for arm, probability in frame.load_image_probabilities(run).get(case.case_id, {}).items():
         threshold = frame.frozen_threshold(evaluation, arm)
         call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
         words = "none" if threshold is None else f"{threshold:.3f}"

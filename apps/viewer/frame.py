@@ -31,9 +31,10 @@ from medkd.review.cases import (
     check_run,
     order_cases,
     read_case_marks,
+    read_image_probabilities,
 )
 from medkd.review.store import Decision, ReviewStore, Verdict, open_store
-from medkd.runs import RunFolder, read_cases
+from medkd.runs import ARMS, RunFolder, read_cases
 from medkd.types import Evaluation, Radiograph, RunCase
 
 ARM = "student"
@@ -104,6 +105,17 @@ def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
         return _marks(str(run.path), tuple(_stamp(path) for path in files))
     except MedkdError as error:
         st.error("The marks of this run cannot be read.")
+        st.text(str(error))
+        return {}
+
+
+def load_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
+    """Return each arm's probability of each image; where they cannot be read, say so."""
+    files = [run.predictions(arm, split) for arm in ARMS for split in SPLITS]
+    try:
+        return _probabilities(str(run.path), tuple(_stamp(path) for path in files))
+    except MedkdError as error:
+        st.error("The probabilities of this run cannot be read.")
         st.text(str(error))
         return {}
 
@@ -236,6 +248,11 @@ def _evaluation(path: str, stamp: tuple[int, int]) -> Evaluation:
 @st.cache_resource(max_entries=2, show_spinner="Reading marks ...")
 def _marks(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, CaseMarks]:
     return read_case_marks(RunFolder(Path(run)), ARM)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading probabilities ...")
+def _probabilities(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, dict[str, float]]:
+    return read_image_probabilities(RunFolder(Path(run)))
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")

@@ -121,16 +121,21 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
         }
     for path in sorted(run.result(arm, "x").parent.glob("*.json")):
         result = read_json(path, CaseResult)
-        found[path.stem] = CaseMarks(number_marks(result.candidates), "whole-scan", result.notes)
+        marked = CaseMarks(number_marks(result.candidates), "whole-scan", result.notes)
+        found[path.stem] = marked if result.status == "analysed" else NO_MARKS
     return found
 
 
 def _scored_candidates(run: RunFolder, arm: str) -> Iterator[Candidate]:
+    for row in _predictions(run, arm):
+        if row.center_mm is not None:
+            yield Candidate(row.seriesuid, row.center_mm, row.probability)
+
+
+def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
     for split in SPLITS:
         path = run.predictions(arm, split)
-        for row in read_predictions(path) if path.is_file() else ():
-            if row.center_mm is not None:
-                yield Candidate(row.seriesuid, row.center_mm, row.probability)
+        yield from read_predictions(path) if path.is_file() else ()
 
 
 def _searched(run: RunFolder) -> list[str]:
@@ -139,15 +144,20 @@ def _searched(run: RunFolder) -> list[str]:
     return read_seriesuids(path) if path.is_file() else []
 
 
-def image_probabilities(run: RunFolder, case: RunCase) -> dict[str, float]:
-    """Return each arm's calibrated probability of an image, for the arms that scored it."""
-    found = {}
+def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
+    """Read each arm's calibrated probability of whole images.
+
+    Returns:
+        Case id to arm to probability; an arm that did not score an image is left out.
+
+    Raises:
+        MedkdError: if a file of the run cannot be read, with all reasons.
+    """
+    found: dict[str, dict[str, float]] = {}
     for arm in ARMS:
-        path = run.predictions(arm, case.split)
-        rows = read_predictions(path) if path.is_file() else []
-        hits = [row for row in rows if _is_of(row, case)]
-        if hits:
-            found[arm] = hits[0].probability
+        for row in _predictions(run, arm):
+            if row.center_mm is None:
+                found.setdefault(row.seriesuid, {})[arm] = row.probability
     return found
 
 
@@ -205,10 +215,6 @@ def _group(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     for candidate in candidates:
         grouped.setdefault(candidate.seriesuid, []).append(candidate)
     return grouped
-
-
-def _is_of(row: Prediction, case: RunCase) -> bool:
-    return case.case_id in {row.seriesuid, row.sample_id}
 
 
 def _listing(path: Path) -> str:

@@ -77,6 +77,12 @@ def test_marks_come_from_the_result_of_the_whole_scan_run_first(tmp_path):
     assert found.notes == ("one lung only",)
 
 
+def test_a_scan_that_was_refused_has_no_marks_of_a_search(tmp_path):
+    run = RunFolder(tmp_path)
+    write_json(run.result("student", "s1"), CaseResult("s1", (), "not_analysed", ("no lung",)))
+    assert review_cases.read_case_marks(run, "student")["s1"].source == "none"
+
+
 def test_a_searched_scan_without_a_row_in_the_marks_has_no_mark(tmp_path):
     run = RunFolder(tmp_path)
     write_marks(run.marks("student"), [a_mark(0.3)])
@@ -110,11 +116,11 @@ def test_scored_candidates_are_marks_where_there_is_no_whole_scan_run(tmp_path):
 
 def test_the_probability_of_an_image_is_found_for_each_arm_that_scored_it(tmp_path):
     run = RunFolder(tmp_path)
-    for arm, probability in (("teacher", 0.9), ("student", 0.8)):
-        row = Prediction("test-4", "p", "test-4", 1, 2.0, probability)
-        write_predictions(run.predictions(arm, "test"), [row])
-    found = review_cases.image_probabilities(run, a_case("test-4", kind="image"))
-    assert found == {"teacher": 0.9, "student": 0.8}
+    for arm, split, probability in (("teacher", "test", 0.9), ("student", "val", 0.8)):
+        row = Prediction("x-4", "p", "x-4", 1, 2.0, probability)
+        write_predictions(run.predictions(arm, split), [row])
+    found = review_cases.read_image_probabilities(run)
+    assert found == {"x-4": {"teacher": 0.9, "student": 0.8}}
 
 
 @pytest.mark.parametrize(
