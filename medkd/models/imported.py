@@ -120,8 +120,7 @@ def _import_luna_classifier(
 
 def _fill(network: Network, found: Mapping[str, Any], path: Path) -> str:
     body = dict(network.named_children()).get("body")
-    whole = any(key.startswith(("head.", "body.", "features.")) for key in found)
-    if body is None or whole:
+    if body is None or any(key.startswith("body.") for key in found):
         fit_weights(network, found, name=str(path))
         return f"imported from {path.name}"
     fit_weights(body, found, name=str(path))

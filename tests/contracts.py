@@ -1,0 +1,172 @@
+"""What everything in an explicit table must hold, whatever it is. One check a table.
+
+Each check takes one entry, built small, and asserts; the tests beside the rooms run it over
+their whole table, so that a new entry is covered by its line in the table alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medkd.models.network import Network, NetworkSettings
+from medkd.models.package import ModelInfo, load_model, save_model
+from medkd.models.table import build_architecture
+from medkd.transfer.objective import TransferObjective
+from medkd.transfer.settings import TransferSettings
+from medkd.transfer.taps import FeatureTaps
+from medkd.transfer.teacher import FrozenTeacher
+from medkd.types import PatchBatch
+
+
+def random_view(settings: NetworkSettings, *, batch: int = 2) -> Tensor:
+    """A view that the network takes; 32 voxels an axis where any shape does."""
+    shape = settings.input_shape or (32,) * settings.spatial_dims
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(batch, settings.in_channels, *shape, generator=generator)
+
+
+def check_model(settings: NetworkSettings, directory: Path) -> None:
+    """Check one network of the table of models."""
+    before = torch.get_rng_state()
+    network = build_architecture(settings, seed=5)
+    assert torch.equal(torch.get_rng_state(), before), "building moved the global generator"
+    _check_declared(network, settings)
+    _check_same_seed(network, settings)
+    _check_forward(network, random_view(settings))
+    _check_gradient(network, random_view(settings))
+    _check_round_trip(network.eval(), settings, directory)
+
+
+def check_term(settings: TransferSettings, *, spatial_dims: int) -> None:
+    """Check one transfer term, alone in an objective, in 2-D and 3-D."""
+    assert len(settings.terms) == 1
+    objective = tiny_objective(settings, spatial_dims=spatial_dims)
+    batch = tiny_batch(spatial_dims=spatial_dims)
+    image = batch.image.clone()
+    output = objective(batch, 1.0)
+    assert torch.equal(batch.image, image), "the view was changed"
+    (name,) = [name for name in output.terms if name != "hard_label"]
+    value = output.terms[name]
+    assert value.ndim == 0
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    assert value >= 0
+    assert not value.requires_grad
+    assert torch.equal(objective(batch, 1.0).terms[name], value), "not deterministic"
+    output.loss.backward()
+    gradients = [p.grad for p in objective.trainable_parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    _check_term_state(objective, settings, batch=batch, spatial_dims=spatial_dims)
+
+
+class TinyNet(nn.Module):
+    """A network with batch norm, of the form that objectives expect."""
+
+    embedding_layer = "pool"
+
+    def __init__(self, *, width: int, seed: int, spatial_dims: int = 3, labels: int = 1) -> None:
+        super().__init__()
+        self.spatial_dims, self.in_channels, self.label_count = spatial_dims, 1, labels
+        convolution = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
+        norm = nn.BatchNorm3d if spatial_dims == 3 else nn.BatchNorm2d
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.conv = convolution(1, width, 3, stride=2, padding=1)
+            self.norm = norm(width)
+            self.pool = nn.Sequential(
+                nn.AdaptiveAvgPool3d(1) if spatial_dims == 3 else nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+            )
+            self.head = nn.Linear(width, labels)
+
+    def forward(self, view: Tensor) -> Tensor:
+        feature = self.norm(self.conv(view)).relu()
+        return self.head(self.pool(feature))
+
+
+def tiny_objective(
+    settings: TransferSettings, *, spatial_dims: int = 3, labels: int = 1
+) -> TransferObjective:
+    """An objective with a student of 4 and a teacher of 6 channels."""
+    student = TinyNet(width=4, seed=0, spatial_dims=spatial_dims, labels=labels)
+    teacher = TinyNet(width=6, seed=1, spatial_dims=spatial_dims, labels=labels)
+    return TransferObjective(student, FrozenTeacher(teacher), settings)
+
+
+def tiny_batch(*, spatial_dims: int = 3, labels: int = 1, samples: int = 4) -> PatchBatch:
+    """Random views 8 voxels an axis; labels alternate; all are known."""
+    generator = torch.Generator().manual_seed(11)
+    image = torch.rand(samples, 1, *(8,) * spatial_dims, generator=generator)
+    label = (torch.arange(samples) % 2).float()[:, None].repeat(1, labels)
+    known = torch.ones(samples, labels, dtype=torch.bool)
+    return PatchBatch(image, label, known, tuple(f"sample{n}" for n in range(samples)))
+
+
+def _check_declared(network: Network, settings: NetworkSettings) -> None:
+    for fact in ("spatial_dims", "in_channels", "label_count", "input_shape", "hu_window"):
+        assert getattr(network, fact) == getattr(settings, fact), fact
+
+
+def _check_same_seed(network: Network, settings: NetworkSettings) -> None:
+    torch.rand(7)
+    again, other = build_architecture(settings, seed=5), build_architecture(settings, seed=6)
+    own = network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in again.state_dict().items())
+    assert any(not torch.equal(own[key], value) for key, value in other.state_dict().items())
+
+
+def _check_forward(network: Network, view: Tensor) -> None:
+    network.eval()
+    kept = view.clone()
+    with torch.no_grad(), FeatureTaps(network, [network.embedding_layer]) as taps:
+        logits = network(view)
+        alone = torch.cat([network(view[n : n + 1]) for n in range(len(view))])
+    assert logits.shape == (len(view), network.label_count)
+    assert logits.dtype == torch.float32
+    assert logits.device == view.device
+    assert torch.equal(view, kept), "the view was changed"
+    assert taps[network.embedding_layer].ndim == 2
+    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(network(view), logits), "not deterministic"
+        if network.dense_stride is not None:
+            dense = network.forward_dense(view, patch_shape=view.shape[2:])
+            torch.testing.assert_close(dense.flatten(1), logits, rtol=1e-4, atol=1e-5)
+
+
+def _check_gradient(network: Network, view: Tensor) -> None:
+    network.train()
+    network(view).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"no gradient reaches {name}"
+        assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
+    network.zero_grad(set_to_none=True)
+
+
+def _check_round_trip(network: Network, settings: NetworkSettings, directory: Path) -> None:
+    view = random_view(settings)
+    save_model(directory, network, ModelInfo(settings=settings.model_dump(mode="json")))
+    loaded = load_model(directory).network
+    assert not loaded.training
+    with torch.no_grad():
+        assert torch.equal(loaded(view), network(view))
+
+
+def _check_term_state(
+    objective: TransferObjective,
+    settings: TransferSettings,
+    *,
+    batch: PatchBatch,
+    spatial_dims: int,
+) -> None:
+    other = tiny_objective(settings, spatial_dims=spatial_dims)
+    for parameter in other.terms.parameters():
+        parameter.data.add_(1.0)
+    other.load_extra_state(copy.deepcopy(objective.extra_state))
+    fresh = tiny_objective(settings, spatial_dims=spatial_dims)
+    assert torch.equal(other(batch, 1.0).loss, fresh(batch, 1.0).loss)
