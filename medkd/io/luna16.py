@@ -1,0 +1,269 @@
+"""LUNA16 in its official layout, and anything written in the same layout.
+
+    ROOT/subset0 ... subset9/<seriesuid>.mhd with its .raw
+    annotations.csv, annotations_excluded.csv, candidates.csv, candidates_V2.csv, seriesuids.csv
+        at ROOT, or in ROOT/CSVFILES or ROOT/evaluationScript/annotations
+
+Reads tables and headers, never voxels. A set that does not hang together is refused with every
+reason; a copy of some subsets only is read with `allow_partial`, which is noted. A root with a
+file `phantom.json` is synthetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from medkd.errors import SeriesError
+from medkd.files import sha256_of
+from medkd.geometry import VoxelGrid
+from medkd.io.annotations import (
+    read_annotations,
+    read_candidates,
+    read_excluded,
+    read_seriesuids,
+)
+from medkd.io.metaimage import data_reasons, read_metaimage_header
+from medkd.types import LabelledCandidate, Nodule, Point, Reference
+
+T = TypeVar("T")
+Row = TypeVar("Row", Nodule, LabelledCandidate)
+
+SUBSETS = range(10)
+TABLE_FOLDERS = (".", "CSVFILES", "evaluationScript/annotations")
+"""Where the official downloads put their tables, below the root."""
+MAX_NAMED = 10
+"""Scans or points named in one kind of reason; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Luna16Set:
+    """A set in LUNA16's layout: its scans and all rows that belong to them.
+
+    `subset` is the fold (0..9) of each scan; `seriesuids` are those of the scans that are here,
+    in the order of the official list. `fingerprint` covers tables, headers and the sizes of the
+    voxel files, not the voxels.
+    """
+
+    root: Path
+    scan_paths: dict[str, Path]
+    subset: dict[str, int]
+    nodules: tuple[Nodule, ...]
+    excluded: tuple[Nodule, ...]
+    candidates: tuple[LabelledCandidate, ...]
+    seriesuids: tuple[str, ...]
+    fingerprint: str
+    synthetic: bool
+    notes: tuple[str, ...] = ()
+
+    def reference(self) -> Reference:
+        """Return the reference standard of the scans that are here."""
+        return Reference(self.nodules, self.excluded, self.seriesuids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tables:
+    """The four tables as read, and where they stand."""
+
+    nodules: list[Nodule]
+    excluded: list[Nodule]
+    candidates: list[LabelledCandidate]
+    seriesuids: list[str]
+    paths: tuple[Path, ...]
+
+    def series_of_rows(self) -> dict[str, set[str]]:
+        """Return the series that each table of points names."""
+        return {
+            "annotations": {row.seriesuid for row in self.nodules},
+            "annotations_excluded": {row.seriesuid for row in self.excluded},
+            "candidates": {row.seriesuid for row in self.candidates},
+        }
+
+
+def read_luna16(
+    root: Path,
+    *,
+    candidates: Literal["candidates_V2", "candidates"] = "candidates_V2",
+    allow_partial: bool = False,
+) -> Luna16Set:
+    """Read what a LUNA16 root holds, without any voxel.
+
+    Args:
+        root: folder of the subsets.
+        candidates: which table of candidates is used.
+        allow_partial: leave out rows of series whose scan is absent, and note how many.
+
+    Raises:
+        SeriesError: with every reason: no subset folder, a table that is missing or faulty, a
+            header without its voxels or of another size, a scan in two subsets, a scan or a row
+            whose series is not in seriesuids.csv, a listed series without a scan.
+    """
+    reasons: list[str] = []
+    found = _find_scans(root, reasons)
+    tables = _read_tables(root, candidates, reasons)
+    scan_paths = {uid: paths[0] for uid, paths in found.items()}
+    absent = [uid for uid in tables.seriesuids if uid not in scan_paths]
+    if tables.seriesuids:
+        reasons += _compare_names(tables, scan_paths, absent=() if allow_partial else absent)
+    reasons += _voxel_reasons(scan_paths.values())
+    if reasons:
+        raise SeriesError(f"{root}: not a usable set in LUNA16's layout", reasons)
+    kept = set(scan_paths)
+    notes = [] if not absent else [_partial_note(tables, kept, absent)]
+    return Luna16Set(
+        root=root,
+        scan_paths=scan_paths,
+        subset={uid: int(path.parent.name[-1]) for uid, path in scan_paths.items()},
+        nodules=_rows_of(tables.nodules, kept),
+        excluded=_rows_of(tables.excluded, kept),
+        candidates=_rows_of(tables.candidates, kept),
+        seriesuids=tuple(uid for uid in tables.seriesuids if uid in kept),
+        fingerprint=_fingerprint(root, scan_paths.values(), tables.paths),
+        synthetic=(root / "phantom.json").is_file(),
+        notes=tuple(notes),
+    )
+
+
+def check_coordinates(luna: Luna16Set, headers: Mapping[str, VoxelGrid]) -> list[str]:
+    """Say which nodules and candidates lie outside the volume of their scan.
+
+    Irrelevant findings are not checked: outside they change nothing.
+
+    Args:
+        luna: a set.
+        headers: the grid of each scan, by seriesuid.
+
+    Returns:
+        One reason a point, the first ones by name; empty if all lie inside.
+    """
+    reasons = []
+    for kind, rows in (("nodule", luna.nodules), ("candidate", luna.candidates)):
+        points: dict[str, list[Point]] = defaultdict(list)
+        for row in rows:
+            points[row.seriesuid].append(row.center_mm)
+        for uid, places in sorted(points.items()):
+            inside = headers[uid].contains_world(np.asarray(places))
+            reasons += [
+                f"{uid}: {kind} at ({x:g}, {y:g}, {z:g}) mm lies outside the volume"
+                for (x, y, z), within in zip(places, inside.tolist(), strict=True)
+                if not within
+            ]
+    return _limited(reasons)
+
+
+def _find_scans(root: Path, reasons: list[str]) -> dict[str, list[Path]]:
+    """Find the headers of all subsets, by seriesuid."""
+    folders = [root / f"subset{number}" for number in SUBSETS]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        reasons.append(f"expected folders subset0 to subset9 in {root}, found none")
+    found: dict[str, list[Path]] = defaultdict(list)
+    for folder in present:
+        for path in sorted(folder.glob("*.mhd")):
+            found[path.stem].append(path)
+    if present and not found:
+        reasons.append("the subset folders hold no .mhd file")
+    reasons += _limited(
+        [
+            f"series {uid} stands in {' and '.join(path.parent.name for path in paths)}"
+            for uid, paths in found.items()
+            if len(paths) > 1
+        ]
+    )
+    return dict(found)
+
+
+def _read_tables(root: Path, candidates: str, reasons: list[str]) -> _Tables:
+    paths: list[Path] = []
+
+    def read(name: str, reader: Callable[[Path], list[T]]) -> list[T]:
+        places = [root / folder / f"{name}.csv" for folder in TABLE_FOLDERS]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            reasons.append(f"{name}.csv is missing: expected in {', '.join(TABLE_FOLDERS)}")
+            return []
+        paths.append(path)
+        try:
+            return reader(path)
+        except SeriesError as error:
+            reasons.extend(f"{path.name}: {reason}" for reason in error.reasons)
+            return []
+
+    return _Tables(
+        nodules=read("annotations", read_annotations),
+        excluded=read("annotations_excluded", read_excluded),
+        candidates=read(candidates, read_candidates),
+        seriesuids=read("seriesuids", read_seriesuids),
+        paths=tuple(paths),
+    )
+
+
+def _compare_names(
+    tables: _Tables, scan_paths: Mapping[str, Path], *, absent: Sequence[str]
+) -> list[str]:
+    """Compare scans and rows with the list of series."""
+    listed = set(tables.seriesuids)
+    reasons = _limited(
+        [f"scan {uid} is not in seriesuids.csv" for uid in scan_paths if uid not in listed]
+    )
+    if absent:
+        reasons.append(
+            f"{len(absent)} series of seriesuids.csv have no scan, the first is {absent[0]}; "
+            "allow a partial copy (allow_partial) to leave their rows out"
+        )
+    for table, uids in tables.series_of_rows().items():
+        unknown = sorted(uids - listed)
+        reasons += _limited([f"{table}: series {uid} is not in seriesuids.csv" for uid in unknown])
+    return reasons
+
+
+def _voxel_reasons(paths: Iterable[Path]) -> list[str]:
+    return _limited(
+        [
+            f"{path.parent.name}/{path.name}: {reason}"
+            for path in paths
+            for reason in data_reasons(path, read_metaimage_header(path))
+        ]
+    )
+
+
+def _partial_note(tables: _Tables, kept: set[str], absent: Sequence[str]) -> str:
+    counts = {
+        "nodules": sum(row.seriesuid not in kept for row in tables.nodules),
+        "excluded findings": sum(row.seriesuid not in kept for row in tables.excluded),
+        "candidates": sum(row.seriesuid not in kept for row in tables.candidates),
+    }
+    left_out = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return (
+        f"partial copy: {len(absent)} of {len(tables.seriesuids)} series have no scan here; "
+        f"left out with them: {left_out}"
+    )
+
+
+def _rows_of(rows: Sequence[Row], kept: set[str]) -> tuple[Row, ...]:
+    return tuple(row for row in rows if row.seriesuid in kept)
+
+
+def _fingerprint(root: Path, headers: Iterable[Path], tables: Sequence[Path]) -> str:
+    """Hash tables, headers and sizes of voxel files; where the set lies does not matter."""
+    digest = hashlib.sha256()
+    for path in sorted(tables):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    for path in sorted(headers):
+        raw = path.with_suffix(".raw")
+        size = raw.stat().st_size if raw.is_file() else 0
+        digest.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)} {size}\n".encode())
+    return digest.hexdigest()
+
+
+def _limited(reasons: list[str]) -> list[str]:
+    """Keep the first reasons of one kind and count the rest."""
+    if len(reasons) <= MAX_NAMED:
+        return reasons
+    return [*reasons[:MAX_NAMED], f"and {len(reasons) - MAX_NAMED} more of this kind"]
