@@ -9,9 +9,13 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from medkd.errors import SeriesError
+from medkd.io.scans import ScanReader
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.package import ModelInfo, load_model, save_model
 from medkd.models.table import build_architecture
@@ -19,7 +23,7 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.taps import FeatureTaps
 from medkd.transfer.teacher import FrozenTeacher
-from medkd.types import PatchBatch
+from medkd.types import PatchBatch, Scan
 
 
 def random_view(settings: NetworkSettings, *, batch: int = 2) -> Tensor:
@@ -170,3 +174,27 @@ def _check_term_state(
     other.load_extra_state(copy.deepcopy(objective.extra_state))
     fresh = tiny_objective(settings, spatial_dims=spatial_dims)
     assert torch.equal(other(batch, 1.0).loss, fresh(batch, 1.0).loss)
+
+
+def check_reader(reader: ScanReader, sample: Path, expected: Scan) -> None:
+    """Check one line of `READERS` on a file (or folder) that holds `expected`.
+
+    Same HU at the same places, int16 over a slice-contiguous buffer, given names kept, the file
+    untouched, the same result again, and `SeriesError` with reasons for what is not there.
+    """
+    files = [p for p in [sample, *sorted(sample.rglob("*"))] if p.is_file()]
+    before = [p.read_bytes() for p in files]
+    scan, again = reader(sample, seriesuid="1.9", patient_id="p9"), reader(sample)
+    assert (scan.seriesuid, scan.patient_id) == ("1.9", "p9")
+    assert again.seriesuid
+    assert again.patient_id
+    assert scan.voxels_hu.dtype == np.int16
+    assert scan.voxels_hu.T.flags.c_contiguous
+    assert scan.voxels_hu.shape == scan.grid.shape
+    np.testing.assert_array_equal(scan.voxels_hu, expected.voxels_hu)
+    np.testing.assert_array_equal(again.voxels_hu, scan.voxels_hu)
+    np.testing.assert_allclose(scan.grid.affine_lps_mm, expected.grid.affine_lps_mm, atol=1e-4)
+    assert [p.read_bytes() for p in files] == before
+    with pytest.raises(SeriesError) as refusal:
+        reader(sample.with_name("absent" + "".join(sample.suffixes)))
+    assert refusal.value.reasons

@@ -101,8 +101,7 @@ def channel_count(header: MetaHeader) -> int:
 def data_reasons(path: Path, header: MetaHeader) -> list[str]:
     """Compare the voxels' file with what the header promises.
 
-    Compressed data, `LIST` and patterned names have no size known in advance: there only a
-    missing single file is found here, the rest by SimpleITK.
+    `LIST` and patterned names are left to SimpleITK.
     """
     name = header.values.get("elementdatafile", "")
     if not name or name.upper().startswith("LIST") or "%" in name:
@@ -125,8 +124,10 @@ def data_reasons(path: Path, header: MetaHeader) -> list[str]:
 def _expected_bytes(header: MetaHeader) -> int | None:
     sizes = header.numbers("dimsize")
     element = ELEMENT_BYTES.get(header.values.get("elementtype", "").upper())
-    compressed = header.values.get("compresseddata", "false").lower() == "true"
-    if not sizes or element is None or compressed or min(sizes) < 1:
+    if header.values.get("compresseddata", "false").lower() == "true":
+        compressed = header.numbers("compresseddatasize")
+        return int(compressed[0]) if compressed else None
+    if not sizes or element is None or min(sizes) < 1:
         return None
     return int(math.prod(sizes)) * element * channel_count(header)
 

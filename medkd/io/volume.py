@@ -1,8 +1,9 @@
-"""CT volumes in one file (.mhd, .mha, .nii, .nii.gz, .nrrd) into `Scan`, through SimpleITK.
+"""CT volumes in one file (.mhd, .mha, .nii, .nii.gz, .nrrd) into `Scan`.
 
-Voxels become HU int16 [i, j, k], an (i, j, k) view of a slice-contiguous buffer; the grid is in
-LPS mm. A file is refused with every reason that can be found, never repaired: no resampling,
-no squeezing of a fourth dimension, no filling of NaN. Writing is in `metaimage.py`.
+Through SimpleITK, but for the voxels of NIfTI (`nifti.py` says why). Voxels become HU int16
+[i, j, k], an (i, j, k) view of a slice-contiguous buffer; the grid is in LPS mm. A file is
+refused with every reason that can be found, never repaired: no resampling, no squeezing of a
+fourth dimension, no filling of NaN. Writing is in `metaimage.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from medkd.io.metaimage import (
     read_metaimage_header,
     write_mhd,
 )
+from medkd.io.nifti import nifti_reasons, read_nifti_voxels
 from medkd.types import Scan
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VOLUME_SUFFIXES", "read_grid", "read_volume", "write_mhd"]
 
-VOLUME_SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+VOLUME_SUFFIXES = (".mhd", ".mha", *NIFTI_SUFFIXES, ".nrrd")
 
 DIRECTION_TOLERANCE = 1e-3
 """How far direction cosines may be from orthonormal: rounding of a header, not a shear."""
@@ -71,13 +74,10 @@ def read_volume(path: Path, *, seriesuid: str | None = None, patient_id: str | N
             unknown element type, not 3-D or several values a voxel, sheared or degenerate
             direction, NaN or infinite values, HU outside int16.
     """
-    header = _read_header(path, with_data=True)
-    grid = _grid_of(header)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise _refusal(path, [f"SimpleITK cannot read its voxels: {_shortened(error)}"]) from error
-    stored: NDArray[Any] = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+    grid = _grid_of(_read_header(path, with_data=True))
+    stored = _read_stored(path)
+    if stored.shape != grid.shape:
+        raise _refusal(path, [f"expected 3 dimensions {grid.shape}, got {stored.shape}"])
     reasons = _value_reasons(stored)
     if reasons:
         raise _refusal(path, reasons)
@@ -104,6 +104,22 @@ def read_grid(path: Path) -> VoxelGrid:
     return _grid_of(_read_header(path, with_data=False))
 
 
+def _read_stored(path: Path) -> NDArray[Any]:
+    """Read voxels as stored, [i, j, k] of any type, whole or not at all."""
+    if volume_suffix(path) in NIFTI_SUFFIXES:
+        voxels = read_nifti_voxels(path)
+        if isinstance(voxels, str):
+            raise _refusal(path, [voxels])
+        return voxels
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = f"its voxels are incomplete or damaged: {_shortened(error)}"
+        raise _refusal(path, [reason]) from error
+    slices: NDArray[Any] = sitk.GetArrayFromImage(image)
+    return slices.transpose(2, 1, 0)
+
+
 def _read_header(path: Path, *, with_data: bool) -> _Stated:
     """Read the geometry that SimpleITK will use, or refuse with all reasons."""
     suffix = volume_suffix(path)
@@ -120,7 +136,7 @@ def _read_header(path: Path, *, with_data: bool) -> _Stated:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise _refusal(path, [f"SimpleITK cannot read its header: {_shortened(error)}"]) from error
+        raise _refusal(path, [f"its header cannot be read: {_shortened(error)}"]) from error
     stated = _Stated(
         reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
     )
@@ -128,6 +144,8 @@ def _read_header(path: Path, *, with_data: bool) -> _Stated:
     components = int(reader.GetNumberOfComponents())
     if components != 1:
         reasons.append(f"expected one value a voxel, got {components}")
+    if suffix in NIFTI_SUFFIXES:
+        reasons += nifti_reasons(path)
     if reasons:
         raise _refusal(path, reasons)
     return stated
@@ -211,6 +229,7 @@ def _refusal(path: Path, reasons: list[str]) -> SeriesError:
 
 
 def _shortened(error: Exception) -> str:
-    """Keep the last line of an ITK message: the others name source files and addresses."""
+    """Keep what an ITK message says last: the lines before name source files and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    told = [line for line in lines if not line.startswith("Reason:")] or lines
+    return told[-1].removeprefix("sitk::ERROR: ") if told else type(error).__name__
