@@ -1,0 +1,73 @@
+"""The frozen types at the seams between rooms: what one room hands to the next.
+
+Nodule = reference standard, candidate = model output with a score, mark = candidate shown to a
+reader. No logic here beyond small derived values; JSON in and out is in `jsonio.py`.
+"""
+
+from medkd.types.imaging import (
+    Acquisition,
+    Candidate,
+    CaseResult,
+    LabelledCandidate,
+    Nodule,
+    PatchBatch,
+    Point,
+    Radiograph,
+    Reference,
+    Scan,
+)
+from medkd.types.report import (
+    Figure,
+    Report,
+    RunCase,
+    Section,
+    Table,
+)
+from medkd.types.results import (
+    CPM_RATES,
+    ArmResult,
+    ClassificationResult,
+    Efficiency,
+    Estimate,
+    Evaluation,
+    Fidelity,
+    FrocResult,
+    Interval,
+    OperatingPoint,
+    PairedDifference,
+    PointScores,
+    RunRecord,
+    TermRecord,
+)
+
+__all__ = [
+    "CPM_RATES",
+    "Acquisition",
+    "ArmResult",
+    "Candidate",
+    "CaseResult",
+    "ClassificationResult",
+    "Efficiency",
+    "Estimate",
+    "Evaluation",
+    "Fidelity",
+    "Figure",
+    "FrocResult",
+    "Interval",
+    "LabelledCandidate",
+    "Nodule",
+    "OperatingPoint",
+    "PairedDifference",
+    "PatchBatch",
+    "Point",
+    "PointScores",
+    "Radiograph",
+    "Reference",
+    "Report",
+    "RunCase",
+    "RunRecord",
+    "Scan",
+    "Section",
+    "Table",
+    "TermRecord",
+]

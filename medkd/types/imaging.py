@@ -1,0 +1,129 @@
+"""Scans, radiographs, nodules, candidates: what is read, found and trained on.
+
+Arrays of volumes are indexed (i, j, k), worlds are LPS mm (`geometry.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from medkd.geometry import VoxelGrid
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How a scan was made, as far as its header says (None = not stated)."""
+
+    modality: str = "CT"
+    slice_thickness_mm: float | None = None
+    kernel: str | None = None
+    kvp: float | None = None
+    manufacturer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
+
+    `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
+    """
+
+    seriesuid: str
+    voxels_hu: NDArray[np.int16]
+    grid: VoxelGrid
+    patient_id: str
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiograph:
+    """A projection image: pixels [row, col] float32 in 0..1, bright = dense."""
+
+    imageuid: str
+    pixels: NDArray[np.float32]
+    patient_id: str
+    pixel_spacing_mm: tuple[float, float] | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nodule:
+    """Reference standard: a sphere in LPS mm.
+
+    `counts_as` follows the LUNA16 files: "included" must be found, "excluded" is an irrelevant
+    finding on which a mark is neither right nor wrong (its diameter may be negative: unknown).
+    """
+
+    seriesuid: str
+    center_mm: Point
+    diameter_mm: float
+    counts_as: Literal["included", "excluded"] = "included"
+    readers_agreeing: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Model output: a place in LPS mm with a score used for ranking."""
+
+    seriesuid: str
+    center_mm: Point
+    score: float
+    diameter_mm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The reference standard of a set of scans, as LUNA16's tables state it.
+
+    `seriesuids` are the scans that count, those without a nodule included; `patients` says
+    which patient each series belongs to (empty: not known).
+    """
+
+    nodules: tuple[Nodule, ...]
+    excluded: tuple[Nodule, ...]
+    seriesuids: tuple[str, ...]
+    patients: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledCandidate:
+    """A row of LUNA16's candidates files: a place with its class (1 = nodule)."""
+
+    seriesuid: str
+    center_mm: Point
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What a model says of one scan; a refusal is a result too, with its reasons."""
+
+    seriesuid: str
+    candidates: tuple[Candidate, ...]
+    status: Literal["analysed", "not_analysed"]
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchBatch:
+    """One batch: image [B, C, *spatial], label [B, K] float, label_known [B, K] bool.
+
+    K is the number of labels (1 for nodule / not); a label that is not known has
+    label_known False and any value.
+    """
+
+    image: Tensor
+    label: Tensor
+    label_known: Tensor
+    sample_id: tuple[str, ...]
