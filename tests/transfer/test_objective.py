@@ -1,0 +1,252 @@
+"""The weighted sum: what enters it, how it is scheduled, what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medkd.errors import SettingsError
+from medkd.transfer.objective import TERMS, TransferObjective, term_names
+from medkd.transfer.settings import TransferSettings
+from medkd.transfer.teacher import FrozenTeacher
+from medkd.types import PatchBatch
+from tests.contracts import TinyNet, check_term, tiny_batch, tiny_objective
+
+EXAMPLES: dict[str, dict[str, object]] = {
+    "hint": {"student_layer": "conv", "teacher_layer": "conv"}
+}
+"""Settings under which a term of the table is checked; none: its defaults."""
+
+
+def settings_of(*terms: dict[str, object], **more: object) -> TransferSettings:
+    return TransferSettings.model_validate({"terms": list(terms), **more})
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("kind", TERMS)
+def test_every_term_of_the_table_holds_the_contract(kind: str, spatial_dims: int) -> None:
+    check_term(settings_of({"kind": kind, **EXAMPLES.get(kind, {})}), spatial_dims=spatial_dims)
+
+
+def gradient_of(layer: str, teacher_seed: int, settings: TransferSettings) -> Tensor:
+    """d loss / d student output of `layer`, with a teacher of that seed."""
+    student = TinyNet(width=4, seed=0)
+    objective = TransferObjective(
+        student, FrozenTeacher(TinyNet(width=6, seed=teacher_seed)), settings
+    )
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        output.retain_grad()
+        kept.append(output)
+
+    handle = student.get_submodule(layer).register_forward_hook(keep)
+    objective(tiny_batch(), 1.0).loss.backward()
+    handle.remove()
+    return kept[0].grad
+
+
+def test_the_gradient_of_the_students_logits_changes_with_the_teacher() -> None:
+    settings = settings_of({"kind": "soft_label"})
+
+    first, second = (gradient_of("head", seed, settings) for seed in (1, 2))
+
+    assert not torch.allclose(first, second, atol=1e-5)
+
+
+def test_the_gradient_of_the_students_feature_changes_with_the_teachers_feature() -> None:
+    settings = settings_of({"kind": "hint"})
+
+    first, second = (gradient_of("pool", seed, settings) for seed in (1, 2))
+
+    assert not torch.allclose(first, second, atol=1e-5)
+
+
+def test_without_terms_the_teacher_changes_nothing() -> None:
+    first, second = (gradient_of("head", seed, settings_of()) for seed in (1, 2))
+
+    assert torch.equal(first, second)
+
+
+def test_teacher_and_student_are_given_the_very_same_tensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = tiny_objective(settings_of({"kind": "soft_label"}, {"kind": "hint"}))
+    seen: list[Tensor] = []
+    plain = TinyNet.forward
+
+    def forward(self: TinyNet, view: Tensor) -> Tensor:
+        seen.append(view)
+        return plain(self, view)
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    batch = tiny_batch()
+    objective(batch, 0.0)
+
+    assert len(seen) == 2
+    assert all(view is batch.image for view in seen)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    objective = tiny_objective(
+        settings_of(
+            {"kind": "soft_label", "weight": 0.7},
+            {"kind": "hint", "weight": 3.0},
+            hard_label={"weight": 0.5},
+        )
+    ).eval()
+
+    output = objective(tiny_batch(), 0.5)
+
+    assert output.weights == {"hard_label": 0.5, "soft_label": 0.7, "hint": 3.0}
+    total = sum(output.weights[name] * value for name, value in output.terms.items())
+    torch.testing.assert_close(output.loss.detach(), total)
+    assert output.logits.requires_grad
+    assert not any(value.requires_grad for value in output.terms.values())
+
+
+def test_the_schedule_moves_the_terms_and_not_the_labels() -> None:
+    objective = tiny_objective(
+        settings_of(
+            {"kind": "soft_label", "weight": 2.0}, schedule={"kind": "warmup", "share": 0.5}
+        )
+    )
+
+    weights = objective(tiny_batch(), 0.25).weights
+
+    assert weights == {"hard_label": 1.0, "soft_label": 1.0}
+
+
+def test_a_sample_without_label_is_taught_by_the_teacher_alone() -> None:
+    settings = settings_of({"kind": "soft_label"})
+    batch = tiny_batch()
+    nothing_known = replace(
+        batch,
+        label=torch.full_like(batch.label, float("nan")),
+        label_known=torch.zeros_like(batch.label_known),
+    )
+
+    output = tiny_objective(settings)(nothing_known, 1.0)
+
+    assert output.terms["hard_label"] == 0
+    assert output.terms["soft_label"] > 0
+    assert output.loss == output.terms["soft_label"]
+
+
+def test_labelled_only_leaves_the_unlabelled_out() -> None:
+    batch = tiny_batch()
+    first_known = replace(batch, label_known=torch.tensor([[True], [False], [False], [False]]))
+    alone = PatchBatch(batch.image[:1], batch.label[:1], batch.label_known[:1], ("sample0",))
+    objective = tiny_objective(settings_of({"kind": "soft_label", "samples": "labelled"})).eval()
+
+    masked = objective(first_known, 1.0).terms["soft_label"]
+
+    torch.testing.assert_close(masked, objective(alone, 1.0).terms["soft_label"])
+
+
+def test_one_logit_and_two_logits_give_the_same_loss() -> None:
+    terms = {"kind": "soft_label", "weight": 0.4}
+    one = tiny_objective(settings_of(terms)).eval()
+    two = tiny_objective(settings_of(terms, outputs="exclusive"), labels=2).eval()
+    teachers = [one.teacher._network, two.teacher._network]
+    for narrow, wide in ((one.student, two.student), tuple(teachers)):
+        state = {k: v for k, v in narrow.state_dict().items() if not k.startswith("head")}
+        state["head.weight"] = torch.cat(
+            [torch.zeros(1, narrow.head.in_features), narrow.head.weight]
+        )
+        state["head.bias"] = torch.cat([torch.zeros(1), narrow.head.bias])
+        wide.load_state_dict(state)
+
+    batch = tiny_batch()
+    torch.testing.assert_close(one(batch, 1.0).loss, two(batch, 1.0).loss)
+
+
+def test_two_hints_have_names_and_projectors_of_their_own() -> None:
+    settings = settings_of(
+        {"kind": "hint"}, {"kind": "hint", "student_layer": "conv", "teacher_layer": "norm"}
+    )
+
+    objective = tiny_objective(settings)
+
+    assert term_names(settings) == ["hint", "hint_2"]
+    assert set(objective(tiny_batch(), 1.0).terms) == {"hard_label", "hint", "hint_2"}
+    assert len(objective.extra_state) == 4
+
+
+def test_projectors_are_trained_with_the_student() -> None:
+    objective = tiny_objective(settings_of({"kind": "hint"}))
+    named = {id(p): name for name, p in objective.named_parameters()}
+
+    trained = {named[id(p)] for p in objective.trainable_parameters()}
+
+    assert "terms.hint.projector.linear.weight" in trained
+    assert "student.conv.weight" in trained
+
+
+def test_building_moves_neither_the_students_statistics_nor_the_global_generator() -> None:
+    student = TinyNet(width=4, seed=0).train()
+    student.norm.eval()
+    before, state = torch.get_rng_state(), student.norm.running_mean.clone()
+
+    TransferObjective(
+        student, FrozenTeacher(TinyNet(width=6, seed=1)), settings_of({"kind": "hint"})
+    )
+
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(student.norm.running_mean, state)
+    assert student.conv.training
+    assert not student.norm.training
+
+
+def refusal(settings: TransferSettings, teacher: nn.Module | None, **more: object) -> str:
+    frozen = None if teacher is None else FrozenTeacher(teacher)
+    with pytest.raises(SettingsError) as caught:
+        TransferObjective(TinyNet(width=4, seed=0), frozen, settings, **more)
+    return str(caught.value)
+
+
+def test_what_does_not_fit_is_refused_with_all_reasons_at_once() -> None:
+    settings = settings_of({"kind": "soft_label"}, hard_label={"class_balanced": True})
+
+    said = refusal(settings, TinyNet(width=6, seed=1, labels=14))
+
+    assert "teacher of 14 outputs cannot teach 1" in said
+    assert "share of positives" in said
+
+
+def test_terms_without_a_teacher_are_refused() -> None:
+    assert "no teacher" in refusal(settings_of({"kind": "soft_label"}), None)
+
+
+def test_a_layer_that_does_not_exist_is_refused_before_training() -> None:
+    hint = {"kind": "hint", "student_layer": "conb", "teacher_layer": "conv"}
+
+    assert "close are conv" in refusal(settings_of(hint), TinyNet(width=6, seed=1))
+
+
+def test_widths_that_differ_without_projector_are_refused_before_training() -> None:
+    said = refusal(settings_of({"kind": "hint", "projector": "none"}), TinyNet(width=6, seed=1))
+
+    assert "teacher (1, 6), student after its projector (1, 4)" in said
+
+
+def test_a_normalised_feature_of_one_channel_is_refused() -> None:
+    assert "is +-1" in refusal(settings_of({"kind": "hint"}), TinyNet(width=1, seed=1))
+
+
+def test_a_network_that_names_no_embedding_layer_needs_the_layer_named() -> None:
+    plain = nn.Sequential(
+        nn.Conv3d(1, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 1)
+    )
+
+    assert "the teacher_layer must be named" in refusal(settings_of({"kind": "hint"}), plain)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_class_that_does_not_occur_cannot_be_balanced(share: float) -> None:
+    settings = settings_of(hard_label={"class_balanced": True})
+
+    assert "between 0 and 1" in refusal(settings, None, positive_share=[share])

@@ -1,0 +1,111 @@
+"""Combinations that cannot teach anything are refused when the configuration is read."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from medkd.transfer.settings import TransferSettings, check_transfer
+
+SOFT = {"kind": "soft_label"}
+
+
+def settings_of(**values: object) -> TransferSettings:
+    return TransferSettings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"hard_label": {"weight": 0}}, "nothing teaches the outputs"),
+        ({"hard_label": {"weight": 0}, "terms": [{"kind": "hint"}]}, "nothing teaches the outputs"),
+        (
+            {"hard_label": {"weight": 0}, "terms": [SOFT], "schedule": {"kind": "decay"}},
+            "nothing is learned at the end",
+        ),
+        ({"terms": [SOFT, {**SOFT, "temperature": 4}]}, "the same term stands twice"),
+        ({"terms": [{"kind": "hint"}, {"kind": "hint", "weight": 2}]}, "stands twice"),
+        ({"terms": [{**SOFT, "weight": 0}]}, "greater than 0"),
+        ({"terms": [{**SOFT, "temperature": 0}]}, "greater than 0"),
+        ({"hard_label": {"smoothing": 1.0}}, "less than 1"),
+        ({"terms": [{"kind": "dkd"}]}, "non-target part is 0"),
+        ({"terms": [{"kind": "logit_standardisation"}]}, "confidence is lost"),
+        ({"terms": [{"kind": "dist"}]}, "only the decision is left"),
+        ({"terms": [{"kind": "soft_labels"}]}, "soft_label"),
+        ({"temperature": 2}, "Extra inputs"),
+    ],
+)
+def test_what_cannot_teach_is_refused_with_its_reason(
+    values: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        TransferSettings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "teacher", "allowed"),
+    [
+        ("independent", 1, 1, True),
+        ("independent", 1, 2, True),
+        ("independent", 2, 1, False),
+        ("independent", 14, 14, True),
+        ("independent", 14, 1, False),
+        ("exclusive", 2, 1, True),
+        ("exclusive", 2, 2, True),
+        ("exclusive", 3, 2, False),
+        ("exclusive", 3, None, True),
+    ],
+)
+def test_teacher_and_student_must_name_the_same_labels(
+    outputs: str, labels: int, teacher: int | None, allowed: bool
+) -> None:
+    settings = settings_of(outputs=outputs, terms=[SOFT])
+
+    assert (check_transfer(settings, labels, teacher_label_count=teacher) == ()) is allowed
+
+
+def test_a_softmax_of_one_output_is_refused() -> None:
+    (reason,) = check_transfer(settings_of(outputs="exclusive"), 1)
+
+    assert "always 1" in reason
+
+
+def test_a_hint_alone_does_not_care_for_the_teachers_labels() -> None:
+    settings = settings_of(terms=[{"kind": "hint"}])
+
+    assert check_transfer(settings, 1, teacher_label_count=14) == ()
+
+
+def test_the_control_arm_differs_by_the_empty_list_alone() -> None:
+    settings = settings_of(terms=[SOFT], hard_label={"smoothing": 0.1}, outputs="exclusive")
+
+    control = settings.without_terms()
+
+    assert control.terms == ()
+    assert control.hard_label == settings.hard_label
+    assert control.outputs == settings.outputs
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ({"kind": "constant"}, [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ({"kind": "warmup", "share": 0.5}, [0.0, 0.5, 1.0, 1.0, 1.0]),
+        ({"kind": "decay", "start": 0.5, "floor": 0.2}, [1.0, 1.0, 1.0, 0.6, 0.2]),
+    ],
+)
+def test_a_schedule_gives_these_factors_over_training(
+    schedule: dict[str, object], factors: list[float]
+) -> None:
+    built = settings_of(terms=[SOFT], schedule=schedule).schedule
+
+    assert [built.factor(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx(factors)
+
+
+@pytest.mark.parametrize("kind", ["constant", "warmup", "decay"])
+@pytest.mark.parametrize("progress", [-0.1, 1.1])
+def test_progress_outside_of_training_is_refused(kind: str, progress: float) -> None:
+    schedule = settings_of(terms=[SOFT], schedule={"kind": kind}).schedule
+
+    with pytest.raises(ValueError, match="share of training"):
+        schedule.factor(progress)
