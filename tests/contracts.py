@@ -19,6 +19,8 @@ from medkd.io.scans import ScanReader
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.package import ModelInfo, load_model, save_model
 from medkd.models.table import build_architecture
+from medkd.report.contents import RunContents
+from medkd.report.sections import SectionBuilder
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.taps import FeatureTaps
@@ -198,3 +200,22 @@ def check_reader(reader: ScanReader, sample: Path, expected: Scan) -> None:
     with pytest.raises(SeriesError) as refusal:
         reader(sample.with_name("absent" + "".join(sample.suffixes)))
     assert refusal.value.reasons
+
+
+def check_section(build: SectionBuilder, contents: RunContents) -> None:
+    """Check one line of `SECTIONS` on a run: whole tables, drawings with words, repeatable.
+
+    None is a right answer of a section that has nothing to say about the run.
+    """
+    section = build(contents)
+    assert build(contents) == section, "not deterministic"
+    if section is None:
+        return
+    assert section.paragraphs or section.tables or section.figures or section.listing
+    for table in section.tables:
+        assert table.caption
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    for figure in section.figures:
+        assert len(figure.alt) > 20
+        assert b"<script" not in figure.content

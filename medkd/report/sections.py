@@ -19,6 +19,8 @@ from medkd.report.summary import (
 )
 from medkd.types import Evaluation, FrocResult, Section
 
+SectionBuilder = Callable[[RunContents], Section | None]
+
 CANDIDATES = "candidates"
 WHOLE_SCAN = "whole-scan"
 
@@ -275,7 +277,7 @@ def build_config(contents: RunContents) -> Section:
     return Section("config", "Resolved settings", listing=contents.config_text)
 
 
-SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+SECTIONS: tuple[SectionBuilder, ...] = (
     build_summary,
     build_warnings,
     build_data,

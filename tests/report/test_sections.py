@@ -1,0 +1,237 @@
+"""Each section says what it must, from the run and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from medkd.report.contents import RunContents, TrainingLog
+from medkd.report.froc_rules import RULES
+from medkd.report.sections import (
+    SECTIONS,
+    SectionBuilder,
+    build_candidates_froc,
+    build_data,
+    build_not_analysed,
+    build_other_froc,
+    build_summary,
+    build_transfer,
+    build_warnings,
+)
+from medkd.report.summary import difference_words, summary_paragraphs, transfer_words
+from medkd.types import Estimate, Evaluation, Interval, PairedDifference, Section, Table
+from tests.contracts import check_section
+
+
+def sections_of(contents: RunContents) -> dict[str, Section]:
+    return {made.key: made for build in SECTIONS if (made := build(contents)) is not None}
+
+
+@pytest.fixture(scope="module")
+def scan_sections(scan_contents: RunContents) -> dict[str, Section]:
+    return sections_of(scan_contents)
+
+
+def words_of(section: Section) -> str:
+    cells = [cell for table in section.tables for row in table.rows for cell in row]
+    return "\n".join([section.title, *section.paragraphs, *cells])
+
+
+def cell(table: Table, row: str, column: str) -> str:
+    (found,) = [cells for cells in table.rows if cells[0] == row]
+    return found[table.columns.index(column)]
+
+
+def with_evaluation(contents: RunContents, **changes) -> RunContents:
+    return replace(contents, evaluation=replace(contents.evaluation, **changes))
+
+
+def bare(evaluation: Evaluation) -> Evaluation:
+    """What a run may leave at the least: one arm, nothing compared."""
+    arms = (replace(evaluation.arm("student"), classification={}, froc=(), efficiency=None),)
+    return replace(
+        evaluation, arms=arms, differences=(), terms=(), fidelity=(), transfer_took_place=None,
+        splits={}, warnings=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("build", SECTIONS, ids=lambda build: build.__name__)
+def test_a_section_is_whole_whatever_the_run_holds(
+    build: SectionBuilder,
+    scan_contents: RunContents,
+    image_contents: RunContents,
+) -> None:
+    least = RunContents(bare(scan_contents.evaluation), "name: x\n")
+    for contents in (scan_contents, image_contents, least):
+        check_section(build, contents)
+
+
+def test_sections_stand_in_order_and_each_key_once(scan_sections: dict[str, Section]) -> None:
+    assert list(scan_sections) == [
+        "summary", "warnings", "data", "arms", "differences", "transfer", "curves",
+        "froc-candidates", "froc-whole-scan", "operating-point", "efficiency", "not-analysed",
+        "record", "config",
+    ]  # fmt: skip
+
+
+def test_the_arms_table_shows_the_evaluations_own_numbers(
+    scan_contents: RunContents, scan_sections: dict[str, Section]
+) -> None:
+    table = scan_sections["arms"].tables[0]
+    auc = scan_contents.evaluation.arm("student").classification["test"].roc_auc
+    assert auc.interval is not None
+    said = f"{auc.value:.3f} ({auc.interval.low:.3f} to {auc.interval.high:.3f})"
+    assert cell(table, "ROC AUC", "student") == said
+    assert table.columns == ("Metric", "teacher", "control", "student")
+
+
+def test_every_score_that_is_asked_for_stands_in_the_arms_table(
+    scan_sections: dict[str, Section],
+) -> None:
+    rows = " ".join(row[0] for row in scan_sections["arms"].tables[0].rows)
+    for metric in ("ROC AUC", "PR AUC", "Sensitivity", "Specificity", "Precision", "F1", "Brier",
+                   "calibration error", "Accuracy at probability 0.5"):  # fmt: skip
+        assert metric in rows
+
+
+def test_the_shift_of_prevalence_is_named(image_contents: RunContents) -> None:
+    said = words_of(build_data(image_contents))
+    # 89 of 120 and 93 of 150: 74.17 and 62.00 %, 12.17 points less.
+    assert "74.2 % of the validation samples and 62.0 % of the test samples" in said
+    assert "(\u221212.2 points)" in said
+
+
+def test_each_froc_track_is_titled_as_what_it_is(scan_sections: dict[str, Section]) -> None:
+    sections = scan_sections
+    assert "candidates track" in sections["froc-candidates"].title
+    assert "nothing is searched" in words_of(sections["froc-candidates"])
+    assert "whole-scan" in sections["froc-whole-scan"].title
+
+
+def test_every_froc_names_both_cpm_readings_and_all_rules(
+    scan_sections: dict[str, Section],
+) -> None:
+    for key in ("froc-candidates", "froc-whole-scan"):
+        said = words_of(scan_sections[key])
+        assert all(name in said and rule in said for name, rule in RULES)
+        assert "Divided by all 8 scans" in said
+        assert "100 marks" in said
+
+
+def test_a_track_of_another_name_keeps_its_name(scan_contents: RunContents) -> None:
+    arms = tuple(
+        replace(arm, froc=tuple(replace(f, track="readers") for f in arm.froc[:1]))
+        for arm in scan_contents.evaluation.arms
+    )
+    contents = with_evaluation(scan_contents, arms=arms)
+    section = build_other_froc(contents)
+    assert section is not None
+    assert section.title == "FROC, readers"
+    assert build_candidates_froc(contents) is None
+
+
+def test_the_loss_terms_of_soft_labels_and_features_are_drawn(
+    scan_sections: dict[str, Section],
+) -> None:
+    titles = [figure.title for figure in scan_sections["transfer"].figures]
+    assert any("soft labels (soft_label)" in title for title in titles)
+    assert any("feature alignment (hint)" in title for title in titles)
+
+
+def test_a_log_with_gaps_is_drawn(scan_contents: RunContents) -> None:
+    nan = float("nan")
+    log = TrainingLog((1, 2), {"term_soft_label": (nan, nan), "val_loss": (nan, 0.5)})
+    section = build_transfer(replace(scan_contents, logs={"student": log}))
+    assert [figure.alt for figure in section.figures] == [
+        "Over the epochs: student not logged.",
+        "Over the epochs: student from 0.5 to 0.5.",
+    ]
+
+
+def test_the_term_weights_and_the_fidelity_are_shown(
+    scan_contents: RunContents, scan_sections: dict[str, Section]
+) -> None:
+    weights, fidelity = scan_sections["transfer"].tables
+    assert cell(weights, "soft labels (soft_label)", "Weight") == "0.5"
+    student = scan_contents.evaluation.fidelity[1]
+    kl = cell(fidelity, "student", "KL from the calibrated teacher (nats)")
+    assert kl == f"{student.kl:.4f}"
+
+
+def test_refused_cases_are_listed_with_all_reasons(scan_sections: dict[str, Section]) -> None:
+    (table,) = scan_sections["not-analysed"].tables
+    reasons = cell(table, "example-99", "Reasons")
+    assert "slice spacing varies" in reasons
+    assert "2 slices are missing" in reasons
+
+
+def test_without_a_worklist_the_report_does_not_claim_that_all_was_analysed(
+    scan_contents: RunContents,
+) -> None:
+    contents = replace(scan_contents, cases=None)
+    assert "Not known" in words_of(build_not_analysed(contents))
+    assert "not known" in words_of(build_warnings(contents))
+    assert "not known" in words_of(build_summary(contents))
+
+
+def test_warnings_of_the_evaluation_and_of_a_froc_are_loud(scan_contents: RunContents) -> None:
+    evaluation = scan_contents.evaluation
+    student = evaluation.arm("student")
+    froc = replace(student.froc[1], warnings=("3 marks of unknown series",))
+    arms = (*evaluation.arms[:2], replace(student, froc=(student.froc[0], froc)))
+    contents = with_evaluation(scan_contents, arms=arms, warnings=("the teacher is weak",))
+    said = build_warnings(contents).paragraphs
+    assert said == ("the teacher is weak", "FROC, whole-scan, student: 3 marks of unknown series")
+
+
+def test_a_run_without_warnings_has_no_loud_section(scan_contents: RunContents) -> None:
+    section = build_warnings(with_evaluation(scan_contents, warnings=()))
+    assert section.key == "no-warnings"
+    assert section.paragraphs == ("None were recorded.",)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.01, 0.03, "no difference is shown"),
+        (0.0, 0.03, "no difference is shown"),
+        (0.01, 0.03, "above zero"),
+        (-0.03, -0.01, "below zero"),
+    ],
+)
+def test_a_difference_is_claimed_only_if_its_interval_leaves_out_zero(
+    low: float, high: float, said: str
+) -> None:
+    estimate = Estimate((low + high) / 2, Interval(low, high))
+    assert said in difference_words(PairedDifference("student", "control", "roc_auc", estimate))
+
+
+def test_the_rule_of_the_differences_stands_beside_them(scan_sections: dict[str, Section]) -> None:
+    said = words_of(scan_sections["differences"])
+    assert "draws patients for both arms together" in said
+    assert "100 resamples by patient, seed 0" in said
+    assert "Holm" in said
+    assert "trained once here (seed 7)" in said
+
+
+def test_the_summary_says_how_far_the_student_follows_its_teacher(
+    scan_contents: RunContents,
+) -> None:
+    evaluation = scan_contents.evaluation
+    control, student = (
+        replace(f, kl=kl) for f, kl in zip(evaluation.fidelity, (0.2, 0.05), strict=True)
+    )
+    followed = replace(evaluation, fidelity=(control, student))
+    assert "75.0 % below the control's" in transfer_words(followed)
+    strayed = replace(
+        evaluation, fidelity=(control, replace(student, kl=0.25)), transfer_took_place=False
+    )
+    assert "25.0 % above the control's" in transfer_words(strayed)
+
+
+def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -> None:
+    point = scan_contents.evaluation.arm("student").classification["test"].at_operating_point
+    said = " ".join(summary_paragraphs(scan_contents))
+    assert f"calls {point.true_positives} of 12 positive test samples positive" in said
+    assert "67 times fewer" in said  # 14,356,929 / 214,017
