@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
 
 CONFINED = {
     "monai": {"data", "models", "detect"},
+    "nibabel": {"io"},
     "pydicom": {"io"},
     "SimpleITK": {"io"},
     "streamlit": set(),
