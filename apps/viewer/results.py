@@ -108,7 +108,7 @@ def show_table(table: Table) -> None:
     """Draw a table of the report under its caption."""
     st.text(table.caption)
     rows = pd.DataFrame(list(table.rows), columns=list(table.columns))
-    st.dataframe(rows, hide_index=True, height="content")
+    st.dataframe(rows, hide_index=True)
 
 
 def show_report(run: RunFolder) -> None:

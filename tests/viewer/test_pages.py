@@ -50,6 +50,12 @@ def texts(elements):
     return "\n".join(str(element.value) for element in elements)
 
 
+def picture_urls(app):
+    """Streamlit's AppTest names pictures "imgs" in older versions, "image" in newer ones."""
+    elements = app.get("image") or app.get("imgs")
+    return [element.proto.imgs[0].url for element in elements]
+
+
 def press(app, label):
     next(button for button in app.button if button.label == label).click()
     app.run()
@@ -67,7 +73,7 @@ def test_every_page_says_that_this_is_no_medical_device_and_synthetic(run, launc
 def test_every_case_launches(run, launch, case):
     app = launch(run, "case.py", case=case)
     assert case in texts(app.text)
-    assert len(app.image) == (0 if case == "scan-gone" else 1)
+    assert len(picture_urls(app)) == (0 if case == "scan-gone" else 1)
 
 
 def test_the_worklist_sorts_by_score_and_never_hides_what_was_not_analysed(run, launch):
@@ -131,9 +137,9 @@ def test_a_mark_outside_the_scan_is_not_moved_into_it(fresh_run, launch):
 
 def test_the_window_changes_the_picture(run, launch):
     app = launch(run, "case.py", case="scan-a")
-    before = app.image[0].value[0]
+    before = picture_urls(app)[0]
     next(radio for radio in app.radio if radio.label == "Window").set_value("bone").run()
-    assert app.image[0].value[0] != before
+    assert picture_urls(app)[0] != before
     assert before.startswith("data:image/png;base64,")
 
 
@@ -245,7 +251,7 @@ def test_every_page_launches_on_an_example_run(tmp_path, launch, kind, page):
     analysed = [case.case_id for case in read_cases(run.cases) if case.status == "analysed"]
     app = launch(run, page, case=analysed[0] if page == "case.py" else None)
     assert "Not a medical device" in texts(app.warning) + texts(app.caption)
-    assert len(app.image) == (page == "case.py")
+    assert len(picture_urls(app)) == (page == "case.py")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +267,7 @@ def test_real_data_is_shown(tmp_path, launch, kind, path, row):
     write_cases(tmp_path / "cases.csv", [case])
     app = launch(RunFolder(tmp_path), "case.py")
     assert not app.error
-    assert len(app.image) == 1
+    assert len(picture_urls(app)) == 1
 
 
 def test_no_page_allows_html():
