@@ -1,0 +1,90 @@
+"""`medkd train`: teacher, control and student from one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from medkd.runs import RunFolder
+
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped name (`medkd config list`)."),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value that wins over the file; repeatable.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run that stands there.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train")(train)
+
+
+def train(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; default: runs/NAME.")
+    ] = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train teacher (unless given), control and student, score them, and write the report.
+
+    A run that was stopped, by Ctrl-C or by a kill, goes on with --resume: after the last finished
+    epoch, and with the same result as in one go (bit for bit on a CPU).
+
+    Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
+    """
+    from medkd.config import find_config, load_settings
+    from medkd.run_settings import RunSettings
+    from medkd.runs import RunFolder
+
+    settings = load_settings(find_config(config), RunSettings, overrides=overrides or ())
+    run = RunFolder(out or Path("runs") / settings.name)
+    train_and_report(run, settings, resume=resume)
+
+
+def train_and_report(run: RunFolder, settings: object, *, resume: bool) -> None:
+    """Run a training with bars, write its report, and print what was found."""
+    from medkd.cli.progress import progress_bars
+    from medkd.report.render import write_report
+    from medkd.run_settings import RunSettings
+    from medkd.train.job import run_training
+
+    if not isinstance(settings, RunSettings):
+        raise TypeError(f"expected RunSettings, got {type(settings).__name__}")
+    with explained_interruption(run.path), progress_bars() as progress:
+        evaluation = run_training(settings, run, resume=resume, progress=progress)
+    written = write_report(run)
+    typer.echo("")
+    for sentence in written.found:
+        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
+    for warning in evaluation.warnings:
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
+    typer.echo("")
+    typer.echo(f"report:  {written.html}")
+    typer.echo(f"next:    medkd review {run.path}")
+
+
+@contextmanager
+def explained_interruption(path: Path) -> Iterator[None]:
+    """Say after Ctrl-C how to go on; the interruption itself goes on to `main`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.secho(
+            f"\nstopped; finished epochs are kept. To go on: the same command with --resume "
+            f"(and --out {path})",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
+        raise

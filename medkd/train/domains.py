@@ -1,0 +1,157 @@
+"""A data domain ready to train on: index, split, and one source of samples a part."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medkd.data.augment import check_augmentation, draw_parameters
+from medkd.data.datasets import build_patches
+from medkd.data.index import CaseIndex, build_index
+from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
+from medkd.data.patches import PatchSource
+from medkd.data.sampling import derive_seed
+from medkd.data.splits import Split, build_split
+from medkd.data.views import apply_view
+from medkd.errors import SettingsError
+from medkd.models.network import NetworkSettings
+from medkd.models.package import Preprocessing
+from medkd.models.table import check_model_input
+from medkd.run_settings import DomainSettings
+from medkd.train.loop import View
+from medkd.types import PatchBatch
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = ("val", "test")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Domain:
+    """One domain; `parts` holds the samples of "train", "val" and "test"."""
+
+    settings: DomainSettings
+    index: CaseIndex
+    split: Split
+    parts: dict[str, PatchSource]
+
+    @property
+    def words(self) -> str:
+        """The set, how many cases train, and how many samples they give."""
+        train = len(self.split.train) + len(self.split.unlabelled)
+        kind = "scans" if self.settings.is_ct else "images"
+        return f"{self.index.name}, {train} training {kind}, {len(self.parts['train'])} samples"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, *spatial] of one view."""
+        return self.parts["train"].image_shape
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a model trained here must be told of its views."""
+        loading = self.settings.loading
+        return Preprocessing(
+            steps=tuple(loading_as_dicts(loading)),
+            hu_window=hu_window(loading) if self.settings.is_ct else None,
+            spacing_mm=spacing_mm(loading) if self.settings.is_ct else None,
+            patch_shape=tuple(self.image_shape[1:]),
+        )
+
+    def counts(self, prefix: str = "") -> dict[str, dict[str, int]]:
+        """Return cases, patients, samples and positives of each part, for the record."""
+        cases = "scans" if self.settings.is_ct else "images"
+        found = {}
+        for part, source in self.parts.items():
+            positive = (source.label >= 0.5) & source.label_known
+            found[f"{prefix}{part}"] = {
+                cases: len(getattr(self.split, part)),
+                "patients": len(set(source.patient_id)),
+                "samples": len(source),
+                "positives": int(positive.any(dim=1).sum()),
+            }
+        return found
+
+
+def build_domain(settings: DomainSettings, *, work_dir: Path, seed: int) -> Domain:
+    """Read a set, divide it, and make its samples ready.
+
+    Args:
+        settings: of the domain.
+        work_dir: where phantoms and caches are kept.
+        seed: of the split and of the choice of negatives.
+
+    Raises:
+        SettingsError: if a part has not both classes, or the task is not binary.
+        SeriesError: if the set is broken.
+    """
+    index = build_index(settings.data, work_dir=work_dir)
+    split = build_split(index, settings.split, seed=seed)
+    for note in (*index.notes, *split.notes):
+        logger.info("%s: %s", index.name, note)
+    parts = {}
+    for part in ("train", *HELD_OUT):
+        train = part == "train"
+        parts[part] = build_patches(
+            index,
+            getattr(split, part),
+            loading=settings.loading,
+            cache_dir=Path(settings.cache_dir),
+            negatives_per_positive=settings.negatives_per_positive if train else None,
+            seed=seed,
+            unlabelled=split.unlabelled if train else (),
+        )
+    domain = Domain(settings, index, split, parts)
+    _check(domain)
+    return domain
+
+
+def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[str, ...]:
+    """Say why a model cannot take a domain's views; empty if it can."""
+    reasons = check_model_input(
+        model,
+        view_shape=domain.image_shape,
+        hu_window=domain.preprocessing.hu_window,
+        label_count=domain.parts["train"].label.shape[1],
+    )
+    return tuple(f"{role}: {reason}" for reason in reasons)
+
+
+def make_view(domain: Domain, *, seed: int) -> View:
+    """Make the function that gives a batch its view: a pure function of seed, epoch and batch."""
+    settings = domain.settings.augmentation
+    spatial_dims = len(domain.image_shape) - 1
+
+    def view(batch: PatchBatch, epoch: int, number: int) -> PatchBatch:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "view", epoch, number))
+        drawn = draw_parameters(
+            settings, len(batch.sample_id), spatial_dims=spatial_dims, generator=generator
+        )
+        return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
+
+    return view
+
+
+def _check(domain: Domain) -> None:
+    name = domain.index.name
+    reasons = []
+    if len(domain.index.label_names) != 1:
+        reasons.append(
+            f"it has the labels {', '.join(domain.index.label_names)}; this version trains and "
+            "scores binary tasks"
+        )
+    for part, source in domain.parts.items():
+        positives = int(((source.label >= 0.5) & source.label_known).sum())
+        known = int(source.label_known.sum())
+        if not 0 < positives < known:
+            reasons.append(
+                f"{part}: {positives} of {known} labelled samples are positive; both classes are "
+                "needed: use more cases or another split"
+            )
+    reasons += check_augmentation(domain.settings.augmentation, len(domain.image_shape) - 1)
+    if reasons:
+        raise SettingsError(f"{name} cannot be trained on as configured", reasons)

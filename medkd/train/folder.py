@@ -1,0 +1,70 @@
+"""Opening a RUN folder: a fresh one, or one to go on with; never one that holds another run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medkd.config import dump_settings
+from medkd.errors import SettingsError
+from medkd.files import write_text
+from medkd.run_settings import RunSettings
+
+
+def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool) -> None:
+    """Make the folder of a run or bench, or check that it is the one to go on with.
+
+    Args:
+        path: the folder.
+        config: file in it that holds the resolved settings.
+        settings: of the run.
+        resume: whether to go on with what stands there (nothing there is a start too).
+
+    Raises:
+        SettingsError: if the folder holds something and `resume` is not asked for, or if the
+            run in it has other settings; the differing keys are named.
+    """
+    held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"{path}: a file stands there", ["name a folder with --out"])
+    if held and not config.is_file():
+        shown = ", ".join(held[:5])
+        raise SettingsError(
+            f"{path}: not empty, and no run of medkd", [f"it holds {shown}", "name another --out"]
+        )
+    if held and not resume:
+        raise SettingsError(
+            f"{path}: holds a run already",
+            ["go on with it: add --resume", "or begin another one: name another --out"],
+        )
+    if held:
+        _check_same(path, config, settings)
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(config, dump_settings(settings))
+
+
+def _check_same(path: Path, config: Path, settings: RunSettings) -> None:
+    before = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8"))))
+    now = dict(_leaves(yaml.safe_load(dump_settings(settings))))
+    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    if differing:
+        reasons = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
+        raise SettingsError(
+            f"{path}: the run there has other settings",
+            [*reasons, "give the settings that it began with, or name another --out"],
+        )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # plain YAML
+    if isinstance(value, dict) and value:
+        for name, below in value.items():
+            yield from _leaves(below, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for number, below in enumerate(value):
+            yield from _leaves(below, f"{key}.{number}")
+    else:
+        yield key, value

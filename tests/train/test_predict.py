@@ -1,0 +1,86 @@
+"""Logits, validation scores and calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medkd.data.patches import ImagePatches, SampleTable
+from medkd.models.package import Calibration, ModelInfo
+from medkd.run_settings import TrainingSettings
+from medkd.train.predict import (
+    Prior,
+    calibrate,
+    make_predictions,
+    predict_logits,
+    validation_scores,
+)
+
+
+class MeanNetwork(nn.Module):
+    """The logit is the mean pixel in 0..255; batch norm would show a wrong mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(255.0))
+        self.norm = nn.BatchNorm1d(1, momentum=1.0, eps=0.0)
+
+    def forward(self, view: torch.Tensor) -> torch.Tensor:
+        return self.norm(view.flatten(1).mean(dim=1, keepdim=True) * self.scale)
+
+
+@pytest.fixture
+def source() -> ImagePatches:
+    pixels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1).repeat(2, 2)
+    names = tuple(f"s{n}" for n in range(10))
+    label = (torch.arange(10) > 4).float()[:, None]
+    table = SampleTable(names, names, names, None, label, torch.ones(10, 1, dtype=torch.bool))
+    return ImagePatches(table, pixels)
+
+
+def test_logits_come_in_order_and_leave_the_network_as_it_was(source: ImagePatches) -> None:
+    network = MeanNetwork().train()
+    logits = predict_logits(network, source, batch_size=4)
+    assert logits == pytest.approx(np.arange(10), abs=1e-4)
+    assert network.training
+    assert float(network.norm.running_mean) == 0.0
+
+
+def test_validation_scores_weigh_both_classes_the_same() -> None:
+    # negatives: loss ln 2 each (logit 0); the positive: logit 0 too. Balanced mean = ln 2.
+    scores = validation_scores(np.zeros(4), np.array([0, 0, 0, 1]))
+    assert scores == pytest.approx({"roc_auc": 0.5, "pr_auc": 0.25, "loss": np.log(2)})
+
+
+def simulated(*, true: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that would be right at equal classes, `scale` times too sure, at another prior."""
+    random = np.random.default_rng(0)
+    labels = (random.random(40_000) < true).astype(np.int64)
+    # Two normals at +-1, unit variance: the log likelihood ratio of x is 2 x.
+    return scale * 2 * random.normal(2.0 * labels - 1), labels
+
+
+def test_calibration_undoes_overconfidence_and_the_balanced_prior() -> None:
+    logits, labels = simulated(true=0.1, scale=1.0)
+    found = calibrate(
+        logits, labels, prior=Prior(true=0.1, trained=0.5), settings=TrainingSettings()
+    )
+    assert found.temperature == pytest.approx(1.0, abs=0.05)
+    assert found.logit_shift == pytest.approx(np.log(0.1 / 0.9), abs=0.1)
+
+
+def test_probabilities_may_keep_the_balanced_prior() -> None:
+    logits, labels = simulated(true=0.1, scale=1.0)
+    settings = TrainingSettings(prior="balanced")
+    found = calibrate(logits, labels, prior=Prior(true=0.1, trained=0.5), settings=settings)
+    assert (found.logit_shift, round(found.temperature, 1)) == (0.0, 1.0)
+
+
+def test_predictions_carry_calibrated_probabilities(source: ImagePatches) -> None:
+    info = ModelInfo(settings={}, calibration=Calibration(2.0, 1.0))
+    rows = make_predictions(source, np.full(10, 4.0), info)
+    assert rows[9].probability == pytest.approx(1 / (1 + np.exp(-3.0)))
+    assert [row.label for row in rows] == [0] * 5 + [1] * 5
+    assert rows[0].center_mm is None
