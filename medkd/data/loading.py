@@ -106,10 +106,12 @@ class ImageStep(Settings):
         default="memory",
         description="memory: a uint8 array of a MedMNIST set; file: the path of a grey PNG",
     )
-    size_px: Annotated[int, Field(ge=1)] | None = Field(
+    size_px: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
-        description="pixels along every axis after resizing by area, aspect not kept; none: "
-        "as they are",
+        min_length=2,
+        max_length=3,
+        description="pixels along each axis (rows, columns or i, j, k) after resizing by area, "
+        "aspect not kept; none: as they are",
     )
 
 
