@@ -154,7 +154,7 @@ def draw_slice(
         stack: the scan turned for reading.
         number: slice, 0 is the lowest.
         window: grey window.
-        rings: spheres; each is drawn where it cuts the slice.
+        rings: spheres, highest score first; each is drawn where it cuts the slice.
 
     Returns:
         A PNG.
@@ -163,7 +163,8 @@ def draw_slice(
     columns_mm, rows_mm, slices_mm = (float(mm) for mm in stack.grid.spacing_mm)
     picture, scale = _enlarge(grey, (rows_mm, columns_mm))
     draw = ImageDraw.Draw(picture)
-    for ring in sorted(rings, key=lambda ring: ring.selected):
+    # The first ring (the highest score) and the selected one cover what lies below them.
+    for ring in sorted(reversed(rings), key=lambda ring: ring.selected):
         column, row, level = (float(v) for v in stack.grid.world_to_voxel(ring.center_mm))
         radius_mm = section_radius_mm(ring.diameter_mm, (level - number) * slices_mm, slices_mm)
         if radius_mm > 0:

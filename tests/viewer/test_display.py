@@ -103,6 +103,13 @@ def test_a_small_sphere_between_two_thick_slices_is_never_lost():
     assert display.section_radius_mm(3.0, 2.4, 5.0) == 1.5
 
 
+def test_the_first_of_two_rings_at_one_place_is_on_top():
+    rings = [display.Ring((20.0, 20.0, 4.0), 9.0, "", color) for color in (RED, (0, 255, 0))]
+    pixels = picture(display.draw_slice(plain_stack(), 2, window=WIDE, rings=rings))
+    assert (pixels == RED).all(axis=-1).any()
+    assert not (pixels == (0, 255, 0)).all(axis=-1).any()
+
+
 def test_a_ring_of_another_slice_is_not_drawn():
     ring = display.Ring((20.0, 20.0, 8.0), 4.0, "", RED)
     stack = plain_stack()
