@@ -29,6 +29,7 @@ NOISE_LENGTH = 1 << 20
 """Numbers in the noise table; a sample's noise begins at one of them."""
 
 _NOISE_SEED = 20_160_705
+_CACHED_VOXELS = 1 << 17
 _TALLEST_PX = 1 << 13  # beyond it float32 places a row of a tall image too coarsely
 
 
@@ -112,7 +113,8 @@ def apply_view(image: Tensor, parameters: ViewParameters) -> Tensor:
             f"expected an image [{len(parameters)}, C, {parameters.spatial_dims} axes], got "
             f"{tuple(image.shape)}"
         )
-    return _intensity(_moved(_flipped(image, parameters.flip), parameters), parameters)
+    moved = _moved(_flipped(image, parameters.flip), parameters)
+    return _intensity(moved, parameters, fresh=moved is not image)
 
 
 def view_matrix(parameters: ViewParameters) -> Tensor:
@@ -175,11 +177,18 @@ def _moved(image: Tensor, parameters: ViewParameters) -> Tensor:
 
 def _sampled(image: Tensor, matrix: Tensor, padding: Padding) -> Tensor:
     shape = image.shape[2:]
-    places = [_coordinate(matrix, shape, axis) for axis in range(len(shape))]
     solid_on_cpu = len(shape) == 3 and image.device.type == "cpu"
-    if solid_on_cpu and padding == "border" and shape[0] * shape[1] <= _TALLEST_PX:
-        return _sample_by_planes(image, places)
-    return F.grid_sample(image, _grid(places, shape), padding_mode=padding, align_corners=False)
+    if not solid_on_cpu or padding != "border" or shape[0] * shape[1] > _TALLEST_PX:
+        grid = _grid([_coordinate(matrix, shape, axis) for axis in range(len(shape))], shape)
+        return F.grid_sample(image, grid, padding_mode=padding, align_corners=False)
+    # A few samples at a time, so that what is in between stays in the processor's cache.
+    result = torch.empty_like(image)
+    few = max(1, _CACHED_VOXELS // image[0].numel())
+    for start in range(0, len(image), few):
+        part = slice(start, start + few)
+        places = [_coordinate(matrix[part], shape, axis) for axis in range(3)]
+        result[part] = _sample_by_planes(image[part], places)
+    return result
 
 
 def _coordinate(matrix: Tensor, shape: torch.Size, axis: int) -> Tensor:
@@ -229,17 +238,22 @@ def _sample_by_planes(image: Tensor, places: Sequence[Tensor]) -> Tensor:
     return torch.lerp(read[:, 0], read[:, 1], (at_i - plane)[:, None])
 
 
-def _intensity(image: Tensor, parameters: ViewParameters) -> Tensor:
-    result = image
-    if bool((parameters.gamma != 1).any()):
-        result = result.clamp(min=0).pow(_column(parameters.gamma, image))
-    if bool((parameters.gain != 1).any() or (parameters.offset != 0).any()):
-        gain, offset = _column(parameters.gain, image), _column(parameters.offset, image)
-        result = torch.addcmul(offset, result, gain)
-    if bool((parameters.noise_sd != 0).any()):
+def _intensity(image: Tensor, parameters: ViewParameters, *, fresh: bool) -> Tensor:
+    """Change intensities in place where the image is `fresh`, else in a copy."""
+    gamma = bool((parameters.gamma != 1).any())
+    linear = bool((parameters.gain != 1).any() or (parameters.offset != 0).any())
+    noisy = bool((parameters.noise_sd != 0).any())
+    if not (gamma or linear or noisy):
+        return image
+    result = image if fresh else image.clone()
+    if gamma:
+        result.clamp_(min=0).pow_(_column(parameters.gamma, image))
+    if linear:
+        result.mul_(_column(parameters.gain, image)).add_(_column(parameters.offset, image))
+    if noisy:
         noise = _noise(image, parameters.noise_start)
-        result = torch.addcmul(result, noise, _column(parameters.noise_sd, image))
-    return image if result is image else result.clamp(0, 1)
+        result.addcmul_(noise, _column(parameters.noise_sd, image))
+    return result.clamp_(0, 1)
 
 
 def _column(values: Tensor, image: Tensor) -> Tensor:
