@@ -164,7 +164,8 @@ def draw_slice(
     picture, scale = _enlarge(grey, (rows_mm, columns_mm))
     draw = ImageDraw.Draw(picture)
     # The first ring (the highest score) and the selected one cover what lies below them.
-    for ring in sorted(reversed(rings), key=lambda ring: ring.selected):
+    below = [ring for ring in reversed(rings) if not ring.selected]
+    for ring in [*below, *(ring for ring in rings if ring.selected)]:
         column, row, level = (float(v) for v in stack.grid.world_to_voxel(ring.center_mm))
         radius_mm = section_radius_mm(ring.diameter_mm, (level - number) * slices_mm, slices_mm)
         if radius_mm > 0:
