@@ -85,6 +85,11 @@ def _image_patches(
     )
     sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.size_px is not None]
     pixels = stored.images[:, None]
+    if sizes and len(sizes[0]) != pixels.ndim - 2:
+        raise SettingsError(
+            f"{index.name}: images cannot be resized to {sizes[0]}",
+            [f"image.size_px: expected {pixels.ndim - 2} sizes, got {len(sizes[0])}"],
+        )
     return ImagePatches(table, _resized(pixels, sizes[0]) if sizes else pixels)
 
 
@@ -96,13 +101,12 @@ def _label_outputs(labels: NDArray[np.int64], outputs: int) -> torch.Tensor:
     return F.one_hot(stored[:, 0], outputs).float()
 
 
-def _resized(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.float32]:
+def _resized(pixels: NDArray[np.uint8], size_px: Sequence[int]) -> NDArray[np.float32]:
     """Resize [N, 1, *spatial] by area, as MONAI's `Resized` does, some images at a time."""
-    dims = pixels.ndim - 2
     parts = [
         F.interpolate(
             torch.from_numpy(pixels[start : start + 256]).float() / 255,
-            size=[size_px] * dims,
+            size=list(size_px),
             mode="area",
         ).numpy()
         for start in range(0, len(pixels), 256)

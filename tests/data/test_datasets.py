@@ -232,7 +232,7 @@ def test_images_keep_their_pixels_and_labels(medmnist_file: Path) -> None:
 
 
 def test_resized_images_equal_the_monai_compose(medmnist_file: Path) -> None:
-    loading = parse_loading([{"kind": "image", "size_px": 20}])
+    loading = parse_loading([{"kind": "image", "size_px": [20, 14]}])
     index = mnist(medmnist_file)
     ids = [c.case_id for c in index.cases[:3]]
     source = build_patches(index, ids, loading=loading, cache_dir=None, seed=0)
@@ -240,6 +240,13 @@ def test_resized_images_equal_the_monai_compose(medmnist_file: Path) -> None:
     for n, image in enumerate(np.load(medmnist_file)["train_images"][:3]):
         theirs = apply_loading(compose, {"image": image})["image"].as_tensor()
         torch.testing.assert_close(source[n].image[0], theirs, atol=1e-6, rtol=0)
+
+
+def test_a_size_for_another_number_of_axes_is_refused(medmnist_file: Path) -> None:
+    loading = parse_loading([{"kind": "image", "size_px": [20, 20, 20]}])
+    index = mnist(medmnist_file)
+    with pytest.raises(SettingsError, match="expected 2 sizes"):
+        build_patches(index, [index.cases[0].case_id], loading=loading, cache_dir=None, seed=0)
 
 
 def test_hidden_image_labels_come_after_the_others(medmnist_file: Path) -> None:
