@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medkd.errors import CheckpointError, MedkdError, SeriesError, SettingsError
 from medkd.jsonio import read_json
-from medkd.runs import ARMS, RunFolder, read_cases
+from medkd.runs import RunFolder, read_cases
 from medkd.types import Evaluation, RunCase
 
 TERM_PREFIX = "term_"
@@ -63,7 +63,7 @@ def read_contents(run: RunFolder) -> RunContents:
     faults: list[str] = []
     evaluation = _read_evaluation(run, faults)
     cases = _read_cases(run, faults)
-    logs = _read_logs(run, faults)
+    logs = _read_logs(run, evaluation, faults)
     if faults or evaluation is None:
         raise SettingsError(f"{run.path}: a run folder that cannot be read", faults)
     text = run.config.read_text(encoding="utf-8")
@@ -138,13 +138,16 @@ def _read_cases(run: RunFolder, faults: list[str]) -> tuple[RunCase, ...] | None
         return None
 
 
-def _read_logs(run: RunFolder, faults: list[str]) -> dict[str, TrainingLog]:
+def _read_logs(
+    run: RunFolder, evaluation: Evaluation | None, faults: list[str]
+) -> dict[str, TrainingLog]:
+    """Read the log of every arm that has one, in the arms' order (a given teacher has none)."""
+    found = {path.parent.name: path for path in (run.path / "training").glob("*/log.csv")}
+    arms = [arm.name for arm in evaluation.arms] if evaluation else []
     logs = {}
-    for arm in ARMS:
-        if not run.log(arm).is_file():
-            continue
+    for arm in (*[name for name in arms if name in found], *sorted(set(found).difference(arms))):
         try:
-            logs[arm] = read_log(run.log(arm))
+            logs[arm] = read_log(found[arm])
         except SeriesError as error:
             faults.extend(_lines(error))
     return logs

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -20,13 +21,22 @@ from medkd.report import words
 from medkd.report.contents import TERM_PREFIX, TrainingLog
 from medkd.types import CPM_RATES, ClassificationResult, Figure, FrocResult, PairedDifference
 
-# Okabe and Ito's palette: told apart by colour-blind readers.
+# Okabe and Ito's palette, darkened: told apart by colour-blind readers.
 STYLES: dict[str, tuple[str, str]] = {
     "teacher": ("#0072b2", "--"),
     "control": ("#8a6500", "-."),
     "student": ("#b84a00", "-"),
 }
-OTHER_STYLE = ("#333333", "-")
+OTHER_STYLES = (
+    ("#333333", "-"),
+    ("#8e3a75", "--"),
+    ("#00664a", "-."),
+    ("#2b5fc4", "-"),
+    ("#a11212", "--"),
+    ("#6b6b00", "-."),
+)
+"""For arms of other names (a bench has several teachers and students), in their order."""
+LOWER_IS_BETTER = {"brier", "calibration_error"}
 # Untyped: the stubs list every key, and each version of matplotlib has others.
 RC: dict[Any, Any] = {
     "svg.hashsalt": "medkd",  # otherwise every drawing has other ids
@@ -44,6 +54,8 @@ RC: dict[Any, Any] = {
 SQUARE_IN = (4.6, 4.2)
 
 Results = Mapping[str, ClassificationResult]
+Style = tuple[str, str]
+"""Colour and line."""
 
 
 def roc_figure(results: Results, split: str) -> Figure:
@@ -51,11 +63,13 @@ def roc_figure(results: Results, split: str) -> Figure:
     with mpl.rc_context(RC):
         canvas, axes = _panel("False-positive rate (1 \u2212 specificity)", "Sensitivity")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="chance")
+        styles = _styles(results)
         for arm, result in results.items():
-            _curve(axes, arm, result.roc_curve, f"{arm}, AUC {words.number(result.roc_auc.value)}")
+            name = f"{arm}, AUC {words.number(result.roc_auc.value)}"
+            _curve(axes, result.roc_curve, name, style=styles[arm])
             point = result.at_operating_point
             if point.specificity is not None:
-                _ring(axes, arm, 1 - point.specificity.value, point.sensitivity.value)
+                _ring(axes, 1 - point.specificity.value, point.sensitivity.value, style=styles[arm])
         _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.roc_auc.value)}" for a, r in results.items())
     return _figure(
@@ -71,9 +85,10 @@ def pr_figure(results: Results, split: str) -> Figure:
     with mpl.rc_context(RC):
         canvas, axes = _panel("Recall (sensitivity)", "Precision")
         axes.axhline(prevalence, color="#999999", linewidth=0.8, label="prevalence")
+        styles = _styles(results)
         for arm, result in results.items():
             name = f"{arm}, AP {words.number(result.pr_auc.value)}"
-            _curve(axes, arm, result.pr_curve, name)
+            _curve(axes, result.pr_curve, name, style=styles[arm])
         _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.pr_auc.value)}" for a, r in results.items())
     alt = f"Precision-recall curves; average precision: {areas}; chance {prevalence:.3f}."
@@ -85,12 +100,14 @@ def reliability_figure(results: Results, split: str) -> Figure:
     with mpl.rc_context(RC):
         canvas, axes = _panel("Mean predicted probability", "Observed share of positives")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="perfectly calibrated")
+        styles = _styles(results)
         for arm, result in results.items():
             points = [(mean, share) for mean, share, _ in result.reliability]
-            _curve(axes, arm, points, f"{arm}, ECE {words.number(result.calibration_error)}")
+            name = f"{arm}, ECE {words.number(result.calibration_error)}"
+            _curve(axes, points, name, style=styles[arm])
             sizes = [10 + 120 * count / result.samples for _, _, count in result.reliability]
             predicted, observed = np.asarray(points).reshape(-1, 2).T
-            axes.scatter(predicted, observed, s=sizes, color=_style(arm)[0])
+            axes.scatter(predicted, observed, s=sizes, color=styles[arm][0])
         _unit_square(axes)
     errors = ", ".join(f"{a} {words.number(r.calibration_error)}" for a, r in results.items())
     alt = f"Observed share against predicted probability; expected calibration error: {errors}."
@@ -104,8 +121,10 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
     """
     with mpl.rc_context(RC):
         canvas, axes = _panel("False positives a scan", "Sensitivity", size_in=(6.4, 4.0))
+        styles = _styles(results)
         for arm, result in results.items():
-            _froc_curve(axes, arm, result)
+            label = f"{arm}, CPM {words.number(result.cpm_interpolated)}"
+            _froc_curve(axes, result, label, style=styles[arm])
         axes.set_xscale("log", base=2)
         axes.set_xticks(CPM_RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         axes.minorticks_off()
@@ -122,7 +141,9 @@ def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
     """Draw differences with their intervals against zero."""
     with mpl.rc_context(RC):
         height_in = 1.1 + 0.5 * len(differences)
-        canvas, axes = _panel("Right of zero: the first arm is higher", "",
+        lower = any(found.metric in LOWER_IS_BETTER for found in differences)
+        remark = " (Brier: worse)" if lower else ""
+        canvas, axes = _panel(f"Right of zero: the first arm is higher{remark}", "",
                               size_in=(5.0, height_in))  # fmt: skip
         axes.axvline(0, color="#333333", linewidth=1)
         for row, found in enumerate(differences):
@@ -159,9 +180,10 @@ def _epochs_figure(
 ) -> Figure:
     with mpl.rc_context(RC):
         canvas, axes = _panel("Epoch", y_label, size_in=(4.6, 3.0))
+        styles = _styles(logs)
         for arm, log in logs.items():
             points = list(zip(log.epochs, log.columns[column], strict=True))
-            _curve(axes, arm, points, arm, marker=".")
+            _curve(axes, points, arm, style=styles[arm], marker=".")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     said = "; ".join(f"{arm} {_from_to(log.columns[column])}" for arm, log in logs.items())
@@ -186,27 +208,29 @@ def _unit_square(axes: Axes) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
-def _style(arm: str) -> tuple[str, str]:
-    return STYLES.get(arm, OTHER_STYLE)
+def _styles(arms: Iterable[str]) -> dict[str, Style]:
+    """Return colour and line of each arm: its own, or the next that is free."""
+    others = cycle(OTHER_STYLES)
+    return {arm: STYLES[arm] if arm in STYLES else next(others) for arm in arms}
 
 
 def _curve(
     axes: Axes,
-    arm: str,
     points: Sequence[tuple[float, float]],
     label: str,
     *,
+    style: Style,
     marker: str | None = None,
 ) -> None:
-    colour, line = _style(arm)
+    colour, line = style
     drawn = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     axes.plot(drawn[:, 0], drawn[:, 1], line, color=colour, label=label, marker=marker,
               markersize=4)  # fmt: skip
 
 
-def _froc_curve(axes: Axes, arm: str, result: FrocResult) -> None:
+def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> None:
     """Interpolate as the LUNA16 script does; thin dots where no mark is left to draw from."""
-    colour, line = _style(arm)
+    colour, line = style
     rates = np.asarray([0.0, *result.fp_per_scan])
     found = np.asarray([0.0, *result.sensitivity])
     grid = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 121)
@@ -217,19 +241,18 @@ def _froc_curve(axes: Axes, arm: str, result: FrocResult) -> None:
     order = np.lexsort((y, x))
     x, y = x[order], y[order]
     real = x <= rates.max()
-    label = f"{arm}, CPM {words.number(result.cpm_interpolated)}"
     axes.plot(x[real], y[real], line, color=colour, label=label)
     axes.plot(x[~real], y[~real], ":", color=colour, linewidth=0.9)
     at = [(rate, result.sensitivity_at.get(f"{rate:g}", np.nan)) for rate in CPM_RATES]
     axes.plot(*np.asarray(at).T, "o", color=colour, markersize=4)
     point = result.at_operating_point
     if point is not None and point.fp_per_scan is not None and point.fp_per_scan >= CPM_RATES[0]:
-        _ring(axes, arm, point.fp_per_scan, point.sensitivity.value)
+        _ring(axes, point.fp_per_scan, point.sensitivity.value, style=style)
 
 
-def _ring(axes: Axes, arm: str, x: float, y: float) -> None:
+def _ring(axes: Axes, x: float, y: float, *, style: Style) -> None:
     axes.plot([x], [y], "o", markersize=9, markeredgewidth=1.6, markerfacecolor="none",
-              markeredgecolor=_style(arm)[0], clip_on=False)  # fmt: skip
+              markeredgecolor=style[0], clip_on=False)  # fmt: skip
 
 
 def _difference_name(found: PairedDifference, between: str = ", ") -> str:

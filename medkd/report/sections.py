@@ -21,6 +21,7 @@ from medkd.types import Evaluation, FrocResult, Section
 
 SectionBuilder = Callable[[RunContents], Section | None]
 
+HARD_LABEL = "hard_label"
 CANDIDATES = "candidates"
 WHOLE_SCAN = "whole-scan"
 
@@ -34,7 +35,8 @@ def build_warnings(contents: RunContents) -> Section:
     """Everything that a reader must know before trusting a number."""
     evaluation = contents.evaluation
     found = [*evaluation.warnings, *_froc_warnings(evaluation), *_gaps(contents)]
-    if evaluation.transfer_took_place is False:
+    said = " ".join(evaluation.warnings).casefold()
+    if evaluation.transfer_took_place is False and "no transfer took place" not in said:
         found.insert(0, NO_TRANSFER)
     paragraphs = tuple(dict.fromkeys(found)) or ("None were recorded.",)
     return Section("warnings" if found else "no-warnings", "Warnings", paragraphs)
@@ -145,11 +147,14 @@ def build_transfer(contents: RunContents) -> Section:
     made = []
     if evaluation.terms:
         made.append(tables.terms_table(evaluation.terms))
-    else:
-        paragraphs.append("The run has no transfer term.")
+    if all(term.kind == HARD_LABEL for term in evaluation.terms):
+        paragraphs.append(
+            "No transfer term stands in this run's record: it has none, or several students with "
+            "terms of their own (see the resolved settings)."
+        )
     if evaluation.fidelity:
         made.append(tables.fidelity_table(evaluation.fidelity))
-    taught = {arm: log for arm, log in contents.logs.items() if arm != "teacher"}
+    taught = {arm: log for arm, log in contents.logs.items() if not arm.startswith("teacher")}
     drawn = list(figures.term_figures(taught))
     shared = _validation_column(contents)
     if shared:

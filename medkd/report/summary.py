@@ -70,12 +70,13 @@ def _below(drop: float) -> str:
 
 
 def _kl_drop(evaluation: Evaluation) -> float | None:
-    """Return by which share the student's KL lies below the control's, last split given."""
+    """Return by which share the one student's KL lies below the control's."""
     by_arm = {found.arm: found.kl for found in evaluation.fidelity}
-    control = by_arm.get("control", 0.0)
-    if "student" not in by_arm or control <= 0:
+    control = by_arm.pop("control", 0.0)
+    if len(by_arm) != 1 or control <= 0:
         return None
-    return 1 - by_arm["student"] / control
+    (student,) = by_arm.values()
+    return 1 - student / control
 
 
 def _trained(evaluation: Evaluation) -> str:

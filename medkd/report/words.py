@@ -24,11 +24,7 @@ METRIC_WORDS = {
 TERM_WORDS = {
     "hard_label": "hard labels",
     "soft_label": "soft labels",
-    "soft_labels": "soft labels",
     "hint": "feature alignment",
-    "feature": "feature alignment",
-    "features": "feature alignment",
-    "feature_alignment": "feature alignment",
 }
 RULE_WORDS = {
     "youden": "greatest sensitivity + specificity (Youden)",
@@ -45,7 +41,7 @@ def metric_words(metric: str) -> str:
 
 def term_words(kind: str) -> str:
     """Name a loss term for a reader, its own name beside it."""
-    words = TERM_WORDS.get(kind)
+    words = TERM_WORDS.get(kind.rstrip("_0123456789"))  # a kind's second term is hint_2
     return f"{words} ({kind})" if words else kind
 
 

@@ -249,6 +249,7 @@ def _evaluation(run: RunFolder, predictions, *, froc, synthetic, words, splits) 
         arms=arms,
         differences=_differences(predictions),
         terms=(
+            TermRecord("hard_label", 0.5, "smoothing 0.0"),
             TermRecord("soft_label", 0.5, "temperature 2.0"),
             TermRecord("hint", 0.1, "layer embedding to embedding, linear projector"),
         ),
@@ -280,7 +281,7 @@ def _arm(name: str, predictions, froc) -> ArmResult:
 def _differences(predictions) -> tuple[PairedDifference, ...]:
     found = []
     for second in ("control", "teacher"):
-        for metric in ("roc_auc", "pr_auc"):
+        for metric in ("roc_auc", "pr_auc", "brier"):
             first = predictions["student", "test"]
             primary = second == "control" and metric == "roc_auc"
             other = predictions[second, "test"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from medkd.report import words
 from medkd.report.contents import RunContents, TrainingLog
 from medkd.report.froc_rules import RULES
 from medkd.report.sections import (
     SECTIONS,
     SectionBuilder,
     build_candidates_froc,
+    build_curves,
     build_data,
     build_not_analysed,
     build_other_froc,
@@ -159,6 +162,28 @@ def test_the_term_weights_and_the_fidelity_are_shown(
     assert kl == f"{student.kl:.4f}"
 
 
+def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:
+    assert words.term_words("hint_2") == "feature alignment (hint_2)"
+    assert words.term_words("other") == "other"
+
+
+def test_a_run_without_transfer_terms_says_so(scan_contents: RunContents) -> None:
+    hard = scan_contents.evaluation.terms[:1]
+    section = build_transfer(with_evaluation(scan_contents, terms=hard))
+    assert any("No transfer term" in paragraph for paragraph in section.paragraphs)
+
+
+def test_arms_of_other_names_are_told_apart_in_drawings(scan_contents: RunContents) -> None:
+    evaluation = scan_contents.evaluation
+    names = ("wide", "lite", "control", "soft", "hint")
+    arms = tuple(replace(evaluation.arm("student"), name=name) for name in names)
+    section = build_curves(with_evaluation(scan_contents, arms=arms))
+    assert section is not None
+    drawn = section.figures[1].content.decode()
+    colours = set(re.findall(r"stroke: (#[0-9a-f]{6}); stroke-width: 1.5", drawn))
+    assert len(colours) == len(names)
+
+
 def test_refused_cases_are_listed_with_all_reasons(scan_sections: dict[str, Section]) -> None:
     (table,) = scan_sections["not-analysed"].tables
     reasons = cell(table, "example-99", "Reasons")
@@ -183,6 +208,14 @@ def test_warnings_of_the_evaluation_and_of_a_froc_are_loud(scan_contents: RunCon
     contents = with_evaluation(scan_contents, arms=arms, warnings=("the teacher is weak",))
     said = build_warnings(contents).paragraphs
     assert said == ("the teacher is weak", "FROC, whole-scan, student: 3 marks of unknown series")
+
+
+def test_a_warning_that_the_run_already_gave_is_not_given_twice(
+    image_contents: RunContents,
+) -> None:
+    given = "NO TRANSFER TOOK PLACE in student: its divergence is too great"
+    said = build_warnings(with_evaluation(image_contents, warnings=(given,))).paragraphs
+    assert said == (given,)
 
 
 def test_a_run_without_warnings_has_no_loud_section(scan_contents: RunContents) -> None:
