@@ -3,9 +3,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,12 @@ def write_csv(path: Path, rows: list[list[object]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
     return path
+
+
+def child_seconds() -> float:
+    """Processor time of finished children: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 PLACE = ["seriesuid", "coordX", "coordY", "coordZ"]
@@ -113,13 +119,13 @@ def luna16() -> Path:
 
 
 def test_real_marks_score_as_the_official_script_says(luna16, tmp_path):
-    started = time.perf_counter()
+    before = child_seconds()
     done = run_froc(
         "--marks", luna16 / "deeplung_marks.csv", "--annotations", luna16 / "annotations.csv",
         "--excluded", luna16 / "annotations_excluded.csv",
         "--seriesuids", luna16 / "seriesuids.csv", "--json", tmp_path / "froc.json",
     )  # fmt: skip
-    seconds = time.perf_counter() - started
+    seconds = child_seconds() - before
 
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "froc.json").read_text(encoding="utf-8"))

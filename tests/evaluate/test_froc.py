@@ -273,7 +273,7 @@ def test_an_operating_point_that_no_mark_allows_stands_above_all_scores():
 def test_bootstrap_bounds_are_the_floor_indexed_percentiles_of_resampled_scans():
     marks = [mark(uid, 0, 0.9 - i / 10) for i, uid in enumerate("abc")]
     marks += [mark(uid, 50 + x, (x % 7) / 8) for uid in "abd" for x in range(9)]
-    truth = reference(*[nodule(uid, 0) for uid in "abcd"], uids="abcd")
+    truth = reference(*[nodule(uid, 0) for uid in "abcd"], nodule("a", 90), uids="abcd")
 
     result = evaluate_froc(marks, truth, track="test", bootstrap=40, seed=3)
 
@@ -320,11 +320,12 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 
 
 def test_a_resample_that_outruns_the_shortened_curve_uses_all_of_it():
-    # All false positives of high score are in "a": without it, 8 a scan lie far down the list.
+    # The highest 100 false positives are in "a", and nodules come after the 128 kept at first:
+    # only a resample without "a", read to the end, finds them before 8 false positives a scan.
     uids = "abcdefgh"
     marks = [mark("a", 50 + i, 0.99 - i / 1000) for i in range(100)]
     marks += [mark(uid, 50 + i, 0.5 - i / 1000) for uid in uids[1:] for i in range(40)]
-    marks += [mark(uid, 0, 0.495 - i / 200) for i, uid in enumerate(uids)]
+    marks += [mark(uid, 0, 0.4955) for uid in uids]
     truth = reference(*[nodule(uid, 0) for uid in uids], uids=uids)
 
     result = evaluate_froc(marks, truth, track="test", bootstrap=30, seed=1)
@@ -334,6 +335,7 @@ def test_a_resample_that_outruns_the_shortened_curve_uses_all_of_it():
         times = {uid: int(w) for uid, w in zip(uids, weights, strict=True)}
         eights.append(score_froc(marks, truth, times).interpolated()[-1])
     interval = result.sensitivity_intervals["8"]
+    assert max(eights) == 1.0
     assert (interval.low, interval.high) == pytest.approx((min(eights), max(eights)), abs=1e-12)
 
 

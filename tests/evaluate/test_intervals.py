@@ -197,11 +197,11 @@ def test_five_seeds_of_624_samples_are_compared_within_a_few_seconds():
     generator = np.random.default_rng(0)
     samples = LabelledSamples(generator.integers(0, 2, 624), [str(i) for i in range(624)])
     first, second = generator.random((2, 5, 624))
-    started = time.perf_counter()
+    started = time.process_time()
 
     two_way_difference(first, second, samples, metric="roc_auc", resamples=1000)
 
-    assert time.perf_counter() - started < 3.0
+    assert time.process_time() - started < 3.0
 
 
 def test_holm_multiplies_by_the_tests_left_and_never_falls():
