@@ -170,7 +170,9 @@ class Comparison(Settings):
 
     first: ArmName = Field("headline", description="An arm; headline: the one chosen.")
     second: ArmName = Field(CONTROL, description="Another arm.")
-    metric: Literal["roc_auc", "pr_auc", "brier"] = Field("roc_auc", description="The score.")
+    metric: Literal["roc_auc", "accuracy@half", "accuracy@frozen"] = Field(
+        "roc_auc", description="The score: at probability .5 or at the frozen threshold."
+    )
 
 
 class PublishedRow(Settings):
@@ -218,6 +220,18 @@ class BenchSettings(Settings):
         reasons += [f"primary names {n!r}, which is no arm" for n in compared if n not in known]
         if len(set(self.seeds)) < len(self.seeds):
             reasons.append("a seed stands twice")
+        folds = self.protocol == "cross_validation"
+        if folds and self.teacher_seeds == "shared":
+            reasons.append(
+                "teacher_seeds: shared would show a teacher the held-out folds; use each"
+            )
+        if folds and any(teacher.from_ for teacher in self.teachers.values()):
+            reasons.append("a given teacher may have seen the held-out folds: train it in them")
+        labels = {
+            (arm.transfer.outputs, arm.transfer.hard_label.model_dump_json()) for arm in self.arms
+        }
+        if len(labels) > 1:
+            reasons.append("arms differ in hard_label or outputs, so that no control fits them all")
         if reasons:
             raise ValueError("; ".join(sorted(reasons)))
         return self
@@ -227,7 +241,12 @@ class RunSettings(Settings):
     """A whole run: teacher on the source domain, control and student on the target domain."""
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="Name of the run.")
-    seed: int = Field(0, ge=0, description="Seed of everything random but the bootstrap.")
+    seed: int = Field(0, ge=0, description="Seed of initial weights, batches and views.")
+    split_seed: int = Field(
+        0,
+        ge=0,
+        description="Seed of random splits, few labels and kept negatives; one for a bench.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run.")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: torch's choice.")
     source: DomainSettings | None = Field(

@@ -125,10 +125,10 @@ def _build_context(
     progress: Progress,
 ) -> RunContext:
     filled = fill_run_dir(settings, work_dir)
-    target = build_domain(filled.target, work_dir=work_dir, seed=settings.seed)
+    target = build_domain(filled.target, work_dir=work_dir, seed=settings.split_seed)
     source = target
     if filled.source is not None:
-        source = build_domain(filled.source, work_dir=work_dir, seed=settings.seed)
+        source = build_domain(filled.source, work_dir=work_dir, seed=settings.split_seed)
     return RunContext(filled, plan, run, source, target, device, progress)
 
 

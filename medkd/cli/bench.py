@@ -1,0 +1,51 @@
+"""`medkd bench`: arms over seeds, one restartable cell each, and the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkd.cli.train import ConfigArgument, ResumeOption, SetOption, explained_interruption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    config: ConfigArgument,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default: runs/NAME-bench.")
+    ] = None,
+    resume: ResumeOption = False,
+    cross_validate: Annotated[
+        bool,
+        typer.Option(
+            "--cross-validate", help="Score folds of train and validation; leave test alone."
+        ),
+    ] = False,
+) -> None:
+    """Compare arms over seeds: every cell a run, raw rows as JSON, and a table drawn from them.
+
+    Cells that are finished are not run again with --resume.
+
+    Example: `medkd bench bench/pneumoniamnist --out runs/pneumonia`
+    """
+    from medkd.cli.progress import progress_bars
+    from medkd.config import find_config, load_settings
+    from medkd.run_settings import RunSettings
+    from medkd.train.bench import run_bench
+    from medkd.train.tables import bench_markdown
+
+    asked = [*(overrides or ()), *(["bench.protocol=cross_validation"] if cross_validate else [])]
+    settings = load_settings(find_config(config), RunSettings, overrides=asked)
+    folder = out or Path("runs") / f"{settings.name}-bench"
+    with explained_interruption(folder), progress_bars() as progress:
+        record = run_bench(settings, folder, resume=resume, progress=progress)
+    typer.echo(bench_markdown(record))
+    typer.echo(f"rows:  {folder / 'rows.json'}")
+    typer.echo(f"table: {folder / 'table.md'}")

@@ -1,0 +1,286 @@
+"""Seeds x arms: every cell a RUN of its own, restartable; the raw rows, and the table from them.
+
+    DIR/config.yaml                    the bench's settings
+    DIR/seed-N, DIR/seed-N-fold-K      a RUN each: teachers, control and distilled arms inside
+    DIR/teachers/<name>                RUN of a teacher that all seeds share
+    DIR/rows.json                      `BenchRecord`, written anew after every cell
+    DIR/table.md                       drawn from rows.json
+
+A cell that is finished is not run again. Nothing is chosen on the test part: the distilled arm
+that is the headline is chosen by its mean ROC AUC on validation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from medkd.config import dump_settings
+from medkd.data.splits import CrossValidationSplit
+from medkd.errors import SettingsError
+from medkd.files import write_text
+from medkd.jsonio import write_json
+from medkd.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings, TeacherSettings
+from medkd.runs import RunFolder
+from medkd.train.arms import CLASSIFICATION, FinishedArm, read_arm
+from medkd.train.folder import open_folder
+from medkd.train.job import run_plan
+from medkd.train.logs import Progress, no_progress
+from medkd.train.outcome import likeness
+from medkd.train.plan import RunPlan, TaughtArm
+from medkd.train.rows import (
+    BenchComparison,
+    BenchRecord,
+    BenchRow,
+    BenchSamples,
+    PublishedScore,
+    Role,
+    part_name,
+)
+from medkd.train.tables import bench_markdown
+from medkd.types import Evaluation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One seed, and in cross-validation one fold."""
+
+    seed: int
+    fold: int | None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
+
+
+def run_bench(
+    settings: RunSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress = no_progress,
+) -> BenchRecord:
+    """Run every cell that is not finished, and draw the table.
+
+    Args:
+        settings: with a `bench` section.
+        folder: of the bench; `${run_dir}` in the settings is this folder.
+        resume: go on with what stands there.
+        progress: told of every step and of every cell.
+
+    Raises:
+        SettingsError: without a bench section, or if the folder holds something else.
+    """
+    bench = settings.bench
+    if bench is None:
+        raise SettingsError("this configuration has no bench section", ["see bench/pneumoniamnist"])
+    open_folder(folder, folder / "config.yaml", settings, resume=resume)
+    teachers = _teachers(settings, bench, folder, progress)
+    cells = list(_cells(bench))
+    rows: list[BenchRow] = []
+    samples: dict[str, BenchSamples] = {}
+    said: list[str] = []
+    record: BenchRecord | None = None
+    for number, cell in enumerate(cells):
+        progress("cells", number, len(cells), cell.name)
+        evaluation = _run_cell(settings, cell, folder, teachers=teachers, progress=progress)
+        arms = {arm.name: read_arm(_cell_run(folder, cell), arm.name) for arm in evaluation.arms}
+        rows += _rows_of(settings, bench, cell, evaluation, arms)
+        samples[part_name(cell.fold)] = _samples_of(arms)
+        # What every cell says concerns the data; the rest is told from the rows.
+        said = [w for w in evaluation.warnings if number == 0 or w in said]
+        record = _record(settings, bench, evaluation, rows=rows, samples=samples, notes=said)
+        write_json(folder / "rows.json", record)
+    if record is None:
+        raise ValueError("a bench has at least one cell")
+    progress("cells", len(cells), len(cells), "")
+    write_text(folder / "table.md", bench_markdown(record))
+    return record
+
+
+def bench_arms(settings: RunSettings, bench: BenchSettings) -> tuple[BenchArm, ...]:
+    """Return the distilled arms: the bench's, or the run's own student."""
+    if bench.arms or settings.transfer is None:
+        return bench.arms
+    teacher = next(iter(settings.teachers()))
+    return (BenchArm(name="student", teacher=teacher, transfer=settings.transfer),)
+
+
+def choose_headline(rows: list[BenchRow]) -> str:
+    """Choose the distilled arm with the best mean ROC AUC on validation; ties by Brier score."""
+    found: dict[str, list[BenchRow]] = {}
+    for row in rows:
+        if row.role == "student":
+            found.setdefault(row.arm, []).append(row)
+    if not found:
+        raise ValueError("no distilled arm to choose from")
+
+    def merit(arm: str) -> tuple[float, float]:
+        scores = [row.validation for row in found[arm]]
+        return (
+            float(np.mean([s["roc_auc"] for s in scores])),
+            -float(np.mean([s["brier"] for s in scores])),
+        )
+
+    return max(found, key=merit)
+
+
+def _cells(bench: BenchSettings) -> Iterator[Cell]:
+    folds = range(bench.folds) if bench.protocol == "cross_validation" else (None,)
+    for seed, fold in product(bench.seeds, folds):
+        yield Cell(seed, fold)
+
+
+def _cell_run(folder: Path, cell: Cell) -> RunFolder:
+    return RunFolder(folder / cell.name)
+
+
+def _teachers(
+    settings: RunSettings, bench: BenchSettings, folder: Path, progress: Progress
+) -> dict[str, TeacherSettings]:
+    """Return the teachers of every cell; shared ones are trained here, once."""
+    teachers = settings.teachers()
+    if bench.teacher_seeds == "each":
+        return teachers
+    given = {}
+    for name, teacher in teachers.items():
+        given[name] = teacher
+        if teacher.model is not None:
+            run = RunFolder(folder / "teachers" / name)
+            nothing = dict.fromkeys(("bench", "detection", "student", "transfer"))
+            alone = settings.model_copy(update={**nothing, "teacher": teacher})
+            _open(run, alone)
+            plan = RunPlan({name: teacher}, ())
+            run_plan(alone, plan, run, work_dir=folder, progress=progress)
+            values = {"from": str(run.model(name)), "training": teacher.training}
+            given[name] = TeacherSettings.model_validate(values)
+    return given
+
+
+def _run_cell(
+    settings: RunSettings,
+    cell: Cell,
+    folder: Path,
+    *,
+    teachers: dict[str, TeacherSettings],
+    progress: Progress,
+) -> Evaluation:
+    bench = settings.bench
+    if bench is None:
+        raise ValueError("a cell belongs to a bench")
+    arms = bench_arms(settings, bench)
+    control = TaughtArm(CONTROL, arms[0].transfer)
+    taught = [TaughtArm(arm.name, arm.transfer, arm.teacher) for arm in arms]
+    run = _cell_run(folder, cell)
+    own = _cell_settings(settings, cell)
+    _open(run, own)
+    plan = RunPlan(teachers, (control, *taught))
+    logger.info("cell %s", cell.name)
+    return run_plan(own, plan, run, work_dir=folder, progress=progress)
+
+
+def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
+    changed: dict[str, object] = {"seed": cell.seed}
+    if cell.fold is not None and settings.bench is not None:
+        split = CrossValidationSplit(
+            folds=settings.bench.folds, fold=cell.fold, limit=settings.target.split.limit
+        )
+        changed["target"] = settings.target.model_copy(update={"split": split})
+    return settings.model_copy(update=changed)
+
+
+def _open(run: RunFolder, settings: RunSettings) -> None:
+    """Open a cell's folder; the bench's own folder was checked already."""
+    if not run.config.is_file():
+        write_text(run.config, dump_settings(settings))
+
+
+def _rows_of(
+    settings: RunSettings,
+    bench: BenchSettings,
+    cell: Cell,
+    evaluation: Evaluation,
+    arms: dict[str, FinishedArm],
+) -> Iterator[BenchRow]:
+    taught_by = {arm.name: arm.teacher for arm in bench_arms(settings, bench)}
+    for name, arm in arms.items():
+        teacher = taught_by.get(name)
+        role: Role = "student" if teacher else "control" if name == CONTROL else "teacher"
+        again = bench.teacher_seeds == "shared" and cell.seed != bench.seeds[0]
+        if role == "teacher" and again:
+            continue  # the same network as in the first cell
+        result = next(found for found in evaluation.arms if found.name == name)
+        scores = {
+            split: {
+                "roc_auc": found.roc_auc.value,
+                "pr_auc": found.pr_auc.value,
+                "brier": found.brier.value,
+                "prevalence": found.prevalence,
+            }
+            for split, found in result.classification.items()
+        }
+        yield BenchRow(
+            seed=cell.seed,
+            fold=cell.fold,
+            arm=name,
+            role=role,
+            model=arm.info.kind,
+            parameters=arm.info.parameters,
+            validation=scores["val"],
+            test=scores["test"],
+            threshold=arm.info.operating_points[CLASSIFICATION].threshold,
+            probabilities=tuple(round(row.probability, 7) for row in arm.predictions["test"]),
+            record=evaluation.record,
+            teacher=teacher,
+            kl_to_teacher=likeness(arms[teacher], arm).kl if teacher else None,
+            control_kl_to_teacher=likeness(arms[teacher], arms[CONTROL]).kl if teacher else None,
+        )
+
+
+def _samples_of(arms: dict[str, FinishedArm]) -> BenchSamples:
+    rows = arms[CONTROL].predictions["test"]
+    return BenchSamples(tuple(row.label for row in rows), tuple(row.patient_id for row in rows))
+
+
+def _record(
+    settings: RunSettings,
+    bench: BenchSettings,
+    evaluation: Evaluation,
+    *,
+    rows: list[BenchRow],
+    samples: dict[str, BenchSamples],
+    notes: Iterable[str],
+) -> BenchRecord:
+    primary = bench.primary
+    return BenchRecord(
+        name=settings.name,
+        dataset=evaluation.dataset,
+        protocol=bench.protocol,
+        primary=BenchComparison(primary.first, primary.second, primary.metric),
+        headline=choose_headline(rows),
+        samples=dict(samples),
+        rows=tuple(rows),
+        published=tuple(
+            PublishedScore(row.name, row.roc_auc, row.accuracy, row.source)
+            for row in bench.published
+        ),
+        notes=(*_prevalence_shift(rows), *notes),
+        bootstrap=settings.evaluation.bootstrap,
+        bootstrap_seed=settings.evaluation.seed,
+    )
+
+
+def _prevalence_shift(rows: list[BenchRow]) -> Iterator[str]:
+    before, after = rows[0].validation["prevalence"], rows[0].test["prevalence"]
+    yield (
+        f"Prevalence shift: {100 * before:.1f} % of the validation samples and {100 * after:.1f} % "
+        "of the scored ones are positive; thresholds were fixed on validation."
+    )
