@@ -132,3 +132,16 @@ def test_a_layer_that_did_not_run_or_gives_no_tensor_is_refused() -> None:
         taps["ran"]
     with pytest.raises(SettingsError, match="did not run"):
         taps["idle"]
+
+
+def test_no_graph_is_recorded_while_the_teacher_answers() -> None:
+    class Spy(nn.Module):
+        recording = True
+
+        def forward(self, view: torch.Tensor) -> torch.Tensor:
+            Spy.recording = torch.is_grad_enabled()
+            return view
+
+    FrozenTeacher(Spy())(torch.zeros(1, 1, requires_grad=True))
+
+    assert not Spy.recording
