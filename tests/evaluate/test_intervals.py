@@ -166,6 +166,16 @@ def test_resampling_seeds_widens_the_interval():
     assert width > 2 * (middle.estimate.interval.high - middle.estimate.interval.low)
 
 
+def test_seeds_are_drawn_jointly_so_that_equal_arms_differ_by_nothing():
+    arm = np.random.default_rng(3).random((3, 60))
+
+    interval = two_way_difference(
+        arm, arm, make_samples(), metric="roc_auc", resamples=50
+    ).estimate.interval
+
+    assert (interval.low, interval.high) == (0.0, 0.0)
+
+
 def test_arms_with_different_numbers_of_seeds_can_be_compared():
     samples = make_samples()
     scores = np.random.default_rng(3).random((4, 60))
