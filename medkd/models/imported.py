@@ -105,9 +105,7 @@ def _import_luna_classifier(
     network.initialisation = f"imported from {path.name}"
     info = ModelInfo(
         settings=settings.model_dump(mode="json"),
-        preprocessing=Preprocessing(
-            hu_window=settings.hu_window, spacing_mm=None, patch_shape=settings.patch_shape
-        ),
+        preprocessing=_native_patches(settings),
         label_names=known.label_names,
         trained_on=known.trained_on or "LUNA16",
         initialisation=network.initialisation,
@@ -116,6 +114,18 @@ def _import_luna_classifier(
         origin=_origin(path, sha256),
     )
     return LoadedModel(network.eval(), info)
+
+
+def _native_patches(settings: LunaClassifierSettings) -> Preprocessing:
+    """Patches as this network was trained on: each scan's own spacing, whole voxels."""
+    window, shape = settings.hu_window, settings.patch_shape
+    steps: tuple[dict[str, Any], ...] = (
+        {"kind": "load"},
+        {"kind": "orientation", "axcodes": "LPS"},
+        {"kind": "intensity", "hu_window": list(window or ())},
+        {"kind": "crop", "patch_shape": list(shape)},
+    )
+    return Preprocessing(steps=steps, hu_window=window, spacing_mm=None, patch_shape=shape)
 
 
 def _fill(network: Network, found: Mapping[str, Any], path: Path) -> str:

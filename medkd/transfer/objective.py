@@ -259,10 +259,14 @@ def _check(
     if label_count is not None:
         taught = teacher.label_count if teacher is not None else None
         reasons += check_transfer(settings, label_count, teacher_label_count=taught)
-    if settings.hard_label.class_balanced and positive_share is None:
+    shares = list(positive_share or ())
+    if settings.hard_label.class_balanced and not shares:
         reasons.append("hard_label.class_balanced needs the share of positives in training")
-    if positive_share is not None and not all(0.0 < share < 1.0 for share in positive_share):
-        reasons.append(f"a share of positives lies between 0 and 1, got {list(positive_share)}")
+    if settings.hard_label.class_balanced and not all(0.0 < share < 1.0 for share in shares):
+        reasons.append(
+            f"hard_label.class_balanced: both classes must occur in training, got {shares} as "
+            "share of positives"
+        )
     for term in settings.terms:
         for side in ("student_layer", "teacher_layer"):
             if getattr(term, side, "") is None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from medkd.data import loading
 from medkd.errors import CheckpointError, SettingsError
 from medkd.models.imported import ImportFacts, import_weights, settings_from_values
 from medkd.models.luna_classifier import LunaClassifierSettings, RawLunaNetwork
@@ -177,6 +178,17 @@ def test_another_window_or_shape_than_it_was_trained_on_is_refused_before_any_ru
     assert len(reasons) == 2
     assert "(48, 48, 32) only" in reasons[0]
     assert "HU window (-1000.0, 1000.0), the data gives (-1000.0, 400.0)" in reasons[1]
+
+
+def test_its_loading_steps_are_those_that_data_understands(luna_state: tuple[Path, str]) -> None:
+    path, sha256 = luna_state
+    preprocessing = import_weights(path, LUNA, sha256=sha256).info.preprocessing
+
+    steps = loading.parse_loading(preprocessing.steps)
+
+    assert loading.hu_window(steps) == preprocessing.hu_window
+    assert loading.patch_shape(steps) == preprocessing.patch_shape
+    assert loading.spacing_mm(steps) is preprocessing.spacing_mm is None
 
 
 @pytest.fixture

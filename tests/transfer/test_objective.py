@@ -249,4 +249,4 @@ def test_a_network_that_names_no_embedding_layer_needs_the_layer_named() -> None
 def test_a_class_that_does_not_occur_cannot_be_balanced(share: float) -> None:
     settings = settings_of(hard_label={"class_balanced": True})
 
-    assert "between 0 and 1" in refusal(settings, None, positive_share=[share])
+    assert "both classes must occur" in refusal(settings, None, positive_share=[share])
