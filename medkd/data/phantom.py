@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from medkd.data.phantom_candidates import draw_candidates
@@ -69,7 +70,8 @@ class PhantomSettings(Settings):
 class PhantomScan:
     """One phantom: the scan, its reference standard, its candidates, and what was painted.
 
-    `findings` are in chest mm; add `offset_mm` for LPS.
+    `findings` are in chest mm; add `offset_mm` for LPS. `lung` [i, j, k] marks the true lungs with
+    all that lies in them.
     """
 
     scan: Scan
@@ -78,6 +80,7 @@ class PhantomScan:
     candidates: tuple[LabelledCandidate, ...]
     findings: tuple[Finding, ...]
     offset_mm: Float64
+    lung: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
         ),
         tuple(findings),
         canvas.offset_mm,
+        chest.lung_mm < 0,
     )
 
 

@@ -18,7 +18,7 @@ def rib_tubes(patient: Patient) -> Tubes:
         for number in range(_RIBS):
             reach = {10: 105.0, 11: 75.0}.get(number, 132.0)
             line = _rib_line(patient, number, side, np.arange(14.0, reach, 6.0))
-            parts += [Tubes.along(line + np.array([0.0, 0.0, dz]), 3.4) for dz in (-2.4, 2.4)]
+            parts += [Tubes.along(line + np.array([0.0, 0.0, dz]), 3.4) for dz in (-1.9, 1.9)]
     return Tubes.joined(parts)
 
 
@@ -68,7 +68,7 @@ def _rib_line(patient: Patient, number: int, side: float, degrees: Float64) -> F
 
 def _sternum(patient: Patient) -> list[Tubes]:
     lines = []
-    for dx in (-11.0, -4.0, 4.0, 11.0):
+    for dx in (-12.0, -8.0, -4.0, 0.0, 4.0, 8.0, 12.0):
         z = np.linspace(88.0, -62.0, 16)
         half_y = patient.cage_half_mm(np.minimum(z, 60.0).astype(np.float32))[1]
         y = patient.shift_y_mm(z.astype(np.float32)) - half_y - _OUTSIDE_MM - 1.0

@@ -105,8 +105,9 @@ def _lung_distance(canvas: Canvas, patient: Patient, cage: Float32) -> Float32:
     lung = _smooth_max(cage, _middle_width(y, z) - np.abs(x), blend_mm=6.0)
     heart = -_ellipsoid(canvas, patient.heart_mm, patient.heart_half_mm + 3.0, tilt=0.25)
     lung = _smooth_max(lung, heart, blend_mm=5.0)
-    spine = 22.0 - np.sqrt(x**2 + (y - patient.spine_y_mm(z)) ** 2)
-    lung = np.maximum(lung, spine)
+    # Behind the vertebral body the muscles of the back take the same width.
+    spine = 23.0 - np.sqrt(x**2 + np.minimum(y - patient.spine_y_mm(z), 0.0) ** 2)
+    lung = _smooth_max(lung, spine, blend_mm=5.0)
     aorta = 15.0 - np.sqrt((x - 25.0) ** 2 + (y - patient.spine_y_mm(z) + 13.0) ** 2)
     lung = _smooth_max(lung, np.minimum(aorta, 30.0 - z), blend_mm=6.0)
     return _smooth_max(lung, _above_diaphragm(canvas, patient), blend_mm=4.0)
@@ -134,9 +135,10 @@ def _soft_body(canvas: Canvas, patient: Patient, *, cage: Float32, texture: Floa
     half_x, half_y = patient.body_half_mm(z)
     body = _radial_distance(x, y - np.float32(2.0), half_x, half_y, power=2.5)
     volume = np.full(canvas.shape, _AIR_HU, dtype=np.float32)
-    couch = np.abs(y - np.float32(patient.couch_y_mm) + 0.0006 * x * x) - 6.0
+    bent = y - np.float32(patient.couch_y_mm) + np.float32(0.0006) * x * x
+    couch = np.asarray(np.abs(bent) - 6.0, dtype=np.float32)
     paint(volume, soft_step(couch, 3.0) * np.float32(0.22), 0.0)
-    under_skin = np.float32(patient.fat_mm) * (1.0 + 0.25 * texture)
+    under_skin = np.float32(patient.fat_mm) * (1.0 + np.float32(0.25) * texture)
     muscle = soft_step(under_skin + body, 3.0) * soft_step(np.float32(-1.0) - texture, 0.5)
     muscle = np.maximum(
         muscle, soft_step(cage - 7.0, 4.0) * soft_step(np.float32(-4.0) - cage, 3.0)
@@ -160,7 +162,8 @@ def _paint_middle(canvas: Canvas, patient: Patient, volume: Float32) -> None:
     heart = _ellipsoid(canvas, patient.heart_mm, patient.heart_half_mm, tilt=0.25)
     cavity = _ellipsoid(canvas, patient.heart_mm, patient.heart_half_mm - 12.0, tilt=0.25)
     paint(volume, soft_step(heart, 3.0), _MUSCLE_HU)
-    paint(volume, soft_step(cavity, 5.0), blood)
+    wall = _septum(canvas, patient)
+    paint(volume, soft_step(cavity, 5.0) * wall, blood)
     back = patient.half_depth_mm - 35.0
     arch = np.array([
         [-14, -24, -5], [-18, -22, 20], [-12, -14, 42], [4, 4, 53], [18, 24, 50], [25, back, 36],
@@ -178,6 +181,13 @@ def _paint_middle(canvas: Canvas, patient: Patient, volume: Float32) -> None:
     paint(volume, draw_tubes(canvas, Tubes.joined(large)), blood)
     gullet = np.array([[6, 26, 150], [6, 30, 40], [4, 32, -100]], dtype=np.float64)
     paint(volume, draw_tubes(canvas, Tubes.along(gullet, 6.0)), 35.0)
+
+
+def _septum(canvas: Canvas, patient: Patient) -> Float32:
+    """Coverage by blood around the wall that parts the heart in two, slanted to the left."""
+    x, y, z = (canvas.axis_mm(a) - np.float32(patient.heart_mm[a]) for a in range(3))
+    across = np.float32(0.72) * x + np.float32(0.58) * y + np.float32(0.3) * z
+    return 1.0 - soft_step(np.abs(across + 4.0) - np.float32(3.0), 4.0)
 
 
 def _paint_bones(canvas: Canvas, patient: Patient, volume: Float32, *, cage: Float32) -> Float64:

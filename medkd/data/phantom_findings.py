@@ -67,11 +67,11 @@ class Painter:
     def _paint_nodule(self) -> None:
         rng = self._rng
         texture: Texture = "ground-glass" if rng.random() < 0.3 else "solid"
-        attachment = _ATTACHMENTS[int(rng.choice(3, p=[0.45, 0.3, 0.25]))]
-        least = 6.5 if texture == "ground-glass" else 5.0
+        attachment = _ATTACHMENTS[int(rng.choice(3, p=[0.36, 0.4, 0.24]))]
+        least = 8.0 if texture == "ground-glass" else 5.0
         wanted = float(np.clip(least + rng.gamma(1.5, 2.6), least, 21.5))
         for _ in range(40):
-            shape = draw_shape(rng, wanted, flatness=0.18, lobes=int(rng.integers(0, 5)))
+            shape = draw_shape(rng, wanted, flatness=0.25, lobes=int(rng.integers(0, 5)))
             drawn = self._place(shape, wanted, attachment)
             if drawn is not None and 4.6 <= drawn.diameter_mm <= 22.5:
                 self._blend_nodule(drawn, texture)
@@ -83,7 +83,7 @@ class Painter:
         if texture == "solid":
             value = rng.uniform(-30.0, 60.0) + 0.25 * self._patient.contrast_hu
         else:
-            value = rng.uniform(-690.0, -480.0)
+            value = rng.uniform(-640.0, -430.0)
         grain = rng.normal(0.0, 22.0, drawn.coverage.shape).astype(np.float32)
         blend(self._chest.volume_hu, drawn, np.float32(value) + grain)
 
@@ -118,8 +118,8 @@ class Painter:
         rng = self._rng
         begin = self._surface_point()
         inward = self._inward(begin)
-        height = rng.uniform(1.5, 3.0) if kind == "plaque" else rng.uniform(2.0, 4.0)
-        wide = rng.uniform(8.0, 14.0) if kind == "plaque" else rng.uniform(4.0, 8.0)
+        height = rng.uniform(1.5, 3.0)
+        wide = rng.uniform(8.0, 14.0) if kind == "plaque" else rng.uniform(5.0, 8.0)
         turn = _turn_to(inward, rng)
         shape = Shape(np.array([wide, wide * rng.uniform(0.5, 0.9), height]), turn,
                       np.zeros((0, 3)), np.zeros(0))  # fmt: skip
@@ -155,8 +155,7 @@ class Painter:
         """Try one place; None if it is taken or unfit."""
         radius = diameter_mm / 2.0
         if attachment == "pleura":
-            edge = self._surface_point()
-            center = edge + self._inward(edge) * radius * self._rng.uniform(0.35, 0.85)
+            center = self._pleura_point(radius)
         elif attachment == "vessel":
             center = self._vessel_point(radius)
         else:
@@ -166,6 +165,14 @@ class Painter:
         drawn = draw_finding(self._canvas, shape, center, lung_mm=self._chest.lung_mm)
         fits = drawn is not None and drawn.diameter_mm > 0.8 * diameter_mm
         return drawn if fits else None
+
+    def _pleura_point(self, radius: float) -> Float64:
+        """On the pleura, where the lung behind is not a thin edge."""
+        edge = self._surface_point()
+        inward = self._inward(edge)
+        center = edge + inward * radius * self._rng.uniform(0.35, 0.85)
+        fits = self._deep(edge + inward * (2.0 * radius + 4.0), 1.0)
+        return np.asarray(center if fits else self._middle_mm)
 
     def _vessel_point(self, radius: float) -> Float64:
         """Beside a vessel of at least 1.4 mm diameter, touching it."""
@@ -177,7 +184,7 @@ class Painter:
         beside = np.cross(along, rng.normal(size=3))
         beside /= max(float(np.linalg.norm(beside)), 1e-9)
         apart = 0.8 * (radius + tree.radius_mm[branch])
-        center = tree.middles_mm()[branch] + beside * apart * rng.uniform(0.4, 1.0)
+        center = tree.middles_mm()[branch] + beside * apart * rng.uniform(0.2, 0.95)
         return np.asarray(center if self._deep(center, radius + 1.0) else self._middle_mm)
 
     def _free_point(self, radius: float) -> Float64:
