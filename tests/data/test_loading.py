@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -225,6 +227,18 @@ def test_building_says_nothing_of_monais_other_readers(caplog) -> None:
         warnings.simplefilter("error")
         build_loading(parse_loading(CT))
     assert "nvImageCodec" not in caplog.text
+
+
+@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+def test_a_real_nodule_fills_the_middle_of_its_patch() -> None:
+    root = Path(os.environ["MEDKD_DATA"])
+    folder = next((root / "lidc" / "series_excerpts" / "LIDC-IDRI-0003").glob("*/*"))
+    table = pd.read_csv(root / "luna16" / "annotations.csv")
+    row = table[(table.seriesuid == folder.name) & table.diameter_mm.between(21, 22)].iloc[0]
+    item = {"image": folder, "center_mm": [row.coordX, row.coordY, row.coordZ]}
+    patch = apply_loading(build_loading(parse_loading(CT)), item)["image"].numpy()[0]
+    # 9 x 13 x 6 voxels of 1 x 1 x 1.5 mm lie inside a nodule of 21 mm: soft tissue throughout.
+    assert patch[2:7, 3:10, 1:5].min() * 2000 - 1000 > -300
 
 
 def test_the_crop_is_a_transform_of_monai() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders import RLELosslessEncoder
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from scipy.spatial.transform import Rotation
 
 from medkd.errors import SeriesError
@@ -200,6 +200,74 @@ def test_slices_without_pixels_or_of_another_kind_are_refused(tmp_path: Path) ->
     text = "\n".join(reasons_for(tmp_path, spoil))
     assert "has no pixels" in text
     assert "expected SOPClassUID" in text
+
+
+def _turn(dataset: Dataset, k: int) -> None:
+    if k == 2:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+
+
+def _shear(dataset: Dataset, k: int) -> None:
+    dataset.ImageOrientationPatient = [1, 0, 0, 0.5, 0.8660254, 0]
+
+
+def _stack_on_one_place(dataset: Dataset, k: int) -> None:
+    dataset.ImagePositionPatient = [0, 0, 0]
+
+
+def _zoom(dataset: Dataset, k: int) -> None:
+    dataset.PixelSpacing = [0.7 + 0.1 * k, 0.8]
+
+
+def _flatten(dataset: Dataset, k: int) -> None:
+    dataset.PixelSpacing = [0, 0.8]
+
+
+def _shorten(dataset: Dataset, k: int) -> None:
+    dataset.ImagePositionPatient = [0, 0]
+
+
+def _lift_bits(dataset: Dataset, k: int) -> None:
+    dataset.BitsStored, dataset.HighBit = 12, 15
+
+
+def _copy_uid(dataset: Dataset, k: int) -> None:
+    dataset.SOPInstanceUID = "1.2.3.4"
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (_turn, "turned against each other"),
+        (_shear, "not at right angles"),
+        (_stack_on_one_place, "all slices lie at one position"),
+        (_zoom, "slices differ"),
+        (_flatten, "expected a positive PixelSpacing"),
+        (_shorten, "expected 3 finite numbers in ImagePositionPatient"),
+        (_lift_bits, "BitsStored and HighBit do not agree"),
+        (_copy_uid, "the same SOPInstanceUID more than once"),
+    ],
+)
+def test_slices_that_form_no_grid_are_refused(tmp_path: Path, edit: Edit, words: str) -> None:
+    assert any(words in reason for reason in reasons_for(tmp_path, edit))
+
+
+def test_pixels_that_no_decoder_takes_are_refused(tmp_path: Path) -> None:
+    def garble(dataset: Dataset, k: int) -> None:
+        dataset.PixelData = encapsulate([b"no picture"])
+        dataset["PixelData"].VR = "OB"
+
+    reasons = reasons_for(tmp_path, garble, syntax=JPEGLSLossless)
+    assert len(reasons) == 6
+    assert "cannot be decoded" in reasons[0]
+
+
+def test_a_header_cut_short_is_refused(tmp_path: Path) -> None:
+    grid = oblique_grid()
+    path = write_ct_series(tmp_path, make_scan(grid).voxels_hu, grid)[1]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(SeriesError, match=path.name):
+        read_dicom_folder(tmp_path)
 
 
 def test_one_slice_is_no_volume(tmp_path: Path) -> None:

@@ -79,6 +79,29 @@ def test_all_faults_are_named_together(tmp_path: Path) -> None:
     )
 
 
+def test_labels_and_shapes_that_make_no_sense_are_named(tmp_path: Path) -> None:
+    content = arrays()
+    content["train_images"] = content["train_images"][0]
+    content["val_labels"] = content["val_labels"].astype(np.int16) - 2
+    content["test_labels"] = content["test_labels"].astype(np.float32)
+    with pytest.raises(SeriesError) as refusal:
+        read_medmnist(write(tmp_path / "a.npz", content))
+    words = (
+        "expected [N, row, col]",
+        "8 images but 6",
+        "labels from 0 up, got -1",
+        "whole numbers",
+    )
+    for word, reason in zip(words, refusal.value.reasons, strict=True):
+        assert word in reason
+
+
+def test_splits_of_different_shape_are_refused(tmp_path: Path) -> None:
+    content = arrays() | {"val_images": np.zeros((3, 9, 9), np.uint8)}
+    with pytest.raises(SeriesError, match="images differ in shape"):
+        read_medmnist(write(tmp_path / "a.npz", content))
+
+
 def test_colour_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SeriesError, match="got colour"):
         read_medmnist(write(tmp_path / "pathmnist.npz", arrays((28, 28, 3))))

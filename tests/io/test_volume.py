@@ -96,6 +96,32 @@ def test_a_full_disk_leaves_the_old_pair_and_no_debris(tmp_path: Path, monkeypat
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
 
 
+def test_only_a_header_path_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in \.mhd"):
+        write_mhd(make_scan(oblique_grid()), tmp_path / "s.nii")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("DimSize = 2 3 4", "DimSize = 2 3", "DimSize has 2 numbers"),
+        ("DimSize = 2 3 4", "DimSize = 2 x 4", "expected positive whole sizes"),
+        ("DimSize = 2 3 4", "DimSize = 2 0 4", "expected positive whole sizes"),
+        ("Offset = ", "Offset = nan ", "expected an origin"),
+        ("TransformMatrix = 1", "TransformMatrix = nan", "nine finite direction cosines"),
+        ("ElementType", "ElementNumberOfChannels = 3\nElementType", "one value a voxel, got 3"),
+        ("CompressedData = False", "CompressedData = True\nCompressedDataSize = 9", "promises 9"),
+    ],
+)
+def test_each_fault_of_a_header_has_its_words(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    path = tmp_path / "s.mhd"
+    write_mhd(make_scan(VoxelGrid((2, 3, 4), np.eye(4))), path)
+    path.write_text(path.read_text().replace(old, new))
+    assert any(words in reason for reason in reasons_of(path))
+
+
 def test_names_can_be_given(tmp_path: Path) -> None:
     write_mhd(make_scan(oblique_grid()), tmp_path / "x.mhd")
     scan = read_volume(tmp_path / "x.mhd", seriesuid="9.9", patient_id="p7")
