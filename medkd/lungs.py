@@ -1,0 +1,179 @@
+"""Where the lungs are, from their density alone: the field in which nodules are searched.
+
+A coarse mask (voxels of about 4 mm) of all air in the body that has the density of lung, closed
+so that vessels, nodules and what lies against the pleura are inside, and the box around it.
+Nothing is learned; lungs that are full of fluid or tumour are not found, and a scan without
+lungs is refused. Axes may point anywhere; what lies outside the field of view is air or padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from medkd.types import Scan
+
+AIR_HU = -400
+"""Between lung and soft tissue."""
+
+PADDING_HU = -1500
+"""Below it no tissue was measured: outside the field of view."""
+
+LUNG_HU = (-965.0, -450.0)
+"""Median density of a lung; gas in bowel and room air are lower."""
+
+LEAST_LITRES = 0.15
+"""Smallest piece of lung that starts a lung field: also an excerpt of few slices has more."""
+
+_COARSE_MM = 4.0
+_CLOSE_MM = 12.0
+_MARGIN_MM = 8.0
+_SHARE_OF_LARGEST = 0.1
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LungField:
+    """The lungs of one scan.
+
+    Args:
+        box: the voxels of the scan around the lungs, with a margin.
+        mask: [i, j, k] bool on `grid`; vessels and what lies against the pleura are inside.
+        grid: the coarse voxels of the mask in LPS mm.
+        litres: volume of the air-filled lung, before closing.
+    """
+
+    box: Box
+    mask: NDArray[np.bool_]
+    grid: VoxelGrid
+    litres: float
+
+    def contains(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
+        """Say for each point [N, 3] (LPS mm) whether it lies in the lungs."""
+        places = np.rint(self.grid.world_to_voxel(np.reshape(points_mm, (-1, 3)))).astype(int)
+        known = np.asarray(((places >= 0) & (places < self.mask.shape)).all(axis=1))
+        places = np.where(known[:, None], places, 0)
+        return np.asarray(known & self.mask[places[:, 0], places[:, 1], places[:, 2]])
+
+
+def find_lungs(scan: Scan) -> LungField:
+    """Find the lungs of a scan.
+
+    Args:
+        scan: HU on any grid.
+
+    Raises:
+        SeriesError: if nothing in it has the density and size of a lung.
+
+    Example:
+        >>> from medkd.data.phantom import PhantomSettings, make_phantom
+        >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
+        >>> 2.0 < find_lungs(phantom.scan).litres < 8.0
+        True
+    """
+    step = np.maximum(np.round(_COARSE_MM / scan.grid.spacing_mm), 1).astype(int)
+    coarse = scan.voxels_hu[:: step[0], :: step[1], :: step[2]]
+    affine = scan.grid.affine_lps_mm.copy()
+    affine[:3, :3] *= step
+    grid = VoxelGrid((coarse.shape[0], coarse.shape[1], coarse.shape[2]), affine)
+    air = _lung_air(scan.seriesuid, coarse, grid)
+    litres = float(air.sum() * np.prod(grid.spacing_mm) / 1e6)
+    mask = _closed(air, grid.spacing_mm)
+    return LungField(_box(mask, step, scan.grid), mask, grid, litres)
+
+
+def lung_box(scan: Scan) -> Box:
+    """Return the voxels of a scan around its lungs, as slices along i, j, k.
+
+    Raises:
+        SeriesError: if it has no lungs.
+    """
+    return find_lungs(scan).box
+
+
+def _lung_air(seriesuid: str, coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.bool_]:
+    """Mark the parts of the air that are lung: large, of its density, within the body."""
+    # Padding is no air: it would join the lungs where a round field of view cuts them.
+    labels, count = ndimage.label((coarse < AIR_HU) & (coarse > PADDING_HU))
+    if count == 0:
+        raise _no_lungs(seriesuid, f"no voxel lies between {PADDING_HU} and {AIR_HU} HU")
+    voxel_litres = float(np.prod(grid.spacing_mm)) / 1e6
+    litres = np.bincount(labels.reshape(-1), minlength=count + 1)[1:] * voxel_litres
+    numbers = np.flatnonzero(litres >= LEAST_LITRES) + 1
+    if not len(numbers):
+        raise _no_lungs(
+            seriesuid,
+            f"the largest part below {AIR_HU} HU has {litres.max():.2f} litres, "
+            f"expected at least {LEAST_LITRES}",
+        )
+    middle_hu = np.asarray(ndimage.median(coarse, labels, numbers))
+    within = np.asarray(ndimage.mean(_sides_with_body(coarse, grid) >= 3, labels, numbers))
+    fit = (middle_hu > LUNG_HU[0]) & (middle_hu < LUNG_HU[1]) & (within > 0.6)
+    if not fit.any():
+        found = ", ".join(
+            f"{litres[n - 1]:.2f} litres of {hu:.0f} HU, {share:.0%} of it within the body"
+            for n, hu, share in zip(numbers, middle_hu, within, strict=True)
+        )
+        expected = f"{LUNG_HU[0]:.0f} to {LUNG_HU[1]:.0f} HU within the body"
+        raise _no_lungs(seriesuid, f"no air of {expected}; found {found}")
+    wanted = numbers[fit]
+    volume = litres[wanted - 1]
+    return np.isin(labels, wanted[volume >= _SHARE_OF_LARGEST * volume.max()])
+
+
+def _sides_with_body(coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.int8]:
+    """Count for each voxel on how many of four sides (left, right, front, back) body follows.
+
+    A lung has body on all sides, or on three where the field of view cuts it; the air around a
+    patient has it on one or two.
+    """
+    labels, count = ndimage.label(coarse >= AIR_HU)
+    body = labels == (np.bincount(labels.reshape(-1))[1:].argmax() + 1 if count else 0)
+    along_z = int(np.abs(grid.direction[2]).argmax())
+    sides = np.zeros(coarse.shape, dtype=np.int8)
+    for axis in range(3):
+        if axis != along_z:
+            sides += np.logical_or.accumulate(body, axis=axis)
+            sides += np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
+    return sides
+
+
+def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Close gaps up to twice `_CLOSE_MM`, fill what is enclosed, keep one coarse voxel more."""
+    pad = np.ceil(_CLOSE_MM / spacing_mm).astype(int) + 1
+    padded = np.pad(air, [(int(n), int(n)) for n in pad])
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= _CLOSE_MM
+    shrunk = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > _CLOSE_MM
+    filled = ndimage.binary_fill_holes(shrunk | padded)
+    kept = ndimage.binary_dilation(filled)
+    inner = tuple(slice(int(n), -int(n)) for n in pad)
+    return np.asarray(kept[inner], dtype=np.bool_)
+
+
+def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:
+    """Turn the box of the coarse mask into voxels of the scan."""
+    slices = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        index = np.flatnonzero(mask.any(axis=others))
+        margin = int(np.ceil(_MARGIN_MM / grid.spacing_mm[axis]))
+        low = max(int(index[0] * step[axis]) - margin, 0)
+        high = min(int((index[-1] + 1) * step[axis]) + margin, grid.shape[axis])
+        slices.append(slice(low, high))
+    return slices[0], slices[1], slices[2]
+
+
+def _no_lungs(seriesuid: str, reason: str) -> SeriesError:
+    return SeriesError(
+        f"{seriesuid}: no lungs found", [reason, "expected a chest CT with air-filled lungs"]
+    )
