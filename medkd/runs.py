@@ -1,17 +1,17 @@
 """The folder that `medkd train` leaves (RUN): where each thing stands, and its CSV files.
 
-    RUN/config.yaml                  the resolved settings
-    RUN/run.json                     the run record (`RunRecord`)
-    RUN/teacher, control, student    model directories
-    RUN/training/<arm>/log.csv       one row an epoch; `events/` for TensorBoard; `state/` to resume
-    RUN/predictions/<arm>_<split>.csv
-    RUN/reference/                   annotations.csv, annotations_excluded.csv, seriesuids.csv (CT)
-    RUN/marks/<arm>.csv              whole-scan marks, LUNA16 submission columns (CT)
-    RUN/results/<arm>/<case>.json    one `CaseResult` a scan (CT)
-    RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
-    RUN/evaluation.json              `Evaluation`
-    RUN/report.html, report.json, report.csv
-    RUN/review.sqlite                what readers decided
+RUN/config.yaml                  the resolved settings
+RUN/run.json                     the run record (`RunRecord`)
+RUN/teacher, control, student    model directories
+RUN/training/<arm>/log.csv       one row an epoch; `events/` for TensorBoard; `state/` to resume
+RUN/predictions/<arm>_<split>.csv
+RUN/reference/                   annotations.csv, annotations_excluded.csv, seriesuids.csv (CT)
+RUN/marks/<arm>.csv              whole-scan marks, LUNA16 submission columns (CT)
+RUN/results/<arm>/<case>.json    one `CaseResult` a scan (CT)
+RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
+RUN/evaluation.json              `Evaluation`
+RUN/report.html, report.json, report.csv
+RUN/review.sqlite                what readers decided
 """
 
 from __future__ import annotations
