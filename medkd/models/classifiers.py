@@ -1,15 +1,19 @@
 """Small classifiers that we train ourselves: compact (students), shallow and linear.
 
-`compact2d` and `compact3d` are fully convolutional residual networks with batch norm and a
-global-mean head; with more channels the same network is a wide teacher. All weights are random.
+`compact2d` and `compact3d` are fully convolutional residual networks with batch norm, a
+weighted mean over space and a linear head; with more channels the same network is a wide
+teacher. All weights are random.
 
-The dense run and what it equals: a patch's logit is head(mean of the feature cells of the
-patch), so over a large view the same number is a local mean of the feature map with the patch's
-window, one step of the total stride apart. Grid cell g stands for the patch whose first voxel
-is g * stride. It is exact where the view is the patch itself. In a larger view each feature
-cell is exact whose receptive field lies inside the patch; cells nearer to the patch's edge see
-the real neighbourhood instead of the zeros that padding puts there, so the logit differs by
-their share. Where that matters, score the patch itself again with `forward`.
+The dense run and what it equals. A patch's logit is head(weighted mean of its feature cells);
+both are linear, so over a large view the same number is a moving weighted mean of the head's
+map, one total stride apart. Grid cell g stands for the patch whose first voxel is g * stride.
+It is exact where the view is the patch itself. In a larger view a feature cell is exact if its
+receptive field lies inside the patch; nearer to the patch's edge it sees the real neighbourhood
+instead of what padding made up. Two choices keep that difference small, and are the default in
+3-D (`tests/bench/test_dense_run.py` measures them): `padding: replicate`, for with zeros a
+network learns that patches have edges, and `pooling: centre`, which also makes the map peak at
+the nodule, for evidence away from a patch's centre counts little. Where the
+exact logit matters, score the patch at a peak again with `forward`.
 """
 
 from __future__ import annotations
@@ -18,11 +22,12 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
+import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medkd.models.network import GlobalMean, Network, NetworkSettings
+from medkd.models.network import Network, NetworkSettings
 
 CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
@@ -33,7 +38,19 @@ NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Compact(NetworkSettings):
+class _Convolutional(NetworkSettings):
+    padding: Literal["zeros", "replicate"] = Field(
+        "zeros", description="what stands beyond the edge; replicate: the outermost voxel"
+    )
+    pooling: Literal["mean", "centre"] = Field(
+        "mean", description="centre: evidence counts less the further it lies from the centre"
+    )
+    centre_share: float = Field(
+        0.2, gt=0.0, le=1.0, description="Gauss width of pooling: centre, as a share of the patch"
+    )
+
+
+class _Compact(_Convolutional):
     stem_channels: Positive = Field(16, description="channels of the first convolution")
     stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution at once")
     channels: tuple[Positive, ...] = Field((32, 32, 64, 128), description="one a residual block")
@@ -62,24 +79,36 @@ class Compact3dSettings(_Compact):
 
     spatial_dims: ClassVar[int] = 3
     kind: Literal["compact3d"] = "compact3d"
+    padding: Literal["zeros", "replicate"] = Field(
+        "replicate", description="what stands beyond the edge; replicate: the outermost voxel"
+    )
+    pooling: Literal["mean", "centre"] = Field(
+        "centre", description="centre: evidence counts less the further it lies from the centre"
+    )
     stem_stride: Literal[1, 2] = Field(2, description="2 halves the resolution at once")
     channels: tuple[Positive, ...] = Field((16, 32, 48, 64), description="one a residual block")
     strides: tuple[Literal[1, 2], ...] = Field((1, 2, 1, 1), description="one a residual block")
 
 
-class Shallow2dSettings(NetworkSettings):
-    """Two convolutions and a global mean: a lower anchor for 2-D."""
+class Shallow2dSettings(_Convolutional):
+    """Two convolutions and a mean over space: a lower anchor for 2-D."""
 
     spatial_dims: ClassVar[int] = 2
     kind: Literal["shallow2d"] = "shallow2d"
     channels: Positive = Field(16, description="channels of the first convolution; then twice")
 
 
-class Shallow3dSettings(NetworkSettings):
-    """Two convolutions and a global mean: a lower anchor for 3-D."""
+class Shallow3dSettings(_Convolutional):
+    """Two convolutions and a mean over space: a lower anchor for 3-D."""
 
     spatial_dims: ClassVar[int] = 3
     kind: Literal["shallow3d"] = "shallow3d"
+    padding: Literal["zeros", "replicate"] = Field(
+        "replicate", description="what stands beyond the edge; replicate: the outermost voxel"
+    )
+    pooling: Literal["mean", "centre"] = Field(
+        "centre", description="centre: evidence counts less the further it lies from the centre"
+    )
     channels: Positive = Field(16, description="channels of the first convolution; then twice")
 
 
@@ -109,13 +138,45 @@ class Linear3dSettings(NetworkSettings):
         return self.image_shape
 
 
-class PooledConvNet(Network):
-    """Convolutional features, global mean, dropout, linear head.
+class WeightedMean(nn.Module):
+    """Weighted mean over space: [B, C, *cells] to [B, C]; the weights add up to 1.
 
     Args:
-        features: [B, C, *spatial] to [B, E, *spatial / stride].
+        stride: voxels between neighbouring cells.
+        pooling: "mean" weighs all cells equally; "centre" by a Gauss bell about the patch's
+            centre voxel, (size - 1) / 2.
+        centre_share: standard deviation of the bell over the patch's size.
+    """
+
+    def __init__(self, stride: int, *, pooling: str, centre_share: float) -> None:
+        super().__init__()
+        self.stride = stride
+        self.pooling = pooling
+        self.centre_share = centre_share
+
+    def weights(self, size: int, like: Tensor) -> Tensor:
+        """Return the weight of each cell along an axis of `size` voxels, float32 at least."""
+        cells, kind = math.ceil(size / self.stride), torch.promote_types(like.dtype, torch.float32)
+        if self.pooling == "mean":
+            return torch.full((cells,), 1.0 / cells, device=like.device, dtype=kind)
+        place = torch.arange(cells, device=like.device, dtype=kind) * self.stride
+        bell = torch.exp(-(((place - (size - 1) / 2) / (self.centre_share * size)) ** 2) / 2)
+        return bell / bell.sum()
+
+    def forward(self, feature: Tensor, shape: Sequence[int]) -> Tensor:
+        """Average [B, C, *cells] of a patch of `shape` voxels to [B, C]."""
+        for size in reversed(shape):
+            feature = (feature * self.weights(size, feature)).sum(dim=-1)
+        return feature
+
+
+class PooledConvNet(Network):
+    """Convolutional features, weighted mean over space, dropout, linear head.
+
+    Args:
+        features: [B, C, *spatial] to [B, E, *cells].
         embedding_size: E.
-        settings: axes, channels and labels.
+        settings: axes, channels, labels and how to pool.
         stride: total stride of `features`, the same on every axis.
         dropout: share of the embedding dropped in training.
     """
@@ -125,7 +186,7 @@ class PooledConvNet(Network):
         features: nn.Sequential,
         embedding_size: int,
         *,
-        settings: NetworkSettings,
+        settings: _Convolutional,
         stride: int,
         dropout: float = 0.0,
     ) -> None:
@@ -133,13 +194,16 @@ class PooledConvNet(Network):
             settings, embedding_layer="pool", dense_stride=(stride,) * settings.spatial_dims
         )
         self.features = features
-        self.pool = GlobalMean()
+        self.pool = WeightedMean(
+            stride, pooling=settings.pooling, centre_share=settings.centre_share
+        )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(embedding_size, settings.label_count)
         _initialise(self)
 
     def _logits(self, view: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.pool(self.features(view))))
+        embedding = self.pool(self.features(view), view.shape[2:])
+        logits: Tensor = self.head(self.dropout(embedding))
         return logits
 
     def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:
@@ -157,7 +221,6 @@ class PooledConvNet(Network):
             ValueError: if the view does not fit the network or is smaller than the patch.
 
         Example:
-            >>> import torch
             >>> network = build_compact(Compact3dSettings(channels=(8,), strides=(2,))).eval()
             >>> network.forward_dense(torch.rand(1, 1, 24, 16, 16), patch_shape=(16, 16, 16)).shape
             torch.Size([1, 1, 3, 1, 1])
@@ -170,23 +233,21 @@ class PooledConvNet(Network):
                 f"the view {tuple(view.shape[2:])} must be at least as large as the patch "
                 f"{tuple(patch_shape)} on each of {self.spatial_dims} axes"
             )
-        stride = self.dense_stride or (1,) * self.spatial_dims
-        window = [math.ceil(p / s) for p, s in zip(patch_shape, stride, strict=True)]
-        average = F.avg_pool2d if self.spatial_dims == 2 else F.avg_pool3d
-        pooled = average(self.features(view), window, stride=1)
-        logits: Tensor = self.head(self.dropout(pooled.movedim(1, -1)))
-        return logits.movedim(-1, 1)
+        dense: Tensor = self.head(self.features(view).movedim(1, -1)).movedim(-1, 1)
+        for axis, size in enumerate(patch_shape, start=2):
+            dense = _moving_mean(dense, self.pool.weights(size, dense), axis=axis)
+        return dense
 
 
 class ResidualBlock(nn.Module):
     """Two 3-wide convolutions with batch norm and a shortcut (He et al. 2015, section 3)."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, spatial_dims: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int, settings: _Convolutional) -> None:
         super().__init__()
-        convolution, norm = CONVOLUTIONS[spatial_dims], NORMS[spatial_dims]
-        self.conv1 = convolution(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        convolution, norm = CONVOLUTIONS[settings.spatial_dims], NORMS[settings.spatial_dims]
+        self.conv1 = _three_wide(inputs, outputs, stride=stride, settings=settings)
         self.norm1 = norm(outputs)
-        self.conv2 = convolution(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = _three_wide(outputs, outputs, stride=1, settings=settings)
         self.norm2 = norm(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
@@ -216,17 +277,14 @@ class LinearClassifier(Network):
 
 def build_compact(settings: Compact2dSettings | Compact3dSettings) -> PooledConvNet:
     """Build a compact network with random weights from the global generator."""
-    dims = settings.spatial_dims
     width = settings.stem_channels
     layers: list[nn.Module] = [
-        CONVOLUTIONS[dims](
-            settings.in_channels, width, 3, stride=settings.stem_stride, padding=1, bias=False
-        ),
-        NORMS[dims](width),
+        _three_wide(settings.in_channels, width, stride=settings.stem_stride, settings=settings),
+        NORMS[settings.spatial_dims](width),
         nn.ReLU(),
     ]
     for channels, stride in zip(settings.channels, settings.strides, strict=True):
-        layers.append(ResidualBlock(width, channels, stride=stride, spatial_dims=dims))
+        layers.append(ResidualBlock(width, channels, stride=stride, settings=settings))
         width = channels
     return PooledConvNet(
         nn.Sequential(*layers),
@@ -239,13 +297,12 @@ def build_compact(settings: Compact2dSettings | Compact3dSettings) -> PooledConv
 
 def build_shallow(settings: Shallow2dSettings | Shallow3dSettings) -> PooledConvNet:
     """Build a two-layer network with random weights from the global generator."""
-    convolution, norm = CONVOLUTIONS[settings.spatial_dims], NORMS[settings.spatial_dims]
-    width = settings.channels
+    norm, width = NORMS[settings.spatial_dims], settings.channels
     features = nn.Sequential(
-        convolution(settings.in_channels, width, 3, stride=2, padding=1, bias=False),
+        _three_wide(settings.in_channels, width, stride=2, settings=settings),
         norm(width),
         nn.ReLU(),
-        convolution(width, 2 * width, 3, stride=2, padding=1, bias=False),
+        _three_wide(width, 2 * width, stride=2, settings=settings),
         norm(2 * width),
         nn.ReLU(),
     )
@@ -255,6 +312,19 @@ def build_shallow(settings: Shallow2dSettings | Shallow3dSettings) -> PooledConv
 def build_linear(settings: Linear2dSettings | Linear3dSettings) -> LinearClassifier:
     """Build a logistic regression with random weights from the global generator."""
     return LinearClassifier(settings)
+
+
+def _three_wide(
+    inputs: int, outputs: int, *, stride: int, settings: _Convolutional
+) -> nn.Conv2d | nn.Conv3d:
+    return CONVOLUTIONS[settings.spatial_dims](
+        inputs, outputs, 3, stride=stride, padding=1, bias=False, padding_mode=settings.padding
+    )
+
+
+def _moving_mean(dense: Tensor, weights: Tensor, *, axis: int) -> Tensor:
+    """Weighted mean over a window of `len(weights)` cells along one axis, one cell apart."""
+    return (dense.unfold(axis, len(weights), 1) * weights).sum(dim=-1)
 
 
 def _initialise(network: nn.Module) -> None:

@@ -96,14 +96,6 @@ class Network(nn.Module):
             )
 
 
-class GlobalMean(nn.Module):
-    """Mean over all spatial axes: [B, C, *spatial] to [B, C]."""
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Average [B, C, *spatial] to [B, C]."""
-        return feature.flatten(2).mean(dim=2)
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from a CPU generator seeded with `seed` inside; leave the global one as it was."""

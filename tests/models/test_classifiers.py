@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from medkd.models.classifiers import (
     Compact2dSettings,
     Compact3dSettings,
     Linear2dSettings,
+    PooledConvNet,
     Shallow2dSettings,
+    WeightedMean,
     build_compact,
 )
 from medkd.models.network import parameter_count
@@ -63,6 +67,7 @@ def test_a_view_of_the_wrong_form_is_refused_with_its_shape() -> None:
 def test_a_2d_network_equals_the_3d_one_at_depth_1() -> None:
     # A 3-wide kernel that meets depth 1 with zero padding uses its middle slice alone.
     shared = {"stem_stride": 1, "channels": (6, 8), "strides": (2, 2)}
+    shared |= {"padding": "zeros", "pooling": "mean"}
     flat = build_compact(Compact2dSettings(**shared)).eval()
     deep = build_compact(Compact3dSettings(**shared)).eval()
     state = {}
@@ -102,6 +107,67 @@ def test_the_dense_run_has_a_cell_for_each_patch_a_stride_apart() -> None:
 
     assert dense.shape == alone.shape == (5,)
     assert torch.corrcoef(torch.stack([dense, alone]))[0, 1] > 0.5
+
+
+def unpadded(pooling: str) -> PooledConvNet:
+    """Means of 4 x 4 x 4 voxels as the only feature: no padding plays a role anywhere."""
+    settings = Compact3dSettings(pooling=pooling)
+    network = PooledConvNet(nn.Sequential(nn.AvgPool3d(4)), 1, settings=settings, stride=4)
+    network.head.load_state_dict({"weight": torch.tensor([[10.0]]), "bias": torch.tensor([-3.0])})
+    return network.eval()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "centre"])
+def test_without_padding_the_dense_run_equals_every_patch_logit(pooling: str) -> None:
+    network, view = unpadded(pooling), torch.rand(1, 1, 24, 28, 36)
+
+    dense = network.forward_dense(view, patch_shape=(16, 16, 20))
+
+    assert dense.shape == (1, 1, 3, 4, 5)
+    for i, j, k in np.ndindex(3, 4, 5):
+        patch = view[:, :, 4 * i : 4 * i + 16, 4 * j : 4 * j + 16, 4 * k : 4 * k + 20]
+        torch.testing.assert_close(dense[:, :, i, j, k], network(patch))
+
+
+def test_centre_pooling_makes_the_dense_map_peak_at_the_nodule() -> None:
+    view = torch.zeros(1, 1, 48, 48, 48)
+    view[0, 0, 20:24, 28:32, 16:20] = 1.0
+
+    dense = unpadded("centre").forward_dense(view, patch_shape=(16, 16, 16))[0, 0]
+
+    peak = torch.tensor(np.unravel_index(int(dense.argmax()), dense.shape))
+    centre_vox = peak * 4 + 7.5  # the cell's first voxel and (16 - 1) / 2
+    assert (centre_vox - torch.tensor([21.5, 29.5, 17.5])).abs().max() <= 2
+    assert (dense == dense.max()).sum() == 1
+
+
+def test_centre_weights_are_a_bell_about_the_patchs_middle_voxel() -> None:
+    # 16 voxels, cells at 0, 4, 8, 12, middle 7.5, deviation .2 * 16 = 3.2:
+    # exp(-(7.5, 3.5, .5, 4.5)^2 / 20.48) = .0641, .5498, .9879, .3720; sum 1.9738
+    pool = WeightedMean(4, pooling="centre", centre_share=0.2)
+
+    weights = pool.weights(16, torch.zeros(1))
+
+    assert weights.tolist() == pytest.approx([0.0325, 0.2785, 0.5005, 0.1885], abs=2e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "centre"])
+def test_weights_add_up_to_1_for_sizes_that_the_stride_does_not_divide(pooling: str) -> None:
+    pool = WeightedMean(4, pooling=pooling, centre_share=0.2)
+
+    assert [len(pool.weights(size, torch.zeros(1))) for size in (28, 29, 30, 33)] == [7, 8, 8, 9]
+    assert pool.weights(29, torch.zeros(1)).sum().item() == pytest.approx(1.0)
+
+
+def test_beyond_the_edge_stands_the_outermost_voxel_where_asked() -> None:
+    # A constant view gives constant features only if the edge goes on beyond itself.
+    same = build_compact(Compact3dSettings(padding="replicate")).eval()
+    cut = build_compact(Compact3dSettings(padding="zeros")).eval()
+    view = torch.full((1, 1, 16, 16, 16), 0.6)
+
+    with torch.no_grad():
+        assert same.features(view).flatten(2).std(dim=2).max() < 1e-5
+        assert cut.features(view).flatten(2).std(dim=2).max() > 1e-2
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
