@@ -8,7 +8,7 @@ keys mean is said where the settings are defined; `run_settings.py` composes the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from medkd.config_keys import sections_of
 from medkd.errors import SettingsError
 from medkd.yaml_data import Document, KeyPath, override, read_document
 
@@ -172,58 +173,6 @@ def _place(path: KeyPath, places: Mapping[KeyPath, str]) -> str:
 
 
 def _suggestion(path: KeyPath, error: ErrorDetails, kind: type[BaseModel]) -> str:
-    names = {name for name, _ in walk_fields(kind)} | {
-        n.rpartition(".")[2] for n, _ in walk_fields(kind)
-    }
+    names = {key for section in sections_of(kind) for key in section.model_fields}
     close = difflib.get_close_matches(str(path[-1]), sorted(names), n=1) if path else []
     return f"; did you mean {close[0]!r}?" if close else f" (value {error.get('input')!r})"
-
-
-def walk_fields(kind: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ("section.key", field) for every key a settings type knows, nested ones too.
-
-    A key below a union is named once a branch: "student.model[compact3d].channels".
-    """
-    for name, info in kind.model_fields.items():
-        key = f"{prefix}{info.alias or name}"
-        yield key, info
-        for branch, below in _settings_in(info.annotation):
-            yield from walk_fields(below, f"{key}{branch}.")
-
-
-def _settings_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:  # noqa: ANN401
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field_info = annotation.model_fields.get("kind")
-        literal = getattr(field_info.annotation, "__args__", ("",))[0] if field_info else ""
-        yield (f"[{literal}]" if literal else "", annotation)
-        return
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _settings_in(argument)
-
-
-def keys_table(kind: type[BaseModel]) -> str:
-    """Return every key of a settings type as a Markdown table: key, type, default, meaning."""
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key, info in walk_fields(kind):
-        shown = _type_words(info.annotation).replace("|", "or")
-        default = "required" if info.is_required() else f"`{_default_words(info)}`"
-        lines.append(f"| `{key}` | {shown} | {default} | {info.description or ''} |")
-    return "\n".join(lines) + "\n"
-
-
-def _type_words(annotation: Any) -> str:  # noqa: ANN401  # any annotation
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", None):
-        return "section" if issubclass(annotation, BaseModel) else annotation.__name__
-    if any(True for _ in _settings_in(annotation)):
-        return "list of sections" if "tuple" in str(annotation) else "section"
-    text = str(annotation).replace("typing.", "").replace("pathlib._local.", "")
-    return text.replace("pathlib.", "").replace("NoneType", "null").replace("None", "null")
-
-
-def _default_words(info: Any) -> str:  # noqa: ANN401  # pydantic's FieldInfo
-    default = info.get_default(call_default_factory=True)
-    if isinstance(default, BaseModel):
-        return "defaults below"
-    if isinstance(default, tuple) and any(isinstance(item, BaseModel) for item in default):
-        return "list"
-    return "null" if default is None else str(default)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from medkd.config import dump_settings, fill_run_dir, find_config, load_settings, walk_fields
+from medkd.config import dump_settings, fill_run_dir, find_config, load_settings
+from medkd.config_keys import keys_text
 from medkd.errors import SettingsError
 from medkd.settings import Settings
 
@@ -122,7 +123,9 @@ def test_an_unknown_name_lists_the_closest_shipped() -> None:
     assert "demo/phantom" in refused.value.reasons[0]
 
 
-def test_walk_names_keys_below_unions_by_their_branch() -> None:
-    names = [name for name, _ in walk_fields(Run)]
-    assert "training.epochs" in names
-    assert "terms[soft].temperature" in names
+def test_keys_are_explained_once_a_section_with_type_default_and_meaning() -> None:
+    text = keys_text(Run)
+    assert text.count("## Hint (`kind: hint`)") == 1
+    assert "| `weight` | float | `1.0` | Weight. |" in text
+    assert "| **`name`** | text |  |  |" in text
+    assert "| `terms` | list of Hint or Soft | `[]` |  |" in text

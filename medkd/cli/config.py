@@ -94,11 +94,11 @@ def check_configs(
 
 @config_app.command("keys")
 def print_keys() -> None:
-    """Print every key with its type, default and meaning, as a Markdown table.
+    """Print every key with its type, default and meaning, as Markdown.
 
     Example: `medkd config keys > keys.md`
     """
-    from medkd.config import keys_table
+    from medkd.config_keys import keys_text
     from medkd.run_settings import RunSettings
 
-    typer.echo(keys_table(RunSettings), nl=False)
+    typer.echo(keys_text(RunSettings), nl=False)

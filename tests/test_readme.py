@@ -1,0 +1,49 @@
+"""The README keeps its word: commands exist, tables come from stored rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from medkd.cli import app
+from medkd.jsonio import read_json
+from medkd.train.rows import BenchRecord
+from medkd.train.tables import bench_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "tests" / "bench" / "results"
+
+GENERATED = re.findall(r"<!-- rows: (\S+) -->\n(.*?)\n<!-- end of rows -->", README, re.S)
+
+
+def commands() -> dict[str, object]:
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    named = set(re.findall(r"(?:`|^|bin/)medkd ([a-z]+)", README, re.M))
+    assert named
+    assert named <= set(commands())
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    groups = list(commands().values())
+    leaves = [leaf for c in groups for leaf in getattr(c, "commands", {"": c}).values()]
+    without = [leaf.name for leaf in leaves if "Example" not in (leaf.help or "")]
+    assert len(leaves) >= len(groups)
+    assert without == []
+
+
+@pytest.mark.parametrize(("name", "shown"), GENERATED, ids=[name for name, _ in GENERATED])
+def test_a_results_table_is_the_one_its_stored_rows_give(name: str, shown: str) -> None:
+    record = read_json(RESULTS / name, BenchRecord)
+    assert shown.strip() == bench_markdown(record).strip()
+
+
+def test_both_commands_for_a_fresh_machine_stand_there_once() -> None:
+    assert len(re.findall(r"^```sh ci demo$", README, re.M)) == 1
+    assert len(re.findall(r"^```sh ci test$", README, re.M)) == 1
