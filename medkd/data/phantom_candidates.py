@@ -11,7 +11,9 @@ from medkd.data.phantom_findings import Finding
 _BRANCHINGS = 22
 _VESSELS = 16
 _RIBS = 10
-_RANDOM = 16
+_RANDOM = 24
+_BESIDE = 3
+_GAP_MM = 4.0
 
 
 def draw_candidates(
@@ -27,7 +29,8 @@ def draw_candidates(
 
     Returns:
         Places in chest mm with their class: 1 = within a nodule, 0 = none; negatives keep away
-        from nodules and from irrelevant findings.
+        from nodules and from irrelevant findings, though some stand close to a nodule: with
+        them a classifier learns where a nodule is, not only that there is one.
     """
     nodules = [f for f in findings if f.kind == "nodule"]
     places: list[tuple[Float64, int]] = []
@@ -35,13 +38,17 @@ def draw_candidates(
         places.extend((_near(nodule, rng), 1) for _ in range(int(rng.integers(1, 4))))
     apart = [f for f in findings if f.kind not in {"bump", "knot"}]
     mimics = [f.center_mm for f in findings if f.kind in {"bump", "knot"}]
-    hard = [_jitter(np.asarray(mimics).reshape(-1, 3), rng), _on_vessels(canvas, chest, rng),
+    beside = [_beside(nodule, rng) for nodule in nodules for _ in range(_BESIDE)]
+    hard = [np.asarray(beside).reshape(-1, 3),
+            _jitter(np.asarray(mimics).reshape(-1, 3), rng), _on_vessels(canvas, chest, rng),
             _at_ribs(canvas, chest, rng), _anywhere(canvas, chest, rng)]  # fmt: skip
     return places + [(place, 0) for place in np.concatenate(hard) if _is_apart(place, apart)]
 
 
 def _is_apart(place_mm: Float64, findings: list[Finding]) -> bool:
-    return all(np.linalg.norm(place_mm - f.center_mm) > f.diameter_mm / 2 + 4.0 for f in findings)
+    return all(
+        np.linalg.norm(place_mm - f.center_mm) > f.diameter_mm / 2 + _GAP_MM for f in findings
+    )
 
 
 def _near(nodule: Finding, rng: np.random.Generator) -> Float64:
@@ -49,6 +56,13 @@ def _near(nodule: Finding, rng: np.random.Generator) -> Float64:
     direction /= np.linalg.norm(direction)
     reach = min(0.5 * nodule.diameter_mm / 2.0, 2.5)
     return np.asarray(nodule.center_mm + direction * reach * rng.random() ** (1 / 3))
+
+
+def _beside(nodule: Finding, rng: np.random.Generator) -> Float64:
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    apart = nodule.diameter_mm / 2.0 + _GAP_MM + rng.uniform(0.2, 9.0)
+    return np.asarray(nodule.center_mm + direction * apart)
 
 
 def _jitter(places: Float64, rng: np.random.Generator) -> Float64:
