@@ -24,7 +24,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMAND_MODULES = ("froc", "config", "phantom", "report", "review", "import_weights", "train", "bench")
+COMMAND_MODULES = (
+    "froc",
+    "config",
+    "detect",
+    "phantom",
+    "report",
+    "review",
+    "import_weights",
+    "train",
+    "bench",
+)
 """Each module of this package registers its commands on import through `register(app)`."""
 
 

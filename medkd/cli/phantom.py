@@ -67,15 +67,13 @@ def _settings(**given: str | int) -> PhantomSettings:
 
 
 def _write(out: Path, settings: PhantomSettings, workers: int) -> None:
-    from rich.progress import Progress
-
+    from medkd.cli.progress import progress_bars
     from medkd.data.phantom import write_phantom_set
 
-    with Progress(transient=True) as bar:
-        task = bar.add_task("phantoms", total=settings.scans)
+    with progress_bars() as report:
         write_phantom_set(
             out,
             settings,
             workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: report("phantoms", done, total, ""),
         )

@@ -1,0 +1,139 @@
+"""Search a whole scan: proposals, closer looks, marks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medkd.detect.maps import propose_patches, vertex
+from medkd.detect.view import DetectSettings, PatchView, build_view, check_model
+from medkd.errors import SeriesError
+from medkd.lungs import find_lungs
+from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
+from medkd.types import Candidate, CaseResult, Scan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SYNTHETIC_NOTE = "trained on synthetic scans: no clinical performance known"
+"""What every result of a model that was trained on phantoms says."""
+
+
+def detect_nodules(
+    scan: Scan, model: LoadedModel, settings: DetectSettings | None = None
+) -> CaseResult:
+    """Search a whole scan.
+
+    Args:
+        scan: HU on any grid; resampled as the model's preprocessing says.
+        model: a 3-D patch classifier; runs on the device that its network lives on.
+        settings: defaults if None.
+
+    Returns:
+        Marks with calibrated probabilities, best first; `not_analysed` with the reasons if no
+        lungs are found.
+
+    Raises:
+        CheckpointError: with every reason why this model cannot search scans.
+
+    Example:
+        >>> from medkd.data.phantom import PhantomSettings, make_phantom
+        >>> from medkd.models.package import ModelInfo, Preprocessing
+        >>> from medkd.models.table import build_model, parse_model_settings
+        >>> steps = ({"kind": "load"}, {"kind": "crop", "patch_shape": [16, 16, 16]},
+        ...          {"kind": "intensity"})
+        >>> network = parse_model_settings({"kind": "shallow3d", "channels": 2})
+        >>> info = ModelInfo(network.model_dump(), preprocessing=Preprocessing(steps=steps))
+        >>> model = LoadedModel(build_model(network, seed=0).eval(), info)
+        >>> result = detect_nodules(make_phantom(PhantomSettings(site="b"), 0).scan, model)
+        >>> result.status, 0 < len(result.candidates) <= 100
+        ('analysed', True)
+    """
+    chosen = settings or DetectSettings()
+    started = time.perf_counter()
+    steps = check_model(model)
+    notes = (*scan.notes, *([SYNTHETIC_NOTE] if model.info.trained_on_synthetic else []))
+    try:
+        lungs = find_lungs(scan)
+    except SeriesError as error:
+        return CaseResult(scan.seriesuid, (), "not_analysed", reasons=error.reasons, notes=notes)
+    with torch.inference_mode():
+        view = build_view(scan, lungs, steps, model=model, settings=chosen)
+        starts, logits = _refine(view, propose_patches(view, chosen), chosen)
+        scores = _probability(logits, model.info)
+    return CaseResult(
+        seriesuid=scan.seriesuid,
+        candidates=_marks(scan.seriesuid, view.centers_mm(starts), scores, settings=chosen),
+        status="analysed",
+        notes=notes,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _refine(view: PatchView, proposals: Tensor, settings: DetectSettings) -> tuple[Tensor, Tensor]:
+    """Score proposals as patches; climb from the best to the maximum near them.
+
+    The step is half of what lies between the places scored, then half of that.
+
+    Returns:
+        First voxels [N, 3] and logits [N].
+    """
+    starts = view.clipped(proposals)
+    logits = view.logits(starts, batch_size=settings.batch_size)
+    half = torch.tensor(view.stride)
+    for part in (settings.refined, settings.refined // 2):
+        half = (half // 2).clamp(min=1)
+        order = logits.argsort(descending=True, stable=True)
+        starts, logits = starts[order], logits[order]
+        moved = _climbed(view, starts[:part], logits[:part], reach=half, settings=settings)
+        starts[:part], logits[:part] = moved
+    return starts, logits
+
+
+def _climbed(
+    view: PatchView, starts: Tensor, logits: Tensor, *, reach: Tensor, settings: DetectSettings
+) -> tuple[Tensor, Tensor]:
+    """Move patches by at most `reach` voxels an axis to where they score higher, if they do."""
+    sides = torch.stack([torch.diag(-reach), torch.diag(reach)])
+    around = view.clipped((starts[:, None, None] + sides).flatten(0, 2))
+    nearby = view.logits(around, batch_size=settings.batch_size).view(len(starts), 2, 3)
+    before, after = nearby.unbind(dim=1)
+    middle = logits[:, None]
+    slope = torch.maximum(before, after) > middle
+    step = torch.where(slope, torch.sign(after - before), vertex(before, middle, after))
+    moved = view.clipped(starts + step * reach)
+    found = view.logits(moved, batch_size=settings.batch_size)
+    better = found > logits
+    return torch.where(better[:, None], moved, starts), torch.where(better, found, logits)
+
+
+def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
+    """Calibrated probability of nodule; float64, so that few large logits tie."""
+    if info.outputs == "exclusive":
+        # Softmax of two logits is the sigmoid of their difference; a shift of both cancels.
+        return np.asarray((logits.double() / info.calibration.temperature).sigmoid().numpy())
+    return np.asarray(calibrated_probability(logits.double()[:, None], info)[:, 0].numpy())
+
+
+def _marks(
+    seriesuid: str,
+    centers_mm: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    *,
+    settings: DetectSettings,
+) -> tuple[Candidate, ...]:
+    """Best first; a mark too near to a better one is left out."""
+    kept: list[int] = []
+    for row in np.argsort(-scores, kind="stable").tolist():
+        apart = np.linalg.norm(centers_mm[kept] - centers_mm[row], axis=1)
+        if (apart >= settings.apart_mm).all():
+            kept.append(row)
+    return tuple(
+        Candidate(seriesuid, (x, y, z), float(scores[row]))
+        for row in kept[: settings.marks]
+        for x, y, z in [np.round(centers_mm[row], 3).tolist()]
+    )

@@ -1,0 +1,52 @@
+"""`medkd detect`."""
+
+import pytest
+from typer.testing import CliRunner
+
+from medkd.cli import app
+from medkd.io.annotations import read_marks
+from medkd.io.volume import write_mhd
+from medkd.models.package import ModelInfo, Preprocessing, save_model
+from medkd.models.table import build_model, parse_model_settings
+from medkd.types import OperatingPoint
+from tests.detect_cases import chest_with_balls
+
+
+@pytest.fixture
+def model(tmp_path):
+    settings = parse_model_settings({"kind": "shallow3d", "channels": 2})
+    steps = (
+        {"kind": "load"},
+        {"kind": "spacing", "spacing_mm": [4.0, 4.0, 4.0]},
+        {"kind": "crop", "patch_shape": [8, 8, 8]},
+        {"kind": "intensity"},
+    )
+    info = ModelInfo(
+        settings=settings.model_dump(mode="json"),
+        preprocessing=Preprocessing(steps=steps),
+        operating_points={"whole-scan": OperatingPoint(0.0, "fp_per_scan")},
+        trained_on_synthetic=True,
+    )
+    save_model(tmp_path / "model", build_model(settings, seed=0), info)
+    return tmp_path / "model"
+
+
+def test_marks_are_written_and_a_synthetic_model_says_so(model, tmp_path):
+    write_mhd(chest_with_balls(), tmp_path / "scans" / "2.25.7.mhd")
+    words = ["detect", str(model), str(tmp_path / "scans"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    marks = read_marks(tmp_path / "out" / "results.csv")
+    assert f"1 of 1 scans analysed, {len(marks)} marks" in done.output
+    assert "no clinical performance known" in done.output
+    assert f"{len(marks)} marks reach the threshold 0 " in done.output
+
+
+def test_if_no_scan_can_be_read_it_ends_with_an_error_and_the_reasons(model, tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "broken.mhd").write_text("no header")
+    words = ["detect", str(model), str(tmp_path / "scans"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "not analysed: broken" in done.output
+    assert (tmp_path / "out" / "broken.json").is_file()

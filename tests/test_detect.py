@@ -1,0 +1,157 @@
+"""Whole-scan search: places in LPS mm, scores, refusals, and what it leaves on disk."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medkd.data.loading import parse_loading
+from medkd.detect import SYNTHETIC_NOTE, DetectSettings, detect_nodules
+from medkd.detect.batch import list_inputs, search_scans, write_results
+from medkd.detect.maps import count_cells, dense_map, patch_starts
+from medkd.detect.view import PatchView, build_view
+from medkd.errors import CheckpointError, SettingsError
+from medkd.io.annotations import read_marks
+from medkd.io.volume import write_mhd
+from medkd.jsonio import read_json
+from medkd.lungs import find_lungs
+from medkd.models.package import Calibration, Preprocessing
+from medkd.types import CaseResult
+from tests.detect_cases import BALLS_MM, ball_model, chest_with_balls
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return chest_with_balls()
+
+
+def view_of(scan, settings: DetectSettings) -> PatchView:
+    model = ball_model()
+    steps = parse_loading(model.info.preprocessing.steps)
+    return build_view(scan, find_lungs(scan), steps, model=model, settings=settings)
+
+
+@pytest.mark.parametrize("stride", [None, 2, 4])
+def test_balls_are_marked_where_they_are_whatever_way_the_axes_point(scan, stride):
+    settings = DetectSettings(sliding_step_mm=6.0)
+    result = detect_nodules(scan, ball_model(stride=stride), settings)
+    best = np.array([mark.center_mm for mark in result.candidates[:3]])
+    apart = np.linalg.norm(best[:, None] - np.array(BALLS_MM), axis=2)
+    # Whole voxels of 2 mm: at most half a voxel off along each axis, and some blur.
+    assert apart.min(axis=0).max() < 2.5
+    assert result.candidates[2].score > 0.5 > result.candidates[3].score
+    assert result.status == "analysed"
+
+
+def test_marks_are_few_apart_and_best_first(scan):
+    settings = DetectSettings(marks=5, apart_mm=15.0)
+    marks = detect_nodules(scan, ball_model(), settings).candidates
+    places = np.array([mark.center_mm for mark in marks])
+    apart = np.linalg.norm(places[:, None] - places, axis=2) + 1e6 * np.eye(len(marks))
+    assert len(marks) == 5
+    assert apart.min() >= 15.0
+    assert [m.score for m in marks] == sorted((m.score for m in marks), reverse=True)
+
+
+def test_all_marks_lie_in_the_lungs(scan):
+    marks = detect_nodules(scan, ball_model()).candidates
+    assert find_lungs(scan).contains([mark.center_mm for mark in marks]).mean() > 0.95
+
+
+def test_a_scan_without_nodules_gives_no_high_score():
+    marks = detect_nodules(chest_with_balls(balls=False), ball_model()).candidates
+    assert all(mark.score < 0.5 for mark in marks)
+
+
+def test_a_score_is_the_calibrated_probability(scan):
+    plain = detect_nodules(scan, ball_model()).candidates
+    soft = detect_nodules(scan, ball_model(calibration=Calibration(temperature=2.0))).candidates
+    logits = [np.log(m.score / (1 - m.score)) for m in plain[:3]]
+    assert [m.score for m in soft[:3]] == pytest.approx([1 / (1 + np.exp(-x / 2)) for x in logits])
+
+
+@pytest.mark.parametrize("step_mm", [4.0, 8.0])
+def test_the_dense_map_equals_the_patches_one_by_one(scan, step_mm):
+    view = view_of(scan, DetectSettings(step_mm=step_mm))
+    cells = count_cells(view)
+    with torch.inference_mode():
+        dense = dense_map(view, cells, 10**9).flatten()
+        chosen = torch.arange(0, len(dense), 97)
+        one_by_one = view.logits(patch_starts(cells, view)[chosen], batch_size=64)
+    torch.testing.assert_close(dense[chosen], one_by_one, atol=1e-4, rtol=1e-4)
+
+
+def test_a_map_made_in_slabs_is_the_same_map(scan):
+    view = view_of(scan, DetectSettings(step_mm=4.0))
+    cells = count_cells(view)
+    plane = view.image.shape[3] * view.image.shape[4]
+    with torch.inference_mode():
+        whole = dense_map(view, cells, 10**9)
+        slabs = dense_map(view, cells, 40 * plane)
+    torch.testing.assert_close(whole, slabs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_scan_without_lungs_is_not_analysed_with_the_reason(scan):
+    solid = replace(scan, voxels_hu=np.full_like(scan.voxels_hu, 40))
+    result = detect_nodules(solid, ball_model())
+    assert (result.status, result.candidates) == ("not_analysed", ())
+    assert "no voxel lies between" in result.reasons[0]
+
+
+def test_a_model_trained_on_phantoms_says_so_in_every_result(scan):
+    assert SYNTHETIC_NOTE in detect_nodules(scan, ball_model(trained_on_synthetic=True)).notes
+    assert SYNTHETIC_NOTE not in detect_nodules(scan, ball_model()).notes
+
+
+def test_a_model_that_cannot_search_is_refused_with_every_reason(scan):
+    model = ball_model(outputs="exclusive", label_names=("other", "nodule"))
+    broken = replace(model, info=replace(model.info, preprocessing=Preprocessing()))
+    with pytest.raises(CheckpointError, match="cannot search") as refused:
+        detect_nodules(scan, broken)
+    assert ["crop" in refused.value.reasons[0], "exclusive" in refused.value.reasons[1]] == [
+        True,
+        True,
+    ]
+
+
+def test_results_hold_every_scan_and_every_mark(scan, tmp_path):
+    write_mhd(scan, tmp_path / "in" / "2.25.7.mhd")
+    (tmp_path / "in" / "broken.mhd").write_text("no header")
+    paths = list_inputs([tmp_path / "in"])
+    results = write_results(tmp_path / "out", search_scans(paths, ball_model()))
+    assert sorted(r.status for r in results) == ["analysed", "not_analysed"]
+    found = read_json(tmp_path / "out" / "2.25.7.json", CaseResult)
+    marks = read_marks(tmp_path / "out" / "results.csv")
+    assert [m.center_mm for m in marks] == [m.center_mm for m in found.candidates]
+    assert json.loads((tmp_path / "out" / "broken.json").read_text())["reasons"]
+
+
+def test_a_series_that_comes_twice_is_searched_once(scan, tmp_path):
+    for folder in ("a", "b"):
+        write_mhd(scan, tmp_path / folder / "2.25.7.mhd")
+    results = list(search_scans(list_inputs([tmp_path]), ball_model()))
+    assert [r.status for r in results] == ["analysed", "not_analysed"]
+    assert "already" in results[1].reasons[0]
+    assert results[0].seriesuid != results[1].seriesuid
+
+
+def test_inputs_without_a_scan_are_refused_all_at_once(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingsError) as refused:
+        list_inputs([tmp_path / "empty", tmp_path / "absent"])
+    assert len(refused.value.reasons) == 2
+
+
+def test_results_are_written_whole_or_not_at_all(scan, tmp_path):
+    def fail():
+        yield CaseResult("2.25.7", (), "analysed")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path / "out", fail())
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").write_text("keep")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_results(tmp_path, [])
