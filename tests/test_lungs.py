@@ -72,7 +72,8 @@ def test_padding_outside_a_round_field_of_view_is_no_lung(phantom):
 
 
 @pytest.mark.parametrize(
-    ("hu", "reason"), [(40, "no voxel lies between"), (-1000, "within the body"), (-3024, "no voxel lies")]
+    ("hu", "reason"),
+    [(40, "no voxel lies between"), (-1000, "within the body"), (-3024, "no voxel lies")],
 )
 def test_a_scan_without_lungs_is_refused_with_its_reason(hu, reason):
     grid = VoxelGrid.from_parts((40, 40, 20), spacing_mm=[4, 4, 4], origin_mm=[0, 0, 0])
