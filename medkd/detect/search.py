@@ -83,6 +83,7 @@ def _refine(view: PatchView, proposals: Tensor, settings: DetectSettings) -> tup
         First voxels [N, 3] and logits [N].
     """
     starts = view.clipped(proposals)
+    starts = starts[torch.from_numpy(view.inside(starts))]
     logits = view.logits(starts, batch_size=settings.batch_size)
     half = torch.tensor(view.stride)
     for part in (settings.refined, settings.refined // 2):
@@ -107,7 +108,7 @@ def _climbed(
     step = torch.where(slope, torch.sign(after - before), vertex(before, middle, after))
     moved = view.clipped(starts + step * reach)
     found = view.logits(moved, batch_size=settings.batch_size)
-    better = found > logits
+    better = (found > logits) & torch.from_numpy(view.inside(moved))
     return torch.where(better[:, None], moved, starts), torch.where(better, found, logits)
 
 

@@ -16,6 +16,7 @@ from medkd.io.annotations import (
     read_excluded,
     read_seriesuids,
 )
+from medkd.io.luna16 import read_luna16
 from medkd.io.volume import read_volume
 
 
@@ -145,3 +146,23 @@ def test_a_nodule_range_that_is_none_is_refused(text):
 
 def test_a_scan_without_nodules_can_be_asked_for():
     assert make_phantom(PhantomSettings(site="b", nodules_per_scan="0-0"), 0).nodules == ()
+
+
+def test_a_set_is_read_as_luna16_and_called_synthetic(written):
+    luna = read_luna16(written)
+    assert luna.synthetic
+    assert len(luna.scan_paths) == 2
+    assert len(luna.nodules) == 8
+
+
+def test_some_negatives_lie_close_to_a_nodule(phantom):
+    nearest = [
+        min(
+            np.linalg.norm(np.subtract(candidate.center_mm, n.center_mm)) - n.diameter_mm / 2
+            for n in phantom.nodules
+        )
+        for candidate in phantom.candidates
+        if candidate.label == 0
+    ]
+    assert min(nearest) > 3.9
+    assert sum(gap < 14.0 for gap in nearest) >= 4
