@@ -42,7 +42,14 @@ def draw_candidates(
     hard = [np.asarray(beside).reshape(-1, 3),
             _jitter(np.asarray(mimics).reshape(-1, 3), rng), _on_vessels(canvas, chest, rng),
             _at_ribs(canvas, chest, rng), _anywhere(canvas, chest, rng)]  # fmt: skip
-    return places + [(place, 0) for place in np.concatenate(hard) if _is_apart(place, apart)]
+    negatives = (place for place in np.concatenate(hard) if _is_scanned(place, canvas))
+    return places + [(place, 0) for place in negatives if _is_apart(place, apart)]
+
+
+def _is_scanned(place_mm: Float64, canvas: Canvas) -> bool:
+    """Beside a nodule at the end of the lung the volume may end too."""
+    index = (place_mm - canvas.first_mm) / canvas.spacing_mm
+    return bool(((index >= 0) & (index <= np.asarray(canvas.shape) - 1)).all())
 
 
 def _is_apart(place_mm: Float64, findings: list[Finding]) -> bool:

@@ -166,3 +166,10 @@ def test_some_negatives_lie_close_to_a_nodule(phantom):
     ]
     assert min(nearest) > 3.9
     assert sum(gap < 14.0 for gap in nearest) >= 4
+
+
+def test_no_candidate_beside_a_nodule_at_the_lung_s_end_leaves_the_volume() -> None:
+    settings = PhantomSettings(site="b", seed=2, scans=26, nodules_per_scan="2-5")
+    phantom = make_phantom(settings, 25)
+    points = [candidate.center_mm for candidate in phantom.candidates]
+    assert phantom.scan.grid.contains_world(points).all()
