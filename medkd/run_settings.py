@@ -15,6 +15,7 @@ from medkd.data.augment import AugmentationSettings, check_augmentation
 from medkd.data.index import DataSettings, Luna16Data, PhantomData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
 from medkd.data.splits import SplitSettings
+from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import Settings
 from medkd.transfer.settings import TransferSettings, check_transfer
@@ -35,8 +36,10 @@ class TrainingSettings(Settings):
     warmup_epochs: float = Field(
         1.0, ge=0, description="Epochs in which the learning rate rises from 0 to its peak."
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        "no", description="Precision of the forward pass; fp16 needs a GPU."
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
+        "no",
+        description="Precision of the forward pass; fp16 needs a GPU, bf16 of 3-D networks too; "
+        "auto: bf16 on a GPU that computes in it, else no.",
     )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
     ema_decay: float | None = Field(
@@ -151,6 +154,9 @@ class DetectionSettings(Settings):
 
     arms: tuple[ArmName, ...] = Field(
         ("control", "student", "teacher"), description="Arms that search whole scans."
+    )
+    search: DetectSettings = Field(
+        default_factory=DetectSettings, description="How a scan is searched."
     )
     fp_per_scan: float = Field(
         1.0, gt=0, description="False marks a scan allowed on validation at the frozen threshold."

@@ -27,6 +27,7 @@ app = typer.Typer(
 COMMAND_MODULES = (
     "froc",
     "config",
+    "demo",
     "detect",
     "phantom",
     "report",

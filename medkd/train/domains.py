@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from medkd.data.augment import check_augmentation, draw_parameters
 from medkd.data.datasets import build_patches
-from medkd.data.index import CaseIndex, build_index
+from medkd.data.index import CaseIndex, PhantomData, build_index
 from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
 from medkd.data.sampling import derive_seed
@@ -22,12 +23,14 @@ from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.run_settings import DomainSettings
+from medkd.train.logs import Progress, no_progress
 from medkd.train.loop import View
 from medkd.types import PatchBatch
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = ("val", "test")
+PARTS = ("train", *HELD_OUT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,25 +80,34 @@ class Domain:
         return found
 
 
-def build_domain(settings: DomainSettings, *, work_dir: Path, seed: int) -> Domain:
+def build_domain(
+    settings: DomainSettings, *, work_dir: Path, seed: int, progress: Progress = no_progress
+) -> Domain:
     """Read a set, divide it, and make its samples ready.
 
     Args:
         settings: of the domain.
         work_dir: where phantoms and caches are kept.
         seed: of the split and of the choice of negatives.
+        progress: told of every phantom that is written and every part that is prepared.
 
     Raises:
         SettingsError: if a part has not both classes, or the task is not binary.
         SeriesError: if the set is broken.
     """
-    index = build_index(settings.data, work_dir=work_dir)
+    index = build_index(
+        settings.data,
+        work_dir=work_dir,
+        workers=min(4, os.cpu_count() or 1),
+        progress=lambda done, total: progress(_writing_words(settings), done, total, ""),
+    )
     split = build_split(index, settings.split, seed=seed)
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
     parts = {}
-    for part in ("train", *HELD_OUT):
+    for number, part in enumerate(PARTS):
         train = part == "train"
+        progress(f"preparing {index.name}", number, len(PARTS), part)
         parts[part] = build_patches(
             index,
             getattr(split, part),
@@ -105,6 +117,7 @@ def build_domain(settings: DomainSettings, *, work_dir: Path, seed: int) -> Doma
             seed=seed,
             unlabelled=split.unlabelled if train else (),
         )
+    progress(f"preparing {index.name}", len(PARTS), len(PARTS), "")
     domain = Domain(settings, index, split, parts)
     _check(domain)
     return domain
@@ -134,6 +147,11 @@ def make_view(domain: Domain, *, seed: int) -> View:
         return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
 
     return view
+
+
+def _writing_words(settings: DomainSettings) -> str:
+    site = f" of site {settings.data.site}" if isinstance(settings.data, PhantomData) else ""
+    return f"writing phantoms{site}"
 
 
 def _check(domain: Domain) -> None:

@@ -220,7 +220,7 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
     """Build the engine for one arm.
 
     Args:
-        mixed_precision: "no", "bf16" or "fp16".
+        mixed_precision: "no", "bf16", "fp16", or "auto" (bf16 on a GPU that computes in it).
         device: "auto" (the fastest here), "cpu" or "cuda".
 
     Raises:
@@ -229,7 +229,12 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
     # accelerate keeps one state a process and refuses another precision; arms may differ in it,
     # and it offers no public way to begin anew.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+    asked = mixed_precision
+    if asked == "auto":
+        gpu = device != "cpu" and torch.cuda.is_available()
+        native = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        asked = "bf16" if native else "no"
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=asked)
     reasons = []
     if accelerator.num_processes > 1:
         reasons.append("started in several processes; this version trains in one: drop torchrun")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -125,11 +127,10 @@ def _build_context(
     progress: Progress,
 ) -> RunContext:
     filled = fill_run_dir(settings, work_dir)
-    target = build_domain(filled.target, work_dir=work_dir, seed=settings.split_seed)
-    source = target
-    if filled.source is not None:
-        source = build_domain(filled.source, work_dir=work_dir, seed=settings.split_seed)
-    return RunContext(filled, plan, run, source, target, device, progress)
+    build = partial(build_domain, work_dir=work_dir, seed=settings.split_seed, progress=progress)
+    source = build(filled.source) if filled.source else None
+    target = build(filled.target)
+    return RunContext(filled, plan, run, source or target, target, device, progress)
 
 
 def _begin_record(settings: RunSettings, run: RunFolder, device: str) -> RunRecord:
@@ -151,6 +152,7 @@ def _check(context: RunContext) -> None:
     if student is not None:
         reasons += check_model(context.target, student.model, role="student")
         reasons += check_student_size(student.model)
+    reasons += _check_precision(context)
     if context.source.image_shape != context.target.image_shape:
         reasons.append(
             f"views of the source domain are {context.source.image_shape}, of the target domain "
@@ -158,6 +160,24 @@ def _check(context: RunContext) -> None:
         )
     if reasons:
         raise SettingsError("these networks do not fit the data", reasons)
+
+
+def _check_precision(context: RunContext) -> Iterator[str]:
+    """Refuse bf16 in 3-D on a CPU.
+
+    torch 2.15 there gives the weights of convolutions on small maps (2 voxels an axis) gradients
+    that differ from call to call and are NaN at times.
+    """
+    training = {n: t.training for n, t in context.plan.teachers.items() if t.model is not None}
+    if context.settings.student:
+        training["student"] = context.settings.student.training
+    volumes = len(context.target.image_shape) == 4
+    for name, settings in training.items():
+        if context.device == "cpu" and volumes and settings.mixed_precision == "bf16":
+            yield (
+                f"{name}: mixed_precision: bf16 of a 3-D network on a CPU gives wrong gradients "
+                "(torch); use auto or no"
+            )
 
 
 def _finish_teacher(context: RunContext, name: str, settings: TeacherSettings) -> FinishedArm:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, log_expit
 
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.intervals import LabelledSamples, holm, paired_difference
@@ -72,20 +73,24 @@ def compare_arms(
 
 
 def likeness(teacher: FinishedArm, arm: FinishedArm, *, split: str = "test") -> Fidelity:
-    """Say how close an arm is to the teacher: both by their calibrated probabilities.
+    """Say how close an arm's outputs are to what the teacher teaches.
 
-    mean_n [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ], p the teacher's, q the arm's.
+    mean_n [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ] with p = sigmoid(z_t / T), T the
+    teacher's temperature, and q = sigmoid(z_a): both as training shows them, before a shift to
+    the true share of positives, which would drown them in what is rare.
 
     Args:
         teacher: calibrated.
         arm: scored on the same samples.
         split: held-out data.
     """
-    p, q = _probabilities(teacher, split), _probabilities(arm, split)
-    inside_p, inside_q = np.clip(p, 1e-7, 1 - 1e-7), np.clip(q, 1e-7, 1 - 1e-7)
-    divergence = inside_p * np.log(inside_p / inside_q)
-    divergence += (1 - inside_p) * np.log((1 - inside_p) / (1 - inside_q))
-    agreement = float(((p >= 0.5) == (q >= 0.5)).mean())
+    given = _logits(teacher, split) / teacher.info.calibration.temperature
+    own = _logits(arm, split)
+    p = expit(given)
+    # log(p / q) and log((1 - p) / (1 - q)) from logits: no logarithm of a rounded 0.
+    divergence = p * (log_expit(given) - log_expit(own))
+    divergence += (1 - p) * (log_expit(-given) - log_expit(-own))
+    agreement = float(((given >= 0) == (own >= 0)).mean())
     return Fidelity(arm.name, split, max(0.0, float(divergence.mean())), agreement)
 
 
@@ -156,6 +161,10 @@ def _paired_rows(first: FinishedArm, second: FinishedArm) -> list[Prediction]:
     if [row.sample_id for row in rows] != [row.sample_id for row in others]:
         raise ValueError(f"{first.name} and {second.name} were scored on different samples")
     return rows
+
+
+def _logits(arm: FinishedArm, split: str) -> Float64:
+    return np.array([row.logit for row in arm.predictions[split]])
 
 
 def _probabilities(arm: FinishedArm, split: str) -> Float64:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medkd.detect import detect_nodules
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.io.annotations import write_annotations, write_marks, write_seriesuids
@@ -181,15 +182,13 @@ def _searched(
     model: LoadedModel,
     settings: DetectionSettings,
 ) -> CaseResult:
-    from medkd.detect import detect_nodules
-
     kept = run.result(name, uid)
     if kept.is_file():
         return read_json(kept, CaseResult)
     case = domain.index.by_id()[uid]
     try:
         scan = read_scan(case.path, seriesuid=uid, patient_id=case.patient_id)
-        result = detect_nodules(scan, model)
+        result = detect_nodules(scan, model, settings.search)
     except SeriesError as error:
         result = CaseResult(uid, (), "not_analysed", reasons=error.reasons or (error.headline,))
     kept.parent.mkdir(parents=True, exist_ok=True)

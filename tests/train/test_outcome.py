@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from medkd.models.package import ModelInfo
+from medkd.models.package import Calibration, ModelInfo
 from medkd.run_settings import EvaluationSettings
 from medkd.runs import Prediction
 from medkd.train.arms import CLASSIFICATION, FinishedArm
@@ -50,6 +51,13 @@ def test_one_comparison_is_primary_and_the_others_are_adjusted() -> None:
     assert [d.primary for d in found] == [True] + [False] * 5
     assert found[0].difference.value == pytest.approx(0.25)
     assert all(a.p_value >= 0.1 for a in found[1:])
+
+
+def test_the_teacher_teaches_at_its_temperature() -> None:
+    # logit ln 16 = 2 ln 4 at temperature 2 is p = .8
+    hot = replace(GOOD.info, calibration=Calibration(temperature=2.0))
+    teacher = replace(make_arm("teacher", [16 / 17], [1]), info=hot)
+    assert likeness(teacher, make_arm("student", [0.8], [1])).kl == pytest.approx(0.0, abs=1e-12)
 
 
 def test_arms_on_different_samples_are_not_compared() -> None:
