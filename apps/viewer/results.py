@@ -56,9 +56,9 @@ def show_warnings(evaluation: Evaluation) -> None:
     """Show every warning of the evaluation, and whether transfer took place."""
     if evaluation.transfer_took_place is False:
         st.error(NO_TRANSFER)
-    for warning in evaluation.warnings:
+    if evaluation.warnings:
         with st.container(border=True):
-            st.text(f"Warning: {warning}")
+            st.text("\n".join(f"Warning: {warning}" for warning in evaluation.warnings))
 
 
 def show_classification(evaluation: Evaluation, split: str) -> None:

@@ -44,10 +44,12 @@ class Domain:
 
     @property
     def words(self) -> str:
-        """The set, how many cases train, and how many samples they give."""
+        """The set, how many cases train (and with labels), and how many samples they give."""
         train = len(self.split.train) + len(self.split.unlabelled)
         kind = "scans" if self.settings.is_ct else "images"
-        return f"{self.index.name}, {train} training {kind}, {len(self.parts['train'])} samples"
+        labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
+        samples = len(self.parts["train"])
+        return f"{self.index.name}, {train} training {kind}{labelled}, {samples} samples"
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -71,8 +73,9 @@ class Domain:
         found = {}
         for part, source in self.parts.items():
             positive = (source.label >= 0.5) & source.label_known
+            unlabelled = len(self.split.unlabelled) if part == "train" else 0
             found[f"{prefix}{part}"] = {
-                cases: len(getattr(self.split, part)),
+                cases: len(getattr(self.split, part)) + unlabelled,
                 "patients": len(set(source.patient_id)),
                 "samples": len(source),
                 "positives": int(positive.any(dim=1).sum()),

@@ -13,6 +13,8 @@ from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.run_settings import RunSettings
 
+_BEGUN = {"config.yaml", "run.json", "data", "cache"}
+
 
 def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool) -> None:
     """Make the folder of a run or bench, or check that it is the one to go on with.
@@ -28,6 +30,8 @@ def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool
             run in it has other settings; the differing keys are named.
     """
     held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if config.name in held and set(held) <= _BEGUN and not resume:
+        held = []  # a run that was refused before anything was trained
     if path.exists() and not path.is_dir():
         raise SettingsError(f"{path}: a file stands there", ["name a folder with --out"])
     if held and not config.is_file():

@@ -15,6 +15,7 @@ from medkd.models.package import load_model, read_info
 from medkd.run_settings import RunSettings
 from medkd.runs import ARMS, RunFolder, read_cases, read_predictions
 from medkd.train import loop
+from medkd.train.folder import open_folder
 from medkd.train.job import run_training
 from medkd.train.plan import standard_plan
 from medkd.types import Evaluation
@@ -84,6 +85,15 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(
 ) -> None:
     with pytest.raises(SettingsError, match="--resume"):
         run_training(image_settings(), finished)
+
+
+def test_a_folder_in_which_nothing_was_trained_yet_is_begun_anew(
+    tmp_path: Path, image_settings: Build
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    open_folder(run.path, run.config, image_settings(), resume=False)
+    open_folder(run.path, run.config, image_settings(seed=7), resume=False)
+    assert "seed: 7" in run.config.read_text()
 
 
 def test_resume_with_other_settings_names_the_differing_keys(
