@@ -1,0 +1,103 @@
+"""Every shipped configuration runs: one step an arm, on phantoms or made-up images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medkd.config import load_settings, shipped_configs
+from medkd.data.phantom import PhantomSettings, write_phantom_set
+from medkd.models.package import ModelInfo, save_model
+from medkd.models.table import build_model, parse_model_settings
+from medkd.run_settings import RunSettings
+from medkd.runs import RunFolder
+from medkd.train.bench import run_bench
+from medkd.train.job import run_training
+from tests.train.conftest import write_images
+
+SHIPPED = shipped_configs()
+ONE_STEP = {
+    "epochs": 1, "warmup_epochs": 0, "max_steps_per_epoch": 1, "batch_size": 8,
+    "early_stop_patience": "null", "workers": 0,
+}  # fmt: skip
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MEDKD_DATA and LUNA16_ROOT in one: made-up images, a phantom set, a random teacher."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "pneumoniamnist").mkdir()
+    write_images(root / "pneumoniamnist" / "pneumoniamnist.npz", rows=28)
+    (root / "nodulemnist3d").mkdir()
+    write_cubes(root / "nodulemnist3d" / "nodulemnist3d.npz")
+    write_phantom_set(root / "luna16", PhantomSettings(scans=10, nodules_per_scan="1-2"))
+    settings = parse_model_settings({"kind": "luna_classifier"})
+    info = ModelInfo(settings.model_dump(mode="json"), licence="none stated")
+    save_model(root / "luna_classifier", build_model(settings, seed=0), info)
+    return root
+
+
+def write_cubes(path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 16), ("val", 8), ("test", 8)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (count, 28, 28, 28), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
+    np.savez(path, **arrays)
+
+
+def short(section: str) -> list[str]:
+    return [f"{section}.training.{key}={value}" for key, value in ONE_STEP.items()]
+
+
+OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
+    "bench/nodulemnist3d": lambda _: [
+        *short("teacher"), *short("student"), "teacher.model.width=0.1", "bench.seeds=[0]",
+    ],
+    "bench/pneumoniamnist": lambda _: [
+        *short("bench.teachers.lite0"), *short("bench.teachers.wide"), *short("student"),
+        "bench.seeds=[0]", "bench.teachers.lite0.model.image_size=32",
+    ],
+    "demo/phantom": lambda _: [
+        *short("teacher"), *short("student"), "source.data.scans=3", "target.data.scans=3",
+        "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
+        "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
+        "detection.arms=[student]",
+    ],
+    "teacher/luna16_resnet3d": lambda _: [*short("teacher"), "teacher.model.width=0.1"],
+    "teacher/phantom_resnet3d": lambda _: [
+        *short("teacher"), "target.data.scans=3", "teacher.model.width=0.1",
+        "target.split.val=0.3", "target.split.test=0.3",
+    ],
+    "teacher/pneumonia_lite0": lambda _: [*short("teacher"), "teacher.model.image_size=32"],
+    "transfer/imported_teacher": lambda root: [
+        *short("student"), "target.data.scans=3", f"teacher.from={root / 'luna_classifier'}",
+        "target.data.nodules_per_scan=2-2", "target.split.val=0.3", "target.split.test=0.3",
+    ],
+    "transfer/luna16_candidates": lambda _: [
+        *short("teacher"), *short("student"), "teacher.model.width=0.1", "detection=null",
+    ],
+}  # fmt: skip
+
+
+def test_every_shipped_configuration_has_its_short_run() -> None:
+    assert set(OVERRIDES) == set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_a_shipped_configuration_runs(
+    name: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDKD_DATA", str(data_root))
+    monkeypatch.setenv("LUNA16_ROOT", str(data_root / "luna16"))
+    overrides = [*OVERRIDES[name](data_root), "device=cpu", "evaluation.bootstrap=10"]
+    settings = load_settings(SHIPPED[name], RunSettings, overrides=overrides)
+    if settings.bench:
+        assert len(run_bench(settings, tmp_path / "bench").rows) >= 3
+    else:
+        evaluation = run_training(settings, RunFolder(tmp_path / "run"))
+        assert evaluation.arms[0].classification["test"].samples
