@@ -28,6 +28,7 @@ from medkd.models.table import parse_model_settings
 from medkd.run_settings import EvaluationSettings, TrainingSettings
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
 from medkd.train.domains import HELD_OUT, Domain, check_model
+from medkd.train.logs import Progress, no_progress
 from medkd.train.predict import Prior, calibrate, labels_of, make_predictions, predict_logits
 from medkd.train.recipes import Assignment, TrainedArm
 
@@ -80,6 +81,7 @@ def finish_arm(
     *,
     evaluation: EvaluationSettings,
     also: Mapping[str, PatchSource],
+    progress: Progress = no_progress,
 ) -> FinishedArm:
     """Calibrate on validation, freeze the threshold there, score held-out parts, and save.
 
@@ -89,12 +91,15 @@ def finish_arm(
         domain: the target domain, whose validation and test parts are scored.
         evaluation: the rule of the threshold.
         also: further samples to score, by the name of their split.
+        progress: told of every part that is scored.
     """
     parts = {split: domain.parts[split] for split in HELD_OUT} | dict(also)
-    logits = {
-        split: predict_logits(found.network, source, batch_size=4 * found.training.batch_size)
-        for split, source in parts.items()
-    }
+    batch_size = 4 * found.training.batch_size
+    logits = {}
+    for number, (split, source) in enumerate(parts.items()):
+        progress(f"{found.name}: scoring", number, len(parts), split)
+        logits[split] = predict_logits(found.network, source, batch_size=batch_size)
+    progress(f"{found.name}: scoring", len(parts), len(parts), "")
     labels = labels_of(parts["val"])
     calibration = calibrate(logits["val"], labels, prior=found.prior, settings=found.training)
     info = replace(found.info, calibration=calibration)

@@ -200,6 +200,7 @@ def _finish_teacher(context: RunContext, name: str, settings: TeacherSettings) -
         target,
         evaluation=context.settings.evaluation,
         also={} if source is target else {SOURCE_TEST: source.parts["test"]},
+        progress=context.progress,
     )
 
 
@@ -227,6 +228,7 @@ def _finish_student(
         target,
         evaluation=context.settings.evaluation,
         also={},
+        progress=context.progress,
     )
 
 

@@ -115,6 +115,7 @@ def fit(
                 started = time.perf_counter()
                 views = engine.views(loader.epoch(course.epoch), view, course.epoch)
                 row = engine.train_epoch(views, progress)
+                progress(plan.title, engine.step, engine.steps, "validating")
                 with engine.evaluated_weights():
                     scores = validate(student)
                     row["learning_rate"] = engine.learning_rate

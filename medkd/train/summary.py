@@ -64,7 +64,7 @@ def summarise(context: RunContext, arms: Arms, *, record: RunRecord) -> Evaluati
         source_data=_source_words(context, arms),
         target_data=target.words,
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
-        arms=tuple(_result(context, arm, frocs.get(name, ())) for name, arm in arms.items()),
+        arms=_results(context, arms, frocs),
         differences=compare_arms(_pairs(context, arms), context.settings.evaluation),
         terms=term_records(students[0].transfer) if len(students) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
@@ -130,6 +130,17 @@ def _source_words(context: RunContext, arms: Arms) -> str:
     """Say what the teachers were trained on."""
     words = dict.fromkeys(arms[name].info.trained_on for name in context.plan.teachers)
     return "; ".join(words)
+
+
+def _results(
+    context: RunContext, arms: Arms, frocs: Mapping[str, tuple[FrocResult, ...]]
+) -> tuple[ArmResult, ...]:
+    found = []
+    for number, (name, arm) in enumerate(arms.items()):
+        context.progress("evaluating", number, len(arms), name)
+        found.append(_result(context, arm, frocs.get(name, ())))
+    context.progress("evaluating", len(arms), len(arms), "")
+    return tuple(found)
 
 
 def _result(context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...]) -> ArmResult:
