@@ -44,6 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove the temporary files that a killed process left below a folder."""
+    for path in [*folder.rglob(".*.part"), *folder.rglob(".*.old")]:
+        _remove(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with replacing(path) as temporary:

@@ -10,7 +10,7 @@ import yaml
 
 from medkd.config import dump_settings
 from medkd.errors import SettingsError
-from medkd.files import write_text
+from medkd.files import remove_partial, write_text
 from medkd.run_settings import RunSettings
 
 _BEGUN = {"config.yaml", "run.json", "data", "cache"}
@@ -46,6 +46,7 @@ def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool
         )
     if held:
         _check_same(path, config, settings)
+        remove_partial(path)
     else:
         path.mkdir(parents=True, exist_ok=True)
         write_text(config, dump_settings(settings))
