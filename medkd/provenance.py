@@ -78,7 +78,8 @@ def finish_record(
 
 
 def _own_command() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command line; of an absolute path only the last part, which names no person."""
+    return " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)
 
 
 def _versions() -> dict[str, str]:

@@ -85,3 +85,10 @@ def test_the_run_record_names_what_made_the_result() -> None:
     assert (done.seed, done.seconds, done.data_fingerprints) == (3, 1.235, {"d": "f"})
     assert "numpy" in done.packages
     assert len(done.config_sha256) == 64
+
+
+def test_the_run_record_keeps_no_personal_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["/home/someone/bin/medkd", "train", "demo/phantom", "--out", "/home/someone/run"]
+    monkeypatch.setattr("sys.argv", words)
+    record = start_record("", seed=0, device="cpu", deterministic=True)
+    assert record.command == "medkd train demo/phantom --out run"
