@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from medkd.data.monai_bridge import scan_grid, to_meta_tensor
@@ -23,9 +23,16 @@ def monai_spacing(image: object, spacing_mm: tuple, dtype: type = np.float64) ->
     return transform({"image": image})["image"]
 
 
+def has_half_a_voxel(grid: VoxelGrid, spacing_mm: tuple) -> bool:
+    """Whether the last bit of a number decides how many voxels an axis gets."""
+    counts = (np.asarray(grid.shape) - 1) * grid.spacing_mm / np.asarray(spacing_mm)
+    return bool((np.abs(counts % 1 - 0.5) < 1e-6).any())
+
+
 @given(grids(largest=9), SPACINGS)
 @settings(deadline=None, max_examples=40)
 def test_whole_hu_are_within_a_half_of_monai(grid: VoxelGrid, spacing_mm: tuple) -> None:
+    assume(not has_half_a_voxel(grid, spacing_mm))
     image = to_meta_tensor(make_scan(grid))
     ours = SlabSpacingd("image", spacing_mm)({"image": image})["image"]
     theirs = monai_spacing(image, spacing_mm)
