@@ -29,6 +29,7 @@ COMMAND_MODULES = (
     "config",
     "demo",
     "detect",
+    "identity",
     "phantom",
     "report",
     "review",

@@ -1,0 +1,48 @@
+"""`medkd identity`: the audited way from a pseudonym back to a patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        help="Who a pseudonym is: on site, and every look-up is kept.", no_args_is_help=True
+    )
+    group.command("lookup")(lookup_command)
+    group.command("audit")(audit_command)
+    app.add_typer(group, name="identity")
+
+
+def lookup_command(
+    pseudonym: Annotated[str, typer.Argument(help="As the index or the app shows it.")],
+    *,
+    index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
+    why: Annotated[str, typer.Option(help="The reason: kept in the audit.")],
+) -> None:
+    """Say whom a pseudonym stands for. Who asked, when and why is written down first."""
+    from medkd.errors import SeriesError
+    from medkd.io.identity import LinkTable, current_user, private_folder_of
+
+    table = LinkTable(private_folder_of(index))
+    links = table.look_up(pseudonym, who=current_user(), why=why)
+    if not links:
+        raise SeriesError(f"{pseudonym}: not known", [f"{index} has no such patient or case"])
+    for link in links:
+        typer.echo(f"{link.kind}\t{link.value}")
+
+
+def audit_command(
+    *,
+    index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
+) -> None:
+    """List every look-up, oldest first: when, who, which pseudonym, why."""
+    from medkd.io.identity import LinkTable, private_folder_of
+
+    for entry in LinkTable(private_folder_of(index)).audit():
+        why = " ".join(entry.why.split())  # one line each, whatever was typed
+        typer.echo(f"{entry.at}\t{entry.who}\t{entry.pseudonym}\t{why}")
