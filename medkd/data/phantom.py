@@ -1,4 +1,4 @@
-"""Chest CT phantoms with known nodules, in LUNA16's layout.
+"""Chest CT phantoms with known nodules, in LUNA16's layout or as a DICOM archive.
 
 Synthetic from end to end: what is measured on them says how well a method finds these nodules in
 these chests, and nothing of a clinical performance. The i-th scan depends only on site, seed, i,
@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import date, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,7 @@ from medkd.data.phantom_scanner import STYLES, draw_canvas, scan_volume
 from medkd.errors import SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
+from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER, write_dicom_series
 from medkd.io.volume import write_mhd
 from medkd.settings import Settings
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
@@ -39,6 +41,7 @@ GENERATOR_VERSION = "1"
 """Raised whenever the same settings give other bytes."""
 
 SUBSETS = 10
+Layout = Literal["luna16", "dicom"]
 _EXCLUDED = frozenset({"small nodule", "scar", "plaque"})
 
 
@@ -118,7 +121,9 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     seriesuid = series_uid(settings, index)
     candidates = draw_candidates(canvas, chest, findings, streams[5])
     acquisition = Acquisition(
-        slice_thickness_mm=style.slice_thickness_mm, kernel=style.kernel, manufacturer="phantom"
+        slice_thickness_mm=style.slice_thickness_mm,
+        kernel=style.kernel,
+        manufacturer=SYNTHETIC_MANUFACTURER,
     )
     return PhantomScan(
         Scan(seriesuid, voxels, canvas.grid, seriesuid, acquisition),
@@ -144,14 +149,17 @@ def write_phantom_set(
     out: Path,
     settings: PhantomSettings,
     *,
+    layout: Layout = "luna16",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a set in LUNA16's layout, whole or not at all.
+    """Write a set, whole or not at all.
 
     Args:
         out: a folder that does not exist or is empty.
         settings: which phantoms.
+        layout: luna16: subset0 to subset9 with volumes, and LUNA16's tables; dicom: a folder a
+            patient, in it one a series with its slices, and the tables of nodules.
         workers: processes; the bytes do not depend on it.
         progress: called with (scans done, scans in all).
 
@@ -164,14 +172,15 @@ def write_phantom_set(
             ["the folder is not empty: name a new folder, or remove this one first"],
         )
     with replacing(out) as folder:
-        for number in range(SUBSETS):
-            (folder / f"subset{number}").mkdir(parents=True)
+        folder.mkdir(parents=True)
+        for number in range(SUBSETS if layout == "luna16" else 0):
+            (folder / f"subset{number}").mkdir()
         rows = []
-        for row in _write_scans(folder, settings, workers):
+        for row in _write_scans(folder, settings, layout, workers=workers):
             rows.append(row)
             if progress is not None:
                 progress(len(rows), settings.scans)
-        _write_tables(folder, settings, rows)
+        _write_tables(folder, settings, layout, rows=rows)
 
 
 def _identity(settings: PhantomSettings, index: int) -> str:
@@ -207,22 +216,29 @@ def _spheres(
     )
 
 
-def _write_scans(folder: Path, settings: PhantomSettings, workers: int) -> Iterator[_Row]:
+def _write_scans(
+    folder: Path, settings: PhantomSettings, layout: Layout, *, workers: int
+) -> Iterator[_Row]:
     numbers = range(settings.scans)
     if workers <= 1 or settings.scans == 1:
         for number in numbers:
-            yield _write_scan(folder, settings, number)
+            yield _write_scan(folder, settings, layout, index=number)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_write_scan, folder, settings, number) for number in numbers]
+        waiting = [
+            pool.submit(_write_scan, folder, settings, layout, index=number) for number in numbers
+        ]
         for done in waiting:
             yield done.result()
 
 
-def _write_scan(folder: Path, settings: PhantomSettings, index: int) -> _Row:
+def _write_scan(folder: Path, settings: PhantomSettings, layout: Layout, *, index: int) -> _Row:
     made = make_phantom(settings, index)
     uid = made.scan.seriesuid
-    write_mhd(made.scan, folder / f"subset{index % SUBSETS}" / f"{uid}.mhd")
+    if layout == "luna16":
+        write_mhd(made.scan, folder / f"subset{index % SUBSETS}" / f"{uid}.mhd")
+    else:
+        _write_series(folder, settings, made.scan, index=index)
     findings: list[dict[str, object]] = [
         {
             "kind": f.kind, "texture": f.texture, "attachment": f.attachment,
@@ -234,14 +250,34 @@ def _write_scan(folder: Path, settings: PhantomSettings, index: int) -> _Row:
     return _Row(uid, made.nodules, made.excluded, made.candidates, tuple(findings))
 
 
-def _write_tables(folder: Path, settings: PhantomSettings, rows: list[_Row]) -> None:
-    write_seriesuids(folder / "seriesuids.csv", [row.seriesuid for row in rows])
+def _write_series(folder: Path, settings: PhantomSettings, scan: Scan, *, index: int) -> None:
+    """Write a scan as one series of a patient of its own, with a fictive name and study date."""
+    patient_id = f"PHANTOM-{settings.site.upper()}{settings.seed:03d}-{index:04d}"
+    write_dicom_series(
+        scan,
+        folder / patient_id / scan.seriesuid,
+        patient_name=f"Phantom^{settings.site.upper()}{settings.seed:03d}^{index:04d}",
+        patient_id=patient_id,
+        extra={
+            "ImageType": ["DERIVED", "PRIMARY", "AXIAL"],
+            "StudyDate": (date(2020, 1, 1) + timedelta(days=index)).strftime("%Y%m%d"),
+            "StudyDescription": "CT chest, synthetic",
+            "InstitutionName": f"Phantom site {settings.site}",
+        },
+    )
+
+
+def _write_tables(
+    folder: Path, settings: PhantomSettings, layout: Layout, *, rows: list[_Row]
+) -> None:
     write_annotations(folder / "annotations.csv", [n for row in rows for n in row.nodules])
     write_annotations(folder / "annotations_excluded.csv", [n for r in rows for n in r.excluded])
-    candidates = [c for row in rows for c in row.candidates]
-    write_candidates(folder / "candidates_V2.csv", candidates)
-    # LUNA16's older file holds fewer of both classes.
-    write_candidates(folder / "candidates.csv", candidates[::2])
+    if layout == "luna16":
+        write_seriesuids(folder / "seriesuids.csv", [row.seriesuid for row in rows])
+        candidates = [c for row in rows for c in row.candidates]
+        write_candidates(folder / "candidates_V2.csv", candidates)
+        # LUNA16's older file holds fewer of both classes.
+        write_candidates(folder / "candidates.csv", candidates[::2])
     record = {
         "synthetic": True,
         "generator": "medkd phantom",

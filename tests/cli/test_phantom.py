@@ -1,9 +1,13 @@
 """`medkd phantom`."""
 
+import numpy as np
 from typer.testing import CliRunner
 
 from medkd.cli import app
+from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SettingsError
+from medkd.io.annotations import read_annotations
+from medkd.io.dicom import read_dicom_folder
 
 
 def test_phantoms_are_written_and_called_synthetic(tmp_path):
@@ -12,6 +16,18 @@ def test_phantoms_are_written_and_called_synthetic(tmp_path):
     assert done.exit_code == 0, done.output
     assert "no clinical performance" in done.output
     assert len(list(out.glob("subset0/*.mhd"))) == 1
+
+
+def test_a_dicom_archive_holds_the_same_phantoms(tmp_path):
+    out = tmp_path / "archive"
+    done = CliRunner().invoke(app, ["phantom", str(out), "--scans", "1", "--layout", "dicom"])
+    assert done.exit_code == 0, done.output
+    (series,) = (path for path in out.glob("*/*") if path.is_dir())
+    read, made = read_dicom_folder(series), make_phantom(PhantomSettings(scans=1), 0)
+    np.testing.assert_array_equal(read.voxels_hu, made.scan.voxels_hu)
+    np.testing.assert_allclose(read.grid.affine_lps_mm, made.scan.grid.affine_lps_mm, atol=1e-6)
+    assert {row.seriesuid for row in read_annotations(out / "annotations.csv")} == {series.name}
+    assert read.acquisition.manufacturer == "medkd phantom"
 
 
 def test_all_wrong_options_are_said_at_once(tmp_path):

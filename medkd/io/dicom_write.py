@@ -1,0 +1,235 @@
+"""A `Scan` as a DICOM CT series: one CT Image Storage file a slice (PS3.3 A.3).
+
+For phantoms and tests, and for handing a volume to a viewer. Any grid that is not sheared can be
+written; the header states what is given and nothing is made up of a real patient. Pixels are kept
+exactly, in any lossless transfer syntax that an installed codec writes. Enhanced multi-frame CT is
+not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from medkd.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medkd.types import Scan
+
+Syntax = Literal["explicit", "implicit", "deflated", "rle", "jpegls", "jpeg_lossless", "jpeg2000"]
+
+SYNTAXES: dict[Syntax, UID] = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpegls": JPEGLSLossless,
+    "jpeg_lossless": JPEGLosslessSV1,
+    "jpeg2000": JPEG2000Lossless,
+}
+"""Names of transfer syntaxes (PS3.5 annex A) that can be written, all without loss."""
+
+SYNTHETIC_MANUFACTURER = "medkd phantom"
+"""Manufacturer of scans that no scanner made: the mark by which a synthetic series is known."""
+
+_INTERCEPT_HU = -1024
+
+
+def write_dicom_series(
+    scan: Scan,
+    folder: Path,
+    *,
+    patient_name: str,
+    patient_id: str,
+    syntax: Syntax = "explicit",
+    names: Literal["shuffled", "ordered"] = "shuffled",
+    extra: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Write a scan as a DICOM series; the same arguments give the same files.
+
+    Args:
+        scan: HU on any grid; its `seriesuid` becomes the SeriesInstanceUID where it is a valid
+            UID, and the seed of one where it is not.
+        folder: made if it is not there; must not hold files of the same names.
+        patient_name: PatientName, "Family^Given".
+        patient_id: PatientID.
+        syntax: name in `SYNTAXES`.
+        names: shuffled: file names without suffix in no order; ordered: 00000.dcm by k.
+        extra: DICOM keyword to value, set in every slice last ("StudyDate", "BodyPartExamined",
+            "SeriesInstanceUID" ...); None removes the attribute.
+
+    Returns:
+        The files in order of k.
+
+    Raises:
+        ValueError: if `syntax` is unknown.
+        RuntimeError: if no codec for it is installed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from medkd.geometry import VoxelGrid
+        >>> from medkd.types import Scan
+        >>> grid = VoxelGrid.from_parts((8, 6, 2), spacing_mm=[1, 1, 2], origin_mm=[0, 0, 0])
+        >>> scan = Scan("2.25.1", np.zeros(grid.shape, np.int16), grid, "p1")
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> len(write_dicom_series(scan, folder, patient_name="A^B", patient_id="17"))
+        2
+    """
+    if syntax not in SYNTAXES:
+        raise ValueError(f"expected a syntax of {sorted(SYNTAXES)}, got {syntax!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for k in range(scan.grid.shape[2]):
+        dataset = ct_slice(scan, k)
+        dataset.PatientName, dataset.PatientID = patient_name, patient_id
+        for keyword, value in (extra or {}).items():
+            if value is None:
+                dataset.pop(keyword, None)
+            else:
+                setattr(dataset, keyword, value)
+        path = folder / (_shuffled_name(dataset) if names == "shuffled" else f"{k:05d}.dcm")
+        save_slice(dataset, path, syntax)
+        paths.append(path)
+    return paths
+
+
+def ct_slice(scan: Scan, k: int) -> Dataset:
+    """Build the uncompressed data set of slice k, without a patient.
+
+    Stored values are HU + 1024 without sign where they fit, else HU with sign.
+    """
+    uid = _series_uid(scan.seriesuid)
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, _uid(uid, "slice", k)
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _uid(uid, "study"), uid
+    dataset.FrameOfReferenceUID = _uid(uid, "frame of reference")
+    dataset.PatientName, dataset.PatientID = "", ""
+    dataset.PatientBirthDate, dataset.PatientSex = "", ""
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "", "", ""
+    dataset.AccessionNumber, dataset.ReferringPhysicianName = "", ""
+    dataset.SeriesNumber, dataset.AcquisitionNumber = 1, 1
+    # Scanned from the head down: the number falls while k rises along the slice normal.
+    dataset.InstanceNumber = scan.grid.shape[2] - k
+    dataset.Modality, dataset.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.BodyPartExamined, dataset.PatientPosition = "CHEST", "HFS"
+    dataset.PositionReferenceIndicator = ""
+    _state_acquisition(dataset, scan)
+    _state_plane(dataset, scan, k)
+    _state_pixels(dataset, scan.voxels_hu[:, :, k])
+    return dataset
+
+
+def save_slice(dataset: Dataset, path: Path, syntax: Syntax = "explicit") -> None:
+    """Save an uncompressed little-endian data set in a transfer syntax, with its file meta."""
+    uid = SYNTAXES[syntax]
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    if not uid.is_compressed or uid == DeflatedExplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = uid
+        dataset.save_as(path, enforce_file_format=True)
+        return
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if uid == JPEGLosslessSV1:
+        dataset.save_as(path, enforce_file_format=True)
+        _to_jpeg_lossless(path)
+        return
+    dataset.compress(uid, generate_instance_uid=False)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _state_acquisition(dataset: Dataset, scan: Scan) -> None:
+    made = scan.acquisition
+    spacing_mm = float(scan.grid.spacing_mm[2])
+    dataset.Manufacturer = made.manufacturer or ""
+    dataset.KVP = "" if made.kvp is None else f"{made.kvp:g}"
+    dataset.SliceThickness = f"{made.slice_thickness_mm or spacing_mm:.6g}"
+    if made.kernel:
+        dataset.ConvolutionKernel = made.kernel
+
+
+def _state_plane(dataset: Dataset, scan: Scan, k: int) -> None:
+    """State the image plane (PS3.3 C.7.6.2): first pixel, direction of rows and of columns."""
+    grid = scan.grid
+    dataset.ImagePositionPatient = decimals(grid.voxel_to_world([0, 0, k]))
+    dataset.ImageOrientationPatient = decimals(grid.direction[:, :2].T.reshape(-1))
+    dataset.PixelSpacing = decimals(grid.spacing_mm[[1, 0]])
+
+
+def _state_pixels(dataset: Dataset, slice_hu: NDArray[np.int16]) -> None:
+    rows = slice_hu.T
+    signed = bool(rows.min() < _INTERCEPT_HU)
+    intercept = 0 if signed else _INTERCEPT_HU
+    stored = rows.astype(np.int32) - intercept
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = rows.shape
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(signed)
+    dataset.RescaleIntercept, dataset.RescaleSlope = str(intercept), "1"
+    dataset.RescaleType = "HU"
+    dataset.PixelData = stored.astype("<i2" if signed else "<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+
+
+def decimals(numbers: NDArray[np.float64]) -> list[str]:
+    """Format numbers as DICOM decimal strings, at most 16 characters (PS3.5 6.2)."""
+    return [f"{number:.10f}"[:16] for number in np.asarray(numbers, dtype=np.float64).tolist()]
+
+
+def _to_jpeg_lossless(path: Path) -> None:
+    """Turn an uncompressed file into JPEG lossless, selection value 1, by GDCM."""
+    try:
+        import gdcm
+    except ImportError as error:
+        raise RuntimeError("JPEG lossless needs a codec: pip install python-gdcm") from error
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    with replacing(path) as compressed:
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(str(compressed))
+        done = reader.Read()
+        if done:
+            change.SetInput(reader.GetImage())
+            done = change.Change()
+        if done:
+            writer.SetFile(reader.GetFile())
+            writer.SetImage(change.GetOutput())
+            done = writer.Write()
+        if not done:
+            raise RuntimeError(f"{path.name}: GDCM could not write JPEG lossless")
+
+
+def _series_uid(name: str) -> str:
+    return name if UID(name).is_valid else _uid(name, "series")
+
+
+def _uid(seed: str, *words: object) -> str:
+    """Derive a UID under the root 2.25 (PS3.5 B.2) from a seed."""
+    digest = hashlib.sha256(" ".join([seed, *map(str, words)]).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def _shuffled_name(dataset: Dataset) -> str:
+    return "I" + hashlib.sha256(str(dataset.SOPInstanceUID).encode()).hexdigest()[:11].upper()
