@@ -1,0 +1,221 @@
+"""Where the files of each indexed case are, and the one way to its pixels.
+
+The store is `files.sqlite` in INDEX's private folder (mode 0600): paths of an archive often hold
+names, so nothing of it leaves the site. Everybody who needs pixels of an INDEX (training, viewer,
+detection) calls `read_case`; what it says names the case, and files by their label, never a path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from medkd.errors import SeriesError
+from medkd.files import replacing
+from medkd.io.dicom import read_dicom_folder
+from medkd.io.file_ref import FileRef
+from medkd.io.identity import private_folder_of
+from medkd.io.radiograph import read_radiograph
+from medkd.io.volume import read_volume
+from medkd.types import Radiograph, Scan
+
+STORE_FILE = "files.sqlite"
+
+CaseForm = Literal["dicom", "volume", "image"]
+
+_SCHEMA = """
+CREATE TABLE cases (
+    case_id TEXT PRIMARY KEY, patient_id TEXT NOT NULL, form TEXT NOT NULL, reasons TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE files (
+    case_id TEXT NOT NULL, place INTEGER NOT NULL, path BLOB NOT NULL, member TEXT,
+    label TEXT NOT NULL, PRIMARY KEY (case_id, place)
+) WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCase:
+    """One case and its files.
+
+    Args:
+        case_id: as INDEX names it.
+        patient_id: pseudonym.
+        form: which reader takes it: a DICOM series, a volume in one file (.mhd: its voxels'
+            file follows), or one radiograph.
+        refs: its files.
+        reasons: why it is not analysed; empty for a case that can be read.
+    """
+
+    case_id: str
+    patient_id: str
+    form: CaseForm
+    refs: tuple[FileRef, ...]
+    reasons: tuple[str, ...] = ()
+
+
+def write_case_store(index: Path, cases: Iterable[StoredCase], *, gate: str = "{}") -> None:
+    """Write the store of an INDEX, whole or not at all.
+
+    Args:
+        index: index.csv; its private folder must be there.
+        cases: every case, the refused ones too.
+        gate: JSON of the settings that DICOM series were let pass with.
+    """
+    place = private_folder_of(index) / STORE_FILE
+    with replacing(place) as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(temporary)) as connection, connection:
+            connection.executescript(_SCHEMA)
+            connection.execute("INSERT INTO settings VALUES ('gate', ?)", (gate,))
+            for case in cases:
+                connection.execute(
+                    "INSERT INTO cases VALUES (?, ?, ?, ?)",
+                    (case.case_id, case.patient_id, case.form, json.dumps(case.reasons)),
+                )
+                connection.executemany(
+                    "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (case.case_id, place, os.fsencode(ref.path), ref.member, ref.label)
+                        for place, ref in enumerate(case.refs)
+                    ],
+                )
+
+
+def locate_case(index: Path, case_id: str) -> StoredCase:
+    """Find the files of a case.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: as INDEX names it.
+
+    Raises:
+        SeriesError: if the store is missing or does not hold the case.
+    """
+    with _opened(index) as connection:
+        found = connection.execute(
+            "SELECT patient_id, form, reasons FROM cases WHERE case_id = ?", (case_id,)
+        ).fetchone()
+        if found is None:
+            raise SeriesError(f"{case_id}: no such case", [f"{index} does not hold it"])
+        rows = connection.execute(
+            "SELECT path, member, label FROM files WHERE case_id = ? ORDER BY place", (case_id,)
+        )
+        refs = tuple(FileRef(Path(os.fsdecode(path)), *rest) for path, *rest in rows)
+    patient_id, form, reasons = found
+    return StoredCase(case_id, patient_id, form, refs, tuple(json.loads(reasons)))
+
+
+def read_case(index: Path, case_id: str) -> Scan | Radiograph:
+    """Read the pixels of an indexed case.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: as INDEX names it.
+
+    Returns:
+        A `Scan` whose seriesuid, or a `Radiograph` whose imageuid, is the case_id, under the
+        patient's pseudonym. Faults that were let pass stand in a scan's notes.
+
+    Raises:
+        SeriesError: if there is no such case, if it is not analysed (with its reasons), or if
+            its files are gone or cannot be read any more.
+    """
+    case = locate_case(index, case_id)
+    if case.reasons:
+        raise SeriesError(f"{case_id}: not analysed", case.reasons)
+    missing = [ref.name for ref in case.refs if not ref.path.exists()]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
+        raise SeriesError(f"{case_id}: its files are gone", reasons)
+    try:
+        return _READERS[case.form](case)
+    except SeriesError as error:
+        told = [without_paths(reason, case.refs) for reason in error.reasons]
+        raise SeriesError(f"{case_id}: cannot be read", told) from None
+
+
+def without_paths(text: str, refs: Iterable[FileRef]) -> str:
+    """Replace every path and name of labelled files in a text by their label."""
+    for ref in refs:
+        if ref.label:
+            inner = PurePosixPath(ref.member or ref.path.as_posix())
+            for known in (str(ref.path), ref.member or "", inner.name, inner.stem):
+                text = text.replace(known, ref.label) if known else text
+    return text
+
+
+@contextmanager
+def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
+    """Give the path of the first file, the others beside it; zip members are unpacked for it.
+
+    Args:
+        refs: files of one case, all on disk or all in zip archives.
+    """
+    first = refs[0]
+    if first.member is None:
+        yield first.path
+        return
+    with tempfile.TemporaryDirectory(prefix="medkd-") as folder:
+        for ref in refs:
+            name = PurePosixPath(ref.member or ref.path.name).name
+            with ref.open() as stream:
+                (Path(folder) / name).write_bytes(stream.read())
+        yield Path(folder) / PurePosixPath(first.member).name
+
+
+def _read_dicom(case: StoredCase) -> Scan:
+    with tempfile.TemporaryDirectory(prefix="medkd-") as folder:
+        for ref in case.refs:
+            place = Path(folder) / ref.name.replace("/", "_")
+            if ref.member is None:
+                place.symlink_to(ref.path)
+            else:
+                with ref.open() as stream:
+                    place.write_bytes(stream.read())
+        return read_dicom_folder(Path(folder), seriesuid=case.case_id, patient_id=case.patient_id)
+
+
+def _read_volume(case: StoredCase) -> Scan:
+    with on_disk(case.refs) as path:
+        return read_volume(path, seriesuid=case.case_id, patient_id=case.patient_id)
+
+
+def _read_image(case: StoredCase) -> Radiograph:
+    with on_disk(case.refs) as path:
+        found = read_radiograph(path, patient_id=case.patient_id)
+    return replace(found, imageuid=case.case_id)
+
+
+_READERS: dict[CaseForm, Callable[[StoredCase], Scan | Radiograph]] = {
+    "dicom": _read_dicom,
+    "volume": _read_volume,
+    "image": _read_image,
+}
+
+
+@contextmanager
+def _opened(index: Path) -> Iterator[sqlite3.Connection]:
+    place = private_folder_of(index) / STORE_FILE
+    if not place.is_file():
+        raise SeriesError(
+            f"{index}: its files cannot be found",
+            [f"{place.parent.name}/{STORE_FILE} is missing: it never leaves the site of the index"],
+        )
+    try:
+        uri = f"{place.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=60.0)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise SeriesError(
+            f"{index}: its files cannot be found", [f"{STORE_FILE}: {type(error).__name__}"]
+        ) from None
