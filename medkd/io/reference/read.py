@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medkd.io.file_ref import FileRef
+from medkd.io.reference.lidc import read_lidc
 from medkd.io.reference.luna16 import read_luna16_annotations
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
 from medkd.io.reference.rows import ReferenceRows
-from medkd.io.reference.settings import AnnotationSettings, Luna16Annotations
+from medkd.io.reference.settings import AnnotationSettings, LidcAnnotations, Luna16Annotations
 
 OBJECT_KINDS = {
     "1.2.840.10008.5.1.4.1.1.88.11": "sr",
@@ -46,4 +47,6 @@ def read_reference_source(
     finder = PlaceFinder(places)
     if isinstance(settings, Luna16Annotations):
         return read_luna16_annotations(settings, finder)
+    if isinstance(settings, LidcAnnotations):
+        return read_lidc(settings, finder)
     raise NotImplementedError(settings.kind)

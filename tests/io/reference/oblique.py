@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
+import pydicom
 
 from medkd.geometry import VoxelGrid
 from medkd.io.reference import SeriesPlaces
@@ -43,4 +47,27 @@ def oblique_places(grid: VoxelGrid | None = None, seriesuid: str = SERIESUID) ->
         FRAME,
         sop_uids=tuple(f"{seriesuid}.2.{k}" for k in range(count)),
         instance_numbers=tuple(101 - k for k in range(count)),
+    )
+
+
+def places_of_files(paths: Iterable[Path]) -> SeriesPlaces:
+    """Read the places of the DICOM slices of one series, apart from the reader under test."""
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    cosines = np.asarray(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    normal = np.cross(*cosines)
+    headers.sort(key=lambda h: float(normal @ np.asarray(h.ImagePositionPatient, dtype=float)))
+    first, last = (
+        np.asarray(h.ImagePositionPatient, dtype=float) for h in headers[:: len(headers) - 1]
+    )
+    row_step, column_step = (float(step) for step in headers[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = cosines[0] * column_step, cosines[1] * row_step
+    affine[:3, 2], affine[:3, 3] = (last - first) / (len(headers) - 1), first
+    shape = (int(headers[0].Columns), int(headers[0].Rows), len(headers))
+    return SeriesPlaces(
+        str(headers[0].SeriesInstanceUID),
+        VoxelGrid(shape, affine),
+        str(headers[0].get("FrameOfReferenceUID", "")),
+        tuple(str(h.SOPInstanceUID) for h in headers),
+        tuple(None if h.get("InstanceNumber") is None else int(h.InstanceNumber) for h in headers),
     )

