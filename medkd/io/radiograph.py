@@ -1,82 +1,225 @@
-"""Chest radiographs from PNG into `Radiograph`: 8 or 16 bit, grey.
+"""Chest radiographs into `Radiograph`: DICOM CR, DX and secondary captures, PNG, JPEG.
 
-Pixels become float32 in 0..1 by the bit depth alone (no stretching), bright = dense as public
-sets store them; a PNG cannot say otherwise. Indexed [row, column]. Colour is refused unless all
-channels are equal. DICOM CR and DX are not read here.
+Pixels become float32 in 0..1, bright = dense, indexed [row, column]. DICOM is shown as its header
+asks (`radiograph_values`); PNG and JPEG are divided by their bit depth and taken as public sets
+store them, since they cannot say otherwise. A burned-in frame is set to 0. Faults refuse with
+codes of `radiograph_gate.CODES`. Sizes and aspect are left as they are.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medkd.errors import SeriesError
+from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.file_ref import FileRef
+from medkd.io.radiograph_dicom import (
+    BROKEN,
+    LOSSY_GREY,
+    grey_of,
+    read_header,
+    read_shown,
+    reasons_of,
+    shown_pixels,
+    spacing_of,
+)
+from medkd.io.radiograph_gate import refusal, text_of, view_of
+from medkd.io.radiograph_values import mask_border
 from medkd.types import Radiograph
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-_SCALE = {"L": 255.0, "P": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0,
+_MODES = {"L": 255.0, "P": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0,
           "I;16B": 65535.0, "I": 65535.0}  # fmt: skip
-"""Pillow's modes that hold an 8- or 16-bit PNG, and their full scale ("I" is 16 bit here)."""
+"""Pillow's modes that hold 8 or 16 bits, and their full scale ("I" is 16 bit here)."""
+
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""How PNG and JPEG begin."""
 
 
-def read_radiograph(path: Path, *, patient_id: str | None = None) -> Radiograph:
-    """Read a grey PNG.
+@dataclass(frozen=True, slots=True)
+class RadiographHeader:
+    """What a radiograph's file says of itself, pixels apart.
 
     Args:
-        path: 8- or 16-bit PNG; its name without suffix becomes the imageuid.
-        patient_id: pseudonym of the patient; the imageuid where not given.
+        imageuid: SOPInstanceUID; the file's name without suffix for PNG and JPEG.
+        patient_id: PatientID as it stands there, empty where unsaid. Identity: never shown.
+        study_date: DICOM date, empty where unsaid. Identity: never shown.
+        institution: as it stands there. Identity: never shown.
+        modality: CR, DX, ...; empty for PNG and JPEG.
+        view: see `radiograph_gate.view_of`.
+        manufacturer: as the header says.
+        shape: (rows, columns).
+        spacing_mm: between rows, between columns; None where unsaid.
+        reasons: why it is not fit for analysis, "code: text".
+    """
+
+    imageuid: str = field(repr=False)
+    patient_id: str = field(default="", repr=False)
+    study_date: str = field(default="", repr=False)
+    institution: str = field(default="", repr=False)
+    modality: str = ""
+    view: str | None = None
+    manufacturer: str = ""
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, float] | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def read_radiograph(
+    source: Path | FileRef,
+    *,
+    imageuid: str | None = None,
+    patient_id: str | None = None,
+    allow: Collection[str] | None = (),
+) -> Radiograph:
+    """Read a chest radiograph.
+
+    Args:
+        source: DICOM, PNG (8 or 16 bit) or JPEG; what it is shows in its bytes, not its name.
+        imageuid: what the image is called; SOPInstanceUID or the file's name without suffix
+            where not given.
+        patient_id: pseudonym of the patient; a short hash of PatientID where not given, the
+            imageuid where there is none.
+        allow: codes of `radiograph_gate.CODES` to let pass; None: all that may be.
 
     Returns:
-        The radiograph, pixels [row, col] float32 in 0..1.
+        The radiograph, pixels [row, col] float32 in 0..1, bright = dense.
 
     Raises:
-        SeriesError: if the file is missing, is no PNG, is broken, or is in colour.
+        SeriesError: with every reason as "code: text".
 
     Example:
         >>> import tempfile
-        >>> from pathlib import Path
         >>> path = Path(tempfile.mkdtemp()) / "film.png"
-        >>> Image.fromarray(np.full((4, 6), 51, np.uint8)).save(path)
-        >>> round(float(read_radiograph(path).pixels[0, 0]), 3)
-        0.2
+        >>> Image.fromarray(np.array([[51, 102]], np.uint8)).save(path)
+        >>> read_radiograph(path).pixels.round(3).tolist()
+        [[0.20000000298023224, 0.4000000059604645]]
     """
-    if not path.is_file():
-        raise _refusal(path, "there is no such file")
+    ref = source if isinstance(source, FileRef) else FileRef(source)
+    with _opened(ref) as stream:
+        if _is_picture(stream):
+            name = imageuid or _stem(ref)
+            pixels = _picture_pixels(stream, ref)
+            return Radiograph(name, _with_contrast(pixels, ref), patient_id or name)
+        with quiet_dicom():
+            dataset = read_shown(stream, ref, allow=allow)
+            name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
+            patient = text_of(dataset, "PatientID")
+            return Radiograph(
+                imageuid=name,
+                pixels=_with_contrast(shown_pixels(dataset, ref), ref),
+                patient_id=patient_id or (_short_hash(patient) if patient else name),
+                pixel_spacing_mm=spacing_of(dataset),
+                view=view_of(dataset),
+            )
+
+
+def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
+    """Read what a radiograph's file says of itself; its pixels are not decoded.
+
+    Raises:
+        SeriesError: if it cannot be read as DICOM, PNG or JPEG at all.
+    """
+    ref = source if isinstance(source, FileRef) else FileRef(source)
+    with _opened(ref) as stream:
+        if _is_picture(stream):
+            with _picture(stream, ref) as image:
+                return RadiographHeader(_stem(ref), shape=(image.height, image.width))
+        with quiet_dicom():
+            dataset, has_pixels = read_header(stream, ref)
+            return _header_of(dataset, ref, has_pixels=has_pixels)
+
+
+def to_unit(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn TorchXRayVision's range into 0..1: x / 2048 + 1/2; `to_xrv` backwards."""
+    return (pixels / np.float32(2048.0) + np.float32(0.5)).astype(np.float32)
+
+
+def to_xrv(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn 0..1 into TorchXRayVision's range: (2 x - 1) * 1024, -1024 black to 1024 white.
+
+    Source: `torchxrayvision.utils.normalize`.
+
+    Example:
+        >>> to_xrv(np.array([0.0, 0.5, 1.0], np.float32)).tolist()
+        [-1024.0, 0.0, 1024.0]
+    """
+    return ((pixels * np.float32(2.0) - np.float32(1.0)) * np.float32(1024.0)).astype(np.float32)
+
+
+def _opened(ref: FileRef) -> BinaryIO:
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            mode = image.mode
+        return ref.open()
+    except FileNotFoundError:
+        raise refusal(ref, "unreadable: there is no such file") from None
+    except BROKEN as error:
+        raise refusal(ref, f"unreadable: {type(error).__name__} on opening it") from None
+
+
+def _is_picture(stream: BinaryIO) -> bool:
+    first = stream.read(8)
+    stream.seek(0)
+    return first.startswith(_MAGIC)
+
+
+def _stem(ref: FileRef) -> str:
+    return Path(ref.name).stem
+
+
+def _short_hash(patient_id: str) -> str:
+    return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
+
+
+def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
+    try:
+        return Image.open(stream, formats=["PNG", "JPEG"])
+    except (*BROKEN, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        kind = type(error).__name__
+        raise refusal(ref, f"unreadable: expected a whole PNG or JPEG ({kind})") from None
+
+
+def _picture_pixels(stream: BinaryIO, ref: FileRef) -> NDArray[np.float32]:
+    """Return a PNG's or JPEG's pixels in 0..1, turned as its EXIF tag asks, frame masked."""
+    with _picture(stream, ref) as image:
+        mode, lossy = image.mode, image.format == "JPEG"
+        if mode not in _MODES:
+            raise refusal(ref, f"colour: expected 8 or 16 bits of grey, got mode {mode!r}")
+        try:
+            upright = ImageOps.exif_transpose(image)
             # A palette is an index into colours: look them up before judging.
-            pixels = np.asarray(image.convert("RGB") if mode == "P" else image)
-    except UnidentifiedImageError as error:
-        raise _refusal(path, "expected a PNG") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _refusal(path, f"its pixels cannot be read: {error}") from error
-    if mode not in _SCALE:
-        raise _refusal(path, f"expected 8 or 16 bits of grey, got mode {mode!r}")
-    grey = _grey(pixels, mode, path)
-    name = path.name[: -len(path.suffix)]
-    return Radiograph(
-        imageuid=name,
-        pixels=(grey / _SCALE[mode]).astype(np.float32),
-        patient_id=patient_id or name,
+            pixels = np.asarray(upright.convert("RGB") if mode == "P" else upright)
+        except (*BROKEN, SyntaxError, Image.DecompressionBombError) as error:
+            kind = type(error).__name__
+            raise refusal(ref, f"bad_pixels: they cannot be decoded ({kind})") from None
+    if mode in ("LA", "RGBA"):
+        pixels = pixels[..., :-1]
+    grey = grey_of(pixels, ref, tolerance=LOSSY_GREY if lossy else 0)
+    return mask_border((grey / _MODES[mode]).astype(np.float32))
+
+
+def _with_contrast(pixels: NDArray[np.float32], ref: FileRef) -> NDArray[np.float32]:
+    if pixels.size == 0 or pixels.min() == pixels.max():
+        raise refusal(ref, "no_contrast: every pixel is equal once shown as the file asks")
+    return np.ascontiguousarray(pixels)
+
+
+def _header_of(dataset: Any, ref: FileRef, *, has_pixels: bool) -> RadiographHeader:  # noqa: ANN401
+    size = tuple(text_of(dataset, name) for name in ("Rows", "Columns"))
+    return RadiographHeader(
+        imageuid=text_of(dataset, "SOPInstanceUID") or _stem(ref),
+        patient_id=text_of(dataset, "PatientID"),
+        study_date=text_of(dataset, "StudyDate"),
+        institution=text_of(dataset, "InstitutionName"),
+        modality=text_of(dataset, "Modality"),
+        view=view_of(dataset),
+        manufacturer=text_of(dataset, "Manufacturer"),
+        shape=tuple(int(n) for n in size) if all(n.isdigit() for n in size) else (),
+        spacing_mm=spacing_of(dataset),
+        reasons=tuple(reasons_of(dataset, has_pixels=has_pixels)),
     )
-
-
-def _grey(pixels: NDArray[Any], mode: str, path: Path) -> NDArray[Any]:
-    """Return [row, col]; alpha is dropped, colour channels must be equal."""
-    if pixels.ndim == 2:
-        return pixels
-    colours = pixels[..., : -1 if mode in ("LA", "RGBA") else None]
-    if (colours != colours[..., :1]).any():
-        raise _refusal(path, "expected a grey image, got one in colour")
-    return colours[..., 0]
-
-
-def _refusal(path: Path, reason: str) -> SeriesError:
-    return SeriesError(f"{path}: cannot be read as a radiograph", [reason])
