@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
-from medkd.data.index import DataSettings, Luna16Data, PhantomData
+from medkd.data.index import DataSettings, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
 from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
@@ -113,6 +114,11 @@ class DomainSettings(Settings):
     def _loading_fits_the_set(self) -> DomainSettings:
         if self.is_ct and patch_shape(self.loading) is None:
             raise ValueError("CT needs loading steps that end in a crop; see demo/phantom")
+        if isinstance(self.data, ArchiveData) and not self.is_ct and not self._reads_files():
+            raise ValueError(
+                "radiographs of an archive need loading: [{kind: image, source: file, size_px: "
+                "[ROWS, COLUMNS]}]"
+            )
         reasons = check_augmentation(self.augmentation, 3 if self.is_ct else 2)
         if self.is_ct and reasons:
             raise ValueError("; ".join(reasons))
@@ -121,7 +127,12 @@ class DomainSettings(Settings):
     @property
     def is_ct(self) -> bool:
         """Whether samples are patches of CT scans (else whole images)."""
-        return isinstance(self.data, Luna16Data | PhantomData)
+        images = isinstance(self.data, ArchiveData) and self.data.cases == "images"
+        return not images and not isinstance(self.data, MedMnistData)
+
+    def _reads_files(self) -> bool:
+        steps = [step for step in self.loading if isinstance(step, ImageStep)]
+        return any(s.source == "file" and s.size_px and len(s.size_px) == 2 for s in steps)
 
 
 class TeacherSettings(Settings):

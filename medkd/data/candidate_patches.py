@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medkd.data.cases import Case, CaseIndex
 from medkd.data.crop import crop_patch
-from medkd.data.index import CaseIndex
 from medkd.data.loading import LoadingStep, hu_window, patch_shape
 from medkd.data.patches import PatchSource, SampleTable
 from medkd.data.sampling import derive_seed
@@ -28,7 +28,7 @@ class CandidatePatches(PatchSource):
 
     Args:
         table: what is known of the candidates; `seriesuid` names their scans.
-        paths: scan of each series.
+        cases: scan of each series.
         loading: steps from `load` to a crop, with an intensity window.
         cache_dir: where prepared scans are kept; None keeps a few in memory only.
         prior: true share of positive candidates.
@@ -41,7 +41,7 @@ class CandidatePatches(PatchSource):
         self,
         table: SampleTable,
         *,
-        paths: dict[str, Path],
+        cases: dict[str, Case],
         loading: tuple[LoadingStep, ...],
         cache_dir: Path | None,
         prior: float | None = None,
@@ -54,7 +54,7 @@ class CandidatePatches(PatchSource):
             )
         super().__init__(table, image_shape=(1, *shape), prior=prior)
         self._centers_mm = table.center_mm
-        self._paths = paths
+        self._cases = cases
         self._shape = shape
         self._window = window
         self._cache = ScanCache(loading, cache_dir)
@@ -68,7 +68,7 @@ class CandidatePatches(PatchSource):
         Raises:
             SeriesError: if a scan cannot be read.
         """
-        self._cache.prepare((self._paths[uid] for uid in self.seriesuid), progress)
+        self._cache.prepare((self._cases[uid] for uid in self.seriesuid), progress)
 
     def images(self, rows: Tensor) -> Tensor:
         """Return [B, 1, I, J, K] float32: HU scaled to the window, 0..1."""
@@ -78,7 +78,7 @@ class CandidatePatches(PatchSource):
         # Scan by scan, so that each is opened once a batch.
         for place in sorted(range(len(order)), key=lambda n: self.seriesuid[order[n]]):
             row = order[place]
-            scan = self._cache.scan(self._paths[self.seriesuid[row]])
+            scan = self._cache.scan(self._cases[self.seriesuid[row]])
             hu[place] = crop_patch(
                 scan.voxels_hu,
                 scan.grid,

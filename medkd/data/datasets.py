@@ -11,9 +11,11 @@ import torch.nn.functional as F  # noqa: N812  # torch's own customary name
 from numpy.typing import NDArray
 
 from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
-from medkd.data.index import CaseIndex, images_of
+from medkd.data.cases import Case, CaseIndex
+from medkd.data.index import images_of
 from medkd.data.loading import ImageStep, LoadingStep
 from medkd.data.patches import ImagePatches, PatchSource, SampleTable, positive_share
+from medkd.data.radiograph_patches import RadiographPatches
 from medkd.errors import SettingsError
 
 
@@ -33,32 +35,66 @@ def build_patches(
         index: of the data set.
         case_ids: cases whose samples are wanted.
         loading: steps from a file to a view; none are needed for images in memory.
-        cache_dir: where prepared scans are kept; None keeps a few in memory only.
+        cache_dir: where prepared scans and radiographs are kept; None: in memory only.
         seed: of the choice of negatives.
         negatives_per_positive: negative candidates kept for each positive; None keeps all.
         unlabelled: further cases, whose labels are hidden.
 
+    Returns:
+        Samples whose pixels are read when asked for, or all by their `prepare`.
+
     Raises:
         SettingsError: if the loading steps do not fit the cases.
-        SeriesError: if a scan cannot be read.
     """
     cases = index.by_id()
     wanted = [*case_ids, *(c for c in unlabelled if c not in set(case_ids))]
-    if all(cases[c].kind == "image" for c in wanted):
-        return _image_patches(index, wanted, loading=loading, hidden=unlabelled)
+    members = [cases[c] for c in wanted]
+    if members and all(case.archived and case.kind == "image" for case in members):
+        return RadiographPatches(
+            _image_table(index, members, hidden=unlabelled),
+            cases=members,
+            size_px=_size_px(index, loading),
+            folder=cache_dir,
+        )
+    if all(case.kind == "image" for case in members):
+        return _stored_images(index, members, loading=loading, hidden=unlabelled)
     table = candidate_table(index, wanted, unlabelled=unlabelled)
     prior = positive_share(table)
     if negatives_per_positive is not None:
         table = thin_negatives(table, negatives_per_positive, seed=seed)
-    paths = {c: cases[c].path for c in wanted}
-    source = CandidatePatches(table, paths=paths, loading=loading, cache_dir=cache_dir, prior=prior)
-    source.prepare()
-    return source
+    return CandidatePatches(table, cases=cases, loading=loading, cache_dir=cache_dir, prior=prior)
 
 
-def _image_patches(
+def _size_px(index: CaseIndex, loading: tuple[LoadingStep, ...]) -> tuple[int, int]:
+    """Return rows and columns of a view; radiographs of an archive come in all sizes."""
+    sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.source == "file"]
+    if len(loading) != 1 or not sizes or sizes[0] is None or len(sizes[0]) != 2:
+        raise SettingsError(
+            f"{index.name}: these are radiographs in files",
+            ["loading: expected one step {kind: image, source: file, size_px: [ROWS, COLUMNS]}"],
+        )
+    return (sizes[0][0], sizes[0][1])
+
+
+def _image_table(
+    index: CaseIndex, members: Sequence[Case], *, hidden: Collection[str]
+) -> SampleTable:
+    ids = tuple(case.case_id for case in members)
+    concealed = set(hidden)
+    known = [name in index.labels and name not in concealed for name in ids]
+    return SampleTable(
+        sample_id=ids,
+        patient_id=tuple(case.patient_id for case in members),
+        seriesuid=ids,
+        center_mm=None,
+        label=torch.tensor([[float(index.labels.get(name, 0))] for name in ids]),
+        label_known=torch.tensor(known).view(-1, 1),
+    )
+
+
+def _stored_images(
     index: CaseIndex,
-    case_ids: Sequence[str],
+    members: Sequence[Case],
     *,
     loading: tuple[LoadingStep, ...],
     hidden: Collection[str],
@@ -69,16 +105,15 @@ def _image_patches(
             f"{index.name}: these are images in memory",
             [f"expected no loading steps, or one image step from memory, got {strange}"],
         )
-    cases = index.by_id()
-    members = [cases[c] for c in case_ids]
     stored = images_of(members)
     concealed = set(hidden)
-    known = torch.tensor([[c not in concealed] for c in case_ids]).view(-1, 1)
+    ids = tuple(case.case_id for case in members)
+    known = torch.tensor([[c not in concealed] for c in ids]).view(-1, 1)
     label = _label_outputs(stored.labels, len(index.label_names))
     table = SampleTable(
-        sample_id=tuple(case_ids),
+        sample_id=ids,
         patient_id=tuple(case.patient_id for case in members),
-        seriesuid=tuple(case_ids),
+        seriesuid=ids,
         center_mm=None,
         label=label,
         label_known=known.expand_as(label).clone(),

@@ -1,9 +1,7 @@
-"""The index of cases: what a data set holds, before any pixel is used.
+"""From the settings of a data set to its cases: one `CaseIndex` whatever the source.
 
-One `CaseIndex` whatever the source: LUNA16 in its official layout, phantoms written in the same
-layout, or a MedMNIST file. A case is a scan or an image; its origin is what the set itself says
-of it ("subset3", "train"). Candidates of a scan are samples of their own in `datasets.py`.
-No patient's name is read or kept; where a set names no patients, each case counts as one.
+LUNA16 in its official layout, phantoms written in the same layout, a MedMNIST file, or the INDEX
+of a hospital's archive.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +18,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from medkd.data.archive_cases import ArchiveData, archive_index
+from medkd.data.cases import Case, CaseIndex
 from medkd.data.phantom import GENERATOR_VERSION, PhantomSettings, write_phantom_set
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
@@ -28,7 +27,6 @@ from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
 from medkd.io.volume import read_grid
 from medkd.provenance import sha256_of_text
 from medkd.settings import Settings
-from medkd.types import LabelledCandidate, Nodule
 
 ROOT_VARIABLES = ("MEDKD_DATA", "LUNA16_ROOT")
 """The only environment variables that a root or path may name, as ${NAME}."""
@@ -64,48 +62,12 @@ class MedMnistData(Settings):
     path: str = Field(description="The .npz file.")
 
 
-DataSettings = Annotated[Luna16Data | PhantomData | MedMnistData, Field(discriminator="kind")]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A scan or an image: `path` is the volume, or the .npz of which `row` of `origin` is meant."""
-
-    case_id: str
-    patient_id: str
-    kind: Literal["scan", "image"]
-    path: Path
-    row: int | None
-    origin: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CaseIndex:
-    """Everything known of a data set without its pixels.
-
-    `labels` says for each case whether it is positive (an included nodule in the scan; a
-    positive label, or the class number, of the image); nodules, excluded findings and candidates
-    are in LPS mm. `label_names` has one name a label output.
-    """
-
-    name: str
-    cases: tuple[Case, ...]
-    nodules: tuple[Nodule, ...]
-    excluded: tuple[Nodule, ...]
-    candidates: tuple[LabelledCandidate, ...]
-    labels: dict[str, int]
-    label_names: tuple[str, ...]
-    fingerprint: str
-    synthetic: bool
-    notes: tuple[str, ...] = ()
-
-    def by_id(self) -> dict[str, Case]:
-        """Return the cases by their id."""
-        return {case.case_id: case for case in self.cases}
+AnySet = Luna16Data | PhantomData | MedMnistData | ArchiveData
+DataSettings = Annotated[AnySet, Field(discriminator="kind")]
 
 
 def build_index(
-    settings: Luna16Data | PhantomData | MedMnistData,
+    settings: AnySet,
     *,
     work_dir: Path,
     workers: int = 1,
@@ -117,7 +79,8 @@ def build_index(
         settings: which set.
         work_dir: where phantoms are written, below `data/`.
         workers: processes that write phantoms.
-        progress: called with (phantoms written, phantoms in all).
+        progress: called with (scans done, scans in all): phantoms written, or an archive's scans
+            in which places to train on are sought.
 
     Raises:
         SettingsError: if a path names an environment variable that is unknown or not set, or
@@ -126,6 +89,9 @@ def build_index(
     """
     if isinstance(settings, MedMnistData):
         return _medmnist_index(find_data(settings.path))
+    if isinstance(settings, ArchiveData):
+        path = find_data(settings.index)
+        return archive_index(settings, path, work_dir=work_dir, progress=progress)
     if isinstance(settings, PhantomData):
         root = _phantom_root(settings, work_dir, workers=workers, progress=progress)
         luna = read_luna16(root, candidates=settings.candidates)

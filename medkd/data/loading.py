@@ -104,7 +104,8 @@ class ImageStep(Settings):
     kind: Literal["image"] = "image"
     source: Literal["memory", "file"] = Field(
         default="memory",
-        description="memory: a uint8 array of a MedMNIST set; file: the path of a grey PNG",
+        description="memory: a uint8 array of a MedMNIST set; file: a radiograph of an "
+        "archive, or by its path",
     )
     size_px: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,

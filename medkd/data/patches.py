@@ -8,7 +8,7 @@ Views of a sample are made later, from its batch (`augment.py`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -108,6 +108,17 @@ class PatchSource(Dataset[PatchBatch]):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read once what would else be read again and again, so that faults show early.
+
+        Args:
+            progress: called with (cases done, cases in all).
+
+        Raises:
+            SeriesError: if a case cannot be read.
+        """
+        del progress  # what is in memory needs no preparing
 
     @abstractmethod
     def images(self, rows: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Prepared scans: read, turned and resampled once, then kept as memory-mapped arrays.
 
 What is kept is HU on the wanted grid, before intensities: int16 as the slab engine gives it, so
-that a patch is the same with and without a cache. The key holds the file's identity (path, size,
-time of change) and the steps, so a changed file or step makes a new entry; entries are written
-whole or not at all and hold no patient's data beyond the voxels.
+that a patch is the same with and without a cache. The key holds the identity of the scan (path,
+size and time of change of its files; in an archive its id and the digest of its pixels) and the
+steps, so a changed scan or step makes a new entry; entries are written whole or not at all and
+hold no patient's data beyond the voxels.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medkd.data.cases import Case, read_scan_of
 from medkd.data.loading import (
     KEY,
     LoadingStep,
     apply_loading,
     build_loading,
     loading_as_dicts,
+    prepare_scan,
     scan_steps,
 )
 from medkd.data.monai_bridge import scan_grid
@@ -61,7 +64,7 @@ class ScanCache:
         # Cropping and scaling commute, so intensities wait until after the crop.
         self._steps = tuple(step for step in scan_steps(steps) if step.kind != "intensity")
         self._folder = folder
-        self._open: OrderedDict[Path, PreparedScan] = OrderedDict()
+        self._open: OrderedDict[Case, PreparedScan] = OrderedDict()
         self._transform: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,58 +72,63 @@ class ScanCache:
         return {**self.__dict__, "_open": OrderedDict(), "_transform": None}
 
     def prepare(
-        self, paths: Iterable[Path], progress: Callable[[int, int], None] | None = None
+        self, cases: Iterable[Case], progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Make the entries that are missing, so that broken scans are refused before training.
 
         Args:
-            paths: scans that will be asked for; nothing is done without a folder.
+            cases: scans that will be asked for; nothing is done without a folder.
             progress: called with (scans done, scans in all).
 
         Raises:
             SeriesError: if a scan cannot be read.
         """
-        wanted = list(dict.fromkeys(paths)) if self._folder is not None else []
-        for done, path in enumerate(wanted, start=1):
-            self._entry(path)
+        wanted = list(dict.fromkeys(cases)) if self._folder is not None else []
+        for done, case in enumerate(wanted, start=1):
+            self._entry(case)
             if progress is not None:
                 progress(done, len(wanted))
 
-    def scan(self, path: Path) -> PreparedScan:
+    def scan(self, case: Case) -> PreparedScan:
         """Return a prepared scan; asking for neighbours in turn is cheapest."""
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
+        if case in self._open:
+            self._open.move_to_end(case)
+            return self._open[case]
         if self._folder is None:
-            prepared, most = self._prepared(path), _OPEN_IN_MEMORY
+            prepared, most = self._prepared(case), _OPEN_IN_MEMORY
         else:
-            prepared, most = _read_entry(self._entry(path)), _OPEN_MAPPED
-        self._open[path] = prepared
+            prepared, most = _read_entry(self._entry(case)), _OPEN_MAPPED
+        self._open[case] = prepared
         while len(self._open) > most:
             self._open.popitem(last=False)
         return prepared
 
-    def _entry(self, path: Path) -> Path:
+    def _entry(self, case: Case) -> Path:
         """Return the folder that holds the prepared scan, made if it is missing."""
         if self._folder is None:
             raise ValueError("a cache without a folder has no entries")
-        words = [_LAYOUT, _identity(path), loading_as_dicts(self._steps)]
+        words = [_LAYOUT, _identity(case), loading_as_dicts(self._steps)]
         entry = self._folder / sha256_of_text(json.dumps(words))[:32]
         if not entry.is_dir():
-            logger.info("preparing %s", path.name)
-            _write_entry(entry, self._prepared(path))
+            logger.info("preparing %s", case.case_id)
+            _write_entry(entry, self._prepared(case))
         return entry
 
-    def _prepared(self, path: Path) -> PreparedScan:
-        if self._transform is None:
-            self._transform = build_loading(self._steps, pad=0.0)
-        image = apply_loading(self._transform, {KEY: path})[KEY]
-        voxels = image.as_tensor()
-        return PreparedScan(voxels, scan_grid(image))
+    def _prepared(self, case: Case) -> PreparedScan:
+        if case.archived:
+            image = prepare_scan(read_scan_of(case), self._steps)
+        else:
+            if self._transform is None:
+                self._transform = build_loading(self._steps, pad=0.0)
+            image = apply_loading(self._transform, {KEY: case.path})[KEY]
+        return PreparedScan(image.as_tensor(), scan_grid(image))
 
 
-def _identity(path: Path) -> list[list[str | int]]:
-    """Return name, size and time of every file that belongs to a scan."""
+def _identity(case: Case) -> list[list[str | int]]:
+    """Return what changes with a scan: its digest, or name, size and time of each of its files."""
+    if case.archived:
+        return [[case.case_id, case.content]]
+    path = case.path
     files = path.iterdir() if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*")
     states = [(str(file.resolve()), file.stat()) for file in sorted(files)]
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]

@@ -2,7 +2,8 @@
 
 A patient in two splits is refused. An image whose pixels also stand in a later split (train,
 then validation, then test) is dropped from the earlier one and said so, because public sets do
-hold such copies; test rows are never dropped. Scans are compared by patient only.
+hold such copies; test rows are never dropped. Scans are compared by pixels too where an INDEX
+gives their digests, else by patient only. A case whose label is not known is never scored.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from medkd.data.index import Case, CaseIndex, images_of
+from medkd.data.cases import Case, CaseIndex
+from medkd.data.index import images_of
 from medkd.data.sampling import derive_seed, interleave
 from medkd.errors import SeriesError, SettingsError
 from medkd.provenance import sha256_of_text
@@ -139,13 +141,30 @@ def build_split(
         split = _by_cross_validation(index, settings, seed)
     else:
         split = _by_origin(index, settings)
-    split = check_leaks(index, split)
+    keep = settings.limit is not None and settings.limit.unlabelled == "keep"
+    split = _with_labels(index, check_leaks(index, split), keep=keep)
     if empty := [part for part in ("train", "val", "test") if not getattr(split, part)]:
         reasons = [f"{part}: no case is left; the set has {len(index.cases)}" for part in empty]
         raise SettingsError(f"{index.name} cannot be split like this", reasons)
     if settings.limit:
         split = _limited(index, split, settings.limit, seed=seed)
     return replace(split, fingerprint=_fingerprint(index, split))
+
+
+def _with_labels(index: CaseIndex, split: Split, *, keep: bool) -> Split:
+    """Take out the cases whose label is not known; `keep`: those of train teach by transfer."""
+    parts = {part: getattr(split, part) for part in ("train", "val", "test")}
+    unknown = {
+        part: tuple(c for c in members if c not in index.labels) for part, members in parts.items()
+    }
+    notes = [
+        f"{len(cases)} {part} cases without a known label "
+        + ("train without labels" if keep and part == "train" else "left out")
+        for part, cases in unknown.items()
+        if cases
+    ]
+    train, val, test = (tuple(c for c in parts[p] if c in index.labels) for p in parts)
+    return Split(train, val, test, unknown["train"] if keep else (), notes=(*split.notes, *notes))
 
 
 def check_leaks(index: CaseIndex, split: Split) -> Split:
@@ -181,18 +200,20 @@ def _without_copies(split: Split, parts: dict[str, list[Case]]) -> Split:
         elsewhere = {d for name in later for d in digests[name].values()}
         kept[part] = tuple(c for c in getattr(split, part) if digests[part].get(c) not in elsewhere)
         if dropped := len(getattr(split, part)) - len(kept[part]):
-            where = " or ".join(later)
-            notes.append(f"{dropped} {part} images dropped: their pixels also stand in {where}")
+            where, kind = " or ".join(later), parts[part][0].kind
+            notes.append(f"{dropped} {part} {kind}s dropped: their pixels also stand in {where}")
     return replace(split, train=kept["train"], val=kept["val"], notes=(*split.notes, *notes))
 
 
 def _digests(cases: Iterable[Case]) -> dict[str, bytes]:
-    """Return a digest of each image's pixels; scans have none."""
-    images = [case for case in cases if case.kind == "image"]
+    """Return a digest of each case's pixels; a scan outside an archive has none."""
+    members = list(cases)
+    given = {c.case_id: c.content.encode() for c in members if c.content}
+    images = [case for case in members if case.kind == "image" and not case.archived]
     if not images:
-        return {}
+        return given
     pixels = images_of(images).images
-    return {
+    return given | {
         case.case_id: hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         for case, image in zip(images, pixels, strict=True)
     }
@@ -257,7 +278,7 @@ def _limited(index: CaseIndex, split: Split, limit: LabelLimit, *, seed: int) ->
     return replace(
         split,
         train=labelled,
-        unlabelled=rest if limit.unlabelled == "keep" else (),
+        unlabelled=(*split.unlabelled, *rest) if limit.unlabelled == "keep" else (),
         notes=(*split.notes, note),
     )
 
@@ -280,8 +301,8 @@ def _mixed_patients(
     """Return the patients shuffled, with positive and negative ones evenly spread."""
     highest: dict[str, int] = {}
     for case in cases:
-        label = index.labels[case.case_id]
-        highest[case.patient_id] = max(label, highest.get(case.patient_id, 0))
+        label = index.labels.get(case.case_id, -1)  # not known: a group of its own
+        highest[case.patient_id] = max(label, highest.get(case.patient_id, -1))
     random = np.random.default_rng(derive_seed(seed, purpose))
     strata: dict[int, list[str]] = defaultdict(list)
     for patient in sorted(highest):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from medkd.data.augment import check_augmentation, draw_parameters
+from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
-from medkd.data.index import CaseIndex, PhantomData, build_index
+from medkd.data.index import PhantomData, build_index
 from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
 from medkd.data.sampling import derive_seed
@@ -102,15 +104,14 @@ def build_domain(
         settings.data,
         work_dir=work_dir,
         workers=min(4, os.cpu_count() or 1),
-        progress=lambda done, total: progress(_writing_words(settings), done, total, ""),
+        progress=_told(progress, _index_words(settings)),
     )
     split = build_split(index, settings.split, seed=seed)
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
     parts = {}
-    for number, part in enumerate(PARTS):
+    for part in PARTS:
         train = part == "train"
-        progress(f"preparing {index.name}", number, len(PARTS), part)
         parts[part] = build_patches(
             index,
             getattr(split, part),
@@ -120,7 +121,7 @@ def build_domain(
             seed=seed,
             unlabelled=split.unlabelled if train else (),
         )
-    progress(f"preparing {index.name}", len(PARTS), len(PARTS), "")
+        parts[part].prepare(_told(progress, f"preparing {index.name}, {part}"))
     domain = Domain(settings, index, split, parts)
     _check(domain)
     return domain
@@ -152,9 +153,14 @@ def make_view(domain: Domain, *, seed: int) -> View:
     return view
 
 
-def _writing_words(settings: DomainSettings) -> str:
-    site = f" of site {settings.data.site}" if isinstance(settings.data, PhantomData) else ""
-    return f"writing phantoms{site}"
+def _told(progress: Progress, words: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(words, done, total, "")
+
+
+def _index_words(settings: DomainSettings) -> str:
+    if isinstance(settings.data, PhantomData):
+        return f"writing phantoms of site {settings.data.site}"
+    return "finding places to train on"
 
 
 def _check(domain: Domain) -> None:

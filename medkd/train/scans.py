@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medkd.data.cases import read_scan_of
 from medkd.detect import detect_nodules
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.io.annotations import write_annotations, write_marks, write_seriesuids
-from medkd.io.scans import read_scan
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import LoadedModel, load_model, save_model
 from medkd.run_settings import DetectionSettings, EvaluationSettings
@@ -165,7 +165,7 @@ def write_worklist(
                     # An image is found by its row of the set's own part of that name.
                     split=case.origin if case.kind == "image" else split,
                     row=case.row,
-                    label=domain.index.labels[case_id],
+                    label=domain.index.labels.get(case_id),
                     score=score,
                     status=result.status if result else "analysed",
                     reasons=result.reasons if result else (),
@@ -187,8 +187,7 @@ def _searched(
         return read_json(kept, CaseResult)
     case = domain.index.by_id()[uid]
     try:
-        scan = read_scan(case.path, seriesuid=uid, patient_id=case.patient_id)
-        result = detect_nodules(scan, model, settings.search)
+        result = detect_nodules(read_scan_of(case), model, settings.search)
     except SeriesError as error:
         result = CaseResult(uid, (), "not_analysed", reasons=error.reasons or (error.headline,))
     kept.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
+from medkd.data.cases import Case, CaseIndex
 from medkd.data.datasets import build_patches
-from medkd.data.index import Case, CaseIndex, MedMnistData, build_index
+from medkd.data.index import MedMnistData, build_index
 from medkd.data.loader import build_train_loader
 from medkd.data.loading import apply_loading, build_loading, parse_loading
 from medkd.errors import SeriesError, SettingsError
@@ -73,6 +74,7 @@ def patches(index: CaseIndex, cache_dir: Path | None, **changes: object) -> Cand
     options = {"loading": LOADING, "cache_dir": cache_dir, "seed": 0} | changes
     source = build_patches(index, SCANS, **options)  # type: ignore[arg-type]
     assert isinstance(source, CandidatePatches)
+    source.prepare()
     return source
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from medkd.data.index import Case, CaseIndex, MedMnistData, build_index
+from medkd.data.cases import Case, CaseIndex
+from medkd.data.index import MedMnistData, build_index
 from medkd.data.splits import (
     CrossValidationSplit,
     FoldSplit,

@@ -1,0 +1,274 @@
+"""A hospital's archive as a data set: what an INDEX (`medkd index`) gives to train on.
+
+Scans train through the places of their nodules, images through a label of the whole image, which
+is put together from the labels that count as positive. A label that nobody knows is never 0: an
+image without one has no known label, and a scan that nobody annotated is left out, since a
+nodule in it would be taught as none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from medkd.data.cases import Case, CaseIndex
+from medkd.data.proposals import ProposalSettings, propose_candidates
+from medkd.errors import SettingsError
+from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, read_index
+from medkd.settings import Settings
+from medkd.types import Nodule
+
+Value = Literal[0, 1] | None
+
+
+class ArchiveData(Settings):
+    """The scans or the radiographs of an INDEX."""
+
+    kind: Literal["archive"] = "archive"
+    index: str = Field(description="The index.csv that `medkd index` left.")
+    cases: Literal["scans", "images"] = Field(description="CT scans, or radiographs.")
+    positive: tuple[str, ...] = Field(
+        ("nodule",),
+        min_length=1,
+        description="Names of labels, any of which makes a case positive; it is negative where "
+        "all of them are known to be absent. Case does not matter.",
+    )
+    unannotated: Literal["leave_out", "negative"] = Field(
+        "leave_out",
+        description="Scans without a nodule, an excluded finding or a label: left out, or taken "
+        "to be read and free of nodules.",
+    )
+    views: tuple[str, ...] = Field(
+        ("PA", "AP", "frontal", ""),
+        description="Views of radiographs that are used; empty text: view not stated.",
+    )
+    proposals: ProposalSettings = Field(
+        default_factory=ProposalSettings, description="Negative places in scans."
+    )
+
+
+def archive_index(
+    settings: ArchiveData,
+    path: Path,
+    *,
+    work_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> CaseIndex:
+    """Read what of an archive can be trained on.
+
+    Args:
+        settings: which cases, and what makes one positive.
+        path: index.csv.
+        work_dir: places of negatives are kept below its `data/`.
+        progress: called with (scans done, scans in all) while places are sought.
+
+    Raises:
+        SettingsError: if the index has no such case or label, or scans whose nodules have no
+            place, with the reason.
+        SeriesError: if the index or a scan cannot be read.
+    """
+    archive = read_index(path)
+    kind = "scan" if settings.cases == "scans" else "image"
+    mine = [case for case in archive.cases if case.kind == kind]
+    ready = [case for case in mine if case.status == "ready"]
+    if not ready:
+        found = ", ".join(f"{n} {name}" for name, n in sorted(_tally(archive).items())) or "nothing"
+        reason = f"it holds {found}; medkd check {path.name} says why cases are refused"
+        raise SettingsError(f"{path}: no {kind} is ready to be used", [reason])
+    refused = tuple(case for case in mine if case.status == "not_analysed")
+    known = label_values(archive.labels, settings.positive)
+    if kind == "image":
+        found_index = _image_index(settings, path, archive, ready, known=known)
+    else:
+        found_index = _scan_index(settings, path, archive, ready, known=known)
+        candidates = propose_candidates(
+            found_index.cases,
+            (*found_index.nodules, *found_index.excluded),
+            settings.proposals,
+            folder=work_dir / "data" / "proposals",
+            workers=min(4, os.cpu_count() or 1),
+            progress=progress,
+        )
+        found_index = replace(found_index, candidates=tuple(candidates))
+    left = (f"{len(refused)} {settings.cases} of it are not analysed",) if refused else ()
+    return replace(found_index, refused=refused, notes=(*archive.notes, *found_index.notes, *left))
+
+
+def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
+    """Put the labels that count together: 1 if any is 1, 0 if all are known to be 0.
+
+    Args:
+        labels: of all cases.
+        positive: names that count.
+
+    Returns:
+        Case id to value, None where it is not known; a case with none of the labels is left out.
+
+    Example:
+        >>> rows = [CaseLabel("a", "Nodule", 0), CaseLabel("a", "Mass", None)]
+        >>> label_values(rows, ["nodule"]), label_values(rows, ["nodule", "mass"])
+        ({'a': 0}, {'a': None})
+    """
+    wanted = {name.casefold() for name in positive}
+    found: dict[str, dict[str, set[Value]]] = defaultdict(lambda: defaultdict(set))
+    for label in labels:
+        if label.name.casefold() in wanted:
+            found[label.case_id][label.name.casefold()].add(label.value)
+    return {case_id: _any_of(by_name, wanted) for case_id, by_name in found.items()}
+
+
+def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
+    # Sources that contradict each other leave a label unknown; `medkd check` names them.
+    values = [by_name.get(name, set()) - {None} for name in wanted]
+    if {1} in values:
+        return 1
+    return 0 if all(value == {0} for value in values) else None
+
+
+def _image_index(
+    settings: ArchiveData,
+    path: Path,
+    archive: ArchiveIndex,
+    ready: Sequence[IndexedCase],
+    *,
+    known: Mapping[str, Value],
+) -> CaseIndex:
+    _check_names(settings, path, archive)
+    views = {view.casefold() for view in settings.views}
+    used = [case for case in ready if case.view.casefold() in views]
+    other = Counter(case.view for case in ready if case.view.casefold() not in views)
+    labels = {case.case_id: known.get(case.case_id) for case in used}
+    notes = [f"{n} images of view {view} left out" for view, n in sorted(other.items())]
+    if unknown := sum(value is None for value in labels.values()):
+        notes.append(f"{unknown} of {len(used)} images have no known label")
+    return CaseIndex(
+        name=f"archive {path.name}",
+        cases=tuple(_case(path, case) for case in used),
+        nodules=(),
+        excluded=(),
+        candidates=(),
+        labels={name: value for name, value in labels.items() if value is not None},
+        label_names=(" or ".join(settings.positive),),
+        fingerprint=archive.fingerprint,
+        synthetic=any(case.synthetic for case in used),
+        notes=tuple(notes),
+    )
+
+
+def _scan_index(
+    settings: ArchiveData,
+    path: Path,
+    archive: ArchiveIndex,
+    ready: Sequence[IndexedCase],
+    *,
+    known: Mapping[str, Value],
+) -> CaseIndex:
+    nodules = [n for n in archive.nodules if n.counts_as == "included"]
+    excluded = [n for n in archive.nodules if n.counts_as == "excluded"]
+    states = _scan_states(ready, nodules, excluded, known=known)
+    used = [case for case in ready if _is_used(states[case.case_id], settings)]
+    if not any(states[case.case_id] == "nodules" for case in used):
+        raise _no_places(path, states)
+    ids = {case.case_id for case in used}
+    return CaseIndex(
+        name=f"archive {path.name}",
+        cases=tuple(_case(path, case) for case in used),
+        nodules=tuple(n for n in nodules if n.seriesuid in ids),
+        excluded=tuple(n for n in excluded if n.seriesuid in ids),
+        candidates=(),
+        labels={name: int(states[name] == "nodules") for name in sorted(ids)},
+        label_names=("nodule",),
+        fingerprint=archive.fingerprint,
+        synthetic=any(case.synthetic for case in used),
+        notes=tuple(_scan_notes(states, settings)),
+    )
+
+
+State = Literal["nodules", "free", "label_only", "unannotated"]
+
+
+def _scan_states(
+    ready: Iterable[IndexedCase],
+    nodules: Iterable[Nodule],
+    excluded: Iterable[Nodule],
+    *,
+    known: Mapping[str, Value],
+) -> dict[str, State]:
+    """Say what is known of each scan; excluded findings show that somebody read it."""
+    placed, read = {n.seriesuid for n in nodules}, {n.seriesuid for n in excluded}
+    states: dict[str, State] = {}
+    for case in ready:
+        value = known.get(case.case_id)
+        if case.case_id in placed:
+            states[case.case_id] = "nodules"
+        elif value == 1:
+            states[case.case_id] = "label_only"
+        elif value == 0 or case.case_id in read:
+            states[case.case_id] = "free"
+        else:
+            states[case.case_id] = "unannotated"
+    return states
+
+
+def _is_used(state: State, settings: ArchiveData) -> bool:
+    counted = state == "unannotated" and settings.unannotated == "negative"
+    return counted or state in ("nodules", "free")
+
+
+def _scan_notes(states: Mapping[str, State], settings: ArchiveData) -> Iterator[str]:
+    counts = Counter(states.values())
+    if n := counts["label_only"]:
+        yield (
+            f"{n} scans have a label but no nodule's place: they cannot train; they serve "
+            "evaluation by `medkd detect MODEL INDEX` alone"
+        )
+    if (n := counts["unannotated"]) and settings.unannotated == "leave_out":
+        yield (
+            f"{n} scans without any annotation left out; if they were read and are free of "
+            "nodules, set unannotated: negative"
+        )
+    elif n:
+        yield f"{n} scans without any annotation are taken to be free of nodules"
+    yield (
+        "candidates are the reference nodules themselves and places of a blob finder: the "
+        "candidates track says nothing of finding nodules, the whole-scan track does"
+    )
+
+
+def _no_places(path: Path, states: Mapping[str, State]) -> SettingsError:
+    counts = Counter(states.values())
+    reasons = [f"of {len(states)} scans that are ready none has a nodule with a place"]
+    if n := counts["label_only"] + counts["free"]:
+        reasons.append(
+            f"{n} have a label of the whole scan: a patch classifier of CT cannot learn from it, "
+            "because it says not where; such labels serve evaluation alone (`medkd detect MODEL "
+            "INDEX` gives the ROC AUC of the highest mark)"
+        )
+    reasons.append("index the archive again with --annotations that give places")
+    return SettingsError(f"{path}: nothing to train a CT model on", reasons)
+
+
+def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:
+    """Refuse a name that no label has: all of its cases would be unknown."""
+    counts = Counter(label.name for label in archive.labels if label.value == 1)
+    there = {label.name.casefold() for label in archive.labels}
+    if absent := [name for name in settings.positive if name.casefold() not in there]:
+        names = sorted({label.name for label in archive.labels}, key=lambda n: (-counts[n], n))
+        known = ", ".join(f"{name} ({counts[name]})" for name in names) or "none at all"
+        reasons = [f"positive: no case has the label {name!r}" for name in absent]
+        reasons.append(f"labels of the index, with their positive cases: {known}")
+        raise SettingsError(f"{path}: labels that it does not hold", reasons)
+
+
+def _case(path: Path, case: IndexedCase) -> Case:
+    return Case(case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content)
+
+
+def _tally(archive: ArchiveIndex) -> Counter[str]:
+    return Counter(f"{case.kind}s {case.status.replace('_', ' ')}" for case in archive.cases)

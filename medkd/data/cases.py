@@ -1,0 +1,93 @@
+"""Cases: what a data set holds, before any pixel is used, and how the pixels of one are read.
+
+A case is a scan or an image; its origin is what the set itself says of it ("subset3", "train").
+Candidates of a scan are samples of their own in `datasets.py`. No patient's name is kept; where
+a set names no patients, each case counts as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medkd.errors import SeriesError
+from medkd.io.case_store import read_case
+from medkd.io.index_table import IndexedCase
+from medkd.io.scans import read_scan
+from medkd.types import LabelledCandidate, Nodule, Radiograph, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scan or an image.
+
+    `path` is the volume, or the .npz of which `row` of `origin` is meant, or the INDEX (.csv)
+    of the archive that holds it. `content` is a digest of its pixels where an INDEX gives one.
+    """
+
+    case_id: str
+    patient_id: str
+    kind: Literal["scan", "image"]
+    path: Path
+    row: int | None
+    origin: str
+    content: str = ""
+
+    @property
+    def archived(self) -> bool:
+        """Whether the case is read through an INDEX."""
+        return self.path.suffix == ".csv"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CaseIndex:
+    """Everything known of a data set without its pixels.
+
+    `labels` says for each case whether it is positive (an included nodule in the scan; a
+    positive label, or the class number, of the image); a case that it does not hold has no known
+    label. Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name a
+    label output. `refused` are cases of an archive that are not analysed.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    nodules: tuple[Nodule, ...]
+    excluded: tuple[Nodule, ...]
+    candidates: tuple[LabelledCandidate, ...]
+    labels: dict[str, int]
+    label_names: tuple[str, ...]
+    fingerprint: str
+    synthetic: bool
+    notes: tuple[str, ...] = ()
+    refused: tuple[IndexedCase, ...] = ()
+
+    def by_id(self) -> dict[str, Case]:
+        """Return the cases by their id."""
+        return {case.case_id: case for case in self.cases}
+
+
+def read_scan_of(case: Case) -> Scan:
+    """Read a scan under the names that its case has.
+
+    Raises:
+        SeriesError: with every reason why it cannot be read.
+    """
+    if not case.archived:
+        return read_scan(case.path, seriesuid=case.case_id, patient_id=case.patient_id)
+    found = read_case(case.path, case.case_id)
+    if not isinstance(found, Scan):
+        raise SeriesError(f"{case.case_id}: not a scan", ["the archive holds an image there"])
+    return found
+
+
+def read_image_of(case: Case) -> Radiograph:
+    """Read a radiograph of an archive.
+
+    Raises:
+        SeriesError: with every reason why it cannot be read.
+    """
+    found = read_case(case.path, case.case_id)
+    if not isinstance(found, Radiograph):
+        raise SeriesError(f"{case.case_id}: not an image", ["the archive holds a scan there"])
+    return found

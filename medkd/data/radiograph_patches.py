@@ -1,0 +1,138 @@
+"""Radiographs of an archive as samples, at the size that networks see, each read once.
+
+Kept as one memory-mapped array of 8 bits a pixel (the depth of a display and of the public
+sets), whatever the archive stores. Filling goes on where a killed process stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own customary name
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medkd.data.cases import Case, read_image_of
+from medkd.data.patches import PatchSource, SampleTable
+from medkd.errors import SeriesError
+from medkd.files import replacing
+from medkd.provenance import sha256_of_text
+
+_LAYOUT = 1  # raised when what is kept changes, so that older arrays are not read
+_AT_ONCE = 64
+
+Uint8 = NDArray[np.uint8]
+
+
+class _Store(NamedTuple):
+    """Pixels [N, 1, rows, columns], and which of the N are filled."""
+
+    pixels: Uint8
+    done: NDArray[np.bool_]
+
+
+class RadiographPatches(PatchSource):
+    """Whole radiographs, resized by area (aspect not kept).
+
+    Args:
+        table: what is known of the samples.
+        cases: the images, in the order of the table.
+        size_px: rows, columns.
+        folder: where the pixels are kept; None keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        table: SampleTable,
+        *,
+        cases: Sequence[Case],
+        size_px: tuple[int, int],
+        folder: Path | None,
+    ) -> None:
+        super().__init__(table, image_shape=(1, *size_px))
+        self._cases = tuple(cases)
+        self._size_px = size_px
+        self._folder = folder
+        self._pixels: Uint8 | None = None
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Read every radiograph that is not read yet, so that a broken one is refused at once.
+
+        Args:
+            progress: called with (images done, images in all).
+
+        Raises:
+            SeriesError: naming every image that cannot be read.
+        """
+        store = self._opened()
+        waiting = np.flatnonzero(~store.done).tolist()
+        reasons: list[str] = []
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(waiting), _AT_ONCE):
+                rows = waiting[start : start + _AT_ONCE]
+                reasons += self._fill(store, rows, pool)
+                if progress is not None:
+                    progress(start + len(rows), len(waiting))
+        if reasons:
+            raise SeriesError("radiographs that cannot be read", reasons)
+        self._pixels = store.pixels
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return [B, 1, rows, columns] float32: stored values over 255."""
+        if self._pixels is None:
+            self.prepare()
+        if self._pixels is None:
+            raise ValueError("preparing left no pixels")
+        picked = np.asarray(self._pixels[rows.numpy()])
+        return torch.from_numpy(np.divide(picked, np.float32(255), dtype=np.float32))
+
+    def _opened(self) -> _Store:
+        """Return the arrays, made if they are missing."""
+        shape = (len(self._cases), *self.image_shape)
+        if self._folder is None or not self._cases:
+            empty = np.zeros(len(self._cases), dtype=np.bool_)
+            return _Store(np.zeros(shape, dtype=np.uint8), empty)
+        names = [(case.case_id, case.content) for case in self._cases]
+        key = sha256_of_text(json.dumps([_LAYOUT, self._size_px, names]))[:32]
+        entry = self._folder / f"images-{key}"
+        if not entry.is_dir():
+            with replacing(entry) as made:
+                made.mkdir(parents=True)
+                open_memmap(made / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+                open_memmap(made / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1])
+        names_of = ("pixels", "done")
+        return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
+
+    def _fill(self, store: _Store, rows: Sequence[int], pool: ThreadPoolExecutor) -> list[str]:
+        """Read some images; return the reasons of those that cannot be read."""
+        reasons: list[str] = []
+        read = partial(_resized, size_px=self._size_px)
+        cases = [self._cases[row] for row in rows]
+        for row, case, found in zip(rows, cases, pool.map(read, cases), strict=True):
+            if isinstance(found, SeriesError):
+                why = found.reasons or (found.headline,)
+                reasons += [f"{case.case_id}: {reason}" for reason in why]
+            else:
+                store.pixels[row, 0] = found
+                store.done[row] = True
+        return reasons
+
+
+def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
+    """Return [rows, columns], or a refusal as a value so that the others are read too."""
+    try:
+        radiograph = read_image_of(case)
+    except SeriesError as refusal:
+        return refusal
+    view = torch.from_numpy(np.ascontiguousarray(radiograph.pixels))[None, None]
+    small = F.interpolate(view, size=list(size_px), mode="area")[0, 0]
+    return np.asarray(small.mul(255).round().clamp(0, 255).to(torch.uint8).numpy())
