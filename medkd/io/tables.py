@@ -53,6 +53,10 @@ class CheckedTable:
                 )
         return words
 
+    def texts(self, name: str) -> list[str]:
+        """Return a column as it stands; blank cells are no faults."""
+        return [str(value) for value in self._column(name)]
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column of finite numbers [N]; anything else is a fault and reads as NaN."""
         values = self._column(name)
@@ -96,12 +100,13 @@ class CheckedTable:
         return np.zeros(0, dtype=object)
 
 
-def read_table(path: Path, *, header: bool = True) -> CheckedTable:
+def read_table(path: Path, *, header: bool = True, separator: str = ",") -> CheckedTable:
     r"""Read a CSV table; lines without any text are passed over.
 
     Args:
         path: a CSV file, UTF-8 with or without byte order mark.
         header: whether the first line names the columns; if not, they are "0", "1", ...
+        separator: what divides the columns.
 
     Raises:
         SeriesError: if the file is missing, empty or no CSV.
@@ -115,7 +120,7 @@ def read_table(path: Path, *, header: bool = True) -> CheckedTable:
         [0.5]
         >>> table.refuse_if_faulty()
     """
-    cells = _read_cells(path)
+    cells = _read_cells(path, separator)
     lines = np.arange(1, len(cells) + 1, dtype=np.int64)
     filled = (cells != "").any(axis=1).to_numpy()
     cells, lines = cells[filled], lines[filled]
@@ -140,13 +145,14 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _read_cells(path: Path) -> pd.DataFrame:
+def _read_cells(path: Path, separator: str) -> pd.DataFrame:
     """Read every cell as text; the header, if any, is row 0."""
     if not path.is_file():
         _refuse(path, "no such file; check the path")
     try:
         return pd.read_csv(
             path,
+            sep=separator,
             header=None,
             dtype=object,
             na_filter=False,

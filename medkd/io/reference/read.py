@@ -8,8 +8,14 @@ from medkd.io.file_ref import FileRef
 from medkd.io.reference.lidc import read_lidc
 from medkd.io.reference.luna16 import read_luna16_annotations
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.points import read_points
 from medkd.io.reference.rows import ReferenceRows
-from medkd.io.reference.settings import AnnotationSettings, LidcAnnotations, Luna16Annotations
+from medkd.io.reference.settings import (
+    AnnotationSettings,
+    LidcAnnotations,
+    Luna16Annotations,
+    PointsAnnotations,
+)
 
 OBJECT_KINDS = {
     "1.2.840.10008.5.1.4.1.1.88.11": "sr",
@@ -49,4 +55,6 @@ def read_reference_source(
         return read_luna16_annotations(settings, finder)
     if isinstance(settings, LidcAnnotations):
         return read_lidc(settings, finder)
+    if isinstance(settings, PointsAnnotations):
+        return read_points(settings, finder)
     raise NotImplementedError(settings.kind)

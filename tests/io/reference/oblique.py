@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from medkd.geometry import VoxelGrid
+from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.io.dicom_write import write_dicom_series
 from medkd.io.reference import SeriesPlaces
+from medkd.types import Scan
 
 SERIESUID = "1.2.826.0.1.3680043.8.498.7"
 FRAME = SERIESUID + ".1"
+CENTER_VOX = (13, 21, 9)
+DIAMETER_MM = 8.0
 
 
 def rotation(x: float, y: float, z: float) -> np.ndarray:
@@ -71,3 +75,19 @@ def places_of_files(paths: Iterable[Path]) -> SeriesPlaces:
         tuple(str(h.SOPInstanceUID) for h in headers),
         tuple(None if h.get("InstanceNumber") is None else int(h.InstanceNumber) for h in headers),
     )
+
+
+def write_oblique_series(folder: Path) -> SeriesPlaces:
+    """Write an oblique CT series with one bright sphere at CENTER_VOX; return its places."""
+    grid = oblique_grid()
+    voxels = np.full(grid.shape, -850, dtype=np.int16)
+    voxels[sphere_mask(grid, grid.voxel_to_world(CENTER_VOX), DIAMETER_MM)] = 40
+    scan = Scan(SERIESUID, voxels, grid, "p1")
+    return places_of_files(
+        write_dicom_series(scan, folder, patient_name="Doe^Jane", patient_id="hospital-17")
+    )
+
+
+def off_by_vox(places: SeriesPlaces, center_mm: tuple[float, float, float]) -> float:
+    """How many voxels a place lies off the bright sphere's centre, along the worst axis."""
+    return float(np.abs(places.grid.world_to_voxel(center_mm) - CENTER_VOX).max())

@@ -1,0 +1,158 @@
+"""Nodules as points in a table, as a PACS exports them, by a declared map of its columns.
+
+Places are LPS mm, voxel indices, or a column and row on one slice that is named by its
+SOPInstanceUID or by series and InstanceNumber. A row that cannot be placed is listed with its
+reason and the others are read; only a missing column refuses the table.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.rows import ReferenceRows, RowCollector
+from medkd.io.reference.settings import (
+    ImagePlace,
+    InstancePlace,
+    PlaceColumns,
+    PointsAnnotations,
+    VoxelPlace,
+    WorldPlace,
+)
+from medkd.io.tables import CheckedTable, read_table
+from medkd.types import Nodule, Point
+
+Cells = dict[str, str]
+
+
+class _RowError(Exception):
+    """Why one row cannot be placed, and the UID that it names; never leaves this module."""
+
+    def __init__(self, reason: str, key: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.key = reason, key
+
+
+def read_points(settings: PointsAnnotations, finder: PlaceFinder) -> ReferenceRows:
+    """Read a table of points.
+
+    Args:
+        settings: the table and the map of its columns.
+        finder: the archive's series.
+
+    Returns:
+        A nodule a row; rows that fit no series or lie outside their volume are unmatched.
+
+    Raises:
+        SeriesError: if the file is no table, or a mapped column is missing.
+    """
+    table = read_table(settings.path, separator=settings.separator)
+    rows = RowCollector("points", finder)
+    for line, cells in _rows_of(table, settings):
+        try:
+            series, center_mm = _place(settings, cells, finder)
+            diameter_mm = _diameter(settings, cells, key=series.seriesuid)
+        except _RowError as fault:
+            rows.refuse(f"row {line}", fault.reason, fault.key)
+            continue
+        nodule = Nodule(series.seriesuid, center_mm, diameter_mm, settings.counts_as)
+        rows.add(nodule, f"row {line}")
+    return rows.collected()
+
+
+def _rows_of(table: CheckedTable, settings: PointsAnnotations) -> list[tuple[int, Cells]]:
+    """Return line number and mapped cells of each row, or refuse for the missing columns."""
+    place = settings.place.model_dump(exclude={"given_as", "axes", "origin", "slice_order"})
+    names = [name for value in place.values() for name in np.atleast_1d(value).tolist()]
+    columns = {name: table.texts(name) for name in dict.fromkeys([*names, *settings.diameter])}
+    table.refuse_if_faulty()
+    return [
+        (int(line), {name: column[number].strip() for name, column in columns.items()})
+        for number, line in enumerate(table.lines)
+    ]
+
+
+def _place(
+    settings: PointsAnnotations, cells: Cells, finder: PlaceFinder
+) -> tuple[SeriesPlaces, Point]:
+    place = settings.place
+    series = _series(place, cells, finder)
+    if isinstance(place, WorldPlace):
+        x, y, z = (_number(cells[name], name, settings) for name in place.columns)
+        return series, (x, y, z)
+    if isinstance(place, VoxelPlace):
+        voxel = _voxel(place, [_number(cells[name], name, settings) for name in place.columns])
+        if place.slice_order == "descending":
+            voxel["k"] = series.grid.shape[2] - 1 - voxel["k"]
+        center_vox = [voxel[axis] for axis in "ijk"]
+    else:
+        column = _number(cells[place.column], place.column, settings) - place.origin
+        row = _number(cells[place.row], place.row, settings) - place.origin
+        center_vox = [column, row, _slice(place, series, cells)]
+    x, y, z = series.grid.voxel_to_world(center_vox).tolist()
+    return series, (x, y, z)
+
+
+def _series(place: PlaceColumns, cells: Cells, finder: PlaceFinder) -> SeriesPlaces:
+    by_image = isinstance(place, ImagePlace)
+    uid = cells[place.sop_uid] if isinstance(place, ImagePlace) else cells[place.seriesuid]
+    if not uid:
+        raise _RowError("it names no image" if by_image else "it names no series")
+    series = finder.of_sop(uid) if by_image else finder.series(uid)
+    if series is None:
+        what = "image" if by_image else "series"
+        raise _RowError(f"no {what} of the archive has this UID", uid)
+    return series
+
+
+def _voxel(place: VoxelPlace, values: list[float]) -> dict[str, float]:
+    axes = place.axes.translate(str.maketrans("xyz", "ijk"))
+    return {axis: value - place.origin for axis, value in zip(axes, values, strict=True)}
+
+
+def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells) -> int:
+    if isinstance(place, ImagePlace):
+        found = series.slices_of_sop(cells[place.sop_uid])
+        named = "this UID (a multi-frame image)"
+    else:
+        text = cells[place.instance_number]
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not number.is_integer():
+            raise _RowError(f"{place.instance_number} must be a whole number", series.seriesuid)
+        found = series.slices_of_instance(int(number))
+        named = f"InstanceNumber {int(number)}"
+    if len(found) != 1:
+        many = f"{len(found)} slices" if found else "no slice"
+        raise _RowError(f"{many} of the series with {named}; expected one", series.seriesuid)
+    return found[0]
+
+
+def _number(text: str, name: str, settings: PointsAnnotations) -> float:
+    """Read a number with the table's decimal mark; a cell's text is not shown (it may name)."""
+    plain = text.replace(",", ".") if settings.decimal == "," and "." not in text else text
+    try:
+        value = float(plain)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        blank = "is blank" if not text else f"is no finite number with decimal {settings.decimal!r}"
+        raise _RowError(f"{name} {blank}")
+    return value
+
+
+def _diameter(settings: PointsAnnotations, cells: Cells, *, key: str) -> float:
+    """Return the mean of the axes that the row gives, or the stand-in of the settings."""
+    given = [name for name in settings.diameter if cells[name]]
+    if not given:
+        if settings.diameter_mm is None:
+            raise _RowError(f"{' and '.join(settings.diameter)} is blank", key)
+        return settings.diameter_mm
+    axes = [_number(cells[name], name, settings) for name in given]
+    if min(axes) <= 0:
+        raise _RowError(f"expected a diameter above 0 mm, got {min(axes):g}", key)
+    return float(np.mean(axes))
