@@ -19,7 +19,7 @@ from medkd.errors import SettingsError
 from medkd.models.luna_classifier import LunaClassifierSettings
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
-from medkd.models.table import build_architecture, parse_model_settings
+from medkd.models.table import MODELS, build_architecture, parse_model_settings
 from medkd.models.weights import fit_weights, read_weights
 
 LUNA_STATE_KEY = "model_state"
@@ -67,7 +67,9 @@ def import_weights(
             [f"label_count is {settings.label_count}, the names are {list(known.label_names)}"],
         )
     network = build_architecture(settings, seed=seed)
-    network.initialisation = _fill(network, read_weights(path, sha256=sha256), path)
+    network.initialisation = _fill(
+        network, settings, found=read_weights(path, sha256=sha256), path=path
+    )
     info = ModelInfo(
         settings=settings.model_dump(mode="json"),
         label_names=known.label_names,
@@ -128,11 +130,16 @@ def _native_patches(settings: LunaClassifierSettings) -> Preprocessing:
     return Preprocessing(steps=steps, hu_window=window, spacing_mm=None, patch_shape=shape)
 
 
-def _fill(network: Network, found: Mapping[str, Any], path: Path) -> str:
+def _fill(
+    network: Network, settings: NetworkSettings, *, found: Mapping[str, Any], path: Path
+) -> str:
     body = dict(network.named_children()).get("body")
     if body is None or any(key.startswith("body.") for key in found):
         fit_weights(network, found, name=str(path))
         return f"imported from {path.name}"
+    adopt = MODELS[str(getattr(settings, "kind", ""))].adopt
+    if adopt is not None:
+        return f"imported from {path.name}: {adopt(network, settings, found)}"
     fit_weights(body, found, name=str(path))
     return f"body imported from {path.name}, new head"
 

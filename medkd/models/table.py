@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from medkd.models import classifiers, luna_classifier, teachers
+from medkd.models import classifiers, luna_classifier, teachers, teachers_xray
 from medkd.models.network import Network, NetworkSettings, parameter_count, seeded
 
 STUDENT_PARAMETERS = 500_000
@@ -24,6 +24,7 @@ ModelSettings = Annotated[
     | teachers.Resnet3dSettings
     | teachers.Torchvision2dSettings
     | teachers.Timm2dSettings
+    | teachers_xray.Torchxrayvision2dSettings
     | luna_classifier.LunaClassifierSettings,
     Field(discriminator="kind"),
 ]
@@ -34,12 +35,14 @@ class ModelEntry:
     """How one kind is made.
 
     `build` gives random weights; `initialise` loads what the settings' `weights` names and says
-    in words what that was.
+    in words what that was. `adopt` puts tensors under the names of a foreign library in, where
+    more is to do than filling the body, and says so.
     """
 
     settings: type[NetworkSettings]
     build: Callable[[Any], Network]
     initialise: Callable[[Any, Any], str] | None = None
+    adopt: Callable[[Any, Any, Mapping[str, Any]], str] | None = None
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -59,6 +62,12 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "timm2d": ModelEntry(
         teachers.Timm2dSettings, teachers.build_timm2d, teachers.initialise_timm2d
+    ),
+    "torchxrayvision2d": ModelEntry(
+        teachers_xray.Torchxrayvision2dSettings,
+        teachers_xray.build_torchxrayvision2d,
+        teachers_xray.initialise_torchxrayvision2d,
+        teachers_xray.adopt_torchxrayvision2d,
     ),
     "luna_classifier": ModelEntry(
         luna_classifier.LunaClassifierSettings, luna_classifier.build_luna_classifier

@@ -66,7 +66,9 @@ class Resnet3dSettings(_Pretrained):
         return self
 
 
-class _Image(_Pretrained):
+class ImageSettings(_Pretrained):
+    """Base of the settings of image networks."""
+
     spatial_dims: ClassVar[int] = 2
     image_size: Annotated[int, Field(ge=32)] = Field(
         96, description="px; views are resized to this square inside the network"
@@ -79,7 +81,7 @@ class _Image(_Pretrained):
         return self
 
 
-class Torchvision2dSettings(_Image):
+class Torchvision2dSettings(ImageSettings):
     """A torchvision image network by name."""
 
     kind: Literal["torchvision2d"] = "torchvision2d"
@@ -89,7 +91,7 @@ class Torchvision2dSettings(_Image):
     )
 
 
-class Timm2dSettings(_Image):
+class Timm2dSettings(ImageSettings):
     """A timm image network by name (extra `pretrained`)."""
 
     kind: Literal["timm2d"] = "timm2d"
@@ -273,14 +275,24 @@ def _load_lite0_wheel(network: BodyAndHead) -> str:
     return f"ImageNet (EfficientNet-Lite0 wheel, sha256 {LITE0_WHEEL_SHA256[:12]}), new head"
 
 
-def _load_body_file(network: BodyAndHead, settings: _Pretrained) -> str:
+def read_body_file(settings: _Pretrained) -> tuple[Path, dict[str, Any]]:
+    """Read the safetensors file that the settings name, and say which it is.
+
+    Raises:
+        CheckpointError: if it is no safetensors file, another one, or damaged.
+    """
     path = Path(settings.weights_file or "")
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path}: not loaded",
             ["weights_file takes .safetensors; other files enter by `medkd import`"],
         )
-    fit_weights(network.body, read_weights(path, sha256=settings.weights_sha256), name=str(path))
+    return path, read_weights(path, sha256=settings.weights_sha256)
+
+
+def _load_body_file(network: BodyAndHead, settings: _Pretrained) -> str:
+    path, found = read_body_file(settings)
+    fit_weights(network.body, found, name=str(path))
     return f"local file {path.name}, new head"
 
 

@@ -113,7 +113,11 @@ def _parse_torch_file(content: bytes, path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
-            f"{path}: not loaded", [f"expected tensors readable without running code: {first}"]
+            f"{path}: not loaded",
+            [
+                f"expected tensors readable without running code: {first}",
+                "a whole model: save its state_dict() where you trust the file, and import that",
+            ],
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(

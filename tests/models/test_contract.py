@@ -16,11 +16,12 @@ SMALL = {
     "resnet3d": {"depth": 10, "width": 0.125},
     "torchvision2d": {"name": "mobilenet_v3_small", "image_size": 64},
     "timm2d": {"name": "tf_efficientnet_lite0", "image_size": 64},
+    "torchxrayvision2d": {"image_size": 64},
     "luna_classifier": {"width": 2, "patch_shape": [48, 32, 16]},
 }
 """Settings that make an entry small; an entry that stands not here is checked as it is."""
 
-SLOW = {"resnet3d", "torchvision2d", "timm2d"}
+SLOW = {"resnet3d", "torchvision2d", "timm2d", "torchxrayvision2d"}
 
 
 @pytest.mark.parametrize(
