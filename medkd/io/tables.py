@@ -53,6 +53,11 @@ class CheckedTable:
                 )
         return words
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return tuple(self._names)
+
     def texts(self, name: str) -> list[str]:
         """Return a column as it stands; blank cells are no faults."""
         return [str(value) for value in self._column(name)]

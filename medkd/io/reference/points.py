@@ -127,8 +127,8 @@ def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells
         found = series.slices_of_instance(int(number))
         named = f"InstanceNumber {int(number)}"
     if len(found) != 1:
-        many = f"{len(found)} slices" if found else "no slice"
-        raise _RowError(f"{many} of the series with {named}; expected one", series.seriesuid)
+        reason = f"{named} means {len(found)} slices of the series; expected 1"
+        raise _RowError(reason, series.seriesuid)
     return found[0]
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medkd.io.file_ref import FileRef
+from medkd.io.reference.label_tables import (
+    Wanted,
+    read_chexpert,
+    read_label_table,
+    read_nih,
+    read_vindr,
+)
 from medkd.io.reference.lidc import read_lidc
 from medkd.io.reference.luna16 import read_luna16_annotations
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
@@ -12,9 +19,13 @@ from medkd.io.reference.points import read_points
 from medkd.io.reference.rows import ReferenceRows
 from medkd.io.reference.settings import (
     AnnotationSettings,
+    ChexpertAnnotations,
     LidcAnnotations,
     Luna16Annotations,
+    NihAnnotations,
     PointsAnnotations,
+    TableAnnotations,
+    VindrAnnotations,
 )
 
 OBJECT_KINDS = {
@@ -33,6 +44,8 @@ def read_reference_source(
     settings: AnnotationSettings,
     places: Mapping[str, SeriesPlaces],
     refs: Mapping[str, Sequence[FileRef]] | None = None,
+    *,
+    wanted: Wanted | None = None,
 ) -> ReferenceRows:
     """Read one source of annotations against the series of an archive.
 
@@ -41,20 +54,38 @@ def read_reference_source(
         places: every usable CT series of the archive, by its real seriesuid (a volume's name).
         refs: annotation objects found in the archive, by kind (the values of `OBJECT_KINDS`);
             read where the settings of that kind give no path. Messages call them by their label.
+        wanted: (key, key_is) of a label: whether the archive has such a case. A row of another
+            key becomes one unmatched row. None: every label is returned as it stands.
 
     Returns:
-        Nodules inside their volume, labels, and each row or item that fits nothing. Labels are
-        not matched with images here: their keys are (`FileNames`, or UIDs).
+        Nodules inside their volume, labels with their keys, and each row or item that fits
+        nothing.
 
     Raises:
         SeriesError: if a table cannot be used as it stands, with every reason. An object that
             cannot be read is listed as unmatched instead: one of many must not stop an archive.
     """
-    finder = PlaceFinder(places)
-    if isinstance(settings, Luna16Annotations):
-        return read_luna16_annotations(settings, finder)
-    if isinstance(settings, LidcAnnotations):
-        return read_lidc(settings, finder)
-    if isinstance(settings, PointsAnnotations):
-        return read_points(settings, finder)
+    match settings:
+        case NihAnnotations():
+            return read_nih(settings, wanted)
+        case ChexpertAnnotations():
+            return read_chexpert(settings, wanted)
+        case VindrAnnotations():
+            return read_vindr(settings, wanted)
+        case TableAnnotations():
+            return read_label_table(settings, wanted)
+        case _:
+            return _read_nodules(settings, PlaceFinder(places), refs or {})
+
+
+def _read_nodules(
+    settings: AnnotationSettings, finder: PlaceFinder, refs: Mapping[str, Sequence[FileRef]]
+) -> ReferenceRows:
+    match settings:
+        case Luna16Annotations():
+            return read_luna16_annotations(settings, finder)
+        case LidcAnnotations():
+            return read_lidc(settings, finder)
+        case PointsAnnotations():
+            return read_points(settings, finder)
     raise NotImplementedError(settings.kind)

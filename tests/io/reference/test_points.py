@@ -19,6 +19,7 @@ from tests.io.reference.oblique import (
 )
 
 COL, ROW, SLICE = CENTER_VOX
+FROM_TOP = 23 - SLICE
 
 
 def read(folder: Path, places: SeriesPlaces, text: str, **settings: Any) -> ReferenceRows:
@@ -42,7 +43,11 @@ ON_SLICE = {"column": "col", "row": "row"}
         ({"place": {"given_as": "lps_mm"}}, "seriesuid,coordX,coordY,coordZ", "{uid},{x},{y},{z}"),
         (voxel("ijk", 0), "seriesuid,a,b,c", f"{{uid}},{COL},{ROW},{SLICE}"),
         (voxel("zyx", 1), "seriesuid,a,b,c", f"{{uid}},{SLICE + 1},{ROW + 1},{COL + 1}"),
-        (voxel("jik", 0, slice_order="descending"), "seriesuid,a,b,c", f"{{uid}},{ROW},{COL},{23 - SLICE}"),
+        (
+            voxel("jik", 0, slice_order="descending"),
+            "seriesuid,a,b,c",
+            f"{{uid}},{ROW},{COL},{FROM_TOP}",
+        ),
         (
             {"place": {"given_as": "sop_uid", "sop_uid": "image", **ON_SLICE, "origin": 1}},
             "image,row,col",
@@ -135,7 +140,7 @@ def test_an_instance_number_that_is_not_one_slice_is_listed(tmp_path: Path) -> N
     text = f"seriesuid,n,col,row\n{SERIESUID},999,1,1\n{SERIESUID},1.5,1,1\n"
     found = read(tmp_path, oblique_places(), text, place=place)
     assert [row.reason for row in found.unmatched] == [
-        "no slice of the series with InstanceNumber 999; expected one",
+        "InstanceNumber 999 means 0 slices of the series; expected 1",
         "n must be a whole number",
     ]
 

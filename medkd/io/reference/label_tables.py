@@ -1,0 +1,302 @@
+"""Labels of whole cases from tables: NIH ChestX-ray14, CheXpert, VinDr-CXR, and a site's own.
+
+A label is 1, 0, or not known. Uncertain and blank are not known and never 0 (CheXpert: Irvin et
+al. 2019, section 2: 1 present, 0 absent, -1 uncertain, blank not mentioned). Keys stand as the
+table writes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from medkd.errors import SeriesError
+from medkd.io.reference.rows import FoundBox, FoundLabel, KeyKind, ReferenceRows, Unmatched
+from medkd.io.reference.settings import (
+    ChexpertAnnotations,
+    NihAnnotations,
+    TableAnnotations,
+    VindrAnnotations,
+)
+from medkd.io.tables import CheckedTable, read_table
+
+Wanted = Callable[[str, KeyKind], bool]
+"""Whether the archive has a case of this key."""
+
+Value = Literal[0, 1] | None
+
+NIH_FINDINGS = (
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis",
+    "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
+NO_FINDING = "No Finding"
+_NIH_BOX_NAMES = {"Infiltrate": "Infiltration"}
+"""Where BBox_List_2017 spells a finding otherwise than Data_Entry_2017."""
+_NIH_PICTURE_PX = (1024, 1024)
+
+_CHEXPERT_FACTS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
+_UNSAID = ("", "-1", "-1.0")
+"""Texts that are known to say nothing: blank, and CheXpert's uncertain."""
+_VINDR_FACTS = ("image_id", "rad_id")
+_VINDR_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+
+
+class _Labels:
+    """Collects labels; a row whose key the archive does not hold is listed instead."""
+
+    def __init__(self, kind: str, wanted: Wanted | None, key_is: KeyKind = "file") -> None:
+        self.kind = kind
+        self.key_is: KeyKind = key_is
+        self._wanted = wanted
+        self.labels: list[FoundLabel] = []
+        self.boxes: list[FoundBox] = []
+        self.unmatched: list[Unmatched] = []
+        self.notes: list[str] = []
+
+    def takes(self, key: str, row: str) -> bool:
+        """Say whether a row has a case; if not, list it."""
+        if not key:
+            self.unmatched.append(Unmatched(self.kind, row, "it names no case"))
+        elif self._wanted and not self._wanted(key, self.key_is):
+            reason = "no case of the archive has this key"
+            self.unmatched.append(Unmatched(self.kind, row, reason, key))
+        else:
+            return True
+        return False
+
+    def collected(self) -> ReferenceRows:
+        return ReferenceRows(
+            (), tuple(self.labels), tuple(self.unmatched), tuple(self.notes), tuple(self.boxes)
+        )
+
+
+def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
+    """Read NIH's findings: of each image all fourteen, and "No Finding"; boxes where given.
+
+    Args:
+        settings: the two tables, plain or gzip.
+        wanted: leave out, and list, rows of other images.
+
+    Raises:
+        SeriesError: if a table cannot be read or lacks a column.
+    """
+    found = _Labels("nih", wanted)
+    table = read_table(settings.data_entry)
+    images, findings = table.texts("Image Index"), table.texts("Finding Labels")
+    patients, views = table.texts("Patient ID"), table.texts("View Position")
+    table.refuse_if_faulty()
+    for n, line in enumerate(table.lines):
+        row = f"data_entry, row {line}"
+        named = set(findings[n].split("|"))
+        if named - {*NIH_FINDINGS, NO_FINDING}:
+            reason = "it has a finding that is none of NIH's fourteen"
+            found.unmatched.append(Unmatched("nih", row, reason, images[n]))
+        elif found.takes(images[n], row):
+            found.labels += [
+                FoundLabel(
+                    images[n], name, _bit(name in named), patients[n] or None, views[n] or None
+                )
+                for name in (*NIH_FINDINGS, NO_FINDING)
+            ]
+    if settings.boxes:
+        _add_nih_boxes(settings.boxes, found)
+    return found.collected()
+
+
+def read_chexpert(settings: ChexpertAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
+    """Read a table as CheXpert's: every column but the five facts is a label.
+
+    Args:
+        settings: the table.
+        wanted: leave out, and list, rows of other images.
+
+    Raises:
+        SeriesError: if the table cannot be read, lacks its Path or has no label.
+    """
+    found = _Labels("chexpert", wanted)
+    table = read_table(settings.path)
+    names = [name for name in table.names if name and name not in _CHEXPERT_FACTS]
+    paths = table.texts("Path")
+    sides = [table.texts(n) if n in table.names else [] for n in ("Frontal/Lateral", "AP/PA")]
+    texts = {name: table.texts(name) for name in names}
+    _refuse_without_labels(table, names)
+    columns = {name: _values(column) for name, column in texts.items()}
+    for n, line in enumerate(table.lines):
+        if found.takes(paths[n], f"row {line}"):
+            patient = re.search(r"patient\d+", paths[n])
+            who = patient.group() if patient else None
+            view = _chexpert_view(*(side[n] if side else "" for side in sides))
+            found.labels += [
+                FoundLabel(paths[n], name, values[n], who, view) for name, values in columns.items()
+            ]
+    found.notes += [note for name in names for note in _odd(texts[name], columns[name], name)]
+    return found.collected()
+
+
+def read_vindr(settings: VindrAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
+    """Read VinDr-CXR's tables.
+
+    Labels come from the table of labels, or else from the boxes' names. Of several readers,
+    `readers_needed` make a finding present; none makes it absent; fewer leave it unknown.
+
+    Args:
+        settings: the tables.
+        wanted: leave out, and list, rows of other images.
+
+    Raises:
+        SeriesError: if a table cannot be read or lacks a column.
+    """
+    found = _Labels("vindr", wanted)
+    votes: dict[str, dict[str, list[Value]]] = {}
+    if settings.boxes:
+        votes = _vindr_boxes(settings.boxes, found)
+    if settings.labels:
+        votes = _vindr_votes(settings.labels, found)
+    for image, by_name in votes.items():
+        for name, values in by_name.items():
+            value = _agreed(values, settings.readers_needed)
+            found.labels.append(FoundLabel(image, name, value))
+    return found.collected()
+
+
+def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
+    """Read a site's own table of labels.
+
+    Args:
+        settings: the table, its columns, and which texts say present and absent.
+        wanted: leave out, and list, rows of other cases.
+
+    Raises:
+        SeriesError: if the table cannot be read or lacks a column.
+    """
+    found = _Labels("table", wanted, settings.key_is)
+    table = read_table(settings.path, separator=settings.separator)
+    keys = [key.strip() for key in table.texts(settings.key)]
+    texts = {name: table.texts(column) for name, column in settings.labels.items()}
+    patients = table.texts(settings.patient) if settings.patient else [""] * len(table)
+    views = table.texts(settings.view) if settings.view else [""] * len(table)
+    table.refuse_if_faulty()
+    columns = {
+        name: _values(column, settings.positive, settings.negative)
+        for name, column in texts.items()
+    }
+    for n, line in enumerate(table.lines):
+        if found.takes(keys[n], f"row {line}"):
+            who, view = patients[n].strip() or None, views[n].strip() or None
+            found.labels += [
+                FoundLabel(keys[n], name, values[n], who, view, settings.key_is)
+                for name, values in columns.items()
+            ]
+    found.notes += [note for name in texts for note in _odd(texts[name], columns[name], name)]
+    return found.collected()
+
+
+def _add_nih_boxes(path: Path, found: _Labels) -> None:
+    """Read BBox_List_2017: its header names x, y, w, h as "Bbox [x", "y", "w", "h]"."""
+    table = read_table(path)
+    images, names = table.texts("Image Index"), table.texts("Finding Label")
+    sides = [table.numbers(column) for column in ("Bbox [x", "y", "w", "h]")]
+    table.refuse_if_faulty()
+    for n, line in enumerate(table.lines):
+        if found.takes(images[n], f"boxes, row {line}"):
+            x, y, width, height = (float(side[n]) for side in sides)
+            name = _NIH_BOX_NAMES.get(names[n], names[n])
+            found.boxes.append(FoundBox(images[n], name, (x, y, width, height), _NIH_PICTURE_PX))
+
+
+def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
+    """Return what each reader says of each finding of each image."""
+    table = read_table(path)
+    names = [name for name in table.names if name and name not in _VINDR_FACTS]
+    images = table.texts("image_id")
+    texts = {name: table.texts(name) for name in names}
+    _refuse_without_labels(table, names)
+    columns = {name: _values(column) for name, column in texts.items()}
+    votes: dict[str, dict[str, list[Value]]] = defaultdict(lambda: defaultdict(list))
+    for n, line in enumerate(table.lines):
+        if found.takes(images[n], f"labels, row {line}"):
+            for name, values in columns.items():
+                votes[images[n]][name].append(values[n])
+    return votes
+
+
+def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
+    """Collect boxes; return each reader's votes by the names of the findings boxed."""
+    table = read_table(path)
+    images, names = table.texts("image_id"), table.texts("class_name")
+    readers = table.texts("rad_id") if "rad_id" in table.names else [""] * len(table)
+    corners = [table.texts(column) for column in _VINDR_CORNERS]
+    table.refuse_if_faulty()
+    named: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for n, line in enumerate(table.lines):
+        if not found.takes(images[n], f"boxes, row {line}"):
+            continue
+        named[images[n]][readers[n]].add(names[n])
+        if any(column[n] for column in corners):
+            box = _box_between([column[n] for column in corners])
+            if box is None:
+                reason = "expected x_min < x_max and y_min < y_max, all numbers"
+                found.unmatched.append(Unmatched("vindr", f"boxes, row {line}", reason, images[n]))
+            else:
+                reader = readers[n] or None
+                found.boxes.append(FoundBox(images[n], names[n], box, reader=reader))
+    all_names = sorted(set(names))
+    return {
+        image: {name: [_bit(name in seen) for seen in by_reader.values()] for name in all_names}
+        for image, by_reader in named.items()
+    }
+
+
+def _box_between(corners: Sequence[str]) -> tuple[float, float, float, float] | None:
+    """Return (column, row, width, height) of a box given by its corners."""
+    try:
+        left, top, right, bottom = (float(corner) for corner in corners)
+    except ValueError:
+        return None
+    # False for NaN as well.
+    return (left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+
+def _agreed(values: Sequence[Value], needed: int) -> Value:
+    """Return 1 if enough readers say so, 0 if all say not, else None."""
+    present = sum(value == 1 for value in values)
+    if present >= min(needed, len(values)):
+        return 1
+    return 0 if all(value == 0 for value in values) else None
+
+
+def _values(
+    texts: Sequence[str],
+    positive: Iterable[str] = ("1", "1.0"),
+    negative: Iterable[str] = ("0", "0.0"),
+) -> list[Value]:
+    """Turn a column of texts into 1, 0 and not known; letters' case and blanks do not count."""
+    meaning: dict[str, Value] = {word.strip().lower(): 0 for word in negative}
+    meaning |= {word.strip().lower(): 1 for word in positive}
+    known = {text: meaning.get(text.strip().lower()) for text in set(texts)}
+    return [known[text] for text in texts]
+
+
+def _odd(texts: Sequence[str], values: Sequence[Value], name: str) -> list[str]:
+    """Note how many texts say something, but neither present nor absent."""
+    count = sum(v is None and t.strip() not in _UNSAID for t, v in zip(texts, values, strict=True))
+    text = f"{name}: {count} values say neither present nor absent and are taken as not known"
+    return [text] if count else []
+
+
+def _bit(present: bool) -> Literal[0, 1]:
+    return 1 if present else 0
+
+
+def _chexpert_view(side: str, direction: str) -> str | None:
+    """Return AP, PA or LATERAL, as far as the row says."""
+    return "LATERAL" if side == "Lateral" else direction or None
+
+
+def _refuse_without_labels(table: CheckedTable, names: Sequence[str]) -> None:
+    table.refuse_if_faulty()
+    if not names:
+        raise SeriesError(f"{table.path}: no label", ["expected at least one column of a label"])
