@@ -1,94 +1,147 @@
-"""A plain DICOM CT series, one folder, into `Scan`.
+"""DICOM CT series into `Scan`: headers first, the gate, then pixels once, straight into place.
 
-Plain: one series of single-frame CT images with parallel, evenly spaced slices, uncompressed or
-in a transfer syntax that pydicom decodes with what is installed. Slices are ordered by where
-they lie along the slice normal (never by file name or InstanceNumber), pixels are read straight
-into their place, and the rescale is applied slice by slice (DICOM PS3.3 C.11.1). What is not
-plain (tilted, gaps, doubled slices, several series) is refused with all reasons, not repaired.
-No message names a patient. The checks of a series are in `dicom_checks.py`.
+A series is a list of files, on disk or in zip archives, whatever they are called; slices are
+ordered by where they lie along their normal, never by file name or InstanceNumber. Single-frame
+CT and enhanced multi-frame CT, in every transfer syntax that `dicom_streams.DECODERS` names.
+What is not one evenly spaced volume is refused with all reasons (`dicom_gate.py`), not repaired.
+No message names a patient.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid
-from medkd.io.dicom_checks import SliceHeader, SlicePlaces, header_reasons, place_slices
+from medkd.io.dicom_codes import Fault
+from medkd.io.dicom_contents import blank_faults, order_faults
+from medkd.io.dicom_gate import Examined, GateSettings, examine
+from medkd.io.dicom_header import HeaderSet, SliceHeader, read_headers
+from medkd.io.dicom_hu import padding_range, to_hu
+from medkd.io.dicom_pixels import PixelReader
+from medkd.io.file_ref import FileRef
 from medkd.types import Acquisition, Scan
 
-_TAGS = [
-    "TransferSyntaxUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "PatientID",
-    "SliceThickness", "KVP", "ConvolutionKernel", "SeriesInstanceUID", "FrameOfReferenceUID",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
-    "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from medkd.geometry import VoxelGrid
+    from medkd.io.reference.places import SeriesPlaces
 
-_NATIVE = {"1.2.840.10008.1.2": 8, "1.2.840.10008.1.2.1": 12}
-"""Uncompressed little-endian transfer syntaxes, and the bytes before the pixels' value."""
-
-_UNREADABLE = (
-    OSError, EOFError, ValueError, AttributeError, KeyError, RuntimeError, NotImplementedError,
-)  # fmt: skip
-"""What pydicom raises for files that are broken or need a decoder that is not installed."""
-
-_PIXEL_DATA = b"\xe0\x7f\x10\x00"
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-_HU_LOW, _HU_HIGH = -32768, 32767
+__all__ = ["HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series"]
 
 
 def read_dicom_folder(
-    path: Path, *, seriesuid: str | None = None, patient_id: str | None = None
+    path: Path,
+    *,
+    gate: GateSettings | None = None,
+    seriesuid: str | None = None,
+    patient_id: str | None = None,
 ) -> Scan:
     """Read the one CT series that a folder holds.
 
     Args:
         path: folder with the slices of one series, in files of any name; not searched below.
+        gate: see `read_series`.
+        seriesuid: see `read_series`.
+        patient_id: see `read_series`.
+
+    Returns:
+        See `read_series`; `notes` also count the files left out because they are not DICOM.
+
+    Raises:
+        SeriesError: with every reason why the folder is not one CT series.
+    """
+    if not path.is_dir():
+        raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    found = read_headers([FileRef(file) for file in files])
+    if not found.headers and not found.reasons:
+        raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
+    try:
+        return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
+    except SeriesError as error:
+        raise SeriesError(f"{path}: not one CT series", error.reasons) from error
+
+
+def read_series(
+    files: Sequence[FileRef] | HeaderSet,
+    *,
+    gate: GateSettings | None,
+    seriesuid: str | None = None,
+    patient_id: str | None = None,
+) -> Scan:
+    """Read one CT series.
+
+    Args:
+        files: all files of the series in any order, or their headers as `read_headers` gave them.
+        gate: what a chest CT must be to be analysed, and which faults are let pass; None: any CT
+            volume, so long as its geometry is right.
         seriesuid: name to give the series; its SeriesInstanceUID where not given.
         patient_id: pseudonym to give the patient; a hash of the PatientID where not given.
 
     Returns:
-        The scan: axis i along a row, j along a column, k along the slice normal (ascending).
-        `notes` count the files left out because they are not DICOM.
+        The scan: axis i along a row, j along a column, k along the slice normal (ascending);
+        padding is `dicom_hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
+        whether slices differ in rescale or padding, and whether HU were rounded.
 
     Raises:
-        SeriesError: with every reason why the folder is not one plain CT series.
+        SeriesError: with every reason, each "code: text" (`dicom_gate.CODES`).
     """
-    if not path.is_dir():
-        raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
-    headers, reasons, strangers = _read_headers(path)
-    if not headers and not reasons:
-        reasons = ["expected DICOM files, found none"]
-    places = place_slices(headers)
-    reasons += [*header_reasons(headers), *places.reasons]
-    if reasons:
-        raise _refusal(path, reasons)
-    ordered = [headers[index] for index in places.order]
-    voxels, pixel_reasons, fractional = _read_pixels(ordered)
-    if pixel_reasons:
-        raise _refusal(path, pixel_reasons)
-    notes = [f"{strangers} files that are not DICOM were left out"] if strangers else []
-    notes += ["fractional HU were rounded to whole HU"] if fractional else []
-    first = ordered[0].dataset
-    name = seriesuid or str(first.SeriesInstanceUID)
+    found = files if isinstance(files, HeaderSet) else read_headers(files)
+    examined = examine(found.headers, gate)
+    reasons = [*found.reasons, *examined.verdict.refused]
+    if reasons or examined.grid is None:
+        raise _refusal(reasons)
+    pixels = _read_pixels(examined.ordered, examined.grid)
+    allow = gate.allow if gate else ()
+    refused = [f for f in pixels.faults if f.code not in allow]
+    if refused:
+        raise _refusal(map(str, refused))
+    allowed = [*examined.verdict.allowed, *(str(f) for f in pixels.faults)]
+    notes = [f"allowed: {fault}" for fault in allowed] + _notes(examined, pixels)
+    if found.strangers:
+        notes.append(f"{len(found.strangers)} files that are not DICOM were left out")
+    first = examined.ordered[0]
+    name = seriesuid or first.text("SeriesInstanceUID")
     return Scan(
         name,
-        voxels,
-        _grid_of(ordered, places),
-        patient_id=patient_id or pseudonym_of(str(first.get("PatientID") or name)),
-        acquisition=_acquisition_of(first),
+        pixels.slices_hu.transpose(2, 1, 0),
+        examined.grid,
+        patient_id=patient_id or pseudonym_of(first.text("PatientID") or name),
+        acquisition=acquisition_of(first),
         notes=tuple(notes),
+    )
+
+
+def places_of(headers: Sequence[SliceHeader]) -> SeriesPlaces:
+    """Say where the slices of a series lie, for annotations that name them.
+
+    Args:
+        headers: of one series, in any order.
+
+    Raises:
+        SeriesError: if they do not form one volume.
+    """
+    # Here and not above: the readers of annotations import this module's neighbours.
+    from medkd.io.reference.places import SeriesPlaces
+
+    examined = examine(headers, None)
+    if examined.grid is None:
+        raise _refusal(examined.verdict.refused)
+    ordered = examined.ordered
+    frames = tuple(h.frame + 1 for h in ordered) if ordered[0].frames > 1 else ()
+    return SeriesPlaces(
+        ordered[0].text("SeriesInstanceUID"),
+        examined.grid,
+        frame_of_reference_uid=ordered[0].text("FrameOfReferenceUID"),
+        sop_uids=tuple(h.text("SOPInstanceUID") for h in ordered),
+        instance_numbers=tuple(h.whole("InstanceNumber") for h in ordered),
+        frame_numbers=frames,
     )
 
 
@@ -101,141 +154,67 @@ def pseudonym_of(patient_id: str) -> str:
     return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
 
 
-def _read_headers(path: Path) -> tuple[list[SliceHeader], list[str], int]:
-    """Read every file's header: headers, reasons, and how many files are not DICOM."""
-    headers, reasons, strangers = [], [], 0
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    with warnings.catch_warnings():
-        # pydicom warns of odd values by showing them; what matters is checked and worded here.
-        warnings.simplefilter("ignore", UserWarning)
-        for file in files:
-            try:
-                headers.append(_read_header(file))
-            except InvalidDicomError:
-                strangers += 1
-            except _UNREADABLE as error:
-                kind = type(error).__name__
-                reasons.append(f"{file.name}: its DICOM header cannot be read ({kind})")
-    return headers, reasons, strangers
-
-
-def _read_header(file: Path) -> SliceHeader:
-    """Read a header and note where an uncompressed file's pixels begin (None = decode)."""
-    with file.open("rb") as stream:
-        dataset: Any = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
-        start = stream.tell()
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-        prefix = stream.read(12)
-        stream.seek(0, io.SEEK_END)
-        end = stream.tell()
-    if syntax not in _NATIVE or prefix[:4] != _PIXEL_DATA:
-        return SliceHeader(file, dataset, None, 0, has_pixels=start < end)
-    offset = start + _NATIVE[syntax]
-    stated = int.from_bytes(prefix[: _NATIVE[syntax]][-4:], "little")
-    if stated == _UNDEFINED_LENGTH:
-        return SliceHeader(file, dataset, None, 0, has_pixels=True)
-    there = min(stated, end - offset)
-    return SliceHeader(file, dataset, offset, there, has_pixels=there > 0)
-
-
-@dataclass(slots=True)
-class _Rescaled:
-    """What became of one slice's values."""
-
-    reasons: list[str]
-    fractional: bool = False
-
-
-def _read_pixels(
-    ordered: list[SliceHeader],
-) -> tuple[NDArray[np.int16], list[str], bool]:
-    """Fill [k, j, i] slice by slice; return its (i, j, k) view, reasons, and if HU were rounded."""
-    first = ordered[0].dataset
-    shape = (len(ordered), int(first.Rows), int(first.Columns))
-    slices = np.empty(shape, dtype=np.int16)
-    reasons: list[str] = []
-    fractional = False
-    for place, header in zip(slices, ordered, strict=True):
-        problem = _fill_slice(place, header)
-        if problem:
-            reasons.append(f"{header.path.name}: {problem}")
-            continue
-        rescaled = _rescale(place, header.dataset)
-        reasons += [f"{header.path.name}: {reason}" for reason in rescaled.reasons]
-        fractional = fractional or rescaled.fractional
-    return slices.transpose(2, 1, 0), reasons, fractional
-
-
-def _fill_slice(place: NDArray[np.int16], header: SliceHeader) -> str:
-    """Put a slice's stored bits into `place`; return what went wrong, or an empty text."""
-    if header.pixel_offset is not None:
-        if header.pixel_bytes != place.nbytes:
-            return f"expected {place.nbytes} bytes of pixels, got {header.pixel_bytes}"
-        with header.path.open("rb") as stream:
-            stream.seek(header.pixel_offset)
-            stream.readinto(place.data.cast("B"))
-        return ""
-    try:
-        decoded = np.asarray(pydicom.dcmread(header.path).pixel_array)
-    except _UNREADABLE as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"its pixels cannot be decoded ({line}); pip install 'pydicom[pixeldata]' may help"
-    if decoded.shape != place.shape or decoded.dtype.itemsize != 2:
-        return f"expected {place.shape} pixels of 16 bit, got {decoded.shape} {decoded.dtype}"
-    np.copyto(place.view(decoded.dtype), decoded)
-    return ""
-
-
-def _rescale(place: NDArray[np.int16], dataset: Any) -> _Rescaled:  # noqa: ANN401  # untyped
-    """Turn stored bits into HU in place: HU = stored * RescaleSlope + RescaleIntercept."""
-    unused = 16 - int(dataset.BitsStored)
-    signed = int(dataset.PixelRepresentation) == 1
-    stored: NDArray[Any] = place if signed else place.view(np.uint16)
-    if unused:  # Bits above BitsStored may hold old overlays (PS3.5 8.1.1): drop them.
-        np.left_shift(stored, unused, out=stored)
-        np.right_shift(stored, unused, out=stored)
-    slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-    low, high = sorted(slope * float(edge) + intercept for edge in (stored.min(), stored.max()))
-    if low < _HU_LOW or high > _HU_HIGH:
-        reason = f"expected HU within {(_HU_LOW, _HU_HIGH)}, got {low:g} to {high:g}"
-        return _Rescaled([reason])
-    if slope == 1 and intercept.is_integer() and abs(intercept) <= _HU_HIGH:
-        # Sums that fit int16 come out right modulo 2^16, whatever the sign of the stored bits.
-        np.add(place, np.int16(intercept), out=place)
-        return _Rescaled([])
-    exact = stored.astype(np.float64) * slope + intercept
-    rounded = np.rint(exact)
-    place[...] = rounded
-    return _Rescaled([], fractional=bool(np.abs(exact - rounded).max() > 1e-6))
-
-
-def _grid_of(ordered: list[SliceHeader], places: SlicePlaces) -> VoxelGrid:
-    """Build the grid of slices in order: PixelSpacing is (between rows, between columns)."""
-    first = ordered[0].dataset
-    row_step, column_step = (float(value) for value in first.PixelSpacing)
-    cosines = np.asarray([float(value) for value in first.ImageOrientationPatient])
-    along_row, along_column = cosines[:3], cosines[3:]
-    affine = np.eye(4)
-    affine[:3, 0] = along_row * column_step
-    affine[:3, 1] = along_column * row_step
-    affine[:3, 2] = np.cross(along_row, along_column) * places.spacing_mm
-    affine[:3, 3] = [float(value) for value in first.ImagePositionPatient]
-    return VoxelGrid((int(first.Columns), int(first.Rows), len(ordered)), affine)
-
-
-def _acquisition_of(dataset: Any) -> Acquisition:  # noqa: ANN401  # pydicom has no types here
-    kernel = dataset.get("ConvolutionKernel")
-    if kernel is not None and not isinstance(kernel, str):
-        kernel = "/".join(str(part) for part in kernel)
-    thickness, kvp = dataset.get("SliceThickness"), dataset.get("KVP")
+def acquisition_of(header: SliceHeader) -> Acquisition:
+    """Take from a header how a scan was made."""
     return Acquisition(
-        modality=str(dataset.Modality),
-        slice_thickness_mm=None if thickness in (None, "") else float(thickness),
-        kernel=kernel or None,
-        kvp=None if kvp in (None, "") else float(kvp),
-        manufacturer=str(dataset.get("Manufacturer") or "") or None,
+        modality=header.text("Modality"),
+        slice_thickness_mm=header.number("SliceThickness"),
+        kernel="/".join(header.texts("ConvolutionKernel")) or None,
+        kvp=header.number("KVP"),
+        manufacturer=header.text("Manufacturer") or None,
     )
 
 
-def _refusal(path: Path, reasons: list[str]) -> SeriesError:
-    return SeriesError(f"{path}: not one plain CT series", reasons)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pixels:
+    """HU [k, row, column], what is wrong with slices, and if any HU was rounded."""
+
+    slices_hu: NDArray[np.int16]
+    faults: tuple[Fault, ...]
+    fractional: bool = False
+
+
+def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
+    """Fill [k, row, column] slice by slice."""
+    try:
+        slices = np.empty(grid.shape[::-1], dtype=np.int16)
+    except MemoryError:
+        text = f"a volume of {grid.shape} does not fit into memory"
+        return _Pixels(np.empty((0, 0, 0), np.int16), (Fault("damaged_pixels", text),))
+    faults: list[Fault] = []
+    blanks: list[str] = []
+    fractional = False
+    reader = PixelReader()
+    for place, header in zip(slices, ordered, strict=True):
+        fault = reader.read_into(place, header)
+        if fault is None:
+            rescaled = to_hu(place, header)
+            fault = rescaled.fault
+            blanks.append(rescaled.blank)
+            fractional = fractional or rescaled.fractional
+        if fault is not None:
+            faults.append(fault)
+    if not faults:
+        faults = blank_faults(ordered, blanks) or order_faults(ordered, slices)
+    return _Pixels(slices, tuple(faults), fractional)
+
+
+def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
+    """Say what differs between slices, or was changed, without being a fault."""
+    notes = []
+    headers = examined.ordered
+    rescales = {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}
+    if len(rescales) > 1:
+        notes.append(f"{len(rescales)} rescales differ between slices; each slice has its own")
+    paddings = {padding_range(h) for h in headers}
+    if len(paddings) > 1:
+        notes.append(f"{len(paddings)} paddings differ between slices; each slice has its own")
+    if any(h.text("LossyImageCompression") == "01" for h in headers):
+        notes.append("pixels were compressed with loss")
+    if pixels.fractional:
+        notes.append("fractional HU were rounded to whole HU")
+    return notes
+
+
+def _refusal(reasons: Sequence[str] | map[str]) -> SeriesError:
+    return SeriesError("not one CT series", reasons)

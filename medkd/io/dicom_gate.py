@@ -1,0 +1,176 @@
+"""The gate: whether the files of a series are one CT volume, and a chest CT fit for analysis.
+
+Two layers. Structure (always): are these slices of one evenly spaced volume, so that its geometry
+is right? Scope (with `GateSettings`): is it a chest CT of the wanted quality? Strict by default,
+all reasons at once, each as "code: text" with `CODES` as the closed list. What is let pass is named
+in `GateSettings.allow` and worded in `allowed`, never silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import Field, field_validator
+
+from medkd.io.dicom_codes import CODES, Fault, named
+from medkd.io.dicom_kind import kind_faults
+from medkd.io.dicom_pixels import decoder_faults, same_pixels
+from medkd.io.dicom_scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
+from medkd.io.dicom_structure import Layout, header_faults, lay_out
+from medkd.settings import Settings
+
+if TYPE_CHECKING:
+    from medkd.geometry import VoxelGrid
+    from medkd.io.dicom_header import SliceHeader
+    from medkd.types import Scan
+
+__all__ = ["CODES", "GateSettings", "Verdict", "examine", "scan_reasons", "series_reasons"]
+
+
+class GateSettings(Settings):
+    """What a chest CT must be to be analysed, and which faults are let pass."""
+
+    max_slice_thickness_mm: float = Field(
+        3.0, gt=0, description="Thickest slice, and largest distance of slices, in mm."
+    )
+    min_slices: int = Field(20, ge=2, description="Fewest slices; excerpts have fewer.")
+    max_voxel_mm: float = Field(
+        1.2, gt=0, description="Widest pixel in mm; medkd's own phantoms may be coarser."
+    )
+    allow: tuple[str, ...] = Field((), description="Codes of faults that are let pass.")
+
+    @field_validator("allow")
+    @classmethod
+    def _are_allowable(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [code for code in codes if code not in CODES or not CODES[code].allowable]
+        if wrong:
+            can = ", ".join(sorted(code for code, meaning in CODES.items() if meaning.allowable))
+            raise ValueError(f"cannot be allowed: {', '.join(wrong)}; these can: {can}")
+        return codes
+
+
+class Verdict(NamedTuple):
+    """Why a series is refused, and which faults were let pass: each "code: text"."""
+
+    refused: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A series after the gate: slices in order along the normal, grid (None if refused)."""
+
+    ordered: tuple[SliceHeader, ...]
+    grid: VoxelGrid | None
+    verdict: Verdict
+
+
+def series_reasons(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Verdict:
+    """Say why a series is refused, and which faults are let pass.
+
+    Args:
+        headers: of all files of the series, in any order.
+        settings: scope and allowances; None: only whether it is one volume.
+
+    Returns:
+        Reasons of both kinds, "code: text". What only pixels show (damage, lungs) is not in it.
+    """
+    return examine(headers, settings).verdict
+
+
+def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Examined:
+    """Judge a series by its headers, and order its slices.
+
+    Args:
+        headers: of all files of the series, in any order.
+        settings: scope and allowances; None: only whether it is one volume.
+    """
+    allow = settings.allow if settings else ()
+    kinds = kind_faults(headers)
+    left_out = frozenset[int]().union(*(f.strange for f in kinds if f.code in allow))
+    faults = [f for f in kinds if f.code in allow or f.strange - left_out]
+    strange = left_out.union(*(f.strange for f in faults))
+    slices = [header for number, header in enumerate(headers) if number not in strange]
+    layout = Layout((), None)
+    kept = slices
+    if slices or not faults or left_out == strange:
+        faults += header_faults(slices) + decoder_faults(slices)
+        layout, kept = _without_copies(slices, lay_out(slices), allow)
+        faults += layout.faults
+    if settings:
+        faults += _scope_faults(kept or headers, layout.grid, settings)
+    verdict = _verdict(faults, allow, synthetic=is_synthetic(kept))
+    grid = None if verdict.refused else layout.grid
+    return Examined(tuple(kept[n] for n in layout.order), grid, verdict)
+
+
+def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:
+    """Judge a volume that is no DICOM by its grid and what is known of its acquisition.
+
+    Args:
+        scan: as read; the pixels are not looked at.
+        settings: scope and allowances.
+    """
+    stated = scan.acquisition.slice_thickness_mm
+    faults = _volume_faults(scan.grid, [] if stated is None else [stated], settings)
+    return _verdict(faults, settings.allow, synthetic=False)
+
+
+def _scope_faults(
+    slices: Sequence[SliceHeader], grid: VoxelGrid | None, settings: GateSettings
+) -> list[Fault]:
+    stated = [mm for h in slices if (mm := h.number("SliceThickness"))]
+    faults = anatomy_faults(slices)
+    if grid is not None:
+        return faults + _volume_faults(grid, stated, settings)
+    if 1 < len(slices) < settings.min_slices:
+        text = f"expected at least {settings.min_slices} slices, got {len(slices)}"
+        faults.append(Fault("few_slices", text))
+    return faults + thickness_faults(None, stated, settings.max_slice_thickness_mm)
+
+
+def _volume_faults(
+    grid: VoxelGrid, thickness_mm: Sequence[float], settings: GateSettings
+) -> list[Fault]:
+    return [
+        *thickness_faults(grid, thickness_mm, settings.max_slice_thickness_mm),
+        *size_faults(
+            grid, least_slices=settings.min_slices, largest_voxel_mm=settings.max_voxel_mm
+        ),
+    ]
+
+
+def _without_copies(
+    slices: list[SliceHeader], layout: Layout, allow: Sequence[str]
+) -> tuple[Layout, list[SliceHeader]]:
+    """Judge slices at one place; where copies are allowed, keep the first of each."""
+    if not layout.doubled:
+        return layout, slices
+    groups = [[slices[n] for n in group] for group in layout.doubled]
+    differ = [group for group in groups if not same_pixels(group)]
+    faults = []
+    for which, what in ((differ, "other"), ([g for g in groups if g not in differ], "identical")):
+        if which:
+            names = "; ".join(named(group) for group in which[:3])
+            text = f"{len(which)} places hold several slices, with {what} pixels ({names})"
+            faults.append(Fault("duplicate_positions", text, lenient=what == "identical"))
+    if differ or "duplicate_positions" not in allow:
+        return replace(layout, faults=(*layout.faults, *faults)), slices
+    copies = {n for group in layout.doubled for n in group[1:]}
+    kept = [header for number, header in enumerate(slices) if number not in copies]
+    again = lay_out(kept)
+    return replace(again, faults=(*again.faults, *faults)), kept
+
+
+def _verdict(faults: Sequence[Fault], allow: Sequence[str], *, synthetic: bool) -> Verdict:
+    refused, allowed = [], []
+    for fault in dict.fromkeys(faults):
+        if synthetic and fault.code == "coarse_voxels":
+            allowed.append(f"{fault}: a synthetic scan")
+        elif fault.lenient and fault.code in allow:
+            allowed.append(str(fault))
+        else:
+            refused.append(str(fault))
+    return Verdict(tuple(refused), tuple(allowed))

@@ -1,0 +1,109 @@
+"""Which objects of a series are CT slices at all: from SOP class, modality and image type.
+
+Works on one header at a time. Free text is only searched for words of closed lists and never
+repeated in a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pydicom.uid import UID
+
+from medkd.io.dicom_codes import Fault, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from medkd.io.dicom_header import SliceHeader
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
+
+_LOCALIZER = re.compile(r"LOCALI[SZ]ER|SCOUT|TOPOGRAM|SURVIEW|SCANOGRAM|SCANO\b", re.IGNORECASE)
+_SCREEN = re.compile(r"SCREEN ?S(AVE|HOT)|SCREEN CAPTURE", re.IGNORECASE)
+_DOSE = re.compile(
+    r"DOSE[ _]?(REPORT|RECORD|SUMMARY|INFO|SHEET)|RAPPORT (DE )?DOSE|DOSISBERICHT|DOSISPROTOKOLL"
+    r"|PATIENT PROTOCOL|CT_SOM\d+ PROT\b",
+    re.IGNORECASE,
+)
+_NOT_DENSITY = {
+    "PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "PBV", "VELOCITY", "SUV",
+    "MAX_IP", "MIN_IP", "MIP", "MINIP", "PROJECTION IMAGE", "VOLUME_RENDER", "VRT", "SSD", "RGB",
+    "ATTENUATION_CORRECTION", "MATERIAL_FRACTION", "EFFECTIVE_Z", "ELECTRON_DENSITY",
+}  # fmt: skip
+"""Image types (PS3.3 C.8.15.2.1.1.3 and vendors' own) whose pixels are no densities of slices."""
+
+_HU_TYPES = {"", "HU", "US"}
+"""RescaleType of HU; US is "unspecified", which CT may state (PS3.3 C.8.2.1)."""
+
+
+def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
+    """Say which headers are not those of CT slices; `strange` are their places in `headers`."""
+    checks: list[tuple[str, Callable[[SliceHeader], str]]] = [
+        ("not_ct", _other_class),
+        ("not_ct", _other_modality),
+        ("not_ct", _other_kind),
+        ("secondary_capture", lambda h: "a secondary capture" if _is_screen(h) else ""),
+        ("dose_report", lambda h: "a dose record" if _is_dose(h) else ""),
+        ("localizer", lambda h: "a localizer (scout)" if _is_localizer(h) else ""),
+        ("no_pixels", lambda h: "" if h.has_pixels else "holds no pixels"),
+    ]
+    faults = []
+    for code, wording in checks:
+        odd: dict[str, list[int]] = {}
+        for number, header in enumerate(headers):
+            if words := wording(header):
+                odd.setdefault(words, []).append(number)
+        faults += [
+            Fault(code, f"{named(headers[n] for n in which)}: {words}", strange=frozenset(which))
+            for words, which in odd.items()
+        ]
+    return faults
+
+
+def _other_class(header: SliceHeader) -> str:
+    uid = header.text("SOPClassUID")
+    if uid in CT_CLASSES or uid.startswith(_SECONDARY_CAPTURE):  # the latter is worded as such
+        return ""
+    return f"expected SOPClassUID CT Image Storage, got {UID(uid).name or 'none'}"
+
+
+def _other_modality(header: SliceHeader) -> str:
+    modality = header.text("Modality")
+    return "" if modality == "CT" else f"expected Modality CT, got {modality[:16] or 'none'}"
+
+
+def _other_kind(header: SliceHeader) -> str:
+    kinds = _other_kinds(header)
+    return f"expected densities of slices, got {', '.join(sorted(kinds))}" if kinds else ""
+
+
+def _other_kinds(header: SliceHeader) -> set[str]:
+    kinds = {kind.upper() for kind in header.texts("ImageType")[2:]} & _NOT_DENSITY
+    unit = header.text("RescaleType").upper()
+    return kinds if unit in _HU_TYPES else kinds | {f"RescaleType {unit[:16]}"}
+
+
+def _is_screen(header: SliceHeader) -> bool:
+    return header.text("SOPClassUID").startswith(_SECONDARY_CAPTURE) or bool(
+        _SCREEN.search(header.text("ImageType"))
+    )
+
+
+def _is_dose(header: SliceHeader) -> bool:
+    if header.text("SOPClassUID") == _DOSE_SR or _DOSE.search(header.text("ImageType")):
+        return True
+    # A "low dose chest" is a scan; only a screen shot or a record is a dose report by its title.
+    title = header.text("SeriesDescription")
+    return bool(_DOSE.search(title)) or (_is_screen(header) and "DOS" in title.upper())
+
+
+def _is_localizer(header: SliceHeader) -> bool:
+    return bool(_LOCALIZER.search(f"{header.text('ImageType')} {header.text('ScanOptions')}"))

@@ -1,0 +1,166 @@
+"""Stored pixels of DICOM slices, each read once and straight into its place.
+
+Uncompressed little-endian pixels are read as they stand. Compressed ones are checked
+(`dicom_streams.py`) and decoded by the fastest codec that is installed. Values come as stored,
+with the sign that PixelRepresentation states; what they mean is `dicom_hu.py`. One process: an
+archive is read by several, a series a process.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from medkd.io.dicom_codes import Fault, named
+from medkd.io.dicom_header import UNREADABLE, SliceHeader
+from medkd.io.dicom_streams import (
+    DECODERS,
+    StreamError,
+    StreamSize,
+    check_stream,
+    fragments_of,
+    join_frames,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medkd.io.file_ref import FileRef
+
+Stored = NDArray[np.int16]
+
+
+def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
+    """Say which transfer syntaxes cannot be decoded with what is installed."""
+    faults = []
+    for name in sorted({h.syntax for h in headers if h.has_pixels}):
+        uid = UID(name)
+        if not uid.is_encapsulated or plugin_for(uid):
+            continue
+        which = named([h for h in headers if h.syntax == name])
+        advice = (
+            f"pip install {DECODERS[uid].package}" if uid in DECODERS else "no package decodes it"
+        )
+        faults.append(Fault("missing_decoder", f"{which}: {uid.name}; {advice}"))
+    return faults
+
+
+def plugin_for(uid: UID) -> str:
+    """Return the fastest installed plugin of pydicom for a transfer syntax; empty if none is."""
+    if uid not in DECODERS:
+        return ""
+    available = get_decoder(uid).available_plugins
+    return next((plugin for plugin in DECODERS[uid].plugins if plugin in available), "")
+
+
+def same_pixels(headers: Sequence[SliceHeader]) -> bool:
+    """Say if slices hold the same stored values; slices that cannot be read hold other ones."""
+    first = _stored(headers[0])
+    return first is not None and all(
+        (other := _stored(header)) is not None and np.array_equal(first, other)
+        for header in headers[1:]
+    )
+
+
+def _stored(header: SliceHeader) -> Stored | None:
+    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
+    try:
+        place = np.empty((rows, columns), dtype=np.int16)
+    except MemoryError:
+        return None
+    return None if PixelReader().read_into(place, header) else place
+
+
+@dataclass(slots=True)
+class PixelReader:
+    """Reads slices one after another; keeps the frames of the file read last, if it has several."""
+
+    _ref: FileRef | None = None
+    _frames: list[bytes] = field(default_factory=list)
+
+    def read_into(self, place: Stored, header: SliceHeader) -> Fault | None:
+        """Put the stored bits of a slice into `place` [row, column].
+
+        Returns:
+            What went wrong, if anything did; `place` holds nothing of use then.
+        """
+        try:
+            if header.is_raw:
+                return _read_raw(place, header)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                decoded = self._decode(header)
+        except StreamError as error:
+            code = "truncated_pixels" if "ends within" in str(error) else "damaged_pixels"
+            return Fault(code, f"{header.name}: {error}")
+        except UNREADABLE as error:
+            kind = type(error).__name__
+            return Fault("damaged_pixels", f"{header.name}: its pixels cannot be decoded ({kind})")
+        if decoded.shape != place.shape or decoded.dtype.itemsize != 2:
+            got = f"{decoded.shape} {decoded.dtype}"
+            text = f"{header.name}: expected {place.shape} pixels of 16 bit, got {got}"
+            return Fault("damaged_pixels", text)
+        np.copyto(place.view(decoded.dtype.newbyteorder("=")), decoded)
+        return None
+
+    def _decode(self, header: SliceHeader) -> NDArray[Any]:
+        uid = UID(header.syntax)
+        if not uid.is_encapsulated:
+            with header.ref.open() as stream:
+                return _frame(np.asarray(pydicom.dcmread(stream).pixel_array), header)
+        if self._ref != header.ref:
+            with header.ref.open() as stream:
+                stream.seek(header.pixel_start)
+                element = stream.read()
+            self._frames = join_frames(fragments_of(element), header.frames)
+            self._ref = header.ref if header.frames > 1 else None
+        return _decoded(self._frames[header.frame], uid, header)
+
+
+def _frame(pixels: NDArray[Any], header: SliceHeader) -> NDArray[Any]:
+    return pixels if header.frames == 1 else np.asarray(pixels[header.frame])
+
+
+def _read_raw(place: Stored, header: SliceHeader) -> Fault | None:
+    if header.pixel_bytes != place.nbytes:
+        text = f"expected {place.nbytes} bytes of pixels, got {header.pixel_bytes}"
+        return Fault("truncated_pixels", f"{header.name}: {text}")
+    with header.ref.open() as stream:
+        stream.seek(header.pixel_start)
+        count = stream.readinto(place.data.cast("B"))  # type: ignore[attr-defined]  # files have it
+    if count != place.nbytes:
+        text = f"expected {place.nbytes} bytes of pixels, got {count}"
+        return Fault("truncated_pixels", f"{header.name}: {text}")
+    return None
+
+
+def _decoded(stream: bytes, uid: UID, header: SliceHeader) -> NDArray[Any]:
+    """Decode one frame with the sizes of the header."""
+    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
+    bits = header.whole("BitsStored") or 16
+    check_stream(stream, uid, StreamSize(rows, columns))
+    pixels, _ = get_decoder(uid).as_array(
+        encapsulate([stream], has_bot=False),
+        index=0,
+        raw=True,
+        decoding_plugin=plugin_for(uid),
+        pixel_keyword="PixelData",
+        transfer_syntax_uid=uid,
+        rows=rows,
+        columns=columns,
+        number_of_frames=1,
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=16,
+        bits_stored=bits,
+        pixel_representation=header.whole("PixelRepresentation") or 0,
+    )
+    return np.asarray(pixels)
