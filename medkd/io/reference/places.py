@@ -102,5 +102,6 @@ class PlaceFinder:
         wanted = set(named)
         return tuple([s for s in inside if s.seriesuid in wanted] or inside)
 
-    def __len__(self) -> int:
-        return len(self._places)
+    def seriesuids(self) -> Iterable[str]:
+        """Return the UIDs (or names) of all series."""
+        return self._places.keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medkd.io.file_ref import FileRef
+from medkd.io.reference.label_maps import read_label_maps
 from medkd.io.reference.label_tables import (
     Wanted,
     read_chexpert,
@@ -20,6 +21,7 @@ from medkd.io.reference.rows import ReferenceRows
 from medkd.io.reference.settings import (
     AnnotationSettings,
     ChexpertAnnotations,
+    LabelMapAnnotations,
     LidcAnnotations,
     Luna16Annotations,
     NihAnnotations,
@@ -88,4 +90,6 @@ def _read_nodules(
             return read_lidc(settings, finder)
         case PointsAnnotations():
             return read_points(settings, finder)
+        case LabelMapAnnotations():
+            return read_label_maps(settings, finder)
     raise NotImplementedError(settings.kind)
