@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import frame
+import indexed
 import pandas as pd
 import panels
 import streamlit as st
-from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
+from display import Ring
+from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
-from medkd.errors import MedkdError
 from medkd.review.cases import (
     NO_MARKS,
     CaseMarks,
@@ -18,15 +19,14 @@ from medkd.review.cases import (
     case_progress,
     reading_threshold,
 )
+from medkd.review.index_cases import is_index
 from medkd.review.store import Decision
 from medkd.runs import RunFolder
 from medkd.types import RunCase
 
-# Diameter of the circle where the model gives none. (A comment: Streamlit prints bare strings.)
-UNKNOWN_DIAMETER_MM = 10.0
-
 YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
 COLORS = {"accept": GREEN, "reject": GREY}
+LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
 
 def show_case() -> None:
@@ -34,11 +34,14 @@ def show_case() -> None:
     run = frame.current_run()
     case = choose_case(frame.load_cases(run))
     mine = frame.load_mine(run).get(case.case_id, {})
-    st.text(f"Case {case.case_id} ({case.kind}, {case.split}): {case_progress(case, mine)}")
+    part = f", {case.split}" if case.split not in {"", "none"} else ""
+    st.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
     if case.status == "not_analysed":
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
-    if case.kind == "image":
+    if is_index(run):
+        indexed.show_indexed(run, case, mine)
+    elif case.kind == "image":
         show_image_case(run, case, mine)
     else:
         show_scan_case(run, case, mine)
@@ -85,17 +88,7 @@ def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> 
         if stack is not None:
             selected = st.session_state.get(panels.selected_key(case))
             rings = [build_ring(mark, mine, selected=selected) for mark in marks]
-            show_slices(case, stack, rings)
-
-
-def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
-    """Read the scan; where that fails show all reasons and return None."""
-    try:
-        return frame.load_stack(run, case)
-    except MedkdError as error:
-        st.error("This scan cannot be shown.")
-        st.text(str(error))
-        return None
+            show_slices(case, stack, rings, legend=LEGEND)
 
 
 def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
@@ -131,48 +124,11 @@ def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -
     )
 
 
-def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring]) -> None:
-    """Draw the window, the slice slider and the slice."""
-    window = st.radio(
-        "Window", list(WINDOWS), horizontal=True, key="window", label_visibility="collapsed"
-    )
-    key = panels.slice_key(case)
-    if key not in st.session_state:
-        first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
-        st.session_state[key] = first + 1
-    bar = st.container(horizontal=True, vertical_alignment="bottom")
-    for label, step in (("Down", -1), ("Up", 1)):
-        bar.button(label, on_click=step_slice, args=(key, step, stack.slices))
-    shown = bar.slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
-    number = min(shown, stack.slices) - 1
-    png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
-    st.image(data_uri(png), width="stretch")
-    unknown = " Circles of 10 mm: the model gives no diameter." if has_unknown(rings) else ""
-    st.caption(
-        f"Slice {number + 1} of {stack.slices}, z {stack.slice_z_mm(number):.1f} mm (LPS). Seen "
-        f"from the feet. Yellow: undecided, green: accepted, grey: rejected.{unknown}"
-    )
-
-
-def has_unknown(rings: Sequence[Ring]) -> bool:
-    """Say whether a circle has the size that stands for an unknown diameter."""
-    return any(ring.diameter_mm == UNKNOWN_DIAMETER_MM for ring in rings)
-
-
-def step_slice(key: str, step: int, slices: int) -> None:
-    """Move one slice, inside the stack."""
-    st.session_state[key] = min(max(st.session_state[key] + step, 1), slices)
-
-
 def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw an image with each arm's probability and the decision on it."""
     left, right = st.columns([5, 3], gap="medium")
     with left:
-        try:
-            show_picture(run, case)
-        except MedkdError as error:
-            st.error("This image cannot be shown.")
-            st.text(str(error))
+        show_picture(run, case)
     with right:
         st.subheader("Probability of the finding")
         table = probability_table(run, case)
@@ -181,22 +137,6 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
         else:
             st.dataframe(table, hide_index=True)
         panels.show_image_decision(run, case, mine)
-
-
-def show_picture(run: RunFolder, case: RunCase) -> None:
-    """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
-    if case.row is None:
-        radiograph = frame.load_radiograph(run, case)
-        png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
-        st.image(data_uri(png))
-        return
-    pixels = frame.load_row(run, case)
-    if pixels.ndim == 3:
-        depth = pixels.shape[2]
-        number = st.slider("Slice", 1, depth, depth // 2, key=panels.slice_key(case))
-        pixels = pixels[:, :, number - 1]
-    st.image(data_uri(draw_image(pixels)))
-    st.caption(f"Row {case.row} of a MedMNIST file, {pixels.shape[0]} x {pixels.shape[1]} pixels")
 
 
 def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from display import AxialStack, build_axial_stack
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
+from medkd.io.case_store import read_case
+from medkd.io.index_table import ArchiveIndex, read_index
 from medkd.io.medmnist import MedMnistSet, read_medmnist
 from medkd.io.radiograph import read_radiograph
 from medkd.io.scans import read_scan
@@ -33,9 +35,10 @@ from medkd.review.cases import (
     read_case_marks,
     read_image_probabilities,
 )
+from medkd.review.index_cases import index_of, is_index
 from medkd.review.store import Decision, ReviewStore, Verdict, open_store
 from medkd.runs import ARMS, RunFolder, read_cases
-from medkd.types import Evaluation, Radiograph, RunCase
+from medkd.types import Evaluation, Radiograph, RunCase, Scan
 
 ARM = "student"
 """Whose marks and scores the reader sees."""
@@ -48,6 +51,8 @@ CASE_ORDER = "case_order"
 
 NOT_SAVED = "not_saved"
 """Session key of a decision that the store refused."""
+
+NO_MODEL = "An index of an archive: no model has looked at these cases."
 
 UNKNOWN_TRAINING = (
     "This run has no evaluation.json: how well its model works, and whether it was trained on "
@@ -75,9 +80,12 @@ def stop_with(error: MedkdError) -> NoReturn:
     st.stop()
 
 
-def show_notices(evaluation: Evaluation | None) -> None:
+def show_notices(run: RunFolder) -> None:
     """Show what stands on top of every page."""
-    if evaluation is None:
+    evaluation = load_evaluation(run)
+    if is_index(run):
+        st.caption(f"{NO_MODEL} {NOT_A_DEVICE}")
+    elif evaluation is None:
         st.warning(f"{UNKNOWN_TRAINING} {NOT_A_DEVICE}")
     elif evaluation.trained_on_synthetic:
         st.warning(f"{SYNTHETIC} {NOT_A_DEVICE}")
@@ -95,6 +103,15 @@ def load_evaluation(run: RunFolder) -> Evaluation | None:
     if not run.evaluation.is_file():
         return None
     return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+
+
+def load_archive(run: RunFolder) -> ArchiveIndex:
+    """Return the INDEX that is reviewed; stop the page, saying why, where it cannot be read."""
+    path = index_of(run)
+    try:
+        return _archive(str(path), _stamp(path))
+    except MedkdError as error:
+        stop_with(error)
 
 
 def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
@@ -137,7 +154,7 @@ def load_radiograph(run: RunFolder, case: RunCase) -> Radiograph:
         MedkdError: if it cannot be read, with all reasons.
     """
     path = case_path(run, case)
-    return _radiograph(str(path), _stamp(path))
+    return _radiograph(str(path), case.case_id, _stamp(path))
 
 
 def load_row(run: RunFolder, case: RunCase) -> NDArray[np.float32]:
@@ -256,14 +273,27 @@ def _probabilities(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, d
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")
-def _stack(path: str, seriesuid: str, stamp: tuple[int, int]) -> AxialStack:
-    scan = read_scan(Path(path), seriesuid=seriesuid)
+def _stack(path: str, case_id: str, stamp: tuple[int, int]) -> AxialStack:
+    place = Path(path)
+    archived = place.suffix == ".csv"
+    scan = read_case(place, case_id) if archived else read_scan(place, seriesuid=case_id)
+    if not isinstance(scan, Scan):
+        raise SeriesError(f"{case_id}: not a scan", ["the archive holds an image there"])
     return build_axial_stack(scan.voxels_hu, scan.grid)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _radiograph(path: str, stamp: tuple[int, int]) -> Radiograph:
-    return read_radiograph(Path(path))
+def _radiograph(path: str, case_id: str, stamp: tuple[int, int]) -> Radiograph:
+    place = Path(path)
+    found = read_case(place, case_id) if place.suffix == ".csv" else read_radiograph(place)
+    if not isinstance(found, Radiograph):
+        raise SeriesError(f"{case_id}: not an image", ["the archive holds a scan there"])
+    return found
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading the index ...")
+def _archive(path: str, stamp: tuple[int, int]) -> ArchiveIndex:
+    return read_index(Path(path))
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the images ...")

@@ -12,7 +12,7 @@ from display import AxialStack
 from medkd.review.cases import Mark, MarkSource, count_decided
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.runs import RunFolder
-from medkd.types import RunCase
+from medkd.types import Point, RunCase
 
 SOURCE_WORDS: dict[MarkSource, str] = {
     "whole-scan": "Marks of the student's whole-scan run, highest score first.",
@@ -73,7 +73,8 @@ def _show_list(
         place = mark.candidate.center_mm
         shown = replace(shown, score=mark.candidate.score, center_mm=place)
         with st.container(border=True):
-            _show_jump(case, mark, stack=stack)
+            label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
+            jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
             key = f"{case.case_id}:{mark.number}"
             _show_verdicts(run, shown, key=key)
             _show_note(run, shown, key=key)
@@ -110,24 +111,27 @@ def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decis
     return mine.get(mark_id, fresh)
 
 
-def _show_jump(case: RunCase, mark: Mark, *, stack: AxialStack | None) -> None:
-    inside = stack is not None and bool(stack.grid.contains_world(mark.candidate.center_mm))
-    target = stack.nearest_slice(mark.candidate.center_mm) + 1 if stack and inside else 0
+def jump_button(
+    case: RunCase, label: str, *, center_mm: Point, name: str, stack: AxialStack | None
+) -> None:
+    """Draw a button that shows the slice of a place and selects what is there."""
+    inside = stack is not None and bool(stack.grid.contains_world(center_mm))
+    target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
     place = f", slice {target}" if target else ", outside the scan" if stack else ""
     st.button(
-        f"Mark {mark.number}: score {mark.candidate.score:.3f}{place}",
-        key=f"jump:{case.case_id}:{mark.number}",
+        f"{label}{place}",
+        key=f"jump:{case.case_id}:{name}",
         on_click=_jump,
-        args=(case, mark, target),
+        args=(case, name, target),
         disabled=not target,
         width="stretch",
-        type="primary" if st.session_state.get(selected_key(case)) == mark.mark_id else "secondary",
+        type="primary" if st.session_state.get(selected_key(case)) == name else "secondary",
     )
 
 
-def _jump(case: RunCase, mark: Mark, target: int) -> None:
+def _jump(case: RunCase, name: str, target: int) -> None:
     st.session_state[slice_key(case)] = target
-    st.session_state[selected_key(case)] = mark.mark_id
+    st.session_state[selected_key(case)] = name
 
 
 def _show_verdicts(run: RunFolder, shown: Decision, *, key: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import frame
 import pandas as pd
 import streamlit as st
 
+from medkd.io.index_table import ArchiveIndex
 from medkd.review.cases import (
     NO_MARKS,
     CaseMarks,
@@ -15,10 +17,13 @@ from medkd.review.cases import (
     count_decided,
     reading_threshold,
 )
+from medkd.review.index_cases import is_index
 from medkd.review.store import Decision, decisions_csv
+from medkd.runs import RunFolder
 from medkd.types import Evaluation, RunCase
 
 STATUS_WORDS = {"analysed": "analysed", "not_analysed": "NOT ANALYSED"}
+INDEX_WORDS = {"analysed": "ready", "not_analysed": "NOT ANALYSED"}
 ANY = "any"
 
 Decided = Mapping[str, Mapping[str, Decision]]
@@ -30,19 +35,23 @@ def show_worklist() -> None:
     decided = frame.load_mine(run)
     cases = frame.load_cases(run)
     st.title("Worklist")
+    indexed = is_index(run)
     refused = sum(case.status == "not_analysed" for case in cases)
     if refused:
         st.warning(
-            f"{refused} of {len(cases)} cases were not analysed. That is not the same as no "
-            "findings: read them without the model. They stand first."
+            f"{refused} of {len(cases)} cases {'are' if indexed else 'were'} not analysed. That is "
+            "not the same as no findings: read them without the model. They stand first."
         )
-    passing = filter_cases(cases, decided)
+    passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
     st.session_state[frame.CASE_ORDER] = [case.case_id for case in passing]
-    st.caption(
-        f"{len(passing)} of {len(cases)} cases, highest score first (the student's highest "
-        "probability). Tick a row to open its case."
-    )
-    show_table(passing, decided, marks=frame.load_marks(run))
+    order = "" if indexed else ", highest score first (the student's highest probability)"
+    st.caption(f"{len(passing)} of {len(cases)} cases{order}. Tick a row to open its case.")
+    if not passing:
+        st.info("No case passes the filter.")
+    elif indexed:
+        show_table(passing, index_rows(passing, decided, archive=frame.load_archive(run)))
+    else:
+        show_table(passing, run_rows(passing, decided, run=run))
     left, right, _ = st.columns([1, 1, 2])
     if left.button("Open the next case to read", type="primary", disabled=not passing):
         waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
@@ -55,32 +64,31 @@ def show_worklist() -> None:
     )
 
 
-def filter_cases(cases: Sequence[RunCase], decided: Decided) -> list[RunCase]:
+def filter_cases(
+    cases: Sequence[RunCase], decided: Decided, *, words: Mapping[str, str]
+) -> list[RunCase]:
     """Draw the filters and return the cases that pass."""
     columns = st.columns([2, 1, 1, 1])
     text = columns[0].text_input("Case id contains")
-    status = columns[1].selectbox("Status", [ANY, *STATUS_WORDS.values()])
+    status = columns[1].selectbox("Status", [ANY, *words.values()])
     progress = columns[2].selectbox("Review", [ANY, "open", "begun", "reviewed"])
     split = columns[3].selectbox("Split", [ANY, *sorted({case.split for case in cases})])
     return [
         case
         for case in cases
         if text.strip() in case.case_id
-        and status in {ANY, STATUS_WORDS[case.status]}
+        and status in {ANY, words[case.status]}
         and split in {ANY, case.split}
         and progress in {ANY, progress_of(case, decided)}
     ]
 
 
-def show_table(
-    cases: Sequence[RunCase], decided: Decided, *, marks: Mapping[str, CaseMarks]
-) -> None:
-    """Draw the table; ticking a row opens its case."""
-    if not cases:
-        st.info("No case passes the filter.")
-        return
-    evaluation = frame.load_evaluation(frame.current_run())
-    rows = [
+def run_rows(
+    cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
+) -> list[dict[str, object]]:
+    """Say of each case what the student found in it."""
+    evaluation, marks = frame.load_evaluation(run), frame.load_marks(run)
+    return [
         {
             "Case": case.case_id,
             "Score": case.score,
@@ -95,13 +103,45 @@ def show_table(
         }
         for case in cases
     ]
+
+
+def index_rows(
+    cases: Sequence[RunCase], decided: Decided, *, archive: ArchiveIndex
+) -> list[dict[str, object]]:
+    """Say of each case what the archive says of it."""
+    nodules = Counter(n.seriesuid for n in archive.nodules if n.counts_as == "included")
+    present: dict[str, list[str]] = defaultdict(list)
+    for label in archive.labels:
+        if label.value == 1:
+            present[label.case_id].append(label.name)
+    rows = archive.by_id()
+    return [
+        {
+            "Case": case.case_id,
+            "Status": INDEX_WORDS[case.status],
+            "Reasons": "; ".join(case.reasons),
+            "Patient": case.patient_id,
+            "Nodules": nodules[case.case_id] if case.kind == "scan" else None,
+            "Labels present": ", ".join(sorted(set(present[case.case_id]))),
+            "Review": progress_of(case, decided),
+            "Site": rows[case.case_id].site if case.case_id in rows else "",
+            "Split": case.split,
+            "Kind": case.kind,
+        }
+        for case in cases
+    ]
+
+
+def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -> None:
+    """Draw the table without its empty columns; ticking a row opens its case."""
     columns = {
         "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
         "Reasons": st.column_config.TextColumn(width="large"),
     }
     table = pd.DataFrame(rows)
-    if not table["Reasons"].any():
-        table = table.drop(columns="Reasons")
+    optional = ("Reasons", "Nodules", "Labels present", "Site", "Split")
+    empty = [name for name in optional if name in table and not table[name].fillna("").any()]
+    table = table.drop(columns=empty)
     event = st.dataframe(
         table,
         hide_index=True,

@@ -23,10 +23,17 @@ def detect(
     model: Annotated[Path, typer.Argument(help="A model directory, e.g. RUN/student.")],
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Volumes, DICOM folders, or folders of them."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Volumes, DICOM folders, folders of them, or the index.csv of `medkd index`.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Label of an INDEX that says a scan holds a nodule; default: nodule."),
+    ] = None,
 ) -> None:
     """Search whole CT scans for nodules with a patch classifier. Not a medical device.
 
@@ -34,25 +41,34 @@ def detect(
     not_analysed, with its reasons) and results.csv with every mark: seriesuid, LPS mm, calibrated
     probability, at most 100 a scan. Ends with 1 if no scan at all could be analysed.
 
+    Scans of an INDEX bear its case ids; where it knows which of them hold a nodule, the ROC AUC of
+    the highest mark is printed and left in scan_level-INDEX.json.
+
     Example: `medkd detect medkd-demo/student scans/ --out found`
+
+    Example: `medkd detect runs/ct/student work/index.csv --out found`
     """
     from medkd.cli.progress import progress_bars
-    from medkd.detect.batch import check_out, is_phantom, list_inputs, search_scans, write_results
+    from medkd.detect.batch import check_out, list_inputs, search_scans, write_results
     from medkd.models.package import load_model
 
     check_out(out)
-    paths = list_inputs(inputs)
+    scans = list_inputs(inputs)
     loaded = load_model(model, device=device)
-    synthetic_on_real = loaded.info.trained_on_synthetic and not all(map(is_phantom, paths))
+    synthetic_on_real = loaded.info.trained_on_synthetic and not all(
+        scan.synthetic for scan in scans
+    )
     if synthetic_on_real:
         _say_synthetic()
     with progress_bars() as report:
         results = write_results(
             out,
-            search_scans(paths, loaded),
-            progress=lambda done: report("scans", done, len(paths), ""),
+            search_scans(scans, loaded),
+            progress=lambda done: report("scans", done, len(scans), ""),
         )
     _say_results(results, loaded.info, out)
+    for index in [place for place in inputs if place.suffix == ".csv"]:
+        _say_scan_level(index, results, label, out=out)
     if synthetic_on_real:
         _say_synthetic()
     if all(result.status == "not_analysed" for result in results):
@@ -80,3 +96,27 @@ def _say_results(results: list[CaseResult], info: ModelInfo, out: Path) -> None:
             f"{above} marks reach the threshold {point.threshold:.3g} that was frozen on "
             f"{point.chosen_on}"
         )
+
+
+def _say_scan_level(
+    index: Path, results: list[CaseResult], label: list[str] | None, *, out: Path
+) -> None:
+    """Score by the labels of whole scans, where the INDEX has them; and say what is left out."""
+    from medkd.detect.scan_level import score_scan_level
+    from medkd.io.index_table import read_index
+    from medkd.jsonio import write_json
+
+    archive = read_index(index)
+    if images := sum(case.kind == "image" for case in archive.cases):
+        typer.echo(f"{index.name}: {images} radiographs left out, CT alone is searched")
+    score = score_scan_level(results, archive, positive=label or ["nodule"])
+    if score is None:
+        typer.echo(f"{index.name}: not known which scans hold a nodule: no scan-level score")
+        return
+    interval = score.roc_auc.interval
+    words = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
+    typer.echo(
+        f"{index.name}: scan-level ROC AUC of the highest mark {score.roc_auc.value:.3f}{words}, "
+        f"{score.positives} of {score.scans} scans with a nodule, {score.unknown} not known"
+    )
+    write_json(out / f"scan_level-{index.stem}.json", score)

@@ -19,7 +19,11 @@ def register(app: typer.Typer) -> None:
 def review(
     run: Annotated[
         Path | None,
-        typer.Argument(help="What `medkd train` or `medkd demo` left; default: the only one here."),
+        typer.Argument(
+            metavar="[RUN|INDEX]",
+            help="What `medkd train` or `medkd demo` left, or the index.csv of `medkd index`; "
+            "default: the only run here.",
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(help="Default: 8501, or any free port if that is taken.")
@@ -35,19 +39,23 @@ def review(
         Path | None, typer.Option(help="Write all decisions to this CSV and open nothing.")
     ] = None,
 ) -> None:
-    """Review a run's cases in the browser: worklist, marks, accept, reject, note, results.
+    """Review cases in the browser: worklist, marks, accept, reject, note, results.
 
-    Decisions are kept in RUN/review.sqlite, append-only. Ctrl-C ends the app.
+    Of an INDEX it shows every case, those not analysed with their reasons, and where the reference
+    nodules lie. Decisions are kept in RUN/review.sqlite (of index.csv: index.review/review.sqlite),
+    append-only. Ctrl-C ends the app.
 
     Example: `medkd review medkd-demo --reader anna`
 
+    Example: `medkd review work/index.csv`
+
     Example: `medkd review medkd-demo --export decisions.csv`
     """
-    from medkd.review.cases import check_run
+    from medkd.review.index_cases import open_review
     from medkd.review.launch import Viewer, choose_port, find_run, serve
     from medkd.review.store import export_csv
 
-    folder = check_run(run if run is not None else find_run(Path.cwd()))
+    folder = open_review(run if run is not None else find_run(Path.cwd()))
     if export is not None:
         count = export_csv(folder.review, export)
         typer.echo(f"{count} decisions written to {export}")

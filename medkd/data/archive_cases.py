@@ -25,6 +25,7 @@ from medkd.settings import Settings
 from medkd.types import Nodule
 
 Value = Literal[0, 1] | None
+State = Literal["nodules", "free", "label_only", "unannotated"]
 
 
 class ArchiveData(Settings):
@@ -123,6 +124,19 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
     return {case_id: _any_of(by_name, wanted) for case_id, by_name in found.items()}
 
 
+def known_scan_labels(archive: ArchiveIndex, positive: Sequence[str]) -> dict[str, int]:
+    """Say of each ready scan whether it holds a nodule, where that is known.
+
+    Args:
+        archive: of any cases.
+        positive: names of labels, any of which makes a scan positive.
+    """
+    ready = [c for c in archive.cases if c.kind == "scan" and c.status == "ready"]
+    states = _scan_states(ready, archive.nodules, known=label_values(archive.labels, positive))
+    values: dict[State, int] = {"nodules": 1, "label_only": 1, "free": 0}
+    return {name: values[state] for name, state in states.items() if state in values}
+
+
 def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
     # Sources that contradict each other leave a label unknown; `medkd check` names them.
     values = [by_name.get(name, set()) - {None} for name in wanted]
@@ -171,7 +185,7 @@ def _scan_index(
 ) -> CaseIndex:
     nodules = [n for n in archive.nodules if n.counts_as == "included"]
     excluded = [n for n in archive.nodules if n.counts_as == "excluded"]
-    states = _scan_states(ready, nodules, excluded, known=known)
+    states = _scan_states(ready, archive.nodules, known=known)
     used = [case for case in ready if _is_used(states[case.case_id], settings)]
     if not any(states[case.case_id] == "nodules" for case in used):
         raise _no_places(path, states)
@@ -190,18 +204,12 @@ def _scan_index(
     )
 
 
-State = Literal["nodules", "free", "label_only", "unannotated"]
-
-
 def _scan_states(
-    ready: Iterable[IndexedCase],
-    nodules: Iterable[Nodule],
-    excluded: Iterable[Nodule],
-    *,
-    known: Mapping[str, Value],
+    ready: Iterable[IndexedCase], findings: Sequence[Nodule], *, known: Mapping[str, Value]
 ) -> dict[str, State]:
     """Say what is known of each scan; excluded findings show that somebody read it."""
-    placed, read = {n.seriesuid for n in nodules}, {n.seriesuid for n in excluded}
+    placed = {n.seriesuid for n in findings if n.counts_as == "included"}
+    read = {n.seriesuid for n in findings}
     states: dict[str, State] = {}
     for case in ready:
         value = known.get(case.case_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.detect.search import detect_nodules
@@ -15,31 +16,53 @@ from medkd.detect.view import DetectSettings
 from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing
 from medkd.io.annotations import write_marks
+from medkd.io.case_store import read_case
+from medkd.io.index_table import IndexedCase, read_index
 from medkd.io.scans import find_scans, read_scan
 from medkd.jsonio import write_json
 from medkd.models.package import LoadedModel
-from medkd.types import CaseResult
+from medkd.types import CaseResult, Scan
 
 RESULTS_NAME = "results.csv"
 _PHANTOM_RECORD = "phantom.json"
 
 
-def list_inputs(inputs: Sequence[Path]) -> list[Path]:
-    """List the scans at or below the inputs, each once.
+@dataclass(frozen=True, slots=True)
+class ScanInput:
+    """A scan to search: a path, or with `case` the scan of the INDEX (.csv) at that path."""
+
+    path: Path
+    case: IndexedCase | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it is a scan that `medkd phantom` made."""
+        return self.case.synthetic if self.case else is_phantom(self.path)
+
+
+def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
+    """List the scans at or below the inputs, each once; radiographs of an INDEX are left out.
 
     Raises:
         SettingsError: with every input that is absent or holds no scan.
+        SeriesError: if an INDEX cannot be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[tuple[Path, str], ScanInput] = {}
     reasons = []
     for place in inputs:
-        scans = find_scans(place) if place.exists() else ()
+        scans = _scans_at(place) if place.exists() else []
         if not scans:
             reasons.append(f"{place}: {'no scan in it' if place.exists() else 'no such place'}")
-        found.update(dict.fromkeys(scans))
+        found |= {(s.path, s.case.case_id if s.case else ""): s for s in scans}
     if reasons:
         raise SettingsError("the inputs cannot be searched", reasons)
-    return list(found)
+    return list(found.values())
+
+
+def _scans_at(place: Path) -> list[ScanInput]:
+    if place.suffix != ".csv":
+        return [ScanInput(path) for path in find_scans(place)]
+    return [ScanInput(place, case) for case in read_index(place).cases if case.kind == "scan"]
 
 
 def is_phantom(path: Path) -> bool:
@@ -48,12 +71,12 @@ def is_phantom(path: Path) -> bool:
 
 
 def search_scans(
-    paths: Iterable[Path], model: LoadedModel, settings: DetectSettings | None = None
+    inputs: Iterable[ScanInput], model: LoadedModel, settings: DetectSettings | None = None
 ) -> Iterable[CaseResult]:
     """Search scans one by one; one that cannot be read gives a result with its reasons.
 
     Args:
-        paths: volumes or DICOM folders.
+        inputs: volumes, DICOM folders, scans of an INDEX (then results bear its case ids).
         model: as for `detect_nodules`.
         settings: the same.
 
@@ -61,19 +84,32 @@ def search_scans(
         CheckpointError: if the model cannot search scans.
     """
     places: dict[str, Path] = {}
-    for path in paths:
+    for given in inputs:
         try:
-            scan = read_scan(path)
+            scan = _read(given)
         except SeriesError as error:
-            yield _refused(path, error.reasons or (error.headline,), taken=places)
+            reasons = error.reasons or (error.headline,)
+            name = given.case.case_id if given.case else _name_of(given.path)
+            yield _refused(name, given.path, reasons, taken=places)
             continue
         if scan.seriesuid in places:
             first = places[scan.seriesuid].name
             reason = f"series {scan.seriesuid} was read from {first} already"
-            yield _refused(path, (reason,), taken=places)
+            yield _refused(_name_of(given.path), given.path, (reason,), taken=places)
             continue
-        places[scan.seriesuid] = path
+        places[scan.seriesuid] = given.path
         yield detect_nodules(scan, model, settings)
+
+
+def _read(given: ScanInput) -> Scan:
+    if given.case is None:
+        return read_scan(given.path)
+    if given.case.status == "not_analysed":
+        raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
+    found = read_case(given.path, given.case.case_id)
+    if not isinstance(found, Scan):
+        raise SeriesError(f"{given.case.case_id}: not a scan", ["the archive holds an image there"])
+    return found
 
 
 def write_results(
@@ -118,9 +154,15 @@ def check_out(out: Path) -> None:
         )
 
 
-def _refused(path: Path, reasons: tuple[str, ...], *, taken: dict[str, Path]) -> CaseResult:
-    """A result for a scan whose series is not known: named after its file, never twice."""
-    name = path.name.split(".mh")[0] if path.suffix in {".mhd", ".mha"} else path.stem
+def _name_of(path: Path) -> str:
+    """Name a scan whose series is not known after its file."""
+    return path.name.split(".mh")[0] if path.suffix in {".mhd", ".mha"} else path.stem
+
+
+def _refused(
+    name: str, path: Path, reasons: tuple[str, ...], *, taken: dict[str, Path]
+) -> CaseResult:
+    """A result for a scan that was not searched; no name comes twice."""
     number, unique = 2, name
     while unique in taken:
         unique, number = f"{name}-{number}", number + 1

@@ -67,7 +67,10 @@ def check_run(path: Path) -> RunFolder:
     return run
 
 
-_RUN_HINT = "give the folder that `medkd train` or `medkd demo` left (its --out)"
+_RUN_HINT = (
+    "give the folder that `medkd train` or `medkd demo` left (its --out), or the index.csv of "
+    "`medkd index`"
+)
 
 
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:

@@ -15,6 +15,7 @@ from medkd.detect import detect_nodules
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.io.annotations import write_annotations, write_marks, write_seriesuids
+from medkd.io.index_table import IndexedCase
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import LoadedModel, load_model, save_model
 from medkd.run_settings import DetectionSettings, EvaluationSettings
@@ -135,7 +136,7 @@ def marks_of(results: Sequence[CaseResult]) -> list[Candidate]:
 def write_worklist(
     run: RunFolder, domain: Domain, *, student: FinishedArm, results: Sequence[CaseResult]
 ) -> None:
-    """Write the validation and test cases for the viewer, ranked by the student.
+    """Write the validation and test cases, and what was refused, for the viewer.
 
     Args:
         run: where `cases.csv` goes.
@@ -162,8 +163,8 @@ def write_worklist(
                     patient_id=case.patient_id,
                     kind=case.kind,
                     path=_path_words(case.path, run.path),
-                    # An image is found by its row of the set's own part of that name.
-                    split=case.origin if case.kind == "image" else split,
+                    # A row is counted in the set's own part of that name.
+                    split=split if case.row is None else case.origin,
                     row=case.row,
                     label=domain.index.labels.get(case_id),
                     score=score,
@@ -171,7 +172,25 @@ def write_worklist(
                     reasons=result.reasons if result else (),
                 )
             )
-    write_cases(run.cases, listed)
+    refused = [_refused_case(run, domain, case) for case in domain.index.refused]
+    write_cases(run.cases, listed + refused)
+
+
+def _refused_case(run: RunFolder, domain: Domain, case: IndexedCase) -> RunCase:
+    """List a case of the archive that no arm saw, so that nobody takes it for a negative one."""
+    index = domain.index.cases[0].path
+    return RunCase(
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        kind=case.kind,
+        path=_path_words(index, run.path),
+        split="none",
+        row=None,
+        label=None,
+        score=None,
+        status="not_analysed",
+        reasons=case.reasons,
+    )
 
 
 def _searched(

@@ -1,14 +1,20 @@
 """`medkd detect`."""
 
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
+from medkd.detect.scan_level import ScanLevelScore
 from medkd.io.annotations import read_marks
+from medkd.io.index_table import CaseLabel, read_index, write_index
 from medkd.io.volume import write_mhd
+from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, Preprocessing, save_model
 from medkd.models.table import build_model, parse_model_settings
 from medkd.types import OperatingPoint
+from tests.data.archives import write_scan_archive
 from tests.detect_cases import chest_with_balls
 
 
@@ -50,3 +56,16 @@ def test_if_no_scan_can_be_read_it_ends_with_an_error_and_the_reasons(model, tmp
     assert done.exit_code == 1
     assert "not analysed: broken" in done.output
     assert (tmp_path / "out" / "broken.json").is_file()
+
+
+def test_scans_of_an_index_are_scored_by_the_labels_that_it_has(model, tmp_path):
+    index = write_scan_archive(tmp_path / "archive", scans=2)
+    archive = read_index(index)
+    write_index(index, replace(archive, labels=(CaseLabel("s3", "Nodule", 0),)))
+    words = ["detect", str(model), str(index), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "not analysed: s2\n  - missing_slices: after position -120.0 mm" in done.output
+    assert "2 of 3 scans with a nodule, 0 not known" in done.output
+    score = read_json(tmp_path / "out" / "scan_level-index.json", ScanLevelScore)
+    assert (score.scans, score.not_analysed) == (3, 1)

@@ -1,0 +1,105 @@
+"""A case of an INDEX: its picture, the reference nodules and labels that it came with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import frame
+import pandas as pd
+import panels
+import streamlit as st
+from display import AxialStack, Ring
+from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
+
+from medkd.review.index_cases import label_rows
+from medkd.review.store import Decision
+from medkd.runs import RunFolder
+from medkd.types import Nodule, RunCase
+
+BLUE, VIOLET = (70, 190, 255), (190, 140, 255)
+COLORS = {"included": BLUE, "excluded": VIOLET}
+LEGEND = "Blue: reference nodule, violet: excluded finding."
+LISTED = 50
+
+
+def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
+    """Draw the picture on the left, what the INDEX says and decisions on the right."""
+    archive = frame.load_archive(run)
+    nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
+    left, right = st.columns([5, 3], gap="medium")
+    with left:
+        stack = try_stack(run, case) if case.kind == "scan" else None
+        if case.kind == "image":
+            show_picture(run, case)
+    with right:
+        if case.kind == "scan":
+            list_nodules(case, nodules, stack=stack)
+        show_labels(label_rows(archive, case.case_id))
+        if row := archive.by_id().get(case.case_id):
+            st.text("\n".join([*(f"allowed: {text}" for text in row.allowed), *row.notes]))
+        if case.kind == "scan":
+            panels.show_whole_scan(run, case, mine)
+        else:
+            panels.show_image_decision(run, case, mine)
+    with left:
+        if stack is not None:
+            selected = st.session_state.get(panels.selected_key(case))
+            rings = [build_ring(n, nodule, selected=selected) for n, nodule in numbered(nodules)]
+            show_slices(case, stack, rings, legend=LEGEND)
+
+
+def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
+    """Number nodules from 1, included ones first, from the feet upwards."""
+    ordered = sorted(nodules, key=lambda n: (n.counts_as == "excluded", n.center_mm[2]))
+    return list(enumerate(ordered, start=1))
+
+
+def list_nodules(case: RunCase, nodules: Sequence[Nodule], *, stack: AxialStack | None) -> None:
+    """Draw a button a nodule that jumps to it."""
+    st.subheader("Reference standard")
+    if not nodules:
+        st.caption("No nodule with a place. Whether somebody looked for one, the index cannot say.")
+    with st.container(height=panels.LIST_PX if len(nodules) > 8 else "content", border=False):
+        for number, nodule in numbered(nodules)[:LISTED]:
+            panels.jump_button(
+                case,
+                f"{number}: {describe(nodule)}",
+                center_mm=nodule.center_mm,
+                name=nodule_name(number),
+                stack=stack,
+            )
+    if len(nodules) > LISTED:
+        st.caption(f"{len(nodules) - LISTED} more are on the slices.")
+
+
+def describe(nodule: Nodule) -> str:
+    """Say what a row of the reference standard is."""
+    known = nodule.diameter_mm > 0
+    size = f"{nodule.diameter_mm:.1f} mm" if known else "diameter not known"
+    kind = "nodule" if nodule.counts_as == "included" else "excluded finding"
+    readers = f", {nodule.readers_agreeing} readers" if nodule.readers_agreeing else ""
+    return f"{kind}, {size}{readers}"
+
+
+def nodule_name(number: int) -> str:
+    """Name a nodule among the things that can be selected."""
+    return f"reference-{number}"
+
+
+def build_ring(number: int, nodule: Nodule, *, selected: str | None) -> Ring:
+    """Build the circle of a nodule."""
+    return Ring(
+        nodule.center_mm,
+        nodule.diameter_mm if nodule.diameter_mm > 0 else UNKNOWN_DIAMETER_MM,
+        str(number),
+        COLORS[nodule.counts_as],
+        selected=selected == nodule_name(number),
+    )
+
+
+def show_labels(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Draw the labels of the whole case."""
+    if rows:
+        st.subheader("Labels")
+        table = pd.DataFrame(list(rows), columns=["Label", "Value", "Source"])
+        st.dataframe(table.sort_values("Value", ascending=False, kind="stable"), hide_index=True)

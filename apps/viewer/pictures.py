@@ -1,0 +1,92 @@
+"""The pictures of a case: slices with circles, a radiograph, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import frame
+import panels
+import streamlit as st
+from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
+
+from medkd.errors import MedkdError
+from medkd.runs import RunFolder
+from medkd.types import RunCase
+
+# Diameter of the circle where none is known. (A comment: Streamlit prints bare strings.)
+UNKNOWN_DIAMETER_MM = 10.0
+
+
+def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
+    """Read the scan; where that fails show all reasons and return None."""
+    try:
+        return frame.load_stack(run, case)
+    except MedkdError as error:
+        say_unreadable(case, error)
+        return None
+
+
+def say_unreadable(case: RunCase, error: MedkdError) -> None:
+    """Show all reasons, but not those that stand on the page already."""
+    if case.status == "not_analysed" and error.reasons == case.reasons:
+        st.caption(f"Not shown: this {case.kind} was refused.")
+        return
+    st.error(f"This {case.kind} cannot be shown.")
+    st.text(str(error))
+
+
+def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, legend: str) -> None:
+    """Draw the window, the slice slider, the slice, and what the colours of circles mean."""
+    window = st.radio(
+        "Window", list(WINDOWS), horizontal=True, key="window", label_visibility="collapsed"
+    )
+    key = panels.slice_key(case)
+    if key not in st.session_state:
+        first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
+        st.session_state[key] = first + 1
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    for label, step in (("Down", -1), ("Up", 1)):
+        bar.button(label, on_click=step_slice, args=(key, step, stack.slices))
+    shown = bar.slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
+    number = min(shown, stack.slices) - 1
+    png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
+    st.image(data_uri(png), width="stretch")
+    unknown = " Circles of 10 mm: the diameter is not known." if has_unknown(rings) else ""
+    st.caption(
+        f"Slice {number + 1} of {stack.slices}, z {stack.slice_z_mm(number):.1f} mm (LPS). Seen "
+        f"from the feet. {legend}{unknown}"
+    )
+
+
+def has_unknown(rings: Sequence[Ring]) -> bool:
+    """Say whether a circle has the size that stands for an unknown diameter."""
+    return any(ring.diameter_mm == UNKNOWN_DIAMETER_MM for ring in rings)
+
+
+def step_slice(key: str, step: int, slices: int) -> None:
+    """Move one slice, inside the stack."""
+    st.session_state[key] = min(max(st.session_state[key] + step, 1), slices)
+
+
+def show_picture(run: RunFolder, case: RunCase) -> None:
+    """Draw an image; where that fails show all reasons."""
+    try:
+        _draw_picture(run, case)
+    except MedkdError as error:
+        say_unreadable(case, error)
+
+
+def _draw_picture(run: RunFolder, case: RunCase) -> None:
+    """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
+    if case.row is None:
+        radiograph = frame.load_radiograph(run, case)
+        png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
+        st.image(data_uri(png))
+        return
+    pixels = frame.load_row(run, case)
+    if pixels.ndim == 3:
+        depth = pixels.shape[2]
+        number = st.slider("Slice", 1, depth, depth // 2, key=panels.slice_key(case))
+        pixels = pixels[:, :, number - 1]
+    st.image(data_uri(draw_image(pixels)))
+    st.caption(f"Row {case.row} of a MedMNIST file, {pixels.shape[0]} x {pixels.shape[1]} pixels")

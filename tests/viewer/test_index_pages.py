@@ -1,0 +1,93 @@
+"""The app on an INDEX, and on a run whose cases stand in one: refused cases are among them."""
+
+from __future__ import annotations
+
+import pytest
+
+from medkd.review.index_cases import open_index, open_review
+from medkd.review.store import open_store
+from medkd.runs import RunFolder, write_cases
+from medkd.types import RunCase
+from tests.data.archives import write_scan_archive, write_xray_archive
+from tests.viewer.test_pages import launch, picture_urls, press, texts  # noqa: F401  # a fixture
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    return write_scan_archive(tmp_path_factory.mktemp("scans"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_xray_archive(tmp_path_factory.mktemp("images"), patients=4, values=(1, None))
+
+
+def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(scans, launch):  # noqa: F811
+    app = launch(open_index(scans))
+    table = app.dataframe[0].value
+    assert list(table["Case"]) == ["s3", "s0", "s1", "s2", "s4"]
+    assert list(table["Status"])[:2] == ["NOT ANALYSED", "ready"]
+    assert table["Reasons"][0] == "missing_slices: after position -120.0 mm"
+    assert table["Nodules"][1] >= 2
+    assert "not the same as no findings" in texts(app.warning)
+    assert "no model has looked at these cases" in texts(app.caption)
+    assert "highest score first" not in texts(app.caption)
+
+
+def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, launch):  # noqa: F811
+    app = launch(open_index(scans), "case.py", case="s0")
+    assert len(picture_urls(app)) == 1
+    jumps = [b.label for b in app.button if b.label.startswith("1: nodule, ")]
+    assert len(jumps) == 1
+    slice_number = int(jumps[0].rsplit("slice ", 1)[1])
+    press(app, jumps[0])
+    assert app.slider[0].value == slice_number
+    assert "Blue: reference nodule" in texts(app.caption)
+
+
+def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, launch):  # noqa: F811
+    for index, case, reason in (
+        (scans, "s3", "missing_slices: after position -120.0 mm"),
+        (images, "c000", "colour: channels differ"),
+    ):
+        app = launch(open_index(index), "case.py", case=case)
+        assert texts(app.text).count(reason) == 1
+        assert "not the same as no findings" in texts(app.error)
+        assert picture_urls(app) == []
+
+
+def test_an_image_of_an_index_shows_what_is_known_of_its_labels(images, launch):  # noqa: F811
+    app = launch(open_index(images), "case.py", case="c002")
+    table = app.dataframe[0].value.set_index("Label")
+    assert dict(table["Value"]) == {"Nodule": "not known", "Mass": "absent"}
+    assert len(picture_urls(app)) == 1
+
+
+def test_decisions_on_an_index_are_kept_beside_it_when_it_is_opened_again(images, launch):  # noqa: F811
+    press(launch(open_index(images), "case.py", case="c002"), "Accept")
+    again = open_review(images)
+    store = open_store(again.review)
+    assert [d.case_id for d in store.history()] == ["c002"]
+    store.close()
+    assert again.review.parent == images.with_suffix(".review")
+
+
+def test_no_path_of_the_archive_is_shown_or_written(images, launch):  # noqa: F811
+    run = open_index(images)
+    app = launch(run, "case.py", case="c003")
+    shown = texts([*app.text, *app.caption, *app.error]) + run.cases.read_text()
+    assert "DOE" not in shown
+
+
+def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  # noqa: F811
+    scan = RunCase("s1", "p1", "scan", str(scans), "test", None, 1, 0.9, "analysed")
+    image = RunCase("c003", "p1", "image", str(images), "test", None, 1, 0.7, "analysed")
+    refused = RunCase("s3", "p3", "scan", str(scans), "none", None, None, None, "not_analysed",
+                      ("missing_slices: after position -120.0 mm",))  # fmt: skip
+    run = RunFolder(tmp_path)
+    write_cases(run.cases, [scan, image, refused])
+    for case, pictures in (("s1", 1), ("c003", 1), ("s3", 0)):
+        app = launch(run, "case.py", case=case)
+        assert len(picture_urls(app)) == pictures
+    assert "Not shown: this scan was refused" in texts(app.caption)
+    assert "Results" not in texts(app.title)
