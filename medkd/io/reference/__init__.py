@@ -6,8 +6,9 @@ case, with its reason. `read_reference_source` picks the form that the settings 
 """
 
 from medkd.io.reference.keys import FileNames
+from medkd.io.reference.objects import OBJECT_KINDS
 from medkd.io.reference.places import SeriesPlaces
-from medkd.io.reference.read import OBJECT_KINDS, read_reference_source
+from medkd.io.reference.read import read_reference_source
 from medkd.io.reference.rows import FoundBox, FoundLabel, ReferenceRows, Unmatched
 from medkd.io.reference.settings import AnnotationSettings
 

@@ -18,6 +18,7 @@ from medkd.io.reference.luna16 import read_luna16_annotations
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
 from medkd.io.reference.points import read_points
 from medkd.io.reference.rows import ReferenceRows
+from medkd.io.reference.rtstruct import read_rtstruct
 from medkd.io.reference.settings import (
     AnnotationSettings,
     ChexpertAnnotations,
@@ -26,20 +27,10 @@ from medkd.io.reference.settings import (
     Luna16Annotations,
     NihAnnotations,
     PointsAnnotations,
+    RtstructAnnotations,
     TableAnnotations,
     VindrAnnotations,
 )
-
-OBJECT_KINDS = {
-    "1.2.840.10008.5.1.4.1.1.88.11": "sr",
-    "1.2.840.10008.5.1.4.1.1.88.22": "sr",
-    "1.2.840.10008.5.1.4.1.1.88.33": "sr",
-    "1.2.840.10008.5.1.4.1.1.88.34": "sr",
-    "1.2.840.10008.5.1.4.1.1.66.4": "seg",
-    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
-}
-"""SOP class of an annotation object to the kind of source that reads it (Basic Text, Enhanced,
-Comprehensive and Comprehensive 3D SR; Segmentation; RT Structure Set)."""
 
 
 def read_reference_source(
@@ -92,4 +83,6 @@ def _read_nodules(
             return read_points(settings, finder)
         case LabelMapAnnotations():
             return read_label_maps(settings, finder)
+        case RtstructAnnotations():
+            return read_rtstruct(settings, finder, refs.get("rtstruct", ()))
     raise NotImplementedError(settings.kind)

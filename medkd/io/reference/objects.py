@@ -1,0 +1,128 @@
+"""Annotation objects of DICOM (SR, SEG, RTSTRUCT): which files they are, opened one by one.
+
+One broken object of many is listed, not raised. Messages call a file by its label and show coded
+terms alone: free text (region names, comments) may name a patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from medkd.errors import SeriesError
+from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.file_ref import FileRef
+from medkd.io.reference.places import PlaceFinder
+from medkd.io.reference.rows import ReferenceRows, RowCollector, joined
+
+Dataset = Any  # pydicom has no types here
+
+OBJECT_KINDS = {
+    "1.2.840.10008.5.1.4.1.1.88.11": "sr",
+    "1.2.840.10008.5.1.4.1.1.88.22": "sr",
+    "1.2.840.10008.5.1.4.1.1.88.33": "sr",
+    "1.2.840.10008.5.1.4.1.1.88.34": "sr",
+    "1.2.840.10008.5.1.4.1.1.88.35": "sr",
+    "1.2.840.10008.5.1.4.1.1.66.4": "seg",
+    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
+}
+"""SOP class of an annotation object to the kind of source that reads it: Basic Text, Enhanced,
+Comprehensive, Comprehensive 3D and Extensible SR; Segmentation; RT Structure Set."""
+
+BROKEN = (
+    AttributeError, EOFError, IndexError, KeyError, LookupError, NotImplementedError, OSError,
+    OverflowError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What pydicom and highdicom raise for objects that do not hold together."""
+
+
+def read_objects(
+    kind: str,
+    refs: Iterable[FileRef],
+    finder: PlaceFinder,
+    *,
+    read: Callable[[Dataset, RowCollector], None],
+) -> ReferenceRows:
+    """Read objects of one kind, each once, with what cannot be read listed.
+
+    Args:
+        kind: "sr", "seg" or "rtstruct".
+        refs: files to look at; those of another kind are counted in the notes.
+        finder: the archive's series.
+        read: adds what one object says to its collector.
+    """
+    parts: list[ReferenceRows] = []
+    seen: set[str] = set()
+    strangers = 0
+    for ref in refs:
+        rows = RowCollector(ref.name, finder)
+        with quiet_dicom():
+            dataset = _opened(ref)
+            if dataset is None or OBJECT_KINDS.get(str(dataset.get("SOPClassUID"))) != kind:
+                strangers += 1
+                continue
+            uid = str(dataset.get("SOPInstanceUID", ""))
+            if uid and uid in seen:
+                rows.refuse("object", "the same object was read from another file", uid)
+            else:
+                _read_one(dataset, rows, read)
+        seen.add(uid)
+        parts.append(rows.collected())
+    if strangers:
+        parts.append(ReferenceRows(notes=(f"{strangers} files are no DICOM {kind.upper()}",)))
+    return joined(parts)
+
+
+def object_refs(kind: str, path: Path | None, found: Sequence[FileRef]) -> list[FileRef]:
+    """List the files to read: those of the user's path, or those found in the archive.
+
+    Raises:
+        SeriesError: if the path leads nowhere.
+    """
+    if path is None:
+        return list(found)
+    if not path.exists():
+        raise SeriesError(f"{path}: no DICOM {kind.upper()}", ["there is no such file or folder"])
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [FileRef(file, label=f"{kind} file {n}") for n, file in enumerate(files, start=1)]
+
+
+def sequence(dataset: Dataset, name: str) -> Iterator[Dataset]:
+    """Yield the items of a sequence; none where it is absent or empty."""
+    yield from dataset.get(name) or ()
+
+
+def first_code(dataset: Dataset, name: str) -> tuple[str, str]:
+    """Return (code value, meaning) of the first item of a code sequence; blank if there is none."""
+    for item in sequence(dataset, name):
+        value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
+        return str(value or ""), str(item.get("CodeMeaning", ""))
+    return "", ""
+
+
+def is_meant(words: Sequence[str], *texts: str) -> bool:
+    """Say whether a text is one of the words or holds one (letters' case aside); no words: yes."""
+    lowered = [text.lower() for text in texts if text]
+    return not words or any(word.lower() in text for word in words for text in lowered)
+
+
+def _opened(ref: FileRef) -> Dataset | None:
+    try:
+        with ref.open() as stream:
+            return pydicom.dcmread(stream)
+    except (InvalidDicomError, *BROKEN):
+        return None
+
+
+def _read_one(
+    dataset: Dataset, rows: RowCollector, read: Callable[[Dataset, RowCollector], None]
+) -> None:
+    try:
+        read(dataset, rows)
+    except BROKEN as error:
+        uid = str(dataset.get("SOPInstanceUID", ""))
+        rows.refuse("object", f"it does not hold together ({type(error).__name__})", uid)
