@@ -3,7 +3,8 @@
 A coarse mask (voxels of about 4 mm) of all air in the body that has the density of lung, closed
 so that vessels, nodules and what lies against the pleura are inside, and the box around it.
 Nothing is learned; lungs that are full of fluid or tumour are not found, and a scan without
-lungs is refused. Axes may point anywhere; what lies outside the field of view is air or padding.
+lungs is refused. `lungs_in_view` says whether they lie in the scan as a whole. Axes may point
+anywhere; what lies outside the field of view is air or padding.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ LUNG_HU = (-965.0, -450.0)
 LEAST_LITRES = 0.15
 """Smallest piece of lung that starts a lung field: also an excerpt of few slices has more."""
 
+MOST_AT_END = 0.67
+"""Lung on the first or last slice, as a share of the largest slice: bases may be cut a little, but
+a scan that ends within the lungs has nearly all of it there."""
+
+MOST_AT_SIDE_CM2 = 30.0
+"""Lung that touches the side of the field of view: more, and the field was chosen too small."""
+
+_NOT_IN_VIEW = "lungs_not_in_view"
 _COARSE_MM = 4.0
 _CLOSE_MM = 12.0
 _MARGIN_MM = 8.0
@@ -81,11 +90,7 @@ def find_lungs(scan: Scan) -> LungField:
         >>> 2.0 < find_lungs(phantom.scan).litres < 8.0
         True
     """
-    step = np.maximum(np.round(_COARSE_MM / scan.grid.spacing_mm), 1).astype(int)
-    coarse = scan.voxels_hu[:: step[0], :: step[1], :: step[2]]
-    affine = scan.grid.affine_lps_mm.copy()
-    affine[:3, :3] *= step
-    grid = VoxelGrid((coarse.shape[0], coarse.shape[1], coarse.shape[2]), affine)
+    coarse, grid, step = _coarse(scan)
     air = _lung_air(scan.seriesuid, coarse, grid)
     litres = float(air.sum() * np.prod(grid.spacing_mm) / 1e6)
     mask = _closed(air, grid.spacing_mm)
@@ -99,6 +104,72 @@ def lung_box(scan: Scan) -> Box:
         SeriesError: if it has no lungs.
     """
     return find_lungs(scan).box
+
+
+def lungs_in_view(scan: Scan) -> list[str]:
+    """Say why the lungs of a scan are not there as a whole.
+
+    Args:
+        scan: HU on any grid.
+
+    Returns:
+        Reasons "lungs_not_in_view: ..."; none if the lungs lie within the scan, but for what
+        `MOST_AT_END` and `MOST_AT_SIDE_CM2` let pass.
+    """
+    coarse, grid, _ = _coarse(scan)
+    try:
+        air = _lung_air(scan.seriesuid, coarse, grid)
+    except SeriesError as error:
+        return [f"{_NOT_IN_VIEW}: no lungs found: {error.reasons[0]}"]
+    along_z = int(np.abs(grid.direction[2]).argmax())
+    across = tuple(axis for axis in range(3) if axis != along_z)
+    return [
+        f"{_NOT_IN_VIEW}: {reason}"
+        for reason in (*_ends(air, grid, along_z), *_sides(air, coarse, grid, across=across))
+    ]
+
+
+def _ends(air: NDArray[np.bool_], grid: VoxelGrid, along_z: int) -> list[str]:
+    """Say at which end of the scan much of the lungs is cut off."""
+    across = tuple(axis for axis in range(3) if axis != along_z)
+    cm2 = air.sum(axis=across) * float(np.prod(grid.spacing_mm[list(across)])) / 100
+    upwards = bool(grid.direction[2, along_z] > 0)
+    names = ("bottom", "top") if upwards else ("top", "bottom")
+    return [
+        f"the lungs are cut off at the {name} of the scan: {end:.0f} of at most {cm2.max():.0f} cm2"
+        for name, end in zip(names, (cm2[0], cm2[-1]), strict=True)
+        if end > MOST_AT_END * cm2.max()
+    ]
+
+
+def _sides(
+    air: NDArray[np.bool_],
+    coarse: NDArray[np.int16],
+    grid: VoxelGrid,
+    *,
+    across: tuple[int, ...],
+) -> list[str]:
+    """Say if much of the lungs touches a side of the field of view, or the padding around it."""
+    padded = np.pad(coarse < PADDING_HU, 1, constant_values=True)
+    inner = tuple(slice(1, -1) for _ in range(3))
+    reasons = []
+    for axis in across:
+        face_cm2 = float(np.prod(np.delete(grid.spacing_mm, axis))) / 100
+        for step in (-1, 1):
+            beyond = np.roll(padded, step, axis=axis)[inner]
+            cut_cm2 = float((air & beyond).sum()) * face_cm2
+            if cut_cm2 > MOST_AT_SIDE_CM2:
+                reasons.append(f"{cut_cm2:.0f} cm2 of lung touch a side of the field of view")
+    return reasons[:1]
+
+
+def _coarse(scan: Scan) -> tuple[NDArray[np.int16], VoxelGrid, NDArray[np.int64]]:
+    """Take every n-th voxel, about 4 mm apart: voxels, their grid, and n along each axis."""
+    step = np.maximum(np.round(_COARSE_MM / scan.grid.spacing_mm), 1).astype(np.int64)
+    coarse = scan.voxels_hu[:: step[0], :: step[1], :: step[2]]
+    affine = scan.grid.affine_lps_mm.copy()
+    affine[:3, :3] *= step
+    return coarse, VoxelGrid((coarse.shape[0], coarse.shape[1], coarse.shape[2]), affine), step
 
 
 def _lung_air(seriesuid: str, coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.bool_]:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
 from medkd.io.dicom_codes import Fault
-from medkd.io.dicom_contents import blank_faults, order_faults
 from medkd.io.dicom_gate import Examined, GateSettings, examine
 from medkd.io.dicom_header import HeaderSet, SliceHeader, read_headers
 from medkd.io.dicom_hu import padding_range, to_hu
+from medkd.io.dicom_order import blank_faults, order_faults
 from medkd.io.dicom_pixels import PixelReader
 from medkd.io.file_ref import FileRef
 from medkd.types import Acquisition, Scan
@@ -118,11 +118,12 @@ def read_series(
     )
 
 
-def places_of(headers: Sequence[SliceHeader]) -> SeriesPlaces:
+def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) -> SeriesPlaces:
     """Say where the slices of a series lie, for annotations that name them.
 
     Args:
         headers: of one series, in any order.
+        gate: what the series is read with; None: any CT volume.
 
     Raises:
         SeriesError: if they do not form one volume.
@@ -130,7 +131,7 @@ def places_of(headers: Sequence[SliceHeader]) -> SeriesPlaces:
     # Here and not above: the readers of annotations import this module's neighbours.
     from medkd.io.reference.places import SeriesPlaces
 
-    examined = examine(headers, None)
+    examined = examine(headers, gate)
     if examined.grid is None:
         raise _refusal(examined.verdict.refused)
     ordered = examined.ordered

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from pydicom.filereader import data_element_generator
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
+from medkd.io.dicom_quiet import quiet_dicom
 from medkd.io.dicom_tags import KEYWORDS, NESTED, PIXEL_DATA, TAGS, Value, plain_value, value_of
 from medkd.io.file_ref import FileRef
 
@@ -134,9 +134,7 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
     headers: list[SliceHeader] = []
     reasons: list[str] = []
     strangers: list[FileRef] = []
-    with warnings.catch_warnings():
-        # pydicom warns of odd values by showing them; what matters is checked and worded here.
-        warnings.simplefilter("ignore")
+    with quiet_dicom():
         for ref in refs:
             try:
                 found = _read_file(ref)

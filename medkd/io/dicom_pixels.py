@@ -8,7 +8,6 @@ archive is read by several, a series a process.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from pydicom.uid import UID
 
 from medkd.io.dicom_codes import Fault, named
 from medkd.io.dicom_header import UNREADABLE, SliceHeader
+from medkd.io.dicom_quiet import quiet_dicom
 from medkd.io.dicom_streams import (
     DECODERS,
     StreamError,
@@ -95,8 +95,7 @@ class PixelReader:
         try:
             if header.is_raw:
                 return _read_raw(place, header)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet_dicom():
                 decoded = self._decode(header)
         except StreamError as error:
             code = "truncated_pixels" if "ends within" in str(error) else "damaged_pixels"

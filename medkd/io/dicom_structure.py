@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medkd.geometry import VoxelGrid
 from medkd.io.dicom_codes import Fault, fault_of, listed, named
+from medkd.io.dicom_order import numbering_faults
 
 if TYPE_CHECKING:
     from medkd.io.dicom_header import SliceHeader
@@ -41,8 +42,6 @@ GAP_TOLERANCE, GAP_TOLERANCE_MM = 0.01, 0.05
 _SAME_PLACE_MM = 0.01
 _FAR_MM = 1e5
 _TILT_DEGREES = 0.1
-_LEAST_NUMBERED = 10
-"""With fewer slices a shuffled numbering could look like one with two slices swapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _stacked(headers: Sequence[SliceHeader], placed: _Placed) -> Layout:
         return Layout(indices, None, (Fault("few_slices", text, lenient=False),), doubled)
     faults = _gap_faults(ordered, along[order], float(np.median(np.diff(distinct))))
     faults += _sideways_faults(ordered, placed.positions_mm[order], normal)
-    faults += _numbering_faults(ordered)
+    faults += numbering_faults(ordered)
     spacing = float(distinct[-1] - distinct[0]) / (len(distinct) - 1)
     grid = None
     if not doubled:
@@ -297,46 +296,6 @@ def _sideways_faults(
         return []
     text = f"{named(ordered[n] for n in shifted)}: shifted sideways by {off_mm.max():.2f} mm"
     return [Fault("irregular_spacing", text)]
-
-
-def _numbering_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
-    """Find the few slices whose number or location disagrees with where they lie.
-
-    Numbers order nothing. But where they rise or fall with the position for all slices but a few,
-    these few were swapped, and it cannot be known which of position and number is right.
-    """
-    for name in ("SliceLocation", "InstanceNumber"):
-        values = [h.number(name) for h in ordered if h.frames == 1]
-        known = [value for value in values if value is not None]
-        if len(known) != len(ordered) or len(set(known)) != len(known):
-            continue
-        if len(known) < _LEAST_NUMBERED:
-            continue
-        rising = _longest_rise(known)
-        falling = _longest_rise([-value for value in known])
-        kept = max(rising, falling, key=len)
-        odd = sorted(set(range(len(known))) - kept)
-        if odd and len(odd) <= max(2, len(known) // 20):
-            text = f"{named(ordered[n] for n in odd)}: {name} disagrees with the position"
-            return [Fault("disordered_slices", text)]
-    return []
-
-
-def _longest_rise(values: Sequence[float]) -> set[int]:
-    """Return the places of a longest rising subsequence."""
-    best = np.ones(len(values), dtype=int)
-    before = np.full(len(values), -1)
-    array = np.asarray(values)
-    for n in range(1, len(values)):
-        lower = np.flatnonzero(array[:n] < array[n])
-        if len(lower):
-            before[n] = lower[best[lower].argmax()]
-            best[n] = best[before[n]] + 1
-    place, kept = int(best.argmax()), set()
-    while place >= 0:
-        kept.add(place)
-        place = int(before[place])
-    return kept
 
 
 def _grid(
