@@ -15,7 +15,7 @@ FLOORS: dict[str, int] = {
     "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
     "jsonio": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
-    "data": 2, "models": 2, "transfer": 2,
+    "archive": 2, "data": 2, "models": 2, "transfer": 2,
     "detect": 3,
     "config": 4, "config_keys": 4, "run_settings": 4,
     "train": 5,
@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
 
 CONFINED = {
     "monai": {"data", "models", "detect"},
+    "highdicom": {"io"},
     "nibabel": {"io"},
     "pydicom": {"io"},
     "SimpleITK": {"io"},

@@ -28,10 +28,12 @@ OBJECT_KINDS = {
     "1.2.840.10008.5.1.4.1.1.88.34": "sr",
     "1.2.840.10008.5.1.4.1.1.88.35": "sr",
     "1.2.840.10008.5.1.4.1.1.66.4": "seg",
+    "1.2.840.10008.5.1.4.1.1.66.7": "seg",
     "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
 }
 """SOP class of an annotation object to the kind of source that reads it: Basic Text, Enhanced,
-Comprehensive, Comprehensive 3D and Extensible SR; Segmentation; RT Structure Set."""
+Comprehensive, Comprehensive 3D and Extensible SR; Segmentation and Label Map Segmentation; RT
+Structure Set."""
 
 BROKEN = (
     AttributeError, EOFError, IndexError, KeyError, LookupError, NotImplementedError, OSError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medkd.io.file_ref import FileRef
+from medkd.io.reference.dicom_seg import read_dicom_seg
 from medkd.io.reference.label_maps import read_label_maps
 from medkd.io.reference.label_tables import (
     Wanted,
@@ -28,6 +29,7 @@ from medkd.io.reference.settings import (
     NihAnnotations,
     PointsAnnotations,
     RtstructAnnotations,
+    SegAnnotations,
     TableAnnotations,
     VindrAnnotations,
 )
@@ -85,4 +87,6 @@ def _read_nodules(
             return read_label_maps(settings, finder)
         case RtstructAnnotations():
             return read_rtstruct(settings, finder, refs.get("rtstruct", ()))
+        case SegAnnotations():
+            return read_dicom_seg(settings, finder, refs.get("seg", ()))
     raise NotImplementedError(settings.kind)

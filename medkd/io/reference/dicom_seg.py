@@ -1,0 +1,143 @@
+"""Nodules drawn as segments of a DICOM SEG (PS3.3 C.8.20), binary, fractional or a label map.
+
+A segmentation has planes of its own, which need not be those of the series: highdicom puts its
+frames where they lie, and regions are measured there, in LPS mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medkd.geometry import VoxelGrid
+from medkd.io.file_ref import FileRef
+from medkd.io.reference.objects import (
+    Dataset,
+    first_code,
+    is_meant,
+    object_refs,
+    read_objects,
+    sequence,
+)
+from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.regions import Region, regions_of
+from medkd.io.reference.rows import ReferenceRows, RowCollector
+from medkd.io.reference.settings import SegAnnotations
+from medkd.types import Nodule
+
+Opened = Any  # highdicom's Segmentation, imported only where one is read
+
+_BACKGROUND = 0
+"""Segment number of what is no segment in a label map (PS3.3 C.8.20.2.3.3)."""
+
+_PARALLEL = 1e-3
+_WHOLE = 0.02
+"""How far a distance between planes may be from a whole number of slice steps."""
+
+
+def read_dicom_seg(
+    settings: SegAnnotations, finder: PlaceFinder, found: Sequence[FileRef]
+) -> ReferenceRows:
+    """Read segmentations.
+
+    Args:
+        settings: where they are, which segments are nodules, and what is one nodule.
+        finder: the archive's series.
+        found: segmentations in the archive, read where the settings name no path.
+
+    Returns:
+        A nodule for each component (or segment) in each series that it was drawn on.
+
+    Raises:
+        SeriesError: if the path of the settings leads nowhere.
+    """
+    from highdicom.seg import Segmentation
+
+    def read(dataset: Dataset, rows: RowCollector) -> None:
+        drawn_on = _series_of(dataset, rows.finder)
+        if not drawn_on:
+            rows.refuse("object", "none of the series or frames that it names is in the archive")
+            return
+        wanted = []
+        _state_step(dataset, drawn_on[0])
+        segmentation = Segmentation.from_dataset(dataset, copy=False)
+        for item in sequence(dataset, "SegmentSequence"):
+            number = int(item.SegmentNumber)
+            if number == _BACKGROUND:
+                continue
+            terms = first_code(item, "SegmentedPropertyTypeCodeSequence")
+            if is_meant(settings.findings, str(item.get("SegmentLabel", "")), *terms):
+                wanted.append(number)
+            else:
+                rows.refuse(f"segment {number}", "it is none of the findings asked for")
+        for number in wanted:
+            _add(segmentation, number, drawn_on, rows=rows, settings=settings)
+
+    return read_objects("seg", object_refs("seg", settings.path, found), finder, read=read)
+
+
+def _add(
+    segmentation: Opened,
+    number: int,
+    drawn_on: Sequence[SeriesPlaces],
+    *,
+    rows: RowCollector,
+    settings: SegAnnotations,
+) -> None:
+    regions = _regions(segmentation, number, settings)
+    if not regions:
+        rows.refuse(f"segment {number}", "nothing is drawn in it")
+    for count, region in enumerate(regions, start=1):
+        for series in drawn_on:
+            nodule = Nodule(
+                series.seriesuid, region.center_mm, region.diameter_mm, settings.counts_as
+            )
+            rows.add(nodule, f"segment {number}, region {count}")
+
+
+def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> list[Region]:
+    volume = segmentation.get_volume(
+        segment_numbers=[number], rescale_fractional=True, skip_overlap_checks=True
+    )
+    # Axes are (slice, row, column, segment): the grid's own affine says where they point.
+    drawn = np.asarray(volume.array)[..., 0]
+    inside = drawn >= settings.threshold if drawn.dtype.kind == "f" else drawn > 0
+    slices, rows, columns = inside.shape
+    grid = VoxelGrid((slices, rows, columns), np.asarray(volume.affine))
+    return regions_of(inside, grid, split=settings.split == "components")
+
+
+def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
+    """State the distance between planes where the object does not.
+
+    Empty frames may be left out, so gaps between the frames alone can mean a thicker slice or a
+    missing one. Planes that lie on the series' slices are taken for them.
+    """
+    shared = next(sequence(dataset, "SharedFunctionalGroupsSequence"), None)
+    measures = next(sequence(shared, "PixelMeasuresSequence"), None) if shared else None
+    if shared is None or measures is None or "SpacingBetweenSlices" in measures:
+        return
+    plane = next(sequence(shared, "PlaneOrientationSequence"), None)
+    if plane is None:
+        return
+    cosines = np.asarray(plane.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    normal = np.cross(cosines[0], cosines[1])
+    step_mm = float(series.grid.spacing_mm[2])
+    along = [
+        float(normal @ np.asarray(place.ImagePositionPatient, dtype=np.float64))
+        for frame in sequence(dataset, "PerFrameFunctionalGroupsSequence")
+        for place in sequence(frame, "PlanePositionSequence")
+    ]
+    steps = np.diff(np.sort(along)) / step_mm
+    parallel = abs(abs(float(normal @ series.grid.direction[:, 2])) - 1) < _PARALLEL
+    if parallel and np.abs(steps - np.rint(steps)).max(initial=0) < _WHOLE:
+        measures.SpacingBetweenSlices = step_mm
+
+
+def _series_of(dataset: Dataset, finder: PlaceFinder) -> tuple[SeriesPlaces, ...]:
+    """Return the series that the object names, or else all of its frame of reference."""
+    named = [str(s.SeriesInstanceUID) for s in sequence(dataset, "ReferencedSeriesSequence")]
+    here = tuple(series for uid in named if (series := finder.series(uid)))
+    return here or finder.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
