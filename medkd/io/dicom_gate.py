@@ -19,6 +19,7 @@ from medkd.io.dicom_kind import kind_faults
 from medkd.io.dicom_pixels import decoder_faults, same_pixels
 from medkd.io.dicom_scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
 from medkd.io.dicom_structure import Layout, header_faults, lay_out
+from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
 from medkd.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:
     """
     stated = scan.acquisition.slice_thickness_mm
     faults = _volume_faults(scan.grid, [] if stated is None else [stated], settings)
-    return _verdict(faults, settings.allow, synthetic=False)
+    synthetic = scan.acquisition.manufacturer == SYNTHETIC_MANUFACTURER
+    return _verdict(faults, settings.allow, synthetic=synthetic)
 
 
 def _scope_faults(
