@@ -19,6 +19,7 @@ from medkd.types import Nodule, RunCase
 BLUE, VIOLET = (70, 190, 255), (190, 140, 255)
 COLORS = {"included": BLUE, "excluded": VIOLET}
 LEGEND = "Blue: reference nodule, violet: excluded finding."
+MEANING = "Accept: picture and labels are as they should be. Reject: they are not."
 LISTED = 50
 
 
@@ -40,7 +41,7 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
         if case.kind == "scan":
             panels.show_whole_scan(run, case, mine)
         else:
-            panels.show_image_decision(run, case, mine)
+            panels.show_image_decision(run, case, mine, meaning=MEANING)
     with left:
         if stack is not None:
             selected = st.session_state.get(panels.selected_key(case))

@@ -96,10 +96,16 @@ def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision])
     _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
 
 
-def show_image_decision(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
-    """Draw what a reader says of an image: accept = the finding is present."""
+def show_image_decision(
+    run: RunFolder,
+    case: RunCase,
+    mine: Mapping[str, Decision],
+    *,
+    meaning: str = "Accept: the finding is present. Reject: it is not.",
+) -> None:
+    """Draw what a reader says of an image, and what accept and reject mean."""
     st.subheader("Decision")
-    st.caption("Accept: the finding is present. Reject: it is not.")
+    st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
     _show_verdicts(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
     _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")

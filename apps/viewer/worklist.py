@@ -121,7 +121,8 @@ def index_rows(
             "Status": INDEX_WORDS[case.status],
             "Reasons": "; ".join(case.reasons),
             "Patient": case.patient_id,
-            "Nodules": nodules[case.case_id] if case.kind == "scan" else None,
+            # None, not 0: whether somebody looked for one, the index cannot say.
+            "Nodules": nodules.get(case.case_id),
             "Labels present": ", ".join(sorted(set(present[case.case_id]))),
             "Review": progress_of(case, decided),
             "Site": rows[case.case_id].site if case.case_id in rows else "",
@@ -140,7 +141,7 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
     }
     table = pd.DataFrame(rows)
     optional = ("Reasons", "Nodules", "Labels present", "Site", "Split")
-    empty = [name for name in optional if name in table and not table[name].fillna("").any()]
+    empty = [n for n in optional if n in table and table[n].isin(["", None]).all()]
     table = table.drop(columns=empty)
     event = st.dataframe(
         table,

@@ -97,8 +97,14 @@ def archive_index(
             progress=progress,
         )
         found_index = replace(found_index, candidates=tuple(candidates))
-    left = (f"{len(refused)} {settings.cases} of it are not analysed",) if refused else ()
+    left = (_refusal_note(refused, settings.cases),) if refused else ()
     return replace(found_index, refused=refused, notes=(*archive.notes, *found_index.notes, *left))
+
+
+def _refusal_note(refused: Sequence[IndexedCase], words: str) -> str:
+    codes = Counter(reason.partition(":")[0] for case in refused for reason in case.reasons)
+    reasons = ", ".join(f"{code} {n}" for code, n in codes.most_common())
+    return f"{len(refused)} {words} of the archive are not analysed: {reasons or 'no reason given'}"
 
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:

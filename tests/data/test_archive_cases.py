@@ -74,7 +74,7 @@ def test_refused_and_lateral_images_do_not_train_and_are_counted(tmp_path: Path)
     assert [case.case_id for case in index.cases] == [f"c{n:03d}" for n in range(2, 8)]
     assert [case.case_id for case in index.refused] == ["c000"]
     assert "1 images of view LL left out" in index.notes
-    assert "1 images of it are not analysed" in index.notes
+    assert "1 images of the archive are not analysed: colour 1" in index.notes
     assert index.label_names == ("nodule",)
 
 

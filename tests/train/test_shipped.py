@@ -16,6 +16,7 @@ from medkd.run_settings import RunSettings
 from medkd.runs import RunFolder
 from medkd.train.bench import run_bench
 from medkd.train.job import run_training
+from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.train.conftest import write_images
 
 SHIPPED = shipped_configs()
@@ -23,6 +24,7 @@ ONE_STEP = {
     "epochs": 1, "warmup_epochs": 0, "max_steps_per_epoch": 1, "batch_size": 8,
     "early_stop_patience": "null", "workers": 0,
 }  # fmt: skip
+SPLIT = "target.split={kind: fractions, val: 0.3, test: 0.3}"
 pytestmark = pytest.mark.slow
 
 
@@ -38,6 +40,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = parse_model_settings({"kind": "luna_classifier"})
     info = ModelInfo(settings.model_dump(mode="json"), licence="none stated")
     save_model(root / "luna_classifier", build_model(settings, seed=0), info)
+    write_scan_archive(root / "ct", scans=5)
+    write_xray_archive(root / "xray")
     return root
 
 
@@ -67,6 +71,15 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
         "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
         "detection.arms=[student]",
+    ],
+    "transfer/hospital_ct": lambda root: [
+        *short("teacher"), *short("student"), "teacher.model.width=0.1",
+        f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
+        "detection.arms=[student]",
+    ],
+    "transfer/hospital_xray": lambda root: [
+        *short("teacher"), *short("student"), "teacher.model.image_size=32",
+        f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT,
     ],
     "teacher/luna16_resnet3d": lambda _: [*short("teacher"), "teacher.model.width=0.1"],
     "teacher/phantom_resnet3d": lambda _: [
