@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -166,16 +167,18 @@ def _left_in_bytes(content: bytes, identity: Identity, *, least: int, where: str
     strings = {**identity.uids, **identity.values, **identity.words}
     raw: dict[bytes, str] = {}
     for text, name in strings.items():
-        for codec in identity.encodings:
-            encoded = text[:_MOST].encode(codec, errors="ignore")
+        # Accented letters have two codes; those of ASCII are compared in lower case.
+        forms = (text[:_MOST], text[:_MOST].upper())
+        for codec, form in product(identity.encodings, forms):
+            encoded = form.encode(codec, errors="ignore")
             number = re.fullmatch(rb"[0-9]+", encoded) is not None
             if len(encoded) >= (max(least, _LEAST_NUMBER) if number else least):
                 raw.setdefault(encoded.lower(), name)
-    if not raw:
-        return
-    pattern = b"|".join(_pattern(string) for string in sorted(raw, key=len, reverse=True))
-    for match in re.finditer(pattern, content, re.IGNORECASE):
-        yield f"{raw.get(match.group().lower(), 'a name')} is left in {where}"
+    lower = content.lower()
+    for string, name in raw.items():
+        # A plain search is many times faster than the expression, and nearly always says no.
+        if string in lower and re.search(_pattern(string), lower):
+            yield f"{name} is left in {where}"
 
 
 def _pattern(string: bytes) -> bytes:

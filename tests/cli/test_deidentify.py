@@ -38,8 +38,9 @@ def test_an_index_lends_its_pseudonyms(tmp_path: Path) -> None:
 
 
 def test_an_index_without_its_private_folder_is_refused(tmp_path: Path) -> None:
-    done = runner.invoke(app, ["deidentify", str(plant(tmp_path / "a")), "--out",
-                               str(tmp_path / "out"), "--index", str(tmp_path / "i.csv")])  # fmt: skip
+    source, out = str(plant(tmp_path / "a")), str(tmp_path / "out")
+    done = runner.invoke(app, ["deidentify", source, "--out", out, "--index",
+                               str(tmp_path / "i.csv")])  # fmt: skip
     assert isinstance(done.exception, SeriesError)
     assert not (tmp_path / "i.private").exists()
 
