@@ -58,7 +58,7 @@ class Identity:
     """What names somebody in one original file: text to the attribute it stands in.
 
     Args:
-        words: single words of names and identifiers, in lower case.
+        words: single words of names and identifiers, in lower case and as spelled.
         values: whole values: names, identifiers, institutions, free text, private text.
         uids: instance UIDs.
         dates: attribute to its original date.
@@ -126,7 +126,7 @@ def _collect(element: Any, found: Identity) -> None:  # noqa: ANN401  # pydicom'
         found.values.update(dict.fromkeys(values, name))
     elif element.VR == "PN" or name in _IDENTIFIERS:
         for value in values:
-            for text in (value, value.replace("^", " ").replace("=", " ")):
+            for text in (value, *re.split(r"[\^=]", value), re.sub(r"[\^=]+", " ", value)):
                 _note(text, name, found.values)
             for word in words_of(value):
                 _note(word, name, found.words)
@@ -137,11 +137,13 @@ def _collect(element: Any, found: Identity) -> None:  # noqa: ANN401  # pydicom'
 
 def _note(text: str, name: str, into: dict[str, str]) -> None:
     """Keep a text that can name somebody: long enough, not of closed words alone, not our own."""
-    plain = text.strip().casefold()
+    spelled = text.strip()
+    plain = spelled.casefold()
     least = _LEAST if plain.isascii() else _LEAST - 1
     closed = {word.upper() for word in words_of(plain)} <= WORDS
     if len(plain) >= least and not closed and plain not in OWN_TEXTS:
         into.setdefault(plain, name)
+        into.setdefault(spelled, name)
 
 
 def _left_in_elements(dataset: Dataset, identity: Identity) -> Iterator[str]:
