@@ -19,7 +19,7 @@ from typing import Any
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from medkd.io.radiograph_gate import OTHER_PARTS, VIEWS, part_of, text_of, view_of
+from medkd.io.radiograph_gate import CHEST_WORDS, OTHER_PARTS, VIEWS, part_of, text_of, view_of
 
 LEFT_OUT: dict[str, str] = {
     "not_dicom": "no DICOM file",
@@ -117,9 +117,10 @@ _WORD_LIST = (
     "PROCESSING FOR IDENTITY INVERSE LIN LOG DISP LINEAR LINEAR_EXACT SIGMOID CW CC WSD DV DI "
     "DF DRW SYN SI RECTANGULAR CIRCULAR POLYGONAL HU US OD MGML L R A P H F AL AR LA LP LH LF "
     "RA RP RH RF AF AH PF PH B U SEQUENCED STATIONARY CONSTANT_ANGLE FREE 3D 3D_TEMPORAL "
-    "PRODUCT RESEARCH SERVICE SUB MAX ADD UNSPECIFIED CHEST PHANTOM MEDKD EMPTY ANON "
+    "PRODUCT RESEARCH SERVICE SUB MAX ADD UNSPECIFIED CHEST PHANTOM MEDKD STANDARD SOFT BONE "
+    "DETAIL BODY FILTER HELICAL CONTRAST THIN THICK ROUTINE SERIES IMAGE "
 )
-WORDS = frozenset(_WORD_LIST.split()) | frozenset(OTHER_PARTS) | frozenset(VIEWS.values())
+WORDS = frozenset((*_WORD_LIST.split(), *CHEST_WORDS, *OTHER_PARTS, *VIEWS.values()))
 """Words that stand in kept attributes and name nobody."""
 
 
