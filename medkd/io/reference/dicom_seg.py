@@ -16,7 +16,6 @@ from medkd.io.file_ref import FileRef
 from medkd.io.reference.objects import (
     Dataset,
     first_code,
-    is_meant,
     object_refs,
     read_objects,
     sequence,
@@ -67,8 +66,8 @@ def read_dicom_seg(
             number = int(item.SegmentNumber)
             if number == _BACKGROUND:
                 continue
-            terms = first_code(item, "SegmentedPropertyTypeCodeSequence")
-            if is_meant(settings.findings, str(item.get("SegmentLabel", "")), *terms):
+            terms = first_code(item, "SegmentedPropertyTypeCodeSequence")[:2]
+            if settings.means(str(item.get("SegmentLabel", "")), *terms):
                 wanted.append(number)
             else:
                 rows.refuse(f"segment {number}", "it is none of the findings asked for")

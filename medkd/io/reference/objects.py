@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydicom
 from pydicom.errors import InvalidDicomError
@@ -34,6 +34,9 @@ OBJECT_KINDS = {
 """SOP class of an annotation object to the kind of source that reads it: Basic Text, Enhanced,
 Comprehensive, Comprehensive 3D and Extensible SR; Segmentation and Label Map Segmentation; RT
 Structure Set."""
+
+_PUBLIC_SCHEMES = ("DCM", "FMA", "LN", "NCIt", "RADLEX", "SCT", "SNM3", "SRT", "UMLS")
+"""Coding schemes (PS3.16 chapter 8) whose meanings are nobody's own words."""
 
 BROKEN = (
     AttributeError, EOFError, IndexError, KeyError, LookupError, NotImplementedError, OSError,
@@ -98,18 +101,26 @@ def sequence(dataset: Dataset, name: str) -> Iterator[Dataset]:
     yield from dataset.get(name) or ()
 
 
-def first_code(dataset: Dataset, name: str) -> tuple[str, str]:
-    """Return (code value, meaning) of the first item of a code sequence; blank if there is none."""
+class Code(NamedTuple):
+    """A coded term; empty texts where there is none."""
+
+    value: str = ""
+    meaning: str = ""
+    scheme: str = ""
+
+    @property
+    def told(self) -> str:
+        """The meaning, if a standard says it: a private one may be free text."""
+        return self.meaning if self.scheme in _PUBLIC_SCHEMES else "not coded"
+
+
+def first_code(dataset: Dataset, name: str) -> Code:
+    """Return the first item of a code sequence; an empty code if there is none."""
     for item in sequence(dataset, name):
         value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
-        return str(value or ""), str(item.get("CodeMeaning", ""))
-    return "", ""
-
-
-def is_meant(words: Sequence[str], *texts: str) -> bool:
-    """Say whether a text is one of the words or holds one (letters' case aside); no words: yes."""
-    lowered = [text.lower() for text in texts if text]
-    return not words or any(word.lower() in text for word in words for text in lowered)
+        meaning, scheme = item.get("CodeMeaning", ""), item.get("CodingSchemeDesignator", "")
+        return Code(str(value or ""), str(meaning), str(scheme))
+    return Code()
 
 
 def _opened(ref: FileRef) -> Dataset | None:

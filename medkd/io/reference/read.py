@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from medkd.io.file_ref import FileRef
 from medkd.io.reference.dicom_seg import read_dicom_seg
+from medkd.io.reference.dicom_sr import read_dicom_sr
 from medkd.io.reference.label_maps import read_label_maps
 from medkd.io.reference.label_tables import (
     Wanted,
@@ -30,6 +31,7 @@ from medkd.io.reference.settings import (
     PointsAnnotations,
     RtstructAnnotations,
     SegAnnotations,
+    SrAnnotations,
     TableAnnotations,
     VindrAnnotations,
 )
@@ -69,12 +71,30 @@ def read_reference_source(
             return read_vindr(settings, wanted)
         case TableAnnotations():
             return read_label_table(settings, wanted)
+        case SrAnnotations() | SegAnnotations() | RtstructAnnotations():
+            found = (refs or {}).get(settings.kind, ())
+            return _read_objects(settings, PlaceFinder(places), found)
         case _:
-            return _read_nodules(settings, PlaceFinder(places), refs or {})
+            return _read_nodules(settings, PlaceFinder(places))
+
+
+def _read_objects(
+    settings: SrAnnotations | SegAnnotations | RtstructAnnotations,
+    finder: PlaceFinder,
+    found: Sequence[FileRef],
+) -> ReferenceRows:
+    match settings:
+        case SrAnnotations():
+            return read_dicom_sr(settings, finder, found)
+        case SegAnnotations():
+            return read_dicom_seg(settings, finder, found)
+        case RtstructAnnotations():
+            return read_rtstruct(settings, finder, found)
 
 
 def _read_nodules(
-    settings: AnnotationSettings, finder: PlaceFinder, refs: Mapping[str, Sequence[FileRef]]
+    settings: Luna16Annotations | LidcAnnotations | PointsAnnotations | LabelMapAnnotations,
+    finder: PlaceFinder,
 ) -> ReferenceRows:
     match settings:
         case Luna16Annotations():
@@ -85,8 +105,3 @@ def _read_nodules(
             return read_points(settings, finder)
         case LabelMapAnnotations():
             return read_label_maps(settings, finder)
-        case RtstructAnnotations():
-            return read_rtstruct(settings, finder, refs.get("rtstruct", ()))
-        case SegAnnotations():
-            return read_dicom_seg(settings, finder, refs.get("seg", ()))
-    raise NotImplementedError(settings.kind)

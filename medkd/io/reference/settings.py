@@ -6,6 +6,7 @@ path is needed. A nodule that is "excluded" is an irrelevant finding, neither ri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,8 +20,17 @@ Column = Annotated[str, Field(min_length=1)]
 LUNG_NODULE_WORDS = ("nodule", "27925004", "786838002", "RID50149")
 """Words of a finding's name, or its code (SNOMED CT, RadLex), that make it a nodule here."""
 
+OTHER_NODULE_WORDS = ("thyroid", "adrenal", "breast", "hepatic", "liver", "lymph", "renal", "skin")
+"""Words of a finding's name that make it no lung nodule, whatever else it is called."""
+
 LUNG_WORDS = ("lung", "pulmonary", "lingula", "chest", "thorax", "thoracic", "39607008")
 """Words of a finding's site, or its code, that make it a finding in the lungs."""
+
+
+def is_meant(words: Sequence[str], *texts: str) -> bool:
+    """Say whether a text is one of the words or holds one (letters' case aside); no words: yes."""
+    lowered = [text.lower() for text in texts if text]
+    return not words or any(word.lower() in text for word in words for text in lowered)
 
 
 class _Found(Settings):
@@ -31,9 +41,19 @@ class _Found(Settings):
         description="Words of an item's name, or its codes, that make it a nodule; [] takes all. "
         "Items of other names are listed as unmatched.",
     )
+    not_findings: tuple[str, ...] = Field(
+        OTHER_NODULE_WORDS,
+        description="Words of its name that make an item no nodule all the same.",
+    )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."
     )
+
+    def means(self, *texts: str) -> bool:
+        """Say whether an item of these names and codes is a nodule."""
+        return is_meant(self.findings, *texts) and not (
+            self.findings and self.not_findings and is_meant(self.not_findings, *texts)
+        )
 
 
 class Luna16Annotations(Settings):

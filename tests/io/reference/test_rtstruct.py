@@ -154,11 +154,11 @@ def test_a_frame_of_reference_means_every_series_in_it(tmp_path: Path) -> None:
         ([(square(6), None)], "CLOSED_PLANAR", "1.7", "none of the series or frames that it names"),
         ([(square(6)[:1], None)], "POINT", FRAME, "expected closed planar contours, got POINT"),
         ([], "CLOSED_PLANAR", FRAME, "expected closed planar contours, got none"),
-        ([(square(0), None)], "CLOSED_PLANAR", FRAME, "its contours enclose no area"),
+        ([(square(0), None)], "CLOSED_PLANAR", FRAME, "its outlines enclose no area"),
         ([(square(6) + 500, None)], "CLOSED_PLANAR", FRAME, "outside the volume"),
         (
             [(np.add(square(6), np.diag([0, 0, 0, 9])[:, 1:]), None)],
-            "CLOSED_PLANAR", FRAME, "expected contours in parallel planes",
+            "CLOSED_PLANAR", FRAME, "expected outlines in parallel planes",
         ),
     ],
 )  # fmt: skip

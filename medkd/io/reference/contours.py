@@ -1,0 +1,134 @@
+"""Areas and centres of closed planar outlines in the world, on planes of any direction.
+
+Area by the shoelace formula in the outlines' own plane. An outline inside another one of its
+plane is a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd.io.reference.places import SeriesPlaces
+from medkd.types import Point
+
+Float64 = NDArray[np.float64]
+
+_SAME_PLANE_MM = 0.01
+_PLANAR_MM = 0.5
+"""How far an outline's points may lie off its plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What outlines enclose: the sum of their areas, its centre, and their planes.
+
+    `step_mm` is the distance between neighbouring planes; of a single plane, between the series'
+    slices along it.
+    """
+
+    area_mm2: float
+    center_mm: Point
+    planes: int
+    step_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Contour:
+    """A closed contour: points [N, 2] mm within the plane, and the plane's distance from 0."""
+
+    points: Float64
+    along_mm: float
+
+    def area_and_moment(self) -> tuple[float, Float64]:
+        """Return the area, and area times centroid, by the shoelace formula."""
+        x, y = (self.points - self.points[0]).T
+        cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+        area = float(cross.sum()) / 2
+        moment = np.asarray(
+            [((x + np.roll(x, -1)) * cross).sum(), ((y + np.roll(y, -1)) * cross).sum()]
+        )
+        sign = -1.0 if area < 0 else 1.0
+        return sign * area, sign * (moment / 6 + area * self.points[0])
+
+
+def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn | str:
+    """Measure closed outlines in parallel planes.
+
+    Args:
+        outlines: each [N, 3] LPS mm; fewer than three points enclose nothing.
+        series: where they are drawn, for the thickness of a single plane.
+
+    Returns:
+        What they enclose, or why it cannot be said.
+    """
+    closed = [outline for outline in outlines if len(outline) >= 3]
+    normals = [np.cross(o - o[0], np.roll(o, -1, axis=0) - o[0]).sum(axis=0) for o in closed]
+    lengths = [float(np.linalg.norm(normal)) for normal in normals]
+    if not lengths or max(lengths) <= 0:
+        return "its outlines enclose no area"
+    normal = normals[int(np.argmax(lengths))] / max(lengths)
+    across, down = _axes_in_plane(normal)
+    planes = []
+    for outline in closed:
+        along = outline @ normal
+        if float(np.ptp(along)) > _PLANAR_MM:
+            return "expected outlines in parallel planes, but one leaves its plane"
+        in_plane = np.stack([outline @ across, outline @ down], axis=1)
+        planes.append(_Contour(in_plane, float(along.mean())))
+    steps_mm = _steps_mm(planes)
+    step_mm = float(np.median(steps_mm)) if len(steps_mm) else _slice_step_mm(normal, series)
+    total, moment = _summed(planes)
+    if total <= 0:
+        return "its outlines enclose no area"
+    x, y, z = (moment[0] * across + moment[1] * down + moment[2] * normal).tolist()
+    return Drawn(total, (x / total, y / total, z / total), len(steps_mm) + 1, step_mm)
+
+
+def _axes_in_plane(normal: Float64) -> tuple[Float64, Float64]:
+    """Return two unit vectors across a normal and each other."""
+    aside = np.eye(3)[int(np.argmin(np.abs(normal)))]
+    across = np.cross(normal, aside)
+    across /= np.linalg.norm(across)
+    return across, np.cross(normal, across)
+
+
+def _steps_mm(planes: Sequence[_Contour]) -> Float64:
+    """Return the distances between neighbouring planes; none of a single plane."""
+    steps = np.diff(np.sort([plane.along_mm for plane in planes]))
+    return np.asarray(steps[steps > _SAME_PLANE_MM])
+
+
+def _slice_step_mm(normal: Float64, series: SeriesPlaces) -> float:
+    """Return the series' step along the axis that is nearest to a normal."""
+    along = np.abs(normal @ series.grid.direction)
+    return float(series.grid.spacing_mm[int(np.argmax(along))])
+
+
+def _summed(planes: Sequence[_Contour]) -> tuple[float, Float64]:
+    """Return the sum of areas, and of areas times centroids (in plane, in plane, along)."""
+    total, moment = 0.0, np.zeros(3)
+    for contour in planes:
+        around = sum(
+            _inside(contour.points[0], other.points)
+            for other in planes
+            if other is not contour and abs(other.along_mm - contour.along_mm) <= _SAME_PLANE_MM
+        )
+        sign = -1.0 if around % 2 else 1.0
+        area, in_plane = contour.area_and_moment()
+        total += sign * area
+        moment += sign * np.asarray([*in_plane, area * contour.along_mm])
+    return total, moment
+
+
+def _inside(point: Float64, polygon: Float64) -> bool:
+    """Say whether a point lies in a polygon, by the even-odd rule."""
+    x, y = point
+    x0, y0 = polygon.T
+    x1, y1 = np.roll(polygon, -1, axis=0).T
+    crossing = (y0 > y) != (y1 > y)
+    left = x < x0 + (y - y0) * (x1 - x0) / np.where(crossing, y1 - y0, 1.0)
+    return bool((crossing & left).sum() % 2)
