@@ -31,6 +31,8 @@ _GROUP = "125007"
 _FINDING = ("121071",)
 _SITE = ("363698007", "G-C0E3")
 _TRACKING_NAME, _TRACKING_UID = ("112039",), ("112040",)
+_VAGUE = ("lesion", "mass", "neoplasm", "tumor")
+"""Findings that are nodules where their site is said to be in the lungs."""
 _LONG_AXIS = ("103339001", "131187009", "G-A185", "G-A193")
 _SHORT_AXIS = ("103340004", "131188004", "G-A186", "G-A194")
 _DIAMETER = ("81827009", "M-02550", "410668003", "G-D7FE")
@@ -168,13 +170,15 @@ def _other_than_asked(group: Dataset, settings: SrAnnotations) -> str:
         elif _is_named(item, _TRACKING_NAME):
             names.append(str(item.get("TextValue", "")))
     terms = [term for finding in findings for term in finding[:2]] or names
-    if not settings.means(*terms):
-        told = ", ".join(finding.told for finding in findings) or "not coded"
-        return f"its finding ({told}) is none of those asked for"
-    if sites and not is_meant(settings.sites, *(term for site in sites for term in site[:2])):
+    in_lungs = is_meant(settings.sites, *(term for site in sites for term in site[:2]))
+    if sites and not in_lungs:
         told = ", ".join(site.told for site in sites)
         return f"its finding site ({told}) is none of those asked for"
-    return ""
+    vague = not findings or is_meant(_VAGUE, *terms)
+    if settings.means(*terms) or (vague and sites):
+        return ""
+    told = ", ".join(finding.told for finding in findings) or "not coded"
+    return f"its finding ({told}) is none of those asked for"
 
 
 def _why_no_place(group: Dataset) -> str:

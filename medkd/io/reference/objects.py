@@ -35,6 +35,9 @@ OBJECT_KINDS = {
 Comprehensive, Comprehensive 3D and Extensible SR; Segmentation and Label Map Segmentation; RT
 Structure Set."""
 
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+"""How a little-endian data set begins where the preamble is missing: group 2 or 8."""
+
 _PUBLIC_SCHEMES = ("DCM", "FMA", "LN", "NCIt", "RADLEX", "SCT", "SNM3", "SRT", "UMLS")
 """Coding schemes (PS3.16 chapter 8) whose meanings are nobody's own words."""
 
@@ -66,16 +69,15 @@ def read_objects(
     for ref in refs:
         rows = RowCollector(ref.name, finder)
         with quiet_dicom():
-            dataset = _opened(ref)
-            if dataset is None or OBJECT_KINDS.get(str(dataset.get("SOPClassUID"))) != kind:
+            dataset = _opened(ref, kind)
+            if dataset is None:
                 strangers += 1
                 continue
             uid = str(dataset.get("SOPInstanceUID", ""))
             if uid and uid in seen:
                 rows.refuse("object", "the same object was read from another file", uid)
-            else:
-                _read_one(dataset, rows, read)
-        seen.add(uid)
+            elif _read_one(dataset, rows, read):
+                seen.add(uid)
         parts.append(rows.collected())
     if strangers:
         parts.append(ReferenceRows(notes=(f"{strangers} files are no DICOM {kind.upper()}",)))
@@ -123,19 +125,31 @@ def first_code(dataset: Dataset, name: str) -> Code:
     return Code()
 
 
-def _opened(ref: FileRef) -> Dataset | None:
+def _opened(ref: FileRef, kind: str) -> Dataset | None:
+    """Read an object whole if it is of the kind; a file without DICOM's preamble may be."""
     try:
         with ref.open() as stream:
-            return pydicom.dcmread(stream)
+            forced = stream.read(2) in _FIRST_GROUPS
+            stream.seek(0)
+            head = pydicom.dcmread(
+                stream, force=forced, stop_before_pixels=True, specific_tags=["SOPClassUID"]
+            )
+            if OBJECT_KINDS.get(str(head.get("SOPClassUID"))) != kind:
+                return None
+            stream.seek(0)
+            return pydicom.dcmread(stream, force=forced)
     except (InvalidDicomError, *BROKEN):
         return None
 
 
 def _read_one(
     dataset: Dataset, rows: RowCollector, read: Callable[[Dataset, RowCollector], None]
-) -> None:
+) -> bool:
+    """Add what an object says; say whether it holds together (else another copy may)."""
     try:
         read(dataset, rows)
     except BROKEN as error:
         uid = str(dataset.get("SOPInstanceUID", ""))
         rows.refuse("object", f"it does not hold together ({type(error).__name__})", uid)
+        return False
+    return True

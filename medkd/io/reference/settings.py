@@ -81,7 +81,8 @@ class SrAnnotations(_Found):
     path: Path | None = Field(None, description="File or folder; none: those in the archive.")
     sites: tuple[str, ...] = Field(
         LUNG_WORDS,
-        description="Words or codes of a finding's site; [] takes all. Without a site it is taken.",
+        description="Words or codes of a finding's site; [] takes all. A nodule without a site is "
+        "taken; a lesion, mass or finding without a name only with a site.",
     )
 
 
@@ -104,7 +105,8 @@ class RtstructAnnotations(_Found):
     kind: Literal["rtstruct"]
     path: Path | None = Field(None, description="File or folder; none: those in the archive.")
     findings: tuple[str, ...] = Field(
-        ("nodule", "gtv"), description="Words of a region's name; [] takes all regions."
+        ("nodule", "gtv", "lesion", "tumor", "tumour"),
+        description="Words of a region's name; [] takes all regions.",
     )
 
 

@@ -81,3 +81,16 @@ def circle_pixels(points: int = 120) -> np.ndarray:
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * steps + CENTER_VOX[:2]
     ring[-1] = ring[0]
     return ring
+
+
+def volumetric_surface(
+    points_mm: np.ndarray, frame: str, images: Sequence[pydicom.Dataset], **more: Any
+) -> Any:
+    """A group of one ellipsoid, by the ends of its three axes [6, 3]."""
+    source = sr.SourceSeriesForSegmentation(images[0].SeriesInstanceUID)
+    surface = sr.VolumeSurface("ELLIPSOID", points_mm, frame, source_series=source)
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(hd.UID(), "1"),
+        referenced_volume_surface=surface,
+        **{"finding_type": NODULE, **more},
+    )

@@ -27,10 +27,12 @@ from tests.io.reference.sr_helper import (
     on_image,
     planar,
     volumetric,
+    volumetric_surface,
     write_report,
 )
 
 COL, ROW, SLICE = CENTER_VOX
+LESION = codes.SCT.Nodule._replace(value="52988006", meaning="Lesion")
 
 
 @dataclass
@@ -79,6 +81,19 @@ GROUPS: dict[str, Callable[[Series], Any]] = {
     ),
     "SCOORD3D line": lambda s: planar(
         in_world("POLYLINE", s.world((-R, 0, 0), (R, 0, 0)), s.places.frame_of_reference_uid)
+    ),
+    "SCOORD3D polygon": lambda s: planar(
+        in_world(
+            "POLYGON",
+            s.places.grid.voxel_to_world(np.column_stack([circle_pixels(), [SLICE] * 121])),
+            s.places.frame_of_reference_uid,
+        )
+    ),
+    "SCOORD3D ellipsoid": lambda s: volumetric_surface(
+        s.world((-R - 1, 0, 0), (R + 1, 0, 0), (0, -R, 0), (0, R, 0), (0, 0, 1 - R), (0, 0, R - 1)),
+        s.places.frame_of_reference_uid,
+        s.images,
+        measurements=[num(codes.SCT.Diameter, DIAMETER_MM)],
     ),
     "two axes below their measurements": lambda s: bare(
         [num(LONG, 8, referenced_coordinates=[_line(LINE_PX, s)]),
@@ -207,6 +222,29 @@ def test_asked_for_everything_a_group_of_any_finding_at_any_site_is_taken(
     groups = [REFUSED[name][0](series) for name in ("another finding", "another site")]
     ref = write_report(tmp_path / "sr", groups, series.images)
     assert len(read(series.places, ref, findings=(), sites=()).nodules) == 2
+
+
+@pytest.mark.parametrize(
+    ("finding", "site", "taken"),
+    [
+        (None, codes.SCT.Lung, 1),
+        (LESION, codes.SCT.Lung, 1),
+        (LESION, None, 0),
+        (codes.SCT.LymphNode, codes.SCT.Lung, 0),
+        (codes.SCT.Nodule, codes.SCT.LobeOfThyroid, 0),
+    ],
+)
+def test_a_vague_finding_is_a_nodule_where_its_site_is_the_lung(
+    tmp_path: Path, series: Series, finding: Any, site: Any, taken: int
+) -> None:
+    group = planar(
+        on_image("POINT", [[COL, ROW]], series.image),
+        finding_type=finding,
+        finding_sites=[sr.FindingSite(site)] if site else None,
+        measurements=diameter(),
+    )
+    found = read(series.places, write_report(tmp_path / "sr", [group], series.images))
+    assert (len(found.nodules), len(found.unmatched)) == (taken, 1 - taken)
 
 
 def test_a_finding_in_a_site_s_own_words_is_not_told(tmp_path: Path, series: Series) -> None:

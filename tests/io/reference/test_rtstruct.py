@@ -182,6 +182,12 @@ def test_a_folder_of_the_user_is_searched_and_other_files_are_counted(tmp_path: 
     assert found.unmatched[0].reason == "the same object was read from another file"
 
 
+def test_an_object_without_dicom_s_preamble_is_read(tmp_path: Path) -> None:
+    ref = write_rtstruct(tmp_path / "rt", {"nodule": [(square(6), None)]}, FRAME)
+    ref.path.write_bytes(ref.path.read_bytes()[132:])
+    assert len(read(ref, oblique_places()).nodules) == 1
+
+
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     settings = RtstructAnnotations(kind="rtstruct", path=tmp_path / "absent")
     with pytest.raises(SeriesError, match="no such file or folder"):
