@@ -24,7 +24,16 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from medkd.io.dicom_quiet import quiet_dicom
-from medkd.io.dicom_tags import KEYWORDS, NESTED, PIXEL_DATA, TAGS, Value, plain_value, value_of
+from medkd.io.dicom_tags import (
+    KEYWORDS,
+    NESTED,
+    PIXEL_DATA,
+    TAGS,
+    Value,
+    plain_value,
+    uid_of,
+    value_of,
+)
 from medkd.io.file_ref import FileRef
 
 UNREADABLE = (
@@ -36,10 +45,11 @@ UNREADABLE = (
 
 _WANTED = [Tag(tag) for tag in TAGS]
 _MAGIC_AT, _MAGIC = 128, b"DICM"
-_META_START = b"\x02\x00"
+_META_MARKS = (b"DICM\x02\x00", b"\x02\x00\x00\x00UL\x04\x00")
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VR = (b"OB", b"OW", b"UN")
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+_AFTER_PIXELS = (b"\xfc\xff\xfc\xff", b"\xfa\xff\xfa\xff")
 _DECODED_WHOLE = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -154,13 +164,13 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
 def _read_file(ref: FileRef) -> list[SliceHeader] | str | None:
     """Return the slices of a file, why it cannot be read, or None if it is not DICOM."""
     with ref.open() as stream:
-        start = stream.read(_MAGIC_AT + 6)
+        start = stream.read(1024)
         if start[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
             return _damaged_or_stranger(start)
         stream.seek(_MAGIC_AT + 4)
         meta = _elements(stream, little=True, stop=lambda tag: tag >> 16 != 2)
         name = str(meta.values.get("TransferSyntaxUID", ("",))[0])
-        uid = UID(name)
+        uid = uid_of(name)
         if not name:
             return "its file meta states no TransferSyntaxUID"
         if not uid.is_transfer_syntax:
@@ -180,7 +190,7 @@ def _read_file(ref: FileRef) -> list[SliceHeader] | str | None:
         is_raw=place.is_raw,
         pixel_start=place.start,
         pixel_bytes=place.size,
-        faults=tuple(parsed.faults),
+        faults=(*parsed.faults, *([place.fault] if place.fault else [])),
     )
     return _with_nested(header) if parsed.nested else [header]
 
@@ -189,7 +199,7 @@ def _damaged_or_stranger(start: bytes) -> str | None:
     """Tell a DICOM file with a damaged beginning from a file that is something else."""
     if not start:
         return "the file is empty"
-    if start[_MAGIC_AT + 4 :] == _META_START or not any(start[:_MAGIC_AT]):
+    if any(mark in start for mark in _META_MARKS) or not any(start[:_MAGIC_AT]):
         return "its beginning is damaged or cut short: expected DICM after 128 bytes"
     return None
 
@@ -229,6 +239,7 @@ class _PixelPlace:
     is_raw: bool = False
     start: int = 0
     size: int = 0
+    fault: str = ""
 
 
 def _pixel_place(stream: BinaryIO, uid: UID) -> _PixelPlace:
@@ -244,8 +255,12 @@ def _pixel_place(stream: BinaryIO, uid: UID) -> _PixelPlace:
     size = int.from_bytes(head[4:8] if uid.is_implicit_VR else stated, "little")
     if uid in _DECODED_WHOLE or uid.is_encapsulated or size == _UNDEFINED_LENGTH:
         return _PixelPlace(there=start < end, start=start)
+    stream.seek(start + size)
+    tail = stream.read(4)
+    # Bytes put in before would push the last pixels out here; padding may follow, and signatures.
+    fault = "" if not any(tail) or tail in _AFTER_PIXELS else "its pixels are followed by more"
     size = min(size, end - start)
-    return _PixelPlace(size > 0, is_raw=True, start=start, size=size)
+    return _PixelPlace(size > 0, is_raw=True, start=start, size=size, fault=fault)
 
 
 def _with_nested(header: SliceHeader) -> list[SliceHeader]:

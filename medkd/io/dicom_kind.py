@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pydicom.uid import UID
-
 from medkd.io.dicom_codes import Fault, named
+from medkd.io.dicom_tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +71,7 @@ def _other_class(header: SliceHeader) -> str:
     uid = header.text("SOPClassUID")
     if uid in CT_CLASSES or uid.startswith(_SECONDARY_CAPTURE):  # the latter is worded as such
         return ""
-    return f"expected SOPClassUID CT Image Storage, got {UID(uid).name or 'none'}"
+    return f"expected SOPClassUID CT Image Storage, got {uid_of(uid).name or 'none'}"
 
 
 def _other_modality(header: SliceHeader) -> str:

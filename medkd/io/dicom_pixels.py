@@ -16,7 +16,6 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
 
 from medkd.io.dicom_codes import Fault, named
 from medkd.io.dicom_header import UNREADABLE, SliceHeader
@@ -29,9 +28,12 @@ from medkd.io.dicom_streams import (
     fragments_of,
     join_frames,
 )
+from medkd.io.dicom_tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydicom.uid import UID
 
     from medkd.io.file_ref import FileRef
 
@@ -42,7 +44,7 @@ def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     """Say which transfer syntaxes cannot be decoded with what is installed."""
     faults = []
     for name in sorted({h.syntax for h in headers if h.has_pixels}):
-        uid = UID(name)
+        uid = uid_of(name)
         if not uid.is_encapsulated or plugin_for(uid):
             continue
         which = named([h for h in headers if h.syntax == name])
@@ -101,8 +103,12 @@ class PixelReader:
             code = "truncated_pixels" if "ends within" in str(error) else "damaged_pixels"
             return Fault(code, f"{header.name}: {error}")
         except UNREADABLE as error:
-            kind = type(error).__name__
-            return Fault("damaged_pixels", f"{header.name}: its pixels cannot be decoded ({kind})")
+            return _undecodable(header, error)
+        except BaseException as error:
+            # A codec in Rust panics with what is no Exception; anything else is not ours.
+            if type(error).__name__ != "PanicException":
+                raise
+            return _undecodable(header, error)
         if decoded.shape != place.shape or decoded.dtype.itemsize != 2:
             got = f"{decoded.shape} {decoded.dtype}"
             text = f"{header.name}: expected {place.shape} pixels of 16 bit, got {got}"
@@ -111,7 +117,7 @@ class PixelReader:
         return None
 
     def _decode(self, header: SliceHeader) -> NDArray[Any]:
-        uid = UID(header.syntax)
+        uid = uid_of(header.syntax)
         if not uid.is_encapsulated:
             with header.ref.open() as stream:
                 return _frame(np.asarray(pydicom.dcmread(stream).pixel_array), header)
@@ -122,6 +128,11 @@ class PixelReader:
             self._frames = join_frames(fragments_of(element), header.frames)
             self._ref = header.ref if header.frames > 1 else None
         return _decoded(self._frames[header.frame], uid, header)
+
+
+def _undecodable(header: SliceHeader, error: BaseException) -> Fault:
+    kind = type(error).__name__
+    return Fault("damaged_pixels", f"{header.name}: its pixels cannot be decoded ({kind})")
 
 
 def _frame(pixels: NDArray[Any], header: SliceHeader) -> NDArray[Any]:

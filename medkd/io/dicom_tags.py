@@ -11,7 +11,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
+from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
+from pydicom.uid import UID
 
 Value = tuple[str, ...] | tuple[float, ...]
 
@@ -60,6 +62,11 @@ TAGS: dict[int, tuple[str, Kind]] = {
 KEYWORDS = [keyword for keyword, _ in TAGS.values()]
 
 PIXEL_DATA = 0x7FE00010
+
+
+def uid_of(text: str) -> UID:
+    """Take a text for a UID, without pydicom's warning if it is none."""
+    return UID(text, IGNORE)
 
 
 def value_of(kind: Kind, raw: Any, *, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's

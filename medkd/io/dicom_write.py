@@ -9,9 +9,12 @@ not written.
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -25,11 +28,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medkd.files import replacing
+from medkd.io.dicom_tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -98,9 +100,10 @@ def write_dicom_series(
     if syntax not in SYNTAXES:
         raise ValueError(f"expected a syntax of {sorted(SYNTAXES)}, got {syntax!r}")
     folder.mkdir(parents=True, exist_ok=True)
+    signed = bool(scan.voxels_hu.min() < _INTERCEPT_HU)
     paths = []
     for k in range(scan.grid.shape[2]):
-        dataset = ct_slice(scan, k)
+        dataset = ct_slice(scan, k, signed=signed)
         dataset.PatientName, dataset.PatientID = patient_name, patient_id
         for keyword, value in (extra or {}).items():
             if value is None:
@@ -113,10 +116,10 @@ def write_dicom_series(
     return paths
 
 
-def ct_slice(scan: Scan, k: int) -> Dataset:
+def ct_slice(scan: Scan, k: int, *, signed: bool = False) -> Dataset:
     """Build the uncompressed data set of slice k, without a patient.
 
-    Stored values are HU + 1024 without sign where they fit, else HU with sign.
+    Stored values are HU + 1024 without sign, or HU with sign (needed below -1024 HU).
     """
     uid = _series_uid(scan.seriesuid)
     dataset = Dataset()
@@ -135,7 +138,7 @@ def ct_slice(scan: Scan, k: int) -> Dataset:
     dataset.PositionReferenceIndicator = ""
     _state_acquisition(dataset, scan)
     _state_plane(dataset, scan, k)
-    _state_pixels(dataset, scan.voxels_hu[:, :, k])
+    _state_pixels(dataset, scan.voxels_hu[:, :, k], signed=signed)
     return dataset
 
 
@@ -151,10 +154,9 @@ def save_slice(dataset: Dataset, path: Path, syntax: Syntax = "explicit") -> Non
         return
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     if uid == JPEGLosslessSV1:
-        dataset.save_as(path, enforce_file_format=True)
-        _to_jpeg_lossless(path)
-        return
-    dataset.compress(uid, generate_instance_uid=False)
+        _to_jpeg_lossless(dataset, path)
+    else:
+        dataset.compress(uid, generate_instance_uid=False)
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -176,9 +178,8 @@ def _state_plane(dataset: Dataset, scan: Scan, k: int) -> None:
     dataset.PixelSpacing = decimals(grid.spacing_mm[[1, 0]])
 
 
-def _state_pixels(dataset: Dataset, slice_hu: NDArray[np.int16]) -> None:
+def _state_pixels(dataset: Dataset, slice_hu: NDArray[np.int16], *, signed: bool) -> None:
     rows = slice_hu.T
-    signed = bool(rows.min() < _INTERCEPT_HU)
     intercept = 0 if signed else _INTERCEPT_HU
     stored = rows.astype(np.int32) - intercept
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -196,19 +197,23 @@ def decimals(numbers: NDArray[np.float64]) -> list[str]:
     return [f"{number:.10f}"[:16] for number in np.asarray(numbers, dtype=np.float64).tolist()]
 
 
-def _to_jpeg_lossless(path: Path) -> None:
-    """Turn an uncompressed file into JPEG lossless, selection value 1, by GDCM."""
+def _to_jpeg_lossless(dataset: Dataset, path: Path) -> None:
+    """Encode pixels as JPEG lossless, selection value 1, by GDCM.
+
+    GDCM writes whole files, and rewrites places in them: only the pixels are taken from its file.
+    """
     try:
         import gdcm
     except ImportError as error:
         raise RuntimeError("JPEG lossless needs a codec: pip install python-gdcm") from error
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    with replacing(path) as compressed:
-        writer = gdcm.ImageWriter()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        plain, compressed = Path(folder) / "plain", Path(folder) / "compressed"
+        dataset.save_as(plain, enforce_file_format=True)
+        reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
+        reader.SetFileName(str(plain))
         writer.SetFileName(str(compressed))
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
         done = reader.Read()
         if done:
             change.SetInput(reader.GetImage())
@@ -219,10 +224,14 @@ def _to_jpeg_lossless(path: Path) -> None:
             done = writer.Write()
         if not done:
             raise RuntimeError(f"{path.name}: GDCM could not write JPEG lossless")
+        dataset.PixelData = dcmread(compressed).PixelData
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
 
 
 def _series_uid(name: str) -> str:
-    return name if UID(name).is_valid else _uid(name, "series")
+    return name if uid_of(name).is_valid else _uid(name, "series")
 
 
 def _uid(seed: str, *words: object) -> str:

@@ -1,4 +1,4 @@
-"""Write CT series as DICOM for tests: shuffled file names, any axes, faults planted by hand."""
+"""Write CT series as DICOM for tests: values stored in any way, planted faults, enhanced CT."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 from medkd.geometry import VoxelGrid
+from medkd.io.dicom_write import Syntax, ct_slice, save_slice
+from medkd.types import Scan
 
 SERIESUID = "1.2.826.0.1.3680043.8.498.7"
 Edit = Callable[[Dataset, int], None]
@@ -30,15 +33,20 @@ def write_ct_series(
 ) -> list[Path]:
     """Write voxels [i, j, k] HU one slice a file; names and InstanceNumbers are shuffled.
 
-    `edit(dataset, k)` may change or delete anything before slice k is saved. The third axis of
-    `grid` must be the slice normal (cross product of the first two).
+    `edit(dataset, k)` may change or delete anything before slice k is saved as it stands, in a
+    file that names `syntax`. The third axis of `grid` must be the slice normal (cross product of
+    the first two).
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = np.random.default_rng(seed).permutation(grid.shape[2])
+    scan = Scan(SERIESUID, voxels_hu, grid, patient_id="hospital-17")
     paths = []
     for k in range(grid.shape[2]):
         stored = np.rint((voxels_hu[:, :, k].T.astype(np.float64) - intercept) / slope)
-        dataset = _slice(grid, k, slope, intercept, syntax)
+        dataset = ct_slice(scan, k)
+        dataset.PatientName, dataset.PatientID = "Doe^Jane", "hospital-17"
+        dataset.SliceThickness = "2.5"
+        dataset.RescaleSlope, dataset.RescaleIntercept = f"{slope:g}", f"{intercept:g}"
         dataset.PixelRepresentation = int(signed)
         dataset.BitsStored, dataset.HighBit = bits_stored, bits_stored - 1
         dataset.InstanceNumber = int(names[k])
@@ -47,32 +55,64 @@ def write_ct_series(
         if edit is not None:
             edit(dataset, k)
         path = folder / f"{names[k]:05d}"
-        dataset.save_as(path, enforce_file_format=True)
+        save_as_it_stands(dataset, path, syntax)
         paths.append(path)
     return paths
 
 
-def _slice(grid: VoxelGrid, k: int, slope: float, intercept: float, syntax: str) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(k)])
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    dataset.Modality, dataset.PatientName, dataset.PatientID = "CT", "Doe^Jane", "hospital-17"
-    dataset.SeriesInstanceUID = SERIESUID
-    dataset.FrameOfReferenceUID = SERIESUID + ".1"
-    dataset.ImageOrientationPatient = [*_ds(grid.direction[:, 0]), *_ds(grid.direction[:, 1])]
-    dataset.ImagePositionPatient = _ds(grid.voxel_to_world([0, 0, k]))
-    dataset.PixelSpacing = _ds(grid.spacing_mm[[1, 0]])
-    dataset.SliceThickness = "2.5"
-    dataset.Columns, dataset.Rows = grid.shape[0], grid.shape[1]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = 16
-    dataset.RescaleSlope, dataset.RescaleIntercept = f"{slope:g}", f"{intercept:g}"
-    return dataset
+def save_as_it_stands(dataset: Dataset, path: Path, syntax: str) -> None:
+    """Save a data set in a file that names a transfer syntax, without encoding its pixels."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
 
 
-def _ds(numbers: np.ndarray) -> list[str]:
-    """Format numbers as DICOM decimal strings: at most 16 characters."""
-    return [f"{number:.10f}"[:16] for number in np.asarray(numbers).tolist()]
+def write_enhanced_ct(
+    path: Path, scan: Scan, *, syntax: Syntax = "explicit", seed: int = 0, edit: Edit | None = None
+) -> Path:
+    """Write a scan as one enhanced multi-frame CT whose frames are in no order (PS3.3 A.38).
+
+    `edit(item, k)` may change the functional groups of slice k.
+    """
+    order = np.random.default_rng(seed).permutation(scan.grid.shape[2])
+    slices = [ct_slice(scan, int(k)) for k in order]
+    dataset = slices[0]
+    pixels = b"".join(part.PixelData for part in slices)
+    shared = _item(
+        PixelMeasuresSequence=_item(
+            PixelSpacing=dataset.PixelSpacing, SliceThickness=dataset.SliceThickness
+        ),
+        PlaneOrientationSequence=_item(ImageOrientationPatient=dataset.ImageOrientationPatient),
+        PixelValueTransformationSequence=_item(
+            RescaleIntercept=dataset.RescaleIntercept, RescaleSlope="1", RescaleType="HU"
+        ),
+        FrameAnatomySequence=_item(AnatomicRegionSequence=_item(CodeMeaning="Chest")),
+    )
+    frames = []
+    for k, part in zip(order, slices, strict=True):
+        group = _item(PlanePositionSequence=_item(ImagePositionPatient=part.ImagePositionPatient))
+        if edit is not None:
+            edit(group, int(k))
+        frames.append(group)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+                 "SliceThickness", "RescaleIntercept", "RescaleSlope", "RescaleType"):  # fmt: skip
+        del dataset[name]
+    dataset.SOPClassUID, dataset.NumberOfFrames = EnhancedCTImageStorage, len(slices)
+    dataset.PatientName, dataset.PatientID = "Doe^Jane", "hospital-17"
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    dataset.PixelData = pixels
+    dataset["PixelData"].VR = "OW"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_slice(dataset, path, syntax)
+    return path
+
+
+def _item(**values: object) -> Dataset:
+    """Make a sequence item; an item as a value becomes a sequence of one."""
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, Sequence([value]) if isinstance(value, Dataset) else value)
+    return item
