@@ -85,7 +85,21 @@ def load_settings(
         >>> load_settings(file, Small, overrides=["epochs=5"]).epochs
         5
     """
-    document = read_document(path)
+    return _validated(read_document(path), kind, overrides, name=str(path))
+
+
+def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) -> SettingsType:
+    """Make settings from their defaults and "key.sub=value" texts alone.
+
+    Raises:
+        SettingsError: with every problem at once.
+    """
+    return _validated(Document({}, {}), kind, overrides, name="the options")
+
+
+def _validated(
+    document: Document, kind: type[SettingsType], overrides: Sequence[str], *, name: str
+) -> SettingsType:
     for text in overrides:
         override(document, text)
     settings: SettingsType | None = None
@@ -96,7 +110,7 @@ def load_settings(
     if document.problems or settings is None:
         count = len(document.problems)
         raise SettingsError(
-            f"{path}: {count} problem{'s' if count != 1 else ''} in this configuration",
+            f"{name}: {count} problem{'s' if count != 1 else ''} in this configuration",
             document.problems,
         )
     return settings

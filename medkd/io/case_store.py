@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
-from medkd.io.dicom import read_dicom_folder
+from medkd.io.dicom import read_series
+from medkd.io.dicom_gate import GateSettings, scan_reasons
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import private_folder_of
 from medkd.io.radiograph import read_radiograph
-from medkd.io.volume import read_volume
+from medkd.io.volume import read_volume, volume_suffix
 from medkd.types import Radiograph, Scan
 
 STORE_FILE = "files.sqlite"
@@ -62,20 +66,21 @@ class StoredCase:
     reasons: tuple[str, ...] = ()
 
 
-def write_case_store(index: Path, cases: Iterable[StoredCase], *, gate: str = "{}") -> None:
+def write_case_store(index: Path, cases: Iterable[StoredCase], *, settings: str = "{}") -> None:
     """Write the store of an INDEX, whole or not at all.
 
     Args:
         index: index.csv; its private folder must be there.
         cases: every case, the refused ones too.
-        gate: JSON of the settings that DICOM series were let pass with.
+        settings: JSON of what the cases were let pass with: `gate` (`GateSettings`) of series,
+            `allow_images` of radiographs.
     """
     place = private_folder_of(index) / STORE_FILE
     with replacing(place) as temporary:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(sqlite3.connect(temporary)) as connection, connection:
             connection.executescript(_SCHEMA)
-            connection.execute("INSERT INTO settings VALUES ('gate', ?)", (gate,))
+            connection.execute("INSERT INTO settings VALUES ('read', ?)", (settings,))
             for case in cases:
                 connection.execute(
                     "INSERT INTO cases VALUES (?, ?, ?, ?)",
@@ -129,7 +134,7 @@ def read_case(index: Path, case_id: str) -> Scan | Radiograph:
         SeriesError: if there is no such case, if it is not analysed (with its reasons), or if
             its files are gone or cannot be read any more.
     """
-    case = locate_case(index, case_id)
+    case, settings = locate_case(index, case_id), _settings_of(index)
     if case.reasons:
         raise SeriesError(f"{case_id}: not analysed", case.reasons)
     missing = [ref.name for ref in case.refs if not ref.path.exists()]
@@ -138,20 +143,50 @@ def read_case(index: Path, case_id: str) -> Scan | Radiograph:
         reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
         raise SeriesError(f"{case_id}: its files are gone", reasons)
     try:
-        return _READERS[case.form](case)
+        return _READERS[case.form](case, settings)
     except SeriesError as error:
         told = [without_paths(reason, case.refs) for reason in error.reasons]
         raise SeriesError(f"{case_id}: cannot be read", told) from None
 
 
-def without_paths(text: str, refs: Iterable[FileRef]) -> str:
-    """Replace every path and name of labelled files in a text by their label."""
+def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()) -> str:
+    """Replace every path and name of labelled files in a text by their label.
+
+    Args:
+        text: a reason or note of a reader that knows files by their path.
+        refs: the files.
+        hidden: other names to take out, such as that of a file which is missing.
+    """
+    for name in hidden:
+        text = text.replace(name, "[removed]")
     for ref in refs:
         if ref.label:
             inner = PurePosixPath(ref.member or ref.path.as_posix())
-            for known in (str(ref.path), ref.member or "", inner.name, inner.stem):
+            for known in (str(ref.path), ref.member or "", inner.name):
                 text = text.replace(known, ref.label) if known else text
+            stem = re.escape(inner.name[: -len(volume_suffix(Path(inner.name))) or None])
+            text = re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", ref.label, text)
     return text
+
+
+@contextmanager
+def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
+    """Give files that are on disk under the same labels; zip members are unpacked for it."""
+    if all(ref.member is None for ref in refs):
+        yield refs
+        return
+    with tempfile.TemporaryDirectory(prefix="medkd-") as folder, ExitStack() as stack:
+        archives = {p: stack.enter_context(zipfile.ZipFile(p)) for p in {r.path for r in refs}}
+        plain = []
+        for number, ref in enumerate(refs):
+            # Each in a folder of its own: members of different folders may share a name.
+            member = ref.member or ""
+            place = Path(folder) / str(number) / PurePosixPath(member).name
+            place.parent.mkdir(exist_ok=True)
+            with archives[ref.path].open(member) as source, place.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            plain.append(FileRef(place, None, ref.name))
+        yield tuple(plain)
 
 
 @contextmanager
@@ -167,40 +202,48 @@ def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="medkd-") as folder:
         for ref in refs:
-            name = PurePosixPath(ref.member or ref.path.name).name
             with ref.open() as stream:
-                (Path(folder) / name).write_bytes(stream.read())
+                (Path(folder) / PurePosixPath(ref.member or "").name).write_bytes(stream.read())
         yield Path(folder) / PurePosixPath(first.member).name
 
 
-def _read_dicom(case: StoredCase) -> Scan:
-    with tempfile.TemporaryDirectory(prefix="medkd-") as folder:
-        for ref in case.refs:
-            place = Path(folder) / ref.name.replace("/", "_")
-            if ref.member is None:
-                place.symlink_to(ref.path)
-            else:
-                with ref.open() as stream:
-                    place.write_bytes(stream.read())
-        return read_dicom_folder(Path(folder), seriesuid=case.case_id, patient_id=case.patient_id)
+def _read_dicom(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+    gate = GateSettings.model_validate(settings.get("gate", {}))
+    with unpacked(case.refs) as refs:
+        return read_series(refs, gate=gate, seriesuid=case.case_id, patient_id=case.patient_id)
 
 
-def _read_volume(case: StoredCase) -> Scan:
+def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+    gate = GateSettings.model_validate(settings.get("gate", {}))
     with on_disk(case.refs) as path:
-        return read_volume(path, seriesuid=case.case_id, patient_id=case.patient_id)
+        scan = read_volume(path, seriesuid=case.case_id, patient_id=case.patient_id)
+    allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
+    return replace(scan, notes=(*scan.notes, *allowed))
 
 
-def _read_image(case: StoredCase) -> Radiograph:
-    with on_disk(case.refs) as path:
-        found = read_radiograph(path, patient_id=case.patient_id)
-    return replace(found, imageuid=case.case_id)
+def _read_image(case: StoredCase, settings: Mapping[str, Any]) -> Radiograph:
+    return read_radiograph(
+        case.refs[0],
+        imageuid=case.case_id,
+        patient_id=case.patient_id,
+        allow=settings.get("allow_images", ()),
+    )
 
 
-_READERS: dict[CaseForm, Callable[[StoredCase], Scan | Radiograph]] = {
+Reader = Callable[[StoredCase, Mapping[str, Any]], Scan | Radiograph]
+
+_READERS: dict[CaseForm, Reader] = {
     "dicom": _read_dicom,
     "volume": _read_volume,
     "image": _read_image,
 }
+
+
+def _settings_of(index: Path) -> dict[str, Any]:
+    with _opened(index) as connection:
+        row = connection.execute("SELECT value FROM settings WHERE name = 'read'").fetchone()
+    values: dict[str, Any] = json.loads(row[0]) if row else {}
+    return values
 
 
 @contextmanager

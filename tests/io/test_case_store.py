@@ -25,7 +25,7 @@ NAME = "Mustermann_Erika"
 def stored(tmp_path: Path, *cases: StoredCase) -> Path:
     index = tmp_path / "work" / "index.csv"
     make_private_folder(private_folder_of(index))
-    write_case_store(index, cases)
+    write_case_store(index, cases, settings='{"gate": {"min_slices": 2}}')
     return index
 
 
@@ -69,7 +69,7 @@ def test_a_scan_comes_back_under_its_case_id(tmp_path: Path, form: str, within_z
 
 def test_a_radiograph_comes_back_under_its_case_id(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}.png"
-    Image.fromarray(np.full((4, 6), 51, np.uint8)).save(path)
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6)).save(path)
     index = stored(tmp_path, StoredCase("c1", "p1", "image", labelled([path])))
     read = read_case(index, "c1")
     assert isinstance(read, Radiograph)

@@ -1,0 +1,1 @@
+"""From a hospital's archive to an INDEX: find, classify, gate, annotate, check, split."""

@@ -1,0 +1,240 @@
+"""What becomes of one series, radiograph or volume: its gate, its pixels once, its facts.
+
+Runs in processes of its own and returns plain facts. Every fault becomes a reason "code: text";
+nothing is raised for a broken file. Names of cases, patients and sites are given later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
+from medkd.io.case_store import CaseForm, on_disk, unpacked, without_paths
+from medkd.io.dicom import places_of, read_series
+from medkd.io.dicom_gate import GateSettings, scan_reasons, series_reasons
+from medkd.io.dicom_header import HeaderSet, read_headers
+from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
+from medkd.io.file_ref import FileRef
+from medkd.io.radiograph import read_radiograph, read_radiograph_header
+from medkd.io.radiograph_gate import split_allowed
+from medkd.io.reference import SeriesPlaces
+from medkd.io.volume import read_volume
+from medkd.lungs import lungs_in_view
+from medkd.types import Scan
+
+_HIGHEST_AIR_HU = -500
+"""A chest CT holds air; a mask, or a picture scaled to 0..255, holds nothing below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The files of one case, and what they are read with; `hidden` names must not be shown."""
+
+    key: str
+    refs: tuple[FileRef, ...]
+    gate: GateSettings
+    allow_images: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """`SeriesPlaces` as plain values; `real` names are not in it."""
+
+    shape: tuple[int, int, int]
+    affine_lps_mm: tuple[tuple[float, ...], ...]
+    frame_of_reference_uid: str = ""
+    sop_uids: tuple[str, ...] = ()
+    instance_numbers: tuple[int | None, ...] = ()
+    frame_numbers: tuple[int, ...] = ()
+
+    def as_series(self, seriesuid: str) -> SeriesPlaces:
+        """Return the places under the name of their series."""
+        grid = VoxelGrid(self.shape, np.asarray(self.affine_lps_mm))
+        return SeriesPlaces(
+            seriesuid, grid, self.frame_of_reference_uid, self.sop_uids, self.instance_numbers,
+            self.frame_numbers,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """What is known of a case but its name: see `IndexedCase`.
+
+    `places` are those of a scan that can be read; `crashed`: its process died.
+    """
+
+    form: CaseForm
+    reasons: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    modality: str = ""
+    view: str = ""
+    manufacturer: str = ""
+    kernel: str = ""
+    slice_thickness_mm: float | None = None
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    content: str = ""
+    synthetic: bool = False
+    places: Places | None = field(default=None, repr=False)
+    crashed: bool = False
+
+
+def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
+    """Assess a few groups, one after another."""
+    return [assess_group(group) for group in groups]
+
+
+def assess_group(group: Group) -> CaseFacts:
+    """Read a group as its files ask and say what became of it."""
+    kind = group.key.partition(":")[0]
+    form, assess = _FORMS[kind]
+    try:
+        facts = assess(group)
+    except SeriesError as error:
+        facts = CaseFacts(form, reasons=tuple(error.reasons))
+    except MemoryError:
+        facts = CaseFacts(form, reasons=("unreadable: it does not fit into memory",))
+    except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
+        facts = CaseFacts(form, reasons=(f"unreadable: {type(error).__name__} on reading it",))
+    return replace(
+        facts,
+        reasons=tuple(dict.fromkeys(_with_code(reason) for reason in facts.reasons)),
+    )
+
+
+def crashed_facts(key: str) -> CaseFacts:
+    """Say that reading a group killed its process."""
+    form, _ = _FORMS[key.partition(":")[0]]
+    return CaseFacts(form, reasons=("unreadable: decoding it crashes",), crashed=True)
+
+
+def _assess_series(group: Group) -> CaseFacts:
+    with unpacked(group.refs) as refs:
+        headers = read_headers(refs)
+        refused, allowed = series_reasons(headers.headers, group.gate)
+        reasons = (*headers.reasons, *refused)
+        facts = replace(_stated(headers), reasons=reasons, allowed=allowed)
+        if reasons:
+            return facts
+        scan = read_series(headers, gate=group.gate)
+    facts = replace(facts, places=_plain(places_of(headers.headers, group.gate)))
+    return _with_scan(facts, scan, group.gate)
+
+
+def _stated(headers: HeaderSet) -> CaseFacts:
+    """Return what the headers say of the acquisition, of a refused series too."""
+    if not headers.headers:
+        return CaseFacts("dicom")
+    first = headers.headers[0]
+    manufacturer = first.text("Manufacturer")
+    return CaseFacts(
+        "dicom",
+        modality=first.text("Modality"),
+        manufacturer=manufacturer,
+        kernel=first.text("ConvolutionKernel").replace("\\", "/"),
+        slice_thickness_mm=first.number("SliceThickness"),
+        synthetic=manufacturer == SYNTHETIC_MANUFACTURER,
+    )
+
+
+def _assess_volume(group: Group) -> CaseFacts:
+    try:
+        with on_disk(group.refs) as path:
+            scan = read_volume(path)
+    except SeriesError as error:
+        told = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
+        raise SeriesError(group.refs[0].name, told) from None
+    refused, allowed = scan_reasons(scan, group.gate)
+    refused += _density_reasons(scan)
+    facts = CaseFacts("volume", refused, allowed, modality="CT")
+    facts = replace(facts, places=_plain(SeriesPlaces("", scan.grid)))
+    return _with_scan(facts, scan, group.gate)
+
+
+def _density_reasons(scan: Scan) -> tuple[str, ...]:
+    """Refuse masks and label maps, which are volumes too: they hold no air."""
+    lowest = int(scan.voxels_hu.min())
+    if lowest < _HIGHEST_AIR_HU:
+        return ()
+    return (f"not_ct: the lowest value is {lowest}, no air in HU: a mask or label map?",)
+
+
+def _with_scan(facts: CaseFacts, scan: Scan, gate: GateSettings) -> CaseFacts:
+    """Add what the pixels say; lungs are looked for where nothing else refuses."""
+    lungs = () if facts.reasons else tuple(lungs_in_view(scan))
+    passes = "lungs_not_in_view" in gate.allow
+    known = set(facts.allowed)
+    notes = tuple(n for n in scan.notes if n.removeprefix("allowed: ") not in known)
+    return replace(
+        facts,
+        reasons=facts.reasons if passes else (*facts.reasons, *lungs),
+        allowed=(*facts.allowed, *lungs) if passes else facts.allowed,
+        notes=notes,
+        shape=scan.grid.shape,
+        spacing_mm=tuple(float(mm) for mm in scan.grid.spacing_mm),
+        content=_digest(scan.voxels_hu.transpose(2, 1, 0)),
+    )
+
+
+def _assess_image(group: Group) -> CaseFacts:
+    header = read_radiograph_header(group.refs[0])
+    refused, allowed = split_allowed(header.reasons, group.allow_images)
+    facts = CaseFacts(
+        "image", refused, allowed,
+        modality=header.modality, view=header.view or "", manufacturer=header.manufacturer,
+        shape=header.shape, spacing_mm=header.spacing_mm or (),
+        synthetic=header.manufacturer == SYNTHETIC_MANUFACTURER,
+    )  # fmt: skip
+    if refused:
+        return facts
+    digests = [_image_digest(ref, group.allow_images) for ref in group.refs]
+    if len(set(digests)) > 1:
+        reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
+        return replace(facts, reasons=(reason,))
+    copies = len(digests) - 1
+    note = (f"{copies} more files hold the same image: the first is read",) if copies else ()
+    return replace(facts, content=digests[0], notes=note)
+
+
+def _image_digest(ref: FileRef, allow: Collection[str]) -> str:
+    return _digest(read_radiograph(ref, allow=allow).pixels)
+
+
+def _digest(pixels: NDArray[Any]) -> str:
+    """Return a digest of the shape and the values."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def _plain(places: SeriesPlaces) -> Places:
+    affine = tuple(tuple(float(v) for v in row) for row in places.grid.affine_lps_mm)
+    return Places(
+        places.grid.shape, affine, places.frame_of_reference_uid, places.sop_uids,
+        places.instance_numbers, places.frame_numbers,
+    )  # fmt: skip
+
+
+def _with_code(reason: str) -> str:
+    """Put a code before a reason of a reader that words its own."""
+    code, found, _ = reason.partition(": ")
+    worded = found and code.islower() and code.replace("_", "").isalpha()
+    return reason if worded else f"unreadable: {reason}"
+
+
+_FORMS: dict[str, tuple[CaseForm, Callable[[Group], CaseFacts]]] = {
+    "series": ("dicom", _assess_series),
+    "volume": ("volume", _assess_volume),
+    "image": ("image", _assess_image),
+    "picture": ("image", _assess_image),
+}
+"""First word of a group's key to what it is and how it is assessed."""

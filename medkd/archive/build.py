@@ -1,0 +1,160 @@
+"""`medkd index`: from a folder to an INDEX, in three phases that each survive a kill.
+
+1 find: every file is classified (`find.py`); 2 assess: every series, image and volume goes through
+its gate and is read once, in processes (`assess.py`); 3 join: cases are named, annotations joined
+and all tables written at once (`join.py`, `tables.py`). Phases 1 and 2 are kept in the work store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from medkd.archive.assess import CaseFacts, Group, assess_groups, crashed_facts
+from medkd.archive.find import find_files
+from medkd.archive.pool import Crashed, SafePool
+from medkd.archive.settings import IndexSettings, paths_of
+from medkd.archive.tables import TableWriter
+from medkd.archive.work import KnownFile, WorkStore, opened_store
+from medkd.errors import SettingsError
+from medkd.files import remove_partial
+from medkd.io.file_ref import FileRef
+from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
+from medkd.io.index_table import ArchiveIndex, read_index_record
+
+FACTS_VERSION = 1
+"""Raised when the same files would give other facts."""
+
+Progress = Callable[[str, int, int, str], None]
+
+_TOGETHER = 16
+"""Pictures that are assessed by one task: each is small."""
+
+facts_json = TypeAdapter(CaseFacts)
+
+
+def build_archive_index(
+    root: Path, out: Path, settings: IndexSettings, *, progress: Progress
+) -> ArchiveIndex:
+    """Index an archive; what an earlier run of it did is not done again.
+
+    Args:
+        root: folder of the archive.
+        out: the index.csv to write; the other tables and the private folder beside it.
+        settings: how.
+        progress: called with (what, done, in all, note).
+
+    Returns:
+        The index as it was written.
+
+    Raises:
+        SettingsError: if root or out cannot be used, or a source of annotations is not there.
+        SeriesError: if another archive was indexed there, or a table cannot be used.
+    """
+    root, out = root.resolve(), out.resolve()
+    _check_places(root, out, settings)
+    private = private_folder_of(out)
+    make_private_folder(private)
+    remove_partial(private)
+    pseudonyms = open_pseudonyms(private, settings.identity)
+    with opened_store(private) as store:
+        store.begin(root, _facts_settings(settings))
+
+        def report(count: int) -> None:
+            progress("files", count, max(count, store.count_files()) + 1, "")
+
+        own = partial(_is_own, out)
+        find_files(store, root, workers=settings.workers, skip=own, progress=report)
+        total = store.count_files()
+        progress("files", total, total, "")
+        _assess(store, root, settings, progress)
+        writer = TableWriter(
+            store, out, ref_of=partial(ref_of, root=root, identity=settings.identity),
+            settings=settings, pseudonyms=pseudonyms,
+        )  # fmt: skip
+        return writer.write()
+
+
+def ref_of(file: KnownFile, root: Path, identity: str) -> FileRef:
+    """Return a file's reference, under its place or, where paths are private, its number."""
+    label = file.place if identity == "keep" else f"f{file.number:06d}"
+    return FileRef(root / file.path, file.member or None, label)
+
+
+def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
+    reasons = []
+    if not root.is_dir():
+        reasons.append(f"{root}: no such folder")
+    if out.suffix != ".csv":
+        reasons.append(f"--out {out.name}: expected a name that ends in .csv")
+    for source in settings.annotations:
+        absent = [path for path in paths_of(source) if not path.exists()]
+        reasons += [f"annotations, kind {source.kind}: {path}: no such file" for path in absent]
+    if out.is_file() and not reasons:
+        known = read_index_record(out)["identity"]
+        if known != settings.identity:
+            reasons.append(f"it was made with identity {known}: give another --out")
+    if reasons:
+        raise SettingsError(f"{root}: cannot be indexed like this", reasons)
+
+
+def _facts_settings(settings: IndexSettings) -> str:
+    kept = settings.model_dump_json(include={"identity", "gate", "allow_images"})
+    return f"{FACTS_VERSION} {kept}"
+
+
+def _is_own(out: Path, path: Path) -> bool:
+    """Say whether a path is part of the index that is being made, not of the archive."""
+    if path.parent != out.parent:
+        return False
+    stem = out.stem
+    tables = {f"{stem}{end}" for end in (".csv", ".json", ".private")}
+    tables |= {f"{stem}.{name}.csv" for name in ("nodules", "labels", "files", "unmatched")}
+    return path.name in tables or (path.name[1:].startswith(stem) and path.suffix == ".part")
+
+
+def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Progress) -> None:
+    waiting = store.waiting()
+    total = store.count_groups()
+    done = total - len(waiting)
+    pool = SafePool(assess_groups, settings.workers)
+    for groups, results in pool.run(_tasks(store, root, settings, waiting)):
+        facts = _crashed(groups) if isinstance(results, Crashed) else results
+        for group, found in zip(groups, facts, strict=True):
+            text = facts_json.dump_json(found).decode()
+            store.add_facts([(group.key, text)], again=found.crashed)
+        done += len(groups)
+        progress("scans and images", done, total, "")
+
+
+def _tasks(
+    store: WorkStore, root: Path, settings: IndexSettings, keys: list[str]
+) -> Iterator[list[Group]]:
+    """Yield groups to assess: a series or volume alone, pictures a few together."""
+    pictures: list[Group] = []
+    for key in keys:
+        refs = tuple(ref_of(file, root, settings.identity) for file in store.files_of(key))
+        hidden = () if settings.identity == "keep" else store.companions_of(key)
+        group = Group(key, refs, settings.gate, settings.allow_images, hidden)
+        if key.startswith(("series:", "volume:")):
+            yield [group]
+            continue
+        pictures.append(group)
+        if len(pictures) == _TOGETHER:
+            yield pictures
+            pictures = []
+    if pictures:
+        yield pictures
+
+
+def _crashed(groups: Sequence[Group]) -> Sequence[CaseFacts]:
+    """Assess groups that killed their process one by one, each in a process of its own."""
+    if len(groups) == 1:
+        return [crashed_facts(groups[0].key)]
+    facts: list[CaseFacts] = []
+    for single, results in SafePool(assess_groups, 1).run([group] for group in groups):
+        facts += _crashed(single) if isinstance(results, Crashed) else results
+    return facts

@@ -1,0 +1,178 @@
+"""Find and classify every file of an archive, in batches, into the work store."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from medkd.archive.pool import Crashed, SafePool
+from medkd.archive.walk import FoundFile, foreign_zip, walk_files, zip_members
+from medkd.archive.work import ClassifiedFile, WorkStore
+from medkd.io.file_kind import DicomHead, FileKind, kind_of_file
+from medkd.io.file_ref import FileRef
+from medkd.io.reference import OBJECT_KINDS
+
+BATCH = 200
+"""Files that are classified and noted at once: what a kill can cost."""
+
+CT_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "2.2"))
+"""CT Image, Enhanced CT Image and Legacy Converted Enhanced CT Image Storage."""
+
+_ZIP_FAULTS = (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Files to classify: below `root`."""
+
+    root: Path
+    files: tuple[FoundFile, ...]
+
+
+def find_files(
+    store: WorkStore,
+    root: Path,
+    *,
+    workers: int,
+    skip: Callable[[Path], bool],
+    progress: Callable[[int], None],
+) -> None:
+    """Bring the store up to date with the archive.
+
+    Args:
+        store: where it is noted, batch by batch.
+        root: the archive.
+        workers: processes.
+        skip: says of an absolute path that it is medkd's own.
+        progress: called with the number of files so far.
+    """
+    pool = SafePool(classify_batch, workers)
+    fresh = _fresh_batches(store, root, skip, progress)
+    for batch, result in pool.run(fresh):
+        files = _crashed(batch) if isinstance(result, Crashed) else result
+        zips = [file for file in files if file.form == "container" and not file.reason]
+        # A zip archive is noted after its members: a kill between them would lose those.
+        store.add_files(file for file in files if file not in zips)
+        for file in zips:
+            _add_zip(store, root, file)
+    store.end_walk()
+
+
+def classify_batch(batch: Batch) -> list[ClassifiedFile]:
+    """Say what each file of a batch is."""
+    return [_classified(batch.root, found) for found in batch.files]
+
+
+def _fresh_batches(
+    store: WorkStore,
+    root: Path,
+    skip: Callable[[Path], bool],
+    progress: Callable[[int], None],
+) -> Iterator[Batch]:
+    """Yield what is not known yet, and mark the rest as seen."""
+    fresh: list[FoundFile] = []
+    count = 0
+    for files in _batched(walk_files(root, skip=skip)):
+        same = store.unchanged(files)
+        fresh += [file for file in files if file not in same]
+        while len(fresh) >= BATCH:
+            yield Batch(root, tuple(fresh[:BATCH]))
+            del fresh[:BATCH]
+        count += len(files)
+        progress(count)
+    if fresh:
+        yield Batch(root, tuple(fresh))
+
+
+def _classified(root: Path, found: FoundFile) -> ClassifiedFile:
+    if found.reason:
+        return ClassifiedFile(found, "unreadable", found.reason)
+    kind = kind_of_file(FileRef(root / found.path, found.member or None), found.size)
+    if kind.form == "container":
+        return _container(root, found, kind)
+    key = _key(found, kind.form, kind.head)
+    head = kind.head if key else None
+    form: str = kind.form
+    if kind.head is not None and form == "annotation":
+        form = OBJECT_KINDS[kind.head.sop_class]
+    return ClassifiedFile(found, form, kind.reason, key, kind.companion, head)
+
+
+def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
+    """Tell a zip archive with files of its own (no reason) from what needs no opening."""
+    if kind.names:
+        folder = root / found.path.parent
+        absent = [] if found.member else [n for n in kind.names if not (folder / n).exists()]
+        told = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
+        return ClassifiedFile(found, "container", kind.reason + (told if absent else ""))
+    if found.member or "zip" not in kind.reason:
+        nested = "a zip archive inside a zip archive: unpack it"
+        reason = nested if "zip" in kind.reason else kind.reason
+        return ClassifiedFile(found, "container", reason)
+    try:
+        foreign = foreign_zip(root, found.path)
+    except _ZIP_FAULTS as error:
+        return ClassifiedFile(found, "unreadable", f"a damaged zip archive ({_name(error)})")
+    return ClassifiedFile(found, "other" if foreign else "container", foreign)
+
+
+def _key(found: FoundFile, form: str, head: DicomHead | None) -> str:
+    """Name the group of a file: a DICOM series, or what is one case by itself."""
+    place = f"{found.path.as_posix()}/{found.member}" if found.member else found.path.as_posix()
+    place = place.encode("utf-8", "backslashreplace").decode()
+    if form == "series" and head is not None:
+        ct = head.sop_class in CT_CLASSES
+        series = f"series:{_uid(head.seriesuid)}"
+        return series if ct else f"{series}:{_uid(head.sop_class)}"
+    if form == "image":
+        uid = _uid(head.sop_uid) if head is not None else ""
+        return f"image:{uid}" if uid else f"picture:{place}"
+    return f"volume:{place}" if form == "volume" else ""
+
+
+def _uid(text: str) -> str:
+    """Keep what a UID is made of: damaged headers hold other things."""
+    return re.sub(r"[^\w.-]", "_", text)
+
+
+def _add_zip(store: WorkStore, root: Path, file: ClassifiedFile) -> None:
+    count = 0
+    try:
+        for members in _batched(zip_members(root, file.found.path)):
+            store.add_files(classify_batch(Batch(root, members)))
+            count += len(members)
+    except _ZIP_FAULTS as error:
+        store.add_files([_with(file, "unreadable", f"a damaged zip archive ({_name(error)})")])
+        return
+    store.add_files([_with(file, "container", f"a zip archive of {count} files")])
+
+
+def _with(file: ClassifiedFile, form: str, reason: str) -> ClassifiedFile:
+    return ClassifiedFile(file.found, form, reason)
+
+
+def _crashed(batch: Batch) -> list[ClassifiedFile]:
+    """Classify a batch that killed its process one by one, each in a process of its own."""
+    if len(batch.files) == 1:
+        # A size that no file has: the next run tries again.
+        again = replace(batch.files[0], size=-1)
+        return [ClassifiedFile(again, "unreadable", "reading its beginning crashes")]
+    alone = SafePool(classify_batch, 1)
+    files: list[ClassifiedFile] = []
+    for single, result in alone.run(Batch(batch.root, (file,)) for file in batch.files):
+        files += _crashed(single) if isinstance(result, Crashed) else result
+    return files
+
+
+def _batched(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, ...]]:
+    waiting = iter(files)
+    while batch := tuple(islice(waiting, BATCH)):
+        yield batch
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__

@@ -1,0 +1,134 @@
+"""Annotations joined to the cases of an archive: real names in, an INDEX's names out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from medkd.archive.names import CaseName, CaseNamer
+from medkd.archive.settings import IndexSettings
+from medkd.io.file_ref import FileRef
+from medkd.io.index_table import CaseLabel, IndexedCase
+from medkd.io.reference import (
+    FileNames,
+    FoundLabel,
+    ReferenceRows,
+    SeriesPlaces,
+    Unmatched,
+    read_reference_source,
+)
+from medkd.types import Nodule
+
+
+@dataclass(slots=True)
+class Joined:
+    """What all sources say of an archive, in the names of its INDEX.
+
+    `patients` and `views` are what label tables say of cases whose own header says nothing;
+    `unmatched` keeps real keys: they are for the private folder.
+    """
+
+    nodules: list[Nodule] = field(default_factory=list)
+    labels: dict[CaseLabel, None] = field(default_factory=dict)
+    unmatched: list[Unmatched] = field(default_factory=list)
+    patients: dict[str, str] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+
+class Joiner:
+    """Joins sources of annotations to cases.
+
+    Args:
+        names: every case.
+        cases: the same as rows of the INDEX, by case id.
+        places: of every scan that is analysed, by its real name.
+        files: place of a file below the root to its case id.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[CaseName],
+        cases: Mapping[str, IndexedCase],
+        *,
+        places: Mapping[str, SeriesPlaces],
+        files: Mapping[str, str],
+    ) -> None:
+        self._cases = cases
+        self._places = places
+        self._files = files
+        self._file_names = FileNames(files)
+        self._by_real = {name.real: name.case_id for name in names}
+        self._headed = {name.case_id for name in names if name.patient_id}
+        self._by_sop = {
+            uid: self._by_real[real] for real, place in places.items() for uid in place.sop_uids
+        }
+
+    def join(
+        self, settings: IndexSettings, refs: Mapping[str, Sequence[FileRef]], namer: CaseNamer
+    ) -> Joined:
+        """Read every source and join what it says.
+
+        Args:
+            settings: the sources.
+            refs: annotation objects of the archive, by kind.
+            namer: names patients that only tables know.
+
+        Raises:
+            SeriesError: if a source cannot be used as it stands.
+        """
+        joined = Joined()
+        for source in settings.annotations:
+            rows = read_reference_source(source, self._places, refs, wanted=self._wanted)
+            self._add(joined, rows, source.kind, namer)
+        return joined
+
+    def _add(self, joined: Joined, rows: ReferenceRows, source: str, namer: CaseNamer) -> None:
+        for nodule in rows.nodules:
+            joined.nodules.append(replace(nodule, seriesuid=self._by_real[nodule.seriesuid]))
+        for label in rows.labels:
+            self._add_label(joined, label, source, namer)
+        joined.unmatched += [self._explained(row) for row in rows.unmatched]
+        joined.notes |= dict.fromkeys(f"{source}: {note}" for note in rows.notes)
+
+    def _add_label(self, joined: Joined, label: FoundLabel, source: str, namer: CaseNamer) -> None:
+        found = self._find(label.key, label.key_is)
+        if len(found) != 1:
+            what = f"{len(found)} files of the archive" if found else "no case of the archive"
+            reason = f"{what} may be meant"
+            joined.unmatched.append(Unmatched(source, f"label {label.name}", reason, label.key))
+            return
+        case_id = found[0]
+        joined.labels[CaseLabel(case_id, label.name, label.value, source)] = None
+        if label.patient_id and case_id not in self._headed:
+            joined.patients[case_id] = namer.patient(label.patient_id)
+        if label.view and not self._cases[case_id].view:
+            joined.views[case_id] = label.view
+
+    def _wanted(self, key: str, key_is: str) -> bool:
+        return bool(self._find(key, key_is))
+
+    def _find(self, key: str, key_is: str) -> tuple[str, ...]:
+        """Return the cases that a key may mean."""
+        if key_is == "file":
+            return tuple(dict.fromkeys(self._files[f] for f in self._file_names.find(key)))
+        found = self._by_real.get(key) or (self._by_sop.get(key) if key_is == "sop_uid" else None)
+        return (found,) if found else ()
+
+    def _explained(self, row: Unmatched) -> Unmatched:
+        """Say of a row whose series is there but refused that it is so."""
+        case_id = self._by_real.get(row.key, "")
+        if not case_id or row.key in self._places:
+            return row
+        codes = codes_of(self._cases[case_id].reasons)
+        return replace(row, reason=f"its series is not analysed: {codes}")
+
+
+def codes_of(reasons: Iterable[str]) -> str:
+    """Return the codes of reasons, each once.
+
+    Example:
+        >>> codes_of(["few_slices: 3", "few_slices: 4", "not_ct: MR"])
+        'few_slices, not_ct'
+    """
+    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in reasons))

@@ -1,0 +1,185 @@
+"""What every case, patient and site of an archive is called in its INDEX, and where it belongs.
+
+Under `identity: keep` a DICOM case keeps its UID and a plain file its name (with its folders where
+two files share one); under `pseudonymise` each is a keyed hash, and so is the site. The links back
+are collected for the private folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from medkd.archive.settings import IndexSettings
+from medkd.archive.work import KnownFile, WorkStore
+from medkd.io.file_kind import DicomHead
+from medkd.io.identity import Pseudonyms
+
+Link = tuple[str, str, str]
+
+_ORIGINS = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_SUBSET = re.compile(r"subset\d+")
+_SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nii", ".nrrd", ".png", ".jpg", ".jpeg")
+_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)\d+(?:\.\d+){4,}\b")
+"""Any UID but DICOM's own, which name classes and transfer syntaxes."""
+
+_SHORTEST_IDENTITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CaseName:
+    """One case: what it is called, and what its header says of it beyond its pixels.
+
+    Args:
+        key: its group in the work store. Identity: never shown.
+        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file. Never shown.
+        case_id: as INDEX calls it.
+        patient_id: as INDEX calls its patient; empty where nothing names one.
+        site: empty where unsaid.
+        origin: what the folders say of a split.
+        study_date: as the header has it. Never shown.
+        identity: texts of the header that name the patient. Never shown.
+    """
+
+    key: str = field(repr=False)
+    real: str = field(repr=False)
+    case_id: str
+    patient_id: str
+    site: str
+    origin: str
+    study_date: str = field(default="", repr=False)
+    identity: tuple[str, ...] = field(default=(), repr=False)
+
+
+class CaseNamer:
+    """Names the cases of one archive.
+
+    Args:
+        store: the archive's files.
+        settings: how sites are named.
+        pseudonyms: how identifiers are named.
+    """
+
+    def __init__(
+        self, store: WorkStore, settings: IndexSettings, *, pseudonyms: Pseudonyms
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._pseudonyms = pseudonyms
+        groups = store.groups()
+        self._stems = Counter(_stem(key) for key in groups if _is_plain(key))
+        self._series = Counter(_series_of(key) for key in groups if key.startswith("series:"))
+        self._taken: Counter[str] = Counter()
+        self.links: list[Link] = []
+
+    def name(self, key: str) -> CaseName:
+        """Name one group and note its links."""
+        head = self._store.head_of(key)
+        first = self._store.first_file(key)
+        real = self._real(key)
+        case_id = self._unused(self._case_id(key, real))
+        patient = self.patient(head.patient_id or _fallback(head)) if head is not None else ""
+        kind = "file" if _is_plain(key) else key.partition(":")[0] + "_uid"
+        self._link(case_id, kind, real)
+        return CaseName(
+            key=key, real=real, case_id=case_id, patient_id=patient,
+            site=self._site(head, first), origin=_origin(first.place),
+            study_date=head.study_date if head is not None else "",
+            identity=head.identity if head is not None else (),
+        )  # fmt: skip
+
+    def patient(self, patient_id: str) -> str:
+        """Name a patient and note the link; empty where there is no identifier."""
+        if not patient_id.strip(" \0"):
+            return ""
+        name = self._pseudonyms.patient(patient_id)
+        self._link(name, "patient_id", patient_id)
+        return name
+
+    def clean(self, text: str, name: CaseName) -> str:
+        """Take out of a text what names the patient of a case, or a UID."""
+        if self._pseudonyms.mode == "keep":
+            return text
+        for known in (*name.identity, *(p for value in name.identity for p in _parts(value))):
+            if len(known) >= _SHORTEST_IDENTITY:
+                pattern = rf"(?<!\w){re.escape(known)}(?!\w)"
+                text = re.sub(pattern, "[removed]", text, flags=re.IGNORECASE)
+        return _UID.sub("[removed]", text)
+
+    def _real(self, key: str) -> str:
+        if not _is_plain(key):
+            kind, uid, *sop_class = key.split(":")
+            shared = kind == "series" and sop_class and self._series[uid] > 1
+            return f"{uid}-{sop_class[0].rpartition('.')[2]}" if shared else uid
+        stem = _stem(key)
+        return stem if self._stems[stem] == 1 else _without_suffix(key.partition(":")[2])
+
+    def _case_id(self, key: str, real: str) -> str:
+        if self._pseudonyms.mode == "keep":
+            return re.sub(r"[^\w.+-]", "_", real.replace("/", "__"))
+        # A plain file is hashed by its whole place: it stays the same when a namesake comes.
+        return self._pseudonyms.case(key.partition(":")[2] if _is_plain(key) else real)
+
+    def _unused(self, case_id: str) -> str:
+        """Number what two groups would be called alike, such as a series and an image of it."""
+        self._taken[case_id] += 1
+        count = self._taken[case_id]
+        return case_id if count == 1 else self._unused(f"{case_id}-{count}")
+
+    def _site(self, head: DicomHead | None, first: KnownFile) -> str:
+        source = self._settings.site
+        parts = PurePosixPath(first.place).parts
+        if source == "folder":
+            text = parts[0] if len(parts) > 1 else ""
+        elif head is None or source == "none":
+            return ""
+        else:
+            text = str(getattr(head, source))
+        if not text or self._pseudonyms.mode == "keep" or source == "manufacturer":
+            return text
+        site = "s" + self._pseudonyms.case(f"site {text}")[1:]
+        self._link(site, "site", text)
+        return site
+
+    def _link(self, pseudonym: str, kind: str, value: str) -> None:
+        if self._pseudonyms.mode == "pseudonymise":
+            self.links.append((pseudonym, kind, value))
+
+
+def _is_plain(key: str) -> bool:
+    return key.startswith(("picture:", "volume:"))
+
+
+def _series_of(key: str) -> str:
+    return key.split(":")[1]
+
+
+def _stem(key: str) -> str:
+    return _without_suffix(PurePosixPath(key.partition(":")[2]).name)
+
+
+def _without_suffix(place: str) -> str:
+    found = next((s for s in _SUFFIXES if place.lower().endswith(s)), "")
+    return place[: len(place) - len(found)]
+
+
+def _fallback(head: DicomHead) -> str:
+    """Return what stands for a patient whom a header does not name: the study."""
+    return f"study {head.study_uid}" if head.study_uid else ""
+
+
+def _origin(place: str) -> str:
+    for part in PurePosixPath(place).parts[:-1]:
+        word = part.lower()
+        if word in _ORIGINS or _SUBSET.fullmatch(word):
+            return _ORIGINS.get(word, word)
+    return ""
+
+
+def _parts(value: str) -> list[str]:
+    return re.split(r"[\s^=\\,]+", value)

@@ -1,0 +1,77 @@
+"""How an archive is indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from medkd.errors import SettingsError
+from medkd.io.dicom_gate import CODES, GateSettings
+from medkd.io.radiograph_gate import CODES as IMAGE_CODES
+from medkd.io.reference import AnnotationSettings
+from medkd.settings import Settings
+
+
+class IndexSettings(Settings):
+    """What `medkd index` takes."""
+
+    identity: Literal["keep", "pseudonymise"] = Field(
+        "pseudonymise",
+        description="keep: identifiers as the archive has them (public sets alone); "
+        "pseudonymise: keyed hashes, the key and the way back in the private folder.",
+    )
+    gate: GateSettings = Field(
+        default_factory=GateSettings, description="Which CT series are fit for analysis."
+    )
+    allow_images: tuple[str, ...] = Field(
+        (), description="Faults of radiographs that are let pass, by their codes."
+    )
+    annotations: tuple[AnnotationSettings, ...] = Field(
+        (), description="Sources of nodules and labels."
+    )
+    site: Literal["institution", "station", "manufacturer", "folder", "none"] = Field(
+        "institution",
+        description="What names the site of a case; folder: the first one below the root.",
+    )
+    workers: int = Field(2, ge=1, le=64, description="Processes that read.")
+
+    @field_validator("allow_images")
+    @classmethod
+    def _allowable(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        allowable = sorted(code for code, (_, may_pass) in IMAGE_CODES.items() if may_pass)
+        if unknown := sorted(set(codes) - set(allowable)):
+            raise ValueError(f"expected codes of {allowable}, got {unknown}")
+        return codes
+
+
+def allowing(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
+    """Let more faults pass, each where it can occur: in series, in radiographs, or in both.
+
+    Raises:
+        SettingsError: if a code does not exist or may not be let pass.
+    """
+    scans = {code for code, meaning in CODES.items() if meaning.allowable}
+    images = {code for code, (_, may_pass) in IMAGE_CODES.items() if may_pass}
+    if unknown := [code for code in codes if code not in scans | images]:
+        raise SettingsError(
+            f"cannot be allowed: {', '.join(unknown)}",
+            [f"of CT: {', '.join(sorted(scans))}", f"of X-ray: {', '.join(sorted(images))}"],
+        )
+    gate = settings.gate
+    of_scans = tuple(dict.fromkeys([*gate.allow, *(code for code in codes if code in scans)]))
+    of_images = (*settings.allow_images, *(code for code in codes if code in images))
+    return settings.model_copy(
+        update={
+            "gate": gate.model_copy(update={"allow": of_scans}),
+            "allow_images": tuple(dict.fromkeys(of_images)),
+        }
+    )
+
+
+def paths_of(source: AnnotationSettings) -> tuple[Path, ...]:
+    """Return the files and folders that a source of annotations names."""
+    values = (getattr(source, name) for name in type(source).model_fields)
+    return tuple(value for value in values if isinstance(value, Path))

@@ -1,0 +1,121 @@
+"""Which form of annotations a file is, by its content: for the short options of `medkd index`.
+
+Tables with the columns of a public set need no words. Any other table is described in a
+configuration (kind: points, or kind: table), since nothing can tell an index from millimetres.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+from medkd.errors import SettingsError
+from medkd.io.file_kind import kind_of_file
+from medkd.io.file_ref import FileRef
+from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
+from medkd.io.reference.settings import (
+    ChexpertAnnotations,
+    LabelMapAnnotations,
+    LidcAnnotations,
+    Luna16Annotations,
+    NihAnnotations,
+    RtstructAnnotations,
+    SegAnnotations,
+    SrAnnotations,
+    VindrAnnotations,
+)
+
+_OBJECTS: dict[str, type[SrAnnotations | SegAnnotations | RtstructAnnotations]] = {
+    "sr": SrAnnotations, "seg": SegAnnotations, "rtstruct": RtstructAnnotations,
+}  # fmt: skip
+_LUNA16 = {"seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"}
+_NIH = {"Image Index", "Finding Labels"}
+_CHEXPERT = {"Path", "Frontal/Lateral"}
+_VINDR_BOXES = {"image_id", "class_name", "x_min"}
+_VINDR_LABELS = {"image_id", "No finding"}
+
+
+def source_of(text: str) -> AnnotationSettings:
+    """Say how a source of annotations is to be read.
+
+    Args:
+        text: a file, a folder, or "sr", "seg", "rtstruct" for the objects in the archive itself.
+
+    Raises:
+        SettingsError: if it is not there, or its form cannot be told.
+    """
+    path = Path(text)
+    if not path.exists():
+        if text in _OBJECTS:
+            return _objects(text, None)
+        known = ", ".join(sorted(_OBJECTS))
+        raise _refusal(text, f"no such file; {known} name the objects in the archive itself")
+    if path.is_dir():
+        return _folder(path)
+    kind = kind_of_file(FileRef(path), path.stat().st_size)
+    if kind.form == "annotation" and kind.head is not None:
+        return _objects(OBJECT_KINDS[kind.head.sop_class], path)
+    if kind.form == "volume":
+        return LabelMapAnnotations(kind="label_map", path=path)
+    if kind.form == "table":
+        return _table(path)
+    raise _refusal(text, f"it is no annotation: {kind.reason or 'a picture or scan'}")
+
+
+def _folder(path: Path) -> AnnotationSettings:
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        kind = kind_of_file(FileRef(file), file.stat().st_size)
+        if kind.form == "annotation" and kind.head is not None:
+            return _objects(OBJECT_KINDS[kind.head.sop_class], path)
+        if kind.form == "volume":
+            return LabelMapAnnotations(kind="label_map", path=path)
+    raise _refusal(str(path), "a folder without DICOM objects and without volumes")
+
+
+def _objects(kind: str, path: Path | None) -> AnnotationSettings:
+    return _OBJECTS[kind].model_validate({"kind": kind, "path": path})
+
+
+def _table(path: Path) -> AnnotationSettings:
+    with path.open("rb") as stream:
+        if stream.read(15) == b"SQLite format 3":
+            return LidcAnnotations(kind="lidc", path=path)
+    columns = _columns(path)
+    if columns >= _LUNA16:
+        excluded = path.with_name("annotations_excluded.csv")
+        beside = excluded if excluded.is_file() and excluded != path else None
+        return Luna16Annotations(kind="luna16", annotations=path, excluded=beside)
+    if columns >= _NIH:
+        boxes = next(iter(sorted(path.parent.glob("BBox_List_2017.csv*"))), None)
+        return NihAnnotations(kind="nih", data_entry=path, boxes=boxes)
+    if columns >= _CHEXPERT:
+        return ChexpertAnnotations(kind="chexpert", path=path)
+    if columns >= _VINDR_BOXES:
+        return VindrAnnotations(kind="vindr", boxes=path)
+    if columns >= _VINDR_LABELS:
+        return VindrAnnotations(kind="vindr", labels=path)
+    raise _refusal(
+        str(path),
+        f"its columns {sorted(columns)} are of no known set: say what they mean in --config, "
+        "under annotations, kind: points (places) or kind: table (labels)",
+    )
+
+
+def _columns(path: Path) -> set[str]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8-sig") as packed:
+            return set(next(csv.reader(packed), []))
+    except gzip.BadGzipFile:
+        pass
+    except (UnicodeDecodeError, csv.Error, OSError):
+        return set()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as plain:
+            return set(next(csv.reader(plain), []))
+    except (UnicodeDecodeError, csv.Error):
+        return set()
+
+
+def _refusal(text: str, reason: str) -> SettingsError:
+    return SettingsError(f"{text}: cannot be used as annotations", [reason])

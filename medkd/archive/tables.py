@@ -1,0 +1,246 @@
+"""The tables of an INDEX from the work store: public ones without identities, private ones."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from medkd.archive.assess import CaseFacts
+from medkd.archive.join import Joined, Joiner, codes_of
+from medkd.archive.names import CaseName, CaseNamer
+from medkd.archive.settings import IndexSettings, paths_of
+from medkd.archive.work import KnownFile, WorkStore
+from medkd.io.case_store import CaseForm, StoredCase, write_case_store
+from medkd.io.file_ref import FileRef
+from medkd.io.identity import LinkTable, Pseudonyms, days_since_first, private_folder_of
+from medkd.io.index_cells import write_cells
+from medkd.io.index_table import (
+    ArchiveIndex,
+    FileFate,
+    IndexedCase,
+    IndexedFile,
+    UnmatchedRow,
+    write_index,
+)
+from medkd.io.reference import SeriesPlaces
+
+_FATES: dict[str, FileFate] = {
+    "series": "case", "image": "case", "volume": "case", "sr": "annotation", "seg": "annotation",
+    "rtstruct": "annotation", "table": "table", "container": "container", "other": "other",
+    "unreadable": "unreadable",
+}  # fmt: skip
+OBJECT_FORMS = ("sr", "seg", "rtstruct")
+
+_facts_json = TypeAdapter(CaseFacts)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All cases of an archive, named, before annotations."""
+
+    names: dict[str, CaseName] = field(default_factory=dict)
+    cases: dict[str, IndexedCase] = field(default_factory=dict)
+    forms: dict[str, CaseForm] = field(default_factory=dict)
+    places: dict[str, SeriesPlaces] = field(default_factory=dict)
+
+
+class TableWriter:
+    """Writes the tables of one INDEX.
+
+    Args:
+        store: with every file classified and every group assessed.
+        out: index.csv.
+        ref_of: gives a file's reference.
+        settings: how the archive is indexed.
+        pseudonyms: how identifiers are named.
+    """
+
+    def __init__(
+        self,
+        store: WorkStore,
+        out: Path,
+        *,
+        ref_of: Callable[[KnownFile], FileRef],
+        settings: IndexSettings,
+        pseudonyms: Pseudonyms,
+    ) -> None:
+        self._store = store
+        self._out = out
+        self._ref_of = ref_of
+        self._settings = settings
+        self._namer = CaseNamer(store, settings, pseudonyms=pseudonyms)
+        self._private = settings.identity == "pseudonymise"
+
+    def write(self) -> ArchiveIndex:
+        """Name the cases, join the annotations, write everything; the record comes last.
+
+        Raises:
+            SeriesError: if a source of annotations cannot be used as it stands.
+        """
+        gathered = self._gather()
+        joined = self._join(gathered)
+        cases = self._completed(gathered, joined)
+        index = ArchiveIndex(
+            cases=tuple(cases.values()),
+            nodules=tuple(joined.nodules),
+            labels=tuple(joined.labels),
+            identity=self._settings.identity,
+            notes=tuple(self._notes(gathered, joined)),
+        )
+        self._write_private(gathered, cases, joined)
+        return write_index(
+            self._out,
+            index,
+            files=self._files(gathered, cases),
+            unmatched=[self._public(row.source, row.row, row.reason, row.key)
+                       for row in joined.unmatched],
+            settings=self._recorded_settings(),
+        )  # fmt: skip
+
+    def _gather(self) -> Gathered:
+        gathered = Gathered()
+        for key, text in self._store.facts():
+            facts = _facts_json.validate_json(text)
+            name = self._namer.name(key)
+            case = self._case(facts, name)
+            gathered.names[key] = name
+            gathered.cases[name.case_id] = case
+            gathered.forms[name.case_id] = facts.form
+            if facts.places and case.status == "ready" and self._settings.annotations:
+                gathered.places[name.real] = facts.places.as_series(name.real)
+        return gathered
+
+    def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:
+        def clean(text: str) -> str:
+            return self._namer.clean(text, name)
+
+        return IndexedCase(
+            case_id=name.case_id,
+            patient_id=name.patient_id,
+            kind="image" if facts.form == "image" else "scan",
+            status="not_analysed" if facts.reasons else "ready",
+            reasons=tuple(clean(reason) for reason in facts.reasons),
+            allowed=tuple(clean(reason) for reason in facts.allowed),
+            notes=tuple(clean(note) for note in facts.notes),
+            site=name.site,
+            origin=name.origin,
+            modality=clean(facts.modality),
+            view=clean(facts.view),
+            manufacturer=clean(facts.manufacturer),
+            kernel=clean(facts.kernel),
+            slice_thickness_mm=facts.slice_thickness_mm,
+            shape=facts.shape,
+            spacing_mm=facts.spacing_mm,
+            content=facts.content,
+            synthetic=facts.synthetic,
+        )
+
+    def _join(self, gathered: Gathered) -> Joined:
+        if not self._settings.annotations:
+            return Joined()
+        refs: dict[str, list[FileRef]] = {
+            form: [self._ref_of(file) for file in self._store.files(form)] for form in OBJECT_FORMS
+        }
+        files = {
+            file.place: gathered.names[file.key].case_id
+            for form in ("image", "volume")
+            for file in self._store.files(form)
+        }
+        names = list(gathered.names.values())
+        joiner = Joiner(names, gathered.cases, places=gathered.places, files=files)
+        return joiner.join(self._settings, refs, self._namer)
+
+    def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, IndexedCase]:
+        """Give each case its patient, its day and the view that a table knows."""
+        cases = {}
+        for name in gathered.names.values():
+            case = gathered.cases[name.case_id]
+            patient = case.patient_id or joined.patients.get(name.case_id) or self._own(name)
+            view = case.view or joined.views.get(name.case_id, "")
+            cases[name.case_id] = replace(case, patient_id=patient, view=view)
+        dates: dict[str, list[CaseName]] = defaultdict(list)
+        for name in gathered.names.values():
+            if name.study_date:
+                dates[cases[name.case_id].patient_id].append(name)
+        for names in dates.values():
+            days = days_since_first([name.study_date for name in names])
+            for name, day in zip(names, days, strict=True):
+                cases[name.case_id] = replace(cases[name.case_id], day=day)
+        return cases
+
+    def _own(self, name: CaseName) -> str:
+        """Name the patient of a case that nothing names: one of its own."""
+        return f"p{name.case_id[1:]}" if self._private else name.case_id
+
+    def _notes(self, gathered: Gathered, joined: Joined) -> Iterator[str]:
+        nameless = sum(
+            not name.patient_id and name.case_id not in joined.patients
+            for name in gathered.names.values()
+        )
+        if nameless:
+            yield f"{nameless} cases name no patient: each counts as one"
+        kinds = {source.kind for source in self._settings.annotations}
+        for form in OBJECT_FORMS:
+            count = sum(1 for _ in self._store.files(form))
+            if count and form not in kinds:
+                yield f"{count} {form.upper()} objects are not read: --annotations {form} does"
+        yield from joined.notes
+
+    def _files(self, gathered: Gathered, cases: Mapping[str, IndexedCase]) -> Iterator[IndexedFile]:
+        sources = {p.resolve() for s in self._settings.annotations for p in paths_of(s)}
+        for file in self._store.files():
+            ref = self._ref_of(file)
+            if not file.key:
+                used = file.form == "table" and ref.path in sources
+                reason = "a table: read as a source of annotations" if used else file.reason
+                yield IndexedFile(ref.name, _FATES[file.form], reason=reason)
+                continue
+            case = cases[gathered.names[file.key].case_id]
+            refused = f"not_analysed: {codes_of(case.reasons)}" if case.reasons else ""
+            yield IndexedFile(ref.name, "case", case.case_id, refused)
+
+    def _public(self, source: str, row: str, reason: str, key: str) -> UnmatchedRow:
+        told = row if self._private or not key else f"{row}: {key}"
+        return UnmatchedRow(source, told, reason)
+
+    def _write_private(
+        self, gathered: Gathered, cases: Mapping[str, IndexedCase], joined: Joined
+    ) -> None:
+        stored = (
+            StoredCase(
+                name.case_id,
+                cases[name.case_id].patient_id,
+                gathered.forms[name.case_id],
+                tuple(self._ref_of(file) for file in self._store.files_of(key)),
+                cases[name.case_id].reasons,
+            )
+            for key, name in gathered.names.items()
+        )
+        kept = self._settings.model_dump_json(include={"gate", "allow_images"})
+        write_case_store(self._out, stored, settings=kept)
+        if not self._private:
+            return
+        folder = private_folder_of(self._out)
+        links = LinkTable(folder)
+        links.record_all(dict.fromkeys(self._namer.links))
+        links.record_all((f"f{file.number:06d}", "file", _as_text(file.place))
+                         for file in self._store.files())  # fmt: skip
+        rows = ((row.source, row.row, row.key) for row in joined.unmatched)
+        place = folder / "unmatched.csv"
+        place.touch(mode=0o600)
+        write_cells(place, ("source", "row", "key"), rows)
+
+    def _recorded_settings(self) -> dict[str, object]:
+        if not self._private:
+            return self._settings.model_dump(mode="json")
+        kept = self._settings.model_dump(mode="json", exclude={"annotations", "workers"})
+        counted = Counter(source.kind for source in self._settings.annotations)
+        return {**kept, "annotations": dict(counted)}
+
+
+def _as_text(place: str) -> str:
+    return place.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,127 @@
+"""Every file below a folder, one by one, in an order that does not change from run to run.
+
+Nothing is passed over in silence: what cannot be entered or is no plain file comes with a reason.
+Linked folders are entered once, whatever leads to them. Memory grows with one folder's entries,
+not with the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+MOST_MEMBER_BYTES = 8 * 2**30
+"""Members of a zip archive above this size are not unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file of an archive.
+
+    Args:
+        path: relative to the archive's root.
+        member: name inside the zip archive `path`; empty for a file on disk.
+        size: bytes; of a member once unpacked.
+        changed: when it was last written, in ns; of a member that of its zip archive.
+        reason: why it cannot be read at all; empty if it may be.
+    """
+
+    path: Path
+    member: str = ""
+    size: int = 0
+    changed: int = 0
+    reason: str = ""
+
+
+def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFile]:
+    """List every file at any depth, zip archives as one file.
+
+    Args:
+        root: the archive.
+        skip: says of an absolute path that it is medkd's own and no part of the archive.
+    """
+    top = root.stat()
+    entered = {(top.st_dev, top.st_ino)}
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            where = folder.relative_to(root)
+            yield FoundFile(where, reason=f"a folder that cannot be entered ({_kind(error)})")
+            continue
+        deeper = []
+        for entry in entries:
+            path = Path(entry.path)
+            if skip(path):
+                continue
+            try:
+                state = entry.stat()
+            except OSError as error:
+                reason = f"it cannot be found or read ({_kind(error)})"
+                yield FoundFile(path.relative_to(root), reason=reason)
+                continue
+            if stat.S_ISDIR(state.st_mode):
+                if (state.st_dev, state.st_ino) not in entered:
+                    entered.add((state.st_dev, state.st_ino))
+                    deeper.append(path)
+            else:
+                yield _file(path, root, state, linked=entry.is_symlink())
+        waiting.extend(reversed(deeper))
+
+
+def zip_members(root: Path, path: Path) -> Iterator[FoundFile]:
+    """List the files inside a zip archive.
+
+    Args:
+        root: the archive's root.
+        path: the zip archive, relative to it.
+
+    Raises:
+        OSError, zipfile.BadZipFile, ValueError: if it is damaged.
+    """
+    place = root / path
+    changed = place.stat().st_mtime_ns
+    with zipfile.ZipFile(place) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            reason = "larger than is unpacked" if info.file_size > MOST_MEMBER_BYTES else ""
+            reason = "the zip archive is encrypted" if info.flag_bits & 1 else reason
+            yield FoundFile(path, info.filename, info.file_size, changed, reason)
+
+
+def foreign_zip(root: Path, path: Path) -> str:
+    """Say what a zip archive is that holds no files of its own: a document, an array; else "".
+
+    Raises:
+        OSError, zipfile.BadZipFile, ValueError: if it is damaged.
+    """
+    with zipfile.ZipFile(root / path) as archive:
+        names = archive.namelist()
+    if "[Content_Types].xml" in names or "mimetype" in names:
+        return "an office document"
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy archive: its arrays have no geometry"
+    if any(PurePosixPath(name).name == "data.pkl" for name in names):
+        return "saved weights"
+    return ""
+
+
+def _file(path: Path, root: Path, state: os.stat_result, *, linked: bool) -> FoundFile:
+    where = path.relative_to(root)
+    if not stat.S_ISREG(state.st_mode):
+        return FoundFile(where, reason="no plain file")
+    if linked and path.resolve().is_relative_to(root.resolve()):
+        return FoundFile(where, reason="a link to another file of the archive")
+    return FoundFile(where, size=state.st_size, changed=state.st_mtime_ns)
+
+
+def _kind(error: OSError) -> str:
+    return type(error).__name__

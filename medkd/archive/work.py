@@ -1,0 +1,304 @@
+"""What is known of an archive so far, on disk: killed at any moment, the next run goes on from it.
+
+`work.sqlite` in INDEX's private folder holds every file with its size and time, what it is and
+which group (series, image, volume) it belongs to, and what became of every group. A file that is
+new, changed or gone makes its groups be assessed again; nothing else is done twice. Paths are
+kept as bytes, since a name need not be text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medkd.archive.walk import FoundFile
+from medkd.errors import SeriesError
+from medkd.io.file_kind import DicomHead
+
+WORK_FILE = "work.sqlite"
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL, member TEXT NOT NULL, size INTEGER NOT NULL,
+    changed INTEGER NOT NULL, seen INTEGER NOT NULL, form TEXT NOT NULL, reason TEXT NOT NULL,
+    key TEXT NOT NULL, companion TEXT NOT NULL, UNIQUE (path, member)
+);
+CREATE INDEX IF NOT EXISTS files_by_key ON files (key, id);
+CREATE TABLE IF NOT EXISTS heads (key TEXT PRIMARY KEY, head TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (
+    key TEXT PRIMARY KEY, facts TEXT NOT NULL, again INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file as the store knows it: `key` names its group, empty if it belongs to none."""
+
+    number: int
+    path: Path
+    member: str
+    form: str
+    reason: str
+    key: str
+
+    @property
+    def place(self) -> str:
+        """Where it is, below the archive's root."""
+        where = self.path.as_posix()
+        return f"{where}/{self.member}" if self.member else where
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifiedFile:
+    """A found file and what it is."""
+
+    found: FoundFile
+    form: str
+    reason: str = ""
+    key: str = ""
+    companion: str = ""
+    head: DicomHead | None = None
+
+
+class WorkStore:
+    """The store of one INDEX; `opened_store` gives it.
+
+    Args:
+        connection: with the tables in place.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.generation = int(self._setting("generation") or 0)
+
+    def begin(self, root: Path, settings: str) -> None:
+        """Begin a run: another root is refused, other settings drop what was assessed.
+
+        Args:
+            root: the archive.
+            settings: what the assessment of a group depends on, as text.
+
+        Raises:
+            SeriesError: if the store is of another root.
+        """
+        known = self._setting("root")
+        if known is not None and known != os.fsencode(root).hex():
+            raise SeriesError(
+                f"{root}: not the archive of this index",
+                ["it was made of another folder: give another --out, or remove it with its "
+                 "private folder"],
+            )  # fmt: skip
+        with self._connection:
+            if self._setting("settings") != settings:
+                self._connection.execute("DELETE FROM facts")
+            self._connection.execute("DELETE FROM facts WHERE again")
+            self.generation += 1
+            for name, value in (
+                ("root", os.fsencode(root).hex()),
+                ("settings", settings),
+                ("generation", str(self.generation)),
+            ):
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value)
+                )
+
+    def unchanged(self, files: Sequence[FoundFile]) -> set[FoundFile]:
+        """Return those of these files that are known as they are, and mark them as seen.
+
+        A zip archive that is as it was stands for all its members.
+        """
+        same = set()
+        with self._connection:
+            for file in files:
+                row = self._connection.execute(
+                    "SELECT size, changed, reason, form FROM files WHERE path = ? AND member = ?",
+                    (os.fsencode(file.path), file.member),
+                ).fetchone()
+                refused = bool(file.reason)
+                if row is None or refused or row[:2] != (file.size, file.changed):
+                    continue
+                same.add(file)
+                self._connection.execute(
+                    "UPDATE files SET seen = ? WHERE path = ?",
+                    (self.generation, os.fsencode(file.path)),
+                )
+        return same
+
+    def add_files(self, files: Iterable[ClassifiedFile]) -> None:
+        """Note what files are; the groups they leave and join are to be assessed (again)."""
+        with self._connection:
+            for file in files:
+                path = os.fsencode(file.found.path)
+                self._connection.execute(
+                    "DELETE FROM facts WHERE key IN "
+                    "(?, (SELECT key FROM files WHERE path = ? AND member = ?))",
+                    (file.key, path, file.found.member),
+                )
+                self._connection.execute(
+                    "INSERT INTO files (path, member, size, changed, seen, form, reason, key, "
+                    "companion) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path, member) DO "
+                    "UPDATE SET size = excluded.size, changed = excluded.changed, "
+                    "seen = excluded.seen, form = excluded.form, reason = excluded.reason, "
+                    "key = excluded.key, companion = excluded.companion",
+                    (path, file.found.member, file.found.size, file.found.changed,
+                     self.generation, file.form, file.reason, file.key, file.companion),
+                )  # fmt: skip
+                if file.head is not None and file.key:
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO heads VALUES (?, ?)",
+                        (file.key, json.dumps(asdict(file.head))),
+                    )
+
+    def end_walk(self) -> None:
+        """Forget the files that were not seen, and give volumes the file of their voxels."""
+        with self._connection:
+            gone = "SELECT key FROM files WHERE seen < ?"
+            self._connection.execute(f"DELETE FROM facts WHERE key IN ({gone})", (self.generation,))  # noqa: S608  # no value in it
+            self._connection.execute("DELETE FROM files WHERE seen < ?", (self.generation,))
+            self._connection.execute("DELETE FROM heads WHERE key NOT IN (SELECT key FROM files)")
+            rows = self._connection.execute(
+                "SELECT path, member, key, companion FROM files WHERE companion <> ''"
+            ).fetchall()
+            for path, member, key, companion in rows:
+                self._join_companion(Path(os.fsdecode(path)), member, key, companion)
+
+    def _join_companion(self, path: Path, member: str, key: str, companion: str) -> None:
+        if member:
+            place = (os.fsencode(path), str(Path(member).parent / companion))
+        else:
+            place = (os.fsencode(path.parent / companion), "")
+        changed = self._connection.execute(
+            "UPDATE files SET form = 'volume', reason = '', key = ? "
+            "WHERE path = ? AND member = ? AND key <> ? AND form = 'other'",
+            (key, *place, key),
+        ).rowcount
+        if changed:
+            self._connection.execute("DELETE FROM facts WHERE key = ?", (key,))
+
+    def count_files(self) -> int:
+        """Return how many files are known."""
+        return int(self._connection.execute("SELECT count(*) FROM files").fetchone()[0])
+
+    def count_groups(self) -> int:
+        """Return how many series, images and volumes there are."""
+        query = "SELECT count(DISTINCT key) FROM files WHERE key <> ''"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def waiting(self) -> list[str]:
+        """Return the groups that are not assessed yet, in order of their first file."""
+        rows = self._connection.execute(
+            "SELECT key FROM files WHERE key <> '' AND key NOT IN (SELECT key FROM facts) "
+            "GROUP BY key ORDER BY min(id)"
+        )
+        return [key for (key,) in rows]
+
+    def groups(self) -> list[str]:
+        """Return every group."""
+        rows = self._connection.execute("SELECT DISTINCT key FROM files WHERE key <> ''")
+        return [key for (key,) in rows]
+
+    def files_of(self, key: str) -> list[KnownFile]:
+        """Return the files of a group, in the order in which they were found; a header first."""
+        rows = self._connection.execute(
+            "SELECT id, path, member, form, reason, key FROM files WHERE key = ? "
+            "ORDER BY companion = '', id",
+            (key,),
+        )
+        return [_known(row) for row in rows]
+
+    def first_file(self, key: str) -> KnownFile:
+        """Return the first of a group's files."""
+        row = self._connection.execute(
+            "SELECT id, path, member, form, reason, key FROM files WHERE key = ? "
+            "ORDER BY companion = '', id LIMIT 1",
+            (key,),
+        ).fetchone()
+        return _known(row)
+
+    def companions_of(self, key: str) -> tuple[str, ...]:
+        """Return the names of files that a group cannot do without, there or not."""
+        rows = self._connection.execute(
+            "SELECT companion FROM files WHERE key = ? AND companion <> ''", (key,)
+        )
+        return tuple(name for (name,) in rows)
+
+    def files(self, form: str | None = None) -> Iterator[KnownFile]:
+        """Yield every file, or those of one form, in the order in which they were found."""
+        where, values = ("WHERE form = ?", (form,)) if form else ("", ())
+        rows = self._connection.execute(
+            f"SELECT id, path, member, form, reason, key FROM files {where} ORDER BY id",  # noqa: S608  # a constant
+            values,
+        )
+        for row in rows:
+            yield _known(row)
+
+    def head_of(self, key: str) -> DicomHead | None:
+        """Return the head of one of a group's files; None if it is no DICOM."""
+        row = self._connection.execute("SELECT head FROM heads WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        values = json.loads(row[0])
+        return DicomHead(**{**values, "identity": tuple(values["identity"])})
+
+    def add_facts(self, facts: Iterable[tuple[str, str]], *, again: bool = False) -> None:
+        """Note what became of groups, each (group, what); `again`: the next run tries anew."""
+        rows = [(key, text, again) for key, text in facts]
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield (group, what became of it) for all groups, in order of their first file."""
+        yield from self._connection.execute(
+            "SELECT facts.key, facts.facts FROM facts JOIN files ON files.key = facts.key "
+            "GROUP BY facts.key ORDER BY min(files.id)"
+        )
+
+    def _setting(self, name: str) -> str | None:
+        row = self._connection.execute(
+            "SELECT value FROM settings WHERE name = ?", (name,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+
+@contextmanager
+def opened_store(private_dir: Path) -> Iterator[WorkStore]:
+    """Open the store of an INDEX, for one process at a time.
+
+    Args:
+        private_dir: INDEX's private folder; must be there.
+
+    Raises:
+        SeriesError: if another process works on it, or it is damaged.
+    """
+    path = private_dir / WORK_FILE
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(path, timeout=2.0)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        with connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO settings VALUES ('version', ?)", (str(VERSION),)
+            )
+        yield WorkStore(connection)
+    except sqlite3.DatabaseError as error:
+        # Its text may hold a value: only its kind is shown.
+        locked = "locked" in str(error)
+        reason = "another medkd index is at work on it" if locked else type(error).__name__
+        raise SeriesError(f"{path}: cannot be used", [reason]) from None
+    finally:
+        connection.close()
+
+
+def _known(row: tuple[int, bytes, str, str, str, str]) -> KnownFile:
+    number, path, member, form, reason, key = row
+    return KnownFile(number, Path(os.fsdecode(path)), member, form, reason, key)

@@ -1,0 +1,285 @@
+"""What one file of an archive is, by its content: a slice, a radiograph, a volume, or none of them.
+
+Names are not trusted: DICOM is known by its bytes (with or without preamble), pictures, volumes and
+zip archives by their first ones. Only heads are read, never pixels. A `DicomHead` holds identities:
+it is for the private side of an INDEX and is not shown.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from struct import error as StructError  # noqa: N812  # its name says nothing
+from typing import Any, BinaryIO, Literal, cast
+
+import pydicom
+from pydicom.uid import UID
+
+from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.file_ref import FileRef
+from medkd.io.reference import OBJECT_KINDS
+
+FileForm = Literal[
+    "series", "image", "volume", "annotation", "table", "container", "other", "unreadable"
+]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DicomHead:
+    """What a DICOM file says of where it belongs. Identity: never shown.
+
+    `identity` are texts of the header that name the patient or the examination.
+    """
+
+    sop_class: str
+    sop_uid: str
+    seriesuid: str
+    study_uid: str = ""
+    patient_id: str = ""
+    study_date: str = ""
+    institution: str = ""
+    station: str = ""
+    manufacturer: str = ""
+    identity: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is.
+
+    Args:
+        form: "series" is one image of a DICOM series, "image" one radiograph, "volume" a CT in
+            one file, "annotation" a DICOM object of `OBJECT_KINDS`, "table" may hold annotations,
+            "container" names or holds other files.
+        reason: why it is no case; empty for series, image, volume.
+        head: of a DICOM file.
+        companion: file beside it that it cannot do without (the voxels of an .mhd).
+        names: files that a DICOMDIR lists, as paths from its folder.
+    """
+
+    form: FileForm
+    reason: str = ""
+    head: DicomHead | None = field(default=None, repr=False)
+    companion: str = field(default="", repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+
+_HEAD_BYTES = 4096
+_BROKEN = (
+    OSError, EOFError, ValueError, AttributeError, KeyError, IndexError, RuntimeError, TypeError,
+    OverflowError, MemoryError, RecursionError, zlib.error, zipfile.BadZipFile, StructError,
+)  # fmt: skip
+"""What pydicom, gzip and zipfile raise for broken files."""
+
+_TAGS = [
+    "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
+    "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "PatientID", "PatientName",
+    "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber",
+    "InstitutionName", "StationName", "Manufacturer",
+]  # fmt: skip
+
+_IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs",
+             "OtherPatientNames", "AccessionNumber")  # fmt: skip
+
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CAPTURE = _STORAGE + "7"
+_RADIOGRAPHS = tuple(_STORAGE + kind for kind in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3",
+                                                  "1.3.1"))  # fmt: skip
+"""CR, DX, mammography and intra-oral images: one case a file, whatever their gate says then."""
+
+_CAPTURED_XRAYS = ("CR", "DX", "DR", "RG", "MG", "PX", "IO")
+_NO_IMAGE = ("88", "11", "104", "9", "66", "67", "68", "481.2", "481.3", "481.4", "481.5", "481.6",
+             "481.7", "481.8", "481.9")  # fmt: skip
+"""Storage classes without pictures: reports, presentation states, documents, waveforms, raw data,
+registrations, RT objects (RT images, 481.1, are pictures)."""
+
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+_NOT_READ = {
+    b"II*\0": "a TIFF picture", b"MM\0*": "a TIFF picture", b"GIF8": "a GIF picture",
+    b"BM": "a BMP picture", b"\0\0\0\x0cjP  ": "a JPEG 2000 picture", b"%PDF": "a PDF document",
+    b"7z\xbc\xaf": "a 7z archive: unpack it", b"Rar!": "a RAR archive: unpack it",
+    b"BZh": "a bzip2 file: unpack it", b"\xfd7zXZ": "an xz file: unpack it",
+    b"\x93NUMPY": "a NumPy array: it has no geometry", b"\x89HDF": "an HDF5 file",
+    b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
+}  # fmt: skip
+"""First bytes to what a file is that medkd does not read."""
+
+_TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
+_VOLUME_MAGIC = {".nrrd": b"NRRD000"}
+
+
+def kind_of_file(ref: FileRef, size: int) -> FileKind:
+    """Say what a file is.
+
+    Args:
+        ref: the file, or a member of a zip archive.
+        size: its bytes.
+    """
+    if size == 0:
+        return FileKind("unreadable", "an empty file")
+    try:
+        with _opened(ref) as stream:
+            head = stream.read(_HEAD_BYTES)
+            if head[128:132] == b"DICM" or _headless(head):
+                stream.seek(0)
+                return _dicom_kind(stream)
+            return _plain_kind(ref, head)
+    except _BROKEN as error:
+        return FileKind("unreadable", f"its beginning cannot be read ({_worded(error)})")
+
+
+def _headless(head: bytes) -> bool:
+    """Say whether bytes may be a DICOM data set without preamble: they begin in group 2 or 8."""
+    if head[:2] not in (b"\x08\x00", b"\x02\x00") or len(head) < 8 or head[3] != 0:
+        return False
+    return head[4:6].isalpha() or int.from_bytes(head[4:8], "little") <= 256
+
+
+def _dicom_kind(stream: BinaryIO) -> FileKind:
+    with quiet_dicom():
+        dataset: Any = pydicom.dcmread(
+            stream, stop_before_pixels=True, specific_tags=_TAGS, force=True
+        )
+        stated = _text(dataset.file_meta, "MediaStorageSOPClassUID")
+        head = _head_of(dataset, stated)
+        if _DIRECTORY in (head.sop_class, stated):
+            stream.seek(0)
+            names = _names_in_directory(pydicom.dcmread(stream, force=True))
+            return FileKind("container", "the directory of a DICOM medium", names=names)
+        if not head.sop_class:
+            return FileKind("unreadable", "a DICOM header without SOPClassUID", head)
+        return _kind_of_class(head, _text(dataset, "Modality").upper())
+
+
+def _head_of(dataset: Any, stated_class: str) -> DicomHead:  # noqa: ANN401  # pydicom's Dataset
+    values = {_text(dataset, name) for name in _IDENTITY} - {""}
+    return DicomHead(
+        sop_class=_text(dataset, "SOPClassUID") or stated_class,
+        sop_uid=_text(dataset, "SOPInstanceUID"),
+        seriesuid=_text(dataset, "SeriesInstanceUID"),
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        patient_id=_text(dataset, "PatientID"),
+        study_date=_text(dataset, "StudyDate"),
+        institution=_text(dataset, "InstitutionName"),
+        station=_text(dataset, "StationName"),
+        manufacturer=_text(dataset, "Manufacturer"),
+        identity=tuple(sorted(values)),
+    )
+
+
+def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
+    kind = head.sop_class
+    if kind in OBJECT_KINDS:
+        return FileKind("annotation", f"a DICOM {OBJECT_KINDS[kind].upper()} object", head)
+    if not kind.startswith(_STORAGE):
+        return FileKind("other", f"a DICOM object without a picture: {_class_name(kind)}", head)
+    branch = kind.removeprefix(_STORAGE)
+    if any(branch == part or branch.startswith(f"{part}.") for part in _NO_IMAGE):
+        told = "dose_report: " if branch in ("88.67", "88.73") else ""
+        return FileKind("other", f"{told}no picture: {_class_name(kind)}", head)
+    captured = kind.startswith(_CAPTURE) and modality in _CAPTURED_XRAYS
+    if kind in _RADIOGRAPHS or captured:
+        return FileKind("image", head=head)
+    if not head.seriesuid:
+        return FileKind("unreadable", "a DICOM image without SeriesInstanceUID", head)
+    return FileKind("series", head=head)
+
+
+def _names_in_directory(dataset: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydicom's Dataset
+    """Return the paths that a DICOMDIR lists (PS3.3 F.3.2.2: parts of a name from its folder)."""
+    names = []
+    for record in dataset.get("DirectoryRecordSequence") or []:
+        parts = record.get("ReferencedFileID")
+        if parts:
+            names.append("/".join([parts] if isinstance(parts, str) else map(str, parts)))
+    return tuple(names)
+
+
+def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
+    """Say what a file is that is no DICOM."""
+    name = (ref.member or ref.path.name).lower()
+    if any(head.startswith(magic) for magic in _PICTURES):
+        return FileKind("image")
+    if head.startswith(b"PK\x03\x04"):
+        return FileKind("container", "a zip archive")
+    volume = _volume_kind(ref, name, head)
+    if volume:
+        return volume
+    if head.startswith(b"SQLite format 3") or name.endswith(_TABLE_SUFFIXES):
+        return FileKind("table", "a table: read where it is named as a source of annotations")
+    meaning = next((said for magic, said in _NOT_READ.items() if head.startswith(magic)), "")
+    if not meaning and name.endswith((".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg")):
+        return FileKind("unreadable", "its content is not what its suffix says")
+    return FileKind("other", meaning or "no picture, volume or table of a known format")
+
+
+def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
+    if name.endswith((".mhd", ".mha")):
+        return _metaimage_kind(head)
+    if head.startswith(_VOLUME_MAGIC[".nrrd"]):
+        if name.endswith(".nrrd"):
+            return FileKind("volume")
+        return FileKind("other", "an NRRD header or volume: only .nrrd files in one piece are read")
+    if name.endswith(".nii.gz"):
+        with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
+            head = unpacked.read(352)
+    if name.endswith((".nii", ".nii.gz")):
+        known = head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0"
+        return FileKind("volume") if known else FileKind("unreadable", "no NIfTI header in it")
+    if name.endswith(".nrrd"):
+        return FileKind("unreadable", "no NRRD header in it")
+    return None
+
+
+def _metaimage_kind(head: bytes) -> FileKind:
+    lines = head.decode("latin-1").splitlines()
+    values = {key.strip().lower(): value.strip() for key, _, value in (s.partition("=") for s in
+                                                                       lines)}  # fmt: skip
+    if "ndims" not in values and "elementdatafile" not in values:
+        return FileKind("unreadable", "no MetaImage header in it")
+    companion = values.get("elementdatafile", "")
+    return FileKind("volume", companion="" if companion.upper() == "LOCAL" else companion)
+
+
+@contextmanager
+def _opened(ref: FileRef) -> Iterator[BinaryIO]:
+    """Open a file for its beginning; a zip archive stays open for its next member."""
+    if ref.member is None:
+        with ref.path.open("rb") as stream:
+            yield stream
+        return
+    changed = ref.path.stat().st_mtime_ns
+    with _zip_archive(ref.path, changed).open(ref.member) as member:
+        yield cast("BinaryIO", member)
+
+
+@lru_cache(maxsize=1)
+def _zip_archive(path: Path, _changed: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def _text(dataset: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
+    """Return one value as text without padding; empty where missing or broken."""
+    try:
+        value = dataset.get(name)
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        return ""
+    return "" if value is None else str(value).strip(" \0")
+
+
+def _class_name(sop_class: str) -> str:
+    name = UID(sop_class).name
+    return "an unknown SOP class" if name == sop_class else name.removesuffix(" Storage")
+
+
+def _worded(error: Exception) -> str:
+    if isinstance(error, RuntimeError) and "encrypted" in str(error):
+        return "the zip archive is encrypted"
+    return type(error).__name__
