@@ -27,6 +27,7 @@ from medkd.io.radiograph_dicom import (
     read_header,
     read_shown,
     reasons_of,
+    refusing_broken,
     shown_pixels,
     spacing_of,
 )
@@ -107,7 +108,7 @@ def read_radiograph(
             name = imageuid or _stem(ref)
             pixels = _picture_pixels(stream, ref)
             return Radiograph(name, _with_contrast(pixels, ref), patient_id or name)
-        with quiet_dicom():
+        with quiet_dicom(), refusing_broken(ref):
             dataset = read_shown(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
@@ -131,7 +132,7 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
         if _is_picture(stream):
             with _picture(stream, ref) as image:
                 return RadiographHeader(_stem(ref), shape=(image.height, image.width))
-        with quiet_dicom():
+        with quiet_dicom(), refusing_broken(ref):
             dataset, has_pixels = read_header(stream, ref)
             return _header_of(dataset, ref, has_pixels=has_pixels)
 

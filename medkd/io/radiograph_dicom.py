@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from struct import error as StructError  # noqa: N812  # its name says nothing
 from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.encaps import get_frame
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
+from medkd.io.dicom_pixels import plugin_for
+from medkd.io.dicom_streams import DECODERS, StreamError, StreamSize, check_stream
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph_gate import radiograph_reasons, refusal, split_allowed
 from medkd.io.radiograph_values import (
@@ -32,20 +36,23 @@ from medkd.io.radiograph_values import (
 Dataset = Any
 """pydicom's, which has no types."""
 
-BROKEN = (AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError,
-          OSError, OverflowError, RuntimeError, StructError, TypeError, ValueError,
-          zlib.error)  # fmt: skip
+BROKEN = (AttributeError, BytesLengthException, EOFError, IndexError, KeyError, MemoryError,
+          NotImplementedError, OSError, OverflowError, RuntimeError, StructError, TypeError,
+          ValueError, zlib.error)  # fmt: skip
 """What pydicom and its decoders raise on damaged files."""
-
-_DECODERS = {
-    "1.2.840.10008.1.2.4.5": "python-gdcm", "1.2.840.10008.1.2.4.7": "python-gdcm",
-    "1.2.840.10008.1.2.4.8": "pyjpegls", "1.2.840.10008.1.2.4.9": "pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.20": "pylibjpeg-openjpeg",
-}  # fmt: skip
-"""Beginning of a transfer syntax to the package that decodes it."""
 
 LOSSY_GREY = 2
 """Levels of 255 by which the channels of a grey picture may differ after JPEG."""
+
+
+@contextmanager
+def refusing_broken(ref: FileRef) -> Iterator[None]:
+    """Turn what a damaged header raises, wherever it is first looked at, into a refusal."""
+    try:
+        yield
+    except BROKEN as error:
+        kind = type(error).__name__
+        raise refusal(ref, f"unreadable: a value of its header cannot be read ({kind})") from None
 
 
 def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
@@ -94,9 +101,9 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> NDArray[np.float32]:
         SeriesError: if they cannot be decoded, are in colour, or fit the header badly.
     """
     try:
-        decoded = pixel_array(dataset, correct_unused_bits=False)
-        if dataset.PhotometricInterpretation == "PALETTE COLOR":
-            decoded = apply_color_lut(decoded, dataset)
+        decoded = _decoded(dataset)
+    except StreamError as error:
+        raise refusal(ref, f"bad_pixels: {error}") from None
     except BROKEN as error:
         kind = type(error).__name__
         raise refusal(ref, f"bad_pixels: they cannot be decoded ({kind})") from None
@@ -150,13 +157,35 @@ def _dataset_of(stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool) -> 
 
 
 def _decoder_problem(syntax: str) -> str:
+    uid = UID(syntax)
     try:
-        if get_decoder(UID(syntax)).is_available:
-            return ""
+        get_decoder(uid)
     except NotImplementedError:
         return "missing_decoder: no package known here decodes its transfer syntax"
-    package = next((p for start, p in _DECODERS.items() if syntax.startswith(start)), "python-gdcm")
-    return f"missing_decoder: {UID(syntax).name}; run: pip install {package}"
+    if not uid.is_encapsulated or plugin_for(uid):
+        return ""
+    advice = f"run: pip install {DECODERS[uid].package}" if uid in DECODERS else "none is known"
+    return f"missing_decoder: {uid.name}; {advice}"
+
+
+def _decoded(dataset: Dataset) -> NDArray[Any]:
+    """Decode a dataset's one frame; colours of a palette are looked up.
+
+    Codecs abort on broken streams: each is checked before. That of Rust for RLE panics past every
+    except, so pydicom's own decodes that.
+    """
+    uid = dataset.file_meta.TransferSyntaxUID
+    plugin = ""
+    if uid == RLELossless:
+        plugin = "pydicom"
+    elif uid.is_encapsulated:
+        plugin = plugin_for(uid)
+        size = StreamSize(dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+        check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), uid, size)
+    decoded = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        decoded = apply_color_lut(decoded, dataset)
+    return np.asarray(decoded)
 
 
 def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> NDArray[np.float32]:

@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from medkd.errors import SeriesError
 from medkd.io.radiograph import read_radiograph, read_radiograph_header
@@ -163,3 +171,26 @@ def test_the_real_animal_is_refused_as_one() -> None:
     path = Path(os.environ["MEDKD_DATA"]) / "dicom_edge" / "not_chest" / "dx_animal_thorax.dcm"
     with pytest.raises(SeriesError, match="not_human: the header says CANINE"):
         read_radiograph(path)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, JPEGLSLossless,
+     JPEG2000Lossless],
+)  # fmt: skip
+def test_a_damaged_file_reads_or_is_refused_by_a_known_code(tmp_path: Path, syntax: str) -> None:
+    rng = np.random.default_rng(7)
+    stored = rng.integers(0, 4096, (32, 32)).astype(np.uint16)
+    whole = write_dx(tmp_path / "a", stored, syntax=syntax, PixelSpacing=[0.2, 0.2]).read_bytes()
+    for _ in range(60):
+        damaged = bytearray(whole)
+        place = int(rng.integers(132, min(len(whole), 1400)))
+        damaged[place : place + 4] = rng.bytes(int(rng.integers(0, 5)))
+        (tmp_path / "b").write_bytes(bytes(damaged[: len(whole) - int(rng.integers(0, 2)) * 300]))
+        try:
+            film = read_radiograph(tmp_path / "b", allow=None)
+        except SeriesError as error:
+            assert {reason.partition(":")[0] for reason in error.reasons} <= set(CODES)
+        else:
+            assert film.pixels.dtype == np.float32
+            assert 0 <= film.pixels.min() < film.pixels.max() <= 1
