@@ -57,7 +57,8 @@ def read_dicom_seg(
     def read(dataset: Dataset, rows: RowCollector) -> None:
         drawn_on = _series_of(dataset, rows.finder)
         if not drawn_on:
-            rows.refuse("object", "none of the series or frames that it names is in the archive")
+            reason = "none of the series or frames that it names is in the archive"
+            rows.refuse("object", reason, next(iter(_named(dataset)), ""))
             return
         wanted = []
         _state_step(dataset, drawn_on[0])
@@ -137,6 +138,9 @@ def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
 
 def _series_of(dataset: Dataset, finder: PlaceFinder) -> tuple[SeriesPlaces, ...]:
     """Return the series that the object names, or else all of its frame of reference."""
-    named = [str(s.SeriesInstanceUID) for s in sequence(dataset, "ReferencedSeriesSequence")]
-    here = tuple(series for uid in named if (series := finder.series(uid)))
+    here = tuple(series for uid in _named(dataset) if (series := finder.series(uid)))
     return here or finder.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
+
+
+def _named(dataset: Dataset) -> list[str]:
+    return [str(s.SeriesInstanceUID) for s in sequence(dataset, "ReferencedSeriesSequence")]

@@ -113,16 +113,22 @@ def _read_group(
         rows.refuse(row, reason)
         return
     by_series: dict[str, list[Shape]] = defaultdict(list)
+    evidence = list(_evidence(dataset))
+    # The series that the report is about, should the archive have refused it.
+    about = evidence[0] if evidence else ""
+    problems: list[str] = []
     for item in _below(group):
         if item.get("ValueType") in ("SCOORD", "SCOORD3D"):
-            shapes = shapes_of(item, rows.finder, list(_evidence(dataset)))
+            shapes = shapes_of(item, rows.finder, evidence)
             if isinstance(shapes, str):
-                rows.refuse(row, shapes)
-                continue
-            for shape in shapes:
-                by_series[shape.series.seriesuid].append(shape)
-    if not by_series:
-        rows.refuse(row, _why_no_place(group))
+                problems.append(shapes)
+            else:
+                for shape in shapes:
+                    by_series[shape.series.seriesuid].append(shape)
+    if not by_series and not problems:
+        problems = [_why_no_place(group)]
+    for problem in dict.fromkeys(problems):
+        rows.refuse(row, problem, about)
     for seriesuid, shapes in by_series.items():
         measured = measure_shapes(shapes)
         if isinstance(measured, str):
@@ -189,7 +195,7 @@ def _why_no_place(group: Dataset) -> str:
     )
     if segmented:
         return "its region is a DICOM SEG: read that as a source of its own (kind: seg)"
-    return "none of its coordinates lie in a series of the archive"
+    return "it has no coordinates"
 
 
 def _evidence(dataset: Dataset) -> Iterator[str]:

@@ -7,7 +7,7 @@ one of its plane is a hole. One region is one nodule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -81,7 +81,8 @@ def _add(
         return
     drawn_in = _series_of(roi, contours, dataset, rows.finder)
     if not drawn_in:
-        rows.refuse(row, "none of the series or frames that it names is in the archive")
+        reason = "none of the series or frames that it names is in the archive"
+        rows.refuse(row, reason, next(_named(roi, dataset), ""))
     for series in drawn_in:
         region = _measured(contours, series)
         if isinstance(region, str):
@@ -112,16 +113,18 @@ def _series_of(
     of_images = {s.seriesuid: s for uid in images if (s := finder.of_sop(uid))}
     if of_images:
         return tuple(of_images.values())
+    here = tuple(s for uid in _named(roi, dataset) if (s := finder.series(uid)))
+    return here or finder.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
+
+
+def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
+    """Yield the series that the object names in the region's frame of reference."""
     frame = str(roi.get("ReferencedFrameOfReferenceUID", ""))
-    named = [
-        str(series.SeriesInstanceUID)
-        for reference in sequence(dataset, "ReferencedFrameOfReferenceSequence")
-        if str(reference.get("FrameOfReferenceUID", "")) == frame
-        for study in sequence(reference, "RTReferencedStudySequence")
-        for series in sequence(study, "RTReferencedSeriesSequence")
-    ]
-    here = tuple(s for uid in named if (s := finder.series(uid)))
-    return here or finder.sharing_frame(frame)
+    for reference in sequence(dataset, "ReferencedFrameOfReferenceSequence"):
+        if str(reference.get("FrameOfReferenceUID", "")) == frame:
+            for study in sequence(reference, "RTReferencedStudySequence"):
+                for series in sequence(study, "RTReferencedSeriesSequence"):
+                    yield str(series.SeriesInstanceUID)
 
 
 def _measured(contours: Sequence[Dataset], series: SeriesPlaces) -> Region | str:

@@ -258,8 +258,9 @@ def test_a_finding_in_a_site_s_own_words_is_not_told(tmp_path: Path, series: Ser
 def test_an_image_of_another_archive_is_listed(tmp_path: Path, series: Series) -> None:
     ref = write_report(tmp_path / "sr", [GROUPS["SCOORD line"](series)], series.images)
     stranger = SeriesPlaces("1.2.9", series.places.grid)
-    reasons = [row.reason for row in read(stranger, ref).unmatched]
-    assert reasons[0] == "the image that it is drawn on is in no series of the archive"
+    (row,) = read(stranger, ref).unmatched
+    assert row.reason == "the image that it is drawn on is in no series of the archive"
+    assert row.key == series.places.seriesuid
 
 
 def test_a_report_of_words_alone_is_listed(tmp_path: Path, series: Series) -> None:

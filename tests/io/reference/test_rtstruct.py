@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
@@ -146,6 +147,18 @@ def test_a_frame_of_reference_means_every_series_in_it(tmp_path: Path) -> None:
     ref = write_rtstruct(tmp_path / "rt", {"nodule": [(square(6), None)]}, FRAME)
     found = read(ref, oblique_places(), oblique_places(seriesuid="1.2.9"))
     assert [nodule.seriesuid for nodule in found.nodules] == [SERIESUID, "1.2.9"]
+
+
+def test_a_series_named_by_the_object_goes_before_others_of_its_frame(tmp_path: Path) -> None:
+    ref = write_rtstruct(tmp_path / "rt", {"nodule": [(square(6), None)]}, FRAME)
+    dataset = pydicom.dcmread(ref.path)
+    study = item(RTReferencedSeriesSequence=[item(SeriesInstanceUID="1.2.9")])
+    dataset.ReferencedFrameOfReferenceSequence = [
+        item(FrameOfReferenceUID=FRAME, RTReferencedStudySequence=[study])
+    ]
+    dataset.save_as(ref.path)
+    found = read(ref, oblique_places(), oblique_places(seriesuid="1.2.9"))
+    assert [nodule.seriesuid for nodule in found.nodules] == ["1.2.9"]
 
 
 @pytest.mark.parametrize(
