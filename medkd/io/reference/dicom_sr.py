@@ -112,23 +112,7 @@ def _read_group(
     if reason:
         rows.refuse(row, reason)
         return
-    by_series: dict[str, list[Shape]] = defaultdict(list)
-    evidence = list(_evidence(dataset))
-    # The series that the report is about, should the archive have refused it.
-    about = evidence[0] if evidence else ""
-    problems: list[str] = []
-    for item in _below(group):
-        if item.get("ValueType") in ("SCOORD", "SCOORD3D"):
-            shapes = shapes_of(item, rows.finder, evidence)
-            if isinstance(shapes, str):
-                problems.append(shapes)
-            else:
-                for shape in shapes:
-                    by_series[shape.series.seriesuid].append(shape)
-    if not by_series and not problems:
-        problems = [_why_no_place(group)]
-    for problem in dict.fromkeys(problems):
-        rows.refuse(row, problem, about)
+    by_series = _shapes_by_series(group, list(_evidence(dataset)), rows, row=row)
     for seriesuid, shapes in by_series.items():
         measured = measure_shapes(shapes)
         if isinstance(measured, str):
@@ -141,6 +125,28 @@ def _read_group(
         nodule = Nodule(seriesuid, measured.center_mm, diameter_mm, settings.counts_as)
         stamp = f"{dataset.get('ContentDate', '')}{dataset.get('ContentTime', '')}"
         yield _Finding(nodule, rows.source, row, _uid_of(group), stamp)
+
+
+def _shapes_by_series(
+    group: Dataset, evidence: list[str], rows: RowCollector, *, row: str
+) -> dict[str, list[Shape]]:
+    """Place everything drawn in a group; list each reason why something cannot be, once."""
+    by_series: dict[str, list[Shape]] = defaultdict(list)
+    problems: list[str] = []
+    for item in _below(group):
+        if item.get("ValueType") in ("SCOORD", "SCOORD3D"):
+            shapes = shapes_of(item, rows.finder, evidence)
+            if isinstance(shapes, str):
+                problems.append(shapes)
+            else:
+                for shape in shapes:
+                    by_series[shape.series.seriesuid].append(shape)
+    if not by_series and not problems:
+        problems = [_why_no_place(group)]
+    for problem in dict.fromkeys(problems):
+        # With the series that the report is about, should the archive have refused it.
+        rows.refuse(row, problem, evidence[0] if evidence else "")
+    return by_series
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:
