@@ -27,6 +27,7 @@ CONFINED = {
     "monai": {"data", "models", "detect"},
     "highdicom": {"io"},
     "nibabel": {"io"},
+    "dicognito": {"io"},
     "pydicom": {"io"},
     "SimpleITK": {"io"},
     "streamlit": set(),

@@ -28,6 +28,7 @@ from medkd.io.radiograph_gate import (
     split_allowed,
     view_of,
 )
+from medkd.types import Radiograph
 from tests.io.radiograph_helper import write_dx
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -187,10 +188,15 @@ def test_a_damaged_file_reads_or_is_refused_by_a_known_code(tmp_path: Path, synt
         place = int(rng.integers(132, min(len(whole), 1400)))
         damaged[place : place + 4] = rng.bytes(int(rng.integers(0, 5)))
         (tmp_path / "b").write_bytes(bytes(damaged[: len(whole) - int(rng.integers(0, 2)) * 300]))
-        try:
-            film = read_radiograph(tmp_path / "b", allow=None)
-        except SeriesError as error:
-            assert {reason.partition(":")[0] for reason in error.reasons} <= set(CODES)
+        outcome = codes_or_film(tmp_path / "b")
+        if isinstance(outcome, set):
+            assert outcome <= set(CODES)
         else:
-            assert film.pixels.dtype == np.float32
-            assert 0 <= film.pixels.min() < film.pixels.max() <= 1
+            assert 0 <= outcome.pixels.min() < outcome.pixels.max() <= 1
+
+
+def codes_or_film(path: Path) -> set[str] | Radiograph:
+    try:
+        return read_radiograph(path, allow=None)
+    except SeriesError as error:
+        return {reason.partition(":")[0] for reason in error.reasons}
