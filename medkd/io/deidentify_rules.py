@@ -19,7 +19,15 @@ from typing import Any
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from medkd.io.radiograph_gate import CHEST_WORDS, OTHER_PARTS, VIEWS, part_of, text_of, view_of
+from medkd.io.radiograph_gate import (
+    CHEST_WORDS,
+    OTHER_PARTS,
+    VIEWS,
+    animal_of,
+    part_of,
+    text_of,
+    view_of,
+)
 
 LEFT_OUT: dict[str, str] = {
     "not_dicom": "no DICOM file",
@@ -31,6 +39,7 @@ LEFT_OUT: dict[str, str] = {
     "secondary_capture": "a capture whose header does not say that no text is burned in",
     "overlay_in_pixels": "an overlay, or other bits beside the stored value, among the pixels",
     "recognisable": "a face could be rebuilt from it",
+    "animal": "an animal: the copy would no longer say so",
     "no_identifier": "neither PatientID nor StudyInstanceUID",
     "bad_date": "a date that is none cannot be shifted",
 }
@@ -139,6 +148,7 @@ def reason_against(dataset: Dataset) -> str:
         "secondary_capture": captured and burned != "NO",
         "overlay_in_pixels": _overlay_in_pixels(dataset),
         "recognisable": face or text_of(dataset, "RecognizableVisualFeatures").upper() == "YES",
+        "animal": bool(animal_of(dataset)),
         "no_identifier": not (
             text_of(dataset, "PatientID") or text_of(dataset, "StudyInstanceUID")
         ),

@@ -241,6 +241,7 @@ def test_the_check_finds_private_elements_and_preambles(tmp_path: Path) -> None:
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "BodyPartExamined": "HEAD"},
          "recognisable"),
         ({"RecognizableVisualFeatures": "YES"}, "recognisable"),
+        ({"PatientBreedDescription": "Beagle"}, "animal"),
         ({"PatientID": "", "StudyInstanceUID": ""}, "no_identifier"),
         ({"StudyDate": "20191355"}, "bad_date"),
     ],
