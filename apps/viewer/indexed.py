@@ -11,6 +11,7 @@ import streamlit as st
 from display import AxialStack, Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
+from medkd.io.index_table import IndexedCase
 from medkd.review.index_cases import label_rows
 from medkd.review.store import Decision
 from medkd.runs import RunFolder
@@ -38,6 +39,7 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):
             st.text("\n".join([*(f"allowed: {text}" for text in row.allowed), *row.notes]))
+            st.text(describe_case(row))
         if case.kind == "scan":
             panels.show_whole_scan(run, case, mine)
         else:
@@ -47,6 +49,21 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
             selected = st.session_state.get(panels.selected_key(case))
             rings = [build_ring(n, nodule, selected=selected) for n, nodule in numbered(nodules)]
             show_slices(case, stack, rings, legend=LEGEND)
+
+
+def describe_case(row: IndexedCase) -> str:
+    """Say how a case was made, as far as its header tells."""
+    thickness = row.slice_thickness_mm
+    parts = [
+        row.modality,
+        row.view,
+        " x ".join(map(str, row.shape)),
+        " x ".join(f"{mm:.3g}" for mm in row.spacing_mm) + (" mm" if row.spacing_mm else ""),
+        f"slice thickness {thickness:g} mm" if thickness is not None else "",
+        row.kernel,
+        row.manufacturer,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:

@@ -120,11 +120,11 @@ def index_rows(
             "Case": case.case_id,
             "Status": INDEX_WORDS[case.status],
             "Reasons": "; ".join(case.reasons),
-            "Patient": case.patient_id,
             # None, not 0: whether somebody looked for one, the index cannot say.
             "Nodules": nodules.get(case.case_id),
             "Labels present": ", ".join(sorted(set(present[case.case_id]))),
             "Review": progress_of(case, decided),
+            "Patient": case.patient_id,
             "Site": rows[case.case_id].site if case.case_id in rows else "",
             "Split": case.split,
             "Kind": case.kind,
@@ -134,7 +134,7 @@ def index_rows(
 
 
 def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -> None:
-    """Draw the table without its empty columns; ticking a row opens its case."""
+    """Draw the table without columns that say nothing; ticking a row opens its case."""
     columns = {
         "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
         "Reasons": st.column_config.TextColumn(width="large"),
@@ -142,7 +142,8 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
     table = pd.DataFrame(rows)
     optional = ("Reasons", "Nodules", "Labels present", "Site", "Split")
     empty = [n for n in optional if n in table and table[n].isin(["", None]).all()]
-    table = table.drop(columns=empty)
+    same = ["Kind"] if table["Kind"].nunique() == 1 else []
+    table = table.drop(columns=[*empty, *same])
     event = st.dataframe(
         table,
         hide_index=True,

@@ -1,11 +1,13 @@
 """Places to train on in scans of which only the nodules are known.
 
 A fixed finder of bright compact blobs in the lungs (normalised Laplacian of Gaussian: T.
-Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) gives places that look like nodules. Those
-inside a reference nodule are positive, as is its centre; those apart from every nodule and
-excluded finding are hard negatives; the rest is neither. Nothing is learned or random, so that
-the same scan always gives the same places. It finds what trains a classifier and is no detector:
-a nodule that it misses is there all the same.
+Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) gives places that look like nodules; with
+them come places anywhere in the lungs and some beside each nodule, without which a classifier
+learns neither what plain lung is nor where a nodule is. What lies inside a reference nodule is
+positive, as is its centre; what lies apart from every nodule and excluded finding is negative;
+the rest is neither. Nothing is learned, and draws are seeded by the case, so that the same scan
+always gives the same places. It finds what trains a classifier and is no detector: a nodule that
+it misses is there all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from medkd.data.cases import Case, read_scan_of
+from medkd.data.sampling import derive_seed
 from medkd.errors import SeriesError
 from medkd.files import write_text
 from medkd.geometry import VoxelGrid
@@ -31,7 +34,7 @@ from medkd.provenance import sha256_of_text
 from medkd.settings import Settings
 from medkd.types import LabelledCandidate, Nodule, Point, Scan
 
-FINDER_VERSION = 1
+FINDER_VERSION = 2
 """Raised when the finder gives other places."""
 
 UNKNOWN_RADIUS_MM = 5.0
@@ -49,24 +52,29 @@ Progress = Callable[[int, int], None]
 class ProposalSettings(Settings):
     """Where CT without a list of candidates gets its negative samples from."""
 
-    per_scan: int = Field(80, ge=1, description="Most places a scan that the blob finder gives.")
+    blobs: int = Field(60, ge=1, description="Most places a scan that the blob finder gives.")
+    anywhere: int = Field(40, ge=0, description="Places a scan anywhere in the lungs.")
+    beside: int = Field(4, ge=0, description="Places beside each nodule.")
     gap_mm: float = Field(
         4.0,
         ge=0,
         description="Least distance of a negative to the surface of a nodule or excluded finding.",
     )
-    apart_mm: float = Field(6.0, ge=0, description="Least distance of two places.")
+    apart_mm: float = Field(6.0, ge=0, description="Least distance of two blobs.")
 
 
-def find_blobs(scan: Scan, settings: ProposalSettings) -> list[Point]:
-    """Find bright compact places in the lungs.
+def find_places(
+    scan: Scan, findings: Sequence[Nodule], settings: ProposalSettings
+) -> list[LabelledCandidate]:
+    """Find the places of a scan to train on, and say what each is.
 
     Args:
-        scan: HU on any grid.
-        settings: how many, how far apart.
+        scan: HU on any grid; its seriesuid seeds what is drawn.
+        findings: all its nodules and excluded findings.
+        settings: how many.
 
     Returns:
-        LPS mm, the most blob-like first.
+        As `label_places`.
 
     Raises:
         SeriesError: if the scan has no lungs.
@@ -74,10 +82,33 @@ def find_blobs(scan: Scan, settings: ProposalSettings) -> list[Point]:
     Example:
         >>> from medkd.data.phantom import PhantomSettings, make_phantom
         >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
-        >>> len(find_blobs(phantom.scan, ProposalSettings(per_scan=20)))
-        20
+        >>> found = find_places(phantom.scan, phantom.nodules, ProposalSettings(blobs=20))
+        >>> len(phantom.nodules) <= sum(place.label for place in found) < len(found)
+        True
     """
     lungs = find_lungs(scan)
+    random = np.random.default_rng(derive_seed(0, "places", scan.seriesuid))
+    nodules = [finding for finding in findings if finding.counts_as == "included"]
+    places = [
+        *find_blobs(scan, lungs, settings),
+        *_drawn_anywhere(lungs, settings.anywhere, random),
+        *_drawn_beside(nodules, settings, random),
+    ]
+    scanned = [place for place in places if scan.grid.contains_world(place)]
+    return label_places(scan.seriesuid, scanned, findings, gap_mm=settings.gap_mm)
+
+
+def find_blobs(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list[Point]:
+    """Find bright compact places in the lungs.
+
+    Args:
+        scan: HU on any grid.
+        lungs: of the scan.
+        settings: how many, how far apart.
+
+    Returns:
+        LPS mm, the most blob-like first.
+    """
     image, grid = _coarse(scan, lungs)
     inside = _interior(lungs, grid)
     image[~inside] = np.median(image[inside])  # so that the chest wall is no blob
@@ -85,8 +116,7 @@ def find_blobs(scan: Scan, settings: ProposalSettings) -> list[Point]:
     peak = (response == ndimage.maximum_filter(response, size=3)) & inside
     found = np.argwhere(peak & (response > _LEAST_RESPONSE))
     order = np.argsort(-response[tuple(found.T)], kind="stable")
-    places = grid.voxel_to_world(found[order].astype(np.float64))
-    return _thinned(places, settings)
+    return _thinned(grid.voxel_to_world(found[order].astype(np.float64)), settings)
 
 
 def label_places(
@@ -141,14 +171,14 @@ def propose_candidates(
         of_scan[finding.seriesuid].append(finding)
     candidates: list[LabelledCandidate] = []
     reasons: list[str] = []
+    find = partial(_kept_places, settings=settings, folder=folder)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        found = pool.map(partial(_kept_places, settings=settings, folder=folder), cases)
+        found = pool.map(find, cases, [of_scan[case.case_id] for case in cases])
         for number, (case, places) in enumerate(zip(cases, found, strict=True), start=1):
             if isinstance(places, SeriesError):
                 reasons += [f"{case.case_id}: {r}" for r in places.reasons or (places.headline,)]
             else:
-                near = of_scan[case.case_id]
-                candidates += label_places(case.case_id, places, near, gap_mm=settings.gap_mm)
+                candidates += places
             if progress is not None:
                 progress(number, len(cases))
     if reasons:
@@ -157,19 +187,47 @@ def propose_candidates(
 
 
 def _kept_places(
-    case: Case, *, settings: ProposalSettings, folder: Path
-) -> list[Point] | SeriesError:
+    case: Case, findings: Sequence[Nodule], *, settings: ProposalSettings, folder: Path
+) -> list[LabelledCandidate] | SeriesError:
     """Return the places of a scan, from its file if there is one; a refusal as a value."""
-    words = [FINDER_VERSION, case.case_id, case.content, settings.per_scan, settings.apart_mm]
+    rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
+    words = [FINDER_VERSION, case.case_id, case.content, settings.model_dump(), rows]
     kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
-    if kept.is_file():
-        return [(x, y, z) for x, y, z in json.loads(kept.read_text(encoding="utf-8"))]
-    try:
-        places = find_blobs(read_scan_of(case), settings)
-    except SeriesError as refusal:
-        return refusal
-    write_text(kept, json.dumps(places))
+    if not kept.is_file():
+        try:
+            found = find_places(read_scan_of(case), findings, settings)
+        except SeriesError as refusal:
+            return refusal
+        write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
+    return [
+        LabelledCandidate(case.case_id, (x, y, z), label)
+        for x, y, z, label in json.loads(kept.read_text(encoding="utf-8"))
+    ]
+
+
+def _drawn_anywhere(lungs: LungField, count: int, random: np.random.Generator) -> list[Point]:
+    """Draw places in the lungs, their rim included."""
+    inside = np.argwhere(lungs.mask)
+    drawn = inside[random.integers(len(inside), size=count)] + random.uniform(-0.5, 0.5, (count, 3))
+    return _points(lungs.grid.voxel_to_world(drawn))
+
+
+def _drawn_beside(
+    nodules: Sequence[Nodule], settings: ProposalSettings, random: np.random.Generator
+) -> list[Point]:
+    """Draw places that lie a little farther from each nodule than a negative must."""
+    places: list[Point] = []
+    for nodule in nodules:
+        direction = random.normal(size=(settings.beside, 3))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        surface = max(nodule.diameter_mm, 0.0) / 2 + settings.gap_mm
+        reach = surface + random.uniform(0.2, 9.0, settings.beside)
+        places += _points(np.asarray(nodule.center_mm) + direction * reach[:, None])
     return places
+
+
+def _points(places_mm: NDArray[np.float64]) -> list[Point]:
+    return [(x, y, z) for x, y, z in places_mm.round(3).tolist()]
 
 
 def _depth_mm(place: Point, finding: Nodule) -> float:
@@ -227,8 +285,8 @@ def _response(image: Float32, grid: VoxelGrid) -> Float32:
 
 def _thinned(places: NDArray[np.float64], settings: ProposalSettings) -> list[Point]:
     kept: list[Point] = []
-    for x, y, z in places.round(3).tolist():
-        if len(kept) == settings.per_scan:
+    for x, y, z in _points(places):
+        if len(kept) == settings.blobs:
             break
         apart = np.linalg.norm(np.reshape(kept, (-1, 3)) - (x, y, z), axis=1)
         if (apart >= settings.apart_mm).all():

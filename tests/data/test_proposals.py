@@ -13,6 +13,7 @@ from medkd.data.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.data.proposals import (
     ProposalSettings,
     find_blobs,
+    find_places,
     label_places,
     propose_candidates,
 )
@@ -20,7 +21,7 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.metaimage import write_mhd
 from medkd.lungs import find_lungs
-from medkd.types import Nodule, Scan
+from medkd.types import Nodule, Point, Scan
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,24 @@ def phantom() -> PhantomScan:
     return make_phantom(PhantomSettings(site="a", nodules_per_scan="3-3"), 0)
 
 
+def blobs(scan: Scan, **settings: float) -> list[Point]:
+    return find_blobs(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
+
+
 def test_places_lie_in_the_lungs_and_apart(phantom: PhantomScan) -> None:
-    places = np.array(find_blobs(phantom.scan, ProposalSettings(apart_mm=7.0)))
+    places = np.array(blobs(phantom.scan, apart_mm=7.0))
     distance = np.linalg.norm(places[:, None] - places[None], axis=2)
     assert find_lungs(phantom.scan).contains(places).all()
     assert distance[~np.eye(len(places), dtype=bool)].min() >= 7.0
 
 
 def test_the_same_scan_gives_the_same_places_best_first(phantom: PhantomScan) -> None:
-    many = find_blobs(phantom.scan, ProposalSettings(per_scan=30))
-    assert many == find_blobs(phantom.scan, ProposalSettings(per_scan=30))
-    assert find_blobs(phantom.scan, ProposalSettings(per_scan=10)) == many[:10]
+    many = blobs(phantom.scan, blobs=30)
+    assert many == blobs(phantom.scan, blobs=30)
+    assert blobs(phantom.scan, blobs=10) == many[:10]
+    wanted = ProposalSettings(blobs=5)
+    first = find_places(phantom.scan, phantom.nodules, wanted)
+    assert find_places(phantom.scan, phantom.nodules, wanted) == first
 
 
 def test_a_bright_sphere_is_the_first_place_on_oblique_and_flipped_axes(
@@ -57,7 +65,7 @@ def test_a_bright_sphere_is_the_first_place_on_oblique_and_flipped_axes(
     turned = VoxelGrid((scan.grid.shape[1], scan.grid.shape[0], scan.grid.shape[2]),
                        affine[:, [1, 0, 2, 3]])  # fmt: skip
     flipped = Scan("s", voxels[::-1].transpose(1, 0, 2), turned, "p")
-    places = np.array(find_blobs(flipped, ProposalSettings()))
+    places = np.array(blobs(flipped))
     assert np.linalg.norm(places[:5] - center, axis=1).min() < 2.5
 
 
@@ -71,6 +79,17 @@ def test_places_are_positive_inside_negative_apart_and_nothing_between() -> None
     assert [(c.center_mm[0], c.label) for c in found] == [(0, 1), (4.9, 1), (9.1, 0), (80, 0)]
 
 
+def test_negatives_stand_in_plain_lung_and_beside_nodules_too(phantom: PhantomScan) -> None:
+    wanted = ProposalSettings(blobs=1, anywhere=50, beside=6)
+    found = find_places(phantom.scan, phantom.nodules, wanted)
+    negatives = np.array([c.center_mm for c in found if c.label == 0])
+    nodule = phantom.nodules[0]
+    distance = np.linalg.norm(negatives - nodule.center_mm, axis=1) - nodule.diameter_mm / 2
+    assert (distance > 4.0).all()
+    assert (distance < 13.1).sum() >= 3
+    assert find_lungs(phantom.scan).contains(negatives).sum() > 40
+
+
 def test_a_scan_is_searched_once_and_a_broken_one_is_named(
     phantom: PhantomScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,11 +98,11 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
     case = Case("s1", "p1", "scan", path, None, "")
     nodules = [dataclasses.replace(n, seriesuid="s1") for n in phantom.nodules]
     told: list[tuple[int, int]] = []
-    wanted = ProposalSettings(per_scan=20)
+    wanted = ProposalSettings(blobs=20)
     first = propose_candidates(
         [case], nodules, wanted, folder=tmp_path / "kept", progress=lambda *n: told.append(n)
     )
-    monkeypatch.setattr("medkd.data.proposals.find_blobs", lambda *_: pytest.fail("again"))
+    monkeypatch.setattr("medkd.data.proposals.find_places", lambda *_: pytest.fail("again"))
     assert propose_candidates([case], nodules, wanted, folder=tmp_path / "kept") == first
     assert sum(c.label for c in first) >= len(nodules)
     assert told == [(1, 1)]
