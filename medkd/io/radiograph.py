@@ -8,7 +8,6 @@ codes of `radiograph_gate.CODES`. Sizes and aspect are left as they are.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medkd.io.dicom import pseudonym_of
 from medkd.io.dicom_quiet import quiet_dicom
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph_dicom import (
@@ -115,7 +115,7 @@ def read_radiograph(
             return Radiograph(
                 imageuid=name,
                 pixels=_with_contrast(shown_pixels(dataset, ref), ref),
-                patient_id=patient_id or (_short_hash(patient) if patient else name),
+                patient_id=patient_id or (pseudonym_of(patient) if patient else name),
                 pixel_spacing_mm=spacing_of(dataset),
                 view=view_of(dataset),
             )
@@ -171,10 +171,6 @@ def _is_picture(stream: BinaryIO) -> bool:
 
 def _stem(ref: FileRef) -> str:
     return Path(ref.name).stem
-
-
-def _short_hash(patient_id: str) -> str:
-    return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
 
 
 def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
