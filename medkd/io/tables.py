@@ -105,13 +105,16 @@ class CheckedTable:
         return np.zeros(0, dtype=object)
 
 
-def read_table(path: Path, *, header: bool = True, separator: str = ",") -> CheckedTable:
+def read_table(
+    path: Path, *, header: bool = True, separator: str = ",", encoding: str = "utf-8-sig"
+) -> CheckedTable:
     r"""Read a CSV table; lines without any text are passed over.
 
     Args:
-        path: a CSV file, UTF-8 with or without byte order mark.
+        path: a CSV file.
         header: whether the first line names the columns; if not, they are "0", "1", ...
         separator: what divides the columns.
+        encoding: of its text; UTF-8, with or without byte order mark, where not given.
 
     Raises:
         SeriesError: if the file is missing, empty or no CSV.
@@ -125,7 +128,7 @@ def read_table(path: Path, *, header: bool = True, separator: str = ",") -> Chec
         [0.5]
         >>> table.refuse_if_faulty()
     """
-    cells = _read_cells(path, separator)
+    cells = _read_cells(path, separator, encoding)
     lines = np.arange(1, len(cells) + 1, dtype=np.int64)
     filled = (cells != "").any(axis=1).to_numpy()
     cells, lines = cells[filled], lines[filled]
@@ -150,7 +153,7 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _read_cells(path: Path, separator: str) -> pd.DataFrame:
+def _read_cells(path: Path, separator: str, encoding: str) -> pd.DataFrame:
     """Read every cell as text; the header, if any, is row 0."""
     if not path.is_file():
         _refuse(path, "no such file; check the path")
@@ -162,12 +165,12 @@ def _read_cells(path: Path, separator: str) -> pd.DataFrame:
             dtype=object,
             na_filter=False,
             skip_blank_lines=False,
-            encoding="utf-8-sig",
+            encoding=encoding,
         )
     except pd.errors.EmptyDataError:
         _refuse(path, "the file is empty; expected a CSV table")
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        _refuse(path, f"expected a CSV table with equally long rows in UTF-8: {error}")
+    except (pd.errors.ParserError, UnicodeError) as error:
+        _refuse(path, f"expected a CSV table with equally long rows in {encoding}: {error}")
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

@@ -173,7 +173,7 @@ def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -
         SeriesError: if the table cannot be read or lacks a column.
     """
     found = _Labels("table", wanted, settings.key_is)
-    table = read_table(settings.path, separator=settings.separator)
+    table = read_table(settings.path, separator=settings.separator, encoding=settings.encoding)
     keys = [key.strip() for key in table.texts(settings.key)]
     texts = {name: table.texts(column) for name, column in settings.labels.items()}
     patients = table.texts(settings.patient) if settings.patient else [""] * len(table)

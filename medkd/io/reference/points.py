@@ -48,7 +48,7 @@ def read_points(settings: PointsAnnotations, finder: PlaceFinder) -> ReferenceRo
     Raises:
         SeriesError: if the file is no table, or a mapped column is missing.
     """
-    table = read_table(settings.path, separator=settings.separator)
+    table = read_table(settings.path, separator=settings.separator, encoding=settings.encoding)
     rows = RowCollector("points", finder)
     for line, cells in _rows_of(table, settings):
         try:

@@ -166,7 +166,10 @@ class VindrAnnotations(Settings):
 
 
 class _Table(Settings):
-    path: Path = Field(description="A CSV table with a header, UTF-8.")
+    path: Path = Field(description="A CSV table with a header.")
+    encoding: Literal["utf-8-sig", "cp1252", "utf-16"] = Field(
+        "utf-8-sig", description="Of its text: UTF-8 with or without mark, Windows, or UTF-16."
+    )
     separator: Literal[",", ";", "\t", "|"] = Field(",", description="What divides its columns.")
 
 

@@ -83,6 +83,22 @@ def test_a_point_lies_on_the_bright_sphere_however_its_place_is_given(
     assert scan.voxels_hu[tuple(at)] == 40
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+def test_a_table_is_read_in_the_encoding_that_it_has(tmp_path: Path, encoding: str) -> None:
+    text = f"seriesuid,a,b,c,größe\n{SERIESUID},1,2,3,7\n"
+    (tmp_path / "points.csv").write_bytes(text.encode(encoding))
+    settings = PointsAnnotations(
+        kind="points",
+        path=tmp_path / "points.csv",
+        encoding=encoding,
+        diameter=("größe",),
+        **voxel("ijk", 0),
+    )
+    places = oblique_places()
+    (nodule,) = read_reference_source(settings, {SERIESUID: places}).nodules
+    assert nodule.diameter_mm == 7
+
+
 def test_two_axes_are_averaged_and_a_blank_diameter_takes_the_stand_in(tmp_path: Path) -> None:
     text = f"seriesuid,a,b,c,long,short\n{SERIESUID},1,1,1,8,6\n{SERIESUID},1,1,1,,\n"
     found = read(tmp_path, oblique_places(), text, diameter=("long", "short"), **voxel("ijk", 0))
