@@ -170,7 +170,8 @@ def _read_cells(path: Path, separator: str, encoding: str) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         _refuse(path, "the file is empty; expected a CSV table")
     except (pd.errors.ParserError, UnicodeError) as error:
-        _refuse(path, f"expected a CSV table with equally long rows in {encoding}: {error}")
+        name = encoding.upper().removesuffix("-SIG")
+        _refuse(path, f"expected a CSV table with equally long rows in {name}: {error}")
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
