@@ -18,7 +18,7 @@ from medkd.io.dicom_codes import CODES, Fault, named
 from medkd.io.dicom_kind import kind_faults
 from medkd.io.dicom_pixels import decoder_faults, same_pixels
 from medkd.io.dicom_scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
-from medkd.io.dicom_structure import Layout, header_faults, lay_out
+from medkd.io.dicom_structure import Layout, has_place, header_faults, lay_out
 from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
 from medkd.settings import Settings
 
@@ -94,17 +94,26 @@ def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Ex
     faults = [f for f in kinds if f.code in allow or f.strange - left_out]
     strange = left_out.union(*(f.strange for f in faults))
     slices = [header for number, header in enumerate(headers) if number not in strange]
-    layout = Layout((), None)
-    kept = slices
-    if slices or not faults or left_out == strange:
+    stack = slices if strange == left_out else _with_places(headers, faults)
+    layout, kept = Layout((), None), stack
+    if slices or strange == left_out:
         faults += header_faults(slices) + decoder_faults(slices)
-        layout, kept = _without_copies(slices, lay_out(slices), allow)
+        layout, kept = _without_copies(stack, lay_out(stack), allow)
         faults += layout.faults
     if settings:
         faults += _scope_faults(kept or headers, layout.grid, settings)
     verdict = _verdict(faults, allow, synthetic=is_synthetic(kept))
     grid = None if verdict.refused else layout.grid
     return Examined(tuple(kept[n] for n in layout.order), grid, verdict)
+
+
+def _with_places(headers: Sequence[SliceHeader], faults: Sequence[Fault]) -> list[SliceHeader]:
+    """Take the headers that fill a place among slices, be they slices or not.
+
+    So a slice without pixels is not called missing as well.
+    """
+    pictures = frozenset[int]().union(*(f.strange for f in faults if CODES[f.code].allowable))
+    return [h for n, h in enumerate(headers) if n not in pictures and has_place(h)]
 
 
 def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:

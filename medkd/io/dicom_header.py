@@ -148,6 +148,9 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
         for ref in refs:
             try:
                 found = _read_file(ref)
+            except EOFError:
+                reasons.append(f"unreadable: {ref.name}: the file ends within its DICOM header")
+                continue
             except UNREADABLE as error:
                 kind = type(error).__name__
                 reasons.append(f"unreadable: {ref.name}: its DICOM header cannot be read ({kind})")
@@ -223,11 +226,17 @@ def _elements(
         if kind is NESTED:
             parsed.nested = True
             continue
+        if isinstance(element.value, bytes) and len(element.value) < element.length:
+            raise EOFError
         value = value_of(kind, element.value, little=little)
         if isinstance(value, str):
             parsed.faults.append(f"{keyword} {value}")
         elif value is not None:
             parsed.values[keyword] = value
+    place = stream.tell()
+    if place > stream.seek(0, io.SEEK_END):  # an element was skipped that is not all there
+        raise EOFError
+    stream.seek(place)
     return parsed
 
 

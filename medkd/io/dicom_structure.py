@@ -88,7 +88,7 @@ def lay_out(headers: Sequence[SliceHeader]) -> Layout:
     if not headers:
         return Layout((), None, (Fault("few_slices", "no slices are left", lenient=False),))
     series = {h.text("SeriesInstanceUID") for h in headers}
-    if len(series) != 1 or any(not h.values.get(name) for h in headers for name in _NEEDED):
+    if len(series) != 1 or not all(map(has_place, headers)):
         return Layout((), None)
     placed = _placed(headers)
     if isinstance(placed, Fault):
@@ -126,8 +126,15 @@ def _stacked(headers: Sequence[SliceHeader], placed: _Placed) -> Layout:
     return Layout(indices, grid, tuple(faults), doubled)
 
 
+def has_place(header: SliceHeader) -> bool:
+    """Say if a header states all that places and decodes a slice."""
+    has_size = header.whole("Rows") and header.whole("Columns")
+    return bool(has_size) and all(header.values.get(name) for name in _NEEDED)
+
+
 def _has(name: str) -> Callable[[SliceHeader], bool]:
-    return lambda header: bool(header.values.get(name))
+    """Say if a header states a value, be it one that cannot be read."""
+    return lambda h: bool(h.values.get(name)) or any(f.startswith(f"{name} ") for f in h.faults)
 
 
 def _is_positive(name: str) -> Callable[[SliceHeader], bool]:
