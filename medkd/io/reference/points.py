@@ -26,6 +26,8 @@ from medkd.types import Nodule, Point
 
 Cells = dict[str, str]
 
+_MM = {"mm": 1.0, "cm": 10.0}
+
 
 class _RowError(Exception):
     """Why one row cannot be placed, and the UID that it names; never leaves this module."""
@@ -154,5 +156,5 @@ def _diameter(settings: PointsAnnotations, cells: Cells, *, key: str) -> float:
         return settings.diameter_mm
     axes = [_number(cells[name], name, settings) for name in given]
     if min(axes) <= 0:
-        raise _RowError(f"expected a diameter above 0 mm, got {min(axes):g}", key)
-    return float(np.mean(axes))
+        raise _RowError(f"expected a diameter above 0, got {min(axes):g}", key)
+    return float(np.mean(axes)) * _MM[settings.diameter_unit]

@@ -270,8 +270,9 @@ class PointsAnnotations(_Table):
     kind: Literal["points"]
     place: PlaceColumns = Field(description="How places are given, and in which columns.")
     diameter: tuple[Column, ...] = Field(
-        (), max_length=2, description="Column of the diameter in mm; two axes are averaged."
+        (), max_length=2, description="Column of the diameter; two axes are averaged."
     )
+    diameter_unit: Literal["mm", "cm"] = Field("mm", description="Unit of those columns.")
     diameter_mm: float | None = Field(
         None, gt=0, description="Diameter where the table gives none; none: the row is unmatched."
     )

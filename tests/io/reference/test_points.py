@@ -105,6 +105,12 @@ def test_two_axes_are_averaged_and_a_blank_diameter_takes_the_stand_in(tmp_path:
     assert [nodule.diameter_mm for nodule in found.nodules] == [7, 5]
 
 
+def test_a_diameter_in_cm_becomes_mm(tmp_path: Path) -> None:
+    text = f"seriesuid,a,b,c,d\n{SERIESUID},1,1,1,0.8\n"
+    settings = {"diameter": ("d",), "diameter_unit": "cm", **voxel("ijk", 0)}
+    assert read(tmp_path, oblique_places(), text, **settings).nodules[0].diameter_mm == 8
+
+
 def test_german_exports_with_semicolons_and_decimal_commas_are_read(tmp_path: Path) -> None:
     text = f"seriesuid;a;b;c;d\n{SERIESUID};1,5;2;3;4,25\n"
     found = read(
@@ -130,7 +136,7 @@ def test_german_exports_with_semicolons_and_decimal_commas_are_read(tmp_path: Pa
         (",1,1,1,5", "it names no series"),
         (f"{SERIESUID},,1,1,5", "a is blank"),
         (f"{SERIESUID},Doe Jane,1,1,5", "a is no finite number with decimal '.'"),
-        (f"{SERIESUID},1,1,1,0", "expected a diameter above 0 mm, got 0"),
+        (f"{SERIESUID},1,1,1,0", "expected a diameter above 0, got 0"),
         (f"{SERIESUID},1,1,1,", "d is blank"),
         (f"{SERIESUID},1,1,1,nan", "d is no finite number with decimal '.'"),
     ],
