@@ -83,7 +83,9 @@ def identity_of(dataset: Dataset) -> Identity:
         _collect(element, found)
     # Vendors repeat the device's name in private elements: that names nobody.
     device = " ".join(text_of(dataset, name) for name in DEVICE_TEXTS).casefold()
-    for value in [v for v, name in found.values.items() if name == _PRIVATE and v in device]:
+    for value in [
+        v for v, name in found.values.items() if name == _PRIVATE and v.casefold() in device
+    ]:
         del found.values[value]
     return found
 

@@ -37,6 +37,7 @@ from tests.io.radiograph_helper import write_dx
 
 pytest.importorskip("dicognito", reason="extra share")
 
+needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 STUDY, SERIES = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["series"])
 PLANTED: dict[str, Any] = {
     "PatientName": "Quixano^Alonso^^Don=山田^太郎",
@@ -315,6 +316,26 @@ def test_short_and_common_values_are_no_false_alarm(tmp_path: Path) -> None:
     assert share(source, tmp_path / "out").files == 1
     dataset = pydicom.dcmread(shared_files(tmp_path / "out")[0])
     assert (dataset.KVP, dataset.RescaleIntercept, dataset.Manufacturer) == (120, -1024, "ACME")
+
+
+def test_a_device_name_that_a_vendor_repeats_in_private_is_no_identity(tmp_path: Path) -> None:
+    source = plant(tmp_path / "a", Manufacturer="ACME", ManufacturerModelName="Optima CT520 Series")
+    dataset = pydicom.dcmread(source)
+    dataset.private_block(0x0011, "ARGAMASILLA 1.0").add_new(2, "LO", "Optima CT520 Ser")
+    dataset.save_as(source)
+    share(source, tmp_path / "out")
+    dataset = pydicom.dcmread(shared_files(tmp_path / "out")[0])
+    assert dataset.ManufacturerModelName == "Optima CT520 Series"
+
+
+@needs_data
+@pytest.mark.slow
+def test_real_images_of_many_scanners_pass_their_check(tmp_path: Path) -> None:
+    report = share(Path(os.environ["MEDKD_DATA"]) / "dicom_edge", tmp_path / "out")
+    assert report.files == 25
+    assert report.left_out_by_code() == {
+        "animal": 1, "no_pixels": 1, "not_dicom": 1, "recognisable": 30
+    }  # fmt: skip
 
 
 def test_nothing_of_the_standards_table_is_kept_but_what_is_replaced() -> None:
