@@ -73,7 +73,7 @@ def copied(folder: Path) -> None:
 
 
 def cut(folder: Path) -> None:
-    path = sorted(folder.iterdir())[7]
+    path = folder / f"{np.random.default_rng(0).permutation(24)[-1]:05d}"  # the last by position
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"CHEST") + 2])
 
