@@ -15,7 +15,7 @@ from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
 from medkd.data.index import DataSettings, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
-from medkd.data.splits import SplitSettings
+from medkd.data.split_settings import SplitSettings
 from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import Settings

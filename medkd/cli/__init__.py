@@ -36,6 +36,8 @@ COMMAND_MODULES = (
     "review",
     "import_weights",
     "index",
+    "check",
+    "split",
     "train",
     "bench",
 )

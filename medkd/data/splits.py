@@ -13,97 +13,24 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.index import images_of
+from medkd.data.index import find_data, images_of
 from medkd.data.sampling import derive_seed, interleave
+from medkd.data.split_settings import (
+    AnySplit,
+    CrossValidationSplit,
+    FoldSplit,
+    FractionSplit,
+    FrozenSplit,
+    LabelLimit,
+    OfficialSplit,
+)
 from medkd.errors import SeriesError, SettingsError
+from medkd.io.split_file import read_split
 from medkd.provenance import sha256_of_text
-from medkd.settings import Settings
-
-
-class LabelLimit(Settings):
-    """How few training cases keep their labels; one of the two amounts is given."""
-
-    labelled_fraction: float | None = Field(
-        None, gt=0, le=1, description="Share of the training patients whose labels are used."
-    )
-    labelled_cases: int | None = Field(
-        None, ge=1, description="Training cases whose labels are used (whole patients)."
-    )
-    unlabelled: Literal["drop", "keep"] = Field(
-        "drop", description="keep: the others still train, without labels, by transfer alone."
-    )
-
-    @model_validator(mode="after")
-    def _one_amount(self) -> LabelLimit:
-        if (self.labelled_fraction is None) == (self.labelled_cases is None):
-            raise ValueError("give either labelled_fraction or labelled_cases")
-        return self
-
-
-class _AnySplit(Settings):
-    limit: LabelLimit | None = Field(None, description="Few labels: how many training cases.")
-
-
-class OfficialSplit(_AnySplit):
-    """The set's own train, validation and test."""
-
-    kind: Literal["official"] = "official"
-
-
-class FoldSplit(_AnySplit):
-    """Official subsets (LUNA16's subset0 to subset9): some for validation, some for test."""
-
-    kind: Literal["folds"] = "folds"
-    val: tuple[int, ...] = Field(min_length=1, description="Subsets for validation.")
-    test: tuple[int, ...] = Field(min_length=1, description="Subsets for test.")
-
-    @model_validator(mode="after")
-    def _apart(self) -> FoldSplit:
-        if twice := sorted(set(self.val) & set(self.test)):
-            raise ValueError(f"subsets {twice} stand in both val and test")
-        return self
-
-
-class FractionSplit(_AnySplit):
-    """Random shares of the patients, positive and negative ones in like proportion."""
-
-    kind: Literal["fractions"] = "fractions"
-    val: float = Field(0.2, gt=0, lt=1, description="Share of the patients for validation.")
-    test: float = Field(0.2, gt=0, lt=1, description="Share of the patients for test.")
-
-    @model_validator(mode="after")
-    def _something_left(self) -> FractionSplit:
-        if self.val + self.test >= 1:
-            raise ValueError(f"val {self.val} and test {self.test} leave nothing to train on")
-        return self
-
-
-class CrossValidationSplit(_AnySplit):
-    """One of several folds of the training and validation cases; official test is left alone.
-
-    Recipes are chosen with it: its "test" is a fold of the cases that are not test.
-    """
-
-    kind: Literal["cross_validation"] = "cross_validation"
-    folds: int = Field(5, ge=3, description="Folds of the patients.")
-    fold: int = Field(0, ge=0, description="Fold that is held out; the next one validates.")
-
-    @model_validator(mode="after")
-    def _known_fold(self) -> CrossValidationSplit:
-        if self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} of {self.folds}: folds count from 0")
-        return self
-
-
-SplitSettings = Annotated[
-    OfficialSplit | FoldSplit | FractionSplit | CrossValidationSplit, Field(discriminator="kind")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +47,7 @@ class Split:
 
 def build_split(
     index: CaseIndex,
-    settings: OfficialSplit | FoldSplit | FractionSplit | CrossValidationSplit,
+    settings: AnySplit,
     *,
     seed: int,
 ) -> Split:
@@ -132,10 +59,12 @@ def build_split(
         seed: of the random kinds and of the choice of labelled patients.
 
     Raises:
-        SettingsError: if this set cannot be divided so.
-        SeriesError: if a patient stands in two splits.
+        SettingsError: if this set cannot be divided so, or a frozen split is of another index.
+        SeriesError: if a patient stands in two splits, or a frozen split cannot be used.
     """
-    if isinstance(settings, FractionSplit):
+    if isinstance(settings, FrozenSplit):
+        split = _as_frozen(index, settings)
+    elif isinstance(settings, FractionSplit):
         split = _by_fractions(index, settings, seed)
     elif isinstance(settings, CrossValidationSplit):
         split = _by_cross_validation(index, settings, seed)
@@ -239,6 +168,24 @@ def _by_origin(index: CaseIndex, settings: OfficialSplit | FoldSplit) -> Split:
         reasons = [f"no case comes from {origin}" for origin in absent]
         raise SettingsError(f"{index.name} cannot be split by kind {settings.kind}", reasons)
     return _assembled(index.cases, lambda case: homes[case.origin])
+
+
+def _as_frozen(index: CaseIndex, settings: FrozenSplit) -> Split:
+    path = find_data(settings.path)
+    frozen = read_split(path)
+    if frozen.index_fingerprint != index.fingerprint:
+        raise SettingsError(
+            f"{path}: a split of another index",
+            [f"expected one of {index.name}, {index.fingerprint[:12]}, got one of "
+             f"{frozen.index_fingerprint[:12]}: divide it with medkd split"],
+        )  # fmt: skip
+    parts = frozen.parts(settings.fold)
+    known = index.by_id()  # an index of scans alone leaves the images of the archive out
+    train, val, test = (
+        tuple(case for case in part if case in known)
+        for part in (parts.train, parts.val, parts.test)
+    )
+    return Split(train, val, test, notes=(f"frozen split {frozen.fingerprint[:12]}",))
 
 
 def _by_fractions(index: CaseIndex, settings: FractionSplit, seed: int) -> Split:

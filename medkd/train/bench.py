@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from medkd.config import dump_settings
-from medkd.data.splits import CrossValidationSplit
+from medkd.data.split_settings import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json

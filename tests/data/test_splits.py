@@ -12,17 +12,17 @@ from pydantic import ValidationError
 
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.index import MedMnistData, build_index
-from medkd.data.splits import (
+from medkd.data.split_settings import (
     CrossValidationSplit,
     FoldSplit,
     FractionSplit,
+    FrozenSplit,
     LabelLimit,
     OfficialSplit,
-    Split,
-    build_split,
-    check_leaks,
 )
+from medkd.data.splits import Split, build_split, check_leaks
 from medkd.errors import SeriesError, SettingsError
+from medkd.io.split_file import SplitFile, write_split
 
 
 def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
@@ -228,3 +228,51 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
         build_split(index, OfficialSplit(), seed=0)
     split = build_split(index, FractionSplit(), seed=0)
     assert not patients(index, split.train) & patients(index, split.test)
+
+
+def frozen(path: Path, **changed: object) -> FrozenSplit:
+    """Write a frozen split of the 40 scans: patients 0..9 train, 10..14 validate, 15..19 test."""
+    ids = [f"s{i}" for i in range(40)]
+    groups = {"train": tuple(ids[:20]), "val": tuple(ids[20:30]), "test": tuple(ids[30:])}
+    split = SplitFile("fractions", "f", groups)
+    write_split(path, replace(split, **changed))
+    return FrozenSplit(path=str(path))
+
+
+def test_a_frozen_split_is_taken_as_it_stands(tmp_path: Path) -> None:
+    settings = frozen(tmp_path / "split.json")
+    split = build_split(scans(), settings, seed=0)
+    assert split.test == tuple(f"s{i}" for i in range(30, 40))
+    assert split == build_split(scans(), settings, seed=9)
+
+
+def test_a_frozen_split_passes_over_cases_that_are_not_trained_on(tmp_path: Path) -> None:
+    settings = frozen(tmp_path / "split.json")
+    index = scans()
+    fewer = replace(index, cases=tuple(c for c in index.cases if c.case_id != "s35"))
+    assert "s35" not in build_split(fewer, settings, seed=0).test
+
+
+def test_a_frozen_split_of_another_index_is_refused(tmp_path: Path) -> None:
+    settings = frozen(tmp_path / "split.json", index_fingerprint="g")
+    with pytest.raises(SettingsError, match="a split of another index"):
+        build_split(scans(), settings, seed=0)
+
+
+def test_a_frozen_fold_tests_and_its_neighbour_validates(tmp_path: Path) -> None:
+    groups = {f"fold{n}": tuple(f"s{i}" for i in range(40) if i // 2 % 4 == n) for n in range(4)}
+    frozen(tmp_path / "split.json", kind="folds", groups=groups)
+    settings = FrozenSplit(path=str(tmp_path / "split.json"), fold=3)
+    split = build_split(scans(), settings, seed=0)
+    assert set(split.test) == set(groups["fold3"])
+    assert set(split.val) == set(groups["fold0"])
+    with pytest.raises(SeriesError, match="expected a fold of 0 to 3, got None"):
+        build_split(scans(), FrozenSplit(path=settings.path), seed=0)
+
+
+def test_a_frozen_split_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    settings = frozen(tmp_path / "split.json")
+    path = tmp_path / "split.json"
+    path.write_text(path.read_text().replace('"s0"', '"s39"', 1))
+    with pytest.raises(SeriesError, match="changed since it was frozen"):
+        build_split(scans(), settings, seed=0)

@@ -1,0 +1,265 @@
+"""What is wrong with an INDEX, and what it is made of: refusals, warnings, leaks, distributions.
+
+Works on the tables alone. A leak is a patient, or pixels, on two sides of a division that is
+looked at: a frozen split if one is given, else what the archive's own folders say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from medkd.archive.leaks import Leak, find_leaks, same_pixels
+from medkd.archive.split import positive_labels
+from medkd.errors import SeriesError
+from medkd.io.index_table import ArchiveIndex, IndexedCase
+from medkd.io.split_file import SplitFile
+
+_EXAMPLES = 3
+_PLACEHOLDER_CASES = 20
+_PLACEHOLDER_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """A code of refusal (or of a fault that was let pass): how many cases, and some of them."""
+
+    kind: str
+    code: str
+    cases: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to look at: what, in words, and the cases or patients that are meant."""
+
+    code: str
+    text: str
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBalance:
+    """Known and unknown values of one label at one site."""
+
+    label: str
+    site: str
+    present: int
+    absent: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSummary:
+    """What the cases of one kind at one site are like; spacings are least, median, most."""
+
+    site: str
+    kind: str
+    cases: int
+    patients: int
+    ready: int
+    spacing_mm: tuple[float, ...]
+    slice_spacing_mm: tuple[float, ...]
+    manufacturers: dict[str, int]
+    kernels: dict[str, int]
+    views: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LeakSummary:
+    """Leaks of one division: "origin" (the archive's folders) or "split" (a frozen one).
+
+    `leaking` counts for each part, of its `cases`, those whose patient stands in another too.
+    """
+
+    division: str
+    patients: int
+    pixels: int
+    cases: dict[str, int]
+    leaking: dict[str, int]
+    leaks: tuple[Leak, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCheck:
+    """Everything that `medkd check` says."""
+
+    fingerprint: str
+    cases: int
+    ready: int
+    patients: int
+    nodules: int
+    refusals: tuple[ReasonCount, ...]
+    allowed: tuple[ReasonCount, ...]
+    warnings: tuple[Notice, ...]
+    balance: tuple[LabelBalance, ...]
+    sites: tuple[SiteSummary, ...]
+    leaks: tuple[LeakSummary, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def usable(self) -> bool:
+        """Whether any case is ready and the division that is looked at does not leak."""
+        return self.ready > 0 and not (self.leaks and self.leaks[-1].leaks)
+
+
+def check_index(index: ArchiveIndex, split: SplitFile | None = None) -> IndexCheck:
+    """Check an INDEX.
+
+    Args:
+        index: as read.
+        split: a frozen division of it, to be checked for leaks in place of the folders' own.
+
+    Raises:
+        SeriesError: if the split is of another index.
+    """
+    if split is not None and split.index_fingerprint != index.fingerprint:
+        raise SeriesError(
+            "the split is not of this index",
+            [f"expected index {split.index_fingerprint[:12]}, got {index.fingerprint[:12]}: "
+             "divide it again"],
+        )  # fmt: skip
+    ready = [case for case in index.cases if case.status == "ready"]
+    return IndexCheck(
+        fingerprint=index.fingerprint,
+        cases=len(index.cases),
+        ready=len(ready),
+        patients=len({case.patient_id for case in index.cases}),
+        nodules=sum(nodule.counts_as == "included" for nodule in index.nodules),
+        refusals=_counted((case, case.reasons) for case in index.cases),
+        allowed=_counted((case, case.allowed) for case in index.cases),
+        warnings=tuple(_warnings(index, ready)),
+        balance=tuple(_balance(index, ready)),
+        sites=tuple(_sites(index.cases)),
+        leaks=tuple(_leaks(ready, split)),
+        notes=index.notes,
+    )
+
+
+def _counted(
+    cases: Iterable[tuple[IndexedCase, Sequence[str]]],
+) -> tuple[ReasonCount, ...]:
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case, reasons in cases:
+        for code in dict.fromkeys(reason.partition(":")[0] for reason in reasons):
+            found[case.kind, code].append(case.case_id)
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
+    return tuple(
+        ReasonCount(kind, code, len(ids), tuple(ids[:_EXAMPLES])) for (kind, code), ids in ordered
+    )
+
+
+def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+    yield from _duplicates(ready)
+    yield from _conflicts(index, ready)
+    counts = Counter(case.patient_id for case in ready)
+    for patient, count in counts.most_common(_EXAMPLES):
+        if count >= _PLACEHOLDER_CASES and count >= _PLACEHOLDER_SHARE * len(ready):
+            text = f"patient {patient} has {count} of {len(ready)} cases: a placeholder for many?"
+            yield Notice("one_patient", text, (patient,))
+    if not ready:
+        yield Notice("nothing_ready", "no case is ready: see the refusals")
+
+
+def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+    for members in same_pixels(ready):
+        ids = tuple(case.case_id for case in members)
+        patients = sorted({case.patient_id for case in members})
+        shown = ", ".join(ids[:_EXAMPLES]) + (" ..." if len(ids) > _EXAMPLES else "")
+        if len(patients) == 1:
+            yield Notice("duplicate", f"{len(ids)} cases of one patient are equal: {shown}", ids)
+        else:
+            text = f"{len(ids)} cases of {len(patients)} patients have the same pixels: {shown}"
+            yield Notice("same_pixels_two_patients", text, ids)
+
+
+def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+    values: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for label in index.labels:
+        if label.value is not None:
+            values[label.case_id, label.name].add(label.value)
+    for (case_id, name), known in sorted(values.items()):
+        if len(known) > 1:
+            text = f"{case_id}: label {name} is said to be present and to be absent"
+            yield Notice("label_conflict", text, (case_id,))
+    for members in same_pixels(ready):
+        ids = tuple(case.case_id for case in members)
+        for name in sorted({name for case_id, name in values if case_id in ids}):
+            known = set().union(*(values.get((case_id, name), set()) for case_id in ids))
+            if len(known) > 1:
+                text = f"equal pixels, label {name} present in one and absent in another"
+                yield Notice("label_conflict", f"{', '.join(ids)}: {text}", ids)
+
+
+def _balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[LabelBalance]:
+    sites = {case.case_id: case.site for case in ready}
+    counts: dict[tuple[str, str], Counter[int | None]] = defaultdict(Counter)
+    for label in index.labels:
+        if label.case_id in sites:
+            counts[label.name, sites[label.case_id]][label.value] += 1
+    for (name, site), found in sorted(counts.items()):
+        yield LabelBalance(name, site, found[1], found[0], found[None])
+    positive = {case_id for case_id, names in positive_labels(index).items() if "nodule" in names}
+    if index.nodules:
+        scans = [case for case in ready if case.kind == "scan"]
+        for site in sorted({case.site for case in scans}):
+            mine = [case.case_id for case in scans if case.site == site]
+            present = len(positive.intersection(mine))
+            yield LabelBalance("scan with a nodule", site, present, len(mine) - present, 0)
+
+
+def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:
+    grouped: dict[tuple[str, str], list[IndexedCase]] = defaultdict(list)
+    for case in cases:
+        grouped[case.site, case.kind].append(case)
+    for (site, kind), members in sorted(grouped.items()):
+        ready = [case for case in members if case.status == "ready"]
+        spaced = [case.spacing_mm for case in ready if case.spacing_mm]
+        yield SiteSummary(
+            site=site,
+            kind=kind,
+            cases=len(members),
+            patients=len({case.patient_id for case in members}),
+            ready=len(ready),
+            spacing_mm=_spread(spacing[0] for spacing in spaced),
+            slice_spacing_mm=_spread(spacing[2] for spacing in spaced if len(spacing) == 3),
+            manufacturers=_tally(case.manufacturer for case in ready),
+            kernels=_tally(case.kernel for case in ready if kind == "scan"),
+            views=_tally(case.view for case in ready if kind == "image"),
+        )
+
+
+def _leaks(ready: Sequence[IndexedCase], split: SplitFile | None) -> Iterator[LeakSummary]:
+    """Yield the leaks of the archive's own division, then those of the frozen one (each fold)."""
+    own = {case.case_id: case.origin for case in ready if case.origin}
+    if len(set(own.values())) > 1:
+        yield _leaks_of("origin", ready, own)
+    if split is not None:
+        homes = {case_id: name for name, ids in split.groups.items() for case_id in ids}
+        yield _leaks_of("split", ready, homes)
+
+
+def _leaks_of(division: str, ready: Sequence[IndexedCase], homes: Mapping[str, str]) -> LeakSummary:
+    leaks = find_leaks(ready, homes)
+    patients = [leak for leak in leaks if leak.what == "patient"]
+    parts = Counter(homes[case_id] for leak in patients for case_id in leak.case_ids)
+    return LeakSummary(
+        division=division,
+        patients=len(patients),
+        pixels=len(leaks) - len(patients),
+        cases=dict(Counter(homes.values())),
+        leaking=dict(sorted(parts.items())),
+        leaks=tuple(leaks),
+    )
+
+
+def _spread(values: Iterable[float]) -> tuple[float, ...]:
+    found = sorted(values)
+    return (found[0], float(median(found)), found[-1]) if found else ()
+
+
+def _tally(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(value or "not stated" for value in values).most_common())
