@@ -33,8 +33,10 @@ _WINDOW_HU = (-1100, 300)
 _LEAST_CHANGE_HU = 2.0
 """Mean difference of neighbours below which slices are all alike and say nothing."""
 
-_FARTHEST = 5
+_FARTHEST = 3
 """Swaps over so many slices are looked for; farther ones show as slices that fit nowhere."""
+
+_MOST_SUSPECTS = 24
 
 BETTER = 1.1
 """How many times the difference to its neighbours must fall for a slice to be out of place. Real
@@ -98,7 +100,7 @@ def order_faults(ordered: Sequence[SliceHeader], slices_hu: NDArray[np.int16]) -
         slices_hu: [k, row, column] HU.
     """
     strange = misplaced(slices_hu)
-    if not strange or len(strange) > max(4, len(ordered) // 20):
+    if not strange:
         return []
     text = f"{named(ordered[k] for k in strange)}: unlike the neighbours, which are alike"
     return [Fault("disordered_slices", text)]
@@ -111,7 +113,7 @@ def misplaced(slices_hu: NDArray[np.int16]) -> list[int]:
         slices_hu: [k, row, column] HU.
 
     Returns:
-        Their k in ascending order.
+        Their k in ascending order; at the ends of the scan only one of two that were swapped.
     """
     blocks = _blocks(slices_hu)
     if len(blocks) < _LEAST_SLICES or blocks[0].size < _LEAST_BLOCKS:
@@ -120,14 +122,10 @@ def misplaced(slices_hu: NDArray[np.int16]) -> list[int]:
     usual = float(np.median(apart[0]))
     if usual < _LEAST_CHANGE_HU:
         return []
-    # The more blocks, the less noise in their mean: five standard deviations are no accident.
+    # The more blocks, the less noise in their mean.
     limit = 1 + max(BETTER - 1, 4 / np.sqrt(blocks[0].size))
-    gains = _gains(apart, floor=0.3 * usual)
-    found: set[int] = set()
-    for gain, slices in sorted(gains, reverse=True):
-        if gain > limit and not any(abs(k - other) <= _FARTHEST for k in slices for other in found):
-            found |= set(slices)
-    return sorted(found)
+    suspects = _suspects(apart, floor=0.3 * usual, limit=limit)
+    return _culprits(blocks, suspects, least_gain_hu=usual) if suspects else []
 
 
 def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
@@ -146,20 +144,53 @@ def _differences(blocks: Float32, lag: int) -> Float64:
     return np.asarray([float(np.abs(one - other).mean()) for one, other in pairs])
 
 
-def _gains(apart: list[Float64], *, floor: float) -> list[tuple[float, tuple[int, ...]]]:
-    """Say how many times the difference to neighbours falls if slices are moved, and which ones.
+def _suspects(apart: list[Float64], *, floor: float, limit: float) -> list[int]:
+    """List the slices without which, or with another in their place, neighbours are more alike.
 
-    A slice taken out: its differences to both neighbours against that of the neighbours. Two
-    slices exchanged: the differences at both places before and after.
+    A slice taken out: the smaller of its differences to both neighbours against that of the
+    neighbours. Two slices exchanged: the differences at both places before and after.
     """
     near = apart[0]
     alone = np.minimum(near[:-1], near[1:]) / np.maximum(apart[1], floor)
-    gains: list[tuple[float, tuple[int, ...]]] = [
-        (float(gain), (k + 1,)) for k, gain in enumerate(alone)
-    ]
+    found = {int(k) + 1 for k in np.flatnonzero(alone > limit)}
     for lag in range(1, _FARTHEST + 1):
-        after = apart[lag]
-        before = near[: len(after) - 1] + near[lag + 1 : lag + len(after)]
-        ratio = before / np.maximum(after[:-1] + after[1:], 2 * floor)
-        gains += [(float(gain), (k + 1, k + 1 + lag)) for k, gain in enumerate(ratio)]
-    return gains
+        before = near[: len(near) - lag - 1] + near[lag + 1 :]
+        after = np.maximum(apart[lag][:-1] + apart[lag][1:], 2 * floor)
+        for k in np.flatnonzero(before / after > limit):
+            found |= {int(k) + 1, int(k) + 1 + lag}
+    return sorted(found)
+
+
+def _culprits(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> list[int]:
+    """Name, pair after pair, the slices near suspects whose exchange makes neighbours most alike.
+
+    What no exchange explains is named as it stands.
+    """
+    order = list(range(len(blocks)))
+    named_slices: set[int] = set()
+    near = {k + step for k in suspects for step in (-2, -1, 0, 1, 2)} & set(order)
+    left = sorted(near) if len(suspects) <= _MOST_SUSPECTS else []
+    while len(left) > 1:
+        pairs = [(one, other) for n, one in enumerate(left) for other in left[n + 1 :]]
+        gains = [_gain(blocks, order, pair) for pair in pairs]
+        best = int(np.argmax(gains))
+        if gains[best] < least_gain_hu:
+            break
+        one, other = pairs[best]
+        order[one], order[other] = order[other], order[one]
+        named_slices |= {one, other}
+        left = [k for k in left if min(abs(k - one), abs(k - other)) > _FARTHEST + 1]
+    return sorted(named_slices or suspects)
+
+
+def _gain(blocks: Float32, order: list[int], pair: tuple[int, int]) -> float:
+    """By how many HU the differences of neighbours fall if two slices are exchanged."""
+    one, other = pair
+    changed = order.copy()
+    changed[one], changed[other] = changed[other], changed[one]
+    edges = {k for place in pair for k in (place - 1, place) if 0 <= k < len(order) - 1}
+
+    def length(slices: list[int]) -> float:
+        return sum(float(np.abs(blocks[slices[k]] - blocks[slices[k + 1]]).mean()) for k in edges)
+
+    return length(order) - length(changed)
