@@ -179,7 +179,7 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     if kind in OBJECT_KINDS:
         return FileKind("annotation", f"a DICOM {OBJECT_KINDS[kind].upper()} object", head)
     if not kind.startswith(_STORAGE):
-        return FileKind("other", f"a DICOM object without a picture: {_class_name(kind)}", head)
+        return FileKind("other", f"no DICOM object of a storage class: {_class_name(kind)}", head)
     branch = kind.removeprefix(_STORAGE)
     if any(branch == part or branch.startswith(f"{part}.") for part in _NO_IMAGE):
         told = "dose_report: " if branch in ("88.67", "88.73") else ""
