@@ -75,7 +75,7 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
     "transfer/hospital_ct": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.width=0.1",
         f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
-        "detection.arms=[student]",
+        "detection=null",
     ],
     "transfer/hospital_xray": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.image_size=32",

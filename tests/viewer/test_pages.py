@@ -1,6 +1,7 @@
 """Every page, launched through its router: what a reader sees, and that decisions are kept."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def fresh_run(tmp_path):
 @pytest.fixture
 def launch(monkeypatch):
     """Open a page of a run, optionally at a case, as one reader."""
+    # AppTest leaves its script as the main module, which a later process pool would run.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
     def open_page(run, page="worklist.py", *, case=None, reader="anna"):
         monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
