@@ -20,6 +20,7 @@ from medkd.io.case_store import CaseForm, on_disk, unpacked, without_paths
 from medkd.io.dicom import places_of, read_series
 from medkd.io.dicom_gate import GateSettings, scan_reasons, series_reasons
 from medkd.io.dicom_header import HeaderSet, read_headers
+from medkd.io.dicom_quiet import quiet_dicom
 from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph import read_radiograph, read_radiograph_header
@@ -98,7 +99,8 @@ def assess_group(group: Group) -> CaseFacts:
     kind = group.key.partition(":")[0]
     form, assess = _FORMS[kind]
     try:
-        facts = assess(group)
+        with quiet_dicom():
+            facts = assess(group)
     except SeriesError as error:
         facts = CaseFacts(form, reasons=tuple(error.reasons))
     except MemoryError:

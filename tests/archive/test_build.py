@@ -152,6 +152,20 @@ def test_new_changed_and_gone_files_are_noticed(tmp_path: Path) -> None:
     assert after["1"] != before["1"]
 
 
+def test_a_zip_archive_that_changes_is_read_again(tmp_path: Path) -> None:
+    root, out = tmp_path / "archive", tmp_path / "work" / "index.csv"
+    for number in range(3):
+        write_picture(tmp_path / "films" / f"{number}.png", number)
+    root.mkdir()
+    for names in (("0", "1"), ("1", "2")):
+        with zipfile.ZipFile(root / "films.zip", "w") as archive:
+            for name in names:
+                archive.write(tmp_path / "films" / f"{name}.png", f"{name}.png")
+        index = index_of(root, out, identity="keep")
+        assert [case.case_id for case in index.cases] == list(names)
+    assert fates(out)["films.zip"].reason == "a zip archive of 2 files"
+
+
 def test_a_slice_that_is_taken_away_turns_the_series_down(tmp_path: Path) -> None:
     root, out = tmp_path / "archive", tmp_path / "work" / "index.csv"
     paths = write_patient(root, 0)
