@@ -10,7 +10,7 @@ import pytest
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.lungs import find_lungs, lung_box
+from medkd.lungs import find_lungs, lung_box, lungs_in_view
 from medkd.types import Scan
 
 
@@ -90,6 +90,71 @@ def test_a_pocket_of_gas_is_no_lung():
     with pytest.raises(SeriesError, match="no lungs found") as refused:
         find_lungs(Scan("2.25.1", voxels, grid, "p"))
     assert "-995 HU" in refused.value.reasons[0]
+
+
+def part(scan: Scan, *cut: slice) -> Scan:
+    voxels = scan.voxels_hu[cut]
+    starts = [piece.start or 0 for piece in cut]
+    return replace(scan, voxels_hu=voxels, grid=scan.grid.cropped(starts, voxels.shape))
+
+
+WHOLE = slice(None)
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_whole_lungs_are_in_view_however_the_axes_run(site):
+    scan = make_phantom(PhantomSettings(site=site), 1).scan
+    assert lungs_in_view(scan) == []
+    turned = VoxelGrid(scan.grid.shape[::-1], scan.grid.affine_lps_mm[:, [2, 1, 0, 3]])
+    assert lungs_in_view(Scan("t", scan.voxels_hu.transpose(2, 1, 0), turned, "p")) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "words"),
+    [
+        ((WHOLE, WHOLE, slice(0, 55)), "cut off at the top"),
+        ((WHOLE, WHOLE, slice(45, None)), "cut off at the bottom"),
+        ((WHOLE, WHOLE, slice(40, 60)), "cut off at the"),
+        ((slice(45, None), WHOLE, WHOLE), "touch a side of the field of view"),
+        ((WHOLE, WHOLE, slice(0, 8)), "no lungs found"),
+    ],
+)
+def test_lungs_that_are_cut_off_are_not_in_view(phantom, cut, words):
+    reasons = lungs_in_view(part(phantom.scan, *cut))
+    assert reasons
+    assert all(reason.startswith("lungs_not_in_view: ") for reason in reasons)
+    assert any(words in reason for reason in reasons)
+
+
+def test_top_and_bottom_are_named_by_the_world(phantom):
+    scan = part(phantom.scan, WHOLE, WHOLE, slice(45, None))
+    affine = scan.grid.affine_lps_mm.copy()
+    affine[:3, 2] *= -1
+    upside_down = replace(scan, grid=VoxelGrid(scan.grid.shape, affine))
+    assert "at the top" in lungs_in_view(upside_down)[0]
+
+
+def test_lungs_cut_by_a_round_field_of_view_are_not_in_view(phantom):
+    scan = phantom.scan
+    i, j = np.indices(scan.grid.shape[:2])
+    middle = (np.asarray(scan.grid.shape[:2]) - 1) / 2
+    narrow = np.hypot(i - middle[0], j - middle[1]) > 0.36 * scan.grid.shape[0]
+    padded = np.where(narrow[..., None], np.int16(-2000), scan.voxels_hu)
+    assert "touch a side" in lungs_in_view(replace(scan, voxels_hu=padded))[0]
+
+
+@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+def test_real_scans_show_their_lungs_or_not():
+    from medkd.io.dicom import read_dicom_folder
+    from medkd.io.volume import read_volume
+
+    root = Path(os.environ["MEDKD_DATA"])
+    chest = read_dicom_folder(root / "ct_dicom")
+    assert lungs_in_view(chest) == []
+    assert lungs_in_view(read_volume(root / "ct_lung1" / "lung1_image.nrrd")) == []
+    assert "at the top" in lungs_in_view(part(chest, WHOLE, WHOLE, slice(0, 30)))[0]
+    for excerpt in (root / "lidc" / "series_excerpts").glob("LIDC*/*/*"):
+        assert lungs_in_view(read_dicom_folder(excerpt))
 
 
 @pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
