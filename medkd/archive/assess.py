@@ -7,7 +7,7 @@ nothing is raised for a broken file. Names of cases, patients and sites are give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from medkd.io.volume import read_volume
 from medkd.lungs import lungs_in_view
 from medkd.types import Scan
 
+_SHOWN = 3
 _HIGHEST_AIR_HU = -500
 """A chest CT holds air; a mask, or a picture scaled to 0..255, holds nothing below it."""
 
@@ -107,10 +108,7 @@ def assess_group(group: Group) -> CaseFacts:
         facts = CaseFacts(form, reasons=("unreadable: it does not fit into memory",))
     except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
         facts = CaseFacts(form, reasons=(f"unreadable: {type(error).__name__} on reading it",))
-    return replace(
-        facts,
-        reasons=tuple(dict.fromkeys(_with_code(reason) for reason in facts.reasons)),
-    )
+    return replace(facts, reasons=_told_once(map(_with_code, facts.reasons), group.refs))
 
 
 def crashed_facts(key: str) -> CaseFacts:
@@ -224,6 +222,30 @@ def _plain(places: SeriesPlaces) -> Places:
         places.grid.shape, affine, places.frame_of_reference_uid, places.sop_uids,
         places.instance_numbers, places.frame_numbers,
     )  # fmt: skip
+
+
+def _told_once(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
+    """Word once what is said of many files in the same words.
+
+    Example: "unreadable: f1: cut short" and "unreadable: f2: cut short" become
+    "unreadable: f1, f2: cut short".
+    """
+    names = {ref.name for ref in refs}
+    told: dict[tuple[str, str], list[str]] = {}
+    for reason in dict.fromkeys(reasons):
+        code, _, text = reason.partition(": ")
+        name, _, rest = text.partition(": ")
+        of_file = name in names
+        told.setdefault((code, rest if of_file else text), []).extend([name] if of_file else [])
+    return tuple(
+        f"{code}: {_listed(files)}: {text}" if files else f"{code}: {text}"
+        for (code, text), files in told.items()
+    )
+
+
+def _listed(files: Sequence[str]) -> str:
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return ", ".join(files[:_SHOWN]) + more
 
 
 def _with_code(reason: str) -> str:

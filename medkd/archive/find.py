@@ -22,6 +22,9 @@ BATCH = 200
 CT_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "2.2"))
 """CT Image, Enhanced CT Image and Legacy Converted Enhanced CT Image Storage."""
 
+_NO_SIZE = -1
+"""Noted as the size of what the next run has to look at again."""
+
 _ZIP_FAULTS = (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -108,7 +111,8 @@ def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
         folder = root / found.path.parent
         absent = [] if found.member else [n for n in kind.names if not (folder / n).exists()]
         told = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
-        return ClassifiedFile(found, "container", kind.reason + (told if absent else ""))
+        again = replace(found, size=_NO_SIZE)  # files may come and go while it stays as it is
+        return ClassifiedFile(again, "container", kind.reason + (told if absent else ""))
     if found.member or "zip" not in kind.reason:
         nested = "a zip archive inside a zip archive: unpack it"
         reason = nested if "zip" in kind.reason else kind.reason
@@ -158,8 +162,7 @@ def _with(file: ClassifiedFile, form: str, reason: str) -> ClassifiedFile:
 def _crashed(batch: Batch) -> list[ClassifiedFile]:
     """Classify a batch that killed its process one by one, each in a process of its own."""
     if len(batch.files) == 1:
-        # A size that no file has: the next run tries again.
-        again = replace(batch.files[0], size=-1)
+        again = replace(batch.files[0], size=_NO_SIZE)
         return [ClassifiedFile(again, "unreadable", "reading its beginning crashes")]
     alone = SafePool(classify_batch, 1)
     files: list[ClassifiedFile] = []

@@ -160,8 +160,8 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
     for name in hidden:
         text = text.replace(name, "[removed]")
     for ref in refs:
-        if ref.label:
-            inner = PurePosixPath(ref.member or ref.path.as_posix())
+        inner = PurePosixPath(ref.member or ref.path.as_posix())
+        if ref.label and not ref.label.endswith(inner.name):
             for known in (str(ref.path), ref.member or "", inner.name):
                 text = text.replace(known, ref.label) if known else text
             stem = re.escape(inner.name[: -len(volume_suffix(Path(inner.name))) or None])
@@ -176,14 +176,17 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
         yield refs
         return
     with tempfile.TemporaryDirectory(prefix="medkd-") as folder, ExitStack() as stack:
-        archives = {p: stack.enter_context(zipfile.ZipFile(p)) for p in {r.path for r in refs}}
+        zips = {ref.path for ref in refs if ref.member is not None}
+        archives = {path: stack.enter_context(zipfile.ZipFile(path)) for path in zips}
         plain = []
         for number, ref in enumerate(refs):
+            if ref.member is None:
+                plain.append(ref)
+                continue
             # Each in a folder of its own: members of different folders may share a name.
-            member = ref.member or ""
-            place = Path(folder) / str(number) / PurePosixPath(member).name
-            place.parent.mkdir(exist_ok=True)
-            with archives[ref.path].open(member) as source, place.open("wb") as target:
+            place = Path(folder) / str(number) / PurePosixPath(ref.member).name
+            place.parent.mkdir()
+            with archives[ref.path].open(ref.member) as source, place.open("wb") as target:
                 shutil.copyfileobj(source, target)
             plain.append(FileRef(place, None, ref.name))
         yield tuple(plain)

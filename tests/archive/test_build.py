@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydicom.fileset import FileSet
 
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.case_store import read_case
@@ -150,6 +151,30 @@ def test_new_changed_and_gone_files_are_noticed(tmp_path: Path) -> None:
     assert sorted(after) == ["1", "2", "3"]
     assert after["2"] == before["2"]
     assert after["1"] != before["1"]
+
+
+def test_what_is_said_of_many_files_is_said_once(tmp_path: Path) -> None:
+    root, out = tmp_path / "archive", tmp_path / "work" / "index.csv"
+    for path in write_patient(root, 0):
+        path.write_bytes(path.read_bytes()[132:])  # without the preamble that Part 10 demands
+    (case,) = index_of(root, out).cases
+    assert len(case.reasons) <= 2
+    assert "f000001, f000002, f000003 and" in case.reasons[0]
+
+
+def test_a_dicomdir_says_which_of_its_files_are_absent(tmp_path: Path) -> None:
+    root, out = tmp_path / "archive", tmp_path / "work" / "index.csv"
+    numbers = {"StudyDate": "20200101", "StudyTime": "10", "StudyID": "1", "SeriesNumber": "1",
+               "InstanceNumber": "1", "StudyInstanceUID": "1.2.3.4"}  # fmt: skip
+    medium = FileSet()
+    for path in write_patient(tmp_path / "files", 0, extra=numbers)[:3]:
+        medium.add(path)
+    medium.write(root)
+    index_of(root, out, identity="keep")
+    assert fates(out)["DICOMDIR"].reason == "the directory of a DICOM medium"
+    next(p for p in root.rglob("*") if p.is_file() and p.name != "DICOMDIR").unlink()
+    index_of(root, out, identity="keep")
+    assert "1 of 3 files that it lists are absent" in fates(out)["DICOMDIR"].reason
 
 
 def test_a_zip_archive_that_changes_is_read_again(tmp_path: Path) -> None:
