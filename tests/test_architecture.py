@@ -33,6 +33,7 @@ CONFINED = {
     "streamlit": set(),
     "accelerate": {"train"},
     "sqlalchemy": {"review"},
+    "sqlite3": {"archive", "io"},
     "typer": {"cli"},
     "torch": {"data", "models", "transfer", "detect", "train", "evaluate.efficiency", "types"},
 }
