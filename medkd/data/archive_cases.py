@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -54,51 +54,76 @@ class ArchiveData(Settings):
     )
 
 
-def archive_index(
-    settings: ArchiveData,
-    path: Path,
-    *,
-    work_dir: Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> CaseIndex:
-    """Read what of an archive can be trained on.
+def archive_index(settings: ArchiveData, path: Path) -> CaseIndex:
+    """Read what of an archive can be trained on; scans get their candidates by `add_candidates`.
 
     Args:
         settings: which cases, and what makes one positive.
         path: index.csv.
-        work_dir: places of negatives are kept below its `data/`.
-        progress: called with (scans done, scans in all) while places are sought.
 
     Raises:
         SettingsError: if the index has no such case or label, or scans whose nodules have no
             place, with the reason.
-        SeriesError: if the index or a scan cannot be read.
+        SeriesError: if the index cannot be read.
     """
     archive = read_index(path)
     kind = "scan" if settings.cases == "scans" else "image"
     mine = [case for case in archive.cases if case.kind == kind]
     ready = [case for case in mine if case.status == "ready"]
     if not ready:
-        found = ", ".join(f"{n} {name}" for name, n in sorted(_tally(archive).items())) or "nothing"
-        reason = f"it holds {found}; medkd check {path.name} says why cases are refused"
-        raise SettingsError(f"{path}: no {kind} is ready to be used", [reason])
+        raise _none_ready(settings, path, archive)
     refused = tuple(case for case in mine if case.status == "not_analysed")
     known = label_values(archive.labels, settings.positive)
-    if kind == "image":
-        found_index = _image_index(settings, path, archive, ready, known=known)
-    else:
-        found_index = _scan_index(settings, path, archive, ready, known=known)
-        candidates = propose_candidates(
-            found_index.cases,
-            (*found_index.nodules, *found_index.excluded),
-            settings.proposals,
-            folder=work_dir / "data" / "proposals",
-            workers=min(4, os.cpu_count() or 1),
-            progress=progress,
-        )
-        found_index = replace(found_index, candidates=tuple(candidates))
+    build = _scan_index if kind == "scan" else _image_index
+    found = build(settings, path, archive, ready, known=known)
     left = (_refusal_note(refused, settings.cases),) if refused else ()
-    return replace(found_index, refused=refused, notes=(*archive.notes, *found_index.notes, *left))
+    return replace(found, refused=refused, notes=(*archive.notes, *found.notes, *left))
+
+
+def add_candidates(
+    index: CaseIndex,
+    settings: ArchiveData,
+    case_ids: Collection[str],
+    *,
+    work_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> CaseIndex:
+    """Find the places to train on in the scans that are used; images have none.
+
+    Args:
+        index: of `archive_index`.
+        settings: the same.
+        case_ids: cases of the split.
+        work_dir: what a scan gave is kept below its `data/`.
+        progress: called with (scans done, scans in all).
+
+    Raises:
+        SeriesError: naming every scan that cannot be read or has no lungs.
+    """
+    wanted = set(case_ids)
+    found = propose_candidates(
+        [case for case in index.cases if case.kind == "scan" and case.case_id in wanted],
+        (*index.nodules, *index.excluded),
+        settings.proposals,
+        folder=work_dir / "data" / "proposals",
+        workers=min(4, os.cpu_count() or 1),
+        progress=progress,
+    )
+    return replace(index, candidates=tuple(found))
+
+
+def _none_ready(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> SettingsError:
+    held = Counter(f"{case.kind}s {case.status.replace('_', ' ')}" for case in archive.cases)
+    words = ", ".join(f"{n} {name}" for name, n in sorted(held.items())) or "nothing"
+    reasons = [f"expected {settings.cases} that are ready, as `cases: {settings.cases}` says; the "
+               f"index holds {words}"]  # fmt: skip
+    if any(case.status == "not_analysed" for case in archive.cases):
+        reasons.append(f"medkd check {path.name} says why cases are refused")
+    other = "images" if settings.cases == "scans" else "scans"
+    if held[f"{other} ready"]:
+        fitting = "hospital_ct" if other == "scans" else "hospital_xray"
+        reasons.append(f"for its {other}: transfer/{fitting}")
+    return SettingsError(f"{path}: nothing to train on", reasons)
 
 
 def _refusal_note(refused: Sequence[IndexedCase], words: str) -> str:
@@ -282,7 +307,3 @@ def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> No
 
 def _case(path: Path, case: IndexedCase) -> Case:
     return Case(case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content)
-
-
-def _tally(archive: ArchiveIndex) -> Counter[str]:
-    return Counter(f"{case.kind}s {case.status.replace('_', ' ')}" for case in archive.cases)

@@ -79,8 +79,7 @@ def build_index(
         settings: which set.
         work_dir: where phantoms are written, below `data/`.
         workers: processes that write phantoms.
-        progress: called with (scans done, scans in all): phantoms written, or an archive's scans
-            in which places to train on are sought.
+        progress: called with (phantoms written, phantoms in all).
 
     Raises:
         SettingsError: if a path names an environment variable that is unknown or not set, or
@@ -90,8 +89,7 @@ def build_index(
     if isinstance(settings, MedMnistData):
         return _medmnist_index(find_data(settings.path))
     if isinstance(settings, ArchiveData):
-        path = find_data(settings.index)
-        return archive_index(settings, path, work_dir=work_dir, progress=progress)
+        return archive_index(settings, find_data(settings.index))
     if isinstance(settings, PhantomData):
         root = _phantom_root(settings, work_dir, workers=workers, progress=progress)
         luna = read_luna16(root, candidates=settings.candidates)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation, draw_parameters
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
@@ -94,7 +95,7 @@ def build_domain(
         settings: of the domain.
         work_dir: where phantoms and caches are kept.
         seed: of the split and of the choice of negatives.
-        progress: told of every phantom that is written and every part that is prepared.
+        progress: told of every phantom written, scan searched and case prepared.
 
     Raises:
         SettingsError: if a part has not both classes, or the task is not binary.
@@ -104,9 +105,13 @@ def build_domain(
         settings.data,
         work_dir=work_dir,
         workers=min(4, os.cpu_count() or 1),
-        progress=_told(progress, _index_words(settings)),
+        progress=_told(progress, _phantom_words(settings)),
     )
     split = build_split(index, settings.split, seed=seed)
+    if isinstance(settings.data, ArchiveData):
+        used = (*split.train, *split.unlabelled, *split.val, *split.test)
+        told = _told(progress, "finding places to train on")
+        index = add_candidates(index, settings.data, used, work_dir=work_dir, progress=told)
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
     parts = {}
@@ -157,10 +162,9 @@ def _told(progress: Progress, words: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(words, done, total, "")
 
 
-def _index_words(settings: DomainSettings) -> str:
-    if isinstance(settings.data, PhantomData):
-        return f"writing phantoms of site {settings.data.site}"
-    return "finding places to train on"
+def _phantom_words(settings: DomainSettings) -> str:
+    site = f" of site {settings.data.site}" if isinstance(settings.data, PhantomData) else ""
+    return f"writing phantoms{site}"
 
 
 def _check(domain: Domain) -> None:

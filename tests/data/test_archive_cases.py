@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.data.archive_cases import ArchiveData, label_values
+from medkd.data.archive_cases import ArchiveData, add_candidates, label_values
 from medkd.data.candidate_patches import candidate_table
 from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
@@ -44,7 +44,8 @@ def images_index(path: Path, **changed: object) -> CaseIndex:
 
 def scans_index(path: Path, work_dir: Path, **changed: object) -> CaseIndex:
     settings = ArchiveData(index=str(path), cases="scans", **changed)  # type: ignore[arg-type]
-    return build_index(settings, work_dir=work_dir)
+    index = build_index(settings, work_dir=work_dir)
+    return add_candidates(index, settings, [c.case_id for c in index.cases], work_dir=work_dir)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,22 @@ def test_images_are_read_once_and_filling_goes_on_where_it_stopped(
 def test_a_label_that_no_case_has_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"Nodule \(24\), Mass \(0\)"):
         images_index(write_xray_archive(tmp_path), positive=["nodule", "noodle"])
+
+
+def test_an_index_without_such_cases_says_what_it_holds(scans: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="4 scans ready") as refused:
+        images_index(scans)
+    assert "for its scans: transfer/hospital_ct" in refused.value.reasons
+    assert "medkd check index.csv says why cases are refused" in refused.value.reasons
+
+
+def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path: Path) -> None:
+    settings = ArchiveData(index=str(scans), cases="scans")
+    index = build_index(settings, work_dir=tmp_path)
+    assert index.candidates == ()
+    some = add_candidates(index, settings, ["s1"], work_dir=tmp_path)
+    assert {c.seriesuid for c in some.candidates} == {"s1"}
+    assert len(list((tmp_path / "data" / "proposals").iterdir())) == 1
 
 
 def test_scans_give_nodules_and_negatives_and_leave_out_what_nobody_read(
