@@ -135,11 +135,20 @@ def _scope_faults(
     stated = [mm for h in slices if (mm := h.number("SliceThickness"))]
     faults = anatomy_faults(slices)
     if grid is not None:
-        return faults + _volume_faults(grid, stated, settings)
+        faults += _volume_faults(grid, stated, settings)
+        return [_naming_the_thick(f, slices, settings.max_slice_thickness_mm) for f in faults]
     if 1 < len(slices) < settings.min_slices:
         text = f"expected at least {settings.min_slices} slices, got {len(slices)}"
         faults.append(Fault("few_slices", text))
     return faults + thickness_faults(None, stated, settings.max_slice_thickness_mm)
+
+
+def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: float) -> Fault:
+    """Name the slices that are too thick where others are not."""
+    thick = [h for h in slices if (h.number("SliceThickness") or 0.0) > limit_mm]
+    if fault.code != "slice_thickness" or not 0 < len(thick) < len(slices):
+        return fault
+    return replace(fault, text=f"{named(thick)}: {fault.text}")
 
 
 def _volume_faults(
@@ -160,19 +169,17 @@ def _without_copies(
     if not layout.doubled:
         return layout, slices
     groups = [[slices[n] for n in group] for group in layout.doubled]
-    differ = [group for group in groups if not same_pixels(group)]
-    faults = []
-    for which, what in ((differ, "other"), ([g for g in groups if g not in differ], "identical")):
-        if which:
-            names = "; ".join(named(group) for group in which[:3])
-            text = f"{len(which)} places hold several slices, with {what} pixels ({names})"
-            faults.append(Fault("duplicate_positions", text, lenient=what == "identical"))
-    if differ or "duplicate_positions" not in allow:
-        return replace(layout, faults=(*layout.faults, *faults)), slices
+    identical = all(map(same_pixels, groups))
+    what = "identical pixels" if identical else "other pixels"
+    names = "; ".join(named(group) for group in groups[:3])
+    text = f"{len(groups)} places hold several slices, with {what} ({names})"
+    fault = Fault("duplicate_positions", text, lenient=identical)
+    if not identical or "duplicate_positions" not in allow:
+        return replace(layout, faults=(*layout.faults, fault)), slices
     copies = {n for group in layout.doubled for n in group[1:]}
     kept = [header for number, header in enumerate(slices) if number not in copies]
     again = lay_out(kept)
-    return replace(again, faults=(*again.faults, *faults)), kept
+    return replace(again, faults=(*again.faults, fault)), kept
 
 
 def _verdict(faults: Sequence[Fault], allow: Sequence[str], *, synthetic: bool) -> Verdict:

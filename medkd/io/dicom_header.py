@@ -46,6 +46,9 @@ UNREADABLE = (
 _WANTED = [Tag(tag) for tag in TAGS]
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _META_MARKS = (b"DICM\x02\x00", b"\x02\x00\x00\x00UL\x04\x00")
+_DICOMDIR = ("1.2.840.10008.1.3.10",)
+"""A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VR = (b"OB", b"OW", b"UN")
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
@@ -115,7 +118,7 @@ class HeaderSet:
     Args:
         headers: of the files that are DICOM, frames one by one.
         reasons: "code: text" for each file that cannot be read.
-        strangers: files that are not DICOM at all.
+        strangers: files that are not DICOM at all, and DICOMDIR.
     """
 
     headers: tuple[SliceHeader, ...]
@@ -172,6 +175,8 @@ def _read_file(ref: FileRef) -> list[SliceHeader] | str | None:
             return _damaged_or_stranger(start)
         stream.seek(_MAGIC_AT + 4)
         meta = _elements(stream, little=True, stop=lambda tag: tag >> 16 != 2)
+        if meta.values.get("MediaStorageSOPClassUID") == _DICOMDIR:
+            return None
         name = str(meta.values.get("TransferSyntaxUID", ("",))[0])
         uid = uid_of(name)
         if not name:

@@ -39,8 +39,8 @@ _NOT_DENSITY = {
 }  # fmt: skip
 """Image types (PS3.3 C.8.15.2.1.1.3 and vendors' own) whose pixels are no densities of slices."""
 
-_HU_TYPES = {"", "HU", "US"}
-"""RescaleType of HU; US is "unspecified", which CT may state (PS3.3 C.8.2.1)."""
+_HU_TYPES = {"", "HU", "HU_MOD", "US"}
+"""RescaleType of HU, as measured or at one energy (PS3.3 C.11.1.1.2); US is "unspecified"."""
 
 
 def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
 Stored = NDArray[np.int16]
 
+_MEANING = (
+    "RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)  # fmt: skip
+
 
 def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     """Say which transfer syntaxes cannot be decoded with what is installed."""
@@ -64,11 +69,19 @@ def plugin_for(uid: UID) -> str:
 
 
 def same_pixels(headers: Sequence[SliceHeader]) -> bool:
-    """Say if slices hold the same stored values; slices that cannot be read hold other ones."""
+    """Say if slices hold the same stored values, and mean the same by them.
+
+    Slices that cannot be read hold other ones.
+    """
+    meanings = {tuple(header.text(name) for name in _MEANING) for header in headers}
     first = _stored(headers[0])
-    return first is not None and all(
-        (other := _stored(header)) is not None and np.array_equal(first, other)
-        for header in headers[1:]
+    return (
+        first is not None
+        and len(meanings) == 1
+        and all(
+            (other := _stored(header)) is not None and np.array_equal(first, other)
+            for header in headers[1:]
+        )
     )
 
 

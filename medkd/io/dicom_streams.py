@@ -29,6 +29,7 @@ from pydicom.uid import (
 
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _END_OF_IMAGE = b"\xff\xd9"
+_JP2_BOX = b"\0\0\0\x0cjP  "
 _PADDING_AT_END = 16
 """Streams may be followed by a few bytes of padding."""
 
@@ -85,7 +86,8 @@ def fragments_of(element: bytes) -> list[bytes]:
     Raises:
         StreamError: if an item is not whole or the end of the sequence is not there.
     """
-    items, place = [], 0
+    items: list[bytes] = []
+    place = 0
     while True:
         tag, length = element[place : place + 4], element[place + 4 : place + 8]
         if len(length) < 4:
@@ -135,6 +137,8 @@ def check_stream(stream: bytes, syntax: UID, expected: StreamSize) -> None:
         return
     if _END_OF_IMAGE not in stream[-_PADDING_AT_END:]:
         raise StreamError("its compressed stream is cut short")
+    if stream.startswith(_JP2_BOX):  # a file around the code stream, against PS3.5 A.4.4
+        stream = stream[max(stream.find(b"\xff\x4f\xff\x51"), 0) :]
     found = _jpeg2000_size(stream) if stream[:2] == b"\xff\x4f" else _jpeg_size(stream)
     if found is None:
         raise StreamError("its compressed stream states no size")

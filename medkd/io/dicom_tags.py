@@ -31,8 +31,9 @@ NESTED = Kind.NESTED
 
 _KEYWORDS: dict[Kind, tuple[str, ...]] = {
     Kind.TEXT: (
-        "TransferSyntaxUID", "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality",
-        "Manufacturer", "StudyDescription", "SeriesDescription", "PatientID",
+        "MediaStorageSOPClassUID", "TransferSyntaxUID", "ImageType", "SOPClassUID",
+        "SOPInstanceUID", "Modality", "Manufacturer", "StudyDescription", "SeriesDescription",
+        "PatientID",
         "PatientSpeciesDescription", "BodyPartExamined", "ScanOptions", "ProtocolName",
         "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
         "PhotometricInterpretation", "RescaleType", "LossyImageCompression",

@@ -70,12 +70,9 @@ def save_as_it_stands(dataset: Dataset, path: Path, syntax: str) -> None:
 
 
 def write_enhanced_ct(
-    path: Path, scan: Scan, *, syntax: Syntax = "explicit", seed: int = 0, edit: Edit | None = None
+    path: Path, scan: Scan, *, syntax: Syntax = "explicit", uid: str = "1.2.3", seed: int = 0
 ) -> Path:
-    """Write a scan as one enhanced multi-frame CT whose frames are in no order (PS3.3 A.38).
-
-    `edit(item, k)` may change the functional groups of slice k.
-    """
+    """Write a scan as one enhanced multi-frame CT whose frames are in no order (PS3.3 A.38)."""
     order = np.random.default_rng(seed).permutation(scan.grid.shape[2])
     slices = [ct_slice(scan, int(k)) for k in order]
     dataset = slices[0]
@@ -90,15 +87,14 @@ def write_enhanced_ct(
         ),
         FrameAnatomySequence=_item(AnatomicRegionSequence=_item(CodeMeaning="Chest")),
     )
-    frames = []
-    for k, part in zip(order, slices, strict=True):
-        group = _item(PlanePositionSequence=_item(ImagePositionPatient=part.ImagePositionPatient))
-        if edit is not None:
-            edit(group, int(k))
-        frames.append(group)
+    frames = [
+        _item(PlanePositionSequence=_item(ImagePositionPatient=part.ImagePositionPatient))
+        for part in slices
+    ]
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
                  "SliceThickness", "RescaleIntercept", "RescaleSlope", "RescaleType"):  # fmt: skip
         del dataset[name]
+    dataset.SOPInstanceUID = uid
     dataset.SOPClassUID, dataset.NumberOfFrames = EnhancedCTImageStorage, len(slices)
     dataset.PatientName, dataset.PatientID = "Doe^Jane", "hospital-17"
     dataset.SharedFunctionalGroupsSequence = Sequence([shared])

@@ -198,14 +198,19 @@ def test_missing_slices_are_named_by_position_and_neighbours(tmp_path: Path) -> 
     )
 
 
-def test_slices_at_one_place_with_other_pixels_are_never_allowed(tmp_path: Path) -> None:
-    def other_pixels(folder: Path) -> None:
-        path = sorted(folder.iterdir())[4]
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        (folder / "again").write_bytes(content)
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [(b"DS\x06\0-1024 ", b"DS\x06\0-1000 "), (None, b"\1")],
+    ids=["rescale", "pixel"],
+)
+def test_slices_at_one_place_with_other_values_are_never_allowed(tmp_path, was, becomes) -> None:
+    def other_values(folder: Path) -> None:
+        content = sorted(folder.iterdir())[4].read_bytes()
+        changed = content.replace(was, becomes) if was else content[:-1] + becomes
+        assert changed != content
+        (folder / "again").write_bytes(changed)
 
-    refs = plant(tmp_path, Planted("", spoil=other_pixels))
+    refs = plant(tmp_path, Planted("", spoil=other_values))
     gate = GateSettings(allow=("duplicate_positions",))
     (reason,) = series_reasons(read_headers(refs).headers, gate).refused
     assert "with other pixels" in reason
@@ -216,6 +221,42 @@ def test_slices_far_apart_are_as_bad_as_thick_ones(tmp_path: Path) -> None:
     gate = GateSettings(max_slice_thickness_mm=1.5)
     (reason,) = series_reasons(read_headers(refs).headers, gate).refused
     assert reason == "slice_thickness: slices lie 2 mm apart, limit 1.5 mm"
+
+
+def test_thick_slices_among_thin_ones_are_named(tmp_path: Path) -> None:
+    refs = plant(tmp_path, Planted("", slices(3, SliceThickness="5")))
+    (reason,) = series_reasons(read_headers(refs).headers, GateSettings()).refused
+    name = f"{np.random.default_rng(0).permutation(24)[3]:05d}"
+    assert reason == f"slice_thickness: {name}: 5 mm, limit 3 mm"
+
+
+def test_a_slice_without_pixels_is_not_called_missing_as_well(tmp_path: Path) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        slices(4, PixelData=None)(dataset, k)
+        moved(lambda k: position(k + (k >= 7)))(dataset, k)
+
+    refused = series_reasons(read_headers(plant(tmp_path, Planted("", edit))).headers, None).refused
+    assert [reason.partition(":")[0] for reason in refused] == ["no_pixels", "missing_slices"]
+    assert "1 slices at" in refused[1]
+
+
+def test_a_table_of_contents_beside_the_slices_is_left_out(tmp_path: Path) -> None:
+    refs = plant(tmp_path, Planted(""))
+    content = refs[0].path.read_bytes()
+    image, directory = b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.1.3.10\0\0\0\0\0\0"
+    (tmp_path / "DICOMDIR").write_bytes(content.replace(image, directory, 1))
+    found = read_headers(refs_of(tmp_path))
+    assert [ref.name for ref in found.strangers] == ["DICOMDIR"]
+    assert len(found.headers) == 24
+
+
+def test_a_series_split_over_several_enhanced_files_is_one_volume(tmp_path: Path) -> None:
+    halves = [slice(0, 11), slice(11, 24)]
+    for number, half in enumerate(halves):
+        grid = GRID.cropped([0, 0, half.start], (12, 10, half.stop - half.start))
+        part = replace(SCAN, voxels_hu=SCAN.voxels_hu[:, :, half], grid=grid)
+        write_enhanced_ct(tmp_path / str(number), part, uid=f"1.2.3.{number}")
+    np.testing.assert_array_equal(read_dicom_folder(tmp_path).voxels_hu, SCAN.voxels_hu)
 
 
 def test_structure_alone_takes_any_ct_volume(tmp_path: Path) -> None:
