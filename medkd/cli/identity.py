@@ -24,7 +24,10 @@ def lookup_command(
     index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
     why: Annotated[str, typer.Option(help="The reason: kept in the audit.")],
 ) -> None:
-    """Say whom a pseudonym stands for. Who asked, when and why is written down first."""
+    """Say whom a pseudonym stands for. Who asked, when and why is written down first.
+
+    Example: `medkd identity lookup p0820f34b0aa3ecce --index work/index.csv --why "call back"`
+    """
     from medkd.errors import SeriesError
     from medkd.io.identity import LinkTable, current_user, private_folder_of
 
@@ -40,7 +43,10 @@ def audit_command(
     *,
     index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
 ) -> None:
-    """List every look-up, oldest first: when, who, which pseudonym, why."""
+    """List every look-up, oldest first: when, who, which pseudonym, why.
+
+    Example: `medkd identity audit --index work/index.csv`
+    """
     from medkd.io.identity import LinkTable, private_folder_of
 
     for entry in LinkTable(private_folder_of(index)).audit():
