@@ -123,9 +123,10 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
     pool = SafePool(assess_groups, settings.workers)
     for groups, results in pool.run(_tasks(store, root, settings, waiting)):
         facts = _crashed(groups) if isinstance(results, Crashed) else results
-        for group, found in zip(groups, facts, strict=True):
-            text = facts_json.dump_json(found).decode()
-            store.add_facts([(group.key, text)], again=found.crashed)
+        store.add_facts(
+            (group.key, facts_json.dump_json(found).decode(), found.crashed)
+            for group, found in zip(groups, facts, strict=True)
+        )
         done += len(groups)
         progress("scans and images", done, total, "")
 

@@ -248,11 +248,10 @@ class WorkStore:
         values = json.loads(row[0])
         return DicomHead(**{**values, "identity": tuple(values["identity"])})
 
-    def add_facts(self, facts: Iterable[tuple[str, str]], *, again: bool = False) -> None:
-        """Note what became of groups, each (group, what); `again`: the next run tries anew."""
-        rows = [(key, text, again) for key, text in facts]
+    def add_facts(self, facts: Iterable[tuple[str, str, bool]]) -> None:
+        """Note what became of groups: (group, what, whether the next run tries anew)."""
         with self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", facts)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield (group, what became of it) for all groups, in order of their first file."""
@@ -283,6 +282,9 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
     connection = sqlite3.connect(path, timeout=2.0)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(
+            "PRAGMA journal_mode = WAL"
+        )  # a kill loses nothing, and commits are fast
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         with connection:
