@@ -130,7 +130,8 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
     with left:
         show_picture(run, case)
     with right:
-        st.subheader("Probability of the finding")
+        st.subheader("Probability")
+        st.text(f"of {frame.finding_name(run)}")
         table = probability_table(run, case)
         if table.empty:
             st.text("This run holds no probability of this image.")

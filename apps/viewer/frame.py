@@ -24,6 +24,7 @@ from medkd.io.medmnist import MedMnistSet, read_medmnist
 from medkd.io.radiograph import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.jsonio import read_json
+from medkd.models.package import read_info
 from medkd.report.summary import NOT_A_DEVICE, SYNTHETIC
 from medkd.review.cases import (
     SPLITS,
@@ -181,6 +182,14 @@ def frozen_threshold(evaluation: Evaluation | None, arm: str) -> float | None:
         if result.name == arm and result.classification:
             return next(iter(result.classification.values())).operating_point.threshold
     return None
+
+
+def finding_name(run: RunFolder) -> str:
+    """Name what the student's probability is of, as its model directory says."""
+    try:
+        return " or ".join(read_info(run.model(ARM)).label_names) or "the finding"
+    except MedkdError:
+        return "the finding"
 
 
 def load_store(run: RunFolder) -> ReviewStore:

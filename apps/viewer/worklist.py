@@ -140,7 +140,7 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
         "Reasons": st.column_config.TextColumn(width="large"),
     }
     table = pd.DataFrame(rows)
-    optional = ("Reasons", "Nodules", "Labels present", "Site", "Split")
+    optional = ("Reasons", "Marks", "Nodules", "Labels present", "Site", "Split")
     empty = [n for n in optional if n in table and table[n].isin(["", None]).all()]
     same = ["Kind"] if table["Kind"].nunique() == 1 else []
     table = table.drop(columns=[*empty, *same])

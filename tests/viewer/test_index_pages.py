@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from medkd.models.package import ModelInfo, save_model
+from medkd.models.table import build_model, parse_model_settings
 from medkd.review.index_cases import open_index, open_review
 from medkd.review.store import open_store
 from medkd.runs import RunFolder, write_cases
@@ -91,3 +93,14 @@ def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  
         assert len(picture_urls(app)) == pictures
     assert "Not shown: this scan was refused" in texts(app.caption)
     assert "Results" not in texts(app.title)
+
+
+def test_a_probability_says_of_what(images, tmp_path, launch):  # noqa: F811
+    run = RunFolder(tmp_path)
+    image = RunCase("c003", "p1", "image", str(images), "test", None, 1, 0.7, "analysed")
+    write_cases(run.cases, [image])
+    assert "of the finding" in texts(launch(run, "case.py", case="c003").text)
+    settings = parse_model_settings({"kind": "shallow2d", "channels": 2})
+    info = ModelInfo(settings.model_dump(mode="json"), label_names=("Nodule or Mass",))
+    save_model(run.model("student"), build_model(settings, seed=0), info)
+    assert "of Nodule or Mass" in texts(launch(run, "case.py", case="c003").text)
