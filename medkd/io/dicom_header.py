@@ -49,6 +49,7 @@ _META_MARKS = (b"DICM\x02\x00", b"\x02\x00\x00\x00UL\x04\x00")
 _DICOMDIR = ("1.2.840.10008.1.3.10",)
 """A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
 
+_LARGEST_INFLATED = 1 << 30
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VR = (b"OB", b"OW", b"UN")
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
@@ -184,7 +185,10 @@ def _read_file(ref: FileRef) -> list[SliceHeader] | str | None:
         if not uid.is_transfer_syntax:
             return "its file meta states a transfer syntax that is none of DICOM's"
         if uid == DeflatedExplicitVRLittleEndian:
-            stream = io.BytesIO(zlib.decompress(stream.read(), -zlib.MAX_WBITS))
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            stream = io.BytesIO(inflater.decompress(stream.read(), _LARGEST_INFLATED))
+            if not inflater.eof:
+                return "its deflated content is cut short, or larger than 1 GiB"
         little = uid != ExplicitVRBigEndian
         parsed = _elements(
             stream, implicit=uid.is_implicit_VR, little=little, stop=lambda tag: tag == PIXEL_DATA

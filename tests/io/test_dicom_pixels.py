@@ -96,6 +96,12 @@ def test_a_compressed_file_that_was_cut_is_refused(tmp_path: Path, syntax: str, 
     assert reason == f"truncated_pixels: {path.name}: the file ends within its pixels"
 
 
+def test_a_deflated_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "deflated")[3]
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "its deflated content is cut short" in reason_for(tmp_path)
+
+
 @pytest.mark.parametrize("syntax", ["jpegls", "jpeg_lossless", "jpeg2000"])
 def test_a_stream_that_was_cut_within_a_whole_file_is_refused(tmp_path: Path, syntax: str) -> None:
     path = write(tmp_path, syntax)[2]
