@@ -42,6 +42,7 @@ class CaseName:
         patient_id: as INDEX calls its patient; empty where nothing names one.
         site: empty where unsaid.
         origin: what the folders say of a split.
+        place: of its first file, below the root. Never shown.
         study_date: as the header has it. Never shown.
         identity: texts of the header that name the patient. Never shown.
     """
@@ -52,6 +53,7 @@ class CaseName:
     patient_id: str
     site: str
     origin: str
+    place: str = field(default="", repr=False)
     study_date: str = field(default="", repr=False)
     identity: tuple[str, ...] = field(default=(), repr=False)
 
@@ -88,7 +90,7 @@ class CaseNamer:
         self._link(case_id, kind, real)
         return CaseName(
             key=key, real=real, case_id=case_id, patient_id=patient,
-            site=self._site(head, first), origin=_origin(first.place),
+            site=self._site(head, first), origin=_origin(first.place), place=first.place,
             study_date=head.study_date if head is not None else "",
             identity=head.identity if head is not None else (),
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter
 
@@ -33,6 +33,9 @@ _FATES: dict[str, FileFate] = {
     "rtstruct": "annotation", "table": "table", "container": "container", "other": "other",
     "unreadable": "unreadable",
 }  # fmt: skip
+_PHANTOM_RECORD = "phantom.json"
+"""A folder of `medkd phantom` holds it: all below is synthetic, whatever its headers say."""
+
 OBJECT_FORMS = ("sr", "seg", "rtstruct")
 
 _facts_json = TypeAdapter(CaseFacts)
@@ -103,10 +106,13 @@ class TableWriter:
 
     def _gather(self) -> Gathered:
         gathered = Gathered()
+        phantoms = {PurePosixPath(p) for p in self._store.folders_with(_PHANTOM_RECORD)}
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
             name = self._namer.name(key)
             case = self._case(facts, name)
+            if not phantoms.isdisjoint(PurePosixPath(name.place).parents):
+                case = replace(case, synthetic=True)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
             gathered.forms[name.case_id] = facts.form

@@ -240,6 +240,12 @@ class WorkStore:
         for row in rows:
             yield _known(row)
 
+    def folders_with(self, name: str) -> set[Path]:
+        """Return the folders that hold a file of this name."""
+        rows = self._connection.execute("SELECT path FROM files WHERE form = 'table'")
+        paths = (Path(os.fsdecode(path)) for (path,) in rows)
+        return {path.parent for path in paths if path.name == name}
+
     def head_of(self, key: str) -> DicomHead | None:
         """Return the head of one of a group's files; None if it is no DICOM."""
         row = self._connection.execute("SELECT head FROM heads WHERE key = ?", (key,)).fetchone()

@@ -39,7 +39,8 @@ class SplitFile:
     """A frozen division.
 
     Args:
-        kind: "fractions" or "official" have the groups train, val, test; "folds" any number.
+        kind: "fractions" has the groups train, val, test, "folds" three or more, "official"
+            either.
         index_fingerprint: of the INDEX that was divided.
         groups: name to case ids, in order.
         seed: of the random choice; None where nothing was chosen.
@@ -114,7 +115,8 @@ def _split_of(path: Path, content: Any) -> SplitFile:  # noqa: ANN401  # JSON
         raise _refusal(path, f"expected a split of version {VERSION}")
     try:
         groups = {str(name): tuple(map(str, ids)) for name, ids in content["groups"].items()}
-        if content["kind"] != "folds" and set(groups) != set(PARTS):
+        other = content["kind"] == "fractions" and set(groups) != set(PARTS)
+        if other or len(groups) < len(PARTS):
             raise _refusal(path, f"expected the groups {', '.join(PARTS)}, got {list(groups)}")
         return SplitFile(
             kind=content["kind"],

@@ -101,3 +101,6 @@ def test_a_volume_is_named_by_its_file_for_annotations(tmp_path: Path) -> None:
     index = index_of(tmp_path / "archive", out, gate=OBLIQUE, annotations=[source])
     assert [nodule.center_mm for nodule in index.nodules] == [(5.0, 5.0, 5.0)]
     assert "outside the volume" in read_unmatched(out)[0].reason
+    assert not index.cases[0].synthetic
+    (tmp_path / "archive" / "phantom.json").write_text("{}")
+    assert index_of(tmp_path / "archive", out, gate=OBLIQUE).cases[0].synthetic

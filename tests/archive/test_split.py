@@ -131,8 +131,13 @@ def test_folders_that_name_no_whole_split_are_refused(origins: tuple[str, ...]) 
         freeze_split(official(*origins), SplitSettings(kind="official"))
 
 
-def test_a_split_reads_back_as_written(tmp_path: Path) -> None:
-    split = freeze_split(an_index(), SplitSettings())
+@pytest.mark.parametrize("kind", ["fractions", "folds", "train", "subset"])
+def test_a_split_reads_back_as_written(tmp_path: Path, kind: str) -> None:
+    if kind in ("fractions", "folds"):
+        split = freeze_split(an_index(), SplitSettings(kind=kind))  # type: ignore[arg-type]
+    else:
+        parts = ("train", "val", "test") if kind == "train" else ("subset0", "subset1", "subset2")
+        split = freeze_split(official(*parts), SplitSettings(kind="official"))
     write_split(tmp_path / "split.json", split)
     assert read_split(tmp_path / "split.json") == split
 
