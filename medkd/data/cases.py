@@ -7,12 +7,14 @@ a set names no patients, each case counts as one.
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError
-from medkd.io.case_store import read_case
+from medkd.io.case_store import locate_case, read_case
 from medkd.io.index_table import IndexedCase
 from medkd.io.scans import read_scan
 from medkd.types import LabelledCandidate, Nodule, Radiograph, Scan
@@ -79,6 +81,30 @@ def read_scan_of(case: Case) -> Scan:
     if not isinstance(found, Scan):
         raise SeriesError(f"{case.case_id}: not a scan", ["the archive holds an image there"])
     return found
+
+
+def file_states(case: Case) -> list[list[str | int]]:
+    """Return path, size and time of change of every file that a scan is read from.
+
+    For keys of caches, as a hash alone: a path of an archive may hold a name. The pixels' digest
+    would not do, since a header that is put right moves the same pixels elsewhere.
+
+    Raises:
+        SeriesError: if the case is not known or a file is gone.
+    """
+    files: Iterable[Path]
+    if case.archived:
+        files = [ref.path for ref in locate_case(case.path, case.case_id).refs]
+    elif case.path.is_dir():
+        files = case.path.iterdir()
+    else:
+        files = case.path.parent.glob(f"{glob.escape(case.path.stem)}.*")
+    try:
+        states = [(str(file.resolve()), file.stat()) for file in sorted(set(files))]
+    except OSError as error:
+        reason = f"a file of it cannot be found any more: {type(error).__name__}"
+        raise SeriesError(f"{case.case_id}: cannot be read", [reason]) from None
+    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
 def read_image_of(case: Case) -> Radiograph:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from medkd.data.cases import Case, read_scan_of
+from medkd.data.cases import Case, file_states, read_scan_of
 from medkd.data.sampling import derive_seed
 from medkd.errors import SeriesError
 from medkd.files import write_text
@@ -191,14 +191,14 @@ def _kept_places(
 ) -> list[LabelledCandidate] | SeriesError:
     """Return the places of a scan, from its file if there is one; a refusal as a value."""
     rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
-    words = [FINDER_VERSION, case.case_id, case.content, settings.model_dump(), rows]
-    kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
-    if not kept.is_file():
-        try:
+    try:
+        words = [FINDER_VERSION, case.case_id, file_states(case), settings.model_dump(), rows]
+        kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
+        if not kept.is_file():
             found = find_places(read_scan_of(case), findings, settings)
-        except SeriesError as refusal:
-            return refusal
-        write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
+            write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
+    except SeriesError as refusal:
+        return refusal
     return [
         LabelledCandidate(case.case_id, (x, y, z), label)
         for x, y, z, label in json.loads(kept.read_text(encoding="utf-8"))

@@ -1,15 +1,13 @@
 """Prepared scans: read, turned and resampled once, then kept as memory-mapped arrays.
 
 What is kept is HU on the wanted grid, before intensities: int16 as the slab engine gives it, so
-that a patch is the same with and without a cache. The key holds the identity of the scan (path,
-size and time of change of its files; in an archive its id and the digest of its pixels) and the
-steps, so a changed scan or step makes a new entry; entries are written whole or not at all and
-hold no patient's data beyond the voxels.
+that a patch is the same with and without a cache. The key is a hash of the scan's files (path,
+size, time of change) and of the steps, so a changed file or step makes a new entry; entries are
+written whole or not at all and hold no patient's data beyond the voxels.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 from collections import OrderedDict
@@ -22,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medkd.data.cases import Case, read_scan_of
+from medkd.data.cases import Case, file_states, read_scan_of
 from medkd.data.loading import (
     KEY,
     LoadingStep,
@@ -107,7 +105,7 @@ class ScanCache:
         """Return the folder that holds the prepared scan, made if it is missing."""
         if self._folder is None:
             raise ValueError("a cache without a folder has no entries")
-        words = [_LAYOUT, _identity(case), loading_as_dicts(self._steps)]
+        words = [_LAYOUT, file_states(case), loading_as_dicts(self._steps)]
         entry = self._folder / sha256_of_text(json.dumps(words))[:32]
         if not entry.is_dir():
             logger.info("preparing %s", case.case_id)
@@ -122,16 +120,6 @@ class ScanCache:
                 self._transform = build_loading(self._steps, pad=0.0)
             image = apply_loading(self._transform, {KEY: case.path})[KEY]
         return PreparedScan(image.as_tensor(), scan_grid(image))
-
-
-def _identity(case: Case) -> list[list[str | int]]:
-    """Return what changes with a scan: its digest, or name, size and time of each of its files."""
-    if case.archived:
-        return [[case.case_id, case.content]]
-    path = case.path
-    files = path.iterdir() if path.is_dir() else path.parent.glob(f"{glob.escape(path.stem)}.*")
-    states = [(str(file.resolve()), file.stat()) for file in sorted(files)]
-    return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
 
 
 def _write_entry(entry: Path, prepared: PreparedScan) -> None:

@@ -221,6 +221,26 @@ def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path
     assert (scan.seriesuid, scan.patient_id) == ("s1", "p1")
 
 
+def test_a_file_that_changed_makes_a_new_entry_though_its_pixels_are_the_same(
+    tmp_path: Path,
+) -> None:
+    index = scans_index(write_scan_archive(tmp_path, scans=1), tmp_path)
+    cache = tmp_path / "cache"
+
+    def prepare() -> int:
+        build_patches(index, ["s0"], loading=CUBES, cache_dir=cache, seed=0).prepare()
+        return len(list(cache.iterdir()))
+
+    assert [prepare(), prepare()] == [1, 1]
+    header = tmp_path / "scans" / "0.mhd"
+    header.write_text(header.read_text().replace("Offset = ", "Offset = 1"))
+    assert prepare() == 2
+    header.unlink()
+    with pytest.raises(SeriesError, match="s0: ") as refused:
+        prepare()
+    assert str(tmp_path) not in str(refused.value)
+
+
 def test_unknown_cases_are_never_scored_and_train_by_transfer_if_asked(tmp_path: Path) -> None:
     index = images_index(write_xray_archive(tmp_path, values=(1, 0, None)))
     plain = build_split(index, FractionSplit(), seed=0)
