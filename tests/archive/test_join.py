@@ -64,7 +64,9 @@ def test_a_label_table_gives_labels_patients_and_views(tmp_path: Path) -> None:
     assert [cases[name].patient_id for name in "abc"] == ["17", "17", "c"]
     assert [cases[name].view for name in "abc"] == ["PA", "AP", ""]
     assert "x.png" in read_unmatched(out)[0].row
-    assert index.notes == ("1 cases name no patient: each counts as one",)
+    assert index.notes == (
+        "1 cases name no patient: each counts as one, so their leaks cannot be seen",
+    )
 
 
 def test_a_row_that_may_mean_two_files_is_not_guessed(tmp_path: Path) -> None:
