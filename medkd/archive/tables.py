@@ -188,7 +188,8 @@ class TableWriter:
             for name in gathered.names.values()
         )
         if nameless:
-            yield f"{nameless} cases name no patient: each counts as one, so their leaks cannot be seen"
+            told = "each counts as one, so their leaks cannot be seen"
+            yield f"{nameless} cases name no patient: {told}"
         kinds = {source.kind for source in self._settings.annotations}
         for form in OBJECT_FORMS:
             count = sum(1 for _ in self._store.files(form))
