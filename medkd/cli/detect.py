@@ -41,8 +41,9 @@ def detect(
     not_analysed, with its reasons) and results.csv with every mark: seriesuid, LPS mm, calibrated
     probability, at most 100 a scan. Ends with 1 if no scan at all could be analysed.
 
-    Scans of an INDEX bear its case ids; where it knows which of them hold a nodule, the ROC AUC of
-    the highest mark is printed and left in scan_level-INDEX.json.
+    Scans of an INDEX bear its case ids (others their own SeriesInstanceUID); where it knows which
+    of them hold a nodule, the ROC AUC of the highest mark is printed and left in
+    scan_level-INDEX.json.
 
     Example: `medkd detect medkd-demo/student scans/ --out found`
 

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from medkd.review.store import open_store
+from tests.data.archives import write_xray_archive
 from tests.viewer import factory
 
 pytestmark = pytest.mark.slow
@@ -112,3 +114,18 @@ def test_ctrl_c_ends_the_app_and_says_where_the_decisions_are(run):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert "review.sqlite" in process.stdout.read()
+
+
+def test_an_index_opens_with_pictures_labels_and_refusals(browser, tmp_path):
+    index = write_xray_archive(tmp_path, patients=3)
+    with served(SimpleNamespace(path=index), "--reader", "anna") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_text("1 of 6 cases are not analysed").wait_for()
+        page.goto(f"{url}/case?case=c000")
+        page.get_by_text("colour: channels differ").wait_for()
+        page.goto(f"{url}/case?case=c002")
+        page.get_by_role("heading", name="Labels").wait_for()
+        page.locator("img[src^='data:image/png']").wait_for()
+        page.get_by_role("button", name="Accept").first.click()
+        page.get_by_text("accept, saved").wait_for()
