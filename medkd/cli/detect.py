@@ -112,7 +112,8 @@ def _say_scan_level(
         typer.echo(f"{index.name}: {images} radiographs left out, CT alone is searched")
     score = score_scan_level(results, archive, positive=label or ["nodule"])
     if score is None:
-        typer.echo(f"{index.name}: not known which scans hold a nodule: no scan-level score")
+        words = "no scan-level score: it takes scans known to hold a nodule and scans known not to"
+        typer.echo(f"{index.name}: {words}")
         return
     interval = score.roc_auc.interval
     words = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""

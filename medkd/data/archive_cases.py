@@ -76,8 +76,15 @@ def archive_index(settings: ArchiveData, path: Path) -> CaseIndex:
     known = label_values(archive.labels, settings.positive)
     build = _scan_index if kind == "scan" else _image_index
     found = build(settings, path, archive, ready, known=known)
-    left = (_refusal_note(refused, settings.cases),) if refused else ()
-    return replace(found, refused=refused, notes=(*archive.notes, *found.notes, *left))
+    told = [*archive.notes, *found.notes]
+    if refused:
+        codes = _codes(reason for case in refused for reason in case.reasons)
+        told.append(f"{len(refused)} {settings.cases} of the archive are not analysed: {codes}")
+    used = found.by_id()
+    if allowed := [case for case in ready if case.allowed and case.case_id in used]:
+        codes = _codes(fault for case in allowed for fault in case.allowed)
+        told.append(f"{len(allowed)} {settings.cases} are used in spite of faults: {codes}")
+    return replace(found, refused=refused, notes=tuple(told))
 
 
 def add_candidates(
@@ -126,10 +133,10 @@ def _none_ready(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> Set
     return SettingsError(f"{path}: nothing to train on", reasons)
 
 
-def _refusal_note(refused: Sequence[IndexedCase], words: str) -> str:
-    codes = Counter(reason.partition(":")[0] for case in refused for reason in case.reasons)
-    reasons = ", ".join(f"{code} {n}" for code, n in codes.most_common())
-    return f"{len(refused)} {words} of the archive are not analysed: {reasons or 'no reason given'}"
+def _codes(reasons: Iterable[str]) -> str:
+    """Count the codes of "code: text" reasons, most frequent first."""
+    codes = Counter(reason.partition(":")[0] for reason in reasons)
+    return ", ".join(f"{code} {n}" for code, n in codes.most_common()) or "no reason given"
 
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:

@@ -89,7 +89,7 @@ def write_scan_archive(folder: Path, *, scans: int = 3) -> Path:
         write_mhd(made.scan, path)
         case = replace(
             READY, case_id=f"s{number}", patient_id=f"p{number}", kind="scan", view="",
-            content=f"d{number}", synthetic=True,
+            content=f"d{number}", synthetic=True, allowed=("coarse_voxels: 2 mm, limit 1.2 mm",),
         )  # fmt: skip
         if number == scans:
             reasons = ("missing_slices: after position -120.0 mm",)
