@@ -23,6 +23,9 @@ from medkd.models.table import MODELS, build_architecture, parse_model_settings
 from medkd.models.weights import fit_weights, read_weights
 
 LUNA_STATE_KEY = "model_state"
+IMPORTED = "imported from"
+"""How the initialisation of an imported network begins."""
+
 NOT_STATED = "not stated by the source"
 UNLICENSED = "none stated by the source: local verification only, not to be shared or shipped"
 
@@ -104,7 +107,7 @@ def _import_luna_classifier(
     plain = {key.removeprefix("raw."): value for key, value in dict(state).items()}
     fit_weights(network.get_submodule("raw"), plain, name=str(path))
     known = facts or ImportFacts()
-    network.initialisation = f"imported from {path.name}"
+    network.initialisation = f"{IMPORTED} {path.name}"
     info = ModelInfo(
         settings=settings.model_dump(mode="json"),
         preprocessing=_native_patches(settings),
@@ -136,12 +139,12 @@ def _fill(
     body = dict(network.named_children()).get("body")
     if body is None or any(key.startswith("body.") for key in found):
         fit_weights(network, found, name=str(path))
-        return f"imported from {path.name}"
+        return f"{IMPORTED} {path.name}"
     adopt = MODELS[str(getattr(settings, "kind", ""))].adopt
     if adopt is not None:
-        return f"imported from {path.name}: {adopt(network, settings, found)}"
+        return f"{IMPORTED} {path.name}: {adopt(network, settings, found)}"
     fit_weights(body, found, name=str(path))
-    return f"body imported from {path.name}, new head"
+    return f"{IMPORTED} {path.name}: its body, new head"
 
 
 def _origin(path: Path, sha256: str) -> str:

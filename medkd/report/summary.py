@@ -138,10 +138,17 @@ def _cost(evaluation: Evaluation) -> Iterator[str]:
         return
     yield (
         f"The student has {words.count(small.parameters)} parameters, "
-        f"{big.parameters / small.parameters:.0f} times fewer than the teacher, and takes "
+        f"{_ratio(big.parameters / small.parameters)} than the teacher, and takes "
         f"{small.latency_ms:.1f} ms for one input where the teacher takes {big.latency_ms:.1f} ms "
         f"({small.device}, {small.threads} threads)."
     )
+
+
+def _ratio(times: float) -> str:
+    """Word how many times the teacher outnumbers the student, or the other way round."""
+    if times >= 1:
+        return f"{times:.{0 if times >= 5 else 1}f} times fewer"
+    return f"{1 / times:.1f} times more"
 
 
 def _left_out(contents: RunContents) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from medkd.evaluate.efficiency import measure_efficiency
+from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
 from medkd.provenance import finish_record
 from medkd.run_settings import CONTROL
@@ -112,8 +113,9 @@ def _untaught(verdicts: Mapping[str, bool]) -> Iterator[str]:
 
 def _warnings(context: RunContext, arms: Arms) -> Iterator[str]:
     target, source = context.target, context.source
-    if CONTROL in arms:
-        for name in context.plan.teachers:
+    for name in context.plan.teachers:
+        yield from _foreign_file(arms[name])
+        if CONTROL in arms:
             yield from weigh_teacher(arms[name], arms[CONTROL])
     for domain, words in ((target, "target"), (source, "source")):
         if words == "source" and source is target:
@@ -124,6 +126,16 @@ def _warnings(context: RunContext, arms: Arms) -> Iterator[str]:
     if target.split.unlabelled and context.plan.students:
         count = len(target.split.unlabelled)
         yield f"{count} training cases without labels teach the student, but not the control"
+
+
+def _foreign_file(teacher: FinishedArm) -> Iterator[str]:
+    """Say so where numbers hang on a file that no command of ours can make again."""
+    info = teacher.info
+    if info.initialisation.startswith(IMPORTED):
+        yield (
+            f"not reproducible without the file that {teacher.name} was imported from "
+            f"({info.origin}; licence: {info.licence})"
+        )
 
 
 def _source_words(context: RunContext, arms: Arms) -> str:

@@ -150,7 +150,7 @@ def test_a_body_alone_gets_a_new_head(tmp_path: Path) -> None:
 
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(model.network.get_submodule("body")(image), body(image))
-    assert model.info.initialisation == "body imported from body.pt, new head"
+    assert model.info.initialisation == "imported from body.pt: its body, new head"
 
 
 def test_label_names_that_do_not_fit_the_outputs_are_refused(tmp_path: Path) -> None:

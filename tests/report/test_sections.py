@@ -268,3 +268,9 @@ def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -
     said = " ".join(summary_paragraphs(scan_contents))
     assert f"calls {point.true_positives} of 12 positive test samples positive" in said
     assert "67 times fewer" in said  # 14,356,929 / 214,017
+    arms = scan_contents.evaluation.arms
+    teacher = scan_contents.evaluation.arm("teacher")
+    small = replace(teacher, efficiency=replace(teacher.efficiency, parameters=107_008))
+    smaller = replace(scan_contents.evaluation, arms=(small, *(a for a in arms if a != teacher)))
+    said = " ".join(summary_paragraphs(replace(scan_contents, evaluation=smaller)))
+    assert "2.0 times more than the teacher" in said

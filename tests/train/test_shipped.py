@@ -38,7 +38,12 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_cubes(root / "nodulemnist3d" / "nodulemnist3d.npz")
     write_phantom_set(root / "luna16", PhantomSettings(scans=10, nodules_per_scan="1-2"))
     settings = parse_model_settings({"kind": "luna_classifier"})
-    info = ModelInfo(settings.model_dump(mode="json"), licence="none stated")
+    info = ModelInfo(
+        settings.model_dump(mode="json"),
+        licence="none stated",
+        initialisation="imported from luna.state",
+        origin="luna.state, sha256 0f2af1",
+    )
     save_model(root / "luna_classifier", build_model(settings, seed=0), info)
     write_scan_archive(root / "ct", scans=5)
     write_xray_archive(root / "xray")
@@ -114,3 +119,5 @@ def test_a_shipped_configuration_runs(
     else:
         evaluation = run_training(settings, RunFolder(tmp_path / "run"))
         assert evaluation.arms[0].classification["test"].samples
+        said = any("not reproducible without the file" in w for w in evaluation.warnings)
+        assert said == (name == "transfer/imported_teacher")
