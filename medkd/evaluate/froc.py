@@ -21,7 +21,7 @@ from medkd.evaluate.curves import (
     read_interpolated,
     read_nearest,
 )
-from medkd.evaluate.intervals import draw_weights, interval_of
+from medkd.evaluate.intervals import draw_weights, interval_of, resamples_for
 from medkd.evaluate.matching import Matching, match_marks
 from medkd.types import (
     CPM_RATES,
@@ -79,7 +79,8 @@ def evaluate_froc(
         track: what was scored, in words ("whole-scan marks", "given candidates").
         threshold: a frozen operating point; sensitivity, precision and F1 are given for
             marks with score >= threshold.
-        bootstrap: resamples by patient where patients are known, else by series; 0 for none.
+        bootstrap: resamples by patient where patients are known, else by series; 0 for none,
+            and none of fewer than `intervals.LEAST_GROUPS`.
         seed: of the bootstrap.
 
     Returns:
@@ -186,6 +187,7 @@ def _resample(reference: Reference, *, resamples: int, seed: int) -> _Resampled:
         raise ValueError(f"{len(missing)} series have no patient, the first is {missing[0]!r}")
     groups = [reference.patients.get(uid, uid) for uid in uids]
     names, position = np.unique(groups, return_inverse=True)
+    resamples = resamples_for(len(names), resamples)
     weights = draw_weights(len(names), resamples=resamples, seed=seed)[:, position]
     return _Resampled(weights, seed, "patient" if reference.patients else "series")
 

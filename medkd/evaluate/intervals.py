@@ -23,6 +23,10 @@ Statistic = Callable[[Float64], Float64]
 """From weights [resamples, samples] to one value a resample (NaN where undefined)."""
 
 LEVEL = 0.95
+
+LEAST_GROUPS = 2
+"""With one patient all resamples are alike, so that there is no interval."""
+
 _CHUNK_VALUES = 4_000_000  # weights held at once: 32 MB
 
 
@@ -68,6 +72,11 @@ def draw_weights(groups: int, *, resamples: int, seed: int) -> Float64:
     return counts.reshape(resamples, groups).astype(np.float64)
 
 
+def resamples_for(groups: int, wanted: int) -> int:
+    """Return how many resamples are drawn of so many groups: none of fewer than `LEAST_GROUPS`."""
+    return wanted if groups >= LEAST_GROUPS else 0
+
+
 def bootstrap_values(
     statistics: Sequence[Statistic], groups: Sequence[str], *, resamples: int, seed: int
 ) -> Float64:
@@ -80,9 +89,10 @@ def bootstrap_values(
         seed: of the draws.
 
     Returns:
-        [statistics, resamples].
+        [statistics, resamples]; no resample at all where the groups are fewer than `LEAST_GROUPS`.
     """
-    names, position = np.unique(np.asarray(groups), return_inverse=True)
+    names, position = np.unique(np.asarray(list(groups)), return_inverse=True)
+    resamples = resamples_for(len(names), resamples)
     weights = draw_weights(len(names), resamples=resamples, seed=seed)
     rows = max(1, _CHUNK_VALUES // max(1, len(position)))
     values = np.empty((len(statistics), resamples))
@@ -117,7 +127,7 @@ def interval_of(
 def bootstrap_interval(
     statistic: Statistic, groups: Sequence[str], *, resamples: int, seed: int, unit: str
 ) -> Interval | None:
-    """Return the bootstrap interval of one statistic; None without resamples.
+    """Return the bootstrap interval of one statistic; None without resamples or with one group.
 
     Args:
         statistic: from weights [resamples, N] to [resamples].

@@ -14,6 +14,7 @@ from medkd.report.froc_rules import froc_rules_table
 from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
+    scored_patients,
     summary_paragraphs,
     transfer_words,
 )
@@ -115,6 +116,7 @@ def build_differences(contents: RunContents) -> Section | None:
     differences = contents.evaluation.differences
     if not differences:
         return None
+    patients = scored_patients(contents.evaluation)
     made = words.interval_words(found.difference.interval for found in differences)
     paragraphs = (
         "Both arms are scored on the same patients. Each resample draws patients for both arms "
@@ -124,7 +126,7 @@ def build_differences(contents: RunContents) -> Section | None:
         f"Each arm was trained once here (seed {contents.evaluation.record.seed}): the intervals "
         "hold the choice of patients, not the spread between trainings. The command medkd bench "
         "repeats the run over seeds and resamples them too.",
-        *(difference_words(found) for found in differences if found.primary),
+        *(difference_words(found, patients=patients) for found in differences if found.primary),
     )
     ordered = sorted(differences, key=lambda found: not found.primary)
     return Section(

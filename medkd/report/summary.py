@@ -17,6 +17,10 @@ NO_TRANSFER = (
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
 
 
+FEW_PATIENTS = 10
+"""With fewer scored patients no sentence says that one arm is above another."""
+
+
 def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
     """Return what must be read before any number, most important first."""
     lines = [SYNTHETIC] if evaluation.trained_on_synthetic else []
@@ -31,7 +35,11 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
     return (
         _trained(evaluation),
         *_ranking(evaluation),
-        *(difference_words(found) for found in evaluation.differences if found.primary),
+        *(
+            difference_words(found, patients=scored_patients(evaluation))
+            for found in evaluation.differences
+            if found.primary
+        ),
         transfer_words(evaluation),
         *_decisions(evaluation),
         *_whole_scan(evaluation),
@@ -40,18 +48,30 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
     )
 
 
-def difference_words(found: PairedDifference) -> str:
-    """Say what a paired difference shows, and what it does not."""
+def difference_words(found: PairedDifference, *, patients: int | None = None) -> str:
+    """Say what a paired difference shows, and what it does not.
+
+    Args:
+        found: the difference.
+        patients: how many patients it was measured on, where that is known.
+    """
     first, second = found.first, found.second
     metric = words.metric_words(found.metric)
     head = f"{first.capitalize()} minus {second}, {metric}: {words.difference(found.difference)}."
     interval = found.difference.interval
     if interval is None:
         return f"{head} There is no interval, so chance cannot be ruled out."
+    if patients is not None and patients < FEW_PATIENTS:
+        return f"{head} Only {patients} patients were scored: too few for a claim."
     if interval.low <= 0 <= interval.high:
         return f"{head} The interval includes zero: no difference is shown on these data."
     place = "above" if interval.low > 0 else "below"
     return f"{head} The whole interval is {place} zero: the {first} is {place} the {second} here."
+
+
+def scored_patients(evaluation: Evaluation) -> int | None:
+    """Return how many patients the test split has, where the run says so."""
+    return evaluation.splits.get("test", {}).get("patients")
 
 
 def transfer_words(evaluation: Evaluation) -> str:

@@ -287,12 +287,14 @@ def test_bootstrap_bounds_are_the_floor_indexed_percentiles_of_resampled_scans()
 
 
 def test_bootstrap_by_patient_draws_all_series_of_a_patient_together():
-    # Patient p has both series: every resample is the whole set, so the interval is a point.
+    # Each patient has a found and a missed nodule: every resample finds half, whoever is drawn.
     truth = replace(
-        reference(nodule("a", 0), nodule("b", 0), uids="ab"), patients={"a": "p", "b": "p"}
+        reference(*[nodule(uid, 0) for uid in "abcd"], uids="abcd"),
+        patients={"a": "p", "b": "p", "c": "q", "d": "q"},
     )
+    marks = [mark("a", 0, 0.9), mark("c", 0, 0.8)]
 
-    interval = evaluate_froc([mark("a", 0, 0.9)], truth, track="test", bootstrap=50).interval
+    interval = evaluate_froc(marks, truth, track="test", bootstrap=50).interval
 
     assert (interval.low, interval.high, interval.unit) == (0.5, 0.5, "patient")
 

@@ -69,6 +69,16 @@ def test_without_resamples_or_defined_values_there_is_no_interval():
     assert interval_of([np.nan], seed=0, unit="patient") is None
 
 
+def test_one_patient_alone_has_no_interval():
+    assert (
+        bootstrap_interval(mean_of([1.0, 2.0]), ["a", "a"], resamples=9, seed=0, unit="patient")
+        is None
+    )
+    samples = LabelledSamples([0, 1], ["a", "a"])
+    found = paired_difference([0.1, 0.9], [0.9, 0.1], samples, metric="roc_auc", resamples=9)
+    assert (found.estimate.value, found.estimate.interval, found.p_value) == (1.0, None, 1.0)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(12)))
 def test_the_order_of_samples_changes_nothing(order):

@@ -263,6 +263,13 @@ def test_the_summary_says_how_far_the_student_follows_its_teacher(
     assert "25.0 % above the control's" in transfer_words(strayed)
 
 
+def test_few_patients_support_no_claim() -> None:
+    interval = Interval(0.1, 0.2, 0.95, 1000, "patient", 0)
+    found = PairedDifference("student", "control", "roc_auc", Estimate(0.15, interval), 0.01)
+    assert "student is above" in difference_words(found, patients=10)
+    assert "Only 9 patients were scored" in difference_words(found, patients=9)
+
+
 def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -> None:
     point = scan_contents.evaluation.arm("student").classification["test"].at_operating_point
     said = " ".join(summary_paragraphs(scan_contents))
