@@ -34,37 +34,43 @@ def detect(
         list[str] | None,
         typer.Option(help="Label of an INDEX that says a scan holds a nodule; default: nodule."),
     ] = None,
+    allow: Annotated[
+        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+    ] = "",
 ) -> None:
     """Search whole CT scans for nodules with a patch classifier. Not a medical device.
 
-    OUT gets one JSON a scan (`CaseResult`; a scan that cannot be read or has no lungs is there as
-    not_analysed, with its reasons) and results.csv with every mark: seriesuid, LPS mm, calibrated
-    probability, at most 100 a scan. Ends with 1 if no scan at all could be analysed.
+    OUT gets one JSON a scan (`CaseResult`; one that cannot be read, is no chest CT fit for analysis
+    or has no lungs is there as not_analysed, with its reasons) and results.csv with every mark:
+    seriesuid, LPS mm, calibrated probability, at most 100 a scan. Ends with 1 if no scan at all
+    could be analysed.
 
-    Scans of an INDEX bear its case ids (others their own SeriesInstanceUID); where it knows which
-    of them hold a nodule, the ROC AUC of the highest mark is printed and left in
-    scan_level-INDEX.json.
+    Scans of an INDEX bear its case ids, others their SeriesInstanceUID or the name of their file or
+    folder: index a hospital's archive first. Where an INDEX knows which scans hold a nodule, the
+    ROC AUC of the highest mark is printed and left in scan_level-INDEX.json.
 
     Example: `medkd detect medkd-demo/student scans/ --out found`
 
     Example: `medkd detect runs/ct/student work/index.csv --out found`
     """
     from medkd.cli.progress import progress_bars
+    from medkd.config import make_settings
     from medkd.detect.batch import check_out, list_inputs, search_scans, write_results
+    from medkd.io.dicom_gate import GateSettings
     from medkd.models.package import load_model
 
     check_out(out)
+    gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     scans = list_inputs(inputs)
     loaded = load_model(model, device=device)
-    synthetic_on_real = loaded.info.trained_on_synthetic and not all(
-        scan.synthetic for scan in scans
-    )
+    all_synthetic = all(scan.synthetic for scan in scans)
+    synthetic_on_real = loaded.info.trained_on_synthetic and not all_synthetic
     if synthetic_on_real:
         _say_synthetic()
     with progress_bars() as report:
         results = write_results(
             out,
-            search_scans(scans, loaded),
+            search_scans(scans, loaded, gate=gate),
             progress=lambda done: report("scans", done, len(scans), ""),
         )
     _say_results(results, loaded.info, out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medkd.detect.search import detect_nodules
@@ -17,9 +17,12 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing
 from medkd.io.annotations import write_marks
 from medkd.io.case_store import read_case
+from medkd.io.dicom import read_dicom_folder
+from medkd.io.dicom_gate import GateSettings
 from medkd.io.index_table import IndexedCase, read_index
 from medkd.io.scans import find_scans, read_scan
 from medkd.jsonio import write_json
+from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
 from medkd.types import CaseResult, Scan
 
@@ -71,7 +74,11 @@ def is_phantom(path: Path) -> bool:
 
 
 def search_scans(
-    inputs: Iterable[ScanInput], model: LoadedModel, settings: DetectSettings | None = None
+    inputs: Iterable[ScanInput],
+    model: LoadedModel,
+    settings: DetectSettings | None = None,
+    *,
+    gate: GateSettings | None = None,
 ) -> Iterable[CaseResult]:
     """Search scans one by one; one that cannot be read gives a result with its reasons.
 
@@ -79,14 +86,17 @@ def search_scans(
         inputs: volumes, DICOM folders, scans of an INDEX (then results bear its case ids).
         model: as for `detect_nodules`.
         settings: the same.
+        gate: what a DICOM folder must be to be analysed; the default one where not given. A
+            volume was prepared by somebody, and a scan of an INDEX has passed its own.
 
     Raises:
         CheckpointError: if the model cannot search scans.
     """
     places: dict[str, Path] = {}
+    gate = gate or GateSettings()
     for given in inputs:
         try:
-            scan = _read(given)
+            scan = _read(given, gate)
         except SeriesError as error:
             reasons = error.reasons or (error.headline,)
             name = given.case.case_id if given.case else _name_of(given.path)
@@ -101,15 +111,24 @@ def search_scans(
         yield detect_nodules(scan, model, settings)
 
 
-def _read(given: ScanInput) -> Scan:
+def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case is None:
-        return read_scan(given.path)
+        return _read_series(given.path, gate) if given.path.is_dir() else read_scan(given.path)
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
     found = read_case(given.path, given.case.case_id)
     if not isinstance(found, Scan):
         raise SeriesError(f"{given.case.case_id}: not a scan", ["the archive holds an image there"])
     return found
+
+
+def _read_series(folder: Path, gate: GateSettings) -> Scan:
+    """Read a DICOM folder through the gate; refuse it if the lungs are not in view."""
+    scan = read_dicom_folder(folder, gate=gate)
+    hidden = lungs_in_view(scan)
+    if hidden and "lungs_not_in_view" not in gate.allow:
+        raise SeriesError(f"{folder}: not analysed", hidden)
+    return replace(scan, notes=(*scan.notes, *(f"allowed: {reason}" for reason in hidden)))
 
 
 def write_results(

@@ -6,14 +6,17 @@ import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
+from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.detect.scan_level import ScanLevelScore
+from medkd.errors import SettingsError
 from medkd.io.annotations import read_marks
+from medkd.io.dicom_write import write_dicom_series
 from medkd.io.index_table import CaseLabel, read_index, write_index
 from medkd.io.volume import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, Preprocessing, save_model
 from medkd.models.table import build_model, parse_model_settings
-from medkd.types import OperatingPoint
+from medkd.types import CaseResult, OperatingPoint
 from tests.data.archives import write_scan_archive
 from tests.detect_cases import chest_with_balls
 
@@ -69,3 +72,24 @@ def test_scans_of_an_index_are_scored_by_the_labels_that_it_has(model, tmp_path)
     assert "2 of 3 scans with a nodule, 0 not known" in done.output
     score = read_json(tmp_path / "out" / "scan_level-index.json", ScanLevelScore)
     assert (score.scans, score.not_analysed) == (3, 1)
+
+
+def test_a_dicom_folder_passes_the_gate_or_is_refused(model, tmp_path):
+    scan = make_phantom(PhantomSettings(site="b"), 0).scan  # slices of 4.5 mm
+    write_dicom_series(scan, tmp_path / "in", patient_name="A^B", patient_id="17")
+    words = ["detect", str(model), str(tmp_path / "in"), "--out"]
+    refused = CliRunner().invoke(app, [*words, str(tmp_path / "strict")])
+    assert refused.exit_code == 1
+    assert "slice_thickness: 4.5 mm, limit 3 mm" in refused.output
+    passed = CliRunner().invoke(
+        app, [*words, str(tmp_path / "lenient"), "--allow", "slice_thickness"]
+    )
+    assert passed.exit_code == 0, passed.output
+    result = read_json(next((tmp_path / "lenient").glob("*.json")), CaseResult)
+    assert "allowed: slice_thickness: 4.5 mm, limit 3 mm" in result.notes
+
+
+def test_a_fault_that_may_not_be_let_pass_is_named_with_those_that_may(model, tmp_path):
+    words = ["detect", str(model), str(tmp_path), "--out", str(tmp_path / "out")]
+    with pytest.raises(SettingsError, match="cannot be allowed: gantry_tilt; these can: "):
+        CliRunner().invoke(app, [*words, "--allow", "gantry_tilt"], catch_exceptions=False)
