@@ -41,9 +41,8 @@ def detect(
     """Search whole CT scans for nodules with a patch classifier. Not a medical device.
 
     OUT gets one JSON a scan (`CaseResult`; one that cannot be read, is no chest CT fit for analysis
-    or has no lungs is there as not_analysed, with its reasons) and results.csv with every mark:
-    seriesuid, LPS mm, calibrated probability, at most 100 a scan. Ends with 1 if no scan at all
-    could be analysed.
+    or has no lungs is there as not_analysed, with its reasons) and results.csv with every mark in
+    LPS mm, at most 100 a scan. Ends with 1 if no scan at all could be analysed.
 
     Scans of an INDEX bear its case ids, others their SeriesInstanceUID or the name of their file or
     folder: index a hospital's archive first. Where an INDEX knows which scans hold a nodule, the
