@@ -56,11 +56,11 @@ def describe_case(row: IndexedCase) -> str:
     thickness = row.slice_thickness_mm
     parts = [
         row.modality,
-        row.view,
+        f"view {row.view}" if row.view else "",
         " x ".join(map(str, row.shape)),
         " x ".join(f"{mm:.3g}" for mm in row.spacing_mm) + (" mm" if row.spacing_mm else ""),
         f"slice thickness {thickness:g} mm" if thickness is not None else "",
-        row.kernel,
+        f"kernel {row.kernel}" if row.kernel else "",
         row.manufacturer,
     ]
     return ", ".join(part for part in parts if part)

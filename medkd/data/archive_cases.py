@@ -282,7 +282,7 @@ def _scan_notes(states: Mapping[str, State], settings: ArchiveData) -> Iterator[
     elif n:
         yield f"{n} scans without any annotation are taken to be free of nodules"
     yield (
-        "candidates are the reference nodules themselves and places of a blob finder: the "
+        "candidates are the reference nodules themselves and places drawn as negatives: the "
         "candidates track says nothing of finding nodules, the whole-scan track does"
     )
 

@@ -185,7 +185,7 @@ def _as_frozen(index: CaseIndex, settings: FrozenSplit) -> Split:
         tuple(case for case in part if case in known)
         for part in (parts.train, parts.val, parts.test)
     )
-    return Split(train, val, test, notes=(f"frozen split {frozen.fingerprint[:12]}",))
+    return Split(train, val, test)
 
 
 def _by_fractions(index: CaseIndex, settings: FractionSplit, seed: int) -> Split:
