@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -26,20 +26,46 @@ def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  
         yield from settings_in(argument)
 
 
-def keys_text(kind: type[BaseModel]) -> str:
-    """Return every key of a settings type as Markdown: a heading a section, a table of keys."""
+def configuration_kinds() -> dict[str, type[BaseModel]]:
+    """Map each command that takes a configuration to the settings that it holds."""
+    from medkd.archive.settings import IndexSettings
+    from medkd.run_settings import RunSettings
+
+    return {"medkd train": RunSettings, "medkd index": IndexSettings}
+
+
+def command_of(keys: Iterable[str]) -> str:
+    """Say which command takes a configuration with these keys at its top."""
+    run, index = (set(kind.model_fields) for kind in configuration_kinds().values())
+    return "medkd index" if set(keys) & (index - run) else "medkd train"
+
+
+def keys_text(kinds: Mapping[str, type[BaseModel]]) -> str:
+    """Return every key of settings types as Markdown: a heading a section, a table of keys.
+
+    Args:
+        kinds: the command that takes each type, to the type.
+    """
     lines = [
         "# Every key of a configuration",
         "",
         "Drawn from the settings by `medkd config keys`. A key in bold is required; a section is",
         "named by what its `kind` says, where it has one.",
     ]
-    for section in sections_of(kind):
-        words = (section.__doc__ or "").strip().partition("\n")[0]
-        lines += ["", f"## {_name(section)}", "", *([words, ""] if words else [])]
-        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        lines += [_row(name, info) for name, info in section.model_fields.items()]
+    for command, kind in kinds.items():
+        lines += ["", f"# Of `{command}`"]
+        for section in sections_of(kind):
+            lines += _section_lines(section)
     return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: type[BaseModel]) -> list[str]:
+    words = (section.__doc__ or "").strip().partition("\n")[0]
+    return [
+        "", f"## {_name(section)}", "", *([words, ""] if words else []),
+        "| key | type | default | meaning |", "|---|---|---|---|",
+        *(_row(name, info) for name, info in section.model_fields.items()),
+    ]  # fmt: skip
 
 
 def _row(name: str, info: FieldInfo) -> str:

@@ -124,7 +124,7 @@ def test_an_unknown_name_lists_the_closest_shipped() -> None:
 
 
 def test_keys_are_explained_once_a_section_with_type_default_and_meaning() -> None:
-    text = keys_text(Run)
+    text = keys_text({"medkd run": Run})
     assert text.count("## Hint (`kind: hint`)") == 1
     assert "| `weight` | float | `1.0` | Weight. |" in text
     assert "| **`name`** | text |  |  |" in text

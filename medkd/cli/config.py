@@ -53,15 +53,22 @@ def copy_config(
     Example: `medkd config copy transfer/luna16_candidates my.yaml`
     """
     from medkd.config import find_config
+    from medkd.config_keys import command_of
     from medkd.errors import SettingsError
     from medkd.files import write_text
+    from medkd.yaml_data import read_document
 
     source = find_config(name)
     target = to / source.name if to.is_dir() else to
     if target.exists():
         raise SettingsError(f"{target}: exists already", ["name another file, or delete it first"])
     write_text(target, source.read_text(encoding="utf-8"))
-    typer.echo(f"wrote {target}; run it with: medkd train {target}")
+    if command_of(read_document(source).values) == "medkd index":
+        typer.echo(
+            f"wrote {target}; use it with: medkd index ARCHIVE --config {target} --out INDEX"
+        )
+    else:
+        typer.echo(f"wrote {target}; run it with: medkd train {target}")
 
 
 @config_app.command("check")
@@ -76,15 +83,18 @@ def check_configs(
     Example: `medkd config check my.yaml`
     """
     from medkd.config import find_config, load_settings
+    from medkd.config_keys import command_of, configuration_kinds
     from medkd.errors import SettingsError
-    from medkd.run_settings import RunSettings
+    from medkd.yaml_data import read_document
 
+    kinds = configuration_kinds()
     refused = []
     for name in names:
         folder = Path(name)
         for path in sorted(folder.rglob("*.yaml")) if folder.is_dir() else [find_config(name)]:
             try:
-                load_settings(path, RunSettings, overrides=overrides or ())
+                kind = kinds[command_of(read_document(path).values)]
+                load_settings(path, kind, overrides=overrides or ())
                 typer.echo(f"ok  {path}")
             except SettingsError as error:
                 refused += [str(error)]
@@ -98,7 +108,6 @@ def print_keys() -> None:
 
     Example: `medkd config keys > keys.md`
     """
-    from medkd.config_keys import keys_text
-    from medkd.run_settings import RunSettings
+    from medkd.config_keys import configuration_kinds, keys_text
 
-    typer.echo(keys_text(RunSettings), nl=False)
+    typer.echo(keys_text(configuration_kinds()), nl=False)

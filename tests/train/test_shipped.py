@@ -103,7 +103,7 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
 
 
 def test_every_shipped_configuration_has_its_short_run() -> None:
-    assert set(OVERRIDES) == set(SHIPPED)
+    assert set(OVERRIDES) == {name for name in SHIPPED if not name.startswith("data/")}
 
 
 @pytest.mark.parametrize("name", OVERRIDES)
