@@ -145,7 +145,7 @@ def test_lungs_cut_by_a_round_field_of_view_are_not_in_view(phantom):
 
 @pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 def test_real_scans_show_their_lungs_or_not():
-    from medkd.io.dicom import read_dicom_folder
+    from medkd.io.dicom.series import read_dicom_folder
     from medkd.io.volume import read_volume
 
     root = Path(os.environ["MEDKD_DATA"])

@@ -21,7 +21,7 @@ from medkd.errors import MedkdError, SeriesError
 from medkd.io.case_store import read_case
 from medkd.io.index_table import ArchiveIndex, read_index
 from medkd.io.medmnist import MedMnistSet, read_medmnist
-from medkd.io.radiograph import read_radiograph
+from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.jsonio import read_json
 from medkd.models.package import read_info

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.case_store import CaseForm, on_disk, unpacked, without_paths
-from medkd.io.dicom import places_of, read_series
-from medkd.io.dicom_gate import GateSettings, scan_reasons, series_reasons
-from medkd.io.dicom_header import HeaderSet, read_headers
-from medkd.io.dicom_quiet import quiet_dicom
-from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
+from medkd.io.dicom.gate import GateSettings, scan_reasons, series_reasons
+from medkd.io.dicom.header import HeaderSet, read_headers
+from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.series import places_of, read_series
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph import read_radiograph, read_radiograph_header
-from medkd.io.radiograph_gate import split_allowed
+from medkd.io.radiograph.gate import split_allowed
+from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
 from medkd.io.volume import read_volume
 from medkd.lungs import lungs_in_view

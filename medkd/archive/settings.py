@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from medkd.errors import SettingsError
-from medkd.io.dicom_gate import CODES, GateSettings
-from medkd.io.radiograph_gate import CODES as IMAGE_CODES
+from medkd.io.dicom.gate import CODES, GateSettings
+from medkd.io.radiograph.gate import CODES as IMAGE_CODES
 from medkd.io.reference import AnnotationSettings
 from medkd.settings import Settings
 

@@ -35,8 +35,8 @@ def deidentify_command(
     """
     from medkd.cli.progress import progress_bars
     from medkd.errors import SeriesError
-    from medkd.io.deidentify import REPORT_FILE, deidentify, write_left_out
-    from medkd.io.deidentify_rules import LEFT_OUT
+    from medkd.io.deidentify.copy import REPORT_FILE, deidentify, write_left_out
+    from medkd.io.deidentify.rules import LEFT_OUT
     from medkd.io.identity import open_pseudonyms, private_folder_of
 
     names = None

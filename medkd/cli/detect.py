@@ -55,7 +55,7 @@ def detect(
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
     from medkd.detect.batch import check_out, list_inputs, search_scans, write_results
-    from medkd.io.dicom_gate import GateSettings
+    from medkd.io.dicom.gate import GateSettings
     from medkd.models.package import load_model
 
     check_out(out)

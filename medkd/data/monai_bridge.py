@@ -17,7 +17,7 @@ import torch
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, lps_to_ras
-from medkd.io.radiograph import read_radiograph
+from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.types import Radiograph, Scan
 

@@ -32,7 +32,7 @@ from medkd.data.phantom_scanner import STYLES, draw_canvas, scan_volume
 from medkd.errors import SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
-from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER, write_dicom_series
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER, write_dicom_series
 from medkd.io.volume import write_mhd
 from medkd.settings import Settings
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan

@@ -17,8 +17,8 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing
 from medkd.io.annotations import write_marks
 from medkd.io.case_store import read_case
-from medkd.io.dicom import read_dicom_folder
-from medkd.io.dicom_gate import GateSettings
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.index_table import IndexedCase, read_index
 from medkd.io.scans import find_scans, read_scan
 from medkd.jsonio import write_json

@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
-from medkd.io.dicom import read_series
-from medkd.io.dicom_gate import GateSettings, scan_reasons
+from medkd.io.dicom.gate import GateSettings, scan_reasons
+from medkd.io.dicom.series import read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import private_folder_of
-from medkd.io.radiograph import read_radiograph
+from medkd.io.radiograph.read import read_radiograph
 from medkd.io.volume import read_volume, volume_suffix
 from medkd.types import Radiograph, Scan
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal, cast
 import pydicom
 from pydicom.uid import UID
 
-from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import OBJECT_KINDS
 

@@ -41,7 +41,7 @@ class IndexedCase:
     """One scan or radiograph of an archive.
 
     `reasons` say why it is not analysed and `allowed` which faults were let pass, each as
-    "code: text" (`dicom_gate.CODES`). `origin` is what the archive itself says of the split
+    "code: text" (`dicom.gate.CODES`). `origin` is what the archive itself says of the split
     ("train", "val", "test", "subset3"; empty: nothing). `day` counts days since the patient's
     first study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image.
     `content` is a digest of the pixels: equal pixels, equal digest.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from medkd.errors import SeriesError
-from medkd.io.dicom import read_dicom_folder
+from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.volume import VOLUME_SUFFIXES, read_volume, volume_suffix
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from PIL import Image
 from medkd.archive.build import build_archive_index
 from medkd.archive.settings import IndexSettings
 from medkd.data.phantom import PhantomSettings, make_phantom
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.index_table import ArchiveIndex
 from medkd.types import Nodule, Scan
 

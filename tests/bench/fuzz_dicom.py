@@ -42,9 +42,9 @@ import pydicom
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom import read_headers, read_series
-from medkd.io.dicom_gate import CODES, GateSettings
-from medkd.io.dicom_write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.gate import CODES, GateSettings
+from medkd.io.dicom.series import read_headers, read_series
+from medkd.io.dicom.write import SYNTAXES, write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.types import Scan
 from tests.io.dicom_helper import write_enhanced_ct

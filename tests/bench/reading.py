@@ -20,8 +20,8 @@ RUNS = 5
 
 
 def by_medkd(folder: Path) -> object:
-    from medkd.io.dicom import read_dicom_folder
-    from medkd.io.dicom_gate import GateSettings
+    from medkd.io.dicom.gate import GateSettings
+    from medkd.io.dicom.series import read_dicom_folder
 
     return read_dicom_folder(folder, gate=GateSettings())
 

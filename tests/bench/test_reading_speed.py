@@ -23,8 +23,8 @@ import torch
 from medkd.data.monai_bridge import to_meta_tensor
 from medkd.data.resample import SlabSpacingd
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom import read_dicom_folder
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.write import write_dicom_series
 from medkd.types import Scan
 from tests.bench.reading import WAYS
 

@@ -10,7 +10,7 @@ from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.detect.scan_level import ScanLevelScore
 from medkd.errors import SettingsError
 from medkd.io.annotations import read_marks
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.index_table import CaseLabel, read_index, write_index
 from medkd.io.volume import write_mhd
 from medkd.jsonio import read_json

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from medkd.cli import app
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.io.annotations import write_annotations
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.jsonio import read_json
 from medkd.review.index_cases import open_review
 from medkd.runs import RunFolder, read_cases

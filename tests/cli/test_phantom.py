@@ -7,7 +7,7 @@ from medkd.cli import app
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SettingsError
 from medkd.io.annotations import read_annotations
-from medkd.io.dicom import read_dicom_folder
+from medkd.io.dicom.series import read_dicom_folder
 
 
 def test_phantoms_are_written_and_called_synthetic(tmp_path):

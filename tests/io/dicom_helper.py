@@ -11,7 +11,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom_write import Syntax, ct_slice, save_slice
+from medkd.io.dicom.write import Syntax, ct_slice, save_slice
 from medkd.types import Scan
 
 SERIESUID = "1.2.826.0.1.3680043.8.498.7"

@@ -13,7 +13,7 @@ from PIL import Image
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.case_store import StoredCase, locate_case, read_case, write_case_store
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, private_folder_of
 from medkd.io.volume import write_mhd

@@ -21,9 +21,9 @@ from pydicom.uid import (
 )
 
 from medkd.errors import SeriesError
-from medkd.io.deidentify import REPORT_FILE, SharingReport, deidentify, write_left_out
-from medkd.io.deidentify_check import identity_of, leaks_in
-from medkd.io.deidentify_rules import (
+from medkd.io.deidentify.check import identity_of, leaks_in
+from medkd.io.deidentify.copy import REPORT_FILE, SharingReport, deidentify, write_left_out
+from medkd.io.deidentify.rules import (
     EMPTIED,
     KEPT,
     LEFT_OUT,
@@ -32,7 +32,7 @@ from medkd.io.deidentify_rules import (
     SHIFTED_DATES,
 )
 from medkd.io.identity import Pseudonyms, open_pseudonyms
-from medkd.io.radiograph import read_radiograph
+from medkd.io.radiograph.read import read_radiograph
 from tests.io.radiograph_helper import write_dx
 
 pytest.importorskip("dicognito", reason="extra share")

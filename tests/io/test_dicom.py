@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
-from medkd.io.dicom import read_dicom_folder
+from medkd.io.dicom.series import read_dicom_folder
 from tests.io.dicom_helper import SERIESUID, Edit, write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid
 

@@ -16,9 +16,9 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from medkd.errors import SeriesError
-from medkd.io.dicom import places_of, read_dicom_folder, read_headers, read_series
-from medkd.io.dicom_gate import CODES, GateSettings, scan_reasons, series_reasons
-from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER, write_dicom_series
+from medkd.io.dicom.gate import CODES, GateSettings, scan_reasons, series_reasons
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER, write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume
 from medkd.types import Scan
@@ -310,7 +310,7 @@ def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path, monkeypatch
         SCAN, tmp_path, patient_name="A^B", patient_id="1", syntax="jpegls", names="ordered"
     )
     headers = read_headers(refs_of(tmp_path)).headers
-    monkeypatch.setattr("medkd.io.dicom_pixels.plugin_for", lambda uid: "")
+    monkeypatch.setattr("medkd.io.dicom.pixels.plugin_for", lambda uid: "")
     (reason,) = series_reasons(headers, None).refused
     assert reason.startswith(
         "missing_decoder: 00000.dcm, 00001.dcm, 00002.dcm and 21 more: JPEG-LS"

@@ -16,9 +16,9 @@ from scipy.spatial.transform import Rotation
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom import places_of, read_dicom_folder, read_headers
-from medkd.io.dicom_order import misplaced
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.order import misplaced
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series

@@ -14,10 +14,10 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
-from medkd.io.dicom import places_of, read_dicom_folder, read_headers, read_series
-from medkd.io.dicom_hu import PADDED_HU
-from medkd.io.dicom_pixels import PixelReader
-from medkd.io.dicom_write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.hu import PADDED_HU
+from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
+from medkd.io.dicom.write import SYNTAXES, write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.lungs import PADDING_HU
 from medkd.types import Scan

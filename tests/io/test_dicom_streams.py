@@ -9,15 +9,15 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from medkd.io.dicom import read_headers
-from medkd.io.dicom_streams import (
+from medkd.io.dicom.series import read_headers
+from medkd.io.dicom.streams import (
     StreamError,
     StreamSize,
     check_stream,
     fragments_of,
     join_frames,
 )
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from tests.io.volume_helper import make_scan, oblique_grid
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
-from medkd.io.dicom import read_dicom_folder
-from medkd.io.dicom_write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.write import SYNTAXES, write_dicom_series
 from tests.io.volume_helper import grids, make_scan, oblique_grid
 
 

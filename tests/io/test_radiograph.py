@@ -25,8 +25,8 @@ from pydicom.uid import (
 
 from medkd.errors import SeriesError
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph import read_radiograph, read_radiograph_header, to_unit, to_xrv
-from medkd.io.radiograph_values import mask_border
+from medkd.io.radiograph.read import read_radiograph, read_radiograph_header, to_unit, to_xrv
+from medkd.io.radiograph.values import mask_border
 from tests.io.radiograph_helper import STORED, lut, write_dx
 
 needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")

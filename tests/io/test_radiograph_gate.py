@@ -19,8 +19,7 @@ from pydicom.uid import (
 )
 
 from medkd.errors import SeriesError
-from medkd.io.radiograph import read_radiograph, read_radiograph_header
-from medkd.io.radiograph_gate import (
+from medkd.io.radiograph.gate import (
     CODES,
     animal_of,
     part_of,
@@ -28,6 +27,7 @@ from medkd.io.radiograph_gate import (
     split_allowed,
     view_of,
 )
+from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.types import Radiograph
 from tests.io.radiograph_helper import write_dx
 

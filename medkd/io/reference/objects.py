@@ -14,7 +14,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from medkd.errors import SeriesError
-from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.file_ref import FileRef
 from medkd.io.reference.places import PlaceFinder
 from medkd.io.reference.rows import ReferenceRows, RowCollector, joined

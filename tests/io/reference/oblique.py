@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 
 from medkd.geometry import VoxelGrid, sphere_mask
-from medkd.io.dicom_write import write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.reference import SeriesPlaces
 from medkd.types import Scan
 

@@ -1,9 +1,9 @@
 """Chest radiographs into `Radiograph`: DICOM CR, DX and secondary captures, PNG, JPEG.
 
 Pixels become float32 in 0..1, bright = dense, indexed [row, column]. DICOM is shown as its header
-asks (`radiograph_values`); PNG and JPEG are divided by their bit depth and taken as public sets
+asks (`values`); PNG and JPEG are divided by their bit depth and taken as public sets
 store them, since they cannot say otherwise. A burned-in frame is set to 0. Faults refuse with
-codes of `radiograph_gate.CODES`. Sizes and aspect are left as they are.
+codes of `gate.CODES`. Sizes and aspect are left as they are.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from medkd.io.dicom import pseudonym_of
-from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.series import pseudonym_of
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph_dicom import (
+from medkd.io.radiograph.dicom import (
     BROKEN,
     LOSSY_GREY,
     grey_of,
@@ -31,8 +31,8 @@ from medkd.io.radiograph_dicom import (
     shown_pixels,
     spacing_of,
 )
-from medkd.io.radiograph_gate import refusal, text_of, view_of
-from medkd.io.radiograph_values import mask_border
+from medkd.io.radiograph.gate import refusal, text_of, view_of
+from medkd.io.radiograph.values import mask_border
 from medkd.types import Radiograph
 
 _MODES = {"L": 255.0, "P": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0,
@@ -53,7 +53,7 @@ class RadiographHeader:
         study_date: DICOM date, empty where unsaid. Identity: never shown.
         institution: as it stands there. Identity: never shown.
         modality: CR, DX, ...; empty for PNG and JPEG.
-        view: see `radiograph_gate.view_of`.
+        view: see `gate.view_of`.
         manufacturer: as the header says.
         shape: (rows, columns).
         spacing_mm: between rows, between columns; None where unsaid.
@@ -87,7 +87,7 @@ def read_radiograph(
             where not given.
         patient_id: pseudonym of the patient; a short hash of PatientID where not given, the
             imageuid where there is none.
-        allow: codes of `radiograph_gate.CODES` to let pass; None: all that may be.
+        allow: codes of `gate.CODES` to let pass; None: all that may be.
 
     Returns:
         The radiograph, pixels [row, col] float32 in 0..1, bright = dense.

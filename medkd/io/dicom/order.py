@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.io.dicom_codes import Fault, named
+from medkd.io.dicom.codes import Fault, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -84,7 +84,7 @@ def blank_faults(ordered: Sequence[SliceHeader], blanks: Sequence[str]) -> list[
 
     Args:
         ordered: the slices.
-        blanks: for each "zero", "one value" or empty (`dicom_hu.Rescaled`).
+        blanks: for each "zero", "one value" or empty (`hu.Rescaled`).
     """
     zero = [h for h, blank in zip(ordered, blanks, strict=True) if blank == "zero"]
     if not zero or 2 * len(zero) >= len(ordered):

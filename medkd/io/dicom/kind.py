@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from medkd.io.dicom_codes import Fault, named
-from medkd.io.dicom_tags import uid_of
+from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
 
 CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",

@@ -1,9 +1,9 @@
 """Headers of DICOM images, read without their pixels: plain values and where the pixels begin.
 
 One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
-follows (`dicom_structure.py`, `dicom_gate.py`, `dicom_pixels.py`) knows no difference. Values are
+follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Values are
 read from the bytes that the file states, by the meaning of the attribute and not by its VR, and
-only those named in `dicom_tags.py`: never a name, a birth date or an accession number. A value
+only those named in `tags.py`: never a name, a birth date or an accession number. A value
 that is no number where one is expected is a fault of the header, and the value counts as absent.
 """
 
@@ -23,8 +23,8 @@ from pydicom.filereader import data_element_generator
 from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
-from medkd.io.dicom_quiet import quiet_dicom
-from medkd.io.dicom_tags import (
+from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.tags import (
     KEYWORDS,
     NESTED,
     PIXEL_DATA,
@@ -63,7 +63,7 @@ class SliceHeader:
 
     Args:
         ref: its file.
-        values: keyword to value, as `dicom_tags.TAGS` says; absent where the header has none.
+        values: keyword to value, as `tags.TAGS` says; absent where the header has none.
         syntax: UID of the transfer syntax.
         frame: number of the frame in its file, from 0.
         frames: number of frames in the file.

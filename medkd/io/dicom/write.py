@@ -28,7 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medkd.io.dicom_tags import uid_of
+from medkd.io.dicom.tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Stored pixels of DICOM slices, each read once and straight into its place.
 
 Uncompressed little-endian pixels are read as they stand. Compressed ones are checked
-(`dicom_streams.py`) and decoded by the fastest codec that is installed. Values come as stored,
-with the sign that PixelRepresentation states; what they mean is `dicom_hu.py`. One process: an
+(`streams.py`) and decoded by the fastest codec that is installed. Values come as stored,
+with the sign that PixelRepresentation states; what they mean is `hu.py`. One process: an
 archive is read by several, a series a process.
 """
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
-from medkd.io.dicom_codes import Fault, named
-from medkd.io.dicom_header import UNREADABLE, SliceHeader
-from medkd.io.dicom_quiet import quiet_dicom
-from medkd.io.dicom_streams import (
+from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.header import UNREADABLE, SliceHeader
+from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.streams import (
     DECODERS,
     StreamError,
     StreamSize,
@@ -28,7 +28,7 @@ from medkd.io.dicom_streams import (
     fragments_of,
     join_frames,
 )
-from medkd.io.dicom_tags import uid_of
+from medkd.io.dicom.tags import uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

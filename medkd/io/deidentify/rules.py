@@ -19,7 +19,7 @@ from typing import Any
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from medkd.io.radiograph_gate import (
+from medkd.io.radiograph.gate import (
     CHEST_WORDS,
     OTHER_PARTS,
     VIEWS,

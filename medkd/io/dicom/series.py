@@ -2,8 +2,8 @@
 
 A series is a list of files, on disk or in zip archives, whatever they are called; slices are
 ordered by where they lie along their normal, never by file name or InstanceNumber. Single-frame
-CT and enhanced multi-frame CT, in every transfer syntax that `dicom_streams.DECODERS` names.
-What is not one evenly spaced volume is refused with all reasons (`dicom_gate.py`), not repaired.
+CT and enhanced multi-frame CT, in every transfer syntax that `streams.DECODERS` names.
+What is not one evenly spaced volume is refused with all reasons (`gate.py`), not repaired.
 No message names a patient.
 """
 
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
-from medkd.io.dicom_codes import Fault
-from medkd.io.dicom_gate import Examined, GateSettings, examine
-from medkd.io.dicom_header import HeaderSet, SliceHeader, read_headers
-from medkd.io.dicom_hu import padding_range, to_hu
-from medkd.io.dicom_order import blank_faults, order_faults
-from medkd.io.dicom_pixels import PixelReader
+from medkd.io.dicom.codes import Fault
+from medkd.io.dicom.gate import Examined, GateSettings, examine
+from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
+from medkd.io.dicom.hu import padding_range, to_hu
+from medkd.io.dicom.order import blank_faults, order_faults
+from medkd.io.dicom.pixels import PixelReader
 from medkd.io.file_ref import FileRef
 from medkd.types import Acquisition, Scan
 
@@ -86,11 +86,11 @@ def read_series(
 
     Returns:
         The scan: axis i along a row, j along a column, k along the slice normal (ascending);
-        padding is `dicom_hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
+        padding is `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
         whether slices differ in rescale or padding, and whether HU were rounded.
 
     Raises:
-        SeriesError: with every reason, each "code: text" (`dicom_gate.CODES`).
+        SeriesError: with every reason, each "code: text" (`gate.CODES`).
     """
     found = files if isinstance(files, HeaderSet) else read_headers(files)
     examined = examine(found.headers, gate)

@@ -1,8 +1,8 @@
 """Copies of DICOM images for sharing, without identity, and proof that none is left.
 
 `dicognito` replaces UIDs and shifts dates, the same way in all of a patient's files; attributes
-pass by `deidentify_rules` only; every file written is read back and searched for what named
-somebody in its original (`deidentify_check`). One finding, and nothing at all is left behind.
+pass by `rules` only; every file written is read back and searched for what named
+somebody in its original (`check`). One finding, and nothing at all is left behind.
 
 Pixels are not changed and not read: text inside them is not found. Objects whose header speaks of
 burned-in text are left out; pictures whose header says nothing are counted, to be looked at.
@@ -29,18 +29,18 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from medkd.errors import ExtraMissingError, SeriesError
 from medkd.files import replacing, write_text
-from medkd.io.deidentify_check import identity_of, leaks_in
-from medkd.io.deidentify_rules import (
+from medkd.io.deidentify.check import identity_of, leaks_in
+from medkd.io.deidentify.rules import (
     IMAGE_CLASSES,
     LEFT_OUT,
     kept_of,
     mark_deidentified,
     reason_against,
 )
-from medkd.io.dicom_quiet import quiet_dicom
+from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.identity import Pseudonyms
-from medkd.io.radiograph_dicom import BROKEN
-from medkd.io.radiograph_gate import text_of
+from medkd.io.radiograph.dicom import BROKEN
+from medkd.io.radiograph.gate import text_of
 
 REPORT_FILE = "deidentification.json"
 _MAX_FINDINGS = 20

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, field_validator
 
-from medkd.io.dicom_codes import CODES, Fault, named
-from medkd.io.dicom_kind import kind_faults
-from medkd.io.dicom_pixels import decoder_faults, same_pixels
-from medkd.io.dicom_scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
-from medkd.io.dicom_structure import Layout, has_place, header_faults, lay_out
-from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
+from medkd.io.dicom.codes import CODES, Fault, named
+from medkd.io.dicom.kind import kind_faults
+from medkd.io.dicom.pixels import decoder_faults, same_pixels
+from medkd.io.dicom.scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
+from medkd.io.dicom.structure import Layout, has_place, header_faults, lay_out
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.settings import Settings
 
 if TYPE_CHECKING:
     from medkd.geometry import VoxelGrid
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
     from medkd.types import Scan
 
 __all__ = ["CODES", "GateSettings", "Verdict", "examine", "scan_reasons", "series_reasons"]

@@ -1,6 +1,6 @@
 """DICOM radiographs: the dataset, why it is refused, its pixels as the header shows them.
 
-Used by `radiograph` alone. Values go through `radiograph_values`, scope is `radiograph_gate`'s.
+Used by `read` alone. Values go through `values`, scope is `gate`'s.
 Call it inside `quiet_dicom`: pydicom's warnings show values.
 """
 
@@ -21,11 +21,11 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
-from medkd.io.dicom_pixels import plugin_for
-from medkd.io.dicom_streams import DECODERS, StreamError, StreamSize, check_stream
+from medkd.io.dicom.pixels import plugin_for
+from medkd.io.dicom.streams import DECODERS, StreamError, StreamSize, check_stream
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph_gate import radiograph_reasons, refusal, split_allowed
-from medkd.io.radiograph_values import (
+from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
+from medkd.io.radiograph.values import (
     ToneError,
     mask_border,
     mask_shutter,

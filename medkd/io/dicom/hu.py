@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.io.dicom_codes import Fault
+from medkd.io.dicom.codes import Fault
 
 if TYPE_CHECKING:
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
 
 PADDED_HU = -2000
 """What a voxel holds that was not measured: below air, and below `lungs.PADDING_HU`."""

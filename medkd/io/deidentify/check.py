@@ -19,7 +19,7 @@ from pydicom.charset import convert_encodings
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from medkd.io.deidentify_rules import (
+from medkd.io.deidentify.rules import (
     COUNTERS,
     DEVICE_TEXTS,
     EMPTIED,
@@ -32,7 +32,7 @@ from medkd.io.deidentify_rules import (
     strangers_in,
     words_of,
 )
-from medkd.io.radiograph_gate import text_of
+from medkd.io.radiograph.gate import text_of
 
 _STANDARD_UIDS = "1.2.840.10008."
 _NUMERIC = {"UI", "IS", "DS", "DA", "TM"}

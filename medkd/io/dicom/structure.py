@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom_codes import Fault, fault_of, listed, named
-from medkd.io.dicom_order import numbering_faults
+from medkd.io.dicom.codes import Fault, fault_of, listed, named
+from medkd.io.dicom.order import numbering_faults
 
 if TYPE_CHECKING:
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
 
 Float64 = NDArray[np.float64]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from medkd.io.dicom_codes import Fault, named
-from medkd.io.dicom_write import SYNTHETIC_MANUFACTURER
+from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medkd.geometry import VoxelGrid
-    from medkd.io.dicom_header import SliceHeader
+    from medkd.io.dicom.header import SliceHeader
 
 _CHEST = re.compile(
     r"CHEST|T[HX]?ORA|THX|LUNG|PULMO|POUMON|BRUST|\bTAP\b|\bCAP\b|WHOLE.?BODY|TRUNK|TORSO|BRONCH"

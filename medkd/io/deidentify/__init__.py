@@ -1,0 +1,1 @@
+"""Copies of images for sharing: `copy` makes them by `rules`, and `check` searches them."""

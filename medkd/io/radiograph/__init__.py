@@ -1,0 +1,1 @@
+"""Chest radiographs: `read` is the way in; `dicom`, `values` and `gate` serve it."""
