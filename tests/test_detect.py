@@ -22,6 +22,7 @@ from medkd.lungs import find_lungs
 from medkd.models.package import Calibration, Preprocessing
 from medkd.types import CaseResult
 from tests.detect_cases import BALLS_MM, ball_model, chest_with_balls
+from tests.real_data import needs_data
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_results_are_written_whole_or_not_at_all(scan, tmp_path):
         write_results(tmp_path, [])
 
 
-@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+@needs_data
 def test_a_real_chest_is_searched_within_its_lungs():
     real = read_volume(Path(os.environ["MEDKD_DATA"]) / "ct_small" / "ct-64.nrrd")
     result = detect_nodules(real, ball_model())

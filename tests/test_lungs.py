@@ -12,6 +12,7 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs, lung_box, lungs_in_view
 from medkd.types import Scan
+from tests.real_data import needs_data
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_lungs_cut_by_a_round_field_of_view_are_not_in_view(phantom):
     assert "touch a side" in lungs_in_view(replace(scan, voxels_hu=padded))[0]
 
 
-@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+@needs_data
 def test_real_scans_show_their_lungs_or_not():
     from medkd.io.dicom.series import read_dicom_folder
     from medkd.io.volume import read_volume
@@ -157,7 +158,7 @@ def test_real_scans_show_their_lungs_or_not():
         assert lungs_in_view(read_dicom_folder(excerpt))
 
 
-@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+@needs_data
 def test_the_field_of_a_real_chest_holds_its_lung_mask():
     from medkd.io.volume import read_volume
 

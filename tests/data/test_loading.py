@@ -22,6 +22,7 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
 from medkd.io.volume import read_volume, write_mhd
 from medkd.types import Scan
+from tests.real_data import needs_data
 
 CT = [
     {"kind": "load"},
@@ -229,7 +230,7 @@ def test_building_says_nothing_of_monais_other_readers(caplog) -> None:
     assert "nvImageCodec" not in caplog.text
 
 
-@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+@needs_data
 def test_a_real_nodule_fills_the_middle_of_its_patch() -> None:
     root = Path(os.environ["MEDKD_DATA"])
     folder = next((root / "lidc" / "series_excerpts" / "LIDC-IDRI-0003").glob("*/*"))

@@ -34,10 +34,10 @@ from medkd.io.deidentify.rules import (
 from medkd.io.identity import Pseudonyms, open_pseudonyms
 from medkd.io.radiograph.read import read_radiograph
 from tests.io.radiograph_helper import write_dx
+from tests.real_data import needs_data
 
 pytest.importorskip("dicognito", reason="extra share")
 
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 STUDY, SERIES = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["series"])
 PLANTED: dict[str, Any] = {
     "PatientName": "Quixano^Alonso^^Don=山田^太郎",

@@ -21,8 +21,7 @@ from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.dicom.series import read_dicom_folder
 from tests.io.dicom_helper import SERIESUID, Edit, write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid
-
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+from tests.real_data import needs_data
 
 
 def reasons_for(folder: Path, edit: Edit | None = None, **keywords: object) -> tuple[str, ...]:

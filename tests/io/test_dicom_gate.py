@@ -24,8 +24,7 @@ from medkd.io.volume import read_volume
 from medkd.types import Scan
 from tests.io.dicom_helper import Edit, write_ct_series, write_enhanced_ct
 from tests.io.volume_helper import make_scan, oblique_grid
-
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+from tests.real_data import needs_data
 
 GRID = oblique_grid((12, 10, 24))
 SCAN = make_scan(GRID)

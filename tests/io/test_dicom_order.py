@@ -23,6 +23,7 @@ from medkd.io.file_ref import FileRef
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid
+from tests.real_data import needs_data
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
@@ -62,7 +63,7 @@ def test_an_object_in_one_slice_of_an_even_volume_is_no_swap() -> None:
     assert misplaced(slices) == []
 
 
-@pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+@needs_data
 def test_a_real_chest_is_in_order_until_it_is_not() -> None:
     scan = read_dicom_folder(Path(os.environ["MEDKD_DATA"]) / "ct_dicom")
     slices = scan.voxels_hu.transpose(2, 1, 0)

@@ -23,8 +23,8 @@ from medkd.lungs import PADDING_HU
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series, write_enhanced_ct
 from tests.io.volume_helper import make_scan, oblique_grid
+from tests.real_data import needs_data
 
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 COMPRESSED = ("rle", "jpegls", "jpeg_lossless", "jpeg2000")
 SCAN = make_scan(oblique_grid((40, 36, 4)))
 

@@ -13,8 +13,7 @@ import pytest
 from medkd.errors import SeriesError
 from medkd.io import medmnist
 from medkd.io.medmnist import OFFICIAL_MD5, read_medmnist
-
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+from tests.real_data import needs_data
 
 
 def arrays(shape: tuple[int, ...] = (8, 8), columns: int = 1) -> dict[str, np.ndarray]:

@@ -28,8 +28,7 @@ from medkd.io.file_ref import FileRef
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header, to_unit, to_xrv
 from medkd.io.radiograph.values import mask_border
 from tests.io.radiograph_helper import STORED, lut, write_dx
-
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+from tests.real_data import needs_data
 
 
 def save(path: Path, pixels: np.ndarray, **options: Any) -> Path:

@@ -30,10 +30,10 @@ from medkd.io.radiograph.gate import (
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.types import Radiograph
 from tests.io.radiograph_helper import write_dx
+from tests.real_data import needs_data
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 
 
 def header(**values: Any) -> Dataset:

@@ -14,8 +14,7 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.volume import read_grid, read_volume, write_mhd
 from tests.io.volume_helper import grids, make_scan, oblique_grid
-
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+from tests.real_data import needs_data
 
 
 def reasons_of(path: Path) -> tuple[str, ...]:

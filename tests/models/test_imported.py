@@ -18,9 +18,9 @@ from medkd.models.luna_classifier import LunaClassifierSettings, RawLunaNetwork
 from medkd.models.package import LoadedModel, load_model, save_model
 from medkd.models.table import build_architecture, check_model_input
 from tests.models.conftest import sha256_of
+from tests.real_data import needs_data
 
 LUNA = LunaClassifierSettings()
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
 LUNA_SHA256 = "0f2af10e3bb0f5159cb6ea0df97a2d9f4ac824e28d18a3f18746f39de5bb0727"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,10 @@ from medkd.run_settings import RunSettings
 from medkd.train.bench import run_bench
 from medkd.train.domains import build_domain
 from medkd.train.tables import bench_markdown
+from tests.real_data import needs_data
 from tests.train.test_shipped import short
 
-pytestmark = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+pytestmark = needs_data
 CONFIG = shipped_configs()["bench/pneumoniamnist"]
 
 

