@@ -22,6 +22,7 @@ import pydicom
 from pydicom.uid import UID
 
 from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import OBJECT_KINDS
 
@@ -147,7 +148,7 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
         dataset: Any = pydicom.dcmread(
             stream, stop_before_pixels=True, specific_tags=_TAGS, force=True
         )
-        stated = _text(dataset.file_meta, "MediaStorageSOPClassUID")
+        stated = text_of(dataset.file_meta, "MediaStorageSOPClassUID")
         head = _head_of(dataset, stated)
         if _DIRECTORY in (head.sop_class, stated):
             stream.seek(0)
@@ -155,21 +156,21 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
             return FileKind("container", "the directory of a DICOM medium", names=names)
         if not head.sop_class:
             return FileKind("unreadable", "a DICOM header without SOPClassUID", head)
-        return _kind_of_class(head, _text(dataset, "Modality").upper())
+        return _kind_of_class(head, text_of(dataset, "Modality").upper())
 
 
 def _head_of(dataset: Any, stated_class: str) -> DicomHead:  # noqa: ANN401  # pydicom's Dataset
-    values = {_text(dataset, name) for name in _IDENTITY} - {""}
+    values = {text_of(dataset, name) for name in _IDENTITY} - {""}
     return DicomHead(
-        sop_class=_text(dataset, "SOPClassUID") or stated_class,
-        sop_uid=_text(dataset, "SOPInstanceUID"),
-        seriesuid=_text(dataset, "SeriesInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        study_date=_text(dataset, "StudyDate"),
-        institution=_text(dataset, "InstitutionName"),
-        station=_text(dataset, "StationName"),
-        manufacturer=_text(dataset, "Manufacturer"),
+        sop_class=text_of(dataset, "SOPClassUID") or stated_class,
+        sop_uid=text_of(dataset, "SOPInstanceUID"),
+        seriesuid=text_of(dataset, "SeriesInstanceUID"),
+        study_uid=text_of(dataset, "StudyInstanceUID"),
+        patient_id=text_of(dataset, "PatientID"),
+        study_date=text_of(dataset, "StudyDate"),
+        institution=text_of(dataset, "InstitutionName"),
+        station=text_of(dataset, "StationName"),
+        manufacturer=text_of(dataset, "Manufacturer"),
         identity=tuple(sorted(values)),
     )
 
@@ -263,15 +264,6 @@ def _opened(ref: FileRef) -> Iterator[BinaryIO]:
 @lru_cache(maxsize=1)
 def _zip_archive(path: Path, _changed: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
-
-
-def _text(dataset: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
-    """Return one value as text without padding; empty where missing or broken."""
-    try:
-        value = dataset.get(name)
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
-        return ""
-    return "" if value is None else str(value).strip(" \0")
 
 
 def _class_name(sop_class: str) -> str:

@@ -32,7 +32,7 @@ from medkd.io.deidentify.rules import (
     strangers_in,
     words_of,
 )
-from medkd.io.radiograph.gate import text_of
+from medkd.io.dicom.tags import text_of
 
 _STANDARD_UIDS = "1.2.840.10008."
 _NUMERIC = {"UI", "IS", "DS", "DA", "TM"}

@@ -38,9 +38,9 @@ from medkd.io.deidentify.rules import (
     reason_against,
 )
 from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.tags import text_of
 from medkd.io.identity import Pseudonyms
 from medkd.io.radiograph.dicom import BROKEN
-from medkd.io.radiograph.gate import text_of
 
 REPORT_FILE = "deidentification.json"
 _MAX_FINDINGS = 20

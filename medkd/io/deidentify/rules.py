@@ -19,13 +19,13 @@ from typing import Any
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
+from medkd.io.dicom.tags import text_of
 from medkd.io.radiograph.gate import (
     CHEST_WORDS,
     OTHER_PARTS,
     VIEWS,
     animal_of,
     part_of,
-    text_of,
     view_of,
 )
 

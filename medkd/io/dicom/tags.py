@@ -96,6 +96,15 @@ def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no
     return numbers if all(map(math.isfinite, numbers)) else None
 
 
+def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
+    """Return one value of a header as text without padding; empty where missing or broken."""
+    try:
+        value = header.get(name)
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        return ""
+    return "" if value is None else str(value).strip(" \0")
+
+
 @lru_cache(maxsize=4096)  # a series states most values alike in every slice
 def _value_of(kind: Kind, raw: bytes, little: bool) -> Value | str | None:
     if kind is Kind.SHORT:

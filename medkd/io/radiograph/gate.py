@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from medkd.errors import SeriesError
+from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 
 CODES: dict[str, tuple[str, bool]] = {
@@ -121,15 +122,6 @@ def split_allowed(
 def refusal(ref: FileRef, *reasons: str) -> SeriesError:
     """Return the error that refuses a file as a radiograph."""
     return SeriesError(f"{ref.name}: cannot be read as a radiograph", reasons)
-
-
-def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
-    """Return one value of a header as text without padding; empty where missing or broken."""
-    try:
-        value = header.get(name)
-    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
-        return ""
-    return "" if value is None else str(value).strip(" \0")
 
 
 def view_of(header: Any) -> str | None:  # noqa: ANN401  # pydicom's Dataset

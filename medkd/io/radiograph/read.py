@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.series import pseudonym_of
+from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph.dicom import (
     BROKEN,
@@ -31,7 +32,7 @@ from medkd.io.radiograph.dicom import (
     shown_pixels,
     spacing_of,
 )
-from medkd.io.radiograph.gate import refusal, text_of, view_of
+from medkd.io.radiograph.gate import refusal, view_of
 from medkd.io.radiograph.values import mask_border
 from medkd.types import Radiograph
 
