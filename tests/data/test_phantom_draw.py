@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medkd.data.phantom_draw import Canvas, Tubes, draw_tubes, smooth_field
-from medkd.data.phantom_shapes import Shape, draw_finding, draw_shape
-from medkd.data.phantom_vessels import grow_tree
+from medkd.data.phantom.old.draw import Canvas, Tubes, draw_tubes, smooth_field
+from medkd.data.phantom.old.shapes import Shape, draw_finding, draw_shape
+from medkd.data.phantom.old.vessels import grow_tree
 
 
 def canvas_of(shape=(40, 36, 30), spacing=(2.1, 2.1, 1.7)) -> Canvas:

@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from medkd.data.phantom_candidates import draw_candidates
-from medkd.data.phantom_chest import build_chest
-from medkd.data.phantom_draw import Canvas, Float64
-from medkd.data.phantom_findings import Finding, Painter
-from medkd.data.phantom_patient import draw_patient
-from medkd.data.phantom_scanner import STYLES, draw_canvas, scan_volume
+from medkd.data.phantom.old.candidates import draw_candidates
+from medkd.data.phantom.old.chest import build_chest
+from medkd.data.phantom.old.draw import Canvas, Float64
+from medkd.data.phantom.old.findings import Finding, Painter
+from medkd.data.phantom.old.patient import draw_patient
+from medkd.data.phantom.old.scanner import STYLES, draw_canvas, scan_volume
 from medkd.errors import SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids

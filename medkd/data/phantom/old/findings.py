@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from medkd.data.phantom_chest import Chest
-from medkd.data.phantom_draw import Canvas, Float64, Tubes, draw_tubes
-from medkd.data.phantom_patient import Patient
-from medkd.data.phantom_shapes import Drawn, Shape, blend, draw_finding, draw_shape
+from medkd.data.phantom.old.chest import Chest
+from medkd.data.phantom.old.draw import Canvas, Float64, Tubes, draw_tubes
+from medkd.data.phantom.old.patient import Patient
+from medkd.data.phantom.old.shapes import Drawn, Shape, blend, draw_finding, draw_shape
 
 Texture = Literal["solid", "ground-glass"]
 Attachment = Literal["free", "vessel", "pleura"]

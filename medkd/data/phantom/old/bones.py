@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from medkd.data.phantom_draw import Float64, Tubes
-from medkd.data.phantom_patient import Patient
+from medkd.data.phantom.old.draw import Float64, Tubes
+from medkd.data.phantom.old.patient import Patient
 
 _RIBS = 12
 _OUTSIDE_MM = 7.0

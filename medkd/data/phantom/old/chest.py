@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medkd.data.phantom_bones import cartilage_tubes, rib_tubes, spine_and_shoulders
-from medkd.data.phantom_draw import (
+from medkd.data.phantom.old.bones import cartilage_tubes, rib_tubes, spine_and_shoulders
+from medkd.data.phantom.old.draw import (
     Canvas,
     Float32,
     Float64,
@@ -22,8 +22,8 @@ from medkd.data.phantom_draw import (
     smooth_field,
     soft_step,
 )
-from medkd.data.phantom_patient import Patient
-from medkd.data.phantom_vessels import Tree, grow_tree
+from medkd.data.phantom.old.patient import Patient
+from medkd.data.phantom.old.vessels import Tree, grow_tree
 
 _AIR_HU = -1000.0
 _FAT_HU = -105.0

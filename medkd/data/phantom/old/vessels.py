@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medkd.data.phantom_draw import Float64, Tubes
+from medkd.data.phantom.old.draw import Float64, Tubes
 
 _MURRAY = 2.7
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from medkd.data.phantom_chest import Chest
-from medkd.data.phantom_draw import Canvas, Float64
-from medkd.data.phantom_findings import Finding
+from medkd.data.phantom.old.chest import Chest
+from medkd.data.phantom.old.draw import Canvas, Float64
+from medkd.data.phantom.old.findings import Finding
 
 _BRANCHINGS = 22
 _VESSELS = 16

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.data.phantom_draw import Canvas, Float32
+from medkd.data.phantom.old.draw import Canvas, Float32
 
 _EXTENT_MM = (340.0, 260.0, 300.0)
 

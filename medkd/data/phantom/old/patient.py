@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medkd.data.phantom_draw import Float32, Float64
+from medkd.data.phantom.old.draw import Float32, Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medkd.data.phantom_draw import Canvas, Float32, Float64
+from medkd.data.phantom.old.draw import Canvas, Float32, Float64
 
 _FINE_MM = 0.6
 

@@ -1,0 +1,1 @@
+"""The generator of before, until the new one takes its place."""
