@@ -1,0 +1,271 @@
+"""The outline of a nodule, on any voxels, and the sphere that stands for it.
+
+A form says how deep a point lies in a nodule; it knows nothing of voxels. What is painted of it is
+a share, 0..1, which falls from 1 to 0 across an edge of given width; the true centre and diameter
+are those of this share's mass (centre of mass; diameter of the sphere of the same volume), measured
+on a fine grid of the form's own, so that they do not depend on the voxels it is painted on. Offsets
+are mm from the form's middle, in whatever frame the caller works (chest mm or LPS mm). Only + - * /
+and square roots are used on arrays: the bytes do not depend on the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Outline = Literal["round", "lobulated", "spiculated"]
+Keep = Callable[[Float64], Float64 | Bools]
+"""Says of points [N, 3] which share of each may be painted (the lung's side of the pleura)."""
+
+_STEP_MM, _FEWEST_STEPS, _MOST_STEPS = 0.4, 16, 40
+"""Of the fine grid: its cells, and how many of them from the middle of a form to its reach."""
+_CHUNK = 120_000
+"""Points worked out at once."""
+
+
+class Form(Protocol):
+    """What a nodule's outline is."""
+
+    @property
+    def reach_mm(self) -> float:
+        """No point of the form lies farther from its middle."""
+
+    def depth_mm(self, offset_mm: Float64) -> Float64:
+        """Distance [N] of offsets [N, 3] to the outline in mm, about; negative inside."""
+
+    def inside(self, offset_mm: Float64) -> Bools:
+        """Say which offsets [N, 3] lie inside."""
+
+    def scaled(self, factor: float) -> Form:
+        """Return the same outline in another size."""
+
+
+class Sphere(NamedTuple):
+    """What stands for a nodule in a table: centre (3,) and diameter, mm."""
+
+    center_mm: Float64
+    diameter_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnalyticForm:
+    """An ellipsoid with lobes and spicules: each direction has one distance to the outline.
+
+    Args:
+        half_mm: (3,) half axes before turning.
+        turn: [3, 3] rotation.
+        bulges: [L, 3] unit directions in which it bulges.
+        heights: [L] share of the radius that each bulge adds; negative is a notch.
+        sharpness: [L] doublings: a bulge is ((1 + cos) / 2)^(2^sharpness), so that 3 is a lobe
+            of about 70 degrees across and 7 a spicule of about 17.
+    """
+
+    half_mm: Float64
+    turn: Float64
+    bulges: Float64
+    heights: Float64
+    sharpness: NDArray[np.int64]
+
+    @property
+    def reach_mm(self) -> float:
+        """Longest half axis with the highest bulge: at a bulge's tip, or between two."""
+        first, second = np.triu_indices(len(self.bulges))
+        tips = self.bulges[first] + self.bulges[second]
+        highest = self._grown(tips[:, 0], tips[:, 1], tips[:, 2]).max(initial=1.0)
+        return float(self.half_mm.max() * highest) * 1.03
+
+    def depth_mm(self, offset_mm: Float64) -> Float64:
+        """Distance [N] to the outline along the ray from the middle, negative inside."""
+        x, y, z = offset_mm[:, 0], offset_mm[:, 1], offset_mm[:, 2]
+        length = np.sqrt(x * x + y * y + z * z)
+        squared = np.zeros_like(length)
+        for axis in range(3):
+            a, b, c = (self.turn[:, axis] / self.half_mm[axis]).tolist()
+            squared += (a * x + b * y + c * z) ** 2
+        radius = (length + 1e-9) / np.sqrt(squared + 1e-18)
+        return np.asarray(length - radius * self._grown(x, y, z))
+
+    def _grown(self, x: Float64, y: Float64, z: Float64) -> Float64:
+        """How many times the ellipsoid's radius the outline's is, in these directions [N]."""
+        length = np.sqrt(x * x + y * y + z * z) + 1e-9
+        grown = np.ones_like(length)
+        for direction, height, doublings in zip(
+            self.bulges.tolist(), self.heights.tolist(), self.sharpness.tolist(), strict=True
+        ):
+            a, b, c = direction
+            bulge = 0.5 + 0.5 * (a * x + b * y + c * z) / length
+            for _ in range(doublings):
+                bulge *= bulge
+            grown += height * bulge
+        return np.asarray(grown)
+
+    def inside(self, offset_mm: Float64) -> Bools:
+        """Say which offsets [N, 3] lie inside."""
+        return np.asarray(self.depth_mm(offset_mm) < 0.0)
+
+    def scaled(self, factor: float) -> AnalyticForm:
+        """Return the same outline in another size."""
+        return replace(self, half_mm=self.half_mm * factor)
+
+
+def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
+    """Draw a form of a kind of outline.
+
+    Args:
+        rng: source of axes, turn and bulges.
+        outline: round (an ellipsoid, nearly), lobulated, or spiculated.
+        diameter_mm: of the sphere of the same volume.
+    """
+    flatness = {"round": 0.14, "lobulated": 0.24, "spiculated": 0.2}[outline]
+    stretch = 1.0 + rng.uniform(-flatness, flatness, size=3)
+    turn = draw_turn(rng)
+    lobes = {"round": 2, "lobulated": int(rng.integers(3, 7)), "spiculated": 3}[outline]
+    low, high = (0.14, 0.36) if outline == "lobulated" else (-0.06, 0.12)
+    directions, heights = [draw_directions(rng, lobes)], [rng.uniform(low, high, size=lobes)]
+    doublings = [np.full(lobes, 3)]
+    if outline == "lobulated":
+        notches = int(rng.integers(1, 3))
+        directions.append(draw_directions(rng, notches))
+        heights.append(rng.uniform(-0.3, -0.12, size=notches))
+        doublings.append(np.full(notches, 4))
+    if outline == "spiculated":
+        spicules = int(rng.integers(6, 15))
+        directions.append(draw_directions(rng, spicules))
+        heights.append(rng.uniform(0.3, 1.0, size=spicules))
+        doublings.append(rng.integers(6, 9, size=spicules))
+    form = AnalyticForm(
+        stretch * (diameter_mm / 2.0),
+        turn,
+        np.concatenate(directions),
+        np.concatenate(heights),
+        np.concatenate(doublings),
+    )
+    return form.scaled(diameter_mm / true_sphere(form, None, np.zeros(3)).diameter_mm)
+
+
+def draw_turn(rng: np.random.Generator) -> Float64:
+    """Draw a rotation [3, 3], all equally likely (unit quaternion: Shoemake 1992, sec. 2)."""
+    q = rng.normal(size=4)
+    w, x, y, z = (q / np.sqrt((q * q).sum())).tolist()
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def draw_directions(rng: np.random.Generator, count: int) -> Float64:
+    """Draw unit vectors [count, 3], all directions equally likely."""
+    drawn = rng.normal(size=(count, 3))
+    return np.asarray(drawn / np.sqrt((drawn * drawn).sum(axis=1, keepdims=True)))
+
+
+def share_of(form: Form, offset_mm: Float64, *, edge_mm: float) -> Float64:
+    """Share [N] of a form at offsets [N, 3]: 1 within, 0 without, `edge_mm` from one to other."""
+    return np.asarray(np.clip(0.5 - form.depth_mm(offset_mm) / max(edge_mm, 1e-6), 0.0, 1.0))
+
+
+def true_sphere(
+    form: Form, keep: Keep | None, center_mm: Float64, *, edge_mm: float = 0.0
+) -> Sphere:
+    """Measure the true centre and diameter of a form as it is painted.
+
+    Args:
+        form: its outline.
+        keep: which share of points [N, 3] is painted at all; None keeps everything.
+        center_mm: (3,) where the form's middle lies.
+        edge_mm: width of its soft edge.
+
+    Returns:
+        Centre of mass and the diameter of the sphere of the same volume; the diameter is 0 if
+        nothing is kept.
+    """
+    reach = form.reach_mm + edge_mm / 2.0
+    steps = min(max(int(np.ceil(reach / _STEP_MM)), _FEWEST_STEPS), _MOST_STEPS)
+    step = reach / steps
+    line = (np.arange(2 * steps) + 0.5) * step - reach
+    mass, moment = 0.0, np.zeros(3)
+    for x in line:
+        plane = np.empty((len(line), len(line), 3))
+        plane[..., 0], plane[..., 1], plane[..., 2] = x, line[:, None], line[None, :]
+        offset = plane.reshape(-1, 3)
+        offset = offset[(offset * offset).sum(axis=1) <= (reach + step) ** 2]
+        share = share_of(form, offset, edge_mm=max(edge_mm, step))
+        found = share > 0.0
+        offset, share = offset[found], share[found]
+        if keep is not None and len(offset):
+            share = share * keep(center_mm + offset)
+        mass += float(share.sum())
+        moment += (offset * share[:, None]).sum(axis=0)
+    if mass <= 0.0:
+        return Sphere(np.array(center_mm, dtype=np.float64), 0.0)
+    diameter = float(np.cbrt(6.0 * mass * step**3 / np.pi))
+    return Sphere(np.asarray(center_mm + moment / mass), diameter)
+
+
+def box_within(
+    center_vox: Float64, reach_vox: Float64, shape: tuple[int, int, int]
+) -> tuple[slice, slice, slice]:
+    """Box of whole voxels around a place, cut off at the volume; it may be empty.
+
+    Args:
+        center_vox: (3,) continuous index of the middle.
+        reach_vox: (3,) half widths in voxels.
+        shape: of the volume.
+    """
+    low = np.floor(center_vox - reach_vox).astype(int)
+    high = np.ceil(center_vox + reach_vox).astype(int) + 1
+    i, j, k = (
+        slice(min(max(int(a), 0), n), min(max(int(b), 0), n))
+        for a, b, n in zip(low, high, shape, strict=True)
+    )
+    return i, j, k
+
+
+def coverage_on(
+    points_mm: Callable[[Float64], Float64],
+    inside: Callable[[Float64], Float64 | Bools],
+    *,
+    start: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    finer: tuple[int, int, int],
+) -> Float32:
+    """Share of each voxel of a box that lies in a form.
+
+    Args:
+        points_mm: turns continuous indices [N, 3] into mm; of a canvas or of any `VoxelGrid`.
+        inside: share 0..1, or whether, of points [N, 3] in these mm.
+        start: index of the box's first voxel.
+        shape: voxels of the box.
+        finer: points a voxel along i, j, k at which `inside` is asked.
+
+    Returns:
+        [i, j, k] of the box, 0..1.
+    """
+    fi, fj, fk = finer
+    lines = [
+        first - 0.5 + (np.arange(size * parts) + 0.5) / parts
+        for first, size, parts in zip(start, shape, finer, strict=True)
+    ]
+    cover = np.empty(shape, dtype=np.float32)
+    plane_points = fi * len(lines[1]) * len(lines[2])
+    step = max(1, _CHUNK // max(plane_points, 1))
+    for begin in range(0, shape[0], step):
+        rows = lines[0][begin * fi : (begin + step) * fi]
+        index = np.empty((len(rows), len(lines[1]), len(lines[2]), 3))
+        index[..., 0] = rows[:, None, None]
+        index[..., 1] = lines[1][:, None]
+        index[..., 2] = lines[2]
+        share = np.asarray(inside(points_mm(index.reshape(-1, 3))), dtype=np.float64)
+        blocks = share.reshape(len(rows) // fi, fi, shape[1], fj, shape[2], fk)
+        cover[begin : begin + step] = blocks.mean(axis=(1, 3, 5))
+    return cover
