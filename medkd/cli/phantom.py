@@ -21,40 +21,60 @@ def phantom(
     *,
     scans: Annotated[int, typer.Option(help="Number of scans.")] = 10,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    size: Annotated[str, typer.Option(help="small: a whole chest in voxels of about 2 mm.")] = (
-        "small"
-    ),
+    size: Annotated[
+        str,
+        typer.Option(help="small: a chest in 2 mm voxels; region: a part of full; full: 512x512."),
+    ] = "small",
     site: Annotated[
-        str, typer.Option(help="a: thin, sharp slices, low noise; b: thick, soft, noisy.")
+        str,
+        typer.Option(help="a: thin, sharp slices; b: thick, soft, noisy; c: standard; or mixed."),
     ] = "a",
     nodules_per_scan: Annotated[
         str, typer.Option(help="Fewest and most nodules a scan, A-B.")
     ] = "1-4",
-    layout: Annotated[
+    format_: Annotated[
         Literal["luna16", "dicom"],
-        typer.Option(help="luna16: volumes and LUNA16's tables; dicom: an archive of series."),
+        typer.Option(
+            "--format", help="luna16: volumes and LUNA16's tables; dicom: an archive of series."
+        ),
     ] = "luna16",
+    oblique: Annotated[bool, typer.Option("--oblique", help="The patients lie turned.")] = False,
+    plant_faults: Annotated[
+        bool, typer.Option("--plant-faults", help="dicom: with faults, named in phantom.json.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes stay the same.")] = 1,
 ) -> None:
     """Write synthetic chest CTs with known nodules, in LUNA16's layout or as a DICOM archive.
 
     OUT gets subset0 to subset9 (.mhd and .raw), annotations.csv, annotations_excluded.csv,
     candidates.csv, candidates_V2.csv, seriesuids.csv, and phantom.json with the generator's
-    version, the settings and all that was painted. With --layout dicom it gets a folder for each
-    patient, in it one for each series with its slices, and the annotations and phantom.json.
-    Nothing is left behind if it is stopped.
+    version and difficulty, the settings and all that was painted. With --format dicom it gets a
+    folder for each patient, in it one for each series with its slices, and the annotations and
+    phantom.json. Nothing is left behind if it is stopped.
+
+    A small scan takes 2 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and more
+    and takes a minute and 190 MB. A region has its voxels, kernel and noise, but shows a part of
+    the lungs alone, for training at a hundredth of the cost.
 
     Example: `medkd phantom chests --scans 10 --seed 1`
 
     Example: `medkd phantom other-site --scans 10 --seed 1 --site b --nodules-per-scan 2-5`
 
-    Example: `medkd phantom archive --scans 10 --layout dicom`
+    Example: `medkd phantom archive --scans 20 --format dicom --plant-faults`
     """
     settings = _settings(
-        site=site, scans=scans, seed=seed, nodules_per_scan=nodules_per_scan, size=size
-    )
-    _write(out, settings, layout, workers=workers)
-    typer.echo(f"{scans} synthetic scans of site {site} are in {out}")
+        site=site, scans=scans, seed=seed, nodules_per_scan=nodules_per_scan, size=size,
+        oblique=oblique,
+    )  # fmt: skip
+    _write(out, settings, format_, faults=plant_faults, workers=workers)
+    _say(out, settings)
+
+
+def _say(out: Path, settings: PhantomSettings) -> None:
+    from medkd.data.phantom import difficulty_words, generator_stamp
+
+    typer.echo(f"{settings.scans} synthetic scans of site {settings.site} are in {out}")
+    typer.echo(difficulty_words(generator_stamp()))
     typer.echo("They are phantoms: no clinical performance can be read from them.")
 
 
@@ -75,7 +95,9 @@ def _settings(**given: str | int) -> PhantomSettings:
         raise SettingsError("phantoms cannot be made like this", reasons) from error
 
 
-def _write(out: Path, settings: PhantomSettings, layout: Layout, *, workers: int) -> None:
+def _write(
+    out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool, workers: int
+) -> None:
     from medkd.cli.progress import progress_bars
     from medkd.data.phantom import write_phantom_set
 
@@ -84,6 +106,7 @@ def _write(out: Path, settings: PhantomSettings, layout: Layout, *, workers: int
             out,
             settings,
             layout=layout,
+            faults=faults,
             workers=workers,
             progress=lambda done, total: report("phantoms", done, total, ""),
         )

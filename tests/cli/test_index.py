@@ -40,7 +40,7 @@ def plant_identities(series: Path, number: int) -> None:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight phantoms as DICOM; three of them spoilt: a slice gone, cut short, doubled."""
     root = tmp_path_factory.mktemp("hospital") / "archive"
-    assert run("phantom", root, "--layout", "dicom", "--scans", "8", "--seed", "3").exit_code == 0
+    assert run("phantom", root, "--format", "dicom", "--scans", "8", "--seed", "3").exit_code == 0
     series = sorted(p for p in root.glob("*/*") if p.is_dir())
     for number, folder in enumerate(series):
         plant_identities(folder, number)

@@ -20,7 +20,7 @@ def test_phantoms_are_written_and_called_synthetic(tmp_path):
 
 def test_a_dicom_archive_holds_the_same_phantoms(tmp_path):
     out = tmp_path / "archive"
-    done = CliRunner().invoke(app, ["phantom", str(out), "--scans", "1", "--layout", "dicom"])
+    done = CliRunner().invoke(app, ["phantom", str(out), "--scans", "1", "--format", "dicom"])
     assert done.exit_code == 0, done.output
     (series,) = (path for path in out.glob("*/*") if path.is_dir())
     read, made = read_dicom_folder(series), make_phantom(PhantomSettings(scans=1), 0)
@@ -31,7 +31,7 @@ def test_a_dicom_archive_holds_the_same_phantoms(tmp_path):
 
 
 def test_all_wrong_options_are_said_at_once(tmp_path):
-    words = ["phantom", str(tmp_path / "set"), "--scans", "0", "--site", "c"]
+    words = ["phantom", str(tmp_path / "set"), "--scans", "0", "--site", "d"]
     refused = CliRunner().invoke(app, [*words, "--nodules-per-scan", "5"])
     assert refused.exit_code != 0
     assert isinstance(refused.exception, SettingsError)
