@@ -115,6 +115,49 @@ class AnalyticForm:
         return replace(self, half_mm=self.half_mm * factor)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TubeForm:
+    """A bent tube with round ends: scars, plugs, knots of vessels.
+
+    Args:
+        points_mm: [N, 3] its axis, N at least 2, as offsets from the form's middle.
+        radius_mm: [N] at these points.
+    """
+
+    points_mm: Float64
+    radius_mm: Float64
+
+    @property
+    def reach_mm(self) -> float:
+        """How far its farthest end lies."""
+        length = np.sqrt((self.points_mm * self.points_mm).sum(axis=1))
+        return float((length + self.radius_mm).max())
+
+    def depth_mm(self, offset_mm: Float64) -> Float64:
+        """Distance [N] to the tube's surface, negative inside."""
+        best = np.full(len(offset_mm), np.inf)
+        for number in range(len(self.points_mm) - 1):
+            start, along = self.points_mm[number], self.points_mm[number + 1]
+            along = along - start
+            apart = offset_mm - start
+            share = np.clip(
+                (apart * along).sum(axis=1) / max(float((along * along).sum()), 1e-9), 0.0, 1.0
+            )
+            rest = apart - share[:, None] * along
+            first, last = self.radius_mm[number], self.radius_mm[number + 1]
+            away = np.sqrt((rest * rest).sum(axis=1)) - (first + share * (last - first))
+            np.minimum(best, away, out=best)
+        return best
+
+    def inside(self, offset_mm: Float64) -> Bools:
+        """Say which offsets [N, 3] lie inside."""
+        return np.asarray(self.depth_mm(offset_mm) < 0.0)
+
+    def scaled(self, factor: float) -> TubeForm:
+        """Return the same tube in another size."""
+        return TubeForm(self.points_mm * factor, self.radius_mm * factor)
+
+
 def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
     """Draw a form of a kind of outline.
 
@@ -123,23 +166,25 @@ def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) ->
         outline: round (an ellipsoid, nearly), lobulated, or spiculated.
         diameter_mm: of the sphere of the same volume.
     """
-    flatness = {"round": 0.14, "lobulated": 0.24, "spiculated": 0.2}[outline]
+    flatness = {"round": 0.14, "lobulated": 0.22, "spiculated": 0.24}[outline]
     stretch = 1.0 + rng.uniform(-flatness, flatness, size=3)
     turn = draw_turn(rng)
-    lobes = {"round": 2, "lobulated": int(rng.integers(3, 7)), "spiculated": 3}[outline]
-    low, high = (0.14, 0.36) if outline == "lobulated" else (-0.06, 0.12)
+    lobes = {"round": 2, "lobulated": int(rng.integers(3, 8)), "spiculated": 6}[outline]
+    low, high = {"round": (-0.06, 0.1), "lobulated": (0.2, 0.45), "spiculated": (-0.2, 0.35)}[
+        outline
+    ]
     directions, heights = [draw_directions(rng, lobes)], [rng.uniform(low, high, size=lobes)]
-    doublings = [np.full(lobes, 3)]
+    doublings = [rng.integers(3, 5, size=lobes)]
     if outline == "lobulated":
-        notches = int(rng.integers(1, 3))
+        notches = int(rng.integers(1, 4))
         directions.append(draw_directions(rng, notches))
-        heights.append(rng.uniform(-0.3, -0.12, size=notches))
+        heights.append(rng.uniform(-0.35, -0.12, size=notches))
         doublings.append(np.full(notches, 4))
     if outline == "spiculated":
-        spicules = int(rng.integers(6, 15))
+        spicules = int(rng.integers(14, 31))
         directions.append(draw_directions(rng, spicules))
-        heights.append(rng.uniform(0.3, 1.0, size=spicules))
-        doublings.append(rng.integers(6, 9, size=spicules))
+        heights.append(0.2 + 0.9 * rng.random(spicules) ** 2)
+        doublings.append(rng.integers(6, 10, size=spicules))
     form = AnalyticForm(
         stretch * (diameter_mm / 2.0),
         turn,

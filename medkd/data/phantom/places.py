@@ -1,0 +1,248 @@
+"""Where the nodules of a phantom lie.
+
+A place must not give a nodule away: with the nodule hidden, what is around it must look like what
+is around a blob finder's false marks. So for each nodule one of the finder's marks in the chest
+without nodules is drawn, and of many places of the wanted attachment the one is taken whose
+surroundings are most like that mark's. All of it is worked out on a lattice of 2 mm. Units are
+chest mm and HU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from medkd.data.phantom.blobs import Blobs, find_blobs
+from medkd.data.phantom.canvas import Canvas, Float32, Float64
+from medkd.data.phantom.findings import Attachment, Finding, LungSide
+from medkd.data.phantom.forms import Bools, draw_directions
+
+_TRIED = 96
+"""Places of one attachment among which the surroundings decide."""
+_TWINS = 40
+"""Marks of the finder, the strongest first, that surroundings are taken from."""
+_MASK_MM = 2.0
+"""How far beyond a nodule's surface its surroundings begin."""
+_SHELLS_MM = (1.0, 4.0, 8.0)
+_DIRECTIONS = 40
+_ROOM_MM = 5.0
+
+
+class Branches(NamedTuple):
+    """Branches of arteries and veins: start_mm and end_mm [N, 3], radius_mm [N]."""
+
+    start_mm: Float64
+    end_mm: Float64
+    radius_mm: Float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sites:
+    """A chest without findings on a lattice of about 2 mm, and what the finder finds in it.
+
+    Args:
+        canvas: the lattice.
+        hu: [i, j, k] noise-free HU.
+        lung_mm: [i, j, k] signed distance to the lungs' surface, negative in the lungs.
+        vessels: [i, j, k] coverage by vessels.
+        fissure_mm: [i, j, k] distance to the nearest fissure, signed or not.
+        branches: of the vessels.
+        blood_hu: density of blood.
+        marks_mm: [N, 3] places of the blob finder, the strongest first.
+    """
+
+    canvas: Canvas
+    hu: Float32
+    lung_mm: Float32
+    vessels: Float32
+    fissure_mm: Float32
+    branches: Branches
+    blood_hu: float
+    marks_mm: Float64
+
+
+def find_sites(
+    canvas: Canvas,
+    hu: Float32,
+    lung_mm: Float32,
+    *,
+    vessels: Float32,
+    fissure_mm: Float32,
+    branches: Branches,
+    blood_hu: float,
+) -> Sites:
+    """Look at a chest without findings; the arguments are those of `Sites`."""
+    blobs: Blobs = find_blobs(hu, canvas.spacing_mm, lung_mm < 0.0)
+    marks = canvas.points_mm(blobs.places_vox)
+    return Sites(canvas, hu, lung_mm, vessels, fissure_mm, branches, blood_hu, marks)
+
+
+class Chooser:
+    """Chooses places in one chest, or in a box of it."""
+
+    def __init__(self, sites: Sites, box_mm: Float64 | None, rng: np.random.Generator) -> None:
+        self.sites, self._rng = sites, rng
+        canvas = sites.canvas
+        self._box = np.stack([canvas.low_mm, canvas.high_mm]) if box_mm is None else box_mm
+        self._directions = draw_directions(rng, _DIRECTIONS)
+        self._marks = sites.marks_mm[self._within(sites.marks_mm, 0.0)][:_TWINS]
+        self._lung = self._voxels(sites.lung_mm < -1.0)
+        self._wall = self._voxels(np.abs(sites.lung_mm) < 1.2)
+        self._vessel = self._voxels((sites.vessels > 0.3) & (sites.lung_mm < -3.0))
+        split = (np.abs(sites.fissure_mm) < 1.2) & (sites.vessels < 0.2) & (sites.lung_mm < -4.0)
+        self._fissure = self._voxels(split)
+
+    @property
+    def lung_share(self) -> float:
+        """Share of an ordinary pair of lungs that can be chosen from, at most 1."""
+        volume = len(self._lung) * float(np.prod(self.sites.canvas.spacing_mm))
+        return min(volume / 3.0e6, 1.0)
+
+    def choose(
+        self, attachment: Attachment, radius_mm: float, others: list[Finding]
+    ) -> Float64 | None:
+        """Choose the middle (3,) of a nodule, or None where the chest has no room for it.
+
+        Args:
+            attachment: what it is to touch.
+            radius_mm: of the nodule.
+            others: findings to keep away from.
+        """
+        tried = {"free": self._free, "vessel": self._at_vessels, "pleura": self._at_pleura,
+                 "fissure": self._at_fissures}[attachment](radius_mm)  # fmt: skip
+        tried = tried[self._within(tried, min(radius_mm + 3.0, 12.0))]
+        tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)]
+        if not len(tried):
+            return None
+        if not len(self._marks):
+            return np.asarray(tried[0])
+        mask_mm = radius_mm + _MASK_MM
+        twin = self._marks[int(self._rng.integers(len(self._marks)))]
+        apart = self._surroundings(tried, mask_mm) - self._surroundings(twin[None], mask_mm)
+        return np.asarray(tried[(apart * apart).sum(axis=1).argmin()])
+
+    def holds(self, points_mm: Float64) -> Bools:
+        """Say which places [N, 3] lie in the box."""
+        return self._within(points_mm, 0.0)
+
+    def on_pleura(self) -> Float64 | None:
+        """Draw a point (3,) of the lungs' surface."""
+        points = self._drawn(self._wall, 1)
+        return points[0] if len(points) else None
+
+    def inward(self, points_mm: Float64) -> Float64:
+        """Unit vectors [N, 3] from the lungs' surface into the lung."""
+        slope = np.empty_like(points_mm)
+        for axis in range(3):
+            step = np.zeros(3)
+            step[axis] = 3.0
+            slope[:, axis] = self.depth(points_mm - step) - self.depth(points_mm + step)
+        length = np.sqrt((slope * slope).sum(axis=1, keepdims=True))
+        return np.asarray(slope / np.maximum(length, 1e-9))
+
+    def depth(self, points_mm: Float64) -> Float64:
+        """Signed distance [N] to the lungs' surface, negative in the lungs."""
+        return self.sites.canvas.sample(self.sites.lung_mm, points_mm)
+
+    def side(self, middle_mm: Float64, reach_mm: float) -> LungSide | None:
+        """Return what cuts off a finding at the pleura, or None if it lies clear of it."""
+        if self.depth(middle_mm[None])[0] < -1.5 * reach_mm - 4.0:
+            return None
+        canvas = self.sites.canvas
+        half = np.ceil(reach_mm / canvas.spacing_mm).astype(int) + 2
+        middle = np.rint(canvas.index_vox(middle_mm[None])[0]).astype(int)
+        low = np.clip(middle - half, 0, np.asarray(canvas.shape) - 1)
+        high = np.clip(middle + half + 1, low + 1, canvas.shape)
+        i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return LungSide(canvas.part((i, j, k)), self.sites.lung_mm[i, j, k].copy())
+
+    def lung_hu(self, middle_mm: Float64) -> float:
+        """Density of the lung around a place without its vessels: a low quarter."""
+        around = middle_mm + 7.0 * self._directions
+        values = self._read(self.sites.hu, around)[self._read(self.sites.lung_mm, around) < -1.0]
+        return float(np.quantile(values, 0.3)) if len(values) > 4 else -860.0
+
+    def _free(self, radius_mm: float) -> Float64:
+        """Deep in the lung; of places near marks and anywhere those with the least vessel."""
+        near = self._drawn(self._marks, 2 * _TRIED)
+        near = near + self._rng.normal(0.0, radius_mm + 5.0, size=near.shape)
+        points = np.concatenate([near, self._drawn(self._lung, 2 * _TRIED)])
+        points = points[self.depth(points) < -(radius_mm + 2.0)]
+        filled = self._around(points, 0.6 * radius_mm) + self._around(points, radius_mm + 1.0)
+        return np.asarray(points[filled <= max(np.quantile(filled, 0.4), 0.04)]
+                          if len(points) else points)  # fmt: skip
+
+    def _at_vessels(self, radius_mm: float) -> Float64:
+        """Beside a vessel, touching it or partly around it."""
+        points = self._drawn(self._vessel, 2 * _TRIED)
+        apart = 0.8 + radius_mm * self._rng.uniform(0.1, 0.95, size=(len(points), 1))
+        points = points + draw_directions(self._rng, len(points)) * apart
+        return np.asarray(points[self.depth(points) < -(0.7 * radius_mm + 1.0)])
+
+    def _at_pleura(self, radius_mm: float) -> Float64:
+        """On the pleura, where the lung behind is not a thin edge."""
+        edge = self._drawn(self._wall, 2 * _TRIED)
+        inward = self.inward(edge)
+        points = edge + inward * radius_mm * self._rng.uniform(0.3, 0.9, size=(len(edge), 1))
+        return np.asarray(points[self.depth(edge + inward * (2.0 * radius_mm + 3.0)) < -1.0])
+
+    def _at_fissures(self, radius_mm: float) -> Float64:
+        """On a fissure, its middle not quite on it."""
+        points = self._drawn(self._fissure, 2 * _TRIED)
+        points = points + self._rng.normal(0.0, 0.25 * radius_mm, size=points.shape)
+        return np.asarray(points[self.depth(points) < -(radius_mm + 1.0)])
+
+    def _surroundings(self, points_mm: Float64, mask_mm: float) -> Float64:
+        """What is around places beyond a mask: mean, spread and upper tenth of shells [N, F]."""
+        parts = []
+        for shell_mm in _SHELLS_MM:
+            ring = (mask_mm + shell_mm) * self._directions
+            around = (points_mm[:, None] + ring).reshape(-1, 3)
+            values = np.clip(self._read(self.sites.hu, around), -1000.0, 150.0)
+            values = values.reshape(len(points_mm), -1)
+            high = np.sort(values, axis=1)[:, int(0.9 * _DIRECTIONS)]
+            parts += [values.mean(axis=1) / 90.0, values.std(axis=1) / 90.0, high / 250.0]
+        return np.stack(parts, axis=1)
+
+    def _around(self, points_mm: Float64, radius_mm: float) -> Float64:
+        """Mean coverage [N] by vessels on spheres around places [N, 3]."""
+        around = (points_mm[:, None] + radius_mm * self._directions).reshape(-1, 3)
+        return np.asarray(
+            self._read(self.sites.vessels, around).reshape(-1, _DIRECTIONS).mean(axis=1)
+        )
+
+    def _read(self, field: Float32, points_mm: Float64) -> Float64:
+        """Value [N] of the lattice point next to each place."""
+        canvas = self.sites.canvas
+        index = np.rint(canvas.index_vox(points_mm)).astype(np.int64)
+        i, j, k = np.clip(index, 0, np.asarray(canvas.shape) - 1).T
+        return np.asarray(field[i, j, k], dtype=np.float64)
+
+    def _voxels(self, mask: Bools) -> Float64:
+        """Places [N, 3] of the voxels of a mask that lie in the box."""
+        points = self.sites.canvas.points_mm(np.argwhere(mask))
+        return points[self._within(points, 0.0)]
+
+    def _drawn(self, points_mm: Float64, count: int) -> Float64:
+        """Draw places with repetition, anywhere in their voxels; none if there are none."""
+        if not len(points_mm):
+            return np.zeros((0, 3))
+        chosen = points_mm[self._rng.integers(len(points_mm), size=count)]
+        return np.asarray(chosen + self._rng.uniform(-1.0, 1.0, size=chosen.shape))
+
+    def _within(self, points_mm: Float64, margin_mm: float) -> Bools:
+        low, high = self._box
+        return np.asarray(
+            ((points_mm >= low + margin_mm) & (points_mm <= high - margin_mm)).all(axis=1)
+        )
+
+
+def clear_of(points_mm: Float64, findings: list[Finding], room_mm: float) -> Bools:
+    """Say which places [N, 3] lie farther than this from the surface of every finding."""
+    clear = np.ones(len(points_mm), dtype=np.bool_)
+    for finding in findings:
+        apart = points_mm - finding.center_mm
+        clear &= np.sqrt((apart * apart).sum(axis=1)) > room_mm + finding.diameter_mm / 2.0
+    return clear
