@@ -94,11 +94,14 @@ class SliceProfile:
             painted_mm: width of the box by which the painting itself has blurred already; the
                 weights blur by the rest, so that the second moments agree.
         """
-        rest = self.variance_mm2 - (painted_mm**2 + step_mm**2) / 12.0
-        if rest <= 0.02 * step_mm**2:
-            return np.ones(1)
-        width = float(np.sqrt(12.0 * rest / (1.0 + self.slope**2)))
-        return _binned(width, width * self.slope, step_mm)
+        wanted = self.variance_mm2 - painted_mm**2 / 12.0
+        low, high = 0.0, 2.0 * self.thickness_mm + 4.0 * step_mm
+        for _ in range(40):
+            width = (low + high) / 2.0
+            taps = _binned(width, width * self.slope, step_mm)
+            wide = _second_moment(taps, step_mm) > wanted
+            low, high = (low, width) if wide else (width, high)
+        return _trimmed(_binned(low, low * self.slope, step_mm), 1e-9)
 
     def noise_taps(self, spacing_mm: float) -> Float64:
         """Weights [2 n + 1] that give white noise the correlation of slices so far apart.
@@ -114,7 +117,8 @@ class SliceProfile:
         places = middle + 32 * np.arange(-reach, reach + 1)
         within = (places >= 0) & (places < len(whole))
         overlap = np.where(within, whole[np.clip(places, 0, len(whole) - 1)], 0.0)
-        return _spectral_root(overlap / whole[middle])
+        taps = _trimmed(_spectral_root(overlap / whole[middle]), 0.004)
+        return np.asarray(taps / np.sqrt((taps**2).sum()))
 
 
 def signal_filter(
@@ -185,10 +189,15 @@ def _binned(width: float, slope: float, step: float) -> Float64:
     return np.asarray(taps / taps.sum())
 
 
+def _second_moment(taps: Float64, step: float) -> float:
+    places = (np.arange(len(taps)) - len(taps) // 2) * step
+    return float((taps * places**2).sum())
+
+
 def _trapezoid_area(places: Float64, width: float, slope: float) -> Float64:
     """Area of the trapezoid to the left of places: a box's cumulative area, averaged."""
-    if slope < 1e-6 * width:
-        return np.clip(places / width + 0.5, 0.0, 1.0)
+    if slope <= 1e-6 * width:
+        return np.clip(places / max(width, 1e-9) + 0.5, 0.0, 1.0)
     upper = _ramp_area(places + slope / 2.0, width)
     return np.asarray((upper - _ramp_area(places - slope / 2.0, width)) / slope)
 
@@ -207,5 +216,12 @@ def _spectral_root(overlap: Float64) -> Float64:
     circle = np.zeros(size)
     circle[np.arange(-reach, reach + 1)] = overlap
     root = scipy.fft.ifft(np.sqrt(np.maximum(scipy.fft.fft(circle).real, 0.0))).real
-    taps = np.asarray(root[np.arange(-reach, reach + 1)])
-    return np.asarray(taps / np.sqrt((taps**2).sum()))
+    return np.asarray(root[np.arange(-reach, reach + 1)])
+
+
+def _trimmed(taps: Float64, least: float) -> Float64:
+    """Leave out symmetric pairs at the ends that hardly weigh."""
+    middle = len(taps) // 2
+    heavy = np.flatnonzero(np.abs(taps) > least)
+    reach = int(np.abs(heavy - middle).max())
+    return taps[middle - reach : middle + reach + 1]

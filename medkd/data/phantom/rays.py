@@ -81,10 +81,11 @@ class Views:
 
     def project(self, volume: Float64, number: int) -> Float64:
         """Sum a volume [i, j, k] along the rays of a view, in units times mm: [S, k]."""
-        low, part = self._low[number], self._part[number][:, None]
         depth = self._shape[2]
         flat = volume.reshape(-1, depth)
-        index = (low[:, None] * depth + np.arange(depth)).ravel()
+        filled = np.flatnonzero(flat.any(axis=1))
+        flat, part = flat[filled], self._part[number][filled, None]
+        index = (self._low[number][filled, None] * depth + np.arange(depth)).ravel()
         size = (len(self.offset_mm) + 1) * depth
         total = np.bincount(index, (flat * (1.0 - part)).ravel(), size)
         total += np.bincount(index + depth, (flat * part).ravel(), size)

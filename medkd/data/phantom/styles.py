@@ -93,7 +93,7 @@ STYLES: dict[Site, ScannerStyle] = {
     "a": ScannerStyle(
         "sharp",
         Setting(
-            KernelRange((0.60, 0.76), (0.7, 1.1), (3.4, 3.8), (0.9, 1.1)),
+            KernelRange((0.60, 0.76), (0.7, 1.1), (3.4, 3.8), (0.75, 1.0)),
             (36.0, 70.0),
             Slices((1.0, 1.25), (1.0, 1.5)),
         ),
@@ -189,7 +189,7 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
         shape=_shape(size, pixel, spacing, rng),
         pixel_mm=pixel,
         slice_spacing_mm=spacing,
-        profile=SliceProfile(thickness, float(rng.uniform(0.6, 1.0))),
+        profile=SliceProfile(thickness, float(rng.uniform(0.3, 0.9))),
         kernel=setting.kernel.draw(style.kernel_name, rng),
         noise_hu=float(rng.uniform(*setting.noise_hu)),
         modulation=float(rng.uniform(0.35, 0.55)),
