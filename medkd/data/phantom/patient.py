@@ -16,6 +16,9 @@ from medkd.data.phantom.canvas import Box, Canvas, Float32, Float64
 
 Size = Literal["small", "region", "full"]
 
+_LEAST_BOX_MM3 = 24.6e6
+"""Of a large chest: 24.2 million mm3 and what a rough lattice may be wrong by."""
+
 _ROOTS_MM = {
     "artery": (38.0, 12.0, 27.0),
     "upper_vein": (38.0, -4.0, 14.0),
@@ -66,6 +69,7 @@ class Patient:
         atelectases: number of plates of collapsed lung.
         lobule_hu: standard deviation of the lung's texture at the size of a lobule.
         fissure_hu: how much a fissure stands out.
+        least_box_mm3: volume that a box around both lungs has at least; 0 for any.
     """
 
     scale: Float64
@@ -86,6 +90,7 @@ class Patient:
     atelectases: int
     lobule_hu: float
     fissure_hu: float
+    least_box_mm3: float
 
     @property
     def unit(self) -> float:
@@ -136,7 +141,7 @@ class Frame:
         lines = [
             (canvas.line_mm(axis) / patient.scale[axis]).astype(np.float32) for axis in range(3)
         ]
-        return cls(patient, lines[0][:, None, None], lines[1][:, None], lines[2])
+        return cls(patient, lines[0][:, None, None], lines[1][None, :, None], lines[2][None, None])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -189,17 +194,13 @@ def draw_patient(rng: np.random.Generator, size: Size = "full") -> Patient:
         atelectases=int(rng.integers(1, 4)) if rng.random() < 0.35 else 0,
         lobule_hu=float(rng.uniform(8.0, 16.0)),
         fissure_hu=float(rng.uniform(120.0, 330.0)),
+        least_box_mm3=0.0 if size == "small" else _LEAST_BOX_MM3,
     )
 
 
 def _draw_scale(rng: np.random.Generator, size: Size) -> Float64:
-    """Draw the stretch of the template; a large chest always reaches the least volume."""
+    """Draw the stretch of the template."""
     if size == "small":
         return np.asarray(rng.uniform([0.88, 0.92, 0.84], [1.0, 1.05, 0.98]))
-    wide, deep = rng.uniform(1.1, 1.15), rng.uniform(1.14, 1.18)
-    least = _LEAST_STRETCH / (wide * deep)
-    return np.array([wide, deep, least * rng.uniform(1.0, 1.03)])
-
-
-_LEAST_STRETCH = 1.46
-"""Product of the stretches at which the lungs' box holds 24.2 million mm3 in every patient."""
+    wide, deep = rng.uniform(1.08, 1.13), rng.uniform(1.13, 1.17)
+    return np.array([wide, deep, 1.42 / (wide * deep) * rng.uniform(1.0, 1.04)])

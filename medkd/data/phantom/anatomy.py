@@ -1,0 +1,187 @@
+"""A patient's chest, painted on any voxels: the whole, a slab, a region, coarse or fine.
+
+What is random is drawn once (`draw_anatomy`). `render_anatomy` then works out signed distances
+and densities on a lattice of 2 or 3 mm that lies the same for every canvas, reads them between
+its points, and draws edges at the voxels: skin, bone, lung and airways stay crisp however large
+the lattice, and slabs meet without a seam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from medkd.data.phantom.canvas import Canvas, Float32, Float64
+from medkd.data.phantom.chest import couch_hu
+from medkd.data.phantom.fields import Plane, paint, soft_step, upsample, upsampled
+from medkd.data.phantom.layers import (
+    Build,
+    Layers,
+    build_layers,
+    build_walls,
+    draw_build,
+    lattice_of,
+)
+from medkd.data.phantom.parenchyma import fissure_distances
+from medkd.data.phantom.patient import Frame, Patient
+
+_FAT_HU, _SKIN_WALL_HU = -103.0, 20.0
+_CARTILAGE_HU = 100.0
+_SHELL_MM, _WINDPIPE_WALL_MM = 1.5, 1.7
+_FISSURE_MM = 0.9
+_LUMEN_HU = -990.0
+_LEAST_HU = -1000.0
+_SURVEY_MM = 4.0
+_REACH_MM, _MIDDLE_MM = np.array([150.0, 116.0, 162.0]), np.array([0.0, 6.0, -12.0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anatomy:
+    """A patient with all that was drawn for it; nothing here depends on voxels.
+
+    Args:
+        build: sizes, densities, textures, nodes, lung tissue.
+        lung_box_mm: [2, 3] chest mm of the lungs' lowest and highest corner.
+    """
+
+    build: Build
+    lung_box_mm: Float64
+
+    @property
+    def patient(self) -> Patient:
+        """Sizes and densities."""
+        return self.build.patient
+
+    def lung_mm(self, canvas: Canvas) -> Float32:
+        """Signed distance [i, j, k] to the lungs' surface in mm, negative in the lungs.
+
+        Vessels and airways in the lungs count as lung.
+        """
+        lattice = lattice_of(canvas)
+        return upsample(build_walls(self.build, lattice).lung_mm, lattice, canvas)
+
+    def fissure_mm(self, canvas: Canvas) -> Float32:
+        """Distance [i, j, k] to the nearest fissure in mm."""
+        lattice = lattice_of(canvas)
+        pair = fissure_distances(self.build.parenchyma, Frame.of(self.patient, lattice), lattice)
+        near = [np.abs(upsample(field, lattice, canvas)) for field in pair]
+        return np.minimum(near[0], near[1], out=near[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rendered:
+    """A chest without findings, noise and blur, on a canvas; arrays [i, j, k].
+
+    Args:
+        hu: density.
+        lung_mm: signed distance to the lungs' surface, negative in the lungs.
+        vessels: coverage 0..1 by the lungs' vessels.
+    """
+
+    hu: Float32
+    lung_mm: Float32
+    vessels: Float32
+
+
+def draw_anatomy(patient: Patient, rng: np.random.Generator) -> Anatomy:
+    """Draw all that is particular to a patient besides its sizes.
+
+    Args:
+        patient: sizes and densities.
+        rng: source of textures, nodes, fissures and of the vessels' branching.
+    """
+    build = draw_build(rng, patient)
+    box = _lung_box(build)
+    while (volume := float(np.prod(box[1] - box[0]))) < patient.least_box_mm3:
+        taller = np.array([1.0, 1.0, 1.002 * patient.least_box_mm3 / volume])
+        build = replace(build, patient=replace(build.patient, scale=build.patient.scale * taller))
+        box = _lung_box(build)
+    return Anatomy(build, box)
+
+
+def _lung_box(build: Build) -> Float64:
+    """Lowest and highest corner [2, 3] of the lungs in chest mm, on a rough lattice."""
+    reach = _REACH_MM * build.patient.scale
+    shape = tuple(int(size) for size in np.ceil(2.0 * reach / _SURVEY_MM))
+    spacing = np.full(3, _SURVEY_MM)
+    canvas = Canvas((shape[0], shape[1], shape[2]), spacing, _MIDDLE_MM - reach, np.zeros(3))
+    lattice = canvas.coarse(_SURVEY_MM, margin_mm=0.0)
+    lung = build_walls(build, lattice).lung_mm
+    ends = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        nearest = lung.min(axis=others).astype(np.float64)
+        inside = np.flatnonzero(nearest < 0.0)
+        first, last = int(inside[0]), int(inside[-1])
+        before = nearest[first] / (nearest[first] - nearest[first - 1])
+        after = nearest[last] / (nearest[last] - nearest[last + 1])
+        ends.append([first - before, last + after])
+    return lattice.points_mm(np.array(ends).T)
+
+
+def render_anatomy(anatomy: Anatomy, canvas: Canvas) -> Rendered:
+    """Paint a chest.
+
+    Args:
+        anatomy: what was drawn.
+        canvas: any voxels: a whole scan, a slab, a region.
+    """
+    vessels = np.zeros(canvas.shape, dtype=np.float32)
+    hu, lung = np.empty_like(vessels), np.empty_like(vessels)
+    painter = _Painter(anatomy.patient, canvas.edge_mm)
+    outside = couch_hu(Frame.of(anatomy.patient, canvas))
+    lattice = lattice_of(canvas)
+    layers = build_layers(anatomy.build, lattice)
+    every = [getattr(layers, field.name) for field in fields(Layers)]
+    for i, planes in enumerate(upsampled(every, lattice, canvas)):
+        plane = Layers(*planes)
+        hu[i] = outside[i]
+        painter.paint_body(hu[i], plane)
+        painter.paint_lung(hu[i], plane)
+        painter.paint_windpipe(hu[i], plane)
+        lung[i] = plane.lung_mm
+    return Rendered(hu, lung, vessels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Painter:
+    """Paints planes [j, k] of a chest with edges of one voxel."""
+
+    patient: Patient
+    edge_mm: float
+
+    def paint_body(self, hu: Plane, plane: Layers) -> None:
+        """Fat and lean tissue inside the skin, then bone with its shell."""
+        tissue = np.full_like(hu, _FAT_HU)
+        paint(tissue, soft_step(plane.lean_mm, self.edge_mm), plane.lean_hu)
+        near = plane.bone_mm < np.float32(self.edge_mm)
+        if near.any():
+            bone = soft_step(plane.bone_mm + np.float32(_SHELL_MM), max(self.edge_mm, 1.2))
+            bone *= np.float32(self.patient.marrow_hu - self.patient.bone_hu)
+            bone += np.float32(self.patient.bone_hu - _CARTILAGE_HU)
+            bone *= plane.hard
+            bone += np.float32(_CARTILAGE_HU)
+            paint(tissue, soft_step(plane.bone_mm, self.edge_mm), bone)
+        paint(hu, soft_step(plane.body_mm, self.edge_mm), np.asarray(tissue))
+
+    def paint_lung(self, hu: Plane, plane: Layers) -> None:
+        """Lung tissue with its fissures."""
+        inside = soft_step(plane.lung_mm, self.edge_mm)
+        if not inside.any():
+            return
+        near = np.minimum(np.abs(plane.major_mm), np.abs(plane.minor_mm))
+        sheet = np.float32(0.5 + _FISSURE_MM / (2 * self.edge_mm)) - near / np.float32(self.edge_mm)
+        np.clip(sheet, 0.0, min(1.0, _FISSURE_MM / self.edge_mm), out=sheet)
+        sheet *= plane.fissure_hu
+        sheet += plane.density_hu
+        np.maximum(sheet, np.float32(_LEAST_HU), out=sheet)
+        paint(hu, inside, np.asarray(sheet, dtype=np.float32))
+
+    def paint_windpipe(self, hu: Plane, plane: Layers) -> None:
+        """Windpipe and main bronchi with their walls."""
+        wall = plane.air_mm - np.float32(_WINDPIPE_WALL_MM)
+        cover = soft_step(wall, self.edge_mm)
+        if cover.any():
+            paint(hu, cover, _SKIN_WALL_HU)
+            paint(hu, soft_step(plane.air_mm, self.edge_mm), _LUMEN_HU)
