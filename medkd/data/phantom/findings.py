@@ -141,7 +141,7 @@ def _cover(
         part[some] *= side.share(points_mm[some])
         return part
 
-    finest = min(max(reach / 8.0, 0.25), 0.7)
+    finest = min(max(reach / 7.0, 0.35), 0.7)
     fi, fj, fk = np.ceil(canvas.spacing_mm / finest).astype(int).tolist()
     start = (box[0].start, box[1].start, box[2].start)
     cover = coverage_on(canvas.points_mm, share, start=start, shape=(i, j, k), finer=(fi, fj, fk))

@@ -28,6 +28,8 @@ _STEP_MM, _FEWEST_STEPS, _MOST_STEPS = 0.4, 16, 40
 """Of the fine grid: its cells, and how many of them from the middle of a form to its reach."""
 _CHUNK = 120_000
 """Points worked out at once."""
+_RAYS = 2500
+"""Directions in which a form's radius is measured."""
 
 
 class Form(Protocol):
@@ -72,6 +74,16 @@ class AnalyticForm:
     bulges: Float64
     heights: Float64
     sharpness: NDArray[np.int64]
+
+    @property
+    def diameter_mm(self) -> float:
+        """Diameter of the sphere of the same volume: the mean of the cubed radius decides."""
+        z = (np.arange(_RAYS) + 0.5) * (2.0 / _RAYS) - 1.0
+        turned = np.arange(_RAYS) * (np.pi * (3.0 - np.sqrt(5.0)))  # a spiral of even density
+        flat = np.sqrt(1.0 - z * z)
+        rays = np.stack([flat * np.cos(turned), flat * np.sin(turned), z], axis=1)
+        radius = 1.0 - self.depth_mm(rays)
+        return float(2.0 * np.cbrt((radius * radius * radius).mean()))
 
     @property
     def reach_mm(self) -> float:
@@ -140,12 +152,11 @@ class TubeForm:
             start, along = self.points_mm[number], self.points_mm[number + 1]
             along = along - start
             apart = offset_mm - start
-            share = np.clip(
-                (apart * along).sum(axis=1) / max(float((along * along).sum()), 1e-9), 0.0, 1.0
-            )
+            squared = max(float((along * along).sum()), 1e-9)
+            share = np.clip(_dot(apart, along[None]) / squared, 0.0, 1.0)
             rest = apart - share[:, None] * along
             first, last = self.radius_mm[number], self.radius_mm[number + 1]
-            away = np.sqrt((rest * rest).sum(axis=1)) - (first + share * (last - first))
+            away = np.sqrt(_dot(rest, rest)) - (first + share * (last - first))
             np.minimum(best, away, out=best)
         return best
 
@@ -192,7 +203,7 @@ def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) ->
         np.concatenate(heights),
         np.concatenate(doublings),
     )
-    return form.scaled(diameter_mm / true_sphere(form, None, np.zeros(3)).diameter_mm)
+    return form.scaled(diameter_mm / form.diameter_mm)
 
 
 def draw_turn(rng: np.random.Generator) -> Float64:
@@ -220,7 +231,12 @@ def share_of(form: Form, offset_mm: Float64, *, edge_mm: float) -> Float64:
 
 
 def true_sphere(
-    form: Form, keep: Keep | None, center_mm: Float64, *, edge_mm: float = 0.0
+    form: Form,
+    keep: Keep | None,
+    center_mm: Float64,
+    *,
+    edge_mm: float = 0.0,
+    fineness: float = 1.0,
 ) -> Sphere:
     """Measure the true centre and diameter of a form as it is painted.
 
@@ -229,32 +245,48 @@ def true_sphere(
         keep: which share of points [N, 3] is painted at all; None keeps everything.
         center_mm: (3,) where the form's middle lies.
         edge_mm: width of its soft edge.
+        fineness: of the grid; .5 is good enough to fit a size.
 
     Returns:
         Centre of mass and the diameter of the sphere of the same volume; the diameter is 0 if
         nothing is kept.
     """
     reach = form.reach_mm + edge_mm / 2.0
-    steps = min(max(int(np.ceil(reach / _STEP_MM)), _FEWEST_STEPS), _MOST_STEPS)
-    step = reach / steps
-    line = (np.arange(2 * steps) + 0.5) * step - reach
+    steps = min(max(np.ceil(reach / _STEP_MM), _FEWEST_STEPS), _MOST_STEPS)
+    step = reach / max(int(steps * fineness), 4)
+    count = 2 * max(int(steps * fineness), 4)
+    line = (np.arange(count, dtype=np.float64) + 0.5) * step - reach
+    planes = max(1, _CHUNK // (2 * count * count))
     mass, moment = 0.0, np.zeros(3)
-    for x in line:
-        plane = np.empty((len(line), len(line), 3))
-        plane[..., 0], plane[..., 1], plane[..., 2] = x, line[:, None], line[None, :]
-        offset = plane.reshape(-1, 3)
-        offset = offset[(offset * offset).sum(axis=1) <= (reach + step) ** 2]
+    for begin in range(0, count, planes):
+        offset = _lattice(line[begin : begin + planes], line)
+        offset = offset[_dot(offset, offset) <= (reach + step) ** 2]
         share = share_of(form, offset, edge_mm=max(edge_mm, step))
-        found = share > 0.0
+        found = np.flatnonzero(share)
         offset, share = offset[found], share[found]
         if keep is not None and len(offset):
             share = share * keep(center_mm + offset)
         mass += float(share.sum())
-        moment += (offset * share[:, None]).sum(axis=0)
+        moment += [(offset[:, axis] * share).sum() for axis in range(3)]
     if mass <= 0.0:
         return Sphere(np.array(center_mm, dtype=np.float64), 0.0)
     diameter = float(np.cbrt(6.0 * mass * step**3 / np.pi))
     return Sphere(np.asarray(center_mm + moment / mass), diameter)
+
+
+def _lattice(first: Float64, line: Float64) -> Float64:
+    """Points [N, 3] of a box, its lines along j and k alike."""
+    points = np.empty((len(first), len(line), len(line), 3))
+    points[..., 0] = first[:, None, None]
+    points[..., 1] = line[:, None]
+    points[..., 2] = line
+    return points.reshape(-1, 3)
+
+
+def _dot(first: Float64, second: Float64) -> Float64:
+    """Products [N] of vectors [N, 3], written out so that no BLAS sums them."""
+    total = first[:, 0] * second[:, 0] + first[:, 1] * second[:, 1]
+    return np.asarray(total + first[:, 2] * second[:, 2])
 
 
 def box_within(

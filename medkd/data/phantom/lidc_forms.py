@@ -205,8 +205,8 @@ def _between(
     place = np.interp(wanted, line_mm, np.arange(len(line_mm)))
     across = np.meshgrid(place, place, indexing="ij")
     flat = [ndimage.map_coordinates(plane, across, order=1, mode="nearest") for plane in planes]
-    # Above the last slice the nodule ends half a slice farther on, rounded off.
-    ends = [np.asarray(flat[0] + slice_mm), np.asarray(flat[-1] + slice_mm)]
+    # The nodule ends about half a slice beyond the last one, rounded off.
+    ends = [np.asarray(np.abs(flat[end]) + 0.1 * slice_mm) for end in (0, -1)]
     stack = np.stack([ends[0], *flat, ends[1]])
     edges = [heights_mm[0] - slice_mm, *heights_mm.tolist(), heights_mm[-1] + slice_mm]
     levels = np.interp(wanted, edges, np.arange(len(edges)))

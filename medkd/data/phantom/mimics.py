@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from medkd.data.phantom.canvas import Float64
-from medkd.data.phantom.findings import Finding, Kind, Layer, Texture
+from medkd.data.phantom.findings import Attachment, Finding, Kind, Layer, Texture
 from medkd.data.phantom.forms import (
     AnalyticForm,
     Form,
@@ -134,7 +134,8 @@ def node(rng: np.random.Generator, chooser: Chooser, others: list[Finding]) -> F
     if not clear_of(middle[None], others, wanted / 2.0 + 4.0)[0]:
         return None
     return _single("node", "solid", draw_form(rng, "lobulated", wanted), middle,
-                   value_hu=float(rng.uniform(20.0, 60.0)), chooser=chooser)  # fmt: skip
+                   value_hu=float(rng.uniform(20.0, 60.0)), chooser=chooser,
+                   size_mm=wanted)  # fmt: skip
 
 
 def _on_pleura(
@@ -156,7 +157,7 @@ def _on_pleura(
     turn = np.stack([first, np.cross(inward, first), inward], axis=1)
     bulges, none = np.zeros((0, 3)), np.zeros(0)
     form = AnalyticForm(half_mm, turn, bulges, none, none.astype(np.int64))
-    size = 2.0 * float(half_mm.max()) if kind == "plaque" else None
+    size = 2.0 * float(half_mm.max())
     return _single(kind, texture, form, begin, value_hu=value_hu, chooser=chooser, size_mm=size)
 
 
@@ -170,17 +171,17 @@ def _single(
     chooser: Chooser,
     size_mm: float | None = None,
 ) -> Finding | None:
-    """Build a finding of one even body, with its true sphere or the size given."""
+    """Build a finding of one even body, with the size given or its true sphere."""
     side = chooser.side(middle_mm, form.reach_mm + 1.0)
-    keep = None if side is None else side.share
-    sphere = true_sphere(form, keep, middle_mm, edge_mm=_EDGE_MM)
-    if sphere.diameter_mm < 1.0:
+    center, size = middle_mm, size_mm
+    if size is None:
+        keep = None if side is None else side.share
+        center, size = true_sphere(form, keep, middle_mm, edge_mm=_EDGE_MM)
+    if size < 1.0:
         return None
-    attachment = "pleura" if kind in ("scar", "plaque", "bump") else "vessel"
     layer = Layer(form, middle_mm, _EDGE_MM, value_hu, chooser.lung_hu(middle_mm))
-    size = sphere.diameter_mm if size_mm is None else size_mm
-    return Finding(kind, texture, "round", "pleura" if attachment == "pleura" else "vessel",
-                   sphere.center_mm, size, (layer,), side)  # fmt: skip
+    attachment: Attachment = "pleura" if kind in ("scar", "plaque", "bump") else "vessel"
+    return Finding(kind, texture, "round", attachment, center, size, (layer,), side)
 
 
 def _branch(

@@ -89,9 +89,10 @@ def _fitted(
     form: Form, middle: Float64, side: LungSide | None, *, wanted_mm: float, edge_mm: float
 ) -> Form | None:
     """Scale a form until what the pleura leaves of it has the diameter wanted."""
-    keep = None if side is None else side.share
+    if side is None:
+        return form
     for _ in range(3):
-        found = true_sphere(form, keep, middle, edge_mm=edge_mm).diameter_mm
+        found = true_sphere(form, side.share, middle, edge_mm=edge_mm, fineness=0.5).diameter_mm
         if found > 0.0 and abs(found / wanted_mm - 1.0) < 0.02:
             return form
         if found < 0.6 * wanted_mm:
@@ -150,7 +151,7 @@ def _filled(rng: np.random.Generator, body: Layer, value_hu: float, grain_hu: fl
 
 def _core(rng: np.random.Generator, outer: Layer, value_hu: float, *, over_hu: float) -> Layer:
     """Draw a denser part inside a body, off its middle."""
-    whole = true_sphere(outer.form, None, np.zeros(3)).diameter_mm
+    whole = true_sphere(outer.form, None, np.zeros(3), fineness=0.5).diameter_mm
     share = float(rng.uniform(0.35, 0.65))
     form = draw_form(rng, "lobulated", share * whole)
     away = draw_directions(rng, 1)[0] * (rng.random() * 0.5 * (1.0 - share) * whole * 0.6)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkd.data.phantom.blobs import Blobs, find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
@@ -87,12 +88,18 @@ class Chooser:
         canvas = sites.canvas
         self._box = np.stack([canvas.low_mm, canvas.high_mm]) if box_mm is None else box_mm
         self._directions = draw_directions(rng, _DIRECTIONS)
-        self._marks = sites.marks_mm[self._within(sites.marks_mm, 0.0)][:_TWINS]
-        self._lung = self._voxels(sites.lung_mm < -1.0)
-        self._wall = self._voxels(np.abs(sites.lung_mm) < 1.2)
-        self._vessel = self._voxels((sites.vessels > 0.3) & (sites.lung_mm < -3.0))
-        split = (np.abs(sites.fissure_mm) < 1.2) & (sites.vessels < 0.2) & (sites.lung_mm < -4.0)
-        self._fissure = self._voxels(split)
+        self._marks = sites.marks_mm[self.holds(sites.marks_mm)][:_TWINS]
+        low, high = np.rint(canvas.index_vox(self._box)).astype(int)
+        i, j, k = (
+            slice(max(int(a), 0), max(int(b), 0) + 1) for a, b in zip(low, high, strict=True)
+        )
+        self._part = canvas.part((i, j, k))
+        lung, vessels = sites.lung_mm[i, j, k], sites.vessels[i, j, k]
+        self._lung = np.flatnonzero(lung < -1.0)
+        self._wall = np.flatnonzero((lung < 1.2) & (lung > -1.2))
+        self._vessel = np.flatnonzero((vessels > 0.3) & (lung < -3.0))
+        near = np.abs(sites.fissure_mm[i, j, k]) < 1.2
+        self._fissure = np.flatnonzero(near & (vessels < 0.2) & (lung < -4.0))
 
     @property
     def lung_share(self) -> float:
@@ -166,9 +173,11 @@ class Chooser:
 
     def _free(self, radius_mm: float) -> Float64:
         """Deep in the lung; of places near marks and anywhere those with the least vessel."""
-        near = self._drawn(self._marks, 2 * _TRIED)
-        near = near + self._rng.normal(0.0, radius_mm + 5.0, size=near.shape)
-        points = np.concatenate([near, self._drawn(self._lung, 2 * _TRIED)])
+        points = self._drawn(self._lung, 2 * _TRIED)
+        if len(self._marks):
+            near = self._marks[self._rng.integers(len(self._marks), size=2 * _TRIED)]
+            near = near + self._rng.normal(0.0, radius_mm + 5.0, size=near.shape)
+            points = np.concatenate([points, near])
         points = points[self.depth(points) < -(radius_mm + 2.0)]
         filled = self._around(points, 0.6 * radius_mm) + self._around(points, radius_mm + 1.0)
         return np.asarray(points[filled <= max(np.quantile(filled, 0.4), 0.04)]
@@ -220,17 +229,13 @@ class Chooser:
         i, j, k = np.clip(index, 0, np.asarray(canvas.shape) - 1).T
         return np.asarray(field[i, j, k], dtype=np.float64)
 
-    def _voxels(self, mask: Bools) -> Float64:
-        """Places [N, 3] of the voxels of a mask that lie in the box."""
-        points = self.sites.canvas.points_mm(np.argwhere(mask))
-        return points[self._within(points, 0.0)]
-
-    def _drawn(self, points_mm: Float64, count: int) -> Float64:
-        """Draw places with repetition, anywhere in their voxels; none if there are none."""
-        if not len(points_mm):
+    def _drawn(self, voxels: NDArray[np.intp], count: int) -> Float64:
+        """Draw places [N, 3] of voxels, anywhere in these; none if there are none."""
+        if not len(voxels):
             return np.zeros((0, 3))
-        chosen = points_mm[self._rng.integers(len(points_mm), size=count)]
-        return np.asarray(chosen + self._rng.uniform(-1.0, 1.0, size=chosen.shape))
+        chosen = voxels[self._rng.integers(len(voxels), size=count)]
+        index = np.stack(np.unravel_index(chosen, self._part.shape), axis=1)
+        return self._part.points_mm(index + self._rng.uniform(-0.5, 0.5, size=index.shape))
 
     def _within(self, points_mm: Float64, margin_mm: float) -> Bools:
         low, high = self._box
