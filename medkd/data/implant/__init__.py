@@ -1,0 +1,1 @@
+"""Synthetic nodules of known size and place in real CT scans."""

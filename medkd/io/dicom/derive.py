@@ -1,0 +1,208 @@
+"""A DICOM CT series again, with other densities in some voxels: its own headers, marked as derived.
+
+For synthetic nodules in real scans. Every slice is the original's data set with new UIDs; what
+says how the image came to be is stated as PS3.3 asks: ImageType DERIVED, SECONDARY (C.7.6.1.1.2)
+with `IMPLANT_TYPE`, the image it came from and in words what was done (C.12.4), the program
+as contributing equipment (C.12.1.1.5), quality control image YES, content qualification RESEARCH.
+Patient and frame of reference stay those of the original; study and series do not, so that a
+viewer never shows the copy as part of the real study. Slices without a change keep their pixels
+as they were stored. Enhanced multi-frame CT is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+from medkd.errors import SeriesError
+from medkd.io.dicom.hu import padding_range
+from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.quiet import quiet_dicom
+
+if TYPE_CHECKING:
+    from medkd.io.dicom.header import SliceHeader
+
+IMPLANT_TYPE = "MEDKD_IMPLANT"
+"""Value of ImageType by which a real scan with synthetic nodules is known."""
+
+_UNTRUE_NOW = (
+    "SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence",
+    "DigitalSignaturesSequence", "MACParametersSequence", "InstanceCreatorUID",
+)  # fmt: skip
+"""What was true of the original only."""
+
+_TITLE = "SYNTHETIC NODULES "
+_LONGEST_TITLE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """What was done, for the headers.
+
+    Args:
+        words: DerivationDescription, at most 1024 characters.
+        version: of the program.
+        key: what new UIDs depend on beside the original's: the same key gives the same UIDs.
+    """
+
+    words: str
+    version: str
+    key: str
+
+
+def is_implanted(headers: Sequence[SliceHeader]) -> bool:
+    """Say if a series is a real scan with synthetic nodules."""
+    return any(IMPLANT_TYPE in header.texts("ImageType") for header in headers)
+
+
+def derived_uid(uid: str, key: str) -> str:
+    """Return the UID of a copy (PS3.5 B.2) from the original's and a key.
+
+    Example:
+        >>> derived_uid("1.2.3", "a") == derived_uid("1.2.3", "a") != derived_uid("1.2.3", "b")
+        True
+    """
+    digest = hashlib.sha256(f"medkd derived {uid} {key}".encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def write_derived_series(
+    slices: Sequence[SliceHeader],
+    added_hu: NDArray[np.int16],
+    folder: Path,
+    derivation: Derivation,
+) -> list[Path]:
+    """Write a series again with something added to its voxels.
+
+    Args:
+        slices: headers of single-frame CT images in order of k, as `gate.examine` orders them.
+        added_hu: [i, j, k] what is added; stored values end at what their bits hold.
+        folder: made if it is not there; gets 00001.dcm ... by k.
+        derivation: what was done.
+
+    Returns:
+        The files in order of k.
+
+    Raises:
+        SeriesError: if the series cannot be written like this, with the reason.
+    """
+    _refuse_unwritable(slices)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    reader = PixelReader()
+    with quiet_dicom():
+        for k, header in enumerate(slices):
+            with header.ref.open() as stream:
+                dataset = pydicom.dcmread(stream)
+            plane = added_hu[:, :, k].T
+            if plane.any():
+                _alter_pixels(dataset, header, plane, reader)
+            _mark(dataset, header, derivation)
+            path = folder / f"{k + 1:05d}.dcm"
+            dataset.save_as(path, enforce_file_format=True)
+            paths.append(path)
+    return paths
+
+
+def _refuse_unwritable(slices: Sequence[SliceHeader]) -> None:
+    reasons = []
+    if any(header.frames > 1 for header in slices):
+        reasons.append("enhanced multi-frame CT cannot be written again: give one file a slice")
+    if any(header.syntax == ExplicitVRBigEndian for header in slices):
+        reasons.append("big-endian files cannot be written again: convert them first")
+    if reasons:
+        raise SeriesError("the series cannot be written again", reasons)
+
+
+def _alter_pixels(
+    dataset: Dataset, header: SliceHeader, added_hu: NDArray[np.int16], reader: PixelReader
+) -> None:
+    """Put new stored values in a data set, uncompressed; other bits of each word stay."""
+    stored = np.empty(added_hu.shape, dtype=np.int16)
+    fault = reader.read_into(stored, header)
+    if fault is not None:
+        raise SeriesError("the series cannot be written again", [str(fault)])
+    bits = header.whole("BitsStored") or 16
+    signed = bool(header.whole("PixelRepresentation"))
+    words = stored.view(np.uint16).astype(np.int64)
+    values = words & ((1 << bits) - 1)
+    lowest = -(1 << (bits - 1)) if signed else 0
+    if signed:
+        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+    slope = header.number("RescaleSlope") or 1.0
+    wanted = values + np.rint(added_hu / slope).astype(np.int64)
+    ends = padding_range(header)
+    if ends is not None:  # what was not measured stays so, and nothing else may look like it
+        padded = (values >= ends[0]) & (values <= ends[1])
+        wanted = np.where(padded | ((wanted >= ends[0]) & (wanted <= ends[1])), values, wanted)
+    wanted = np.clip(wanted, lowest, lowest + (1 << bits) - 1)
+    mask = np.int64((1 << bits) - 1)
+    kept = words & ~mask if not signed else np.int64(0)
+    fresh = wanted & (np.int64(0xFFFF) if signed else mask)
+    dataset.PixelData = np.asarray(kept | fresh, dtype="<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset["PixelData"].is_undefined_length = False
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
+def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None:
+    """Give new UIDs and say what the image is."""
+    source = _reference(dataset)
+    for name in _UNTRUE_NOW:
+        dataset.pop(name, None)
+    for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(dataset, name, derived_uid(header.text(name), derivation.key))
+    kinds = [kind for kind in header.texts("ImageType")[2:] if kind != IMPLANT_TYPE]
+    dataset.ImageType = ["DERIVED", "SECONDARY", *(kinds or ["AXIAL"]), IMPLANT_TYPE]
+    dataset.DerivationDescription = derivation.words[:1024]
+    dataset.SourceImageSequence = Items([source])
+    dataset.QualityControlImage = "YES"
+    dataset.ContentQualification = "RESEARCH"
+    old = header.text("SeriesDescription").removeprefix(_TITLE)
+    dataset.SeriesDescription = f"{_TITLE}{old}"[:_LONGEST_TITLE].strip()
+    equipment = [*dataset.get("ContributingEquipmentSequence", []), _equipment(derivation)]
+    dataset.ContributingEquipmentSequence = Items(equipment)
+    meta = dataset.file_meta
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    for name in ("ImplementationClassUID", "ImplementationVersionName",
+                 "SourceApplicationEntityTitle"):  # fmt: skip
+        meta.pop(name, None)
+
+
+def _reference(dataset: Dataset) -> Dataset:
+    """Refer to the original: source image for image processing (PS3.16 CID 7202)."""
+    source = Dataset()
+    source.ReferencedSOPClassUID = dataset.SOPClassUID
+    source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+    source.PurposeOfReferenceCodeSequence = Items(
+        [_code("121322", "Source image for image processing operation")]
+    )
+    return source
+
+
+def _equipment(derivation: Derivation) -> Dataset:
+    """Name the program that changed the image (PS3.16 CID 7005)."""
+    made = Dataset()
+    made.Manufacturer = "medkd"
+    made.ManufacturerModelName = "medkd implant"
+    made.SoftwareVersions = derivation.version
+    made.ContributionDescription = "Synthetic nodules were put in; not for diagnosis"
+    made.PurposeOfReferenceCodeSequence = Items([_code("109103", "Modifying Equipment")])
+    return made
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    return code
