@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -67,6 +67,7 @@ def finish_record(
     seconds: float,
     data_fingerprints: Mapping[str, str],
     weights_sha256: Mapping[str, str],
+    phantoms: Iterable[str] = (),
 ) -> RunRecord:
     """Return the record with what is known only at the end of the run."""
     return replace(
@@ -74,6 +75,7 @@ def finish_record(
         seconds=round(seconds, 3),
         data_fingerprints=dict(data_fingerprints),
         weights_sha256=dict(weights_sha256),
+        phantoms=tuple(phantoms),
     )
 
 

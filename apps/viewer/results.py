@@ -84,6 +84,8 @@ def show_froc(evaluation: Evaluation, track: str) -> None:
     if at_point is not None:
         show_table(at_point)
     show_table(tables.froc_scores_table(results))
+    for line in evaluation.record.phantoms:
+        st.text(line)
     st.caption(interval_words(froc.interval for froc in results.values()))
     middle = st.columns([1, 4, 1])[1]
     middle.plotly_chart(charts.froc_figure(results), key=f"froc:{track}")

@@ -23,6 +23,7 @@ from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.series import places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
+from medkd.io.phantom_mark import stated_stamp
 from medkd.io.radiograph.gate import split_allowed
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
@@ -86,6 +87,7 @@ class CaseFacts:
     spacing_mm: tuple[float, ...] = ()
     content: str = ""
     synthetic: bool = False
+    generator: str = ""
     places: Places | None = field(default=None, repr=False)
     crashed: bool = False
 
@@ -136,13 +138,15 @@ def _stated(headers: HeaderSet) -> CaseFacts:
         return CaseFacts("dicom")
     first = headers.headers[0]
     manufacturer = first.text("Manufacturer")
+    synthetic = manufacturer == SYNTHETIC_MANUFACTURER
     return CaseFacts(
         "dicom",
         modality=first.text("Modality"),
         manufacturer=manufacturer,
         kernel=first.text("ConvolutionKernel").replace("\\", "/"),
         slice_thickness_mm=first.number("SliceThickness"),
-        synthetic=manufacturer == SYNTHETIC_MANUFACTURER,
+        synthetic=synthetic,
+        generator=stated_stamp(first.text("SoftwareVersions")) if synthetic else "",
     )
 
 

@@ -26,6 +26,7 @@ from medkd.io.index_table import (
     UnmatchedRow,
     write_index,
 )
+from medkd.io.phantom_mark import NOT_STATED, RECORD_NAME, read_stamp
 from medkd.io.reference import SeriesPlaces
 
 _FATES: dict[str, FileFate] = {
@@ -33,9 +34,6 @@ _FATES: dict[str, FileFate] = {
     "rtstruct": "annotation", "table": "table", "container": "container", "other": "other",
     "unreadable": "unreadable",
 }  # fmt: skip
-_PHANTOM_RECORD = "phantom.json"
-"""A folder of `medkd phantom` holds it: all below is synthetic, whatever its headers say."""
-
 OBJECT_FORMS = ("sr", "seg", "rtstruct")
 
 _facts_json = TypeAdapter(CaseFacts)
@@ -106,19 +104,28 @@ class TableWriter:
 
     def _gather(self) -> Gathered:
         gathered = Gathered()
-        phantoms = {PurePosixPath(p) for p in self._store.folders_with(_PHANTOM_RECORD)}
+        phantoms = self._phantoms()
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
             name = self._namer.name(key)
             case = self._case(facts, name)
-            if not phantoms.isdisjoint(PurePosixPath(name.place).parents):
-                case = replace(case, synthetic=True)
+            if inside := phantoms.keys() & set(PurePosixPath(name.place).parents):
+                stamp = case.generator or phantoms[max(inside)]
+                case = replace(case, synthetic=True, generator=stamp)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
             gathered.forms[name.case_id] = facts.form
             if facts.places and case.status == "ready" and self._settings.annotations:
                 gathered.places[name.real] = facts.places.as_series(name.real)
         return gathered
+
+    def _phantoms(self) -> dict[PurePosixPath, str]:
+        """Map each folder of phantoms to the stamp of what made them."""
+        found = {}
+        for file in self._store.tables_named(RECORD_NAME):
+            stamp = NOT_STATED if file.member else read_stamp(self._ref_of(file).path)
+            found[PurePosixPath(file.place).parent] = stamp
+        return found
 
     def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:
         def clean(text: str) -> str:
@@ -143,6 +150,7 @@ class TableWriter:
             spacing_mm=facts.spacing_mm,
             content=facts.content,
             synthetic=facts.synthetic,
+            generator=facts.generator,
         )
 
     def _join(self, gathered: Gathered) -> Joined:

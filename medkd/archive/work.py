@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from medkd.archive.walk import FoundFile
 from medkd.errors import SeriesError
@@ -240,11 +240,9 @@ class WorkStore:
         for row in rows:
             yield _known(row)
 
-    def folders_with(self, name: str) -> set[Path]:
-        """Return the folders that hold a file of this name."""
-        rows = self._connection.execute("SELECT path FROM files WHERE form = 'table'")
-        paths = (Path(os.fsdecode(path)) for (path,) in rows)
-        return {path.parent for path in paths if path.name == name}
+    def tables_named(self, name: str) -> Iterator[KnownFile]:
+        """Yield the tables of this name."""
+        yield from (f for f in self.files("table") if PurePosixPath(f.place).name == name)
 
     def head_of(self, key: str) -> DicomHead | None:
         """Return the head of one of a group's files; None if it is no DICOM."""

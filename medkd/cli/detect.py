@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from medkd.detect.batch import ScanInput
     from medkd.models.package import ModelInfo
     from medkd.types import CaseResult
 
@@ -73,6 +74,7 @@ def detect(
             progress=lambda done: report("scans", done, len(scans), ""),
         )
     _say_results(results, loaded.info, out)
+    _say_phantoms(scans)
     for index in [place for place in inputs if place.suffix == ".csv"]:
         _say_scan_level(index, results, label, out=out)
     if synthetic_on_real:
@@ -85,6 +87,14 @@ def _say_synthetic() -> None:
     from medkd.detect import SYNTHETIC_NOTE
 
     typer.secho(f"This model was {SYNTHETIC_NOTE}.", fg=typer.colors.YELLOW, err=True)
+
+
+def _say_phantoms(scans: list[ScanInput]) -> None:
+    """Say how hard the phantoms are that were searched."""
+    from medkd.data.phantom import difficulty_words
+
+    for stamp in sorted({scan.generator for scan in scans if scan.generator}):
+        typer.echo(difficulty_words(stamp))
 
 
 def _say_results(results: list[CaseResult], info: ModelInfo, out: Path) -> None:

@@ -56,11 +56,26 @@ def score_marks(
     )
     for line in _summary(result):
         typer.echo(line)
+    phantoms = _phantoms(annotations)
+    for line in phantoms:
+        typer.echo(line)
     for warning in result.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     if json_path:
-        write_json(json_path, {**to_jsonable(result), "variant": VARIANT})
+        write_json(json_path, {**to_jsonable(result), "variant": VARIANT, "phantoms": phantoms})
         typer.echo(f"written: {json_path}")
+
+
+def _phantoms(annotations: Path) -> list[str]:
+    """Say how hard the phantoms are that a table of nodules belongs to; nothing if to none."""
+    from medkd.io.phantom_mark import stamp_of
+
+    stamp = stamp_of(annotations)
+    if not stamp:
+        return []
+    from medkd.data.phantom import difficulty_words
+
+    return [difficulty_words(stamp)]
 
 
 def _summary(result: FrocResult) -> list[str]:

@@ -209,6 +209,7 @@ def _image_index(
         label_names=(" or ".join(settings.positive),),
         fingerprint=archive.fingerprint,
         synthetic=any(case.synthetic for case in used),
+        generators=_generators(used),
         notes=tuple(notes),
     )
 
@@ -238,6 +239,7 @@ def _scan_index(
         label_names=("nodule",),
         fingerprint=archive.fingerprint,
         synthetic=any(case.synthetic for case in used),
+        generators=_generators(used),
         notes=tuple(_scan_notes(states, settings)),
     )
 
@@ -298,6 +300,10 @@ def _no_places(path: Path, states: Mapping[str, State]) -> SettingsError:
         )
     reasons.append("index the archive again with --annotations that give places")
     return SettingsError(f"{path}: nothing to train a CT model on", reasons)
+
+
+def _generators(used: Iterable[IndexedCase]) -> tuple[str, ...]:
+    return tuple(sorted({case.generator for case in used if case.generator}))
 
 
 def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:

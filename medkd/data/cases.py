@@ -49,7 +49,8 @@ class CaseIndex:
     `labels` says for each case whether it is positive (an included nodule in the scan; a
     positive label, or the class number, of the image); a case that it does not hold has no known
     label. Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name a
-    label output. `refused` are cases of an archive that are not analysed.
+    label output. `refused` are cases of an archive that are not analysed. `generators` are
+    the stamps of what made its synthetic cases.
     """
 
     name: str
@@ -63,6 +64,7 @@ class CaseIndex:
     synthetic: bool
     notes: tuple[str, ...] = ()
     refused: tuple[IndexedCase, ...] = ()
+    generators: tuple[str, ...] = ()
 
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from medkd.data.archive_cases import ArchiveData, archive_index
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.phantom import GENERATOR_VERSION, PhantomSettings, write_phantom_set
+from medkd.data.phantom import PhantomSettings, generator_stamp, write_phantom_set
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
 from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
@@ -201,7 +201,7 @@ def _phantom_root(
     progress: Callable[[int, int], None] | None,
 ) -> Path:
     wanted = PhantomSettings(**settings.model_dump(exclude={"kind", "candidates"}))
-    key = sha256_of_text(f"{GENERATOR_VERSION} {wanted.model_dump_json()}")[:8]
+    key = sha256_of_text(f"{generator_stamp()} {wanted.model_dump_json()}")[:8]
     root = work_dir / "data" / f"site_{settings.site}-{key}"
     if not (root / "phantom.json").is_file():  # written last, and the folder whole or not at all
         write_phantom_set(root, wanted, workers=workers, progress=progress)
@@ -231,6 +231,7 @@ def _luna16_index(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) ->
         label_names=("nodule",),
         fingerprint=luna.fingerprint,
         synthetic=luna.synthetic,
+        generators=(luna.generator,) if luna.generator else (),
         notes=(*luna.notes, *note),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medkd.data.phantom import difficulty_words
 from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings
 from medkd.errors import SeriesError, SettingsError
@@ -20,6 +21,7 @@ from medkd.io.case_store import read_case
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.index_table import IndexedCase, read_index
+from medkd.io.phantom_mark import NOT_STATED, stamp_of
 from medkd.io.scans import find_scans, read_scan
 from medkd.jsonio import write_json
 from medkd.lungs import lungs_in_view
@@ -27,7 +29,6 @@ from medkd.models.package import LoadedModel
 from medkd.types import CaseResult, Scan
 
 RESULTS_NAME = "results.csv"
-_PHANTOM_RECORD = "phantom.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,14 @@ class ScanInput:
     @property
     def synthetic(self) -> bool:
         """Whether it is a scan that `medkd phantom` made."""
-        return self.case.synthetic if self.case else is_phantom(self.path)
+        return bool(self.generator)
+
+    @property
+    def generator(self) -> str:
+        """The stamp of what made it, empty for a scan that is not synthetic."""
+        if self.case is None:
+            return stamp_of(self.path)
+        return self.case.generator or (NOT_STATED if self.case.synthetic else "")
 
 
 def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
@@ -66,11 +74,6 @@ def _scans_at(place: Path) -> list[ScanInput]:
     if place.suffix != ".csv":
         return [ScanInput(path) for path in find_scans(place)]
     return [ScanInput(place, case) for case in read_index(place).cases if case.kind == "scan"]
-
-
-def is_phantom(path: Path) -> bool:
-    """Whether a scan belongs to a set that `medkd phantom` wrote."""
-    return any((folder / _PHANTOM_RECORD).is_file() for folder in list(path.parents)[:2])
 
 
 def search_scans(
@@ -108,6 +111,9 @@ def search_scans(
             yield _refused(_name_of(given.path), given.path, (reason,), taken=places)
             continue
         places[scan.seriesuid] = given.path
+        if given.generator:
+            told = f"synthetic scan: {difficulty_words(given.generator)}"
+            scan = replace(scan, notes=(*scan.notes, told))
         yield detect_nodules(scan, model, settings)
 
 

@@ -56,7 +56,7 @@ def detect_nodules(
     chosen = settings or DetectSettings()
     started = time.perf_counter()
     steps = check_model(model)
-    notes = (*scan.notes, *([SYNTHETIC_NOTE] if model.info.trained_on_synthetic else []))
+    notes = (*scan.notes, *_past(model.info))
     try:
         lungs = find_lungs(scan)
     except SeriesError as error:
@@ -110,6 +110,12 @@ def _climbed(
     found = view.logits(moved, batch_size=settings.batch_size)
     better = (found > logits) & torch.from_numpy(view.inside(moved))
     return torch.where(better[:, None], moved, starts), torch.where(better, found, logits)
+
+
+def _past(info: ModelInfo) -> tuple[str, ...]:
+    """Say of a model that synthetic scans taught it, and which."""
+    taught = tuple(f"trained on {stamp}" for stamp in info.generators)
+    return (SYNTHETIC_NOTE, *taught) if info.trained_on_synthetic else ()
 
 
 def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
 FileFate = Literal["case", "annotation", "table", "container", "other", "unreadable"]
 
-VERSION = 1
+VERSION = 2
 """Raised when a table's columns change."""
 
 
@@ -44,7 +44,8 @@ class IndexedCase:
     "code: text" (`dicom.gate.CODES`). `origin` is what the archive itself says of the split
     ("train", "val", "test", "subset3"; empty: nothing). `day` counts days since the patient's
     first study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image.
-    `content` is a digest of the pixels: equal pixels, equal digest.
+    `content` is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of
+    what made a synthetic case (`phantom_mark.py`).
     """
 
     case_id: str
@@ -66,6 +67,7 @@ class IndexedCase:
     spacing_mm: tuple[float, ...] = ()
     content: str = ""
     synthetic: bool = False
+    generator: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 
 Reads tables and headers, never voxels. A set that does not hang together is refused with every
 reason; a copy of some subsets only is read with `allow_partial`, which is noted. A root with a
-file `phantom.json` is synthetic.
+file `phantom.json` is synthetic, and says there which generator made it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from medkd.io.annotations import (
     read_seriesuids,
 )
 from medkd.io.metaimage import data_reasons, read_metaimage_header
+from medkd.io.phantom_mark import stamp_of
 from medkd.types import LabelledCandidate, Nodule, Point, Reference
 
 T = TypeVar("T")
@@ -47,7 +48,8 @@ class Luna16Set:
     """A set in LUNA16's layout: its scans and all rows that belong to them.
 
     `subset` is the fold (0..9) of each scan; `seriesuids` are those of the scans that are here,
-    in the order of the official list. `fingerprint` covers tables, headers and the sizes of the
+    in the order of the official list. `generator` is the stamp of what made a synthetic set, empty
+    for a real one. `fingerprint` covers tables, headers and the sizes of the
     voxel files, not the voxels.
     """
 
@@ -59,8 +61,13 @@ class Luna16Set:
     candidates: tuple[LabelledCandidate, ...]
     seriesuids: tuple[str, ...]
     fingerprint: str
-    synthetic: bool
+    generator: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether no scanner made it."""
+        return bool(self.generator)
 
     def reference(self) -> Reference:
         """Return the reference standard of the scans that are here."""
@@ -125,7 +132,7 @@ def read_luna16(
         candidates=_rows_of(tables.candidates, kept),
         seriesuids=tuple(uid for uid in tables.seriesuids if uid in kept),
         fingerprint=_fingerprint(root, scan_paths.values(), tables.paths),
-        synthetic=(root / "phantom.json").is_file(),
+        generator=stamp_of(root, levels=0),
         notes=tuple(notes),
     )
 

@@ -8,6 +8,7 @@ header (Manufacturer, SoftwareVersions). Both name the generator by its stamp, "
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 GENERATOR = "medkd phantom"
@@ -50,6 +51,11 @@ def read_stamp(record: Path) -> str:
     if not isinstance(content, dict) or not content.get("generator_version"):
         return NOT_STATED
     return stamp_words(str(content["generator_version"]), str(content.get("difficulty") or ""))
+
+
+def stated_stamp(text: str) -> str:
+    """Take a stamp from a header's text; `NOT_STATED` where it is none."""
+    return text if re.fullmatch(rf"{GENERATOR} \w{{1,8}}( [0-9a-f]{{16}})?", text) else NOT_STATED
 
 
 def stamp_of(path: Path, *, levels: int = 2) -> str:

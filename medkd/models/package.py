@@ -60,8 +60,9 @@ class ModelInfo:
     """Everything about a model but its weights.
 
     `settings` are the plain values of one of `table.ModelSettings`. `operating_points` were
-    frozen on validation, by name. `weights_sha256`, `parameters` and `medkd_version` are filled
-    in by `save_model`.
+    frozen on validation, by name. `generators` are the stamps of what made the synthetic scans
+    that it, or its teacher, was trained on. `weights_sha256`, `parameters` and `medkd_version`
+    are filled in by `save_model`.
     """
 
     settings: dict[str, Any]
@@ -72,6 +73,7 @@ class ModelInfo:
     operating_points: dict[str, OperatingPoint] = field(default_factory=dict)
     trained_on: str = "nothing"
     trained_on_synthetic: bool = False
+    generators: tuple[str, ...] = ()
     training_fingerprint: str = ""
     initialisation: str = "random"
     metrics: dict[str, float] = field(default_factory=dict)

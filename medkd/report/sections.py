@@ -220,7 +220,7 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
         return None
     point = tables.froc_point_table(results)
     made = [tables.froc_scores_table(results), tables.froc_counts_table(results)]
-    paragraphs = (about, _froc_intervals(results))
+    paragraphs = (about, *contents.evaluation.record.phantoms, _froc_intervals(results))
     return Section(
         f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
         title,

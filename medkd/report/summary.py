@@ -146,7 +146,8 @@ def _whole_scan(evaluation: Evaluation) -> Iterator[str]:
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
     rule = "mean sensitivity at 1/8 to 8 false positives a scan"
-    yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}."
+    beside = "".join(f" {line}." for line in evaluation.record.phantoms)
+    yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}.{beside}"
 
 
 def _cost(evaluation: Evaluation) -> Iterator[str]:

@@ -296,6 +296,7 @@ def record_table(record: RunRecord) -> Table:
         ("sha256 of the config", record.config_sha256),
         *((f"Data: {name}", value) for name, value in record.data_fingerprints.items()),
         *((f"sha256 of weights: {name}", value) for name, value in record.weights_sha256.items()),
+        *(("Phantoms", line) for line in record.phantoms),
         *((f"Package: {name}", value) for name, value in record.packages.items()),
     ]
     return Table(("Item", "Value"), tuple(rows), "Run record")

@@ -132,6 +132,7 @@ def describe(trained: TrainedArm, task: Assignment, domain: Domain) -> ModelInfo
         preprocessing=domain.preprocessing,
         trained_on=domain.words,
         trained_on_synthetic=domain.index.synthetic,
+        generators=domain.index.generators,
         training_fingerprint=domain.split.fingerprint,
         initialisation=trained.network.initialisation,
         metrics={f"val_{name}": value for name, value in trained.result.scores.items()},

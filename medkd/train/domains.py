@@ -52,7 +52,8 @@ class Domain:
         kind = "scans" if self.settings.is_ct else "images"
         labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
         samples = len(self.parts["train"])
-        return f"{self.index.name}, {train} training {kind}{labelled}, {samples} samples"
+        made = "".join(f", made by {stamp}" for stamp in self.index.generators)
+        return f"{self.index.name}, {train} training {kind}{labelled}, {samples} samples{made}"
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -253,6 +253,7 @@ def _taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
     return replace(
         info,
         trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
+        generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
         origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
         licence=licence,
     )

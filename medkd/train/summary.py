@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from medkd.data.phantom import difficulty_words
 from medkd.evaluate.efficiency import measure_efficiency
 from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
@@ -80,8 +81,16 @@ def summarise(context: RunContext, arms: Arms, *, record: RunRecord) -> Evaluati
                 "target": target.split.fingerprint,
             },
             weights_sha256={name: arm.info.weights_sha256 for name, arm in arms.items()},
+            phantoms=_phantoms(context, arms),
         ),
     )
+
+
+def _phantoms(context: RunContext, arms: Arms) -> list[str]:
+    """Say how hard the phantoms are that the run was scored on, or its networks trained on."""
+    used = (*context.target.index.generators, *context.source.index.generators)
+    trained = (stamp for arm in arms.values() for stamp in arm.info.generators)
+    return [difficulty_words(stamp) for stamp in dict.fromkeys((*used, *trained))]
 
 
 def _pairs(context: RunContext, arms: Arms) -> list[tuple[FinishedArm, FinishedArm]]:

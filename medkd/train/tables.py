@@ -115,7 +115,8 @@ def bench_notes(record: BenchRecord) -> list[str]:
         f"resamples, {unit}); scored on {scored} of {record.dataset}.",
         f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
     ]
-    return [*notes, *_transfer_notes(record), *_teacher_notes(record), *record.notes]
+    phantoms = dict.fromkeys(line for row in record.rows for line in row.record.phantoms)
+    return [*notes, *phantoms, *_transfer_notes(record), *_teacher_notes(record), *record.notes]
 
 
 def _transfer_notes(record: BenchRecord) -> Iterator[str]:

@@ -181,7 +181,11 @@ class ArmResult:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What made a result: enough to make it again. Written beside every result."""
+    """What made a result: enough to make it again. Written beside every result.
+
+    `phantoms` names, a line each, the generators of the synthetic scans it was made from, with
+    what outsiders reach on their phantoms.
+    """
 
     command: str
     started: str
@@ -200,6 +204,7 @@ class RunRecord:
     config_sha256: str
     data_fingerprints: dict[str, str] = field(default_factory=dict)
     weights_sha256: dict[str, str] = field(default_factory=dict)
+    phantoms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

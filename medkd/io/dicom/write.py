@@ -29,6 +29,7 @@ from pydicom.uid import (
 )
 
 from medkd.io.dicom.tags import uid_of
+from medkd.io.phantom_mark import GENERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ SYNTAXES: dict[Syntax, UID] = {
 }
 """Names of transfer syntaxes (PS3.5 annex A) that can be written, all without loss."""
 
-SYNTHETIC_MANUFACTURER = "medkd phantom"
+SYNTHETIC_MANUFACTURER = GENERATOR
 """Manufacturer of scans that no scanner made: the mark by which a synthetic series is known."""
 
 _INTERCEPT_HU = -1024
