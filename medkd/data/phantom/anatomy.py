@@ -92,22 +92,48 @@ def draw_anatomy(patient: Patient, rng: np.random.Generator) -> Anatomy:
         rng: source of textures, nodes, fissures and of the vessels' branching.
     """
     build = draw_build(rng, patient)
-    box = _lung_box(build)
-    while (volume := float(np.prod(box[1] - box[0]))) < patient.least_box_mm3:
+    survey = _Survey.of(build)
+    while (volume := survey.box_volume_mm3) < patient.least_box_mm3:
         taller = np.array([1.0, 1.0, 1.002 * patient.least_box_mm3 / volume])
         build = replace(build, patient=replace(build.patient, scale=build.patient.scale * taller))
-        box = _lung_box(build)
-    return Anatomy(build, box)
+        survey = _Survey.of(build)
+    return Anatomy(build, survey.box_mm)
 
 
-def _lung_box(build: Build) -> Float64:
-    """Lowest and highest corner [2, 3] of the lungs in chest mm, on a rough lattice."""
-    reach = _REACH_MM * build.patient.scale
-    shape = tuple(int(size) for size in np.ceil(2.0 * reach / _SURVEY_MM))
-    spacing = np.full(3, _SURVEY_MM)
-    canvas = Canvas((shape[0], shape[1], shape[2]), spacing, _MIDDLE_MM - reach, np.zeros(3))
-    lattice = canvas.coarse(_SURVEY_MM, margin_mm=0.0)
-    lung = build_walls(build, lattice).lung_mm
+@dataclass(frozen=True, slots=True, eq=False)
+class _Survey:
+    """The whole lungs on a rough lattice: signed distance, and a box [2, 3] around them."""
+
+    lattice: Canvas
+    lung_mm: Float32
+    box_mm: Float64
+
+    @classmethod
+    def of(cls, build: Build) -> _Survey:
+        reach = _REACH_MM * build.patient.scale
+        i, j, k = (int(size) for size in np.ceil(2.0 * reach / _SURVEY_MM))
+        whole = Canvas((i, j, k), np.full(3, _SURVEY_MM), _MIDDLE_MM - reach, np.zeros(3))
+        lattice = whole.coarse(_SURVEY_MM, margin_mm=0.0)
+        lung = build_walls(build, lattice).lung_mm
+        return cls(lattice, lung, _box(lattice, lung))
+
+    @property
+    def box_volume_mm3(self) -> float:
+        wide, deep, high = (float(size) for size in self.box_mm[1] - self.box_mm[0])
+        return wide * deep * high
+
+    def points_mm(self, rng: np.random.Generator, count: int) -> Float64:
+        """Draw points [count, 3] evenly in both lungs."""
+        low, high = self.box_mm
+        kept: list[Float64] = []
+        while sum(map(len, kept)) < count:
+            points = low + rng.random((2 * count, 3)) * (high - low)
+            kept.append(points[self.lattice.sample(self.lung_mm, points) < 0.0])
+        return np.concatenate(kept)[:count]
+
+
+def _box(lattice: Canvas, lung: Float32) -> Float64:
+    """Lowest and highest corner [2, 3] of the lungs in chest mm, read between the points."""
     ends = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)

@@ -142,7 +142,9 @@ def _add_sternum(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> 
 
 def _add_shoulders(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> None:
     """Shoulder blades as plates at a distance from the ribs, collar bones, heads of the arms."""
-    blade = np.abs(cage.distance - np.float32(22.0)) - np.float32(2.0)
+    # Its outer edge stands off the ribs, the inner one lies on them.
+    off = np.float32(34.0) - np.float32(26.0) * cage.ahead
+    blade = np.abs(cage.distance - off) * np.float32(0.9) - np.float32(2.0)
     blade = np.maximum(blade, np.abs(cage.ahead - np.float32(0.42)) * 95.0 - np.float32(40.0))
     blade = np.maximum(blade, np.abs(frame.z - np.float32(66.0)) - np.float32(58.0))
     # It narrows to its lower angle.

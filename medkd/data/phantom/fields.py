@@ -116,20 +116,10 @@ def upsampled(fields: Sequence[Float32], coarse: Canvas, fine: Canvas) -> Iterat
         For each i of `fine` a list with one plane [j, k] a field. The planes are overwritten by
         the next step.
     """
-    wide = [_linear(_linear(field, 2, coarse, fine), 1, coarse, fine) for field in fields]
+    readers = [_Reader(field, coarse, fine) for field in fields]
     low, part = _places(0, coarse, fine)
-    planes = [np.empty(field.shape[1:], np.float32) for field in wide]
-    slopes = [np.empty(field.shape[1:], np.float32) for field in wide]
-    before = -1
     for i in range(fine.shape[0]):
-        here = int(low[i])
-        for field, plane, slope in zip(wide, planes, slopes, strict=True):
-            if here != before:
-                np.subtract(field[here + 1], field[here], out=slope)
-            np.multiply(slope, part[i], out=plane)
-            plane += field[here]
-        before = here
-        yield planes
+        yield [reader.plane(int(low[i]), part[i]) for reader in readers]
 
 
 def upsample(field: Float32, coarse: Canvas, fine: Canvas) -> Float32:
@@ -147,13 +137,41 @@ def _places(axis: int, coarse: Canvas, fine: Canvas) -> tuple[NDArray[np.int64],
     return low, np.clip(places - low, 0.0, 1.0).astype(np.float32)
 
 
-def _linear(field: Float32, axis: int, coarse: Canvas, fine: Canvas) -> Float32:
-    low, part = _places(axis, coarse, fine)
-    wide = [1, 1, 1]
-    wide[axis] = len(part)
-    first = field.take(low, axis=axis)
-    second = field.take(low + 1, axis=axis)
-    second -= first
-    second *= part.reshape(wide)
-    second += first
-    return second
+class _Reader:
+    """Reads one field of a lattice plane by plane; keeps the two lattice planes around."""
+
+    def __init__(self, field: Float32, coarse: Canvas, fine: Canvas) -> None:
+        self._field = field
+        self._rows, self._row_parts = _places(1, coarse, fine)
+        self._columns, self._column_parts = _places(2, coarse, fine)
+        self._row_parts = self._row_parts[:, None]
+        self._here = -2
+        self._first = np.empty(fine.shape[1:], np.float32)
+        self._second, self._slope, self._out = (np.empty_like(self._first) for _ in range(3))
+
+    def plane(self, here: int, part: np.float32) -> Plane:
+        """Return the plane `part` of the way from lattice plane `here` to the next."""
+        if here != self._here:
+            if here == self._here + 1:
+                self._first, self._second = self._second, self._first
+            else:
+                self._stretch(here, self._first)
+            self._stretch(here + 1, self._second)
+            np.subtract(self._second, self._first, out=self._slope)
+            self._here = here
+        np.multiply(self._slope, part, out=self._out)
+        self._out += self._first
+        return self._out
+
+    def _stretch(self, number: int, out: Plane) -> None:
+        lattice = self._field[number]
+        first = lattice.take(self._columns, axis=1)
+        along = lattice.take(self._columns + 1, axis=1)
+        along -= first
+        along *= self._column_parts
+        along += first
+        np.take(along, self._rows + 1, axis=0, out=out, mode="clip")
+        lower = along.take(self._rows, axis=0)
+        out -= lower
+        out *= self._row_parts
+        out += lower

@@ -24,12 +24,12 @@ Line = list[tuple[float, float, float, float]]
 
 _BLOOD: tuple[Line, ...] = (
     # x, y, z, radius: aorta, its branches, pulmonary arteries, hollow veins, pulmonary veins
-    [(4, -24, -6, 15), (-10, -26, 22, 16), (-13, -20, 52, 15), (-8, -8, 72, 14), (6, 12, 80, 13),
-     (18, 34, 76, 13), (25, 52, 60, 12.5), (27, 60, 34, 12.5), (25, 63, 0, 12), (21, 63, -50, 11.5),
+    [(4, -24, -6, 15), (-10, -26, 22, 16), (-12, -22, 52, 15), (-3, -15, 72, 14), (13, -3, 80, 12.5),
+     (21, 18, 80, 12), (25, 38, 74, 12.5), (27, 54, 58, 12.5), (27, 60, 34, 12.5), (25, 63, 0, 12), (21, 63, -50, 11.5),
      (12, 60, -110, 11), (4, 52, -215, 10.5)],
-    [(-7, -8, 82, 7.5), (-16, -7, 112, 6.5), (-30, -4, 160, 6)],
-    [(5, 6, 86, 5), (11, 4, 120, 4), (18, 4, 170, 4)],
-    [(14, 26, 84, 6), (20, 18, 112, 5.5), (34, 8, 136, 5), (70, 2, 150, 5)],
+    [(-5, -12, 84, 7.5), (-14, -8, 112, 6.5), (-30, -4, 160, 6)],
+    [(14, 2, 88, 5), (15, 2, 120, 4), (18, 4, 170, 4)],
+    [(22, 24, 88, 6), (23, 18, 112, 5.5), (34, 8, 136, 5), (70, 2, 150, 5)],
     [(22, -42, -8, 15), (23, -32, 20, 14.5), (16, -10, 32, 12.5), (32, 6, 34, 11.5),
      (43, 16, 30, 8.5)],
     [(14, -12, 30, 11), (-14, 2, 25, 11), (-32, 9, 24, 9), (-41, 13, 22, 7)],
@@ -50,7 +50,7 @@ _SOFT: tuple[Line, ...] = (
 )  # fmt: skip
 _AIR: tuple[Line, ...] = (
     # windpipe and main bronchi; radius of the lumen
-    [(0, 4, 230, 9), (0, 12, 130, 9), (2, 19, 80, 9), (3, 23, 46, 9.5)],
+    [(0, 4, 230, 9), (-1, 12, 130, 8.6), (-4, 20, 80, 8.6), (2, 23, 46, 9.3)],
     [(1, 23, 46, 8), (-14, 22, 33, 7.2), (-37, 21, 16, 5.8)],
     [(5, 23, 46, 7.5), (22, 23, 30, 6.2), (41, 21, 20, 5.4)],
 )
@@ -116,8 +116,8 @@ def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float3
     np.minimum(soft, air - np.float32(_WALL_MM), out=soft)
     muscle, cavity, hull = _heart(frame, texture)
     lean = np.minimum(np.minimum(blood, soft), muscle)
-    inner = soft_step(cavity, 2.5)
-    filled = np.maximum(inner, soft_step(blood, 2.5))
+    inner = soft_step(cavity, 1.4)
+    filled = np.maximum(inner, soft_step(blood, 1.4))
     wall = np.float32(0.45 * patient.contrast_hu) * soft_step(muscle, 2.5)
     values = np.float32(45.0) + wall
     values += filled * (np.float32(patient.blood_hu) - values)
