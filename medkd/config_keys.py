@@ -29,15 +29,28 @@ def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  
 def configuration_kinds() -> dict[str, type[BaseModel]]:
     """Map each command that takes a configuration to the settings that it holds."""
     from medkd.archive.settings import IndexSettings
+    from medkd.difficulty_settings import DifficultySettings
     from medkd.run_settings import RunSettings
 
-    return {"medkd train": RunSettings, "medkd index": IndexSettings}
+    return {
+        "medkd train": RunSettings,
+        "medkd index": IndexSettings,
+        "medkd bench": DifficultySettings,
+    }
 
 
 def command_of(keys: Iterable[str]) -> str:
-    """Say which command takes a configuration with these keys at its top."""
-    run, index = (set(kind.model_fields) for kind in configuration_kinds().values())
-    return "medkd index" if set(keys) & (index - run) else "medkd train"
+    """Say which command takes a configuration with these keys at its top.
+
+    A key that only one kind knows decides; without one it is `medkd train`, whose settings
+    `medkd bench` takes too.
+    """
+    given, kinds = set(keys), configuration_kinds()
+    for command, kind in kinds.items():
+        others = [set(other.model_fields) for other in kinds.values() if other is not kind]
+        if given & set(kind.model_fields).difference(*others):
+            return command
+    return "medkd train"
 
 
 def keys_text(kinds: Mapping[str, type[BaseModel]]) -> str:

@@ -63,12 +63,13 @@ def copy_config(
     if target.exists():
         raise SettingsError(f"{target}: exists already", ["name another file, or delete it first"])
     write_text(target, source.read_text(encoding="utf-8"))
-    if command_of(read_document(source).values) == "medkd index":
+    command = command_of(read_document(source).values)
+    if command == "medkd index":
         typer.echo(
             f"wrote {target}; use it with: medkd index ARCHIVE --config {target} --out INDEX"
         )
     else:
-        typer.echo(f"wrote {target}; run it with: medkd train {target}")
+        typer.echo(f"wrote {target}; run it with: {command} {target}")
 
 
 @config_app.command("check")

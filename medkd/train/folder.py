@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from medkd.config import dump_settings
 from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
-from medkd.run_settings import RunSettings
 
-_BEGUN = {"config.yaml", "run.json", "data", "cache"}
+_BEGUN = {"config.yaml", "run.json", "data", "cache", "generator.txt"}
 
 
-def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool) -> None:
+def open_folder(path: Path, config: Path, settings: BaseModel, *, resume: bool) -> None:
     """Make the folder of a run or bench, or check that it is the one to go on with.
 
     Args:
@@ -52,7 +52,7 @@ def open_folder(path: Path, config: Path, settings: RunSettings, *, resume: bool
         write_text(config, dump_settings(settings))
 
 
-def _check_same(path: Path, config: Path, settings: RunSettings) -> None:
+def _check_same(path: Path, config: Path, settings: BaseModel) -> None:
     before = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8"))))
     now = dict(_leaves(yaml.safe_load(dump_settings(settings))))
     differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
