@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.data.phantom.canvas import Canvas, Float32, Float64, Whole
+from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.growth import Branches, Start, grow, sway
 from medkd.data.phantom.patient import Patient
 from medkd.data.phantom.tubes import Tubes, draw_tubes
@@ -169,7 +169,8 @@ def grow_lung_trees(
     """
     high = _before_fissure(patient, points_mm) if upper is None else upper
     venous = np.arange(len(points_mm)) % 2 == 1
-    starts, owner = [], np.zeros(len(points_mm), dtype=np.int64)
+    starts: list[Float64] = []
+    owner = np.zeros(len(points_mm), dtype=np.int64)
     for side in (-1.0, 1.0):
         hilum = patient.hilum(side)
         for vein, above, root in (
@@ -183,17 +184,19 @@ def grow_lung_trees(
             starts.append(root)
     branches = grow(rng, Start(np.asarray(starts), points_mm, owner))
     end_radius = rng.uniform(0.27, 0.32) * patient.unit
-    radius = end_radius * branches.ends ** (1.0 / _MURRAY)
+    radius: Float64 = np.asarray(
+        end_radius * branches.ends.astype(np.float64) ** (1.0 / _MURRAY), dtype=np.float64
+    )
     bend = sway(rng, branches)
-    root = branches.root
+    tree = branches.root
     arteries, veins, airways = [], [], []
     for side in range(2):
-        own = root // 4 == side
-        arteries.append(_tree(branches, bend, radius, own & (root % 4 < 2)))
-        veins.append(_tree(branches, bend, radius, own & (root % 4 >= 2)))
+        own = tree // 4 == side
+        arteries.append(_tree(branches, bend, radius, own & (tree % 4 < 2)))
+        veins.append(_tree(branches, bend, radius, own & (tree % 4 >= 2)))
         gap = patient.hilum(2.0 * side - 1.0)
         apart = _beside(rng, branches, radius, gap.bronchus_mm - gap.artery_mm)
-        airways.append(_airways(branches, bend, radius, own & (root % 4 < 2), apart=apart))
+        airways.append(_airways(branches, bend, radius, own & (tree % 4 < 2), apart=apart))
     return Vasculature.of(tuple(arteries), tuple(veins), tuple(airways))
 
 

@@ -77,7 +77,8 @@ class Tubes:
         reach = radius + 2.0 * canvas.spacing_mm + canvas.edge_mm
         low = np.minimum(self.start_mm, self.end_mm) - reach
         high = np.maximum(self.start_mm, self.end_mm) + reach
-        return self.chosen(((high > canvas.low_mm) & (low < canvas.high_mm)).all(axis=1))
+        near = ((high > canvas.low_mm) & (low < canvas.high_mm)).all(axis=1)
+        return self.chosen(np.asarray(near, dtype=np.bool_))
 
 
 def draw_tubes(canvas: Canvas, tubes: Tubes) -> Float32:
@@ -202,8 +203,8 @@ def _draw_boxes(canvas: Canvas, coverage: Float32, pieces: Tubes, *, half: Whole
     keep = cover > 0
     keep &= (i[:, :, None] & j[:, None])[..., None] & k[:, None, None]
     strides = (canvas.shape[1] * canvas.shape[2], canvas.shape[2], 1)
-    i, j, k = (line * stride for line, stride in zip(lines, strides, strict=True))
-    flat = (i[:, :, None] + j[:, None])[..., None] + k[:, None, None]
+    a, b, c = (line * stride for line, stride in zip(lines, strides, strict=True))
+    flat = (a[:, :, None] + b[:, None])[..., None] + c[:, None, None]
     np.maximum.at(coverage.reshape(-1), flat[keep], cover[keep])
 
 
