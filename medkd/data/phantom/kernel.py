@@ -135,43 +135,39 @@ def signal_filter(
     Returns:
         [rows, columns // 2 + 1] for `scipy.fft.rfft2`; 1 at frequency 0.
     """
-    frequency, _ = _plane(shape, pixel_mm)
+    _, _, frequency = _plane(shape, pixel_mm)
     painted = np.sinc(np.minimum(frequency * painted_mm, 0.95))
     gain = kernel.mtf(frequency) / np.maximum(painted, 1.0 / _MOST_GAIN)
     return np.asarray(gain * _window(frequency, pixel_mm), dtype=np.float32)
 
 
-def noise_filters(
-    shape: tuple[int, int], kernel: Kernel, *, pixel_mm: float
-) -> tuple[Float32, Float32]:
+def noise_filters(shape: tuple[int, int], kernel: Kernel, *, pixel_mm: float) -> Float32:
     """Turn white complex coefficients of unit parts into noise of standard deviation 1.
 
     Returns:
-        Two [rows, columns // 2 + 1]. The first gives noise alike in all directions. The second is
-        the first times cos 2 phi: noise = first + q second has the amplitude 1 + q along rows'
-        index and 1 - q along columns' index, as where some directions see more body than others.
+        [3, rows, columns // 2 + 1]. The first gives noise alike in all directions; the others are
+        it times cos 2 phi and sin 2 phi, phi being the direction of change, from the columns' axis
+        to the rows'. Together they make noise that is stronger in some directions.
     """
-    frequency, twice = _plane(shape, pixel_mm)
+    rows, columns, frequency = _plane(shape, pixel_mm)
     gain = np.sqrt(frequency) * kernel.gain(frequency) * _window(frequency, pixel_mm)
     # The inverse transform keeps only half the power of these two columns.
-    gain[:, 0] *= np.sqrt(2.0)
-    if shape[1] % 2 == 0:
-        gain[:, -1] *= np.sqrt(2.0)
     counted = np.full(gain.shape[1], 2.0)
-    counted[0] = 0.5
-    counted[-1] = 0.5 if shape[1] % 2 == 0 else 2.0
+    for column in (0, -1) if shape[1] % 2 == 0 else (0,):
+        gain[:, column] *= np.sqrt(2.0)
+        counted[column] = 0.5
     power = 2.0 * float((gain**2 * counted).sum())
     gain *= shape[0] * shape[1] / np.sqrt(power)
-    return np.asarray(gain, dtype=np.float32), np.asarray(gain * twice, dtype=np.float32)
+    squared = np.maximum(frequency**2, 1e-12)
+    cosine, sine = (columns**2 - rows**2) / squared, 2.0 * rows * columns / squared
+    return np.stack([gain, gain * cosine, gain * sine]).astype(np.float32)
 
 
-def _plane(shape: tuple[int, int], pixel_mm: float) -> tuple[Float64, Float64]:
-    """Radial frequency and cos 2 phi, phi counted from the rows' axis."""
+def _plane(shape: tuple[int, int], pixel_mm: float) -> tuple[Float64, Float64, Float64]:
+    """Frequencies along rows' index and columns' index, and their length."""
     rows = scipy.fft.fftfreq(shape[0], pixel_mm)[:, None]
     columns = scipy.fft.rfftfreq(shape[1], pixel_mm)[None]
-    squared = rows**2 + columns**2
-    twice = (rows**2 - columns**2) / np.maximum(squared, 1e-12)
-    return np.asarray(np.sqrt(squared)), np.asarray(twice)
+    return rows, columns, np.asarray(np.sqrt(rows**2 + columns**2))
 
 
 def _window(frequency: Float64, pixel_mm: float) -> Float64:

@@ -4,15 +4,14 @@ Texture: white coefficients in the frequency domain, a stream of its own for eac
 across slices as the slice profiles overlap and shaped by `kernel.noise_filters`. Strength: the
 variance of filtered back-projection in a pixel is the mean over all directions of the variance of
 the rays through it, and a ray's grows exponentially with the water that it crosses (Riederer, Pelc
-and Chesler, Phys. Med. Biol. 23 (1978) 446). Directions that see more body give more noise across
-them: the streaky look between shoulders. The path lengths are those of this very body, worked out
-on a coarse lattice that reaches beyond the canvas.
+and Chesler, Phys. Med. Biol. 23 (1978) 446). Rays that cross more body leave more noise across
+them: the streaky look between shoulders and below the skin. The path lengths are those of this
+very body, worked out on a coarse lattice that reaches beyond the canvas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -33,23 +32,10 @@ _BOWTIE = 0.3
 _BOWTIE_RADIUS_MM = 180.0
 _REFERENCE_MM = 260.0
 _ANGLES = 12
+Strength = tuple[Float32, Float32, Float32]
+
 _SHIFT = 4096
 """Keeps the numbers of slices before a canvas's first one positive."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Strength:
-    """Where the noise is how strong, on a lattice; both maps [k, j, i] float32.
-
-    Args:
-        lattice: where.
-        sigma: standard deviation as a share of `noise_hu`.
-        tilted: sigma times q, see `kernel.noise_filters`.
-    """
-
-    lattice: Lattice
-    sigma: Float32
-    tilted: Float32
 
 
 def find_strength(lattice: Lattice, body_hu: Float32, *, modulation: float) -> Strength:
@@ -63,25 +49,42 @@ def find_strength(lattice: Lattice, body_hu: Float32, *, modulation: float) -> S
             as is best for the dose (Gies et al., Med. Phys. 26 (1999) 2235).
 
     Returns:
-        1 where all directions see 260 mm of water at the middle of the beam.
+        Three maps [k, j, i], by which the three parts of `NoiseTexture` are to be multiplied. The
+        deviation of their sum is 1 where all rays see 260 mm of water in the middle of the beam.
     """
     views = Views(lattice, _ANGLES)
     water = np.clip(1.0 + body_hu.astype(np.float64) / 1000.0, 0.0, 2.2)
     chord = 2.0 * np.sqrt(np.maximum(_BOWTIE_RADIUS_MM**2 - views.offset_mm**2, 0.0))
     bowtie = _BOWTIE * (2.0 * _BOWTIE_RADIUS_MM - chord)[:, None]
-    both = np.zeros((2, *lattice.shape))
+    mean, cosine, sine = (np.zeros(lattice.shape) for _ in range(3))
     for number in range(_ANGLES):
         path = views.project(water, number)
         excess = path + bowtie - modulation * path.max(axis=0)
-        excess -= (1.0 - modulation) * _REFERENCE_MM
-        along_x, along_y = views.direction(number)
-        views.smear(both[0], np.exp(_ATTENUATION * excess) * along_x**2 / _ANGLES, number)
-        views.smear(both[1], np.exp(_ATTENUATION * excess) * along_y**2 / _ANGLES, number)
-    lateral, frontal = np.sqrt(2.0 * both)
-    sigma, tilted = (lateral + frontal) / 2.0, (lateral - frontal) / 2.0
-    # The texture's variance is sigma^2 + tilted^2 / 2: brought to that of all rays together.
-    scale = np.sqrt((both[0] + both[1]) / (sigma**2 + tilted**2 / 2.0))
-    return Strength(lattice, as_slices(sigma * scale), as_slices(tilted * scale))
+        variance = np.exp(_ATTENUATION * (excess - (1.0 - modulation) * _REFERENCE_MM)) / _ANGLES
+        spread = views.spread(variance, number)
+        turn = 2.0 * views.turns[number]
+        mean += spread
+        cosine += spread * np.cos(turn)
+        sine += spread * np.sin(turn)
+    return _amplitudes(mean, cosine, sine)
+
+
+def _amplitudes(mean: Float64, cosine: Float64, sine: Float64) -> Strength:
+    """Turn a variance over directions into the amplitude s (1 + q cos 2(phi - phi0)).
+
+    Its square has the mean s^2 (1 + q^2 / 2) and the second harmonic 2 q s^2.
+
+    Args:
+        mean: mean of the variance over the directions.
+        cosine: mean of variance times cos 2 phi.
+        sine: mean of variance times sin 2 phi.
+    """
+    harmonic = 2.0 * np.sqrt(cosine**2 + sine**2)
+    share = np.minimum(harmonic / mean, 1.35)
+    tilt = 2.0 * share / (2.0 + np.sqrt(4.0 - 2.0 * share**2))
+    sigma = np.sqrt(mean / (1.0 + tilt**2 / 2.0))
+    each = 2.0 * sigma * tilt / np.maximum(harmonic, 1e-12)
+    return as_slices(sigma), as_slices(each * cosine), as_slices(each * sine)
 
 
 class NoiseTexture:
@@ -104,8 +107,8 @@ class NoiseTexture:
         self._taps = [np.float32(tap) for tap in taps]
         self._seed = seed
 
-    def slices(self, first: int, count: int) -> Iterator[tuple[Float32, Float32]]:
-        """Yield two [rows, columns] a slice: alike in all directions, and times cos 2 phi."""
+    def slices(self, first: int, count: int) -> Iterator[Float32]:
+        """Yield [3, rows, columns] a slice: even in all directions, times cos and sin 2 phi."""
         half = len(self._taps) // 2
         waiting = [self._white(number) for number in range(first - half, first + half)]
         for number in range(first, first + count):
@@ -114,11 +117,9 @@ class NoiseTexture:
             for tap, white in zip(self._taps[1:], waiting[1:], strict=True):
                 mixed += white * tap
             waiting.pop(0)
-            plain, tilted = (
-                scipy.fft.irfft2(mixed * gain, s=self._shape)[self._inside]
-                for gain in self._filters
-            )
-            yield plain, tilted
+            shaped = mixed * self._filters
+            parts = scipy.fft.irfft2(shaped, s=self._shape, overwrite_x=True)
+            yield parts[:, self._inside[0], self._inside[1]]
 
     def _white(self, number: int) -> Complex64:
         """Coefficients whose two parts have variance 1.

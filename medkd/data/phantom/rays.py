@@ -55,6 +55,7 @@ class Views:
     """Parallel rays through a lattice from evenly spread directions over half a turn.
 
     `offset_mm` [S] is how far from chest zero the rays of a view run; all views have as many.
+    `turns` holds the direction in which a view's rays lie side by side, in rad from x to y.
     """
 
     def __init__(self, lattice: Lattice, angles: int) -> None:
@@ -65,19 +66,14 @@ class Views:
         self._shape, self._step = lattice.shape, float(lattice.step_mm[0])
         half = int(np.ceil(np.sqrt(x[0] ** 2 + y[0] ** 2) / self._step)) + 1
         self.offset_mm: Float64 = np.asarray(self._step * np.arange(-half, half + 1.0))
-        self._turns = np.pi * (np.arange(angles) + 0.5) / angles
+        self.turns: Float64 = np.pi * (np.arange(angles) + 0.5) / angles
         self._low: list[NDArray[np.intp]] = []
         self._part: list[Float64] = []
-        for turn in self._turns:
+        for turn in self.turns:
             place = (x[:, None] * np.cos(turn) + y[None] * np.sin(turn)).ravel() / self._step + half
             low = np.floor(place).astype(np.intp)
             self._low.append(low)
             self._part.append(place - low)
-
-    def direction(self, number: int) -> tuple[float, float]:
-        """Cosines of a view's rays with x and y."""
-        turn = self._turns[number]
-        return float(-np.sin(turn)), float(np.cos(turn))
 
     def project(self, volume: Float64, number: int) -> Float64:
         """Sum a volume [i, j, k] along the rays of a view, in units times mm: [S, k]."""
@@ -91,12 +87,12 @@ class Views:
         total += np.bincount(index + depth, (flat * part).ravel(), size)
         return np.asarray(total.reshape(-1, depth)[:-1] * self._step)
 
-    def smear(self, maps: Float64, rays: Float64, number: int) -> None:
-        """Add a view's rays [S, k] to maps [i, j, k] in place, each to all that it crosses."""
+    def spread(self, rays: Float64, number: int) -> Float64:
+        """Give each place [i, j, k] the value of the ray [S, k] of a view that crosses it."""
         low, part = self._low[number], self._part[number][:, None]
         spread = rays[low] * (1.0 - part)
         spread += rays[low + 1] * part
-        maps += spread.reshape(self._shape)
+        return np.asarray(spread.reshape(self._shape))
 
 
 class Stretch:

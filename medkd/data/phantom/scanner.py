@@ -27,7 +27,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Painter = Callable[[Canvas], Float32]
 
-_SLAB = 16
+_SLAB_VOXELS = 8_400_000
 _COARSE_MM = 6.0
 _FINE_MM = 4.0
 _LONGEST_STEP_MM = 1.5
@@ -94,7 +94,7 @@ class _Optics:
 
     def __init__(self, canvas: Canvas, protocol: Protocol) -> None:
         spacing = float(canvas.spacing_mm[2])
-        longest = max(_LONGEST_STEP_MM, float(canvas.spacing_mm[0]))
+        longest = max(_LONGEST_STEP_MM, 1.5 * float(canvas.spacing_mm[0]))
         self._finer = max(1, int(np.ceil(spacing / longest - 1e-9)))
         step = spacing / self._finer
         inner = replace(canvas, spacing_mm=np.array([*canvas.spacing_mm[:2], step]))
@@ -129,7 +129,8 @@ class _Optics:
         return replace(inner, shape=(*canvas.shape[:2], count), first_mm=first)
 
     def _painted(self, paint: Painter) -> Iterator[Float32]:
-        for _, slab in self._canvas.slabs(_SLAB):
+        columns, rows, _ = self._canvas.shape
+        for _, slab in self._canvas.slabs(max(8, _SLAB_VOXELS // (columns * rows))):
             yield from np.ascontiguousarray(paint(slab).transpose(2, 1, 0))
 
     def _mixed(self, waiting: list[Float32]) -> Float32:
@@ -155,16 +156,17 @@ class _Effects:
     """Noise and streaks of a scan, added slice by slice."""
 
     def __init__(self, canvas: Canvas, protocol: Protocol, body: Painter, seed: int) -> None:
-        lattice = Lattice.around(canvas, _FINE_MM if protocol.streaks else _COARSE_MM)
+        fine = protocol.streaks > 0.0 and protocol.pixel_mm < 1.0
+        lattice = Lattice.around(canvas, _FINE_MM if fine else _COARSE_MM)
         body_hu = body(lattice.canvas(canvas))
         strength = find_strength(lattice, body_hu, modulation=protocol.modulation)
-        noise = np.float32(protocol.noise_hu)
-        self._sigma, self._tilted = strength.sigma * noise, strength.tilted * noise
+        self._strength = [part * np.float32(protocol.noise_hu) for part in strength]
         self._streaks = None
         if protocol.streaks:
             self._streaks = find_streaks(lattice, body_hu, strength=protocol.streaks)
         self._stretch = Stretch(lattice, canvas)
         columns, rows, depth = canvas.shape
+        self._beyond = _beyond_circle(columns, rows) if protocol.circle else None
         texture = NoiseTexture(
             (rows, columns),
             protocol.kernel,
@@ -175,11 +177,18 @@ class _Effects:
         self._texture = texture.slices(0, depth)
 
     def add(self, seen: Float32, number: int) -> None:
-        """Add noise and streaks to slice `number`, in place; slices come in order."""
-        plain, tilted = next(self._texture)
-        plain *= self._stretch.plane(self._sigma, number)
-        tilted *= self._stretch.plane(self._tilted, number)
-        seen += plain
-        seen += tilted
+        """Add noise and streaks to slice `number` in place, and cut it; slices come in order."""
+        for part, strength in zip(next(self._texture), self._strength, strict=True):
+            part *= self._stretch.plane(strength, number)
+            seen += part
         if self._streaks is not None:
             seen += self._stretch.plane(self._streaks, number)
+        if self._beyond is not None:
+            seen[self._beyond] = _LOWEST_HU
+
+
+def _beyond_circle(columns: int, rows: int) -> NDArray[np.bool_]:
+    """Say which pixels [j, i] lie outside the circle that touches the sides."""
+    across = (np.arange(columns) - (columns - 1) / 2.0) / columns
+    down = (np.arange(rows) - (rows - 1) / 2.0) / rows
+    return np.asarray(across[None] ** 2 + down[:, None] ** 2 > 0.25)

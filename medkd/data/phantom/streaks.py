@@ -43,7 +43,7 @@ def find_streaks(lattice: Lattice, body_hu: Float32, *, strength: float) -> Floa
     short = (squared - linear * paths) * (_PER_MM * strength)
     total = np.zeros(lattice.shape)
     for number in range(_ANGLES):
-        views.smear(total, _ramped(-short[number], float(lattice.step_mm[0])), number)
+        total += views.spread(_ramped(-short[number], float(lattice.step_mm[0])), number)
     return as_slices(total * (1000.0 * np.pi / _ANGLES))
 
 

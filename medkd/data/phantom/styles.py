@@ -26,6 +26,7 @@ _FULL_PIXELS = 512
 _LEAST_SLICES, _COVERED_MM = 300, (352.0, 392.0)
 _REGION_SHAPE = (112, 112, 64)
 _WIDE_SHARE = 0.35
+_CIRCLE_FROM_MM = 390.0
 _SMALL_PIXEL_MM = (2.02, 2.18)
 
 
@@ -80,6 +81,7 @@ class ScannerStyle:
         wide: slices that regions are sometimes drawn from instead, thinner or thicker.
         coarse: for small scans.
         streaks: share of scans with streaks near bone.
+        circles: share of full scans of a large field of view that show only the circle in it.
     """
 
     kernel_name: str
@@ -87,6 +89,7 @@ class ScannerStyle:
     wide: Slices
     coarse: Setting
     streaks: float
+    circles: float
 
 
 STYLES: dict[Site, ScannerStyle] = {
@@ -104,6 +107,7 @@ STYLES: dict[Site, ScannerStyle] = {
             Slices((1.7, 1.8), (1.7, 1.9)),
         ),
         0.3,
+        0.0,
     ),
     "b": ScannerStyle(
         "soft",
@@ -119,6 +123,7 @@ STYLES: dict[Site, ScannerStyle] = {
             Slices((2.85, 3.15), (4.3, 4.7)),
         ),
         0.4,
+        0.5,
     ),
     "c": ScannerStyle(
         "standard",
@@ -134,6 +139,7 @@ STYLES: dict[Site, ScannerStyle] = {
             Slices((1.9, 2.1), (2.4, 3.0)),
         ),
         0.3,
+        0.5,
     ),
 }  # fmt: skip
 
@@ -152,6 +158,7 @@ class Protocol:
             patients and between the shoulders, less in the lungs and outside.
         modulation: how far the tube current follows the body, see `noise.find_strength`.
         streaks: their strength; 0 for none.
+        circle: nothing is shown outside the circle that touches the image's sides.
     """
 
     shape: tuple[int, int, int]
@@ -162,6 +169,7 @@ class Protocol:
     noise_hu: float
     modulation: float
     streaks: float
+    circle: bool = False
 
 
 def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> Protocol:
@@ -194,6 +202,8 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
         noise_hu=float(rng.uniform(*setting.noise_hu)),
         modulation=float(rng.uniform(0.35, 0.55)),
         streaks=float(rng.uniform(0.5, 1.5)) if rng.random() < style.streaks else 0.0,
+        circle=size == "full"
+        and bool(rng.random() < style.circles * (field_of_view > _CIRCLE_FROM_MM)),
     )
 
 

@@ -72,13 +72,15 @@ def test_triangular_slices_as_far_apart_as_thick_share_a_quarter_of_their_noise(
 
 
 def test_noise_has_the_spectrum_of_filtered_back_projection():
-    plain, _ = noise_filters((64, 64), SHARP, pixel_mm=0.6)
+    plain = noise_filters((64, 64), SHARP, pixel_mm=0.6)[0]
     frequency = scipy.fft.rfftfreq(64, 0.6)[4:20:5]
     expected = np.sqrt(frequency) * SHARP.gain(frequency)
     assert plain[0, 4:20:5] / plain[0, 4] == pytest.approx(expected / expected[0], rel=1e-5)
 
 
-def test_tilted_noise_is_opposite_along_rows_and_columns():
-    plain, tilted = noise_filters((64, 64), GAUSS, pixel_mm=0.6)
-    assert tilted[5, 0] == pytest.approx(plain[5, 0])
-    assert tilted[0, 5] == pytest.approx(-plain[0, 5])
+def test_directed_noise_is_opposite_along_rows_and_columns():
+    plain, cosine, sine = noise_filters((64, 64), GAUSS, pixel_mm=0.6)
+    assert cosine[0, 5] == pytest.approx(plain[0, 5])
+    assert cosine[5, 0] == pytest.approx(-plain[5, 0])
+    assert sine[5, 5] == pytest.approx(plain[5, 5])
+    assert sine[-5, 5] == pytest.approx(-plain[-5, 5])

@@ -76,6 +76,22 @@ def test_a_part_of_the_slices_shows_what_the_whole_scan_shows_there():
     assert np.array_equal(scanned(QUIET, waves, canvas=part), whole[:, :, 7:26])
 
 
+def test_a_region_shows_what_a_larger_scan_shows_there():
+    rng = np.random.default_rng(0)
+    canvas = draw_canvas(QUIET, "region", middle_mm=np.zeros(3), rng=rng)
+    part = canvas.part((slice(4, 36), slice(2, 34), slice(None)))
+    whole = scanned(QUIET, waves, canvas=canvas)[4:36, 2:34]
+    apart = np.abs(scanned(QUIET, waves, canvas=part).astype(int) - whole)
+    # Beyond its sides a region goes on as its edge: a kernel reaches some pixels in.
+    assert apart[8:-8, 8:-8].max() <= 1
+
+
+def test_a_round_field_of_view_shows_nothing_in_the_corners():
+    seen = scanned(replace(NOISY, circle=True), water)
+    assert (seen[0, 0] == -1024).all()
+    assert (seen[32, 1:63] > -1024).all()
+
+
 def test_every_slice_is_painted_once():
     asked: list[Canvas] = []
     scanned(QUIET, lambda canvas: [asked.append(canvas), waves(canvas)][1])
