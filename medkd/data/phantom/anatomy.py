@@ -8,9 +8,11 @@ the lattice, and slabs meet without a seam.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.chest import couch_hu
@@ -25,14 +27,20 @@ from medkd.data.phantom.layers import (
 )
 from medkd.data.phantom.parenchyma import fissure_distances
 from medkd.data.phantom.patient import Frame, Patient
+from medkd.data.phantom.trees import ENDS, Cover, Tree, Vasculature, grow_lung_trees
 
-_FAT_HU, _SKIN_WALL_HU = -103.0, 20.0
+_FAT_HU, _WALL_HU = -103.0, 15.0
 _CARTILAGE_HU = 100.0
 _SHELL_MM, _WINDPIPE_WALL_MM = 1.5, 1.7
 _FISSURE_MM = 0.9
 _LUMEN_HU = -990.0
 _LEAST_HU = -1000.0
 _SURVEY_MM = 4.0
+_END_DEPTH_MM = (2.5, 6.0)
+"""How deep under the pleura vessels end."""
+_HILUM_MM = 6.0
+"""How far outside the lung its vessels and airways are painted."""
+_LESS_IN_LUNG = 0.1
 _REACH_MM, _MIDDLE_MM = np.array([150.0, 116.0, 162.0]), np.array([0.0, 6.0, -12.0])
 
 
@@ -43,10 +51,17 @@ class Anatomy:
     Args:
         build: sizes, densities, textures, nodes, lung tissue.
         lung_box_mm: [2, 3] chest mm of the lungs' lowest and highest corner.
+        vasculature: vessels and airways of both lungs.
     """
 
     build: Build
     lung_box_mm: Float64
+    vasculature: Vasculature
+
+    @property
+    def trees(self) -> tuple[Tree, ...]:
+        """Arteries and veins of both lungs."""
+        return (*self.vasculature.arteries, *self.vasculature.veins)
 
     @property
     def patient(self) -> Patient:
@@ -97,15 +112,18 @@ def draw_anatomy(patient: Patient, rng: np.random.Generator) -> Anatomy:
         taller = np.array([1.0, 1.0, 1.002 * patient.least_box_mm3 / volume])
         build = replace(build, patient=replace(build.patient, scale=build.patient.scale * taller))
         survey = _Survey.of(build)
-    return Anatomy(build, survey.box_mm)
+    points, upper = survey.points_mm(rng, ENDS)
+    trees = grow_lung_trees(rng, build.patient, points, upper=upper)
+    return Anatomy(build, survey.box_mm, trees)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Survey:
-    """The whole lungs on a rough lattice: signed distance, and a box [2, 3] around them."""
+    """The whole lungs on a rough lattice: distances, and a box [2, 3] around them."""
 
     lattice: Canvas
     lung_mm: Float32
+    major_mm: Float32
     box_mm: Float64
 
     @classmethod
@@ -114,22 +132,25 @@ class _Survey:
         i, j, k = (int(size) for size in np.ceil(2.0 * reach / _SURVEY_MM))
         whole = Canvas((i, j, k), np.full(3, _SURVEY_MM), _MIDDLE_MM - reach, np.zeros(3))
         lattice = whole.coarse(_SURVEY_MM, margin_mm=0.0)
-        lung = build_walls(build, lattice).lung_mm
-        return cls(lattice, lung, _box(lattice, lung))
+        walls = build_walls(build, lattice)
+        major, _ = fissure_distances(build.parenchyma, walls.frame, lattice)
+        return cls(lattice, walls.lung_mm, major, _box(lattice, walls.lung_mm))
 
     @property
     def box_volume_mm3(self) -> float:
         wide, deep, high = (float(size) for size in self.box_mm[1] - self.box_mm[0])
         return wide * deep * high
 
-    def points_mm(self, rng: np.random.Generator, count: int) -> Float64:
-        """Draw points [count, 3] evenly in both lungs."""
+    def points_mm(self, rng: np.random.Generator, count: int) -> tuple[Float64, NDArray[np.bool_]]:
+        """Draw ends of vessels [count, 3] evenly in both lungs; say which are in upper lobes."""
         low, high = self.box_mm
         kept: list[Float64] = []
         while sum(map(len, kept)) < count:
             points = low + rng.random((2 * count, 3)) * (high - low)
-            kept.append(points[self.lattice.sample(self.lung_mm, points) < 0.0])
-        return np.concatenate(kept)[:count]
+            depth = rng.uniform(*_END_DEPTH_MM, 2 * count)
+            kept.append(points[self.lattice.sample(self.lung_mm, points) < -depth])
+        ends = np.concatenate(kept)[:count]
+        return ends, self.lattice.sample(self.major_mm, ends) < 0.0
 
 
 def _box(lattice: Canvas, lung: Float32) -> Float64:
@@ -153,9 +174,25 @@ def render_anatomy(anatomy: Anatomy, canvas: Canvas) -> Rendered:
         anatomy: what was drawn.
         canvas: any voxels: a whole scan, a slab, a region.
     """
-    vessels = np.zeros(canvas.shape, dtype=np.float32)
-    hu, lung = np.empty_like(vessels), np.empty_like(vessels)
+    cover = anatomy.vasculature.on(canvas)
+    hu, lung = np.empty_like(cover.vessels), np.empty_like(cover.vessels)
     painter = _Painter(anatomy.patient, canvas.edge_mm)
+    for i, plane in enumerate(_painted(anatomy, canvas, painter, hu)):
+        painter.paint_trees(hu[i], plane, cover, i)
+        lung[i] = plane.lung_mm
+    return Rendered(hu, lung, cover.vessels)
+
+
+def render_body(anatomy: Anatomy, canvas: Canvas) -> Float32:
+    """Paint a chest without the lungs' vessels and airways: HU [i, j, k], for rough purposes."""
+    hu = np.empty(canvas.shape, dtype=np.float32)
+    for _ in _painted(anatomy, canvas, _Painter(anatomy.patient, canvas.edge_mm), hu):
+        pass
+    return hu
+
+
+def _painted(anatomy: Anatomy, canvas: Canvas, painter: _Painter, hu: Float32) -> Iterator[Layers]:
+    """Paint plane after plane of `hu`, and yield what each was painted from."""
     outside = couch_hu(Frame.of(anatomy.patient, canvas))
     lattice = lattice_of(canvas)
     layers = build_layers(anatomy.build, lattice)
@@ -166,8 +203,7 @@ def render_anatomy(anatomy: Anatomy, canvas: Canvas) -> Rendered:
         painter.paint_body(hu[i], plane)
         painter.paint_lung(hu[i], plane)
         painter.paint_windpipe(hu[i], plane)
-        lung[i] = plane.lung_mm
-    return Rendered(hu, lung, vessels)
+        yield plane
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,5 +245,21 @@ class _Painter:
         wall = plane.air_mm - np.float32(_WINDPIPE_WALL_MM)
         cover = soft_step(wall, self.edge_mm)
         if cover.any():
-            paint(hu, cover, _SKIN_WALL_HU)
+            paint(hu, cover, _WALL_HU)
             paint(hu, soft_step(plane.air_mm, self.edge_mm), _LUMEN_HU)
+
+    def paint_trees(self, hu: Plane, plane: Layers, cover: Cover, i: int) -> None:
+        """Airways and vessels of plane i, not beyond the lung's hilum; trims their coverage."""
+        walls, lumens, vessels = cover.walls[i], cover.lumens[i], cover.vessels[i]
+        if not (walls.any() or vessels.any()):
+            return
+        near = soft_step(plane.lung_mm - np.float32(_HILUM_MM), 3.0)
+        walls *= near
+        lumens *= near
+        vessels *= near
+        # What a thin airway's lumen fills of a voxel is taken from its wall, not from the lung.
+        change = walls * (np.float32(_WALL_HU) - hu)
+        change += lumens * np.float32(_LUMEN_HU - _WALL_HU)
+        hu += change
+        paint(hu, vessels, self.patient.blood_hu - _LESS_IN_LUNG * self.patient.contrast_hu)
+        vessels *= soft_step(plane.lung_mm, self.edge_mm)
