@@ -187,17 +187,18 @@ def _single(
 def _branch(
     rng: np.random.Generator, chooser: Chooser, *, low_mm: float, high_mm: float
 ) -> tuple[Float64, Float64, float] | None:
-    """Draw a branch of these radii: its middle (3,), unit direction (3,) and radius."""
+    """Draw a piece of a vessel: its middle (3,), unit direction (3,) and radius."""
     branches = chooser.sites.branches
     middles = (branches.start_mm + branches.end_mm) / 2.0
-    fit = (branches.radius_mm > low_mm) & (branches.radius_mm < high_mm)
+    radius = (branches.start_radius_mm + branches.end_radius_mm) / 2.0
+    fit = (radius > low_mm) & (radius < high_mm)
     fit &= chooser.holds(middles)
     if not fit.any():
         return None
     chosen = int(rng.choice(np.flatnonzero(fit)))
     along = branches.end_mm[chosen] - branches.start_mm[chosen]
     along = along / max(float(np.sqrt((along * along).sum())), 1e-9)
-    return middles[chosen], along, float(branches.radius_mm[chosen])
+    return middles[chosen], along, float(radius[chosen])
 
 
 def _has_room(chooser: Chooser, middle_mm: Float64, others: list[Finding], room_mm: float) -> bool:

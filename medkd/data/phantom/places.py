@@ -10,7 +10,6 @@ chest mm and HU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from medkd.data.phantom.blobs import Blobs, find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
+from medkd.data.phantom.tubes import Tubes
 
 _TRIED = 96
 """Places of one attachment among which the surroundings decide."""
@@ -31,14 +31,6 @@ _DIRECTIONS = 40
 _ROOM_MM = 5.0
 
 
-class Branches(NamedTuple):
-    """Branches of arteries and veins: start_mm and end_mm [N, 3], radius_mm [N]."""
-
-    start_mm: Float64
-    end_mm: Float64
-    radius_mm: Float64
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sites:
     """A chest without findings on a lattice of about 2 mm, and what the finder finds in it.
@@ -49,7 +41,7 @@ class Sites:
         lung_mm: [i, j, k] signed distance to the lungs' surface, negative in the lungs.
         vessels: [i, j, k] coverage by vessels.
         fissure_mm: [i, j, k] distance to the nearest fissure, signed or not.
-        branches: of the vessels.
+        branches: straight pieces of arteries and veins.
         blood_hu: density of blood.
         marks_mm: [N, 3] places of the blob finder, the strongest first.
     """
@@ -59,7 +51,7 @@ class Sites:
     lung_mm: Float32
     vessels: Float32
     fissure_mm: Float32
-    branches: Branches
+    branches: Tubes
     blood_hu: float
     marks_mm: Float64
 
@@ -71,7 +63,7 @@ def find_sites(
     *,
     vessels: Float32,
     fissure_mm: Float32,
-    branches: Branches,
+    branches: Tubes,
     blood_hu: float,
 ) -> Sites:
     """Look at a chest without findings; the arguments are those of `Sites`."""

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 
 from medkd.data.phantom.canvas import Canvas, Float32
-from medkd.data.phantom.places import Branches, Sites, find_sites
+from medkd.data.phantom.places import Sites, find_sites
+from medkd.data.phantom.tubes import Tubes
 
 BLOOD_HU = 60.0
 _PAINTED: dict[object, Float32] = {}
@@ -26,17 +27,19 @@ def lung_of(canvas: Canvas) -> Float32:
     return np.asarray(np.sqrt(x * x + y * y + z * z) - np.float32(45.0), dtype=np.float32)
 
 
-def branches() -> Branches:
+def branches() -> Tubes:
     rng = np.random.default_rng(7)
     start = rng.uniform(-24.0, 24.0, size=(30, 3))
     along = rng.normal(size=(30, 3))
     end = start + 14.0 * along / np.linalg.norm(along, axis=1, keepdims=True)
-    return Branches(start, end, rng.uniform(0.8, 3.2, size=30))
+    radius = rng.uniform(0.8, 3.2, size=30)
+    return Tubes(start, end, radius, radius)
 
 
 def vessels_of(canvas: Canvas) -> Float32:
     cover = np.zeros(canvas.shape)
-    for start, end, radius in zip(*branches(), strict=True):
+    tree = branches()
+    for start, end, radius in zip(tree.start_mm, tree.end_mm, tree.start_radius_mm, strict=True):
         low = canvas.index_vox(np.minimum(start, end)[None] - radius - 2.0)[0].astype(int)
         high = canvas.index_vox(np.maximum(start, end)[None] + radius + 2.0)[0].astype(int) + 1
         box = tuple(slice(max(a, 0), b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
