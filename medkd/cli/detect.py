@@ -63,9 +63,8 @@ def detect(
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     scans = list_inputs(inputs)
     loaded = load_model(model, device=device)
-    all_synthetic = all(scan.synthetic for scan in scans)
-    synthetic_on_real = loaded.info.trained_on_synthetic and not all_synthetic
-    if synthetic_on_real:
+    told = loaded.info.trained_on_synthetic and not all(scan.synthetic for scan in scans)
+    if told:
         _say_synthetic()
     with progress_bars() as report:
         results = write_results(
@@ -77,7 +76,7 @@ def detect(
     _say_phantoms(scans)
     for index in [place for place in inputs if place.suffix == ".csv"]:
         _say_scan_level(index, results, label, out=out)
-    if synthetic_on_real:
+    if told:
         _say_synthetic()
     if all(result.status == "not_analysed" for result in results):
         raise typer.Exit(1)

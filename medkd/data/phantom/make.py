@@ -54,7 +54,9 @@ class PhantomSettings(Settings):
         description="small: a whole chest, 2 mm voxels; region: a part of the lungs as a real "
         "scanner's voxels; full: a whole chest, 512 x 512 x 300 voxels and more.",
     )
-    oblique: bool = Field(False, description="The patient lies turned against the scanner.")
+    oblique: bool = Field(
+        False, description="The same patients, but turned against the scanner's axes."
+    )
 
     @field_validator("nodules_per_scan")
     @classmethod
@@ -139,7 +141,8 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
 
 def series_uid(settings: PhantomSettings, index: int) -> str:
     """Return a fictive UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
-    digest = hashlib.sha256(_identity(settings, index).encode()).digest()
+    words = _identity(settings, index) + (" oblique" if settings.oblique else "")
+    digest = hashlib.sha256(words.encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
@@ -165,9 +168,8 @@ def to_lps(canvas: Canvas, place_mm: Float64) -> Point:
 
 
 def _identity(settings: PhantomSettings, index: int) -> str:
-    words = [GENERATOR_VERSION, settings.size, settings.site, settings.seed,
-             settings.nodules_per_scan, index]  # fmt: skip
-    words += ["oblique"] if settings.oblique else []
+    words = (GENERATOR_VERSION, settings.size, settings.site, settings.seed,
+             settings.nodules_per_scan, index)  # fmt: skip
     return f"{GENERATOR} " + " ".join(map(str, words))
 
 

@@ -1,0 +1,96 @@
+"""Writing sets of phantoms: refusals before anything is written, turned patients, the stamp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from medkd.data.phantom import (
+    PhantomSettings,
+    generator_stamp,
+    make_phantom,
+    write_phantom_set,
+)
+from medkd.data.phantom import write as writing
+from medkd.data.phantom.make import draw_turn
+from medkd.errors import SettingsError
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.file_ref import FileRef
+from medkd.io.luna16 import check_coordinates, read_luna16
+from medkd.io.volume import read_grid, read_volume
+
+TURNED = PhantomSettings(site="b", scans=1, seed=7, nodules_per_scan="3-3", oblique=True)
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("turned") / "set"
+    write_phantom_set(out, TURNED)
+    return out
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    free = SimpleNamespace(free=20 * 2**20)
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _path: free)
+    with pytest.raises(SettingsError, match=r"take up to 0\.1 GiB, 0\.0 GiB are free"):
+        write_phantom_set(tmp_path / "new" / "set", PhantomSettings(scans=10))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faults_are_refused_in_volumes_and_in_few_scans_with_both_reasons(tmp_path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        write_phantom_set(tmp_path / "set", PhantomSettings(scans=2), faults=True)
+    assert len(refused.value.reasons) == 2
+
+
+def test_the_record_names_the_generator_as_a_reader_finds_it(turned: Path) -> None:
+    assert read_luna16(turned).generator == generator_stamp()
+    record = json.loads((turned / "phantom.json").read_text())
+    assert record["settings"]["oblique"] is True
+    assert "planted_faults" not in record
+
+
+def test_a_turned_patient_has_turned_axes_and_nodules_where_the_volume_shows_them(turned) -> None:
+    luna = read_luna16(turned)
+    (path,) = luna.scan_paths.values()
+    scan = read_volume(path)
+    assert np.abs(scan.grid.direction - np.eye(3)).max() > 0.02
+    assert check_coordinates(luna, {luna.seriesuids[0]: read_grid(path)}) == []
+    for nodule in luna.nodules:
+        i, j, k = np.round(scan.grid.world_to_voxel(nodule.center_mm)).astype(int)
+        assert scan.voxels_hu[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2].max() > -780
+
+
+def test_a_turned_patient_has_the_voxels_of_the_straight_one() -> None:
+    straight = TURNED.model_copy(update={"oblique": False})
+    one, other = make_phantom(TURNED, 0), make_phantom(straight, 0)
+    assert one.scan.seriesuid != other.scan.seriesuid
+    np.testing.assert_array_equal(one.scan.voxels_hu, other.scan.voxels_hu)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_turn_is_a_rotation(seed: int) -> None:
+    turn = draw_turn(np.random.default_rng(seed))
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(turn) == pytest.approx(1.0)
+
+
+def test_dicom_slices_of_a_turned_patient_read_back_with_the_stamp(tmp_path: Path) -> None:
+    settings = TURNED.model_copy(update={"nodules_per_scan": "1-1"})
+    write_phantom_set(tmp_path / "set", settings, layout="dicom")
+    (series,) = (path for path in (tmp_path / "set").glob("*/*") if path.is_dir())
+    made, read = make_phantom(settings, 0).scan, read_dicom_folder(series)
+    np.testing.assert_array_equal(read.voxels_hu, made.voxels_hu)
+    np.testing.assert_allclose(read.grid.affine_lps_mm, made.grid.affine_lps_mm, atol=1e-6)
+    (head, *_) = read_headers([FileRef(path) for path in series.iterdir()]).headers
+    assert head.text("SoftwareVersions") == generator_stamp()
+
+
+def test_mixed_sites_follow_one_another() -> None:
+    settings = PhantomSettings(site="mixed")
+    assert [settings.site_of(number) for number in range(4)] == ["a", "b", "c", "a"]
