@@ -96,7 +96,7 @@ STYLES: dict[Site, ScannerStyle] = {
     "a": ScannerStyle(
         "sharp",
         Setting(
-            KernelRange((0.60, 0.76), (0.7, 1.1), (3.4, 3.8), (0.75, 1.0)),
+            KernelRange((0.60, 0.76), (0.7, 1.1), (3.4, 3.8), (0.60, 0.85)),
             (36.0, 70.0),
             Slices((1.0, 1.25), (1.0, 1.5)),
         ),
