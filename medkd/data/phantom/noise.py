@@ -31,7 +31,7 @@ this value gives a real scan's own ratio between lung, fat and contrast-filled h
 _BOWTIE = 0.3
 _BOWTIE_RADIUS_MM = 180.0
 _REFERENCE_MM = 260.0
-_ANGLES = 12
+_ANGLES = 16
 Strength = tuple[Float32, Float32, Float32]
 
 _SHIFT = 4096

@@ -201,7 +201,7 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
         kernel=setting.kernel.draw(style.kernel_name, rng),
         noise_hu=float(rng.uniform(*setting.noise_hu)),
         modulation=float(rng.uniform(0.35, 0.55)),
-        streaks=float(rng.uniform(0.5, 1.5)) if rng.random() < style.streaks else 0.0,
+        streaks=float(rng.uniform(0.8, 2.0)) if rng.random() < style.streaks else 0.0,
         circle=size == "full"
         and bool(rng.random() < style.circles * (field_of_view > _CIRCLE_FROM_MM)),
     )
