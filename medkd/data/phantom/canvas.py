@@ -53,7 +53,7 @@ class Canvas:
     @property
     def edge_mm(self) -> float:
         """Width of a soft edge in mm: the side of a cube of a voxel's volume."""
-        return float(np.cbrt(self.spacing_mm[0] * self.spacing_mm[1] * self.spacing_mm[2]))
+        return cube_root(float(self.spacing_mm[0] * self.spacing_mm[1] * self.spacing_mm[2]))
 
     @property
     def low_mm(self) -> Float64:
@@ -165,6 +165,14 @@ class Canvas:
         i, j, k = (int(size) for size in high - low + 1)
         spacing = np.full(3, float(spacing_mm))
         return replace(self, shape=(i, j, k), spacing_mm=spacing, first_mm=low * spacing)
+
+
+def cube_root(value: float) -> float:
+    """Cube root of a positive number by Newton's method, whose bits hang on no library."""
+    root = 1.0
+    for _ in range(60):
+        root = (2.0 * root + value / (root * root)) / 3.0
+    return root
 
 
 def _turned(turn: Float64, points: Float64) -> Float64:

@@ -123,20 +123,23 @@ def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float3
     values += filled * (np.float32(patient.blood_hu) - values)
     values += np.float32(2.5) * texture
     edge = np.minimum(blood, np.minimum(soft, hull)) - np.float32(1.2)
-    edge = smooth_min(edge, np.abs(frame.x) - _sheet_mm(frame), blend_mm=5.0)
+    edge = smooth_min(edge, np.abs(frame.x) - _sheet_mm(frame, cage), blend_mm=5.0)
     spine = _spine_edge(frame, cage)
     return Mediastinum(smooth_min(edge, spine, blend_mm=5.0), lean, values, air)
 
 
-def _sheet_mm(frame: Frame) -> Float32:
+def _sheet_mm(frame: Frame, cage: Cage) -> Float32:
     """Half width of the mediastinum without its organs: fat, wider towards the neck."""
     y, z = frame.y, frame.z
     high = np.clip((z - np.float32(78.0)) / np.float32(56.0), 0.0, 1.0)
     center = np.clip((z + np.float32(16.0)) / np.float32(40.0), 0.0, 1.0)
-    middle = np.float32(8.0) + np.float32(14.0) * center + np.float32(16.0) * high
+    middle = np.float32(11.0) + np.float32(11.0) * center + np.float32(16.0) * high
     depth = (y - np.float32(14.0)) / np.float32(50.0)
     depth = np.float32(1.0) / (np.float32(1.0) + (depth * depth) ** 2)
-    return np.asarray(np.float32(2.2) + depth * (middle - np.float32(2.2)), dtype=np.float32)
+    width = np.float32(4.0) + depth * (middle - np.float32(4.0))
+    # Fat behind the breast bone parts the lungs in front.
+    near = np.clip((cage.front + np.float32(20.0) - y) / np.float32(18.0), 0.0, 1.0)
+    return np.asarray(width + np.float32(9.0) * near * near, dtype=np.float32)
 
 
 def _spine_edge(frame: Frame, cage: Cage) -> Float32:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from medkd.data.phantom.canvas import Box, Canvas, Float32, Float64
+from medkd.data.phantom.canvas import Box, Canvas, Float32, Float64, cube_root
 
 Size = Literal["small", "region", "full"]
 
@@ -95,7 +95,7 @@ class Patient:
     @property
     def unit(self) -> float:
         """Chest mm of one template mm, the same for all directions: for thicknesses."""
-        return float(np.cbrt(self.scale[0] * self.scale[1] * self.scale[2]))
+        return cube_root(float(self.scale[0] * self.scale[1] * self.scale[2]))
 
     @property
     def blood_hu(self) -> float:
@@ -187,7 +187,7 @@ def draw_patient(rng: np.random.Generator, size: Size = "full") -> Patient:
         contrast_hu=float(rng.uniform(80.0, 220.0)) if contrast else 0.0,
         bone_hu=float(rng.uniform(620.0, 950.0)),
         marrow_hu=float(rng.uniform(110.0, 260.0)),
-        lung_hu=float(rng.uniform(-895.0, -850.0)),
+        lung_hu=float(rng.uniform(-915.0, -858.0)),
         gradient_hu=float(rng.uniform(25.0, 70.0)),
         dependent_hu=float(rng.uniform(0.0, 90.0)),
         emphysema=float(rng.uniform(0.1, 1.0)) if ill < 0.35 else 0.0,
