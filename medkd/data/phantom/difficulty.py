@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medkd.io.phantom_mark import stamp_words
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 """Raised whenever the same settings give other bytes."""
 
 DIFFICULTY = "7a4b683ffcd6077d"

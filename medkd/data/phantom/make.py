@@ -2,40 +2,44 @@
 
 Synthetic from end to end: what is measured on them says how well a method finds these nodules in
 these chests, and nothing of a clinical performance. The i-th scan depends only on site, seed, i,
-size and the wanted number of nodules: not on the number of scans or workers. Site a has thin
-slices, a sharp kernel and low noise; site b thick slices, a soft kernel and high noise.
+size and the wanted number of nodules: not on the number of scans or workers. What each site's
+scanner does is in `styles.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from medkd.data.phantom.canvas import Canvas, Float64
+from medkd.data.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy
+from medkd.data.phantom.candidates import Candidates, draw_candidates
+from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.difficulty import GENERATOR_VERSION
-from medkd.data.phantom.old.candidates import draw_candidates
-from medkd.data.phantom.old.chest import build_chest
-from medkd.data.phantom.old.findings import Finding, Painter
-from medkd.data.phantom.old.patient import draw_patient
-from medkd.data.phantom.old.scanner import STYLES, draw_canvas, scan_volume
-from medkd.errors import SettingsError
+from medkd.data.phantom.fields import upsample
+from medkd.data.phantom.findings import EXCLUDED, Finding, render_findings
+from medkd.data.phantom.patient import draw_patient
+from medkd.data.phantom.places import Sites, find_sites
+from medkd.data.phantom.population import draw_findings
+from medkd.data.phantom.scanner import draw_canvas, scan_volume
+from medkd.data.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.io.phantom_mark import GENERATOR
 from medkd.settings import Settings
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
 
-Site = Literal["a", "b", "c"]
-Size = Literal["small", "region", "full"]
-
 SITES: tuple[Site, ...] = ("a", "b", "c")
-_EXCLUDED = frozenset({"small nodule", "scar", "plaque"})
 _TURN = 0.12
 """Largest component of a turned patient's quaternion, next to 1: about 14 degrees an axis."""
+
+_SURVEY_MM = 2.0
+_AROUND_MM = 12.0
+_ROUGH_MM, _DEPTH_MM = 6.0, 5.0
+_SLAB = 32
 
 
 class PhantomSettings(Settings):
@@ -54,9 +58,7 @@ class PhantomSettings(Settings):
         description="small: a whole chest, 2 mm voxels; region: a part of the lungs as a real "
         "scanner's voxels; full: a whole chest, 512 x 512 x 300 voxels and more.",
     )
-    oblique: bool = Field(
-        False, description="The same patients, but turned against the scanner's axes."
-    )
+    oblique: bool = Field(False, description="The patient lies turned against the scanner.")
 
     @field_validator("nodules_per_scan")
     @classmethod
@@ -81,8 +83,9 @@ class PhantomSettings(Settings):
 class PhantomScan:
     """One phantom: the scan, its reference standard, its candidates, and what was painted.
 
-    `findings` are in chest mm; `canvas` turns them into LPS mm. `lung` [i, j, k] marks the true
-    lungs with all that lies in them.
+    `findings` are in chest mm; `canvas` turns them into LPS mm, and `cover_finding(finding,
+    canvas)` gives a finding's share of each voxel. `lung` [i, j, k] marks the true lungs with all
+    that lies in them.
     """
 
     scan: Scan
@@ -106,43 +109,54 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
         >>> str(phantom.scan.voxels_hu.dtype), phantom.scan.seriesuid[:5]
         ('int16', '2.25.')
     """
-    site = settings.site_of(index)
-    if site == "c" or settings.size != "small":
-        raise SettingsError("this phantom cannot be made yet", [f"site {site}, {settings.size}"])
     streams = _streams(settings, index)
-    style = STYLES[site]
-    drawn = draw_canvas(style, streams[0])
-    patient = draw_patient(streams[1])
-    chest = build_chest(drawn, patient, streams[2])
+    protocol = draw_protocol(STYLES[settings.site_of(index)], settings.size, streams[0])
+    anatomy = draw_anatomy(draw_patient(streams[1], settings.size), streams[2])
+    canvas = _place_canvas(anatomy, protocol, settings.size, streams[0])
+    sites = survey_chest(anatomy, canvas)
     low, high = settings.nodule_range
-    painter = Painter(drawn, patient, chest, streams[3])
-    findings = painter.paint_all(int(streams[3].integers(low, high + 1)))
-    voxels = scan_volume(chest.volume_hu, drawn, style, streams[4])
-    seriesuid = series_uid(settings, index)
-    candidates = draw_candidates(drawn, chest, findings, streams[5])
-    acquisition = Acquisition(
-        slice_thickness_mm=style.slice_thickness_mm, kernel=style.kernel, manufacturer=GENERATOR
+    findings = draw_findings(
+        sites,
+        nodules=int(streams[3].integers(low, high + 1)),
+        box_mm=np.stack([canvas.low_mm, canvas.high_mm]),
+        rng=streams[3],
     )
-    turn = draw_turn(streams[6]) if settings.oblique else np.eye(3)
-    canvas = Canvas(drawn.shape, drawn.spacing_mm, drawn.first_mm, drawn.offset_mm, turn)
-    return PhantomScan(
-        Scan(seriesuid, voxels, canvas.grid, seriesuid, acquisition),
-        _spheres(canvas, seriesuid, findings, kinds=frozenset({"nodule"}), counts_as="included"),
-        _spheres(canvas, seriesuid, findings, kinds=_EXCLUDED, counts_as="excluded"),
-        tuple(
-            LabelledCandidate(seriesuid, to_lps(canvas, place), label)
-            for place, label in candidates
-        ),
-        tuple(findings),
-        canvas,
-        chest.lung_mm < 0,
+    voxels = _scan(anatomy, findings, canvas, protocol, rng=streams[4])
+    drawn = draw_candidates(
+        voxels, canvas, sites.lung_mm, lung_canvas=sites.canvas, findings=findings, rng=streams[5]
+    )
+    if settings.oblique:
+        canvas = replace(canvas, turn=draw_turn(streams[6]))
+    return _assembled(
+        series_uid(settings, index), canvas, voxels=voxels, protocol=protocol,
+        sites=sites, findings=findings, candidates=drawn,
+    )  # fmt: skip
+
+
+def survey_chest(anatomy: Anatomy, canvas: Canvas) -> Sites:
+    """Look at a chest without findings, on a lattice of 2 mm around what a canvas shows of it."""
+    around = canvas.coarse(_SURVEY_MM, margin_mm=_AROUND_MM)
+    low, high = anatomy.lung_box_mm
+    first = np.floor(around.index_vox((low - _AROUND_MM)[None])[0]).astype(int)
+    last = np.ceil(around.index_vox((high + _AROUND_MM)[None])[0]).astype(int) + 1
+    first, last = np.maximum(first, 0), np.minimum(last, around.shape)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    lattice = around.part((i, j, k))
+    seen = render_anatomy(anatomy, lattice)
+    return find_sites(
+        lattice,
+        seen.hu,
+        seen.lung_mm,
+        vessels=seen.vessels,
+        fissure_mm=anatomy.fissure_mm(lattice),
+        branches=anatomy.vasculature.vessel_tubes,
+        blood_hu=anatomy.patient.blood_hu,
     )
 
 
 def series_uid(settings: PhantomSettings, index: int) -> str:
     """Return a fictive UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
-    words = _identity(settings, index) + (" oblique" if settings.oblique else "")
-    digest = hashlib.sha256(words.encode()).digest()
+    digest = hashlib.sha256(_identity(settings, index).encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
@@ -168,8 +182,9 @@ def to_lps(canvas: Canvas, place_mm: Float64) -> Point:
 
 
 def _identity(settings: PhantomSettings, index: int) -> str:
-    words = (GENERATOR_VERSION, settings.size, settings.site, settings.seed,
-             settings.nodules_per_scan, index)  # fmt: skip
+    words = [GENERATOR_VERSION, settings.size, settings.site, settings.seed,
+             settings.nodules_per_scan, index]  # fmt: skip
+    words += ["oblique"] if settings.oblique else []
     return f"{GENERATOR} " + " ".join(map(str, words))
 
 
@@ -178,6 +193,94 @@ def _streams(settings: PhantomSettings, index: int) -> list[np.random.Generator]
     digest = hashlib.sha256(_identity(settings, index).encode()).digest()
     root = np.random.SeedSequence(int.from_bytes(digest, "big"))
     return [np.random.Generator(np.random.PCG64(child)) for child in root.spawn(7)]
+
+
+def _place_canvas(
+    anatomy: Anatomy, protocol: Protocol, size: Size, rng: np.random.Generator
+) -> Canvas:
+    """Put the voxels around the lungs; a region around some place in them."""
+    middle = anatomy.lung_box_mm.mean(axis=0)
+    if size == "region":
+        extent = np.asarray(protocol.shape) * np.array(
+            [protocol.pixel_mm, protocol.pixel_mm, protocol.slice_spacing_mm]
+        )
+        middle = _place_in_lungs(anatomy, extent / 4.0, rng)
+    return draw_canvas(protocol, size, middle_mm=middle, rng=rng)
+
+
+def _place_in_lungs(anatomy: Anatomy, margin_mm: Float64, rng: np.random.Generator) -> Float64:
+    """Draw a place (3,) in the lungs, away from the ends of their box."""
+    low, high = anatomy.lung_box_mm
+    shape = np.ceil((high - low) / _ROUGH_MM).astype(int)
+    i, j, k = (int(size) for size in shape)
+    rough = Canvas((i, j, k), np.full(3, _ROUGH_MM), low, np.zeros(3))
+    inside = rough.points_mm(np.argwhere(anatomy.lung_mm(rough) < -_DEPTH_MM))
+    inside = inside[((inside > low + margin_mm) & (inside < high - margin_mm)).all(axis=1)]
+    return np.asarray(inside[int(rng.integers(len(inside)))])
+
+
+def _scan(
+    anatomy: Anatomy,
+    findings: list[Finding],
+    canvas: Canvas,
+    protocol: Protocol,
+    *,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
+    def paint(part: Canvas) -> Float32:
+        hu = render_anatomy(anatomy, part).hu
+        render_findings(findings, part, hu)
+        return hu
+
+    def body(part: Canvas) -> Float32:
+        return render_anatomy(anatomy, part).hu
+
+    return scan_volume(canvas, protocol, paint, rng=rng, body=body)
+
+
+def _assembled(
+    seriesuid: str,
+    canvas: Canvas,
+    *,
+    voxels: NDArray[np.int16],
+    protocol: Protocol,
+    sites: Sites,
+    findings: list[Finding],
+    candidates: Candidates,
+) -> PhantomScan:
+    acquisition = Acquisition(
+        slice_thickness_mm=protocol.profile.thickness_mm,
+        kernel=protocol.kernel.name,
+        manufacturer=GENERATOR,
+    )
+    return PhantomScan(
+        Scan(seriesuid, voxels, canvas.grid, seriesuid, acquisition),
+        _spheres(canvas, seriesuid, findings, kinds=frozenset({"nodule"}), counts_as="included"),
+        _spheres(canvas, seriesuid, findings, kinds=EXCLUDED, counts_as="excluded"),
+        tuple(
+            LabelledCandidate(seriesuid, to_lps(canvas, place), label)
+            for place, label in zip(candidates.places_mm, candidates.labels.tolist(), strict=True)
+        ),
+        tuple(findings),
+        canvas,
+        _lung_mask(sites, canvas),
+    )
+
+
+def _lung_mask(sites: Sites, canvas: Canvas) -> NDArray[np.bool_]:
+    """Mark the true lungs [i, j, k], slab by slab."""
+    mask = np.zeros(canvas.shape, dtype=np.bool_)
+    low, high = canvas.index_vox(
+        sites.canvas.points_mm(np.array([[0, 0, 0], np.asarray(sites.canvas.shape) - 1]))
+    )
+    first = np.maximum(np.ceil(low), 0).astype(int)
+    last = np.minimum(np.floor(high) + 1, canvas.shape).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    part = canvas.part((i, j, k))
+    inner = mask[i, j, k]
+    for along, slab in part.slabs(_SLAB):
+        inner[:, :, along] = upsample(sites.lung_mm, sites.canvas, slab) < 0
+    return mask
 
 
 def _spheres(
