@@ -51,6 +51,17 @@ def test_marks_are_written_and_a_synthetic_model_says_so(model, tmp_path):
     assert f"{len(marks)} marks reach the threshold 0 " in done.output
 
 
+def test_marks_on_phantoms_say_which_generator_made_them(model, tmp_path):
+    write_mhd(chest_with_balls(), tmp_path / "scans" / "subset0" / "2.25.7.mhd")
+    (tmp_path / "scans" / "phantom.json").write_text('{"generator_version": "1"}')
+    words = ["detect", str(model), str(tmp_path / "scans"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    line = "medkd phantom 1: difficulty not measured for this generator"
+    assert line in done.output
+    result = read_json(next((tmp_path / "out").glob("2*.json")), CaseResult)
+    assert f"synthetic scan: {line}" in result.notes
+
+
 def test_if_no_scan_can_be_read_it_ends_with_an_error_and_the_reasons(model, tmp_path):
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "broken.mhd").write_text("no header")

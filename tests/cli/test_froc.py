@@ -56,6 +56,14 @@ def tables(tmp_path: Path) -> list[object]:
     ]  # fmt: skip
 
 
+def test_a_score_on_phantoms_says_how_hard_they_are(tables, tmp_path):
+    (tmp_path / "phantom.json").write_text('{"generator_version": "1"}')
+    done = run_froc(*tables, "--json", tmp_path / "out" / "froc.json")
+    line = "medkd phantom 1: difficulty not measured for this generator"
+    assert line in done.stdout
+    assert json.loads((tmp_path / "out" / "froc.json").read_text())["phantoms"] == [line]
+
+
 def test_marks_are_scored_and_written_as_json(tables, tmp_path):
     done = run_froc(*tables, "--json", tmp_path / "out" / "froc.json", "--threshold", 0.6)
 

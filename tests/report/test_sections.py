@@ -18,9 +18,11 @@ from medkd.report.sections import (
     build_data,
     build_not_analysed,
     build_other_froc,
+    build_record,
     build_summary,
     build_transfer,
     build_warnings,
+    build_whole_scan_froc,
 )
 from medkd.report.summary import difference_words, summary_paragraphs, transfer_words
 from medkd.types import Estimate, Evaluation, Interval, PairedDifference, Section, Table
@@ -120,6 +122,16 @@ def test_every_froc_names_both_cpm_readings_and_all_rules(
         assert all(name in said and rule in said for name, rule in RULES)
         assert "Divided by all 8 scans" in said
         assert "100 marks" in said
+
+
+def test_every_froc_on_phantoms_says_how_hard_they_are(scan_contents: RunContents) -> None:
+    line = "medkd phantom 2 0123456789abcdef: blob finder CPM 0.31"
+    record = replace(scan_contents.evaluation.record, phantoms=(line,))
+    contents = with_evaluation(scan_contents, record=record)
+    for build in (build_candidates_froc, build_whole_scan_froc, build_summary, build_record):
+        section = build(contents)
+        assert section is not None
+        assert line in words_of(section)
 
 
 def test_a_track_of_another_name_keeps_its_name(scan_contents: RunContents) -> None:

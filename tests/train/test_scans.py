@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from medkd.data.phantom import difficulty_words, generator_stamp
 from medkd.io.annotations import read_annotations, read_marks, read_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import read_info
@@ -75,6 +76,17 @@ def test_the_teacher_is_scored_in_its_own_domain_too(finished: RunFolder) -> Non
     assert set(evaluation.arm("teacher").classification) == {"val", "test", "source_test"}
     assert evaluation.trained_on_synthetic
     assert read_info(finished.model("student")).trained_on_synthetic
+
+
+def test_which_phantoms_were_used_and_how_hard_they_are_stands_in_every_result(
+    finished: RunFolder,
+) -> None:
+    stamp = generator_stamp()
+    for arm in ("teacher", "control", "student"):
+        info = read_info(finished.model(arm))
+        assert info.generators == (stamp,)
+        assert stamp in info.trained_on
+    assert read_json(finished.evaluation, Evaluation).record.phantoms == (difficulty_words(stamp),)
 
 
 def test_both_curves_of_the_transfer_are_logged(finished: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,14 @@ def test_the_results_page_names_both_readings_of_the_cpm_and_each_track(run, lau
     headers = {header.value for header in app.header}
     assert {"Detection, candidates track", "Detection, whole scans"} <= headers
     assert len(app.get("plotly_chart")) == 3
+
+
+def test_the_results_page_says_beside_each_cpm_how_hard_the_phantoms_are(fresh_run, launch):
+    evaluation = factory.build_evaluation()
+    record = replace(evaluation.record, phantoms=("medkd phantom 2: blob finder CPM 0.31",))
+    write_json(fresh_run.evaluation, replace(evaluation, record=record))
+    said = [text.value for text in launch(fresh_run, "results.py").text]
+    assert said.count("medkd phantom 2: blob finder CPM 0.31") == 2
 
 
 def test_the_results_page_shows_every_score_with_its_interval(run, launch):

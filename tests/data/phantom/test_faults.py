@@ -13,7 +13,7 @@ import pytest
 from medkd.archive.build import build_archive_index
 from medkd.archive.check import check_index
 from medkd.archive.settings import IndexSettings
-from medkd.data.phantom import PhantomSettings, make_phantom
+from medkd.data.phantom import PhantomSettings, generator_stamp, make_phantom
 from medkd.data.phantom.faults import ONE_EACH, PlantedFault, plant_faults
 from medkd.geometry import VoxelGrid
 from medkd.io.dicom.faulty import FAULTS, HIDDEN_NAME
@@ -45,7 +45,7 @@ def write_archive(folder: Path, patients: int) -> None:
             folder / f"P{number:02d}" / "series",
             patient_name=f"Kahlenberg{number}^Xaver",
             patient_id=f"P{number:02d}",
-            extra={"StudyDescription": "CT chest"},
+            extra={"StudyDescription": "CT chest", "SoftwareVersions": generator_stamp()},
         )
 
 
@@ -87,10 +87,13 @@ def test_every_planted_fault_is_named_by_its_code_and_nothing_else_is(spoilt, tm
 
 
 @pytest.mark.slow
-def test_a_name_in_a_private_attribute_reaches_no_public_table(spoilt, tmp_path) -> None:
+def test_the_stamp_reaches_the_index_and_a_name_in_a_private_attribute_does_not(
+    spoilt, tmp_path
+) -> None:
     archive, _ = spoilt
     out = tmp_path / "index.csv"
-    build_archive_index(archive, out, IndexSettings(workers=2), progress=ignore)
+    index = build_archive_index(archive, out, IndexSettings(workers=2), progress=ignore)
+    assert {case.generator for case in index.cases} == {generator_stamp()}
     public = [path for path in tmp_path.iterdir() if path.is_file()]
     assert public
     assert not any("kahlenberg" in path.read_text().casefold() for path in public)
