@@ -213,6 +213,7 @@ def cross_validated_scores(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedGroupKFold
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 
     around = settings.surroundings
     folds = min(around.folds, len(np.unique(groups)))
@@ -229,8 +230,9 @@ def cross_validated_scores(
                 total[test] += 0.5
                 continue
             known = np.isfinite(features[train]).any(axis=0)
-            trees.fit(features[train][:, known], labels[train])
-            total[test] += trees.predict_proba(features[test][:, known])[:, 1]
+            with threadpool_limits(1):  # so small a problem: threads would wait for each other
+                trees.fit(features[train][:, known], labels[train])
+                total[test] += trees.predict_proba(features[test][:, known])[:, 1]
     return total / around.repeats
 
 
