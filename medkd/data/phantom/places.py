@@ -20,13 +20,22 @@ from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
 from medkd.data.phantom.tubes import Tubes
 
-_TRIED = 96
+_TRIED = 240
 """Places of one attachment among which the surroundings decide."""
-_TWINS = 40
-"""Marks of the finder, the strongest first, that surroundings are taken from."""
+_DRAWN = 1400
+"""Places from which these are taken, the nearest to the mark."""
+_TWINS, _FEWEST_TWINS = 16, 4
+"""Marks of the finder in two lungs, the strongest first, that surroundings are taken from."""
 _MASK_MM = 2.0
 """How far beyond a nodule's surface its surroundings begin."""
-_SHELLS_MM = (1.0, 4.0, 8.0)
+_SHELLS_MM = ((0.3, 3.0, 60), (3.0, 7.0, 60), (7.0, 12.0, 80))
+"""Shells of the surroundings: from, to, and points looked at."""
+_HU_RANGE = (-1000.0, 400.0)
+_DENSE_HU = -350.0
+_MOST_HIDDEN = 0.35
+"""Share of a nodule that may lie in vessels or other dense tissue."""
+_SCALE = np.tile([60.0, 60.0, 60.0, 100.0, 150.0, 20.0, 20.0, 50.0], 3)
+"""Differences of surroundings that mean little, feature by feature: HU and HU/mm."""
 _DIRECTIONS = 40
 _ROOM_MM = 5.0
 
@@ -80,7 +89,8 @@ class Chooser:
         canvas = sites.canvas
         self._box = np.stack([canvas.low_mm, canvas.high_mm]) if box_mm is None else box_mm
         self._directions = draw_directions(rng, _DIRECTIONS)
-        self._marks = sites.marks_mm[self.holds(sites.marks_mm)][:_TWINS]
+        self._marks = sites.marks_mm[self.holds(sites.marks_mm)]
+        self._shells = _drawn_shells(rng)
         low, high = np.rint(canvas.index_vox(self._box)).astype(int)
         i, j, k = (
             slice(max(int(a), 0), max(int(b), 0) + 1) for a, b in zip(low, high, strict=True)
@@ -92,6 +102,8 @@ class Chooser:
         self._vessel = np.flatnonzero((vessels > 0.3) & (lung < -3.0))
         near = np.abs(sites.fissure_mm[i, j, k]) < 1.2
         self._fissure = np.flatnonzero(near & (vessels < 0.2) & (lung < -4.0))
+        twins = max(int(np.ceil(_TWINS * self.lung_share)), _FEWEST_TWINS)
+        self._marks = self._marks[:twins]
 
     @property
     def lung_share(self) -> float:
@@ -109,17 +121,19 @@ class Chooser:
             radius_mm: of the nodule.
             others: findings to keep away from.
         """
-        tried = {"free": self._free, "vessel": self._at_vessels, "pleura": self._at_pleura,
-                 "fissure": self._at_fissures}[attachment](radius_mm)  # fmt: skip
+        find = {"free": self._free, "vessel": self._at_vessels, "pleura": self._at_pleura,
+                "fissure": self._at_fissures}[attachment]  # fmt: skip
+        count = len(self._marks)
+        twin = self._marks[int(self._rng.integers(count))] if count else None
+        tried = find(radius_mm, twin)
         tried = tried[self._within(tried, min(radius_mm + 3.0, 12.0))]
         tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)]
-        if not len(tried):
-            return None
-        if not len(self._marks):
-            return np.asarray(tried[0])
+        tried = tried[self._hidden(tried, radius_mm) < _MOST_HIDDEN][:_TRIED]
+        if not len(tried) or twin is None:
+            return np.asarray(tried[0]) if len(tried) else None
         mask_mm = radius_mm + _MASK_MM
-        twin = self._marks[int(self._rng.integers(len(self._marks)))]
-        apart = self._surroundings(tried, mask_mm) - self._surroundings(twin[None], mask_mm)
+        wanted = self._surroundings(twin[None], mask_mm)
+        apart = (self._surroundings(tried, mask_mm) - wanted) / self._spread(mask_mm)
         return np.asarray(tried[(apart * apart).sum(axis=1).argmin()])
 
     def holds(self, points_mm: Float64) -> Bools:
@@ -163,49 +177,74 @@ class Chooser:
         values = self._read(self.sites.hu, around)[self._read(self.sites.lung_mm, around) < -1.0]
         return float(np.quantile(values, 0.3)) if len(values) > 4 else -860.0
 
-    def _free(self, radius_mm: float) -> Float64:
-        """Deep in the lung; of places near marks and anywhere those with the least vessel."""
-        points = self._drawn(self._lung, 2 * _TRIED)
-        if len(self._marks):
-            near = self._marks[self._rng.integers(len(self._marks), size=2 * _TRIED)]
-            near = near + self._rng.normal(0.0, radius_mm + 5.0, size=near.shape)
-            points = np.concatenate([points, near])
+    def _free(self, radius_mm: float, twin: Float64 | None) -> Float64:
+        """Deep in the lung; of the places drawn the half with the least vessel."""
+        points = self._drawn(self._lung, _DRAWN, twin)
         points = points[self.depth(points) < -(radius_mm + 2.0)]
+        if not len(points):
+            return points
         filled = self._around(points, 0.6 * radius_mm) + self._around(points, radius_mm + 1.0)
-        return np.asarray(points[filled <= max(np.quantile(filled, 0.4), 0.04)]
-                          if len(points) else points)  # fmt: skip
+        return np.asarray(points[filled <= max(np.quantile(filled, 0.5), 0.04)])
 
-    def _at_vessels(self, radius_mm: float) -> Float64:
+    def _at_vessels(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """Beside a vessel, touching it or partly around it."""
-        points = self._drawn(self._vessel, 2 * _TRIED)
-        apart = 0.8 + radius_mm * self._rng.uniform(0.1, 0.95, size=(len(points), 1))
+        points = self._drawn(self._vessel, _DRAWN, twin)
+        apart = 0.8 + radius_mm * self._rng.uniform(0.1, 1.0, size=(len(points), 1))
         points = points + draw_directions(self._rng, len(points)) * apart
         return np.asarray(points[self.depth(points) < -(0.7 * radius_mm + 1.0)])
 
-    def _at_pleura(self, radius_mm: float) -> Float64:
+    def _at_pleura(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """On the pleura, where the lung behind is not a thin edge."""
-        edge = self._drawn(self._wall, 2 * _TRIED)
+        edge = self._drawn(self._wall, _DRAWN, twin)
         inward = self.inward(edge)
-        points = edge + inward * radius_mm * self._rng.uniform(0.3, 0.9, size=(len(edge), 1))
+        edge = edge + inward * self.depth(edge)[:, None]
+        points = edge + inward * radius_mm * self._rng.uniform(0.25, 0.85, size=(len(edge), 1))
         return np.asarray(points[self.depth(edge + inward * (2.0 * radius_mm + 3.0)) < -1.0])
 
-    def _at_fissures(self, radius_mm: float) -> Float64:
+    def _at_fissures(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """On a fissure, its middle not quite on it."""
-        points = self._drawn(self._fissure, 2 * _TRIED)
+        points = self._drawn(self._fissure, _DRAWN, twin)
         points = points + self._rng.normal(0.0, 0.25 * radius_mm, size=points.shape)
         return np.asarray(points[self.depth(points) < -(radius_mm + 1.0)])
 
+    def _hidden(self, points_mm: Float64, radius_mm: float) -> Float64:
+        """Share [N] of balls around places [N, 3] that is dense already, inside the lung."""
+        offsets = np.concatenate([0.45 * radius_mm * self._directions[::2],
+                                  0.85 * radius_mm * self._directions])  # fmt: skip
+        around = (points_mm[:, None] + offsets).reshape(-1, 3)
+        dense = self._read(self.sites.hu, around) > _DENSE_HU
+        dense &= self._read(self.sites.lung_mm, around) < 0.0
+        return np.asarray(dense.reshape(len(points_mm), -1).mean(axis=1))
+
+    def _spread(self, mask_mm: float) -> Float64:
+        """How far the surroundings of the finder's marks differ among themselves [F]."""
+        spread = self._surroundings(self._marks, mask_mm).std(axis=0)
+        return np.asarray(np.maximum(spread, 0.3 * _SCALE))
+
     def _surroundings(self, points_mm: Float64, mask_mm: float) -> Float64:
-        """What is around places beyond a mask: mean, spread and upper tenth of shells [N, F]."""
-        parts = []
-        for shell_mm in _SHELLS_MM:
-            ring = (mask_mm + shell_mm) * self._directions
-            around = (points_mm[:, None] + ring).reshape(-1, 3)
-            values = np.clip(self._read(self.sites.hu, around), -1000.0, 150.0)
-            values = values.reshape(len(points_mm), -1)
-            high = np.sort(values, axis=1)[:, int(0.9 * _DIRECTIONS)]
-            parts += [values.mean(axis=1) / 90.0, values.std(axis=1) / 90.0, high / 250.0]
+        """What is around places beyond a mask, shell by shell: densities and gradients [N, F]."""
+        parts: list[Float64] = []
+        for directions, out_mm in self._shells:
+            around = points_mm[:, None] + directions * (out_mm + mask_mm)
+            values = self._dense(around.reshape(-1, 3)).reshape(len(points_mm), -1)
+            slopes = []
+            for axis in range(3):
+                step = np.zeros(3)
+                step[axis] = self.sites.canvas.spacing_mm[axis]
+                ahead = self._dense((around + step).reshape(-1, 3))
+                slopes.append((ahead - self._dense((around - step).reshape(-1, 3))) / 4.0)
+            slope = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
+            slope = slope.reshape(values.shape)
+            values, steep = np.sort(values, axis=1), np.sort(slope, axis=1)
+            count = values.shape[1]
+            parts += [values.mean(axis=1), values.std(axis=1), values[:, count // 2]]
+            parts += [values[:, int(0.75 * count)], values[:, int(0.95 * count)]]
+            parts += [steep.mean(axis=1), steep[:, count // 2], steep[:, int(0.9 * count)]]
         return np.stack(parts, axis=1)
+
+    def _dense(self, points_mm: Float64) -> Float64:
+        """Density [N] next to each place, cut as the finder cuts it."""
+        return np.asarray(np.clip(self._read(self.sites.hu, points_mm), *_HU_RANGE))
 
     def _around(self, points_mm: Float64, radius_mm: float) -> Float64:
         """Mean coverage [N] by vessels on spheres around places [N, 3]."""
@@ -221,19 +260,36 @@ class Chooser:
         i, j, k = np.clip(index, 0, np.asarray(canvas.shape) - 1).T
         return np.asarray(field[i, j, k], dtype=np.float64)
 
-    def _drawn(self, voxels: NDArray[np.intp], count: int) -> Float64:
-        """Draw places [N, 3] of voxels, anywhere in these; none if there are none."""
+    def _drawn(
+        self, voxels: NDArray[np.intp], count: int, near_mm: Float64 | None = None
+    ) -> Float64:
+        """Draw places [N, 3] of voxels, anywhere in these; none if there are none.
+
+        With a place (3,) given, of `count` drawn only the nearer half is kept, in random order.
+        """
         if not len(voxels):
             return np.zeros((0, 3))
         chosen = voxels[self._rng.integers(len(voxels), size=count)]
         index = np.stack(np.unravel_index(chosen, self._part.shape), axis=1)
-        return self._part.points_mm(index + self._rng.uniform(-0.5, 0.5, size=index.shape))
+        places = self._part.points_mm(index + self._rng.uniform(-0.5, 0.5, size=index.shape))
+        if near_mm is None:
+            return places
+        away = ((places - near_mm) ** 2).sum(axis=1)
+        return np.asarray(places[away <= np.median(away)])
 
     def _within(self, points_mm: Float64, margin_mm: float) -> Bools:
         low, high = self._box
         return np.asarray(
             ((points_mm >= low + margin_mm) & (points_mm <= high - margin_mm)).all(axis=1)
         )
+
+
+def _drawn_shells(rng: np.random.Generator) -> list[tuple[Float64, Float64]]:
+    """Draw the points of each shell: directions [n, 3] and distances [n, 1] beyond the mask."""
+    return [
+        (draw_directions(rng, count), rng.uniform(low, high, size=(count, 1)))
+        for low, high, count in _SHELLS_MM
+    ]
 
 
 def clear_of(points_mm: Float64, findings: list[Finding], room_mm: float) -> Bools:

@@ -39,7 +39,7 @@ def test_truth_is_that_of_a_nodules_own_voxels(spacing: tuple[float, float, floa
     canvas = canvas_of(spacing)
     for nodule in nodules_of(0, 1, 2):
         center, diameter = own_sphere(nodule, canvas)
-        bound = 0.05 if max(spacing) < 2.6 else 0.2  # a voxel's mass is thought in its middle
+        bound = 0.05 if max(spacing) < 1.0 else 0.2  # a voxel's mass is thought in its middle
         assert np.linalg.norm(center - nodule.center_mm) < bound
         assert diameter == pytest.approx(nodule.diameter_mm, rel=0.01)
 
