@@ -38,8 +38,6 @@ _LEAST_HU = -1000.0
 _SURVEY_MM = 4.0
 _END_DEPTH_MM = (2.5, 6.0)
 """How deep under the pleura vessels end."""
-_HILUM_MM = 6.0
-"""How far outside the lung its vessels and airways are painted."""
 _LESS_IN_LUNG = 0.1
 _REACH_MM, _MIDDLE_MM = np.array([150.0, 116.0, 162.0]), np.array([0.0, 6.0, -12.0])
 
@@ -179,6 +177,8 @@ def render_anatomy(anatomy: Anatomy, canvas: Canvas) -> Rendered:
     painter = _Painter(anatomy.patient, canvas.edge_mm)
     for i, plane in enumerate(_painted(anatomy, canvas, painter, hu)):
         painter.paint_trees(hu[i], plane, cover, i)
+        # Last, since trees begin inside the main bronchi.
+        painter.paint_windpipe(hu[i], plane)
         lung[i] = plane.lung_mm
     return Rendered(hu, lung, cover.vessels)
 
@@ -186,8 +186,9 @@ def render_anatomy(anatomy: Anatomy, canvas: Canvas) -> Rendered:
 def render_body(anatomy: Anatomy, canvas: Canvas) -> Float32:
     """Paint a chest without the lungs' vessels and airways: HU [i, j, k], for rough purposes."""
     hu = np.empty(canvas.shape, dtype=np.float32)
-    for _ in _painted(anatomy, canvas, _Painter(anatomy.patient, canvas.edge_mm), hu):
-        pass
+    painter = _Painter(anatomy.patient, canvas.edge_mm)
+    for i, plane in enumerate(_painted(anatomy, canvas, painter, hu)):
+        painter.paint_windpipe(hu[i], plane)
     return hu
 
 
@@ -202,7 +203,7 @@ def _painted(anatomy: Anatomy, canvas: Canvas, painter: _Painter, hu: Float32) -
         hu[i] = outside[i]
         painter.paint_body(hu[i], plane)
         painter.paint_lung(hu[i], plane)
-        painter.paint_windpipe(hu[i], plane)
+        painter.paint_windpipe_wall(hu[i], plane)
         yield plane
 
 
@@ -240,20 +241,24 @@ class _Painter:
         np.maximum(sheet, np.float32(_LEAST_HU), out=sheet)
         paint(hu, inside, np.asarray(sheet, dtype=np.float32))
 
-    def paint_windpipe(self, hu: Plane, plane: Layers) -> None:
-        """Windpipe and main bronchi with their walls."""
-        wall = plane.air_mm - np.float32(_WINDPIPE_WALL_MM)
-        cover = soft_step(wall, self.edge_mm)
+    def paint_windpipe_wall(self, hu: Plane, plane: Layers) -> None:
+        """Windpipe and main bronchi, filled to the outside of their walls."""
+        cover = soft_step(plane.air_mm - np.float32(_WINDPIPE_WALL_MM), self.edge_mm)
         if cover.any():
             paint(hu, cover, _WALL_HU)
-            paint(hu, soft_step(plane.air_mm, self.edge_mm), _LUMEN_HU)
+
+    def paint_windpipe(self, hu: Plane, plane: Layers) -> None:
+        """The air in windpipe and main bronchi."""
+        cover = soft_step(plane.air_mm, self.edge_mm)
+        if cover.any():
+            paint(hu, cover, _LUMEN_HU)
 
     def paint_trees(self, hu: Plane, plane: Layers, cover: Cover, i: int) -> None:
         """Airways and vessels of plane i, not beyond the lung's hilum; trims their coverage."""
         walls, lumens, vessels = cover.walls[i], cover.lumens[i], cover.vessels[i]
         if not (walls.any() or vessels.any()):
             return
-        near = soft_step(plane.lung_mm - np.float32(_HILUM_MM), 3.0)
+        near = soft_step(plane.trees_mm, max(self.edge_mm, 1.5))
         walls *= near
         lumens *= near
         vessels *= near

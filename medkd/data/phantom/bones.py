@@ -57,7 +57,8 @@ def spine_y(cage: Cage) -> Float32:
 def _ribs(frame: Frame, cage: Cage) -> tuple[Float32, Float32]:
     """Signed distance to ribs and rib cartilage, and which of the two it is."""
     ahead = cage.ahead
-    drop = np.float32(0.5) - np.float32(0.5) * ahead
+    half = np.maximum(np.float32(0.5) - np.float32(0.5) * ahead, np.float32(0.0))
+    drop = np.float32(0.55) * half + np.float32(0.45) * np.sqrt(half)
     depth = np.float32(_RIB_HEIGHT_MM) - frame.z
     apart = np.float32(_RIB_APART_MM) + np.float32(_MORE_DROP_MM) * drop
     number = (depth - np.float32(_DROP_MM) * drop) / apart
@@ -110,7 +111,7 @@ def _arch(own: Frame, y: Float32, up: Float32) -> Float32:
     canal = y - np.float32(24.0)
     ring = np.sqrt(own.x * own.x + canal * canal)
     ring = np.abs(ring - np.float32(11.5)) - np.float32(2.6)
-    ring = np.maximum(ring, np.abs(up + 3.0) - np.float32(7.5))
+    ring = np.maximum(ring, np.abs(up + 3.0) - np.float32(9.5))
     # Transverse processes, back and outwards.
     share = _clipped((aside - np.float32(11.0)) / np.float32(24.0))
     wing = _length(
@@ -120,7 +121,7 @@ def _arch(own: Frame, y: Float32, up: Float32) -> Float32:
     ) - np.float32(4.4)
     share = _clipped((y - np.float32(36.0)) / np.float32(15.0))
     back = y - np.float32(36.0) - np.float32(15.0) * share
-    low = np.abs(up + np.float32(3.0) + np.float32(9.0) * share) - np.float32(4.5)
+    low = np.abs(up + np.float32(3.0) + np.float32(6.0) * share) - np.float32(7.0)
     tail = _length(own.x, back, np.maximum(low, np.float32(0.0))) - np.float32(2.8)
     return np.asarray(np.minimum(np.minimum(ring, wing), tail), dtype=np.float32)
 
@@ -144,8 +145,8 @@ def _add_shoulders(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -
     """Shoulder blades as plates at a distance from the ribs, collar bones, heads of the arms."""
     # Its outer edge stands off the ribs, the inner one lies on them.
     off = np.float32(34.0) - np.float32(26.0) * cage.ahead
-    blade = np.abs(cage.distance - off) * np.float32(0.9) - np.float32(2.0)
-    blade = np.maximum(blade, np.abs(cage.ahead - np.float32(0.42)) * 95.0 - np.float32(40.0))
+    blade = np.abs(cage.distance - off) * np.float32(0.9) - np.float32(1.7)
+    blade = np.maximum(blade, np.abs(cage.ahead - np.float32(0.42)) * 95.0 - np.float32(32.0))
     blade = np.maximum(blade, np.abs(frame.z - np.float32(66.0)) - np.float32(58.0))
     # It narrows to its lower angle.
     narrow = np.abs(cage.ahead - np.float32(0.42)) * 95.0 - (frame.z + 10.0) * np.float32(0.9)

@@ -21,9 +21,9 @@ _CAGE = np.array([
     # z, outer half width, middle of a lung's apex, front, back
     [-210.0, 118.0, 0.0, -60.0, 78.0], [-175.0, 128.0, 0.0, -72.0, 88.0],
     [-150.0, 136.0, 0.0, -86.0, 98.0], [-110.0, 140.0, 0.0, -96.0, 106.0],
-    [-70.0, 140.0, 0.0, -97.0, 110.0], [-30.0, 139.0, 0.0, -95.0, 111.0],
-    [10.0, 136.0, 0.0, -90.0, 110.0], [50.0, 131.0, 0.0, -79.0, 106.0],
-    [80.0, 121.0, 8.0, -64.0, 99.0], [105.0, 103.0, 24.0, -44.0, 86.0],
+    [-70.0, 140.0, 0.0, -97.0, 112.0], [-30.0, 139.0, 0.0, -95.0, 113.0],
+    [10.0, 136.0, 0.0, -90.0, 112.0], [50.0, 131.0, 0.0, -79.0, 108.0],
+    [80.0, 121.0, 8.0, -64.0, 100.0], [105.0, 103.0, 24.0, -44.0, 86.0],
     [125.0, 77.0, 40.0, -20.0, 63.0], [134.0, 66.0, 46.0, -3.0, 45.0],
     [139.0, 58.0, 48.0, 8.0, 33.0], [143.0, 53.0, 49.0, 14.0, 26.0],
     [230.0, 53.0, 49.0, 14.0, 26.0],
@@ -70,6 +70,9 @@ def build_cage(frame: Frame) -> Cage:
     distance = np.sqrt(aside * aside + y * y)
     distance *= 1.0 - 1.0 / rho
     ahead = v / np.sqrt(np.maximum(squared, np.float32(1e-6)))
+    # The ribs leave the spine backwards before they turn to the side.
+    dent = np.maximum(np.float32(1.0) - (frame.x / np.float32(58.0)) ** 2, np.float32(0.0))
+    distance += np.float32(11.0) * dent * np.clip(y / np.float32(40.0), 0.0, 1.0)
     top = np.asarray(frame.z - np.float32(APEX_MM), dtype=np.float32)
     return Cage(smooth_max(distance, top, blend_mm=5.0), ahead, front, back)
 

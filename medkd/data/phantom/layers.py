@@ -32,6 +32,7 @@ from medkd.data.phantom.parenchyma import Parenchyma, build_tissue, draw_parench
 from medkd.data.phantom.patient import Frame, Patient
 
 _PLEURA_MM = 1.6
+_HILUM_MM, _BESIDE_LUNG_MM = 26.0, 8.0
 _LATTICES_MM = ((1.6, 2.0), (3.5, 3.0), (np.inf, 6.0))
 """Largest edge of a voxel, and the lattice that serves it."""
 
@@ -93,6 +94,7 @@ class Layers:
         bone_mm: to bone and cartilage.
         hard: 1 bone, 0 cartilage.
         lung_mm: to the lungs.
+        trees_mm: to where vessels and airways of the lungs are painted: lungs and hila.
         air_mm: to the lumen of windpipe and main bronchi.
         density_hu: of lung tissue.
         major_mm: to the oblique fissures.
@@ -106,6 +108,7 @@ class Layers:
     bone_mm: Float32
     hard: Float32
     lung_mm: Float32
+    trees_mm: Float32
     air_mm: Float32
     density_hu: Float32
     major_mm: Float32
@@ -170,9 +173,30 @@ def build_layers(build: Build, lattice: Canvas) -> Layers:
         bone_mm=walls.bones.distance * unit,
         hard=walls.bones.hard,
         lung_mm=walls.lung_mm,
+        trees_mm=_trees_mm(walls),
         air_mm=walls.middle.air * unit,
         density_hu=tissue.density_hu,
         major_mm=tissue.major_mm,
         minor_mm=tissue.minor_mm,
         fissure_hu=tissue.fissure_hu,
     )
+
+
+def _trees_mm(walls: Walls) -> Float32:
+    """Signed distance to the lungs, near the hila with a margin."""
+    trees = walls.lung_mm.copy()
+    frame, scale = walls.frame, walls.frame.patient.scale
+    for side in (-1.0, 1.0):
+        middle = frame.patient.hilum(side).artery_mm / scale
+        box = frame.box(middle - 2 * _HILUM_MM, middle + 2 * _HILUM_MM)
+        own = frame.part(box)
+        if 0 in own.shape:
+            continue
+        x, y, z = (
+            line - np.float32(place)
+            for line, place in zip((own.x, own.y, own.z), middle, strict=True)
+        )
+        near = np.sqrt(x * x + y * y + z * z) - np.float32(_HILUM_MM)
+        np.maximum(near, trees[box] - np.float32(_BESIDE_LUNG_MM), out=near)
+        np.minimum(trees[box], near, out=trees[box])
+    return trees

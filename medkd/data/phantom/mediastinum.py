@@ -17,15 +17,16 @@ from medkd.data.phantom.chest import Cage
 from medkd.data.phantom.fields import smooth_max, smooth_min, soft_step
 from medkd.data.phantom.patient import Frame, Patient
 
-FAR_MM = 30.0
+FAR_MM = 22.0
 """Distances beyond this are not worked out."""
 
 Line = list[tuple[float, float, float, float]]
 
 _BLOOD: tuple[Line, ...] = (
     # x, y, z, radius: aorta, its branches, pulmonary arteries, hollow veins, pulmonary veins
-    [(4, -24, -6, 15), (-10, -26, 22, 16), (-12, -22, 52, 15), (-3, -15, 72, 14), (13, -3, 80, 12.5),
-     (21, 18, 80, 12), (25, 38, 74, 12.5), (27, 54, 58, 12.5), (27, 60, 34, 12.5), (25, 63, 0, 12), (21, 63, -50, 11.5),
+    [(4, -24, -6, 15), (-10, -26, 22, 16), (-12, -22, 52, 15), (-3, -15, 72, 14),
+     (13, -3, 80, 12.5), (21, 18, 80, 12), (25, 38, 74, 12.5), (27, 54, 58, 12.5),
+     (27, 60, 34, 12.5), (25, 63, 0, 12), (21, 63, -50, 11.5),
      (12, 60, -110, 11), (4, 52, -215, 10.5)],
     [(-5, -12, 84, 7.5), (-14, -8, 112, 6.5), (-30, -4, 160, 6)],
     [(14, 2, 88, 5), (15, 2, 120, 4), (18, 4, 170, 4)],
@@ -65,12 +66,14 @@ class Mediastinum:
 
     Args:
         edge: to the outline that the lungs see.
+        spine: to the vertebrae and what lies beside and behind them.
         lean: to muscle and blood, everything but fat.
         lean_hu: density of these, HU.
         air: to the lumen of the windpipe and the main bronchi.
     """
 
     edge: Float32
+    spine: Float32
     lean: Float32
     lean_hu: Float32
     air: Float32
@@ -123,9 +126,8 @@ def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float3
     values += filled * (np.float32(patient.blood_hu) - values)
     values += np.float32(2.5) * texture
     edge = np.minimum(blood, np.minimum(soft, hull)) - np.float32(1.2)
-    edge = smooth_min(edge, np.abs(frame.x) - _sheet_mm(frame, cage), blend_mm=5.0)
-    spine = _spine_edge(frame, cage)
-    return Mediastinum(smooth_min(edge, spine, blend_mm=5.0), lean, values, air)
+    edge = smooth_min(edge, np.abs(frame.x) - _sheet_mm(frame, cage), blend_mm=6.0)
+    return Mediastinum(edge, _spine_edge(frame, cage), lean, values, air)
 
 
 def _sheet_mm(frame: Frame, cage: Cage) -> Float32:
@@ -133,19 +135,22 @@ def _sheet_mm(frame: Frame, cage: Cage) -> Float32:
     y, z = frame.y, frame.z
     high = np.clip((z - np.float32(78.0)) / np.float32(56.0), 0.0, 1.0)
     center = np.clip((z + np.float32(16.0)) / np.float32(40.0), 0.0, 1.0)
-    middle = np.float32(11.0) + np.float32(11.0) * center + np.float32(16.0) * high
+    middle = np.float32(8.0) + np.float32(14.0) * center + np.float32(16.0) * high
     depth = (y - np.float32(14.0)) / np.float32(50.0)
     depth = np.float32(1.0) / (np.float32(1.0) + (depth * depth) ** 2)
     width = np.float32(4.0) + depth * (middle - np.float32(4.0))
     # Fat behind the breast bone parts the lungs in front.
     near = np.clip((cage.front + np.float32(20.0) - y) / np.float32(18.0), 0.0, 1.0)
-    return np.asarray(width + np.float32(9.0) * near * near, dtype=np.float32)
+    return np.asarray(width + np.float32(5.0) * near * near, dtype=np.float32)
 
 
 def _spine_edge(frame: Frame, cage: Cage) -> Float32:
     """Vertebral bodies with the tissue beside them; behind them the muscles of the back."""
-    y = np.minimum(frame.y - spine_y(cage), 0.0)
-    return np.asarray(np.sqrt(frame.x * frame.x + y * y) - np.float32(20.5), dtype=np.float32)
+    y = frame.y - spine_y(cage)
+    front = np.minimum(y, np.float32(0.0))
+    # The necks of the ribs run backwards and outwards.
+    width = np.float32(19.0) + np.float32(0.75) * np.maximum(y, np.float32(0.0))
+    return np.asarray(np.sqrt(frame.x * frame.x + front * front) - width, dtype=np.float32)
 
 
 def _heart(frame: Frame, texture: Float32) -> tuple[Float32, Float32, Float32]:
@@ -158,7 +163,7 @@ def _heart(frame: Frame, texture: Float32) -> tuple[Float32, Float32, Float32]:
         box = outer[0]
         if 0 in outer[1].shape:
             continue
-        muscle[box] = smooth_min(muscle[box], outer[1], blend_mm=3.0)
+        muscle[box] = smooth_min(muscle[box], outer[1], blend_mm=7.0)
         np.minimum(cavity[box], inner, out=cavity[box])
     fat = np.float32(4.0) + np.float32(1.6) * texture
     hull = muscle - np.maximum(fat, np.float32(1.0))
@@ -252,5 +257,7 @@ def lung_distance(cage: Cage, middle: Mediastinum, below: Float32) -> Float32:
         middle: the mediastinum.
         below: [i, j, k] depth under the diaphragm, positive below it.
     """
-    lung = smooth_max(cage.distance, -middle.edge, blend_mm=3.5)
+    # Round where the lung reaches behind the vertebrae.
+    lung = smooth_max(cage.distance, -middle.spine, blend_mm=9.0)
+    lung = smooth_max(lung, -middle.edge, blend_mm=3.5)
     return smooth_max(lung, below, blend_mm=2.5)
