@@ -6,16 +6,26 @@ given, so that they are the same on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkd.data.phantom.canvas import Float64, Whole
 
 _CANDIDATES = 3
-_SIDE_SHARE = 0.22
-_EARLY = (0.16, 0.24, 0.32)
-_LATE = (0.34, 0.52)
+_SIDE_SHARE = 0.5
+"""Share of splits that only give off a small side branch."""
+_SMALL, _EVEN = (0.06, 0.22), (0.3, 0.7)
+_ONWARD = 0.4
+"""How much of the mother's direction a branch keeps."""
+_SWAY = 0.1
+_NEAREST = 0.75
+"""How far a side branch takes ends that lie near rather than on one side."""
+_AHEAD = 1.05
+"""A branch splits this far before the middle of its ends, in units of their spread."""
+_PART = (0.15, 0.55)
+"""Least and largest part of the way to that middle that a branch goes."""
 _STEEPEST = 0.17
 """Cosine of the largest angle (80 degrees) between a branch and its mother."""
 
@@ -37,12 +47,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branches:
-    """Straight branches, mothers before daughters.
+    """Curved branches, mothers before daughters.
 
     Args:
         start_mm: [B, 3].
+        bend_mm: [B, 3] control point of a quadratic Bezier curve.
         end_mm: [B, 3].
-        direction: [B, 3] unit vectors.
+        direction: [B, 3] unit vectors from start to end.
+        onward: [B, 3] unit vectors along the curve at its end.
         ends: [B] number of ends that each feeds.
         mother: [B] index of the branch it comes from; -1 at a root.
         level: [B] number of branches before it.
@@ -50,8 +62,10 @@ class Branches:
     """
 
     start_mm: Float64
+    bend_mm: Float64
     end_mm: Float64
     direction: Float64
+    onward: Float64
     ends: Whole
     mother: Whole
     level: Whole
@@ -64,7 +78,8 @@ class _Front:
 
     Args:
         start_mm: [G, 3].
-        before: [G, 3] direction of the mother; zero at roots.
+        before: [G, 3] direction in which the mother ends; zero at roots.
+        share: [G] of the mother's ends; 0 at roots.
         mother: [G].
         root: [G].
         points_mm: [M, 3] ends still to reach.
@@ -73,6 +88,7 @@ class _Front:
 
     start_mm: Float64
     before: Float64
+    share: Float64
     mother: Whole
     root: Whole
     points_mm: Float64
@@ -91,6 +107,7 @@ def grow(rng: np.random.Generator, start: Start) -> Branches:
     front = _Front(
         start.roots_mm,
         np.zeros((count, 3)),
+        np.zeros(count),
         np.full(count, -1),
         np.arange(count),
         start.ends_mm[order],
@@ -105,25 +122,10 @@ def grow(rng: np.random.Generator, start: Start) -> Branches:
         total += len(grown.ends)
     return Branches(
         *(
-            np.concatenate([getattr(level, name) for level in levels])
-            for name in ("start_mm", "end_mm", "direction", "ends", "mother", "level", "root")
+            np.concatenate([getattr(level, field.name) for level in levels])
+            for field in fields(Branches)
         )
     )
-
-
-def sway(rng: np.random.Generator, branches: Branches) -> Float64:
-    """Control points [B, 3] of curves that leave a mother smoothly and sway a little."""
-    along = branches.end_mm - branches.start_mm
-    length = np.sqrt((along * along).sum(axis=1, keepdims=True))
-    mother = np.maximum(branches.mother, 0)
-    before = np.where(branches.mother[:, None] >= 0, branches.direction[mother], 0.0)
-    # A daughter that takes most of its mother's flow goes on in her direction; a small one
-    # leaves at an angle.
-    share = np.where(branches.mother >= 0, branches.ends / branches.ends[mother], 0.0)
-    lean = (0.5 * share)[:, None] * (before - branches.direction)
-    lean = np.where(branches.mother[:, None] >= 0, lean, 0.0)
-    bend = branches.start_mm + 0.5 * along + 0.5 * length * lean
-    return np.asarray(bend + rng.normal(0.0, 0.07, along.shape) * length)
 
 
 def _grow_level(rng: np.random.Generator, front: _Front, level: int) -> Branches:
@@ -133,14 +135,33 @@ def _grow_level(rng: np.random.Generator, front: _Front, level: int) -> Branches
     middle = _sums(front.points_mm, front.group, count) / ends[:, None]
     to_middle = middle - front.start_mm
     distance = np.sqrt((to_middle * to_middle).sum(axis=1))
-    direction = to_middle / np.maximum(distance, 1e-9)[:, None]
     inner = ends > 1
+    straight = to_middle / np.maximum(distance, 1e-9)[:, None]
+    onward = straight + _ONWARD * front.before
+    onward /= np.sqrt((onward * onward).sum(axis=1, keepdims=True))
+    direction = np.where(inner[:, None], onward, straight)
     direction = np.where(inner[:, None], _not_backwards(direction, front.before), direction)
-    share = np.full(count, _EARLY[level]) if level < len(_EARLY) else rng.uniform(*_LATE, count)
-    share = np.where(inner, share, 1.0)
-    end = front.start_mm + (share * distance)[:, None] * direction
+    off = front.points_mm - middle[front.group]
+    wide = np.sqrt(np.bincount(front.group, weights=(off * off).sum(axis=1)) / ends)
+    part = np.clip(1.0 - _AHEAD * wide / np.maximum(distance, 1e-9), *_PART)
+    part = np.where(inner, part * rng.uniform(0.8, 1.2, count), 1.0)
+    length = (part * distance)[:, None]
+    # A daughter that takes most of her mother's ends leaves in her direction, a small one at an
+    # angle. A quadratic curve that starts along d + turn ends along d - turn.
+    known = (front.before * front.before).sum(axis=1, keepdims=True) > 0.5
+    turn = np.where(known, (0.3 + 0.5 * front.share)[:, None] * (front.before - direction), 0.0)
+    turn += rng.normal(0.0, _SWAY, turn.shape)
+    onward = direction - turn
     return Branches(
-        front.start_mm, end, direction, ends, front.mother, np.full(count, level), front.root
+        start_mm=front.start_mm,
+        bend_mm=front.start_mm + 0.5 * length * (direction + turn),
+        end_mm=front.start_mm + length * direction,
+        direction=direction,
+        onward=onward / np.sqrt((onward * onward).sum(axis=1, keepdims=True)),
+        ends=ends,
+        mother=front.mother,
+        level=np.full(count, level),
+        root=front.root,
     )
 
 
@@ -162,33 +183,43 @@ def _split_level(rng: np.random.Generator, front: _Front, grown: Branches, *, fi
     kept = grown.ends[front.group] > 1
     points, group = front.points_mm[kept], number[front.group[kept]]
     ends = grown.ends[going]
-    along = _across(rng, points, group, grown.direction[going])
+    sided = rng.random(len(going)) < _SIDE_SHARE
+    along = _across(rng, points, group, direction=grown.direction[going], sided=sided)
     order = np.lexsort((along, group))
     rank = np.arange(len(group)) - np.repeat(np.cumsum(ends) - ends, ends)
-    share = rng.uniform(0.28, 0.72, len(going))
-    small = rng.uniform(0.03, 0.2, len(going))
-    sided = rng.random(len(going)) < _SIDE_SHARE
-    share = np.where(sided, np.where(rng.random(len(going)) < 0.5, small, 1.0 - small), share)
-    cut = np.clip(np.rint(ends * share), 1, ends - 1).astype(np.int64)
-    daughter = 2 * group + (rank >= cut[group])
+    even, small = rng.uniform(*_EVEN, len(going)), rng.uniform(*_SMALL, len(going))
+    cut = np.clip(np.rint(ends * np.where(sided, small, even)), 1, ends - 1).astype(np.int64)
+    parts = np.stack([cut, ends - cut], axis=1).reshape(-1)
     return _Front(
-        np.repeat(grown.end_mm[going], 2, axis=0),
-        np.repeat(grown.direction[going], 2, axis=0),
-        np.repeat(going + first, 2),
-        np.repeat(grown.root[going], 2),
-        points[order],
-        daughter,
+        start_mm=np.repeat(grown.end_mm[going], 2, axis=0),
+        before=np.repeat(grown.onward[going], 2, axis=0),
+        share=parts / np.repeat(ends, 2),
+        mother=np.repeat(going + first, 2),
+        root=np.repeat(grown.root[going], 2),
+        points_mm=points[order],
+        group=2 * group + (rank >= cut[group]),
     )
 
 
-def _across(rng: np.random.Generator, points: Float64, group: Whole, direction: Float64) -> Float64:
-    """Place [M] of each end along its group's split: across the branch, where ends spread most.
+def _across(
+    rng: np.random.Generator,
+    points: Float64,
+    group: Whole,
+    *,
+    direction: Float64,
+    sided: NDArray[np.bool_],
+) -> Float64:
+    """Place [M] of each end along its group's split.
+
+    Across the branch, in the direction in which the ends spread most; where a side branch is
+    given off, those ends come first that lie near and on one side.
 
     Args:
         rng: source of a few directions, of which the best is taken.
         points: [M, 3] ends.
         group: [M] of each.
         direction: [G, 3] of the groups' branches.
+        sided: [G] which give off a side branch.
     """
     count = len(direction)
     ends = np.bincount(group, minlength=count)
@@ -197,14 +228,15 @@ def _across(rng: np.random.Generator, points: Float64, group: Whole, direction: 
     most = np.full(count, -1.0)
     for _ in range(_CANDIDATES):
         normal = rng.normal(size=(count, 3))
-        normal -= 0.9 * (normal * direction).sum(axis=1, keepdims=True) * direction
+        normal -= 0.95 * (normal * direction).sum(axis=1, keepdims=True) * direction
         normal /= np.sqrt((normal * normal).sum(axis=1, keepdims=True))
         along = (centred * normal[group]).sum(axis=1)
         spread = np.bincount(group, weights=along * along, minlength=count) / ends
         better = spread > most
         most = np.where(better, spread, most)
         best = np.where(better[group], along, best)
-    return best
+    ahead = (centred * direction[group]).sum(axis=1)
+    return np.asarray(np.where(sided[group], best + _NEAREST * ahead, best))
 
 
 def _sums(points: Float64, group: Whole, count: int) -> Float64:

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.data.phantom.canvas import Canvas, Float32, Float64
-from medkd.data.phantom.growth import Branches, Start, grow, sway
+from medkd.data.phantom.canvas import Canvas, Float32, Float64, Whole
+from medkd.data.phantom.growth import Branches, Start, grow
 from medkd.data.phantom.patient import Patient
 from medkd.data.phantom.tubes import Tubes, draw_tubes
 
-ENDS = 18_000
-"""How many points in both lungs `grow_lung_trees` wants: half end arteries, half veins."""
+ENDS = 24_000
+"""How many points in both lungs `grow_lung_trees` wants; it uses about half of them."""
 
-_MURRAY = 2.7
-_LEAST_LUMEN_MM = 0.55
-_LUMEN = 0.82
+_CELL_MM = 11.0
+"""Of all points in a cube of this side one ends an artery and another one a vein."""
+
+_MURRAY = 3.0
+_LEAST_LUMEN_MM = 0.7
+_LUMEN = 0.78
 """Radius of an airway's lumen as a share of its artery's."""
 _APART_MM = 0.5
 _BEND_MM = 6.0
@@ -147,7 +150,7 @@ def outer_radius_mm(lumen_mm: Float64) -> Float64:
     Walls of .4 mm at the smallest to 1.3 mm at lobar bronchi, as measured in CT (Nakano et al.,
     Am J Respir Crit Care Med 2000, 162:1102: a fifth to a sixth of the outer diameter).
     """
-    return np.asarray(lumen_mm + 0.25 + 0.27 * np.minimum(lumen_mm, 4.0))
+    return np.asarray(lumen_mm + 0.2 + 0.2 * np.minimum(lumen_mm, 4.0))
 
 
 def grow_lung_trees(
@@ -163,12 +166,13 @@ def grow_lung_trees(
         rng: source of splits, bends and calibres.
         patient: tells where vessels and airways enter the lungs.
         points_mm: [N, 3] chest mm, uniform in both lungs and as deep under the pleura as vessels
-            shall end; about `ENDS`. Every other one ends an artery, the rest end veins.
+            shall end; about `ENDS`.
         upper: [N] which lie before (above) the oblique fissure, that few vessels cross; without
             it a plane stands for the fissure.
     """
-    high = _before_fissure(patient, points_mm) if upper is None else upper
-    venous = np.arange(len(points_mm)) % 2 == 1
+    upper = _before_fissure(patient, points_mm) if upper is None else upper
+    rank = _rank_in_cell(points_mm)
+    points_mm, high, venous = points_mm[rank < 2], upper[rank < 2], rank[rank < 2] == 1
     starts: list[Float64] = []
     owner = np.zeros(len(points_mm), dtype=np.int64)
     for side in (-1.0, 1.0):
@@ -183,21 +187,31 @@ def grow_lung_trees(
             owner[own] = len(starts)
             starts.append(root)
     branches = grow(rng, Start(np.asarray(starts), points_mm, owner))
-    end_radius = rng.uniform(0.27, 0.32) * patient.unit
+    end_radius = rng.uniform(0.42, 0.48) * patient.unit
     radius: Float64 = np.asarray(
         end_radius * branches.ends.astype(np.float64) ** (1.0 / _MURRAY), dtype=np.float64
     )
-    bend = sway(rng, branches)
     tree = branches.root
     arteries, veins, airways = [], [], []
     for side in range(2):
         own = tree // 4 == side
-        arteries.append(_tree(branches, bend, radius, own & (tree % 4 < 2)))
-        veins.append(_tree(branches, bend, radius, own & (tree % 4 >= 2)))
+        arteries.append(_tree(branches, radius, own & (tree % 4 < 2)))
+        veins.append(_tree(branches, radius, own & (tree % 4 >= 2)))
         gap = patient.hilum(2.0 * side - 1.0)
         apart = _beside(rng, branches, radius, gap.bronchus_mm - gap.artery_mm)
-        airways.append(_airways(branches, bend, radius, own & (tree % 4 < 2), apart=apart))
+        airways.append(_airways(branches, radius, own & (tree % 4 < 2), apart=apart))
     return Vasculature.of(tuple(arteries), tuple(veins), tuple(airways))
+
+
+def _rank_in_cell(points_mm: Float64) -> Whole:
+    """Number [N] of points before each in its cube; so ends are spread more evenly than chance."""
+    cell = np.floor(points_mm / _CELL_MM).astype(np.int64) + 500
+    code = (cell[:, 0] * 1000 + cell[:, 1]) * 1000 + cell[:, 2]
+    order = np.argsort(code, kind="stable")
+    first = np.flatnonzero(np.diff(code[order], prepend=-1))
+    rank = np.empty(len(code), dtype=np.int64)
+    rank[order] = np.arange(len(code)) - np.repeat(first, np.diff(first, append=len(code)))
+    return rank
 
 
 def _before_fissure(patient: Patient, points_mm: Float64) -> NDArray[np.bool_]:
@@ -206,12 +220,12 @@ def _before_fissure(patient: Patient, points_mm: Float64) -> NDArray[np.bool_]:
     return np.asarray(template[:, 2] > 6.0 + 1.1 * template[:, 1])
 
 
-def _tree(branches: Branches, bend: Float64, radius: Float64, own: NDArray[np.bool_]) -> Tree:
+def _tree(branches: Branches, radius: Float64, own: NDArray[np.bool_]) -> Tree:
     """Make a tree of some branches; each tapers, those at the ends to two thirds."""
     narrow = np.where(branches.ends[own] > 1, 0.94, 0.66)
     return Tree(
         branches.start_mm[own],
-        bend[own],
+        branches.bend_mm[own],
         branches.end_mm[own],
         radius[own] * 1.06,
         radius[own] * narrow,
@@ -242,7 +256,6 @@ def _beside(
 
 def _airways(
     branches: Branches,
-    bend: Float64,
     radius: Float64,
     own: NDArray[np.bool_],
     *,
@@ -257,7 +270,7 @@ def _airways(
     at_end = apart[keep]
     return Tree(
         branches.start_mm[keep] + at_start,
-        bend[keep] + (at_start + at_end) / 2.0,
+        branches.bend_mm[keep] + (at_start + at_end) / 2.0,
         branches.end_mm[keep] + at_end,
         lumen[keep] * 1.05,
         lumen[keep] * 0.95,
