@@ -30,6 +30,7 @@ DIAMETER_CLASSES = ((0.0, 6.0), (6.0, 8.0), (8.0, 12.0), (12.0, 20.0), (20.0, 99
 """From, below; mm."""
 TRACK = "blob finder inside the true lung, phantoms"
 _TELLING = 12
+_LAST_FP_PER_SCAN, _CURVE_POINTS = 16.0, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def score_blobs(
 
 
 def describe_blobs(froc: FrocResult, threshold: float, *, tuned_cpm: float) -> BlobFinder:
-    """Put the blob finder's result into the record's words."""
+    """Put the blob finder's result into the record's words; its curve ends at 16 FP a scan."""
+    points = np.flatnonzero(np.asarray(froc.fp_per_scan) <= _LAST_FP_PER_SCAN)
+    points = points[np.unique(np.linspace(0, len(points) - 1, _CURVE_POINTS).astype(int))]
     return BlobFinder(
         cpm=round(froc.cpm_interpolated, 4),
         interval_95=pair_of(froc.interval),
@@ -81,8 +84,8 @@ def describe_blobs(froc: FrocResult, threshold: float, *, tuned_cpm: float) -> B
         found_of_best_marks=froc.true_positives,
         threshold=threshold,
         tuned_cpm=round(tuned_cpm, 4),
-        fp_per_scan=tuple(np.round(froc.fp_per_scan, 4).tolist()),
-        sensitivity=tuple(np.round(froc.sensitivity, 4).tolist()),
+        fp_per_scan=tuple(np.round(np.asarray(froc.fp_per_scan)[points], 4).tolist()),
+        sensitivity=tuple(np.round(np.asarray(froc.sensitivity)[points], 4).tolist()),
     )
 
 
