@@ -20,7 +20,7 @@ from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
 from medkd.data.phantom.tubes import Tubes
 
-_TRIED = 240
+_TRIED = 120
 """Places of one attachment among which the surroundings decide."""
 _DRAWN = 1400
 """Places from which these are taken, the nearest to the mark."""
@@ -28,7 +28,7 @@ _TWINS, _FEWEST_TWINS = 16, 4
 """Marks of the finder in two lungs, the strongest first, that surroundings are taken from."""
 _MASK_MM = 2.0
 """How far beyond a nodule's surface its surroundings begin."""
-_SHELLS_MM = ((0.3, 3.0, 60), (3.0, 7.0, 60), (7.0, 12.0, 80))
+_SHELLS_MM = ((0.3, 3.0, 48), (3.0, 7.0, 48), (7.0, 12.0, 64))
 """Shells of the surroundings: from, to, and points looked at."""
 _HU_RANGE = (-1000.0, 400.0)
 _DENSE_HU = -350.0
@@ -127,7 +127,7 @@ class Chooser:
         twin = self._marks[int(self._rng.integers(count))] if count else None
         tried = find(radius_mm, twin)
         tried = tried[self._within(tried, min(radius_mm + 3.0, 12.0))]
-        tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)]
+        tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)][: 2 * _TRIED]
         tried = tried[self._hidden(tried, radius_mm) < _MOST_HIDDEN][:_TRIED]
         if not len(tried) or twin is None:
             return np.asarray(tried[0]) if len(tried) else None
@@ -214,7 +214,7 @@ class Chooser:
         around = (points_mm[:, None] + offsets).reshape(-1, 3)
         dense = self._read(self.sites.hu, around) > _DENSE_HU
         dense &= self._read(self.sites.lung_mm, around) < 0.0
-        return np.asarray(dense.reshape(len(points_mm), -1).mean(axis=1))
+        return np.asarray(dense.reshape(-1, len(offsets)).mean(axis=1))
 
     def _spread(self, mask_mm: float) -> Float64:
         """How far the surroundings of the finder's marks differ among themselves [F]."""
@@ -226,7 +226,7 @@ class Chooser:
         parts: list[Float64] = []
         for directions, out_mm in self._shells:
             around = points_mm[:, None] + directions * (out_mm + mask_mm)
-            values = self._dense(around.reshape(-1, 3)).reshape(len(points_mm), -1)
+            values = self._dense(around.reshape(-1, 3)).reshape(-1, len(directions))
             slopes = []
             for axis in range(3):
                 step = np.zeros(3)
