@@ -39,7 +39,7 @@ _SURVEY_MM = 4.0
 _END_DEPTH_MM = (2.5, 6.0)
 """How deep under the pleura vessels end."""
 _LESS_IN_LUNG = 0.1
-_REACH_MM, _MIDDLE_MM = np.array([150.0, 116.0, 162.0]), np.array([0.0, 6.0, -12.0])
+_REACH_MM, _MIDDLE_MM = np.array([158.0, 122.0, 168.0]), np.array([0.0, 6.0, -12.0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

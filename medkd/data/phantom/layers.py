@@ -31,7 +31,7 @@ from medkd.data.phantom.mediastinum import (
 from medkd.data.phantom.parenchyma import Parenchyma, build_tissue, draw_parenchyma
 from medkd.data.phantom.patient import Frame, Patient
 
-_PLEURA_MM = 1.6
+_PLEURA_MM, _BULGE_MM = 1.4, 1.2
 _HILUM_MM, _BESIDE_LUNG_MM = 26.0, 8.0
 _LATTICES_MM = ((1.6, 2.0), (3.5, 3.0), (np.inf, 6.0))
 """Largest edge of a voxel, and the lattice that serves it."""
@@ -147,6 +147,8 @@ def build_walls(build: Build, lattice: Canvas) -> Walls:
     lung = lung_distance(cage, middle, below)
     lung += np.float32(1.8) * build.outline.on(lattice)
     lung += np.float32(0.7) * build.ripple.on(lattice)
+    # Bent or not, it stays inside the ribs and hardly bulges between them.
+    lung = smooth_max(lung, cage.distance - np.float32(_BULGE_MM), blend_mm=1.5)
     lung = smooth_max(lung, np.float32(_PLEURA_MM) - bones.distance, blend_mm=1.0)
     lung *= np.float32(patient.unit)
     return Walls(lattice, frame, cage, bones, middle, height, texture, lung)

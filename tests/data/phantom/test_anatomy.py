@@ -1,5 +1,7 @@
 """The chest: the same on all voxels, large enough, and dense where it should be."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,12 @@ def _rng(seed=0):
     return np.random.Generator(np.random.PCG64(seed))
 
 
+@cache
 def _anatomy(seed=0, size="full"):
+    return _drawn(seed, size)
+
+
+def _drawn(seed, size):
     rng = _rng(seed)
     return draw_anatomy(draw_patient(rng, size), rng)
 
@@ -27,12 +34,12 @@ def _canvas(anatomy, step, *, share=1.0):
 
 @pytest.fixture(scope="module")
 def chest():
-    anatomy = _anatomy(3)
+    anatomy = _anatomy(2)
     canvas = _canvas(anatomy, 4.0)
     return anatomy, canvas, render_anatomy(anatomy, canvas)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_large_chest_fills_a_box_of_24_2_million_voxels_at_1_mm(seed):
     anatomy = _anatomy(seed)
     # Rows of 1 mm through the middle of nothing: the box is checked against a finer lattice.
@@ -45,21 +52,21 @@ def test_every_large_chest_fills_a_box_of_24_2_million_voxels_at_1_mm(seed):
 
 
 def test_the_same_seed_gives_the_same_bytes():
-    anatomies = [_anatomy(5), _anatomy(5)]
+    anatomies = [_drawn(5, "small"), _drawn(5, "small")]
     canvas = _canvas(anatomies[0], 2.0, share=0.2)
     first, second = (render_anatomy(anatomy, canvas).hu.tobytes() for anatomy in anatomies)
     assert first == second
 
 
 def test_another_seed_gives_another_chest():
-    canvas = _canvas(_anatomy(5), 6.0, share=0.5)
-    one, other = (render_anatomy(_anatomy(seed), canvas).hu for seed in (5, 6))
+    canvas = _canvas(_anatomy(0), 6.0, share=0.4)
+    one, other = (render_anatomy(_anatomy(seed), canvas).hu for seed in (0, 1))
     assert np.abs(one - other).mean() > 20.0
 
 
 def test_slabs_show_what_the_whole_shows():
     anatomy = _anatomy(1)
-    canvas = _canvas(anatomy, 1.5, share=0.25)
+    canvas = _canvas(anatomy, 1.5, share=0.2)
     whole = render_anatomy(anatomy, canvas)
     for inner, slab in canvas.slabs(13):
         part = render_anatomy(anatomy, slab)
@@ -68,15 +75,15 @@ def test_slabs_show_what_the_whole_shows():
 
 
 def test_a_region_shows_what_the_whole_shows_there():
-    anatomy = _anatomy(2)
-    canvas = _canvas(anatomy, 1.5, share=0.25)
+    anatomy = _anatomy(1)
+    canvas = _canvas(anatomy, 1.5, share=0.2)
     box = (slice(4, 30), slice(9, 21), slice(11, 40))
     part = render_anatomy(anatomy, canvas.part(box)).hu
     np.testing.assert_allclose(part, render_anatomy(anatomy, canvas).hu[box], atol=0.5)
 
 
 def test_lung_distance_alone_equals_the_rendered_one():
-    anatomy = _anatomy(2)
+    anatomy = _anatomy(1)
     canvas = _canvas(anatomy, 3.0, share=0.3)
     rendered = render_anatomy(anatomy, canvas)
     np.testing.assert_array_equal(anatomy.lung_mm(canvas), rendered.lung_mm)
@@ -104,7 +111,7 @@ def test_the_lungs_hold_between_4_and_10_litres(chest):
 
 
 def test_the_back_of_the_lung_is_denser_than_its_front():
-    anatomy = _anatomy(7)
+    anatomy = _anatomy(1)
     rendered = render_anatomy(anatomy, canvas := _canvas(anatomy, 4.0))
     deep, y = rendered.lung_mm < -8.0, np.broadcast_to(canvas.axis_mm(1), canvas.shape)
     front, back = (np.median(rendered.hu[deep & part]) for part in (y < -35.0, y > 45.0))
@@ -112,8 +119,8 @@ def test_the_back_of_the_lung_is_denser_than_its_front():
 
 
 def test_fissures_are_thin_surfaces_denser_than_the_lung():
-    anatomy = _anatomy(4)
-    canvas = _canvas(anatomy, 1.0, share=0.3)
+    anatomy = _anatomy(1)
+    canvas = _canvas(anatomy, 1.0, share=0.2)
     rendered, near = render_anatomy(anatomy, canvas), anatomy.fissure_mm(canvas)
     deep = (rendered.lung_mm < -4.0) & (rendered.vessels < 0.01)
     on, off = rendered.hu[deep & (near < 0.3)], rendered.hu[deep & (near > 3.0) & (near < 6.0)]
@@ -139,9 +146,10 @@ def test_windpipe_air_lies_outside_the_lungs(chest):
 
 def test_hila_lie_at_the_inner_border_of_their_lung():
     anatomy = _anatomy(0)
-    canvas = _canvas(anatomy, 2.0)
+    canvas = _canvas(anatomy, 3.0)
+    lung = anatomy.lung_mm(canvas)
     for side in (-1.0, 1.0):
         hilum = anatomy.patient.hilum(side)
         places = np.stack([hilum.artery_mm, hilum.upper_vein_mm, hilum.lower_vein_mm])
         assert (np.sign(places[:, 0]) == side).all()
-        assert (np.abs(canvas.sample(anatomy.lung_mm(canvas), places)) < 12.0).all()
+        assert (np.abs(canvas.sample(lung, places)) < 12.0).all()
