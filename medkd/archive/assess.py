@@ -127,7 +127,10 @@ def _assess_series(group: Group) -> CaseFacts:
         facts = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
             return facts
-        scan = read_series(headers, gate=group.gate)
+        try:
+            scan = read_series(headers, gate=group.gate)
+        except SeriesError as error:
+            return replace(facts, reasons=tuple(error.reasons))
     facts = replace(facts, places=_plain(places_of(headers.headers, group.gate)))
     return _with_scan(facts, scan, group.gate)
 

@@ -156,7 +156,8 @@ def survey_chest(anatomy: Anatomy, canvas: Canvas) -> Sites:
 
 def series_uid(settings: PhantomSettings, index: int) -> str:
     """Return a fictive UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
-    digest = hashlib.sha256(_identity(settings, index).encode()).digest()
+    words = _identity(settings, index) + (" oblique" if settings.oblique else "")
+    digest = hashlib.sha256(words.encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
@@ -182,9 +183,8 @@ def to_lps(canvas: Canvas, place_mm: Float64) -> Point:
 
 
 def _identity(settings: PhantomSettings, index: int) -> str:
-    words = [GENERATOR_VERSION, settings.size, settings.site, settings.seed,
-             settings.nodules_per_scan, index]  # fmt: skip
-    words += ["oblique"] if settings.oblique else []
+    words = (GENERATOR_VERSION, settings.size, settings.site, settings.seed,
+             settings.nodules_per_scan, index)  # fmt: skip
     return f"{GENERATOR} " + " ".join(map(str, words))
 
 
