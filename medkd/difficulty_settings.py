@@ -23,7 +23,7 @@ class BlobSettings(Settings):
     sigma_steps: int = Field(9, ge=2, le=30, description="How many sigmas, evenly spread.")
     overlap: float = Field(0.5, ge=0, le=1, description="Of two blobs more alike one goes.")
     thresholds: tuple[float, ...] = Field(
-        (0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.23, 0.26, 0.3),
+        (0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
         min_length=1,
         description="Least responses that are tried on the tuning scans; the best CPM decides.",
     )
