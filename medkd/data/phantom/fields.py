@@ -72,7 +72,10 @@ def soft_step(distance_mm: Float32, width_mm: float) -> Float32:
     """Turn a signed distance (negative inside) into a coverage with an edge of this width."""
     cover = distance_mm * np.float32(-1.0 / width_mm)
     cover += np.float32(0.5)
-    return np.asarray(np.clip(cover, 0.0, 1.0, out=cover), dtype=np.float32)
+    # Faster than `np.clip`, which costs more than the work on a small plane.
+    np.maximum(cover, np.float32(0.0), out=cover)
+    np.minimum(cover, np.float32(1.0), out=cover)
+    return np.asarray(cover, dtype=np.float32)
 
 
 def paint(volume_hu: Float32, coverage: Float32, value_hu: float | np.float32 | Float32) -> None:
