@@ -52,9 +52,9 @@ def phantom(
     folder for each patient, in it one for each series with its slices, and the annotations and
     phantom.json. Nothing is left behind if it is stopped.
 
-    A small scan takes 2 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and more
-    and takes a minute and 190 MB. A region has its voxels, kernel and noise, but shows a part of
-    the lungs alone, for training at a hundredth of the cost.
+    A small scan takes 2 to 4 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and
+    more and takes about half a minute and 190 MB. A region has its voxels, kernel and noise, but
+    shows a part of the lungs alone, for training at a hundredth of the cost.
 
     Example: `medkd phantom chests --scans 10 --seed 1`
 
