@@ -3,9 +3,10 @@
 A tree grows from its root at the hilum towards ends spread over the lung: at each level the ends
 that a branch feeds are split in two by a plane that holds the branch's direction, and each
 daughter goes part of the way to the middle of its ends (volume-filling growth: Tawhai et al.,
-J Appl Physiol 2004, 97:2310). Radii follow Murray's law with the exponent found in human lungs
-(flow ~ radius^2.7: Huang et al., J Appl Physiol 1996, 81:2123). Arteries and airways run side by
-side; the veins grow towards ends of their own and so run between them. Units are chest mm.
+J Appl Physiol 2004, 97:2310). Radii follow Murray's law (PNAS 1926, 12:207): flow ~ radius^3; the
+exponent and the radius of the last branches are set so that vessels of each width fill about as
+much of the lung as in a real scan. Arteries and airways run side by side; the veins grow towards
+ends of their own and so run between them. Units are chest mm.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from medkd.data.phantom.tubes import Tubes, draw_tubes
 ENDS = 24_000
 """How many points in both lungs `grow_lung_trees` wants; it uses about half of them."""
 
-_CELL_MM = 11.0
+_CELL_MM = 10.0
 """Of all points in a cube of this side one ends an artery and another one a vein."""
 
-_MURRAY = 3.0
+_MURRAY = 3.15
 _LEAST_LUMEN_MM = 0.7
 _LUMEN = 0.78
 """Radius of an airway's lumen as a share of its artery's."""
@@ -147,8 +148,8 @@ class Vasculature:
 def outer_radius_mm(lumen_mm: Float64) -> Float64:
     """Radius of airways with their walls, from the radius of the lumen.
 
-    Walls of .4 mm at the smallest to 1.3 mm at lobar bronchi, as measured in CT (Nakano et al.,
-    Am J Respir Crit Care Med 2000, 162:1102: a fifth to a sixth of the outer diameter).
+    Walls of .34 mm at the smallest to 1 mm at lobar bronchi: a sixth to a tenth of the outer
+    diameter, about what CT finds (Nakano et al., Am J Respir Crit Care Med 2000, 162:1102).
     """
     return np.asarray(lumen_mm + 0.2 + 0.2 * np.minimum(lumen_mm, 4.0))
 
@@ -187,10 +188,8 @@ def grow_lung_trees(
             owner[own] = len(starts)
             starts.append(root)
     branches = grow(rng, Start(np.asarray(starts), points_mm, owner))
-    end_radius = rng.uniform(0.42, 0.48) * patient.unit
-    radius: Float64 = np.asarray(
-        end_radius * branches.ends.astype(np.float64) ** (1.0 / _MURRAY), dtype=np.float64
-    )
+    end_radius = rng.uniform(0.43, 0.5) * patient.unit
+    radius = end_radius * _flow_root(branches.ends)
     tree = branches.root
     arteries, veins, airways = [], [], []
     for side in range(2):
@@ -201,6 +200,14 @@ def grow_lung_trees(
         apart = _beside(rng, branches, radius, gap.bronchus_mm - gap.artery_mm)
         airways.append(_airways(branches, radius, own & (tree % 4 < 2), apart=apart))
     return Vasculature.of(tuple(arteries), tuple(veins), tuple(airways))
+
+
+def _flow_root(ends: Whole) -> Float64:
+    """Radius [N] over that of a last branch, for the ends [N] that a branch feeds."""
+    # NumPy's own power differs between processors by the last bit.
+    values, place = np.unique(ends, return_inverse=True)
+    roots = np.array([float(value) ** (1.0 / _MURRAY) for value in values.tolist()])
+    return np.asarray(roots[place], dtype=np.float64)
 
 
 def _rank_in_cell(points_mm: Float64) -> Whole:
