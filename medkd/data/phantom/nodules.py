@@ -8,14 +8,23 @@ Units are chest mm and HU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medkd.data.phantom.canvas import Float64
 from medkd.data.phantom.fields import SmoothField
 from medkd.data.phantom.findings import Attachment, Finding, Kind, Layer, LungSide, Texture
-from medkd.data.phantom.forms import Form, Outline, draw_directions, draw_form, true_sphere
+from medkd.data.phantom.forms import (
+    Form,
+    Outline,
+    draw_directions,
+    draw_form,
+    draw_turn,
+    true_sphere,
+)
+from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.places import Chooser
 from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, draw_diameter
 
@@ -56,7 +65,12 @@ def draw_traits(
 
 
 def place_nodule(
-    rng: np.random.Generator, traits: Traits, chooser: Chooser, others: list[Finding]
+    rng: np.random.Generator,
+    traits: Traits,
+    chooser: Chooser,
+    others: list[Finding],
+    *,
+    forms: Sequence[LidcForm] = (),
 ) -> Finding | None:
     """Find a place for a nodule and build it there.
 
@@ -65,13 +79,14 @@ def place_nodule(
         traits: what it is to be.
         chooser: of places.
         others: findings to keep away from.
+        forms: outlines of real nodules, one of which it takes; without them one is drawn.
 
     Returns:
         The nodule with its true sphere; None if the chest has no room for it.
     """
     for attempt in range(_TRIES):
         attachment = traits.attachment if attempt < _TRIES // 2 else "vessel"
-        form = draw_form(rng, traits.outline, traits.diameter_mm)
+        form = _form(rng, traits, forms)
         middle = chooser.choose(attachment, traits.diameter_mm / 2.0, others)
         if middle is None:
             continue
@@ -81,8 +96,17 @@ def place_nodule(
         if fitted is not None:
             lung = chooser.lung_hu(middle)
             layers = _layers(rng, traits.texture, Layer(fitted, middle, edge, 0.0, lung))
-            return _measured("nodule", traits, attachment, layers, side)
+            found = _measured("nodule", traits, attachment, layers, side)
+            return replace(found, outline="real") if found and forms else found
     return None
+
+
+def _form(rng: np.random.Generator, traits: Traits, forms: Sequence[LidcForm]) -> Form:
+    if not forms:
+        return draw_form(rng, traits.outline, traits.diameter_mm)
+    chosen = forms[int(rng.integers(len(forms)))].turned(draw_turn(rng))
+    whole = true_sphere(chosen, None, np.zeros(3), fineness=0.5).diameter_mm
+    return chosen.scaled(traits.diameter_mm / whole)
 
 
 def _fitted(

@@ -6,13 +6,14 @@ chest holds as many to the litre as a whole one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from medkd.data.phantom import mimics
 from medkd.data.phantom.canvas import Float64
 from medkd.data.phantom.findings import Finding
+from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.nodules import draw_traits, place_nodule
 from medkd.data.phantom.places import Chooser, Sites
 
@@ -38,6 +39,7 @@ def draw_findings(
     box_mm: Float64 | None,
     rng: np.random.Generator,
     diameters_mm: tuple[float, float] = (3.0, 33.0),
+    forms: Sequence[LidcForm] = (),
 ) -> list[Finding]:
     """Draw the findings of a chest.
 
@@ -47,6 +49,7 @@ def draw_findings(
         box_mm: [2, 3] low and high corner in chest mm; nodules lie inside it. None: anywhere.
         rng: source of everything.
         diameters_mm: least and largest diameter of nodules.
+        forms: outlines of real nodules to take; without them outlines are drawn.
 
     Returns:
         Nodules first.
@@ -59,7 +62,7 @@ def draw_findings(
         key=lambda traits: -traits.diameter_mm,
     )
     for traits in drawn:  # the largest first, while there is room
-        nodule = place_nodule(rng, traits, chooser, findings)
+        nodule = place_nodule(rng, traits, chooser, findings, forms=forms)
         if nodule is not None:
             findings.append(nodule)
     for draw, fewest, most in _REST:

