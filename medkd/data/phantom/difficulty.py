@@ -27,7 +27,7 @@ FIGURES_NAME = "difficulty.json"
 
 NOT_MEASURED = "difficulty not measured for this generator"
 
-PROBES: tuple[tuple[str, str], ...] = (("a", "small"), ("b", "small"))
+PROBES: tuple[tuple[str, str], ...] = (("a", "small"), ("b", "small"), ("c", "region"))
 """(site, size) of the phantoms that the hash is drawn from."""
 
 
