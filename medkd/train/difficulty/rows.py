@@ -107,6 +107,7 @@ class Masked:
     nodules: int
     false_marks: int
     highest: Auc | None = None
+    by_attachment: dict[str, Auc] = field(default_factory=dict)
     telling: dict[str, float] = field(default_factory=dict)
 
 

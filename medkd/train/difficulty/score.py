@@ -141,10 +141,13 @@ def score_surroundings(rows: Sequence[ScanRow], settings: DifficultySettings) ->
     best = highest(false, len(nodules))
     if min(len(alike), len(nodules)) < 2 or len(rows) < 2:
         return None
-    per_scan = _masked_auc(nodules, alike, settings)
+    scores = _masked_scores(nodules, alike, settings)
+    whole = _auc(nodules, alike, scores=scores, settings=settings)
+    against = _masked_scores(nodules, best, settings)
     return Masked(
-        per_scan.roc_auc, per_scan.interval_95, per_scan.nodules, per_scan.false_marks,
-        highest=_masked_auc(nodules, best, settings),
+        whole.roc_auc, whole.interval_95, whole.nodules, whole.false_marks,
+        highest=_auc(nodules, best, scores=against, settings=settings),
+        by_attachment=_masked_by_attachment(nodules, alike, scores=scores, settings=settings),
         telling=_telling(nodules, alike, settings),
     )  # fmt: skip
 
@@ -186,14 +189,29 @@ def _auc(
     return Auc(round(value, 4), pair_of(interval), len(nodules), len(false))
 
 
-def _masked_auc(
+def _masked_scores(
     nodules: Sequence[_Judgement], false: Sequence[_Judgement], settings: DifficultySettings
-) -> Auc:
+) -> Float64:
     features = _features((*nodules, *false))
     labels = np.asarray([1] * len(nodules) + [0] * len(false))
     groups = np.asarray([j.scan.seriesuid for j in (*nodules, *false)])
-    scores = cross_validated_scores(features, labels, groups=groups, settings=settings)
-    return _auc(nodules, false, scores=scores, settings=settings)
+    return cross_validated_scores(features, labels, groups=groups, settings=settings)
+
+
+def _masked_by_attachment(
+    nodules: Sequence[_Judgement],
+    false: Sequence[_Judgement],
+    *,
+    scores: Float64,
+    settings: DifficultySettings,
+) -> dict[str, Auc]:
+    """Nodules of each attachment against all false marks, by the trees that saw all."""
+    found = {}
+    for name in sorted({j.place.attachment for j in nodules} - {""}):
+        rows = [row for row, j in enumerate(nodules) if j.place.attachment == name]
+        chosen = [*scores[rows].tolist(), *scores[len(nodules) :].tolist()]
+        found[name] = _auc([nodules[row] for row in rows], false, scores=chosen, settings=settings)
+    return found
 
 
 def cross_validated_scores(

@@ -80,12 +80,12 @@ def _judged_lines(judged: Judged) -> Iterator[str]:
     )  # fmt: skip
     for name, groups in parts:
         if groups:
-            yield from _group_lines(name, groups)
+            yield from _group_lines(f"classifier by {name}", groups)
 
 
 def _group_lines(name: str, groups: Mapping[str, Auc]) -> Iterator[str]:
     yield ""
-    yield f"| classifier by {name} | nodules | ROC AUC | interval |"
+    yield f"| {name} | nodules | ROC AUC | interval |"
     yield "|---|---|---|---|"
     for group, auc in groups.items():
         yield f"| {group} | {auc.nodules} | {auc.roc_auc:.3f} | {_interval(auc.interval_95)} |"
@@ -101,6 +101,8 @@ def _masked_lines(masked: Masked) -> Iterator[str]:
             f"Against the best false marks of all scans together: {masked.highest.roc_auc:.3f} "
             f"{_interval(masked.highest.interval_95)}."
         )
+    yield from _group_lines("surroundings by attachment", masked.by_attachment)
+    yield ""
     yield "What tells most, each alone: " + ", ".join(
         f"{name} {value:.2f}" for name, value in masked.telling.items()
     ) + "."  # fmt: skip
