@@ -156,7 +156,7 @@ def _write_series(folder: Path, settings: PhantomSettings, scan: Scan, *, index:
     write_dicom_series(
         scan,
         folder / patient_id / scan.seriesuid,
-        patient_name=f"Synthetic^{site.upper()}{settings.seed:03d}^{index:04d}",
+        patient_name=f"Testperson^{site.upper()}{settings.seed:03d}^{index:04d}",
         patient_id=patient_id,
         extra={
             "ImageType": ["DERIVED", "PRIMARY", "AXIAL"],

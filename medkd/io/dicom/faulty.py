@@ -61,7 +61,7 @@ def copy_series(slices: Sequence[Path], folder: Path, *, patient_id: str | None 
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             setattr(dataset, name, _other_uid(dataset[name].value))
         if patient_id is not None:
-            dataset.PatientID, dataset.PatientName = patient_id, "Synthetic^Twin"
+            dataset.PatientID, dataset.PatientName = patient_id, "Testperson^Twin"
 
     return [_edited(path, renamed, folder / f"C{path.name[1:]}") for path in slices]
 
