@@ -1,1 +1,0 @@
-"""The generator of before, until the new one takes its place."""
