@@ -35,6 +35,10 @@ LUNG_WINDOW = (-1250.0, 150.0)
 BODY_WINDOW = (-160.0, 240.0)
 KINDS = ("texture", "outline", "attachment")
 A_KIND = 10
+WANTED = 4 + 3 + 4
+"""Textures, outlines and attachments."""
+MOST_PARTS = 60
+MARGIN_MM = 14.0
 
 
 def main() -> None:
@@ -143,15 +147,18 @@ def _curves(views: list[View], path: Path) -> None:
 def draw_nodules(out: Path, *, seed: int) -> None:
     """Draw ten nodules of each texture, outline and attachment, from parts of lungs."""
     found: dict[str, list[np.ndarray]] = {}
-    for index in range(60):
+    for index in range(MOST_PARTS):
         site = "abc"[index % 3]
         phantom = make_phantom(
             PhantomSettings(site=site, size="region", seed=seed, nodules_per_scan="2-4"), index
         )
         for finding in phantom.findings:
+            if not phantom.canvas.contains(finding.center_mm[None], margin_mm=MARGIN_MM)[0]:
+                continue
             for name in _kinds(finding):
                 found.setdefault(name, []).append(_patch(phantom, finding.center_mm))
-        if found and min(map(len, found.values())) >= A_KIND and index > 30:
+        nodules = [len(patches) for name, patches in found.items() if "not a" not in name]
+        if len(nodules) == WANTED and min(nodules) >= A_KIND:
             break
     figure = Figure(figsize=(1.6 * A_KIND, 1.7 * len(found)))
     axes = figure.subplots(len(found), A_KIND, squeeze=False)

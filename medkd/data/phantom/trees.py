@@ -28,6 +28,7 @@ _CELL_MM = 10.0
 """Of all points in a cube of this side one ends an artery and another one a vein."""
 
 _MURRAY = 3.15
+_END_RADIUS_MM = (0.43, 0.51)
 _LEAST_LUMEN_MM = 0.7
 _LUMEN = 0.78
 """Radius of an airway's lumen as a share of its artery's."""
@@ -188,7 +189,7 @@ def grow_lung_trees(
             owner[own] = len(starts)
             starts.append(root)
     branches = grow(rng, Start(np.asarray(starts), points_mm, owner))
-    end_radius = rng.uniform(0.43, 0.5) * patient.unit
+    end_radius = float(rng.uniform(*_END_RADIUS_MM))
     radius = end_radius * _flow_root(branches.ends)
     tree = branches.root
     arteries, veins, airways = [], [], []
