@@ -31,7 +31,7 @@ class Blobs:
     """What the finder found, the most blob-like first.
 
     Args:
-        places_vox: [N, 3] index of each.
+        places_vox: [N, 3] continuous index of each.
         sigma_mm: [N] width of the Gaussian that answered most.
         response: [N] that answer; 1 for 1400 HU.
     """
@@ -70,7 +70,7 @@ def find_blobs(
     order = np.argsort(-answer, kind="stable")
     kept = order[_apart(found[order] * spacing_mm, most)]
     sigmas = np.asarray(SIGMAS_MM)[width[peak][kept]]
-    places = found[kept].astype(np.float64) + [part.start for part in box]
+    places = _refined(best, found[kept]) + [part.start for part in box]
     return Blobs(places, sigmas, answer[kept].astype(np.float64))
 
 
@@ -127,6 +127,22 @@ def _strongest(
         np.maximum(best, answer, out=best)
         finer, finer_mm = wider, wider_mm
     return best, width
+
+
+def _refined(field: Float32, peaks: NDArray[np.intp]) -> Float64:
+    """Find each peak [N, 3] between the voxels: the top of a parabola along each axis."""
+    places = peaks.astype(np.float64)
+    for axis in range(3):
+        step = np.zeros(3, dtype=np.intp)
+        step[axis] = 1
+        upper = np.asarray(field.shape) - 1
+        before, here, after = (
+            field[tuple(np.clip(peaks + n * step, 0, upper).T)].astype(np.float64)
+            for n in (-1, 0, 1)
+        )
+        bend = np.minimum(before - 2.0 * here + after, -1e-6)
+        places[:, axis] += np.clip(0.5 * (before - after) / bend, -0.5, 0.5)
+    return places
 
 
 def _apart(places_mm: Float64, most: int) -> NDArray[np.intp]:

@@ -18,24 +18,22 @@ from medkd.data.phantom.blobs import Blobs, find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
+from medkd.data.phantom.surroundings import Surroundings
 from medkd.data.phantom.tubes import Tubes
 
-_TRIED = 120
+_TRIED = 400
 """Places of one attachment among which the surroundings decide."""
-_DRAWN = 1400
-"""Places from which these are taken, the nearest to the mark."""
-_TWINS, _FEWEST_TWINS = 16, 4
+_DRAWN = 1600
+"""Places from which these are taken."""
+_TWINS, _FEWEST_TWINS = 10, 3
 """Marks of the finder in two lungs, the strongest first, that surroundings are taken from."""
 _MASK_MM = 2.0
 """How far beyond a nodule's surface its surroundings begin."""
-_SHELLS_MM = ((0.3, 3.0, 48), (3.0, 7.0, 48), (7.0, 12.0, 64))
-"""Shells of the surroundings: from, to, and points looked at."""
-_HU_RANGE = (-1000.0, 400.0)
+_NEAR_MM = 14.0
+"""How far from a mark's vessel places are drawn."""
 _DENSE_HU = -350.0
-_MOST_HIDDEN = 0.35
-"""Share of a nodule that may lie in vessels or other dense tissue."""
-_SCALE = np.tile([60.0, 60.0, 60.0, 100.0, 150.0, 20.0, 20.0, 50.0], 3)
-"""Differences of surroundings that mean little, feature by feature: HU and HU/mm."""
+_MOST_HIDDEN, _MOST_TOUCHED = 0.4, 0.06
+"""Share of a nodule that may lie in vessels or other dense tissue; of a free one's surface."""
 _DIRECTIONS = 40
 _ROOM_MM = 5.0
 
@@ -90,7 +88,7 @@ class Chooser:
         self._box = np.stack([canvas.low_mm, canvas.high_mm]) if box_mm is None else box_mm
         self._directions = draw_directions(rng, _DIRECTIONS)
         self._marks = sites.marks_mm[self.holds(sites.marks_mm)]
-        self._shells = _drawn_shells(rng)
+        self._surroundings = Surroundings(canvas, sites.hu, rng)
         low, high = np.rint(canvas.index_vox(self._box)).astype(int)
         i, j, k = (
             slice(max(int(a), 0), max(int(b), 0) + 1) for a, b in zip(low, high, strict=True)
@@ -103,7 +101,7 @@ class Chooser:
         near = np.abs(sites.fissure_mm[i, j, k]) < 1.2
         self._fissure = np.flatnonzero(near & (vessels < 0.2) & (lung < -4.0))
         twins = max(int(np.ceil(_TWINS * self.lung_share)), _FEWEST_TWINS)
-        self._marks = self._marks[:twins]
+        self._forks, self._marks = self._marks, self._marks[:twins]
 
     @property
     def lung_share(self) -> float:
@@ -126,15 +124,14 @@ class Chooser:
         count = len(self._marks)
         twin = self._marks[int(self._rng.integers(count))] if count else None
         tried = find(radius_mm, twin)
+        tried = tried[self._rng.permutation(len(tried))]
         tried = tried[self._within(tried, min(radius_mm + 3.0, 12.0))]
-        tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)][: 2 * _TRIED]
+        tried = tried[clear_of(tried, others, radius_mm + _ROOM_MM)]
         tried = tried[self._hidden(tried, radius_mm) < _MOST_HIDDEN][:_TRIED]
         if not len(tried) or twin is None:
             return np.asarray(tried[0]) if len(tried) else None
-        mask_mm = radius_mm + _MASK_MM
-        wanted = self._surroundings(twin[None], mask_mm)
-        apart = (self._surroundings(tried, mask_mm) - wanted) / self._spread(mask_mm)
-        return np.asarray(tried[(apart * apart).sum(axis=1).argmin()])
+        best = self._surroundings.likest(tried, twin, self._marks, radius_mm + _MASK_MM)
+        return np.asarray(tried[best])
 
     def holds(self, points_mm: Float64) -> Bools:
         """Say which places [N, 3] lie in the box."""
@@ -178,20 +175,32 @@ class Chooser:
         return float(np.quantile(values, 0.3)) if len(values) > 4 else -860.0
 
     def _free(self, radius_mm: float, twin: Float64 | None) -> Float64:
-        """Deep in the lung; of the places drawn the half with the least vessel."""
-        points = self._drawn(self._lung, _DRAWN, twin)
+        """Deep in the lung, touching hardly any vessel."""
+        points = self._drawn(self._lung, _DRAWN // 2, twin)
+        points = np.concatenate([points, self._near_marks(radius_mm)])
         points = points[self.depth(points) < -(radius_mm + 2.0)]
-        if not len(points):
-            return points
-        filled = self._around(points, 0.6 * radius_mm) + self._around(points, radius_mm + 1.0)
-        return np.asarray(points[filled <= max(np.quantile(filled, 0.5), 0.04)])
+        touched = self._around(points, radius_mm + 0.7) + self._around(points, 0.6 * radius_mm)
+        return np.asarray(points[touched <= _MOST_TOUCHED])
 
     def _at_vessels(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """Beside a vessel, touching it or partly around it."""
-        points = self._drawn(self._vessel, _DRAWN, twin)
+        points = self._drawn(self._vessel, _DRAWN // 2, twin)
         apart = 0.8 + radius_mm * self._rng.uniform(0.1, 1.0, size=(len(points), 1))
         points = points + draw_directions(self._rng, len(points)) * apart
-        return np.asarray(points[self.depth(points) < -(0.7 * radius_mm + 1.0)])
+        forks = np.repeat(self._forks, 4, axis=0)
+        forks = forks + self._rng.normal(0.0, 0.35 * radius_mm, size=forks.shape)
+        points = np.concatenate([points, self._near_marks(radius_mm), forks])
+        points = points[self.depth(points) < -(0.7 * radius_mm + 1.0)]
+        touched = self._around(points, radius_mm) + self._around(points, 0.6 * radius_mm)
+        return np.asarray(points[touched > _MOST_TOUCHED])
+
+    def _near_marks(self, radius_mm: float) -> Float64:
+        """Draw places [N, 3] around the finder's marks."""
+        if not len(self._marks):
+            return np.zeros((0, 3))
+        marks = self._marks[self._rng.integers(len(self._marks), size=_DRAWN)]
+        reach = (radius_mm + _NEAR_MM) * self._rng.random((_DRAWN, 1))
+        return np.asarray(marks + draw_directions(self._rng, _DRAWN) * reach)
 
     def _at_pleura(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """On the pleura, where the lung behind is not a thin edge."""
@@ -215,36 +224,6 @@ class Chooser:
         dense = self._read(self.sites.hu, around) > _DENSE_HU
         dense &= self._read(self.sites.lung_mm, around) < 0.0
         return np.asarray(dense.reshape(-1, len(offsets)).mean(axis=1))
-
-    def _spread(self, mask_mm: float) -> Float64:
-        """How far the surroundings of the finder's marks differ among themselves [F]."""
-        spread = self._surroundings(self._marks, mask_mm).std(axis=0)
-        return np.asarray(np.maximum(spread, 0.3 * _SCALE))
-
-    def _surroundings(self, points_mm: Float64, mask_mm: float) -> Float64:
-        """What is around places beyond a mask, shell by shell: densities and gradients [N, F]."""
-        parts: list[Float64] = []
-        for directions, out_mm in self._shells:
-            around = points_mm[:, None] + directions * (out_mm + mask_mm)
-            values = self._dense(around.reshape(-1, 3)).reshape(-1, len(directions))
-            slopes = []
-            for axis in range(3):
-                step = np.zeros(3)
-                step[axis] = self.sites.canvas.spacing_mm[axis]
-                ahead = self._dense((around + step).reshape(-1, 3))
-                slopes.append((ahead - self._dense((around - step).reshape(-1, 3))) / 4.0)
-            slope = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
-            slope = slope.reshape(values.shape)
-            values, steep = np.sort(values, axis=1), np.sort(slope, axis=1)
-            count = values.shape[1]
-            parts += [values.mean(axis=1), values.std(axis=1), values[:, count // 2]]
-            parts += [values[:, int(0.75 * count)], values[:, int(0.95 * count)]]
-            parts += [steep.mean(axis=1), steep[:, count // 2], steep[:, int(0.9 * count)]]
-        return np.stack(parts, axis=1)
-
-    def _dense(self, points_mm: Float64) -> Float64:
-        """Density [N] next to each place, cut as the finder cuts it."""
-        return np.asarray(np.clip(self._read(self.sites.hu, points_mm), *_HU_RANGE))
 
     def _around(self, points_mm: Float64, radius_mm: float) -> Float64:
         """Mean coverage [N] by vessels on spheres around places [N, 3]."""
@@ -282,14 +261,6 @@ class Chooser:
         return np.asarray(
             ((points_mm >= low + margin_mm) & (points_mm <= high - margin_mm)).all(axis=1)
         )
-
-
-def _drawn_shells(rng: np.random.Generator) -> list[tuple[Float64, Float64]]:
-    """Draw the points of each shell: directions [n, 3] and distances [n, 1] beyond the mask."""
-    return [
-        (draw_directions(rng, count), rng.uniform(low, high, size=(count, 1)))
-        for low, high, count in _SHELLS_MM
-    ]
 
 
 def clear_of(points_mm: Float64, findings: list[Finding], room_mm: float) -> Bools:
