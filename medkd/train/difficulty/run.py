@@ -132,8 +132,9 @@ def run_tasks(tasks: Sequence[ScanTask], *, workers: int) -> Iterator[Path]:
     if workers == 1 or len(tasks) < 2:
         yield from map(measure_scan, tasks)
         return
+    # Workers are kept: renewing them (max_tasks_per_child) hangs the pool of Python 3.11.
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_one_thread, max_tasks_per_child=8
+        workers, mp_context=get_context("spawn"), initializer=_one_thread
     ) as pool:
         waiting = [pool.submit(measure_scan, task) for task in tasks]
         try:
