@@ -193,7 +193,7 @@ def draw_patient(rng: np.random.Generator, size: Size = "full") -> Patient:
         emphysema=float(rng.uniform(0.1, 1.0)) if ill < 0.35 else 0.0,
         atelectases=int(rng.integers(1, 4)) if rng.random() < 0.35 else 0,
         lobule_hu=float(rng.uniform(8.0, 16.0)),
-        fissure_hu=float(rng.uniform(120.0, 330.0)),
+        fissure_hu=float(rng.uniform(70.0, 190.0)),
         least_box_mm3=0.0 if size == "small" else _LEAST_BOX_MM3,
     )
 

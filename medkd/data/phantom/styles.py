@@ -23,7 +23,7 @@ Range = tuple[float, float]
 _SMALL_EXTENT_MM = (340.0, 260.0, 300.0)
 _FIELD_OF_VIEW_MM = (360.0, 420.0)
 _FULL_PIXELS = 512
-_LEAST_SLICES, _COVERED_MM = 300, (352.0, 392.0)
+_LEAST_SLICES, _COVERED_MM = 300, (360.0, 396.0)
 _REGION_SHAPE = (112, 112, 64)
 _WIDE_SHARE = 0.35
 _CIRCLE_FROM_MM = 390.0
@@ -178,7 +178,7 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
     Args:
         style: the site.
         size: small: about 160x125 pixels of 2.1 mm, a whole chest. full: 512x512 pixels over 360
-            to 420 mm, at least 300 slices over 350 to 400 mm. region: 112x112x64 voxels of a full
+            to 420 mm, at least 300 slices over 360 to 400 mm. region: 112x112x64 voxels of a full
             scan; a third of them with thinner or thicker slices, .6 to 3 mm.
         rng: source of the draws.
 

@@ -29,7 +29,7 @@ _CELL_MM = 10.0
 
 _MURRAY = 3.15
 _END_RADIUS_MM = (0.43, 0.51)
-_LEAST_LUMEN_MM = 0.7
+_LEAST_LUMEN_MM = 1.0
 _LUMEN = 0.78
 """Radius of an airway's lumen as a share of its artery's."""
 _APART_MM = 0.5
@@ -149,10 +149,10 @@ class Vasculature:
 def outer_radius_mm(lumen_mm: Float64) -> Float64:
     """Radius of airways with their walls, from the radius of the lumen.
 
-    Walls of .34 mm at the smallest to 1 mm at lobar bronchi: a sixth to a tenth of the outer
+    Walls of .32 mm at the smallest to 1 mm at lobar bronchi: a sixth to a tenth of the outer
     diameter, about what CT finds (Nakano et al., Am J Respir Crit Care Med 2000, 162:1102).
     """
-    return np.asarray(lumen_mm + 0.2 + 0.2 * np.minimum(lumen_mm, 4.0))
+    return np.asarray(lumen_mm + 0.12 + 0.2 * np.minimum(lumen_mm, 4.0))
 
 
 def grow_lung_trees(
