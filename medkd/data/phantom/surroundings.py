@@ -16,9 +16,11 @@ _SHELLS_MM = ((0.3, 3.0, 96), (3.0, 7.0, 80), (7.0, 12.0, 80))
 _PAD = 18
 """Voxels that a mask of 20 mm and all shells may reach beyond the lattice."""
 _HU_RANGE = (-1000.0, 400.0)
-_LEAST_SPREAD = np.tile([45.0, 45.0, 45.0, 70.0, 100.0, 15.0, 15.0, 40.0], len(_SHELLS_MM))
+_LEAST_SPREAD = np.tile(
+    [45.0, 45.0, 20.0, 25.0, 45.0, 70.0, 100.0, 15.0, 15.0, 40.0], len(_SHELLS_MM)
+)
 """Differences that mean little, feature by feature: HU, and HU per 2 voxels for gradients."""
-_WEIGHTS = np.repeat([1.2, 1.0, 1.0], 8)
+_WEIGHTS = np.array([2.0, 1.6, 1.3, 1.3, 1.4, 1.6, 1.4, 0.8, 0.8, 0.8] + 20 * [0.8])
 
 
 class Surroundings:
@@ -63,8 +65,8 @@ class Surroundings:
             values = np.sort(self._image[around].astype(np.float64), axis=1)
             slopes = np.sort(self._slope[around].astype(np.float64), axis=1)
             count = len(directions)
-            parts += [values.mean(axis=1), values.std(axis=1), values[:, count // 2]]
-            parts += [values[:, int(0.75 * count)], values[:, int(0.95 * count)]]
+            parts += [values.mean(axis=1), values.std(axis=1)]
+            parts += [values[:, int(share * count)] for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
             parts += [slopes.mean(axis=1), slopes[:, count // 2], slopes[:, int(0.9 * count)]]
         return np.stack(parts, axis=1)
 
