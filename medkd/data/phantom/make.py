@@ -96,7 +96,7 @@ class PhantomScan:
 
     `findings` are in chest mm; `canvas` turns them into LPS mm, and `cover_finding(finding,
     canvas)` gives a finding's share of each voxel. `lung` [i, j, k] marks the true lungs with all
-    that lies in them.
+    that lies in them but vessels wider than 6 mm, which lung masks leave out.
     """
 
     scan: Scan
@@ -135,7 +135,12 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )
     voxels = _scan(anatomy, findings, canvas, protocol, rng=streams[4])
     drawn = draw_candidates(
-        voxels, canvas, sites.lung_mm, lung_canvas=sites.canvas, findings=findings, rng=streams[5]
+        voxels,
+        canvas,
+        sites.searched_mm,
+        lung_canvas=sites.canvas,
+        findings=findings,
+        rng=streams[5],
     )
     if settings.oblique:
         canvas = replace(canvas, turn=draw_tilt(streams[6]))
@@ -298,7 +303,7 @@ def _lung_mask(sites: Sites, canvas: Canvas) -> NDArray[np.bool_]:
     part = canvas.part((i, j, k))
     inner = mask[i, j, k]
     for along, slab in part.slabs(_SLAB):
-        inner[:, :, along] = upsample(sites.lung_mm, sites.canvas, slab) < 0
+        inner[:, :, along] = upsample(sites.searched_mm, sites.canvas, slab) < 0
     return mask
 
 

@@ -19,7 +19,7 @@ from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
 from medkd.data.phantom.surroundings import Surroundings
-from medkd.data.phantom.tubes import Tubes
+from medkd.data.phantom.tubes import Tubes, draw_tubes
 
 _TRIED = 400
 """Places of one attachment among which the surroundings decide."""
@@ -36,6 +36,7 @@ _MOST_HIDDEN, _MOST_TOUCHED = 0.4, 0.06
 """Share of a nodule that may lie in vessels or other dense tissue; of a free one's surface."""
 _DIRECTIONS = 40
 _ROOM_MM = 5.0
+_WIDE_MM = 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,8 @@ class Sites:
         canvas: the lattice.
         hu: [i, j, k] noise-free HU.
         lung_mm: [i, j, k] signed distance to the lungs' surface, negative in the lungs.
+        searched_mm: [i, j, k] the same without the wide vessels at the hila, as a lung mask has it:
+            where a finder looks.
         vessels: [i, j, k] coverage by vessels.
         fissure_mm: [i, j, k] distance to the nearest fissure, signed or not.
         branches: straight pieces of arteries and veins.
@@ -56,6 +59,7 @@ class Sites:
     canvas: Canvas
     hu: Float32
     lung_mm: Float32
+    searched_mm: Float32
     vessels: Float32
     fissure_mm: Float32
     branches: Tubes
@@ -74,9 +78,17 @@ def find_sites(
     blood_hu: float,
 ) -> Sites:
     """Look at a chest without findings; the arguments are those of `Sites`."""
-    blobs: Blobs = find_blobs(hu, canvas.spacing_mm, lung_mm < 0.0)
+    searched = _without_wide(canvas, lung_mm, branches)
+    blobs: Blobs = find_blobs(hu, canvas.spacing_mm, searched < 0.0)
     marks = canvas.points_mm(blobs.places_vox)
-    return Sites(canvas, hu, lung_mm, vessels, fissure_mm, branches, blood_hu, marks)
+    return Sites(canvas, hu, lung_mm, searched, vessels, fissure_mm, branches, blood_hu, marks)
+
+
+def _without_wide(canvas: Canvas, lung_mm: Float32, branches: Tubes) -> Float32:
+    """Cut vessels wider than `_WIDE_MM` out of the lungs' field, as segmentations of lungs do."""
+    radius = np.maximum(branches.start_radius_mm, branches.end_radius_mm)
+    wide = draw_tubes(canvas, branches.chosen(2.0 * radius > _WIDE_MM))
+    return np.where(wide > 0.3, np.maximum(lung_mm, np.float32(1.0)), lung_mm)
 
 
 class Chooser:
