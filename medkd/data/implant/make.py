@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.data.implant.draw import Kind, draw_kind
+from medkd.data.implant.draw import Kind, draw_kind, draw_outline, draw_tags, retouched
+from medkd.data.implant.likeness import (
+    RealStructure,
+    describe,
+    draw_most_real,
+    find_structure,
+)
 from medkd.data.implant.lung_map import LungMap, lung_voxels, map_lungs
 from medkd.data.implant.paint import Patch, Place, draw_patch
 from medkd.data.implant.places import PlaceFinder, place_finder
 from medkd.data.implant.response import ScanResponse, measure_response
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.phantom.forms import Float64, Form, Keep, draw_form, true_sphere
+from medkd.data.phantom.forms import Float64, Form, Keep, true_sphere
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs
@@ -33,6 +39,10 @@ VERSION = "1"
 _LOWEST_HU, _HIGHEST_HU = -1024, 3071
 _APART_MM = 8.0
 _TRIES = 4
+_CHOICES = 16
+"""Nodules that are drawn for each that is put in; fewer where they are large."""
+_ALL_CHOICES_MM = 9.0
+_MODELS_EACH = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +137,9 @@ class ImplantSite:
         response: of the scan.
         lungs: map of them.
         finder: of places; knows which are taken.
+        structure: real blob-like places.
+        made: descriptions of nodules that were drawn so far.
+        real: descriptions of real structure drawn so far.
     """
 
     voxels_hu: Int16
@@ -134,6 +147,9 @@ class ImplantSite:
     response: ScanResponse
     lungs: LungMap
     finder: PlaceFinder
+    structure: RealStructure
+    made: list[Float64] = field(default_factory=list, repr=False)
+    real: list[Float64] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, scan: Scan, axis: int, rng: np.random.Generator) -> ImplantSite:
@@ -151,20 +167,61 @@ class ImplantSite:
             rng=rng,
         )
         lungs = map_lungs(turned.voxels_hu, turned.grid, field)
-        return cls(turned.voxels_hu, turned.grid, response, lungs, place_finder(lungs))
+        return cls(turned.voxels_hu, turned.grid, response, lungs, place_finder(lungs),
+                   find_structure(lungs))  # fmt: skip
 
     def implant(
         self, settings: ImplantSettings, *, forms: Sequence[Form], rng: np.random.Generator
     ) -> Implant | None:
         """Draw one nodule and a place for it; None where nothing fits."""
         for _ in range(_TRIES):
-            kind = draw_kind(settings, rng)
-            found = self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng)
-            if found is not None:
-                form = _form_of(kind, forms, rng)
-                self.finder.take(found, form.reach_mm + _APART_MM)
-                return self.put(form, kind, found, rng=rng)
+            kind = draw_kind(settings, rng, structure_hu=self.structure.density_hu)
+            places, made = self._drawn(kind, forms, rng, choices=_CHOICES)
+            if not made:
+                continue
+            chosen = self._most_real(made, rng)
+            self.finder.take(places[chosen], made[chosen].changed_mm + _APART_MM)
+            return made[chosen]
         return None
+
+    def _drawn(
+        self, kind: Kind, forms: Sequence[Form], rng: np.random.Generator, *, choices: int
+    ) -> tuple[NDArray[np.int64], list[Implant]]:
+        """Draw some nodules of a kind at different places; fewer where they are large."""
+        fewer = min(_ALL_CHOICES_MM / kind.diameter_mm, 1.0) ** 2
+        count = max(int(choices * fewer), min(choices, 3))
+        places = self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng, count=count)
+        made = []
+        for place in places:
+            made.append(self.put(_form_of(kind, forms, rng), kind, place, rng=rng))
+            kind = retouched(kind, rng, self.structure.density_hu)
+        return places, made
+
+    def _described(self, made: Sequence[Implant]) -> Float64:
+        """Describe the borders of nodules [N, features]."""
+        return np.array(
+            [
+                describe(
+                    self.voxels_hu, self.grid.world_to_voxel(implant.center_mm),
+                    implant.diameter_mm / 2.0, spacing_mm=self.grid.spacing_mm,
+                    changes=(implant.patch.box, implant.patch.added_hu),
+                )
+                for implant in made
+            ]
+        )  # fmt: skip
+
+    def _most_real(self, made: Sequence[Implant], rng: np.random.Generator) -> int:
+        """Choose a nodule whose border is like that of real structure."""
+        radius = float(np.mean([implant.diameter_mm for implant in made])) / 2.0
+        models = self.structure.like(radius, rng, count=_MODELS_EACH)
+        self.made.extend(self._described(made))
+        self.real.extend(
+            describe(self.voxels_hu, model, radius, spacing_mm=self.grid.spacing_mm)
+            for model in models
+        )
+        if len(made) == 1 or len(self.real) < 2:
+            return 0
+        return draw_most_real(np.array(self.made), np.array(self.real), rng, choices=len(made))
 
     def put(
         self, form: Form, kind: Kind, place_map: NDArray[np.int64], *, rng: np.random.Generator
@@ -176,7 +233,8 @@ class ImplantSite:
         keep = self._lung_side(center_vox) if kind.attachment == "pleura" else None
         patch = draw_patch(
             self.voxels_hu, form, kind.tissue,
-            place=Place(center_vox, axes, keep), response=self.response, rng=rng,
+            place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
+            response=self.response, rng=rng,
         )  # fmt: skip
         sphere = true_sphere(form, keep, np.zeros(3), edge_mm=kind.tissue.edge_mm)
         center_mm = self.grid.voxel_to_world(center_vox) + sphere.center_mm
@@ -223,7 +281,7 @@ def _turned(scan: Scan, axis: int) -> Scan:
 
 def _form_of(kind: Kind, forms: Sequence[Form], rng: np.random.Generator) -> Form:
     if not forms:
-        return draw_form(rng, kind.outline, kind.diameter_mm)
+        return draw_outline(rng, kind.outline, kind.diameter_mm)
     return forms[int(rng.integers(len(forms)))].scaled(kind.diameter_mm)
 
 

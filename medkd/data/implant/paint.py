@@ -4,8 +4,7 @@ The nodule is drawn on a fine grid, with its own density and texture where there
 nothing where there was denser tissue already (a vessel runs on through it, the chest wall stays),
 and blurred by the scan's own response. Only the difference is added: the noise of the scan stays
 as it is, as the noise of a CT image depends on the whole path of the rays and hardly on what
-stands at one place. Where the lung's own texture is stronger than the noise, it is replaced by
-noise, since it would not be seen in soft tissue.
+stands at one place. What exceeds the noise (the lung's own texture, small vessels) gives way.
 """
 
 from __future__ import annotations
@@ -21,6 +20,10 @@ from medkd.data.phantom.forms import Form, Keep, share_of
 
 _FINE_MM = 0.4
 _FINE_SLICE_MM = 0.7
+_MOST_ENGULFED_HU = 200.0
+"""What is denser by more is no vessel but calcium or bone, and stays."""
+_FINE_SIGMA = 0.7
+"""Largest fine voxel in widths of the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Tissue:
         core: radius of a solid core as a share of the nodule's; 0 for none.
         mottle_hu: variation of its density within, over about 2 mm.
         edge_mm: width over which it fades into the lung.
+        engulfs: whether vessels end in it; else they run on through it.
     """
 
     density_hu: float
@@ -40,6 +44,7 @@ class Tissue:
     core: float
     mottle_hu: float
     edge_mm: float
+    engulfs: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +55,37 @@ class Patch:
     added_hu: NDArray[np.int16]
 
 
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A vessel or strand that runs from a nodule's middle outwards and thins.
+
+    Args:
+        direction: unit vector, in the frame of the form.
+        bend: where its end lies beside the straight line, as a vector in mm.
+        length_mm: from the nodule's middle.
+        radius_mm: where it begins; half of it at the end.
+    """
+
+    direction: tuple[float, float, float]
+    bend: tuple[float, float, float]
+    length_mm: float
+    radius_mm: float
+
+    def share(self, offset_mm: Float64) -> Float64:
+        """Share [N] of it at offsets [N, 3] from the nodule's middle."""
+        x, y, z = offset_mm.T
+        along = np.clip(
+            x * self.direction[0] + y * self.direction[1] + z * self.direction[2],
+            0.0, self.length_mm,
+        )  # fmt: skip
+        part = along / self.length_mm
+        squared = np.zeros_like(part)
+        for axis, own in enumerate((x, y, z)):
+            squared += (own - along * self.direction[axis] - part * part * self.bend[axis]) ** 2
+        radius = self.radius_mm * (1.0 - 0.5 * part)
+        return np.asarray(np.clip(0.5 - (np.sqrt(squared) - radius) / 0.3, 0.0, 1.0))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where a form stands in a scan.
@@ -58,11 +94,18 @@ class Place:
         center_vox: (3,) continuous index of the form's middle.
         axes_mm: [3, 3] columns: mm per voxel along i, j, k, in the frame of the form.
         keep: of offsets [N, 3] mm from the middle, the share that may be painted.
+        tags: vessels that run into it; no part of its size.
     """
 
     center_vox: Float64
     axes_mm: Float64
     keep: Keep | None
+    tags: tuple[Tag, ...] = ()
+
+    @property
+    def tags_mm(self) -> float:
+        """How far the tags reach from the middle."""
+        return max((tag.length_mm + tag.radius_mm for tag in self.tags), default=0.0)
 
 
 def draw_patch(
@@ -86,17 +129,21 @@ def draw_patch(
     """
     spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
     wide, along = response.reach_mm
-    reach = (form.reach_mm + tissue.edge_mm / 2.0 + np.array([wide, wide, along])) / spacing
+    own_mm = max(form.reach_mm + tissue.edge_mm / 2.0, place.tags_mm)
+    reach = (own_mm + np.array([wide, wide, along])) / spacing
     low = np.maximum(np.floor(place.center_vox - reach).astype(int), 0)
     high = np.minimum(np.ceil(place.center_vox + reach).astype(int) + 1, volume_hu.shape)
     box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-    finer = np.maximum(np.ceil(spacing / (_FINE_MM, _FINE_MM, _FINE_SLICE_MM)), 1).astype(int)
+    fine_mm = max(_FINE_MM, _FINE_SIGMA * response.sigma_mm)
+    slice_mm = max(_FINE_SLICE_MM, _FINE_SIGMA * response.slice_sigma_mm)
+    finer = np.maximum(np.ceil(spacing / (fine_mm, fine_mm, slice_mm)), 1).astype(int)
     finer += 1 - finer % 2  # odd, so that a fine voxel stands at each voxel's centre
     part = volume_hu[box].astype(np.float32)
     clean = _fine(clean_hu(part, spacing, response.noise_hu), finer)
-    share, density = _substance(form, tissue, place, low=low, shape=clean.shape, finer=finer,
-                                rng=rng)  # fmt: skip
-    raised = share * np.maximum(density - clean, 0.0).astype(np.float32)
+    share, density = _substance(form, tissue, place, low=low, size=part.shape, finer=finer, rng=rng)
+    step = density - clean
+    lowest = -_MOST_ENGULFED_HU if tissue.engulfs and place.keep is None else 0.0
+    raised = share * np.where(step > -_MOST_ENGULFED_HU, np.maximum(step, lowest), 0.0)
     middle = tuple(slice(n // 2, None, n) for n in finer.tolist())
     seen = response.blurred(raised, spacing / finer)[middle]
     return Patch(box, np.rint(seen).astype(np.int16))
@@ -121,32 +168,57 @@ def _substance(
     place: Place,
     *,
     low: NDArray[np.int64],
-    shape: tuple[int, ...],
+    size: tuple[int, ...],
     finer: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> tuple[Float32, Float32]:
-    """Share of each fine voxel that the nodule fills, and its density there."""
-    lines = [low[a] - 0.5 + (np.arange(shape[a]) + 0.5) / finer[a] for a in range(3)]
-    index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
-    offset = np.zeros_like(index)
-    for axis in range(3):
-        offset += (index[:, axis, None] - place.center_vox[axis]) * place.axes_mm[:, axis]
-    near = (offset**2).sum(axis=1) < (form.reach_mm + tissue.edge_mm) ** 2
-    share = np.zeros(len(index))
-    share[near] = share_of(form, offset[near], edge_mm=tissue.edge_mm)
-    if place.keep is not None:
-        share[near] *= place.keep(offset[near])
+    """Share of each fine voxel that the nodule fills, and its density there.
+
+    Args:
+        form: its outline.
+        tissue: its substance.
+        place: where it stands.
+        low: (3,) first voxel of the box.
+        size: voxels of the box.
+        finer: (3,) fine voxels a voxel.
+        rng: of its texture.
+    """
+    lines = [
+        (low[a] - 0.5 + (np.arange(size[a] * finer[a]) + 0.5) / finer[a] - place.center_vox[a])
+        for a in range(3)
+    ]
+    i, j, k = (
+        line.reshape([-1 if b == a else 1 for b in range(3)]) for a, line in enumerate(lines)
+    )
+    x, y, z = (place.axes_mm[r, 0] * i + place.axes_mm[r, 1] * j + place.axes_mm[r, 2] * k
+               for r in range(3))  # fmt: skip
+    away = x * x + y * y + z * z
+    near = away < (max(form.reach_mm, place.tags_mm) + tissue.edge_mm) ** 2
+    offset = np.stack([x[near], y[near], z[near]], axis=1)
+    filled = np.zeros(len(offset))
+    for tag in place.tags:
+        filled = np.maximum(filled, tag.share(offset))
+    own = away[near] < (form.reach_mm + tissue.edge_mm) ** 2
+    filled[own] = np.maximum(filled[own], _own_share(form, tissue, place.keep, offset[own]))
+    whole = np.zeros(near.shape, dtype=np.float32)
+    whole[near] = filled
+    spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
+    mottle = ndimage.gaussian_filter(rng.standard_normal(size), np.minimum(0.9 / spacing, 1.5))
+    mottle *= tissue.mottle_hu / max(float(mottle.std()), 1e-6)
+    density = _fine((tissue.density_hu + mottle).astype(np.float32), finer)
+    return whole, density
+
+
+def _own_share(form: Form, tissue: Tissue, keep: Keep | None, offset_mm: Float64) -> Float64:
+    """Share of points [N, 3] that the nodule itself fills, its solid core with it."""
+    share = share_of(form, offset_mm, edge_mm=tissue.edge_mm)
+    if keep is not None:
+        share *= keep(offset_mm)
     filled = tissue.share * share
     if tissue.core > 0:
-        core = form.scaled(tissue.core)
-        solid = np.zeros(len(index))
-        solid[near] = share_of(core, offset[near], edge_mm=1.0) * (share[near] > 0)
-        filled = np.maximum(filled, solid)
-    spacing = np.sqrt((place.axes_mm**2).sum(axis=0)) / finer
-    mottle = ndimage.gaussian_filter(rng.standard_normal(shape), 0.9 / spacing)
-    mottle /= max(float(mottle.std()), 1e-6)
-    density = tissue.density_hu + tissue.mottle_hu * mottle
-    return filled.reshape(shape).astype(np.float32), density.astype(np.float32)
+        core = share_of(form.scaled(tissue.core), offset_mm, edge_mm=1.0)
+        filled = np.maximum(filled, np.where(share > 0, core, 0.0))
+    return np.asarray(filled)
 
 
 def _fine(values: Float32, finer: NDArray[np.int64]) -> Float32:

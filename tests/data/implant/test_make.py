@@ -1,0 +1,86 @@
+"""Synthetic nodules in one scan."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from medkd.data.implant.make import ImplantedScan, implant_scan
+from medkd.data.implant.places import PlaceFinder
+from medkd.data.implant.settings import ImplantSettings
+from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
+from medkd.lungs import find_lungs
+from medkd.types import Scan
+
+
+def test_pixels_differ_only_around_the_nodules(implanted: ImplantedScan):
+    changed = np.argwhere(implanted.scan.voxels_hu != implanted.original.voxels_hu)
+    where = implanted.scan.grid.voxel_to_world(changed)
+    inside = np.zeros(len(where), dtype=bool)
+    for implant in implanted.implants:
+        away = np.linalg.norm(where - implant.center_mm, axis=1)
+        inside |= away <= implant.changed_mm + 1e-6
+    assert len(changed) > 100
+    assert inside.all()
+
+
+def test_the_original_is_left_as_it_was(chest: Scan, implanted: ImplantedScan):
+    assert implanted.original is chest
+    assert not np.shares_memory(implanted.scan.voxels_hu, chest.voxels_hu)
+
+
+def test_nodules_lie_in_the_lungs_and_apart(chest: Scan, implanted: ImplantedScan):
+    centers = np.array([implant.center_mm for implant in implanted.implants])
+    assert find_lungs(chest).contains(centers).all()
+    apart = np.linalg.norm(centers[:, None] - centers[None], axis=2)[np.triu_indices(2, 1)]
+    assert apart.min() > 8.0
+
+
+def test_sizes_are_those_asked_for(implanted: ImplantedScan):
+    for implant in implanted.implants:
+        cut = implant.kind.attachment == "pleura"
+        assert implant.diameter_mm <= 8.1
+        assert implant.diameter_mm >= (2.0 if cut else 4.9)
+
+
+def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: ImplantedScan):
+    again = implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
+    np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
+
+
+def test_another_scan_gets_other_nodules(chest: Scan, implanted: ImplantedScan):
+    other = dataclasses.replace(chest, seriesuid="1.2.3")
+    made = implant_scan(other, ImplantSettings(n=1, sizes="5-6"))
+    assert not np.allclose(made.implants[0].center_mm, implanted.implants[0].center_mm)
+
+
+def test_slices_may_lie_along_any_axis(chest: Scan):
+    order = [2, 0, 1]
+    affine = chest.grid.affine_lps_mm[:, [*order, 3]]
+    thick = chest.voxels_hu.transpose(order)[::2]
+    affine = affine @ np.diag([2.0, 1.0, 1.0, 1.0])
+    turned = Scan("1.2.3", thick, VoxelGrid(thick.shape, affine), "p")
+    made = implant_scan(turned, ImplantSettings(n=1, sizes="5-8"))
+    assert made.scan.voxels_hu.shape == thick.shape
+    assert find_lungs(turned).contains([made.implants[0].center_mm]).all()
+
+
+def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.MonkeyPatch):
+    find = PlaceFinder.find
+    calls: list[int] = []
+
+    def once(self, *args, **kwargs):
+        calls.append(1)
+        places = find(self, *args, **kwargs)
+        return places[:1] if len(calls) == 1 else places[:0]
+
+    monkeypatch.setattr(PlaceFinder, "find", once)
+    with pytest.raises(SeriesError, match="1 of 5 nodules fit"):
+        implant_scan(chest, ImplantSettings(n=5, sizes="5-6"))
+
+
+@pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])
+def test_sizes_that_make_no_sense_are_refused(sizes):
+    with pytest.raises(ValueError, match="expected luna16"):
+        ImplantSettings(sizes=sizes)
