@@ -49,9 +49,8 @@ def implant(
     the nodules it finds. The nodules are as sharp and as noisy as each scan is itself. They are no
     disease: no clinical performance can be read from them.
 
-    OUT gets scans/ (DICOM series again where the input was DICOM, marked as derived and synthetic,
-    with new UIDs; .mhd else), annotations.csv and the other tables that `medkd froc` asks for,
-    implant.json, pictures/ before and after, and report.html. Nothing is left if it is stopped.
+    OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
+    tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
 
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
@@ -64,8 +63,7 @@ def implant(
     from medkd.io.dicom.gate import GateSettings
     from medkd.report.implants import write_implant_pages
 
-    kinds = [kind.strip() for kind in textures.split(",") if kind.strip()]
-    settings = _settings(n=n, sizes=sizes, textures=kinds, shapes=shapes, seed=seed)
+    settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     sources = list_sources(inputs)
     with progress_bars() as report:
@@ -81,7 +79,7 @@ def implant(
     _tell(rows, out)
 
 
-def _settings(**given: object) -> ImplantSettings:
+def _settings(*, textures: str, **given: object) -> ImplantSettings:
     """Check the options; all that is wrong is said at once."""
     from pydantic import ValidationError
 
@@ -89,7 +87,8 @@ def _settings(**given: object) -> ImplantSettings:
     from medkd.errors import SettingsError
 
     try:
-        return ImplantSettings.model_validate(given)
+        kinds = [kind.strip() for kind in textures.split(",") if kind.strip()]
+        return ImplantSettings.model_validate({**given, "textures": kinds})
     except ValidationError as error:
         reasons = [f"--{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("nodules cannot be made like this", reasons) from error

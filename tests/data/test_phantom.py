@@ -95,7 +95,7 @@ def test_nodules_are_denser_than_the_lung_around_them(phantom):
         i, j, k = np.round(scan.grid.world_to_voxel(nodule.center_mm)).astype(int)
         inside = scan.voxels_hu[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2].mean()
         assert inside > -780
-        assert 4.5 <= nodule.diameter_mm <= 22.5
+        assert 3.0 <= nodule.diameter_mm <= 33.0
 
 
 def test_true_candidates_lie_within_their_nodule_and_the_others_in_none(phantom):
