@@ -90,6 +90,7 @@ def test_the_page_shows_every_nodule_and_what_it_is_not(made):
     assert len(list((made / "pictures").glob("*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_a_volume_becomes_a_volume(tmp_path):
     scan = make_phantom(PhantomSettings(seed=3), 0).scan
     write_mhd(scan, tmp_path / "Doe_Jane.mhd")
@@ -101,6 +102,7 @@ def test_a_volume_becomes_a_volume(tmp_path):
     assert "Doe" not in (tmp_path / "out" / "implant.json").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_scan_without_room(series, tmp_path, monkeypatch):
     monkeypatch.setattr(PlaceFinder, "find", lambda *_, **__: np.zeros((0, 3), dtype=np.int64))
     words = ["implant", str(series), "--n", "3"]

@@ -62,7 +62,8 @@ def draw_tissue(rng: np.random.Generator, texture: Texture, structure_hu: float 
     density = float(rng.uniform(0.4 * high, high + 20.0))
     if texture == "solid":
         edge_mm = float(rng.uniform(0.0, 0.4))
-        return Tissue(density, 1.0, 0.0, 12.0, edge_mm, engulfs=bool(rng.random() < 0.6))
+        ragged_mm = float(rng.uniform(0.1, 0.4))
+        return Tissue(density, 1.0, 0.0, 12.0, edge_mm, bool(rng.random() < 0.6), ragged_mm)
     share = float(rng.uniform(0.35, 0.6))
     core = float(rng.uniform(0.5, 0.75)) if texture == "part-solid" else 0.0
     return Tissue(density, share, core, 40.0, float(rng.uniform(0.8, 2.0)))

@@ -30,7 +30,7 @@ _FROM_OUTLINE_MM = np.array([-2.0, -1.25, -0.7, -0.2, 0.2, 0.7, 1.25, 2.0, 3.0])
 _RIDGE = 0.5
 """Added to the covariance of standardised features: few nodules are described."""
 _SHELL_WEIGHT = 0.1
-_TRUST = 2.0
+_TRUST = 3.0
 """1 would be the odds as they are; few choices need more."""
 _ALIKE = 1.4
 """Largest ratio of a structure's radius to a nodule's."""
@@ -100,14 +100,25 @@ def describe(
     part = volume_hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32)
     if changes is not None:
         _add(part, low, *changes)
-    k = int(np.clip(np.rint(center_vox[2]) - low[2], 0, part.shape[2] - 1))
+    middle = int(np.clip(np.rint(center_vox[2]) - low[2], 0, part.shape[2] - 1))
+    beyond = round(0.5 * radius_mm / float(spacing_mm[2]))
+    slices = [k for k in (middle, middle - beyond, middle + beyond) if 0 <= k < part.shape[2]]
     here = center_vox - low
-    return np.concatenate(
-        [
-            _shells(part, here, radius_mm, spacing_mm),
-            _outline(part[:, :, k], here[:2], radius_mm, spacing_mm[:2]),
-        ]
-    )
+    outlines = [
+        _outline(part[:, :, k], here[:2], radius_mm, spacing_mm[:2]) for k in sorted(set(slices))
+    ]
+    return np.concatenate([_shells(part, here, radius_mm, spacing_mm), np.mean(outlines, axis=0)])
+
+
+def edge_steepness(described: Float64) -> float:
+    """Return how steep the two sides of an outline are on the whole: share of its height a mm.
+
+    Args:
+        described: [N, features].
+    """
+    first = 4 * (len(_SHELLS) - 1) + 2 + 2 * (len(_FROM_OUTLINE_MM) - 1)
+    beside = described[:, [first + 2, first + 3, first + 4]]
+    return float(np.nanmedian(beside)) if np.isfinite(beside).any() else np.nan
 
 
 def draw_most_real(made: Float64, real: Float64, rng: np.random.Generator, *, choices: int) -> int:

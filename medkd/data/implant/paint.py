@@ -37,6 +37,7 @@ class Tissue:
         mottle_hu: variation of its density within, over about 2 mm.
         edge_mm: width over which it fades into the lung.
         engulfs: whether vessels end in it; else they run on through it.
+        ragged_mm: how far its border strays from the outline, over about 1 mm along it.
     """
 
     density_hu: float
@@ -45,6 +46,7 @@ class Tissue:
     mottle_hu: float
     edge_mm: float
     engulfs: bool = False
+    ragged_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +201,8 @@ def _substance(
     for tag in place.tags:
         filled = np.maximum(filled, tag.share(offset))
     own = away[near] < (form.reach_mm + tissue.edge_mm) ** 2
-    filled[own] = np.maximum(filled[own], _own_share(form, tissue, place.keep, offset[own]))
+    stray = _ragged(size, place, finer, rng)[near][own] * tissue.ragged_mm
+    filled[own] = np.maximum(filled[own], _own_share(form, tissue, place.keep, offset[own], stray))
     whole = np.zeros(near.shape, dtype=np.float32)
     whole[near] = filled
     spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
@@ -209,9 +212,22 @@ def _substance(
     return whole, density
 
 
-def _own_share(form: Form, tissue: Tissue, keep: Keep | None, offset_mm: Float64) -> Float64:
+def _ragged(
+    size: tuple[int, ...], place: Place, finer: NDArray[np.int64], rng: np.random.Generator
+) -> Float32:
+    """Draw a field of unit standard deviation on the fine voxels, smooth over about 1 mm."""
+    spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
+    field = ndimage.gaussian_filter(rng.standard_normal(size), np.minimum(0.6 / spacing, 1.2))
+    field /= max(float(field.std()), 1e-6)
+    return _fine(field.astype(np.float32), finer)
+
+
+def _own_share(
+    form: Form, tissue: Tissue, keep: Keep | None, offset_mm: Float64, stray_mm: Float32
+) -> Float64:
     """Share of points [N, 3] that the nodule itself fills, its solid core with it."""
-    share = share_of(form, offset_mm, edge_mm=tissue.edge_mm)
+    depth = form.depth_mm(offset_mm) + stray_mm
+    share = np.clip(0.5 - depth / max(tissue.edge_mm, 0.05), 0.0, 1.0)
     if keep is not None:
         share *= keep(offset_mm)
     filled = tissue.share * share

@@ -44,17 +44,20 @@ def test_sizes_are_those_asked_for(implanted: ImplantedScan):
         assert implant.diameter_mm >= (2.0 if cut else 4.9)
 
 
+@pytest.mark.slow
 def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: ImplantedScan):
     again = implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
     np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
 
 
+@pytest.mark.slow
 def test_another_scan_gets_other_nodules(chest: Scan, implanted: ImplantedScan):
     other = dataclasses.replace(chest, seriesuid="1.2.3")
     made = implant_scan(other, ImplantSettings(n=1, sizes="5-6"))
     assert not np.allclose(made.implants[0].center_mm, implanted.implants[0].center_mm)
 
 
+@pytest.mark.slow
 def test_slices_may_lie_along_any_axis(chest: Scan):
     order = [2, 0, 1]
     affine = chest.grid.affine_lps_mm[:, [*order, 3]]
@@ -66,6 +69,7 @@ def test_slices_may_lie_along_any_axis(chest: Scan):
     assert find_lungs(turned).contains([made.implants[0].center_mm]).all()
 
 
+@pytest.mark.slow
 def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.MonkeyPatch):
     find = PlaceFinder.find
     calls: list[int] = []
