@@ -1,0 +1,45 @@
+"""The stored result of the realism bench, and the bars that it is held against."""
+
+import json
+
+import pytest
+
+from medkd.data.implant.make import VERSION
+from tests.bench.implant_realism import RESULT, SEED, TUNING_SEEDS
+
+STORED = json.loads(RESULT.read_text())
+
+
+def test_the_result_is_that_of_these_implants():
+    assert STORED["generator_version"] == VERSION
+    assert STORED["seed"] == SEED
+    assert SEED not in TUNING_SEEDS
+    assert sum(STORED["implants"].values()) >= 200
+
+
+@pytest.mark.xfail(strict=True, reason="measured .727 (.68 to .78): large balls in 5 mm slices")
+def test_borders_of_implants_are_hardly_told_from_real_ones():
+    assert STORED["discriminator"]["outline"]["auc"] <= 0.70
+
+
+def test_the_same_discriminator_knows_pasted_nodules():
+    assert STORED["positive_control"]["outline"]["auc"] >= 0.90
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [
+        "ct_dicom",
+        pytest.param(
+            "ct_lung1",
+            marks=pytest.mark.xfail(
+                strict=True, reason="the classifier never saw slices of 5 mm: median score .26"
+            ),
+        ),
+    ],
+)
+def test_the_real_classifier_takes_implants_for_nodules(scan):
+    scores = STORED["classifier"]
+    assert scores[f"real blob-like places, {scan}"]["p75"] < 0.1
+    assert scores["real nodules"]["p50"] > 0.5
+    assert scores[f"implants, {scan}"]["p50"] > 0.5
