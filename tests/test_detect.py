@@ -11,11 +11,12 @@ import torch
 
 from medkd.data.loading import parse_loading
 from medkd.detect import SYNTHETIC_NOTE, DetectSettings, detect_nodules
-from medkd.detect.batch import list_inputs, search_scans, write_results
+from medkd.detect.batch import search_scans, write_results
 from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.view import PatchView, build_view
 from medkd.errors import CheckpointError, SettingsError
 from medkd.io.annotations import read_marks
+from medkd.io.scan_inputs import list_inputs
 from medkd.io.volume import read_volume, write_mhd
 from medkd.jsonio import read_json
 from medkd.lungs import find_lungs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medkd.detect.batch import ScanInput
+    from medkd.io.scan_inputs import ScanInput
     from medkd.models.package import ModelInfo
     from medkd.types import CaseResult
 
@@ -55,8 +55,9 @@ def detect(
     """
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
-    from medkd.detect.batch import check_out, list_inputs, search_scans, write_results
+    from medkd.detect.batch import check_out, search_scans, write_results
     from medkd.io.dicom.gate import GateSettings
+    from medkd.io.scan_inputs import list_inputs
     from medkd.models.package import load_model
 
     check_out(out)
@@ -66,15 +67,14 @@ def detect(
     told = loaded.info.trained_on_synthetic and not all(scan.synthetic for scan in scans)
     if told:
         _say_synthetic()
+    searched = search_scans(scans, loaded, gate=gate)
     with progress_bars() as report:
         results = write_results(
-            out,
-            search_scans(scans, loaded, gate=gate),
-            progress=lambda done: report("scans", done, len(scans), ""),
+            out, searched, progress=lambda done: report("scans", done, len(scans), "")
         )
     _say_results(results, loaded.info, out)
     _say_phantoms(scans)
-    for index in [place for place in inputs if place.suffix == ".csv"]:
+    for index in (place for place in inputs if place.suffix == ".csv"):
         _say_scan_level(index, results, label, out=out)
     if told:
         _say_synthetic()

@@ -58,14 +58,14 @@ def implant(
     """
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
-    from medkd.data.implant.sources import list_sources
     from medkd.data.implant.write import write_implant_set
     from medkd.io.dicom.gate import GateSettings
+    from medkd.io.scan_inputs import list_inputs
     from medkd.report.implants import write_implant_pages
 
     settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-    sources = list_sources(inputs)
+    sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
     with progress_bars() as report:
         rows = write_implant_set(
             out,

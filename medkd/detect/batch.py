@@ -7,8 +7,8 @@ RESULTS/results.csv         every mark in LUNA16's submission columns
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from medkd.data.phantom import difficulty_words
@@ -20,60 +20,14 @@ from medkd.io.annotations import write_marks
 from medkd.io.case_store import read_case
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
-from medkd.io.index_table import IndexedCase, read_index
-from medkd.io.phantom_mark import NOT_STATED, stamp_of
-from medkd.io.scans import find_scans, read_scan
+from medkd.io.scan_inputs import ScanInput
+from medkd.io.scans import read_scan
 from medkd.jsonio import write_json
 from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
 from medkd.types import CaseResult, Scan
 
 RESULTS_NAME = "results.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class ScanInput:
-    """A scan to search: a path, or with `case` the scan of the INDEX (.csv) at that path."""
-
-    path: Path
-    case: IndexedCase | None = None
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether it is a scan that `medkd phantom` made."""
-        return bool(self.generator)
-
-    @property
-    def generator(self) -> str:
-        """The stamp of what made it, empty for a scan that is not synthetic."""
-        if self.case is None:
-            return stamp_of(self.path)
-        return self.case.generator or (NOT_STATED if self.case.synthetic else "")
-
-
-def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
-    """List the scans at or below the inputs, each once; radiographs of an INDEX are left out.
-
-    Raises:
-        SettingsError: with every input that is absent or holds no scan.
-        SeriesError: if an INDEX cannot be read.
-    """
-    found: dict[tuple[Path, str], ScanInput] = {}
-    reasons = []
-    for place in inputs:
-        scans = _scans_at(place) if place.exists() else []
-        if not scans:
-            reasons.append(f"{place}: {'no scan in it' if place.exists() else 'no such place'}")
-        found |= {(s.path, s.case.case_id if s.case else ""): s for s in scans}
-    if reasons:
-        raise SettingsError("the inputs cannot be searched", reasons)
-    return list(found.values())
-
-
-def _scans_at(place: Path) -> list[ScanInput]:
-    if place.suffix != ".csv":
-        return [ScanInput(path) for path in find_scans(place)]
-    return [ScanInput(place, case) for case in read_index(place).cases if case.kind == "scan"]
 
 
 def search_scans(

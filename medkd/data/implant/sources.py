@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkd.errors import SeriesError, SettingsError
+from medkd.errors import SeriesError
 from medkd.io.case_store import locate_case, read_case, unpacked
 from medkd.io.dicom.gate import GateSettings, examine
 from medkd.io.dicom.header import SliceHeader, read_headers
 from medkd.io.dicom.series import read_series
 from medkd.io.file_ref import FileRef
-from medkd.io.index_table import IndexedCase, read_index, read_index_record
-from medkd.io.scans import find_scans, read_scan
+from medkd.io.index_table import IndexedCase, read_index_record
+from medkd.io.scan_inputs import ScanInput
+from medkd.io.scans import read_scan
 from medkd.types import Scan
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A scan: a path, or with `case` the scan of the INDEX at that path."""
-
-    path: Path
-    case: IndexedCase | None = None
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.case.case_id if self.case else self.path.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,34 +27,8 @@ class OpenedScan:
     slices: tuple[SliceHeader, ...] = ()
 
 
-def list_sources(inputs: Sequence[Path]) -> list[Source]:
-    """List the scans at or below the inputs, each once; an INDEX gives those that are ready.
-
-    Raises:
-        SettingsError: with every input that is absent or holds no scan.
-        SeriesError: if an INDEX cannot be read.
-    """
-    found: dict[tuple[Path, str], Source] = {}
-    reasons = []
-    for place in inputs:
-        scans = _sources_at(place) if place.exists() else []
-        if not scans:
-            reasons.append(f"{place}: {'no scan in it' if place.exists() else 'no such place'}")
-        found |= {(s.path, s.case.case_id if s.case else ""): s for s in scans}
-    if reasons:
-        raise SettingsError("there is nothing to put nodules into", reasons)
-    return list(found.values())
-
-
-def _sources_at(place: Path) -> list[Source]:
-    if place.suffix != ".csv":
-        return [Source(path) for path in find_scans(place)]
-    ready = [c for c in read_index(place).cases if c.kind == "scan" and c.status == "ready"]
-    return [Source(place, case) for case in ready]
-
-
 @contextmanager
-def opened(source: Source, gate: GateSettings) -> Iterator[OpenedScan]:
+def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
     """Read a scan; the files of its slices stay readable until the end of the block.
 
     Args:
@@ -85,7 +47,7 @@ def opened(source: Source, gate: GateSettings) -> Iterator[OpenedScan]:
     else:
         stored = locate_case(source.path, source.case.case_id)
         if stored.form != "dicom":
-            yield OpenedScan(_indexed_volume(source))
+            yield OpenedScan(_indexed_volume(source.path, source.case))
             return
         refs = stored.refs
         record = read_index_record(source.path).get("settings", {})
@@ -99,9 +61,8 @@ def opened(source: Source, gate: GateSettings) -> Iterator[OpenedScan]:
         yield OpenedScan(scan, examine(headers.headers, gate).ordered)
 
 
-def _indexed_volume(source: Source) -> Scan:
-    case = source.case
-    found = read_case(source.path, case.case_id) if case else None
+def _indexed_volume(index: Path, case: IndexedCase) -> Scan:
+    found = read_case(index, case.case_id)
     if not isinstance(found, Scan):
-        raise SeriesError(f"{source.name}: not a scan", ["the archive holds an image there"])
+        raise SeriesError(f"{case.case_id}: not a scan", ["the archive holds an image there"])
     return found

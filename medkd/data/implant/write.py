@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from medkd import __version__
 from medkd.data.implant.make import VERSION, Implant, ImplantedScan, implant_scan, slice_axis
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.sources import OpenedScan, Source, opened
+from medkd.data.implant.sources import OpenedScan, opened
 from medkd.data.phantom.forms import Form
 from medkd.data.phantom.lidc_forms import read_lidc_forms
 from medkd.errors import SeriesError, SettingsError
@@ -31,6 +31,7 @@ from medkd.io.annotations import write_annotations, write_seriesuids
 from medkd.io.dicom.derive import Derivation, derived_uid, write_derived_series
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.tags import uid_of
+from medkd.io.scan_inputs import ScanInput
 from medkd.io.volume import write_mhd
 from medkd.types import Nodule, Scan
 
@@ -96,7 +97,7 @@ Finish = Callable[[Path, Sequence[ScanRow], Sequence[Views]], None]
 
 def write_implant_set(
     out: Path,
-    sources: Sequence[Source],
+    sources: Sequence[ScanInput],
     settings: ImplantSettings,
     *,
     gate: GateSettings,
