@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from medkd.data.phantom.blobs import averaged, find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
+from medkd.data.phantom.fields import upsample
 from medkd.data.phantom.findings import MIMICS, Finding
 from medkd.data.phantom.forms import Bools, draw_directions
 
@@ -77,17 +78,7 @@ def draw_candidates(
 
 def _lung_on(coarse: Canvas, lung_mm: Float32, lung_canvas: Canvas) -> Bools:
     """Mark the voxels of a lattice that lie in the lungs, their rim left out."""
-    index = [
-        (coarse.line_mm(axis) - lung_canvas.first_mm[axis]) / lung_canvas.spacing_mm[axis]
-        for axis in range(3)
-    ]
-    field = lung_mm
-    for axis, line in enumerate(index):
-        wide = [1, 1, 1]
-        wide[axis] = len(line)
-        low = np.clip(np.floor(line).astype(np.int64), 0, field.shape[axis] - 2)
-        share = np.clip(line - low, 0.0, 1.0).astype(np.float32).reshape(wide)
-        field = field.take(low, axis=axis) * (1 - share) + field.take(low + 1, axis=axis) * share
+    field = upsample(lung_mm, lung_canvas, coarse)
     mask = field < _RIM_MM
     return np.asarray(mask if mask.any() else ndimage.binary_dilation(field < 0.0))
 
