@@ -79,13 +79,9 @@ class BlobFinder:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Auc):
     """The classifier's AUC: all, and nodules of one kind against all false marks."""
 
-    roc_auc: float
-    interval_95: tuple[float, float] | None
-    nodules: int
-    false_marks: int
     by_texture: dict[str, Auc]
     by_outline: dict[str, Auc]
     by_attachment: dict[str, Auc]
@@ -95,17 +91,13 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
+class Masked(Auc):
     """Boosted trees on the surroundings; as many false marks as nodules.
 
     The headline takes each scan's best false marks, as many as it has nodules; `highest` the
     best false marks of all scans together. `telling` are the features that tell most alone.
     """
 
-    roc_auc: float
-    interval_95: tuple[float, float] | None
-    nodules: int
-    false_marks: int
     highest: Auc | None = None
     by_attachment: dict[str, Auc] = field(default_factory=dict)
     telling: dict[str, float] = field(default_factory=dict)
