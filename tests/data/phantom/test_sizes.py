@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medkd.data.phantom.sizes import LUNA16_DIAMETERS_MM, LUNA16_SHARES, draw_diameter
+from tests.real_data import needs_data
 
 
 def test_drawn_diameters_have_the_tables_quantiles() -> None:
@@ -37,10 +38,9 @@ def test_an_empty_range_is_refused() -> None:
         draw_diameter(np.random.default_rng(3), low_mm=9.0, high_mm=6.0)
 
 
+@needs_data
 def test_the_table_is_that_of_the_official_annotations() -> None:
-    table = Path(os.environ.get("MEDKD_DATA", "none")) / "luna16" / "annotations.csv"
-    if not table.is_file():
-        pytest.skip("needs LUNA16's annotations.csv")
+    table = Path(os.environ["MEDKD_DATA"]) / "luna16" / "annotations.csv"
     with table.open(encoding="utf-8") as file:
         diameters = [float(row["diameter_mm"]) for row in csv.DictReader(file)]
     assert np.quantile(diameters, LUNA16_SHARES) == pytest.approx(LUNA16_DIAMETERS_MM, abs=0.006)
