@@ -65,7 +65,6 @@ def test_phantoms_of_every_size_cost_no_more_than_they_may() -> None:
     check(rows)
 
 
-@pytest.mark.skipif(not RESULT.exists(), reason="the cost of this generator is not measured yet")
 def test_the_stored_cost_is_of_this_generator_and_within_the_limits() -> None:
     result = json.loads(RESULT.read_text())
     assert result["generator"] == generator_stamp()
