@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from medkd.io.phantom_mark import stamp_words
+from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stamp_words
 
 GENERATOR_VERSION = "2"
 """Raised whenever the same settings give other bytes."""
@@ -26,6 +27,7 @@ FIGURES_NAME = "difficulty.json"
 """The figures, as the bench `bench/phantom_difficulty` leaves them; beside this module."""
 
 NOT_MEASURED = "difficulty not measured for this generator"
+_OF_IMPLANTS = "synthetic nodules in real scans"
 
 PROBES: tuple[tuple[str, str], ...] = (("a", "small"), ("b", "small"), ("c", "region"))
 """(site, size) of the phantoms that the hash is drawn from."""
@@ -35,7 +37,7 @@ PROBES: tuple[tuple[str, str], ...] = (("a", "small"), ("b", "small"), ("c", "re
 class Figure:
     """A number and its 95 % interval."""
 
-    value: float
+    value: Annotated[float, Field(validation_alias=AliasChoices("cpm", "roc_auc"))]
     interval_95: tuple[float, float] | None = None
 
 
@@ -46,19 +48,25 @@ class DifficultyFigures:
     `blob_cpm`: CPM of a blob finder inside the true lung. `classifier_auc`: ROC AUC of a
     classifier of real nodules, nodules against the blob finder's false marks. `surroundings_auc`:
     ROC AUC of boosted trees on the same places with the nodule masked out (.5: no shortcut).
-    A figure that was not measured is None.
+    A figure that was not measured is None. The bench's file holds more than is read here.
     """
 
-    stamp: str
+    generator_version: str
+    difficulty: str
     scans: int
-    blob_cpm: Figure | None
-    classifier_auc: Figure | None
-    surroundings_auc: Figure | None
+    blob_cpm: Annotated[Figure | None, Field(validation_alias="blob_finder")] = None
+    classifier_auc: Annotated[Figure | None, Field(validation_alias="luna16_classifier")] = None
+    surroundings_auc: Annotated[Figure | None, Field(validation_alias="masked_surroundings")] = None
+
+    @property
+    def stamp(self) -> str:
+        """The generator that was measured."""
+        return stamp_words(PHANTOM, self.generator_version, self.difficulty)
 
 
 def generator_stamp() -> str:
     """Return the stamp of this generator, for example "medkd phantom 2 0123456789abcdef"."""
-    return stamp_words(GENERATOR_VERSION, DIFFICULTY)
+    return stamp_words(PHANTOM, GENERATOR_VERSION, DIFFICULTY)
 
 
 def probe_hash() -> str:
@@ -87,25 +95,26 @@ def known_figures(stamp: str | None = None) -> DifficultyFigures | None:
     if not place.is_file():
         return None
     try:
-        stored = _STORED.validate_json(place.read_bytes())
+        found = _STORED.validate_json(place.read_bytes())
     except ValidationError as error:
         raise ValueError(f"{FIGURES_NAME} beside {__name__} is not what its bench leaves") from (
             error
         )
-    found = stored.figures()
     return found if found.stamp == (stamp or generator_stamp()) else None
 
 
 def difficulty_words(stamp: str) -> str:
-    """Say in one line which phantoms a number was measured on, and how hard they are.
+    """Say in one line which synthetic scans a number was measured on, and how hard phantoms are.
 
     Args:
-        stamp: of the generator that made them.
+        stamp: of what made them.
 
     Example:
         >>> difficulty_words("medkd phantom 1")
         'medkd phantom 1: difficulty not measured for this generator'
     """
+    if stamp.startswith(IMPLANT):
+        return f"{stamp}: {_OF_IMPLANTS}"
     known = known_figures(stamp)
     if known is None:
         return f"{stamp}: {NOT_MEASURED}"
@@ -127,38 +136,4 @@ def _figure_words(figure: Figure | None) -> str:
     return f"{figure.value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredCpm:
-    cpm: float
-    interval_95: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _StoredAuc:
-    roc_auc: float
-    interval_95: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """The keys of the bench's file that are read here; it holds more."""
-
-    generator_version: str
-    difficulty: str
-    scans: int
-    blob_finder: _StoredCpm | None = None
-    luna16_classifier: _StoredAuc | None = None
-    masked_surroundings: _StoredAuc | None = None
-
-    def figures(self) -> DifficultyFigures:
-        blobs, luna, masked = self.blob_finder, self.luna16_classifier, self.masked_surroundings
-        return DifficultyFigures(
-            stamp_words(self.generator_version, self.difficulty),
-            self.scans,
-            Figure(blobs.cpm, blobs.interval_95) if blobs else None,
-            Figure(luna.roc_auc, luna.interval_95) if luna else None,
-            Figure(masked.roc_auc, masked.interval_95) if masked else None,
-        )
-
-
-_STORED = TypeAdapter(_Stored)
+_STORED = TypeAdapter(DifficultyFigures)
