@@ -20,10 +20,10 @@ from medkd.io.case_store import CaseForm, on_disk, unpacked, without_paths
 from medkd.io.dicom.gate import GateSettings, scan_reasons, series_reasons
 from medkd.io.dicom.header import HeaderSet, read_headers
 from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.scope import generator_of
 from medkd.io.dicom.series import places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
-from medkd.io.phantom_mark import stated_stamp
 from medkd.io.radiograph.gate import split_allowed
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
@@ -140,16 +140,15 @@ def _stated(headers: HeaderSet) -> CaseFacts:
     if not headers.headers:
         return CaseFacts("dicom")
     first = headers.headers[0]
-    manufacturer = first.text("Manufacturer")
-    synthetic = manufacturer == SYNTHETIC_MANUFACTURER
+    generator = generator_of(first)
     return CaseFacts(
         "dicom",
         modality=first.text("Modality"),
-        manufacturer=manufacturer,
+        manufacturer=first.text("Manufacturer"),
         kernel=first.text("ConvolutionKernel").replace("\\", "/"),
         slice_thickness_mm=first.number("SliceThickness"),
-        synthetic=synthetic,
-        generator=stated_stamp(first.text("SoftwareVersions")) if synthetic else "",
+        synthetic=bool(generator),
+        generator=generator,
     )
 
 

@@ -26,8 +26,8 @@ from medkd.io.index_table import (
     UnmatchedRow,
     write_index,
 )
-from medkd.io.phantom_mark import NOT_STATED, RECORD_NAME, read_stamp
 from medkd.io.reference import SeriesPlaces
+from medkd.io.synthetic_mark import RECORDS, not_stated, read_stamp
 
 _FATES: dict[str, FileFate] = {
     "series": "case", "image": "case", "volume": "case", "sr": "annotation", "seg": "annotation",
@@ -104,13 +104,13 @@ class TableWriter:
 
     def _gather(self) -> Gathered:
         gathered = Gathered()
-        phantoms = self._phantoms()
+        sets = self._synthetic_sets()
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
             name = self._namer.name(key)
             case = self._case(facts, name)
-            if inside := phantoms.keys() & set(PurePosixPath(name.place).parents):
-                stamp = case.generator or phantoms[max(inside)]
+            if inside := sets.keys() & set(PurePosixPath(name.place).parents):
+                stamp = case.generator or sets[max(inside)]
                 case = replace(case, synthetic=True, generator=stamp)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
@@ -119,12 +119,14 @@ class TableWriter:
                 gathered.places[name.real] = facts.places.as_series(name.real)
         return gathered
 
-    def _phantoms(self) -> dict[PurePosixPath, str]:
-        """Map each folder of phantoms to the stamp of what made them."""
+    def _synthetic_sets(self) -> dict[PurePosixPath, str]:
+        """Map each folder of synthetic scans to the stamp of what made them."""
         found = {}
-        for file in self._store.tables_named(RECORD_NAME):
-            stamp = NOT_STATED if file.member else read_stamp(self._ref_of(file).path)
-            found[PurePosixPath(file.place).parent] = stamp
+        for name, generator in RECORDS.items():
+            for file in self._store.tables_named(name):
+                inside = not_stated(generator) if file.member else ""
+                stamp = inside or read_stamp(self._ref_of(file).path)
+                found[PurePosixPath(file.place).parent] = stamp
         return found
 
     def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:

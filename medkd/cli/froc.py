@@ -67,8 +67,8 @@ def score_marks(
 
 
 def _phantoms(annotations: Path) -> list[str]:
-    """Say how hard the phantoms are that a table of nodules belongs to; nothing if to none."""
-    from medkd.io.phantom_mark import stamp_of
+    """Say what made the synthetic scans that a table of nodules belongs to; nothing if no such."""
+    from medkd.io.synthetic_mark import stamp_of
 
     stamp = stamp_of(annotations)
     if not stamp:

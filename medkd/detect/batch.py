@@ -22,6 +22,7 @@ from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.scan_inputs import ScanInput
 from medkd.io.scans import read_scan
+from medkd.io.synthetic_mark import SYNTHETIC_SCAN
 from medkd.jsonio import write_json
 from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
@@ -66,8 +67,9 @@ def search_scans(
             continue
         places[scan.seriesuid] = given.path
         if given.generator:
-            told = f"synthetic scan: {difficulty_words(given.generator)}"
-            scan = replace(scan, notes=(*scan.notes, told))
+            others = (note for note in scan.notes if not note.startswith(SYNTHETIC_SCAN))
+            told = f"{SYNTHETIC_SCAN}: {difficulty_words(given.generator)}"
+            scan = replace(scan, notes=(*others, told))
         yield detect_nodules(scan, model, settings)
 
 

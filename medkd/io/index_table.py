@@ -45,7 +45,7 @@ class IndexedCase:
     ("train", "val", "test", "subset3"; empty: nothing). `day` counts days since the patient's
     first study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image.
     `content` is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of
-    what made a synthetic case (`phantom_mark.py`).
+    what made a synthetic case (`synthetic_mark.py`).
     """
 
     case_id: str

@@ -30,7 +30,7 @@ from medkd.io.annotations import (
     read_seriesuids,
 )
 from medkd.io.metaimage import data_reasons, read_metaimage_header
-from medkd.io.phantom_mark import stamp_of
+from medkd.io.synthetic_mark import stamp_of
 from medkd.types import LabelledCandidate, Nodule, Point, Reference
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medkd.errors import SettingsError
 from medkd.io.index_table import IndexedCase, read_index
-from medkd.io.phantom_mark import NOT_STATED, stamp_of
 from medkd.io.scans import find_scans
+from medkd.io.synthetic_mark import not_stated, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ScanInput:
 
     @property
     def synthetic(self) -> bool:
-        """Whether it is a scan that `medkd phantom` made."""
+        """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
         return bool(self.generator)
 
     @property
@@ -29,7 +29,7 @@ class ScanInput:
         """The stamp of what made it, empty for a scan that is not synthetic."""
         if self.case is None:
             return stamp_of(self.path)
-        return self.case.generator or (NOT_STATED if self.case.synthetic else "")
+        return self.case.generator or (not_stated() if self.case.synthetic else "")
 
 
 def list_inputs(

@@ -52,6 +52,15 @@ def test_the_altered_series_is_read_back_with_its_nodules(series, made):
     assert (away <= np.array(within) + 0.01).any(axis=1).all()
 
 
+def test_the_copies_are_known_as_synthetic(made):
+    from medkd.data.phantom import difficulty_words
+    from medkd.io.synthetic_mark import stamp_of
+
+    stamp = stamp_of(made / "annotations.csv")
+    assert stamp.startswith("medkd implant ")
+    assert difficulty_words(stamp) == f"{stamp}: synthetic nodules in real scans"
+
+
 def record_of(made: Path) -> dict:
     return json.loads((made / "implant.json").read_text())
 

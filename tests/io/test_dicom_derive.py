@@ -13,16 +13,16 @@ from medkd.io.dicom.derive import (
     IMPLANT_TYPE,
     Derivation,
     derived_uid,
-    is_implanted,
     write_derived_series,
 )
 from medkd.io.dicom.gate import examine
 from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.scope import generator_of
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.file_ref import FileRef
 from tests.io.dicom_helper import SERIESUID, write_ct_series
 
-DONE = Derivation("synthetic nodules", "0.1", "key")
+DONE = Derivation("medkd implant 7: synthetic nodules", "0.1", "key")
 GRID = VoxelGrid.from_parts((12, 10, 4), spacing_mm=[0.8, 0.8, 2.0], origin_mm=[-5, 7, 30])
 rng = np.random.default_rng(0)
 VOXELS = rng.integers(-1000, 900, size=GRID.shape).astype(np.int16)
@@ -95,8 +95,8 @@ def test_the_header_says_what_the_image_is(tmp_path):
     assert copy.SeriesDescription.startswith("SYNTHETIC NODULES")
     assert copy.QualityControlImage == "YES"
     assert copy.ContributingEquipmentSequence[0].Manufacturer == "medkd"
-    assert is_implanted(read_headers([FileRef(paths[1])]).headers)
-    assert not is_implanted(slices)
+    assert generator_of(read_headers([FileRef(paths[1])]).headers[0]) == "medkd implant 7"
+    assert generator_of(slices[0]) == ""
 
 
 def test_uids_are_new_and_the_same_each_time(tmp_path):

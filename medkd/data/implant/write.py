@@ -32,11 +32,9 @@ from medkd.io.dicom.derive import Derivation, derived_uid, write_derived_series
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.tags import uid_of
 from medkd.io.scan_inputs import ScanInput
+from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
 from medkd.types import Nodule, Scan
-
-RECORD_NAME = "implant.json"
-"""A folder with this file holds real scans with synthetic nodules."""
 
 NOTE = "synthetic nodules in real scans: no clinical performance can be read from them"
 _SHAPES = 300
@@ -199,8 +197,8 @@ def _write_scan(
 def _words(made: ImplantedScan) -> str:
     count = len(made.implants)
     return (
-        f"medkd implant {VERSION}: {count} synthetic nodules of known size and place were put "
-        "into this scan for tests of detection. They are not findings of this patient."
+        f"{stamp_words(IMPLANT, VERSION)}: {count} synthetic nodules of known size and place were "
+        "put into this scan for tests of detection. They are not findings of this patient."
     )
 
 
@@ -233,13 +231,13 @@ def _write_tables(folder: Path, rows: Sequence[ScanRow], settings: ImplantSettin
     record = {
         "synthetic": True,
         "what": "synthetic nodules in real scans",
-        "generator": "medkd implant",
+        "generator": IMPLANT,
         "generator_version": VERSION,
         "settings": settings.model_dump(mode="json"),
         "note": NOTE,
         "scans": [asdict(row) for row in rows],
     }
-    write_text(folder / RECORD_NAME, json.dumps(record, indent=1) + "\n")
+    write_text(folder / "implant.json", json.dumps(record, indent=1) + "\n")
 
 
 def _views(made: ImplantedScan, implant: Implant, row: NoduleRow) -> Views:

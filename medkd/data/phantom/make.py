@@ -31,7 +31,7 @@ from medkd.data.phantom.places import Sites, find_sites
 from medkd.data.phantom.population import draw_findings
 from medkd.data.phantom.scanner import draw_canvas, scan_volume
 from medkd.data.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
-from medkd.io.phantom_mark import GENERATOR
+from medkd.io.synthetic_mark import PHANTOM
 from medkd.settings import Settings
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
 
@@ -203,7 +203,7 @@ def _identity(settings: PhantomSettings, index: int) -> str:
     words = (GENERATOR_VERSION, settings.size, settings.site, settings.seed,
              settings.nodules_per_scan, index)  # fmt: skip
     shapes = " lidc" if settings.lidc else ""
-    return f"{GENERATOR} " + " ".join(map(str, words)) + shapes
+    return f"{PHANTOM} " + " ".join(map(str, words)) + shapes
 
 
 @lru_cache(maxsize=1)
@@ -275,7 +275,7 @@ def _assembled(
     acquisition = Acquisition(
         slice_thickness_mm=protocol.profile.thickness_mm,
         kernel=protocol.kernel.name,
-        manufacturer=GENERATOR,
+        manufacturer=PHANTOM,
     )
     return PhantomScan(
         Scan(seriesuid, voxels, canvas.grid, seriesuid, acquisition),

@@ -27,7 +27,7 @@ from medkd.errors import SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.phantom_mark import GENERATOR, RECORD_NAME
+from medkd.io.synthetic_mark import PHANTOM
 from medkd.io.volume import write_mhd
 from medkd.types import LabelledCandidate, Nodule, Scan
 
@@ -194,7 +194,7 @@ def _write_record(
 ) -> None:
     record = {
         "synthetic": True,
-        "generator": GENERATOR,
+        "generator": PHANTOM,
         "generator_version": GENERATOR_VERSION,
         "difficulty": DIFFICULTY,
         "settings": _told_settings(settings),
@@ -203,4 +203,4 @@ def _write_record(
     }
     if planted:
         record["planted_faults"] = [fault.as_row() for fault in planted]
-    write_text(folder / RECORD_NAME, json.dumps(record, indent=1) + "\n")
+    write_text(folder / "phantom.json", json.dumps(record, indent=1) + "\n")

@@ -60,11 +60,6 @@ class Derivation:
     key: str
 
 
-def is_implanted(headers: Sequence[SliceHeader]) -> bool:
-    """Say if a series is a real scan with synthetic nodules."""
-    return any(IMPLANT_TYPE in header.texts("ImageType") for header in headers)
-
-
 def derived_uid(uid: str, key: str) -> str:
     """Return the UID of a copy (PS3.5 B.2) from the original's and a key.
 

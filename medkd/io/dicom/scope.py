@@ -10,7 +10,9 @@ import re
 from typing import TYPE_CHECKING
 
 from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.derive import IMPLANT_TYPE
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
+from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stated_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,15 @@ _PEOPLE = re.compile(r"^\s*(HOMO SAPIENS.*|HUMAN.*|MENSCH|HOMME)?\s*$", re.IGNOR
 def is_synthetic(headers: Sequence[SliceHeader]) -> bool:
     """Say if a series is a phantom of medkd's, by its Manufacturer."""
     return any(h.text("Manufacturer") == SYNTHETIC_MANUFACTURER for h in headers)
+
+
+def generator_of(header: SliceHeader) -> str:
+    """Return the stamp of what made a synthetic series, as its header has it; else empty."""
+    if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
+        return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
+    if IMPLANT_TYPE in header.texts("ImageType"):
+        return stated_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
+    return ""
 
 
 def anatomy_faults(headers: Sequence[SliceHeader]) -> list[Fault]:

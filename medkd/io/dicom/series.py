@@ -25,7 +25,9 @@ from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
 from medkd.io.dicom.hu import padding_range, to_hu
 from medkd.io.dicom.order import blank_faults, order_faults
 from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
+from medkd.io.synthetic_mark import SYNTHETIC_SCAN
 from medkd.types import Acquisition, Scan
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def read_series(
     Returns:
         The scan: axis i along a row, j along a column, k along the slice normal (ascending);
         padding is `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
-        whether slices differ in rescale or padding, and whether HU were rounded.
+        what made a synthetic series, whether slices differ in rescale or padding, and whether HU
+        were rounded.
 
     Raises:
         SeriesError: with every reason, each "code: text" (`gate.CODES`).
@@ -204,6 +207,8 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
     """Say what differs between slices, or was changed, without being a fault."""
     notes = []
     headers = examined.ordered
+    if stamp := generator_of(headers[0]):
+        notes.append(f"{SYNTHETIC_SCAN}: {stamp}")
     rescales = {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}
     if len(rescales) > 1:
         notes.append(f"{len(rescales)} rescales differ between slices; each slice has its own")

@@ -33,7 +33,7 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
     Kind.TEXT: (
         "MediaStorageSOPClassUID", "TransferSyntaxUID", "ImageType", "SOPClassUID",
         "SOPInstanceUID", "Modality", "Manufacturer", "StudyDescription", "SeriesDescription",
-        "PatientID", "SoftwareVersions",
+        "PatientID", "SoftwareVersions", "DerivationDescription",
         "PatientSpeciesDescription", "BodyPartExamined", "ScanOptions", "ProtocolName",
         "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
         "PhotometricInterpretation", "RescaleType", "LossyImageCompression",

@@ -29,7 +29,7 @@ from pydicom.uid import (
 )
 
 from medkd.io.dicom.tags import uid_of
-from medkd.io.phantom_mark import GENERATOR
+from medkd.io.synthetic_mark import PHANTOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ SYNTAXES: dict[Syntax, UID] = {
 }
 """Names of transfer syntaxes (PS3.5 annex A) that can be written, all without loss."""
 
-SYNTHETIC_MANUFACTURER = GENERATOR
+SYNTHETIC_MANUFACTURER = PHANTOM
 """Manufacturer of scans that no scanner made: the mark by which a synthetic series is known."""
 
 _INTERCEPT_HU = -1024

@@ -1,4 +1,4 @@
-"""The stamp of phantoms: read from their record or header, never guessed."""
+"""The stamp of synthetic scans: read from their record or header, never guessed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from medkd.io.phantom_mark import NOT_STATED, read_stamp, stamp_of, stamp_words, stated_stamp
+from medkd.io.synthetic_mark import (
+    IMPLANT,
+    PHANTOM,
+    not_stated,
+    read_stamp,
+    stamp_of,
+    stamp_words,
+    stated_stamp,
+)
 
 STAMP = "medkd phantom 2 0123456789abcdef"
 
@@ -20,7 +28,7 @@ def write_record(folder: Path, **content: object) -> Path:
 
 def test_a_record_gives_version_and_difficulty(tmp_path: Path) -> None:
     record = write_record(tmp_path, generator_version="2", difficulty="0123456789abcdef")
-    assert read_stamp(record) == STAMP == stamp_words("2", "0123456789abcdef")
+    assert read_stamp(record) == STAMP == stamp_words(PHANTOM, "2", "0123456789abcdef")
 
 
 def test_the_record_of_a_generator_without_difficulty_gives_its_version(tmp_path: Path) -> None:
@@ -28,9 +36,9 @@ def test_the_record_of_a_generator_without_difficulty_gives_its_version(tmp_path
 
 
 def test_an_empty_or_damaged_record_still_means_phantoms(tmp_path: Path) -> None:
-    assert read_stamp(write_record(tmp_path)) == NOT_STATED
+    assert read_stamp(write_record(tmp_path)) == not_stated()
     (tmp_path / "phantom.json").write_text("no json")
-    assert stamp_of(tmp_path) == NOT_STATED
+    assert stamp_of(tmp_path) == not_stated()
 
 
 def test_a_scan_belongs_to_the_set_two_folders_above_and_no_higher(tmp_path: Path) -> None:
@@ -41,5 +49,12 @@ def test_a_scan_belongs_to_the_set_two_folders_above_and_no_higher(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["", "VB10", "medkd phantom", f"{STAMP} Mustermann"])
 def test_a_header_without_a_stamp_gives_none(text: str) -> None:
-    assert stated_stamp(text) == NOT_STATED
-    assert stated_stamp(STAMP) == STAMP
+    assert stated_stamp(PHANTOM, text) == not_stated()
+    assert stated_stamp(PHANTOM, STAMP) == STAMP
+
+
+def test_the_record_of_implants_marks_all_below_it(tmp_path: Path) -> None:
+    (tmp_path / "implant.json").write_text(json.dumps({"generator_version": "3"}))
+    assert stamp_of(tmp_path / "scans" / "1.2.3") == "medkd implant 3"
+    (tmp_path / "implant.json").write_text("{}")
+    assert stamp_of(tmp_path) == not_stated(IMPLANT)
