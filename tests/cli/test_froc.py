@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.real_data import data_root
 
 COUNTS = (
     "true_positives", "false_positives", "false_negatives", "ignored_excluded", "ignored_double",
@@ -121,9 +122,7 @@ def test_froc_imports_nothing_slow():
 
 @pytest.fixture(scope="module")
 def luna16() -> Path:
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    return Path(os.environ["MEDKD_DATA"]) / "luna16"
+    return data_root() / "luna16"
 
 
 def test_real_marks_score_as_the_official_script_says(luna16, tmp_path):

@@ -1,7 +1,6 @@
 """Splits: by patient, planted leaks found, few labels by patient, frozen by a fingerprint."""
 
 import csv
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from medkd.data.split_settings import (
 from medkd.data.splits import Split, build_split, check_leaks
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.split_file import SplitFile, write_split
+from tests.real_data import data_root
 
 
 def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
@@ -202,9 +202,7 @@ def test_settings_that_contradict_themselves_are_refused(
 
 
 def data_folder() -> Path:
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    return Path(os.environ["MEDKD_DATA"])
+    return data_root()
 
 
 def test_ten_real_training_rows_of_pneumoniamnist_are_dropped() -> None:

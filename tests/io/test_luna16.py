@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from medkd.io.annotations import write_annotations, write_candidates, write_seri
 from medkd.io.luna16 import check_coordinates, read_luna16
 from medkd.io.volume import read_grid, write_mhd
 from medkd.types import LabelledCandidate, Nodule, Scan
+from tests.real_data import data_root
 
 UIDS = ("1.1", "1.2", "1.3")
 
@@ -173,9 +173,7 @@ def test_points_outside_their_volume_are_found(root):
 
 
 def test_the_real_tables_are_read_with_the_scans_that_are_there(tmp_path):
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    source = Path(os.environ["MEDKD_DATA"]) / "luna16"
+    source = data_root() / "luna16"
     uid = (source / "seriesuids.csv").read_text().split()[0]
     write_scan(tmp_path / "subset0", uid)
     write_candidates(tmp_path / "candidates_V2.csv", [])

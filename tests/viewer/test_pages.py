@@ -1,9 +1,7 @@
 """Every page, launched through its router: what a reader sees, and that decisions are kept."""
 
-import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,6 +10,7 @@ from medkd.jsonio import write_json
 from medkd.review.store import open_store
 from medkd.runs import RunFolder, read_cases, write_cases
 from medkd.types import Candidate, CaseResult, RunCase
+from tests.real_data import data_root
 from tests.report.run_factory import write_example_run
 from tests.viewer import factory
 from tests.viewer.conftest import VIEWER
@@ -271,9 +270,7 @@ def test_every_page_launches_on_an_example_run(tmp_path, launch, kind, page):
     [("scan", "ct_dicom", None), ("image", "pneumoniamnist/pneumoniamnist.npz", 3)],
 )
 def test_real_data_is_shown(tmp_path, launch, kind, path, row):
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    place = Path(os.environ["MEDKD_DATA"]) / path
+    place = data_root() / path
     assert place.exists()
     case = RunCase("real", "p", kind, str(place), "test", row, None, None, "analysed")
     write_cases(tmp_path / "cases.csv", [case])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from medkd.io.reference import (
     ReferenceRows,
     read_reference_source,
 )
+from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
@@ -156,9 +156,7 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], rea
 
 
 def test_the_real_nih_tables_label_every_image_of_the_thousand() -> None:
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    folder = Path(os.environ["MEDKD_DATA"]) / "nih1000"
+    folder = data_root() / "nih1000"
     names = FileNames(str(path) for path in folder.rglob("*.png"))
     found = read(
         lambda key, _: bool(names.find(key)),

