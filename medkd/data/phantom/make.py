@@ -25,6 +25,7 @@ from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.difficulty import GENERATOR_VERSION
 from medkd.data.phantom.fields import upsample
 from medkd.data.phantom.findings import EXCLUDED, Finding, render_findings
+from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.data.phantom.patient import draw_patient
 from medkd.data.phantom.places import Sites, find_sites
@@ -124,7 +125,9 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     protocol = draw_protocol(STYLES[settings.site_of(index)], settings.size, streams[0])
     anatomy = draw_anatomy(draw_patient(streams[1], settings.size), streams[2])
     canvas = _place_canvas(anatomy, protocol, settings.size, streams[0])
-    sites = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
+    sites = survey_chest(
+        anatomy, canvas, profile=protocol.profile, spacing_mm=_SURVEY_MM[settings.size]
+    )
     low, high = settings.nodule_range
     findings = draw_findings(
         sites,
@@ -150,7 +153,9 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )  # fmt: skip
 
 
-def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Sites:
+def survey_chest(
+    anatomy: Anatomy, canvas: Canvas, *, profile: SliceProfile, spacing_mm: float
+) -> Sites:
     """Look at a chest without findings, on a lattice around what a canvas shows of it."""
     around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
@@ -159,12 +164,10 @@ def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Site
     first, last = np.maximum(first, 0), np.minimum(last, around.shape)
     i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     lattice = around.part((i, j, k))
-    seen = render_anatomy(anatomy, lattice)
     return find_sites(
         lattice,
-        seen.hu,
-        seen.lung_mm,
-        vessels=seen.vessels,
+        render_anatomy(anatomy, lattice),
+        profile=profile,
         fissure_mm=anatomy.fissure_mm(lattice),
         branches=anatomy.vasculature.vessel_tubes,
         blood_hu=anatomy.patient.blood_hu,

@@ -13,19 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from medkd.data.phantom.anatomy import Rendered
 from medkd.data.phantom.blobs import Blobs, find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.findings import Attachment, Finding, LungSide
 from medkd.data.phantom.forms import Bools, draw_directions
+from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.surroundings import Surroundings
 from medkd.data.phantom.tubes import Tubes, draw_tubes
 
-_TRIED = 400
+_TRIED = 1200
 """Places of one attachment among which the surroundings decide."""
-_DRAWN = 1600
+_DRAWN = 4800
 """Places from which these are taken."""
-_TWINS, _FEWEST_TWINS = 10, 3
+_TWINS, _FEWEST_TWINS = 20, 3
 """Marks of the finder in two lungs, the strongest first, that surroundings are taken from."""
 _MASK_MM = 2.0
 """How far beyond a nodule's surface its surroundings begin."""
@@ -36,7 +39,7 @@ _MOST_HIDDEN, _MOST_TOUCHED = 0.4, 0.06
 """Share of a nodule that may lie in vessels or other dense tissue; of a free one's surface."""
 _DIRECTIONS = 40
 _ROOM_MM = 5.0
-_WIDE_MM = 6.0
+_WIDE_MM = 4.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +49,7 @@ class Sites:
     Args:
         canvas: the lattice.
         hu: [i, j, k] noise-free HU.
+        seen_hu: [i, j, k] the same blurred along k, as slices show it.
         lung_mm: [i, j, k] signed distance to the lungs' surface, negative in the lungs.
         searched_mm: [i, j, k] the same without the wide vessels at the hila, as a lung mask has it:
             where a finder looks.
@@ -58,6 +62,7 @@ class Sites:
 
     canvas: Canvas
     hu: Float32
+    seen_hu: Float32
     lung_mm: Float32
     searched_mm: Float32
     vessels: Float32
@@ -69,19 +74,23 @@ class Sites:
 
 def find_sites(
     canvas: Canvas,
-    hu: Float32,
-    lung_mm: Float32,
+    chest: Rendered,
     *,
-    vessels: Float32,
+    profile: SliceProfile,
     fissure_mm: Float32,
     branches: Tubes,
     blood_hu: float,
 ) -> Sites:
-    """Look at a chest without findings; the arguments are those of `Sites`."""
-    searched = _without_wide(canvas, lung_mm, branches)
-    blobs: Blobs = find_blobs(hu, canvas.spacing_mm, searched < 0.0)
-    marks = canvas.points_mm(blobs.places_vox)
-    return Sites(canvas, hu, lung_mm, searched, vessels, fissure_mm, branches, blood_hu, marks)
+    """Look at a chest without findings; `profile` is of its slices, the rest as in `Sites`."""
+    searched = _without_wide(canvas, chest.lung_mm, branches)
+    step_mm = float(canvas.spacing_mm[2])
+    taps = profile.taps(step_mm, painted_mm=step_mm)
+    seen = ndimage.correlate1d(chest.hu, taps, axis=2, mode="nearest")
+    blobs: Blobs = find_blobs(seen, canvas.spacing_mm, searched < 0.0)
+    return Sites(
+        canvas, chest.hu, seen, chest.lung_mm, searched, chest.vessels, fissure_mm, branches,
+        blood_hu, canvas.points_mm(blobs.places_vox),
+    )  # fmt: skip
 
 
 def _without_wide(canvas: Canvas, lung_mm: Float32, branches: Tubes) -> Float32:
@@ -100,7 +109,7 @@ class Chooser:
         self._box = np.stack([canvas.low_mm, canvas.high_mm]) if box_mm is None else box_mm
         self._directions = draw_directions(rng, _DIRECTIONS)
         self._marks = sites.marks_mm[self.holds(sites.marks_mm)]
-        self._surroundings = Surroundings(canvas, sites.hu, rng)
+        self._surroundings = Surroundings(canvas, sites.seen_hu, rng)
         low, high = np.rint(canvas.index_vox(self._box)).astype(int)
         i, j, k = (
             slice(max(int(a), 0), max(int(b), 0) + 1) for a, b in zip(low, high, strict=True)

@@ -22,7 +22,7 @@ _REST: tuple[tuple[_Draw, int, int], ...] = (
     (mimics.small_nodule, 2, 6),
     (mimics.scar, 0, 3),
     (mimics.plaque, 0, 2),
-    (mimics.bump, 3, 8),
+    (mimics.bump, 5, 12),
     (mimics.knot, 5, 12),
     (mimics.mucus, 0, 3),
     (mimics.node, 0, 3),

@@ -17,10 +17,11 @@ _PAD = 18
 """Voxels that a mask of 20 mm and all shells may reach beyond the lattice."""
 _HU_RANGE = (-1000.0, 400.0)
 _LEAST_SPREAD = np.tile(
-    [45.0, 45.0, 20.0, 25.0, 45.0, 70.0, 100.0, 15.0, 15.0, 40.0], len(_SHELLS_MM)
+    [45.0, 45.0, 20.0, 25.0, 45.0, 70.0, 100.0, 15.0, 15.0, 40.0, 15.0, 40.0], len(_SHELLS_MM)
 )
 """Differences that mean little, feature by feature: HU, and HU per 2 voxels for gradients."""
-_WEIGHTS = np.array([2.0, 1.6, 1.3, 1.3, 1.4, 1.6, 1.4, 0.8, 0.8, 0.8] + 20 * [0.8])
+_WEIGHTS = np.repeat([1.2, 2.0, 2.8, 0.8, 1.6, 2.2, 0.8, 1.2, 1.6], 3 * [7, 3, 2])
+"""What lies next to the mask tells most, and gradients more than densities."""
 
 
 class Surroundings:
@@ -28,7 +29,7 @@ class Surroundings:
 
     Args:
         canvas: the lattice.
-        hu: [i, j, k] densities on it.
+        hu: [i, j, k] densities on it, as slices show them.
         rng: source of the points looked at.
     """
 
@@ -43,8 +44,11 @@ class Surroundings:
             ahead[axis], behind[axis] = slice(2, None), slice(None, -2)
             step = image[tuple(ahead)] - image[tuple(behind)]
             squared[1:-1, 1:-1, 1:-1] += step * step
+        along = np.zeros_like(image)  # of the last axis: slices blur it, and so it differs
+        along[1:-1, 1:-1, 1:-1] = np.abs(step)
         self._image = image.reshape(-1)
         self._slope = np.sqrt(squared).reshape(-1)
+        self._along = along.reshape(-1)
         self._shells = [
             (draw_directions(rng, count), rng.uniform(low, high, size=(count, 1)))
             for low, high, count in _SHELLS_MM
@@ -68,6 +72,8 @@ class Surroundings:
             parts += [values.mean(axis=1), values.std(axis=1)]
             parts += [values[:, int(share * count)] for share in (0.05, 0.25, 0.5, 0.75, 0.95)]
             parts += [slopes.mean(axis=1), slopes[:, count // 2], slopes[:, int(0.9 * count)]]
+            along = np.sort(self._along[around].astype(np.float64), axis=1)
+            parts += [along.mean(axis=1), along[:, int(0.9 * count)]]
         return np.stack(parts, axis=1)
 
     def likest(

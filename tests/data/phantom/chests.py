@@ -6,7 +6,9 @@ from functools import cache
 
 import numpy as np
 
+from medkd.data.phantom.anatomy import Rendered
 from medkd.data.phantom.canvas import Canvas, Float32
+from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.places import Sites, find_sites
 from medkd.data.phantom.tubes import Tubes
 
@@ -74,10 +76,9 @@ def sites() -> Sites:
     fissure = np.broadcast_to(canvas.axis_mm(2) - np.float32(4.0), canvas.shape)
     return find_sites(
         canvas,
-        chest_hu(canvas),
-        lung_of(canvas),
-        vessels=vessels_of(canvas),
+        Rendered(chest_hu(canvas), lung_of(canvas), vessels_of(canvas)),
         fissure_mm=np.ascontiguousarray(fissure),
         branches=branches(),
         blood_hu=BLOOD_HU,
+        profile=SliceProfile(2.0, 0.5),
     )
