@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "phantom_speed.json"
 SITES = ("a", "b", "c")
 FULL_SECONDS, FULL_MIB = 60.0, 2048
-SMALL_SECONDS = 4.0
+SMALL_SECONDS = 6.0
 REGION_SHARE = 0.1
 """Most of a full scan's time that a region may take: its patient is drawn whole as well."""
 ONE_CORE = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
