@@ -124,8 +124,8 @@ class TableWriter:
         found = {}
         for name, generator in RECORDS.items():
             for file in self._store.tables_named(name):
-                inside = not_stated(generator) if file.member else ""
-                stamp = inside or read_stamp(self._ref_of(file).path)
+                hidden = bool(file.member)
+                stamp = not_stated(generator) if hidden else read_stamp(self._ref_of(file).path)
                 found[PurePosixPath(file.place).parent] = stamp
         return found
 

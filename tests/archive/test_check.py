@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from medkd.archive.check import check_index
 from medkd.cli import app
 from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.types import Nodule
+from tests.real_data import data_root
 
 A = IndexedCase("a", "p1", "scan", "ready", site="north", content="x", manufacturer="Acme",
                 kernel="B70f", spacing_mm=(0.7, 0.7, 1.0))  # fmt: skip
@@ -100,9 +100,7 @@ def test_the_command_exits_with_zero_where_all_is_well(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_real_x_rays_own_split_leaks_and_a_new_one_does_not(tmp_path: Path) -> None:
-    if not os.environ.get("MEDKD_DATA"):
-        pytest.skip("MEDKD_DATA is not set")
-    root = Path(os.environ["MEDKD_DATA"]) / "nih1000"
+    root = data_root() / "nih1000"
     index, split = tmp_path / "index.csv", tmp_path / "split.json"
     table = root / "Data_Entry_2017_v2020.csv.gz"
     run = CliRunner()

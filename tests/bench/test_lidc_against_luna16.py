@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
-
-import pytest
 
 from tests.bench.lidc_against_luna16 import RESULT, compare, summarise
+from tests.real_data import data_root
 
 
 def test_the_stored_agreement_meets_its_bars() -> None:
@@ -23,9 +20,7 @@ def test_the_stored_agreement_meets_its_bars() -> None:
 
 
 def test_every_twentieth_scan_agrees_today() -> None:
-    if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
-    found = summarise(compare(Path(os.environ["MEDKD_DATA"]), every=20))
+    found = summarise(compare(data_root(), every=20))
     assert found["matched"] == found["nodules"] == 63
     assert found["diameter_difference_mm"]["median"] < 0.2
     assert found["diameter_difference_mm"]["max"] < 2

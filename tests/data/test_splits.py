@@ -201,19 +201,15 @@ def test_settings_that_contradict_themselves_are_refused(
         kind(**values)
 
 
-def data_folder() -> Path:
-    return data_root()
-
-
 def test_ten_real_training_rows_of_pneumoniamnist_are_dropped() -> None:
-    index = images(data_folder() / "pneumoniamnist" / "pneumoniamnist.npz")
+    index = images(data_root() / "pneumoniamnist" / "pneumoniamnist.npz")
     split = build_split(index, OfficialSplit(), seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (4698, 524, 624)
     assert "10 train images dropped: their pixels also stand in val or test" in split.notes
 
 
 def test_the_leak_in_the_real_nih_split_is_found() -> None:
-    with (data_folder() / "nih1000" / "index.csv").open() as stream:
+    with (data_root() / "nih1000" / "index.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     part = {"train": "train", "valid": "val", "test": "test"}
     cases = tuple(

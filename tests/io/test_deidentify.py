@@ -43,7 +43,7 @@ PLANTED: dict[str, Any] = {
     "PatientName": "Quixano^Alonso^^Don=山田^太郎",
     "PatientID": "H-77120993",
     "PatientBirthDate": "19470616",
-    "OtherPatientIDs": ["ALT-55120947", "ALT-99810263"],
+    "OtherPatientIDs": ["ALT-5512", "ALT-9981"],
     "PatientAddress": "Calle Mayor 12, Toledo",
     "PatientComments": "brother of Sancho P.",
     "AccessionNumber": "ACC4711X",
@@ -62,8 +62,8 @@ PLANTED: dict[str, Any] = {
     "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
     "BurnedInAnnotation": "NO",
 }  # fmt: skip
-TRACES = ("quixano", "alonso", "77120993", "19470616", "55120947", "mayor", "sancho", "panza",
-          "acc4711x", "argamasilla", "rocinante", "cervantes", "follow", "0034-555", "3141592",
+TRACES = ("quixano", "alonso", "77120993", "19470616", "5512", "mayor", "sancho", "panza",
+          "acc4711x", "argamasilla", "rocinante", "cervantes", "follow", "0034", "3141592",
           "20190311", "101112", "dulcinea", STUDY, SERIES)  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def test_no_planted_identity_is_left_in_names_bytes_or_report(
     tmp_path: Path, syntax: str | None
 ) -> None:
     plant(tmp_path / "Quixano" / "film 1", syntax=syntax)
-    share(tmp_path / "Quixano", tmp_path / "out")
+    key = bytes(range(32))  # a drawn one puts a trace of four digits into a new UID at times
+    share(tmp_path / "Quixano", tmp_path / "out", names=Pseudonyms("pseudonymise", key))
 
     everything = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
     assert len(everything) == 2

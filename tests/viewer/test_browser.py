@@ -57,7 +57,7 @@ def served(run, *words):
 
 @pytest.fixture
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = pytest.importorskip("playwright.sync_api", reason="extra dev")
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         yield opened
