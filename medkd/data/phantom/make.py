@@ -28,9 +28,9 @@ from medkd.data.phantom.findings import EXCLUDED, Finding, render_findings
 from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.data.phantom.patient import draw_patient
-from medkd.data.phantom.places import Sites, find_sites
 from medkd.data.phantom.population import draw_findings
 from medkd.data.phantom.scanner import draw_canvas, scan_volume
+from medkd.data.phantom.sites import Sites, find_sites
 from medkd.data.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.io.synthetic_mark import PHANTOM
 from medkd.settings import Settings

@@ -31,7 +31,7 @@ from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, draw_diameter
 _TEXTURES: tuple[Texture, ...] = ("solid", "part-solid", "ground-glass", "calcified")
 _OUTLINES: tuple[Outline, ...] = ("round", "lobulated", "spiculated")
 _ATTACHMENTS: tuple[Attachment, ...] = ("free", "vessel", "pleura", "fissure")
-_ATTACHMENT_SHARES = (0.22, 0.57, 0.15, 0.06)
+_ATTACHMENT_SHARES = (0.2, 0.5, 0.25, 0.05)
 _LEAST_SUBSOLID_MM, _LEAST_PART_SOLID_MM = 5.0, 6.5
 _TRIES = 12
 _MOST_MM = 33.0

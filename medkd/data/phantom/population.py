@@ -1,12 +1,14 @@
-"""All findings of one phantom: nodules first, then what is irrelevant, then mimics.
+"""All findings of one phantom: first what only looks like a nodule, then nodules.
 
-How many there are of the rest goes with the share of the lungs that is seen, so that a part of a
-chest holds as many to the litre as a whole one.
+Nodules come last because a place like a finder's false marks is looked for, and mimics are among
+these. How many there are of the rest goes with the share of the lungs that is seen, so that a part
+of a chest holds as many to the litre as a whole one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -15,11 +17,11 @@ from medkd.data.phantom.canvas import Float64
 from medkd.data.phantom.findings import Finding
 from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.nodules import draw_traits, place_nodule
-from medkd.data.phantom.places import Chooser, Sites
+from medkd.data.phantom.places import Chooser
+from medkd.data.phantom.sites import Places, Sites
 
-_Draw = Callable[[np.random.Generator, Chooser, list[Finding]], Finding | None]
+_Draw = Callable[[np.random.Generator, Places, list[Finding]], Finding | None]
 _REST: tuple[tuple[_Draw, int, int], ...] = (
-    (mimics.small_nodule, 2, 6),
     (mimics.scar, 0, 3),
     (mimics.plaque, 0, 2),
     (mimics.bump, 5, 12),
@@ -28,6 +30,8 @@ _REST: tuple[tuple[_Draw, int, int], ...] = (
     (mimics.node, 0, 3),
 )
 """What else lies in two lungs: how it is drawn, and the fewest and the most of it."""
+_SMALL = (2, 6)
+"""The fewest and the most nodules below 3 mm."""
 
 _TRIES = 6
 
@@ -54,22 +58,33 @@ def draw_findings(
     Returns:
         Nodules first.
     """
-    chooser = Chooser(sites, box_mm, rng)
-    findings: list[Finding] = []
+    places = Places(sites, box_mm, rng)
+    rest: list[Finding] = []
+    for draw, fewest, most in _REST:
+        for _ in range(_count(rng, (fewest, most), places)):
+            rest += _first(draw(rng, places, rest) for _ in range(_TRIES))
+    chooser = Chooser(sites.with_painted(rest), box_mm, rng)
+    found: list[Finding] = []
     low, high = diameters_mm
     drawn = sorted(
         (draw_traits(rng, low_mm=low, high_mm=high) for _ in range(nodules)),
         key=lambda traits: -traits.diameter_mm,
     )
     for traits in drawn:  # the largest first, while there is room
-        nodule = place_nodule(rng, traits, chooser, findings, forms=forms)
+        nodule = place_nodule(rng, traits, chooser, [*found, *rest], forms=forms)
         if nodule is not None:
-            findings.append(nodule)
-    for draw, fewest, most in _REST:
-        wanted = int(rng.integers(fewest, most + 1)) * chooser.lung_share
-        count = int(wanted) + int(rng.random() < wanted - int(wanted))
-        for _ in range(count):
-            found = next(filter(None, (draw(rng, chooser, findings) for _ in range(_TRIES))), None)
-            if found is not None:
-                findings.append(found)
-    return findings
+            found.append(nodule)
+    for _ in range(_count(rng, _SMALL, places)):
+        found += _first(mimics.small_nodule(rng, chooser, [*found, *rest]) for _ in range(_TRIES))
+    return [*found, *rest]
+
+
+def _count(rng: np.random.Generator, ends: tuple[int, int], places: Places) -> int:
+    """Draw how many there are in this share of two lungs that hold this few to this many."""
+    wanted = int(rng.integers(ends[0], ends[1] + 1)) * places.lung_share
+    return int(wanted) + int(rng.random() < wanted - int(wanted))
+
+
+def _first(tried: Iterator[Finding | None]) -> list[Finding]:
+    """Return the first that found a place; nothing where none did."""
+    return list(islice(filter(None, tried), 1))

@@ -9,7 +9,7 @@ import numpy as np
 from medkd.data.phantom.anatomy import Rendered
 from medkd.data.phantom.canvas import Canvas, Float32
 from medkd.data.phantom.kernel import SliceProfile
-from medkd.data.phantom.places import Sites, find_sites
+from medkd.data.phantom.sites import Sites, find_sites
 from medkd.data.phantom.tubes import Tubes
 
 BLOOD_HU = 60.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medkd.data.phantom.blobs import find_blobs
 from medkd.data.phantom.surroundings import Surroundings
 from tests.data.phantom.chests import canvas_of, chest_hu, sites
 
@@ -25,7 +26,8 @@ def test_what_lies_within_the_mask_is_not_seen() -> None:
 
 def test_a_place_is_likest_to_itself() -> None:
     canvas = canvas_of((2.0, 2.0, 2.0))
-    marks = sites().marks_mm[:8]
+    found = find_blobs(chest_hu(canvas), canvas.spacing_mm, sites().searched_mm < 0.0)
+    marks = canvas.points_mm(found.places_vox)[:8]
     found = [read(chest_hu(canvas)).likest(marks, mark, marks, 5.0) for mark in marks]
     assert found == list(range(8))
 
