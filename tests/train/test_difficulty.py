@@ -19,7 +19,7 @@ from medkd.train.difficulty import run as bench
 from medkd.train.difficulty.blobs import find_peaks, prune_peaks
 from medkd.train.difficulty.places import far_from_findings, find_lung_peaks, sigmas_of
 from medkd.train.difficulty.rows import MarksAt, Place, ScanRow
-from medkd.train.difficulty.run import run_difficulty
+from medkd.train.difficulty.run import measure_part, run_difficulty
 from medkd.train.difficulty.score import (
     choose_threshold,
     cross_validated_scores,
@@ -238,6 +238,20 @@ def test_a_bench_goes_on_where_it_stood_and_says_what_it_could_not_measure(
     assert "classifier of real nodules not measured" in failed_bars(first)
     assert "| not measured |" in difficulty_markdown(first)
     assert (tmp_path / "b" / "froc.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_high_threshold_leaves_no_scan_without_false_marks(
+    small_bench: DifficultySettings, tmp_path: Path
+) -> None:
+    rows = measure_part(small_bench, "test", folder=tmp_path, threshold=0.9)
+    for row in rows:
+        assert {found.threshold: len(found.marks) > 0 for found in row.marks} == {
+            0.1: True,
+            0.9: False,
+        }
+        nodules = sum(place.is_nodule for place in row.places)
+        assert len(row.places) - nodules >= nodules > 0
 
 
 @pytest.mark.slow

@@ -108,14 +108,18 @@ def measure_part(
         settings: of the bench.
         part: which scans.
         folder: of the bench.
-        threshold: the blob finder's, frozen; None: all are tried, and nothing is judged.
+        threshold: the blob finder's, frozen; None: all are tried, and nothing is judged. Judged
+            are the best false marks under the lowest threshold of all: a high one leaves scans
+            with fewer false marks than nodules, and which scan a place lies in would tell.
         progress: told of every scan.
     """
     count = settings.phantoms(part).scans
     paths = [folder / "scans" / f"{part}-{number:03d}.json" for number in range(count)]
-    thresholds = (threshold,) if threshold is not None else settings.blobs.thresholds
+    tried = tuple(sorted(settings.blobs.thresholds))
+    judged = None if threshold is None else tried[0]
+    thresholds = tried if threshold is None else tuple(sorted({tried[0], threshold}))
     tasks = [
-        ScanTask(settings, part, number, thresholds, threshold, path)
+        ScanTask(settings, part, number, thresholds, judged, path)
         for number, path in enumerate(paths)
         if not path.is_file()
     ]
