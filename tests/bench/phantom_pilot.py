@@ -3,8 +3,8 @@
 python -m tests.bench.phantom_pilot --site mixed --size full --scans 6 --seed 900 --out /tmp/pilot
 
 The bench's own measures on a few scans of any seed but the bench's: no tuning scans (the
-blob finder's threshold is tuned on the scans themselves, which flatters it), the false marks
-are those of one given threshold. Rows are kept under --out: call again with more --scans.
+blob finder's threshold is tuned on the scans themselves, which flatters it). Rows are kept under
+--out: call again with more --scans.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def pilot(asked: argparse.Namespace) -> str:
     if asked.seed in (bench.tuning_seed, bench.test_seed):
         raise SystemExit(f"seed {asked.seed} is the bench's: take another one")
     settings = load_settings(config, DifficultySettings, overrides=overrides)
-    thresholds = tuple(sorted({*settings.blobs.thresholds, asked.threshold}))
+    thresholds = tuple(sorted(settings.blobs.thresholds))
     paths = [asked.out / f"{asked.size}-{asked.site}-{asked.seed}-{n:03d}.json"
              for n in range(asked.scans)]  # fmt: skip
-    tasks = [ScanTask(settings, "test", n, thresholds, asked.threshold, path)
+    tasks = [ScanTask(settings, "test", n, thresholds, thresholds[0], path)
              for n, path in enumerate(paths) if not path.is_file()]  # fmt: skip
     started = time.perf_counter()
     for done, path in enumerate(run_tasks(tasks, workers=asked.workers), start=1):
@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=900)
     parser.add_argument("--nodules", default="5-8", help="nodules_per_scan")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threshold", type=float, default=0.1, help="of the judged false marks")
     parser.add_argument("--set", action="append", default=[], help="key=value of the settings")
     parser.add_argument("--out", type=Path, required=True, help="folder of the rows")
     sys.stdout.write(pilot(parser.parse_args()))

@@ -97,7 +97,7 @@ class PhantomScan:
 
     `findings` are in chest mm; `canvas` turns them into LPS mm, and `cover_finding(finding,
     canvas)` gives a finding's share of each voxel. `lung` [i, j, k] marks the true lungs with all
-    that lies in them but vessels wider than 6 mm, which lung masks leave out.
+    that lies in them but vessels wider than 4.5 mm, which lung masks leave out.
     """
 
     scan: Scan

@@ -115,11 +115,11 @@ def measure_part(
     """
     count = settings.phantoms(part).scans
     paths = [folder / "scans" / f"{part}-{number:03d}.json" for number in range(count)]
-    tried = tuple(sorted(settings.blobs.thresholds))
-    judged = None if threshold is None else tried[0]
-    thresholds = tried if threshold is None else tuple(sorted({tried[0], threshold}))
+    lowest = min(settings.blobs.thresholds)
+    tried = set(settings.blobs.thresholds) if threshold is None else {lowest, threshold}
+    judged = None if threshold is None else lowest
     tasks = [
-        ScanTask(settings, part, number, thresholds, judged, path)
+        ScanTask(settings, part, number, tuple(sorted(tried)), judged, path)
         for number, path in enumerate(paths)
         if not path.is_file()
     ]
