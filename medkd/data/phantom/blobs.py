@@ -1,9 +1,8 @@
 """A finder of bright compact blobs: where a phantom looks as if there were a nodule.
 
 The normalised Laplacian of Gaussian (T. Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) on
-voxels of about 2 mm, at a few widths, as `medkd.data.proposals` has it. A phantom's nodules are put
-where this finder finds something in the chest without them, and its hard negatives are what it
-finds in the finished scan: so the surroundings of both are alike.
+voxels of about 2 mm, at a few widths, as `medkd.data.proposals` has it. A phantom's hard negatives
+are what this finder finds in the finished scan.
 """
 
 from __future__ import annotations

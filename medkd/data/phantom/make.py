@@ -25,12 +25,15 @@ from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.difficulty import GENERATOR_VERSION
 from medkd.data.phantom.fields import upsample
 from medkd.data.phantom.findings import EXCLUDED, Finding, render_findings
-from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.lidc_forms import LidcForm, read_lidc_forms
+from medkd.data.phantom.marks import see
 from medkd.data.phantom.patient import draw_patient
-from medkd.data.phantom.population import draw_findings
-from medkd.data.phantom.scanner import draw_canvas, scan_volume
+from medkd.data.phantom.places import Chooser
+from medkd.data.phantom.population import draw_nodules, draw_rest
+from medkd.data.phantom.put_in import put_into_scan
+from medkd.data.phantom.scanner import draw_canvas, scan_volume, stored
 from medkd.data.phantom.sites import Sites, find_sites
+from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
 from medkd.data.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.io.synthetic_mark import PHANTOM
 from medkd.settings import Settings
@@ -47,6 +50,8 @@ _SURVEY_MM: dict[Size, float] = {"small": 3.0, "region": 2.0, "full": 2.0}
 _AROUND_MM = 12.0
 _ROUGH_MM, _DEPTH_MM = 6.0, 5.0
 _SLAB = 32
+_LEAST_OF_SLICE = 1.25
+"""Least diameter of a nodule by the spacing of slices: of less, voxels hardly say where it is."""
 
 
 class PhantomSettings(Settings):
@@ -125,18 +130,25 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     protocol = draw_protocol(STYLES[settings.site_of(index)], settings.size, streams[0])
     anatomy = draw_anatomy(draw_patient(streams[1], settings.size), streams[2])
     canvas = _place_canvas(anatomy, protocol, settings.size, streams[0])
-    sites = survey_chest(
-        anatomy, canvas, profile=protocol.profile, spacing_mm=_SURVEY_MM[settings.size]
-    )
+    box_mm = np.stack([canvas.low_mm, canvas.high_mm])
+    sites = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
+    rest = draw_rest(sites, box_mm=box_mm, rng=streams[3])
+    voxels = _scan(anatomy, rest, canvas, protocol, rng=streams[4])
+    lung = _lung_mask(sites, canvas)
+    chooser = Chooser(sites.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
     low, high = settings.nodule_range
-    findings = draw_findings(
-        sites,
+    least_mm = max(LEAST_DIAMETER_MM, _LEAST_OF_SLICE * protocol.slice_spacing_mm)
+    nodules = draw_nodules(
+        chooser,
+        rest,
         nodules=int(streams[3].integers(low, high + 1)),
-        box_mm=np.stack([canvas.low_mm, canvas.high_mm]),
         rng=streams[3],
+        diameters_mm=(least_mm, MOST_DIAMETER_MM),
         forms=_real_forms(Path(settings.lidc)) if settings.lidc else (),
     )
-    voxels = _scan(anatomy, findings, canvas, protocol, rng=streams[4])
+    put_into_scan(voxels, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
+    voxels = stored(voxels)
+    findings = [*nodules, *rest]
     drawn = draw_candidates(
         voxels,
         canvas,
@@ -149,13 +161,11 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
         canvas = replace(canvas, turn=draw_tilt(streams[6]))
     return _assembled(
         series_uid(settings, index), canvas, voxels=voxels, protocol=protocol,
-        sites=sites, findings=findings, candidates=drawn,
+        lung=lung, findings=findings, candidates=drawn,
     )  # fmt: skip
 
 
-def survey_chest(
-    anatomy: Anatomy, canvas: Canvas, *, profile: SliceProfile, spacing_mm: float
-) -> Sites:
+def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Sites:
     """Look at a chest without findings, on a lattice around what a canvas shows of it."""
     around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
@@ -167,7 +177,6 @@ def survey_chest(
     return find_sites(
         lattice,
         render_anatomy(anatomy, lattice),
-        profile=profile,
         fissure_mm=anatomy.fissure_mm(lattice),
         branches=anatomy.vasculature.vessel_tubes,
         blood_hu=anatomy.patient.blood_hu,
@@ -271,7 +280,7 @@ def _assembled(
     *,
     voxels: NDArray[np.int16],
     protocol: Protocol,
-    sites: Sites,
+    lung: NDArray[np.bool_],
     findings: list[Finding],
     candidates: Candidates,
 ) -> PhantomScan:
@@ -290,7 +299,7 @@ def _assembled(
         ),
         tuple(findings),
         canvas,
-        _lung_mask(sites, canvas),
+        lung,
     )
 
 

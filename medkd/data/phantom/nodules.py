@@ -26,7 +26,7 @@ from medkd.data.phantom.forms import (
 )
 from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.places import Chooser
-from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, draw_diameter
+from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM, draw_diameter
 
 _TEXTURES: tuple[Texture, ...] = ("solid", "part-solid", "ground-glass", "calcified")
 _OUTLINES: tuple[Outline, ...] = ("round", "lobulated", "spiculated")
@@ -34,12 +34,11 @@ _ATTACHMENTS: tuple[Attachment, ...] = ("free", "vessel", "pleura", "fissure")
 _ATTACHMENT_SHARES = (0.2, 0.5, 0.25, 0.05)
 _LEAST_SUBSOLID_MM, _LEAST_PART_SOLID_MM = 5.0, 6.5
 _TRIES = 12
-_MOST_MM = 33.0
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a nodule is to be before it has a place."""
+    """What a nodule is to be before it has a place, which decides whether it is at the pleura."""
 
     texture: Texture
     outline: Outline
@@ -48,7 +47,10 @@ class Traits:
 
 
 def draw_traits(
-    rng: np.random.Generator, *, low_mm: float = LEAST_DIAMETER_MM, high_mm: float = _MOST_MM
+    rng: np.random.Generator,
+    *,
+    low_mm: float = LEAST_DIAMETER_MM,
+    high_mm: float = MOST_DIAMETER_MM,
 ) -> Traits:
     """Draw what a nodule is to be: LUNA16's diameters; kinds that go with the size."""
     diameter = draw_diameter(rng, low_mm=low_mm, high_mm=high_mm)
@@ -84,10 +86,13 @@ def place_nodule(
     Returns:
         The nodule with its true sphere; None if the chest has no room for it.
     """
+    radius_mm = traits.diameter_mm / 2.0
     for attempt in range(_TRIES):
-        attachment = traits.attachment if attempt < _TRIES // 2 else "vessel"
+        wanted = traits.attachment if attempt < _TRIES // 2 else "vessel"
+        twin = chooser.twin(others)
+        attachment = chooser.attachment(wanted, radius_mm, twin)
         form = _form(rng, traits, forms)
-        middle = chooser.choose(attachment, traits.diameter_mm / 2.0, others)
+        middle = chooser.choose(attachment, radius_mm, others, twin=twin)
         if middle is None:
             continue
         side = chooser.side(middle, 1.3 * form.reach_mm)
@@ -122,7 +127,7 @@ def _fitted(
         if found < 0.6 * wanted_mm:
             return None
         form = form.scaled(wanted_mm / found)
-    return form if form.reach_mm < 1.5 * _MOST_MM else None
+    return form if form.reach_mm < 1.5 * MOST_DIAMETER_MM else None
 
 
 def _measured(

@@ -1,8 +1,8 @@
 """All findings of one phantom: first what only looks like a nodule, then nodules.
 
-Nodules come last because a place like a finder's false marks is looked for, and mimics are among
-these. How many there are of the rest goes with the share of the lungs that is seen, so that a part
-of a chest holds as many to the litre as a whole one.
+Nodules come last because places like a finder's false marks are looked for, in a scan that shows
+all the rest. How many there are of the rest goes with the share of the lungs that is seen, so that
+a part of a chest holds as many to the litre as a whole one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.nodules import draw_traits, place_nodule
 from medkd.data.phantom.places import Chooser
 from medkd.data.phantom.sites import Places, Sites
+from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
 
 _Draw = Callable[[np.random.Generator, Places, list[Finding]], Finding | None]
 _REST: tuple[tuple[_Draw, int, int], ...] = (
@@ -36,34 +37,41 @@ _SMALL = (2, 6)
 _TRIES = 6
 
 
-def draw_findings(
-    sites: Sites,
-    *,
-    nodules: int,
-    box_mm: Float64 | None,
-    rng: np.random.Generator,
-    diameters_mm: tuple[float, float] = (3.0, 33.0),
-    forms: Sequence[LidcForm] = (),
-) -> list[Finding]:
-    """Draw the findings of a chest.
+def draw_rest(sites: Sites, *, box_mm: Float64 | None, rng: np.random.Generator) -> list[Finding]:
+    """Draw what is no nodule: mimics, scars and plaques.
 
     Args:
         sites: the chest without findings.
-        nodules: how many nodules are wanted; fewer where the chest has no room.
-        box_mm: [2, 3] low and high corner in chest mm; nodules lie inside it. None: anywhere.
+        box_mm: [2, 3] low and high corner in chest mm; None: anywhere.
         rng: source of everything.
-        diameters_mm: least and largest diameter of nodules.
-        forms: outlines of real nodules to take; without them outlines are drawn.
-
-    Returns:
-        Nodules first.
     """
     places = Places(sites, box_mm, rng)
     rest: list[Finding] = []
     for draw, fewest, most in _REST:
         for _ in range(_count(rng, (fewest, most), places)):
             rest += _first(draw(rng, places, rest) for _ in range(_TRIES))
-    chooser = Chooser(sites.with_painted(rest), box_mm, rng)
+    return rest
+
+
+def draw_nodules(
+    chooser: Chooser,
+    rest: list[Finding],
+    *,
+    nodules: int,
+    rng: np.random.Generator,
+    diameters_mm: tuple[float, float] = (LEAST_DIAMETER_MM, MOST_DIAMETER_MM),
+    forms: Sequence[LidcForm] = (),
+) -> list[Finding]:
+    """Draw the nodules of a chest, and those below 3 mm.
+
+    Args:
+        chooser: of places in the chest, the rest in it.
+        rest: findings to keep away from.
+        nodules: how many are wanted; fewer where the chest has no room.
+        rng: source of all but the places.
+        diameters_mm: least and largest diameter.
+        forms: outlines of real nodules to take; without them outlines are drawn.
+    """
     found: list[Finding] = []
     low, high = diameters_mm
     drawn = sorted(
@@ -74,9 +82,9 @@ def draw_findings(
         nodule = place_nodule(rng, traits, chooser, [*found, *rest], forms=forms)
         if nodule is not None:
             found.append(nodule)
-    for _ in range(_count(rng, _SMALL, places)):
+    for _ in range(_count(rng, _SMALL, chooser)):
         found += _first(mimics.small_nodule(rng, chooser, [*found, *rest]) for _ in range(_TRIES))
-    return [*found, *rest]
+    return found
 
 
 def _count(rng: np.random.Generator, ends: tuple[int, int], places: Places) -> int:

@@ -33,6 +33,7 @@ _FINE_MM = 4.0
 _LONGEST_STEP_MM = 1.5
 _MARGIN = 8
 _LOWEST_HU, _HIGHEST_HU = -1024.0, 3071.0
+_INT16 = (-32768.0, 32767.0)
 
 
 def draw_canvas(
@@ -74,7 +75,7 @@ def scan_volume(
             left out.
 
     Returns:
-        [i, j, k] int16 HU, clipped to -1024..3071; a view of memory in which k varies slowest.
+        [i, j, k] int16 HU, not yet `stored`; a view of memory in which k varies slowest.
     """
     seed = int(rng.integers(2**62))
     effects = _Effects(canvas, protocol, body or paint, seed)
@@ -84,9 +85,32 @@ def scan_volume(
     for number, seen in enumerate(optics.slices(paint)):
         effects.add(seen, number)
         np.rint(seen, out=seen)
-        np.clip(seen, _LOWEST_HU, _HIGHEST_HU, out=seen)
+        np.clip(seen, *_INT16, out=seen)
         out[number] = seen
     return out.transpose(2, 1, 0)
+
+
+def add_to_scan(
+    voxels_hu: NDArray[np.int16], canvas: Canvas, protocol: Protocol, paint: Painter
+) -> None:
+    """Add to a scan, in place, what a change of the chest shows there: the same noise stays.
+
+    Args:
+        voxels_hu: [i, j, k] voxels of a finished scan, or of a box of it.
+        canvas: these voxels.
+        protocol: the scan's settings.
+        paint: gives the change of noise-free HU [i, j, k] of slabs, as for `scan_volume`; zero
+            near the box's faces.
+    """
+    for number, seen in enumerate(_Optics(canvas, protocol).slices(paint)):
+        plane = voxels_hu[:, :, number]
+        changed = plane + np.rint(seen).T
+        plane[:] = np.clip(changed, *_INT16)
+
+
+def stored(voxels_hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Clip voxels in place to what scanners store, -1024 to 3071 HU, and return them."""
+    return np.clip(voxels_hu, np.int16(_LOWEST_HU), np.int16(_HIGHEST_HU), out=voxels_hu)
 
 
 class _Optics:

@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medkd.data.phantom.anatomy import Rendered
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 from medkd.data.phantom.findings import Finding, LungSide, render_findings
 from medkd.data.phantom.forms import Bools, draw_directions
-from medkd.data.phantom.kernel import SliceProfile
 from medkd.data.phantom.tubes import Tubes, draw_tubes
 
 _WIDE_MM = 4.5
@@ -37,7 +35,6 @@ class Sites:
         fissure_mm: [i, j, k] distance to the nearest fissure, signed or not.
         branches: straight pieces of arteries and veins.
         blood_hu: density of blood.
-        profile: of the slices that will show it.
     """
 
     canvas: Canvas
@@ -48,7 +45,6 @@ class Sites:
     fissure_mm: Float32
     branches: Tubes
     blood_hu: float
-    profile: SliceProfile
 
     def with_painted(self, findings: Iterable[Finding]) -> Sites:
         """Return the same chest with findings in it."""
@@ -56,18 +52,11 @@ class Sites:
         render_findings(findings, self.canvas, hu)
         return replace(self, hu=hu)
 
-    def seen_hu(self) -> Float32:
-        """Return the chest [i, j, k] blurred along k, as slices show it."""
-        step_mm = float(self.canvas.spacing_mm[2])
-        taps = self.profile.taps(step_mm, painted_mm=step_mm)
-        return np.asarray(ndimage.correlate1d(self.hu, taps, axis=2, mode="nearest"))
-
 
 def find_sites(
     canvas: Canvas,
     chest: Rendered,
     *,
-    profile: SliceProfile,
     fissure_mm: Float32,
     branches: Tubes,
     blood_hu: float,
@@ -75,9 +64,8 @@ def find_sites(
     """Prepare a chest without findings; the arguments are as in `Sites`."""
     searched = _without_wide(canvas, chest.lung_mm, branches)
     return Sites(
-        canvas, chest.hu, chest.lung_mm, searched, chest.vessels, fissure_mm, branches,
-        blood_hu, profile,
-    )  # fmt: skip
+        canvas, chest.hu, chest.lung_mm, searched, chest.vessels, fissure_mm, branches, blood_hu
+    )
 
 
 def _without_wide(canvas: Canvas, lung_mm: Float32, branches: Tubes) -> Float32:

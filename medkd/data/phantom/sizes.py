@@ -11,6 +11,7 @@ import numpy as np
 
 LEAST_DIAMETER_MM = 3.0
 """What is smaller is no nodule that must be found (LIDC-IDRI's bound)."""
+MOST_DIAMETER_MM = 33.0
 
 LUNA16_SHARES = (
     0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0,
@@ -21,7 +22,10 @@ LUNA16_DIAMETERS_MM = (
 
 
 def draw_diameter(
-    rng: np.random.Generator, *, low_mm: float = LEAST_DIAMETER_MM, high_mm: float = 33.0
+    rng: np.random.Generator,
+    *,
+    low_mm: float = LEAST_DIAMETER_MM,
+    high_mm: float = MOST_DIAMETER_MM,
 ) -> float:
     """Draw a diameter from LUNA16's distribution, cut to a range.
 

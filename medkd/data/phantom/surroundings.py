@@ -13,8 +13,8 @@ from medkd.data.phantom.forms import draw_directions
 
 _SHELLS_MM = ((0.3, 3.0, 96), (3.0, 7.0, 80), (7.0, 12.0, 80))
 """Shells: from and to beyond the mask, and the points looked at."""
-_PAD = 18
-"""Voxels that a mask of 20 mm and all shells may reach beyond the lattice."""
+_PAD = 26
+"""Voxels of 1.5 mm that a mask of 20 mm and all shells may reach beyond the lattice."""
 _HU_RANGE = (-1000.0, 400.0)
 _LEAST_SPREAD = np.tile(
     [45.0, 45.0, 20.0, 25.0, 45.0, 70.0, 100.0, 15.0, 15.0, 40.0, 15.0, 40.0], len(_SHELLS_MM)
@@ -29,7 +29,7 @@ class Surroundings:
 
     Args:
         canvas: the lattice.
-        hu: [i, j, k] densities on it, as slices show them.
+        hu: [i, j, k] densities on it, as the scan shows them.
         rng: source of the points looked at.
     """
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.data.phantom import PhantomScan, make_phantom
+from medkd.data.phantom.blob_log import prune_peaks
 from medkd.difficulty_settings import BlobSettings, DifficultySettings
 from medkd.jsonio import write_json
-from medkd.train.difficulty.blobs import prune_peaks
 from medkd.train.difficulty.judge import judge_file, score_places
 from medkd.train.difficulty.places import (
     LungPeaks,

@@ -7,8 +7,12 @@ from functools import cache
 import numpy as np
 
 from medkd.data.phantom.anatomy import Rendered
+from medkd.data.phantom.blobs import find_blobs
 from medkd.data.phantom.canvas import Canvas, Float32
-from medkd.data.phantom.kernel import SliceProfile
+from medkd.data.phantom.findings import Finding
+from medkd.data.phantom.marks import Seen
+from medkd.data.phantom.places import Chooser
+from medkd.data.phantom.population import draw_nodules, draw_rest
 from medkd.data.phantom.sites import Sites, find_sites
 from medkd.data.phantom.tubes import Tubes
 
@@ -80,5 +84,29 @@ def sites() -> Sites:
         fissure_mm=np.ascontiguousarray(fissure),
         branches=branches(),
         blood_hu=BLOOD_HU,
-        profile=SliceProfile(2.0, 0.5),
     )
+
+
+def seen_of(chest: Sites) -> Seen:
+    """A scan without noise, and the marks of a quick finder."""
+    found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
+    return Seen(chest.canvas, chest.hu, chest.canvas.points_mm(found.places_vox))
+
+
+def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:
+    return Chooser(sites(), seen_of(sites()), box, rng)
+
+
+def findings_of(
+    rng: np.random.Generator,
+    *,
+    nodules: int,
+    diameters_mm: tuple[float, float],
+    box: np.ndarray | None = None,
+) -> list[Finding]:
+    """All findings of the toy chest, nodules first."""
+    rest = draw_rest(sites(), box_mm=box, rng=rng)
+    painted = sites().with_painted(rest)
+    chooser = Chooser(painted, seen_of(painted), box, rng)
+    found = draw_nodules(chooser, rest, nodules=nodules, rng=rng, diameters_mm=diameters_mm)
+    return [*found, *rest]

@@ -8,14 +8,13 @@ import numpy as np
 
 from medkd.data.phantom.candidates import GAP_MM, Candidates, draw_candidates
 from medkd.data.phantom.findings import MIMICS, Finding, render_findings
-from medkd.data.phantom.population import draw_findings
-from tests.data.phantom.chests import canvas_of, chest_hu, lung_of, sites
+from tests.data.phantom.chests import canvas_of, chest_hu, findings_of, lung_of, sites
 
 
 @cache
 def made() -> tuple[tuple[Finding, ...], Candidates]:
     rng = np.random.default_rng(5)
-    findings = draw_findings(sites(), nodules=3, box_mm=None, rng=rng, diameters_mm=(4.0, 12.0))
+    findings = findings_of(rng, nodules=3, diameters_mm=(4.0, 12.0))
     canvas = canvas_of((1.1, 1.1, 1.5))
     hu = chest_hu(canvas)
     render_findings(findings, canvas, hu)

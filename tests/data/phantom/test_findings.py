@@ -9,8 +9,14 @@ import pytest
 
 from medkd.data.phantom.canvas import Canvas
 from medkd.data.phantom.findings import EXCLUDED, Finding, cover_finding, render_findings
-from medkd.data.phantom.population import draw_findings
-from tests.data.phantom.chests import BLOOD_HU, canvas_of, chest_hu, lung_of, sites, vessels_of
+from tests.data.phantom.chests import (
+    BLOOD_HU,
+    canvas_of,
+    chest_hu,
+    findings_of,
+    lung_of,
+    vessels_of,
+)
 
 GRIDS = [(0.6, 0.6, 0.6), (0.75, 0.75, 2.5), (2.1, 2.1, 3.0)]
 
@@ -18,8 +24,7 @@ GRIDS = [(0.6, 0.6, 0.6), (0.75, 0.75, 2.5), (2.1, 2.1, 3.0)]
 @cache
 def drawn(seed: int = 0, nodules: int = 4) -> tuple[Finding, ...]:
     rng = np.random.default_rng(seed)
-    return tuple(draw_findings(sites(), nodules=nodules, box_mm=None, rng=rng,
-                               diameters_mm=(3.0, 16.0)))  # fmt: skip
+    return tuple(findings_of(rng, nodules=nodules, diameters_mm=(3.0, 16.0)))
 
 
 def nodules_of(*seeds: int) -> list[Finding]:

@@ -36,5 +36,5 @@ def test_a_painted_bump_is_marked_and_the_chest_without_it_stays() -> None:
         near = found.response[away < mimic.diameter_mm / 2.0 + 4.0]
         return float(near.max(initial=0.0))
 
-    assert response(painted.seen_hu()) > response(plain.seen_hu())
+    assert response(painted.hu) > response(plain.hu)
     assert (plain.hu == before).all()

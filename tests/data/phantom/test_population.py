@@ -9,20 +9,18 @@ import pytest
 
 from medkd.data.phantom.findings import Finding
 from medkd.data.phantom.nodules import Traits, draw_traits, place_nodule
-from medkd.data.phantom.places import Chooser
-from medkd.data.phantom.population import draw_findings
-from tests.data.phantom.chests import sites
+from tests.data.phantom.chests import chooser_of, findings_of, sites
 
 
 def drawn(seed: int, *, box: np.ndarray | None = None, nodules: int = 3) -> list[Finding]:
     rng = np.random.default_rng(seed)
-    return draw_findings(sites(), nodules=nodules, box_mm=box, rng=rng, diameters_mm=(3.0, 12.0))
+    return findings_of(rng, nodules=nodules, diameters_mm=(3.0, 12.0), box=box)
 
 
 def placed(attachment: str, seed: int, texture: str = "solid") -> Finding:
     rng = np.random.default_rng(seed)
     traits = Traits(texture, "round", attachment, 7.0)
-    found = place_nodule(rng, traits, Chooser(sites(), None, rng), [])
+    found = place_nodule(rng, traits, chooser_of(rng), [])
     assert found is not None
     return found
 
@@ -56,14 +54,26 @@ def test_traits_cover_all_kinds_and_subsolid_ones_are_not_tiny() -> None:
     assert min(t.diameter_mm for t in traits if t.texture == "ground-glass") >= 5.0
 
 
-def test_nodules_touch_what_they_are_to_touch() -> None:
-    depth = sites().canvas.sample
-    free = depth(sites().lung_mm, placed("free", 1).center_mm[None])[0]
-    pleura = depth(sites().lung_mm, placed("pleura", 2).center_mm[None])[0]
-    fissure = depth(sites().fissure_mm, placed("fissure", 3).center_mm[None])[0]
-    assert free < -5.0
-    assert -1.6 * 3.5 < pleura < 0.0
-    assert abs(fissure) < 4.0
+def test_nodules_touch_what_they_are_said_to_touch() -> None:
+    found = [placed(wanted, seed) for wanted in ("free", "vessel", "fissure") for seed in range(8)]
+    middles = np.array([nodule.center_mm for nodule in found])
+    depth = sites().canvas.sample(sites().lung_mm, middles)
+    fissure = sites().canvas.sample(sites().fissure_mm, middles)
+    touches = np.array([nodule.attachment for nodule in found])
+    assert set(touches) == {"free", "vessel", "pleura", "fissure"}
+    assert (depth[touches == "free"] < -5.0).all()
+    assert (depth[touches == "pleura"] < 0.0).all()
+    assert (depth[touches == "pleura"] > -1.6 * 3.5).all()
+    assert (np.abs(fissure[touches == "fissure"]) < 4.0).all()
+
+
+def test_a_nodule_lies_at_the_pleura_where_its_twin_leaves_it_no_room() -> None:
+    chooser = chooser_of(np.random.default_rng(0))
+    near, deep = np.array([0.0, 0.0, 41.0]), np.zeros(3)
+    assert chooser.attachment("free", 5.0, near) == "pleura"
+    assert chooser.attachment("free", 2.0, near) == "free"
+    assert chooser.attachment("pleura", 5.0, deep) == "vessel"
+    assert chooser.attachment("pleura", 5.0, None) == "pleura"
 
 
 @pytest.mark.parametrize("texture", ["part-solid", "calcified", "ground-glass", "solid"])
@@ -78,7 +88,7 @@ def test_each_texture_has_its_densities(texture: str) -> None:
 
 
 def test_a_region_holds_fewer_of_the_rest_than_a_chest() -> None:
-    share = Chooser(sites(), None, np.random.default_rng(0)).lung_share
+    share = chooser_of(np.random.default_rng(0)).lung_share
     rest = [len(drawn(seed, nodules=0)) for seed in range(6)]
     assert share == pytest.approx(4.0 / 3.0 * np.pi * 44.0**3 / 3.0e6, rel=0.05)
     assert np.mean(rest) < 10

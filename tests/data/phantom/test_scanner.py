@@ -7,7 +7,7 @@ import pytest
 
 from medkd.data.phantom.canvas import Canvas
 from medkd.data.phantom.kernel import Kernel, SliceProfile
-from medkd.data.phantom.scanner import draw_canvas, scan_volume
+from medkd.data.phantom.scanner import draw_canvas, scan_volume, stored
 from medkd.data.phantom.styles import STYLES, Protocol, draw_protocol
 
 KERNEL = Kernel("standard", cutoff=0.5, rise=0.2, order=2.2, aperture=1.0)
@@ -31,7 +31,7 @@ def scanned(protocol: Protocol, paint, *, seed: int = 0, canvas: Canvas | None =
     rng = np.random.default_rng(seed)
     if canvas is None:
         canvas = draw_canvas(protocol, "region", middle_mm=np.zeros(3), rng=rng)
-    return scan_volume(canvas, protocol, paint, rng=rng)
+    return stored(scan_volume(canvas, protocol, paint, rng=rng))
 
 
 @pytest.mark.parametrize("site", "abc")
