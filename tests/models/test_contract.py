@@ -65,7 +65,9 @@ def test_each_family_of_torchvision_loses_its_own_head(name: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", MODELS)
-def test_every_model_scores_the_same_on_a_gpu(kind: str) -> None:
+def test_every_model_scores_the_same_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # convolutions of ten bits (TF32, the default) differ by more than any mistake would
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     settings = parse_model_settings({"kind": kind, **SMALL.get(kind, {})})
     network, view = build_architecture(settings).eval(), random_view(settings)
 

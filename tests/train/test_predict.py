@@ -25,7 +25,7 @@ class MeanNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(255.0))
-        self.norm = nn.BatchNorm1d(1, momentum=1.0, eps=0.0)
+        self.norm = nn.BatchNorm1d(1, momentum=1.0, eps=1e-12)
 
     def forward(self, view: torch.Tensor) -> torch.Tensor:
         return self.norm(view.flatten(1).mean(dim=1, keepdim=True) * self.scale)

@@ -1,0 +1,54 @@
+"""Whole runs on a CUDA device: the same job, in mixed precision, against the CPU's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medkd.run_settings import RunSettings
+from medkd.runs import RunFolder, read_predictions
+from medkd.train.job import run_training
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def student_logits(run: RunFolder) -> torch.Tensor:
+    rows = read_predictions(run.predictions("student", "test"))
+    return torch.tensor([row.logit for row in sorted(rows, key=lambda row: row.sample_id)])
+
+
+def settings_of(values: dict[str, Any], device: str, precision: str = "no") -> RunSettings:
+    """The tiny run, long enough that its student ranks cases."""
+    changed = {"epochs": 6, "mixed_precision": precision}
+    models = {
+        name: {**values[name], "training": {**values[name]["training"], **changed}}
+        for name in ("teacher", "student")
+    }
+    return RunSettings.model_validate({**values, **models, "device": device})
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_run_on_a_gpu_ranks_cases_as_one_on_the_cpu_does(
+    precision: str, tmp_path: Path, image_values: dict[str, Any]
+) -> None:
+    here, there = RunFolder(tmp_path / "cpu"), RunFolder(tmp_path / "gpu")
+    run_training(settings_of(image_values, "cpu"), here)
+    run_training(settings_of(image_values, "cuda", precision), there)
+    both = torch.stack([student_logits(here), student_logits(there)])
+    assert torch.isfinite(both).all()
+    assert float(torch.corrcoef(both)[0, 1]) > 0.9
+
+
+def test_the_same_seed_gives_nearly_the_same_student_on_a_gpu(
+    tmp_path: Path, image_values: dict[str, Any]
+) -> None:
+    first, second = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "second")
+    for run in (first, second):
+        run_training(settings_of(image_values, "cuda"), run)
+    torch.testing.assert_close(student_logits(first), student_logits(second), atol=2e-3, rtol=0)
