@@ -27,3 +27,11 @@ def pytest_sessionstart() -> None:
         missing.append("the folder of MEDKD_DATA")
     if missing:
         pytest.exit(f"MEDKD_REQUIRE asks for {', '.join(missing)}", returncode=1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch  # loaded by the tests that are so marked alone
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")

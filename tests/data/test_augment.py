@@ -255,7 +255,6 @@ def test_the_monai_form_runs_in_a_compose_and_repeats_after_its_state_is_set() -
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_same_parameters_give_the_same_view_on_a_gpu() -> None:
     image, views = picture(8, 1, 12, 12, 12), drawn(8, 3)
     there = apply_view(image.cuda(), views)

@@ -63,7 +63,6 @@ def test_each_family_of_torchvision_loses_its_own_head(name: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_scores_the_same_on_a_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # convolutions of ten bits (TF32, the default) differ by more than any mistake would

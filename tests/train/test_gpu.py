@@ -12,10 +12,7 @@ from medkd.run_settings import RunSettings
 from medkd.runs import RunFolder, read_predictions
 from medkd.train.job import run_training
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = pytest.mark.gpu
 
 
 def student_logits(run: RunFolder) -> torch.Tensor:

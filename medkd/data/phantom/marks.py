@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.data.phantom.blob_log import find_peaks, prune_peaks
+from medkd.data.phantom.blob_log import Peaks, find_peaks, prune_peaks
 from medkd.data.phantom.blobs import averaged
 from medkd.data.phantom.canvas import Canvas, Float32, Float64
 
-SIGMAS_MM = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 9.0)
+_SIGMAS_MM = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 9.0)
 _STEP_MM = 1.25
 _HU_WINDOW = (-1000.0, 400.0)
 _THRESHOLD = 0.04
@@ -46,6 +46,11 @@ class LungImage:
     def scan_vox(self, index: Float64 | NDArray[np.intp]) -> Float64:
         """Return places [N, 3] of the image as continuous indices of the scan."""
         return np.asarray(self.first_vox + index * self.step_vox)
+
+    def peaks(self, sigmas: Float64, *, threshold: float) -> Peaks:
+        """Find the peaks inside the lungs; `sigmas` [S] in voxels of the image, as `find_peaks`."""
+        found = find_peaks(self.image, sigmas, threshold=threshold)
+        return found.kept(self.inside[tuple(found.index_vox.T)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,10 +88,9 @@ def find_marks(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bo
     seen = lung_image(
         voxels_hu, lung, spacing_mm=canvas.spacing_mm, step_mm=step_mm, window_hu=_HU_WINDOW
     )
-    sigmas = np.asarray(SIGMAS_MM) / step_mm
+    sigmas = np.asarray(_SIGMAS_MM) / step_mm
     sigmas = sigmas[sigmas >= _FINEST_SIGMA]
-    peaks = find_peaks(seen.image, sigmas, threshold=_THRESHOLD)
-    peaks = peaks.kept(seen.inside[tuple(peaks.index_vox.T)])
+    peaks = seen.peaks(sigmas, threshold=_THRESHOLD)
     rows = prune_peaks(peaks, sigmas, threshold=_THRESHOLD, overlap=_OVERLAP)
     return canvas.points_mm(seen.scan_vox(peaks.index_vox[rows]))
 

@@ -108,7 +108,7 @@ class Chooser(Places):
     def _free(self, radius_mm: float, twin: Float64 | None) -> Float64:
         """Deep in the lung, touching hardly any vessel."""
         points = self._drawn(self._lung, _DRAWN // 2, twin)
-        points = np.concatenate([*self._around(twin, radius_mm), self._mixed(points, radius_mm)])
+        points = self._with_more(points, radius_mm, twin)
         points = points[self.depth(points) < -(radius_mm + 2.0)]
         touched = self._covered(points, radius_mm + 0.7) + self._covered(points, 0.6 * radius_mm)
         return np.asarray(points[touched <= _MOST_TOUCHED])
@@ -118,22 +118,22 @@ class Chooser(Places):
         points = self._drawn(self._vessel, _DRAWN // 2, twin)
         apart = 0.8 + radius_mm * self._rng.uniform(0.1, 1.0, size=(len(points), 1))
         points = points + draw_directions(self._rng, len(points)) * apart
-        points = np.concatenate([*self._around(twin, radius_mm), self._mixed(points, radius_mm)])
+        points = self._with_more(points, radius_mm, twin)
         points = points[self.depth(points) < -(0.7 * radius_mm + 1.0)]
         touched = self._covered(points, radius_mm) + self._covered(points, 0.6 * radius_mm)
         return np.asarray(points[touched > _MOST_TOUCHED])
 
-    def _around(self, twin: Float64 | None, radius_mm: float) -> list[Float64]:
-        """Draw places [N, 3] around a place, within a nodule's reach of it."""
-        if twin is None:
-            return []
-        reach = (radius_mm + 2.0) * np.cbrt(self._rng.random((_DRAWN // 4, 1)))
-        return [twin + draw_directions(self._rng, _DRAWN // 4) * reach]
+    def _with_more(self, points_mm: Float64, radius_mm: float, twin: Float64 | None) -> Float64:
+        """Return places [N, 3] and more around the finder's marks, in random order.
 
-    def _mixed(self, points_mm: Float64, radius_mm: float) -> Float64:
-        """Return places [N, 3] and as many around the finder's marks, in random order."""
+        Before them come places around the twin, within a nodule's reach of it.
+        """
+        first = np.zeros((0, 3))
+        if twin is not None:
+            reach = (radius_mm + 2.0) * np.cbrt(self._rng.random((_DRAWN // 4, 1)))
+            first = twin + draw_directions(self._rng, _DRAWN // 4) * reach
         points = np.concatenate([points_mm, self._near_marks(radius_mm)])
-        return np.asarray(points[self._rng.permutation(len(points))])
+        return np.concatenate([first, points[self._rng.permutation(len(points))]])
 
     def _near_marks(self, radius_mm: float) -> Float64:
         """Draw places [N, 3] around the finder's marks."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.data.phantom import PhantomScan
-from medkd.data.phantom.blob_log import Peaks, find_peaks
+from medkd.data.phantom.blob_log import Peaks
 from medkd.data.phantom.marks import lung_image
 from medkd.difficulty_settings import BlobSettings
 from medkd.types import Nodule, Point
@@ -53,8 +53,7 @@ def find_lung_peaks(phantom: PhantomScan, settings: BlobSettings) -> LungPeaks:
         spacing_mm=scan.grid.spacing_mm, step_mm=settings.spacing_mm,
         window_hu=settings.hu_window,
     )  # fmt: skip
-    peaks = find_peaks(seen.image, sigmas_of(settings), threshold=min(settings.thresholds))
-    peaks = peaks.kept(seen.inside[tuple(peaks.index_vox.T)])
+    peaks = seen.peaks(sigmas_of(settings), threshold=min(settings.thresholds))
     return LungPeaks(peaks, scan.grid.voxel_to_world(seen.scan_vox(peaks.index_vox)))
 
 
