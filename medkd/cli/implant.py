@@ -45,9 +45,9 @@ def implant(
 ) -> None:
     """Put synthetic nodules of known size and place into copies of real chest CT scans.
 
-    For a site that has no reference standard yet: run a detector on the copies and see which of
-    the nodules it finds. The nodules are as sharp and as noisy as each scan is itself. They are no
-    disease: no clinical performance can be read from them.
+    For a site that has no reference standard yet: see which of the nodules a detector finds. They
+    are as sharp and as noisy as each scan is itself; learning that takes a minute or two a scan.
+    They are no disease: no clinical performance can be read from them.
 
     OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
     tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
@@ -74,7 +74,7 @@ def implant(
             gate=gate,
             database=lidc,
             finish=lambda folder, made, views: write_implant_pages(folder, made, views, settings),
-            progress=lambda done, total: report("synthetic nodules", done, total, ""),
+            progress=lambda what, done, total: report(what, done, total, ""),
         )
     _tell(rows, out)
 

@@ -176,7 +176,8 @@ def _scan_table(rows: Sequence[ScanRow]) -> Table:
             )
             for row in rows
         ),
-        "In-plane response: the difference of two Gaussians fitted to edges at the pleura",
+        "In-plane response, the difference of two Gaussians: measured at the pleura, then fitted "
+        "to the borders of the scan's vessels by nodules that were drawn and not put in",
     )  # fmt: skip
 
 

@@ -121,11 +121,17 @@ def features(volume_hu: Float, place: Place, spacing_mm: Float) -> dict[str, dic
 BORDER_MM = np.array([-3.0, -2.0, -1.25, -0.7, -0.3, 0.3, 0.7, 1.25, 2.0, 3.0, 4.0])
 
 
-def outline_radius(volume_hu: Float, index: Float, spacing_mm: Float) -> float:
-    """Radius in mm of the circle whose area is that of the structure in the slice at a place.
+@dataclass(frozen=True)
+class Outline:
+    """A structure in the slice at a place: radius of the circle of equal area, and greatest depth
+    below its border, in mm; 0 if there is none."""
 
-    The structure is what is connected above half height, within 9 mm.
-    """
+    radius_mm: float
+    depth_mm: float
+
+
+def outline_of(volume_hu: Float, index: Float, spacing_mm: Float) -> Outline:
+    """Cut out what is connected above half height at a place, within 9 mm."""
     i, j, k = np.rint(index).astype(int)
     reach = int(np.ceil(13.0 / spacing_mm[0]))
     low = np.maximum([i - reach, j - reach], 0)
@@ -138,8 +144,12 @@ def outline_radius(volume_hu: Float, index: Float, spacing_mm: Float) -> float:
     labels, _ = ndimage.label((smooth > 0.5 * (core + around)) & (away < 9.0))
     seed = np.where(away < 1.2, smooth, -9999)
     label = labels[np.unravel_index(seed.argmax(), seed.shape)]
-    area = float((labels == label).sum()) * float(spacing_mm[0] * spacing_mm[1])
-    return float(np.sqrt(area / np.pi)) if label else 0.0
+    if not label:
+        return Outline(0.0, 0.0)
+    inside = labels == label
+    area = float(inside.sum()) * float(spacing_mm[0] * spacing_mm[1])
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm[:2])
+    return Outline(float(np.sqrt(area / np.pi)), float(depth.max()))
 
 
 def _samples(image: Float, flat: Float, radius: float, spacing_mm: Float) -> dict[str, Float]:

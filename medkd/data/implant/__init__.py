@@ -19,6 +19,8 @@ What is known of how real inserted nodules look:
 
 Here raw projections are not to be had, and a site without a reference standard has no segmented
 nodule of its own, so models are blurred by the resolution that is measured in each scan and added
-to its voxels. What readers cannot tell, boosted trees may: `tests/bench/implant_realism.py`
-measures that, bars missed included.
+to its voxels. Nodules are rehearsed first: what tells their borders from those of the scan's own
+structure is learned, and of many that are drawn one is taken by its odds of being real. What
+readers cannot tell, boosted trees may: `tests/bench/implant_realism.py` measures that, bars missed
+included.
 """

@@ -9,7 +9,7 @@ import numpy as np
 from medkd.data.implant.paint import Tag, Tissue
 from medkd.data.implant.places import Attachment
 from medkd.data.implant.settings import ImplantSettings, Texture
-from medkd.data.phantom.forms import AnalyticForm, Outline, draw_directions, draw_form, true_sphere
+from medkd.data.phantom.forms import AnalyticForm, Outline, draw_directions, draw_form
 from medkd.data.phantom.sizes import draw_diameter
 
 _TEXTURE_SHARES: dict[Texture, float] = {"solid": 0.852, "part-solid": 0.056, "ground-glass": 0.092}
@@ -58,12 +58,13 @@ def retouched(kind: Kind, rng: np.random.Generator, structure_hu: float) -> Kind
 
 def draw_tissue(rng: np.random.Generator, texture: Texture, structure_hu: float = 50.0) -> Tissue:
     """Draw what a nodule is made of; `structure_hu` as above."""
-    high = min(max(structure_hu, 40.0), 180.0)
-    density = float(rng.uniform(0.4 * high, high + 20.0))
+    high = min(max(structure_hu, 80.0), 180.0)
+    density = float(rng.uniform(0.5 * high, high + 60.0))
     if texture == "solid":
-        edge_mm = float(rng.uniform(0.0, 0.4))
-        ragged_mm = float(rng.uniform(0.1, 0.4))
-        return Tissue(density, 1.0, 0.0, 12.0, edge_mm, bool(rng.random() < 0.6), ragged_mm)
+        edge_mm = float(rng.uniform(0.0, 0.5))
+        ragged_mm = float(rng.uniform(0.05, 0.35))
+        mottle_hu = float(rng.uniform(0.0, 20.0))
+        return Tissue(density, 1.0, 0.0, mottle_hu, edge_mm, bool(rng.random() < 0.6), ragged_mm)
     share = float(rng.uniform(0.35, 0.6))
     core = float(rng.uniform(0.5, 0.75)) if texture == "part-solid" else 0.0
     return Tissue(density, share, core, 40.0, float(rng.uniform(0.8, 2.0)))
@@ -72,8 +73,8 @@ def draw_tissue(rng: np.random.Generator, texture: Texture, structure_hu: float 
 def draw_outline(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
     """Draw a form, longer or flatter than those of phantoms: few real nodules are balls."""
     form = draw_form(rng, outline, diameter_mm)
-    stretched = replace(form, half_mm=form.half_mm * np.exp(rng.uniform(-0.35, 0.35, size=3)))
-    return stretched.scaled(diameter_mm / true_sphere(stretched, None, np.zeros(3)).diameter_mm)
+    stretched = replace(form, half_mm=form.half_mm * np.exp(rng.uniform(-0.5, 0.5, size=3)))
+    return stretched.scaled(diameter_mm / stretched.diameter_mm)
 
 
 def draw_tags(rng: np.random.Generator, kind: Kind) -> tuple[Tag, ...]:

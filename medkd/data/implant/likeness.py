@@ -1,17 +1,18 @@
-"""What real structure of a scan looks like around its border, and how like it an implant is.
+"""What real structure of a scan looks like at its border, and how like it a nodule is.
 
-Vessels, junctions and bumps of the pleura are what a detector has to tell nodules from. A nodule
-that stands alone in empty lung can be told from them by its emptier surroundings alone. So several
-nodules that could be put in are described, and real blob-like structures of the same scan: in
-shells around the place, and along the structure's own outline in the slice. A linear discriminant
-(Fisher, Annals of Eugenics 7, 179, 1936) of both gives each nodule its odds of being real, and one
-is drawn with these odds (sampling-importance-resampling: Rubin, JASA 82, 543, 1987). Arrays are
-[i, j, k] with slices along k.
+Vessels, junctions and bumps of the pleura are what a detector has to tell nodules from, and they
+show how this scanner draws a border. So borders of nodules that could be put in, and of real
+structure that is as thick, are described by the distance from the structure's own outline in the
+slice. Boosted trees learn to tell them apart; their odds are the ratio of the two densities (Qin,
+Biometrika 85, 619, 1998; Sugiyama, Suzuki, Kanamori, "Density Ratio Estimation in Machine
+Learning", 2012, ch. 4), and nodules are drawn by them (sampling-importance-resampling: Rubin, JASA
+82, 543, 1987). Arrays are [i, j, k] with slices along k.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,23 @@ from medkd.data.implant.lung_map import LungMap
 from medkd.data.implant.response import Float32, Float64
 from medkd.data.phantom.blobs import find_blobs
 
-_SHELLS = np.array([0.0, 0.4, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0])
-"""Edges of the shells in radii."""
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
-_MOST = 300
-_LEAST_RESPONSE = 0.15
-_FROM_OUTLINE_MM = np.array([-2.0, -1.25, -0.7, -0.2, 0.2, 0.7, 1.25, 2.0, 3.0])
-_RIDGE = 0.5
-"""Added to the covariance of standardised features: few nodules are described."""
-_SHELL_WEIGHT = 0.1
-_TRUST = 3.0
-"""1 would be the odds as they are; few choices need more."""
-_ALIKE = 1.4
-"""Largest ratio of a structure's radius to a nodule's."""
+_MOST = 600
+_LEAST_RESPONSE = 0.06
+_LEAST = 30
+"""Fewer structures tell nothing."""
+_FROM_OUTLINE_MM = np.array([-3.0, -2.0, -1.25, -0.7, -0.2, 0.2, 0.7, 1.25, 2.0, 3.0, 4.0])
+_CLEAR_MM = 1.5
+"""A border nearer to other structure than this is not described."""
+_SLICES = 5
+_MEASURED_AT_MM = 5.0
+_ALIKE = 0.12
+"""Largest relative difference of two structures that are as thick."""
+_FOLDS = 4
+_LEAF = 40
+"""Samples: one structure stands for several nodules, and must not be learnt by heart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,36 +47,50 @@ class RealStructure:
 
     Args:
         center_vox: [N, 3] continuous index in the scan.
-        radius_mm: [N].
+        depth_mm: [N] half the thickness of each in the slice.
         density_hu: of the denser ones, vessels mostly.
     """
 
     center_vox: Float64
-    radius_mm: Float64
+    depth_mm: Float64
     density_hu: float
 
-    def like(self, radius_mm: float, rng: np.random.Generator, *, count: int) -> Float64:
-        """Draw the centres [count, 3] of structures of about this radius; none if there is none."""
-        if not len(self.radius_mm):
-            return np.empty((0, 3))
-        unlike = np.abs(np.log(self.radius_mm / radius_mm))
-        alike = np.flatnonzero(unlike < np.log(_ALIKE))
-        if len(alike) < 10:
-            alike = np.argsort(unlike, kind="stable")[:10]
-        return np.asarray(self.center_vox[rng.choice(alike, size=count)])
+    @property
+    def enough(self) -> bool:
+        """Whether there is enough of it to learn from."""
+        return len(self.depth_mm) >= _LEAST
+
+    def as_thick(self, depth_mm: float, rng: np.random.Generator) -> Float64:
+        """Draw the centre (3,) of a structure that is about as thick."""
+        unlike = np.abs(np.log(self.depth_mm / depth_mm)) + 0.01 * rng.random(len(self.depth_mm))
+        alike = np.flatnonzero(unlike < _ALIKE)
+        if len(alike) < 5:
+            alike = np.argsort(unlike, kind="stable")[:5]
+        return np.asarray(self.center_vox[rng.choice(alike)])
 
 
-def find_structure(lungs: LungMap) -> RealStructure:
-    """Find the blob-like places of a scan's lungs."""
+def find_structure(
+    volume_hu: NDArray[np.int16], lungs: LungMap, spacing_mm: Float64
+) -> RealStructure:
+    """Find the blob-like places of a scan's lungs.
+
+    Args:
+        volume_hu: [i, j, k] the scan.
+        lungs: map of its lungs.
+        spacing_mm: (3,) of the scan.
+    """
     inside = (lungs.depth_mm < 0) & (lungs.airway_mm > 1.0)
     blobs = find_blobs(lungs.hu, lungs.spacing_mm, inside, most=_MOST)
-    strong = blobs.response > _LEAST_RESPONSE
-    places = blobs.places_vox[strong].astype(np.int64)
-    radius = np.sqrt(3.0) * blobs.sigma_mm[strong]
+    places = blobs.places_vox[blobs.response > _LEAST_RESPONSE].astype(np.int64)
     density = 50.0
     if len(places):
         density = float(np.percentile(lungs.hu[tuple(places.T)], 75))
-    return RealStructure(lungs.to_scan_vox(places), radius, density)
+    centers = lungs.to_scan_vox(places)
+    depths = np.array(
+        [describe(volume_hu, c, _MEASURED_AT_MM, spacing_mm=spacing_mm)[0] for c in centers]
+    )
+    there = depths > 0 if len(depths) else np.zeros(0, dtype=np.bool_)
+    return RealStructure(centers[there], depths[there], density)
 
 
 def describe(
@@ -82,71 +101,92 @@ def describe(
     spacing_mm: Float64,
     changes: tuple[tuple[slice, slice, slice], NDArray[np.int16]] | None = None,
 ) -> Float64:
-    """Describe the border at a place.
+    """Describe the border of what stands at a place.
 
     Args:
         volume_hu: [i, j, k] the scan.
         center_vox: (3,) continuous index.
-        radius_mm: of the border.
+        radius_mm: of the place; structure beyond 1.4 radii is cut off.
         spacing_mm: (3,).
         changes: a box of the scan and what is added to it first.
 
     Returns:
-        [features]; NaN where there are too few voxels.
+        [features]: depth of the structure below its outline in mm, 0 for none; then NaN where there
+        are too few voxels.
     """
-    reach = (2.0 * radius_mm + 2.0) / spacing_mm + 1.0
+    reach = np.append((1.4 * radius_mm + 5.0) / spacing_mm[:2], 0.5 * radius_mm / spacing_mm[2])
     low = np.maximum(np.floor(center_vox - reach).astype(int), 0)
     high = np.minimum(np.ceil(center_vox + reach).astype(int) + 1, volume_hu.shape)
     part = volume_hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32)
     if changes is not None:
         _add(part, low, *changes)
+    step = max(1, -(-part.shape[2] // _SLICES))
     middle = int(np.clip(np.rint(center_vox[2]) - low[2], 0, part.shape[2] - 1))
-    beyond = round(0.5 * radius_mm / float(spacing_mm[2]))
-    slices = [k for k in (middle, middle - beyond, middle + beyond) if 0 <= k < part.shape[2]]
-    here = center_vox - low
-    outlines = [
-        _outline(part[:, :, k], here[:2], radius_mm, spacing_mm[:2]) for k in sorted(set(slices))
+    found = [
+        _outline(part[:, :, k], center_vox[:2] - low[:2], radius_mm, spacing_mm[:2])
+        for k in range(middle % step, part.shape[2], step)
     ]
-    return np.concatenate([_shells(part, here, radius_mm, spacing_mm), np.mean(outlines, axis=0)])
+    heights = np.array([height for height, _ in found])
+    samples = np.concatenate([values for _, values in found], axis=1)
+    if not samples.size:
+        return np.append([0.0, *heights.mean(axis=0)[1:]], np.full(_BINNED, np.nan))
+    number = np.digitize(samples[0], _FROM_OUTLINE_MM) - 1
+    return np.append(
+        [heights[:, 0].max(), *heights[:, 1:].mean(axis=0)], _binned(number, samples[1:])
+    )
 
 
-def edge_steepness(described: Float64) -> float:
-    """Return how steep the two sides of an outline are on the whole: share of its height a mm.
-
-    Args:
-        described: [N, features].
-    """
-    first = 4 * (len(_SHELLS) - 1) + 2 + 2 * (len(_FROM_OUTLINE_MM) - 1)
-    beside = described[:, [first + 2, first + 3, first + 4]]
-    return float(np.nanmedian(beside)) if np.isfinite(beside).any() else np.nan
-
-
-def draw_most_real(made: Float64, real: Float64, rng: np.random.Generator, *, choices: int) -> int:
-    """Draw one of the last nodules with its odds of being real structure.
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """Knows nodules from real structure.
 
     Args:
-        made: [N, features] of all nodules described so far, those to choose from last.
-        real: [M, features] of real structure.
-        rng: source of the draw.
-        choices: how many there are to choose from.
+        trees: probability of being real.
+        known: [features] those that the trees were shown.
     """
-    both = np.concatenate([made, real])
-    middle = np.nanmedian(np.where(np.isfinite(both).any(axis=0), both, 0.0), axis=0)
-    filled = np.where(np.isfinite(both), both, middle)
-    scale = filled.std(axis=0) + 1e-6
-    scaled = (filled - filled.mean(axis=0)) / scale * _weights(both.shape[1])
-    first, second = scaled[: len(made)], scaled[len(made) :]
-    spread = 0.5 * (np.cov(first.T) + np.cov(second.T)) + _RIDGE * np.eye(both.shape[1])
-    weights = np.linalg.solve(spread, second.mean(axis=0) - first.mean(axis=0))
-    odds = first[-choices:] @ weights
-    chance = np.exp(np.clip(_TRUST * (odds - odds.max()), -30.0, 0.0))
-    return int(rng.choice(choices, p=chance / chance.sum()))
+
+    trees: HistGradientBoostingClassifier
+    known: NDArray[np.bool_]
+
+    @classmethod
+    def learnt(cls, made: Float64, real: Float64) -> Likeness:
+        """Learn from descriptions of nodules [N, features] and of real structure [M, features]."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        both = np.concatenate([made, real])
+        known = np.array([np.unique(c[np.isfinite(c)]).size > 10 for c in both.T])
+        trees = HistGradientBoostingClassifier(
+            max_iter=80, learning_rate=0.08, max_leaf_nodes=6, min_samples_leaf=_LEAF,
+            l2_regularization=1.0, random_state=0,
+        )  # fmt: skip
+        label = np.repeat([0, 1], [len(made), len(real)])
+        trees.fit(both[:, known], label)
+        return cls(trees, known)
+
+    def odds(self, described: Float64) -> Float64:
+        """Return the logarithm of the odds [N] of being real."""
+        return np.asarray(self.trees.decision_function(described[:, self.known]))
+
+    def draw(self, described: Float64, rng: np.random.Generator) -> int:
+        """Draw one of some nodules with its odds of being real."""
+        odds = self.odds(described)
+        chance = np.exp(np.clip(odds - odds.max(), -30.0, 0.0))
+        return int(rng.choice(len(odds), p=chance / chance.sum()))
 
 
-def _weights(count: int) -> Float64:
-    """Weight of each feature: the outline's count most, the shells see shape as well."""
-    shells = 4 * (len(_SHELLS) - 1)
-    return np.where(np.arange(count) < shells, _SHELL_WEIGHT, 1.0)
+def odds_without_own(made: Float64, real: Float64, group: NDArray[np.int64]) -> Float64:
+    """Return log odds of nodules [N] from trees that never saw a nodule of the same group.
+
+    Args:
+        made: [N, features] of nodules.
+        real: [N, features] of real structure, each drawn for the nodule of the same row.
+        group: [N] of both.
+    """
+    odds = np.zeros(len(made))
+    for fold in range(_FOLDS):
+        left_out = group % _FOLDS == fold
+        odds[left_out] = Likeness.learnt(made[~left_out], real[~left_out]).odds(made[left_out])
+    return odds
 
 
 def _add(
@@ -164,59 +204,57 @@ def _add(
     part[tuple(own)] += added[tuple(other)]
 
 
-def _shells(part: Float32, center: Float64, radius_mm: float, spacing_mm: Float64) -> Float64:
-    """Mean HU, spread, outward slope and its spread in shells around a place."""
-    lines = [
-        ((np.arange(part.shape[a]) - center[a]) * spacing_mm[a]).reshape(
-            [-1 if b == a else 1 for b in range(3)]
-        )
-        for a in range(3)
-    ]
-    distance = np.sqrt(lines[0] ** 2 + lines[1] ** 2 + lines[2] ** 2)
-    slope = np.zeros(part.shape)
-    for axis in range(3):
-        if part.shape[axis] > 1:
-            slope += np.gradient(part, float(spacing_mm[axis]), axis=axis) * lines[axis]
-    slope /= np.maximum(distance, 1e-6)
-    return _binned(np.digitize(distance / radius_mm, _SHELLS) - 1, len(_SHELLS) - 1, (part, slope))
+_VALUES = 6
+_BINNED = 2 * (_VALUES - 1) * (len(_FROM_OUTLINE_MM) - 1)
 
 
-def _outline(image: Float32, center: Float64, radius_mm: float, spacing_mm: Float64) -> Float64:
-    """Height, and HU, steepness and roughness by the distance from the structure's own outline."""
+def _outline(
+    image: Float32, center: Float64, radius_mm: float, spacing_mm: Float64
+) -> tuple[Float64, Float64]:
+    """Cut out what stands at a place of a slice, at half its height.
+
+    Returns:
+        Its depth in mm, HU of its core and around it; and of each voxel near its outline the
+        distance in mm (negative inside), HU as a share of the height, steepness and slope
+        outwards as shares of the height per mm, Laplacian and roughness in HU [6, voxels].
+    """
     i, j = ((np.arange(image.shape[a]) - center[a]) * spacing_mm[a] for a in (0, 1))
     away = np.hypot(i[:, None], j[None, :])
     smooth = ndimage.gaussian_filter(image, 0.5 / spacing_mm)
-    core = float(np.percentile(smooth[away <= max(0.35 * radius_mm, away.min() + 0.6)], 75))
-    around = float(np.percentile(smooth, 15))
+    core = float(np.percentile(smooth[away <= max(0.35 * radius_mm, away.min() + 0.8)], 75))
+    around = float(np.percentile(smooth[away < 1.4 * radius_mm + 4.0], 15))
     dense = smooth > 0.5 * (core + around)
-    labels, _ = ndimage.label(dense & (away < 1.4 * radius_mm))
-    number = labels[np.unravel_index(np.where(away < 0.6 * radius_mm, smooth, -1e4).argmax(),
+    inside = away < 1.4 * radius_mm
+    labels, _ = ndimage.label(dense & inside)
+    number = labels[np.unravel_index(np.where(away < 0.5 * radius_mm + 0.5, smooth, -1e4).argmax(),
                                      smooth.shape)]  # fmt: skip
-    region = labels == number if number else away < radius_mm
-    outside = ndimage.distance_transform_edt(~region, sampling=spacing_mm)
-    signed = outside - ndimage.distance_transform_edt(region, sampling=spacing_mm)
-    signed[dense & ~region] = np.inf
-    height = max(core - around, 50.0)
-    steep = np.hypot(*np.gradient(image, *spacing_mm.tolist())) / height
-    found = _binned(
-        np.digitize(signed, _FROM_OUTLINE_MM) - 1, len(_FROM_OUTLINE_MM) - 1,
-        ((image - around) / height, steep, ndimage.laplace(image) / height),
-    )  # fmt: skip
-    return np.concatenate([[core, around], found])
+    if not number or core - around < 100.0:
+        return np.array([0.0, core, around]), np.empty((_VALUES, 0))
+    region = labels == number
+    within = ndimage.distance_transform_edt(region, sampling=spacing_mm)
+    signed = ndimage.distance_transform_edt(~region, sampling=spacing_mm) - within
+    other = (dense & ~region) | (region & (away > 1.4 * radius_mm - 1.0))
+    use = (signed > _FROM_OUTLINE_MM[0]) & (signed < _FROM_OUTLINE_MM[-1])
+    if other.any():
+        use &= ndimage.distance_transform_edt(~other, sampling=spacing_mm) > _CLEAR_MM
+    height = core - around
+    slopes = np.gradient(image, *spacing_mm.tolist())
+    normal = np.gradient(ndimage.gaussian_filter(signed, 1.0))
+    outward = (slopes[0] * normal[0] + slopes[1] * normal[1]) / np.maximum(np.hypot(*normal), 1e-6)
+    rough = image - ndimage.median_filter(image, 3)
+    values = (signed, (image - around) / height, np.hypot(*slopes) / height, outward / height,
+              ndimage.laplace(image), rough)  # fmt: skip
+    return np.array([within.max(), core, around]), np.array([value[use] for value in values])
 
 
-def _binned(
-    number: NDArray[np.int64], count: int, values: tuple[NDArray[np.floating], ...]
-) -> Float64:
-    """Mean and standard deviation of values in numbered bins; NaN for fewer than 3 voxels."""
-    inside = (number >= 0) & (number < count)
-    chosen = number[inside]
-    size = np.bincount(chosen, minlength=count).astype(np.float64)
-    size[size < 3] = np.nan
+def _binned(number: NDArray[np.int64], values: Float64) -> Float64:
+    """Mean and standard deviation of values [V, N] in numbered bins; NaN for fewer than 4."""
+    count = len(_FROM_OUTLINE_MM) - 1
+    size = np.bincount(number, minlength=count).astype(np.float64)
+    size[size < 4] = np.nan
     out = []
     for value in values:
-        own = value[inside].astype(np.float64)
-        mean = np.bincount(chosen, own, minlength=count) / size
-        square = np.bincount(chosen, own**2, minlength=count) / size
+        mean = np.bincount(number, value, minlength=count) / size
+        square = np.bincount(number, value**2, minlength=count) / size
         out += [mean, np.sqrt(np.maximum(square - mean**2, 0.0))]
     return np.concatenate(out)

@@ -56,6 +56,11 @@ class Patch:
     box: tuple[slice, slice, slice]
     added_hu: NDArray[np.int16]
 
+    @property
+    def changes(self) -> tuple[tuple[slice, slice, slice], NDArray[np.int16]]:
+        """Both."""
+        return self.box, self.added_hu
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:
@@ -146,9 +151,7 @@ def draw_patch(
     step = density - clean
     lowest = -_MOST_ENGULFED_HU if tissue.engulfs and place.keep is None else 0.0
     raised = share * np.where(step > -_MOST_ENGULFED_HU, np.maximum(step, lowest), 0.0)
-    middle = tuple(slice(n // 2, None, n) for n in finer.tolist())
-    seen = response.blurred(raised, spacing / finer)[middle]
-    return Patch(box, np.rint(seen).astype(np.int16))
+    return Patch(box, np.rint(response.seen(raised, spacing, finer)).astype(np.int16))
 
 
 def clean_hu(volume_hu: Float32, spacing_mm: Float64, noise_hu: float) -> Float32:
@@ -186,18 +189,19 @@ def _substance(
         rng: of its texture.
     """
     lines = [
-        (low[a] - 0.5 + (np.arange(size[a] * finer[a]) + 0.5) / finer[a] - place.center_vox[a])
+        (
+            low[a] - 0.5 + (np.arange(size[a] * finer[a]) + 0.5) / finer[a] - place.center_vox[a]
+        ).astype(np.float32)
         for a in range(3)
     ]
     i, j, k = (
         line.reshape([-1 if b == a else 1 for b in range(3)]) for a, line in enumerate(lines)
     )
-    x, y, z = (place.axes_mm[r, 0] * i + place.axes_mm[r, 1] * j + place.axes_mm[r, 2] * k
-               for r in range(3))  # fmt: skip
+    x, y, z = (a * i + b * j + c * k for a, b, c in place.axes_mm.tolist())
     away = x * x + y * y + z * z
     near = away < (max(form.reach_mm, place.tags_mm) + tissue.edge_mm) ** 2
     offset = np.stack([x[near], y[near], z[near]], axis=1)
-    filled = np.zeros(len(offset))
+    filled = np.zeros(len(offset), dtype=np.float32)
     for tag in place.tags:
         filled = np.maximum(filled, tag.share(offset))
     own = away[near] < (form.reach_mm + tissue.edge_mm) ** 2
@@ -240,14 +244,13 @@ def _own_share(
 def _fine(values: Float32, finer: NDArray[np.int64]) -> Float32:
     """Interpolate onto a grid `finer` times as fine whose middle voxels are those given."""
     for axis in range(3):
-        n = int(finer[axis])
-        if n == 1:
-            continue
-        size = values.shape[axis]
-        at = np.clip((np.arange(size * n) + 0.5) / n - 0.5, 0, size - 1)
-        below = np.minimum(np.floor(at).astype(int), max(size - 2, 0))
-        part = (at - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        above = np.minimum(below + 1, size - 1)
-        first, second = np.take(values, below, axis), np.take(values, above, axis)
-        values = first + part * (second - first)
+        if finer[axis] > 1:
+            weights = _linear(values.shape[axis], int(finer[axis]))
+            values = np.moveaxis(np.tensordot(values, weights, axes=(axis, 1)), -1, axis)
     return values
+
+
+def _linear(count: int, finer: int) -> Float32:
+    """Weights [count * finer, count] of a linear interpolation, constant beyond the ends."""
+    at = np.clip((np.arange(count * finer) + 0.5) / finer - 0.5, 0, count - 1)
+    return np.maximum(1.0 - np.abs(at[:, None] - np.arange(count)), 0.0).astype(np.float32)

@@ -15,7 +15,7 @@ Arrays are [i, j, k] with slices along k.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ _PLATEAU_MM = 2.5
 _LEAST_PROFILES = 60
 _MOST_PROFILES = 6000
 _WIDER = (1.5, 2.0, 3.0)
+_TRUNCATE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +65,34 @@ class ScanResponse:
         wide = self.wide_mm if self.overshoot > 0.02 else self.sigma_mm
         return 3.5 * wide, 3.0 * self.slice_sigma_mm
 
-    def blurred(self, field: Float32, spacing_mm: Float64) -> Float32:
-        """Blur a field on a fine grid [i, j, k] as the scanner does.
+    def strayed(self, rng: np.random.Generator, sharpness: float, overshoot: float) -> ScanResponse:
+        """Draw a response near this one: sharper or softer, with more or less overshoot.
+
+        Args:
+            rng: source of the draw.
+            sharpness: largest change of the widths, as a share.
+            overshoot: largest change of the overshoot, as a share.
+        """
+        wider = 1.0 + float(rng.uniform(-sharpness, sharpness))
+        more = 1.0 + float(rng.uniform(-overshoot, overshoot))
+        return replace(
+            self, sigma_mm=wider * self.sigma_mm, wide_mm=wider * self.wide_mm,
+            overshoot=more * self.overshoot,
+        )  # fmt: skip
+
+    def seen(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
+        """Read a field on a fine grid [i, j, k] at voxels, as the scanner shows it.
 
         Args:
             field: zero at its borders.
-            spacing_mm: (3,) of the fine grid.
+            spacing_mm: (3,) of the voxels.
+            finer: (3,) fine voxels a voxel, odd; the middle one stands at the voxel's centre.
         """
-        along_k = ndimage.gaussian_filter1d(
-            field, self.slice_sigma_mm / float(spacing_mm[2]), axis=2, mode="constant"
-        )
-        narrow = _in_plane(along_k, self.sigma_mm, spacing_mm)
+        along_k = _read(field, 2, self.slice_sigma_mm / float(spacing_mm[2]), int(finer[2]))
+        narrow = _in_plane(along_k, self.sigma_mm, spacing_mm, finer)
         if self.overshoot <= 0.02:
             return narrow
-        wide = _in_plane(along_k, self.wide_mm, spacing_mm)
+        wide = _in_plane(along_k, self.wide_mm, spacing_mm, finer)
         return np.asarray((1 + self.overshoot) * narrow - self.overshoot * wide, dtype=np.float32)
 
 
@@ -136,12 +151,22 @@ def high_passed(volume_hu: Float32, spacing_mm: Float64) -> Float32:
     return np.asarray(volume_hu - smooth, dtype=np.float32)
 
 
-def _in_plane(field: Float32, sigma_mm: float, spacing_mm: Float64) -> Float32:
+def _in_plane(
+    field: Float32, sigma_mm: float, spacing_mm: Float64, finer: NDArray[np.int64]
+) -> Float32:
     for axis in (0, 1):
-        field = ndimage.gaussian_filter1d(
-            field, sigma_mm / float(spacing_mm[axis]), axis=axis, mode="constant"
-        )
+        field = _read(field, axis, sigma_mm / float(spacing_mm[axis]), int(finer[axis]))
     return field
+
+
+def _read(field: Float32, axis: int, sigma_vox: float, finer: int) -> Float32:
+    """Average a field under a Gaussian at each voxel, `finer` times as coarse along an axis."""
+    count = field.shape[axis] // finer
+    fine = (np.arange(count * finer) - finer // 2) / finer
+    away = (fine[None, :] - np.arange(count)[:, None]) / max(sigma_vox, 1e-3)
+    weights = np.where(np.abs(away) < _TRUNCATE, np.exp(-0.5 * away**2), 0.0)
+    weights /= finer * max(sigma_vox, 1e-3) * np.sqrt(2.0 * np.pi)
+    return np.moveaxis(np.tensordot(field, weights.astype(np.float32), axes=(axis, 1)), -1, axis)
 
 
 def _profiles(

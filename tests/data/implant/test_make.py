@@ -7,6 +7,7 @@ import pytest
 
 from medkd.data.implant.make import ImplantedScan, implant_scan
 from medkd.data.implant.places import PlaceFinder
+from medkd.data.implant.rehearse import REHEARSED
 from medkd.data.implant.settings import ImplantSettings
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
@@ -50,14 +51,14 @@ def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: Implante
     np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
 
 
-@pytest.mark.slow
-def test_another_scan_gets_other_nodules(chest: Scan, implanted: ImplantedScan):
+@pytest.mark.usefixtures("no_rehearsal")
+def test_another_scan_gets_other_nodules(chest: Scan):
     other = dataclasses.replace(chest, seriesuid="1.2.3")
-    made = implant_scan(other, ImplantSettings(n=1, sizes="5-6"))
-    assert not np.allclose(made.implants[0].center_mm, implanted.implants[0].center_mm)
+    made, again = (implant_scan(s, ImplantSettings(n=1, sizes="5-6")) for s in (chest, other))
+    assert not np.allclose(made.implants[0].center_mm, again.implants[0].center_mm)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("no_rehearsal")
 def test_slices_may_lie_along_any_axis(chest: Scan):
     order = [2, 0, 1]
     affine = chest.grid.affine_lps_mm[:, [*order, 3]]
@@ -75,6 +76,17 @@ def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.
     monkeypatch.setattr(PlaceFinder, "find", lambda *args, **kwargs: find(*args, **kwargs)[:0])
     with pytest.raises(SeriesError, match="0 of 5 nodules fit"):
         implant_scan(chest, ImplantSettings(n=5, sizes="5-6"))
+
+
+@pytest.mark.usefixtures("no_rehearsal")
+def test_progress_is_told_to_its_end(chest: Scan):
+    told: dict[str, list[tuple[int, int]]] = {}
+    implant_scan(
+        chest, ImplantSettings(n=2, sizes="5-6"),
+        progress=lambda what, done, total: told.setdefault(what, []).append((done, total)),
+    )  # fmt: skip
+    assert told["synthetic nodules"] == [(1, 2), (2, 2)]
+    assert told["rehearsal"][-1] == (REHEARSED, REHEARSED)
 
 
 @pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])

@@ -50,10 +50,42 @@ def test_without_clear_edges_a_standard_kernel_is_assumed():
     assert found.overshoot == 0.0
 
 
-def test_a_blurred_field_keeps_its_sum_and_overshoots_beside_an_edge():
+def block() -> np.ndarray:
+    field = np.zeros((63, 63, 42), dtype=np.float32)
+    field[21:42, 21:42, 15:27] = 100.0
+    return field
+
+
+def test_what_is_seen_keeps_its_sum_and_overshoots_beside_an_edge():
     response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
-    field = np.zeros((61, 61, 41), dtype=np.float32)
-    field[20:41, 20:41, 15:26] = 100.0
-    seen = response.blurred(field, np.array([0.3, 0.3, 0.4]))
-    assert float(seen.sum()) == pytest.approx(float(field.sum()), rel=1e-3)
+    seen = response.seen(block(), np.array([0.9, 0.9, 0.8]), np.array([3, 3, 2]))
+    assert seen.shape == (21, 21, 21)
+    assert float(seen.sum()) == pytest.approx(float(block().sum()) / 18, rel=1e-2)
     assert float(seen.min()) < -3.0
+
+
+def test_a_field_is_read_as_two_gaussian_filters_would_show_it():
+    response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
+    spacing, finer = np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3])
+    fine = spacing / finer
+    narrow, wide = (
+        ndimage.gaussian_filter(block(), np.array([s, s, 0.8]) / fine, truncate=5.0)
+        for s in (0.6, 1.2)
+    )
+    expected = (1.5 * narrow - 0.5 * wide)[1::3, 1::3, 1::3]
+    seen = response.seen(block(), spacing, finer)
+    np.testing.assert_allclose(seen, expected, atol=0.3)  # of 100
+
+
+def test_a_response_strays_within_its_bounds():
+    response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
+    rng = np.random.default_rng(0)
+    drawn = [response.strayed(rng, 0.3, 0.5) for _ in range(200)]
+    sigma = np.array([r.sigma_mm for r in drawn])
+    overshoot = np.array([r.overshoot for r in drawn])
+    assert 0.42 <= sigma.min() < 0.45
+    assert 0.75 < sigma.max() <= 0.78
+    assert 0.25 <= overshoot.min() < 0.3
+    assert 0.7 < overshoot.max() <= 0.75
+    assert {round(r.wide_mm / r.sigma_mm, 6) for r in drawn} == {2.0}
+    assert response.strayed(rng, 0.0, 0.0) == response
