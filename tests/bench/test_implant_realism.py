@@ -5,21 +5,25 @@ import json
 import pytest
 
 from medkd.data.implant.make import VERSION
-from tests.bench.implant_realism import RESULT, SEED, TUNING_SEEDS
+from tests.bench.implant_realism import RESULT, SEEDS, TUNING_SEEDS
 
 STORED = json.loads(RESULT.read_text())
 
 
 def test_the_result_is_that_of_these_implants():
     assert STORED["generator_version"] == VERSION
-    assert STORED["seed"] == SEED
-    assert SEED not in TUNING_SEEDS
-    assert sum(STORED["implants"].values()) >= 200
+    assert STORED["seeds"] == list(SEEDS)
+    assert not {*SEEDS} & {*TUNING_SEEDS}
+    assert sum(STORED["implants_of_each_seed"].values()) >= 200
 
 
-@pytest.mark.xfail(strict=True, reason="measured .727 (other draws: .73 to .85), .70 wanted")
+@pytest.mark.xfail(strict=True, reason="mean of three seeds .782, .70 wanted: 5 mm slices miss it")
 def test_borders_of_implants_are_hardly_told_from_real_ones():
     assert STORED["discriminator"]["outline"]["auc"] <= 0.70
+
+
+def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
+    assert STORED["by_scan"]["ct_dicom"]["outline"]["auc"] <= 0.70
 
 
 def test_the_same_discriminator_knows_pasted_nodules():
@@ -33,7 +37,7 @@ def test_the_same_discriminator_knows_pasted_nodules():
         pytest.param(
             "ct_lung1",
             marks=pytest.mark.xfail(
-                strict=True, reason="median .26, above .5 wanted; slices of 5 mm, LUNA16's to 2.5"
+                strict=True, reason="median .17, above .5 wanted; slices of 5 mm, LUNA16's to 2.5"
             ),
         ),
     ],
