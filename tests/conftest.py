@@ -35,3 +35,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a minute less, for what the likeness of nodules has no part in."""
+    monkeypatch.setattr("medkd.data.implant.make.rehearse", lambda site, *_, **__: site)

@@ -100,8 +100,8 @@ def test_the_page_shows_every_nodule_and_what_it_is_not(made):
 
 
 @pytest.mark.slow
-def test_a_volume_becomes_a_volume(tmp_path, monkeypatch):
-    monkeypatch.setattr("medkd.data.implant.make.rehearse", lambda site, *_, **__: site)
+@pytest.mark.usefixtures("no_rehearsal")
+def test_a_volume_becomes_a_volume(tmp_path):
     scan = make_phantom(PhantomSettings(seed=3), 0).scan
     write_mhd(scan, tmp_path / "Doe_Jane.mhd")
     words = ["implant", str(tmp_path / "Doe_Jane.mhd"), "--n", "1", "--sizes", "4-6"]

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medkd.data.implant.lung_map import LungMap
+from medkd.data.implant.paint import Patch
 from medkd.data.implant.response import Float32, Float64
 from medkd.data.phantom.blobs import find_blobs
+from medkd.data.phantom.forms import box_within
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -99,7 +101,7 @@ def describe(
     radius_mm: float,
     *,
     spacing_mm: Float64,
-    changes: tuple[tuple[slice, slice, slice], NDArray[np.int16]] | None = None,
+    patch: Patch | None = None,
 ) -> Float64:
     """Describe the border of what stands at a place.
 
@@ -108,18 +110,18 @@ def describe(
         center_vox: (3,) continuous index.
         radius_mm: of the place; structure beyond 1.4 radii is cut off.
         spacing_mm: (3,).
-        changes: a box of the scan and what is added to it first.
+        patch: what is added to the scan first.
 
     Returns:
         [features]: depth of the structure below its outline in mm, 0 for none; then NaN where there
         are too few voxels.
     """
     reach = np.append((1.4 * radius_mm + 5.0) / spacing_mm[:2], 0.5 * radius_mm / spacing_mm[2])
-    low = np.maximum(np.floor(center_vox - reach).astype(int), 0)
-    high = np.minimum(np.ceil(center_vox + reach).astype(int) + 1, volume_hu.shape)
-    part = volume_hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]].astype(np.float32)
-    if changes is not None:
-        _add(part, low, *changes)
+    box = box_within(center_vox, reach, volume_hu.shape)
+    low = np.array([side.start for side in box])
+    part = volume_hu[box].astype(np.float32)
+    if patch is not None:
+        _add(part, low, patch)
     step = max(1, -(-part.shape[2] // _SLICES))
     middle = int(np.clip(np.rint(center_vox[2]) - low[2], 0, part.shape[2] - 1))
     found = [
@@ -189,19 +191,17 @@ def odds_without_own(made: Float64, real: Float64, group: NDArray[np.int64]) -> 
     return odds
 
 
-def _add(
-    part: Float32, low: NDArray[np.int64], box: tuple[slice, slice, slice], added: NDArray[np.int16]
-) -> None:
-    """Add what overlaps."""
+def _add(part: Float32, low: NDArray[np.int64], patch: Patch) -> None:
+    """Add what of a patch lies in a part of the scan that begins at voxel `low`."""
     own, other = [], []
-    for axis in range(3):
-        first = max(box[axis].start, int(low[axis]))
-        last = min(box[axis].stop, int(low[axis]) + part.shape[axis])
+    for axis, side in enumerate(patch.box):
+        start = int(low[axis])
+        first, last = max(side.start, start), min(side.stop, start + part.shape[axis])
         if last <= first:
             return
-        own.append(slice(first - int(low[axis]), last - int(low[axis])))
-        other.append(slice(first - box[axis].start, last - box[axis].start))
-    part[tuple(own)] += added[tuple(other)]
+        own.append(slice(first - start, last - start))
+        other.append(slice(first - side.start, last - side.start))
+    part[tuple(own)] += patch.added_hu[tuple(other)]
 
 
 _VALUES = 6

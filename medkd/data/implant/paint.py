@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medkd.data.implant.response import Float32, Float64, ScanResponse
-from medkd.data.phantom.forms import Form, Keep, share_of
+from medkd.data.phantom.forms import Form, Keep, box_within, share_of
 
 _FINE_MM = 0.4
 _FINE_SLICE_MM = 0.7
@@ -55,11 +55,6 @@ class Patch:
 
     box: tuple[slice, slice, slice]
     added_hu: NDArray[np.int16]
-
-    @property
-    def changes(self) -> tuple[tuple[slice, slice, slice], NDArray[np.int16]]:
-        """Both."""
-        return self.box, self.added_hu
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +133,8 @@ def draw_patch(
     wide, along = response.reach_mm
     own_mm = max(form.reach_mm + tissue.edge_mm / 2.0, place.tags_mm)
     reach = (own_mm + np.array([wide, wide, along])) / spacing
-    low = np.maximum(np.floor(place.center_vox - reach).astype(int), 0)
-    high = np.minimum(np.ceil(place.center_vox + reach).astype(int) + 1, volume_hu.shape)
-    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    box = box_within(place.center_vox, reach, volume_hu.shape)
+    low = np.array([side.start for side in box])
     fine_mm = max(_FINE_MM, _FINE_SIGMA * response.sigma_mm)
     slice_mm = max(_FINE_SLICE_MM, _FINE_SIGMA * response.slice_sigma_mm)
     finer = np.maximum(np.ceil(spacing / (fine_mm, fine_mm, slice_mm)), 1).astype(int)

@@ -67,11 +67,8 @@ def rehearse(
         real = _as_thick(site, made, own[:, 0], rng)
         odds = odds_without_own(own, real, np.repeat(np.arange(kinds), [len(d) for d in drawn]))
         best = np.argsort(-odds, kind="stable")[: max(round(_LIKEST * len(made)), 5)]
-        rehearsed = replace(
-            rehearsed, response=_middle([made[n].response for n in best]),
-            likeness=Likeness.learnt(own, real),
-        )  # fmt: skip
-    return rehearsed
+        rehearsed = replace(rehearsed, response=_middle([made[n].response for n in best]))
+    return replace(rehearsed, likeness=Likeness.learnt(own, real))
 
 
 def _as_thick(

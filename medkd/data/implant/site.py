@@ -136,7 +136,7 @@ class ImplantSite:
                 describe(
                     self.voxels_hu, self.grid.world_to_voxel(implant.center_mm),
                     implant.diameter_mm / 2.0, spacing_mm=self.grid.spacing_mm,
-                    changes=implant.patch.changes,
+                    patch=implant.patch,
                 )
                 for implant in made
             ]

@@ -16,9 +16,3 @@ def chest() -> Scan:
 @pytest.fixture(scope="session")
 def implanted(chest: Scan) -> ImplantedScan:
     return implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
-
-
-@pytest.fixture
-def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a minute less, for what the likeness of nodules has no part in."""
-    monkeypatch.setattr("medkd.data.implant.make.rehearse", lambda site, *_, **__: site)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from medkd.data.implant.likeness import Likeness, RealStructure, describe, odds_without_own
+from medkd.data.implant.paint import Patch
 
 SPACING = np.array([0.7, 0.7, 2.0])
 CENTER = np.array([40.0, 40.0, 6.0])
@@ -49,7 +50,7 @@ def test_what_is_added_is_described_as_if_it_stood_there():
     before, after = lung(), lung(radius_mm=4.0)
     box = (slice(25, 56), slice(25, 56), slice(0, 13))
     added = (after - before)[box]
-    found = describe(before, CENTER, 4.0, spacing_mm=SPACING, changes=(box, added))
+    found = describe(before, CENTER, 4.0, spacing_mm=SPACING, patch=Patch(box, added))
     np.testing.assert_array_equal(found, described(after))
 
 

@@ -51,6 +51,7 @@ def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: Implante
     np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rehearsal")
 def test_another_scan_gets_other_nodules(chest: Scan):
     other = dataclasses.replace(chest, seriesuid="1.2.3")
@@ -58,6 +59,7 @@ def test_another_scan_gets_other_nodules(chest: Scan):
     assert not np.allclose(made.implants[0].center_mm, again.implants[0].center_mm)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rehearsal")
 def test_slices_may_lie_along_any_axis(chest: Scan):
     order = [2, 0, 1]
@@ -78,6 +80,7 @@ def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.
         implant_scan(chest, ImplantSettings(n=5, sizes="5-6"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rehearsal")
 def test_progress_is_told_to_its_end(chest: Scan):
     told: dict[str, list[tuple[int, int]]] = {}

@@ -58,9 +58,9 @@ def block() -> np.ndarray:
 
 def test_what_is_seen_keeps_its_sum_and_overshoots_beside_an_edge():
     response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
-    seen = response.seen(block(), np.array([0.9, 0.9, 0.8]), np.array([3, 3, 2]))
-    assert seen.shape == (21, 21, 21)
-    assert float(seen.sum()) == pytest.approx(float(block().sum()) / 18, rel=1e-2)
+    seen = response.seen(block(), np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3]))
+    assert seen.shape == (21, 21, 14)
+    assert float(seen.sum()) == pytest.approx(float(block().sum()) / 27, rel=1e-3)
     assert float(seen.min()) < -3.0
 
 
