@@ -89,7 +89,7 @@ def build_page(
 
 def draw_views(view: Views) -> bytes:
     """Draw one nodule before and after as PNG: the slice, and the plane across."""
-    canvas = Canvas(figsize=(8.0, 2.2), dpi=_PIXELS_PER_INCH)
+    canvas = Canvas(figsize=(8.0, 2.2), dpi=_PIXELS_PER_INCH, layout="constrained")
     axes = canvas.subplots(1, 4)
     for axis, (title, image, aspect) in zip(
         axes,
@@ -105,7 +105,6 @@ def draw_views(view: Views) -> bytes:
         axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
         axis.set_title(title, fontsize=8)
         axis.set_axis_off()
-    canvas.tight_layout(pad=0.3)
     stream = io.BytesIO()
     with mpl.rc_context({"text.parse_math": False}):
         canvas.savefig(stream, format="png", metadata={"Software": None})
@@ -176,8 +175,7 @@ def _scan_table(rows: Sequence[ScanRow]) -> Table:
             )
             for row in rows
         ),
-        "In-plane response, the difference of two Gaussians: measured at the pleura, then fitted "
-        "to the borders of the scan's vessels by nodules that were drawn and not put in",
+        "In-plane response (difference of two Gaussians): from the pleura, fitted to vessels",
     )  # fmt: skip
 
 
