@@ -19,6 +19,10 @@ TOOLS = ("dciodvfy",)
 """Programs whose tests skip where they are not installed."""
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two of them share two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_sessionstart() -> None:
     required = os.environ.get("MEDKD_REQUIRE", "").split(",")
     missing = [name for name in EXTRAS if "extras" in required and find_spec(name) is None]

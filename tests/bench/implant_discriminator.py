@@ -20,6 +20,8 @@ Float = NDArray[np.floating]
 
 RELATIVE = np.array([0.0, 0.4, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0])
 """Edges of shells in radii."""
+SIGMAS_MM = np.array([1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7])
+"""Of the blob finder that marks real places."""
 ABSOLUTE_MM = np.array([-4.0, -2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5, 4.0])
 """Edges of shells in mm from the border."""
 
@@ -34,7 +36,7 @@ class Place:
 
 
 def find_real_places(
-    volume_hu: Float, lung: NDArray[np.bool_], spacing_mm: Float, *, sigmas_mm: Float
+    volume_hu: Float, lung: NDArray[np.bool_], spacing_mm: Float
 ) -> list[tuple[Float, float, float]]:
     """Mark blobs (scale-normalised Laplacian of Gaussian): index, radius in mm, response."""
     clipped = np.clip(volume_hu, -1000, 200).astype(np.float32)
@@ -42,13 +44,13 @@ def find_real_places(
     step = max(round(1.1 / spacing_mm[0]), 1)
     coarse = inner[::step, ::step]
     fine = np.asarray([step, step, 1]) * spacing_mm
-    stack = np.stack([_log_mm(coarse, s, fine) for s in sigmas_mm])
+    stack = np.stack([_log_mm(coarse, s, fine) for s in SIGMAS_MM])
     peaks = (stack == ndimage.maximum_filter(stack, size=3)) & (stack > 60)
     found = []
     for n, i, j, k in np.argwhere(peaks):
         if lung[i * step, j * step, k]:
             place = np.array([i * step, j * step, k], dtype=float)
-            found.append((place, float(np.sqrt(3) * sigmas_mm[n]), float(stack[n, i, j, k])))
+            found.append((place, float(np.sqrt(3) * SIGMAS_MM[n]), float(stack[n, i, j, k])))
     return sorted(found, key=lambda f: -f[2])
 
 
@@ -150,6 +152,28 @@ def outline_of(volume_hu: Float, index: Float, spacing_mm: Float) -> Outline:
     area = float(inside.sum()) * float(spacing_mm[0] * spacing_mm[1])
     depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm[:2])
     return Outline(float(np.sqrt(area / np.pi)), float(depth.max()))
+
+
+class Partners:
+    """Real places, each of which is taken once, by how alike they are to a nodule in one size."""
+
+    def __init__(
+        self, outlines: list[Outline], rng: np.random.Generator, *, size: str = "depth_mm"
+    ) -> None:
+        self._name = size
+        self._sizes = np.array([self._log(outline) for outline in outlines])
+        self._used, self._rng = np.zeros(len(outlines), dtype=bool), rng
+
+    def _log(self, outline: Outline) -> float:
+        return float(np.log(max(getattr(outline, self._name), 0.5)))
+
+    def take(self, outline: Outline) -> int:
+        """Take one of the places that differ least, about 10 % or less counting as equal."""
+        unlike = np.abs(self._sizes - self._log(outline))
+        cost = np.maximum(unlike, 0.1) + 0.1 * self._rng.random(len(unlike))
+        chosen = int(np.where(self._used, np.inf, cost).argmin())
+        self._used[chosen] = True
+        return chosen
 
 
 def _samples(image: Float, flat: Float, radius: float, spacing_mm: Float) -> dict[str, Float]:

@@ -2,14 +2,16 @@
 
 Needs MEDKD_DATA. Once a seed: 120 nodules in `ct_dicom` (4 to 12 mm), 80 in `ct_lung1` (8 to 14
 mm), in rounds of 20 on fresh copies, against as many untouched blob-like places of the same scans
-that are as thick in the slice, or as large in area. Three things are measured:
+that are as thick in the slice, or as large in area. Four things are measured:
 
 1. a discriminator (`implant_discriminator.py`) on features of the border: along the structure's
    own outline (the bar: at most .70), and by spheres, which also see that a nodule is compact and
    a vessel is long (told, no bar); the same on hard constant spheres at the same places
    (positive control, at least .90);
-2. scores of the real LUNA16 classifier on implants, real nodules and real places;
-3. a picture of twenty, before and after.
+2. the same at 1 mm, beside how far real nodules are told from real structure
+   (`implant_reference.py`): no farther are implants to be told than these;
+3. scores of the real LUNA16 classifier on implants, real nodules and real places;
+4. a picture of twenty, before and after.
 
 Features, trees, controls and the way nodules are drawn were fixed on other seeds (`TUNING_SEEDS`)
 than those of the result. 200 nodules tell an AUC to about .04, so there are several.
@@ -45,22 +47,24 @@ from medkd.types import Scan
 from tests.bench.implant_discriminator import (
     VARIANTS,
     Outline,
+    Partners,
     Place,
+    border_features,
     features,
     find_real_places,
     grouped_auc,
     outline_of,
     table,
 )
+from tests.bench.implant_reference import AT_1_MM, SPACING_MM, at_1_mm, reference_rows
 
 RESULT = Path(__file__).parent / "results" / "implant_realism.json"
 TUNING_SEEDS = (1, 3)
-"""Beside these, 11 was the seed of version 1's result."""
-SEEDS = (23, 29, 31)
+"""Beside these, 11 was the seed of version 1's result, and 23, 29 and 31 were version 2's."""
+SEEDS = (37, 41, 43, 47, 53)
 PER_ROUND = 20
 SCANS = {"ct_dicom": ("ct_dicom", "4-12", 6), "ct_lung1": ("ct_lung1/lung1_image.nrrd", "8-14", 4)}
 """Name to path below MEDKD_DATA, sizes, rounds."""
-SIGMAS_MM = np.array([1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7])
 STRONGEST = 600
 CONTROL_HU = 40
 PAIRED_BY = ("depth_mm", "radius_mm")
@@ -71,13 +75,15 @@ distance from the outline see that: far inside it a nodule has voxels, and a ves
 
 @dataclasses.dataclass
 class Ready:
-    """A scan, its lungs and its real blob-like places: index, outline."""
+    """A scan, its lungs and its real blob-like places: index, outline; and all of it at 1 mm."""
 
     name: str
     scan: Scan
     site: ImplantSite
     box: tuple[slice, slice, slice]
     places: list[tuple[np.ndarray, Outline]]
+    fine_hu: np.ndarray
+    fine_outlines: list[Outline]
 
 
 def prepare(name: str, path: Path, sizes: str) -> Ready:
@@ -89,14 +95,16 @@ def prepare(name: str, path: Path, sizes: str) -> Ready:
     grid = np.meshgrid(*[np.arange(n) for n in inner.shape], indexing="ij")
     at = [(g - (s - 1) / 2) / s for g, s in zip(grid, lungs.step, strict=True)]
     inside = ndimage.map_coordinates(lungs.depth_mm, at, order=1, mode="nearest") < 0
-    found = find_real_places(inner, inside, scan.grid.spacing_mm, sigmas_mm=SIGMAS_MM)
+    found = find_real_places(inner, inside, scan.grid.spacing_mm)
     kept: list[tuple[np.ndarray, Outline]] = []
     for place, _, _ in found:
         apart = [np.linalg.norm((place + lungs.start - p) * scan.grid.spacing_mm) for p, _ in kept]
         if min(apart, default=9.0) > 3.0 and len(kept) < STRONGEST:
             index = place + lungs.start
             kept.append((index, outline_of(scan.voxels_hu, index, scan.grid.spacing_mm)))
-    return Ready(name, scan, site, field.box, kept)
+    fine_hu = at_1_mm(scan.voxels_hu, scan.grid.spacing_mm)
+    fine = [outline_of(fine_hu, p * scan.grid.spacing_mm, SPACING_MM) for p, _ in kept]
+    return Ready(name, scan, site, field.box, kept, fine_hu, fine)
 
 
 def region_of(ready: Ready, index: np.ndarray) -> str:
@@ -104,26 +112,6 @@ def region_of(ready: Ready, index: np.ndarray) -> str:
     part = [(index[a] - s.start) / max(s.stop - s.start, 1) for a, s in enumerate(ready.box)]
     third = int(np.clip(part[2], 0, 0.999) * 3)
     return f"{ready.name} {'right' if part[0] < 0.5 else 'left'} {third} {int(part[1] > 0.5)}"
-
-
-class Partners:
-    """Real places, each of which is taken once, by how alike they are to an implant in one size."""
-
-    def __init__(self, places: list, paired_by: str, rng: np.random.Generator) -> None:
-        self._name = paired_by
-        self._sizes = np.array([self._log(outline) for _, outline in places])
-        self._used, self._rng = np.zeros(len(places), dtype=bool), rng
-
-    def _log(self, outline: Outline) -> float:
-        return float(np.log(max(getattr(outline, self._name), 0.5)))
-
-    def take(self, outline: Outline) -> int:
-        """Take one of the places that differ least, about 10 % or less counting as equal."""
-        unlike = np.abs(self._sizes - self._log(outline))
-        cost = np.maximum(unlike, 0.1) + 0.1 * self._rng.random(len(unlike))
-        chosen = int(np.where(self._used, np.inf, cost).argmin())
-        self._used[chosen] = True
-        return chosen
 
 
 def pasted(scan: Scan, implants: list) -> np.ndarray:
@@ -148,7 +136,9 @@ def collect(
     """Put nodules in, round by round, and take features and scores of them and of real places."""
     rows: list[dict] = []
     rng = np.random.default_rng([seed, 7])
-    pairs = {name: Partners(ready.places, name, rng) for name in PAIRED_BY}
+    outlines = [outline for _, outline in ready.places]
+    pairs = {name: Partners(outlines, rng, size=name) for name in PAIRED_BY}
+    fine_partners = Partners(ready.fine_outlines, np.random.default_rng([seed, 8]))
     spacing, original = ready.scan.grid.spacing_mm, ready.scan.voxels_hu
     for number in range(rounds):
         site = dataclasses.replace(ready.site, finder=place_finder(ready.site.lungs))
@@ -159,7 +149,7 @@ def collect(
         altered = np.array(original)
         for implant in implants:
             add_patch(altered, implant.patch)
-        naive = pasted(ready.scan, implants)
+        naive, fine = pasted(ready.scan, implants), at_1_mm(altered, spacing)
         for implant in implants:
             index = ready.scan.grid.world_to_voxel(implant.center_mm)
             radius = implant.diameter_mm / 2
@@ -177,6 +167,19 @@ def collect(
                         "texture": implant.kind.texture, "diameter_mm": implant.diameter_mm,
                         "features": features(voxels, place, spacing),
                         "score": classifier(voxels, where) if kind != "pasted" else None,
+                    }
+                )  # fmt: skip
+            partner = fine_partners.take(outline_of(fine, index * spacing, SPACING_MM))
+            for kind, voxels, where in (
+                ("implant at 1 mm", fine, index),
+                (f"real by {AT_1_MM}", ready.fine_hu, ready.places[partner][0]),
+            ):
+                place = Place(tuple(where * spacing), radius, region_of(ready, where))
+                rows.append(
+                    {
+                        "kind": kind, "scan": ready.name, "seed": seed, "region": place.region,
+                        "texture": implant.kind.texture, "diameter_mm": implant.diameter_mm,
+                        "features": {"outline": border_features(voxels, place, SPACING_MM)},
                     }
                 )  # fmt: skip
         if number == 0:
@@ -304,8 +307,30 @@ def auc_of(
     }  # fmt: skip
 
 
-def evaluate(rows: list[dict], known: dict[str, list[float]]) -> dict:
-    """All figures of the result from the rows of all seeds and scans."""
+def reference(rows: list[dict], real: list[dict]) -> dict:
+    """AUCs at 1 mm: real nodules, and as many implants as there are of these."""
+    outline = VARIANTS["outline"]
+    pairs = len([row for row in real if row["kind"] == "real nodule"]) // len(
+        {row["seed"] for row in real}
+    )
+    out = {
+        "pairs": pairs,
+        "real nodules": auc_of(real, "real nodule", outline, paired_by=AT_1_MM),
+    }
+    for name in SCANS:
+        few = []
+        for seed in sorted({row["seed"] for row in rows}):
+            mine = [row for row in rows if row["scan"] == name and row["seed"] == seed]
+            own = [row for row in mine if row["kind"] == "implant at 1 mm"]
+            other = [row for row in mine if row["kind"] == f"real by {AT_1_MM}"]
+            drawn = np.random.default_rng(seed).permutation(len(own))[:pairs]
+            few += [row for n in drawn for row in (own[n], other[n])]
+        out[f"implants, {name}"] = auc_of(few, "implant at 1 mm", outline, paired_by=AT_1_MM)
+    return out
+
+
+def evaluate(rows: list[dict], known: dict[str, list[float]], real: list[dict]) -> dict:
+    """All figures of the result from the rows of all seeds and scans, and of real nodules."""
     implants = [row for row in rows if row["kind"] == "implant"]
     solid = [row for row in rows if row["texture"] == "solid"]
     result: dict = {
@@ -317,6 +342,7 @@ def evaluate(rows: list[dict], known: dict[str, list[float]]) -> dict:
             for name in SCANS
         },
         "discriminator": {}, "positive_control": {}, "by_scan": {}, "classifier": {},
+        "at_1_mm": reference(rows, real),
     }  # fmt: skip
     for variant in ("outline", "normalised", "rays", "all"):
         result["discriminator"][variant] = auc_of(rows, "implant", VARIANTS[variant])
@@ -365,7 +391,7 @@ def main(out: Path, seeds: tuple[int, ...]) -> None:
         parts = [pool.submit(scan_rows, name, root, out, seeds) for name in SCANS]
         rows = [row for part in parts for row in part.result()]
     score = load_classifier(root)
-    result = evaluate(rows, known_scores(root, score))
+    result = evaluate(rows, known_scores(root, score), reference_rows(root, seeds))
     result["seconds"] = round(time.time() - began)
     text = json.dumps(result, indent=1) + "\n"
     (out / "implant_realism.json").write_text(text)

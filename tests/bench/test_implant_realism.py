@@ -26,6 +26,13 @@ def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
     assert STORED["by_scan"]["ct_dicom"]["outline"]["auc"] <= 0.70
 
 
+@pytest.mark.parametrize("scan", ["ct_dicom", "ct_lung1"])
+def test_implants_are_told_no_farther_than_real_nodules(scan):
+    at_1_mm = STORED["at_1_mm"]
+    assert at_1_mm["pairs"] >= 60
+    assert at_1_mm[f"implants, {scan}"]["auc"] <= at_1_mm["real nodules"]["high"]
+
+
 def test_the_same_discriminator_knows_pasted_nodules():
     assert STORED["positive_control"]["outline"]["auc"] >= 0.90
 

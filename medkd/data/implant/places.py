@@ -14,7 +14,8 @@ from medkd.data.implant.response import Bools, Float32
 
 Attachment = Literal["free", "vessel", "pleura"]
 
-_HILUM_SHARE = 0.35
+_CROWDED_SHARE = 0.15
+"""Of dense structure around a place, from which on a nodule would hardly be seen among vessels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,7 @@ class PlaceFinder:
             good &= (near > 0.1 * radius_mm) & (near < 0.8 * radius_mm)
         elif attachment == "free":
             good &= near > radius_mm + 0.5
-        good &= self._dense_share(radius_mm) < (0.1 if attachment == "free" else _HILUM_SHARE)
+        good &= self._dense_share(radius_mm) < (0.1 if attachment == "free" else _CROWDED_SHARE)
         places = np.flatnonzero(good)
         chosen = rng.choice(places, size=min(count, len(places)), replace=False)
         return np.stack(np.unravel_index(chosen, good.shape), axis=1).astype(np.int64)

@@ -2,8 +2,8 @@
 
 The response of a scan is measured at the pleura, which leans within a slice and is rounded: a
 nodule that is drawn with it is less sharp than the vessels of the scan. So nodules of many
-responses are drawn, and what the likest to real structure have is taken over. Trees learn from the
-last of them what tells the rest.
+responses are drawn at each of many places, and what the likest to real structure of each place have
+is taken over. Trees learn from the last of them what tells the rest.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from medkd.data.phantom.forms import Float64, Form
 
 _ROUNDS = ((16, 0.3, 0.5), (60, 0.08, 0.15))
 """Kinds to draw, and how far their sharpness and overshoot stray, as shares."""
-_CHOICES = 10
-_LIKEST = 0.15
-"""Share of the nodules of a round whose response is taken over."""
+_PLACES = 2
+"""For each kind."""
+_AT_EACH = 5
+"""Nodules drawn at each place: which place it is tells more than the response does."""
 _LEAST = 40
 """Fewer nodules tell nothing."""
 REHEARSED = sum(kinds for kinds, *_ in _ROUNDS)
@@ -53,20 +54,22 @@ def rehearse(
     rng = np.random.Generator(np.random.PCG64(0))
     for kinds, sharpness, overshoot in _ROUNDS:
         rehearsed = replace(rehearsed, stray=(sharpness, overshoot))
-        drawn: list[list[Implant]] = []
-        for _ in range(kinds):
+        made: list[Implant] = []
+        group: list[int] = []
+        for number in range(kinds):
             kind = draw_kind(settings, rng, structure_hu=site.structure.density_hu)
-            drawn.append(rehearsed.drawn(kind, forms, rng, choices=_CHOICES)[1])
+            places = rehearsed.places(kind, rng, count=_PLACES).repeat(_AT_EACH, axis=0)
+            made += rehearsed.drawn(kind, places, forms, rng)
+            group += [number] * len(places)
             done += 1
             if progress is not None:
                 progress(done)
-        made = [implant for group in drawn for implant in group]
         if len(made) < _LEAST:
             return site
         own = rehearsed.described(made)
         real = _as_thick(site, made, own[:, 0], rng)
-        odds = odds_without_own(own, real, np.repeat(np.arange(kinds), [len(d) for d in drawn]))
-        best = np.argsort(-odds, kind="stable")[: max(round(_LIKEST * len(made)), 5)]
+        odds = odds_without_own(own, real, np.array(group)).reshape(-1, _AT_EACH)
+        best = odds.argmax(axis=1) + _AT_EACH * np.arange(len(odds))
         rehearsed = replace(rehearsed, response=_middle([made[n].response for n in best]))
     return replace(rehearsed, likeness=Likeness.learnt(own, real))
 

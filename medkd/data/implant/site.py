@@ -31,6 +31,8 @@ _TRIES = 4
 _CHOICES = 48
 """Nodules that are drawn for each that is put in; fewer where they are large."""
 _ALL_CHOICES_MM = 9.0
+_ALIKE = 0.01
+"""Largest relative difference of spacings that are equal."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,31 +105,38 @@ class ImplantSite:
     def implant(
         self, settings: ImplantSettings, *, forms: Sequence[Form], rng: np.random.Generator
     ) -> Implant | None:
-        """Draw one nodule and a place for it; None where nothing fits."""
+        """Draw a place and one nodule for it; None where nothing fits.
+
+        All that it is chosen from stand at the same place: by their odds of being real, nodules
+        would gather where vessels do.
+        """
         for _ in range(_TRIES):
             kind = draw_kind(settings, rng, structure_hu=self.structure.density_hu)
-            places, made = self.drawn(kind, forms, rng, choices=_CHOICES)
-            if not made:
+            place = self.places(kind, rng, count=1)
+            if not len(place):
                 continue
+            made = self.drawn(kind, place.repeat(_fewer(_CHOICES, kind), axis=0), forms, rng)
             chosen = 0
-            if self.likeness is not None and len(made) > 1:
+            if self.likeness is not None:
                 chosen = self.likeness.draw(self.described(made), rng)
-            self.finder.take(places[chosen], made[chosen].changed_mm + _APART_MM)
+            self.finder.take(place[0], made[chosen].changed_mm + _APART_MM)
             return made[chosen]
         return None
 
+    def places(self, kind: Kind, rng: np.random.Generator, *, count: int) -> NDArray[np.int64]:
+        """Find up to `count` free places [N, 3] for a kind, on the lungs' map."""
+        count = _fewer(count, kind)
+        return self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng, count=count)
+
     def drawn(
-        self, kind: Kind, forms: Sequence[Form], rng: np.random.Generator, *, choices: int
-    ) -> tuple[NDArray[np.int64], list[Implant]]:
-        """Draw some nodules of a kind at different places; fewer where they are large."""
-        fewer = min(_ALL_CHOICES_MM / kind.diameter_mm, 1.0) ** 2
-        count = max(int(choices * fewer), min(choices, 3))
-        places = self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng, count=count)
+        self, kind: Kind, places: NDArray[np.int64], forms: Sequence[Form], rng: np.random.Generator
+    ) -> list[Implant]:
+        """Draw a nodule of a kind for each of some places."""
         made = []
         for place in places:
             made.append(self.put(_form_of(kind, forms, rng), kind, place, rng=rng))
             kind = retouched(kind, rng, self.structure.density_hu)
-        return places, made
+        return made
 
     def described(self, made: Sequence[Implant]) -> Float64:
         """Describe the borders of nodules [N, features]."""
@@ -183,10 +192,16 @@ def add_patch(voxels_hu: Int16, patch: Patch) -> None:
 
 
 def slice_axis(grid: VoxelGrid) -> int:
-    """Return the axis along which slices lie: that of the widest spacing, k where in doubt."""
-    spacing = grid.spacing_mm
-    widest = int(spacing.argmax())
-    return widest if spacing[widest] > 1.05 * spacing[2] else 2
+    """Return the axis of the slices: that beside two of equal spacing, k where in doubt."""
+    i, j, k = np.log(grid.spacing_mm).tolist()
+    unlike = [abs(j - k), abs(i - k), abs(i - j)]
+    return 2 if unlike[2] < _ALIKE else int(np.argmin(unlike))
+
+
+def _fewer(count: int, kind: Kind) -> int:
+    """How many of a kind are drawn instead of `count`: large ones take longer."""
+    share = min(_ALL_CHOICES_MM / kind.diameter_mm, 1.0) ** 2
+    return max(int(count * share), min(count, 3))
 
 
 def _turned(scan: Scan, axis: int) -> Scan:

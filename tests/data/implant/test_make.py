@@ -9,6 +9,7 @@ from medkd.data.implant.make import ImplantedScan, implant_scan
 from medkd.data.implant.places import PlaceFinder
 from medkd.data.implant.rehearse import REHEARSED
 from medkd.data.implant.settings import ImplantSettings
+from medkd.data.implant.site import slice_axis
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs
@@ -70,6 +71,18 @@ def test_slices_may_lie_along_any_axis(chest: Scan):
     made = implant_scan(turned, ImplantSettings(n=1, sizes="5-8"))
     assert made.scan.voxels_hu.shape == thick.shape
     assert find_lungs(turned).contains([made.implants[0].center_mm]).all()
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "axis"),
+    [
+        ((0.7, 0.7, 0.625), 2), ((0.7, 0.7, 3.0), 2), ((1.0, 1.0, 1.0), 2),
+        ((0.625, 0.7, 0.7), 0), ((0.7, 3.0, 0.7), 1),
+    ],
+)  # fmt: skip
+def test_slices_lie_across_the_two_spacings_that_are_equal(spacing_mm, axis):
+    grid = VoxelGrid.from_parts((8, 8, 8), spacing_mm=spacing_mm, origin_mm=(0, 0, 0))
+    assert slice_axis(grid) == axis
 
 
 @pytest.mark.slow
