@@ -115,7 +115,8 @@ class ImplantSite:
             place = self.places(kind, rng, count=1)
             if not len(place):
                 continue
-            made = self.drawn(kind, place.repeat(_fewer(_CHOICES, kind), axis=0), forms, rng)
+            count = 1 if self.likeness is None else _choices(kind.diameter_mm)
+            made = self.drawn(kind, place.repeat(count, axis=0), forms, rng)
             chosen = 0
             if self.likeness is not None:
                 chosen = self.likeness.draw(self.described(made), rng)
@@ -125,7 +126,6 @@ class ImplantSite:
 
     def places(self, kind: Kind, rng: np.random.Generator, *, count: int) -> NDArray[np.int64]:
         """Find up to `count` free places [N, 3] for a kind, on the lungs' map."""
-        count = _fewer(count, kind)
         return self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng, count=count)
 
     def drawn(
@@ -198,10 +198,9 @@ def slice_axis(grid: VoxelGrid) -> int:
     return 2 if unlike[2] < _ALIKE else int(np.argmin(unlike))
 
 
-def _fewer(count: int, kind: Kind) -> int:
-    """How many of a kind are drawn instead of `count`: large ones take longer."""
-    share = min(_ALL_CHOICES_MM / kind.diameter_mm, 1.0) ** 2
-    return max(int(count * share), min(count, 3))
+def _choices(diameter_mm: float) -> int:
+    share = min(_ALL_CHOICES_MM / diameter_mm, 1.0) ** 2
+    return max(int(_CHOICES * share), 3)
 
 
 def _turned(scan: Scan, axis: int) -> Scan:
