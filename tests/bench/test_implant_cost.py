@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "implant_cost.json"
 NODULES = 10
 MOST_MIB = 2048
-MOST_PHANTOMS = 8.0
+MOST_PHANTOMS = 4.0
 """Full phantoms that could be made while a scan is made ready."""
 
 
