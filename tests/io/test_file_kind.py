@@ -102,7 +102,7 @@ def zipped() -> bytes:
         ("x.mhd", b"NDims = 3\nElementDataFile = x.raw\n", "volume"),
         ("x.mha", b"hello", "unreadable"),
         ("x.nii", bytes(344) + b"n+1\0" + bytes(10), "volume"), ("x.nii", b"abc", "unreadable"),
-        ("x.nii.gz", gzip.compress(bytes(344) + b"n+1\0" + bytes(10)), "volume"),
+        ("x.nii.gz", gzip.compress(bytes(344) + b"n+1\0" + bytes(10), mtime=0), "volume"),
         ("x.nii.gz", b"abc", "unreadable"), ("x.csv", b"a,b\n", "table"),
         ("x.db", b"SQLite format 3\0", "table"), ("x.txt", b"text", "other"),
         ("x.npy", b"\x93NUMPY", "other"), ("x.dcm", b"text", "unreadable"),
