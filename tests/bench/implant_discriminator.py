@@ -22,6 +22,8 @@ RELATIVE = np.array([0.0, 0.4, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0])
 """Edges of shells in radii."""
 SIGMAS_MM = np.array([1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7])
 """Of the blob finder that marks real places."""
+APART_MM = 3.0
+"""Real places that are nearer are one."""
 ABSOLUTE_MM = np.array([-4.0, -2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5, 4.0])
 """Edges of shells in mm from the border."""
 
@@ -52,6 +54,18 @@ def find_real_places(
             place = np.array([i * step, j * step, k], dtype=float)
             found.append((place, float(np.sqrt(3) * SIGMAS_MM[n]), float(stack[n, i, j, k])))
     return sorted(found, key=lambda f: -f[2])
+
+
+def thinned(places: list[Float], spacing_mm: Float, *, most: int) -> list[Float]:
+    """Keep the first `most` of places [index] that lie apart from those kept before."""
+    kept: list[Float] = []
+    for place in places:
+        apart = min((np.linalg.norm((place - p) * spacing_mm) for p in kept), default=np.inf)
+        if apart > APART_MM:
+            kept.append(place)
+        if len(kept) == most:
+            break
+    return kept
 
 
 def _log_mm(image: Float, sigma_mm: float, spacing_mm: Float) -> Float:

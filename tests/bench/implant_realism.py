@@ -55,6 +55,7 @@ from tests.bench.implant_discriminator import (
     grouped_auc,
     outline_of,
     table,
+    thinned,
 )
 from tests.bench.implant_reference import AT_1_MM, SPACING_MM, at_1_mm, reference_rows
 
@@ -96,15 +97,12 @@ def prepare(name: str, path: Path, sizes: str) -> Ready:
     at = [(g - (s - 1) / 2) / s for g, s in zip(grid, lungs.step, strict=True)]
     inside = ndimage.map_coordinates(lungs.depth_mm, at, order=1, mode="nearest") < 0
     found = find_real_places(inner, inside, scan.grid.spacing_mm)
-    kept: list[tuple[np.ndarray, Outline]] = []
-    for place, _, _ in found:
-        apart = [np.linalg.norm((place + lungs.start - p) * scan.grid.spacing_mm) for p, _ in kept]
-        if min(apart, default=9.0) > 3.0 and len(kept) < STRONGEST:
-            index = place + lungs.start
-            kept.append((index, outline_of(scan.voxels_hu, index, scan.grid.spacing_mm)))
-    fine_hu = at_1_mm(scan.voxels_hu, scan.grid.spacing_mm)
-    fine = [outline_of(fine_hu, p * scan.grid.spacing_mm, SPACING_MM) for p, _ in kept]
-    return Ready(name, scan, site, field.box, kept, fine_hu, fine)
+    spacing = scan.grid.spacing_mm
+    kept = thinned([place + lungs.start for place, _, _ in found], spacing, most=STRONGEST)
+    places = [(place, outline_of(scan.voxels_hu, place, spacing)) for place in kept]
+    fine_hu = at_1_mm(scan.voxels_hu, spacing)
+    fine = [outline_of(fine_hu, place * spacing, SPACING_MM) for place in kept]
+    return Ready(name, scan, site, field.box, places, fine_hu, fine)
 
 
 def region_of(ready: Ready, index: np.ndarray) -> str:
@@ -154,6 +152,10 @@ def collect(
             index = ready.scan.grid.world_to_voxel(implant.center_mm)
             radius = implant.diameter_mm / 2
             own_outline = outline_of(altered, index, spacing)
+            known = {
+                "scan": ready.name, "seed": seed, "texture": implant.kind.texture,
+                "diameter_mm": implant.diameter_mm,
+            }  # fmt: skip
             others = [ready.places[pairs[name].take(own_outline)][0] for name in PAIRED_BY]
             for kind, voxels, where in (
                 ("implant", altered, index), ("pasted", naive, index),
@@ -163,8 +165,7 @@ def collect(
                 place = Place(tuple(where), radius, region_of(ready, where))
                 rows.append(
                     {
-                        "kind": kind, "scan": ready.name, "seed": seed, "region": place.region,
-                        "texture": implant.kind.texture, "diameter_mm": implant.diameter_mm,
+                        **known, "kind": kind, "region": place.region,
                         "features": features(voxels, place, spacing),
                         "score": classifier(voxels, where) if kind != "pasted" else None,
                     }
@@ -177,8 +178,7 @@ def collect(
                 place = Place(tuple(where * spacing), radius, region_of(ready, where))
                 rows.append(
                     {
-                        "kind": kind, "scan": ready.name, "seed": seed, "region": place.region,
-                        "texture": implant.kind.texture, "diameter_mm": implant.diameter_mm,
+                        **known, "kind": kind, "region": place.region,
                         "features": {"outline": border_features(voxels, place, SPACING_MM)},
                     }
                 )  # fmt: skip

@@ -21,6 +21,7 @@ from tests.bench.implant_discriminator import (
     border_features,
     find_real_places,
     outline_of,
+    thinned,
 )
 
 DIAMETERS_MM = (4.0, 14.0)
@@ -31,7 +32,6 @@ AT_1_MM = "thickness at 1 mm"
 _WINDOW_HU = (-1000.0, 400.0)
 """That the cubes' values span: lung and soft tissue lie at -850 and 50 HU with it."""
 _CLOSE_MM = 6.0
-_APART_MM = 3.0
 _FROM_NODULE_MM = 6.0
 _EDGE = 8
 _PLACES = 25
@@ -60,29 +60,29 @@ def reference_rows(root: Path, seeds: tuple[int, ...]) -> list[dict]:
         diameter = 2.0 * float(3.0 * mask.sum() / (4.0 * np.pi)) ** (1 / 3)
         places += [(number, place) for place in _places_of(volume, mask)]
         if DIAMETERS_MM[0] <= diameter <= DIAMETERS_MM[1]:
-            nodules.append((number, center, diameter))
+            own = _row("real nodule", volume, center, diameter, patients[number])
+            nodules.append((own, outline_of(volume, center, SPACING_MM)))
     outlines = [outline_of(volumes[n], place, SPACING_MM) for n, place in places]
     rows = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 7])
         partners = Partners(outlines, rng)
         for chosen in rng.permutation(len(nodules)):
-            number, center, diameter = nodules[chosen]
-            own = outline_of(volumes[number], center, SPACING_MM)
-            other, place = places[partners.take(own)]
-            for kind, n, where in (
-                ("real nodule", number, center), (f"real by {AT_1_MM}", other, place),
-            ):  # fmt: skip
-                features = border_features(
-                    volumes[n], Place(tuple(where), diameter / 2, patients[n]), SPACING_MM
-                )
-                rows.append(
-                    {
-                        "kind": kind, "seed": seed, "region": patients[n],
-                        "diameter_mm": diameter, "features": {"outline": features},
-                    }
-                )  # fmt: skip
+            own, outline = nodules[chosen]
+            n, place = places[partners.take(outline)]
+            other = _row(f"real by {AT_1_MM}", volumes[n], place, own["diameter_mm"], patients[n])
+            rows += [{**own, "seed": seed}, {**other, "seed": seed}]
     return rows
+
+
+def _row(
+    kind: str, volume_hu: np.ndarray, center: np.ndarray, diameter_mm: float, patient: str
+) -> dict:
+    place = Place(tuple(center), diameter_mm / 2, patient)
+    return {
+        "kind": kind, "region": patient, "diameter_mm": diameter_mm,
+        "features": {"outline": border_features(volume_hu, place, SPACING_MM)},
+    }  # fmt: skip
 
 
 def _places_of(volume_hu: np.ndarray, nodule: np.ndarray) -> list[np.ndarray]:
@@ -91,10 +91,10 @@ def _places_of(volume_hu: np.ndarray, nodule: np.ndarray) -> list[np.ndarray]:
     closed = ndimage.distance_transform_edt(~air) <= _CLOSE_MM
     lung = (ndimage.distance_transform_edt(closed) > _CLOSE_MM)[7:-7, 7:-7, 7:-7]
     near = ndimage.distance_transform_edt(~nodule) < _FROM_NODULE_MM
-    kept: list[np.ndarray] = []
-    for place, _, _ in find_real_places(volume_hu, lung, SPACING_MM):
-        faces = (place < _EDGE).any() or (place >= np.array(volume_hu.shape) - _EDGE).any()
-        apart = min((float(np.linalg.norm(place - p)) for p in kept), default=9.0)
-        if not faces and not near[tuple(place.astype(int))] and apart > _APART_MM:
-            kept.append(place)
-    return kept[:_PLACES]
+    low, high = _EDGE, np.array(volume_hu.shape) - _EDGE
+    found = [place for place, _, _ in find_real_places(volume_hu, lung, SPACING_MM)]
+    open_ones = [
+        place for place in found
+        if (place >= low).all() and (place < high).all() and not near[tuple(place.astype(int))]
+    ]  # fmt: skip
+    return thinned(open_ones, SPACING_MM, most=_PLACES)

@@ -1,18 +1,14 @@
 """What putting nodules into a real scan costs, beside a phantom that is made in the same run."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medkd.data.implant.make import VERSION
-from tests.bench.test_phantom_speed import ONE_CORE, cost_of
+from tests.bench.test_phantom_speed import cost_of, measured_alone
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "implant_cost.json"
 NODULES = 10
 MOST_MIB = 2048
@@ -30,11 +26,7 @@ def check(result: dict[str, Any]) -> None:
 @pytest.mark.bench
 def test_implants_cost_no_more_than_they_may() -> None:
     phantom = cost_of("full", "a")
-    done = subprocess.run(  # noqa: S603  # our own interpreter
-        [sys.executable, "-m", "tests.bench.implant_cost", str(NODULES)],
-        cwd=ROOT, env={**os.environ, **ONE_CORE}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    row = json.loads(done.stdout)
+    row = measured_alone("tests.bench.implant_cost", str(NODULES))
     parts, full = row["cpu_seconds"], phantom["cpu_seconds"]
     result = {
         "what": "nodules into a real series, one core; ratios to making a full phantom in this run",

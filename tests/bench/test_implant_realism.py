@@ -22,6 +22,11 @@ def test_borders_of_implants_are_hardly_told_from_real_ones():
     assert STORED["discriminator"]["outline"]["auc"] <= 0.70
 
 
+@pytest.mark.xfail(strict=True, reason=".78 in slices of 3 mm, where version 2 had .69; .70 wanted")
+def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
+    assert STORED["by_scan"]["ct_dicom"]["outline"]["auc"] <= 0.70
+
+
 @pytest.mark.parametrize(
     "scan",
     [

@@ -24,12 +24,17 @@ REGION_SHARE = 0.1
 ONE_CORE = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 
 
-def cost_of(size: str, site: str, *, seed: int = 31) -> dict[str, Any]:
+def measured_alone(module: str, *words: str) -> dict[str, Any]:
+    """Run a module that prints JSON, in a process of its own on one core."""
     done = subprocess.run(  # noqa: S603  # our own interpreter
-        [sys.executable, "-m", "tests.bench.phantom_cost", size, site, str(seed)],
+        [sys.executable, "-m", module, *words],
         cwd=ROOT, env={**os.environ, **ONE_CORE}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
+
+
+def cost_of(size: str, site: str, *, seed: int = 31) -> dict[str, Any]:
+    return measured_alone("tests.bench.phantom_cost", size, site, str(seed))
 
 
 def check(rows: list[dict[str, Any]]) -> None:
