@@ -15,17 +15,13 @@ import numpy as np
 
 from medkd.data.implant.draw import draw_kind
 from medkd.data.implant.likeness import Likeness, describe, odds_without_own
-from medkd.data.implant.response import ScanResponse
+from medkd.data.implant.response import ScanResponse, Stray
 from medkd.data.implant.settings import ImplantSettings
 from medkd.data.implant.site import Implant, ImplantSite
 from medkd.data.phantom.forms import Float64, Form
 
-_ROUNDS = ((16, 0.3, 0.5), (60, 0.08, 0.15))
-"""Kinds to draw, and how far their sharpness and overshoot stray, as shares."""
-_PLACES = 2
-"""For each kind."""
-_AT_EACH = 5
-"""Nodules drawn at each place: which place it is tells more than the response does."""
+_ROUNDS = ((32, 5, Stray(0.3, 0.5, 0.5)), (90, 24, Stray(0.15, 0.3, 0.3)))
+"""Kinds to draw, nodules of each at one place, and how far they stray from the response."""
 _LEAST = 40
 """Fewer nodules tell nothing."""
 REHEARSED = sum(kinds for kinds, *_ in _ROUNDS)
@@ -52,15 +48,13 @@ def rehearse(
         return site
     rehearsed, done = site, 0
     rng = np.random.Generator(np.random.PCG64(0))
-    for kinds, sharpness, overshoot in _ROUNDS:
-        rehearsed = replace(rehearsed, stray=(sharpness, overshoot))
+    for kinds, at_each, stray in _ROUNDS:
+        rehearsed = replace(rehearsed, stray=stray)
         made: list[Implant] = []
-        group: list[int] = []
-        for number in range(kinds):
+        for _ in range(kinds):
             kind = draw_kind(settings, rng, structure_hu=site.structure.density_hu)
-            places = rehearsed.places(kind, rng, count=_PLACES).repeat(_AT_EACH, axis=0)
-            made += rehearsed.drawn(kind, places, forms, rng)
-            group += [number] * len(places)
+            place = rehearsed.places(kind, rng, count=1)
+            made += rehearsed.drawn(kind, place.repeat(at_each, axis=0), forms, rng)
             done += 1
             if progress is not None:
                 progress(done)
@@ -68,10 +62,11 @@ def rehearse(
             return site
         own = rehearsed.described(made)
         real = _as_thick(site, made, own[:, 0], rng)
-        odds = odds_without_own(own, real, np.array(group)).reshape(-1, _AT_EACH)
-        best = odds.argmax(axis=1) + _AT_EACH * np.arange(len(odds))
+        group = np.arange(len(made)) // at_each
+        odds = odds_without_own(own, real, group, np.arange(len(made))).reshape(-1, at_each)
+        best = odds.argmax(axis=1) + at_each * np.arange(len(odds))
         rehearsed = replace(rehearsed, response=_middle([made[n].response for n in best]))
-    return replace(rehearsed, likeness=Likeness.learnt(own, real))
+    return replace(rehearsed, likeness=Likeness.learnt(own, real, group, rng))
 
 
 def _as_thick(
@@ -90,8 +85,10 @@ def _as_thick(
 
 
 def _middle(responses: Sequence[ScanResponse]) -> ScanResponse:
-    """Average the in-plane responses of one scan."""
-    sigma, wide, overshoot = np.mean(
-        [(r.sigma_mm, r.wide_mm, r.overshoot) for r in responses], axis=0
+    """Average the responses of one scan."""
+    sigma, wide, overshoot, across = np.mean(
+        [(r.sigma_mm, r.wide_mm, r.overshoot, r.slice_sigma_mm) for r in responses], axis=0
     ).tolist()
-    return replace(responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot)
+    return replace(
+        responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot, slice_sigma_mm=across
+    )

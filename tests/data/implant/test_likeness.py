@@ -81,21 +81,28 @@ def test_few_structures_tell_nothing():
     assert not structures(29).enough
 
 
+GROUP = np.arange(200) // 5
+
+
 def clouds(shift: float, *, columns: int = 4) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.normal(0, 1, (200, columns)), rng.normal(shift, 1, (200, columns))
 
 
+def learnt(made: np.ndarray, real: np.ndarray) -> Likeness:
+    return Likeness.learnt(made, real, GROUP, np.random.default_rng(2))
+
+
 def test_odds_are_higher_for_what_is_like_real_structure():
     made, real = clouds(1.0)
-    likeness = Likeness.learnt(made, real)
+    likeness = learnt(made, real)
     fresh = np.random.default_rng(1).normal(0, 1, (200, 4))
     assert likeness.odds(fresh + 1.0).mean() > likeness.odds(fresh).mean() + 1.0
 
 
 def test_draws_follow_the_odds_and_still_vary():
     made, real = clouds(1.0)
-    likeness, rng = Likeness.learnt(made, real), np.random.default_rng(1)
+    likeness, rng = learnt(made, real), np.random.default_rng(1)
     fresh = rng.normal(0.0, 1.0, (40, 4))
     drawn = [likeness.draw(fresh, rng) for _ in range(200)]
     odds = likeness.odds(fresh)
@@ -106,15 +113,29 @@ def test_draws_follow_the_odds_and_still_vary():
 def test_features_that_are_hardly_ever_known_are_left_out():
     made, real = clouds(1.0)
     made[:, 2], real[:, 2] = np.nan, np.nan
-    likeness = Likeness.learnt(made, real)
-    assert likeness.known.tolist() == [True, True, False, True]
+    likeness = learnt(made, real)
+    assert all(stage.known.tolist() == [True, True, False, True] for stage in likeness.stages)
     assert np.isfinite(likeness.odds(made)).all()
 
 
 def test_odds_without_own_tell_nothing_that_was_learnt_by_heart():
     made, real = clouds(0.0)
-    group = np.arange(200) // 5
-    by_heart = Likeness.learnt(made, real).odds(made)
-    honest = odds_without_own(made, real, group)
+    by_heart = learnt(made, real).odds(made)
+    honest = odds_without_own(made, real, GROUP, np.arange(200))
     assert by_heart.mean() < honest.mean() - 0.25
     assert abs(honest.mean()) < 0.6
+
+
+def test_stages_draw_nearer_to_what_hardly_any_nodule_is_like():
+    """Of 60 nodules each; distances between means, which one ratio of far sets underrates."""
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(60), 24)
+    made, real = rng.normal(0, 1, (1440, 6)), rng.normal(1.2, 0.7, (1440, 6))
+    staged = Likeness.learnt(made, real, group, rng)
+    first = Likeness(staged.stages[:1])
+    pools = rng.normal(0, 1, (300, 60, 6))
+    near = {
+        name: np.mean([pool[likeness.draw(pool, rng)] for pool in pools])
+        for name, likeness in (("first", first), ("staged", staged))
+    }
+    assert near["first"] + 0.05 < near["staged"] < 1.3
