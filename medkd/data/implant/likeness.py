@@ -184,8 +184,8 @@ class Likeness:
         """Learn in stages, each from the nodules that the stages before it would draw.
 
         Nodules and structure hardly overlap, and there trees say that a nodule is unlike but not by
-        how much. So the ratio is a product of ratios between sets that do overlap (Rhodes, Xu,
-        Gutmann, "Telescoping density-ratio estimation", NeurIPS 2020, eq. 4).
+        how much. So the ratio is a product of ratios between sets that do overlap (after Rhodes,
+        Xu, Gutmann, "Telescoping density-ratio estimation", NeurIPS 2020).
 
         Args:
             made: [N, features] of nodules.

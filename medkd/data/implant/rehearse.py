@@ -1,9 +1,10 @@
 """A rehearsal: nodules that are drawn and never put in show which of them look real.
 
 The response of a scan is measured at the pleura, which leans within a slice and is rounded: a
-nodule that is drawn with it is less sharp than the vessels of the scan. So nodules of many
-responses are drawn at each of many places, and what the likest to real structure of each place have
-is taken over. Trees learn from the last of them what tells the rest.
+nodule that is drawn with it is less sharp than the vessels of the scan. How thick a slice is, a
+header may not say. So nodules of many responses are drawn at each of many places, and what the
+likest to real structure of each place have is taken over. From the last of them is learnt what
+tells the rest.
 """
 
 from __future__ import annotations

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medkd.data.implant.likeness import Likeness, RealStructure, describe, odds_without_own
+from medkd.data.implant.likeness import (
+    Likeness,
+    RealStructure,
+    describe,
+    find_structure,
+    odds_without_own,
+)
+from medkd.data.implant.lung_map import DENSE_HU, LungMap
 from medkd.data.implant.paint import Patch
 
 SPACING = np.array([0.7, 0.7, 2.0])
@@ -57,6 +64,23 @@ def test_what_is_added_is_described_as_if_it_stood_there():
 def test_a_place_at_the_border_of_the_scan_is_described():
     found = described(lung(radius_mm=4.0), np.array([0.0, 79.0, 0.0]))
     assert np.isfinite(found[0])
+
+
+def test_structure_is_found_where_it_stands():
+    """Between the voxels of the map, above all across thick slices."""
+    at, spacing = np.array([31.4, 30.6, 8.9]), np.array([0.6, 0.6, 5.0])
+    grid = np.meshgrid(*[np.arange(n) for n in (64, 64, 16)], indexing="ij")
+    squared = sum(((g - a) * s) ** 2 for g, a, s in zip(grid, at, spacing, strict=True))
+    volume = np.rint(-860.0 + 1000.0 * np.exp(-squared / (2 * 4.0**2))).astype(np.int16)
+    coarse = volume.reshape(32, 2, 32, 2, 16).mean(axis=(1, 3)).astype(np.float32)
+    away = np.full(coarse.shape, 20.0, dtype=np.float32)
+    lungs = LungMap(
+        np.zeros(3, dtype=np.int64), np.array([2, 2, 1]), 2.0 * spacing / (1, 1, 2), coarse,
+        -away, coarse > DENSE_HU, away,
+    )  # fmt: skip
+    found = find_structure(volume, lungs, spacing)
+    assert (np.abs(found.center_vox[0] - at) < [0.5, 0.5, 0.3]).all()
+    assert found.density_hu == pytest.approx(float(coarse.max()), abs=1.0)
 
 
 def structures(count: int) -> RealStructure:
