@@ -39,7 +39,6 @@ _MEASURED_AT_MM = 5.0
 _ALIKE = 0.12
 """Largest relative difference of two structures that are as thick."""
 _FOLDS = 4
-_STAGES = 4
 _LEAF = 40
 """Samples: one structure stands for several nodules, and must not be learnt by heart."""
 
@@ -84,11 +83,10 @@ def find_structure(
     """
     inside = (lungs.depth_mm < 0) & (lungs.airway_mm > 1.0)
     blobs = find_blobs(lungs.hu, lungs.spacing_mm, inside, most=_MOST)
-    places = blobs.places_vox[blobs.response > _LEAST_RESPONSE]
+    places = blobs.places_vox[blobs.response > _LEAST_RESPONSE].astype(np.int64)
     density = 50.0
     if len(places):
-        nearest = np.rint(places).astype(np.int64)
-        density = float(np.percentile(lungs.hu[tuple(nearest.T)], 75))
+        density = float(np.percentile(lungs.hu[tuple(places.T)], 75))
     centers = lungs.to_scan_vox(places)
     depths = np.array(
         [describe(volume_hu, c, _MEASURED_AT_MM, spacing_mm=spacing_mm)[0] for c in centers]
@@ -141,8 +139,8 @@ def describe(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage:
-    """Trees that tell some nodules from as much real structure.
+class Likeness:
+    """Knows nodules from real structure.
 
     Args:
         trees: probability of being real.
@@ -153,7 +151,7 @@ class Stage:
     known: NDArray[np.bool_]
 
     @classmethod
-    def learnt(cls, made: Float64, real: Float64) -> Stage:
+    def learnt(cls, made: Float64, real: Float64) -> Likeness:
         """Learn from descriptions of nodules [N, features] and of real structure [M, features]."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -163,82 +161,34 @@ class Stage:
             max_iter=80, learning_rate=0.08, max_leaf_nodes=6, min_samples_leaf=_LEAF,
             l2_regularization=1.0, random_state=0,
         )  # fmt: skip
-        trees.fit(both[:, known], np.repeat([0, 1], [len(made), len(real)]))
+        label = np.repeat([0, 1], [len(made), len(real)])
+        trees.fit(both[:, known], label)
         return cls(trees, known)
 
     def odds(self, described: Float64) -> Float64:
         """Return the logarithm of the odds [N] of being real."""
         return np.asarray(self.trees.decision_function(described[:, self.known]))
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Likeness:
-    """Knows nodules from real structure: each stage gives a part of the log odds."""
-
-    stages: tuple[Stage, ...]
-
-    @classmethod
-    def learnt(
-        cls, made: Float64, real: Float64, group: NDArray[np.int64], rng: np.random.Generator
-    ) -> Likeness:
-        """Learn in stages, each from the nodules that the stages before it would draw.
-
-        Nodules and structure hardly overlap, and there trees say that a nodule is unlike but not by
-        how much. So the ratio is a product of ratios between sets that do overlap (after Rhodes,
-        Xu, Gutmann, "Telescoping density-ratio estimation", NeurIPS 2020).
-
-        Args:
-            made: [N, features] of nodules.
-            real: [N, features] of real structure, each drawn for the nodule of the same row.
-            group: [N] which nodules one is drawn from.
-            rng: of the draws.
-        """
-        odds, stages = np.zeros(len(made)), []
-        for _ in range(_STAGES):
-            drawn = _drawn(odds, group, rng)
-            stages.append(Stage.learnt(made[drawn], real[drawn]))
-            odds += odds_without_own(made, real, group, drawn)
-        return cls(tuple(stages))
-
-    def odds(self, described: Float64) -> Float64:
-        """Return the logarithm of the odds [N] of being real."""
-        return np.asarray(sum(stage.odds(described) for stage in self.stages))
-
     def draw(self, described: Float64, rng: np.random.Generator) -> int:
         """Draw one of some nodules with its odds of being real."""
         odds = self.odds(described)
-        return int(rng.choice(len(odds), p=_chances(odds)))
+        chance = np.exp(np.clip(odds - odds.max(), -30.0, 0.0))
+        return int(rng.choice(len(odds), p=chance / chance.sum()))
 
 
-def odds_without_own(
-    made: Float64, real: Float64, group: NDArray[np.int64], drawn: NDArray[np.int64]
-) -> Float64:
-    """Return log odds of nodules [N] from a stage that never saw a nodule of the same group.
+def odds_without_own(made: Float64, real: Float64, group: NDArray[np.int64]) -> Float64:
+    """Return log odds of nodules [N] from trees that never saw a nodule of the same group.
 
     Args:
         made: [N, features] of nodules.
         real: [N, features] of real structure, each drawn for the nodule of the same row.
         group: [N] of both.
-        drawn: rows to learn from.
     """
     odds = np.zeros(len(made))
     for fold in range(_FOLDS):
         left_out = group % _FOLDS == fold
-        rest = drawn[~left_out[drawn]]
-        odds[left_out] = Stage.learnt(made[rest], real[rest]).odds(made[left_out])
+        odds[left_out] = Likeness.learnt(made[~left_out], real[~left_out]).odds(made[left_out])
     return odds
-
-
-def _drawn(odds: Float64, group: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw as many rows of each group as it has, by their odds."""
-    rows = [np.flatnonzero(group == number) for number in np.unique(group)]
-    return np.concatenate([rng.choice(own, len(own), p=_chances(odds[own])) for own in rows])
-
-
-def _chances(odds: Float64) -> Float64:
-    """Turn log odds [N] into the chance of each to be drawn."""
-    chance = np.exp(np.clip(odds - odds.max(), -30.0, 0.0))
-    return np.asarray(chance / chance.sum())
 
 
 def _add(part: Float32, low: NDArray[np.int64], patch: Patch) -> None:

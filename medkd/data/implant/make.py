@@ -23,7 +23,7 @@ from medkd.types import Scan
 
 Int16 = NDArray[np.int16]
 
-VERSION = "4"
+VERSION = "3"
 """Raised whenever the same settings put other nodules into the same scan."""
 
 Progress = Callable[[str, int, int], None]

@@ -1,10 +1,9 @@
 """A rehearsal: nodules that are drawn and never put in show which of them look real.
 
 The response of a scan is measured at the pleura, which leans within a slice and is rounded: a
-nodule that is drawn with it is less sharp than the vessels of the scan. How thick a slice is, a
-header may not say. So nodules of many responses are drawn at each of many places, and what the
-likest to real structure of each place have is taken over. From the last of them is learnt what
-tells the rest.
+nodule that is drawn with it is less sharp than the vessels of the scan. So nodules of many
+responses are drawn at each of many places, and what the likest to real structure of each place have
+is taken over. Trees learn from the last of them what tells the rest.
 """
 
 from __future__ import annotations
@@ -16,13 +15,17 @@ import numpy as np
 
 from medkd.data.implant.draw import draw_kind
 from medkd.data.implant.likeness import Likeness, describe, odds_without_own
-from medkd.data.implant.response import ScanResponse, Stray
+from medkd.data.implant.response import ScanResponse
 from medkd.data.implant.settings import ImplantSettings
 from medkd.data.implant.site import Implant, ImplantSite
 from medkd.data.phantom.forms import Float64, Form
 
-_ROUNDS = ((32, 5, Stray(0.3, 0.5, 0.5)), (90, 24, Stray(0.15, 0.3, 0.3)))
-"""Kinds to draw, nodules of each at one place, and how far they stray from the response."""
+_ROUNDS = ((16, 0.3, 0.5), (60, 0.08, 0.15))
+"""Kinds to draw, and how far their sharpness and overshoot stray, as shares."""
+_PLACES = 2
+"""For each kind."""
+_AT_EACH = 5
+"""Nodules drawn at each place: which place it is tells more than the response does."""
 _LEAST = 40
 """Fewer nodules tell nothing."""
 REHEARSED = sum(kinds for kinds, *_ in _ROUNDS)
@@ -49,13 +52,15 @@ def rehearse(
         return site
     rehearsed, done = site, 0
     rng = np.random.Generator(np.random.PCG64(0))
-    for kinds, at_each, stray in _ROUNDS:
-        rehearsed = replace(rehearsed, stray=stray)
+    for kinds, sharpness, overshoot in _ROUNDS:
+        rehearsed = replace(rehearsed, stray=(sharpness, overshoot))
         made: list[Implant] = []
-        for _ in range(kinds):
+        group: list[int] = []
+        for number in range(kinds):
             kind = draw_kind(settings, rng, structure_hu=site.structure.density_hu)
-            place = rehearsed.places(kind, rng, count=1)
-            made += rehearsed.drawn(kind, place.repeat(at_each, axis=0), forms, rng)
+            places = rehearsed.places(kind, rng, count=_PLACES).repeat(_AT_EACH, axis=0)
+            made += rehearsed.drawn(kind, places, forms, rng)
+            group += [number] * len(places)
             done += 1
             if progress is not None:
                 progress(done)
@@ -63,11 +68,10 @@ def rehearse(
             return site
         own = rehearsed.described(made)
         real = _as_thick(site, made, own[:, 0], rng)
-        group = np.arange(len(made)) // at_each
-        odds = odds_without_own(own, real, group, np.arange(len(made))).reshape(-1, at_each)
-        best = odds.argmax(axis=1) + at_each * np.arange(len(odds))
+        odds = odds_without_own(own, real, np.array(group)).reshape(-1, _AT_EACH)
+        best = odds.argmax(axis=1) + _AT_EACH * np.arange(len(odds))
         rehearsed = replace(rehearsed, response=_middle([made[n].response for n in best]))
-    return replace(rehearsed, likeness=Likeness.learnt(own, real, group, rng))
+    return replace(rehearsed, likeness=Likeness.learnt(own, real))
 
 
 def _as_thick(
@@ -86,10 +90,8 @@ def _as_thick(
 
 
 def _middle(responses: Sequence[ScanResponse]) -> ScanResponse:
-    """Average the responses of one scan."""
-    sigma, wide, overshoot, across = np.mean(
-        [(r.sigma_mm, r.wide_mm, r.overshoot, r.slice_sigma_mm) for r in responses], axis=0
+    """Average the in-plane responses of one scan."""
+    sigma, wide, overshoot = np.mean(
+        [(r.sigma_mm, r.wide_mm, r.overshoot) for r in responses], axis=0
     ).tolist()
-    return replace(
-        responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot, slice_sigma_mm=across
-    )
+    return replace(responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot)

@@ -16,7 +16,7 @@ from medkd.data.implant.likeness import Likeness, RealStructure, describe, find_
 from medkd.data.implant.lung_map import LungMap, lung_voxels, map_lungs
 from medkd.data.implant.paint import Patch, Place, draw_patch
 from medkd.data.implant.places import PlaceFinder, place_finder
-from medkd.data.implant.response import ScanResponse, Stray, measure_response
+from medkd.data.implant.response import ScanResponse, measure_response
 from medkd.data.implant.settings import ImplantSettings
 from medkd.data.phantom.forms import Float64, Form, Keep, true_sphere
 from medkd.geometry import VoxelGrid
@@ -33,7 +33,6 @@ _CHOICES = 48
 _ALL_CHOICES_MM = 9.0
 _ALIKE = 0.01
 """Largest relative difference of spacings that are equal."""
-_NONE = Stray()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +71,7 @@ class ImplantSite:
         structure: real blob-like places.
         likeness: knows nodules from real structure; None before a rehearsal, or where there is too
             little structure to learn from.
-        stray: how far nodules stray from the response.
+        stray: how far sharpness and overshoot of nodules stray from the response, as shares.
     """
 
     voxels_hu: Int16
@@ -82,7 +81,7 @@ class ImplantSite:
     finder: PlaceFinder
     structure: RealStructure
     likeness: Likeness | None = None
-    stray: Stray = _NONE
+    stray: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(cls, scan: Scan, axis: int, rng: np.random.Generator) -> ImplantSite:
@@ -160,7 +159,7 @@ class ImplantSite:
         center_vox = self.lungs.to_scan_vox(place_map[None])[0] + jitter
         axes = self.grid.affine_lps_mm[:3, :3]
         keep = self._lung_side(center_vox) if kind.attachment == "pleura" else None
-        response = self.response.strayed(rng, self.stray)
+        response = self.response.strayed(rng, *self.stray)
         patch = draw_patch(
             self.voxels_hu, form, kind.tissue,
             place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
