@@ -60,20 +60,26 @@ def draw_tissue(rng: np.random.Generator, texture: Texture, structure_hu: float 
     """Draw what a nodule is made of; `structure_hu` as above."""
     high = min(max(structure_hu, 80.0), 180.0)
     density = float(rng.uniform(0.5 * high, high + 60.0))
+    ragged_mm = float(rng.uniform(0.05, 0.6))
+    fade, fade_mm = float(rng.uniform(0.0, 0.45)), float(rng.uniform(1.0, 3.0))
     if texture == "solid":
-        edge_mm = float(rng.uniform(0.0, 0.5))
-        ragged_mm = float(rng.uniform(0.05, 0.35))
-        mottle_hu = float(rng.uniform(0.0, 20.0))
-        return Tissue(density, 1.0, 0.0, mottle_hu, edge_mm, bool(rng.random() < 0.6), ragged_mm)
-    share = float(rng.uniform(0.35, 0.6))
-    core = float(rng.uniform(0.5, 0.75)) if texture == "part-solid" else 0.0
-    return Tissue(density, share, core, 40.0, float(rng.uniform(0.8, 2.0)))
+        return Tissue(
+            density, share=1.0, core=0.0, mottle_hu=float(rng.uniform(0.0, 20.0)),
+            edge_mm=float(rng.uniform(0.0, 0.5)), engulfs=bool(rng.random() < 0.6),
+            ragged_mm=ragged_mm, fade=fade, fade_mm=fade_mm,
+        )  # fmt: skip
+    return Tissue(
+        density, share=float(rng.uniform(0.35, 0.6)),
+        core=float(rng.uniform(0.5, 0.75)) if texture == "part-solid" else 0.0,
+        mottle_hu=float(rng.uniform(30.0, 150.0)), edge_mm=float(rng.uniform(0.8, 2.0)),
+        ragged_mm=2.0 * ragged_mm, fade=fade, fade_mm=fade_mm,
+    )  # fmt: skip
 
 
 def draw_outline(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
     """Draw a form, longer or flatter than those of phantoms: few real nodules are balls."""
     form = draw_form(rng, outline, diameter_mm)
-    stretched = replace(form, half_mm=form.half_mm * np.exp(rng.uniform(-0.5, 0.5, size=3)))
+    stretched = replace(form, half_mm=form.half_mm * np.exp(rng.uniform(-0.35, 0.35, size=3)))
     return stretched.scaled(diameter_mm / stretched.diameter_mm)
 
 

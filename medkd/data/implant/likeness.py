@@ -83,10 +83,11 @@ def find_structure(
     """
     inside = (lungs.depth_mm < 0) & (lungs.airway_mm > 1.0)
     blobs = find_blobs(lungs.hu, lungs.spacing_mm, inside, most=_MOST)
-    places = blobs.places_vox[blobs.response > _LEAST_RESPONSE].astype(np.int64)
+    places = blobs.places_vox[blobs.response > _LEAST_RESPONSE]
     density = 50.0
     if len(places):
-        density = float(np.percentile(lungs.hu[tuple(places.T)], 75))
+        nearest = np.rint(places).astype(np.int64)
+        density = float(np.percentile(lungs.hu[tuple(nearest.T)], 75))
     centers = lungs.to_scan_vox(places)
     depths = np.array(
         [describe(volume_hu, c, _MEASURED_AT_MM, spacing_mm=spacing_mm)[0] for c in centers]
@@ -140,7 +141,7 @@ def describe(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """Knows nodules from real structure.
+    """Knows nodules of one generation from real structure.
 
     Args:
         trees: probability of being real.
@@ -169,11 +170,11 @@ class Likeness:
         """Return the logarithm of the odds [N] of being real."""
         return np.asarray(self.trees.decision_function(described[:, self.known]))
 
-    def draw(self, described: Float64, rng: np.random.Generator) -> int:
-        """Draw one of some nodules with its odds of being real."""
-        odds = self.odds(described)
-        chance = np.exp(np.clip(odds - odds.max(), -30.0, 0.0))
-        return int(rng.choice(len(odds), p=chance / chance.sum()))
+
+def drawn_by(odds: Float64, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `count` of some nodules, again and again, by their log odds [N] of being real."""
+    chance = np.exp(np.clip(odds - odds.max(), -30.0, 0.0))
+    return np.asarray(rng.choice(len(odds), size=count, p=chance / chance.sum()))
 
 
 def odds_without_own(made: Float64, real: Float64, group: NDArray[np.int64]) -> Float64:

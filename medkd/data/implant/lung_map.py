@@ -49,8 +49,8 @@ class LungMap:
     dense: Bools
     airway_mm: Float32
 
-    def to_scan_vox(self, places: NDArray[np.int64]) -> Float64:
-        """Turn indices [N, 3] of the map into continuous indices of the scan."""
+    def to_scan_vox(self, places: NDArray[np.int64] | Float64) -> Float64:
+        """Turn indices [N, 3] of the map, whole or not, into continuous indices of the scan."""
         return np.asarray(self.start + places * self.step + (self.step - 1) / 2.0)
 
     def depth_at(self, scan_vox: Float64) -> Float64:

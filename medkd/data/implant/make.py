@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.data.implant.brood import Implant
 from medkd.data.implant.rehearse import REHEARSED, rehearse
 from medkd.data.implant.response import ScanResponse
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.site import Implant, ImplantSite, add_patch, slice_axis
+from medkd.data.implant.site import ImplantSite, add_patch, slice_axis
 from medkd.data.phantom.forms import Form
 from medkd.errors import SeriesError
 from medkd.types import Scan
 
 Int16 = NDArray[np.int16]
 
-VERSION = "3"
+VERSION = "5"
 """Raised whenever the same settings put other nodules into the same scan."""
 
 Progress = Callable[[str, int, int], None]

@@ -22,6 +22,8 @@ _FINE_MM = 0.4
 _FINE_SLICE_MM = 0.7
 _MOST_ENGULFED_HU = 200.0
 """What is denser by more is no vessel but calcium or bone, and stays."""
+_OVER_QUIETEST = 1.5
+"""Noise that must not be taken for texture, beside that of the scan's quietest places."""
 _FINE_SIGMA = 0.7
 """Largest fine voxel in widths of the response."""
 
@@ -38,6 +40,8 @@ class Tissue:
         edge_mm: width over which it fades into the lung.
         engulfs: whether vessels end in it; else they run on through it.
         ragged_mm: how far its border strays from the outline, over about 1 mm along it.
+        fade: share of its substance that is missing at its border, below .5.
+        fade_mm: depth from which on nothing is missing.
     """
 
     density_hu: float
@@ -47,6 +51,8 @@ class Tissue:
     edge_mm: float
     engulfs: bool = False
     ragged_mm: float = 0.0
+    fade: float = 0.0
+    fade_mm: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +146,8 @@ def draw_patch(
     finer = np.maximum(np.ceil(spacing / (fine_mm, fine_mm, slice_mm)), 1).astype(int)
     finer += 1 - finer % 2  # odd, so that a fine voxel stands at each voxel's centre
     part = volume_hu[box].astype(np.float32)
-    clean = _fine(clean_hu(part, spacing, response.noise_hu), finer)
+    noise_hu = _OVER_QUIETEST * response.noise_hu
+    clean = _fine(clean_hu(part, spacing, noise_hu), finer)
     share, density = _substance(form, tissue, place, low=low, size=part.shape, finer=finer, rng=rng)
     step = density - clean
     lowest = -_MOST_ENGULFED_HU if tissue.engulfs and place.keep is None else 0.0
@@ -226,6 +233,7 @@ def _own_share(
     """Share of points [N, 3] that the nodule itself fills, its solid core with it."""
     depth = form.depth_mm(offset_mm) + stray_mm
     share = np.clip(0.5 - depth / max(tissue.edge_mm, 0.05), 0.0, 1.0)
+    share *= 1.0 - tissue.fade * np.clip(1.0 + depth / tissue.fade_mm, 0.0, 1.0)
     if keep is not None:
         share *= keep(offset_mm)
     filled = tissue.share * share

@@ -2,34 +2,36 @@
 
 The response of a scan is measured at the pleura, which leans within a slice and is rounded: a
 nodule that is drawn with it is less sharp than the vessels of the scan. So nodules of many
-responses are drawn at each of many places, and what the likest to real structure of each place have
-is taken over. Trees learn from the last of them what tells the rest.
+responses are drawn first, and what the likest to real structure at each place have is taken over.
+Then nodules are bred through generations, and in each one trees learn what still tells them from
+real structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 
+from medkd.data.implant.brood import Brood, Implant, brood_size, fresh_seeds
 from medkd.data.implant.draw import draw_kind
 from medkd.data.implant.likeness import Likeness, describe, odds_without_own
-from medkd.data.implant.response import ScanResponse
+from medkd.data.implant.response import ScanResponse, Stray
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.site import Implant, ImplantSite
+from medkd.data.implant.site import ImplantSite
 from medkd.data.phantom.forms import Float64, Form
 
-_ROUNDS = ((16, 0.3, 0.5), (60, 0.08, 0.15))
-"""Kinds to draw, and how far their sharpness and overshoot stray, as shares."""
-_PLACES = 2
-"""For each kind."""
-_AT_EACH = 5
-"""Nodules drawn at each place: which place it is tells more than the response does."""
+_FIRST_KINDS, _FIRST_SIZE, _FIRST_STRAY = 32, 5, Stray(0.4, 0.5, 0.5)
+"""Kinds to draw for the response, nodules of each, and how far these stray from the measured."""
+_KINDS, _STRAY = 64, Stray(0.2, 0.4, 0.3)
+"""Kinds to breed, and how far they stray from what was taken over."""
+_GENERATIONS = 5
 _LEAST = 40
 """Fewer nodules tell nothing."""
-REHEARSED = sum(kinds for kinds, *_ in _ROUNDS)
-"""Kinds that are drawn in all."""
+REHEARSED = _FIRST_KINDS + _KINDS * _GENERATIONS
+"""Generations of one kind that are drawn in all."""
 
 
 def rehearse(
@@ -39,7 +41,7 @@ def rehearse(
     forms: Sequence[Form] = (),
     progress: Callable[[int], None] | None = None,
 ) -> ImplantSite:
-    """Return a site with the response under which nodules are most like its real structure.
+    """Return a site that knows how nodules are drawn most like its real structure.
 
     Args:
         site: as measured; returned unchanged where there is too little structure to learn from,
@@ -50,28 +52,75 @@ def rehearse(
     """
     if not site.structure.enough or not site.response.profiles:
         return site
-    rehearsed, done = site, 0
     rng = np.random.Generator(np.random.PCG64(0))
-    for kinds, sharpness, overshoot in _ROUNDS:
-        rehearsed = replace(rehearsed, stray=(sharpness, overshoot))
-        made: list[Implant] = []
-        group: list[int] = []
-        for number in range(kinds):
-            kind = draw_kind(settings, rng, structure_hu=site.structure.density_hu)
-            places = rehearsed.places(kind, rng, count=_PLACES).repeat(_AT_EACH, axis=0)
-            made += rehearsed.drawn(kind, places, forms, rng)
-            group += [number] * len(places)
-            done += 1
-            if progress is not None:
-                progress(done)
-        if len(made) < _LEAST:
-            return site
-        own = rehearsed.described(made)
-        real = _as_thick(site, made, own[:, 0], rng)
-        odds = odds_without_own(own, real, np.array(group)).reshape(-1, _AT_EACH)
-        best = odds.argmax(axis=1) + _AT_EACH * np.arange(len(odds))
-        rehearsed = replace(rehearsed, response=_middle([made[n].response for n in best]))
-    return replace(rehearsed, likeness=Likeness.learnt(own, real))
+    rehearsal = _Rehearsal(settings, forms, rng, progress, count(1))
+    first = rehearsal.drawn(replace(site, stray=_FIRST_STRAY), _FIRST_KINDS, size=_FIRST_SIZE)
+    if sum(len(brood.made) for brood in first) < _LEAST:
+        return site
+    _, odds = _judged(site, first, rng)
+    best = [brood.made[int(own.argmax())] for brood, own in zip(first, odds, strict=True)]
+    near = replace(site, stray=_STRAY, response=_middle([implant.response for implant in best]))
+    broods = rehearsal.drawn(near, _KINDS)
+    learnt, odds = _judged(site, broods, rng)
+    known = [learnt]
+    for _ in range(_GENERATIONS - 1):
+        broods = rehearsal.bred(near, broods, odds)
+        learnt, odds = _judged(site, broods, rng)
+        known.append(learnt)
+    return replace(near, likeness=tuple(known))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rehearsal:
+    """Draws broods, and tells how many are done."""
+
+    settings: ImplantSettings
+    forms: Sequence[Form]
+    rng: np.random.Generator
+    progress: Callable[[int], None] | None
+    number: count[int]
+
+    def drawn(self, site: ImplantSite, kinds: int, *, size: int = 0) -> list[Brood]:
+        """Draw the first generation of some kinds, each at one place; of `size` unless 0."""
+        broods = []
+        for _ in range(kinds):
+            kind = draw_kind(self.settings, self.rng, structure_hu=site.structure.density_hu)
+            seeds = fresh_seeds(size or brood_size(kind.diameter_mm), self.rng)
+            places = site.places(kind, self.rng, count=1)
+            broods += [site.brood(kind, place, seeds, self.forms) for place in places]
+            self._told()
+        return broods
+
+    def bred(
+        self, site: ImplantSite, broods: Sequence[Brood], odds: Sequence[Float64]
+    ) -> list[Brood]:
+        """Breed the next generation of each brood by the log odds of its nodules."""
+        out = []
+        for brood, own in zip(broods, odds, strict=True):
+            out.append(site.bred(brood, own, self.forms, self.rng))
+            self._told()
+        return out
+
+    def _told(self) -> None:
+        if self.progress is not None:
+            self.progress(next(self.number))
+
+
+def _judged(
+    site: ImplantSite, broods: Sequence[Brood], rng: np.random.Generator
+) -> tuple[Likeness, list[Float64]]:
+    """Learn what tells nodules from real structure.
+
+    Returns:
+        What was learnt; and the log odds of the nodules of each brood, by trees that saw none of
+        that brood.
+    """
+    made = [implant for brood in broods for implant in brood.made]
+    own = np.concatenate([brood.described for brood in broods])
+    real = _as_thick(site, made, own[:, 0], rng)
+    sizes = [len(brood.made) for brood in broods]
+    odds = odds_without_own(own, real, np.repeat(np.arange(len(broods)), sizes))
+    return Likeness.learnt(own, real), np.split(odds, np.cumsum(sizes)[:-1])
 
 
 def _as_thick(
@@ -90,8 +139,10 @@ def _as_thick(
 
 
 def _middle(responses: Sequence[ScanResponse]) -> ScanResponse:
-    """Average the in-plane responses of one scan."""
-    sigma, wide, overshoot = np.mean(
-        [(r.sigma_mm, r.wide_mm, r.overshoot) for r in responses], axis=0
+    """Average the responses of one scan."""
+    sigma, wide, overshoot, across = np.mean(
+        [(r.sigma_mm, r.wide_mm, r.overshoot, r.slice_sigma_mm) for r in responses], axis=0
     ).tolist()
-    return replace(responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot)
+    return replace(
+        responses[0], sigma_mm=sigma, wide_mm=wide, overshoot=overshoot, slice_sigma_mm=across
+    )

@@ -39,6 +39,21 @@ _TRUNCATE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """Largest changes of a response, as shares.
+
+    Args:
+        sharpness: of the widths in the slice.
+        overshoot: of the overshoot.
+        thickness: of the width across slices.
+    """
+
+    sharpness: float = 0.0
+    overshoot: float = 0.0
+    thickness: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ScanResponse:
     """How a scan shows a sharp edge and a quiet place.
 
@@ -65,19 +80,15 @@ class ScanResponse:
         wide = self.wide_mm if self.overshoot > 0.02 else self.sigma_mm
         return 3.5 * wide, 3.0 * self.slice_sigma_mm
 
-    def strayed(self, rng: np.random.Generator, sharpness: float, overshoot: float) -> ScanResponse:
-        """Draw a response near this one: sharper or softer, with more or less overshoot.
-
-        Args:
-            rng: source of the draw.
-            sharpness: largest change of the widths, as a share.
-            overshoot: largest change of the overshoot, as a share.
-        """
-        wider = 1.0 + float(rng.uniform(-sharpness, sharpness))
-        more = 1.0 + float(rng.uniform(-overshoot, overshoot))
+    def strayed(self, rng: np.random.Generator, stray: Stray) -> ScanResponse:
+        """Draw a response near this one: sharper or softer, in the slice and across slices."""
+        wider, more, thicker = (
+            1.0 + float(rng.uniform(-most, most))
+            for most in (stray.sharpness, stray.overshoot, stray.thickness)
+        )
         return replace(
             self, sigma_mm=wider * self.sigma_mm, wide_mm=wider * self.wide_mm,
-            overshoot=more * self.overshoot,
+            overshoot=more * self.overshoot, slice_sigma_mm=thicker * self.slice_sigma_mm,
         )  # fmt: skip
 
     def seen(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:

@@ -11,12 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.data.implant.brood import (
+    Brood,
+    Implant,
+    brood_size,
+    fresh_seeds,
+    with_one_part_anew,
+)
 from medkd.data.implant.draw import Kind, draw_kind, draw_outline, draw_tags, retouched
-from medkd.data.implant.likeness import Likeness, RealStructure, describe, find_structure
+from medkd.data.implant.likeness import (
+    Likeness,
+    RealStructure,
+    describe,
+    drawn_by,
+    find_structure,
+)
 from medkd.data.implant.lung_map import LungMap, lung_voxels, map_lungs
 from medkd.data.implant.paint import Patch, Place, draw_patch
 from medkd.data.implant.places import PlaceFinder, place_finder
-from medkd.data.implant.response import ScanResponse, measure_response
+from medkd.data.implant.response import ScanResponse, Stray, measure_response
 from medkd.data.implant.settings import ImplantSettings
 from medkd.data.phantom.forms import Float64, Form, Keep, true_sphere
 from medkd.geometry import VoxelGrid
@@ -28,34 +41,9 @@ Int16 = NDArray[np.int16]
 _LOWEST_HU, _HIGHEST_HU = -1024, 3071
 _APART_MM = 8.0
 _TRIES = 4
-_CHOICES = 48
-"""Nodules that are drawn for each that is put in; fewer where they are large."""
-_ALL_CHOICES_MM = 9.0
 _ALIKE = 0.01
 """Largest relative difference of spacings that are equal."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Implant:
-    """One synthetic nodule.
-
-    Args:
-        center_mm: (3,) LPS mm, true centre of mass.
-        diameter_mm: of the sphere of the same volume; what the pleura cuts off does not count.
-        kind: what was drawn.
-        contrast_hu: largest that was added to a voxel.
-        changed_mm: no voxel farther from the centre was changed.
-        patch: what was added where, slices along k.
-        response: with which it was drawn.
-    """
-
-    center_mm: Float64
-    diameter_mm: float
-    kind: Kind
-    contrast_hu: int
-    changed_mm: float
-    patch: Patch
-    response: ScanResponse
+_NONE = Stray()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,9 +57,9 @@ class ImplantSite:
         lungs: map of them.
         finder: of places; knows which are taken.
         structure: real blob-like places.
-        likeness: knows nodules from real structure; None before a rehearsal, or where there is too
-            little structure to learn from.
-        stray: how far sharpness and overshoot of nodules stray from the response, as shares.
+        likeness: knows nodules from real structure, one for each generation; none before a
+            rehearsal, or where there is too little structure to learn from.
+        stray: how far nodules stray from the response.
     """
 
     voxels_hu: Int16
@@ -80,8 +68,8 @@ class ImplantSite:
     lungs: LungMap
     finder: PlaceFinder
     structure: RealStructure
-    likeness: Likeness | None = None
-    stray: tuple[float, float] = (0.0, 0.0)
+    likeness: tuple[Likeness, ...] = ()
+    stray: Stray = _NONE
 
     @classmethod
     def of(cls, scan: Scan, axis: int, rng: np.random.Generator) -> ImplantSite:
@@ -115,28 +103,42 @@ class ImplantSite:
             place = self.places(kind, rng, count=1)
             if not len(place):
                 continue
-            count = 1 if self.likeness is None else _choices(kind.diameter_mm)
-            made = self.drawn(kind, place.repeat(count, axis=0), forms, rng)
-            chosen = 0
-            if self.likeness is not None:
-                chosen = self.likeness.draw(self.described(made), rng)
-            self.finder.take(place[0], made[chosen].changed_mm + _APART_MM)
-            return made[chosen]
+            made = self._likest(kind, place[0], forms, rng)
+            self.finder.take(place[0], made.changed_mm + _APART_MM)
+            return made
         return None
+
+    def _likest(
+        self, kind: Kind, place: NDArray[np.int64], forms: Sequence[Form], rng: np.random.Generator
+    ) -> Implant:
+        """Breed nodules of a kind for a place, and draw one by its odds of being real."""
+        if not self.likeness:
+            return self.brood(kind, place, fresh_seeds(1, rng), forms).made[0]
+        seeds = fresh_seeds(brood_size(kind.diameter_mm), rng)
+        brood = self.brood(kind, place, seeds, forms)
+        for likeness in self.likeness[:-1]:
+            brood = self.bred(brood, likeness.odds(brood.described), forms, rng)
+        odds = self.likeness[-1].odds(brood.described)
+        return brood.kept(drawn_by(odds, 1, rng)).made[0]
 
     def places(self, kind: Kind, rng: np.random.Generator, *, count: int) -> NDArray[np.int64]:
         """Find up to `count` free places [N, 3] for a kind, on the lungs' map."""
         return self.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng, count=count)
 
-    def drawn(
-        self, kind: Kind, places: NDArray[np.int64], forms: Sequence[Form], rng: np.random.Generator
-    ) -> list[Implant]:
-        """Draw a nodule of a kind for each of some places."""
-        made = []
-        for place in places:
-            made.append(self.put(_form_of(kind, forms, rng), kind, place, rng=rng))
-            kind = retouched(kind, rng, self.structure.density_hu)
-        return made
+    def brood(
+        self, kind: Kind, place: NDArray[np.int64], seeds: NDArray[np.int64], forms: Sequence[Form]
+    ) -> Brood:
+        """Work out nodules of a kind for a voxel of the lungs' map from their seeds [N, parts]."""
+        made = tuple(self.put(kind, place, own, forms) for own in seeds)
+        return Brood(kind, place, seeds, made, self.described(made))
+
+    def bred(
+        self, brood: Brood, odds: Float64, forms: Sequence[Form], rng: np.random.Generator
+    ) -> Brood:
+        """Return the next generation: half of a brood by its log odds [N], and their children."""
+        parents = brood.parents(odds, rng)
+        seeds = with_one_part_anew(parents.seeds[: len(brood.made) // 2], rng)
+        return parents.joined(self.brood(brood.kind, brood.place, seeds, forms))
 
     def described(self, made: Sequence[Implant]) -> Float64:
         """Describe the borders of nodules [N, features]."""
@@ -152,18 +154,27 @@ class ImplantSite:
         )  # fmt: skip
 
     def put(
-        self, form: Form, kind: Kind, place_map: NDArray[np.int64], *, rng: np.random.Generator
+        self,
+        kind: Kind,
+        place_map: NDArray[np.int64],
+        seeds: NDArray[np.int64],
+        forms: Sequence[Form],
     ) -> Implant:
-        """Work out a nodule at a voxel of the lungs' map."""
-        jitter = rng.uniform(-0.5, 0.5, size=3) * self.lungs.step
+        """Work out a nodule of a kind at a voxel of the lungs' map; each part has its own seed."""
+        outline, substance, tags, blur, grain = (
+            np.random.Generator(np.random.PCG64(int(seed))) for seed in seeds
+        )
+        kind = retouched(kind, substance, self.structure.density_hu)
+        form = _form_of(kind, forms, outline)
+        jitter = grain.uniform(-0.5, 0.5, size=3) * self.lungs.step
         center_vox = self.lungs.to_scan_vox(place_map[None])[0] + jitter
         axes = self.grid.affine_lps_mm[:3, :3]
         keep = self._lung_side(center_vox) if kind.attachment == "pleura" else None
-        response = self.response.strayed(rng, *self.stray)
+        response = self.response.strayed(blur, self.stray)
         patch = draw_patch(
             self.voxels_hu, form, kind.tissue,
-            place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
-            response=response, rng=rng,
+            place=Place(center_vox, axes, keep, draw_tags(tags, kind)),
+            response=response, rng=grain,
         )  # fmt: skip
         sphere = true_sphere(form, keep, np.zeros(3), edge_mm=kind.tissue.edge_mm)
         center_mm = self.grid.voxel_to_world(center_vox) + sphere.center_mm
@@ -196,11 +207,6 @@ def slice_axis(grid: VoxelGrid) -> int:
     i, j, k = np.log(grid.spacing_mm).tolist()
     unlike = [abs(j - k), abs(i - k), abs(i - j)]
     return 2 if unlike[2] < _ALIKE else int(np.argmin(unlike))
-
-
-def _choices(diameter_mm: float) -> int:
-    share = min(_ALL_CHOICES_MM / diameter_mm, 1.0) ** 2
-    return max(int(_CHOICES * share), 3)
 
 
 def _turned(scan: Scan, axis: int) -> Scan:

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd import __version__
+from medkd.data.implant.brood import Implant
 from medkd.data.implant.make import VERSION, ImplantedScan, Progress, implant_scan
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.site import Implant, slice_axis
+from medkd.data.implant.site import slice_axis
 from medkd.data.implant.sources import OpenedScan, opened
 from medkd.data.phantom.forms import Form
 from medkd.data.phantom.lidc_forms import read_lidc_forms
