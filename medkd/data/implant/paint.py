@@ -40,7 +40,8 @@ class Tissue:
         edge_mm: width over which it fades into the lung.
         engulfs: whether vessels end in it; else they run on through it.
         ragged_mm: how far its border strays from the outline, over about 1 mm along it.
-        fade: share of its substance that is missing at its border, below .5.
+        fade: share of its substance that is missing at its border, below .5; at .45 the nodule is
+            seen up to 6 % less wide at half its height than its outline is.
         fade_mm: depth from which on nothing is missing.
     """
 

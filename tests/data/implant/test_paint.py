@@ -77,6 +77,17 @@ def test_a_vessel_reaches_beyond_the_nodule():
     assert int(patch.added_hu[tuple(at)]) > 150  # 7 mm from the middle, 3 mm outside the ball
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_stays_where_a_nodule_stands(seed: int):
+    """Also where there is more of it than in the scan's quietest places."""
+    noise = np.random.default_rng(seed).normal(0.0, 1.3 * RESPONSE.noise_hu, (60, 60, 30))
+    noise = np.rint(noise).astype(np.int16)
+    patch, clean = patch_of(lung() + noise), patch_of(lung())
+    left = noise[patch.box] + patch.added_hu - clean.added_hu
+    inside = clean.added_hu > 890
+    assert float(left[inside].std()) > 0.945 * float(noise[patch.box][inside].std())
+
+
 def test_noise_is_no_structure_and_structure_no_noise():
     rng = np.random.default_rng(0)
     noisy = (-860 + rng.normal(0, 20, (60, 60, 8))).astype(np.float32)
