@@ -17,12 +17,12 @@ def test_the_result_is_that_of_these_implants():
     assert sum(STORED["implants_of_each_seed"].values()) >= 200
 
 
-@pytest.mark.xfail(strict=True, reason="mean of five seeds .80, .70 wanted; real nodules have .82")
+@pytest.mark.xfail(strict=True, reason="mean of five seeds .77, .70 wanted; real nodules have .83")
 def test_borders_of_implants_are_hardly_told_from_real_ones():
     assert STORED["discriminator"]["outline"]["auc"] <= 0.70
 
 
-@pytest.mark.xfail(strict=True, reason=".78 in slices of 3 mm, where version 2 had .69; .70 wanted")
+@pytest.mark.xfail(strict=True, reason=".72 in slices of 3 mm, where version 2 had .69; .70 wanted")
 def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
     assert STORED["by_scan"]["ct_dicom"]["outline"]["auc"] <= 0.70
 
@@ -33,7 +33,7 @@ def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
         "ct_dicom",
         pytest.param(
             "ct_lung1",
-            marks=pytest.mark.xfail(strict=True, reason=".91 in slices of 5 mm; up to .87 wanted"),
+            marks=pytest.mark.xfail(strict=True, reason=".883 in slices of 5 mm; up to .870 wanted"),
         ),
     ],
 )
