@@ -45,3 +45,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a minute less, for what the likeness of nodules has no part in."""
     monkeypatch.setattr("medkd.data.implant.make.rehearse", lambda site, *_, **__: site)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Rehearse a quarter of the kinds, where how real nodules look is not asked."""
+    patch.setattr("medkd.data.implant.rehearse._KINDS", 16)
+
+
+@pytest.fixture
+def short_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)

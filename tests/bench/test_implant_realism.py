@@ -33,7 +33,9 @@ def test_borders_in_slices_of_3_mm_are_hardly_told_from_real_ones():
         "ct_dicom",
         pytest.param(
             "ct_lung1",
-            marks=pytest.mark.xfail(strict=True, reason=".883 in slices of 5 mm; up to .870 wanted"),
+            marks=pytest.mark.xfail(
+                strict=True, reason=".883 in slices of 5 mm; up to .870 wanted"
+            ),
         ),
     ],
 )

@@ -16,6 +16,7 @@ from medkd.io.annotations import read_annotations, read_reference
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.volume import read_volume, write_mhd
+from tests.conftest import shorten
 from tests.real_data import needs_data
 
 
@@ -30,9 +31,10 @@ def series(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(series, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "implanted"
-    done = CliRunner().invoke(
-        app, ["implant", str(series), "--n", "2", "--sizes", "4-7", "--out", str(out)]
-    )
+    words = ["implant", str(series), "--n", "2", "--sizes", "4-7", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "No clinical performance" in done.output
     return out
@@ -130,6 +132,7 @@ def test_all_wrong_options_are_said_at_once(series, tmp_path):
 
 @needs_data
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_rehearsal")
 def test_a_real_series_keeps_all_but_the_nodules(tmp_path):
     source = Path(os.environ["MEDKD_DATA"]) / "ct_dicom"
     words = ["implant", str(source), "--n", "2", "--out", str(tmp_path / "out")]

@@ -6,6 +6,7 @@ from medkd.data.implant.make import ImplantedScan, implant_scan
 from medkd.data.implant.settings import ImplantSettings
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
+from tests.conftest import shorten
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +16,6 @@ def chest() -> Scan:
 
 @pytest.fixture(scope="session")
 def implanted(chest: Scan) -> ImplantedScan:
-    return implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        return implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))

@@ -47,6 +47,7 @@ def test_sizes_are_those_asked_for(implanted: ImplantedScan):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_rehearsal")
 def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: ImplantedScan):
     again = implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
     np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
