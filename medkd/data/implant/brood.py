@@ -2,8 +2,7 @@
 
 A nodule is drawn in parts, each from a seed of its own. Of a generation some are kept by their
 odds of being real, and of each that is kept the same is made once more with one part drawn anew:
-population Monte Carlo (Cappé, Guillin, Marin, Robert, J. Comput. Graph. Stat. 13, 907, 2004). So a
-few dozen nodules come as near to real structure as hundreds that are drawn at once.
+population Monte Carlo (Cappé, Guillin, Marin, Robert, J. Comput. Graph. Stat. 13, 907, 2004).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from itertools import count
 
 import numpy as np
 
-from medkd.data.implant.brood import Brood, Implant, brood_size, fresh_seeds
+from medkd.data.implant.brood import Brood, brood_size, fresh_seeds
 from medkd.data.implant.draw import draw_kind
 from medkd.data.implant.likeness import Likeness, describe, odds_without_own
 from medkd.data.implant.response import ScanResponse, Stray
@@ -57,16 +57,16 @@ def rehearse(
     first = rehearsal.drawn(replace(site, stray=_FIRST_STRAY), _FIRST_KINDS, size=_FIRST_SIZE)
     if sum(len(brood.made) for brood in first) < _LEAST:
         return site
-    _, odds = _judged(site, first, rng)
+    odds = _odds(first, _as_thick(site, first, rng))
     best = [brood.made[int(own.argmax())] for brood, own in zip(first, odds, strict=True)]
     near = replace(site, stray=_STRAY, response=_middle([implant.response for implant in best]))
     broods = rehearsal.drawn(near, _KINDS)
-    learnt, odds = _judged(site, broods, rng)
-    known = [learnt]
+    real = _as_thick(site, broods, rng)
+    known = [Likeness.learnt(_described(broods), real)]
     for _ in range(_GENERATIONS - 1):
-        broods = rehearsal.bred(near, broods, odds)
-        learnt, odds = _judged(site, broods, rng)
-        known.append(learnt)
+        broods = rehearsal.bred(near, broods, _odds(broods, real))
+        real = _as_thick(site, broods, rng)
+        known.append(Likeness.learnt(_described(broods), real))
     return replace(near, likeness=tuple(known))
 
 
@@ -106,34 +106,30 @@ class _Rehearsal:
             self.progress(next(self.number))
 
 
-def _judged(
-    site: ImplantSite, broods: Sequence[Brood], rng: np.random.Generator
-) -> tuple[Likeness, list[Float64]]:
-    """Learn what tells nodules from real structure.
+def _described(broods: Sequence[Brood]) -> Float64:
+    """Descriptions [N, features] of all nodules of some broods."""
+    return np.concatenate([brood.described for brood in broods])
 
-    Returns:
-        What was learnt; and the log odds of the nodules of each brood, by trees that saw none of
-        that brood.
-    """
-    made = [implant for brood in broods for implant in brood.made]
-    own = np.concatenate([brood.described for brood in broods])
-    real = _as_thick(site, made, own[:, 0], rng)
+
+def _odds(broods: Sequence[Brood], real: Float64) -> list[Float64]:
+    """Log odds of the nodules of each brood, by trees that saw none of that brood."""
     sizes = [len(brood.made) for brood in broods]
-    odds = odds_without_own(own, real, np.repeat(np.arange(len(broods)), sizes))
-    return Likeness.learnt(own, real), np.split(odds, np.cumsum(sizes)[:-1])
+    group = np.repeat(np.arange(len(broods)), sizes)
+    odds = odds_without_own(_described(broods), real, group)
+    return np.split(odds, np.cumsum(sizes)[:-1])
 
 
-def _as_thick(
-    site: ImplantSite, made: Sequence[Implant], depth_mm: Float64, rng: np.random.Generator
-) -> Float64:
+def _as_thick(site: ImplantSite, broods: Sequence[Brood], rng: np.random.Generator) -> Float64:
     """Describe real structure [N, features] that is as thick as each nodule."""
+    made = [implant for brood in broods for implant in brood.made]
+    depths = _described(broods)[:, 0].tolist()
     return np.array(
         [
             describe(
                 site.voxels_hu, site.structure.as_thick(max(depth, 0.5), rng),
                 implant.diameter_mm / 2.0, spacing_mm=site.grid.spacing_mm,
             )
-            for implant, depth in zip(made, depth_mm.tolist(), strict=True)
+            for implant, depth in zip(made, depths, strict=True)
         ]
     )  # fmt: skip
 

@@ -67,32 +67,21 @@ def test_a_place_at_the_border_of_the_scan_is_described():
     assert np.isfinite(found[0])
 
 
-THICK = np.array([0.6, 0.6, 5.0])
-
-
-def bump(at: np.ndarray) -> np.ndarray:
-    """Lung of thick slices with a round bump of 140 HU in its middle."""
-    grid = np.meshgrid(*[np.arange(n) for n in (64, 64, 16)], indexing="ij")
-    squared = sum(((g - a) * s) ** 2 for g, a, s in zip(grid, at, THICK, strict=True))
-    return np.rint(-860.0 + 1000.0 * np.exp(-squared / (2 * 4.0**2))).astype(np.int16)
-
-
-def lungs_of(volume: np.ndarray, depth_mm: np.ndarray) -> LungMap:
-    coarse = volume.reshape(32, 2, 32, 2, 16).mean(axis=(1, 3)).astype(np.float32)
-    return LungMap(
-        np.zeros(3, dtype=np.int64), np.array([2, 2, 1]), 2.0 * THICK / (1, 1, 2), coarse,
-        depth_mm.astype(np.float32), coarse > DENSE_HU, np.full(coarse.shape, 20.0, np.float32),
-    )  # fmt: skip
-
-
 def test_structure_is_found_where_it_stands():
     """Between the voxels of the map, above all across thick slices."""
-    at = np.array([31.4, 30.6, 8.9])
-    volume = bump(at)
-    lungs = lungs_of(volume, np.full((32, 32, 16), -20.0))
-    found = find_structure(volume, lungs, THICK)
+    at, spacing = np.array([31.4, 30.6, 8.9]), np.array([0.6, 0.6, 5.0])
+    grid = np.meshgrid(*[np.arange(n) for n in (64, 64, 16)], indexing="ij")
+    squared = sum(((g - a) * s) ** 2 for g, a, s in zip(grid, at, spacing, strict=True))
+    volume = np.rint(-860.0 + 1000.0 * np.exp(-squared / (2 * 4.0**2))).astype(np.int16)
+    coarse = volume.reshape(32, 2, 32, 2, 16).mean(axis=(1, 3)).astype(np.float32)
+    away = np.full(coarse.shape, 20.0, dtype=np.float32)
+    lungs = LungMap(
+        np.zeros(3, dtype=np.int64), np.array([2, 2, 1]), 2.0 * spacing / (1, 1, 2), coarse,
+        -away, coarse > DENSE_HU, away,
+    )  # fmt: skip
+    found = find_structure(volume, lungs, spacing)
     assert (np.abs(found.center_vox[0] - at) < [0.5, 0.5, 0.3]).all()
-    assert found.density_hu == pytest.approx(float(lungs.hu.max()), abs=1.0)
+    assert found.density_hu == pytest.approx(float(coarse.max()), abs=1.0)
 
 
 def structures(count: int) -> RealStructure:
@@ -130,9 +119,12 @@ def test_odds_are_higher_for_what_is_like_real_structure():
 
 
 def test_draws_follow_the_odds_and_still_vary():
-    odds = np.random.default_rng(1).normal(0.0, 1.0, 40)
-    drawn = drawn_by(odds, 400, np.random.default_rng(2))
-    assert odds[drawn].mean() > odds.mean() + 0.4
+    made, real = clouds(1.0)
+    likeness, rng = Likeness.learnt(made, real), np.random.default_rng(1)
+    fresh = rng.normal(0.0, 1.0, (40, 4))
+    odds = likeness.odds(fresh)
+    drawn = drawn_by(odds, 200, rng)
+    assert odds[drawn].mean() > odds.mean() + 0.5
     assert len(set(drawn.tolist())) > 5
 
 

@@ -60,13 +60,13 @@ def test_ground_glass_is_fainter_than_solid():
     assert int(faint.added_hu.max()) == pytest.approx(0.4 * 900, abs=15)
 
 
-def test_a_nodule_that_fades_is_as_large_and_densest_in_its_middle():
+def test_a_nodule_that_fades_is_about_as_large_and_densest_in_its_middle():
     whole, fading = patch_of(lung()), patch_of(lung(), replace(SOLID, fade=0.4, fade_mm=2.0))
     middle = tuple(n // 2 for n in whole.added_hu.shape)
     assert fading.added_hu[middle] == pytest.approx(whole.added_hu[middle], abs=5)
     half = 0.5 * float(whole.added_hu[middle])
     seen = [(patch.added_hu > half).sum() for patch in (fading, whole)]
-    assert 0.85 < (seen[0] / seen[1]) ** (1 / 3) <= 1.0
+    assert 0.91 < (seen[0] / seen[1]) ** (1 / 3) <= 1.0
     assert float(fading.added_hu.sum()) < 0.85 * float(whole.added_hu.sum())
 
 
