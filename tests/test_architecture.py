@@ -27,7 +27,6 @@ CONFINED = {
     "monai": {"data", "models", "detect"},
     "highdicom": {"io"},
     "nibabel": {"io"},
-    "dicognito": {"io"},
     "pydicom": {"io"},
     "SimpleITK": {"io"},
     "streamlit": set(),

@@ -28,7 +28,6 @@ COMMAND_MODULES = (
     "froc",
     "config",
     "demo",
-    "deidentify",
     "detect",
     "identity",
     "implant",
