@@ -31,6 +31,9 @@ from medkd.io.volume import read_volume
 from medkd.lungs import lungs_in_view
 from medkd.types import Scan
 
+ALLOWED = "allowed: "
+"""Begins the notes of a scan on faults that were accepted."""
+
 _SHOWN = 3
 _HIGHEST_AIR_HU = -500
 """A chest CT holds air; a mask, or a picture scaled to 0..255, holds nothing below it."""
@@ -155,12 +158,14 @@ def _stated(headers: HeaderSet) -> CaseFacts:
 def _assess_volume(group: Group) -> CaseFacts:
     try:
         with on_disk(group.refs) as path:
-            scan = read_volume(path)
+            scan = read_volume(path, allow=group.gate.allow)
     except SeriesError as error:
         told = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
         raise SeriesError(group.refs[0].name, told) from None
     refused, allowed = scan_reasons(scan, group.gate)
     refused += _density_reasons(scan)
+    accepted = (note for note in scan.notes if note.startswith(ALLOWED))
+    allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
     facts = CaseFacts("volume", refused, allowed, modality="CT")
     facts = replace(facts, places=_plain(SeriesPlaces("", scan.grid)))
     return _with_scan(facts, scan, group.gate)
@@ -179,7 +184,7 @@ def _with_scan(facts: CaseFacts, scan: Scan, gate: GateSettings) -> CaseFacts:
     lungs = () if facts.reasons else tuple(lungs_in_view(scan))
     passes = "lungs_not_in_view" in gate.allow
     known = set(facts.allowed)
-    notes = tuple(n for n in scan.notes if n.removeprefix("allowed: ") not in known)
+    notes = tuple(n for n in scan.notes if n.removeprefix(ALLOWED) not in known)
     return replace(
         facts,
         reasons=facts.reasons if passes else (*facts.reasons, *lungs),

@@ -36,7 +36,7 @@ def detect(
         typer.Option(help="Label of an INDEX that says a scan holds a nodule; default: nodule."),
     ] = None,
     allow: Annotated[
-        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
     ] = "",
 ) -> None:
     """Search whole CT scans for nodules with a patch classifier. Not a medical device.

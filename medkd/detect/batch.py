@@ -23,6 +23,7 @@ from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.scan_inputs import ScanInput
 from medkd.io.scans import read_scan
 from medkd.io.synthetic_mark import SYNTHETIC_SCAN
+from medkd.io.volume import read_volume, volume_suffix
 from medkd.jsonio import write_json
 from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
@@ -44,8 +45,9 @@ def search_scans(
         inputs: volumes, DICOM folders, scans of an INDEX (then results bear its case ids).
         model: as for `detect_nodules`.
         settings: the same.
-        gate: what a DICOM folder must be to be analysed; the default one where not given. A
-            volume was prepared by somebody, and a scan of an INDEX has passed its own.
+        gate: what a DICOM folder must be to be analysed; the default one where not given. Of a
+            volume, which was prepared by somebody, only `allow` is used; a scan of an INDEX has
+            passed its own.
 
     Raises:
         CheckpointError: if the model cannot search scans.
@@ -74,6 +76,8 @@ def search_scans(
 
 
 def _read(given: ScanInput, gate: GateSettings) -> Scan:
+    if given.case is None and volume_suffix(given.path):
+        return read_volume(given.path, allow=gate.allow)
     if given.case is None:
         return _read_series(given.path, gate) if given.path.is_dir() else read_scan(given.path)
     if given.case.status == "not_analysed":

@@ -158,7 +158,8 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
         hidden: other names to take out, such as that of a file which is missing.
     """
     for name in hidden:
-        text = text.replace(name, "[removed]")
+        for spelled in (name, repr(name)[1:-1]):
+            text = text.replace(spelled, "[removed]")
     for ref in refs:
         inner = PurePosixPath(ref.member or ref.path.as_posix())
         if ref.label and not ref.label.endswith(inner.name):
@@ -219,7 +220,9 @@ def _read_dicom(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
 def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
     gate = GateSettings.model_validate(settings.get("gate", {}))
     with on_disk(case.refs) as path:
-        scan = read_volume(path, seriesuid=case.case_id, patient_id=case.patient_id)
+        scan = read_volume(
+            path, seriesuid=case.case_id, patient_id=case.patient_id, allow=gate.allow
+        )
     allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
     return replace(scan, notes=(*scan.notes, *allowed))
 

@@ -58,7 +58,7 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
         ...     read_scan(Path(tempfile.mkdtemp()) / "absent.mhd")
         ... except SeriesError as error:
         ...     print(error.reasons)
-        ('there is no such file',)
+        ('unreadable: there is no such file',)
     """
     key = FOLDER if path.is_dir() else volume_suffix(path)
     reader = READERS.get(key)

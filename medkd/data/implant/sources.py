@@ -15,7 +15,7 @@ from medkd.io.dicom.series import read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.index_table import IndexedCase, read_index_record
 from medkd.io.scan_inputs import ScanInput
-from medkd.io.scans import read_scan
+from medkd.io.volume import read_volume
 from medkd.types import Scan
 
 
@@ -33,13 +33,14 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
 
     Args:
         source: which one.
-        gate: what a DICOM folder must be; a scan of an INDEX has passed that of the INDEX.
+        gate: what a DICOM folder must be, and which faults of a volume's header are accepted; a
+            scan of an INDEX has passed that of the INDEX.
 
     Raises:
         SeriesError: with every reason why it cannot be read.
     """
     if source.case is None and not source.path.is_dir():
-        yield OpenedScan(read_scan(source.path))
+        yield OpenedScan(read_volume(source.path, allow=gate.allow))
         return
     if source.case is None:
         files = sorted(p for p in source.path.iterdir() if not p.name.startswith("."))
