@@ -33,6 +33,9 @@ CODES: dict[str, Code] = {
     "missing_attribute": Code("the header lacks what places or decodes a slice", False),
     "pixel_format": Code("pixels that are no plain 16-bit densities", False),
     "mixed_series": Code("several series, or several patients, in one", False),
+    "mixed_acquisition": Code(
+        "slices of several kernels, tube voltages, acquisitions or contrast phases", True
+    ),
     "mixed_orientation": Code("slices turned against each other", False),
     "mixed_frame_of_reference": Code("slices in several frames of reference", False),
     "mixed_size": Code("slices of several sizes", False),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, field_validator
 
+from medkd.io.dicom.acquisitions import acquisition_faults
 from medkd.io.dicom.codes import CODES, Fault, named
 from medkd.io.dicom.kind import kind_faults
 from medkd.io.dicom.pixels import decoder_faults, same_pixels
@@ -99,7 +100,7 @@ def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Ex
     if slices or strange == left_out:
         faults += header_faults(slices) + decoder_faults(slices)
         layout, kept = _without_copies(stack, lay_out(stack), allow)
-        faults += layout.faults
+        faults += layout.faults + tuple(acquisition_faults([kept[n] for n in layout.order]))
     if settings:
         faults += _scope_faults(kept or headers, layout.grid, settings)
     verdict = _verdict(faults, allow, synthetic=is_synthetic(kept))

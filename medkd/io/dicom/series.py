@@ -19,14 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
-from medkd.io.dicom.codes import Fault
+from medkd.io.dicom.acquisitions import acquisition_notes
+from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.gate import Examined, GateSettings, examine
 from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
-from medkd.io.dicom.hu import padding_range, to_hu
+from medkd.io.dicom.hu import Rescaled, padding_range, to_hu
+from medkd.io.dicom.identifiers import identifier_notes
 from medkd.io.dicom.order import blank_faults, order_faults
-from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
+from medkd.io.foreign import worded
 from medkd.io.synthetic_mark import SYNTHETIC_SCAN
 from medkd.types import Acquisition, Scan
 
@@ -83,7 +86,8 @@ def read_series(
         files: all files of the series in any order, or their headers as `read_headers` gave them.
         gate: what a chest CT must be to be analysed, and which faults are let pass; None: any CT
             volume, so long as its geometry is right.
-        seriesuid: name to give the series; its SeriesInstanceUID where not given.
+        seriesuid: name to give the series; its SeriesInstanceUID where not given, a hash of its
+            voxels where it has none.
         patient_id: pseudonym to give the patient; a hash of the PatientID where not given.
 
     Returns:
@@ -100,7 +104,11 @@ def read_series(
     reasons = [*found.reasons, *examined.verdict.refused]
     if reasons or examined.grid is None:
         raise _refusal(reasons)
-    pixels = _read_pixels(examined.ordered, examined.grid)
+    try:
+        pixels = _read_pixels(examined.ordered, examined.grid)
+    except MemoryError as error:
+        text = f"a volume of {examined.grid.shape} voxels: {worded(error)}"
+        raise _refusal([f"damaged_pixels: {text}"]) from error
     allow = gate.allow if gate else ()
     refused = [f for f in pixels.faults if f.code not in allow]
     if refused:
@@ -110,7 +118,7 @@ def read_series(
     if found.strangers:
         notes.append(f"{len(found.strangers)} files that are not DICOM were left out")
     first = examined.ordered[0]
-    name = seriesuid or first.text("SeriesInstanceUID")
+    name = seriesuid or first.text("SeriesInstanceUID") or _name_of(pixels.slices_hu)
     return Scan(
         name,
         pixels.slices_hu.transpose(2, 1, 0),
@@ -149,6 +157,13 @@ def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) 
     )
 
 
+def _name_of(slices_hu: NDArray[np.int16]) -> str:
+    """Name a series without SeriesInstanceUID after its voxels."""
+    digest = hashlib.sha256(repr(slices_hu.shape).encode())
+    digest.update(slices_hu.data)
+    return "series-" + digest.hexdigest()[:12]
+
+
 def pseudonym_of(patient_id: str) -> str:
     """Return the short hash that stands for a PatientID in public sets (`identity: keep`).
 
@@ -171,36 +186,42 @@ def acquisition_of(header: SliceHeader) -> Acquisition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pixels:
-    """HU [k, row, column], what is wrong with slices, and if any HU was rounded."""
+    """HU [k, row, column], what is wrong with slices, and what was changed without being wrong."""
 
     slices_hu: NDArray[np.int16]
     faults: tuple[Fault, ...]
-    fractional: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
     """Fill [k, row, column] slice by slice."""
-    try:
-        slices = np.empty(grid.shape[::-1], dtype=np.int16)
-    except MemoryError:
-        text = f"a volume of {grid.shape} does not fit into memory"
-        return _Pixels(np.empty((0, 0, 0), np.int16), (Fault("damaged_pixels", text),))
-    faults: list[Fault] = []
-    blanks: list[str] = []
-    fractional = False
+    faults = claim_faults(ordered)
+    if faults:
+        return _Pixels(np.empty((0, 0, 0), np.int16), tuple(faults))
+    slices = np.empty(grid.shape[::-1], dtype=np.int16)
+    done: list[Rescaled] = []
     reader = PixelReader()
     for place, header in zip(slices, ordered, strict=True):
         fault = reader.read_into(place, header)
         if fault is None:
-            rescaled = to_hu(place, header)
-            fault = rescaled.fault
-            blanks.append(rescaled.blank)
-            fractional = fractional or rescaled.fractional
+            done.append(to_hu(place, header))
+            fault = done[-1].fault
         if fault is not None:
             faults.append(fault)
     if not faults:
+        blanks = [rescaled.blank for rescaled in done]
         faults = blank_faults(ordered, blanks) or order_faults(ordered, slices)
-    return _Pixels(slices, tuple(faults), fractional)
+    return _Pixels(slices, tuple(faults), tuple(_pixel_notes(done)))
+
+
+def _pixel_notes(done: Sequence[Rescaled]) -> list[str]:
+    notes = []
+    if any(rescaled.fractional for rescaled in done):
+        notes.append("fractional HU were rounded to whole HU")
+    spare = sum(rescaled.spare_bits for rescaled in done)
+    if spare:
+        notes.append(f"{spare} slices have bits above BitsStored, which were left out")
+    return notes
 
 
 def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
@@ -217,9 +238,13 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
         notes.append(f"{len(paddings)} paddings differ between slices; each slice has its own")
     if any(h.text("LossyImageCompression") == "01" for h in headers):
         notes.append("pixels were compressed with loss")
-    if pixels.fractional:
-        notes.append("fractional HU were rounded to whole HU")
-    return notes
+    notes += pixels.notes
+    told: dict[str, list[SliceHeader]] = {}
+    for header in headers:
+        for note in header.notes:
+            told.setdefault(note, []).append(header)
+    notes += [f"{named(which)}: {note}" for note, which in told.items()]
+    return notes + acquisition_notes(headers) + identifier_notes(headers)
 
 
 def _refusal(reasons: Sequence[str] | map[str]) -> SeriesError:
