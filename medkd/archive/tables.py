@@ -244,7 +244,7 @@ class TableWriter:
         folder = private_folder_of(self._out)
         links = LinkTable(folder)
         links.record_all(dict.fromkeys(self._namer.links))
-        links.record_all((f"f{file.number:06d}", "file", _as_text(file.place))
+        links.record_all((f"f{file.number:06d}", "file", file.place)
                          for file in self._store.files())  # fmt: skip
         rows = ((row.source, row.row, row.key) for row in joined.unmatched)
         place = folder / "unmatched.csv"
@@ -257,7 +257,3 @@ class TableWriter:
         kept = self._settings.model_dump(mode="json", exclude={"annotations", "workers"})
         counted = Counter(source.kind for source in self._settings.annotations)
         return {**kept, "annotations": dict(counted)}
-
-
-def _as_text(place: str) -> str:
-    return place.encode("utf-8", "backslashreplace").decode()
