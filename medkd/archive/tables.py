@@ -13,6 +13,7 @@ from medkd.archive.assess import CaseFacts
 from medkd.archive.join import Joined, Joiner, codes_of
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
+from medkd.archive.suspects import Suspects
 from medkd.archive.work import KnownFile, WorkStore
 from medkd.io.case_store import CaseForm, StoredCase, write_case_store
 from medkd.io.file_ref import FileRef
@@ -105,8 +106,10 @@ class TableWriter:
     def _gather(self) -> Gathered:
         gathered = Gathered()
         sets = self._synthetic_sets()
+        suspects = Suspects(self._store, self._ref_of)
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
+            facts = replace(facts, reasons=(*facts.reasons, *suspects.reasons(key)))
             name = self._namer.name(key)
             case = self._case(facts, name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):

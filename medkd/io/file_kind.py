@@ -96,7 +96,7 @@ _TAGS = [
     "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
     "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "PatientID", "PatientName",
     "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber",
-    "InstitutionName", "StationName", "Manufacturer",
+    "InstitutionName", "StationName", "Manufacturer", "Rows",
 ]  # fmt: skip
 
 _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs",
@@ -182,6 +182,8 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
             return FileKind("container", "the directory of a DICOM medium", names=names)
         if not head.sop_class:
             return _damaged("a DICOM header without SOPClassUID: cut short or damaged", head)
+        if not head.seriesuid and not text_of(dataset, "Rows"):
+            return _damaged("a DICOM header that ends before its SeriesInstanceUID", head)
         return _kind_of_class(head, text_of(dataset, "Modality").upper())
 
 
@@ -214,8 +216,6 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     captured = kind.startswith(_CAPTURE) and modality in _CAPTURED_XRAYS
     if kind in _RADIOGRAPHS or captured:
         return FileKind("image", head=head)
-    if not head.seriesuid:
-        return _damaged("a DICOM image without SeriesInstanceUID", head)
     return FileKind("series", head=head)
 
 

@@ -8,13 +8,21 @@ opened: `medkd index` reads them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medkd.io.file_kind import FileKind, kind_of_file
 from medkd.io.file_ref import FileRef, shown_name
-from medkd.io.grouping import FOLDER_CODE, SliceNames, group_key, is_suspect, suspect_reason
+from medkd.io.grouping import (
+    FOLDER_CODE,
+    NAMELESS_REASON,
+    SliceNames,
+    group_key,
+    is_nameless,
+    is_suspect,
+    suspect_reasons,
+)
 from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
 from medkd.io.walk import FoundFile, walk_files
 
@@ -132,9 +140,12 @@ def _kind_of(path: Path, file: FoundFile) -> FileKind:
 
 def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> None:
     if kind.form == "series":
-        key = group_key("", kind)
+        key = group_key(shown_name(path.as_posix()), kind)
         found.series[key].append(path)
-        found.uids[key] = kind.head.seriesuid if kind.head is not None else ""
+        uid = kind.head.seriesuid if kind.head is not None else ""
+        found.uids[key] = uid or key.partition(":")[2]
+        if is_nameless(key):
+            found.suspects.append((path, FileKind("unreadable", NAMELESS_REASON)))
     elif kind.form == "image":
         found.images.append(path)
     elif kind.form == "volume" or (volume_suffix(path) and kind.form == "unreadable"):
@@ -160,22 +171,28 @@ def _series_places(found: _Sorted) -> Iterator[ScanPlace]:
     beside: dict[Path, list[tuple[Path, FileKind]]] = defaultdict(list)
     for path, kind in found.suspects:
         beside[path.parent].append((path, kind))
-    claimed: set[Path] = set()
+    claimed = {path for key, files in found.series.items() if is_nameless(key) for path in files}
     for key, files in found.series.items():
         place = ScanPlace(min(files).parent, tuple(sorted(files)), found.uids[key])
-        reasons = []
-        for folder in place.folders:
-            names = SliceNames(file.name for file in files if file.parent == folder)
-            for path, kind in beside.get(folder, ()):
-                if names.may_hold(path.name, kind.form, kind.reason):
-                    claimed.add(path)
-                    reasons.append(suspect_reason(shown_name(path.name), kind.reason))
-        yield replace(place, reasons=tuple(reasons))
+        suspects = [] if is_nameless(key) else list(_suspects(place, beside))
+        claimed.update(path for path, _ in suspects)
+        named = ((shown_name(path.name), kind.reason) for path, kind in suspects)
+        yield replace(place, reasons=suspect_reasons(named))
     for folder, suspects in sorted(beside.items()):
         left = [(p, k) for p, k in suspects if p not in claimed and _is_slice(p, k)]
         if left:
             reasons = tuple(f"unreadable: {shown_name(p.name)}: {k.reason}" for p, k in left)
             yield ScanPlace(folder, tuple(sorted(p for p, _ in left)), reasons=reasons)
+
+
+def _suspects(
+    place: ScanPlace, beside: Mapping[Path, list[tuple[Path, FileKind]]]
+) -> Iterator[tuple[Path, FileKind]]:
+    for folder in place.folders:
+        names = SliceNames(file.name for file in place.files if file.parent == folder)
+        for path, kind in beside.get(folder, ()):
+            if names.may_hold(path.name, kind.form, kind.reason):
+                yield path, kind
 
 
 def _is_slice(path: Path, kind: FileKind) -> bool:

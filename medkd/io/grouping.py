@@ -7,12 +7,18 @@ refused by name, since without its first or last slice it would look whole.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind
+
+_SHOWN = 3
+_NAMELESS = "nameless-"
+NAMELESS_REASON = "damaged_dicom: a DICOM image without SeriesInstanceUID"
 
 FOLDER_CODE = "unreadable_folder"
 """Code of a folder that cannot be entered."""
@@ -22,7 +28,8 @@ def group_key(place: str, kind: FileKind) -> str:
     """Name the group of a file: its DICOM series, or itself where it is one case.
 
     Args:
-        place: its path below the root of the archive.
+        place: its path below the root of the archive; slices without SeriesInstanceUID are a
+            series with those of the same folder.
         kind: what it is.
 
     Returns:
@@ -31,7 +38,8 @@ def group_key(place: str, kind: FileKind) -> str:
     """
     head = kind.head
     if kind.form == "series" and head is not None:
-        series = f"series:{_uid(head.seriesuid)}"
+        folder = place.rpartition("/")[0]
+        series = f"series:{_uid(head.seriesuid) or _nameless(folder, head.study_uid)}"
         return series if head.sop_class in CT_CLASSES else f"{series}:{_uid(head.sop_class)}"
     if kind.form == "image":
         uid = _uid(head.sop_uid) if head is not None else ""
@@ -79,13 +87,34 @@ def is_suspect(form: str, reason: str) -> bool:
     return reason in FOREIGN or (form == "unreadable" and not reason.startswith(FOLDER_CODE))
 
 
-def suspect_reason(name: str, reason: str) -> str:
-    """Word why a file that cannot be read refuses the series beside it."""
-    text = reason.partition(": ")[2] if ": " in reason else reason
-    return (
-        f"unreadable: {name}: it lies beside the slices and may be one of them, but cannot be read "
-        f"({text}): restore it, or move it out of the folder"
+def is_nameless(key: str) -> bool:
+    """Say whether a group is of slices without SeriesInstanceUID."""
+    return key.startswith(f"series:{_NAMELESS}")
+
+
+def suspect_reasons(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Word why files that cannot be read refuse the series beside them.
+
+    Args:
+        found: what messages call each file, and the reason of its `FileKind`.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, reason in found:
+        names[reason.partition(": ")[2] or reason].append(name)
+    return tuple(
+        f"unreadable: {_listed(files)}: beside the slices, may be one of them, and cannot be read "
+        f"as such ({text}): restore it, or move it out of the folder"
+        for text, files in names.items()
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _nameless(folder: str, study_uid: str) -> str:
+    return _NAMELESS + hashlib.sha256(f"{folder}\0{study_uid}".encode()).hexdigest()[:12]
 
 
 def _shape(name: str) -> str:

@@ -94,7 +94,7 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
         SeriesError: with all reasons why it cannot be read, or is not whole.
     """
     if place.seriesuid:
-        return read_series(headers_of(place), gate=gate)
+        return read_series(headers_of(place), gate=gate, seriesuid=place.seriesuid)
     if place.reasons:
         raise SeriesError(f"{place.path}: not a scan", place.reasons)
     return read_scan(place.path)

@@ -227,3 +227,27 @@ def test_a_name_that_is_no_utf8_is_found_and_shown_escaped(tmp_path: Path) -> No
     assert read_place(series.place).seriesuid == SERIESUID
     with pytest.raises(SeriesError, match=r"M\\xfcller"):
         raise SeriesError(f"{series.path}: named")
+
+
+def nameless(dataset: Dataset, k: int) -> None:
+    dataset.SeriesInstanceUID = ""
+
+
+def test_slices_without_a_series_uid_are_the_series_of_their_folder(tmp_path: Path) -> None:
+    grid = VoxelGrid((8, 8, SLICES), np.diag([1.0, 1.0, 2.0, 1.0]))
+    for name in ("a", "b"):
+        write_ct_series(tmp_path / name, np.zeros(grid.shape, np.int16), grid, edit=nameless)
+    found = find_places([tmp_path]).scans
+    assert [(p.path.name, len(p.files), p.reasons) for p in found] == [
+        ("a", SLICES, ()), ("b", SLICES, ())
+    ]  # fmt: skip
+    assert len({p.seriesuid for p in found}) == 2
+
+
+def test_a_slice_without_a_series_uid_refuses_the_series_beside_it(tmp_path: Path) -> None:
+    last = max(write_series(tmp_path))
+    dataset = dcmread(last)
+    dataset.SeriesInstanceUID = ""
+    dataset.save_as(last)
+    named = next(p for p in find_places([tmp_path]).scans if p.seriesuid == SERIESUID)
+    assert last.name in named.reasons[0]

@@ -58,7 +58,7 @@ def _on_disk(place: ScanPlace, gate: GateSettings) -> OpenedScan:
     if not place.seriesuid:
         return OpenedScan(read_place(place))
     headers = headers_of(place)
-    scan = read_series(headers, gate=gate)
+    scan = read_series(headers, gate=gate, seriesuid=place.seriesuid)
     return OpenedScan(scan, examine(headers.headers, gate).ordered)
 
 
