@@ -25,8 +25,11 @@ from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
 from medkd.io.index_table import ArchiveIndex, read_index_record
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Raised when the same files would give other facts."""
+
+KINDS_VERSION = "2"
+"""Raised when the same file would be something else."""
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -61,7 +64,7 @@ def build_archive_index(
     remove_partial(private)
     pseudonyms = open_pseudonyms(private, settings.identity)
     with opened_store(private) as store:
-        store.begin(root, _facts_settings(settings))
+        store.begin(root, _facts_settings(settings), kinds=KINDS_VERSION)
 
         def report(count: int) -> None:
             progress("files", count, max(count, store.count_files()) + 1, "")

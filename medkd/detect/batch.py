@@ -19,11 +19,9 @@ from medkd.files import replacing
 from medkd.io.annotations import write_marks
 from medkd.io.case_store import read_case
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.scan_inputs import ScanInput
-from medkd.io.scans import read_scan
+from medkd.io.scans import ScanPlace, read_place
 from medkd.io.synthetic_mark import SYNTHETIC_SCAN
-from medkd.io.volume import read_volume, volume_suffix
 from medkd.jsonio import write_json
 from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
@@ -59,13 +57,12 @@ def search_scans(
             scan = _read(given, gate)
         except SeriesError as error:
             reasons = error.reasons or (error.headline,)
-            name = given.case.case_id if given.case else _name_of(given.path)
-            yield _refused(name, given.path, reasons, taken=places)
+            yield _refused(given.name, given.path, reasons, taken=places)
             continue
         if scan.seriesuid in places:
             first = places[scan.seriesuid].name
             reason = f"series {scan.seriesuid} was read from {first} already"
-            yield _refused(_name_of(given.path), given.path, (reason,), taken=places)
+            yield _refused(given.name, given.path, (reason,), taken=places)
             continue
         places[scan.seriesuid] = given.path
         if given.generator:
@@ -76,10 +73,8 @@ def search_scans(
 
 
 def _read(given: ScanInput, gate: GateSettings) -> Scan:
-    if given.case is None and volume_suffix(given.path):
-        return read_volume(given.path, allow=gate.allow)
     if given.case is None:
-        return _read_series(given.path, gate) if given.path.is_dir() else read_scan(given.path)
+        return _read_series(given, gate)
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
     found = read_case(given.path, given.case.case_id)
@@ -88,12 +83,13 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     return found
 
 
-def _read_series(folder: Path, gate: GateSettings) -> Scan:
-    """Read a DICOM folder through the gate; refuse it if the lungs are not in view."""
-    scan = read_dicom_folder(folder, gate=gate)
-    hidden = lungs_in_view(scan)
+def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
+    """Read a scan on disk; a DICOM series passes the gate and must have its lungs in view."""
+    place = given.place or ScanPlace(given.path, (given.path,))
+    scan = read_place(place, gate=gate)
+    hidden = lungs_in_view(scan) if place.seriesuid else ()
     if hidden and "lungs_not_in_view" not in gate.allow:
-        raise SeriesError(f"{folder}: not analysed", hidden)
+        raise SeriesError(f"{given.path}: not analysed", hidden)
     return replace(scan, notes=(*scan.notes, *(f"allowed: {reason}" for reason in hidden)))
 
 
@@ -137,11 +133,6 @@ def check_out(out: Path) -> None:
             f"{out}: results cannot be written here",
             ["something stands there: name a new folder, or remove this one first"],
         )
-
-
-def _name_of(path: Path) -> str:
-    """Name a scan whose series is not known after its file."""
-    return path.name.split(".mh")[0] if path.suffix in {".mhd", ".mha"} else path.stem
 
 
 def _refused(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from medkd.errors import SeriesError
+from medkd.errors import SeriesError, printable
 from medkd.files import replacing
 from medkd.io.dicom.gate import GateSettings, scan_reasons
 from medkd.io.dicom.series import read_series
@@ -157,14 +157,15 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
         refs: the files.
         hidden: other names to take out, such as that of a file which is missing.
     """
+    text = printable(text)  # as every refusal is: names of files are looked for in this form
     for name in hidden:
         for spelled in (name, repr(name)[1:-1]):
-            text = text.replace(spelled, "[removed]")
+            text = text.replace(printable(spelled), "[removed]")
     for ref in refs:
-        inner = PurePosixPath(ref.member or ref.path.as_posix())
+        inner = PurePosixPath(printable(ref.member or ref.path.as_posix()))
         if ref.label and not ref.label.endswith(inner.name):
             for known in (str(ref.path), ref.member or "", inner.name):
-                text = text.replace(known, ref.label) if known else text
+                text = text.replace(printable(known), ref.label) if known else text
             stem = re.escape(inner.name[: -len(volume_suffix(Path(inner.name))) or None])
             text = re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", ref.label, text)
     return text

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.errors import SeriesError
+from medkd.errors import SeriesError, printable
 from medkd.geometry import VoxelGrid
 from medkd.io.dicom.codes import Fault
 from medkd.io.foreign import foreign_faults
@@ -97,7 +97,7 @@ def read_volume(
         if whole is not stored and not np.array_equal(whole, stored):
             notes = (*notes, ROUNDED)
         voxels = whole.astype(np.int16, order="K", copy=False)
-    name = seriesuid or path.name[: -len(volume_suffix(path))]
+    name = seriesuid or printable(path.name[: -len(volume_suffix(path))])
     return Scan(name, voxels, header.grid(), patient_id=patient_id or name, notes=notes)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medkd.archive.walk import FoundFile
+from medkd.io.walk import FoundFile
 from medkd.archive.work import ClassifiedFile, opened_store
 from medkd.errors import SeriesError
 from medkd.io.identity import make_private_folder
