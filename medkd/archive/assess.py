@@ -7,7 +7,7 @@ nothing is raised for a broken file. Names of cases, patients and sites are give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -207,17 +207,14 @@ def _assess_image(group: Group) -> CaseFacts:
     )  # fmt: skip
     if refused:
         return facts
-    digests = [_image_digest(ref, group.allow_images) for ref in group.refs]
+    images = [read_radiograph(ref, allow=group.allow_images) for ref in group.refs]
+    digests = [_digest(image.pixels) for image in images]
     if len(set(digests)) > 1:
         reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
         return replace(facts, reasons=(reason,))
     copies = len(digests) - 1
     note = (f"{copies} more files hold the same image: the first is read",) if copies else ()
-    return replace(facts, content=digests[0], notes=note)
-
-
-def _image_digest(ref: FileRef, allow: Collection[str]) -> str:
-    return _digest(read_radiograph(ref, allow=allow).pixels)
+    return replace(facts, content=digests[0], notes=(*images[0].notes, *note))
 
 
 def _digest(pixels: NDArray[Any]) -> str:

@@ -46,13 +46,17 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Radiograph:
-    """A projection image: pixels [row, col] float32 in 0..1, bright = dense."""
+    """A projection image: pixels [row, col] float32 in 0..1, bright = dense.
+
+    `notes` holds what of the file was not taken as it stands.
+    """
 
     imageuid: str
     pixels: NDArray[np.float32]
     patient_id: str
     pixel_spacing_mm: tuple[float, float] | None = None
     view: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
