@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 
 from medkd.archive.assess import CaseFacts, Group, assess_groups, crashed_facts
 from medkd.archive.find import find_files
-from medkd.archive.pool import Crashed, SafePool
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.tables import TableWriter
 from medkd.archive.work import KnownFile, WorkStore, opened_store
@@ -24,6 +23,7 @@ from medkd.files import remove_partial
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
 from medkd.io.index_table import ArchiveIndex, read_index_record
+from medkd.processes import Crashed, SafePool
 
 FACTS_VERSION = 3
 """Raised when the same files would give other facts."""
