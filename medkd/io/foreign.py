@@ -42,12 +42,15 @@ def foreign_faults(
         yield
     except MedkdError:
         raise
-    except Exception as error:  # foreign readers raise whatever they like
+    except BaseException as error:
+        # Decoders written in Rust panic with an exception that is no Exception (pyo3).
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = prefix + worded(error, path, show_text=show_text)
         raise SeriesError(f"{path}: cannot be read", [reason]) from error
 
 
-def worded(error: Exception, path: PurePath | str = "", *, show_text: bool = True) -> str:
+def worded(error: BaseException, path: PurePath | str = "", *, show_text: bool = True) -> str:
     """Say in one line what a foreign exception reports, without the file's path.
 
     Args:

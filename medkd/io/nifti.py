@@ -73,7 +73,8 @@ def read_nifti(path: Path) -> VolumeHeader:
         path: the file.
 
     Raises:
-        OSError, zlib.error: if it cannot be read.
+        OSError: if it cannot be read.
+        SeriesError: if its beginning cannot be inflated.
     """
     with path.open("rb") as stream:
         content = stream.read(540)

@@ -9,21 +9,13 @@ the definition does not know is refused as well, as it asks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medkd.io.data_files import (
-    count_fault,
-    counted_names,
-    find_data_file,
-    header_text,
-    is_pattern,
-    outside_fault,
-)
+from medkd.io.data_files import find_data_file, outside_fault
 from medkd.io.dicom.codes import Fault
+from medkd.io.nrrd_header import REFUSED_FIELDS, NrrdHeader, data_names, read_nrrd_header
 from medkd.io.volume_header import (
     Float64,
     VolumeHeader,
@@ -35,7 +27,6 @@ from medkd.io.volume_header import (
 )
 from medkd.io.voxel_data import AT_END, Packing, VoxelData
 
-_MAGIC = re.compile(r"NRRD000[1-5]")
 _LIMIT_BYTES = 1 << 22
 
 _TYPES = {
@@ -63,115 +54,6 @@ _SPACES = {
 """Space to the signs that turn its coordinates into LPS."""
 
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
-_IGNORED = {
-    "content", "number", "min", "max", "sample units", "axis mins", "axis maxs", "thicknesses",
-    "centerings", "labels", "measurement frame",
-}  # fmt: skip
-"""Fields that say nothing about where a scalar voxel lies in a stated space, or what it holds."""
-_READ = {
-    "type", "dimension", "sizes", "encoding", "endian", "space", "space dimension", "space origin",
-    "space directions", "space units", "spacings", "units", "kinds", "data file", "line skip",
-    "byte skip",
-}  # fmt: skip
-_REFUSED = {"block size", "old min", "old max"}
-_ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip",
-            "centers": "centerings", "sampleunits": "sample units", "axismins": "axis mins",
-            "axismaxs": "axis maxs", "oldmin": "old min", "oldmax": "old max",
-            "blocksize": "block size"}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class NrrdHeader:
-    """The text of an NRRD file: lower-case fields, where the text ends, what is wrong with it."""
-
-    fields: dict[str, str]
-    length_bytes: int
-    listed: tuple[str, ...] = ()
-    faults: tuple[Fault, ...] = ()
-
-
-def read_nrrd_header(content: bytes) -> NrrdHeader:
-    """Read the text of a header.
-
-    Args:
-        content: the beginning of the file.
-    """
-    fields: dict[str, str] = {}
-    texts: list[str] = []
-    lines = _lines(content)
-    magic, place = next(lines, (b"", 0))
-    if not _MAGIC.fullmatch(header_text(magic)):
-        fault = Fault("unreadable", "its header cannot be read: it does not begin with NRRD0001-5")
-        return NrrdHeader({}, 0, faults=(fault,))
-    for line, end in lines:
-        place = end
-        text = header_text(line)
-        if not text:
-            break
-        name, found, value = text.partition(":")
-        if text.startswith("#") or value.startswith("="):
-            continue
-        name = _ALIASES.get(name.strip().lower(), name.strip().lower())
-        if not found or name not in _READ | _IGNORED | _REFUSED:
-            texts.append(f"{text[:60]!r} is no field of NRRD")
-        elif name in fields:
-            texts.append(f"{name!r} is stated twice")
-        fields[name] = value.strip()
-        if name == "data file" and value.upper().split()[:1] == ["LIST"]:
-            listed = tuple(t for other, _ in lines if (t := header_text(other).strip()))
-            return _with_faults(NrrdHeader(fields, place, listed), texts)
-    return _with_faults(NrrdHeader(fields, place), texts)
-
-
-def _lines(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield each line without its end, and where the next one begins."""
-    place = 0
-    while place < len(content):
-        end = content.find(b"\n", place)
-        end = len(content) if end < 0 else end
-        line = content[place:end]
-        place = min(end + 1, len(content))
-        yield line.removesuffix(b"\r"), place
-
-
-def _with_faults(header: NrrdHeader, texts: list[str]) -> NrrdHeader:
-    missing = [n for n in ("type", "dimension", "sizes", "encoding") if n not in header.fields]
-    faults = [Fault("missing_attribute", f"the header has no {name} line") for name in missing]
-    faults += [Fault("unreadable", text) for text in texts]
-    return NrrdHeader(header.fields, header.length_bytes, header.listed, tuple(faults))
-
-
-def data_names(header: NrrdHeader) -> list[str] | Fault:
-    """Return the names of the files that hold the voxels; none if they follow the header."""
-    value = header.fields.get("data file")
-    if value is None:
-        return []
-    sizes = whole_numbers_in(header.fields.get("sizes", "")) or (0,)
-    word = value.split()[0] if value else ""
-    if word.upper() == "LIST":
-        if value.split()[1:] not in ([], ["2"]):
-            return Fault("unreadable", f"expected one file a slice, got data file: {value}")
-        names = list(header.listed)
-    elif is_pattern(word) and len(value.split()) > 1:
-        counted = _counted(value)
-        if counted is None:
-            text = f"expected a pattern, first, last and step, got data file: {value}"
-            return Fault("unreadable", text)
-        names = counted
-    else:
-        return [value] if value else Fault("missing_attribute", "data file: names no file")
-    return count_fault(names, sizes[-1], stated="sizes") or names
-
-
-def _counted(value: str) -> list[str] | None:
-    """Read "slice%03d.raw first last step", with a subdimension of 2 or none."""
-    pattern, *rest = value.split()
-    if len(rest) not in (3, 4) or rest[3:] not in ([], ["2"]):
-        return None
-    if not all(re.fullmatch(r"-?[0-9]{1,9}", part) for part in rest):
-        return None
-    first, last, step = map(int, rest[:3])
-    return counted_names(pattern, first, last, step) if min(first, last) >= 0 else None
 
 
 def read_nrrd(path: Path) -> VolumeHeader:
@@ -206,24 +88,9 @@ def read_nrrd(path: Path) -> VolumeHeader:
 def _form_faults(header: NrrdHeader) -> list[Fault]:
     """Say which forms of voxels are stated that are not read."""
     fields = header.fields
-    faults: list[Fault] = []
     if not fields:
-        return faults
-    sizes = whole_numbers_in(fields.get("sizes", ""))
-    dimension = fields.get("dimension", "3")
-    if "sizes" in fields and (not sizes or min(sizes) < 1):
-        faults.append(Fault("unreadable", f"expected positive sizes, got {fields['sizes']!r}"))
-    elif sizes and str(len(sizes)) != dimension:
-        text = f"dimension: {dimension}, but sizes has {len(sizes)} numbers"
-        faults.append(Fault("unreadable", text))
-    elif sizes and len(sizes) != 3:
-        text = f"expected 3 dimensions, got {len(sizes)}"
-        if len(sizes) == 4 and not _spatial(fields):
-            text = f"expected one value a voxel, got {sizes[_odd_axis(fields)]}"
-        faults.append(Fault("pixel_format", text))
-    elif not _spatial(fields):
-        text = f"expected three axes of space, got kinds: {fields['kinds']}"
-        faults.append(Fault("pixel_format", text))
+        return []
+    faults = _axes_faults(fields)
     kind = fields.get("type", "short").lower()
     if kind not in _ELEMENTS:
         faults.append(Fault("pixel_format", f"expected a type of numbers, got {kind!r}"))
@@ -231,7 +98,7 @@ def _form_faults(header: NrrdHeader) -> list[Fault]:
     if packing not in _PACKINGS:
         text = f"expected encoding raw, gzip or bzip2, got {packing!r}: convert it"
         faults.append(Fault("pixel_format", text))
-    if strange := sorted(_REFUSED & set(fields)):
+    if strange := sorted(REFUSED_FIELDS & set(fields)):
         text = f"its values are quantised or in blocks ({', '.join(strange)}): store HU"
         faults.append(Fault("pixel_format", text))
     order = fields.get("endian", "").lower()
@@ -241,8 +108,26 @@ def _form_faults(header: NrrdHeader) -> list[Fault]:
     return faults
 
 
-def _spatial(fields: dict[str, str]) -> bool:
-    return _odd_axis(fields) < 0
+def _axes_faults(fields: dict[str, str]) -> list[Fault]:
+    if "sizes" not in fields:
+        return []
+    sizes = whole_numbers_in(fields["sizes"]) or (0,)
+    dimension = fields.get("dimension", "3")
+    odd = _odd_axis(fields)
+    code = "pixel_format"
+    if min(sizes) < 1:
+        code, text = "unreadable", f"expected positive sizes, got {fields['sizes']!r}"
+    elif str(len(sizes)) != dimension:
+        code, text = "unreadable", f"dimension: {dimension}, but sizes has {len(sizes)} numbers"
+    elif len(sizes) == 4 and 0 <= odd < 4:
+        text = f"expected one value a voxel, got {sizes[odd]}"
+    elif len(sizes) != 3:
+        text = f"expected 3 dimensions, got {len(sizes)}"
+    elif odd >= 0:
+        text = f"expected three axes of space, got kinds: {fields['kinds']}"
+    else:
+        return []
+    return [Fault(code, text)]
 
 
 def _odd_axis(fields: dict[str, str]) -> int:

@@ -178,9 +178,9 @@ def unpacked_head(path: Path, size: int) -> bytes:
         size: bytes wanted; fewer come back if the file ends before.
 
     Raises:
-        OSError, zlib.error: if it cannot be read, or its beginning is no gzip stream.
+        SeriesError: if its beginning is no gzip stream, or is damaged.
     """
-    with path.open("rb") as stream:
+    with foreign_faults(path, prefix=_DAMAGED), path.open("rb") as stream:
         return zlib.decompressobj(31).decompress(stream.read(CHUNK_BYTES), size)
 
 

@@ -46,6 +46,13 @@ def test_what_is_no_fault_of_the_file_passes(error: BaseException) -> None:
     assert passed.value is error
 
 
+def test_a_panic_of_a_decoder_in_rust_is_a_refusal() -> None:
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(SeriesError) as refusal, foreign_faults("a"):
+        raise panic("index out of bounds")
+    assert refusal.value.reasons == ("PanicException: index out of bounds",)
+
+
 def test_the_reason_holds_no_path(tmp_path: Path) -> None:
     path = tmp_path / "Doe^Jane.dcm"
     for error in (OSError(13, "Permission denied", str(path)), ValueError(f"{path}: no"),
