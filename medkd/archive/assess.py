@@ -162,7 +162,7 @@ def _assess_volume(group: Group) -> CaseFacts:
     refused, allowed = scan_reasons(scan, group.gate)
     refused += _density_reasons(scan)
     facts = CaseFacts("volume", refused, allowed, modality="CT")
-    facts = replace(facts, places=_plain(SeriesPlaces("", scan.grid)))
+    facts = replace(facts, places=_plain(SeriesPlaces("", scan.stored_grid or scan.grid)))
     return _with_scan(facts, scan, group.gate)
 
 

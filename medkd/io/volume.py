@@ -16,6 +16,7 @@ import SimpleITK as sitk  # noqa: N813  # SimpleITK's own customary name
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
+from medkd.io.axial import to_axial
 from medkd.io.metaimage import (
     data_reasons,
     header_reasons,
@@ -89,11 +90,11 @@ def read_volume(path: Path, *, seriesuid: str | None = None, patient_id: str | N
         stored = rounded
     name = seriesuid or path.name[: -len(volume_suffix(path))]
     voxels = stored.astype(np.int16, order="K", copy=False)
-    return Scan(name, voxels, grid, patient_id=patient_id or name, notes=notes)
+    return to_axial(Scan(name, voxels, grid, patient_id=patient_id or name, notes=notes))
 
 
 def read_grid(path: Path) -> VoxelGrid:
-    """Read where a volume's voxels lie, from its header alone.
+    """Read where a volume's voxels lie as its file stores them, from its header alone.
 
     Args:
         path: as for `read_volume`; an .mhd's .raw need not be there.

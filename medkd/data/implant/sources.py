@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medkd.errors import SeriesError
@@ -56,8 +56,7 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
         headers = read_headers(plain)
         scan = read_series(headers, gate=gate)
         if source.case is not None:
-            scan = Scan(source.case.case_id, scan.voxels_hu, scan.grid, source.case.patient_id,
-                        scan.acquisition, scan.notes)  # fmt: skip
+            scan = replace(scan, seriesuid=source.case.case_id, patient_id=source.case.patient_id)
         yield OpenedScan(scan, examine(headers.headers, gate).ordered)
 
 
