@@ -159,6 +159,23 @@ class VoxelGrid:
         affine[:3, 3] = self.voxel_to_world((scale - 1.0) / 2.0)
         return VoxelGrid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
+    def reordered(self, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> VoxelGrid:
+        """Return the grid of the same voxels with its axes in another order or direction.
+
+        Args:
+            axes: which present axis becomes i, j and k.
+            flipped: whether each of the new axes counts from the other end.
+        """
+        corner_vox = np.zeros(3)
+        affine = self.affine_lps_mm.copy()
+        for new, (old, is_flipped) in enumerate(zip(axes, flipped, strict=True)):
+            column = self.affine_lps_mm[:3, old]
+            affine[:3, new] = -column if is_flipped else column
+            corner_vox[old] = self.shape[old] - 1 if is_flipped else 0
+        affine[:3, 3] = self.voxel_to_world(corner_vox)
+        i, j, k = (self.shape[axis] for axis in axes)
+        return VoxelGrid((i, j, k), affine)
+
     def cropped(self, start_vox: ArrayLike, shape: tuple[int, int, int]) -> VoxelGrid:
         """Return the grid of a box of whole voxels.
 

@@ -167,7 +167,7 @@ def _assess_volume(group: Group) -> CaseFacts:
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
     allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
     facts = CaseFacts("volume", refused, allowed, modality="CT")
-    facts = replace(facts, places=_plain(SeriesPlaces("", scan.grid)))
+    facts = replace(facts, places=_plain(SeriesPlaces("", scan.stored_grid or scan.grid)))
     return _with_scan(facts, scan, group.gate)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medkd.errors import SeriesError, printable
 from medkd.geometry import VoxelGrid
+from medkd.io.axial import to_axial
 from medkd.io.dicom.codes import Fault
 from medkd.io.foreign import foreign_faults
 from medkd.io.metaimage import read_metaimage, write_mhd
@@ -98,11 +99,12 @@ def read_volume(
             notes = (*notes, ROUNDED)
         voxels = whole.astype(np.int16, order="K", copy=False)
     name = seriesuid or printable(path.name[: -len(volume_suffix(path))])
-    return Scan(name, voxels, header.grid(), patient_id=patient_id or name, notes=notes)
+    scan = Scan(name, voxels, header.grid(), patient_id=patient_id or name, notes=notes)
+    return to_axial(scan)
 
 
 def read_grid(path: Path, *, allow: Collection[str] = ()) -> VoxelGrid:
-    """Read where a volume's voxels lie, from its header alone.
+    """Read where a volume's voxels lie as its file stores them, from its header alone.
 
     Args:
         path: as for `read_volume`; the files of an .mhd's voxels need not be there.

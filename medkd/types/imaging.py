@@ -34,6 +34,8 @@ class Scan:
     """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
 
     `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
+    `stored_grid` is the grid of the file where reading turned sagittal or coronal slices into
+    axial ones (`io/axial.py`), else None: places given as indices of the file count on it.
     """
 
     seriesuid: str
@@ -42,6 +44,7 @@ class Scan:
     patient_id: str
     acquisition: Acquisition = field(default_factory=Acquisition)
     notes: tuple[str, ...] = ()
+    stored_grid: VoxelGrid | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

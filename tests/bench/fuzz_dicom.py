@@ -9,8 +9,9 @@ and 2 GiB. The outcome is one of
 
 refused            SeriesError, every reason with a code of the closed list
 equal              geometry (.1 mm at the corners) and voxels of the original
-reported           same geometry, other voxels, and the scan's notes say that slices differ in
-                   rescale or padding (each slice has its own, as DICOM allows)
+reported           same geometry, other voxels, and the scan's notes name what explains them: slices
+                   that differ in rescale or padding (each slice has its own, as DICOM allows), a
+                   value under a wrong VR, or bits above BitsStored that were left out
 decoded_otherwise  a compressed stream was changed and decodes cleanly to other voxels
 
 and must never be one of
@@ -50,6 +51,8 @@ from tests.io.volume_helper import oblique_grid
 GOOD = ("refused", "equal", "reported", "decoded_otherwise", "other_object")
 BAD = ("wrong_geometry", "wrong_voxels", "unworded", "crash", "hang")
 SLICES = 12
+TOLD = ("differ between slices", " has VR ", "bits above BitsStored")
+"""Words of the notes that explain other voxels."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,13 @@ def body(grid: VoxelGrid) -> np.ndarray:
 
 
 def corpus(folder: Path) -> list[Series]:
-    """Write the series that are mutated: one in each transfer syntax, one enhanced."""
+    """Write the series that are mutated: one in each transfer syntax, without meta, enhanced."""
     grid = oblique_grid((36, 32, SLICES))
     scan = Scan("1.2.826.0.1.3680043.8.498.9", body(grid), grid, "p")
-    extra = {"PixelPaddingValue": 63536, "InstitutionName": "Hospital", "StudyDate": "20200101"}
+    extra = {
+        "PixelPaddingValue": 63536, "InstitutionName": "Hospital", "StudyDate": "20200101",
+        "ConvolutionKernel": "B30f", "KVP": "120",
+    }  # fmt: skip
     found = []
     for syntax in SYNTAXES:
         home = folder / syntax
@@ -95,6 +101,15 @@ def corpus(folder: Path) -> list[Series]:
             scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
         )
         found.append(_series(syntax, home, scan))
+    for syntax in ("explicit", "implicit"):
+        home = folder / f"headless_{syntax}"
+        write_dicom_series(
+            scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
+        )
+        for file in home.iterdir():
+            content = file.read_bytes()
+            file.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+        found.append(_series(home.name, home, scan))
     for syntax in ("explicit", "rle"):
         write_enhanced_ct(folder / f"enhanced_{syntax}" / "E", scan, syntax=syntax)
         found.append(_series(f"enhanced_{syntax}", folder / f"enhanced_{syntax}", scan))
@@ -185,7 +200,7 @@ def _compared(series: Series, mutation: Mutation, scan: Scan) -> tuple[str, str]
         return ("other_object" if single_object else "wrong_geometry"), str(scan.grid)
     if np.array_equal(scan.voxels_hu, truth.voxels_hu):
         return "equal", ""
-    if any("differ between slices" in note for note in scan.notes):
+    if any(words in note for note in scan.notes for words in TOLD):
         return "reported", ""
     if series.compressed and mutation.place in ("stream", "structure"):
         return "decoded_otherwise", ""

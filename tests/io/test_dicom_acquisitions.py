@@ -86,8 +86,8 @@ def test_the_groups_are_named_by_value_count_and_place(tmp_path: Path) -> None:
     ends = [GRID.direction[:, 2] @ GRID.voxel_to_world([0, 0, k]) for k in (0, 11, 12, 23)]
     lower, upper = (f"{ends[n]:.6g} to {ends[n + 1]:.6g} mm" for n in (0, 2))
     assert refusal.value.reasons[0].partition(", got ")[2] == (
-        f"B30F in 12 slices ({lower} along the normal); "
-        f"B70F in 12 slices ({upper} along the normal)"
+        f"B30f in 12 slices ({lower} along the normal); "
+        f"B70f in 12 slices ({upper} along the normal)"
     )
 
 

@@ -100,16 +100,16 @@ def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -
     """Word the groups: their value, how many slices, where they lie along the normal."""
     axes = np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3))
     normal = np.cross(*axes)
-    along_mm: dict[str, list[float]] = {}
+    groups: dict[str, list[SliceHeader]] = {}
     for header, value in zip(ordered, values, strict=True):
-        place_mm = float(normal @ header.numbers("ImagePositionPatient"))
-        along_mm.setdefault(value, []).append(place_mm)
+        groups.setdefault(value, []).append(header)
     told = []
-    for number, (value, places) in enumerate(along_mm.items()):
-        shown = value if divider.shown else f"value {number + 1}"
+    for number, (value, group) in enumerate(groups.items()):
+        shown = group[0].text(divider.name) if divider.shown else f"value {number + 1}"
+        places_mm = [float(normal @ h.numbers("ImagePositionPatient")) for h in group]
         told.append(
-            f"{shown if value else 'none'} in {len(places)} slices "
-            f"({min(places):.6g} to {max(places):.6g} mm along the normal)"
+            f"{shown if value else 'none'} in {len(group)} slices "
+            f"({min(places_mm):.6g} to {max(places_mm):.6g} mm along the normal)"
         )
     more = f" and {len(told) - _MOST_GROUPS} more groups" if len(told) > _MOST_GROUPS else ""
     return "; ".join(told[:_MOST_GROUPS]) + more

@@ -107,7 +107,7 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
         stream: at the file's first byte.
 
     Returns:
-        What it holds; None if it is not DICOM, or the DICOMDIR of a medium.
+        What it holds; None if it is empty or not DICOM, or the DICOMDIR of a medium.
 
     Raises:
         HeaderError: if it is DICOM and cannot be read.
@@ -115,8 +115,6 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     """
     head = stream.read(HEAD_BYTES)
     if not looks_like_dicom(head):
-        if not head:
-            raise HeaderError("the file is empty")
         if looks_like_damaged_dicom(head):
             raise HeaderError(
                 "its beginning is damaged or cut short: expected DICM after 128 bytes"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, field_validator
 
+from medkd.io.axial import axial_grid, is_axial
 from medkd.io.dicom.acquisitions import acquisition_faults
 from medkd.io.dicom.codes import CODES, Fault, named
 from medkd.io.dicom.kind import kind_faults
@@ -155,6 +156,8 @@ def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: flo
 def _volume_faults(
     grid: VoxelGrid, thickness_mm: Sequence[float], settings: GateSettings
 ) -> list[Fault]:
+    if not is_axial(grid):  # what a sagittal slice states of itself is not that of an axial one
+        grid, thickness_mm = axial_grid(grid), ()
     return [
         *thickness_faults(grid, thickness_mm, settings.max_slice_thickness_mm),
         *size_faults(

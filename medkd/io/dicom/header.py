@@ -9,8 +9,10 @@ that is no number where one is expected is a fault of the header, and the value 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from medkd.io.dicom.dataset import HeaderError, Parsed, parse_file
 from medkd.io.dicom.frames import read_nested
@@ -129,9 +131,12 @@ def _read_file(ref: FileRef) -> list[SliceHeader]:
     """Return the slices of a file; none if it is not DICOM."""
     with ref.open() as stream:
         parsed = parse_file(stream)
+        is_empty = stream.seek(0, io.SEEK_END) == 0
     if parsed is None:
-        called = ref.member or ref.path.name
-        if called.lower().endswith(_SLICE_SUFFIXES):
+        suffix = PurePath(ref.member or ref.path.name).suffix.lower()
+        if is_empty and (suffix in _SLICE_SUFFIXES or not suffix or suffix[1:].isdigit()):
+            raise HeaderError("the file is empty")
+        if suffix in _SLICE_SUFFIXES:
             raise HeaderError("its content is not DICOM, as its name says: restore or remove it")
         return []
     return _slices(ref, parsed)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
 
 _UIDS = ("SeriesInstanceUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
-_REFERRED = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
 def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
@@ -34,16 +33,22 @@ def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
 
 
 def missing_references(headers: Sequence[SliceHeader]) -> list[str]:
-    """Say which identifiers a new DICOM object would need to refer to these slices, and lacks."""
-    reasons = []
-    for name in _REFERRED:
-        odd = [h for h in headers if not h.text(name)] + _invalid(headers, name)
-        if odd:
-            reasons.append(
-                f"{_which(odd, headers)}: no valid {name}, to which a copy must refer: give them "
-                "one with a DICOM tool"
-            )
-    return reasons
+    """Say which identifiers are missing that a copy of these slices would be derived from.
+
+    A copy names its originals by their SOPInstanceUID, which must be valid for that; its own study
+    and series are hashes of the original's, whatever these look like.
+    """
+    lacking = {
+        name: [h for h in headers if not h.text(name)]
+        for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    }
+    lacking["SOPInstanceUID"] += _invalid(headers, "SOPInstanceUID")
+    return [
+        f"{_which(odd, headers)}: expected a valid {name}, by which a copy names its original, got "
+        "none: add it with a DICOM tool"
+        for name, odd in lacking.items()
+        if odd
+    ]
 
 
 def _invalid(headers: Sequence[SliceHeader], name: str) -> list[SliceHeader]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
+from medkd.io.axial import to_axial
 from medkd.io.dicom.acquisitions import acquisition_notes
 from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.gate import Examined, GateSettings, examine
@@ -92,7 +93,8 @@ def read_series(
 
     Returns:
         The scan: axis i along a row, j along a column, k along the slice normal (ascending);
-        padding is `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
+        sagittal and coronal slices are turned into axial ones (`io/axial.py`). Padding is
+        `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
         what made a synthetic series, whether slices differ in rescale or padding, and whether HU
         were rounded.
 
@@ -119,7 +121,7 @@ def read_series(
         notes.append(f"{len(found.strangers)} files that are not DICOM were left out")
     first = examined.ordered[0]
     name = seriesuid or first.text("SeriesInstanceUID") or _name_of(pixels.slices_hu)
-    return Scan(
+    scan = Scan(
         name,
         pixels.slices_hu.transpose(2, 1, 0),
         examined.grid,
@@ -127,10 +129,11 @@ def read_series(
         acquisition=acquisition_of(first),
         notes=tuple(notes),
     )
+    return to_axial(scan)
 
 
 def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) -> SeriesPlaces:
-    """Say where the slices of a series lie, for annotations that name them.
+    """Say where the slices of a series lie as they are stored, for annotations that name them.
 
     Args:
         headers: of one series, in any order.
