@@ -24,6 +24,7 @@ from medkd.io.dicom.scope import generator_of
 from medkd.io.dicom.series import places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
+from medkd.io.grouping import unread_reasons
 from medkd.io.radiograph.gate import split_allowed
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
@@ -126,7 +127,7 @@ def _assess_series(group: Group) -> CaseFacts:
     with unpacked(group.refs) as refs:
         headers = read_headers(refs)
         refused, allowed = series_reasons(headers.headers, group.gate)
-        reasons = (*headers.reasons, *refused)
+        reasons = (*headers.reasons, *unread_reasons(headers.strangers), *refused)
         facts = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
             return facts

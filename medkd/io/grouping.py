@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind
+from medkd.io.file_ref import FileRef
 
 _SHOWN = 3
 _NAMELESS = "nameless-"
@@ -85,6 +86,16 @@ class SliceNames:
 def is_suspect(form: str, reason: str) -> bool:
     """Say whether a file may be a damaged slice at all: it is no DICOM that can be read."""
     return reason in FOREIGN or (form == "unreadable" and not reason.startswith(FOLDER_CODE))
+
+
+def unread_reasons(strangers: Iterable[FileRef]) -> tuple[str, ...]:
+    """Word why slices refuse their series that its reader left out as no DICOM.
+
+    Args:
+        strangers: files of a series by their head.
+    """
+    names = [ref.name for ref in strangers]
+    return (f"unreadable: {_listed(names)}: cannot be read as a slice",) if names else ()
 
 
 def is_nameless(key: str) -> bool:

@@ -15,6 +15,7 @@ from medkd.io.dicom.header import HeaderSet, read_headers
 from medkd.io.dicom.series import read_dicom_folder, read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.find_scans import ScanPlace, find_places, find_scans
+from medkd.io.grouping import unread_reasons
 from medkd.io.volume import VOLUME_SUFFIXES, read_volume, volume_suffix
 
 if TYPE_CHECKING:
@@ -104,4 +105,5 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
 def headers_of(place: ScanPlace) -> HeaderSet:
     """Read the headers of a DICOM series; why it is not whole is among their reasons."""
     found = read_headers([FileRef(file) for file in place.files])
-    return replace(found, reasons=(*place.reasons, *found.reasons))
+    unread = unread_reasons(found.strangers)
+    return replace(found, reasons=(*place.reasons, *found.reasons, *unread))
