@@ -81,7 +81,7 @@ class RadiographPatches(PatchSource):
                 rows = waiting[start : start + _AT_ONCE]
                 reasons += self._fill(store, rows, pool)
                 if progress is not None:
-                    progress(start + len(rows), len(waiting))
+                    progress(int(store.done.sum()) + len(reasons), len(self._cases))
         if reasons:
             raise SeriesError("radiographs that cannot be read", reasons)
         self._pixels = store.pixels
@@ -107,8 +107,8 @@ class RadiographPatches(PatchSource):
         if not entry.is_dir():
             with replacing(entry) as made:
                 made.mkdir(parents=True)
-                open_memmap(made / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-                open_memmap(made / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1])
+                _reserve(made / "pixels.npy", np.uint8, shape)
+                _reserve(made / "done.npy", np.bool_, shape[:1])
         names_of = ("pixels", "done")
         return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
 
@@ -125,6 +125,17 @@ class RadiographPatches(PatchSource):
                 store.pixels[row, 0] = found
                 store.done[row] = True
         return reasons
+
+
+def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int, ...]) -> None:
+    """Make an array of zeros that has its space on the disk.
+
+    Without it a disk that fills up later ends the process by SIGBUS, in the middle of a store.
+    """
+    open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:

@@ -111,7 +111,7 @@ def build_domain(
     split = build_split(index, settings.split, seed=seed)
     if isinstance(settings.data, ArchiveData):
         used = (*split.train, *split.unlabelled, *split.val, *split.test)
-        told = _told(progress, "finding places to train on")
+        told = _told(progress, f"{index.name}: finding places in scans")
         index = add_candidates(index, settings.data, used, work_dir=work_dir, progress=told)
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
@@ -127,7 +127,8 @@ def build_domain(
             seed=seed,
             unlabelled=split.unlabelled if train else (),
         )
-        parts[part].prepare(_told(progress, f"preparing {index.name}, {part}"))
+        kind = "scans" if settings.is_ct else "images"
+        parts[part].prepare(_told(progress, f"{index.name}, {part}: preparing {kind}"))
     domain = Domain(settings, index, split, parts)
     _check(domain)
     return domain
@@ -164,8 +165,8 @@ def _told(progress: Progress, words: str) -> Callable[[int, int], None]:
 
 
 def _phantom_words(settings: DomainSettings) -> str:
-    site = f" of site {settings.data.site}" if isinstance(settings.data, PhantomData) else ""
-    return f"writing phantoms{site}"
+    site = f"site {settings.data.site}: " if isinstance(settings.data, PhantomData) else ""
+    return f"{site}writing phantoms"
 
 
 def _check(domain: Domain) -> None:

@@ -158,9 +158,9 @@ def _results(
 ) -> tuple[ArmResult, ...]:
     found = []
     for number, (name, arm) in enumerate(arms.items()):
-        context.progress("evaluating", number, len(arms), name)
+        context.progress("evaluating arms", number, len(arms), name)
         found.append(_result(context, arm, frocs.get(name, ())))
-    context.progress("evaluating", len(arms), len(arms), "")
+    context.progress("evaluating arms", len(arms), len(arms), "")
     return tuple(found)
 
 
