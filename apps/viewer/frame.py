@@ -24,7 +24,7 @@ from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.jsonio import read_json
 from medkd.models.package import read_info
-from medkd.report.summary import NOT_A_DEVICE, SYNTHETIC
+from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import (
     SPLITS,
     CaseMarks,
@@ -85,7 +85,7 @@ def show_notices(run: RunFolder) -> None:
     elif evaluation is None:
         st.warning(f"{UNKNOWN_TRAINING} {NOT_A_DEVICE}")
     elif evaluation.trained_on_synthetic:
-        st.warning(f"{SYNTHETIC} {NOT_A_DEVICE}")
+        st.warning(f"{synthetic_sentence(evaluation)} {NOT_A_DEVICE}")
     else:
         st.caption(NOT_A_DEVICE)
 

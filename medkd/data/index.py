@@ -188,7 +188,6 @@ def _medmnist_index(path: Path) -> CaseIndex:
         labels=labels,
         label_names=held.label_names[-1:] if two_classes else held.label_names,
         fingerprint=held.sha256,
-        synthetic=False,
         notes=(*held.notes, "the set names no patients: each image counts as one"),
     )
 
@@ -219,9 +218,12 @@ def _luna16_index(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) ->
         raise SeriesError(f"{name}: scans without a patient", reasons)
     positive = {nodule.seriesuid for nodule in luna.nodules}
     cases = tuple(
-        Case(uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}")
+        Case(
+            uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}",
+            generator=luna.generator,
+        )
         for uid, path in sorted(luna.scan_paths.items())
-    )
+    )  # fmt: skip
     note = () if patients else ("the set names no patients: each scan counts as one",)
     return CaseIndex(
         name=name,
@@ -232,7 +234,5 @@ def _luna16_index(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) ->
         labels={case.case_id: int(case.case_id in positive) for case in cases},
         label_names=("nodule",),
         fingerprint=luna.fingerprint,
-        synthetic=luna.synthetic,
-        generators=(luna.generator,) if luna.generator else (),
         notes=(*luna.notes, *note),
     )

@@ -58,8 +58,8 @@ def to_axial(scan: Scan) -> Scan:
 
     Returns:
         The scan itself where its slices are axial; else the same voxels in the other order, with
-        a note, `stored_grid`, and no slice thickness: what a sagittal slice states of its own is
-        not that of an axial one.
+        a note, `stored_grid`, no slice thickness and no `slices`: what a sagittal slice states of
+        its own is not that of an axial one.
     """
     if is_axial(scan.grid):
         return scan
@@ -75,6 +75,7 @@ def to_axial(scan: Scan) -> Scan:
         acquisition=replace(scan.acquisition, slice_thickness_mm=None),
         notes=(*scan.notes, f"stored as {plane} slices; read in the order of axial ones"),
         stored_grid=scan.grid,
+        slices=(),
     )
 
 

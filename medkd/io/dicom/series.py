@@ -31,14 +31,16 @@ from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
-from medkd.io.synthetic_mark import SYNTHETIC_SCAN
-from medkd.types import Acquisition, Scan
+from medkd.io.synthetic_mark import synthetic_note
+from medkd.types import Acquisition, Scan, SliceFact
 
 if TYPE_CHECKING:
     from medkd.geometry import VoxelGrid
     from medkd.io.reference.places import SeriesPlaces
 
-__all__ = ["HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series"]
+__all__ = [
+    "HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series", "slice_fact",
+]  # fmt: skip
 
 
 def read_dicom_folder(
@@ -128,6 +130,7 @@ def read_series(
         patient_id=patient_id or pseudonym_of(first.text("PatientID") or name),
         acquisition=acquisition_of(first),
         notes=tuple(notes),
+        slices=tuple(slice_fact(header) for header in examined.ordered),
     )
     return to_axial(scan)
 
@@ -187,6 +190,15 @@ def acquisition_of(header: SliceHeader) -> Acquisition:
     )
 
 
+def slice_fact(header: SliceHeader) -> SliceFact:
+    """Say which image a slice is read from."""
+    return SliceFact(
+        header.whole("InstanceNumber"),
+        header.text("SOPInstanceUID"),
+        header.frame + 1 if header.frames > 1 else None,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pixels:
     """HU [k, row, column], what is wrong with slices, and what was changed without being wrong."""
@@ -232,7 +244,7 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
     notes = []
     headers = examined.ordered
     if stamp := generator_of(headers[0]):
-        notes.append(f"{SYNTHETIC_SCAN}: {stamp}")
+        notes.append(synthetic_note(stamp))
     rescales = {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}
     if len(rescales) > 1:
         notes.append(f"{len(rescales)} rescales differ between slices; each slice has its own")
