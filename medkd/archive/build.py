@@ -25,7 +25,7 @@ from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
 from medkd.io.index_table import ArchiveIndex, read_index_record
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Raised when the same files would give other facts."""
 
 Progress = Callable[[str, int, int, str], None]

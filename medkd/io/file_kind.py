@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Literal, cast
 import pydicom
 from pydicom.uid import UID
 
+from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
@@ -60,7 +61,8 @@ class FileKind:
             "container" names or holds other files.
         reason: why it is no case; empty for series, image, volume.
         head: of a DICOM file.
-        companion: file beside it that it cannot do without (the voxels of an .mhd).
+        companion: files beside it that it cannot do without (the voxels of an .mhd, of a .nrrd
+            with a data file), one a line.
         names: files that a DICOMDIR lists, as paths from its folder.
     """
 
@@ -223,10 +225,10 @@ def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
 
 def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     if name.endswith((".mhd", ".mha")):
-        return _metaimage_kind(head)
+        return _metaimage_kind(ref, head)
     if head.startswith(_VOLUME_MAGIC[".nrrd"]):
         if name.endswith(".nrrd"):
-            return FileKind("volume")
+            return FileKind("volume", companion="\n".join(nrrd_companions(ref, head)))
         return FileKind("other", "an NRRD header or volume: only .nrrd files in one piece are read")
     if name.endswith(".nii.gz"):
         with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
@@ -239,14 +241,11 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     return None
 
 
-def _metaimage_kind(head: bytes) -> FileKind:
-    lines = head.decode("latin-1").splitlines()
-    values = {key.strip().lower(): value.strip() for key, _, value in (s.partition("=") for s in
-                                                                       lines)}  # fmt: skip
-    if "ndims" not in values and "elementdatafile" not in values:
+def _metaimage_kind(ref: FileRef, head: bytes) -> FileKind:
+    header = metaimage_header_of(ref, head)
+    if "ndims" not in header.values and "elementdatafile" not in header.values:
         return FileKind("unreadable", "no MetaImage header in it")
-    companion = values.get("elementdatafile", "")
-    return FileKind("volume", companion="" if companion.upper() == "LOCAL" else companion)
+    return FileKind("volume", companion="\n".join(metaimage_companions(ref, header)))
 
 
 @contextmanager
