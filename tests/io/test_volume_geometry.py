@@ -70,6 +70,10 @@ NOT_STATED = [
     ("contradictory_geometry", mhd(AnatomicalOrientation="LPI")),
     ("contradictory_geometry", mhd(AnatomicalOrientation="RSA")),
     ("contradictory_geometry", mhd(AnatomicalOrientation="RRI")),
+    (
+        "contradictory_geometry",
+        mhd(AnatomicalOrientation="ARI", TransformMatrix="0.995 0.1 0 -0.1 0.995 0 0 0 1"),
+    ),
 ]  # fmt: skip
 
 
