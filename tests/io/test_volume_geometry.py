@@ -64,6 +64,8 @@ NOT_STATED = [
     ("other_units", nrrd({"space units": '"m" "m" "m"'})),
     ("other_units", nrrd({"space units": '"microns" "microns" "microns"'})),
     ("other_units", nrrd({"space units": '"cm" "cm" "cm"'})),
+    ("other_units", nrrd({"space units": "cm cm cm"})),
+    ("other_units", nrrd({"units": '"um" "um" "um"'})),
     ("other_units", nifti(units=1)),
     ("other_units", nifti(units=3)),
     ("other_units", nifti(units=3 + 8)),
