@@ -26,9 +26,9 @@ FLOORS: dict[str, int] = {
 CONFINED = {
     "monai": {"data", "models", "detect"},
     "highdicom": {"io"},
-    "nibabel": {"io"},
+    "nibabel": set(),  # of tests alone, as SimpleITK: medkd counts a volume's bytes itself
     "pydicom": {"io"},
-    "SimpleITK": {"io"},
+    "SimpleITK": set(),
     "streamlit": set(),
     "accelerate": {"train"},
     "sqlalchemy": {"review"},

