@@ -90,6 +90,12 @@ def test_identifiers_that_some_slices_lack_are_those_of_two_series(tmp_path: Pat
         read_dicom_folder(tmp_path)
 
 
+def test_slices_of_several_studies_are_noted(tmp_path: Path) -> None:
+    change(write(tmp_path)[:7], "StudyInstanceUID", "1.2.3")
+    scan = read_dicom_folder(tmp_path)
+    assert scan.notes == ("2 values of StudyInstanceUID in one series",)
+
+
 def copy(folder: Path, paths: list[Path]) -> list[Path]:
     slices = examine(read_headers([FileRef(path) for path in paths]).headers, None).ordered
     return write_derived_series(slices, ADDED, folder, DONE)
