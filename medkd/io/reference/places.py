@@ -22,8 +22,8 @@ class SeriesPlaces:
         seriesuid: real SeriesInstanceUID; the name of a volume that is no DICOM.
         grid: voxels in LPS mm; axis i along a row, j along a column, k along the slice normal.
         frame_of_reference_uid: empty where none is stated.
-        sop_uids: SOPInstanceUID of each slice, by k, "" where not stated; empty for a volume. All the same in a
-            multi-frame image.
+        sop_uids: SOPInstanceUID of each slice, by k, "" where not stated; empty for a volume. All
+            the same in a multi-frame image.
         instance_numbers: InstanceNumber of each slice, by k, None where not stated.
         frame_numbers: frame (from 1) of each slice in a multi-frame image, by k; else empty.
 
