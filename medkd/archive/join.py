@@ -61,7 +61,10 @@ class Joiner:
         self._by_real = {name.real: name.case_id for name in names}
         self._headed = {name.case_id for name in names if name.patient_id}
         self._by_sop = {
-            uid: self._by_real[real] for real, place in places.items() for uid in place.sop_uids
+            uid: self._by_real[real]
+            for real, place in places.items()
+            for uid in place.sop_uids
+            if uid
         }
 
     def join(
