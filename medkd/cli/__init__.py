@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from medkd import __version__
+from medkd.cli.terminal import accept_any_text
 from medkd.errors import MedkdError
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
+    accept_any_text()
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
