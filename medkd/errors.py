@@ -35,6 +35,10 @@ class MedkdError(Exception):
         self.reasons = tuple(printable(reason) for reason in reasons)
         super().__init__("\n".join([self.headline, *(f"  - {line}" for line in self.reasons)]))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep headline and reasons apart on the way out of another process."""
+        return type(self), (self.headline, self.reasons)
+
 
 class SeriesError(MedkdError):
     """A scan, radiograph or table of annotations that cannot be read as it stands."""
@@ -48,6 +52,10 @@ class CheckpointError(MedkdError):
     """Weights or a model directory that cannot be loaded or saved."""
 
 
+class WorkerError(MedkdError):
+    """A helper process that died, hangs or could not start; reasons say what works without it."""
+
+
 class ExtraMissingError(MedkdError):
     """An optional package is needed; the reason holds the install line.
 
@@ -57,7 +65,12 @@ class ExtraMissingError(MedkdError):
     """
 
     def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
         super().__init__(
             f"the optional package {package!r} is not installed",
             [f"run: pip install 'medkd[{extra}]'"],
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Make it again from what it was made of."""
+        return type(self), (self.package, self.extra)

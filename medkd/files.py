@@ -1,7 +1,11 @@
-"""Writing files so that nothing is ever half-written: to a temporary name, then rename."""
+"""Writing files so that nothing is ever half-written: to a temporary name, then rename.
+
+A fault of the disk always names the file that was to be written, never a temporary one.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,6 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL_WORDS = (
+    "no space left", "disk is full", "disk full", "disk quota", "file too large",
+    "requested and", "failed writing file",
+)  # fmt: skip
+"""What sqlite, numpy, torch and safetensors say of a full disk, without an error number."""
 
 
 @contextmanager
@@ -20,6 +30,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path: where the finished file or directory shall stand; parents are made.
 
+    Raises:
+        OSError: if it cannot be written; it names `path`.
+
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -29,24 +42,64 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.unlink()
+    with blamed_on(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.unlink()
+        try:
+            yield temporary
+            if path.is_dir() and temporary.is_dir():
+                _swap_directories(temporary, path)
+            else:
+                temporary.replace(path)
+        finally:
+            _remove(temporary)
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Make a fault of the disk name the file that the block was to write.
+
+    What a library says of a full disk in its own words becomes an OSError too.
+
+    Raises:
+        OSError: with `path` as its file, unless it names a file of its own beside it.
+    """
     try:
-        yield temporary
-        if path.is_dir() and temporary.is_dir():
-            _swap_directories(temporary, path)
-        else:
-            temporary.replace(path)
-    finally:
-        _remove(temporary)
+        yield
+    except OSError as error:
+        if error.errno is None and is_full_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if error.filename is None or _is_temporary(error.filename):
+            error.filename, error.filename2 = str(path), None
+        raise
+    except Exception as error:
+        if is_full_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Say whether an exception of any library means that there was no space for what it wrote."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return any(words in str(error).lower() for words in _FULL_WORDS)
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that a killed process left below a folder."""
-    for path in [*folder.rglob(".*.part"), *folder.rglob(".*.old")]:
+    """Remove the temporary files that a killed process left below a folder.
+
+    A directory that was being replaced gets its name back if the new one has not taken it yet.
+    """
+    for old in list(folder.rglob(".*.old")):
+        path = old.with_name(old.name[1:].rsplit(".", 2)[0])
+        if path.exists():
+            _remove(old)
+        else:
+            old.rename(path)
+    for path in list(folder.rglob(".*.part")):
         _remove(path)
 
 
@@ -68,6 +121,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _prefix(path: Path) -> str:
+    """Begin a temporary name; of a very long name the first bytes do, so that it still fits."""
+    encoded = os.fsencode(path.name)
+    return f".{path.name}." if len(encoded) < 230 else f".{os.fsdecode(encoded[:200])}."
+
+
+def _is_temporary(name: str | bytes | int) -> bool:
+    if isinstance(name, int):
+        return True
+    parts = Path(os.fsdecode(name)).parts
+    return any(part.startswith(".") and part.endswith((".part", ".old", ".unfinished"))
+               for part in parts)  # fmt: skip
+
+
 def _swap_directories(fresh: Path, path: Path) -> None:
     old = fresh.with_suffix(".old")
     path.rename(old)
@@ -76,7 +143,7 @@ def _swap_directories(fresh: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
+    else:
+        path.unlink(missing_ok=True)

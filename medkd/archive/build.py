@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 
 from medkd.archive.assess import CaseFacts, Group, assess_groups, crashed_facts
 from medkd.archive.find import find_files
-from medkd.archive.pool import Crashed, SafePool
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.tables import TableWriter
 from medkd.archive.work import KnownFile, WorkStore, opened_store
@@ -25,6 +24,7 @@ from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
 from medkd.io.index_table import ArchiveIndex, index_tables, read_index_record
 from medkd.io.walk import walk_files
+from medkd.processes import Crashed, SafePool
 
 FACTS_VERSION = 3
 """Raised when the same files would give other facts."""
@@ -49,7 +49,7 @@ def build_archive_index(
         root: folder of the archive.
         out: the index.csv to write; the other tables and the private folder beside it.
         settings: how.
-        progress: called with (what, done, in all, note).
+        progress: called with (what, done, in all, note); in all 0: not known yet.
 
     Returns:
         The index as it was written.
@@ -70,11 +70,11 @@ def build_archive_index(
         store.begin(root, _facts_settings(settings), kinds=KINDS_VERSION)
 
         def report(count: int) -> None:
-            progress("files", count, max(count, store.count_files()) + 1, "")
+            progress("finding files", count, 0, "")
 
         find_files(store, root, workers=settings.workers, skip=own, progress=report)
         total = store.count_files()
-        progress("files", total, total, "")
+        progress("finding files", total, total, "")
         _assess(store, root, settings, progress)
         writer = TableWriter(
             store, out, ref_of=partial(ref_of, root=root, identity=settings.identity),
@@ -144,7 +144,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
             for group, found in zip(groups, facts, strict=True)
         )
         done += len(groups)
-        progress("scans and images", done, total, "")
+        progress("examining cases", done, total, "")
 
 
 def _tasks(

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from medkd.archive.pool import Crashed, SafePool
 from medkd.archive.work import ClassifiedFile, WorkStore, place_of
 from medkd.io.file_kind import FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
 from medkd.io.grouping import group_key
 from medkd.io.reference import OBJECT_KINDS
 from medkd.io.walk import FoundFile, foreign_zip, walk_files, zip_members
+from medkd.processes import Crashed, SafePool
 
 BATCH = 200
 """Files that are classified and noted at once: what a kill can cost."""

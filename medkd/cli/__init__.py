@@ -6,6 +6,7 @@ Rooms are imported inside commands, so that `medkd --help` answers at once.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -13,8 +14,8 @@ from typing import Annotated
 import typer
 
 from medkd import __version__
+from medkd.cli.faults import ended_by_signals, explain, leave_pipe_quietly, received
 from medkd.cli.terminal import accept_any_text
-from medkd.errors import MedkdError
 
 app = typer.Typer(
     name="medkd",
@@ -44,6 +45,9 @@ COMMAND_MODULES = (
 )
 """Each module of this package registers its commands on import through `register(app)`."""
 
+_NOBODY_READS = 128 + 13
+"""Exit code of a command whose output went into a closed pipe: as if SIGPIPE had ended it."""
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -70,15 +74,40 @@ for _name in COMMAND_MODULES:
 
 
 def main() -> None:
-    """Run the command line; a refusal prints its reasons and exits with 1."""
-    try:
-        app()
-    except MedkdError as error:
-        typer.secho(f"medkd: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("medkd: interrupted; nothing half-written", fg=typer.colors.RED, err=True)
-        sys.exit(130)
-    except OSError as error:  # a full disk, a folder without rights
-        typer.secho(f"medkd: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+    """Run the command line.
+
+    Exits with 1 after a refusal or a fault of the disk, which is told in one line; with 130 after
+    Ctrl-C and with 143 after SIGTERM, both of which leave nothing half-written.
+    """
+    code = 0
+    with ended_by_signals():
+        try:
+            app()
+        except SystemExit as ended:
+            code = _code_of(ended)
+        except BrokenPipeError:
+            code = _NOBODY_READS
+        except (Exception, KeyboardInterrupt) as error:
+            message = explain(error, resumes=_takes_resume())
+            if not message and not received:
+                raise
+            code = 1
+            if not received:
+                typer.secho(f"medkd: {message}", fg=typer.colors.RED, err=True)
+    if received:
+        code = 128 + received[0]
+        name = "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
+        typer.secho(f"medkd: stopped by {name}; nothing is half-written", fg="red", err=True)
+    leave_pipe_quietly()
+    sys.exit(code)
+
+
+def _code_of(ended: SystemExit) -> int:
+    return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+def _takes_resume() -> bool:
+    """Say whether the command that was typed takes --resume."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    named = next((word for word in sys.argv[1:] if word in commands), "")
+    return any(option.name == "resume" for option in getattr(commands.get(named), "params", ()))

@@ -112,5 +112,5 @@ def _write(
             layout=layout,
             faults=faults,
             workers=workers,
-            progress=lambda done, total: report("phantoms", done, total, ""),
+            progress=lambda done, total: report("writing phantoms", done, total, ""),
         )

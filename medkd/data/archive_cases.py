@@ -22,6 +22,7 @@ from medkd.data.proposals import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
 from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
 from medkd.io.scan_states import ScanState, Value, label_values, scan_states
+from medkd.io.synthetic_mark import not_stated
 from medkd.settings import Settings
 
 
@@ -174,8 +175,6 @@ def _image_index(
         labels={name: value for name, value in labels.items() if value is not None},
         label_names=(" or ".join(settings.positive),),
         fingerprint=archive.fingerprint,
-        synthetic=any(case.synthetic for case in used),
-        generators=_generators(used),
         notes=tuple(notes),
     )
 
@@ -204,8 +203,6 @@ def _scan_index(
         labels={name: int(states[name] == "nodules") for name in sorted(ids)},
         label_names=("nodule",),
         fingerprint=archive.fingerprint,
-        synthetic=any(case.synthetic for case in used),
-        generators=_generators(used),
         notes=tuple(_scan_notes(states, settings)),
     )
 
@@ -248,10 +245,6 @@ def _no_places(path: Path, states: Mapping[str, ScanState]) -> SettingsError:
     return SettingsError(f"{path}: nothing to train a CT model on", reasons)
 
 
-def _generators(used: Iterable[IndexedCase]) -> tuple[str, ...]:
-    return tuple(sorted({case.generator for case in used if case.generator}))
-
-
 def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:
     """Refuse a name that no label has: all of its cases would be unknown."""
     counts = Counter(label.name for label in archive.labels if label.value == 1)
@@ -265,4 +258,7 @@ def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> No
 
 
 def _case(path: Path, case: IndexedCase) -> Case:
-    return Case(case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content)
+    stamp = case.generator or (not_stated() if case.synthetic else "")
+    return Case(
+        case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content, stamp
+    )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
+from medkd.data.fetch import fetch_ahead
 from medkd.data.patches import PatchSource, positive_share
 from medkd.data.sampling import (
     UNLABELLED,
@@ -32,7 +31,11 @@ class TrainLoader:
         seed: of the order.
         workers: processes that fetch ahead; 0 fetches in this one.
         epoch_samples: samples an epoch; by default as many as the source has.
+
+    `timeout_s` is how long a worker may take for one batch before it counts as hanging.
     """
+
+    timeout_s = 120.0
 
     def __init__(
         self,
@@ -85,17 +88,14 @@ class TrainLoader:
 
         Args:
             number: from 0.
+
+        Raises:
+            WorkerError: if a worker dies, hangs or fails.
         """
         batches = self.order(number)
         if self.workers == 0:
             return (self.source.__getitems__(rows) for rows in batches)
-        loader: DataLoader[PatchBatch] = DataLoader(
-            self.source,
-            batch_sampler=[rows.tolist() for rows in batches],
-            num_workers=self.workers,
-            collate_fn=_whole,
-        )
-        return iter(loader)
+        return fetch_ahead(self.source, batches, workers=self.workers, timeout_s=self.timeout_s)
 
     def _unbalanced(self, epoch: int, length: int) -> Indices:
         rounds = -(-length // len(self.source))
@@ -124,7 +124,3 @@ def build_train_loader(
         workers=workers,
         epoch_samples=epoch_samples,
     )
-
-
-def _whole(batch: Any) -> Any:  # noqa: ANN401  # torch types a batch as a list of samples
-    return batch

@@ -189,9 +189,9 @@ def positive_share(table: SampleTable) -> float:
     return int(positive.sum()) / max(int(known.sum()), 1)
 
 
-def iterate(source: PatchSource, batch_size: int) -> Iterator[PatchBatch]:
-    """Give every sample once, in order: for validation and test."""
-    for start in range(0, len(source), batch_size):
+def iterate(source: PatchSource, batch_size: int, *, first: int = 0) -> Iterator[PatchBatch]:
+    """Give every sample from the first on once, in order: for validation and test."""
+    for start in range(first, len(source), batch_size):
         yield source.__getitems__(range(start, min(start + batch_size, len(source))))
 
 

@@ -26,6 +26,7 @@ from medkd.data.patches import PatchSource, SampleTable
 from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.provenance import sha256_of_text
+from medkd.types import Radiograph
 
 _LAYOUT = 1  # raised when what is kept changes, so that older arrays are not read
 _AT_ONCE = 64
@@ -81,7 +82,7 @@ class RadiographPatches(PatchSource):
                 rows = waiting[start : start + _AT_ONCE]
                 reasons += self._fill(store, rows, pool)
                 if progress is not None:
-                    progress(start + len(rows), len(waiting))
+                    progress(int(store.done.sum()) + len(reasons), len(self._cases))
         if reasons:
             raise SeriesError("radiographs that cannot be read", reasons)
         self._pixels = store.pixels
@@ -107,8 +108,8 @@ class RadiographPatches(PatchSource):
         if not entry.is_dir():
             with replacing(entry) as made:
                 made.mkdir(parents=True)
-                open_memmap(made / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-                open_memmap(made / "done.npy", mode="w+", dtype=np.bool_, shape=shape[:1])
+                _reserve(made / "pixels.npy", np.uint8, shape)
+                _reserve(made / "done.npy", np.bool_, shape[:1])
         names_of = ("pixels", "done")
         return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
 
@@ -127,12 +128,28 @@ class RadiographPatches(PatchSource):
         return reasons
 
 
+def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int, ...]) -> None:
+    """Make an array of zeros that has its space on the disk.
+
+    Without it a disk that fills up later ends the process by SIGBUS, in the middle of a store.
+    """
+    open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+
+
 def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
     """Return [rows, columns], or a refusal as a value so that the others are read too."""
     try:
         radiograph = read_image_of(case)
     except SeriesError as refusal:
         return refusal
+    return resize_radiograph(radiograph, size_px)
+
+
+def resize_radiograph(radiograph: Radiograph, size_px: tuple[int, int]) -> Uint8:
+    """Return a radiograph as networks see it: [rows, columns] of 8 bits, resized by area."""
     view = torch.from_numpy(np.ascontiguousarray(radiograph.pixels))[None, None]
     small = F.interpolate(view, size=list(size_px), mode="area")[0, 0]
     return np.asarray(small.mul(255).round().clamp(0, 255).to(torch.uint8).numpy())

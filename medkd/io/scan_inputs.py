@@ -33,6 +33,11 @@ class ScanInput:
         return shown_name(name[: len(name) - len(volume_suffix(self.path))])
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on disk that it is read from."""
+        return self.place.files if self.place is not None else (self.path,)
+
+    @property
     def synthetic(self) -> bool:
         """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
         return bool(self.generator)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from medkd.errors import SeriesError, printable
+from medkd.errors import SeriesError
 from medkd.io.dicom.header import HeaderSet, read_headers
 from medkd.io.dicom.series import read_dicom_folder, read_series
 from medkd.io.file_ref import FileRef
@@ -68,7 +68,7 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
         ...     read_scan(Path(tempfile.mkdtemp()) / "absent.mhd")
         ... except SeriesError as error:
         ...     print(error.reasons)
-        ('there is no such file',)
+        ('unreadable: there is no such file',)
     """
     key = FOLDER if path.is_dir() else volume_suffix(path)
     reader = READERS.get(key)
@@ -76,8 +76,6 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
         expected = ", ".join(VOLUME_SUFFIXES)
         reason = f"expected a file that ends in one of {expected}, or a folder of DICOM slices"
         raise SeriesError(f"{path}: not a scan", [reason])
-    if key != FOLDER and seriesuid is None:
-        seriesuid = printable(path.name[: -len(key)])
     return reader(path, seriesuid=seriesuid, patient_id=patient_id)
 
 
@@ -86,7 +84,8 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
 
     Args:
         place: which one.
-        gate: what a DICOM series must be to be analysed; None: any CT volume.
+        gate: what a DICOM series must be to be analysed, and which faults of a volume's header are
+            accepted; None: any CT volume, and no faults.
 
     Returns:
         The scan: HU int16 [i, j, k] on its grid in LPS mm.
@@ -98,6 +97,8 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
         return read_series(headers_of(place), gate=gate, seriesuid=place.seriesuid)
     if place.reasons:
         raise SeriesError(f"{place.path}: not a scan", place.reasons)
+    if volume_suffix(place.path):
+        return read_volume(place.path, allow=gate.allow if gate else ())
     return read_scan(place.path)
 
 

@@ -25,12 +25,21 @@ from medkd.models.package import (
     save_model,
 )
 from medkd.models.table import parse_model_settings
+from medkd.provenance import sha256_of_text
 from medkd.run_settings import EvaluationSettings, TrainingSettings
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
 from medkd.train.domains import HELD_OUT, Domain, check_model
 from medkd.train.logs import Progress, no_progress
-from medkd.train.predict import Prior, calibrate, labels_of, make_predictions, predict_logits
+from medkd.train.predict import (
+    Float64,
+    Prior,
+    calibrate,
+    labels_of,
+    make_predictions,
+    predict_logits,
+)
 from medkd.train.recipes import Assignment, TrainedArm
+from medkd.transfer.teacher import FrozenTeacher
 
 CLASSIFICATION = "classification"
 """Name of the operating point for samples (candidates, images)."""
@@ -94,12 +103,7 @@ def finish_arm(
         progress: told of every part that is scored.
     """
     parts = {split: domain.parts[split] for split in HELD_OUT} | dict(also)
-    batch_size = 4 * found.training.batch_size
-    logits = {}
-    for number, (split, source) in enumerate(parts.items()):
-        progress(f"{found.name}: scoring", number, len(parts), split)
-        logits[split] = predict_logits(found.network, source, batch_size=batch_size)
-    progress(f"{found.name}: scoring", len(parts), len(parts), "")
+    logits = _score(found, run, parts, progress)
     labels = labels_of(parts["val"])
     calibration = calibrate(logits["val"], labels, prior=found.prior, settings=found.training)
     info = replace(found.info, calibration=calibration)
@@ -114,8 +118,37 @@ def finish_arm(
     for split, rows in predictions.items():
         write_predictions(run.predictions(found.name, split), rows)
     saved = save_model(run.model(found.name), found.network, info)
-    shutil.rmtree(run.training(found.name) / "state", ignore_errors=True)
+    shutil.rmtree(_state(run, found.name), ignore_errors=True)
     return FinishedArm(found.name, saved, predictions)
+
+
+def _state(run: RunFolder, name: str) -> Path:
+    return run.training(name) / "state"
+
+
+def _score(
+    found: UnfinishedArm, run: RunFolder, parts: Mapping[str, PatchSource], progress: Progress
+) -> dict[str, Float64]:
+    """Return the logits of every sample; what a stopped run had scored is not scored again."""
+    batch_size = 4 * found.training.batch_size
+    total, before = sum(map(len, parts.values())), 0
+    weights = FrozenTeacher(found.network).fingerprint()
+    logits = {}
+    for split, source in parts.items():
+        key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
+
+        def told(done: int, before: int = before, split: str = split) -> None:
+            progress(f"{found.name}: scoring samples", before + done, total, split)
+
+        logits[split] = predict_logits(
+            found.network,
+            source,
+            batch_size=batch_size,
+            kept=_state(run, found.name) / f"{split}-{key}.npy",
+            progress=told,
+        )
+        before += len(source)
+    return logits
 
 
 def describe(trained: TrainedArm, task: Assignment, domain: Domain) -> ModelInfo:
@@ -126,13 +159,15 @@ def describe(trained: TrainedArm, task: Assignment, domain: Domain) -> ModelInfo
         task: what was to be trained.
         domain: what it was trained on.
     """
+    origins = domain.origins()["train"]
     return ModelInfo(
         settings=task.model.model_dump(mode="json"),
         label_names=domain.index.label_names,
         preprocessing=domain.preprocessing,
         trained_on=domain.words,
-        trained_on_synthetic=domain.index.synthetic,
-        generators=domain.index.generators,
+        trained_on_synthetic=origins.synthetic,
+        generators=domain.index.generators if origins.synthetic else (),
+        origins=origins,
         training_fingerprint=domain.split.fingerprint,
         initialisation=trained.network.initialisation,
         metrics={f"val_{name}": value for name, value in trained.result.scores.items()},

@@ -90,7 +90,7 @@ def run_bench(
     said: list[str] = []
     record: BenchRecord | None = None
     for number, cell in enumerate(cells):
-        progress("cells", number, len(cells), cell.name)
+        progress("bench: running cells", number, len(cells), cell.name)
         evaluation = _run_cell(settings, cell, folder, teachers=teachers, progress=progress)
         arms = {arm.name: read_arm(_cell_run(folder, cell), arm.name) for arm in evaluation.arms}
         rows += _rows_of(settings, bench, cell, evaluation, arms)
@@ -101,7 +101,7 @@ def run_bench(
         write_json(folder / "rows.json", record)
     if record is None:
         raise ValueError("a bench has at least one cell")
-    progress("cells", len(cells), len(cells), "")
+    progress("bench: running cells", len(cells), len(cells), "")
     write_text(folder / "table.md", bench_markdown(record))
     return record
 
@@ -184,7 +184,11 @@ def _run_cell(
     _open(run, own)
     plan = RunPlan(teachers, (control, *taught))
     logger.info("cell %s", cell.name)
-    return run_plan(own, plan, run, work_dir=folder, progress=progress)
+
+    def told(what: str, done: int, total: int, note: str) -> None:
+        progress(f"{cell.name}, {what}", done, total, note)
+
+    return run_plan(own, plan, run, work_dir=folder, progress=told)
 
 
 def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:

@@ -113,8 +113,13 @@ class Engine:
             moved = on_device(batch, self.accelerator.device)
             yield view(moved, epoch, number) if view else moved
 
-    def train_epoch(self, batches: Iterator[PatchBatch], progress: Progress) -> Scores:
+    def train_epoch(self, batches: Iterator[PatchBatch], epoch: int, progress: Progress) -> Scores:
         """Train on every batch.
+
+        Args:
+            batches: of the epoch.
+            epoch: its number from 0, to be told.
+            progress: told after every step but the last of all: validation is still to come.
 
         Returns:
             Means over the epoch: `train_loss`, and `term_<name>` before its weight.
@@ -124,6 +129,7 @@ class Engine:
         """
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         done = 0
+        note = f"epoch {epoch + 1} of {self.settings.epochs}"
         self.objective.train()
         while group := list(islice(batches, self.settings.accumulate)):
             for batch in group:
@@ -134,7 +140,8 @@ class Engine:
                     sums[f"term_{name}"] = sums[f"term_{name}"] + _value(term)
             self._update()
             done += len(group)
-            progress(self.title, self.step, self.steps, "")
+            if self.step < self.steps:
+                progress(f"{self.title}: training steps", self.step, self.steps, note)
         return _finite_means(sums, done, self.title)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:

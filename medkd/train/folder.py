@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from pydantic import BaseModel
 from medkd.config import dump_settings
 from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
+
+_FREE = {"workers"}
+"""Keys that change no result, so that a run may go on with another value."""
 
 _BEGUN = {"config.yaml", "run.json", "data", "cache", "generator.txt"}
 
@@ -27,7 +31,8 @@ def open_folder(path: Path, config: Path, settings: BaseModel, *, resume: bool) 
 
     Raises:
         SettingsError: if the folder holds something and `resume` is not asked for, or if the
-            run in it has other settings; the differing keys are named.
+            run in it has other settings; the differing keys are named. The number of workers
+            may differ.
     """
     held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     if config.name in held and set(held) <= _BEGUN and not resume:
@@ -47,6 +52,7 @@ def open_folder(path: Path, config: Path, settings: BaseModel, *, resume: bool) 
     if held:
         _check_same(path, config, settings)
         remove_partial(path)
+        write_text(config, dump_settings(settings))
     else:
         path.mkdir(parents=True, exist_ok=True)
         write_text(config, dump_settings(settings))
@@ -55,13 +61,25 @@ def open_folder(path: Path, config: Path, settings: BaseModel, *, resume: bool) 
 def _check_same(path: Path, config: Path, settings: BaseModel) -> None:
     before = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8"))))
     now = dict(_leaves(yaml.safe_load(dump_settings(settings))))
-    differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+    differing = sorted(
+        key
+        for key in before.keys() | now.keys()
+        if not _is_same(before.get(key), now.get(key)) and key.split(".")[-1] not in _FREE
+    )
     if differing:
         reasons = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
         raise SettingsError(
             f"{path}: the run there has other settings",
             [*reasons, "give the settings that it began with, or name another --out"],
         )
+
+
+def _is_same(before: object, now: object) -> bool:
+    """Compare values; a path of an older run was kept as it was typed, in the same folder."""
+    if before == now:
+        return True
+    typed = isinstance(before, str) and isinstance(now, str) and Path(now).is_absolute()
+    return typed and os.path.normpath(Path.cwd() / str(before)) == now
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  # plain YAML

@@ -17,7 +17,10 @@ from medkd.files import write_text
 from medkd.train.state import Scores
 
 Progress = Callable[[str, int, int, str], None]
-"""Called as (what is being done, steps done, steps in all, a few words)."""
+"""Called as (what is being done, done, in all, a few words).
+
+The first ends with what is counted, in the plural: "teacher: training steps". In all 0: not known.
+"""
 
 
 def no_progress(_what: str, _done: int, _total: int, _note: str = "") -> None:

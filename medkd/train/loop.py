@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from medkd.data.fetch import clear_worker_faults
 from medkd.provenance import sha256_of_text
 from medkd.run_settings import TrainingSettings
 from medkd.train.engine import Engine, Objective
@@ -64,7 +65,8 @@ class FitPlan:
     @property
     def signature(self) -> str:
         """What the state must carry to be taken up."""
-        parts = [self.settings.model_dump(mode="json"), self.seed, self.purpose]
+        settings = self.settings.model_dump(mode="json", exclude={"workers"})
+        parts = [settings, self.seed, self.purpose]
         return sha256_of_text(json.dumps(parts))
 
 
@@ -102,6 +104,7 @@ def fit(
 
     Raises:
         TrainingError: if the loss is not finite.
+        WorkerError: if a loader process dies, hangs or fails.
         CheckpointError: if a state cannot be written, or belongs to another training.
     """
     settings, student = plan.settings, objective.student
@@ -113,9 +116,9 @@ def fit(
         with TrainingLog(plan.folder, course.history) as log:
             while not course.is_over(settings):
                 started = time.perf_counter()
-                views = engine.views(loader.epoch(course.epoch), view, course.epoch)
-                row = engine.train_epoch(views, progress)
-                progress(plan.title, engine.step, engine.steps, "validating")
+                with clear_worker_faults():
+                    views = engine.views(loader.epoch(course.epoch), view, course.epoch)
+                    row = engine.train_epoch(views, course.epoch, progress)
                 with engine.evaluated_weights():
                     scores = validate(student)
                     row["learning_rate"] = engine.learning_rate
@@ -127,7 +130,15 @@ def fit(
                 log.write(course.history)
                 logger.info("%s: %s", plan.title, course.history[-1])
         student.load_state_dict(course.kept or {})
+    _say_finished(engine, plan, course, progress)
     return FitResult(course.epoch, course.kept_epoch, course.scores, tuple(course.history))
+
+
+def _say_finished(engine: Engine, plan: FitPlan, course: Course, progress: Progress) -> None:
+    """End the bar at the steps that were made: patience may have ended the training early."""
+    early = course.epoch < plan.settings.epochs
+    note = f"stopped early after epoch {course.epoch} of {plan.settings.epochs}" if early else ""
+    progress(f"{plan.title}: training steps", engine.step, engine.step, note)
 
 
 def _begin(engine: Engine, plan: FitPlan) -> Course:

@@ -6,7 +6,10 @@ Binary tasks: one logit a sample. Calibration is fitted on validation and then o
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +19,15 @@ from torch import Tensor, nn
 from medkd.data.patches import PatchSource, iterate
 from medkd.evaluate.calibration import fit_temperature
 from medkd.evaluate.metrics import compute_metric
+from medkd.files import replacing
 from medkd.models.package import Calibration, ModelInfo, calibrated_probability
 from medkd.run_settings import TrainingSettings
 from medkd.runs import Prediction
 from medkd.train.state import Scores
 
 Float64 = NDArray[np.float64]
+
+_KEEP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +43,23 @@ class Prior:
         return _logit(self.trained) - _logit(self.true)
 
 
-def predict_logits(network: nn.Module, source: PatchSource, *, batch_size: int) -> Float64:
+def predict_logits(
+    network: nn.Module,
+    source: PatchSource,
+    *,
+    batch_size: int,
+    kept: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Float64:
     """Score every sample once, as it is, on the device where the network stands.
 
     Args:
         network: left in the mode it was in.
         source: N samples.
         batch_size: samples a forward pass.
+        kept: file of the logits so far, of this network, source and batch size alone; scoring
+            goes on after what it holds, and it is written anew every few seconds.
+        progress: called with the number of samples scored.
 
     Returns:
         [N] logits of the first output.
@@ -51,13 +67,24 @@ def predict_logits(network: nn.Module, source: PatchSource, *, batch_size: int) 
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     training = network.training
     network.eval()
+    parts = [torch.from_numpy(np.load(kept))] if kept and kept.is_file() else []
+    done, written = sum(map(len, parts)), time.monotonic()
     with torch.no_grad():
-        parts: list[Tensor] = [
-            network(batch.image.to(device))[:, 0].float().cpu()
-            for batch in iterate(source, batch_size)
-        ]
+        for batch in iterate(source, batch_size, first=done):
+            parts.append(network(batch.image.to(device))[:, 0].float().cpu())
+            done += len(parts[-1])
+            if kept and time.monotonic() - written >= _KEEP_S:
+                _keep(kept, torch.cat(parts))
+                written = time.monotonic()
+            if progress is not None:
+                progress(done)
     network.train(training)
     return torch.cat(parts).double().numpy()
+
+
+def _keep(path: Path, logits: Tensor) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, logits.numpy(), allow_pickle=False)
 
 
 def labels_of(source: PatchSource) -> NDArray[np.int64]:

@@ -95,7 +95,7 @@ def search_scans(
         for uid in uids[split]:
             results[split].append(_searched(uid, name, run, domain, model, settings))
             done += 1
-            progress(f"{name}: whole scans", done, total, "")
+            progress(f"{name}: searching scans", done, total, "")
     reference = reference_of(domain, "val")
     point = choose_froc_operating_point(
         marks_of(results["val"]), reference, fp_per_scan=settings.fp_per_scan

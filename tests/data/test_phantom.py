@@ -129,13 +129,44 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_interrupted_set_leaves_nothing(tmp_path):
+def interrupted_at(count: int):
     def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done == count:
+            raise KeyboardInterrupt
 
+    return stop
+
+
+def test_a_stopped_set_goes_on_after_its_last_scan_with_the_same_bytes(written, tmp_path):
+    settings = PhantomSettings(site="b", scans=2, seed=3, nodules_per_scan="4-4")
+    out = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
-        write_phantom_set(tmp_path / "set", PhantomSettings(site="b", scans=2), progress=stop)
-    assert list(tmp_path.iterdir()) == []
+        write_phantom_set(out, settings, progress=interrupted_at(1))
+    assert not out.exists()
+    (uid,) = [path.stem for path in (tmp_path / ".set.unfinished").rglob("*.raw")]
+    leftover = tmp_path / ".set.unfinished/set/subset1" / f".{uid}.raw.abc.part"
+    leftover.write_text("half")  # as a kill while writing leaves
+    seen = []
+    write_phantom_set(out, settings, progress=lambda *counts: seen.append(counts))
+    assert seen == [(2, 2)]
+    assert bytes_of(out) == bytes_of(written)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_stopped_set_of_other_settings_is_begun_anew(tmp_path, phantom):
+    out = tmp_path / "set"
+    with pytest.raises(KeyboardInterrupt):
+        write_phantom_set(out, PhantomSettings(site="b", scans=2), progress=interrupted_at(1))
+    write_phantom_set(out, PhantomSettings(site="b", scans=1, seed=3, nodules_per_scan="4-4"))
+    assert [path.stem for path in out.rglob("*.mhd")] == [phantom.scan.seriesuid]
+
+
+def test_what_a_kill_at_the_very_end_leaves_is_removed(written, tmp_path):
+    home = written.parent / ".set.unfinished"
+    (home / "kept").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="not empty"):
+        write_phantom_set(written, PhantomSettings(scans=1))
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("text", ["4", "4-1", "a-b", "-1-3", "1-3-5"])

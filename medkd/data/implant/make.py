@@ -82,9 +82,9 @@ def implant_scan(
     rng = np.random.Generator(np.random.PCG64(_seed_of(scan, settings)))
     site = rehearse(
         ImplantSite.of(scan, axis, rng), settings, forms=forms,
-        progress=lambda done: told("rehearsal", done, REHEARSED),
+        progress=lambda done: told("rehearsing kinds", done, REHEARSED),
     )  # fmt: skip
-    told("rehearsal", REHEARSED, REHEARSED)
+    told("rehearsing kinds", REHEARSED, REHEARSED)
     altered = site.voxels_hu.copy(order="K")
     implants: list[Implant] = []
     for number in range(settings.n):
@@ -94,7 +94,7 @@ def implant_scan(
             raise SeriesError(f"{scan.seriesuid}: no room for more nodules", [reason])
         add_patch(altered, made.patch)
         implants.append(made)
-        told("synthetic nodules", number + 1, settings.n)
+        told("putting in nodules", number + 1, settings.n)
     voxels = np.moveaxis(altered, 2, axis)
     fresh = Scan(scan.seriesuid, voxels, scan.grid, scan.patient_id, scan.acquisition, scan.notes)
     return ImplantedScan(fresh, scan, tuple(implants), site.response)

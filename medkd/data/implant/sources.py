@@ -32,7 +32,8 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
 
     Args:
         source: which one.
-        gate: what a DICOM folder must be; a scan of an INDEX has passed that of the INDEX.
+        gate: what a DICOM folder must be, and which faults of a volume's header are accepted; a
+            scan of an INDEX has passed that of the INDEX.
 
     Raises:
         SeriesError: with every reason why it cannot be read.
@@ -56,7 +57,7 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
 
 def _on_disk(place: ScanPlace, gate: GateSettings) -> OpenedScan:
     if not place.seriesuid:
-        return OpenedScan(read_place(place))
+        return OpenedScan(read_place(place, gate=gate))
     headers = headers_of(place)
     scan = read_series(headers, gate=gate, seriesuid=place.seriesuid)
     return OpenedScan(scan, examine(headers.headers, gate).ordered)

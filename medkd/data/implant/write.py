@@ -30,7 +30,8 @@ from medkd.data.phantom.lidc_forms import read_lidc_forms
 from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_seriesuids
-from medkd.io.dicom.derive import Derivation, derived_uid, write_derived_series
+from medkd.io.axial import in_stored_order
+from medkd.io.dicom.derive import Derivation, check_writable, derived_uid, write_derived_series
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.tags import uid_of
 from medkd.io.scan_inputs import ScanInput
@@ -133,6 +134,7 @@ def write_implant_set(
                     progress(what, before * total + done, len(sources) * total)
 
             with opened(source, gate) as given:
+                check_writable(given.slices)
                 made = implant_scan(given.scan, settings, forms=forms, progress=told)
                 row = _write_scan(folder / "scans", given, made, settings)
             rows.append(row)
@@ -169,11 +171,11 @@ def _write_scan(
     key = f"{VERSION} {settings.model_dump_json()}"
     if given.slices:
         uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
-        added = made.scan.voxels_hu - made.original.voxels_hu
+        added = in_stored_order(made.scan.voxels_hu - made.original.voxels_hu, given.scan)
         written = write_derived_series(
             given.slices, added, folder / uid, Derivation(_words(made), __version__, key)
         )
-        if len(written) != made.scan.grid.shape[2]:
+        if len(written) != added.shape[2]:
             raise SeriesError(f"{made.scan.seriesuid}: not written", ["slices do not match"])
     else:
         uid = derived_uid(made.scan.seriesuid, key)

@@ -8,7 +8,8 @@ never be found again anywhere, a name in a private attribute, is listed too. `la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,8 @@ from medkd.io.dicom.faulty import (
 
 ONE_EACH = len(FAULTS) + 4
 """Scans that it takes: one a fault of a series, three for those of several, and one untouched."""
+
+_TWIN = "-TWIN"
 
 _LABELS_YAML = """\
 # Purpose: reads labels.csv of an archive of phantoms with planted faults.
@@ -68,11 +71,8 @@ def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
         ValueError: if there are fewer than `ONE_EACH` patients.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 0xFA]))
-    patients = sorted(path for path in archive.iterdir() if path.is_dir())
-    if len(patients) < ONE_EACH:
-        raise ValueError(f"expected at least {ONE_EACH} patients, got {len(patients)}")
-    order = [patients[number] for number in rng.permutation(len(patients)).tolist()]
-    series = [slices_in(next(path.iterdir())) for path in order]
+    patients = [path.name for path in archive.iterdir() if path.is_dir()]
+    series = [slices_in(next((archive / p).iterdir())) for p in _drawn_order(patients, rng)]
     whole = series[-1]
     planted = [*_several(archive, series[len(FAULTS) : ONE_EACH - 1])]
     for fault, slices in zip(FAULTS, series[: len(FAULTS)], strict=True):
@@ -85,6 +85,27 @@ def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
     return tuple(sorted(planted, key=lambda fault: fault.patient_id))
 
 
+def altered_patients(patients: Iterable[str], *, seed: int) -> set[str]:
+    """Name the patients of an archive that `plant_faults` alters."""
+    rng = np.random.Generator(np.random.PCG64([seed, 0xFA]))
+    return set(_drawn_order(patients, rng)[: ONE_EACH - 1])
+
+
+def unplant_faults(archive: Path, altered: Iterable[str]) -> None:
+    """Remove the folders of altered patients, and all else that `plant_faults` adds."""
+    for folder in [*(archive / name for name in altered), *archive.glob(f"*{_TWIN}")]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in ("labels.csv", "labels.yaml"):
+        (archive / name).unlink(missing_ok=True)
+
+
+def _drawn_order(patients: Iterable[str], rng: np.random.Generator) -> list[str]:
+    names = sorted(patients)
+    if len(names) < ONE_EACH:
+        raise ValueError(f"expected at least {ONE_EACH} patients, got {len(names)}")
+    return [names[number] for number in rng.permutation(len(names)).tolist()]
+
+
 def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
     """Plant what takes several series, or a table, to be seen."""
     first, second, third = series
@@ -93,7 +114,7 @@ def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
     yield PlantedFault("a study stands there twice, under two UIDs", "duplicate", "check",
                        patient_id, seriesuid, _told(files, archive))  # fmt: skip
     patient_id, seriesuid, _ = head_of(second[0])
-    twin = f"{patient_id}-TWIN"
+    twin = f"{patient_id}{_TWIN}"
     files = copy_series(second, archive / twin / "series", patient_id=twin)
     yield PlantedFault("a study stands there under two patients", "same_pixels_two_patients",
                        "check", patient_id, seriesuid, _told(files, archive))  # fmt: skip

@@ -1,5 +1,7 @@
 """Writes a set of phantoms: in LUNA16's layout, or as a DICOM archive; whole or not at all.
 
+A set that was stopped goes on with the scans that are missing; its bytes are those of one go.
+
 OUT/subset0 ... subset9/<seriesuid>.mhd and .raw, with LUNA16's five tables; or OUT/<patient>/
 <series>/ with its slices under shuffled names, and the tables of nodules. Both get phantom.json,
 the record: generator, settings, and all that was painted.
@@ -9,31 +11,40 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 from medkd.data.phantom.difficulty import DIFFICULTY, GENERATOR_VERSION, generator_stamp
-from medkd.data.phantom.faults import ONE_EACH, PlantedFault, plant_faults
+from medkd.data.phantom.faults import (
+    ONE_EACH,
+    PlantedFault,
+    altered_patients,
+    plant_faults,
+    unplant_faults,
+)
 from medkd.data.phantom.make import PhantomScan, PhantomSettings, make_phantom, to_lps
 from medkd.data.phantom.styles import Size
-from medkd.errors import SettingsError
-from medkd.files import replacing, write_text
+from medkd.errors import SettingsError, WorkerError
+from medkd.files import write_text
 from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.synthetic_mark import PHANTOM
 from medkd.io.volume import write_mhd
+from medkd.jsonio import read_json, write_json
+from medkd.processes import Crashed, SafePool
 from medkd.types import LabelledCandidate, Nodule, Scan
+from medkd.unfinished import Unfinished, remove_unfinished, unfinished, unfinished_home
 
 SUBSETS = 10
 Layout = Literal["luna16", "dicom"]
 Row = dict[str, object]
+
+_PLANTING = "planting"
+"""Stands among the records while faults are planted: scans are then altered where they are."""
 
 _SCAN_MIB: dict[Size, int] = {"small": 8, "region": 2, "full": 190}
 """Most space that one scan takes on disk."""
@@ -61,6 +72,8 @@ def write_phantom_set(
 ) -> None:
     """Write a set, whole or not at all; each worker holds one scan at a time.
 
+    Stopped or killed at any time, the same call goes on after the last finished scan.
+
     Args:
         out: a folder that does not exist or is empty.
         settings: which phantoms.
@@ -73,34 +86,49 @@ def write_phantom_set(
     Raises:
         SettingsError: if `out` is not empty, the disk has not the space, or faults cannot be
             planted in this set.
+        WorkerError: if the process that writes a scan is killed again and again.
     """
     _check(out, settings, layout, faults=faults)
-    with replacing(out) as folder:
-        folder.mkdir(parents=True)
+    told = [generator_stamp(), settings.model_dump_json(), layout, str(faults)]
+    with unfinished(out, "\n".join(told)) as made:
+        _undo_planting(made, settings)
         for number in range(SUBSETS if layout == "luna16" else 0):
-            (folder / f"subset{number}").mkdir()
-        rows = []
-        with closing(_write_scans(folder, settings, layout, workers=workers)) as written:
-            for row in written:
-                rows.append(row)
-                if progress is not None:
-                    progress(len(rows), settings.scans)
-        planted = plant_faults(folder, seed=settings.seed) if faults else ()
-        _write_tables(folder, layout, rows=rows)
-        _write_record(folder, settings, rows=rows, planted=planted)
+            (made.folder / f"subset{number}").mkdir(exist_ok=True)
+        rows = _write_scans(made, settings, layout, workers=workers, progress=progress)
+        planted: tuple[PlantedFault, ...] = ()
+        if faults:
+            made.kept(_PLANTING).touch()
+            planted = plant_faults(made.folder, seed=settings.seed)
+        _write_tables(made.folder, layout, rows=rows)
+        _write_record(made.folder, settings, rows=rows, planted=planted)
+
+
+def _undo_planting(made: Unfinished, settings: PhantomSettings) -> None:
+    """Drop the scans that were being altered when the process was killed."""
+    if not made.kept(_PLANTING).exists():
+        return
+    patients = [_patient_of(settings, number) for number in range(settings.scans)]
+    altered = altered_patients(patients, seed=settings.seed)
+    for number, patient in enumerate(patients):
+        if patient in altered:
+            made.kept(f"{number:05d}.json").unlink(missing_ok=True)
+    unplant_faults(made.folder, altered)
+    made.kept(_PLANTING).unlink()
 
 
 def _check(out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool) -> None:
     reasons = []
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         reasons.append("the folder is not empty: name a new folder, or remove this one first")
+        remove_unfinished(out)
     if faults and layout != "dicom":
         reasons.append("faults are planted in DICOM series: use the format dicom")
     if faults and settings.scans < ONE_EACH:
         reasons.append(f"to plant each fault once takes {ONE_EACH} scans or more")
     standing = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(standing).free / 2**20
-    need = settings.scans * _SCAN_MIB[settings.size]
+    missing = settings.scans - len(list((unfinished_home(out) / "kept").glob("*.json")))
+    need = max(missing, 0) * _SCAN_MIB[settings.size]
     if need > free:
         reasons.append(
             f"{settings.scans} scans of size {settings.size} take up to {need / 1024:.1f} GiB, "
@@ -110,30 +138,65 @@ def _check(out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool
         raise SettingsError(f"{out}: cannot write phantoms here", reasons)
 
 
+@dataclass(frozen=True, slots=True)
+class _ScanTask:
+    """What a process is told: which scan to write, and where."""
+
+    made: Unfinished
+    settings: PhantomSettings
+    layout: Layout
+    number: int
+
+    @property
+    def kept(self) -> Path:
+        """Where the row of the scan stands once it is written."""
+        return self.made.kept(f"{self.number:05d}.json")
+
+
 def _write_scans(
-    folder: Path, settings: PhantomSettings, layout: Layout, *, workers: int
-) -> Generator[PhantomRow, None, None]:
-    write = partial(_write_scan, folder, settings, layout)
-    if workers <= 1 or settings.scans == 1:
-        yield from map(write, range(settings.scans))
+    made: Unfinished,
+    settings: PhantomSettings,
+    layout: Layout,
+    *,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[PhantomRow]:
+    """Write the scans that are missing, and return the rows of all."""
+    tasks = [_ScanTask(made, settings, layout, number) for number in range(settings.scans)]
+    missing = [task for task in tasks if not task.kept.is_file()]
+    done = len(tasks) - len(missing)
+    with closing(_written(missing, workers)) as written:
+        for count, _ in enumerate(written, start=done + 1):
+            if progress is not None:
+                progress(count, len(tasks))
+    return [read_json(task.kept, PhantomRow) for task in tasks]
+
+
+def _written(tasks: Sequence[_ScanTask], workers: int) -> Generator[None, None, None]:
+    if workers <= 1 or len(tasks) < 2:
+        yield from map(_write_scan, tasks)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        waiting: list[Future[PhantomRow]] = [pool.submit(write, n) for n in range(settings.scans)]
-        for done in waiting:
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for task, result in SafePool(_write_scan, workers).run(tasks):
+        if isinstance(result, Crashed):
+            raise WorkerError(
+                f"{task.made.home}: scan {task.number} was not written",
+                ["its process was killed twice: most likely there was not enough memory",
+                 "run the same command again (it goes on there), with fewer --workers where it "
+                 "takes them, or where there is more memory"],
+            )  # fmt: skip
+        yield
 
 
-def _write_scan(folder: Path, settings: PhantomSettings, layout: Layout, index: int) -> PhantomRow:
-    made = make_phantom(settings, index)
+def _write_scan(task: _ScanTask) -> None:
+    folder, settings = task.made.folder, task.settings
+    made = make_phantom(settings, task.number)
     uid = made.scan.seriesuid
-    if layout == "luna16":
-        write_mhd(made.scan, folder / f"subset{index % SUBSETS}" / f"{uid}.mhd")
+    if task.layout == "luna16":
+        write_mhd(made.scan, folder / f"subset{task.number % SUBSETS}" / f"{uid}.mhd")
     else:
-        _write_series(folder, settings, made.scan, index=index)
-    return PhantomRow(uid, made.nodules, made.excluded, made.candidates, _findings_of(made))
+        _write_series(folder, settings, made.scan, index=task.number)
+    row = PhantomRow(uid, made.nodules, made.excluded, made.candidates, _findings_of(made))
+    write_json(task.kept, row)
 
 
 def _findings_of(made: PhantomScan) -> tuple[Row, ...]:
@@ -152,7 +215,8 @@ def _findings_of(made: PhantomScan) -> tuple[Row, ...]:
 def _write_series(folder: Path, settings: PhantomSettings, scan: Scan, *, index: int) -> None:
     """Write a scan as one series of a patient of its own, with a fictive name and study date."""
     site = settings.site_of(index)
-    patient_id = f"PHANTOM-{site.upper()}{settings.seed:03d}-{index:04d}"
+    patient_id = _patient_of(settings, index)
+    shutil.rmtree(folder / patient_id, ignore_errors=True)  # slices that a kill has left
     write_dicom_series(
         scan,
         folder / patient_id / scan.seriesuid,
@@ -166,6 +230,10 @@ def _write_series(folder: Path, settings: PhantomSettings, scan: Scan, *, index:
             "InstitutionName": f"Phantom site {site}",
         },
     )
+
+
+def _patient_of(settings: PhantomSettings, index: int) -> str:
+    return f"PHANTOM-{settings.site_of(index).upper()}{settings.seed:03d}-{index:04d}"
 
 
 def _write_tables(folder: Path, layout: Layout, *, rows: list[PhantomRow]) -> None:

@@ -7,6 +7,8 @@ whether the rest of the file can be read is for `header.py`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 HEAD_BYTES = 1024
 """How many first bytes of a file the tests need."""
 
@@ -26,6 +28,7 @@ _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 )  # fmt: skip
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+VRS = _SHORT_VRS | _LONG_VRS
 """Value representations with lengths of two and of four bytes (PS3.5 7.1.2)."""
 
 
@@ -57,27 +60,47 @@ def looks_like_damaged_dicom(head: bytes) -> bool:
     return has_mark or is_cut or (b"\0" in head and _CLASS_MARK in head)
 
 
+@dataclass(frozen=True, slots=True)
+class ElementHead:
+    """Tag, VR (empty where implicit) and length of an element; its value is `start` bytes on."""
+
+    tag: int
+    vr: bytes
+    start: int
+    length: int
+
+
+def element_head(head: bytes, *, little: bool, implicit: bool | None = None) -> ElementHead:
+    """Read the head of an element (PS3.5 7.1).
+
+    Args:
+        head: at least 8 bytes from its first; 12 where it may have a long VR.
+        little: whether numbers are little endian.
+        implicit: whether it has no VR; None: it has one if it shows a known one.
+    """
+    vr = head[4:6]
+    if implicit is None:
+        implicit = vr not in VRS
+    tag = _number(head[:2], little=little) << 16 | _number(head[2:4], little=little)
+    if implicit:
+        return ElementHead(tag, b"", 8, _number(head[4:8], little=little))
+    if vr in _LONG_VRS:
+        return ElementHead(tag, vr, 12, _number(head[8:12], little=little))
+    return ElementHead(tag, vr, 8, _number(head[6:8], little=little))
+
+
 def _is_data_set(head: bytes, *, little: bool) -> bool:
     """Say whether an element of group 2 or 8 comes first, and a later one after it."""
-    first = _tag(head[:4], little=little)
-    if len(head) < 8 or first >> 16 not in _FIRST_GROUPS or first & 0xFFFF > 0xFF:
+    if len(head) < 8:
         return False
-    vr, start = head[4:6], 8
-    if vr in _SHORT_VRS:
-        length = _number(head[6:8], little=little)
-    elif vr in _LONG_VRS:
-        length, start = _number(head[8:12], little=little), 12
-    else:
-        length = _number(head[4:8], little=little)
-        if not little:  # there is no big-endian syntax without VR
-            return False
-    after = head[start + length : start + length + 4]
-    follows = len(after) < 4 or first < _tag(after, little=little) < _SECOND_BELOW
-    return length <= _LARGEST_FIRST and follows
-
-
-def _tag(four: bytes, *, little: bool) -> int:
-    return _number(four[:2], little=little) << 16 | _number(four[2:], little=little)
+    first = element_head(head[:12], little=little)
+    if first.tag >> 16 not in _FIRST_GROUPS or first.tag & 0xFFFF > 0xFF:
+        return False
+    if not first.vr and not little:  # there is no big-endian syntax without VR
+        return False
+    after = head[first.start + first.length :][:12]
+    follows = len(after) < 8 or first.tag < element_head(after, little=little).tag < _SECOND_BELOW
+    return first.length <= _LARGEST_FIRST and follows
 
 
 def _number(few: bytes, *, little: bool) -> int:

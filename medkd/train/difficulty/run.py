@@ -14,9 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,10 @@ import numpy as np
 from medkd.config import dump_settings
 from medkd.data.phantom import DIFFICULTY, GENERATOR_VERSION, generator_stamp
 from medkd.difficulty_settings import DifficultySettings
-from medkd.errors import SettingsError
+from medkd.errors import SettingsError, WorkerError
 from medkd.files import write_text
 from medkd.jsonio import read_json, write_json
+from medkd.processes import Crashed, SafePool
 from medkd.provenance import finish_record, start_record
 from medkd.train.difficulty.draw import draw_difficulty
 from medkd.train.difficulty.measure import Part, ScanTask, measure_scan
@@ -123,7 +122,7 @@ def measure_part(
         for number, path in enumerate(paths)
         if not path.is_file()
     ]
-    done, words = count - len(tasks), f"{part} scans"
+    done, words = count - len(tasks), f"{part}: measuring scans"
     progress(words, done, count, "")
     for path in run_tasks(tasks, workers=settings.workers):
         done += 1
@@ -132,21 +131,22 @@ def measure_part(
 
 
 def run_tasks(tasks: Sequence[ScanTask], *, workers: int) -> Iterator[Path]:
-    """Measure scans in processes of their own, and yield their rows as they end."""
+    """Measure scans in processes of their own, and yield their rows in order.
+
+    Raises:
+        WorkerError: if the process of a scan is killed again and again.
+    """
     if workers == 1 or len(tasks) < 2:
         yield from map(measure_scan, tasks)
         return
-    # Workers are kept: renewing them (max_tasks_per_child) hangs the pool of Python 3.11.
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_one_thread
-    ) as pool:
-        waiting = [pool.submit(measure_scan, task) for task in tasks]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    for task, result in SafePool(measure_scan, workers, _one_thread).run(tasks):
+        if isinstance(result, Crashed):
+            raise WorkerError(
+                f"{task.part} scan {task.number} was not measured",
+                ["its process was killed twice: most likely there was not enough memory",
+                 "go on with --resume and --set workers=1"],
+            )  # fmt: skip
+        yield result
 
 
 def _one_thread() -> None:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
 from medkd.data.phantom import (
+    PhantomScan,
     PhantomSettings,
+    faults,
     generator_stamp,
     make,
     make_phantom,
     write_phantom_set,
 )
 from medkd.data.phantom import write as writing
+from medkd.data.phantom.faults import ONE_EACH
 from medkd.data.phantom.lidc_forms import LidcForm
 from medkd.data.phantom.make import draw_tilt
 from medkd.errors import SettingsError
+from medkd.geometry import VoxelGrid
+from medkd.io.dicom import write as dicom_write
 from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.file_ref import FileRef
@@ -112,3 +121,55 @@ def test_nodules_take_real_outlines_and_the_record_not_the_place_of_their_file(
 def test_mixed_sites_follow_one_another() -> None:
     settings = PhantomSettings(site="mixed")
     assert [settings.site_of(number) for number in range(4)] == ["a", "b", "c", "a"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_in", ["the slices of a scan", "planting"])
+def test_a_killed_dicom_archive_ends_with_the_bytes_of_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    settings = PhantomSettings(site="b", scans=ONE_EACH, seed=1, size="region")
+    monkeypatch.setattr(writing, "make_phantom", chest_of(make_phantom(settings, 0)))
+    with monkeypatch.context() as patched:
+        stop_in(patched, killed_in)
+        with pytest.raises(KeyboardInterrupt):
+            write_phantom_set(tmp_path / "a", settings, layout="dicom", faults=True)
+    write_phantom_set(tmp_path / "a", settings, layout="dicom", faults=True)
+    write_phantom_set(tmp_path / "b", settings, layout="dicom", faults=True)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def chest_of(phantom: PhantomScan) -> Callable[[PhantomSettings, int], PhantomScan]:
+    """Give the same chest to every patient, a sixteenth of its voxels, to be fast."""
+    grid = VoxelGrid.from_parts((28, 28, 30), spacing_mm=[2, 2, 2], origin_mm=[0, 0, 0])
+    voxels = np.ascontiguousarray(phantom.scan.voxels_hu[::4, ::4, :30])
+
+    def made(_settings: PhantomSettings, index: int) -> PhantomScan:
+        scan = replace(phantom.scan, seriesuid=f"2.25.{index + 1}", grid=grid, voxels_hu=voxels)
+        return replace(phantom, scan=scan)
+
+    return made
+
+
+def stop_in(patched: pytest.MonkeyPatch, place: str) -> None:
+    if place == "planting":
+        last = faults.FAULTS[-1]
+        stopping = replace(last, plant=lambda *_: press_ctrl_c())
+        patched.setattr(faults, "FAULTS", (*faults.FAULTS[:-1], stopping))
+    else:
+        whole = dicom_write.save_slice
+        count = itertools.count()
+        patched.setattr(
+            dicom_write,
+            "save_slice",
+            lambda *words: press_ctrl_c() if next(count) == 100 else whole(*words),
+        )
+
+
+def press_ctrl_c() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
