@@ -15,6 +15,7 @@ import typer
 
 from medkd import __version__
 from medkd.cli.faults import ended_by_signals, explain, leave_pipe_quietly, received
+from medkd.cli.terminal import accept_any_text
 
 app = typer.Typer(
     name="medkd",
@@ -61,6 +62,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
+    accept_any_text()
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from medkd.data.implant.settings import ImplantSettings
-    from medkd.data.implant.write import ScanRow
+    from medkd.data.implant.write import ImplantSet
 
 
 def register(app: typer.Typer) -> None:
@@ -67,16 +67,16 @@ def implant(
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
     with progress_bars() as report:
-        rows = write_implant_set(
+        made = write_implant_set(
             out,
             sources,
             settings,
             gate=gate,
             database=lidc,
-            finish=lambda folder, made, views: write_implant_pages(folder, made, views, settings),
+            finish=lambda folder, rows, views: write_implant_pages(folder, rows, views, settings),
             progress=lambda what, done, total: report(what, done, total, ""),
         )
-    _tell(rows, out)
+    _tell(made, out)
 
 
 def _settings(*, textures: str, **given: object) -> ImplantSettings:
@@ -94,7 +94,10 @@ def _settings(*, textures: str, **given: object) -> ImplantSettings:
         raise SettingsError("nodules cannot be made like this", reasons) from error
 
 
-def _tell(rows: list[ScanRow], out: Path) -> None:
+def _tell(made: ImplantSet, out: Path) -> None:
+    for refused in made.refused:
+        typer.secho(f"not used: {refused}", fg=typer.colors.RED, err=True)
+    rows = made.rows
     nodules = sum(len(row.nodules) for row in rows)
     typer.echo(f"{nodules} synthetic nodules in copies of {len(rows)} scans: {out}")
     for row in rows:

@@ -26,7 +26,8 @@ from medkd.io.case_store import keeps_identity, locate_case, read_case
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.image_inputs import ImageInput, is_radiograph
 from medkd.io.radiograph.read import read_radiograph
-from medkd.io.scan_inputs import ScanInput
+from medkd.io.remedies import with_option
+from medkd.io.scan_inputs import ScanInput, refusal_of
 from medkd.io.scans import ScanPlace, read_place
 from medkd.io.synthetic_mark import is_synthetic_note, synthetic_note
 from medkd.lungs import lungs_in_view
@@ -241,7 +242,8 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case is None:
         return _read_series(given, gate)
     if given.case.status == "not_analysed":
-        raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
+        reasons = with_option(given.case.reasons, command="medkd index")
+        raise SeriesError(f"{given.case.case_id}: not analysed", reasons)
     found = read_case(given.path, given.case.case_id)
     if not isinstance(found, Scan):
         raise SeriesError(f"{given.case.case_id}: not a scan", ["the archive holds an image there"])
@@ -249,12 +251,19 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
 
 
 def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
-    """Read a scan on disk; a DICOM series passes the gate and must have its lungs in view."""
-    place = given.place or ScanPlace(given.path, (given.path,))
+    """Read a scan on disk; a refusal names its path, and the option that accepts it."""
+    try:
+        return _read_chest(given.place or ScanPlace(given.path, (given.path,)), gate)
+    except SeriesError as error:
+        raise refusal_of(given, error) from error
+
+
+def _read_chest(place: ScanPlace, gate: GateSettings) -> Scan:
+    """Read a scan; a DICOM series passes the gate and must have its lungs in view."""
     scan = read_place(place, gate=gate)
     hidden = lungs_in_view(scan) if place.seriesuid else ()
     if hidden and "lungs_not_in_view" not in gate.allow:
-        raise SeriesError(f"{given.path}: not analysed", hidden)
+        raise SeriesError(f"{place.path}: not analysed", hidden)
     return replace(scan, notes=(*scan.notes, *(f"allowed: {reason}" for reason in hidden)))
 
 

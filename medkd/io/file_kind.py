@@ -128,7 +128,8 @@ _NOT_READ = {
 }  # fmt: skip
 """First bytes to what a file is that medkd does not read."""
 
-TEXT, UNKNOWN = "a text", "no picture, volume or table of a known format"
+UNKNOWN = "no picture, volume or table of a known format"
+TEXT = f"{UNKNOWN}: a text"
 FOREIGN = frozenset((TEXT, UNKNOWN, *_NOT_READ.values()))
 """Reasons of files that hold no DICOM at all."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from medkd.io.dicom.codes import CODES
@@ -25,8 +26,10 @@ def accepting_option(codes: Iterable[str]) -> str:
 
 
 def codes_in(reasons: Iterable[str]) -> list[str]:
-    """Return the codes of reasons "code: text", each once."""
-    return list(dict.fromkeys(reason.partition(":")[0] for reason in reasons))
+    """Return the codes of reasons "code: text", each once; what has no code is left out."""
+    found = (reason.partition(": ") for reason in reasons)
+    known = (code for code, colon, _ in found if colon and re.fullmatch(r"[a-z_]+", code))
+    return list(dict.fromkeys(known))
 
 
 def with_option(reasons: Iterable[str], *, command: str = "") -> tuple[str, ...]:
@@ -37,7 +40,8 @@ def with_option(reasons: Iterable[str], *, command: str = "") -> tuple[str, ...]
         command: the command that takes the option; empty: the one that is running.
     """
     told = tuple(reasons)
-    option = accepting_option(codes_in(told))
+    whole = all(codes_in([reason]) for reason in told)
+    option = accepting_option(codes_in(told)) if whole else ""
     where = f" of {command}" if command else ""
     return (*told, f"to accept this: {option}{where}") if option else told
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkd.errors import SettingsError
+from medkd.errors import SeriesError, SettingsError
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.index_table import IndexedCase, read_index
+from medkd.io.remedies import with_option
 from medkd.io.synthetic_mark import not_stated, stamp_of
 from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
 
@@ -48,6 +49,19 @@ class ScanInput:
         if self.case is None:
             return stamp_of(self.path)
         return self.case.generator or (not_stated() if self.case.synthetic else "")
+
+
+def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
+    """Word a refusal of a scan on disk with its path and the option that would accept it.
+
+    Args:
+        given: a scan that is not of an INDEX.
+        error: why it cannot be read.
+    """
+    files = len(given.place.files) if given.place is not None else 0
+    where = f"in {given.path} ({files} files)" if files > 1 else f"in {given.path}"
+    reasons = with_option(error.reasons or (error.headline,))
+    return SeriesError(f"{given.path}: not analysed", (*reasons, where))
 
 
 def list_inputs(

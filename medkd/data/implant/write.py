@@ -34,7 +34,8 @@ from medkd.io.axial import in_stored_order
 from medkd.io.dicom.derive import Derivation, check_writable, derived_uid, write_derived_series
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.tags import uid_of
-from medkd.io.scan_inputs import ScanInput
+from medkd.io.remedies import codes_in
+from medkd.io.scan_inputs import ScanInput, refusal_of
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
 from medkd.types import Nodule, Scan
@@ -93,6 +94,14 @@ class Views:
     aspect: float
 
 
+@dataclass(frozen=True, slots=True)
+class ImplantSet:
+    """What was written: altered scans, and for each scan that could not be used its reasons."""
+
+    rows: tuple[ScanRow, ...]
+    refused: tuple[SeriesError, ...] = ()
+
+
 Finish = Callable[[Path, Sequence[ScanRow], Sequence[Views]], None]
 
 
@@ -105,7 +114,7 @@ def write_implant_set(
     database: Path | None = None,
     finish: Finish | None = None,
     progress: Progress | None = None,
-) -> list[ScanRow]:
+) -> ImplantSet:
     """Put nodules into scans and write the set, whole or not at all.
 
     Args:
@@ -117,14 +126,19 @@ def write_implant_set(
         finish: called with the folder before it gets its name: writes pictures and report.
         progress: told how far it is, over all scans.
 
+    Returns:
+        The altered scans, and why others could not be used: they cannot be read, have no room, or
+        cannot be written again.
+
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
-        SeriesError: if a scan cannot be read, has no room, or cannot be written again.
+        SeriesError: if no scan at all could be used, with every reason.
     """
     _check(out, settings, database)
     forms = _forms(settings, database)
     rows: list[ScanRow] = []
     views: list[Views] = []
+    refused: list[tuple[str, SeriesError]] = []
     with replacing(out) as folder:
         (folder / "scans").mkdir(parents=True)
         for number, source in enumerate(sources):
@@ -133,19 +147,27 @@ def write_implant_set(
                 if progress is not None:
                     progress(what, before * total + done, len(sources) * total)
 
-            with opened(source, gate) as given:
-                check_writable(given.slices)
-                made = implant_scan(given.scan, settings, forms=forms, progress=told)
-                row = _write_scan(folder / "scans", given, made, settings)
+            try:
+                with opened(source, gate) as given:
+                    check_writable(given.slices)
+                    made = implant_scan(given.scan, settings, forms=forms, progress=told)
+                    row = _write_scan(folder / "scans", given, made, settings)
+            except SeriesError as error:
+                why = error if source.case else refusal_of(source, error)
+                refused.append((source.name, why))
+                continue
             rows.append(row)
             views += [
                 _views(made, implant, nodule)
                 for implant, nodule in zip(made.implants, row.nodules, strict=True)
             ]
-        _write_tables(folder, rows, settings)
+        if not rows:
+            reasons = [reason for _, error in refused for reason in error.reasons]
+            raise SeriesError("no scan could be given nodules", reasons)
+        _write_tables(folder, rows, settings, refused)
         if finish is not None:
             finish(folder, rows, views)
-    return rows
+    return ImplantSet(tuple(rows), tuple(error for _, error in refused))
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
@@ -172,11 +194,12 @@ def _write_scan(
     if given.slices:
         uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
         added = in_stored_order(made.scan.voxels_hu - made.original.voxels_hu, given.scan)
-        written = write_derived_series(
-            given.slices, added, folder / uid, Derivation(_words(made), __version__, key)
-        )
-        if len(written) != added.shape[2]:
-            raise SeriesError(f"{made.scan.seriesuid}: not written", ["slices do not match"])
+        with replacing(folder / uid) as series:
+            written = write_derived_series(
+                given.slices, added, series, Derivation(_words(made), __version__, key)
+            )
+            if len(written) != added.shape[2]:
+                raise SeriesError(f"{made.scan.seriesuid}: not written", ["slices do not match"])
     else:
         uid = derived_uid(made.scan.seriesuid, key)
         write_mhd(
@@ -221,7 +244,12 @@ def _nodule_row(implant: Implant) -> NoduleRow:
     )  # fmt: skip
 
 
-def _write_tables(folder: Path, rows: Sequence[ScanRow], settings: ImplantSettings) -> None:
+def _write_tables(
+    folder: Path,
+    rows: Sequence[ScanRow],
+    settings: ImplantSettings,
+    refused: Sequence[tuple[str, SeriesError]],
+) -> None:
     nodules = [
         Nodule(row.seriesuid, nodule.center_mm, nodule.diameter_mm)
         for row in rows
@@ -238,6 +266,9 @@ def _write_tables(folder: Path, rows: Sequence[ScanRow], settings: ImplantSettin
         "settings": settings.model_dump(mode="json"),
         "note": NOTE,
         "scans": [asdict(row) for row in rows],
+        "refused": [  # codes alone: the reasons may name files
+            {"source": _public(name), "codes": codes_in(error.reasons)} for name, error in refused
+        ],
     }
     write_text(folder / "implant.json", json.dumps(record, indent=1) + "\n")
 
