@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 from medkd.errors import MedkdError
 from medkd.files import is_full_disk
@@ -50,6 +49,8 @@ _DATABASE = {
     "disk i/o": errno.EIO,
 }  # fmt: skip
 
+_AGAIN_S = 0.1
+
 received: list[int] = []
 """Signals that ended the command, first one first."""
 
@@ -81,7 +82,7 @@ def ended_by_signals() -> Iterator[None]:
 
     A signal that is ignored (nohup) stays ignored.
     """
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     for number, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
@@ -103,9 +104,22 @@ def leave_pipe_quietly() -> None:
             _to_nowhere(stream.fileno())
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    received.append(number)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number in ENDING:
+        received.append(number)
+    if _is_finalizing(frame):  # what is raised there is dropped: try again a moment later
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        return
     raise KeyboardInterrupt
+
+
+def _is_finalizing(frame: FrameType | None) -> bool:
+    """Say whether an object is being taken apart (`__del__`) where a signal came in."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _to_nowhere(descriptor: int) -> None:

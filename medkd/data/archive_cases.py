@@ -21,7 +21,7 @@ from medkd.data.cases import Case, CaseIndex
 from medkd.data.proposals import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
 from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, read_index
-from medkd.settings import Settings
+from medkd.settings import InputPath, Settings
 from medkd.types import Nodule
 
 Value = Literal[0, 1] | None
@@ -32,7 +32,7 @@ class ArchiveData(Settings):
     """The scans or the radiographs of an INDEX."""
 
     kind: Literal["archive"] = "archive"
-    index: str = Field(description="The index.csv that `medkd index` left.")
+    index: InputPath = Field(description="The index.csv that `medkd index` left.")
     cases: Literal["scans", "images"] = Field(description="CT scans, or radiographs.")
     positive: tuple[str, ...] = Field(
         ("nodule",),
