@@ -8,10 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from medkd.errors import MedkdError
 from medkd.files import is_full_disk
+from medkd.unfinished import unfinished_home
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -91,6 +93,20 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def kept_for_later(out: Path) -> Iterator[None]:
+    """Say after an interruption that what is finished of a folder is kept, and where."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        home = unfinished_home(out)
+        if home.is_dir():
+            sys.stderr.write(
+                f"\nwhat is finished is kept in {home}: the same command goes on there\n"
+            )
+        raise
 
 
 def leave_pipe_quietly() -> None:
