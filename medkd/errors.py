@@ -5,8 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    r"""Escape the bytes of file names that are no UTF-8, so that every output can hold them.
+
+    Args:
+        text: a name, or a text with names, as Python reads them from the disk (PEP 383).
+
+    Example:
+        >>> import os
+        >>> print(printable(os.fsdecode(b"M\xfcller")))
+        M\xfcller
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair that no file name gave
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class MedkdError(Exception):
-    """Base of all refusals: a headline and every reason for it.
+    """Base of all refusals: a headline and every reason for it, fit to print anywhere.
 
     Args:
         headline: what was refused, in one line (names the file or series).
@@ -14,9 +31,9 @@ class MedkdError(Exception):
     """
 
     def __init__(self, headline: str, reasons: Iterable[str] = ()) -> None:
-        self.headline = headline
-        self.reasons = tuple(reasons)
-        super().__init__("\n".join([headline, *(f"  - {reason}" for reason in self.reasons)]))
+        self.headline = printable(headline)
+        self.reasons = tuple(printable(reason) for reason in reasons)
+        super().__init__("\n".join([self.headline, *(f"  - {line}" for line in self.reasons)]))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep headline and reasons apart on the way out of another process."""

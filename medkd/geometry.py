@@ -15,6 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
 
+SHEAR_TOLERANCE = 2e-3
+"""Largest cosine between two axes: twice what readers accept for the rounding of a header."""
+
+_LEAST_SPACING_MM = 1e-6
+
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -25,11 +30,12 @@ class VoxelGrid:
     Args:
         shape: number of voxels along (i, j, k).
         affine_lps_mm: [4, 4] float64, index (i, j, k, 1) to LPS mm; columns may be oblique,
-            flipped or anisotropic but not sheared.
+            flipped (left-handed) or anisotropic but not sheared: the cosine between two columns
+            is at most `SHEAR_TOLERANCE`.
 
     Raises:
         ValueError: if the shape is not three positive numbers, or the matrix is not a finite
-            invertible affine.
+            affine with columns at right angles, none of length 0.
     """
 
     shape: tuple[int, int, int]
@@ -43,8 +49,16 @@ class VoxelGrid:
             raise ValueError(f"a grid needs a finite 4x4 affine, got {affine!r}")
         if not np.allclose(affine[3], [0, 0, 0, 1]):
             raise ValueError(f"the last row of an affine is 0 0 0 1, got {affine[3]!r}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise ValueError("the affine is not invertible: two axes coincide or a spacing is 0")
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if lengths.min() < _LEAST_SPACING_MM:
+            raise ValueError(f"expected spacings above 0 mm, got {lengths.tolist()}")
+        cosines = affine[:3, :3] / lengths
+        sheared = float(np.abs(np.triu(cosines.T @ cosines, 1)).max())
+        if sheared > SHEAR_TOLERANCE:
+            raise ValueError(
+                f"expected axes at right angles, got a sheared affine: a cosine of {sheared:.3g} "
+                f"between two axes, at most {SHEAR_TOLERANCE:g}: resample the volume"
+            )
         object.__setattr__(self, "affine_lps_mm", affine)
 
     @classmethod
@@ -63,10 +77,16 @@ class VoxelGrid:
             spacing_mm: (3,) positive mm.
             origin_mm: (3,) LPS mm of the centre of voxel (0, 0, 0).
             direction: [3, 3]; column a is the unit LPS direction of index axis a.
+
+        Raises:
+            ValueError: if a spacing is not a positive number, and as for the class.
         """
+        spacing = np.asarray(spacing_mm, dtype=np.float64)
+        if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
+            raise ValueError(f"expected three positive spacings in mm, got {spacing.tolist()}")
         cosines = np.eye(3) if direction is None else np.asarray(direction, dtype=np.float64)
         affine = np.eye(4)
-        affine[:3, :3] = cosines.reshape(3, 3) * np.asarray(spacing_mm, dtype=np.float64)
+        affine[:3, :3] = cosines.reshape(3, 3) * spacing
         affine[:3, 3] = np.asarray(origin_mm, dtype=np.float64)
         return cls(shape, affine)
 
@@ -138,6 +158,23 @@ class VoxelGrid:
         affine[:3, :3] = self.affine_lps_mm[:3, :3] * scale
         affine[:3, 3] = self.voxel_to_world((scale - 1.0) / 2.0)
         return VoxelGrid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def reordered(self, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> VoxelGrid:
+        """Return the grid of the same voxels with its axes in another order or direction.
+
+        Args:
+            axes: which present axis becomes i, j and k.
+            flipped: whether each of the new axes counts from the other end.
+        """
+        corner_vox = np.zeros(3)
+        affine = self.affine_lps_mm.copy()
+        for new, (old, is_flipped) in enumerate(zip(axes, flipped, strict=True)):
+            column = self.affine_lps_mm[:3, old]
+            affine[:3, new] = -column if is_flipped else column
+            corner_vox[old] = self.shape[old] - 1 if is_flipped else 0
+        affine[:3, 3] = self.voxel_to_world(corner_vox)
+        i, j, k = (self.shape[axis] for axis in axes)
+        return VoxelGrid((i, j, k), affine)
 
     def cropped(self, start_vox: ArrayLike, shape: tuple[int, int, int]) -> VoxelGrid:
         """Return the grid of a box of whole voxels.

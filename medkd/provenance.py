@@ -17,12 +17,76 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from medkd import __version__
-from medkd.types import RunRecord
+from medkd.types import CaseOrigins, RunRecord
 
 PACKAGES = (
     "torch", "torchvision", "monai", "accelerate", "numpy", "scipy", "scikit-learn", "pandas",
     "pydicom", "SimpleITK", "streamlit", "pydantic", "safetensors", "timm",
 )  # fmt: skip
+
+
+NO_PERFORMANCE = "no clinical performance known"
+"""What is added wherever synthetic scans taught a model."""
+
+
+def origin_words(origins: CaseOrigins) -> str:
+    """Say how many cases come from where.
+
+    Example:
+        >>> origin_words(CaseOrigins(real=4, phantom=7))
+        '7 synthetic and 4 real scans'
+        >>> origin_words(CaseOrigins(real=1, implanted=2, phantom=7))
+        '7 synthetic scans, 2 real scans with synthetic nodules and 1 real scan'
+    """
+    if not origins.implanted and origins.phantom and origins.real:
+        return f"{origins.phantom} synthetic and {_counted(origins.real, 'real', origins)}"
+    parts = [
+        _counted(count, adjective, origins) + more
+        for count, adjective, more in (
+            (origins.phantom, "synthetic", ""),
+            (origins.implanted, "real", " with synthetic nodules"),
+            (origins.real, "real", ""),
+        )
+        if count
+    ]
+    if len(parts) < 2:
+        return "".join(parts) or f"no {origins.kind}"
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def synthetic_words(origins: CaseOrigins | None, *, synthetic: bool) -> str:
+    """Say that synthetic scans taught a model, and how many; empty if none did.
+
+    Args:
+        origins: of its training cases; None where that was not recorded.
+        synthetic: whether any of them was synthetic.
+
+    Example:
+        >>> synthetic_words(CaseOrigins(real=4, phantom=7), synthetic=True)
+        'trained on 7 synthetic and 4 real scans: no clinical performance known'
+        >>> synthetic_words(None, synthetic=True)
+        'trained on synthetic scans: no clinical performance known'
+    """
+    if not synthetic:
+        return ""
+    known = origins is not None and origins.synthetic
+    counted = origin_words(origins) if origins is not None and known else "synthetic scans"
+    return f"trained on {counted}: {NO_PERFORMANCE}"
+
+
+def joint_origins(first: CaseOrigins, second: CaseOrigins) -> CaseOrigins:
+    """Add up the cases of two disjoint sets."""
+    return replace(
+        first,
+        real=first.real + second.real,
+        implanted=first.implanted + second.implanted,
+        phantom=first.phantom + second.phantom,
+    )
+
+
+def _counted(count: int, adjective: str, origins: CaseOrigins) -> str:
+    noun = origins.kind if count != 1 else origins.kind.removesuffix("s")
+    return f"{count} {adjective} {noun}"
 
 
 def sha256_of_text(text: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from medkd.config import dump_settings, fill_run_dir, find_config, load_settings
 from medkd.config_keys import keys_text
+from medkd.data.archive_cases import ArchiveData
 from medkd.errors import SettingsError
 from medkd.settings import Settings
 
@@ -129,3 +130,30 @@ def test_keys_are_explained_once_a_section_with_type_default_and_meaning() -> No
     assert "| `weight` | float | `1.0` | Weight. |" in text
     assert "| **`name`** | text |  |  |" in text
     assert "| `terms` | list of Hint or Soft | `[]` |  |" in text
+
+
+class Lists(Settings):
+    names: tuple[str, ...] = ()
+    kinds: tuple[Literal["solid", "part"], ...] | None = None
+    codes: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    numbers: tuple[int, ...] = ()
+
+
+def test_a_text_is_a_list_of_one_where_a_list_of_texts_goes(tmp_path: Path) -> None:
+    path = write(tmp_path, "names: Nodule\nkinds: solid\n")
+    lists = load_settings(path, Lists, overrides=["codes=slice_thickness"])
+    assert lists.names == ("Nodule",)
+    assert (lists.kinds, lists.codes) == (("solid",), ("slice_thickness",))
+    assert load_settings(path, Lists, overrides=["names=[a, b]"]).names == ("a", "b")
+
+
+def test_a_number_is_no_list_and_a_text_is_no_list_of_numbers(tmp_path: Path) -> None:
+    for text in ("names: 3\n", "numbers: many\n"):
+        with pytest.raises(SettingsError):
+            load_settings(write(tmp_path, text), Lists)
+
+
+def test_one_positive_label_may_be_given_without_brackets() -> None:
+    assert ArchiveData.model_validate(
+        {"index": "work/index.csv", "cases": "images", "positive": "Nodule"}
+    ).positive == ("Nodule",)

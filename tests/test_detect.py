@@ -11,8 +11,9 @@ import torch
 
 from medkd.data.loading import parse_loading
 from medkd.detect import SYNTHETIC_NOTE, DetectSettings, detect_nodules
-from medkd.detect.batch import search_scans, write_results
+from medkd.detect.batch import search_scans
 from medkd.detect.maps import count_cells, dense_map, patch_starts
+from medkd.detect.results import write_results
 from medkd.detect.view import PatchView, build_view
 from medkd.errors import CheckpointError, SettingsError
 from medkd.io.annotations import read_marks
@@ -146,19 +147,6 @@ def test_inputs_without_a_scan_are_refused_all_at_once(tmp_path):
     with pytest.raises(SettingsError) as refused:
         list_inputs([tmp_path / "empty", tmp_path / "absent"])
     assert len(refused.value.reasons) == 2
-
-
-def test_results_are_written_whole_or_not_at_all(scan, tmp_path):
-    def fail():
-        yield CaseResult("2.25.7", (), "analysed")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_results(tmp_path / "out", fail())
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "mine").write_text("keep")
-    with pytest.raises(SettingsError, match="cannot be written"):
-        write_results(tmp_path, [])
 
 
 @needs_data

@@ -92,3 +92,26 @@ def test_a_degenerate_affine_is_refused(affine: np.ndarray) -> None:
 def test_an_empty_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="three positive sizes"):
         VoxelGrid((2, 0, 2), np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [(0, 1, 0.3), (2, 0, -0.05), (1, 2, 0.004), (0, 0, 0.0), (1, 1, np.nan), (0, 3, np.inf)],
+)
+def test_a_sheared_or_degenerate_grid_is_refused(row: int, column: int, value: float) -> None:
+    affine = np.eye(4)
+    affine[row, column] = value
+    with pytest.raises(ValueError, match=r"expected|finite"):
+        VoxelGrid((2, 2, 2), affine)
+
+
+def test_a_grid_may_be_left_handed_and_rounded() -> None:
+    affine = np.diag([-0.7, 0.8, 2.0, 1.0])
+    affine[0, 1] = 0.8 * 1e-3  # rounding of direction cosines
+    assert VoxelGrid((2, 2, 2), affine).spacing_mm == pytest.approx([0.7, 0.8, 2.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [(1, -1, 1), (0, 1, 1), (np.nan, 1, 1), (1, 1)])
+def test_spacings_that_are_not_positive_are_refused(spacing: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="three positive spacings"):
+        VoxelGrid.from_parts((2, 2, 2), spacing_mm=spacing, origin_mm=(0, 0, 0))

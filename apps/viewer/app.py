@@ -6,6 +6,7 @@ Three pages over one run (an index has no results): worklist, case, results. The
 
 from __future__ import annotations
 
+import deciding
 import frame
 import streamlit as st
 
@@ -13,10 +14,9 @@ from medkd.review.index_cases import FOLDER_SUFFIX, is_index
 
 st.set_page_config(page_title="medkd review", layout="wide")
 run = frame.current_run()
-pages = [
-    st.Page("worklist.py", title="Worklist", default=True),
-    st.Page("case.py", title="Case"),
-]
+worklist = st.Page("worklist.py", title="Worklist", default=True)
+case = st.Page("case.py", title="Case")
+pages = [worklist, case]
 if not is_index(run):
     pages.append(st.Page("results.py", title="Results"))
 page = st.navigation(pages)
@@ -26,5 +26,12 @@ with st.sidebar:
     st.caption("Reader")
     st.text(frame.reader_name())
 frame.show_notices(run)
-frame.show_unsaved()
+deciding.show_unsaved(run)
+if page is worklist and (asked := st.query_params.get_all("case")):
+    # An address without the page's name: the case in it must not be ignored.
+    st.session_state[frame.OPEN_CASE] = asked
+    st.switch_page(case)
+if unknown := set(st.query_params) - ({"case"} if page is case else set()):
+    st.warning("This address has parts that this page does not know; they change nothing here:")
+    st.text(", ".join(sorted(unknown)))
 page.run()

@@ -8,7 +8,6 @@ as markdown or HTML.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,33 +24,30 @@ from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_scan
 from medkd.jsonio import read_json
 from medkd.models.package import read_info
-from medkd.report.summary import NOT_A_DEVICE, SYNTHETIC
+from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import (
     SPLITS,
     CaseMarks,
     by_case,
     case_path,
     check_run,
-    order_cases,
     read_case_marks,
     read_image_probabilities,
+    read_worklist,
 )
 from medkd.review.index_cases import index_of, is_index
-from medkd.review.store import Decision, ReviewStore, Verdict, open_store
-from medkd.runs import ARMS, RunFolder, read_cases
+from medkd.review.store import Decision, ReviewStore, open_store
+from medkd.runs import ARMS, RunFolder
 from medkd.types import Evaluation, Radiograph, RunCase, Scan
 
 ARM = "student"
 """Whose marks and scores the reader sees."""
 
 OPEN_CASE = "open_case"
-"""Session key of the case that the case page shall show next."""
+"""Session key of the case ids that somebody asked for: the case page shows the only one."""
 
 CASE_ORDER = "case_order"
 """Session key of the case ids as the worklist last listed them."""
-
-NOT_SAVED = "not_saved"
-"""Session key of a decision that the store refused."""
 
 NO_MODEL = "An index of an archive: no model has looked at these cases."
 
@@ -89,21 +85,27 @@ def show_notices(run: RunFolder) -> None:
     elif evaluation is None:
         st.warning(f"{UNKNOWN_TRAINING} {NOT_A_DEVICE}")
     elif evaluation.trained_on_synthetic:
-        st.warning(f"{SYNTHETIC} {NOT_A_DEVICE}")
+        st.warning(f"{synthetic_sentence(evaluation)} {NOT_A_DEVICE}")
     else:
         st.caption(NOT_A_DEVICE)
 
 
 def load_cases(run: RunFolder) -> list[RunCase]:
-    """Return the cases in reading order."""
-    return _cases(str(run.cases), _stamp(run.cases))
+    """Return the cases in reading order; stop the page, saying why, where they cannot be read."""
+    try:
+        return _cases(str(run.cases), _stamp(run.cases))
+    except MedkdError as error:
+        stop_with(error)
 
 
 def load_evaluation(run: RunFolder) -> Evaluation | None:
-    """Return the run's evaluation, None where it has none yet."""
+    """Return the run's evaluation, None where it has none yet; stop where it cannot be read."""
     if not run.evaluation.is_file():
         return None
-    return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+    try:
+        return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+    except MedkdError as error:
+        stop_with(error)
 
 
 def load_archive(run: RunFolder) -> ArchiveIndex:
@@ -116,26 +118,22 @@ def load_archive(run: RunFolder) -> ArchiveIndex:
 
 
 def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
-    """Return the student's marks by case id; where they cannot be read, say so and return none."""
+    """Return the student's marks by case id; stop the page, saying why, where that fails."""
     files = [run.marks(ARM), run.result(ARM, "x").parent, run.reference]
     files += [run.predictions(ARM, split) for split in SPLITS]
     try:
         return _marks(str(run.path), tuple(_stamp(path) for path in files))
     except MedkdError as error:
-        st.error("The marks of this run cannot be read.")
-        st.text(str(error))
-        return {}
+        stop_with(error)
 
 
 def load_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Return each arm's probability of each image; where they cannot be read, say so."""
+    """Return each arm's probability of each image; stop, saying why, where that fails."""
     files = [run.predictions(arm, split) for arm in ARMS for split in SPLITS]
     try:
         return _probabilities(str(run.path), tuple(_stamp(path) for path in files))
     except MedkdError as error:
-        st.error("The probabilities of this run cannot be read.")
-        st.text(str(error))
-        return {}
+        stop_with(error)
 
 
 def load_stack(run: RunFolder, case: RunCase) -> AxialStack:
@@ -198,8 +196,11 @@ def load_store(run: RunFolder) -> ReviewStore:
     Raises:
         MedkdError: if they cannot be kept there.
     """
-    exists = run.review.exists()
-    return _store(str(run.review), run.review.stat().st_ino if exists else 0)
+    try:
+        inode = run.review.stat().st_ino
+    except OSError:  # not there yet, or not ours to see: opening it says which
+        inode = 0
+    return _store(str(run.review), inode)
 
 
 def load_mine(run: RunFolder) -> dict[str, dict[str, Decision]]:
@@ -218,41 +219,6 @@ def load_history(run: RunFolder) -> list[Decision]:
         stop_with(error)
 
 
-def decide(
-    run: RunFolder,
-    shown: Decision,
-    *,
-    verdict: Verdict | None = None,
-    note: str | None = None,
-) -> None:
-    """Append a decision of the current reader.
-
-    Args:
-        run: the reviewed run.
-        shown: the decision as it counts now, or a fresh one; what is not given stays.
-        verdict: the new verdict.
-        note: the new note.
-    """
-    wanted = replace(
-        shown,
-        reader=reader_name(),
-        verdict=verdict if verdict is not None else shown.verdict,
-        note=note if note is not None else shown.note,
-    )
-    try:
-        load_store(run).add(wanted)
-    except MedkdError as error:
-        st.session_state[NOT_SAVED] = str(error)
-
-
-def show_unsaved() -> None:
-    """Say loudly when the last decision could not be kept."""
-    message = st.session_state.pop(NOT_SAVED, None)
-    if message:
-        st.error("The last decision was NOT saved.")
-        st.text(message)
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     """Return what changes when a file is written anew, so that caches never show an old one."""
     if not path.exists():
@@ -263,7 +229,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _cases(path: str, stamp: tuple[int, int]) -> list[RunCase]:
-    return order_cases(read_cases(Path(path)))
+    return read_worklist(Path(path))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from medkd.report import tables
-from medkd.report.summary import NO_TRANSFER
+from medkd.report.summary import NO_TRANSFER, scored_words
 from medkd.report.words import interval_words
 from medkd.runs import RunFolder
 from medkd.types import Evaluation, Table
@@ -84,7 +84,7 @@ def show_froc(evaluation: Evaluation, track: str) -> None:
     if at_point is not None:
         show_table(at_point)
     show_table(tables.froc_scores_table(results))
-    for line in evaluation.record.phantoms:
+    for line in filter(None, (scored_words(evaluation), *evaluation.record.phantoms)):
         st.text(line)
     st.caption(interval_words(froc.interval for froc in results.values()))
     middle = st.columns([1, 4, 1])[1]

@@ -177,7 +177,7 @@ def progress_of(case: RunCase, decided: Decided) -> str:
 
 def open_case(case: RunCase) -> None:
     """Go to the case page."""
-    st.session_state[frame.OPEN_CASE] = case.case_id
+    st.session_state[frame.OPEN_CASE] = [case.case_id]
     st.switch_page("case.py")
 
 

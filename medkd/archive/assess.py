@@ -7,7 +7,7 @@ nothing is raised for a broken file. Names of cases, patients and sites are give
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +24,16 @@ from medkd.io.dicom.scope import generator_of
 from medkd.io.dicom.series import places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
+from medkd.io.grouping import unread_reasons
 from medkd.io.radiograph.gate import split_allowed
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
 from medkd.io.volume import read_volume
 from medkd.lungs import lungs_in_view
 from medkd.types import Scan
+
+ALLOWED = "allowed: "
+"""Begins the notes of a scan on faults that were accepted."""
 
 _SHOWN = 3
 _HIGHEST_AIR_HU = -500
@@ -123,7 +127,7 @@ def _assess_series(group: Group) -> CaseFacts:
     with unpacked(group.refs) as refs:
         headers = read_headers(refs)
         refused, allowed = series_reasons(headers.headers, group.gate)
-        reasons = (*headers.reasons, *refused)
+        reasons = (*headers.reasons, *unread_reasons(headers.strangers), *refused)
         facts = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
             return facts
@@ -155,14 +159,16 @@ def _stated(headers: HeaderSet) -> CaseFacts:
 def _assess_volume(group: Group) -> CaseFacts:
     try:
         with on_disk(group.refs) as path:
-            scan = read_volume(path)
+            scan = read_volume(path, allow=group.gate.allow)
     except SeriesError as error:
         told = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
         raise SeriesError(group.refs[0].name, told) from None
     refused, allowed = scan_reasons(scan, group.gate)
     refused += _density_reasons(scan)
+    accepted = (note for note in scan.notes if note.startswith(ALLOWED))
+    allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
     facts = CaseFacts("volume", refused, allowed, modality="CT")
-    facts = replace(facts, places=_plain(SeriesPlaces("", scan.grid)))
+    facts = replace(facts, places=_plain(SeriesPlaces("", scan.stored_grid or scan.grid)))
     return _with_scan(facts, scan, group.gate)
 
 
@@ -179,7 +185,7 @@ def _with_scan(facts: CaseFacts, scan: Scan, gate: GateSettings) -> CaseFacts:
     lungs = () if facts.reasons else tuple(lungs_in_view(scan))
     passes = "lungs_not_in_view" in gate.allow
     known = set(facts.allowed)
-    notes = tuple(n for n in scan.notes if n.removeprefix("allowed: ") not in known)
+    notes = tuple(n for n in scan.notes if n.removeprefix(ALLOWED) not in known)
     return replace(
         facts,
         reasons=facts.reasons if passes else (*facts.reasons, *lungs),
@@ -202,17 +208,14 @@ def _assess_image(group: Group) -> CaseFacts:
     )  # fmt: skip
     if refused:
         return facts
-    digests = [_image_digest(ref, group.allow_images) for ref in group.refs]
+    images = [read_radiograph(ref, allow=group.allow_images) for ref in group.refs]
+    digests = [_digest(image.pixels) for image in images]
     if len(set(digests)) > 1:
         reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
         return replace(facts, reasons=(reason,))
     copies = len(digests) - 1
     note = (f"{copies} more files hold the same image: the first is read",) if copies else ()
-    return replace(facts, content=digests[0], notes=note)
-
-
-def _image_digest(ref: FileRef, allow: Collection[str]) -> str:
-    return _digest(read_radiograph(ref, allow=allow).pixels)
+    return replace(facts, content=digests[0], notes=(*images[0].notes, *note))
 
 
 def _digest(pixels: NDArray[Any]) -> str:

@@ -22,11 +22,15 @@ from medkd.errors import SettingsError
 from medkd.files import remove_partial
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
-from medkd.io.index_table import ArchiveIndex, read_index_record
+from medkd.io.index_table import ArchiveIndex, index_tables, read_index_record
+from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 """Raised when the same files would give other facts."""
+
+KINDS_VERSION = "2"
+"""Raised when the same file would be something else."""
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -55,18 +59,19 @@ def build_archive_index(
         SeriesError: if another archive was indexed there, or a table cannot be used.
     """
     root, out = root.resolve(), out.resolve()
+    own = partial(_is_own, out)
     _check_places(root, out, settings)
+    _check_not_empty(root, own)
     private = private_folder_of(out)
     make_private_folder(private)
     remove_partial(private)
     pseudonyms = open_pseudonyms(private, settings.identity)
     with opened_store(private) as store:
-        store.begin(root, _facts_settings(settings))
+        store.begin(root, _facts_settings(settings), kinds=KINDS_VERSION)
 
         def report(count: int) -> None:
             progress("finding files", count, 0, "")
 
-        own = partial(_is_own, out)
         find_files(store, root, workers=settings.workers, skip=own, progress=report)
         total = store.count_files()
         progress("finding files", total, total, "")
@@ -101,6 +106,19 @@ def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
         raise SettingsError(f"{root}: cannot be indexed like this", reasons)
 
 
+def _check_not_empty(root: Path, own: Callable[[Path], bool]) -> None:
+    """Refuse a folder without files before an older index of it is replaced by an empty one."""
+    first = next(walk_files(root, skip=own), None)
+    if first is None:
+        raise SettingsError(
+            f"{root}: nothing to index",
+            ["the folder is empty: name the folder that holds the scans; if it is a network "
+             "drive or a disk, see that it is mounted"],
+        )  # fmt: skip
+    if first.path == Path() and first.form == "unreadable":
+        raise SettingsError(f"{root}: cannot be indexed", [f"{first.reason}: give the right to it"])
+
+
 def _facts_settings(settings: IndexSettings) -> str:
     kept = settings.model_dump_json(include={"identity", "gate", "allow_images"})
     return f"{FACTS_VERSION} {kept}"
@@ -110,10 +128,8 @@ def _is_own(out: Path, path: Path) -> bool:
     """Say whether a path is part of the index that is being made, not of the archive."""
     if path.parent != out.parent:
         return False
-    stem = out.stem
-    tables = {f"{stem}{end}" for end in (".csv", ".json", ".private")}
-    tables |= {f"{stem}.{name}.csv" for name in ("nodules", "labels", "files", "unmatched")}
-    return path.name in tables or (path.name[1:].startswith(stem) and path.suffix == ".part")
+    own = {table.name for table in index_tables(out)} | {private_folder_of(out).name}
+    return path.name in own or (path.name[1:].startswith(out.stem) and path.suffix == ".part")
 
 
 def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Progress) -> None:

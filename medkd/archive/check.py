@@ -7,15 +7,22 @@ looked at: a frozen split if one is given, else what the archive's own folders s
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
+from medkd.archive.balance import LabelBalance, label_balance
+from medkd.archive.divisible import CANNOT_SPLIT, split_notices
 from medkd.archive.leaks import Leak, find_leaks, same_pixels
-from medkd.archive.split import positive_labels
+from medkd.archive.notices import Notice
+from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
 from medkd.io.index_table import ArchiveIndex, IndexedCase
-from medkd.io.split_file import SplitFile
+from medkd.io.remedies import accepting_option, codes_in
+from medkd.io.split_file import PARTS, SplitFile
+
+SCHEMA = 2
+"""Raised when fields of `IndexCheck` change their name or meaning; new ones may be added."""
 
 _EXAMPLES = 3
 _PLACEHOLDER_CASES = 20
@@ -24,32 +31,16 @@ _PLACEHOLDER_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """A code of refusal (or of a fault that was let pass): how many cases, and some of them."""
+    """A code of refusal (or of a fault that was allowed) and the cases that have it.
+
+    `option` is what `medkd index` takes to accept the fault, empty where nothing does.
+    """
 
     kind: str
     code: str
     cases: int
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something to look at: what, in words, and the cases or patients that are meant."""
-
-    code: str
-    text: str
-    ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LabelBalance:
-    """Known and unknown values of one label at one site."""
-
-    label: str
-    site: str
-    present: int
-    absent: int
-    unknown: int
+    ids: tuple[str, ...]
+    option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,24 @@ class LeakSummary:
 
 @dataclass(frozen=True, slots=True)
 class IndexCheck:
-    """Everything that `medkd check` says."""
+    """Everything that `medkd check` says; as JSON for scripts.
+
+    Args:
+        fingerprint: of the INDEX.
+        cases: how many there are; `ready`, `patients` and `nodules` likewise.
+        refusals: why cases are not analysed, by code.
+        allowed: faults that were accepted, by code.
+        warnings: what to look at, each with its code.
+        balance: labels by site.
+        sites: what the cases of each site are like.
+        leaks: of the archive's own division and of the frozen one.
+        notes: of `medkd index`.
+        unreadable: what could not be read, by code.
+        obstacles: why the INDEX cannot be used, each with its code and remedy.
+        usable: whether there are none; the exit code of `medkd check` is 0 then, else 1.
+        divisible: whether train, val and test can be made of its patients.
+        schema: version of these fields.
+    """
 
     fingerprint: str
     cases: int
@@ -98,20 +106,28 @@ class IndexCheck:
     balance: tuple[LabelBalance, ...]
     sites: tuple[SiteSummary, ...]
     leaks: tuple[LeakSummary, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...]
+    unreadable: tuple[UnreadableCount, ...]
+    obstacles: tuple[Notice, ...]
+    usable: bool
+    divisible: bool
+    schema: int = SCHEMA
 
-    @property
-    def usable(self) -> bool:
-        """Whether any case is ready and the division that is looked at does not leak."""
-        return self.ready > 0 and not (self.leaks and self.leaks[-1].leaks)
 
-
-def check_index(index: ArchiveIndex, split: SplitFile | None = None) -> IndexCheck:
+def check_index(
+    index: ArchiveIndex,
+    split: SplitFile | None = None,
+    *,
+    unreadable: Sequence[UnreadableCount] = (),
+    allow: Collection[str] = (),
+) -> IndexCheck:
     """Check an INDEX.
 
     Args:
         index: as read.
         split: a frozen division of it, to be checked for leaks in place of the folders' own.
+        unreadable: what of the archive could not be read.
+        allow: codes of `ARCHIVE_CODES` that were allowed when it was indexed.
 
     Raises:
         SeriesError: if the split is of another index.
@@ -123,20 +139,70 @@ def check_index(index: ArchiveIndex, split: SplitFile | None = None) -> IndexChe
              "divide it again"],
         )  # fmt: skip
     ready = [case for case in index.cases if case.status == "ready"]
+    refusals = _counted((case, case.reasons) for case in index.cases)
+    leaks = tuple(_leaks(ready, split))
+    obstacles = tuple(_obstacles(index, leaks, unreadable, allow))
+    divided = [] if split or _is_divided(leaks) else list(split_notices(index, ready))
     return IndexCheck(
         fingerprint=index.fingerprint,
         cases=len(index.cases),
         ready=len(ready),
         patients=len({case.patient_id for case in index.cases}),
         nodules=sum(nodule.counts_as == "included" for nodule in index.nodules),
-        refusals=_counted((case, case.reasons) for case in index.cases),
+        refusals=refusals,
         allowed=_counted((case, case.allowed) for case in index.cases),
-        warnings=tuple(_warnings(index, ready)),
-        balance=tuple(_balance(index, ready)),
+        warnings=(*divided, *_warnings(index, ready)),
+        balance=tuple(label_balance(index, ready)),
         sites=tuple(_sites(index.cases)),
-        leaks=tuple(_leaks(ready, split)),
+        leaks=leaks,
         notes=index.notes,
+        unreadable=tuple(unreadable),
+        obstacles=obstacles,
+        usable=not obstacles,
+        divisible=bool(ready) and all(notice.code != CANNOT_SPLIT for notice in divided),
     )
+
+
+def _is_divided(leaks: Sequence[LeakSummary]) -> bool:
+    """Say whether the archive's own folders divide it already, without leaks."""
+    return bool(leaks) and not leaks[-1].leaks and len(leaks[-1].cases) >= len(PARTS)
+
+
+def _obstacles(
+    index: ArchiveIndex,
+    leaks: Sequence[LeakSummary],
+    unreadable: Sequence[UnreadableCount],
+    allow: Collection[str],
+) -> Iterator[Notice]:
+    """Say why an INDEX cannot be used, and what to do."""
+    if not any(case.status == "ready" for case in index.cases):
+        yield _nothing_ready(index.cases)
+    for count in unreadable:
+        if count.is_obstacle and count.code not in allow:
+            text = f"{count.files} {count.what}: {count.names}"
+            yield Notice(count.code, text, count.examples, count.remedy)
+    if leaks and leaks[-1].leaks:
+        last = leaks[-1]
+        whose = "the split" if last.division == "split" else "the archive's own folders"
+        text = f"{len(last.leaks)} patients or equal pictures are in several parts of {whose}"
+        ids = tuple(dict.fromkeys(name for leak in last.leaks for name in leak.patients))
+        yield Notice("leak", text, ids, "divide by patient: medkd split INDEX --out SPLIT, then "
+                     "medkd check INDEX --split SPLIT")  # fmt: skip
+
+
+def _nothing_ready(cases: Sequence[IndexedCase]) -> Notice:
+    if not cases:
+        return Notice(
+            "nothing_found",
+            "the index holds no scan and no radiograph",
+            remedy="index the folder that holds them; index.files.csv says what each file is",
+        )
+    acceptable = [case for case in cases if accepting_option(codes_in(case.reasons))]
+    option = accepting_option(code for case in acceptable for code in codes_in(case.reasons))
+    remedy = "no option accepts these faults: the files themselves must be mended or replaced"
+    if acceptable:
+        remedy = f"index again with {option}, which accepts {len(acceptable)} of {len(cases)}"
+    return Notice("nothing_ready", f"none of {len(cases)} cases is ready", remedy=remedy)
 
 
 def _counted(
@@ -148,7 +214,8 @@ def _counted(
             found[case.kind, code].append(case.case_id)
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     return tuple(
-        ReasonCount(kind, code, len(ids), tuple(ids[:_EXAMPLES])) for (kind, code), ids in ordered
+        ReasonCount(kind, code, len(ids), tuple(ids), accepting_option([code]))
+        for (kind, code), ids in ordered
     )
 
 
@@ -160,8 +227,6 @@ def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Not
         if count >= _PLACEHOLDER_CASES and count >= _PLACEHOLDER_SHARE * len(ready):
             text = f"patient {patient} has {count} of {len(ready)} cases: a placeholder for many?"
             yield Notice("one_patient", text, (patient,))
-    if not ready:
-        yield Notice("nothing_ready", "no case is ready: see the refusals")
 
 
 def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
@@ -192,23 +257,6 @@ def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[No
             if len(known) > 1:
                 text = f"equal pixels, label {name} present in one and absent in another"
                 yield Notice("label_conflict", f"{', '.join(ids)}: {text}", ids)
-
-
-def _balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[LabelBalance]:
-    sites = {case.case_id: case.site for case in ready}
-    counts: dict[tuple[str, str], Counter[int | None]] = defaultdict(Counter)
-    for label in index.labels:
-        if label.case_id in sites:
-            counts[label.name, sites[label.case_id]][label.value] += 1
-    for (name, site), found in sorted(counts.items()):
-        yield LabelBalance(name, site, found[1], found[0], found[None])
-    positive = {case_id for case_id, names in positive_labels(index).items() if "nodule" in names}
-    if index.nodules:
-        scans = [case for case in ready if case.kind == "scan"]
-        for site in sorted({case.site for case in scans}):
-            mine = [case.case_id for case in scans if case.site == site]
-            present = len(positive.intersection(mine))
-            yield LabelBalance("scan with a nodule", site, present, len(mine) - present, 0)
 
 
 def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from medkd.archive.walk import FoundFile, foreign_zip, walk_files, zip_members
-from medkd.archive.work import ClassifiedFile, WorkStore
-from medkd.io.file_kind import DicomHead, FileKind, kind_of_file
+from medkd.archive.work import ClassifiedFile, WorkStore, place_of
+from medkd.io.file_kind import FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
+from medkd.io.grouping import group_key
 from medkd.io.reference import OBJECT_KINDS
+from medkd.io.walk import FoundFile, foreign_zip, walk_files, zip_members
 from medkd.processes import Crashed, SafePool
 
 BATCH = 200
 """Files that are classified and noted at once: what a kill can cost."""
-
-CT_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "2.2"))
-"""CT Image, Enhanced CT Image and Legacy Converted Enhanced CT Image Storage."""
 
 _NO_SIZE = -1
 """Noted as the size of what the next run has to look at again."""
@@ -92,12 +89,12 @@ def _fresh_batches(
 
 
 def _classified(root: Path, found: FoundFile) -> ClassifiedFile:
-    if found.reason:
-        return ClassifiedFile(found, "unreadable", found.reason)
+    if found.form:
+        return ClassifiedFile(found, found.form, found.reason)
     kind = kind_of_file(FileRef(root / found.path, found.member or None), found.size)
     if kind.form == "container":
         return _container(root, found, kind)
-    key = _key(found, kind.form, kind.head)
+    key = group_key(place_of(found.path, found.member), kind)
     head = kind.head if key else None
     form: str = kind.form
     if kind.head is not None and form == "annotation":
@@ -120,27 +117,8 @@ def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
     try:
         foreign = foreign_zip(root, found.path)
     except _ZIP_FAULTS as error:
-        return ClassifiedFile(found, "unreadable", f"a damaged zip archive ({_name(error)})")
+        return ClassifiedFile(found, "unreadable", _damaged_zip(error))
     return ClassifiedFile(found, "other" if foreign else "container", foreign)
-
-
-def _key(found: FoundFile, form: str, head: DicomHead | None) -> str:
-    """Name the group of a file: a DICOM series, or what is one case by itself."""
-    place = f"{found.path.as_posix()}/{found.member}" if found.member else found.path.as_posix()
-    place = place.encode("utf-8", "backslashreplace").decode()
-    if form == "series" and head is not None:
-        ct = head.sop_class in CT_CLASSES
-        series = f"series:{_uid(head.seriesuid)}"
-        return series if ct else f"{series}:{_uid(head.sop_class)}"
-    if form == "image":
-        uid = _uid(head.sop_uid) if head is not None else ""
-        return f"image:{uid}" if uid else f"picture:{place}"
-    return f"volume:{place}" if form == "volume" else ""
-
-
-def _uid(text: str) -> str:
-    """Keep what a UID is made of: damaged headers hold other things."""
-    return re.sub(r"[^\w.-]", "_", text)
 
 
 def _add_zip(store: WorkStore, root: Path, file: ClassifiedFile) -> None:
@@ -150,7 +128,7 @@ def _add_zip(store: WorkStore, root: Path, file: ClassifiedFile) -> None:
             store.add_files(classify_batch(Batch(root, members)))
             count += len(members)
     except _ZIP_FAULTS as error:
-        store.add_files([_with(file, "unreadable", f"a damaged zip archive ({_name(error)})")])
+        store.add_files([_with(file, "unreadable", _damaged_zip(error))])
         return
     store.add_files([_with(file, "container", f"a zip archive of {count} files")])
 
@@ -163,7 +141,7 @@ def _crashed(batch: Batch) -> list[ClassifiedFile]:
     """Classify a batch that killed its process one by one, each in a process of its own."""
     if len(batch.files) == 1:
         again = replace(batch.files[0], size=_NO_SIZE)
-        return [ClassifiedFile(again, "unreadable", "reading its beginning crashes")]
+        return [ClassifiedFile(again, "unreadable", "damaged_file: reading its beginning crashes")]
     alone = SafePool(classify_batch, 1)
     files: list[ClassifiedFile] = []
     for single, result in alone.run(Batch(batch.root, (file,)) for file in batch.files):
@@ -177,5 +155,5 @@ def _batched(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, ...]]:
         yield batch
 
 
-def _name(error: Exception) -> str:
-    return type(error).__name__
+def _damaged_zip(error: Exception) -> str:
+    return f"damaged_zip: it cannot be opened ({type(error).__name__})"

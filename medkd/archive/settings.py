@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from medkd.archive.unreadable import ARCHIVE_CODES
 from medkd.errors import SettingsError
 from medkd.io.dicom.gate import CODES, GateSettings
 from medkd.io.radiograph.gate import CODES as IMAGE_CODES
@@ -29,6 +30,9 @@ class IndexSettings(Settings):
     allow_images: tuple[str, ...] = Field(
         (), description="Faults of radiographs that are let pass, by their codes."
     )
+    allow_archive: tuple[str, ...] = Field(
+        (), description="Faults of the archive as a whole that are accepted: unreadable_folder."
+    )
     annotations: tuple[AnnotationSettings, ...] = Field(
         (), description="Sources of nodules and labels."
     )
@@ -37,6 +41,13 @@ class IndexSettings(Settings):
         description="What names the site of a case; folder: the first one below the root.",
     )
     workers: int = Field(2, ge=1, le=64, description="Processes that read.")
+
+    @field_validator("allow_archive")
+    @classmethod
+    def _of_archive(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(codes) - set(ARCHIVE_CODES)):
+            raise ValueError(f"expected codes of {sorted(ARCHIVE_CODES)}, got {unknown}")
+        return codes
 
     @field_validator("allow_images")
     @classmethod
@@ -48,25 +59,30 @@ class IndexSettings(Settings):
 
 
 def allowing(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
-    """Let more faults pass, each where it can occur: in series, in radiographs, or in both.
+    """Accept more faults, each where it can occur: in series, radiographs, or the archive itself.
 
     Raises:
-        SettingsError: if a code does not exist or may not be let pass.
+        SettingsError: if a code does not exist or may not be accepted.
     """
     scans = {code for code, meaning in CODES.items() if meaning.allowable}
     images = {code for code, (_, may_pass) in IMAGE_CODES.items() if may_pass}
-    if unknown := [code for code in codes if code not in scans | images]:
+    archives = set(ARCHIVE_CODES)
+    if unknown := [code for code in codes if code not in scans | images | archives]:
         raise SettingsError(
             f"cannot be allowed: {', '.join(unknown)}",
-            [f"of CT: {', '.join(sorted(scans))}", f"of X-ray: {', '.join(sorted(images))}"],
-        )
-    gate = settings.gate
-    of_scans = tuple(dict.fromkeys([*gate.allow, *(code for code in codes if code in scans)]))
-    of_images = (*settings.allow_images, *(code for code in codes if code in images))
+            [f"of CT: {', '.join(sorted(scans))}", f"of X-ray: {', '.join(sorted(images))}",
+             f"of the archive: {', '.join(sorted(archives))}"],
+        )  # fmt: skip
+
+    def joined(known: Sequence[str], own: set[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*known, *(code for code in codes if code in own)]))
+
+    gate = settings.gate.model_copy(update={"allow": joined(settings.gate.allow, scans)})
     return settings.model_copy(
         update={
-            "gate": gate.model_copy(update={"allow": of_scans}),
-            "allow_images": tuple(dict.fromkeys(of_images)),
+            "gate": gate,
+            "allow_images": joined(settings.allow_images, images),
+            "allow_archive": joined(settings.allow_archive, archives),
         }
     )
 

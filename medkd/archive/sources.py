@@ -6,11 +6,10 @@ configuration (kind: points, or kind: table), since nothing can tell an index fr
 
 from __future__ import annotations
 
-import csv
-import gzip
 from pathlib import Path
 
 from medkd.errors import SettingsError
+from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
@@ -81,19 +80,19 @@ def _table(path: Path) -> AnnotationSettings:
     with path.open("rb") as stream:
         if stream.read(15) == b"SQLite format 3":
             return LidcAnnotations(kind="lidc", path=path)
-    columns = _columns(path)
-    if columns >= _LUNA16:
+    columns = {name.strip() for name in header_of(path)}
+    if _has(columns, _LUNA16):
         excluded = path.with_name("annotations_excluded.csv")
         beside = excluded if excluded.is_file() and excluded != path else None
         return Luna16Annotations(kind="luna16", annotations=path, excluded=beside)
-    if columns >= _NIH:
+    if _has(columns, _NIH):
         boxes = next(iter(sorted(path.parent.glob("BBox_List_2017.csv*"))), None)
         return NihAnnotations(kind="nih", data_entry=path, boxes=boxes)
-    if columns >= _CHEXPERT:
+    if _has(columns, _CHEXPERT):
         return ChexpertAnnotations(kind="chexpert", path=path)
-    if columns >= _VINDR_BOXES:
+    if _has(columns, _VINDR_BOXES):
         return VindrAnnotations(kind="vindr", boxes=path)
-    if columns >= _VINDR_LABELS:
+    if _has(columns, _VINDR_LABELS):
         return VindrAnnotations(kind="vindr", labels=path)
     raise _refusal(
         str(path),
@@ -102,19 +101,9 @@ def _table(path: Path) -> AnnotationSettings:
     )
 
 
-def _columns(path: Path) -> set[str]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") as packed:
-            return set(next(csv.reader(packed), []))
-    except gzip.BadGzipFile:
-        pass
-    except (UnicodeDecodeError, csv.Error, OSError):
-        return set()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as plain:
-            return set(next(csv.reader(plain), []))
-    except (UnicodeDecodeError, csv.Error):
-        return set()
+def _has(columns: set[str], wanted: set[str]) -> bool:
+    """Say whether a table has the columns of a set, whatever the case of their letters."""
+    return {name.casefold() for name in columns} >= {name.casefold() for name in wanted}
 
 
 def _refusal(text: str, reason: str) -> SettingsError:

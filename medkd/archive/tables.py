@@ -13,6 +13,7 @@ from medkd.archive.assess import CaseFacts
 from medkd.archive.join import Joined, Joiner, codes_of
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
+from medkd.archive.suspects import Suspects
 from medkd.archive.work import KnownFile, WorkStore
 from medkd.io.case_store import CaseForm, StoredCase, write_case_store
 from medkd.io.file_ref import FileRef
@@ -105,8 +106,10 @@ class TableWriter:
     def _gather(self) -> Gathered:
         gathered = Gathered()
         sets = self._synthetic_sets()
+        suspects = Suspects(self._store, self._ref_of)
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
+            facts = replace(facts, reasons=(*facts.reasons, *suspects.reasons(key)))
             name = self._namer.name(key)
             case = self._case(facts, name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
@@ -244,7 +247,7 @@ class TableWriter:
         folder = private_folder_of(self._out)
         links = LinkTable(folder)
         links.record_all(dict.fromkeys(self._namer.links))
-        links.record_all((f"f{file.number:06d}", "file", _as_text(file.place))
+        links.record_all((f"f{file.number:06d}", "file", file.place)
                          for file in self._store.files())  # fmt: skip
         rows = ((row.source, row.row, row.key) for row in joined.unmatched)
         place = folder / "unmatched.csv"
@@ -257,7 +260,3 @@ class TableWriter:
         kept = self._settings.model_dump(mode="json", exclude={"annotations", "workers"})
         counted = Counter(source.kind for source in self._settings.annotations)
         return {**kept, "annotations": dict(counted)}
-
-
-def _as_text(place: str) -> str:
-    return place.encode("utf-8", "backslashreplace").decode()

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from medkd.archive.walk import FoundFile
 from medkd.errors import SeriesError
 from medkd.io.file_kind import DicomHead
+from medkd.io.file_ref import shown_name
+from medkd.io.walk import FoundFile
 
 WORK_FILE = "work.sqlite"
 VERSION = 1
@@ -51,9 +52,8 @@ class KnownFile:
 
     @property
     def place(self) -> str:
-        """Where it is, below the archive's root."""
-        where = self.path.as_posix()
-        return f"{where}/{self.member}" if self.member else where
+        """Where it is, below the archive's root, as text: `path` is what opens it."""
+        return place_of(self.path, self.member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,12 @@ class ClassifiedFile:
     head: DicomHead | None = None
 
 
+def place_of(path: Path, member: str) -> str:
+    """Word where a file is; bytes of its name that are no UTF-8 are escaped."""
+    where = path.as_posix()
+    return shown_name(f"{where}/{member}" if member else where)
+
+
 class WorkStore:
     """The store of one INDEX; `opened_store` gives it.
 
@@ -79,12 +85,13 @@ class WorkStore:
         self._connection = connection
         self.generation = int(self._setting("generation") or 0)
 
-    def begin(self, root: Path, settings: str) -> None:
+    def begin(self, root: Path, settings: str, *, kinds: str = "") -> None:
         """Begin a run: another root is refused, other settings drop what was assessed.
 
         Args:
             root: the archive.
             settings: what the assessment of a group depends on, as text.
+            kinds: version of the rules that say what a file is: another one looks at all again.
 
         Raises:
             SeriesError: if the store is of another root.
@@ -100,10 +107,13 @@ class WorkStore:
             if self._setting("settings") != settings:
                 self._connection.execute("DELETE FROM facts")
             self._connection.execute("DELETE FROM facts WHERE again")
+            if self._setting("kinds") != kinds:
+                self._connection.execute("UPDATE files SET size = -1")
             self.generation += 1
             for name, value in (
                 ("root", os.fsencode(root).hex()),
                 ("settings", settings),
+                ("kinds", kinds),
                 ("generation", str(self.generation)),
             ):
                 self._connection.execute(
@@ -122,7 +132,8 @@ class WorkStore:
                     "SELECT size, changed, reason, form FROM files WHERE path = ? AND member = ?",
                     (os.fsencode(file.path), file.member),
                 ).fetchone()
-                refused = bool(file.reason)
+                # Rights may have been given since, which changes neither size nor time.
+                refused = bool(file.form) or (row and row[2].startswith("no_permission"))
                 if row is None or refused or row[:2] != (file.size, file.changed):
                     continue
                 same.add(file)

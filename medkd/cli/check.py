@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.counting import counted
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from medkd.archive.check import IndexCheck, LeakSummary, ReasonCount, SiteSummary
 
 _SHOWN = 10
+_EXAMPLES = 3
+_TO_SCREEN = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,71 +30,129 @@ def check_command(
     split: Annotated[
         Path | None, typer.Option(help="A frozen split: look for its leaks, not the folders'.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write everything as JSON, too.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Write all findings with their codes as JSON, too; - prints it alone."),
+    ] = None,
 ) -> None:
     """Say what of an INDEX is refused and why, what to look at, and how it is made up.
 
-    Exits with 0 if the index can be used; with 1 if no case is ready, or if a patient (or the same
-    pixels under two identities) stands in several parts: of the split that is given, else of the
-    archive's own folders train, val and test. `medkd split` makes a division that does not leak.
+    Exits with 0 if the index can be used, else with 1: if no case is ready, if a folder of the
+    archive could not be entered (unless `medkd index --allow unreadable_folder` accepted that), or
+    if a patient (or the same pixels under two identities) is in several parts: of the split that is
+    given, else of the archive's own folders train, val and test. `medkd split` makes a division
+    that does not leak. An index that cannot be divided by patient is named (cannot_split): it
+    serves detect and review, not training.
+
+    The JSON has: usable and its obstacles (code, text, ids, remedy); divisible; refusals and
+    allowed (kind, code, cases, ids, option); warnings (code, text, ids, remedy); unreadable (code,
+    what, files, examples); leaks, balance, sites, notes, counts; schema, its version.
 
     Example: `medkd check work/index.csv --json work/check.json`
 
     Example: `medkd check work/index.csv --split work/split.json`
     """
     from medkd.archive.check import check_index
+    from medkd.archive.unreadable import allowed_in, unreadable_in
     from medkd.io.index_table import read_index
     from medkd.io.split_file import read_split
-    from medkd.jsonio import write_json
 
-    found = check_index(read_index(index), read_split(split) if split else None)
+    archive = read_index(index)
+    found = check_index(
+        archive,
+        read_split(split) if split else None,
+        unreadable=unreadable_in(index),
+        allow=allowed_in(index),
+    )
     if json is not None:
-        write_json(json, found)
-    _tell(found)
+        _write_json(json, found, index)
+    if json != _TO_SCREEN:
+        _tell(found, _places(found, index) if archive.identity == "keep" else {})
     if not found.usable:
         raise typer.Exit(1)
 
 
-def _tell(found: IndexCheck) -> None:
+def _write_json(place: Path, found: IndexCheck, index: Path) -> None:
+    from json import dumps
+
+    from medkd.errors import SettingsError
+    from medkd.io.index_table import index_tables
+    from medkd.jsonio import to_jsonable, write_json
+
+    if place == _TO_SCREEN:
+        typer.echo(dumps(to_jsonable(found), indent=1))
+        return
+    if place.resolve() in [table.resolve() for table in index_tables(index)]:
+        reason = "it is a table of the index: give another name"
+        raise SettingsError(f"--json {place}: not written", [reason])
+    write_json(place, found)
+
+
+def _places(found: IndexCheck, index: Path) -> dict[str, str]:
+    """Return where the cases are that refusals show as examples."""
+    from medkd.archive.unreadable import places_of_cases
+
+    rows = (*found.refusals, *found.allowed)
+    return places_of_cases(index, [name for row in rows for name in row.ids[:_EXAMPLES]])
+
+
+def _tell(found: IndexCheck, places: Mapping[str, str]) -> None:
     typer.echo(
-        f"{found.cases} cases of {found.patients} patients: {found.ready} ready, "
-        f"{found.cases - found.ready} not analysed; {found.nodules} nodules"
+        f"{counted(found.cases, 'case')} of {counted(found.patients, 'patient')}: "
+        f"{found.ready} ready, {found.cases - found.ready} not analysed; "
+        f"{counted(found.nodules, 'nodule')}"
     )
-    _tell_reasons("not analysed", found.refusals)
-    _tell_reasons("let pass", found.allowed)
+    _tell_reasons("not analysed (options are those of medkd index)", found.refusals, places)
+    _tell_reasons("analysed in spite of faults that were accepted", found.allowed, places)
+    if found.unreadable:
+        typer.echo("\ncould not be read")
+    for count in found.unreadable:
+        typer.echo(f"  {count.files} {count.what}: {count.names}")
     for site in found.sites:
         _tell_site(site)
     if found.balance:
-        typer.echo("\nlabels: present / absent / not known")
+        typer.echo("\nlabels: present / absent / not known (not annotated, or contradictory)")
     for row in found.balance:
         where = f" at {row.site}" if row.site else ""
         typer.echo(f"  {row.label}{where}: {row.present} / {row.absent} / {row.unknown}")
     if found.warnings:
-        typer.echo(f"\n{len(found.warnings)} warnings")
-    _tell_some([f"{warning.code}: {warning.text}" for warning in found.warnings])
+        typer.echo(f"\n{counted(len(found.warnings), 'warning')}")
+    _tell_some([str(warning) for warning in found.warnings])
     for note in found.notes:
         typer.echo(f"note: {note}")
     for leaks in found.leaks:
         _tell_leaks(leaks)
-    typer.echo("\nusable" if found.usable else "\nNOT usable as it stands")
+    _tell_end(found)
 
 
-def _tell_reasons(title: str, counts: Sequence[ReasonCount]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _tell_end(found: IndexCheck) -> None:
+    """Say whether the index can be used, and what to do if not."""
+    for obstacle in found.obstacles:
+        typer.secho(f"\nNOT usable: {obstacle.code}: {obstacle.text}", fg=typer.colors.RED)
+        typer.echo(f"  to do: {obstacle.remedy}")
+    if found.usable:
+        typer.echo(
+            "\nusable" if found.divisible else "\nusable, but not to train: see cannot_split"
+        )
 
-    if not counts:
-        return
-    table = Table("kind", "reason", "cases", "for example", title=title, title_justify="left")
+
+def _tell_reasons(title: str, counts: Sequence[ReasonCount], places: Mapping[str, str]) -> None:
+    if counts:
+        typer.echo(f"\n{title}")
     for row in counts:
-        table.add_row(row.kind, row.code, str(row.cases), ", ".join(row.examples))
-    Console().print(table)
+        shown = [f"{name} ({places[name]})" if name in places else name
+                 for name in row.ids[:_EXAMPLES]]  # fmt: skip
+        more = ", ..." if row.cases > len(shown) else ""
+        accepted = f"; to accept: {row.option}" if row.option else ""
+        what = counted(row.cases, row.kind)
+        typer.echo(f"  {row.code}: {what}: {', '.join(shown)}{more}{accepted}")
 
 
 def _tell_site(site: SiteSummary) -> None:
     where = f" at {site.site}" if site.site else ""
     typer.echo(
-        f"\n{site.cases} {site.kind}s of {site.patients} patients{where}, {site.ready} ready"
+        f"\n{counted(site.cases, site.kind)} of {counted(site.patients, 'patient')}{where}, "
+        f"{site.ready} ready"
     )
     for title, spread in (("pixel", site.spacing_mm), ("slice", site.slice_spacing_mm)):
         if spread:
@@ -125,4 +187,4 @@ def _tell_some(lines: Sequence[str]) -> None:
     for line in lines[:_SHOWN]:
         typer.echo(f"  {line}")
     if len(lines) > _SHOWN:
-        typer.echo(f"  and {len(lines) - _SHOWN} more: --json lists them all")
+        typer.echo(f"  and {len(lines) - _SHOWN} more: --json FILE lists them all")

@@ -1,4 +1,4 @@
-"""`medkd detect`: marks on whole scans."""
+"""`medkd detect`: marks on whole scans, probabilities for radiographs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from medkd.io.scan_inputs import ScanInput
-    from medkd.models.package import ModelInfo
-    from medkd.types import CaseResult
+from medkd.cli.train import ResumeOption
 
-WHOLE_SCAN = "whole-scan"
+if TYPE_CHECKING:
+    from medkd.detect.jobs import SearchJob
+    from medkd.models.package import LoadedModel, ModelInfo
+    from medkd.types import CaseResult
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +26,11 @@ def detect(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="Volumes, DICOM folders, folders of them, or the index.csv of `medkd index`.",
+            help="CT: volumes, DICOM folders. X-ray: PNG, JPEG, DICOM. Folders of them, or the "
+            "index.csv of `medkd index`.",
         ),
     ],
+    *,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     label: Annotated[
@@ -36,80 +38,128 @@ def detect(
         typer.Option(help="Label of an INDEX that says a scan holds a nodule; default: nodule."),
     ] = None,
     allow: Annotated[
-        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
     ] = "",
+    resume: ResumeOption = False,
 ) -> None:
-    """Search whole CT scans for nodules with a patch classifier. Not a medical device.
+    """Search CT scans for nodules, or score chest X-rays. Not a medical device.
 
-    OUT gets one JSON a scan (`CaseResult`; one that cannot be read, is no chest CT fit for analysis
-    or has no lungs is there as not_analysed, with its reasons) and results.csv with every mark in
-    LPS mm, at most 100 a scan. Ends with 1 if no scan at all could be analysed.
+    What is done depends on MODEL: whether it was trained on patches of scans or on X-rays.
+    OUT gets one JSON a case (`CaseResult`; what cannot be read, is not fit for analysis or has no
+    lungs is there as not_analysed, with its reasons) and results.csv. Each file is whole as soon
+    as it stands there: after Ctrl-C or a kill the same command with --resume skips what is
+    finished. Ends with 1 if no case at all could be analysed.
 
-    Scans of an INDEX bear its case ids, others their SeriesInstanceUID or the name of their file or
-    folder: index a hospital's archive first. Where an INDEX knows which scans hold a nodule, the
-    ROC AUC of the highest mark is printed and left in scan_level-INDEX.json.
+    CT: results.csv has every mark, at most 100 a scan: LUNA16's columns (LPS mm), then voxel and
+    slice (voxels from 0, slice_number from 1 along k), the DICOM image's InstanceNumber, the
+    threshold frozen on validation and whether the mark reaches it. X-ray: a row a picture with
+    the calibrated probability of each label. diameter_mm is empty: this version measures none.
+
+    Cases of an INDEX bear its case ids, others their UID or the name of their file or folder:
+    index a hospital's archive first. Of a pseudonymised INDEX no path and no UID is written;
+    `medkd identity lookup CASE --index INDEX --why REASON --slice N` gives them, and is audited.
+    Where an INDEX knows which scans hold a nodule, the ROC AUC of the highest mark is printed and
+    left in scan_level-INDEX.json.
 
     Example: `medkd detect medkd-demo/student scans/ --out found`
 
-    Example: `medkd detect runs/ct/student work/index.csv --out found`
+    Example: `medkd detect runs/ct/student work/index.csv --out found --resume`
+
+    Example: `medkd detect runs/xray/student xrays/ --out found`
     """
     from medkd.cli.progress import progress_bars
-    from medkd.config import make_settings
-    from medkd.detect.batch import check_out, search_scans, write_results
-    from medkd.io.dicom.gate import GateSettings
-    from medkd.io.scan_inputs import list_inputs
+    from medkd.cli.train import explained_interruption
+    from medkd.detect.jobs import run_job
     from medkd.models.package import load_model
 
-    check_out(out)
-    gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-    scans = list_inputs(inputs)
     loaded = load_model(model, device=device)
-    told = loaded.info.trained_on_synthetic and not all(scan.synthetic for scan in scans)
-    if told:
-        _say_synthetic()
-    searched = search_scans(scans, loaded, gate=gate)
-    with progress_bars() as report:
-        results = write_results(
-            out, searched, progress=lambda done: report("scans", done, len(scans), "")
+    job = _job_of(loaded, inputs, allow)
+    told = _synthetic_model(loaded.info, job)
+    _warn(told)
+    noun = _noun(job)
+    with explained_interruption(out), progress_bars() as report:
+        results = run_job(
+            job,
+            out,
+            resume=resume,
+            progress=lambda done, total, refused: report(
+                noun, done, total, f"{refused} not analysed" if refused else ""
+            ),
         )
-    _say_results(results, loaded.info, out)
-    _say_phantoms(scans)
-    for index in (place for place in inputs if place.suffix == ".csv"):
-        _say_scan_level(index, results, label, out=out)
-    if told:
-        _say_synthetic()
+    _say_results(results, job, out)
+    _say_synthetic_inputs(job)
+    if job.record.kind == "scan":
+        for index in (place for place in inputs if place.suffix == ".csv"):
+            _say_scan_level(index, results, label, out=out)
+    _warn(told)
     if all(result.status == "not_analysed" for result in results):
         raise typer.Exit(1)
 
 
-def _say_synthetic() -> None:
-    from medkd.detect import SYNTHETIC_NOTE
+def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
+    """Choose by the model whether scans are searched or radiographs scored."""
+    from medkd.config import make_settings
+    from medkd.detect.jobs import image_job, scan_job
+    from medkd.detect.radiographs import takes_radiographs
+    from medkd.io.dicom.gate import GateSettings
 
-    typer.secho(f"This model was {SYNTHETIC_NOTE}.", fg=typer.colors.YELLOW, err=True)
+    if takes_radiographs(loaded.info):
+        codes = [code.strip() for code in allow.split(",") if code.strip()]
+        return image_job(inputs, loaded, allow=codes)
+    gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
+    return scan_job(inputs, loaded, gate=gate)
 
 
-def _say_phantoms(scans: list[ScanInput]) -> None:
-    """Say how hard the phantoms are that were searched."""
+def _noun(job: SearchJob) -> str:
+    return "scans" if job.record.kind == "scan" else "radiographs"
+
+
+def _synthetic_model(info: ModelInfo, job: SearchJob) -> str:
+    """Say that synthetic scans taught the model, unless all inputs are phantoms themselves."""
+    from medkd.provenance import synthetic_words
+
+    words = synthetic_words(info.origins, synthetic=info.trained_on_synthetic)
+    of_people = job.origins.real + job.origins.implanted
+    return f"This model was {words}." if words and of_people else ""
+
+
+def _warn(sentence: str) -> None:
+    if sentence:
+        typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
+
+
+def _say_synthetic_inputs(job: SearchJob) -> None:
+    """Say how many synthetic scans were searched, what made them, and how hard phantoms are."""
     from medkd.data.phantom import difficulty_words
+    from medkd.provenance import origin_words
 
-    for stamp in sorted({scan.generator for scan in scans if scan.generator}):
+    if job.origins.synthetic:
+        typer.echo(f"searched: {origin_words(job.origins)}")
+    for stamp in job.stamps:
         typer.echo(difficulty_words(stamp))
 
 
-def _say_results(results: list[CaseResult], info: ModelInfo, out: Path) -> None:
+def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     refused = [result for result in results if result.status == "not_analysed"]
     for result in refused:
         reasons = "".join(f"\n  - {reason}" for reason in result.reasons)
         typer.secho(f"not analysed: {result.seriesuid}{reasons}", fg=typer.colors.RED, err=True)
-    analysed = len(results) - len(refused)
-    marks = [mark for result in results for mark in result.candidates]
-    typer.echo(f"{analysed} of {len(results)} scans analysed, {len(marks)} marks: {out}")
-    point = info.operating_points.get(WHOLE_SCAN)
-    if point is not None:
-        above = sum(mark.score >= point.threshold for mark in marks)
+    analysed = f"{len(results) - len(refused)} of {len(results)} {_noun(job)} analysed"
+    if job.left_out:
+        typer.echo(f"{job.left_out} files or cases that are no radiographs were left out")
+    if job.record.kind == "scan":
+        scores = [mark.score for result in results for mark in result.candidates]
+        typer.echo(f"{analysed}, {len(scores)} marks: {out}")
+        what = "marks reach"
+    else:
+        scores = [p for result in results for p in result.probabilities.values()]
+        typer.echo(f"{analysed}: {out}")
+        what = f"radiographs reach ({' or '.join(job.facts.labels)})"
+    if job.point is not None:
+        above = sum(score >= job.point.threshold for score in scores)
         typer.echo(
-            f"{above} marks reach the threshold {point.threshold:.3g} that was frozen on "
-            f"{point.chosen_on}"
+            f"{above} {what} the threshold {job.point.threshold:.3g} that was frozen on "
+            f"{job.point.chosen_on}"
         )
 
 
@@ -123,7 +173,7 @@ def _say_scan_level(
 
     archive = read_index(index)
     if images := sum(case.kind == "image" for case in archive.cases):
-        typer.echo(f"{index.name}: {images} radiographs left out, CT alone is searched")
+        typer.echo(f"{index.name}: {images} radiographs left out, this model searches CT alone")
     score = score_scan_level(results, archive, positive=label or ["nodule"])
     if score is None:
         words = "no scan-level score: it takes scans known to hold a nodule and scans known not to"

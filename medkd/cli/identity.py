@@ -23,18 +23,33 @@ def lookup_command(
     *,
     index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
     why: Annotated[str, typer.Option(help="The reason: kept in the audit.")],
+    number: Annotated[
+        int | None,
+        typer.Option("--slice", min=1, help="Of a case: the DICOM image of this slice_number."),
+    ] = None,
+    files: Annotated[bool, typer.Option("--files", help="Of a case: all of its files.")] = False,
 ) -> None:
     """Say whom a pseudonym stands for. Who asked, when and why is written down first.
 
+    For a mark of `medkd detect` give its case and slice_number: SOPInstanceUID, InstanceNumber
+    and file of that slice are printed too.
+
     Example: `medkd identity lookup p0820f34b0aa3ecce --index work/index.csv --why "call back"`
+
+    Example: `medkd identity lookup c5e619a0132d275a5 --index work/index.csv --slice 57 --why call`
     """
     from medkd.errors import SeriesError
     from medkd.io.identity import LinkTable, current_user, private_folder_of
+    from medkd.io.slice_lookup import look_up_files, look_up_slice
 
     table = LinkTable(private_folder_of(index))
     links = table.look_up(pseudonym, who=current_user(), why=why)
     if not links:
         raise SeriesError(f"{pseudonym}: not known", [f"{index} has no such patient or case"])
+    if number is not None:
+        links += look_up_slice(index, pseudonym, number)
+    if files:
+        links += look_up_files(index, pseudonym)
     for link in links:
         typer.echo(f"{link.kind}\t{link.value}")
 

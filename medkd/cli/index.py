@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.counting import counted
+
 if TYPE_CHECKING:
     from medkd.archive.settings import IndexSettings
     from medkd.io.index_table import ArchiveIndex
@@ -31,7 +33,8 @@ def index_command(
         str | None, typer.Option(help="pseudonymise (default), or keep for public sets.")
     ] = None,
     allow: Annotated[
-        str | None, typer.Option(help="Codes of faults to let pass: slice_thickness,...")
+        str | None,
+        typer.Option(help="Codes of faults to accept: slice_thickness,unreadable_folder,..."),
     ] = None,
     annotations: Annotated[
         list[str] | None,
@@ -45,7 +48,9 @@ def index_command(
     """Index an archive: find every scan and radiograph, say of every file what became of it.
 
     Stopped or killed at any time, the same command goes on where it was; files that are new,
-    changed or gone are noticed. `medkd check` shows what is refused and why.
+    changed or gone are noticed. `medkd check` shows what is refused and why. Files that cannot be
+    read are counted; one that may be a slice refuses the series beside it. Ends with 1 if there is
+    no scan and no radiograph at all.
 
     Example: `medkd index archive --out work/index.csv --annotations archive/annotations.csv`
 
@@ -53,6 +58,7 @@ def index_command(
     """
     from medkd.archive.build import build_archive_index
     from medkd.cli.progress import progress_bars
+    from medkd.errors import SettingsError
 
     texts = list(set_ or [])
     texts += [f"identity={identity}"] if identity is not None else []
@@ -61,7 +67,13 @@ def index_command(
                                                               *(labels or [])])  # fmt: skip
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
-    _tell(index, out)
+    _tell(index, out, settings)
+    if not index.cases:
+        raise SettingsError(
+            f"{root}: no scan and no radiograph in it",
+            [f"{out.stem}.files.csv says what each file is; expected DICOM, volumes (.mhd, .nii, "
+             ".nrrd) or PNG and JPEG films: name the folder that holds them"],
+        )  # fmt: skip
 
 
 def _settings(config: str | None, texts: list[str], allow: str, *, sources: list[str]
@@ -81,18 +93,60 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
 
 
-def _tell(index: ArchiveIndex, out: Path) -> None:
+def _tell(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
+    from medkd.archive.unreadable import unreadable_in
     from medkd.io.index_table import read_index_record
 
     counts = read_index_record(out)["counts"]
-    for kind, name in (("scan", "scans"), ("image", "images")):
+    for kind, name in (("scan", "scan"), ("image", "radiograph")):
         mine = [case for case in index.cases if case.kind == kind]
         ready = sum(case.status == "ready" for case in mine)
-        typer.echo(f"{len(mine):>8} {name}, {ready} ready, {len(mine) - ready} not analysed")
-    typer.echo(f"{len(index.nodules):>8} nodules and excluded findings")
-    typer.echo(f"{len(index.labels):>8} labels of whole cases")
-    typer.echo(f"{counts['unmatched']:>8} annotation rows that fit no case")
-    typer.echo(f"{counts['files']:>8} files; what became of each: {out.stem}.files.csv")
+        if mine:
+            told = f"{counted(len(mine), name)}: {ready} ready, {len(mine) - ready} not analysed"
+            typer.echo(f"  {told}")
+    _tell_refusals(index)
+    if settings.annotations:
+        _tell_annotations(index, out, counts["unmatched"])
+    typer.echo(f"  {counted(counts['files'], 'file')}; what became of each: {out.stem}.files.csv")
+    for count in unreadable_in(out):
+        told = f"  could not be read: {count.files} {count.what}: {count.names}"
+        typer.secho(told, fg=typer.colors.YELLOW)
+        if count.is_obstacle and count.code not in settings.allow_archive:
+            typer.secho(f"    {count.remedy}", fg=typer.colors.YELLOW)
     for note in index.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {out}; next: medkd check {out}")
+
+
+def _tell_refusals(index: ArchiveIndex) -> None:
+    """Count the reasons of refused cases, with the option that accepts each."""
+    from collections import Counter
+
+    from medkd.io.remedies import accepting_option, codes_in
+
+    codes = Counter(code for case in index.cases for code in codes_in(case.reasons))
+    for code, count in codes.most_common():
+        option = accepting_option([code])
+        accepted = f"; to accept: {option}" if option else ""
+        typer.echo(f"    not analysed: {code}: {count}{accepted}")
+
+
+def _tell_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
+    """Say of how many scans a nodule is known, none, or nothing at all."""
+    from medkd.archive.balance import SCAN_LABEL, label_balance
+
+    ready = [case for case in index.cases if case.status == "ready"]
+    included = sum(nodule.counts_as == "included" for nodule in index.nodules)
+    excluded = len(index.nodules) - included
+    typer.echo(f"  {counted(included, 'nodule')}, {counted(excluded, 'excluded finding')}")
+    rows = list(label_balance(index, ready))
+    scans = [row for row in rows if row.label == SCAN_LABEL]
+    if scans:
+        with_nodule, without, unknown = (
+            sum(getattr(row, name) for row in scans) for name in ("present", "absent", "unknown")
+        )
+        typer.echo(f"  ready scans: {with_nodule} with a nodule, {without} known to have none, "
+                   f"{unknown} not annotated")  # fmt: skip
+    typer.echo(f"  {counted(len(index.labels), 'label')} of whole cases")
+    where = f"; why: {out.stem}.unmatched.csv" if unmatched else ""
+    typer.echo(f"  {unmatched} annotation rows that fit no case{where}")

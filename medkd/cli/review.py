@@ -89,5 +89,8 @@ def _announce_only(viewer: Viewer) -> None:
 def _announce_and_open(viewer: Viewer) -> None:
     import webbrowser
 
+    from medkd.review.launch import bypass_proxy
+
     _announce_only(viewer)
+    bypass_proxy(viewer.host)
     webbrowser.open(viewer.url)

@@ -9,7 +9,7 @@ nodule in it would be taught as none.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,10 @@ from pydantic import Field
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.proposals import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, read_index
+from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
+from medkd.io.scan_states import ScanState, Value, label_values, scan_states
+from medkd.io.synthetic_mark import not_stated
 from medkd.settings import InputPath, Settings
-from medkd.types import Nodule
-
-Value = Literal[0, 1] | None
-State = Literal["nodules", "free", "label_only", "unannotated"]
 
 
 class ArchiveData(Settings):
@@ -139,29 +137,6 @@ def _codes(reasons: Iterable[str]) -> str:
     return ", ".join(f"{code} {n}" for code, n in codes.most_common()) or "no reason given"
 
 
-def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
-    """Put the labels that count together: 1 if any is 1, 0 if all are known to be 0.
-
-    Args:
-        labels: of all cases.
-        positive: names that count.
-
-    Returns:
-        Case id to value, None where it is not known; a case with none of the labels is left out.
-
-    Example:
-        >>> rows = [CaseLabel("a", "Nodule", 0), CaseLabel("a", "Mass", None)]
-        >>> label_values(rows, ["nodule"]), label_values(rows, ["nodule", "mass"])
-        ({'a': 0}, {'a': None})
-    """
-    wanted = {name.casefold() for name in positive}
-    found: dict[str, dict[str, set[Value]]] = defaultdict(lambda: defaultdict(set))
-    for label in labels:
-        if label.name.casefold() in wanted:
-            found[label.case_id][label.name.casefold()].add(label.value)
-    return {case_id: _any_of(by_name, wanted) for case_id, by_name in found.items()}
-
-
 def known_scan_labels(archive: ArchiveIndex, positive: Sequence[str]) -> dict[str, int]:
     """Say of each ready scan whether it holds a nodule, where that is known.
 
@@ -170,17 +145,9 @@ def known_scan_labels(archive: ArchiveIndex, positive: Sequence[str]) -> dict[st
         positive: names of labels, any of which makes a scan positive.
     """
     ready = [c for c in archive.cases if c.kind == "scan" and c.status == "ready"]
-    states = _scan_states(ready, archive.nodules, known=label_values(archive.labels, positive))
-    values: dict[State, int] = {"nodules": 1, "label_only": 1, "free": 0}
+    states = scan_states(ready, archive.nodules, known=label_values(archive.labels, positive))
+    values: dict[ScanState, int] = {"nodules": 1, "label_only": 1, "free": 0}
     return {name: values[state] for name, state in states.items() if state in values}
-
-
-def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
-    # Sources that contradict each other leave a label unknown; `medkd check` names them.
-    values = [by_name.get(name, set()) - {None} for name in wanted]
-    if {1} in values:
-        return 1
-    return 0 if all(value == {0} for value in values) else None
 
 
 def _image_index(
@@ -208,8 +175,6 @@ def _image_index(
         labels={name: value for name, value in labels.items() if value is not None},
         label_names=(" or ".join(settings.positive),),
         fingerprint=archive.fingerprint,
-        synthetic=any(case.synthetic for case in used),
-        generators=_generators(used),
         notes=tuple(notes),
     )
 
@@ -224,7 +189,7 @@ def _scan_index(
 ) -> CaseIndex:
     nodules = [n for n in archive.nodules if n.counts_as == "included"]
     excluded = [n for n in archive.nodules if n.counts_as == "excluded"]
-    states = _scan_states(ready, archive.nodules, known=known)
+    states = scan_states(ready, archive.nodules, known=known)
     used = [case for case in ready if _is_used(states[case.case_id], settings)]
     if not any(states[case.case_id] == "nodules" for case in used):
         raise _no_places(path, states)
@@ -238,38 +203,16 @@ def _scan_index(
         labels={name: int(states[name] == "nodules") for name in sorted(ids)},
         label_names=("nodule",),
         fingerprint=archive.fingerprint,
-        synthetic=any(case.synthetic for case in used),
-        generators=_generators(used),
         notes=tuple(_scan_notes(states, settings)),
     )
 
 
-def _scan_states(
-    ready: Iterable[IndexedCase], findings: Sequence[Nodule], *, known: Mapping[str, Value]
-) -> dict[str, State]:
-    """Say what is known of each scan; excluded findings show that somebody read it."""
-    placed = {n.seriesuid for n in findings if n.counts_as == "included"}
-    read = {n.seriesuid for n in findings}
-    states: dict[str, State] = {}
-    for case in ready:
-        value = known.get(case.case_id)
-        if case.case_id in placed:
-            states[case.case_id] = "nodules"
-        elif value == 1:
-            states[case.case_id] = "label_only"
-        elif value == 0 or case.case_id in read:
-            states[case.case_id] = "free"
-        else:
-            states[case.case_id] = "unannotated"
-    return states
-
-
-def _is_used(state: State, settings: ArchiveData) -> bool:
+def _is_used(state: ScanState, settings: ArchiveData) -> bool:
     counted = state == "unannotated" and settings.unannotated == "negative"
     return counted or state in ("nodules", "free")
 
 
-def _scan_notes(states: Mapping[str, State], settings: ArchiveData) -> Iterator[str]:
+def _scan_notes(states: Mapping[str, ScanState], settings: ArchiveData) -> Iterator[str]:
     counts = Counter(states.values())
     if n := counts["label_only"]:
         yield (
@@ -289,7 +232,7 @@ def _scan_notes(states: Mapping[str, State], settings: ArchiveData) -> Iterator[
     )
 
 
-def _no_places(path: Path, states: Mapping[str, State]) -> SettingsError:
+def _no_places(path: Path, states: Mapping[str, ScanState]) -> SettingsError:
     counts = Counter(states.values())
     reasons = [f"of {len(states)} scans that are ready none has a nodule with a place"]
     if n := counts["label_only"] + counts["free"]:
@@ -300,10 +243,6 @@ def _no_places(path: Path, states: Mapping[str, State]) -> SettingsError:
         )
     reasons.append("index the archive again with --annotations that give places")
     return SettingsError(f"{path}: nothing to train a CT model on", reasons)
-
-
-def _generators(used: Iterable[IndexedCase]) -> tuple[str, ...]:
-    return tuple(sorted({case.generator for case in used if case.generator}))
 
 
 def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:
@@ -319,4 +258,7 @@ def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> No
 
 
 def _case(path: Path, case: IndexedCase) -> Case:
-    return Case(case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content)
+    stamp = case.generator or (not_stated() if case.synthetic else "")
+    return Case(
+        case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content, stamp
+    )

@@ -26,6 +26,7 @@ class Case:
 
     `path` is the volume, or the .npz of which `row` of `origin` is meant, or the INDEX (.csv)
     of the archive that holds it. `content` is a digest of its pixels where an INDEX gives one.
+    `generator` is the stamp of what made it, or its nodules (`synthetic_mark.py`); empty: real.
     """
 
     case_id: str
@@ -35,6 +36,7 @@ class Case:
     row: int | None
     origin: str
     content: str = ""
+    generator: str = ""
 
     @property
     def archived(self) -> bool:
@@ -49,8 +51,7 @@ class CaseIndex:
     `labels` says for each case whether it is positive (an included nodule in the scan; a
     positive label, or the class number, of the image); a case that it does not hold has no known
     label. Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name a
-    label output. `refused` are cases of an archive that are not analysed. `generators` are
-    the stamps of what made its synthetic cases.
+    label output. `refused` are cases of an archive that are not analysed.
     """
 
     name: str
@@ -61,10 +62,18 @@ class CaseIndex:
     labels: dict[str, int]
     label_names: tuple[str, ...]
     fingerprint: str
-    synthetic: bool
     notes: tuple[str, ...] = ()
     refused: tuple[IndexedCase, ...] = ()
-    generators: tuple[str, ...] = ()
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The stamps of what made its synthetic cases, each once."""
+        return tuple(sorted({case.generator for case in self.cases if case.generator}))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any case is synthetic."""
+        return bool(self.generators)
 
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from medkd.data.archive_cases import ArchiveData, archive_index
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.phantom import PhantomSettings, generator_stamp, write_phantom_set
 from medkd.errors import SeriesError, SettingsError
+from medkd.io.annotations import read_patients
 from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
 from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
 from medkd.io.volume import read_grid
@@ -99,7 +99,7 @@ def build_index(
         candidates=settings.candidates,
         allow_partial=settings.allow_partial,
     )
-    patients = _read_patients(find_data(settings.patients)) if settings.patients else {}
+    patients = read_patients(find_data(settings.patients)) if settings.patients else {}
     return _luna16_index(luna, name="LUNA16 layout", patients=patients)
 
 
@@ -188,7 +188,6 @@ def _medmnist_index(path: Path) -> CaseIndex:
         labels=labels,
         label_names=held.label_names[-1:] if two_classes else held.label_names,
         fingerprint=held.sha256,
-        synthetic=False,
         notes=(*held.notes, "the set names no patients: each image counts as one"),
     )
 
@@ -219,9 +218,12 @@ def _luna16_index(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) ->
         raise SeriesError(f"{name}: scans without a patient", reasons)
     positive = {nodule.seriesuid for nodule in luna.nodules}
     cases = tuple(
-        Case(uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}")
+        Case(
+            uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}",
+            generator=luna.generator,
+        )
         for uid, path in sorted(luna.scan_paths.items())
-    )
+    )  # fmt: skip
     note = () if patients else ("the set names no patients: each scan counts as one",)
     return CaseIndex(
         name=name,
@@ -232,23 +234,5 @@ def _luna16_index(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) ->
         labels={case.case_id: int(case.case_id in positive) for case in cases},
         label_names=("nodule",),
         fingerprint=luna.fingerprint,
-        synthetic=luna.synthetic,
-        generators=(luna.generator,) if luna.generator else (),
         notes=(*luna.notes, *note),
     )
-
-
-def _read_patients(path: Path) -> dict[str, str]:
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
-        raise SeriesError(f"{path}: no readable table of patients", [str(error)]) from error
-    if missing := [c for c in ("seriesuid", "patient_id") if c not in table.columns]:
-        reasons = [f"expected the column {c!r}, got {list(table.columns)}" for c in missing]
-        raise SeriesError(f"{path}: no table of patients", reasons)
-    table = table[["seriesuid", "patient_id"]]
-    if gaps := (table.index[table.isna().any(axis=1)] + 2).tolist():
-        raise SeriesError(f"{path}: rows with a gap", [f"row {row}" for row in gaps])
-    if twice := table.loc[table["seriesuid"].duplicated(), "seriesuid"].tolist():
-        raise SeriesError(f"{path}: series that stand twice", twice)
-    return dict(zip(table["seriesuid"], table["patient_id"], strict=True))

@@ -26,6 +26,7 @@ from medkd.data.patches import PatchSource, SampleTable
 from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.provenance import sha256_of_text
+from medkd.types import Radiograph
 
 _LAYOUT = 1  # raised when what is kept changes, so that older arrays are not read
 _AT_ONCE = 64
@@ -144,6 +145,11 @@ def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
         radiograph = read_image_of(case)
     except SeriesError as refusal:
         return refusal
+    return resize_radiograph(radiograph, size_px)
+
+
+def resize_radiograph(radiograph: Radiograph, size_px: tuple[int, int]) -> Uint8:
+    """Return a radiograph as networks see it: [rows, columns] of 8 bits, resized by area."""
     view = torch.from_numpy(np.ascontiguousarray(radiograph.pixels))[None, None]
     small = F.interpolate(view, size=list(size_px), mode="area")[0, 0]
     return np.asarray(small.mul(255).round().clamp(0, 255).to(torch.uint8).numpy())

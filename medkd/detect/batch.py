@@ -1,81 +1,245 @@
-"""Many scans through one model, and what that leaves: RESULTS.
+"""Many scans or radiographs through one model, one by one; what cannot be read is a result too.
 
-RESULTS/<seriesuid>.json    one `CaseResult` a scan, refusals too
-RESULTS/results.csv         every mark in LUNA16's submission columns
+Nothing that one input does ends the search: every foreign exception, running out of memory
+included, becomes a `not_analysed` result with its reason. `results.py` writes what comes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import json
+import traceback
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from medkd.data.phantom import difficulty_words
+from medkd.detect.radiographs import check_image_model, score_radiograph
 from medkd.detect.search import detect_nodules
-from medkd.detect.view import DetectSettings
-from medkd.errors import SeriesError, SettingsError
-from medkd.files import replacing
-from medkd.io.annotations import write_marks
-from medkd.io.case_store import read_case
+from medkd.detect.view import DetectSettings, check_model
+from medkd.errors import CheckpointError, SeriesError, printable
+from medkd.io.case_store import keeps_identity, locate_case, read_case
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.image_inputs import ImageInput, is_radiograph
+from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scan_inputs import ScanInput
-from medkd.io.scans import read_scan
-from medkd.io.synthetic_mark import SYNTHETIC_SCAN
-from medkd.jsonio import write_json
+from medkd.io.scans import ScanPlace, read_place
+from medkd.io.synthetic_mark import is_synthetic_note, synthetic_note
 from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
-from medkd.types import CaseResult, Scan
+from medkd.provenance import sha256_of_text
+from medkd.types import CaseResult, Radiograph, Scan
 
-RESULTS_NAME = "results.csv"
+Input = ScanInput | ImageInput
+T = TypeVar("T")
+
+OUT_OF_MEMORY = "out_of_memory: it does not fit into memory; try a machine with more of it"
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why something could not be done."""
+
+    reasons: tuple[str, ...]
 
 
 def search_scans(
-    inputs: Iterable[ScanInput],
+    inputs: Sequence[ScanInput],
     model: LoadedModel,
     settings: DetectSettings | None = None,
     *,
     gate: GateSettings | None = None,
-) -> Iterable[CaseResult]:
+    finished: Sequence[CaseResult] = (),
+) -> Iterator[CaseResult]:
     """Search scans one by one; one that cannot be read gives a result with its reasons.
 
     Args:
         inputs: volumes, DICOM folders, scans of an INDEX (then results bear its case ids).
         model: as for `detect_nodules`.
         settings: the same.
-        gate: what a DICOM folder must be to be analysed; the default one where not given. A
-            volume was prepared by somebody, and a scan of an INDEX has passed its own.
+        gate: what a DICOM folder must be to be analysed; the default one where not given. Of a
+            volume, which was prepared by somebody, only `allow` is used; a scan of an INDEX has
+            passed its own.
+        finished: results of an earlier call; their inputs are not searched again.
 
     Raises:
         CheckpointError: if the model cannot search scans.
     """
-    places: dict[str, Path] = {}
-    gate = gate or GateSettings()
+    check_model(model)
+    read = partial(_read_scan, gate=gate or GateSettings())
+
+    def analyse(scan: Scan, _: ScanInput) -> CaseResult:
+        return detect_nodules(scan, model, settings)
+
+    return _results(inputs, read, analyse, finished=finished)
+
+
+def score_images(
+    inputs: Sequence[ImageInput],
+    model: LoadedModel,
+    *,
+    allow: Collection[str] = (),
+    finished: Sequence[CaseResult] = (),
+) -> Iterator[CaseResult]:
+    """Score radiographs one by one; one that cannot be read gives a result with its reasons.
+
+    Args:
+        inputs: files, or images of an INDEX (then results bear its case ids).
+        model: as for `score_radiograph`.
+        allow: codes of `io.radiograph.gate.CODES` to let pass; an image of an INDEX has passed
+            its own gate.
+        finished: results of an earlier call; their inputs are not scored again.
+
+    Raises:
+        CheckpointError: if the model cannot score radiographs.
+    """
+    check_image_model(model)
+    read = partial(_read_image, allow=allow)
+
+    def analyse(radiograph: Radiograph, given: ImageInput) -> CaseResult:
+        view = given.case.view if given.case else ""
+        return score_radiograph(radiograph, model, view=view)
+
+    for result in _results(inputs, read, analyse, finished=finished):
+        yield replace(result, kind="image")
+
+
+def input_keys(inputs: Sequence[Input]) -> list[str]:
+    """Name each input by a hash of its place and state, so that a later call knows it again."""
+    keys: list[str] = []
+    seen: Counter[str] = Counter()
     for given in inputs:
-        try:
-            scan = _read(given, gate)
-        except SeriesError as error:
-            reasons = error.reasons or (error.headline,)
-            name = given.case.case_id if given.case else _name_of(given.path)
-            yield _refused(name, given.path, reasons, taken=places)
+        case = given.case
+        known = [case.case_id, case.content, case.status] if case else _state_of(given.files)
+        text = json.dumps([str(given.path.absolute()), given.name, *known])
+        seen[text] += 1  # two refusals in one folder
+        keys.append(sha256_of_text(f"{seen[text]} {text}"))
+    return keys
+
+
+Case = TypeVar("Case", Scan, Radiograph)
+Given = TypeVar("Given", ScanInput, ImageInput)
+
+
+def _results(
+    inputs: Sequence[Given],
+    read: Callable[[Given], Case],
+    analyse: Callable[[Case, Given], CaseResult],
+    *,
+    finished: Sequence[CaseResult],
+) -> Iterator[CaseResult]:
+    """Read and analyse what is not finished, one by one; each gives a result."""
+    taken = {result.seriesuid: Path(result.path).name for result in finished}
+    ended = {result.input_key for result in finished}
+    for key, given in zip(input_keys(inputs), inputs, strict=True):
+        if key in ended:
             continue
-        if scan.seriesuid in places:
-            first = places[scan.seriesuid].name
-            reason = f"series {scan.seriesuid} was read from {first} already"
-            yield _refused(_name_of(given.path), given.path, (reason,), taken=places)
-            continue
-        places[scan.seriesuid] = given.path
-        if given.generator:
-            others = (note for note in scan.notes if not note.startswith(SYNTHETIC_SCAN))
-            told = f"{SYNTHETIC_SCAN}: {difficulty_words(given.generator)}"
-            scan = replace(scan, notes=(*others, told))
-        yield detect_nodules(scan, model, settings)
+        case = _attempt(partial(read, given))
+        if not isinstance(case, _Refused):
+            case = _unique(case, given, taken)
+        if isinstance(case, _Refused):
+            name = _free(given.name, taken)
+            result = CaseResult(name, (), "not_analysed", reasons=case.reasons)
+        else:
+            found = _attempt(partial(analyse, case, given))
+            result = _not_analysed(case, found) if isinstance(found, _Refused) else found
+        taken[result.seriesuid] = given.path.name
+        yield _told(result, given, key)
+
+
+def _attempt(step: Callable[[], T]) -> T | _Refused:
+    """Do a step for one input; what goes wrong becomes its reasons, but not a model's fault."""
+    try:
+        return step()
+    except SeriesError as error:
+        return _Refused(error.reasons or (error.headline,))
+    except CheckpointError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError):
+        return _Refused((OUT_OF_MEMORY,))
+    except Exception as error:  # noqa: BLE001  # one bad file never ends the search
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name} line {last.lineno}"
+        # Its text is left out: it may hold a value of a header.
+        told = f"unexpected: {type(error).__name__} in {place}; please report it"
+        return _Refused((told,))
+
+
+def _unique(case: Case, given: Input, taken: Mapping[str, str]) -> Case | _Refused:
+    """Refuse what was read already; a picture that has no UID gets a name of its own."""
+    uid = _uid_of(case)
+    if uid not in taken:
+        return case
+    if isinstance(case, Radiograph) and uid == given.path.stem:
+        return replace(case, imageuid=_free(uid, taken))
+    what = "series" if isinstance(case, Scan) else "image"
+    return _Refused((f"{what} {uid} was read from {taken[uid] or 'another input'} already",))
+
+
+def _uid_of(case: Scan | Radiograph) -> str:
+    return case.seriesuid if isinstance(case, Scan) else case.imageuid
+
+
+def _not_analysed(case: Scan | Radiograph, refused: _Refused) -> CaseResult:
+    notes = case.notes if isinstance(case, Scan) else ()
+    return CaseResult(_uid_of(case), (), "not_analysed", reasons=refused.reasons, notes=notes)
+
+
+def _told(result: CaseResult, given: Input, key: str) -> CaseResult:
+    """Add where a case was read from, if that names nobody; all text as UTF-8 can hold it."""
+    name = printable(result.seriesuid)
+    return replace(
+        result,
+        seriesuid=name,
+        candidates=tuple(replace(mark, seriesuid=name) for mark in result.candidates),
+        reasons=tuple(map(printable, result.reasons)),
+        notes=tuple(map(printable, result.notes)),
+        path=printable(_path_of(given)),
+        input_key=key,
+    )
+
+
+def _path_of(given: Input) -> str:
+    """Say where an input stands; empty for a pseudonymised INDEX."""
+    if given.case is None:
+        return str(given.path.absolute())
+    if not keeps_identity(given.path):
+        return ""
+    case = locate_case(given.path, given.case.case_id)
+    first = case.refs[0].path
+    return str(first.parent if case.form == "dicom" and case.refs[0].member is None else first)
+
+
+def _state_of(files: Sequence[Path]) -> list[int]:
+    """Return number, size and last change of the files that an input is read from."""
+    try:
+        states = [file.stat() for file in files]
+    except OSError:
+        return []
+    newest = max((state.st_mtime_ns for state in states), default=0)
+    return [len(states), sum(state.st_size for state in states), newest]
+
+
+def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
+    """Read a scan; what made it, where it is synthetic, stands in its notes."""
+    if given.case is None and given.path.is_file() and is_radiograph(given.path):
+        reason = "not_scan: a radiograph or picture; this model searches CT scans"
+        raise SeriesError(f"{given.path}: not a scan", [reason])
+    scan = _read(given, gate)
+    if not given.generator:
+        return scan
+    others = (note for note in scan.notes if not is_synthetic_note(note))
+    told = synthetic_note(given.generator, difficulty_words(given.generator))
+    return replace(scan, notes=(*others, told))
 
 
 def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case is None:
-        return _read_series(given.path, gate) if given.path.is_dir() else read_scan(given.path)
+        return _read_series(given, gate)
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
     found = read_case(given.path, given.case.case_id)
@@ -84,73 +248,32 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     return found
 
 
-def _read_series(folder: Path, gate: GateSettings) -> Scan:
-    """Read a DICOM folder through the gate; refuse it if the lungs are not in view."""
-    scan = read_dicom_folder(folder, gate=gate)
-    hidden = lungs_in_view(scan)
+def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
+    """Read a scan on disk; a DICOM series passes the gate and must have its lungs in view."""
+    place = given.place or ScanPlace(given.path, (given.path,))
+    scan = read_place(place, gate=gate)
+    hidden = lungs_in_view(scan) if place.seriesuid else ()
     if hidden and "lungs_not_in_view" not in gate.allow:
-        raise SeriesError(f"{folder}: not analysed", hidden)
+        raise SeriesError(f"{given.path}: not analysed", hidden)
     return replace(scan, notes=(*scan.notes, *(f"allowed: {reason}" for reason in hidden)))
 
 
-def write_results(
-    out: Path, results: Iterable[CaseResult], *, progress: Callable[[int], None] | None = None
-) -> list[CaseResult]:
-    """Write RESULTS, whole or not at all.
-
-    Args:
-        out: a folder that does not exist or is empty.
-        results: may be made while they are written.
-        progress: called with the number of scans done.
-
-    Returns:
-        All results.
-
-    Raises:
-        SettingsError: if `out` is not empty.
-    """
-    check_out(out)
-    done: list[CaseResult] = []
-    with replacing(out) as folder:
-        folder.mkdir()
-        for result in results:
-            write_json(folder / f"{_file_name(result.seriesuid)}.json", result)
-            done.append(result)
-            if progress is not None:
-                progress(len(done))
-        write_marks(folder / RESULTS_NAME, [mark for r in done for mark in r.candidates])
-    return done
+def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
+    if given.reason:
+        raise SeriesError(f"{given.path}: not a radiograph", [given.reason])
+    if given.case is None:
+        return read_radiograph(given.path, allow=allow)
+    if given.case.status == "not_analysed":
+        raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
+    found = read_case(given.path, given.case.case_id)
+    if not isinstance(found, Radiograph):
+        raise SeriesError(f"{given.case.case_id}: not an image", ["the archive holds a scan there"])
+    return found
 
 
-def check_out(out: Path) -> None:
-    """Refuse a place that holds something.
-
-    Raises:
-        SettingsError: if `out` is not a new or empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SettingsError(
-            f"{out}: results cannot be written here",
-            ["something stands there: name a new folder, or remove this one first"],
-        )
-
-
-def _name_of(path: Path) -> str:
-    """Name a scan whose series is not known after its file."""
-    return path.name.split(".mh")[0] if path.suffix in {".mhd", ".mha"} else path.stem
-
-
-def _refused(
-    name: str, path: Path, reasons: tuple[str, ...], *, taken: dict[str, Path]
-) -> CaseResult:
-    """A result for a scan that was not searched; no name comes twice."""
-    number, unique = 2, name
-    while unique in taken:
-        unique, number = f"{name}-{number}", number + 1
-    taken[unique] = path
-    return CaseResult(unique, (), "not_analysed", reasons=reasons)
-
-
-def _file_name(seriesuid: str) -> str:
-    """A series' name as a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", seriesuid).lstrip(".") or "scan"
+def _free(name: str, taken: Mapping[str, str]) -> str:
+    """Number a name that another case has."""
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free

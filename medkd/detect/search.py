@@ -14,13 +14,14 @@ from medkd.detect.view import DetectSettings, PatchView, build_view, check_model
 from medkd.errors import SeriesError
 from medkd.lungs import find_lungs
 from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
-from medkd.types import Candidate, CaseResult, Scan
+from medkd.provenance import synthetic_words
+from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SYNTHETIC_NOTE = "trained on synthetic scans: no clinical performance known"
-"""What every result of a model that was trained on phantoms says."""
+SYNTHETIC_NOTE = synthetic_words(None, synthetic=True)
+"""What results of a model say that synthetic scans taught, if nobody counted them."""
 
 
 def detect_nodules(
@@ -56,7 +57,7 @@ def detect_nodules(
     chosen = settings or DetectSettings()
     started = time.perf_counter()
     steps = check_model(model)
-    notes = (*scan.notes, *_past(model.info))
+    notes = (*scan.notes, *past_of(model.info))
     try:
         lungs = find_lungs(scan)
     except SeriesError as error:
@@ -65,13 +66,27 @@ def detect_nodules(
         view = build_view(scan, lungs, steps, model=model, settings=chosen)
         starts, logits = _refine(view, propose_patches(view, chosen), chosen)
         scores = _probability(logits, model.info)
+    marks = _marks(scan.seriesuid, view.centers_mm(starts), scores, settings=chosen)
     return CaseResult(
         seriesuid=scan.seriesuid,
-        candidates=_marks(scan.seriesuid, view.centers_mm(starts), scores, settings=chosen),
+        candidates=marks,
         status="analysed",
         notes=notes,
         seconds=round(time.perf_counter() - started, 3),
+        places=tuple(place_in(scan, mark.center_mm) for mark in marks),
     )
+
+
+def place_in(scan: Scan, center_mm: Point) -> MarkPlace:
+    """Say which voxel and image of a scan, as it is stored, hold a place.
+
+    Args:
+        scan: as read.
+        center_mm: LPS mm; the nearest voxel where it lies outside.
+    """
+    nearest = np.rint(scan.grid.world_to_voxel(np.asarray(center_mm)))
+    i, j, k = np.clip(nearest, 0, np.array(scan.grid.shape) - 1).astype(int).tolist()
+    return MarkPlace((i, j, k), scan.slices[k] if scan.slices else SliceFact())
 
 
 def _refine(view: PatchView, proposals: Tensor, settings: DetectSettings) -> tuple[Tensor, Tensor]:
@@ -112,10 +127,11 @@ def _climbed(
     return torch.where(better[:, None], moved, starts), torch.where(better, found, logits)
 
 
-def _past(info: ModelInfo) -> tuple[str, ...]:
-    """Say of a model that synthetic scans taught it, and which."""
-    taught = tuple(f"trained on {stamp}" for stamp in info.generators)
-    return (SYNTHETIC_NOTE, *taught) if info.trained_on_synthetic else ()
+def past_of(info: ModelInfo) -> tuple[str, ...]:
+    """Say of a model that synthetic scans taught it, how many, and what made them."""
+    words = synthetic_words(info.origins, synthetic=info.trained_on_synthetic)
+    made = tuple(f"its synthetic scans: {stamp}" for stamp in info.generators)
+    return (words, *made) if words else ()
 
 
 def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:

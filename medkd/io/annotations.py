@@ -82,14 +82,19 @@ def read_marks(path: Path) -> list[Candidate]:
 
 
 def read_seriesuids(path: Path) -> list[str]:
-    """Read the series that count, one a line; officially without a header ("seriesuid" is one).
+    """Read the series that count, one a line; officially without a header.
+
+    A table with a column "seriesuid" is read as well.
 
     Raises:
         SeriesError: with every fault of the table; a series named twice is one.
     """
     table = read_table(path, header=False)
-    words = table.words("0")
-    first = 1 if words[:1] == ["seriesuid"] else 0
+    header = [name.strip().casefold() for name in table.row(0)]
+    first = 1 if "seriesuid" in header else 0
+    if len(header) > 1 and not first:
+        table.reasons.append(f"row 1: expected one seriesuid a line, got {len(header)} cells")
+    words = table.words(str(header.index("seriesuid") if first else 0))
     seen: dict[str, int] = {}
     for line, word in zip(table.lines.tolist()[first:], words[first:], strict=True):
         if word in seen:

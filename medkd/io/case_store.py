@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from medkd.errors import SeriesError
+from medkd.errors import SeriesError, printable
 from medkd.files import replacing
 from medkd.io.dicom.gate import GateSettings, scan_reasons
 from medkd.io.dicom.series import read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.identity import private_folder_of
+from medkd.io.index_table import read_index_record
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.volume import read_volume, volume_suffix
 from medkd.types import Radiograph, Scan
@@ -128,7 +129,8 @@ def read_case(index: Path, case_id: str) -> Scan | Radiograph:
 
     Returns:
         A `Scan` whose seriesuid, or a `Radiograph` whose imageuid, is the case_id, under the
-        patient's pseudonym. Faults that were let pass stand in a scan's notes.
+        patient's pseudonym; the UIDs of its slices are there under `identity: keep` alone. Faults
+        that were let pass stand in a scan's notes.
 
     Raises:
         SeriesError: if there is no such case, if it is not analysed (with its reasons), or if
@@ -143,10 +145,29 @@ def read_case(index: Path, case_id: str) -> Scan | Radiograph:
         reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
         raise SeriesError(f"{case_id}: its files are gone", reasons)
     try:
-        return _READERS[case.form](case, settings)
+        found = _READERS[case.form](case, settings)
     except SeriesError as error:
         told = [without_paths(reason, case.refs) for reason in error.reasons]
         raise SeriesError(f"{case_id}: cannot be read", told) from None
+    return found if isinstance(found, Radiograph) or keeps_identity(index) else _nameless(found)
+
+
+def keeps_identity(index: Path) -> bool:
+    """Say whether an INDEX keeps identifiers; False also where its record cannot be read."""
+    try:
+        return bool(read_index_record(index)["identity"] == "keep")
+    except SeriesError:
+        return False
+
+
+def gate_of(index: Path) -> GateSettings:
+    """Return what the series of an INDEX had to be to be analysed."""
+    return GateSettings.model_validate(_settings_of(index).get("gate", {}))
+
+
+def _nameless(scan: Scan) -> Scan:
+    """Take the UIDs of its images from a scan; their numbers stay."""
+    return replace(scan, slices=tuple(replace(s, sop_instance_uid="") for s in scan.slices))
 
 
 def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()) -> str:
@@ -157,13 +178,15 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
         refs: the files.
         hidden: other names to take out, such as that of a file which is missing.
     """
+    text = printable(text)  # as every refusal is: names of files are looked for in this form
     for name in hidden:
-        text = text.replace(name, "[removed]")
+        for spelled in (name, repr(name)[1:-1]):
+            text = text.replace(printable(spelled), "[removed]")
     for ref in refs:
-        inner = PurePosixPath(ref.member or ref.path.as_posix())
+        inner = PurePosixPath(printable(ref.member or ref.path.as_posix()))
         if ref.label and not ref.label.endswith(inner.name):
             for known in (str(ref.path), ref.member or "", inner.name):
-                text = text.replace(known, ref.label) if known else text
+                text = text.replace(printable(known), ref.label) if known else text
             stem = re.escape(inner.name[: -len(volume_suffix(Path(inner.name))) or None])
             text = re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", ref.label, text)
     return text
@@ -219,7 +242,9 @@ def _read_dicom(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
 def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
     gate = GateSettings.model_validate(settings.get("gate", {}))
     with on_disk(case.refs) as path:
-        scan = read_volume(path, seriesuid=case.case_id, patient_id=case.patient_id)
+        scan = read_volume(
+            path, seriesuid=case.case_id, patient_id=case.patient_id, allow=gate.allow
+        )
     allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
     return replace(scan, notes=(*scan.notes, *allowed))
 

@@ -1,8 +1,9 @@
 """What one file of an archive is, by its content: a slice, a radiograph, a volume, or none of them.
 
-Names are not trusted: DICOM is known by its bytes (with or without preamble), pictures, volumes and
+Names are not trusted: DICOM is known by its bytes (`dicom/content.py`), pictures, volumes and
 zip archives by their first ones. Only heads are read, never pixels. A `DicomHead` holds identities:
-it is for the private side of an INDEX and is not shown.
+it is for the private side of an INDEX and is not shown. Files whose names begin with a dot are
+left out: they are copies under way and what systems keep for themselves.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from struct import error as StructError  # noqa: N812  # its name says nothing
 from typing import Any, BinaryIO, Literal, cast
 
 import pydicom
 from pydicom.uid import UID
 
+from medkd.io.dicom.content import looks_like_damaged_dicom, looks_like_dicom
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
@@ -58,7 +60,8 @@ class FileKind:
         form: "series" is one image of a DICOM series, "image" one radiograph, "volume" a CT in
             one file, "annotation" a DICOM object of `OBJECT_KINDS`, "table" may hold annotations,
             "container" names or holds other files.
-        reason: why it is no case; empty for series, image, volume.
+        reason: why it is no case; empty for series, image, volume. Of an unreadable file it is
+            "code: text", with a code of `UNREADABLE`.
         head: of a DICOM file.
         companion: file beside it that it cannot do without (the voxels of an .mhd).
         names: files that a DICOMDIR lists, as paths from its folder.
@@ -71,6 +74,17 @@ class FileKind:
     names: tuple[str, ...] = field(default=(), repr=False)
 
 
+UNREADABLE = {
+    "unreadable_folder": "folders that cannot be entered",
+    "no_permission": "files that may not be read",
+    "missing_file": "links to files that are not there",
+    "empty_file": "empty files",
+    "damaged_dicom": "DICOM files that are cut short or damaged",
+    "damaged_file": "files that are cut short, damaged or not what their names say",
+    "damaged_zip": "zip archives that are damaged or encrypted",
+}
+"""Code to what cannot be read."""
+
 _HEAD_BYTES = 4096
 _BROKEN = (
     OSError, EOFError, ValueError, AttributeError, KeyError, IndexError, RuntimeError, TypeError,
@@ -82,7 +96,7 @@ _TAGS = [
     "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
     "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "PatientID", "PatientName",
     "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber",
-    "InstitutionName", "StationName", "Manufacturer",
+    "InstitutionName", "StationName", "Manufacturer", "Rows",
 ]  # fmt: skip
 
 _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs",
@@ -108,9 +122,13 @@ _NOT_READ = {
     b"7z\xbc\xaf": "a 7z archive: unpack it", b"Rar!": "a RAR archive: unpack it",
     b"BZh": "a bzip2 file: unpack it", b"\xfd7zXZ": "an xz file: unpack it",
     b"\x93NUMPY": "a NumPy array: it has no geometry", b"\x89HDF": "an HDF5 file",
-    b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
+    b"\x80\x02": "a pickle", b"\x80\x04": "a pickle", b"MZ": "a program", b"\x7fELF": "a program",
 }  # fmt: skip
 """First bytes to what a file is that medkd does not read."""
+
+TEXT, UNKNOWN = "a text", "no picture, volume or table of a known format"
+FOREIGN = frozenset((TEXT, UNKNOWN, *_NOT_READ.values()))
+"""Reasons of files that hold no DICOM at all."""
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
 _VOLUME_MAGIC = {".nrrd": b"NRRD000"}
@@ -123,24 +141,32 @@ def kind_of_file(ref: FileRef, size: int) -> FileKind:
         ref: the file, or a member of a zip archive.
         size: its bytes.
     """
+    if PurePosixPath(ref.member or ref.path.name).name.startswith("."):
+        return FileKind("other", "a hidden file: its name begins with a dot")
     if size == 0:
-        return FileKind("unreadable", "an empty file")
+        return FileKind("unreadable", "empty_file: it has no bytes")
+    is_dicom = False
     try:
         with _opened(ref) as stream:
             head = stream.read(_HEAD_BYTES)
-            if head[128:132] == b"DICM" or _headless(head):
+            is_dicom = looks_like_dicom(head)
+            if is_dicom:
                 stream.seek(0)
                 return _dicom_kind(stream)
             return _plain_kind(ref, head)
     except _BROKEN as error:
-        return FileKind("unreadable", f"its beginning cannot be read ({_worded(error)})")
+        code = _code_of(error, is_dicom=is_dicom)
+        return FileKind("unreadable", f"{code}: its beginning cannot be read ({_worded(error)})")
 
 
-def _headless(head: bytes) -> bool:
-    """Say whether bytes may be a DICOM data set without preamble: they begin in group 2 or 8."""
-    if head[:2] not in (b"\x08\x00", b"\x02\x00") or len(head) < 8 or head[3] != 0:
-        return False
-    return head[4:6].isalpha() or int.from_bytes(head[4:8], "little") <= 256
+def _code_of(error: Exception, *, is_dicom: bool) -> str:
+    if isinstance(error, PermissionError):
+        return "no_permission"
+    if isinstance(error, FileNotFoundError):
+        return "missing_file"
+    if isinstance(error, zipfile.BadZipFile | RuntimeError) and not is_dicom:
+        return "damaged_zip"
+    return "damaged_dicom" if is_dicom else "damaged_file"
 
 
 def _dicom_kind(stream: BinaryIO) -> FileKind:
@@ -155,7 +181,9 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
             names = _names_in_directory(pydicom.dcmread(stream, force=True))
             return FileKind("container", "the directory of a DICOM medium", names=names)
         if not head.sop_class:
-            return FileKind("unreadable", "a DICOM header without SOPClassUID", head)
+            return _damaged("a DICOM header without SOPClassUID: cut short or damaged", head)
+        if not head.seriesuid and not text_of(dataset, "Rows"):
+            return _damaged("a DICOM header that ends before its SeriesInstanceUID", head)
         return _kind_of_class(head, text_of(dataset, "Modality").upper())
 
 
@@ -188,9 +216,11 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     captured = kind.startswith(_CAPTURE) and modality in _CAPTURED_XRAYS
     if kind in _RADIOGRAPHS or captured:
         return FileKind("image", head=head)
-    if not head.seriesuid:
-        return FileKind("unreadable", "a DICOM image without SeriesInstanceUID", head)
     return FileKind("series", head=head)
+
+
+def _damaged(text: str, head: DicomHead | None = None) -> FileKind:
+    return FileKind("unreadable", f"damaged_dicom: {text}", head)
 
 
 def _names_in_directory(dataset: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydicom's Dataset
@@ -215,10 +245,26 @@ def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
         return volume
     if head.startswith(b"SQLite format 3") or name.endswith(_TABLE_SUFFIXES):
         return FileKind("table", "a table: read where it is named as a source of annotations")
+    return _foreign_kind(name, head)
+
+
+def _foreign_kind(name: str, head: bytes) -> FileKind:
+    """Say what a file is that medkd does not read, or that is damaged."""
+    if looks_like_damaged_dicom(head):
+        return _damaged("its beginning is damaged or cut short")
     meaning = next((said for magic, said in _NOT_READ.items() if head.startswith(magic)), "")
     if not meaning and name.endswith((".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg")):
-        return FileKind("unreadable", "its content is not what its suffix says")
-    return FileKind("other", meaning or "no picture, volume or table of a known format")
+        return _no_such_content("its content is not what its name says")
+    return FileKind("other", meaning or (TEXT if _is_text(head) else UNKNOWN))
+
+
+def _no_such_content(text: str) -> FileKind:
+    return FileKind("unreadable", f"damaged_file: {text}")
+
+
+def _is_text(head: bytes) -> bool:
+    """Say whether bytes are text: no control characters but those of lines and tabs."""
+    return not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
 
 
 def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
@@ -233,9 +279,9 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
             head = unpacked.read(352)
     if name.endswith((".nii", ".nii.gz")):
         known = head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0"
-        return FileKind("volume") if known else FileKind("unreadable", "no NIfTI header in it")
+        return FileKind("volume") if known else _no_such_content("no NIfTI header in it")
     if name.endswith(".nrrd"):
-        return FileKind("unreadable", "no NRRD header in it")
+        return _no_such_content("no NRRD header in it")
     return None
 
 
@@ -244,7 +290,7 @@ def _metaimage_kind(head: bytes) -> FileKind:
     values = {key.strip().lower(): value.strip() for key, _, value in (s.partition("=") for s in
                                                                        lines)}  # fmt: skip
     if "ndims" not in values and "elementdatafile" not in values:
-        return FileKind("unreadable", "no MetaImage header in it")
+        return _no_such_content("no MetaImage header in it")
     companion = values.get("elementdatafile", "")
     return FileKind("volume", companion="" if companion.upper() == "LOCAL" else companion)
 

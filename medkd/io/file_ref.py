@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from medkd.errors import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def shown_name(name: str) -> str:
+    r"""Word a file's name or path in one line: bytes that are no text are shown as escapes.
+
+    Example:
+        >>> print(shown_name("two\nlines"))
+        two\x0alines
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", printable(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +45,7 @@ class FileRef:
     @property
     def name(self) -> str:
         """What messages call the file."""
-        return self.label or self.member or self.path.name
+        return shown_name(self.label or self.member or self.path.name)
 
     def open(self) -> BinaryIO:
         """Open it for reading; a zip member is unpacked into memory."""

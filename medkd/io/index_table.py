@@ -125,6 +125,12 @@ def table_path(index: Path, table: str) -> Path:
     return index.with_name(f"{index.stem}.{table}.csv")
 
 
+def index_tables(index: Path) -> tuple[Path, ...]:
+    """Return the files of an INDEX, its private folder apart."""
+    tables = (table_path(index, name) for name in (*_PRINTED[1:], "files", "unmatched"))
+    return (index, index.with_suffix(".json"), *tables)
+
+
 def write_index(
     path: Path,
     index: ArchiveIndex,

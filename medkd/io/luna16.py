@@ -29,7 +29,7 @@ from medkd.io.annotations import (
     read_excluded,
     read_seriesuids,
 )
-from medkd.io.metaimage import data_reasons, read_metaimage_header
+from medkd.io.metaimage import data_reasons
 from medkd.io.synthetic_mark import stamp_of
 from medkd.types import LabelledCandidate, Nodule, Point, Reference
 
@@ -235,7 +235,7 @@ def _voxel_reasons(paths: Iterable[Path]) -> list[str]:
         [
             f"{path.parent.name}/{path.name}: {reason}"
             for path in paths
-            for reason in data_reasons(path, read_metaimage_header(path))
+            for reason in data_reasons(path)
         ]
     )
 

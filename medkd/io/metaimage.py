@@ -1,149 +1,269 @@
-"""MetaImage (.mhd with .raw, .mha) as LUNA16 uses it: what is wrong with a header, and writing.
+"""MetaImage (.mhd with its voxels in other files, .mha in one) as LUNA16 uses it.
 
-Reading goes through SimpleITK (`volume.py`), which stops at the first fault and words it for
-programmers. This module reads the header's text to name every fault at once, and writes pairs
-whose bytes depend on the scan alone. In the file, row a of `TransformMatrix` is the LPS
-direction of index axis a (the transpose of ITK's direction matrix).
+Reading follows MetaIO's names and ITK's meaning: in the file, row a of `TransformMatrix` is the LPS
+direction of index axis a (the transpose of ITK's direction matrix), `Offset` the centre of voxel
+(0, 0, 0), and `AnatomicalOrientation` names the side from which each axis comes (RAI for axes along
+LPS). Not read, but refused: text voxels, compressed slices, several values a voxel, an intensity
+function. Writing gives pairs whose bytes depend on the scan alone.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medkd.files import replacing
+from medkd.io.data_files import find_data_file, is_pattern, outside_fault
+from medkd.io.dicom.codes import Fault
+from medkd.io.foreign import foreign_faults
+from medkd.io.metaimage_header import MetaHeader, data_names, read_metaimage_header
+from medkd.io.volume_header import (
+    Float64,
+    VolumeHeader,
+    no_placement,
+    no_spacing,
+    unit_fault,
+    whole_numbers_in,
+)
+from medkd.io.voxel_data import VoxelData, data_faults
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from medkd.types import Scan
 
-ELEMENT_BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
-    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4, "MET_DOUBLE": 8,
+ELEMENTS = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
+    "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
-"""Bytes of each scalar element type; LONG is 4 bytes in MetaIO whatever the machine says."""
+"""NumPy's name of each scalar type; LONG is 4 bytes in MetaIO whatever the machine says."""
 
-_HEADER_LIMIT_BYTES = 65536
-_ALIASES = {
-    "position": "offset",
-    "origin": "offset",
-    "rotation": "transformmatrix",
-    "orientation": "transformmatrix",
-}
+_SIDES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
+"""Letter of `AnatomicalOrientation` to the LPS axis and sign of an axis that comes from there."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetaHeader:
-    """The text part of a MetaImage file: lower-case keys, and where the text ends in bytes."""
+def read_metaimage(path: Path) -> VolumeHeader:
+    """Read what an .mhd or .mha states.
 
-    values: dict[str, str]
-    length_bytes: int
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        """Return the numbers of a key; empty if it is absent or holds no numbers."""
-        try:
-            return tuple(float(part) for part in self.values.get(key, "").split())
-        except ValueError:
-            return ()
-
-
-def read_metaimage_header(path: Path) -> MetaHeader:
-    """Read the header's text up to and with `ElementDataFile`, its last line."""
-    values: dict[str, str] = {}
-    length = 0
+    Args:
+        path: the file; other files are not opened.
+    """
     with path.open("rb") as stream:
-        while length < _HEADER_LIMIT_BYTES:
-            line = stream.readline(_HEADER_LIMIT_BYTES)
-            length += len(line)
-            key, found, value = line.decode("latin-1").partition("=")
-            name = key.strip().lower()
-            if found:
-                values[_ALIASES.get(name, name)] = value.strip()
-            if not line or name == "elementdatafile":
-                break
-    return MetaHeader(values, length)
+        header = read_metaimage_header(stream)
+    faults = [*_text_faults(header), *_layout_faults(header)]
+    sizes = whole_numbers_in(header.values.get("dimsize", "")) or ()
+    spacing, spacing_faults = _spacing(header)
+    origin, direction, placement_faults = _placement(header)
+    data, files_faults = _data(path, header, sizes)
+    if data and faults:
+        data = replace(data, countable=False)
+    return VolumeHeader(
+        sizes=sizes if len(sizes) == 3 and min(sizes) > 0 else (),
+        spacing_mm=spacing,
+        origin_mm=origin,
+        direction=direction,
+        data=data,
+        faults=(*faults, *spacing_faults, *placement_faults, *files_faults),
+    )
 
 
-def header_reasons(header: MetaHeader) -> list[str]:
-    """Say what the header's text alone gets wrong; geometry is checked by the caller."""
-    reasons = [
-        f"the header has no {label} line"
+def data_reasons(path: Path) -> tuple[str, ...]:
+    """Say why the files of an .mhd cannot hold the voxels that it promises; none is opened.
+
+    Raises:
+        SeriesError: if a file cannot be reached.
+    """
+    with foreign_faults(path, prefix="unreadable: "):
+        header = read_metaimage(path)
+        faults = [] if header.data is None else data_faults(header.data)
+    codes = ("truncated_pixels", "damaged_pixels", "unreadable", "missing_attribute")
+    return tuple(str(f) for f in (*header.faults, *faults) if f.code in codes)
+
+
+def _text_faults(header: MetaHeader) -> list[Fault]:
+    """Say what the header's text alone gets wrong, but for the geometry."""
+    faults = [
+        Fault("missing_attribute", f"the header has no {label} line")
         for label in ("NDims", "DimSize", "ElementType", "ElementDataFile")
         if label.lower() not in header.values
     ]
-    sizes = header.numbers("dimsize")
+    faults += [Fault("unreadable", f"{key} is stated twice") for key in header.doubled]
+    values = header.values
+    sizes = whole_numbers_in(values.get("dimsize", ""))
     dimensions = header.numbers("ndims")
-    if dimensions and dimensions != (3.0,):
-        reasons.append(f"expected 3 dimensions, got NDims = {header.values['ndims']}")
-    if "dimsize" in header.values and (not sizes or any(n < 1 or n % 1 for n in sizes)):
-        reasons.append(f"expected positive whole sizes, got DimSize = {header.values['dimsize']}")
+    if dimensions != (3.0,) and "ndims" in values:
+        faults.append(
+            Fault("pixel_format", f"expected 3 dimensions, got NDims = {values['ndims']}")
+        )
+    if "dimsize" in values and (not sizes or min(sizes) < 1):
+        text = f"expected positive whole sizes, got DimSize = {values['dimsize']}"
+        faults.append(Fault("unreadable", text))
     elif sizes and dimensions and len(sizes) != dimensions[0]:
-        reasons.append(f"NDims = {header.values['ndims']} but DimSize has {len(sizes)} numbers")
-    element = header.values.get("elementtype")
-    if element is not None and element.upper().removesuffix("_ARRAY") not in ELEMENT_BYTES:
-        reasons.append(f"unknown ElementType {element!r}; known: {', '.join(ELEMENT_BYTES)}")
-    if channel_count(header) != 1:
-        reasons.append(f"expected one value a voxel, got {channel_count(header)}")
-    return reasons
+        text = f"NDims = {values['ndims']} but DimSize has {len(sizes)} numbers"
+        faults.append(Fault("unreadable", text))
+    return faults
 
 
-def channel_count(header: MetaHeader) -> int:
-    """Return the values a voxel has (1 where the header does not say)."""
-    numbers = header.numbers("elementnumberofchannels")
-    return int(numbers[0]) if numbers else 1
+def _layout_faults(header: MetaHeader) -> list[Fault]:
+    """Say which ways of storing voxels are asked for that are not read."""
+    values = header.values
+    texts = []
+    if (kind := values.get("objecttype", "Image")).lower() != "image":
+        texts.append(f"expected ObjectType = Image, got {kind!r}")
+    element = values.get("elementtype", "").upper()
+    if element and element.removesuffix("_ARRAY") not in ELEMENTS:
+        known = ", ".join(ELEMENTS)
+        texts.append(f"unknown ElementType {values['elementtype']!r}; known: {known}")
+    channels = values.get("elementnumberofchannels", "1")
+    if channels != "1" or element.endswith("_ARRAY"):
+        texts.append(f"expected one value a voxel, got {channels}")
+    if values.get("binarydata", "True").lower() != "true":
+        texts.append("its voxels are text (BinaryData): convert it to binary voxels")
+    if values.get("compresseddata", "False").lower() not in ("true", "false"):
+        texts.append(f"expected True or False, got CompressedData = {values['compresseddata']}")
+    for key, plain in (("slope", 1.0), ("offset", 0.0)):
+        name = f"elementtointensityfunction{key}"
+        if name in values and header.numbers(name) != (plain,):
+            texts.append(f"it has an intensity function ({key} {values[name]}): store HU")
+    if header.numbers("headersizeperslice") not in ((), (0.0,), (-1.0,)):
+        texts.append("expected no HeaderSizePerSlice: convert it to plain voxels")
+    return [Fault("pixel_format", text) for text in texts]
 
 
-def data_reasons(path: Path, header: MetaHeader) -> list[str]:
-    """Compare the voxels' file with what the header promises.
+def _spacing(header: MetaHeader) -> tuple[tuple[float, ...] | None, list[Fault]]:
+    # MetaIO takes ElementSize for the spacing only where ElementSpacing is absent.
+    key = "elementspacing" if "elementspacing" in header.values else "elementsize"
+    if key not in header.values:
+        return None, [no_spacing("ElementSpacing")]
+    factor, faults = _unit(header)
+    return tuple(n * factor for n in header.numbers(key)), faults
 
-    `LIST` and patterned names are left to SimpleITK.
+
+def _unit(header: MetaHeader) -> tuple[float, list[Fault]]:
+    unit = header.values.get("distanceunits", "")
+    return (1.0, []) if unit in ("", "?") else unit_fault(unit, where="DistanceUnits")
+
+
+def _placement(
+    header: MetaHeader,
+) -> tuple[tuple[float, ...] | None, Float64 | None, list[Fault]]:
+    missing = [
+        label for label in ("Offset", "TransformMatrix") if label.lower() not in header.values
+    ]
+    faults = [no_placement(" and ".join(missing))] if missing else []
+    origin, direction = None, None
+    if "offset" in header.values:
+        factor, _ = _unit(header)
+        origin = tuple(n * factor for n in header.numbers("offset"))
+    if "transformmatrix" in header.values:
+        direction = np.array(header.numbers("transformmatrix"))
+        direction = direction.reshape(3, 3).T if direction.size == 9 else direction
+        faults += _orientation_faults(header.values.get("anatomicalorientation", ""), direction)
+    return origin, direction, faults
+
+
+def _orientation_faults(letters: str, direction: Float64) -> list[Fault]:
+    """Compare `AnatomicalOrientation` with the directions; "???" states nothing."""
+    if direction.shape != (3, 3) or not letters or set(letters) <= {"?"}:
+        return []
+    sides = [_SIDES.get(letter) for letter in letters.upper()]
+    # An axis far from every body axis may be named after either.
+    oblique = np.abs(direction).max(axis=0) <= 0.9
+    if len(sides) == 3 and all(
+        side is not None and (oblique[axis] or direction[side[0], axis] * side[1] > 0)
+        for axis, side in enumerate(sides)
+    ):
+        return []
+    text = (
+        f"AnatomicalOrientation = {letters!r} contradicts TransformMatrix, whose axes come from "
+        f"{orientation_of(direction)}: correct the header; if allowed, TransformMatrix is used"
+    )
+    return [Fault("contradictory_geometry", text)]
+
+
+def orientation_of(direction: Float64) -> str:
+    """Name the side from which each index axis comes, as ITK does.
+
+    Args:
+        direction: [3, 3]; column a is the LPS direction of index axis a.
+
+    Example:
+        >>> orientation_of(np.diag([-1.0, 1.0, 1.0]))
+        'LAI'
     """
-    name = header.values.get("elementdatafile", "")
-    if not name or name.upper().startswith("LIST") or "%" in name:
-        return []
-    local = name.upper() == "LOCAL"
-    data = path if local else path.parent / name
-    if not data.is_file():
-        return [f"its voxels' file {name!r} is missing; it must stand beside the header"]
-    expected = _expected_bytes(header)
-    skipped = header.numbers("headersize") or (0.0,)
-    if expected is None or skipped[0] < 0:
-        return []
-    start = header.length_bytes if local else int(skipped[0])
-    got = data.stat().st_size - start
-    if got == expected:
-        return []
-    return [f"the header promises {expected} bytes of voxels, {name!r} has {got}"]
+    free, letters = set(range(3)), {}
+    for axis in np.argsort(-np.abs(direction).max(axis=0), kind="stable").tolist():
+        row = max(free, key=np.abs(direction[:, axis]).tolist().__getitem__)
+        free.remove(row)
+        sign = 1 if direction[row, axis] >= 0 else -1
+        letters[axis] = next(name for name, side in _SIDES.items() if side == (row, sign))
+    return "".join(letters[axis] for axis in range(3))
 
 
-def _expected_bytes(header: MetaHeader) -> int | None:
-    sizes = header.numbers("dimsize")
-    element = ELEMENT_BYTES.get(header.values.get("elementtype", "").upper())
-    if header.values.get("compresseddata", "false").lower() == "true":
-        compressed = header.numbers("compresseddatasize")
-        return int(compressed[0]) if compressed else None
-    if not sizes or element is None or min(sizes) < 1:
-        return None
-    return int(math.prod(sizes)) * element * channel_count(header)
+def _data(
+    path: Path, header: MetaHeader, sizes: tuple[int, ...]
+) -> tuple[VoxelData | None, list[Fault]]:
+    if "elementdatafile" not in header.values:
+        return None, []
+    names = data_names(header)
+    if isinstance(names, Fault):
+        return None, [names]
+    if outside := outside_fault(names):
+        return None, [outside]
+    element = ELEMENTS.get(header.values.get("elementtype", "").upper(), "u1")
+    faults = _order_faults(header, element) + _skip_faults(header, names)
+    if faults or len(sizes) != 3 or min(sizes) < 1:
+        return None, faults
+    order = ">" if header.says("binarydatabyteordermsb") else "<"
+    compressed = header.says("compresseddata") or False
+    packed = header.numbers("compresseddatasize") if compressed else ()
+    skip = header.numbers("headersize") or (0.0,)
+    return VoxelData(
+        shape=(sizes[0], sizes[1], sizes[2]),
+        element=np.dtype(order + element),
+        files=tuple(find_data_file(path.parent, name) for name in names) or (path,),
+        packing="zlib" if compressed else "raw",
+        skip_bytes=header.length_bytes if header.is_local else int(skip[0]),
+        packed_bytes=int(packed[0]) if packed and packed[0] > 0 else None,
+    ), []
+
+
+def _order_faults(header: MetaHeader, element: str) -> list[Fault]:
+    if element[1:] == "1" or header.says("binarydatabyteordermsb") is not None:
+        return []
+    text = "the header states no byte order: add BinaryDataByteOrderMSB = False (or True)"
+    return [Fault("missing_attribute", text)]
+
+
+def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:
+    compressed = header.says("compresseddata") or False
+    if compressed and len(names) > 1:
+        text = "its slices are compressed files of their own: write them as one file"
+        return [Fault("unreadable", text)]
+    text = header.values.get("headersize", "0")
+    known = text == "-1" or len(whole_numbers_in(text) or ()) == 1
+    fits = text == "0" or (known and not header.is_local and not (compressed and text == "-1"))
+    if fits and ("compresseddatasize" not in header.values or header.numbers("compresseddatasize")):
+        return []
+    return [Fault("unreadable", f"HeaderSize = {text}: voxels cannot be placed by it here")]
 
 
 def write_mhd(scan: Scan, path: Path) -> None:
     """Write a scan as a pair of header (`.mhd`) and voxels (`.raw` beside it).
 
     The same scan gives the same bytes. Both files are written under temporary names first; the
-    header gets its name last, so that a header never stands without its voxels.
+    header gets its name last, so that a header never stands without its voxels. The header names
+    the voxels' file in UTF-8, as ITK does.
 
     Args:
         scan: voxels in HU on their grid.
         path: ends in `.mhd`.
 
     Raises:
-        ValueError: if `path` does not end in `.mhd`.
+        ValueError: if `path` does not end in `.mhd`, or its name cannot stand in a header.
         OSError: if the disk is full or not writable; then nothing is left behind.
 
     Example:
@@ -162,10 +282,12 @@ def write_mhd(scan: Scan, path: Path) -> None:
     if path.suffix.lower() != ".mhd":
         raise ValueError(f"expected a path that ends in .mhd, got {path.name!r}")
     data = path.with_suffix(".raw")
+    if data.name != " ".join(data.name.splitlines()).strip() or is_pattern(data.name.split()[0]):
+        raise ValueError(f"a MetaImage header cannot state the file name {data.name!r}")
     slices = np.ascontiguousarray(scan.voxels_hu.transpose(2, 1, 0), dtype="<i2")
     with replacing(path) as header_part, replacing(data) as data_part:
         slices.tofile(data_part)
-        header_part.write_text(_header_text(scan, data.name), encoding="ascii")
+        header_part.write_text(_header_text(scan, data.name), "utf-8", "surrogateescape")
         path.unlink(missing_ok=True)
 
 
@@ -180,7 +302,7 @@ def _header_text(scan: Scan, data_name: str) -> str:
         "TransformMatrix": _text(grid.direction.T.ravel()),
         "Offset": _text(grid.origin_mm),
         "CenterOfRotation": "0 0 0",
-        "AnatomicalOrientation": "RAI",
+        "AnatomicalOrientation": orientation_of(grid.direction),
         "ElementSpacing": _text(grid.spacing_mm),
         "DimSize": " ".join(str(size) for size in grid.shape),
         "ElementType": "MET_SHORT",

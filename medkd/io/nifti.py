@@ -1,53 +1,272 @@
-"""The voxels of a NIfTI file as they are stored, with what SimpleITK would pass over.
+"""NIfTI-1 and NIfTI-2 in one file (.nii, .nii.gz): what the header states.
 
-ITK's NIfTI reader sets NaN to 0 and reads a truncated file without a word. So `volume.py` takes
-the geometry from SimpleITK and the voxels from here, through nibabel, which does neither.
+Follows the NIfTI-1 standard (nifti1.h, 2007) and NIfTI-2 (2011). The world of NIfTI is RAS; here it
+becomes LPS. Where both are stated, the sform is used, as nibabel and FSL do, and must agree with
+the qform and with pixdim within .5 mm over the whole volume. Pairs (.hdr with .img), Analyze,
+volumes of more than three dimensions and of several values a voxel are refused.
 """
 
 from __future__ import annotations
 
-import zlib
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from medkd.io.dicom.codes import Fault
+from medkd.io.volume_header import Float64, VolumeHeader, no_placement, no_spacing, unit_fault
+from medkd.io.voxel_data import VoxelData, unpacked_head
 
-    from numpy.typing import NDArray
+_ELEMENTS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4",
+             1024: "i8", 1280: "u8"}  # fmt: skip
+"""Datatype code to NumPy's name; the others are colours, complex, bits and long doubles."""
 
-_UNKNOWN_OR_MM = (0, 2)
-"""NIfTI's codes of spatial units: 0 not stated, 2 mm (1 is metre, 3 micron)."""
+_LAYOUTS = {
+    348: {"magic": (344, "S4", 1), "dim": (40, "i2", 8), "datatype": (70, "i2", 1),
+          "bitpix": (72, "i2", 1), "pixdim": (76, "f4", 8), "vox_offset": (108, "f4", 1),
+          "slope": (112, "f4", 1), "intercept": (116, "f4", 1), "units": (123, "u1", 1),
+          "qform": (252, "i2", 1), "sform": (254, "i2", 1), "quaternion": (256, "f4", 6),
+          "rows": (280, "f4", 12)},
+    540: {"magic": (4, "S8", 1), "dim": (16, "i8", 8), "datatype": (12, "i2", 1),
+          "bitpix": (14, "i2", 1), "pixdim": (104, "f8", 8), "vox_offset": (168, "i8", 1),
+          "slope": (176, "f8", 1), "intercept": (184, "f8", 1), "units": (500, "i4", 1),
+          "qform": (344, "i4", 1), "sform": (348, "i4", 1), "quaternion": (352, "f8", 6),
+          "rows": (400, "f8", 12)},
+}  # fmt: skip
+"""sizeof_hdr of NIfTI-1 and -2 to the fields that are read: offset, type, how many."""
 
+_MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
+_UNITS = {1: "m", 2: "mm", 3: "micron"}
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_GZIP = b"\x1f\x8b"
 
-def nifti_reasons(path: Path) -> list[str]:
-    """Say what a NIfTI header leaves open or states in a unit other than mm."""
-    image = _load(path)
-    header = image.header
-    reasons = []
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        reasons.append(
-            "it states no orientation (qform_code and sform_code are 0), so left and right are "
-            "unknown"
-        )
-    unit = int(header["xyzt_units"]) % 8
-    if unit not in _UNKNOWN_OR_MM:
-        reasons.append(f"expected mm, got the unit code {unit}")
-    return reasons
-
-
-def read_nifti_voxels(path: Path) -> NDArray[Any] | str:
-    """Return the voxels [i, j, k], scaled as the header says, or why they cannot be read."""
-    try:
-        voxels: NDArray[Any] = np.asarray(_load(path).dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"its voxels are incomplete or damaged: {line}"
-    return voxels
+MOST_CONFLICT_MM = 0.5
+"""How far two statements of one header may place a corner of the volume apart."""
+_NOTED_CONFLICT_MM = 0.01
+"""Above the rounding of single precision numbers."""
+_QUATERNION_TOLERANCE = 1e-3
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401  # nibabel returns one of many image classes
-    import nibabel
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """The bytes of a header with its layout and byte order."""
 
-    # Without mmap: the scan must not change if the file does.
-    return nibabel.load(path, mmap=False)
+    content: bytes
+    size: int
+    order: str
+
+    def all(self, name: str) -> list[Any]:
+        offset, kind, count = _LAYOUTS[self.size][name]
+        return np.frombuffer(self.content, self.order + kind, count, offset).tolist()
+
+    def one(self, name: str) -> Any:  # noqa: ANN401  # bytes, int or float
+        return self.all(name)[0]
+
+
+def read_nifti(path: Path) -> VolumeHeader:
+    """Read what a .nii or .nii.gz states.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if it cannot be read.
+        SeriesError: if its beginning cannot be inflated.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(540)
+    packed = path.name.lower().endswith(".gz")
+    if packed != content.startswith(_GZIP):
+        text = "expected gzip, as its name says, got plain NIfTI or other bytes: rename it"
+        if not packed:
+            text = "expected plain NIfTI, as its name says, got gzip: rename it to .nii.gz"
+        return VolumeHeader(faults=(Fault("unreadable", text),))
+    if packed:
+        content = unpacked_head(path, 540)
+    fields = _fields_of(content)
+    return _stated(path, fields, packed=packed) if isinstance(fields, _Fields) else fields
+
+
+def _fields_of(content: bytes) -> _Fields | VolumeHeader:
+    for size, order in product(_LAYOUTS, "<>"):
+        if content[:4] == np.array(size, f"{order}i4").tobytes():
+            if len(content) < size:
+                text = f"the header has {size} bytes, the file {len(content)}"
+                return VolumeHeader(faults=(Fault("truncated_pixels", text),))
+            return _Fields(content, size, order)
+    fault = Fault("unreadable", "its header cannot be read: it does not begin as NIfTI does")
+    return VolumeHeader(faults=(fault,))
+
+
+def _stated(path: Path, fields: _Fields, *, packed: bool) -> VolumeHeader:
+    faults = _form_faults(fields)
+    axes, *sizes = fields.all("dim")
+    if not 1 <= axes <= 7:
+        text = f"expected 1 to 7 dimensions, got dim[0] = {axes}"
+        return VolumeHeader(faults=(*faults, Fault("unreadable", text)))
+    shape = tuple(sizes[:axes])
+    if min(shape) < 1:
+        faults.append(Fault("unreadable", f"expected positive sizes, got {shape}"))
+        return VolumeHeader(faults=tuple(faults))
+    data = None
+    if axes == 3 and not faults:
+        offset = int(fields.one("vox_offset"))
+        element = np.dtype(fields.order + _ELEMENTS[fields.one("datatype")])
+        data = VoxelData(
+            (shape[0], shape[1], shape[2]), element, (path,),
+            packing="gzip" if packed else "raw",
+            skip_bytes=0 if packed else offset, skip_unpacked=offset if packed else 0,
+        )  # fmt: skip
+    slope, intercept, notes = _scaling(fields)
+    placed = _placed(fields, shape)
+    return VolumeHeader(
+        sizes=shape,
+        spacing_mm=placed.spacing_mm,
+        origin_mm=placed.origin_mm,
+        direction=placed.direction,
+        data=data,
+        slope=slope,
+        intercept=intercept,
+        faults=(*faults, *placed.faults),
+        notes=(*notes, *placed.notes),
+    )
+
+
+def _form_faults(fields: _Fields) -> list[Fault]:
+    """Say what of the header's form keeps the voxels from being read."""
+    magic, kind, bits = fields.one("magic"), fields.one("datatype"), fields.one("bitpix")
+    faults = []
+    if magic != _MAGIC[fields.size].rstrip(b"\0"):
+        pair = magic[:2] == b"ni"
+        what = "a pair (.hdr with .img)" if pair else f"not NIfTI in one file (magic {magic!r})"
+        faults.append(Fault("unreadable", f"it is {what}: convert it to one .nii file"))
+    offset = fields.one("vox_offset")
+    if not math.isfinite(offset) or offset % 1 or not fields.size + 4 <= offset < 1 << 40:
+        text = f"expected voxels behind the {fields.size + 4} bytes of the header, got vox_offset"
+        faults.append(Fault("unreadable", f"{text} = {offset:g}"))
+    if kind not in _ELEMENTS:
+        text = f"expected one whole or real number a voxel, got datatype {kind}"
+        faults.append(Fault("pixel_format", text))
+    elif bits != 8 * int(_ELEMENTS[kind][1]):
+        faults.append(Fault("unreadable", f"bitpix = {bits} contradicts datatype {kind}"))
+    return faults
+
+
+def _scaling(fields: _Fields) -> tuple[float, float, list[str]]:
+    """Return slope and intercept; a slope of 0, or one that is no number, scales nothing."""
+    slope, intercept = fields.one("slope"), fields.one("intercept")
+    if math.isfinite(slope) and slope != 0 and math.isfinite(intercept):
+        return slope, intercept, []
+    stated = slope != 0 and (math.isfinite(slope) or (math.isfinite(intercept) and intercept != 0))
+    told = f"scl_slope {slope:g} and scl_inter {intercept:g} are no scaling: stored values are HU"
+    return 1.0, 0.0, [told] if stated else []
+
+
+def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
+    """Read where the voxels lie, from the sform, else the qform."""
+    if len(shape) != 3:
+        return VolumeHeader()
+    factor, faults, notes = _unit(fields)
+    qfac, *pixdim = fields.all("pixdim")[:4]
+    forms, form_faults = _forms(fields, qfac, pixdim)
+    faults += form_faults
+    if not all(mm > 0 and math.isfinite(mm) for mm in pixdim):
+        faults.append(_bad_pixdim(pixdim))
+    elif forms:
+        told, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
+        notes, faults = notes + told, faults + conflicts
+    if not forms:
+        missing = no_placement("qform_code and sform_code are 0: it states no orientation")
+        faults.append(missing)
+        known = all(mm > 0 for mm in pixdim)
+        spacing = tuple(mm * factor for mm in pixdim) if known else None
+        return VolumeHeader(spacing_mm=spacing, faults=tuple(faults), notes=tuple(notes))
+    affine = _RAS_TO_LPS @ next(iter(forms.values()))
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = affine[:3, :3] / np.where(lengths > 0, lengths, 1.0)
+    return VolumeHeader(
+        spacing_mm=tuple((lengths * factor).tolist()),
+        origin_mm=tuple((affine[:3, 3] * factor).tolist()),
+        direction=direction,
+        faults=tuple(faults),
+        notes=tuple(notes),
+    )
+
+
+def _bad_pixdim(pixdim: list[float]) -> Fault:
+    if min(pixdim) < 0 or not all(map(math.isfinite, pixdim)):
+        return Fault("bad_geometry", f"expected positive spacings in mm, got pixdim {pixdim}")
+    return no_spacing(f"pixdim {pixdim}")
+
+
+def _unit(fields: _Fields) -> tuple[float, list[Fault], list[str]]:
+    code = fields.one("units") % 8
+    if code == 0:
+        return 1.0, [], ["the header states no unit of length: mm are assumed"]
+    factor, faults = unit_fault(_UNITS.get(code, str(code)), where="the unit code")
+    return factor, faults, []
+
+
+def _forms(
+    fields: _Fields, qfac: float, pixdim: list[float]
+) -> tuple[dict[str, Float64], list[Fault]]:
+    """Return the stated affines in RAS by name, the one that is used first."""
+    forms, faults = {}, []
+    codes = {name: fields.one(name) for name in ("sform", "qform")}
+    for name, code in codes.items():
+        if not 0 <= code <= 5:
+            text = f"expected {name}_code 0 to 5, got {code}"
+            faults.append(Fault("bad_geometry", text))
+    if codes["sform"] > 0:
+        forms["sform"] = np.vstack([np.array(fields.all("rows")).reshape(3, 4), [0, 0, 0, 1]])
+    if codes["qform"] > 0:
+        b, c, d, *origin = fields.all("quaternion")
+        rest = 1.0 - (b * b + c * c + d * d)
+        if qfac not in (-1.0, 0.0, 1.0) or not rest >= -_QUATERNION_TOLERANCE:
+            text = f"the qform is no rotation: quaternion {(b, c, d)}, qfac {qfac:g}"
+            faults.append(Fault("bad_geometry", text))
+        else:
+            signs = [1.0, 1.0, -1.0 if qfac < 0 else 1.0]
+            turned = _rotation(math.sqrt(max(rest, 0.0)), b, c, d)
+            forms["qform"] = np.eye(4)
+            forms["qform"][:3, :3] = turned * np.multiply(signs, pixdim)
+            forms["qform"][:3, 3] = origin
+    return forms, faults
+
+
+def _rotation(a: float, b: float, c: float, d: float) -> Float64:
+    """Return the rotation of a quaternion (nifti1.h, "QUATERNION REPRESENTATION")."""
+    a, b, c, d = np.array([a, b, c, d]) / math.sqrt(a * a + b * b + c * c + d * d)
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+
+
+def _conflicts(
+    forms: dict[str, Float64], pixdim_mm: list[float], shape: tuple[int, ...], factor: float
+) -> tuple[list[str], list[Fault]]:
+    """Compare the statements of one header where they differ most: at the volume's corners."""
+    used = next(iter(forms))
+    edges = np.maximum(np.array(shape) - 1, 1)
+    lengths = np.linalg.norm(forms[used][:3, :3], axis=0) * factor
+    apart = {"pixdim": float((np.abs(lengths - pixdim_mm) * edges).max())}
+    if len(forms) == 2:
+        corners = np.array([[*corner, 1] for corner in product(*[(0, n) for n in edges])])
+        moved = corners @ (forms["sform"] - forms["qform"]).T * factor
+        apart["qform"] = float(np.linalg.norm(moved, axis=1).max())
+    notes, faults = [], []
+    for name, mm in apart.items():
+        text = f"{used} and {name} differ by up to {mm:.3g} mm in this volume"
+        if not mm <= MOST_CONFLICT_MM:
+            text += f", at most {MOST_CONFLICT_MM} mm are accepted: correct the header"
+            faults.append(Fault("contradictory_geometry", text, lenient=False))
+        elif mm > _NOTED_CONFLICT_MM:
+            notes.append(f"{text}: the {used} is used")
+    return notes, faults

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SettingsError
+from medkd.io.file_ref import shown_name
+from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.index_table import IndexedCase, read_index
-from medkd.io.scans import find_scans
 from medkd.io.synthetic_mark import not_stated, stamp_of
+from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
 
 
 @dataclass(frozen=True, slots=True)
 class ScanInput:
-    """A scan: a path, or with `case` the scan of the INDEX (.csv) at that path."""
+    """A scan: one on disk (`place`), or with `case` the scan of the INDEX (.csv) at `path`."""
 
     path: Path
     case: IndexedCase | None = None
+    place: ScanPlace | None = None
+
+    @property
+    def name(self) -> str:
+        """What the scan is called: the INDEX's case, its series, or its file."""
+        if self.case is not None:
+            return self.case.case_id
+        if self.place is not None and self.place.seriesuid:
+            return self.place.seriesuid
+        name = self.path.name
+        return shown_name(name[: len(name) - len(volume_suffix(self.path))])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on disk that it is read from."""
+        return self.place.files if self.place is not None else (self.path,)
 
     @property
     def synthetic(self) -> bool:
@@ -37,32 +55,51 @@ def list_inputs(
     *,
     headline: str = "the inputs cannot be searched",
     ready_only: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> list[ScanInput]:
-    """List the scans at or below the inputs, each once; radiographs of an INDEX are left out.
+    """List the scans at or below the inputs, each once; radiographs are left out.
 
     Args:
-        inputs: scans, folders, or an INDEX.
+        inputs: files, folders, or an INDEX; a series in several of them is one scan.
         headline: what a refusal says first.
         ready_only: leave out the scans of an INDEX that are not ready.
+        progress: called with the number of files looked at so far.
 
     Raises:
         SettingsError: with every input that is absent or holds no scan.
         SeriesError: if an INDEX cannot be read.
     """
-    found: dict[tuple[Path, str], ScanInput] = {}
-    reasons = []
-    for place in inputs:
-        scans = _scans_at(place, ready_only=ready_only) if place.exists() else []
-        if not scans:
-            reasons.append(f"{place}: {'no scan in it' if place.exists() else 'no such place'}")
-        found |= {(s.path, s.case.case_id if s.case else ""): s for s in scans}
-    if reasons:
-        raise SettingsError(headline, reasons)
-    return list(found.values())
+    indexes = [place for place in inputs if _is_index(place)]
+    on_disk = [place for place in inputs if place.exists() and not _is_index(place)]
+    found = find_places(on_disk, progress=progress)
+    listed = {index: _indexed(index, ready_only=ready_only) for index in indexes}
+    reasons = [_absence(p, found, listed) for p in inputs]
+    if any(reasons):
+        raise SettingsError(headline, filter(None, reasons))
+    scans = [ScanInput(place.path, place=place) for place in found.scans]
+    return scans + [scan for index in listed for scan in listed[index]]
 
 
-def _scans_at(place: Path, *, ready_only: bool) -> list[ScanInput]:
-    if place.suffix != ".csv":
-        return [ScanInput(path) for path in find_scans(place)]
-    scans = (case for case in read_index(place).cases if case.kind == "scan")
-    return [ScanInput(place, case) for case in scans if case.status == "ready" or not ready_only]
+def _is_index(place: Path) -> bool:
+    return place.suffix == ".csv" and place.exists()
+
+
+def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
+    scans = (case for case in read_index(index).cases if case.kind == "scan")
+    return [ScanInput(index, case) for case in scans if case.status == "ready" or not ready_only]
+
+
+def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
+    """Say why an input gives no scan; empty if it gives one."""
+    if not given.exists():
+        return f"{given}: no such place"
+    if given in listed:
+        told = "no scan in it that can be used: medkd check says what it holds"
+        return "" if listed[given] else f"{given}: {told}"
+    files = (file for place in found.scans for file in (place.path, *place.files))
+    if any(file == given or given in file.parents for file in files):
+        return ""
+    expected = f"expected DICOM CT, or volumes ({', '.join(VOLUME_SUFFIXES)})"
+    images = sum(image == given or given in image.parents for image in found.images)
+    told = f"{images} radiographs and no scan in it" if images else "no scan in it"
+    return f"{given}: {told}; {expected}: name the folder that holds them"

@@ -1,21 +1,31 @@
 """Any CT on disk into `Scan`: one table says which reader takes which path.
 
-A volume is one file, a DICOM series is one folder. What a path is, is said by its suffix (or by
-being a folder), not by trying readers in turn: a refusal is never followed by another attempt.
+A volume is one file; a DICOM series is one folder, or the files that `find_scans.find_places` puts
+together. Which reader takes a path is decided before reading: a refusal is never followed by
+another attempt.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from medkd.errors import SeriesError
-from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.header import HeaderSet, read_headers
+from medkd.io.dicom.series import read_dicom_folder, read_series
+from medkd.io.file_ref import FileRef
+from medkd.io.find_scans import ScanPlace, find_places, find_scans
+from medkd.io.grouping import unread_reasons
 from medkd.io.volume import VOLUME_SUFFIXES, read_volume, volume_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medkd.io.dicom.gate import GateSettings
     from medkd.types import Scan
+
+__all__ = ["FOLDER", "READERS", "ScanPlace", "find_places", "find_scans", "headers_of",
+           "read_place", "read_scan"]  # fmt: skip
 
 
 class ScanReader(Protocol):
@@ -58,7 +68,7 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
         ...     read_scan(Path(tempfile.mkdtemp()) / "absent.mhd")
         ... except SeriesError as error:
         ...     print(error.reasons)
-        ('there is no such file',)
+        ('unreadable: there is no such file',)
     """
     key = FOLDER if path.is_dir() else volume_suffix(path)
     reader = READERS.get(key)
@@ -69,21 +79,31 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
     return reader(path, seriesuid=seriesuid, patient_id=patient_id)
 
 
-def find_scans(path: Path) -> tuple[Path, ...]:
-    """List the scans at or below a path, sorted: volume files, and folders that hold others.
-
-    A folder without volume files below it is taken to be one DICOM series if it holds files;
-    whether it really is one, `read_scan` says.
+def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
+    """Read a scan that `find_places` found.
 
     Args:
-        path: a file or a folder.
+        place: which one.
+        gate: what a DICOM series must be to be analysed, and which faults of a volume's header are
+            accepted; None: any CT volume, and no faults.
+
+    Returns:
+        The scan: HU int16 [i, j, k] on its grid in LPS mm.
+
+    Raises:
+        SeriesError: with all reasons why it cannot be read, or is not whole.
     """
-    if not path.is_dir():
-        return (path,)
-    volumes = {p for p in path.rglob("*") if p.is_file() and volume_suffix(p)}
-    folders = {
-        p.parent
-        for p in path.rglob("*")
-        if p.is_file() and not p.name.startswith(".") and p.suffix.lower() in ("", ".dcm")
-    }
-    return tuple(sorted(volumes | (folders - {p.parent for p in volumes})))
+    if place.seriesuid:
+        return read_series(headers_of(place), gate=gate, seriesuid=place.seriesuid)
+    if place.reasons:
+        raise SeriesError(f"{place.path}: not a scan", place.reasons)
+    if volume_suffix(place.path):
+        return read_volume(place.path, allow=gate.allow if gate else ())
+    return read_scan(place.path)
+
+
+def headers_of(place: ScanPlace) -> HeaderSet:
+    """Read the headers of a DICOM series; why it is not whole is among their reasons."""
+    found = read_headers([FileRef(file) for file in place.files])
+    unread = unread_reasons(found.strangers)
+    return replace(found, reasons=(*place.reasons, *found.reasons, *unread))

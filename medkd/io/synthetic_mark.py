@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
+
+from medkd.types import CaseOrigins
 
 PHANTOM = "medkd phantom"
 """Makes whole scans; the Manufacturer of scans that no scanner made."""
@@ -20,6 +24,9 @@ IMPLANT = "medkd implant"
 
 SYNTHETIC_SCAN = "synthetic scan"
 """First words of a scan's note that tells its stamp."""
+
+IMPLANTED_SCAN = "synthetic nodules in a real scan"
+"""The same of a real scan with implanted nodules."""
 
 RECORDS = {"phantom.json": PHANTOM, "implant.json": IMPLANT}
 """A folder with such a file was made by that: all below is synthetic, whatever its headers say."""
@@ -38,6 +45,47 @@ def stamp_words(generator: str, version: str, difficulty: str = "") -> str:
         'medkd phantom 2 0123456789abcdef'
     """
     return " ".join(word for word in (generator, version, difficulty) if word)
+
+
+def is_implant(stamp: str) -> bool:
+    """Say whether a stamp is of synthetic nodules in a real scan, not of a whole phantom."""
+    return stamp.startswith(IMPLANT)
+
+
+def synthetic_note(stamp: str, words: str = "") -> str:
+    """Word the note of a synthetic scan, or of a real scan with synthetic nodules.
+
+    Args:
+        stamp: of what made it.
+        words: what is told; the stamp itself where empty.
+
+    Example:
+        >>> synthetic_note("medkd implant 1")
+        'synthetic nodules in a real scan: medkd implant 1'
+    """
+    return f"{IMPLANTED_SCAN if is_implant(stamp) else SYNTHETIC_SCAN}: {words or stamp}"
+
+
+def is_synthetic_note(note: str) -> bool:
+    """Say whether a scan's note is one of `synthetic_note`."""
+    return note.startswith((f"{SYNTHETIC_SCAN}:", f"{IMPLANTED_SCAN}:"))
+
+
+def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) -> CaseOrigins:
+    """Count cases by where they come from.
+
+    Args:
+        stamps: one a case, empty for a case that is real.
+        kind: what the cases are.
+
+    Example:
+        >>> count_origins(["", "medkd phantom 2", "medkd implant 1", ""], kind="scans")
+        CaseOrigins(real=2, implanted=1, phantom=1, kind='scans')
+    """
+    known = list(stamps)
+    implanted = sum(is_implant(stamp) for stamp in known)
+    real = known.count("")
+    return CaseOrigins(real, implanted, len(known) - real - implanted, kind)
 
 
 def not_stated(generator: str = PHANTOM) -> str:

@@ -1,14 +1,14 @@
 """Reading CSV tables whole and checked: every fault of a file is found before it is refused.
 
-Numbers are parsed as Python parses them (correctly rounded), as LUNA16's official script does.
-Nothing is stripped, filled or guessed. Row numbers are line numbers of the file: the header is 1.
+How files of many origins become rows is in `csv_text`, how cells become numbers in `number_text`.
+Numbers are rounded as Python rounds them, as LUNA16's official script does. Nothing is filled or
+guessed. Row numbers are line numbers of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
+from medkd.io.csv_text import MAX_REASONS, SEPARATORS, CsvRows, read_csv_rows, shortened
+from medkd.io.number_text import MARKS, Decimal, number_in, numbers_in, why_no_number
 
-MAX_REASONS = 20
-"""Reasons shown of one table; the rest is counted."""
+__all__ = ["MAX_REASONS", "CheckedTable", "read_table", "write_table"]
 
 
 class CheckedTable:
@@ -26,26 +27,34 @@ class CheckedTable:
 
     Args:
         path: where it was read, for messages.
-        names: the columns.
-        cells: one row a row, all text.
-        lines: [N] line number of each row in the file.
+        names: the columns; where none has the name that is asked for, case does not count.
+        content: its rows, without the header.
+        decimal: decimal mark of its numbers. None: a point where commas divide the columns, else
+            the one that they have.
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str], *, cells: pd.DataFrame, lines: NDArray[np.int64]
+        self,
+        path: Path,
+        names: Sequence[str],
+        *,
+        content: CsvRows,
+        decimal: Decimal | None = None,
     ) -> None:
         self.path = path
-        self.lines = lines
+        self.lines = np.asarray(content.lines, dtype=np.int64)
         self.reasons: list[str] = []
-        self._names = list(names)
-        self._cells = cells
+        self._names = [name.strip() for name in names]
+        self._content = content
+        self._rows = content.rows
+        self._decimal: Decimal | None = decimal or ("." if content.separator == "," else None)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._rows)
 
     def words(self, name: str) -> list[str]:
         """Return a column of names; blank names and blanks around them are faults."""
-        words = [str(value) for value in self._column(name)]
+        words = self._column(name)
         for line, word in zip(self.lines, words, strict=False):
             if not word or word != word.strip():
                 self.reasons.append(
@@ -58,22 +67,44 @@ class CheckedTable:
         """The columns, in order."""
         return tuple(self._names)
 
+    def has(self, name: str) -> bool:
+        """Say whether there is a column of this name."""
+        return bool(self._places(name))
+
+    def row(self, number: int) -> tuple[str, ...]:
+        """Return the cells of a row, counted from 0."""
+        return tuple(self._rows[number])
+
     def texts(self, name: str) -> list[str]:
         """Return a column as it stands; blank cells are no faults."""
-        return [str(value) for value in self._column(name)]
+        return self._column(name)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column of finite numbers [N]; anything else is a fault and reads as NaN."""
-        values = self._column(name)
-        try:
-            numbers = values.astype(np.float64)
-        except ValueError:
-            numbers = np.asarray([_number(str(value)) for value in values])
-        for row in np.flatnonzero(~np.isfinite(numbers)):
-            self.reasons.append(
-                f"row {self.lines[row]}: {name} must be a finite number, got {values[row]!r}"
-            )
-        return numbers
+        texts = self._column(name)
+        decimal = self.decimal_of([name])
+        numbers = numbers_in(texts, decimal)
+        for line, text, number in zip(self.lines, texts, numbers, strict=False):
+            if number is None:
+                why = why_no_number(text, decimal)
+                told = f"got {text!r}" + (f": {why}" if why else "")
+                self.reasons.append(f"row {line}: {name} must be a finite number, {told}")
+        return np.asarray([np.nan if n is None else n for n in numbers], dtype=np.float64)
+
+    def decimal_of(self, columns: Iterable[str]) -> Decimal:
+        """Return the decimal mark of columns of numbers: one for the whole table.
+
+        The first cell that has a mark decides; a cell with the other one is no number.
+        """
+        if self._decimal:
+            return self._decimal
+        places = [place for name in columns for place in self._places(name)]
+        for text in (row[place] for row in self._rows for place in places):
+            for mark in MARKS:
+                if mark in text and number_in(text, mark) is not None:
+                    self._decimal = mark
+                    return mark
+        return "."
 
     def points_mm(self) -> NDArray[np.float64]:
         """Return coordX, coordY, coordZ as [N, 3] LPS mm."""
@@ -90,31 +121,57 @@ class CheckedTable:
         """
         if not self.reasons:
             return
-        shown = self.reasons[:MAX_REASONS]
-        if len(self.reasons) > MAX_REASONS:
-            shown = [*shown, f"and {len(self.reasons) - MAX_REASONS} more"]
-        raise SeriesError(f"{self.path}: the table cannot be used as it stands", shown)
+        read_as = self._content.encoding
+        told = f" (it is no UTF-8 and was read as {read_as})" if read_as else ""
+        headline = f"{self.path}: the table cannot be used as it stands{told}"
+        raise SeriesError(headline, shortened(self.reasons))
 
-    def _column(self, name: str) -> NDArray[np.object_]:
+    def _column(self, name: str) -> list[str]:
         """Return the cells of a column; none, and a fault, if it is not there exactly once."""
-        found = [index for index, present in enumerate(self._names) if present == name]
+        found = self._places(name)
         if len(found) == 1:
-            return self._cells.iloc[:, found[0]].to_numpy(dtype=object)
+            return [row[found[0]] for row in self._rows]
         count = "missing" if not found else f"there {len(found)} times"
-        self.reasons.append(f"row 1: column {name!r} is {count}; columns are {self._names}")
-        return np.zeros(0, dtype=object)
+        reason = (
+            f"row 1: column {name!r} is {count}: expected the column {name!r} once, "
+            f"got {self._names}"
+        )
+        self.reasons.append(reason + self._separator_hint())
+        return []
+
+    def _places(self, name: str) -> list[int]:
+        """Return where a column is; letters' case counts only where several differ in it."""
+        low = name.strip().casefold()
+        alike = [index for index, present in enumerate(self._names) if present.casefold() == low]
+        return [index for index in alike if self._names[index] == name.strip()] or alike
+
+    def _separator_hint(self) -> str:
+        """Say what seems to divide a header that was read as one column."""
+        others = [s for s in SEPARATORS if s != self._content.separator]
+        seems = next((s for s in others if len(self._names) == 1 and s in self._names[0]), "")
+        if not seems:
+            return ""
+        got = self._content.separator
+        return f"; they seem divided by {seems!r}, not {got!r}: set separator={seems!r}"
 
 
 def read_table(
-    path: Path, *, header: bool = True, separator: str = ",", encoding: str = "utf-8-sig"
+    path: Path,
+    *,
+    header: bool = True,
+    separator: str | None = None,
+    encoding: str | None = None,
+    decimal: Decimal | None = None,
 ) -> CheckedTable:
     r"""Read a CSV table; lines without any text are passed over.
 
     Args:
-        path: a CSV file.
+        path: a CSV file, plain or gzip.
         header: whether the first line names the columns; if not, they are "0", "1", ...
-        separator: what divides the columns.
-        encoding: of its text; UTF-8, with or without byte order mark, where not given.
+        separator: what divides the columns; None: what divides the first row into most.
+        encoding: of its text; None: as its bytes say (see `csv_text`).
+        decimal: decimal mark of its numbers; None: as they have it, never a comma where commas
+            divide the columns.
 
     Raises:
         SeriesError: if the file is missing, empty or no CSV.
@@ -122,21 +179,18 @@ def read_table(
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "points.csv"
-        >>> _ = path.write_text("name,x\na,0.5\n")
+        >>> _ = path.write_text("name;x\na;0,5\n")
         >>> table = read_table(path)
         >>> table.numbers("x").tolist()
         [0.5]
         >>> table.refuse_if_faulty()
     """
-    cells = _read_cells(path, separator, encoding)
-    lines = np.arange(1, len(cells) + 1, dtype=np.int64)
-    filled = (cells != "").any(axis=1).to_numpy()
-    cells, lines = cells[filled], lines[filled]
+    content = read_csv_rows(path, separator=separator, encoding=encoding)
     if not header:
-        names = [str(number) for number in range(cells.shape[1])]
-        return CheckedTable(path, names, cells=cells, lines=lines)
-    names = [str(name) for name in cells.iloc[0]] if len(cells) else []
-    return CheckedTable(path, names, cells=cells.iloc[1:], lines=lines[1:])
+        names = [str(number) for number in range(len(content.rows[0]))]
+        return CheckedTable(path, names, content=content, decimal=decimal)
+    below = CsvRows(content.rows[1:], content.lines[1:], content.separator, content.encoding)
+    return CheckedTable(path, content.rows[0], content=below, decimal=decimal)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -144,35 +198,3 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[obje
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _read_cells(path: Path, separator: str, encoding: str) -> pd.DataFrame:
-    """Read every cell as text; the header, if any, is row 0."""
-    if not path.is_file():
-        _refuse(path, "no such file; check the path")
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=object,
-            na_filter=False,
-            skip_blank_lines=False,
-            encoding=encoding,
-        )
-    except pd.errors.EmptyDataError:
-        _refuse(path, "the file is empty; expected a CSV table")
-    except (pd.errors.ParserError, UnicodeError) as error:
-        name = encoding.upper().removesuffix("-SIG")
-        _refuse(path, f"expected a CSV table with equally long rows in {name}: {error}")
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise SeriesError(f"{path}: cannot be read as a table", [reason])

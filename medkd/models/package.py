@@ -21,7 +21,7 @@ from medkd import __version__
 from medkd.errors import CheckpointError
 from medkd.files import replacing
 from medkd.jsonio import read_json, write_json
-from medkd.types import OperatingPoint
+from medkd.types import CaseOrigins, OperatingPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,13 +38,15 @@ class Preprocessing:
 
     `steps` are the loading steps of the training data as plain values; `hu_window` is what 0
     and 1 of a view stand for (None: image); `spacing_mm` None: native; `patch_shape` in voxels
-    (i, j, k) or pixels.
+    (i, j, k) or pixels; `views` of radiographs that were used (empty text: not stated; None: not
+    recorded).
     """
 
     steps: tuple[dict[str, Any], ...] = ()
     hu_window: tuple[float, float] | None = None
     spacing_mm: tuple[float, ...] | None = None
     patch_shape: tuple[int, ...] | None = None
+    views: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class ModelInfo:
 
     `settings` are the plain values of one of `table.ModelSettings`. `operating_points` were
     frozen on validation, by name. `generators` are the stamps of what made the synthetic scans
-    that it, or its teacher, was trained on. `weights_sha256`, `parameters` and `medkd_version`
+    that it, or its teacher, was trained on; `origins` counts those scans and the real ones (None:
+    not recorded). `weights_sha256`, `parameters` and `medkd_version`
     are filled in by `save_model`.
     """
 
@@ -74,6 +77,7 @@ class ModelInfo:
     trained_on: str = "nothing"
     trained_on_synthetic: bool = False
     generators: tuple[str, ...] = ()
+    origins: CaseOrigins | None = None
     training_fingerprint: str = ""
     initialisation: str = "random"
     metrics: dict[str, float] = field(default_factory=dict)

@@ -7,7 +7,9 @@ give it its place in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 
+from medkd.provenance import joint_origins, origin_words
 from medkd.report import figures, tables, words
 from medkd.report.contents import RunContents
 from medkd.report.froc_rules import froc_rules_table
@@ -15,6 +17,7 @@ from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
     scored_patients,
+    scored_words,
     summary_paragraphs,
     transfer_words,
 )
@@ -69,6 +72,7 @@ def build_data(contents: RunContents) -> Section:
         f"Data set: {evaluation.dataset}.",
         f"Source domain (the teacher's data): {evaluation.source_data}.",
         f"Target domain (the student's and the control's data): {evaluation.target_data}.",
+        *_origins(evaluation),
         *_prevalence_shift(evaluation),
     ]
     made = [tables.arms_table(evaluation.arms)]
@@ -77,6 +81,14 @@ def build_data(contents: RunContents) -> Section:
     if tables.ordered_splits(evaluation):
         made.append(tables.prevalence_table(evaluation))
     return Section("data", "What was trained on what", tuple(paragraphs), tuple(made))
+
+
+def _origins(evaluation: Evaluation) -> Iterable[str]:
+    """Say of each split how many of its cases are synthetic, where any is."""
+    if any(found.synthetic for found in evaluation.origins.values()):
+        whole = reduce(joint_origins, evaluation.origins.values())
+        parts = "; ".join(f"{name}: {origin_words(o)}" for name, o in evaluation.origins.items())
+        yield f"Where the cases of this run come from: {origin_words(whole)} ({parts})."
 
 
 def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
@@ -220,7 +232,8 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
         return None
     point = tables.froc_point_table(results)
     made = [tables.froc_scores_table(results), tables.froc_counts_table(results)]
-    paragraphs = (about, *contents.evaluation.record.phantoms, _froc_intervals(results))
+    scored = filter(None, [scored_words(contents.evaluation)])
+    paragraphs = (about, *scored, *contents.evaluation.record.phantoms, _froc_intervals(results))
     return Section(
         f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
         title,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from medkd.provenance import origin_words, synthetic_words
 from medkd.report import words
 from medkd.report.contents import RunContents
 from medkd.report.tables import froc_on, ordered_splits, results_on
 from medkd.types import ArmResult, Evaluation, PairedDifference
 
 SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
+"""What a run says that does not tell how many of its scans are synthetic."""
 NO_TRANSFER = (
     "No transfer took place: on held-out data the student is not at least 30 % closer to its "
     "calibrated teacher (KL) than the control is."
@@ -23,10 +25,25 @@ FEW_PATIENTS = 10
 
 def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
     """Return what must be read before any number, most important first."""
-    lines = [SYNTHETIC] if evaluation.trained_on_synthetic else []
+    words = synthetic_sentence(evaluation)
+    lines = [words] if words else []
     if evaluation.transfer_took_place is False:
         lines.append(NO_TRANSFER)
     return (*lines, NOT_A_DEVICE)
+
+
+def synthetic_sentence(evaluation: Evaluation) -> str:
+    """Say how many synthetic and real scans trained a run's models; empty if all are real."""
+    counted = [arm.origins for arm in evaluation.arms if arm.origins and arm.origins.synthetic]
+    most = max(counted, key=lambda origins: origins.total, default=None)  # student with teacher
+    said = synthetic_words(most, synthetic=evaluation.trained_on_synthetic)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def scored_words(evaluation: Evaluation, split: str = "test") -> str:
+    """Say how many synthetic and real cases a split holds; empty if all of them are real."""
+    found = evaluation.origins.get(split)
+    return f"Scored on {origin_words(found)}." if found and found.synthetic else ""
 
 
 def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
@@ -146,7 +163,8 @@ def _whole_scan(evaluation: Evaluation) -> Iterator[str]:
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
     rule = "mean sensitivity at 1/8 to 8 false positives a scan"
-    beside = "".join(f" {line}." for line in evaluation.record.phantoms)
+    told = (scored_words(evaluation), *(f"{line}." for line in evaluation.record.phantoms))
+    beside = "".join(f" {line}" for line in told if line)
     yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}.{beside}"
 
 

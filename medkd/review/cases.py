@@ -6,16 +6,18 @@ never counted as one without findings: it stands first and keeps its reasons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from medkd.errors import SettingsError
+from medkd.errors import SeriesError, SettingsError
 from medkd.io.annotations import read_marks, read_seriesuids
 from medkd.jsonio import read_json
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
-from medkd.runs import ARMS, Prediction, RunFolder, read_predictions
+from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
 Progress = Literal["open", "begun", "reviewed"]
@@ -83,6 +85,46 @@ def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
             case.case_id,
         ),
     )
+
+
+def read_worklist(path: Path) -> list[RunCase]:
+    """Read cases.csv in reading order.
+
+    Raises:
+        SeriesError: if it cannot be read, or if two rows have one case id, which would hide a case.
+    """
+    cases = read_cases(path)
+    counts = Counter(case.case_id for case in cases)
+    reasons = [f"{count} rows are named {name!r}" for name, count in counts.items() if count > 1]
+    if reasons:
+        raise SeriesError(f"{path}: expected one row a case", reasons)
+    return order_cases(cases)
+
+
+def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
+    """Return the case that was asked for, never another one in its place.
+
+    Args:
+        cases: those of the run.
+        asked: the case ids that were asked for; exactly one is expected, repeated or not.
+
+    Raises:
+        SettingsError: if it is none or more than one, or the run has no such case.
+    """
+    names = list(dict.fromkeys(asked))
+    if len(names) != 1:
+        reason = f"expected one case, got {len(names)}: {', '.join(map(repr, names))}"
+        raise SettingsError("which case is meant is not clear", [reason])
+    for case in cases:
+        if case.case_id == names[0]:
+            return case
+    known = [case.case_id for case in cases]
+    near = get_close_matches(names[0], known, n=5) or known[:5]
+    reasons = [
+        f"it has {len(known)} cases, for example {', '.join(map(repr, near))}",
+        "the address may belong to another run, or be cut short",
+    ]
+    raise SettingsError(f"no case is named {names[0]!r} here", reasons)
 
 
 def case_path(run: RunFolder, case: RunCase) -> Path:

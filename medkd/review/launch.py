@@ -1,18 +1,22 @@
 """Starts the viewer: finds its folder and a port, runs Streamlit, ends it with the command.
 
 Streamlit runs as a process of its own, bound to this machine unless told otherwise, without
-usage statistics. No login: whoever reaches the address sees the cases.
+usage statistics, and with our settings whatever the reader's own Streamlit settings are. Proxies
+are never asked: the app is on this machine. No login: whoever reaches the address sees the cases.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,7 +30,10 @@ LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8501
 START_SECONDS = 60.0
 _STEP_SECONDS = 0.2
+_SILENT_SECONDS = 15.0
 _END_SECONDS = 10.0
+# An empty ProxyHandler: http_proxy and its like are not read.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,12 @@ class Viewer:
     @property
     def url(self) -> str:
         """Where a browser on this machine finds the app."""
-        host = LOCAL if self.address in {"0.0.0.0", "::"} else self.address  # noqa: S104  # compared
-        return f"http://{host}:{self.port}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """The name or number by which a browser on this machine calls the app."""
+        return LOCAL if self.address in {"0.0.0.0", "::"} else self.address  # noqa: S104  # compared
 
 
 def viewer_script() -> Path:
@@ -61,14 +72,13 @@ def viewer_script() -> Path:
 
 
 def choose_port(address: str, wanted: int | None) -> int:
-    """Return a port that is free now: the wanted one, else 8501, else any.
+    """Return a port that is free now: the wanted one (0: any), else 8501, else any.
 
     Raises:
         SettingsError: if the wanted port is taken, or the address is not of this machine.
     """
     if wanted is not None:
-        _bind(address, wanted)
-        return wanted
+        return _bind(address, wanted)
     try:
         return _bind(address, DEFAULT_PORT)
     except SettingsError:
@@ -93,15 +103,26 @@ def find_run(folder: Path) -> Path:
 
 
 def build_command(viewer: Viewer) -> list[str]:
-    """Build the command line that serves the app."""
+    """Build the command line that serves the app.
+
+    A flag overrides the reader's own config.toml, so every setting that could move the app to
+    another address or hide its pages is a flag here.
+    """
     flags = {
         "server.address": viewer.address,
         "server.port": str(viewer.port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "server.baseUrlPath": "",
+        "server.sslCertFile": "",
+        "server.sslKeyFile": "",
+        # Given, so that Streamlit does not ask an outside service for this machine's address.
+        "browser.serverAddress": viewer.host,
         "browser.gatherUsageStats": "false",
+        "client.showSidebarNavigation": "true",
         "client.toolbarMode": "minimal",
         "logger.level": "warning",
+        "logger.hideWelcomeMessage": "false",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
     # -P: a streamlit.py in the reader's own folder must not be what starts.
@@ -118,13 +139,13 @@ def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
     Raises:
         SettingsError: if the app does not start.
     """
-    environment = os.environ | {
-        "MEDKD_REVIEW_RUN": str(viewer.run.path.resolve()),
-        "MEDKD_REVIEW_READER": viewer.reader,
-    }
     previous = signal.signal(signal.SIGTERM, _interrupt)
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and flags
-        build_command(viewer), env=environment, stdout=subprocess.DEVNULL
+        build_command(viewer),
+        env=_environment(viewer),
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
     )
     try:
         _wait_until_ready(process, viewer)
@@ -136,6 +157,22 @@ def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
     finally:
         _end(process)
         signal.signal(signal.SIGTERM, previous)
+
+
+def bypass_proxy(host: str) -> None:
+    """Tell programs that this process starts (a browser) not to use a proxy for the app."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), host]))
+
+
+def _environment(viewer: Viewer) -> dict[str, str]:
+    """Return the app's environment: the reader's, without Streamlit settings of their own."""
+    own = {name: text for name, text in os.environ.items() if not name.startswith("STREAMLIT_")}
+    return own | {
+        "MEDKD_REVIEW_RUN": str(viewer.run.path.resolve()),
+        "MEDKD_REVIEW_READER": viewer.reader,
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _bind(address: str, port: int) -> int:
@@ -150,27 +187,46 @@ def _bind(address: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], viewer: Viewer) -> None:
-    for _ in range(int(START_SECONDS / _STEP_SECONDS)):
+def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
+    """Wait until our own process serves the port; another program there must not count as it."""
+    bound = threading.Event()
+    if process.stdout is not None:
+        words = f":{viewer.port}"
+        threading.Thread(target=_watch, args=(process.stdout, words, bound), daemon=True).start()
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < START_SECONDS:
         try:
             process.wait(_STEP_SECONDS)
         except subprocess.TimeoutExpired:
-            if _answers(f"{viewer.url}/_stcore/health"):
+            # A Streamlit that prints no address is trusted once it had time to fail on the port.
+            if (bound.is_set() or waited > _SILENT_SECONDS) and _answers(viewer.url):
                 return
             continue
-        raise SettingsError("the viewer did not start", [f"exit code {process.returncode}"])
-    raise SettingsError("the viewer did not start", [f"no answer in {START_SECONDS:.0f} s"])
+        reasons = [
+            f"exit code {process.returncode}; what it printed is above",
+            f"if port {viewer.port} was taken meanwhile, start again or choose another --port",
+        ]
+        raise SettingsError("the viewer did not start", reasons)
+    reasons = [f"no answer from {viewer.url} in {START_SECONDS:.0f} s", "try another --port"]
+    raise SettingsError("the viewer did not start", reasons)
+
+
+def _watch(lines: Iterable[str], words: str, seen: threading.Event) -> None:
+    """Read what the app prints, so that its pipe never fills; note when `words` are in it."""
+    for line in lines:
+        if words in line:
+            seen.set()
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2.0) as answer:  # noqa: S310  # our own http address
+        with _DIRECT.open(f"{url}/_stcore/health", timeout=2.0) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.terminate()
         try:

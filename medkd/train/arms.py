@@ -160,13 +160,15 @@ def describe(trained: TrainedArm, task: Assignment, domain: Domain) -> ModelInfo
         task: what was to be trained.
         domain: what it was trained on.
     """
+    origins = domain.origins()["train"]
     return ModelInfo(
         settings=task.model.model_dump(mode="json"),
         label_names=domain.index.label_names,
         preprocessing=domain.preprocessing,
         trained_on=domain.words,
-        trained_on_synthetic=domain.index.synthetic,
-        generators=domain.index.generators,
+        trained_on_synthetic=origins.synthetic,
+        generators=domain.index.generators if origins.synthetic else (),
+        origins=origins,
         training_fingerprint=domain.split.fingerprint,
         initialisation=trained.network.initialisation,
         metrics={f"val_{name}": value for name, value in trained.result.scores.items()},

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,13 +23,15 @@ from medkd.data.sampling import derive_seed
 from medkd.data.splits import Split, build_split
 from medkd.data.views import apply_view
 from medkd.errors import SettingsError
+from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
+from medkd.provenance import origin_words
 from medkd.run_settings import DomainSettings
 from medkd.train.logs import Progress, no_progress
 from medkd.train.loop import View
-from medkd.types import PatchBatch
+from medkd.types import CaseOrigins, PatchBatch
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +50,27 @@ class Domain:
 
     @property
     def words(self) -> str:
-        """The set, how many cases train (and with labels), and how many samples they give."""
-        train = len(self.split.train) + len(self.split.unlabelled)
-        kind = "scans" if self.settings.is_ct else "images"
+        """The set, how many cases train, what made them, and how many samples they give."""
+        origins = self.origins()["train"]
         labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
         samples = len(self.parts["train"])
-        made = "".join(f", made by {stamp}" for stamp in self.index.generators)
-        return f"{self.index.name}, {train} training {kind}{labelled}, {samples} samples{made}"
+        made = "".join(f", {_made(stamp, origins)}" for stamp in self.index.generators)
+        told = f"{origin_words(origins)} for training{labelled}, {samples} samples{made}"
+        return f"{self.index.name}, {told}"
+
+    def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
+        """Count the cases of each part by where they come from."""
+        stamps = {case.case_id: case.generator for case in self.index.cases}
+        kind: Literal["scans", "images"] = "scans" if self.settings.is_ct else "images"
+        return {
+            f"{prefix}{part}": count_origins((stamps[name] for name in self._used(part)), kind=kind)
+            for part in PARTS
+        }
+
+    def _used(self, part: str) -> tuple[str, ...]:
+        """Name the cases of a part; in training also those whose labels are withheld."""
+        own: tuple[str, ...] = tuple(getattr(self.split, part))
+        return (*own, *self.split.unlabelled) if part == "train" else own
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -63,12 +80,14 @@ class Domain:
     @property
     def preprocessing(self) -> Preprocessing:
         """What a model trained here must be told of its views."""
-        loading = self.settings.loading
+        loading, data = self.settings.loading, self.settings.data
+        archive = data if isinstance(data, ArchiveData) and data.cases == "images" else None
         return Preprocessing(
             steps=tuple(loading_as_dicts(loading)),
             hu_window=hu_window(loading) if self.settings.is_ct else None,
             spacing_mm=spacing_mm(loading) if self.settings.is_ct else None,
             patch_shape=tuple(self.image_shape[1:]),
+            views=archive.views if archive else None,
         )
 
     def counts(self, prefix: str = "") -> dict[str, dict[str, int]]:
@@ -77,9 +96,8 @@ class Domain:
         found = {}
         for part, source in self.parts.items():
             positive = (source.label >= 0.5) & source.label_known
-            unlabelled = len(self.split.unlabelled) if part == "train" else 0
             found[f"{prefix}{part}"] = {
-                cases: len(getattr(self.split, part)) + unlabelled,
+                cases: len(self._used(part)),
                 "patients": len(set(source.patient_id)),
                 "samples": len(source),
                 "positives": int(positive.any(dim=1).sum()),
@@ -158,6 +176,14 @@ def make_view(domain: Domain, *, seed: int) -> View:
         return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
 
     return view
+
+
+def _made(stamp: str, origins: CaseOrigins) -> str:
+    """Say what a generator made of the cases: all of them, some, or nodules in real scans."""
+    if is_implant(stamp):
+        return f"nodules put into real scans by {stamp}"
+    every = origins.phantom == origins.total
+    return f"made by {stamp}" if every else f"the synthetic scans made by {stamp}"
 
 
 def _told(progress: Progress, words: str) -> Callable[[int, int], None]:

@@ -21,7 +21,7 @@ from medkd.errors import SettingsError
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import ModelInfo, load_model
 from medkd.models.table import check_student_size
-from medkd.provenance import start_record
+from medkd.provenance import joint_origins, start_record
 from medkd.run_settings import RunSettings, StudentSettings, TeacherSettings
 from medkd.runs import RunFolder
 from medkd.train.arms import (
@@ -45,7 +45,7 @@ from medkd.train.predict import Prior
 from medkd.train.recipes import Assignment, control_arm, distill, train_teacher
 from medkd.train.summary import summarise
 from medkd.transfer.teacher import FrozenTeacher
-from medkd.types import Evaluation, RunRecord
+from medkd.types import CaseOrigins, Evaluation, RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -254,9 +254,19 @@ def _taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
         info,
         trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
         generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
+        origins=_taught_origins(info, teacher),
         origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
         licence=licence,
     )
+
+
+def _taught_origins(info: ModelInfo, teacher: ModelInfo) -> CaseOrigins | None:
+    """Count the cases of student and teacher; None where those of the teacher are not known."""
+    if info.origins is None or teacher.training_fingerprint == info.training_fingerprint:
+        return info.origins
+    if teacher.origins is None:
+        return None if teacher.trained_on_synthetic else info.origins
+    return joint_origins(info.origins, teacher.origins)
 
 
 def _warn_of_weak_teachers(

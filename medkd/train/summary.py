@@ -72,6 +72,7 @@ def summarise(context: RunContext, arms: Arms, *, record: RunRecord) -> Evaluati
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
+        origins={**({} if source is target else source.origins("source ")), **target.origins()},
         warnings=warnings,
         record=finish_record(
             record,
@@ -173,6 +174,7 @@ def _result(context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...])
         classification=score_arm(arm, context.settings.evaluation),
         froc=froc,
         efficiency=_efficiency(context, arm.name),
+        origins=arm.info.origins,
     )
 
 

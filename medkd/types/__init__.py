@@ -9,12 +9,14 @@ from medkd.types.imaging import (
     Candidate,
     CaseResult,
     LabelledCandidate,
+    MarkPlace,
     Nodule,
     PatchBatch,
     Point,
     Radiograph,
     Reference,
     Scan,
+    SliceFact,
 )
 from medkd.types.report import (
     Figure,
@@ -26,6 +28,7 @@ from medkd.types.report import (
 from medkd.types.results import (
     CPM_RATES,
     ArmResult,
+    CaseOrigins,
     ClassificationResult,
     Efficiency,
     Estimate,
@@ -45,6 +48,7 @@ __all__ = [
     "Acquisition",
     "ArmResult",
     "Candidate",
+    "CaseOrigins",
     "CaseResult",
     "ClassificationResult",
     "Efficiency",
@@ -55,6 +59,7 @@ __all__ = [
     "FrocResult",
     "Interval",
     "LabelledCandidate",
+    "MarkPlace",
     "Nodule",
     "OperatingPoint",
     "PairedDifference",
@@ -68,6 +73,7 @@ __all__ = [
     "RunRecord",
     "Scan",
     "Section",
+    "SliceFact",
     "Table",
     "TermRecord",
 ]

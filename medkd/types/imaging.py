@@ -29,11 +29,29 @@ class Acquisition:
     manufacturer: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SliceFact:
+    """Which DICOM image a slice was read from.
+
+    `instance_number` as its header has it (None: not stated); `frame_number` counts the frames of
+    a multi-frame image from 1 (None: an image of its own). The UID is an identity: never shown
+    for a pseudonymised archive, where it is empty.
+    """
+
+    instance_number: int | None = None
+    sop_instance_uid: str = field(default="", repr=False)
+    frame_number: int | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
     """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
 
     `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
+    `stored_grid` is the grid of the file where reading turned sagittal or coronal slices into
+    axial ones (`io/axial.py`), else None: places given as indices of the file count on it.
+    `slices` has one fact a voxel of axis k; empty where slices are no DICOM images, or were
+    turned.
     """
 
     seriesuid: str
@@ -42,17 +60,23 @@ class Scan:
     patient_id: str
     acquisition: Acquisition = field(default_factory=Acquisition)
     notes: tuple[str, ...] = ()
+    stored_grid: VoxelGrid | None = None
+    slices: tuple[SliceFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Radiograph:
-    """A projection image: pixels [row, col] float32 in 0..1, bright = dense."""
+    """A projection image: pixels [row, col] float32 in 0..1, bright = dense.
+
+    `notes` holds what of the file was not taken as it stands.
+    """
 
     imageuid: str
     pixels: NDArray[np.float32]
     patient_id: str
     pixel_spacing_mm: tuple[float, float] | None = None
     view: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +128,21 @@ class LabelledCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkPlace:
+    """Where in the stored scan a mark is: the voxel (i, j, k) that holds it, and its image."""
+
+    voxel: tuple[int, int, int]
+    image: SliceFact = field(default_factory=SliceFact)
+
+
+@dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What a model says of one scan; a refusal is a result too, with its reasons."""
+    """What a model says of one scan or radiograph; a refusal is a result too, with its reasons.
+
+    `places` has one place a candidate, in their order (empty: not recorded). A radiograph has no
+    candidates but calibrated `probabilities` by label. `path` is where it was read from, empty
+    where that may name a patient; `input_key` is a hash by which a resumed search knows it.
+    """
 
     seriesuid: str
     candidates: tuple[Candidate, ...]
@@ -113,6 +150,11 @@ class CaseResult:
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    kind: Literal["scan", "image"] = "scan"
+    places: tuple[MarkPlace, ...] = ()
+    probabilities: dict[str, float] = field(default_factory=dict)
+    path: str = ""
+    input_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a scan at which the LUNA16 score is read."""
@@ -144,6 +145,30 @@ class Efficiency:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseOrigins:
+    """How many cases come from where.
+
+    `real`: patients' cases as they are; `implanted`: real scans with nodules of `medkd implant`;
+    `phantom`: scans that `medkd phantom` made whole.
+    """
+
+    real: int = 0
+    implanted: int = 0
+    phantom: int = 0
+    kind: Literal["scans", "images"] = "scans"
+
+    @property
+    def total(self) -> int:
+        """All cases."""
+        return self.real + self.implanted + self.phantom
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any case is synthetic, or holds synthetic nodules."""
+        return bool(self.implanted or self.phantom)
+
+
+@dataclass(frozen=True, slots=True)
 class TermRecord:
     """One transfer term as it ran: kind, weight, settings in words."""
 
@@ -168,7 +193,10 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """Everything measured of one arm: "teacher", "control" or "student"."""
+    """Everything measured of one arm: "teacher", "control" or "student".
+
+    `origins` counts the cases that it and its teacher were trained on; None: not recorded.
+    """
 
     name: str
     model: str
@@ -177,6 +205,7 @@ class ArmResult:
     classification: dict[str, ClassificationResult] = field(default_factory=dict)
     froc: tuple[FrocResult, ...] = ()
     efficiency: Efficiency | None = None
+    origins: CaseOrigins | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +238,10 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A run's result: arms, differences, transfer evidence, record. `evaluation.json`."""
+    """A run's result: arms, differences, transfer evidence, record. `evaluation.json`.
+
+    `origins` counts the cases of each split of `splits`, by where they come from.
+    """
 
     name: str
     dataset: str
@@ -224,6 +256,7 @@ class Evaluation:
     splits: dict[str, dict[str, int]]
     warnings: tuple[str, ...]
     record: RunRecord
+    origins: dict[str, CaseOrigins] = field(default_factory=dict)
     schema_version: int = 1
 
     def arm(self, name: str) -> ArmResult:

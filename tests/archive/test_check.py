@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from medkd.archive.check import check_index
+from medkd.archive.notices import Notice
+from medkd.archive.unreadable import UnreadableCount
 from medkd.cli import app
 from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.types import Nodule
@@ -32,7 +34,7 @@ INDEX = ArchiveIndex(
 
 def test_refusals_are_counted_by_code_and_case() -> None:
     found = check_index(INDEX)
-    assert [(r.code, r.cases, r.examples) for r in found.refusals] == [
+    assert [(r.code, r.cases, r.ids) for r in found.refusals] == [
         ("few_slices", 1, ("d",)),
         ("slice_thickness", 1, ("d",)),
     ]
@@ -52,11 +54,105 @@ def test_labels_that_contradict_each_other_are_named() -> None:
     ]  # fmt: skip
 
 
+def balance(index: ArchiveIndex) -> dict[tuple[str, str], tuple[int, int, int]]:
+    rows = check_index(index).balance
+    return {(r.label, r.site): (r.present, r.absent, r.unknown) for r in rows}
+
+
 def test_balance_counts_known_and_unknown_values_by_site() -> None:
-    rows = {(r.label, r.site): (r.present, r.absent, r.unknown) for r in check_index(INDEX).balance}
-    assert rows["mass", "north"] == (1, 1, 1)
-    assert rows["scan with a nodule", "north"] == (1, 1, 0)
-    assert rows["scan with a nodule", "south"] == (0, 1, 0)
+    rows = balance(INDEX)
+    # Case a is said to have a mass and to have none: that is not known. Nobody says it of c.
+    assert (rows["mass", "north"], rows["mass", "south"]) == ((0, 0, 2), (0, 0, 1))
+    assert rows["scan with a nodule", "north"] == (1, 0, 1)
+    assert rows["scan with a nodule", "south"] == (0, 1, 0)  # an excluded finding: it was read
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(None, (0, 0, 1)), (CaseLabel("b", "nodule", None), (0, 0, 1)),
+     (CaseLabel("b", "nodule", 0), (0, 1, 0)), (CaseLabel("b", "Nodule", 1), (1, 0, 0))],
+)  # fmt: skip
+def test_a_scan_without_annotation_is_not_one_without_nodule(
+    label: CaseLabel | None, expected: tuple[int, int, int]
+) -> None:
+    index = ArchiveIndex((B,), labels=(label,) if label else ())
+    assert balance(index)["scan with a nodule", "north"] == expected
+
+
+def test_a_label_of_pictures_is_not_asked_of_scans() -> None:
+    film = replace(A, case_id="f", kind="image", content="f")
+    index = ArchiveIndex((A, film), labels=(CaseLabel("f", "mass", 0),))
+    assert balance(index)["mass", "north"] == (0, 1, 0)
+
+
+def warned(*cases: IndexedCase, **more: object) -> dict[str, Notice]:
+    index = ArchiveIndex(cases, **more)  # type: ignore[arg-type]  # fields of the index
+    return {warning.code: warning for warning in check_index(index).warnings}
+
+
+def patients(count: int, cases: int = 2) -> tuple[IndexedCase, ...]:
+    return tuple(
+        replace(A, case_id=f"{p}.{n}", patient_id=f"p{p}", content=f"{p} {n}")
+        for p in range(count)
+        for n in range(cases)
+    )
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "one PatientID"), (2, "2 patients alone")])
+def test_an_archive_that_cannot_be_divided_by_patient_is_named(count: int, told: str) -> None:
+    notice = warned(*patients(count))["cannot_split"]
+    assert told in notice.text
+    assert notice.remedy
+    assert not check_index(ArchiveIndex(patients(count))).divisible
+
+
+def test_patients_with_equal_pixels_are_one_when_they_are_divided() -> None:
+    same = tuple(replace(case, content="x") for case in patients(5, cases=1))
+    assert "equal pixels" in warned(*same)["cannot_split"].text
+    assert "cannot_split" not in warned(*patients(3))
+
+
+@pytest.mark.parametrize(("positive", "warns"), [(1, True), (2, True), (3, False)])
+def test_positives_in_few_patients_are_named(positive: int, warns: bool) -> None:
+    nodules = tuple(Nodule(f"{p}.0", (0, 0, 0), 5.0) for p in range(positive))
+    found = warned(*patients(6), nodules=nodules)
+    assert ("few_positive_patients" in found) == warns
+
+
+def test_an_archive_that_its_folders_divide_well_needs_no_division() -> None:
+    parts = [replace(c, origin=o) for c, o in zip(patients(3, 1), ("train", "val", "test"),
+                                                 strict=True)]  # fmt: skip
+    assert "cannot_split" not in warned(*parts)
+
+
+LOCKED = UnreadableCount("unreadable_folder", "folders that cannot be entered", 1, ("p7",))
+
+
+def test_a_folder_that_could_not_be_entered_makes_an_index_unusable_unless_allowed() -> None:
+    refused = check_index(ArchiveIndex(patients(3)), unreadable=[LOCKED])
+    assert [(o.code, bool(o.remedy)) for o in refused.obstacles] == [("unreadable_folder", True)]
+    accepted = check_index(
+        ArchiveIndex(patients(3)), unreadable=[LOCKED], allow=["unreadable_folder"]
+    )
+    assert (refused.usable, accepted.usable) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("cases", "told"),
+    [((), "index the folder that holds them"), ((D,), "--allow few_slices,slice_thickness"),
+     ((replace(D, reasons=("missing_slices: 1",)),), "no option accepts")],
+)  # fmt: skip
+def test_an_index_with_nothing_ready_says_what_would_help(
+    cases: tuple[IndexedCase, ...], told: str
+) -> None:
+    (obstacle,) = check_index(ArchiveIndex(cases)).obstacles
+    assert told in obstacle.remedy
+
+
+def test_the_option_that_accepts_a_fault_is_beside_its_count() -> None:
+    assert [(r.code, r.option) for r in check_index(INDEX).refusals] == [
+        ("few_slices", "--allow few_slices"), ("slice_thickness", "--allow slice_thickness"),
+    ]  # fmt: skip
 
 
 def test_sites_say_what_their_scans_are_like() -> None:
@@ -89,7 +185,29 @@ def test_the_command_exits_with_one_where_the_folders_leak(tmp_path: Path) -> No
 
 def test_the_command_exits_with_one_where_nothing_is_ready(tmp_path: Path) -> None:
     write_index(tmp_path / "index.csv", ArchiveIndex((D,)))
-    assert checked(tmp_path / "index.csv")[0] == 1
+    code, text = checked(tmp_path / "index.csv")
+    assert (
+        code,
+        "NOT usable: nothing_ready" in text,
+        "--allow few_slices,slice_thickness" in text,
+    ) == (1, True, True)
+
+
+def test_json_can_be_printed_alone(tmp_path: Path) -> None:
+    write_index(tmp_path / "index.csv", ArchiveIndex((D,)))
+    code, text = checked(tmp_path / "index.csv", "--json", "-")
+    content = json.loads(text)
+    assert (code, content["usable"], content["divisible"]) == (1, False, False)
+    assert [o["code"] for o in content["obstacles"]] == ["nothing_ready"]
+    assert {r["code"] for r in content["refusals"]} == {"few_slices", "slice_thickness"}
+
+
+@pytest.mark.parametrize("table", ["index.csv", "index.json", "index.files.csv"])
+def test_json_never_overwrites_a_table_of_the_index(tmp_path: Path, table: str) -> None:
+    write_index(tmp_path / "index.csv", ArchiveIndex((A,)))
+    before = (tmp_path / table).read_bytes()
+    assert checked(tmp_path / "index.csv", "--json", str(tmp_path / table))[0] == 1
+    assert (tmp_path / table).read_bytes() == before
 
 
 def test_the_command_exits_with_zero_where_all_is_well(tmp_path: Path) -> None:

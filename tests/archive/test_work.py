@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medkd.archive.walk import FoundFile
 from medkd.archive.work import ClassifiedFile, opened_store
 from medkd.errors import SeriesError
 from medkd.io.identity import make_private_folder
+from medkd.io.walk import FoundFile
 
 
 @pytest.fixture

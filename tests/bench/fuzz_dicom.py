@@ -9,8 +9,9 @@ and 2 GiB. The outcome is one of
 
 refused            SeriesError, every reason with a code of the closed list
 equal              geometry (.1 mm at the corners) and voxels of the original
-reported           same geometry, other voxels, and the scan's notes say that slices differ in
-                   rescale or padding (each slice has its own, as DICOM allows)
+reported           same geometry, other voxels, and the scan's notes name what explains them: slices
+                   that differ in rescale or padding (each slice has its own, as DICOM allows), a
+                   value under a wrong VR, or bits above BitsStored that were left out
 decoded_otherwise  a compressed stream was changed and decodes cleanly to other voxels
 
 and must never be one of
@@ -26,15 +27,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import platform
-import resource
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +44,15 @@ from medkd.io.dicom.series import read_headers, read_series
 from medkd.io.dicom.write import SYNTAXES, write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.types import Scan
+from tests.bench.fuzzing import Guarded, OneCase, changed_bytes, restructured, run_cases
 from tests.io.dicom_helper import write_enhanced_ct
 from tests.io.volume_helper import oblique_grid
 
-SECONDS, BYTES = 10, 2 << 30
 GOOD = ("refused", "equal", "reported", "decoded_otherwise", "other_object")
 BAD = ("wrong_geometry", "wrong_voxels", "unworded", "crash", "hang")
 SLICES = 12
+TOLD = ("differ between slices", " has VR ", "bits above BitsStored")
+"""Words of the notes that explain other voxels."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,13 @@ def body(grid: VoxelGrid) -> np.ndarray:
 
 
 def corpus(folder: Path) -> list[Series]:
-    """Write the series that are mutated: one in each transfer syntax, one enhanced."""
+    """Write the series that are mutated: one in each transfer syntax, without meta, enhanced."""
     grid = oblique_grid((36, 32, SLICES))
     scan = Scan("1.2.826.0.1.3680043.8.498.9", body(grid), grid, "p")
-    extra = {"PixelPaddingValue": 63536, "InstitutionName": "Hospital", "StudyDate": "20200101"}
+    extra = {
+        "PixelPaddingValue": 63536, "InstitutionName": "Hospital", "StudyDate": "20200101",
+        "ConvolutionKernel": "B30f", "KVP": "120",
+    }  # fmt: skip
     found = []
     for syntax in SYNTAXES:
         home = folder / syntax
@@ -99,6 +101,15 @@ def corpus(folder: Path) -> list[Series]:
             scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
         )
         found.append(_series(syntax, home, scan))
+    for syntax in ("explicit", "implicit"):
+        home = folder / f"headless_{syntax}"
+        write_dicom_series(
+            scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
+        )
+        for file in home.iterdir():
+            content = file.read_bytes()
+            file.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+        found.append(_series(home.name, home, scan))
     for syntax in ("explicit", "rle"):
         write_enhanced_ct(folder / f"enhanced_{syntax}" / "E", scan, syntax=syntax)
         found.append(_series(f"enhanced_{syntax}", folder / f"enhanced_{syntax}", scan))
@@ -132,17 +143,11 @@ def mutate(series: Series, rng: np.random.Generator) -> Mutation:
     if draw < 0.08:
         return _of_file(series, number, content, rng)
     if draw < 0.4:
-        return Mutation(number, _restructured(content, rng), "structure")
+        return Mutation(number, restructured(bytes(content), rng), "structure")
     in_stream = series.compressed and draw > 0.7
     low, high = (start, len(content)) if in_stream else (0, start)
-    for _ in range(int(rng.integers(1, 4))):
-        at = int(rng.integers(low, high))
-        content[at] = (
-            content[at] ^ (1 << int(rng.integers(8)))
-            if rng.random() < 0.5
-            else int(rng.choice([0, 0xFF, 0x2E, 0x31, 0x39, int(rng.integers(256))]))
-        )
-    return Mutation(number, bytes(content), "stream" if in_stream else "header")
+    changed = changed_bytes(bytes(content), rng, low, high)
+    return Mutation(number, changed, "stream" if in_stream else "header")
 
 
 def _of_file(series: Series, number: int, content: bytearray, rng: np.random.Generator) -> Mutation:
@@ -157,21 +162,6 @@ def _of_file(series: Series, number: int, content: bytearray, rng: np.random.Gen
         return Mutation(number, bytes(content), "file", doubled=True)
     other = int(rng.integers(len(series.files)))
     return Mutation(number, series.files[other].read_bytes(), "file")
-
-
-def _restructured(content: bytearray, rng: np.random.Generator) -> bytes:
-    """Cut a file, or take bytes out of it, put some in, double some, set some of a header to 0."""
-    at, size = int(rng.integers(len(content))), int(rng.choice([1, 2, 4, 8, 64, 512]))
-    kind = int(rng.integers(5))
-    if kind == 0:
-        return bytes(content[:at])
-    if kind == 1:
-        return bytes(content[:at] + content[at + size :])
-    if kind == 2:
-        return bytes(content[:at] + rng.bytes(size) + content[at:])
-    if kind == 3:
-        return bytes(content[: at + size] + content[at:])
-    return bytes(content + rng.bytes(size))
 
 
 def judge(
@@ -210,7 +200,7 @@ def _compared(series: Series, mutation: Mutation, scan: Scan) -> tuple[str, str]
         return ("other_object" if single_object else "wrong_geometry"), str(scan.grid)
     if np.array_equal(scan.voxels_hu, truth.voxels_hu):
         return "equal", ""
-    if any("differ between slices" in note for note in scan.notes):
+    if any(words in note for note in scan.notes for words in TOLD):
         return "reported", ""
     if series.compressed and mutation.place in ("stream", "structure"):
         return "decoded_otherwise", ""
@@ -219,14 +209,10 @@ def _compared(series: Series, mutation: Mutation, scan: Scan) -> tuple[str, str]
     return "wrong_voxels", str(np.unique(np.argwhere(scan.voxels_hu != truth.voxels_hu)[:, 2]))
 
 
-def _child(pipe: Connection, folder: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def prepare(folder: Path) -> OneCase:
+    """Make the corpus in a folder; return what draws and judges one case."""
     every = corpus(folder / "corpus")
-    pipe.send("ready")
-    while True:
-        seed = pipe.recv()
-        pipe.send(one_case(every, seed, folder))
+    return lambda seed: one_case(every, seed, folder)
 
 
 def one_case(every: list[Series], seed: tuple[int, int], folder: Path) -> tuple[str, str, str]:
@@ -239,68 +225,13 @@ def one_case(every: list[Series], seed: tuple[int, int], folder: Path) -> tuple[
     return f"{series.name}/{mutation.place}", outcome, detail
 
 
-class Guarded:
-    """A child process that reads cases; replaced when it dies or takes too long."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._context = multiprocessing.get_context("spawn")
-        self._start()
-
-    def _start(self) -> None:
-        home = Path(tempfile.mkdtemp(dir=self._folder))
-        self._pipe, other = self._context.Pipe()
-        self._process = self._context.Process(target=_child, args=(other, home), daemon=True)
-        self._process.start()
-        other.close()
-        self._pipe.recv()
-
-    def ask(self, seed: tuple[int, int]) -> tuple[str, str, str]:
-        """Return what one case gave; a dead or slow child is an outcome too."""
-        self._pipe.send(seed)
-        try:
-            if self._pipe.poll(SECONDS):
-                return self._pipe.recv()
-            outcome = "hang"
-        except EOFError:
-            outcome = "crash"
-        self.stop()
-        self._start()
-        return "unknown", outcome, f"exit {self._process.exitcode}"
-
-    def stop(self) -> None:
-        """End the child."""
-        self._process.kill()
-        self._process.join()
-
-
 def fuzz(
     count: int, seed: int, folder: Path, report: Callable[[int], None] = lambda done: None
 ) -> dict[str, object]:
     """Read `count` mutated series; return the counts by outcome, and every bad case."""
-    outcomes: Counter[str] = Counter()
-    by_place: dict[str, Counter[str]] = {}
-    codes: Counter[str] = Counter()
-    bad: list[dict[str, object]] = []
-    child = Guarded(folder)
-    try:
-        for number in range(count):
-            where, outcome, detail = child.ask((seed, number))
-            outcomes[outcome] += 1
-            by_place.setdefault(where, Counter())[outcome] += 1
-            codes.update(detail.split("+") if outcome == "refused" else [])
-            if outcome in BAD:
-                bad.append({"case": [seed, number], "where": where, "outcome": outcome,
-                            "detail": detail})  # fmt: skip
-            report(number + 1)
-    finally:
-        child.stop()
+    found = run_cases(count, seed, Guarded(folder, prepare), bad=BAD, report=report)
     return {
-        "cases": count, "seed": seed, "seconds": SECONDS, "gib": BYTES >> 30,
-        "outcomes": dict(sorted(outcomes.items())),
-        "refused_by_code": dict(codes.most_common()),
-        "by_series_and_place": {k: dict(sorted(v.items())) for k, v in sorted(by_place.items())},
-        "bad": bad,
+        **found,
         "python": platform.python_version(), "numpy": np.__version__,
         "pydicom": pydicom.__version__,
     }  # fmt: skip

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.errors import SeriesError
+from medkd.io.case_store import read_case
+from medkd.io.dicom.write import write_dicom_series
 from medkd.io.identity import LinkTable
+from medkd.types import Scan
+from tests.archive.archives import chest, index_of, write_picture
 
 runner = CliRunner()
 
@@ -37,3 +44,42 @@ def test_an_unknown_pseudonym_is_refused_and_yet_listed(tmp_path: Path) -> None:
     asked = ["identity", "lookup", "p2", "--index", str(index), "--why", "x"]
     assert isinstance(runner.invoke(app, asked).exception, SeriesError)
     assert len(LinkTable(tmp_path / "index.private").audit()) == 1
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_mark_of_a_pseudonymised_scan_leads_back_to_its_image(
+    tmp_path: Path, zipped: bool
+) -> None:
+    folder = tmp_path / "DOE^JANE"
+    write_dicom_series(chest()[0], folder, patient_name="DOE^JANE", patient_id="17")
+    if zipped:
+        shutil.make_archive(str(tmp_path / "a" / "export"), "zip", folder)
+        folder = tmp_path / "a"
+    index = tmp_path / "work" / "index.csv"
+    (case,) = index_of(folder, index).cases
+    shown = read_case(index, case.case_id)
+    assert isinstance(shown, Scan)
+    assert {s.sop_instance_uid for s in shown.slices} == {""}
+    number = shown.slices[4].instance_number
+    words = ["identity", "lookup", case.case_id, "--index", str(index), "--why", "x", "--slice"]
+    told = dict(line.split("\t") for line in runner.invoke(app, [*words, "5"]).stdout.splitlines())
+    assert told["instance_number"] == str(number)
+    if not zipped:
+        image = dcmread(told["file"])
+        assert (image.SOPInstanceUID, image.InstanceNumber) == (told["sop_instance_uid"], number)
+    else:
+        assert told["file"].startswith(f"{folder / 'export.zip'}: ")
+    assert len(LinkTable(tmp_path / "work" / "index.private").audit()) == 1
+    refused = runner.invoke(app, [*words, "9999"])
+    assert "expected a slice from 1 to" in str(refused.exception)
+
+
+def test_the_files_of_a_film_can_be_looked_up_but_it_has_no_slice(tmp_path: Path) -> None:
+    write_picture(tmp_path / "in" / "DOE.png")
+    index = tmp_path / "work" / "index.csv"
+    (case,) = index_of(tmp_path / "in", index).cases
+    words = ["identity", "lookup", case.case_id, "--index", str(index), "--why", "x"]
+    files = runner.invoke(app, [*words, "--files"]).stdout
+    assert f"file\t{tmp_path / 'in' / 'DOE.png'}\n" in files
+    refused = runner.invoke(app, [*words, "--slice", "1"])
+    assert "it is stored as one image" in str(refused.exception)

@@ -66,7 +66,6 @@ def index(tmp_path: Path) -> CaseIndex:
         dict.fromkeys(SCANS, 1),
         ("nodule",),
         "f",
-        synthetic=True,
     )
 
 

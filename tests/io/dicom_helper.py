@@ -70,9 +70,18 @@ def save_as_it_stands(dataset: Dataset, path: Path, syntax: str) -> None:
 
 
 def write_enhanced_ct(
-    path: Path, scan: Scan, *, syntax: Syntax = "explicit", uid: str = "1.2.3", seed: int = 0
+    path: Path,
+    scan: Scan,
+    *,
+    syntax: Syntax = "explicit",
+    uid: str = "1.2.3",
+    seed: int = 0,
+    edit: Callable[[Dataset], None] | None = None,
 ) -> Path:
-    """Write a scan as one enhanced multi-frame CT whose frames are in no order (PS3.3 A.38)."""
+    """Write a scan as one enhanced multi-frame CT whose frames are in no order (PS3.3 A.38).
+
+    `edit` may change the data set before it is saved.
+    """
     order = np.random.default_rng(seed).permutation(scan.grid.shape[2])
     slices = [ct_slice(scan, int(k)) for k in order]
     dataset = slices[0]
@@ -101,6 +110,8 @@ def write_enhanced_ct(
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
     dataset.PixelData = pixels
     dataset["PixelData"].VR = "OW"
+    if edit is not None:
+        edit(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_slice(dataset, path, syntax)
     return path

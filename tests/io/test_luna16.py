@@ -86,7 +86,9 @@ def test_a_folder_without_anything_names_all_that_is_missing(tmp_path):
 def test_a_header_without_its_voxels_is_refused(root):
     (root / "subset0" / "1.2.raw").unlink()
 
-    assert "subset0/1.2.mhd: its voxels' file '1.2.raw' is missing" in reasons_of(root)
+    assert "subset0/1.2.mhd: truncated_pixels: its voxels' file '1.2.raw' is missing" in reasons_of(
+        root
+    )
 
 
 def test_voxels_of_another_size_than_the_header_says_are_refused(root):

@@ -1,6 +1,10 @@
 """Starting the viewer: which run, which port, which flags; a viewer that does not start."""
 
+import http.server
+import os
 import socket
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,119 @@ def test_an_app_that_does_not_start_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "viewer_script", lambda: tmp_path / "gone.py")
     with pytest.raises(SettingsError, match=r"did not start[\s\S]*exit code"):
         launch.serve(a_viewer(tmp_path), on_ready=lambda _: pytest.fail("it answered"))
+
+
+# A stand-in for Streamlit: serves the health page on a port and prints the address first.
+QUICK_APP = """
+import http.server, sys
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/_stcore/health" else 404)
+        self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer((sys.argv[1], int(sys.argv[2])), Health)
+print(f"  URL: http://{sys.argv[1]}:{sys.argv[2]}")
+server.serve_forever()
+"""
+PROXY_NAMES = [
+    "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
+]  # fmt: skip
+
+
+class ReachedError(Exception):
+    """The app was announced; ends `serve` in a test."""
+
+
+def announce(viewer):
+    raise ReachedError(viewer.url)
+
+
+@pytest.fixture
+def free_port():
+    return launch.choose_port("127.0.0.1", 0)
+
+
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Serve that script in Streamlit's place, and lose no time on what does not start."""
+
+    def start(script):
+        def command(viewer):
+            return [sys.executable, "-c", script, viewer.address, str(viewer.port)]
+
+        monkeypatch.setattr(launch, "build_command", command)
+        monkeypatch.setattr(launch, "START_SECONDS", 3.0)
+
+    return start
+
+
+@pytest.fixture
+def answer_all():
+    """A proxy, or another program on the port, that answers 200 to whatever it is asked."""
+
+    class Always(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Always) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", PROXY_NAMES)
+def test_the_app_is_reached_without_any_proxy(tmp_path, monkeypatch, quick_start, free_port, name):
+    monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    quick_start(QUICK_APP)
+    with pytest.raises(ReachedError, match=f"http://127.0.0.1:{free_port}"):
+        launch.serve(a_viewer(tmp_path, free_port), on_ready=announce)
+
+
+def test_a_proxy_that_answers_everything_is_not_our_app(
+    tmp_path, monkeypatch, quick_start, free_port, answer_all
+):
+    for name in PROXY_NAMES:
+        monkeypatch.setenv(name, f"http://127.0.0.1:{answer_all}")
+    quick_start("import time; time.sleep(60)")
+    with pytest.raises(SettingsError, match="no answer"):
+        launch.serve(a_viewer(tmp_path, free_port), on_ready=announce)
+
+
+def test_another_program_on_the_port_is_not_our_app(tmp_path, quick_start, answer_all):
+    # Two readers start at the same moment and both find the port free; one of them gets it.
+    quick_start("import sys, time; time.sleep(1); sys.exit(1)")
+    with pytest.raises(SettingsError, match=rf"did not start[\s\S]*port {answer_all} was taken"):
+        launch.serve(a_viewer(tmp_path, answer_all), on_ready=announce)
+
+
+def test_an_ipv6_address_stands_in_brackets(tmp_path):
+    assert launch.Viewer(RunFolder(tmp_path), "anna", "::1", 8501).url == "http://[::1]:8501"
+    assert launch.Viewer(RunFolder(tmp_path), "anna", "::", 8501).url == "http://127.0.0.1:8501"
+
+
+def test_the_browser_that_opens_the_app_is_told_not_to_use_a_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "intranet.example")
+    monkeypatch.setenv("NO_PROXY", "")
+    launch.bypass_proxy("127.0.0.1")
+    assert os.environ["no_proxy"] == "intranet.example,127.0.0.1"
+    assert os.environ["NO_PROXY"] == "127.0.0.1"
+
+
+@pytest.mark.slow
+def test_the_readers_own_streamlit_settings_do_not_move_the_app(tmp_path, monkeypatch, free_port):
+    settings = tmp_path / ".streamlit" / "config.toml"
+    settings.parent.mkdir()
+    lines = ["[server]", 'baseUrlPath = "x"', 'sslCertFile = "gone.pem"', 'sslKeyFile = "gone.key"']
+    settings.write_text("\n".join([*lines, "[logger]", "hideWelcomeMessage = true", ""]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", "y")
+    monkeypatch.setenv("STREAMLIT_SERVER_PORT", "1")
+    for name in PROXY_NAMES:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with pytest.raises(ReachedError):
+        launch.serve(a_viewer(tmp_path, free_port), on_ready=announce)

@@ -12,10 +12,9 @@ from medkd.io.case_store import locate_case, read_case, unpacked
 from medkd.io.dicom.gate import GateSettings, examine
 from medkd.io.dicom.header import SliceHeader, read_headers
 from medkd.io.dicom.series import read_series
-from medkd.io.file_ref import FileRef
 from medkd.io.index_table import IndexedCase, read_index_record
 from medkd.io.scan_inputs import ScanInput
-from medkd.io.scans import read_scan
+from medkd.io.scans import ScanPlace, headers_of, read_place
 from medkd.types import Scan
 
 
@@ -33,32 +32,35 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
 
     Args:
         source: which one.
-        gate: what a DICOM folder must be; a scan of an INDEX has passed that of the INDEX.
+        gate: what a DICOM folder must be, and which faults of a volume's header are accepted; a
+            scan of an INDEX has passed that of the INDEX.
 
     Raises:
         SeriesError: with every reason why it cannot be read.
     """
-    if source.case is None and not source.path.is_dir():
-        yield OpenedScan(read_scan(source.path))
-        return
     if source.case is None:
-        files = sorted(p for p in source.path.iterdir() if not p.name.startswith("."))
-        refs: tuple[FileRef, ...] = tuple(FileRef(path) for path in files if path.is_file())
-    else:
-        stored = locate_case(source.path, source.case.case_id)
-        if stored.form != "dicom":
-            yield OpenedScan(_indexed_volume(source.path, source.case))
-            return
-        refs = stored.refs
-        record = read_index_record(source.path).get("settings", {})
-        gate = GateSettings.model_validate(record.get("gate", {}))
-    with unpacked(refs) as plain:
+        yield _on_disk(source.place or ScanPlace(source.path, (source.path,)), gate)
+        return
+    stored = locate_case(source.path, source.case.case_id)
+    if stored.form != "dicom":
+        yield OpenedScan(_indexed_volume(source.path, source.case))
+        return
+    record = read_index_record(source.path).get("settings", {})
+    gate = GateSettings.model_validate(record.get("gate", {}))
+    with unpacked(stored.refs) as plain:
         headers = read_headers(plain)
-        scan = read_series(headers, gate=gate)
-        if source.case is not None:
-            scan = Scan(source.case.case_id, scan.voxels_hu, scan.grid, source.case.patient_id,
-                        scan.acquisition, scan.notes)  # fmt: skip
+        scan = read_series(
+            headers, gate=gate, seriesuid=source.case.case_id, patient_id=source.case.patient_id
+        )
         yield OpenedScan(scan, examine(headers.headers, gate).ordered)
+
+
+def _on_disk(place: ScanPlace, gate: GateSettings) -> OpenedScan:
+    if not place.seriesuid:
+        return OpenedScan(read_place(place, gate=gate))
+    headers = headers_of(place)
+    scan = read_series(headers, gate=gate, seriesuid=place.seriesuid)
+    return OpenedScan(scan, examine(headers.headers, gate).ordered)
 
 
 def _indexed_volume(index: Path, case: IndexedCase) -> Scan:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +32,17 @@ from medkd.data.phantom.lidc_forms import read_lidc_forms
 from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing, write_text
 from medkd.io.annotations import write_annotations, write_seriesuids
-from medkd.io.dicom.derive import Derivation, derived_uid, write_derived_series
+from medkd.io.axial import in_stored_order
+from medkd.io.dicom.derive import Derivation, check_writable, derived_uid, write_derived_series
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.tags import uid_of
 from medkd.io.scan_inputs import ScanInput
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
+from medkd.jsonio import read_json, write_json
+from medkd.provenance import sha256_of_text
 from medkd.types import Nodule, Scan
+from medkd.unfinished import unfinished
 
 NOTE = "synthetic nodules in real scans: no clinical performance can be read from them"
 _SHAPES = 300
@@ -107,6 +113,8 @@ def write_implant_set(
 ) -> list[ScanRow]:
     """Put nodules into scans and write the set, whole or not at all.
 
+    Stopped or killed at any time, the same call goes on after the last finished scan.
+
     Args:
         out: a folder that does not exist or is empty.
         sources: the scans.
@@ -122,28 +130,71 @@ def write_implant_set(
     """
     _check(out, settings, database)
     forms = _forms(settings, database)
-    rows: list[ScanRow] = []
-    views: list[Views] = []
-    with replacing(out) as folder:
-        (folder / "scans").mkdir(parents=True)
-        for number, source in enumerate(sources):
+    purpose = [VERSION, settings.model_dump_json(), gate.model_dump_json(), str(database)]
+    with unfinished(out, "\n".join(purpose)) as made:
+        (made.folder / "scans").mkdir(exist_ok=True)
+        kept = [_Kept(made.kept(_state_of(source))) for source in sources]
+        for number, (source, piece) in enumerate(zip(sources, kept, strict=True)):
 
             def told(what: str, done: int, total: int, before: int = number) -> None:
                 if progress is not None:
                     progress(what, before * total + done, len(sources) * total)
 
-            with opened(source, gate) as given:
-                made = implant_scan(given.scan, settings, forms=forms, progress=told)
-                row = _write_scan(folder / "scans", given, made, settings)
-            rows.append(row)
-            views += [
-                _views(made, implant, nodule)
-                for implant, nodule in zip(made.implants, row.nodules, strict=True)
-            ]
-        _write_tables(folder, rows, settings)
+            if not piece.is_whole:
+                with opened(source, gate) as given:
+                    check_writable(given.slices)
+                    implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
+                    row = _write_scan(made.folder / "scans", given, implanted, settings)
+                piece.write(row, implanted)
+        rows = [piece.row() for piece in kept]
+        _write_tables(made.folder, rows, settings)
         if finish is not None:
-            finish(folder, rows, views)
+            finish(made.folder, rows, [view for piece in kept for view in piece.views()])
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of a finished scan until all are: its row, and its pictures."""
+
+    path: Path
+
+    @property
+    def is_whole(self) -> bool:
+        return self.path.with_suffix(".json").is_file()
+
+    def row(self) -> ScanRow:
+        return read_json(self.path.with_suffix(".json"), ScanRow)
+
+    def write(self, row: ScanRow, made: ImplantedScan) -> None:
+        """Keep it; the row last, since it says that all is there."""
+        pictures: dict[str, NDArray[Any]] = {}
+        for number, (implant, nodule) in enumerate(zip(made.implants, row.nodules, strict=True)):
+            view = _views(made, implant, nodule)
+            pictures |= {f"{name}-{number}": np.asarray(getattr(view, name)) for name in _SHOWN}
+        with replacing(self.path.with_suffix(".npz")) as part, part.open("wb") as stream:
+            np.savez(stream, **pictures)  # type: ignore[arg-type]  # numpy's own stub of the names
+        write_json(self.path.with_suffix(".json"), row)
+
+    def views(self) -> list[Views]:
+        with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as held:
+            return [
+                Views(nodule, *(held[f"{name}-{number}"] for name in _SHOWN[:-1]),
+                      aspect=float(held[f"aspect-{number}"]))
+                for number, nodule in enumerate(self.row().nodules)
+            ]  # fmt: skip
+
+
+_SHOWN = ("slice_before", "slice_after", "across_before", "across_after", "aspect")
+"""Fields of `Views` beside the row; the aspect last."""
+
+
+def _state_of(source: ScanInput) -> str:
+    """Name a source and the state of its files, as a hash: a path may hold a name."""
+    states = [path.stat() for path in source.files]
+    words = [str(source.path.resolve()), source.name]
+    words += [f"{state.st_size} {state.st_mtime_ns}" for state in states]
+    return sha256_of_text("\n".join(words))[:24]
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
@@ -169,11 +220,12 @@ def _write_scan(
     key = f"{VERSION} {settings.model_dump_json()}"
     if given.slices:
         uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
-        added = made.scan.voxels_hu - made.original.voxels_hu
+        shutil.rmtree(folder / uid, ignore_errors=True)  # slices that a kill has left
+        added = in_stored_order(made.scan.voxels_hu - made.original.voxels_hu, given.scan)
         written = write_derived_series(
             given.slices, added, folder / uid, Derivation(_words(made), __version__, key)
         )
-        if len(written) != made.scan.grid.shape[2]:
+        if len(written) != added.shape[2]:
             raise SeriesError(f"{made.scan.seriesuid}: not written", ["slices do not match"])
     else:
         uid = derived_uid(made.scan.seriesuid, key)

@@ -1,4 +1,4 @@
-"""The closed list of reasons for which a DICOM CT series is refused.
+"""The closed list of reasons for which a CT, a DICOM series or a volume file, is refused.
 
 A reason is worded "code: text". The code says what kind of fault it is, the text names files and
 values. `allowable` codes may be let pass by name (`GateSettings.allow`); the others mean that
@@ -33,6 +33,9 @@ CODES: dict[str, Code] = {
     "missing_attribute": Code("the header lacks what places or decodes a slice", False),
     "pixel_format": Code("pixels that are no plain 16-bit densities", False),
     "mixed_series": Code("several series, or several patients, in one", False),
+    "mixed_acquisition": Code(
+        "slices of several kernels, tube voltages, acquisitions or contrast phases", True
+    ),
     "mixed_orientation": Code("slices turned against each other", False),
     "mixed_frame_of_reference": Code("slices in several frames of reference", False),
     "mixed_size": Code("slices of several sizes", False),
@@ -54,6 +57,18 @@ CODES: dict[str, Code] = {
     "truncated_pixels": Code("pixels cut short", False),
     "damaged_pixels": Code("pixels that cannot be decoded, or are not those of the header", False),
     "missing_decoder": Code("compressed pixels, and no package that decodes them", False),
+    "spacing_not_stated": Code("a volume whose header states no spacing; allowed: 1 mm", True),
+    "placement_not_stated": Code(
+        "a volume whose header does not state its place or directions; allowed: LPS axes at 0 0 0",
+        True,
+    ),
+    "other_units": Code("a volume in another unit than mm; allowed: converted to mm", True),
+    "contradictory_geometry": Code(
+        "a volume whose header states two geometries; allowed for AnatomicalOrientation, which is "
+        "ignored then",
+        True,
+    ),
+    "bad_geometry": Code("a volume whose spacing, place or directions make no regular grid", False),
     "lungs_not_in_view": Code("no lungs, or not the whole of them", True),
 }
 

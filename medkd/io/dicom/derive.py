@@ -26,6 +26,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medkd.errors import SeriesError
 from medkd.io.dicom.hu import padding_range
+from medkd.io.dicom.identifiers import missing_references
 from medkd.io.dicom.pixels import PixelReader
 from medkd.io.dicom.quiet import quiet_dicom
 
@@ -91,14 +92,15 @@ def write_derived_series(
     Raises:
         SeriesError: if the series cannot be written like this, with the reason.
     """
-    _refuse_unwritable(slices)
+    check_writable(slices)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     reader = PixelReader()
     with quiet_dicom():
         for k, header in enumerate(slices):
             with header.ref.open() as stream:
-                dataset = pydicom.dcmread(stream)
+                dataset = pydicom.dcmread(stream, force=True)
+            dataset.file_meta.TransferSyntaxUID = header.syntax  # of a file without file meta too
             plane = added_hu[:, :, k].T
             if plane.any():
                 _alter_pixels(dataset, header, plane, reader)
@@ -109,8 +111,16 @@ def write_derived_series(
     return paths
 
 
-def _refuse_unwritable(slices: Sequence[SliceHeader]) -> None:
-    reasons = []
+def check_writable(slices: Sequence[SliceHeader]) -> None:
+    """Refuse a series that cannot be written again.
+
+    Args:
+        slices: as for `write_derived_series`.
+
+    Raises:
+        SeriesError: with every reason.
+    """
+    reasons = missing_references(slices)
     if any(header.frames > 1 for header in slices):
         reasons.append("enhanced multi-frame CT cannot be written again: give one file a slice")
     if any(header.syntax == ExplicitVRBigEndian for header in slices):

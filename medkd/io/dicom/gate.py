@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, field_validator
 
+from medkd.io.axial import axial_grid, is_axial
+from medkd.io.dicom.acquisitions import acquisition_faults
 from medkd.io.dicom.codes import CODES, Fault, named
 from medkd.io.dicom.kind import kind_faults
 from medkd.io.dicom.pixels import decoder_faults, same_pixels
@@ -99,7 +101,7 @@ def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Ex
     if slices or strange == left_out:
         faults += header_faults(slices) + decoder_faults(slices)
         layout, kept = _without_copies(stack, lay_out(stack), allow)
-        faults += layout.faults
+        faults += layout.faults + tuple(acquisition_faults([kept[n] for n in layout.order]))
     if settings:
         faults += _scope_faults(kept or headers, layout.grid, settings)
     verdict = _verdict(faults, allow, synthetic=is_synthetic(kept))
@@ -154,6 +156,8 @@ def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: flo
 def _volume_faults(
     grid: VoxelGrid, thickness_mm: Sequence[float], settings: GateSettings
 ) -> list[Fault]:
+    if not is_axial(grid):  # what a sagittal slice states of itself is not that of an axial one
+        grid, thickness_mm = axial_grid(grid), ()
     return [
         *thickness_faults(grid, thickness_mm, settings.max_slice_thickness_mm),
         *size_faults(

@@ -10,51 +10,19 @@ that is no number where one is expected is a fault of the header, and the value 
 from __future__ import annotations
 
 import io
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
-import pydicom
-from pydicom.errors import BytesLengthException
-from pydicom.filereader import data_element_generator
-from pydicom.tag import Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
-
+from medkd.io.dicom.dataset import HeaderError, Parsed, parse_file
+from medkd.io.dicom.frames import read_nested
 from medkd.io.dicom.quiet import quiet_dicom
-from medkd.io.dicom.tags import (
-    KEYWORDS,
-    NESTED,
-    PIXEL_DATA,
-    TAGS,
-    Value,
-    plain_value,
-    uid_of,
-    value_of,
-)
+from medkd.io.dicom.tags import Value
 from medkd.io.file_ref import FileRef
+from medkd.io.foreign import worded
 
-UNREADABLE = (
-    OSError, EOFError, ValueError, AttributeError, KeyError, IndexError, TypeError, RuntimeError,
-    AssertionError, OverflowError, MemoryError, NotImplementedError, struct.error, zlib.error,
-    zipfile.BadZipFile, BytesLengthException,
-)  # fmt: skip
-"""What pydicom and its codecs raise for files that are broken."""
-
-_WANTED = [Tag(tag) for tag in TAGS]
-_MAGIC_AT, _MAGIC = 128, b"DICM"
-_META_MARKS = (b"DICM\x02\x00", b"\x02\x00\x00\x00UL\x04\x00")
-_DICOMDIR = ("1.2.840.10008.1.3.10",)
-"""A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
-
-_LARGEST_INFLATED = 1 << 30
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-_LONG_VR = (b"OB", b"OW", b"UN")
-_PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
-_AFTER_PIXELS = (b"\xfc\xff\xfc\xff", b"\xfa\xff\xfa\xff")
-_DECODED_WHOLE = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
+_SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""What only slices are called: another content under such a name is damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +40,7 @@ class SliceHeader:
         pixel_start: byte at which they begin: this frame's if raw, else the first item.
         pixel_bytes: bytes of this frame that are there, if raw.
         faults: what is wrong with values of the header.
+        notes: what is not as the standard asks, and was read all the same.
     """
 
     ref: FileRef
@@ -84,6 +53,7 @@ class SliceHeader:
     pixel_start: int = 0
     pixel_bytes: int = 0
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,15 +97,6 @@ class HeaderSet:
     strangers: tuple[FileRef, ...] = ()
 
 
-@dataclass(slots=True)
-class _Parsed:
-    """The elements of one file up to its pixels."""
-
-    values: dict[str, Value] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    nested: bool = False
-
-
 def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
     """Read the headers of files, of one series or of several.
 
@@ -143,7 +104,8 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
         refs: files in any order, whatever they are.
 
     Returns:
-        Headers in the order of `refs`, what cannot be read with its reason, and the strangers.
+        Headers in the order of `refs`, what cannot be read with its reason, and the strangers. A
+        file that is not DICOM but has the name of a slice may have been one: it cannot be read.
     """
     headers: list[SliceHeader] = []
     reasons: list[str] = []
@@ -152,195 +114,64 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
         for ref in refs:
             try:
                 found = _read_file(ref)
+            except HeaderError as error:
+                reasons.append(f"unreadable: {ref.name}: {error}")
             except EOFError:
                 reasons.append(f"unreadable: {ref.name}: the file ends within its DICOM header")
-                continue
-            except UNREADABLE as error:
-                kind = type(error).__name__
+            except Exception as error:  # noqa: BLE001  # pydicom raises whatever it likes
+                kind = worded(error, show_text=False)  # its texts may hold values of the header
                 reasons.append(f"unreadable: {ref.name}: its DICOM header cannot be read ({kind})")
-                continue
-            if found is None:
-                strangers.append(ref)
-            elif isinstance(found, str):
-                reasons.append(f"unreadable: {ref.name}: {found}")
             else:
                 headers += found
+                strangers += [] if found else [ref]
     return HeaderSet(tuple(headers), tuple(reasons), tuple(strangers))
 
 
-def _read_file(ref: FileRef) -> list[SliceHeader] | str | None:
-    """Return the slices of a file, why it cannot be read, or None if it is not DICOM."""
+def _read_file(ref: FileRef) -> list[SliceHeader]:
+    """Return the slices of a file; none if it is not DICOM."""
     with ref.open() as stream:
-        start = stream.read(1024)
-        if start[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
-            return _damaged_or_stranger(start)
-        stream.seek(_MAGIC_AT + 4)
-        meta = _elements(stream, little=True, stop=lambda tag: tag >> 16 != 2)
-        if meta.values.get("MediaStorageSOPClassUID") == _DICOMDIR:
-            return None
-        name = str(meta.values.get("TransferSyntaxUID", ("",))[0])
-        uid = uid_of(name)
-        if not name:
-            return "its file meta states no TransferSyntaxUID"
-        if not uid.is_transfer_syntax:
-            return "its file meta states a transfer syntax that is none of DICOM's"
-        if uid == DeflatedExplicitVRLittleEndian:
-            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            stream = io.BytesIO(inflater.decompress(stream.read(), _LARGEST_INFLATED))
-            if not inflater.eof:
-                return "its deflated content is cut short, or larger than 1 GiB"
-        little = uid != ExplicitVRBigEndian
-        parsed = _elements(
-            stream, implicit=uid.is_implicit_VR, little=little, stop=lambda tag: tag == PIXEL_DATA
-        )
-        place = _pixel_place(stream, uid)
+        parsed = parse_file(stream)
+        is_empty = stream.seek(0, io.SEEK_END) == 0
+    if parsed is None:
+        suffix = PurePath(ref.member or ref.path.name).suffix.lower()
+        if is_empty and (suffix in _SLICE_SUFFIXES or not suffix or suffix[1:].isdigit()):
+            raise HeaderError("the file is empty")
+        if suffix in _SLICE_SUFFIXES:
+            raise HeaderError("its content is not DICOM, as its name says: restore or remove it")
+        return []
+    return _slices(ref, parsed)
+
+
+def _slices(ref: FileRef, parsed: Parsed) -> list[SliceHeader]:
+    """Make one slice of a file, or one of each of its frames."""
+    pixels = parsed.pixels
     header = SliceHeader(
         ref,
         parsed.values,
-        syntax=name,
-        has_pixels=place.there,
-        is_raw=place.is_raw,
-        pixel_start=place.start,
-        pixel_bytes=place.size,
-        faults=(*parsed.faults, *([place.fault] if place.fault else [])),
+        syntax=parsed.syntax,
+        has_pixels=pixels.there,
+        is_raw=pixels.is_raw,
+        pixel_start=pixels.start,
+        pixel_bytes=pixels.size,
+        faults=(*parsed.faults, *([pixels.fault] if pixels.fault else [])),
+        notes=tuple(parsed.notes),
     )
-    return _with_nested(header) if parsed.nested else [header]
-
-
-def _damaged_or_stranger(start: bytes) -> str | None:
-    """Tell a DICOM file with a damaged beginning from a file that is something else."""
-    if not start:
-        return "the file is empty"
-    if any(mark in start for mark in _META_MARKS) or not any(start[:_MAGIC_AT]):
-        return "its beginning is damaged or cut short: expected DICM after 128 bytes"
-    return None
-
-
-def _elements(
-    stream: BinaryIO, *, little: bool, stop: Callable[[int], bool], implicit: bool = False
-) -> _Parsed:
-    """Read the wanted elements from where the stream stands; leave it where `stop` held."""
-    parsed = _Parsed()
-    found = data_element_generator(
-        stream,
-        is_implicit_VR=implicit,
-        is_little_endian=little,
-        stop_when=lambda tag, vr, length: stop(int(tag)),
-        specific_tags=_WANTED,
-    )
-    for element in found:
-        if int(element.tag) not in TAGS:  # pydicom adds the character set
-            continue
-        keyword, kind = TAGS[int(element.tag)]
-        if kind is NESTED:
-            parsed.nested = True
-            continue
-        if isinstance(element.value, bytes) and len(element.value) < element.length:
-            raise EOFError
-        value = value_of(kind, element.value, little=little)
-        if isinstance(value, str):
-            parsed.faults.append(f"{keyword} {value}")
-        elif value is not None:
-            parsed.values[keyword] = value
-    place = stream.tell()
-    if place > stream.seek(0, io.SEEK_END):  # an element was skipped that is not all there
-        raise EOFError
-    stream.seek(place)
-    return parsed
-
-
-@dataclass(frozen=True, slots=True)
-class _PixelPlace:
-    """Where the value of a file's pixels begins, its bytes if it stands there as it is."""
-
-    there: bool = False
-    is_raw: bool = False
-    start: int = 0
-    size: int = 0
-    fault: str = ""
-
-
-def _pixel_place(stream: BinaryIO, uid: UID) -> _PixelPlace:
-    """Read the head of the pixels' element, at which the stream stands."""
-    begin = stream.tell()
-    head = stream.read(12)
-    end = stream.seek(0, io.SEEK_END)
-    if head[:4] not in _PIXEL_TAGS:
-        return _PixelPlace()
-    is_long = head[4:6] in _LONG_VR
-    start = begin + (12 if is_long and not uid.is_implicit_VR else 8)
-    stated = head[8:12] if is_long else head[6:8]
-    size = int.from_bytes(head[4:8] if uid.is_implicit_VR else stated, "little")
-    if uid in _DECODED_WHOLE or uid.is_encapsulated or size == _UNDEFINED_LENGTH:
-        return _PixelPlace(there=start < end, start=start)
-    stream.seek(start + size)
-    tail = stream.read(4)
-    # Bytes put in before would push the last pixels out here; padding may follow, and signatures.
-    fault = "" if not any(tail) or tail in _AFTER_PIXELS else "its pixels are followed by more"
-    size = min(size, end - start)
-    return _PixelPlace(size > 0, is_raw=True, start=start, size=size, fault=fault)
-
-
-def _with_nested(header: SliceHeader) -> list[SliceHeader]:
-    """Add what stands in sequences: anatomy and species, and the frames of an enhanced image."""
-    with header.ref.open() as stream:
-        dataset: Any = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=KEYWORDS)
-    top = {**header.values, **_coded(dataset)}
-    shared = _groups(dataset, "SharedFunctionalGroupsSequence")
-    frames = _groups(dataset, "PerFrameFunctionalGroupsSequence")
-    if not shared and not frames:
-        return [_replaced(header, top)]
-    count = int(dataset.get("NumberOfFrames") or 1)
-    if len(frames) != count:
-        fault = f"NumberOfFrames {count} disagrees with {len(frames)} items of frames"
-        return [_replaced(header, top, faults=(*header.faults, fault))]
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        top.pop(keyword, None)  # a frame's place is its own, never the file's
-    common = {**top, **(_group_values(shared[0]) if shared else {})}
+    if not parsed.nested:
+        return [header]
+    nested = read_nested(ref, header.values)
+    if not nested.frames:
+        faults = (*header.faults, *([nested.fault] if nested.fault else []))
+        return [replace(header, values=nested.top, faults=faults)]
+    count = len(nested.frames)
     size = header.pixel_bytes // count
     return [
-        _replaced(
+        replace(
             header,
-            {**common, **_group_values(group), "NumberOfFrames": (1.0,)},
+            values=values,
             frame=number,
             frames=count,
             pixel_start=header.pixel_start + (number * size if header.is_raw else 0),
             pixel_bytes=size,
         )
-        for number, group in enumerate(frames)
+        for number, values in enumerate(nested.frames)
     ]
-
-
-def _replaced(header: SliceHeader, values: dict[str, Value], **changed: Any) -> SliceHeader:  # noqa: ANN401  # fields
-    known = {name: getattr(header, name) for name in SliceHeader.__slots__}
-    return SliceHeader(**{**known, "values": values, **changed})
-
-
-def _groups(dataset: Any, keyword: str) -> list[Any]:  # noqa: ANN401  # pydicom has no types here
-    return list(dataset.get(keyword) or [])
-
-
-def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Collect the wanted values of all macros of a functional group (PS3.3 C.7.6.16)."""
-    values: dict[str, Value] = {}
-    for macro in group:
-        if macro.VR == "SQ" and macro.value:
-            item = macro.value[0]
-            values |= {
-                element.keyword: value
-                for element in item
-                if element.keyword in KEYWORDS and (value := plain_value(element)) is not None
-            }
-            values |= _coded(item)
-    return values
-
-
-def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Take the meaning of coded anatomy and species."""
-    found: dict[str, Value] = {}
-    for keyword in ("AnatomicRegionSequence", "PatientSpeciesCodeSequence"):
-        items = dataset.get(keyword) or []
-        meanings = tuple(str(item.get("CodeMeaning", "")) for item in items)
-        if any(meanings):
-            found[keyword] = meanings
-    return found

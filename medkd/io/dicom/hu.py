@@ -29,12 +29,14 @@ _WHOLE = 1e-6
 class Rescaled:
     """What became of one slice: a fault, if HU were rounded, if all pixels have one value.
 
-    `blank` is "zero" where all stored bits are 0, "one value" where all are alike, else empty.
+    `blank` is "zero" where all stored bits are 0, "one value" where all are alike, else empty;
+    `spare_bits`: bits above BitsStored held something that was left out.
     """
 
     fault: Fault | None = None
     fractional: bool = False
     blank: str = ""
+    spare_bits: bool = False
 
 
 def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
@@ -44,6 +46,7 @@ def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
         place: [row, column] the bits of one slice as stored.
         header: of that slice; a rescale that is missing counts as none.
     """
+    spare_bits = _has_spare_bits(place, header)
     stored = _signed(place, header)
     low, high = int(stored.min()), int(stored.max())
     blank = "" if low < high else "one value" if low else "zero"
@@ -61,7 +64,18 @@ def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
     fractional = _rescale(place, stored, slope, intercept)
     if padding is not None:
         np.copyto(place, np.int16(PADDED_HU), where=padding)
-    return Rescaled(None, fractional, blank)
+    return Rescaled(None, fractional, blank, spare_bits)
+
+
+def _has_spare_bits(place: NDArray[np.int16], header: SliceHeader) -> bool:
+    """Say if bits above BitsStored are neither 0 nor the sign: old overlays, or lost values."""
+    bits = header.whole("BitsStored") or 16
+    if bits >= 16:
+        return False
+    as_stated = place >> bits == 0
+    if header.whole("PixelRepresentation"):
+        as_stated |= place >> (bits - 1) == -1
+    return not bool(as_stated.all())
 
 
 def _signed(place: NDArray[np.int16], header: SliceHeader) -> NDArray[Any]:

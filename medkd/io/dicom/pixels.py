@@ -8,6 +8,7 @@ archive is read by several, a series a process.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from medkd.io.dicom.codes import Fault, named
-from medkd.io.dicom.header import UNREADABLE, SliceHeader
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.streams import (
     DECODERS,
@@ -29,12 +29,14 @@ from medkd.io.dicom.streams import (
     join_frames,
 )
 from medkd.io.dicom.tags import uid_of
+from medkd.io.foreign import worded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydicom.uid import UID
 
+    from medkd.io.dicom.header import SliceHeader
     from medkd.io.file_ref import FileRef
 
 Stored = NDArray[np.int16]
@@ -86,11 +88,10 @@ def same_pixels(headers: Sequence[SliceHeader]) -> bool:
 
 
 def _stored(header: SliceHeader) -> Stored | None:
-    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
-    try:
-        place = np.empty((rows, columns), dtype=np.int16)
-    except MemoryError:
+    if claim_faults([header]):
         return None
+    rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
+    place = np.empty((rows, columns), dtype=np.int16)
     return None if PixelReader().read_into(place, header) else place
 
 
@@ -115,13 +116,13 @@ class PixelReader:
         except StreamError as error:
             code = "truncated_pixels" if "ends within" in str(error) else "damaged_pixels"
             return Fault(code, f"{header.name}: {error}")
-        except UNREADABLE as error:
-            return _undecodable(header, error)
+        except Exception as error:  # noqa: BLE001  # codecs raise whatever they like
+            return _undecodable(header, worded(error, show_text=False))
         except BaseException as error:
             # A codec in Rust panics with what is no Exception; anything else is not ours.
             if type(error).__name__ != "PanicException":
                 raise
-            return _undecodable(header, error)
+            return _undecodable(header, "PanicException")
         if decoded.shape != place.shape or decoded.dtype.itemsize != 2:
             got = f"{decoded.shape} {decoded.dtype}"
             text = f"{header.name}: expected {place.shape} pixels of 16 bit, got {got}"
@@ -133,7 +134,10 @@ class PixelReader:
         uid = uid_of(header.syntax)
         if not uid.is_encapsulated:
             with header.ref.open() as stream:
-                return _frame(np.asarray(pydicom.dcmread(stream).pixel_array), header)
+                dataset = pydicom.dcmread(stream, force=True)
+            # A file without file meta states no syntax; it was found from its elements.
+            dataset.file_meta.TransferSyntaxUID = uid
+            return _frame(np.asarray(dataset.pixel_array), header)
         if self._ref != header.ref:
             with header.ref.open() as stream:
                 stream.seek(header.pixel_start)
@@ -143,8 +147,7 @@ class PixelReader:
         return _decoded(self._frames[header.frame], uid, header)
 
 
-def _undecodable(header: SliceHeader, error: BaseException) -> Fault:
-    kind = type(error).__name__
+def _undecodable(header: SliceHeader, kind: str) -> Fault:
     return Fault("damaged_pixels", f"{header.name}: its pixels cannot be decoded ({kind})")
 
 
@@ -152,10 +155,37 @@ def _frame(pixels: NDArray[Any], header: SliceHeader) -> NDArray[Any]:
     return pixels if header.frames == 1 else np.asarray(pixels[header.frame])
 
 
+def claim_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
+    """Refuse sizes that the bytes of the pixels, or the memory, do not hold.
+
+    Nothing is allocated for what a header claims before this has been asked.
+    """
+    claims = [2 * (h.whole("Rows") or 0) * (h.whole("Columns") or 0) for h in headers]
+    faults = [
+        fault
+        for header, wanted in zip(headers, claims, strict=True)
+        if header.is_raw and (fault := _size_fault(header, wanted))
+    ]
+    if sum(claims) > _memory_bytes():
+        text = f"{sum(claims) / 1e9:.3g} GB of pixels do not fit into the memory of this machine"
+        faults.append(Fault("damaged_pixels", text))
+    return faults
+
+
+def _size_fault(header: SliceHeader, wanted: int) -> Fault | None:
+    if header.pixel_bytes == wanted:
+        return None
+    text = f"expected {wanted} bytes of pixels, got {header.pixel_bytes}"
+    return Fault("truncated_pixels", f"{header.name}: {text}")
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _read_raw(place: Stored, header: SliceHeader) -> Fault | None:
-    if header.pixel_bytes != place.nbytes:
-        text = f"expected {place.nbytes} bytes of pixels, got {header.pixel_bytes}"
-        return Fault("truncated_pixels", f"{header.name}: {text}")
+    if fault := _size_fault(header, place.nbytes):
+        return fault
     with header.ref.open() as stream:
         stream.seek(header.pixel_start)
         count = stream.readinto(place.data.cast("B"))  # type: ignore[attr-defined]  # files have it

@@ -19,22 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
-from medkd.io.dicom.codes import Fault
+from medkd.io.axial import to_axial
+from medkd.io.dicom.acquisitions import acquisition_notes
+from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.gate import Examined, GateSettings, examine
 from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
-from medkd.io.dicom.hu import padding_range, to_hu
+from medkd.io.dicom.hu import Rescaled, padding_range, to_hu
+from medkd.io.dicom.identifiers import identifier_notes
 from medkd.io.dicom.order import blank_faults, order_faults
-from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
-from medkd.io.synthetic_mark import SYNTHETIC_SCAN
-from medkd.types import Acquisition, Scan
+from medkd.io.foreign import worded
+from medkd.io.synthetic_mark import synthetic_note
+from medkd.types import Acquisition, Scan, SliceFact
 
 if TYPE_CHECKING:
     from medkd.geometry import VoxelGrid
     from medkd.io.reference.places import SeriesPlaces
 
-__all__ = ["HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series"]
+__all__ = [
+    "HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series", "slice_fact",
+]  # fmt: skip
 
 
 def read_dicom_folder(
@@ -83,12 +89,14 @@ def read_series(
         files: all files of the series in any order, or their headers as `read_headers` gave them.
         gate: what a chest CT must be to be analysed, and which faults are let pass; None: any CT
             volume, so long as its geometry is right.
-        seriesuid: name to give the series; its SeriesInstanceUID where not given.
+        seriesuid: name to give the series; its SeriesInstanceUID where not given, a hash of its
+            voxels where it has none.
         patient_id: pseudonym to give the patient; a hash of the PatientID where not given.
 
     Returns:
         The scan: axis i along a row, j along a column, k along the slice normal (ascending);
-        padding is `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
+        sagittal and coronal slices are turned into axial ones (`io/axial.py`). Padding is
+        `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
         what made a synthetic series, whether slices differ in rescale or padding, and whether HU
         were rounded.
 
@@ -100,7 +108,11 @@ def read_series(
     reasons = [*found.reasons, *examined.verdict.refused]
     if reasons or examined.grid is None:
         raise _refusal(reasons)
-    pixels = _read_pixels(examined.ordered, examined.grid)
+    try:
+        pixels = _read_pixels(examined.ordered, examined.grid)
+    except MemoryError as error:
+        text = f"a volume of {examined.grid.shape} voxels: {worded(error)}"
+        raise _refusal([f"damaged_pixels: {text}"]) from error
     allow = gate.allow if gate else ()
     refused = [f for f in pixels.faults if f.code not in allow]
     if refused:
@@ -110,19 +122,21 @@ def read_series(
     if found.strangers:
         notes.append(f"{len(found.strangers)} files that are not DICOM were left out")
     first = examined.ordered[0]
-    name = seriesuid or first.text("SeriesInstanceUID")
-    return Scan(
+    name = seriesuid or first.text("SeriesInstanceUID") or _name_of(pixels.slices_hu)
+    scan = Scan(
         name,
         pixels.slices_hu.transpose(2, 1, 0),
         examined.grid,
         patient_id=patient_id or pseudonym_of(first.text("PatientID") or name),
         acquisition=acquisition_of(first),
         notes=tuple(notes),
+        slices=tuple(slice_fact(header) for header in examined.ordered),
     )
+    return to_axial(scan)
 
 
 def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) -> SeriesPlaces:
-    """Say where the slices of a series lie, for annotations that name them.
+    """Say where the slices of a series lie as they are stored, for annotations that name them.
 
     Args:
         headers: of one series, in any order.
@@ -149,6 +163,13 @@ def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) 
     )
 
 
+def _name_of(slices_hu: NDArray[np.int16]) -> str:
+    """Name a series without SeriesInstanceUID after its voxels."""
+    digest = hashlib.sha256(repr(slices_hu.shape).encode())
+    digest.update(slices_hu.data)
+    return "series-" + digest.hexdigest()[:12]
+
+
 def pseudonym_of(patient_id: str) -> str:
     """Return the short hash that stands for a PatientID in public sets (`identity: keep`).
 
@@ -169,38 +190,53 @@ def acquisition_of(header: SliceHeader) -> Acquisition:
     )
 
 
+def slice_fact(header: SliceHeader) -> SliceFact:
+    """Say which image a slice is read from."""
+    return SliceFact(
+        header.whole("InstanceNumber"),
+        header.text("SOPInstanceUID"),
+        header.frame + 1 if header.frames > 1 else None,
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pixels:
-    """HU [k, row, column], what is wrong with slices, and if any HU was rounded."""
+    """HU [k, row, column], what is wrong with slices, and what was changed without being wrong."""
 
     slices_hu: NDArray[np.int16]
     faults: tuple[Fault, ...]
-    fractional: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
     """Fill [k, row, column] slice by slice."""
-    try:
-        slices = np.empty(grid.shape[::-1], dtype=np.int16)
-    except MemoryError:
-        text = f"a volume of {grid.shape} does not fit into memory"
-        return _Pixels(np.empty((0, 0, 0), np.int16), (Fault("damaged_pixels", text),))
-    faults: list[Fault] = []
-    blanks: list[str] = []
-    fractional = False
+    faults = claim_faults(ordered)
+    if faults:
+        return _Pixels(np.empty((0, 0, 0), np.int16), tuple(faults))
+    slices = np.empty(grid.shape[::-1], dtype=np.int16)
+    done: list[Rescaled] = []
     reader = PixelReader()
     for place, header in zip(slices, ordered, strict=True):
         fault = reader.read_into(place, header)
         if fault is None:
-            rescaled = to_hu(place, header)
-            fault = rescaled.fault
-            blanks.append(rescaled.blank)
-            fractional = fractional or rescaled.fractional
+            done.append(to_hu(place, header))
+            fault = done[-1].fault
         if fault is not None:
             faults.append(fault)
     if not faults:
+        blanks = [rescaled.blank for rescaled in done]
         faults = blank_faults(ordered, blanks) or order_faults(ordered, slices)
-    return _Pixels(slices, tuple(faults), fractional)
+    return _Pixels(slices, tuple(faults), tuple(_pixel_notes(done)))
+
+
+def _pixel_notes(done: Sequence[Rescaled]) -> list[str]:
+    notes = []
+    if any(rescaled.fractional for rescaled in done):
+        notes.append("fractional HU were rounded to whole HU")
+    spare = sum(rescaled.spare_bits for rescaled in done)
+    if spare:
+        notes.append(f"{spare} slices have bits above BitsStored, which were left out")
+    return notes
 
 
 def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
@@ -208,7 +244,7 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
     notes = []
     headers = examined.ordered
     if stamp := generator_of(headers[0]):
-        notes.append(f"{SYNTHETIC_SCAN}: {stamp}")
+        notes.append(synthetic_note(stamp))
     rescales = {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}
     if len(rescales) > 1:
         notes.append(f"{len(rescales)} rescales differ between slices; each slice has its own")
@@ -217,9 +253,13 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
         notes.append(f"{len(paddings)} paddings differ between slices; each slice has its own")
     if any(h.text("LossyImageCompression") == "01" for h in headers):
         notes.append("pixels were compressed with loss")
-    if pixels.fractional:
-        notes.append("fractional HU were rounded to whole HU")
-    return notes
+    notes += pixels.notes
+    told: dict[str, list[SliceHeader]] = {}
+    for header in headers:
+        for note in header.notes:
+            told.setdefault(note, []).append(header)
+    notes += [f"{named(which)}: {note}" for note, which in told.items()]
+    return notes + acquisition_notes(headers) + identifier_notes(headers)
 
 
 def _refusal(reasons: Sequence[str] | map[str]) -> SeriesError:

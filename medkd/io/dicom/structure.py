@@ -28,10 +28,8 @@ Float64 = NDArray[np.float64]
 _PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 """Attributes that say where a slice lies, and how many numbers each has."""
 
-_NEEDED = (
-    "SeriesInstanceUID", "SOPInstanceUID", *_PLACE, "Rows", "Columns", "BitsAllocated",
-    "BitsStored", "PixelRepresentation",
-)  # fmt: skip
+_NEEDED = (*_PLACE, "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
+"""Attributes without which a slice cannot be placed or decoded; identifiers are not."""
 
 ANGLE_TOLERANCE = 1e-3
 """Direction cosines agree within this; PixelSpacing within this share."""
@@ -70,6 +68,8 @@ def header_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
         faults += fault_of("missing_attribute", headers, _has(name), f"has no {name}")
     for name in ("RescaleSlope", "RescaleIntercept"):
         faults += fault_of("missing_rescale", headers, _has(name), f"has no {name}")
+        text = f"expected one {name}, got several values"
+        faults += fault_of("unreadable", headers, _has_one(name), text)
     faults += fault_of(
         "missing_rescale", headers, lambda h: h.number("RescaleSlope") != 0, "RescaleSlope is 0"
     )
@@ -137,6 +137,10 @@ def _has(name: str) -> Callable[[SliceHeader], bool]:
     return lambda h: bool(h.values.get(name)) or any(f.startswith(f"{name} ") for f in h.faults)
 
 
+def _has_one(name: str) -> Callable[[SliceHeader], bool]:
+    return lambda header: len(set(header.numbers(name))) <= 1
+
+
 def _is_positive(name: str) -> Callable[[SliceHeader], bool]:
     return lambda header: header.whole(name) != 0
 
@@ -157,8 +161,9 @@ def _sameness_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
             usual = seen.most_common(1)[0][0]
             odd = named([h for h in headers if h.text(name) != usual])
             faults.append(Fault(code, f"expected one, got {len(seen)} {label}: {odd} differ"))
-    seen = Counter(h.text("SOPInstanceUID") for h in headers if h.frame == 0)
-    doubled = [h for h in headers if h.frame == 0 and seen[h.text("SOPInstanceUID")] > 1]
+    named_slices = [h for h in headers if h.frame == 0 and h.text("SOPInstanceUID")]
+    seen = Counter(h.text("SOPInstanceUID") for h in named_slices)
+    doubled = [h for h in named_slices if seen[h.text("SOPInstanceUID")] > 1]
     if doubled and not _all_in_one_place(doubled):
         text = f"{named(doubled)}: the same SOPInstanceUID more than once"
         faults.append(Fault("duplicate_uids", text))
@@ -188,6 +193,8 @@ def _format_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
             odd = named(h for h, value in zip(headers, values, strict=True) if value == other)
             text = f"{odd}: expected {name} {expected}, got {other[:16]}"
             faults.append(Fault("pixel_format", text))
+    text = "its values go through a Modality LUT, which is not read: expected a linear rescale"
+    faults += fault_of("pixel_format", headers, lambda h: not h.texts("ModalityLUTSequence"), text)
     text = "BitsStored, HighBit and PixelRepresentation do not agree"
     return faults + fault_of("pixel_format", headers, _bits_agree, text)
 

@@ -7,12 +7,13 @@ of finite numbers.
 from __future__ import annotations
 
 import math
+import struct
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 from pydicom.config import IGNORE
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
 
 Value = tuple[str, ...] | tuple[float, ...]
@@ -29,6 +30,13 @@ class Kind(Enum):
 
 NESTED = Kind.NESTED
 
+_BINARY = {
+    "FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q",
+}  # fmt: skip
+"""VR to the letter by which `struct` knows it."""
+
+_NUMBERS_AS_TEXT = ("AE", "CS", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UT")
+
 _KEYWORDS: dict[Kind, tuple[str, ...]] = {
     Kind.TEXT: (
         "MediaStorageSOPClassUID", "TransferSyntaxUID", "ImageType", "SOPClassUID",
@@ -37,11 +45,12 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
         "PatientSpeciesDescription", "BodyPartExamined", "ScanOptions", "ProtocolName",
         "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
         "PhotometricInterpretation", "RescaleType", "LossyImageCompression",
+        "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentPhase",
     ),
     Kind.NUMBER: (
         "SliceThickness", "KVP", "InstanceNumber", "ImagePositionPatient",
         "ImageOrientationPatient", "SliceLocation", "PixelSpacing", "NumberOfFrames",
-        "RescaleIntercept", "RescaleSlope",
+        "RescaleIntercept", "RescaleSlope", "AcquisitionNumber", "FrameAcquisitionNumber",
     ),
     Kind.SHORT: (
         "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
@@ -70,8 +79,14 @@ def uid_of(text: str) -> UID:
     return UID(text, IGNORE)
 
 
-def value_of(kind: Kind, raw: Any, *, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's
+def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's
     """Turn the bytes of an attribute into a value.
+
+    Args:
+        kind: what the attribute means.
+        raw: its bytes.
+        vr: as the file states it; empty where it states none.
+        little: whether numbers are little endian.
 
     Returns:
         The value, None if there is none, or what is wrong with it as a text.
@@ -80,7 +95,18 @@ def value_of(kind: Kind, raw: Any, *, little: bool) -> Value | str | None:  # no
         return None
     if not isinstance(raw, bytes):
         return "is a sequence, expected a value"
-    return _value_of(kind, raw, little)
+    return _value_of(kind, raw, vr, little)
+
+
+def wrong_vr(keyword: str, vr: str) -> str:
+    """Say that an attribute has another VR than the standard's; empty if it has not.
+
+    UN is no fault: it is how a program passes on what it does not know (PS3.5 6.2.2).
+    """
+    right = dictionary_VR(keyword)
+    if vr in ("", "UN", *right.split(" or ")):
+        return ""
+    return f"{keyword} has VR {vr[:2]}, expected {right}"
 
 
 def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no types here
@@ -106,18 +132,42 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
 
 
 @lru_cache(maxsize=4096)  # a series states most values alike in every slice
-def _value_of(kind: Kind, raw: bytes, little: bool) -> Value | str | None:
+def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | None:
+    if not raw:
+        return None
+    binary = _BINARY.get(vr, "")
     if kind is Kind.SHORT:
-        if not raw:
-            return None
-        order = "little" if little else "big"
-        whole = float(int.from_bytes(raw, order))  # type: ignore[arg-type]  # one of the two
-        return (whole,) if len(raw) == 2 else f"has {len(raw)} bytes, expected 2"
+        return _shorts(raw, vr, little)
     text = raw.decode("latin-1").strip(" \0")
     if not text:
-        return None
+        return _unpacked(raw, binary, little)
     parts = tuple(part.strip(" \0") for part in text.split("\\"))
-    return parts if kind is Kind.TEXT else _numbers(parts)
+    if kind is Kind.TEXT:
+        return parts
+    numbers = _numbers(parts)
+    if not isinstance(numbers, str):
+        return numbers
+    return _unpacked(raw, binary, little) or numbers
+
+
+def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
+    """Read a 16-bit number, or what a file with another VR has in its place."""
+    if vr in _NUMBERS_AS_TEXT:
+        numbers = _numbers(tuple(raw.decode("latin-1").strip(" \0").split("\\")))
+        if not isinstance(numbers, str):
+            return numbers
+    if len(raw) == 2:
+        return (float(int.from_bytes(raw, "little" if little else "big")),)
+    return _unpacked(raw, _BINARY.get(vr, ""), little) or f"has {len(raw)} bytes, expected 2"
+
+
+def _unpacked(raw: bytes, letter: str, little: bool) -> tuple[float, ...] | None:
+    """Read the numbers of a binary VR; None if the bytes are none."""
+    if not letter or len(raw) % struct.calcsize(f"={letter}"):
+        return None
+    count = len(raw) // struct.calcsize(f"={letter}")
+    numbers = struct.unpack(f"{'<' if little else '>'}{count}{letter}", raw)
+    return tuple(map(float, numbers)) if all(map(math.isfinite, numbers)) else None
 
 
 def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:

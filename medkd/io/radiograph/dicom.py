@@ -7,52 +7,56 @@ Call it inside `quiet_dicom`: pydicom's warnings show values.
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from struct import error as StructError  # noqa: N812  # its name says nothing
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from medkd.io.dicom.pixels import plugin_for
 from medkd.io.dicom.streams import DECODERS, StreamError, StreamSize, check_stream
 from medkd.io.file_ref import FileRef
+from medkd.io.foreign import foreign_faults
+from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
 from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
-from medkd.io.radiograph.values import (
-    ToneError,
-    mask_border,
-    mask_shutter,
-    stored_range,
-    tone_curve,
-)
+from medkd.io.radiograph.values import ToneError, inside_shutter, stored_range, tone_curve
 
 Dataset = Any
 """pydicom's, which has no types."""
-
-BROKEN = (AttributeError, BytesLengthException, EOFError, IndexError, KeyError, MemoryError,
-          NotImplementedError, OSError, OverflowError, RuntimeError, StructError, TypeError,
-          ValueError, zlib.error)  # fmt: skip
-"""What pydicom and its decoders raise on damaged files."""
 
 LOSSY_GREY = 2
 """Levels of 255 by which the channels of a grey picture may differ after JPEG."""
 
 
+_STORED_NOISE = 2.0
+"""How far from the median the stored values of a blank picture may be."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A picture as its file asks, before any mask: `pixels` [row, col] float32 in 0..1.
+
+    `seen` [row, col] is False where the file says that nothing is shown: padding, and outside a
+    shutter. `notes` say what of the header was not taken as it stands.
+    """
+
+    pixels: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
+
+
 @contextmanager
-def refusing_broken(ref: FileRef) -> Iterator[None]:
-    """Turn what a damaged header raises, wherever it is first looked at, into a refusal."""
-    try:
+def refusing_broken(ref: FileRef, prefix: str = "unreadable: ") -> Iterator[None]:
+    """Turn whatever foreign code raises for a damaged file into a refusal, without its text."""
+    with foreign_faults(ref.name, prefix=prefix, show_text=False):
         yield
-    except BROKEN as error:
-        kind = type(error).__name__
-        raise refusal(ref, f"unreadable: a value of its header cannot be read ({kind})") from None
 
 
 def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
@@ -94,27 +98,25 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     return [*reasons, problem] if problem else reasons
 
 
-def shown_pixels(dataset: Dataset, ref: FileRef) -> NDArray[np.float32]:
-    """Decode a dataset's pixels and show them as its header asks: [row, col] in 0..1.
+def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
+    """Decode a dataset's pixels and show them as its header asks.
 
     Raises:
-        SeriesError: if they cannot be decoded, are in colour, or fit the header badly.
+        SeriesError: if they cannot be decoded, are in colour, hold one value all over, or fit the
+            header badly.
     """
-    try:
-        decoded = _decoded(dataset)
-    except StreamError as error:
-        raise refusal(ref, f"bad_pixels: {error}") from None
-    except BROKEN as error:
-        kind = type(error).__name__
-        raise refusal(ref, f"bad_pixels: they cannot be decoded ({kind})") from None
+    with refusing_broken(ref, "bad_pixels: they cannot be decoded: "):
+        try:
+            decoded = _decoded(dataset)
+        except StreamError as error:
+            raise refusal(ref, f"bad_pixels: {error}") from None
     if decoded.ndim == 3:
         full = float(np.iinfo(decoded.dtype).max)
-        shown = (grey_of(decoded, ref, tolerance=LOSSY_GREY) / full).astype(np.float32)
-    elif decoded.ndim == 2 and decoded.dtype.kind in "iu" and decoded.dtype.itemsize <= 2:
-        shown = _toned(decoded, dataset, ref)
-    else:
-        raise refusal(ref, f"bad_pixels: {decoded.ndim} axes of {decoded.dtype}")
-    return mask_border(mask_shutter(shown, dataset))
+        grey = (grey_of(decoded, ref, tolerance=LOSSY_GREY) / full).astype(np.float32)
+        return Shown(grey, inside_shutter(dataset, grey.shape))
+    if decoded.ndim == 2 and decoded.dtype.kind in "iu" and decoded.dtype.itemsize <= 2:
+        return _toned(decoded, dataset, ref)
+    raise refusal(ref, f"bad_pixels: {decoded.ndim} axes of {decoded.dtype}")
 
 
 def grey_of(pixels: NDArray[Any], ref: FileRef, *, tolerance: int) -> NDArray[Any]:
@@ -147,13 +149,11 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
 
 
 def _dataset_of(stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool) -> Dataset:
-    try:
-        return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels)
-    except InvalidDicomError:
-        raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG") from None
-    except BROKEN as error:
-        kind = type(error).__name__
-        raise refusal(ref, f"unreadable: its DICOM header cannot be read ({kind})") from None
+    with refusing_broken(ref, "unreadable: its DICOM header cannot be read: "):
+        try:
+            return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels)
+        except InvalidDicomError:
+            raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG") from None
 
 
 def _decoder_problem(syntax: str) -> str:
@@ -188,7 +188,7 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
     return np.asarray(decoded)
 
 
-def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> NDArray[np.float32]:
+def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
     try:
         span = stored_range(dataset)
         curve = tone_curve(dataset)
@@ -198,7 +198,13 @@ def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> NDArray[np.
     if stored.size and not span.low <= stored.min() <= stored.max() <= span.high:
         got = f"{stored.min()} to {stored.max()}"
         raise refusal(ref, f"bad_pixels: expected {span.low} to {span.high}, got {got}")
-    return curve[stored.astype(np.int32) - span.low]
+    entries = stored.astype(np.int32) - span.low
+    seen = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
+    noise = _STORED_NOISE if stored.size >= LEAST_PIXELS else 0.0
+    if is_blank(stored, seen, tolerance=noise):
+        raise refusal(ref, "no_contrast: its stored values are equal, apart from noise")
+    notes = (*curve.notes, *_dropped_bits(decoded, dataset))
+    return Shown(curve.values[entries], seen, notes)
 
 
 def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
@@ -206,11 +212,55 @@ def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
 
     Streams of JPEG and its kin hold the value alone, without such bits.
     """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not syntax.name.startswith(("RLE", "Deflated")):
+    if _is_value_alone(dataset):
         return decoded
-    allocated, stored_bits = decoded.dtype.itemsize * 8, int(dataset.BitsStored)
+    allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
+    return (decoded << (allocated - 1 - high)) >> (allocated - int(dataset.BitsStored))
+
+
+def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
+    """Note bits that were dropped although no overlay of the header explains them.
+
+    The sign of a negative value is repeated in the bits above it and means nothing else.
+    """
+    if _is_value_alone(dataset):
+        return ()
+    allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
+    low = high + 1 - int(dataset.BitsStored)
+    outside = (1 << allocated) - (1 << (high + 1)) | ((1 << low) - 1)
+    for bit in _overlay_bits(dataset):
+        outside &= ~(1 << bit)
+    bits = decoded.view(f"u{decoded.dtype.itemsize}")
+    extra = bits & bits.dtype.type(outside)
+    if decoded.dtype.kind == "i":
+        above = outside >> (high + 1) << (high + 1)
+        negative = (bits >> bits.dtype.type(high)) & 1 == 1
+        extra[negative & (extra & above == above)] &= bits.dtype.type(outside ^ above)
+    count = int(np.count_nonzero(extra))
+    if not count:
+        return ()
+    return (
+        f"{count} pixels have values above the {dataset.BitsStored} bits that BitsStored declares "
+        f"(up to {int(bits.max())}): the bits outside were dropped (PS3.5 8.1.1)",
+    )
+
+
+def _overlay_bits(dataset: Dataset) -> Iterator[int]:
+    """Yield the bits in which overlays stand within the pixels (PS3.3 C.9.2, retired)."""
+    for group in range(0x6000, 0x6020, 2):
+        if (group, 0x0102) in dataset and (group, 0x3000) not in dataset:
+            position = dataset[group, 0x0102].value
+            if isinstance(position, int) and 0 <= position < 16:
+                yield position
+
+
+def _is_value_alone(dataset: Dataset) -> bool:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return syntax.is_compressed and not syntax.name.startswith(("RLE", "Deflated"))
+
+
+def _high_bit(decoded: NDArray[Any], dataset: Dataset) -> int:
+    """Return HighBit; where it makes no sense, that of values in the low bits."""
+    stored_bits = int(dataset.BitsStored)
     high = int(dataset.get("HighBit", stored_bits - 1))
-    if not stored_bits - 1 <= high < allocated:
-        high = stored_bits - 1
-    return (decoded << (allocated - 1 - high)) >> (allocated - stored_bits)
+    return high if stored_bits - 1 <= high < decoded.dtype.itemsize * 8 else stored_bits - 1

@@ -22,7 +22,7 @@ CODES: dict[str, tuple[str, bool]] = {
     "bad_lut": ("a look-up table or window of the header cannot be applied", False),
     "colour": ("a picture in colour", False),
     "multi_frame": ("several frames: fluoroscopy or tomosynthesis", False),
-    "no_contrast": ("all pixels are equal once shown as the header asks", False),
+    "no_contrast": ("blank, or black and white alone: it shows nothing", False),
     "not_xray": ("no projection radiograph", False),
     "not_human": ("an animal", False),
     "not_chest": ("another part of the body", True),

@@ -2,8 +2,9 @@
 
 Pixels become float32 in 0..1, bright = dense, indexed [row, column]. DICOM is shown as its header
 asks (`values`); PNG and JPEG are divided by their bit depth and taken as public sets
-store them, since they cannot say otherwise. A burned-in frame is set to 0. Faults refuse with
-codes of `gate.CODES`. Sizes and aspect are left as they are.
+store them, since they cannot say otherwise. A picture without contrast is refused (`contrast`)
+before anything is masked; then a burned-in frame is set to 0. Faults refuse with codes of
+`gate.CODES`. Sizes and aspect are left as they are.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.series import pseudonym_of
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
+from medkd.io.radiograph.contrast import contrast_reason, faint_note, saturated_note
 from medkd.io.radiograph.dicom import (
-    BROKEN,
     LOSSY_GREY,
+    Shown,
     grey_of,
     read_header,
     read_shown,
@@ -33,7 +35,7 @@ from medkd.io.radiograph.dicom import (
     spacing_of,
 )
 from medkd.io.radiograph.gate import refusal, view_of
-from medkd.io.radiograph.values import mask_border
+from medkd.io.radiograph.values import inside_frame, mask_border
 from medkd.types import Radiograph
 
 _MODES = {"L": 255.0, "P": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0,
@@ -91,7 +93,8 @@ def read_radiograph(
         allow: codes of `gate.CODES` to let pass; None: all that may be.
 
     Returns:
-        The radiograph, pixels [row, col] float32 in 0..1, bright = dense.
+        The radiograph, pixels [row, col] float32 in 0..1, bright = dense; its notes say what of
+        the file was not taken as it stands.
 
     Raises:
         SeriesError: with every reason as "code: text".
@@ -104,21 +107,25 @@ def read_radiograph(
         [[0.20000000298023224, 0.4000000059604645]]
     """
     ref = source if isinstance(source, FileRef) else FileRef(source)
-    with _opened(ref) as stream:
+    with refusing_broken(ref), _opened(ref) as stream:
         if _is_picture(stream):
             name = imageuid or _stem(ref)
-            pixels = _picture_pixels(stream, ref)
-            return Radiograph(name, _with_contrast(pixels, ref), patient_id or name)
-        with quiet_dicom(), refusing_broken(ref):
+            shown = _picture_pixels(stream, ref)
+            notes = _judged(shown, ref)
+            return Radiograph(name, _masked(shown), patient_id or name, notes=notes)
+        with quiet_dicom():
             dataset = read_shown(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
+            shown = shown_pixels(dataset, ref)
+            notes = _judged(shown, ref)
             return Radiograph(
                 imageuid=name,
-                pixels=_with_contrast(shown_pixels(dataset, ref), ref),
+                pixels=_masked(shown),
                 patient_id=patient_id or (pseudonym_of(patient) if patient else name),
                 pixel_spacing_mm=spacing_of(dataset),
                 view=view_of(dataset),
+                notes=notes,
             )
 
 
@@ -129,11 +136,11 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
         SeriesError: if it cannot be read as DICOM, PNG or JPEG at all.
     """
     ref = source if isinstance(source, FileRef) else FileRef(source)
-    with _opened(ref) as stream:
+    with refusing_broken(ref), _opened(ref) as stream:
         if _is_picture(stream):
             with _picture(stream, ref) as image:
                 return RadiographHeader(_stem(ref), shape=(image.height, image.width))
-        with quiet_dicom(), refusing_broken(ref):
+        with quiet_dicom():
             dataset, has_pixels = read_header(stream, ref)
             return _header_of(dataset, ref, has_pixels=has_pixels)
 
@@ -160,8 +167,6 @@ def _opened(ref: FileRef) -> BinaryIO:
         return ref.open()
     except FileNotFoundError:
         raise refusal(ref, "unreadable: there is no such file") from None
-    except BROKEN as error:
-        raise refusal(ref, f"unreadable: {type(error).__name__} on opening it") from None
 
 
 def _is_picture(stream: BinaryIO) -> bool:
@@ -175,36 +180,44 @@ def _stem(ref: FileRef) -> str:
 
 
 def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
-    try:
+    with refusing_broken(ref, "unreadable: expected a whole PNG or JPEG: "):
         return Image.open(stream, formats=["PNG", "JPEG"])
-    except (*BROKEN, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        kind = type(error).__name__
-        raise refusal(ref, f"unreadable: expected a whole PNG or JPEG ({kind})") from None
 
 
-def _picture_pixels(stream: BinaryIO, ref: FileRef) -> NDArray[np.float32]:
-    """Return a PNG's or JPEG's pixels in 0..1, turned as its EXIF tag asks, frame masked."""
+def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
+    """Return a PNG's or JPEG's pixels in 0..1, turned as its EXIF tag asks."""
     with _picture(stream, ref) as image:
         mode, lossy = image.mode, image.format == "JPEG"
         if mode not in _MODES:
             raise refusal(ref, f"colour: expected 8 or 16 bits of grey, got mode {mode!r}")
-        try:
+        with refusing_broken(ref, "bad_pixels: they cannot be decoded: "):
             upright = ImageOps.exif_transpose(image)
             # A palette is an index into colours: look them up before judging.
             pixels = np.asarray(upright.convert("RGB") if mode == "P" else upright)
-        except (*BROKEN, SyntaxError, Image.DecompressionBombError) as error:
-            kind = type(error).__name__
-            raise refusal(ref, f"bad_pixels: they cannot be decoded ({kind})") from None
     if mode in ("LA", "RGBA"):
         pixels = pixels[..., :-1]
     grey = grey_of(pixels, ref, tolerance=LOSSY_GREY if lossy else 0)
-    return mask_border((grey / _MODES[mode]).astype(np.float32))
+    return Shown((grey / _MODES[mode]).astype(np.float32), np.ones(grey.shape, np.bool_))
 
 
-def _with_contrast(pixels: NDArray[np.float32], ref: FileRef) -> NDArray[np.float32]:
-    if pixels.size == 0 or pixels.min() == pixels.max():
-        raise refusal(ref, "no_contrast: every pixel is equal once shown as the file asks")
-    return np.ascontiguousarray(pixels)
+def _judged(shown: Shown, ref: FileRef) -> tuple[str, ...]:
+    """Return the notes of a picture that shows something, all of it and within its frame.
+
+    Raises:
+        SeriesError: if it does not.
+    """
+    inner = inside_frame(shown.pixels) if shown.pixels.size else (slice(0), slice(0))
+    parts = (shown.pixels, shown.seen), (shown.pixels[inner], shown.seen[inner])
+    if reason := next(filter(None, (contrast_reason(*part) for part in parts)), ""):
+        told = f"no_contrast: as the file asks to be shown, {reason}"
+        raise refusal(ref, f"{told}; export it again, or correct its window or look-up table")
+    found = (saturated_note(*parts[0]), faint_note(*parts[1]))
+    return (*shown.notes, *filter(None, found))
+
+
+def _masked(shown: Shown) -> NDArray[np.float32]:
+    """Set what the file does not show, and a burned-in frame, to 0."""
+    return np.ascontiguousarray(mask_border(shown.pixels * shown.seen))
 
 
 def _header_of(dataset: Any, ref: FileRef, *, has_pixels: bool) -> RadiographHeader:  # noqa: ANN401

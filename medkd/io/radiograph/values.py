@@ -1,9 +1,10 @@
 """From a DICOM radiograph's stored values to 0..1, bright = dense.
 
-In the standard's order (PS3.3 C.11.1, C.11.2, C.7.6.3.1.2): stored value, modality LUT, VOI LUT
-or window, then inversion of MONOCHROME1. Stored values have at most 16 bits, so the whole way is
-one table over all of them. Padding becomes 0 (dark) at the end. Nothing is stretched to the
-pixels that happen to be there: without a window the range is what the bit depth can hold.
+In the standard's order (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2): stored value, modality LUT,
+VOI LUT or window, presentation LUT, then inversion of MONOCHROME1. Stored values have at most 16
+bits, so the whole way is one table over all of them. Padding becomes 0 (dark) at the end. Nothing
+is stretched to the pixels that happen to be there: without a window the range is what the bit depth
+can hold. A look-up table that holds fewer bits than it declares is scaled by those it holds.
 """
 
 from __future__ import annotations
@@ -32,13 +33,35 @@ class StoredRange:
     high: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class ToneCurve:
+    """From stored values to what is shown.
+
+    Entry n of each array belongs to the stored value `stored_range(header).low + n`: `values` [N]
+    float32 in 0..1, and `padding` [N], True where the value means that there is no picture.
+    `notes` say what of the header was not taken as it stands.
+    """
+
+    values: NDArray[np.float32]
+    padding: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Curve:
-    """A value for every stored one, and the least and largest that it could take."""
+    """A value for every stored one, and the least and largest that it could take.
+
+    `note` matters only where `high` is used.
+    """
 
     values: NDArray[np.float64]
     low: float
     high: float
+    note: str = ""
+
+    def unit(self) -> NDArray[np.float64]:
+        """Return the values as shares of what they could take."""
+        return (self.values - self.low) / (self.high - self.low)
 
 
 def stored_range(header: Dataset) -> StoredRange:
@@ -58,25 +81,28 @@ def stored_range(header: Dataset) -> StoredRange:
     return StoredRange(0, 2**bits - 1)
 
 
-def tone_curve(header: Dataset) -> NDArray[np.float32]:
+def tone_curve(header: Dataset) -> ToneCurve:
     """Build the table from stored values to 0..1.
 
     Args:
         header: a dataset with one sample a pixel.
-
-    Returns:
-        [N] float32 in 0..1: entry n belongs to the stored value `stored_range(header).low + n`.
 
     Raises:
         ToneError: if a table, a rescale or a window of the header cannot be applied.
     """
     span = stored_range(header)
     stored = np.arange(span.low, span.high + 1, dtype=np.float64)
-    shown = _voi(_modality(stored, header), header)
+    notes: list[str] = []
+    shown = _voi(_modality(stored, header), header, notes)
+    tables = header.get("PresentationLUTSequence")
+    if tables:
+        presented = _look_up(shown * (_count_of(tables[0]) - 1), tables[0], header)
+        shown = _noting(presented, "presentation", notes).unit()
     if str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1":
         shown = 1.0 - shown
-    shown[_is_padding(stored, header, span)] = 0.0
-    return shown.astype(np.float32)
+    padding = _is_padding(stored, header, span)
+    shown[padding] = 0.0
+    return ToneCurve(shown.astype(np.float32), padding, tuple(notes))
 
 
 def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -94,31 +120,37 @@ def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         >>> mask_border(film)[:2, 0].tolist()
         [0.0, 0.5]
     """
-    rows = slice(_frame_lines(pixels), pixels.shape[0] - _frame_lines(pixels[::-1]))
-    inner = pixels[rows]
-    columns = slice(_frame_lines(inner.T), inner.shape[1] - _frame_lines(inner.T[::-1]))
+    inner = inside_frame(pixels)
     masked = np.zeros_like(pixels)
-    masked[rows, columns] = pixels[rows, columns]
+    masked[inner] = pixels[inner]
     return masked
 
 
-def mask_shutter(pixels: NDArray[np.float32], header: Dataset) -> NDArray[np.float32]:
-    """Return the picture with all outside a rectangular display shutter (PS3.3 C.7.6.11) at 0."""
+def inside_frame(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
+    """Return the rows and columns within the frame that `mask_border` sets to 0."""
+    rows = slice(_frame_lines(pixels), pixels.shape[0] - _frame_lines(pixels[::-1]))
+    inner = pixels[rows].T
+    return rows, slice(_frame_lines(inner), len(inner) - _frame_lines(inner[::-1]))
+
+
+def inside_shutter(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return [row, col], False outside a rectangular display shutter (PS3.3 C.7.6.11).
+
+    All is inside where there is none, or where its edges make no sense.
+    """
+    whole = np.ones(shape, dtype=np.bool_)
     shapes = header.get("ShutterShape") or ()
     if "RECTANGULAR" not in ([shapes] if isinstance(shapes, str) else list(shapes)):
-        return pixels
+        return whole
     names = ("UpperHorizontalEdge", "LowerHorizontalEdge", "LeftVerticalEdge", "RightVerticalEdge")
     try:
         top, bottom, left, right = (int(header[f"Shutter{name}"].value) for name in names)
     except (KeyError, TypeError, ValueError):
-        return pixels
+        return whole
     # Edges are the first lines hidden, counted from 1.
-    inside = (slice(max(top, 0), max(bottom - 1, 0)), slice(max(left, 0), max(right - 1, 0)))
-    if pixels[inside].size == 0:
-        return pixels
-    masked = np.zeros_like(pixels)
-    masked[inside] = pixels[inside]
-    return masked
+    inside = np.zeros(shape, dtype=np.bool_)
+    inside[max(top, 0) : max(bottom - 1, 0), max(left, 0) : max(right - 1, 0)] = True
+    return inside if inside.any() else whole
 
 
 def _frame_lines(lines: NDArray[np.float32]) -> int:
@@ -149,15 +181,14 @@ def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
     return _Curve(stored * slope + intercept, low, high)
 
 
-def _voi(curve: _Curve, header: Dataset) -> NDArray[np.float64]:
+def _voi(curve: _Curve, header: Dataset, notes: list[str]) -> NDArray[np.float64]:
     """Apply the first VOI LUT, else the first window, else the whole range (PS3.3 C.11.2)."""
     tables = header.get("VOILUTSequence")
     if tables:
-        shown = _look_up(curve.values, tables[0], header)
-        return shown.values / shown.high
+        return _noting(_look_up(curve.values, tables[0], header), "VOI", notes).unit()
     center, width = (_first(header, name) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None:
-        return (curve.values - curve.low) / (curve.high - curve.low)
+        return _noting(curve, "modality", notes).unit()
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     return _window(curve.values, center, width=width, function=function)
 
@@ -184,34 +215,63 @@ def _window(
 def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Curve:
     """Apply a LUT item (PS3.3 C.11.1.1.1): below its first value the first entry, above the last.
 
-    Its output runs from 0 to 2^bits - 1, whatever entries there are.
+    Its output runs from 0 to 2^bits - 1, with the bits that the entries need where these are fewer
+    than the descriptor's: some devices declare 16 and write entries up to 4095.
     """
     try:
-        count, first, bits = (int(number) for number in item.LUTDescriptor)
-        entries = _entries(item["LUTData"].value, count or 65536, header=header)
+        # The number of entries and the first value have 16 bits, with or without a sign.
+        _, first, bits = (int(number) for number in item.LUTDescriptor)
+        entries = _entries(item["LUTData"].value, _count_of(item), bits, header=header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ToneError("a look-up table without a sound descriptor and data") from error
-    if first > 32767 and values.min() < 0:
-        first -= 65536  # written as signed, read as unsigned
-    full = 2**bits - 1
-    if not 8 <= bits <= 16 or entries.max() > full:
+    held = int(entries.max()).bit_length()
+    if not 8 <= bits <= 16 or held > bits:
         raise ToneError(f"a look-up table of {bits} bits with entries up to {entries.max()}")
+    if held == 0:
+        raise ToneError("a look-up table whose entries are all 0")
+    first = _nearest_sign(first, len(entries), values)
     index = np.clip(np.floor(values) - first, 0, len(entries) - 1).astype(np.intp)
-    return _Curve(entries[index].astype(np.float64), 0.0, float(full))
+    note = f"LUT declares {bits} bits and holds {held}: scaled by {held}" if held < bits else ""
+    return _Curve(entries[index].astype(np.float64), 0.0, float(2**held - 1), note)
 
 
-def _entries(data: Any, count: int, *, header: Dataset) -> NDArray[np.int64]:  # noqa: ANN401  # untyped
-    """Return a table's entries; bytes hold 16-bit words, or 8-bit entries two a word."""
+def _noting(curve: _Curve, kind: str, notes: list[str]) -> _Curve:
+    """Keep the note of a curve whose range is used."""
+    if curve.note:
+        notes.append(f"{kind} {curve.note}")
+    return curve
+
+
+def _count_of(item: Dataset) -> int:
+    """Return the number of a LUT's entries: 16 bits without a sign, 0 means 65536."""
+    return (int(item.LUTDescriptor[0]) & 0xFFFF) or 65536
+
+
+def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
+    """Read a table's first value with the sign by which the table covers most of the values."""
+
+    def covered(start: int) -> float:
+        return min(start + count - 1, float(values.max())) - max(start, float(values.min()))
+
+    low = first & 0xFFFF
+    readings = {first, low, low - 65536}
+    return max(readings, key=lambda start: (covered(start), start == first))
+
+
+def _entries(data: Any, count: int, bits: int, *, header: Dataset) -> NDArray[np.int64]:  # noqa: ANN401  # untyped
+    """Return a table's entries: 16-bit words, or 8-bit entries two a word, the first one low."""
+    order = ">u2" if header.original_encoding[1] is False else "<u2"
     if isinstance(data, bytes):
-        big = header.original_encoding[1] is False
-        words = len(data) >= 2 * count
-        dtype = (">u2" if big else "<u2") if words else "u1"
-        entries = np.frombuffer(data[: count * (2 if words else 1)], dtype).astype(np.int64)
+        words = np.frombuffer(data[: len(data) // 2 * 2], order).astype(np.int64)
     else:
-        entries = np.atleast_1d(np.asarray(data, dtype=np.int64))[:count] & 0xFFFF
-    if len(entries) != count:
-        raise ValueError(f"expected {count} entries, got {len(entries)}")
-    return entries
+        words = np.atleast_1d(np.asarray(data, dtype=np.int64)) & 0xFFFF
+    if len(words) < count and bits <= 8:
+        tail = data[-1:] if isinstance(data, bytes) and len(data) % 2 else b""
+        packed = words.astype("<u2").tobytes() + tail
+        words = np.frombuffer(packed, np.uint8).astype(np.int64)
+    if len(words) < count:
+        raise ValueError(f"expected {count} entries, got {len(words)}")
+    return words[:count]
 
 
 def _is_padding(

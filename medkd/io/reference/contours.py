@@ -1,7 +1,8 @@
 """Areas and centres of closed planar outlines in the world, on planes of any direction.
 
 Area by the shoelace formula in the outlines' own plane. An outline inside another one of its
-plane is a hole.
+plane is a hole; one that is drawn twice, from whichever point and in whichever direction, counts
+once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ Float64 = NDArray[np.float64]
 _SAME_PLANE_MM = 0.01
 _PLANAR_MM = 0.5
 """How far an outline's points may lie off its plane."""
+_SAME_MM = 0.01
+_SAME_AREA = 1e-3
+"""How far the edges, and as a share the areas, of two copies of one outline may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,14 @@ class Drawn:
     """What outlines enclose: the sum of their areas, its centre, and their planes.
 
     `step_mm` is the distance between neighbouring planes; of a single plane, between the series'
-    slices along it.
+    slices along it. `repeated` counts outlines that were drawn before.
     """
 
     area_mm2: float
     center_mm: Point
     planes: int
     step_mm: float
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +58,21 @@ class _Contour:
         )
         sign = -1.0 if area < 0 else 1.0
         return sign * area, sign * (moment / 6 + area * self.points[0])
+
+    def repeats(self, other: _Contour) -> bool:
+        """Say whether two contours have one plane, one bounding box, one area and one centroid."""
+        if abs(self.along_mm - other.along_mm) > _SAME_PLANE_MM:
+            return False
+        for corner in (np.min, np.max):
+            gap = corner(self.points, axis=0) - corner(other.points, axis=0)
+            if np.abs(gap).max() > _SAME_MM:
+                return False
+        (area, moment), (other_area, other_moment) = (
+            contour.area_and_moment() for contour in (self, other)
+        )
+        if abs(area - other_area) > _SAME_AREA * max(area, other_area):
+            return False
+        return bool(np.abs(moment - other_moment).max() <= _SAME_MM * max(area, other_area))
 
 
 def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn | str:
@@ -79,13 +99,24 @@ def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn
             return "expected outlines in parallel planes, but one leaves its plane"
         in_plane = np.stack([outline @ across, outline @ down], axis=1)
         planes.append(_Contour(in_plane, float(along.mean())))
+    drawn, planes = len(planes), _once(planes)
     steps_mm = _steps_mm(planes)
     step_mm = float(np.median(steps_mm)) if len(steps_mm) else _slice_step_mm(normal, series)
     total, moment = _summed(planes)
     if total <= 0:
         return "its outlines enclose no area"
     x, y, z = (moment[0] * across + moment[1] * down + moment[2] * normal).tolist()
-    return Drawn(total, (x / total, y / total, z / total), len(steps_mm) + 1, step_mm)
+    center_mm = (x / total, y / total, z / total)
+    return Drawn(total, center_mm, len(steps_mm) + 1, step_mm, drawn - len(planes))
+
+
+def _once(contours: Sequence[_Contour]) -> list[_Contour]:
+    """Keep the first of the contours that are copies of each other."""
+    kept: list[_Contour] = []
+    for contour in contours:
+        if not any(contour.repeats(other) for other in kept):
+            kept.append(contour)
+    return kept
 
 
 def _axes_in_plane(normal: Float64) -> tuple[Float64, Float64]:

@@ -15,7 +15,7 @@ from medkd.io.reference.places import PlaceFinder
 from medkd.io.reference.regions import regions_of
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import LabelMapAnnotations
-from medkd.io.volume import read_volume, volume_suffix
+from medkd.io.volume import ROUNDED, read_volume, volume_suffix
 from medkd.types import Nodule, Scan
 
 
@@ -54,7 +54,7 @@ def read_label_maps(settings: LabelMapAnnotations, finder: PlaceFinder) -> Refer
 def _add(
     drawn: Scan, seriesuid: str, rows: RowCollector, *, row: str, settings: LabelMapAnnotations
 ) -> None:
-    if drawn.notes:
+    if ROUNDED in drawn.notes:
         rows.refuse(row, "expected whole numbers as labels, got fractions", seriesuid)
         return
     values = settings.values or np.unique(drawn.voxels_hu[drawn.voxels_hu != 0]).tolist()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError
+from medkd.io.number_text import number_in
 from medkd.io.reference.rows import FoundBox, FoundLabel, KeyKind, ReferenceRows, Unmatched
 from medkd.io.reference.settings import (
     ChexpertAnnotations,
@@ -118,9 +119,9 @@ def read_chexpert(settings: ChexpertAnnotations, wanted: Wanted | None = None) -
     """
     found = _Labels("chexpert", wanted)
     table = read_table(settings.path)
-    names = [name for name in table.names if name and name not in _CHEXPERT_FACTS]
+    names = _label_names(table, _CHEXPERT_FACTS)
     paths = table.texts("Path")
-    sides = [table.texts(n) if n in table.names else [] for n in ("Frontal/Lateral", "AP/PA")]
+    sides = [table.texts(n) if table.has(n) else [] for n in ("Frontal/Lateral", "AP/PA")]
     texts = {name: table.texts(name) for name in names}
     _refuse_without_labels(table, names)
     columns = {name: _values(column) for name, column in texts.items()}
@@ -179,10 +180,7 @@ def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -
     patients = table.texts(settings.patient) if settings.patient else [""] * len(table)
     views = table.texts(settings.view) if settings.view else [""] * len(table)
     table.refuse_if_faulty()
-    columns = {
-        name: _values(column, settings.positive, settings.negative)
-        for name, column in texts.items()
-    }
+    columns = {name: _site_values(column, settings) for name, column in texts.items()}
     for n, line in enumerate(table.lines):
         if found.takes(keys[n], f"row {line}"):
             who, view = patients[n].strip() or None, views[n].strip() or None
@@ -190,8 +188,26 @@ def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -
                 FoundLabel(keys[n], name, values[n], who, view, settings.key_is)
                 for name, values in columns.items()
             ]
-    found.notes += [note for name in texts for note in _odd(texts[name], columns[name], name)]
+    for name, column in texts.items():
+        if settings.rule == "non_blank":
+            found.notes.append(_non_blank_note(column, columns[name], name))
+        found.notes += _odd(column, columns[name], name)
     return found.collected()
+
+
+def _site_values(texts: Sequence[str], settings: TableAnnotations) -> list[Value]:
+    """Turn a column of a site's table into values by the rule of its settings."""
+    if settings.rule == "words":
+        return _values(texts, settings.positive, settings.negative)
+    return _values(texts, set(texts), ["", *settings.negative])
+
+
+def _non_blank_note(texts: Sequence[str], values: Sequence[Value], name: str) -> str:
+    blank = sum(not text.strip() for text in texts)
+    return (
+        f"{name}: by the rule non_blank, {sum(v == 1 for v in values)} texts say present and "
+        f"{blank} blank cells say absent"
+    )
 
 
 def _add_nih_boxes(path: Path, found: _Labels) -> None:
@@ -210,7 +226,7 @@ def _add_nih_boxes(path: Path, found: _Labels) -> None:
 def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
     """Return what each reader says of each finding of each image."""
     table = read_table(path)
-    names = [name for name in table.names if name and name not in _VINDR_FACTS]
+    names = _label_names(table, _VINDR_FACTS)
     images = table.texts("image_id")
     texts = {name: table.texts(name) for name in names}
     _refuse_without_labels(table, names)
@@ -227,7 +243,7 @@ def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
     """Collect boxes; return each reader's votes by the names of the findings boxed."""
     table = read_table(path)
     images, names = table.texts("image_id"), table.texts("class_name")
-    readers = table.texts("rad_id") if "rad_id" in table.names else [""] * len(table)
+    readers = table.texts("rad_id") if table.has("rad_id") else [""] * len(table)
     corners = [table.texts(column) for column in _VINDR_CORNERS]
     table.refuse_if_faulty()
     named: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -252,11 +268,10 @@ def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
 
 def _box_between(corners: Sequence[str]) -> tuple[float, float, float, float] | None:
     """Return (column, row, width, height) of a box given by its corners."""
-    try:
-        left, top, right, bottom = (float(corner) for corner in corners)
-    except ValueError:
+    numbers = [number for corner in corners if (number := number_in(corner)) is not None]
+    if len(numbers) != len(corners):
         return None
-    # False for NaN as well.
+    left, top, right, bottom = numbers
     return (left, top, right - left, bottom - top) if left < right and top < bottom else None
 
 
@@ -274,8 +289,8 @@ def _values(
     negative: Iterable[str] = ("0", "0.0"),
 ) -> list[Value]:
     """Turn a column of texts into 1, 0 and not known; letters' case and blanks do not count."""
-    meaning: dict[str, Value] = {word.strip().lower(): 0 for word in negative}
-    meaning |= {word.strip().lower(): 1 for word in positive}
+    meaning: dict[str, Value] = {word.strip().lower(): 1 for word in positive}
+    meaning |= {word.strip().lower(): 0 for word in negative}
     known = {text: meaning.get(text.strip().lower()) for text in set(texts)}
     return [known[text] for text in texts]
 
@@ -294,6 +309,12 @@ def _bit(present: bool) -> Literal[0, 1]:
 def _chexpert_view(side: str, direction: str) -> str | None:
     """Return AP, PA or LATERAL, as far as the row says."""
     return "LATERAL" if side == "Lateral" else direction or None
+
+
+def _label_names(table: CheckedTable, facts: Iterable[str]) -> list[str]:
+    """Return the columns that are no facts of the set, each of them a label."""
+    known = {fact.casefold() for fact in facts}
+    return [name for name in table.names if name and name.casefold() not in known]
 
 
 def _refuse_without_labels(table: CheckedTable, names: Sequence[str]) -> None:

@@ -7,10 +7,11 @@ reason and the others are read; only a missing column refuses the table.
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from medkd.io.number_text import Decimal, number_in, why_no_number
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import (
@@ -24,9 +25,28 @@ from medkd.io.reference.settings import (
 from medkd.io.tables import CheckedTable, read_table
 from medkd.types import Nodule, Point
 
-Cells = dict[str, str]
-
 _MM = {"mm": 1.0, "cm": 10.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The mapped cells of one row, and the decimal mark of its table."""
+
+    texts: dict[str, str]
+    decimal: Decimal
+
+    def __getitem__(self, name: str) -> str:
+        return self.texts[name]
+
+    def number(self, name: str) -> float:
+        """Read a number; a cell's text is not shown (it may name)."""
+        text = self.texts[name]
+        value = number_in(text, self.decimal)
+        if value is None:
+            why = why_no_number(text, self.decimal)
+            told = f"is no finite number with decimal {self.decimal!r}" if text else "is blank"
+            raise _RowError(f"{name} {told}" + (f": {why}" if why else ""))
+        return value
 
 
 class _RowError(Exception):
@@ -50,11 +70,16 @@ def read_points(settings: PointsAnnotations, finder: PlaceFinder) -> ReferenceRo
     Raises:
         SeriesError: if the file is no table, or a mapped column is missing.
     """
-    table = read_table(settings.path, separator=settings.separator, encoding=settings.encoding)
+    table = read_table(
+        settings.path,
+        separator=settings.separator,
+        encoding=settings.encoding,
+        decimal=settings.decimal,
+    )
     rows = RowCollector("points", finder)
     for line, cells in _rows_of(table, settings):
         try:
-            series, center_mm = _place(settings, cells, finder)
+            series, center_mm = _place(settings.place, cells, finder)
             diameter_mm = _diameter(settings, cells, key=series.seriesuid)
         except _RowError as fault:
             rows.refuse(f"row {line}", fault.reason, fault.key)
@@ -70,28 +95,36 @@ def _rows_of(table: CheckedTable, settings: PointsAnnotations) -> list[tuple[int
     names = [name for value in place.values() for name in np.atleast_1d(value).tolist()]
     columns = {name: table.texts(name) for name in dict.fromkeys([*names, *settings.diameter])}
     table.refuse_if_faulty()
+    decimal = table.decimal_of([*_numeric(settings.place), *settings.diameter])
     return [
-        (int(line), {name: column[number].strip() for name, column in columns.items()})
+        (
+            int(line),
+            Cells({name: column[number].strip() for name, column in columns.items()}, decimal),
+        )
         for number, line in enumerate(table.lines)
     ]
 
 
-def _place(
-    settings: PointsAnnotations, cells: Cells, finder: PlaceFinder
-) -> tuple[SeriesPlaces, Point]:
-    place = settings.place
+def _numeric(place: PlaceColumns) -> tuple[str, ...]:
+    """Return the columns of a place that hold numbers with a fraction."""
+    if isinstance(place, WorldPlace | VoxelPlace):
+        return place.columns
+    return place.column, place.row
+
+
+def _place(place: PlaceColumns, cells: Cells, finder: PlaceFinder) -> tuple[SeriesPlaces, Point]:
     series = _series(place, cells, finder)
     if isinstance(place, WorldPlace):
-        x, y, z = (_number(cells[name], name, settings) for name in place.columns)
+        x, y, z = (cells.number(name) for name in place.columns)
         return series, (x, y, z)
     if isinstance(place, VoxelPlace):
-        voxel = _voxel(place, [_number(cells[name], name, settings) for name in place.columns])
+        voxel = _voxel(place, [cells.number(name) for name in place.columns])
         if place.slice_order == "descending":
             voxel["k"] = series.grid.shape[2] - 1 - voxel["k"]
         center_vox = [voxel[axis] for axis in "ijk"]
     else:
-        column = _number(cells[place.column], place.column, settings) - place.origin
-        row = _number(cells[place.row], place.row, settings) - place.origin
+        column = cells.number(place.column) - place.origin
+        row = cells.number(place.row) - place.origin
         center_vox = [column, row, _slice(place, series, cells)]
     x, y, z = series.grid.voxel_to_world(center_vox).tolist()
     return series, (x, y, z)
@@ -119,12 +152,8 @@ def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells
         found = series.slices_of_sop(cells[place.sop_uid])
         named = "this UID (a multi-frame image)"
     else:
-        text = cells[place.instance_number]
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not number.is_integer():
+        number = number_in(cells[place.instance_number], cells.decimal)
+        if number is None or not number.is_integer():
             raise _RowError(f"{place.instance_number} must be a whole number", series.seriesuid)
         found = series.slices_of_instance(int(number))
         named = f"InstanceNumber {int(number)}"
@@ -134,19 +163,6 @@ def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells
     return found[0]
 
 
-def _number(text: str, name: str, settings: PointsAnnotations) -> float:
-    """Read a number with the table's decimal mark; a cell's text is not shown (it may name)."""
-    plain = text.replace(",", ".") if settings.decimal == "," and "." not in text else text
-    try:
-        value = float(plain)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        blank = "is blank" if not text else f"is no finite number with decimal {settings.decimal!r}"
-        raise _RowError(f"{name} {blank}")
-    return value
-
-
 def _diameter(settings: PointsAnnotations, cells: Cells, *, key: str) -> float:
     """Return the mean of the axes that the row gives, or the stand-in of the settings."""
     given = [name for name in settings.diameter if cells[name]]
@@ -154,7 +170,7 @@ def _diameter(settings: PointsAnnotations, cells: Cells, *, key: str) -> float:
         if settings.diameter_mm is None:
             raise _RowError(f"{' and '.join(settings.diameter)} is blank", key)
         return settings.diameter_mm
-    axes = [_number(cells[name], name, settings) for name in given]
+    axes = [cells.number(name) for name in given]
     if min(axes) <= 0:
         raise _RowError(f"expected a diameter above 0, got {min(axes):g}", key)
     return float(np.mean(axes)) * _MM[settings.diameter_unit]

@@ -2,7 +2,8 @@
 
 Contours are in LPS mm, so a region is measured in the world: area by the shoelace formula in the
 contours' own plane, volume as areas times the distance between planes. A contour inside another
-one of its plane is a hole. One region is one nodule.
+one of its plane is a hole. Points and open lines beside closed contours enclose nothing and are
+left out, with a note. One region is one nodule.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkd.io.file_ref import FileRef
 from medkd.io.reference.contours import measure_outlines
@@ -21,7 +23,7 @@ from medkd.io.reference.objects import (
     sequence,
 )
 from medkd.io.reference.places import PlaceFinder, SeriesPlaces
-from medkd.io.reference.regions import Region, sphere_diameter_mm
+from medkd.io.reference.regions import sphere_diameter_mm
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import RtstructAnnotations
 from medkd.types import Nodule
@@ -74,21 +76,29 @@ def _add(
     settings: RtstructAnnotations,
     dataset: Dataset,
 ) -> None:
-    kinds = {str(contour.get("ContourGeometricType", "")) for contour in contours}
-    if not contours or not kinds <= set(_CLOSED):
-        reason = "expected closed planar contours, got " + (", ".join(sorted(kinds)) or "none")
+    closed = [contour for contour in contours if _kind_of(contour) in _CLOSED]
+    others = {_kind_of(contour) or "no type" for contour in contours} - set(_CLOSED)
+    if not closed:
+        reason = "expected closed planar contours, got " + (", ".join(sorted(others)) or "none")
         rows.refuse(row, reason)
         return
-    drawn_in = _series_of(roi, contours, dataset, rows.finder)
+    if others:
+        told = ", ".join(sorted(others))
+        rows.note(f"contours of type {told} beside closed ones enclose nothing and are left out")
+    outlines = _outlines(closed)
+    drawn_in = _series_of(roi, closed, dataset, rows.finder)
     if not drawn_in:
         reason = "none of the series or frames that it names is in the archive"
         rows.refuse(row, reason, next(_named(roi, dataset), ""))
     for series in drawn_in:
-        region = _measured(contours, series)
-        if isinstance(region, str):
-            rows.refuse(row, region, series.seriesuid)
+        drawn = measure_outlines(outlines, series)
+        if isinstance(drawn, str):
+            rows.refuse(row, drawn, series.seriesuid)
             continue
-        nodule = Nodule(series.seriesuid, region.center_mm, region.diameter_mm, settings.counts_as)
+        if drawn.repeated:
+            rows.note("contours that are drawn twice count once")
+        diameter_mm = sphere_diameter_mm(drawn.area_mm2 * drawn.step_mm)
+        nodule = Nodule(series.seriesuid, drawn.center_mm, diameter_mm, settings.counts_as)
         rows.add(nodule, row)
 
 
@@ -127,13 +137,13 @@ def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
                     yield str(series.SeriesInstanceUID)
 
 
-def _measured(contours: Sequence[Dataset], series: SeriesPlaces) -> Region | str:
-    """Measure a region in LPS mm, or say why it cannot be."""
-    outlines = [
+def _kind_of(contour: Dataset) -> str:
+    return str(contour.get("ContourGeometricType") or "").strip().upper()
+
+
+def _outlines(contours: Iterable[Dataset]) -> list[NDArray[np.float64]]:
+    """Return the points [N, 3] LPS mm of each contour."""
+    return [
         np.asarray([float(value) for value in contour.ContourData]).reshape(-1, 3)
         for contour in contours
     ]
-    drawn = measure_outlines(outlines, series)
-    if isinstance(drawn, str):
-        return drawn
-    return Region(drawn.center_mm, sphere_diameter_mm(drawn.area_mm2 * drawn.step_mm))

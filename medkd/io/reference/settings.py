@@ -167,10 +167,14 @@ class VindrAnnotations(Settings):
 
 class _Table(Settings):
     path: Path = Field(description="A CSV table with a header.")
-    encoding: Literal["utf-8-sig", "cp1252", "utf-16"] = Field(
-        "utf-8-sig", description="Of its text: UTF-8 with or without mark, Windows, or UTF-16."
+    encoding: Literal["utf-8-sig", "cp1252", "utf-16"] | None = Field(
+        None,
+        description="Of its text: UTF-8 with or without mark, Windows, or UTF-16; none: as its "
+        "bytes say.",
     )
-    separator: Literal[",", ";", "\t", "|"] = Field(",", description="What divides its columns.")
+    separator: Literal[",", ";", "\t", "|"] | None = Field(
+        None, description="What divides its columns; none: what divides the header into most."
+    )
 
 
 class TableAnnotations(_Table):
@@ -185,12 +189,18 @@ class TableAnnotations(_Table):
     labels: dict[str, Column] = Field(
         min_length=1, description="Label to the column that holds it."
     )
+    rule: Literal["words", "non_blank"] = Field(
+        "words",
+        description="words: `positive` and `negative` alone say what is known; non_blank: blank "
+        "says absent, and every text but those of `negative` says present.",
+    )
     positive: tuple[str, ...] = Field(
         ("1", "1.0", "yes", "true", "positive"), description="Texts that say present (any case)."
     )
     negative: tuple[str, ...] = Field(
         ("0", "0.0", "no", "false", "negative"),
-        description="Texts that say absent; every other text, and blank, is not known.",
+        description="Texts that say absent; by the rule words, every other text, and blank, is "
+        "not known.",
     )
     patient: Column | None = Field(None, description="Column of the patient, if there is one.")
     view: Column | None = Field(None, description="Column of the view, if there is one.")
@@ -276,7 +286,11 @@ class PointsAnnotations(_Table):
     diameter_mm: float | None = Field(
         None, gt=0, description="Diameter where the table gives none; none: the row is unmatched."
     )
-    decimal: Literal[".", ","] = Field(".", description="Decimal mark of the table's numbers.")
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Decimal mark of the table's numbers; none: the one that they have (a point, "
+        "where commas divide the columns).",
+    )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."
     )
@@ -285,7 +299,7 @@ class PointsAnnotations(_Table):
     def _some_diameter(self) -> PointsAnnotations:
         if not self.diameter and self.diameter_mm is None:
             raise ValueError("give the column of the diameter, or diameter_mm")
-        if self.decimal == self.separator:
+        if self.decimal and self.decimal == self.separator:
             raise ValueError(f"{self.decimal!r} cannot be both separator and decimal mark")
         return self
 

@@ -51,3 +51,32 @@ def test_components_hold_every_voxel_once_and_lie_where_their_voxels_do(
     (whole,) = regions_of(drawn, grid, split=False)
     middle = np.average([part.center_mm for part in parts], axis=0, weights=counts)
     assert middle == pytest.approx(whole.center_mm, abs=1e-6)
+
+
+SQUARE = np.asarray([[0, 0, 0], [4, 0, 0], [4, 4, 0], [0, 4, 0]], dtype=float)
+COPIES = {
+    "the same": SQUARE,
+    "from another point": np.roll(SQUARE, 2, axis=0),
+    "backwards": SQUARE[::-1],
+    "closed by its first point": np.vstack([SQUARE, SQUARE[:1]]),
+    "with a point between": np.insert(SQUARE, 1, [2, 0, 0], axis=0),
+    "rounded": SQUARE + 0.004,
+}
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+@pytest.mark.parametrize("how", COPIES)
+def test_an_outline_that_is_drawn_again_counts_once(how: str, copies: int) -> None:
+    above = SQUARE + np.asarray((0, 0, 3))
+    drawn = measure_outlines([SQUARE, *[COPIES[how]] * copies, above], oblique_places())
+    assert not isinstance(drawn, str)
+    assert (drawn.area_mm2, drawn.planes, drawn.repeated) == (32, 2, copies)
+    assert drawn.center_mm == pytest.approx((2, 2, 1.5))
+
+
+def test_a_hole_and_an_outline_beside_are_no_copies() -> None:
+    hole = SQUARE / 2 + np.asarray((1, 1, 0))
+    beside = SQUARE + np.asarray((5, 0, 0))
+    drawn = measure_outlines([SQUARE, hole, hole[::-1], beside], oblique_places())
+    assert not isinstance(drawn, str)
+    assert (drawn.area_mm2, drawn.repeated) == (16 - 4 + 16, 1)

@@ -15,6 +15,7 @@ from medkd.io.reference import (
     ReferenceRows,
     read_reference_source,
 )
+from medkd.io.reference.settings import TableAnnotations
 from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
@@ -168,3 +169,19 @@ def test_the_real_nih_tables_label_every_image_of_the_thousand() -> None:
     assert found.boxes
     labelled = {(label.key, label.name) for label in found.labels if label.value}
     assert {(box.key, box.name) for box in found.boxes} <= labelled
+
+
+def test_any_text_but_a_negative_word_says_yes_where_the_rule_is_non_blank(tmp_path: Path) -> None:
+    cells = ("x", "seen at the left", "", "  ", "No", "0")
+    rows = "".join(f"{n}.png,{cell}\n" for n, cell in enumerate(cells))
+    (tmp_path / "t.csv").write_text(f"file,nodule\n{rows}", encoding="utf-8")
+    settings = TableAnnotations(
+        kind="table", path=tmp_path / "t.csv", key="file", labels={"n": "nodule"}, rule="non_blank"
+    )
+    found = read_reference_source(settings, {})
+    assert [label.value for label in found.labels] == [1, 1, 0, 0, 0, 0]
+    assert found.notes == ("n: by the rule non_blank, 2 texts say present and 2 blank cells say "
+                           "absent",)  # fmt: skip
+    words = settings.model_copy(update={"rule": "words"})
+    values = [label.value for label in read_reference_source(words, {}).labels]
+    assert values == [None, None, None, None, 0, 0]

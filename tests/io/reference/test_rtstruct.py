@@ -59,6 +59,8 @@ def write_rtstruct(
 
 def _contour(outline: Outline, kind: str) -> Dataset:
     points, sop_uid = outline
+    if len(points) < 3 and kind == "CLOSED_PLANAR":
+        kind = "POINT" if len(points) == 1 else "OPEN_PLANAR"
     contour = item(
         ContourGeometricType=kind,
         NumberOfContourPoints=len(points),
@@ -211,3 +213,26 @@ def test_a_structure_set_that_does_not_hold_together_is_listed(tmp_path: Path) -
     ref = write_rtstruct(tmp_path / "rt", {"nodule": [(square(6)[:, :2], None)]}, FRAME)
     (row,) = read(ref, oblique_places()).unmatched
     assert row.reason == "it does not hold together (ValueError)"
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_point_or_a_line_beside_closed_contours_is_lost_and_not_the_nodule(
+    tmp_path: Path, points: int
+) -> None:
+    plain = write_rtstruct(tmp_path / "a", {"Nodule": [(square(6), None)]}, FRAME)
+    (expected,) = read(plain, oblique_places()).nodules
+    odd = [(square(20, at=9)[:points], None), (square(6), None)]
+    found = read(write_rtstruct(tmp_path / "b", {"Nodule": odd}, FRAME), oblique_places())
+    assert found.nodules == (expected,)
+    kind = "POINT" if points == 1 else "OPEN_PLANAR"
+    assert any(note.startswith(f"contours of type {kind} beside") for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR", " closed_planar "])
+def test_a_contour_that_is_repeated_counts_once(tmp_path: Path, kind: str) -> None:
+    plain = write_rtstruct(tmp_path / "a", {"Nodule": [(square(6), None)]}, FRAME)
+    (expected,) = read(plain, oblique_places()).nodules
+    twice = [(square(6), None), (np.roll(square(6), 1, axis=0)[::-1], None)]
+    found = read(write_rtstruct(tmp_path / "b", {"Nodule": twice}, FRAME, kind), oblique_places())
+    assert found.nodules[0].diameter_mm == pytest.approx(expected.diameter_mm)
+    assert "contours that are drawn twice count once" in found.notes

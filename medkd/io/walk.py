@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 MOST_MEMBER_BYTES = 8 * 2**30
 """Members of a zip archive above this size are not unpacked."""
@@ -27,13 +28,16 @@ class FoundFile:
         member: name inside the zip archive `path`; empty for a file on disk.
         size: bytes; of a member once unpacked.
         changed: when it was last written, in ns; of a member that of its zip archive.
-        reason: why it cannot be read at all; empty if it may be.
+        form: what it is where that shows without opening it: "unreadable", or "other" for what
+            is left out; empty for a file to look into.
+        reason: why; of what is unreadable "code: text" (`file_kind.UNREADABLE`).
     """
 
     path: Path
     member: str = ""
     size: int = 0
     changed: int = 0
+    form: Literal["", "unreadable", "other"] = ""
     reason: str = ""
 
 
@@ -53,8 +57,8 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            where = folder.relative_to(root)
-            yield FoundFile(where, reason=f"a folder that cannot be entered ({_kind(error)})")
+            told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
+            yield FoundFile(folder.relative_to(root), form="unreadable", reason=told)
             continue
         deeper = []
         for entry in entries:
@@ -64,11 +68,13 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             try:
                 state = entry.stat()
             except OSError as error:
-                reason = f"it cannot be found or read ({_kind(error)})"
-                yield FoundFile(path.relative_to(root), reason=reason)
+                yield FoundFile(path.relative_to(root), form="unreadable", reason=_absent(error))
                 continue
             if stat.S_ISDIR(state.st_mode):
-                if (state.st_dev, state.st_ino) not in entered:
+                if entry.name.startswith("."):
+                    told = "a hidden folder: its name begins with a dot"
+                    yield FoundFile(path.relative_to(root), form="other", reason=told)
+                elif (state.st_dev, state.st_ino) not in entered:
                     entered.add((state.st_dev, state.st_ino))
                     deeper.append(path)
             else:
@@ -92,9 +98,9 @@ def zip_members(root: Path, path: Path) -> Iterator[FoundFile]:
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            reason = "larger than is unpacked" if info.file_size > MOST_MEMBER_BYTES else ""
-            reason = "the zip archive is encrypted" if info.flag_bits & 1 else reason
-            yield FoundFile(path, info.filename, info.file_size, changed, reason)
+            reason = _member_fault(info)
+            form: Literal["", "unreadable"] = "unreadable" if reason else ""
+            yield FoundFile(path, info.filename, info.file_size, changed, form, reason)
 
 
 def foreign_zip(root: Path, path: Path) -> str:
@@ -117,10 +123,22 @@ def foreign_zip(root: Path, path: Path) -> str:
 def _file(path: Path, root: Path, state: os.stat_result, *, linked: bool) -> FoundFile:
     where = path.relative_to(root)
     if not stat.S_ISREG(state.st_mode):
-        return FoundFile(where, reason="no plain file")
+        return FoundFile(where, form="other", reason="no plain file")
     if linked and path.resolve().is_relative_to(root.resolve()):
-        return FoundFile(where, reason="a link to another file of the archive")
+        return FoundFile(where, form="other", reason="a link to another file of the archive")
     return FoundFile(where, size=state.st_size, changed=state.st_mtime_ns)
+
+
+def _member_fault(info: zipfile.ZipInfo) -> str:
+    if info.flag_bits & 1:
+        return "damaged_zip: the zip archive is encrypted: unpack it"
+    too_large = info.file_size > MOST_MEMBER_BYTES
+    return "damaged_file: larger than is unpacked: unpack the zip archive" if too_large else ""
+
+
+def _absent(error: OSError) -> str:
+    code = "no_permission" if isinstance(error, PermissionError) else "missing_file"
+    return f"{code}: it cannot be found or read ({_kind(error)})"
 
 
 def _kind(error: OSError) -> str:

@@ -1,0 +1,60 @@
+"""How often labels are present, absent and not known: three numbers, never two."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from medkd.io.index_table import ArchiveIndex, IndexedCase
+from medkd.io.scan_states import label_values, scan_states
+
+SCAN_LABEL = "scan with a nodule"
+"""Stands for whatever says that a scan holds a nodule: its place, or a label `nodule`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBalance:
+    """In how many cases at one site a label is known to be present, to be absent, or unknown.
+
+    Cases that no source names are unknown, never absent.
+    """
+
+    label: str
+    site: str
+    present: int
+    absent: int
+    unknown: int
+
+
+def label_balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[LabelBalance]:
+    """Count every label at every site, then which scans are known to hold a nodule.
+
+    Args:
+        index: for its labels and nodules.
+        ready: its cases that are ready.
+    """
+    known: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for label in index.labels:
+        values = known[label.name][label.case_id]
+        values.update([] if label.value is None else [label.value])
+    for name, of_cases in sorted(known.items()):
+        kinds = {case.kind for case in ready if case.case_id in of_cases}
+        mine = [case for case in ready if case.kind in kinds]
+        yield from _by_site(name, mine, {c.case_id: of_cases.get(c.case_id, set()) for c in mine})
+    scans = [case for case in ready if case.kind == "scan"]
+    labelled = label_values(index.labels, ["nodule"])
+    states = scan_states(scans, index.nodules, known=labelled)
+    meaning = {"nodules": {1}, "label_only": {1}, "free": {0}, "unannotated": set[int]()}
+    states_of = {name: meaning[state] for name, state in states.items()}
+    yield from _by_site(SCAN_LABEL, scans, states_of)
+
+
+def _by_site(
+    label: str, cases: Sequence[IndexedCase], known: Mapping[str, set[int]]
+) -> Iterator[LabelBalance]:
+    """Count a label at each site; sources that contradict each other leave it unknown."""
+    for site in sorted({case.site for case in cases}):
+        values = [known[case.case_id] for case in cases if case.site == site]
+        present, absent = values.count({1}), values.count({0})
+        yield LabelBalance(label, site, present, absent, len(values) - present - absent)

@@ -1,0 +1,111 @@
+"""What of an archive could not be read, counted from what `medkd index` says of every file."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkd.io.file_kind import UNREADABLE
+from medkd.io.grouping import FOLDER_CODE
+from medkd.io.index_table import IndexedFile, read_index_record, read_indexed_files
+
+_EXAMPLES = 3
+
+ARCHIVE_CODES = {FOLDER_CODE: "folders that cannot be entered: what they hold is not in the index"}
+"""Faults of an archive as a whole that make its INDEX unusable, unless they are allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableCount:
+    """One kind of what could not be read.
+
+    Args:
+        code: of `file_kind.UNREADABLE`.
+        what: the same in words.
+        files: how many files (or folders).
+        examples: some of them, as index.files.csv names them.
+    """
+
+    code: str
+    what: str
+    files: int
+    examples: tuple[str, ...]
+
+    @property
+    def names(self) -> str:
+        """The examples, and whether there are more."""
+        return ", ".join(self.examples) + (", ..." if self.files > len(self.examples) else "")
+
+    @property
+    def is_obstacle(self) -> bool:
+        """Whether an INDEX with it cannot be used unless it is allowed."""
+        return self.code in ARCHIVE_CODES
+
+    @property
+    def remedy(self) -> str:
+        """What to do about an obstacle."""
+        return (
+            "what they hold is not in the index: give the right to enter them and index again, or "
+            f"accept it by --allow {self.code} of medkd index"
+        )
+
+
+def count_unreadable(files: Iterable[IndexedFile]) -> tuple[UnreadableCount, ...]:
+    """Count the files that could not be read, folders first.
+
+    Args:
+        files: what became of every file.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        if file.became == "unreadable":
+            found[file.reason.partition(":")[0]].append(file.file)
+    order = list(UNREADABLE)
+    return tuple(
+        UnreadableCount(code, UNREADABLE.get(code, code), len(names), tuple(names[:_EXAMPLES]))
+        for code, names in sorted(found.items(), key=lambda item: _place(order, item[0]))
+    )
+
+
+def _place(order: list[str], code: str) -> int:
+    return order.index(code) if code in order else len(order)
+
+
+def unreadable_in(index: Path) -> tuple[UnreadableCount, ...]:
+    """Count what `medkd index` could not read.
+
+    Args:
+        index: index.csv, with index.files.csv beside it.
+
+    Raises:
+        SeriesError: if that table cannot be read.
+    """
+    return count_unreadable(read_indexed_files(index))
+
+
+def allowed_in(index: Path) -> tuple[str, ...]:
+    """Return the codes of `ARCHIVE_CODES` that were allowed when an INDEX was made.
+
+    Raises:
+        SeriesError: if its record cannot be read.
+    """
+    return tuple(read_index_record(index).get("settings", {}).get("allow_archive", ()))
+
+
+def places_of_cases(index: Path, case_ids: Collection[str]) -> dict[str, str]:
+    """Return where cases are: their file, or the folder of the first of their files.
+
+    Args:
+        index: index.csv of an INDEX that keeps identities; else places are its own labels.
+        case_ids: which cases.
+    """
+    wanted, found = set(case_ids), dict[str, str]()
+    counts: Counter[str] = Counter()
+    for file in read_indexed_files(index) if wanted else ():
+        if file.case_id in wanted:
+            counts[file.case_id] += 1
+            found.setdefault(file.case_id, file.file)
+    folders = {name: place.rpartition("/")[0] or "." for name, place in found.items()}
+    return {name: folders[name] if counts[name] > 1 else place for name, place in found.items()}

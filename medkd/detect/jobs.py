@@ -1,0 +1,169 @@
+"""A search as a whole: which inputs fit the model, what it is made with, and where it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medkd.detect.batch import Input, input_keys, score_images, search_scans
+from medkd.detect.radiographs import CLASSIFICATION, check_image_model
+from medkd.detect.results import SearchRecord, open_results, write_results
+from medkd.detect.results_table import TableFacts
+from medkd.detect.view import DetectSettings, check_model
+from medkd.errors import SettingsError
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.image_inputs import list_images
+from medkd.io.radiograph.gate import CODES
+from medkd.io.scan_inputs import list_inputs
+from medkd.io.synthetic_mark import count_origins
+from medkd.jsonio import to_jsonable
+from medkd.models.package import LoadedModel
+from medkd.provenance import sha256_of_text
+from medkd.types import CaseOrigins, CaseResult, OperatingPoint
+
+WHOLE_SCAN = "whole-scan"
+"""Name of the operating point of marks on whole scans."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchJob:
+    """A search that can be begun or gone on with.
+
+    `search` takes finished results and gives those of all other inputs; `stamps` say what made
+    the synthetic ones; `left_out` counts files of the inputs that hold no case of this kind.
+    """
+
+    record: SearchRecord
+    keys: tuple[str, ...]
+    facts: TableFacts
+    search: Callable[[Sequence[CaseResult]], Iterator[CaseResult]]
+    point: OperatingPoint | None
+    origins: CaseOrigins
+    stamps: tuple[str, ...] = ()
+    left_out: int = 0
+
+
+def scan_job(
+    inputs: Sequence[Path],
+    model: LoadedModel,
+    *,
+    gate: GateSettings | None = None,
+    settings: DetectSettings | None = None,
+) -> SearchJob:
+    """Prepare the search of CT scans.
+
+    Args:
+        inputs: volumes, DICOM folders, folders of them, or an INDEX.
+        model: a 3-D patch classifier.
+        gate: what a DICOM folder must be to be analysed.
+        settings: of the search.
+
+    Raises:
+        SettingsError: if the inputs hold no scan.
+        CheckpointError: if the model cannot search scans.
+    """
+    check_model(model)
+    gate, chosen = gate or GateSettings(), settings or DetectSettings()
+    scans = list_inputs(inputs)
+    point = model.info.operating_points.get(WHOLE_SCAN)
+    made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
+    stamps = [scan.generator for scan in scans]
+    return SearchJob(
+        record=_record("scan", scans, model, made_with),
+        keys=tuple(input_keys(scans)),
+        facts=TableFacts("scan", point.threshold if point else None),
+        search=lambda done: search_scans(scans, model, chosen, gate=gate, finished=done),
+        point=point,
+        origins=count_origins(stamps, kind="scans"),
+        stamps=tuple(sorted({stamp for stamp in stamps if stamp})),
+    )
+
+
+def image_job(
+    inputs: Sequence[Path], model: LoadedModel, *, allow: Collection[str] = ()
+) -> SearchJob:
+    """Prepare the scoring of radiographs.
+
+    Args:
+        inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
+        model: a 2-D classifier of radiographs.
+        allow: codes of `io.radiograph.gate.CODES` to let pass.
+
+    Raises:
+        SettingsError: if the inputs hold no picture, or a code may not be let pass.
+        CheckpointError: if the model cannot score radiographs.
+    """
+    check_image_model(model)
+    _check_codes(allow)
+    found = list_images(inputs)
+    point = model.info.operating_points.get(CLASSIFICATION)
+    return SearchJob(
+        record=_record("image", found.images, model, {"allow": sorted(allow)}),
+        keys=tuple(input_keys(found.images)),
+        facts=TableFacts("image", point.threshold if point else None, model.info.label_names),
+        search=lambda done: score_images(found.images, model, allow=allow, finished=done),
+        point=point,
+        origins=count_origins([""] * len(found.images), kind="images"),
+        left_out=found.left_out,
+    )
+
+
+def run_job(
+    job: SearchJob,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> list[CaseResult]:
+    """Run a search and write its results case by case.
+
+    Args:
+        job: of `scan_job` or `image_job`.
+        out: a new or empty folder; with `resume` also one that the same search left.
+        resume: go on with what stands there.
+        progress: called with (cases done, cases in all, cases not analysed) after each.
+
+    Returns:
+        The results of all inputs, in their order.
+
+    Raises:
+        SettingsError: if the folder holds something else (see `open_results`).
+    """
+    there = open_results(out, job.record, resume=resume)
+    finished = [there[key] for key in job.keys if key in there]
+
+    def told(done: list[CaseResult]) -> None:
+        if progress is not None:
+            refused = sum(result.status == "not_analysed" for result in done)
+            progress(len(done), len(job.keys), refused)
+
+    return write_results(
+        out, job.search(finished), facts=job.facts, finished=finished, progress=told
+    )
+
+
+def _record(
+    kind: Literal["scan", "image"],
+    inputs: Sequence[Input],
+    model: LoadedModel,
+    settings: dict[str, object],
+) -> SearchRecord:
+    return SearchRecord(
+        kind=kind,
+        model=sha256_of_text(json.dumps(to_jsonable(model.info), sort_keys=True)),
+        inputs=sha256_of_text(json.dumps(input_keys(inputs))),
+        cases=len(inputs),
+        settings=settings,
+    )
+
+
+def _check_codes(allow: Collection[str]) -> None:
+    allowable = sorted(code for code, (_, may_pass) in CODES.items() if may_pass)
+    if wrong := sorted(set(allow) - set(allowable)):
+        raise SettingsError(
+            "faults of radiographs that cannot be allowed",
+            [f"cannot be allowed: {', '.join(wrong)}; these can: {', '.join(allowable)}"],
+        )

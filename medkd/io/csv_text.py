@@ -1,0 +1,185 @@
+"""A CSV file as rows of text, whoever wrote it: Excel in any country, a PACS, or a script.
+
+Understood without being told: gzip; UTF-8 with or without byte order mark, UTF-16 and UTF-32 with
+one, else Windows-1252; columns divided by comma, semicolon, tab or bar, or by Excel's first line
+"sep=;"; line ends in quotes; any line end; blank lines. Nothing is dropped but blank lines, and
+blank cells behind the last column.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkd.errors import SeriesError
+
+SEPARATORS = (",", ";", "\t", "|")
+MAX_REASONS = 20
+"""Reasons shown of one table; the rest is counted."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""UTF-32's mark begins with UTF-16's: it goes first."""
+_EXCEL_HINT = re.compile(r'\s*"?sep=(.)"?[^\S\r\n]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CsvRows:
+    """The rows of a CSV file that hold any text, all equally long, the header (if any) first.
+
+    Args:
+        rows: cells as they stand.
+        lines: number of the line that each row begins in, from 1.
+        separator: what divides the columns.
+        encoding: of the text, where it is not UTF-8; else empty.
+    """
+
+    rows: list[list[str]]
+    lines: list[int]
+    separator: str
+    encoding: str = ""
+
+
+def read_csv_rows(
+    path: Path, *, separator: str | None = None, encoding: str | None = None
+) -> CsvRows:
+    """Read a CSV file.
+
+    Args:
+        path: a CSV file, plain or gzip.
+        separator: what divides the columns; None: what divides the first row into most.
+        encoding: of its text; a byte order mark goes before it. None: as its bytes say.
+
+    Raises:
+        SeriesError: if the file is missing, empty or no CSV, or a row is longer than the first.
+    """
+    text, found = _text_of(path, encoding)
+    if hint := _EXCEL_HINT.match(text):
+        separator = separator or hint.group(1)
+        # Its line stays, blank, so that lines are counted as the file has them.
+        text = "\n" + text[hint.end() :]
+    separator = separator or _separator_of(text)
+    try:
+        numbered = [row for row in _rows_of(text, separator) if any(map(str.strip, row[1]))]
+    except csv.Error as error:
+        told = f"expected a CSV table with equally long rows: {error}"
+        raise _refusal(path, told) from error
+    if not numbered:
+        raise _refusal(path, "the file is empty; expected a CSV table")
+    rows = [row for _, row in numbered]
+    lines = [line for line, _ in numbered]
+    return CsvRows(_of_equal_length(path, rows, lines, separator), lines, separator, found)
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the names in the first row of a CSV file; none if it is no CSV."""
+    try:
+        text, _ = _text_of(path, None)
+    except SeriesError:
+        return []
+    hint = _EXCEL_HINT.match(text)
+    text = text[hint.end() :] if hint else text
+    return _first_row(text, hint.group(1) if hint else _separator_of(text))
+
+
+def _text_of(path: Path, encoding: str | None) -> tuple[str, str]:
+    """Return the text of a file, and its encoding if that is not UTF-8."""
+    if not path.is_file():
+        raise _refusal(path, "no such file; check the path")
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (OSError, EOFError, zlib.error) as error:
+        told = getattr(error, "strerror", None) or error
+        raise _refusal(path, f"expected a CSV table: {told}") from error
+    if data.startswith(_PACKED):
+        raise _refusal(path, "it is a workbook or packed: save it as CSV (UTF-8) or gzip")
+    stated = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
+    for name in [stated] if stated else [*_unmarked(data), "utf-8", "cp1252", "latin-1"]:
+        try:
+            text = data.decode(name)
+        except UnicodeError:
+            continue
+        if "\0" in text:
+            break
+        return text, "" if name.startswith("utf-8") else name
+    shown = (stated or "utf-8").upper().removesuffix("-SIG")
+    raise _refusal(
+        path, f"expected a CSV table with equally long rows in {shown}: save it as UTF-8"
+    )
+
+
+def _unmarked(data: bytes) -> Iterator[str]:
+    """Yield the byte order of UTF-16 without a mark: every other byte of its letters is 0."""
+    half = len(data) // 2
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if data[first::2].count(0) > 0.5 * half and not data[1 - first :: 2].count(0):
+            yield name
+
+
+def _separator_of(text: str) -> str:
+    return max(SEPARATORS, key=lambda separator: len(_first_row(text, separator)))
+
+
+def _first_row(text: str, separator: str) -> list[str]:
+    try:
+        rows = (row for _, row in _rows_of(text, separator))
+        return next((row for row in rows if any(map(str.strip, row))), [])
+    except csv.Error:
+        return []
+
+
+def _rows_of(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row and the number of the line that it begins in."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    for row in reader:
+        yield line, row
+        line = reader.line_num + 1
+
+
+def _of_equal_length(
+    path: Path, rows: list[list[str]], lines: Sequence[int], separator: str
+) -> list[list[str]]:
+    """Pad rows to the length of the first, and cut blank cells behind it.
+
+    Raises:
+        SeriesError: if a row has more cells than the first.
+    """
+    first = rows[0]
+    while len(first) > 1 and not first[-1].strip():
+        first = first[:-1]
+    width = len(first)
+    reasons = [
+        f"row {line}: expected equally long rows of {width} cells divided by {separator!r}, got "
+        f"{len(row)}: put quotes around a cell that holds {separator!r}"
+        for line, row in zip(lines, rows, strict=True)
+        if len(row) > width and any(map(str.strip, row[width:]))
+    ]
+    if reasons:
+        raise _refusal(path, *shortened(reasons))
+    return [
+        row if len(row) == width else [*row[:width], *[""] * (width - len(row))] for row in rows
+    ]
+
+
+def shortened(reasons: Sequence[str]) -> list[str]:
+    """Keep the first reasons and count the rest."""
+    if len(reasons) <= MAX_REASONS:
+        return list(reasons)
+    return [*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more"]
+
+
+def _refusal(path: Path, *reasons: str) -> SeriesError:
+    return SeriesError(f"{path}: cannot be read as a table", reasons)

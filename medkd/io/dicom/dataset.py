@@ -1,0 +1,285 @@
+"""The elements of one DICOM file up to its pixels, and where the pixels are.
+
+With or without preamble and file meta (PS3.10 7.1). What states no transfer syntax is implicit VR
+little endian, as in the standard's default, unless its first element shows a VR. What pydicom
+reads although it is not as stated (a wrong VR, implicit elements under an explicit syntax) is read
+alike, and noted. Knows nothing of slices.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from pydicom.filereader import data_element_generator
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from medkd.io.dicom.content import (
+    HEAD_BYTES,
+    VRS,
+    element_head,
+    has_preamble,
+    looks_like_damaged_dicom,
+    looks_like_dicom,
+)
+from medkd.io.dicom.tags import NESTED, PIXEL_DATA, TAGS, Value, uid_of, value_of, wrong_vr
+
+DICOMDIR = ("1.2.840.10008.1.3.10",)
+"""A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
+
+_WANTED = [Tag(tag) for tag in TAGS]
+_PREAMBLE = 132
+_META_GROUP = b"\x02\x00"
+_LARGEST_INFLATED = 1 << 30
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
+_DECODED_WHOLE = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
+_CHUNK = 1 << 16
+_LARGEST_PADDING = 512
+"""Bytes of padding that are left out where a row of pixels has fewer."""
+
+
+class HeaderError(ValueError):
+    """Why the header of a DICOM file cannot be read, in words for the user."""
+
+
+@dataclass(slots=True)
+class Parsed:
+    """The elements of one file up to its pixels.
+
+    Args:
+        values: keyword to value; absent where the file has none.
+        faults: values that cannot be read.
+        notes: what is not as the standard asks, and was read all the same.
+        nested: whether there are sequences that hold more.
+        syntax: UID of the transfer syntax, stated or found.
+        pixels: where they are.
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    nested: bool = False
+    syntax: str = ""
+    pixels: PixelPlace = field(default_factory=lambda: PixelPlace())
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlace:
+    """Where the value of a file's pixels begins, its bytes if it stands there as it is."""
+
+    there: bool = False
+    is_raw: bool = False
+    start: int = 0
+    size: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """How the elements of a data set are written."""
+
+    uid: UID
+    implicit: bool
+    stated: bool = True
+    note: str = ""
+
+    @property
+    def little(self) -> bool:
+        return self.uid != ExplicitVRBigEndian
+
+
+def parse_file(stream: BinaryIO) -> Parsed | None:
+    """Read the wanted elements of a file.
+
+    Args:
+        stream: at the file's first byte.
+
+    Returns:
+        What it holds; None if it is empty or not DICOM, or the DICOMDIR of a medium.
+
+    Raises:
+        HeaderError: if it is DICOM and cannot be read.
+        Exception: whatever pydicom raises for what is broken.
+    """
+    head = stream.read(HEAD_BYTES)
+    if not looks_like_dicom(head):
+        if looks_like_damaged_dicom(head):
+            raise HeaderError(
+                "its beginning is damaged or cut short: expected DICM after 128 bytes"
+            )
+        return None
+    start = _PREAMBLE if has_preamble(head) else 0
+    stated = None
+    if head[start : start + 2] == _META_GROUP:
+        stream.seek(start)
+        meta = _elements(stream, _Coding(ExplicitVRLittleEndian, implicit=False), _ends_meta)
+        if meta.values.get("MediaStorageSOPClassUID") == DICOMDIR:
+            return None
+        stated, start = _stated_syntax(meta), stream.tell()
+    stream.seek(start)
+    if stated == DeflatedExplicitVRLittleEndian:
+        stream = _inflated(stream)
+    coding = _coding_of(stream, stated)
+    parsed = _elements(stream, coding, lambda tag: tag == PIXEL_DATA)
+    parsed.syntax = str(coding.uid)
+    parsed.pixels = _pixel_place(stream, coding)
+    _trim(stream, parsed)
+    parsed.notes += [coding.note] if coding.note else []
+    return parsed
+
+
+def _ends_meta(tag: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _stated_syntax(meta: Parsed) -> UID:
+    name = str(meta.values.get("TransferSyntaxUID", ("",))[0])
+    if not name:
+        raise HeaderError("its file meta states no TransferSyntaxUID")
+    uid = uid_of(name)
+    if not uid.is_transfer_syntax:
+        raise HeaderError("its file meta states a transfer syntax that is none of DICOM's")
+    return uid
+
+
+def _inflated(stream: BinaryIO) -> BinaryIO:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = io.BytesIO(inflater.decompress(stream.read(), _LARGEST_INFLATED))
+    if not inflater.eof:
+        raise HeaderError("its deflated content is cut short, or larger than 1 GiB")
+    return content
+
+
+def _coding_of(stream: BinaryIO, stated: UID | None) -> _Coding:
+    """Find how a data set is written from its first element, at which the stream stands."""
+    begin = stream.tell()
+    first = stream.read(6)
+    stream.seek(begin)
+    explicit = first[4:6] in VRS
+    if stated is None:
+        big = explicit and first[0] == 0
+        found = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+        uid = found if explicit else ImplicitVRLittleEndian
+        note = f"no file meta: read as {uid.name}"
+        return _Coding(uid, not explicit, stated=False, note=note)
+    looks_implicit = len(first) == 6 and not first[4:6].isupper()
+    if stated.is_implicit_VR and explicit:
+        return _Coding(stated, implicit=False, note="explicit VR, though its file meta says not")
+    if not stated.is_implicit_VR and looks_implicit and stated != ExplicitVRBigEndian:
+        return _Coding(stated, implicit=True, note="implicit VR, though its file meta says not")
+    return _Coding(stated, implicit=stated.is_implicit_VR)
+
+
+def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) -> Parsed:
+    """Read the wanted elements from where the stream stands; leave it where `stop` held."""
+    parsed = Parsed()
+    found = data_element_generator(
+        stream,
+        is_implicit_VR=coding.implicit,
+        is_little_endian=coding.little,
+        stop_when=lambda tag, vr, length: stop(int(tag)),
+        specific_tags=_WANTED,
+    )
+    for element in found:
+        if int(element.tag) not in TAGS:  # pydicom adds the character set
+            continue
+        keyword, kind = TAGS[int(element.tag)]
+        if kind is NESTED:
+            parsed.nested = True
+            continue
+        if isinstance(element.value, bytes) and len(element.value) < element.length:
+            raise HeaderError("the file ends within its DICOM header")
+        value = value_of(kind, element.value, vr=element.VR or "", little=coding.little)
+        if isinstance(value, str):
+            parsed.faults.append(f"{keyword} {value}")
+        elif value is not None:
+            parsed.values[keyword] = value
+        if note := wrong_vr(keyword, element.VR or ""):
+            parsed.notes.append(note)
+    place = stream.tell()
+    if place > stream.seek(0, io.SEEK_END):  # an element was skipped that is not all there
+        raise HeaderError("the file ends within its DICOM header")
+    stream.seek(place)
+    return parsed
+
+
+def _pixel_place(stream: BinaryIO, coding: _Coding) -> PixelPlace:
+    """Read the head of the pixels' element, at which the stream stands."""
+    begin = stream.tell()
+    head = stream.read(12)
+    end = stream.seek(0, io.SEEK_END)
+    if head[:4] not in _PIXEL_TAGS:
+        return PixelPlace()
+    element = element_head(head, little=coding.little, implicit=coding.implicit)
+    start, size = begin + element.start, element.length
+    if size == _UNDEFINED_LENGTH and not coding.stated:
+        raise HeaderError("its pixels are compressed, and no file meta says how")
+    if coding.uid in _DECODED_WHOLE or coding.uid.is_encapsulated or size == _UNDEFINED_LENGTH:
+        return PixelPlace(there=start < end, start=start)
+    fault = "" if _ends_well(stream, start + size, coding) else "its pixels are followed by more"
+    size = min(size, end - start)
+    return PixelPlace(size > 0, is_raw=True, start=start, size=size, fault=fault)
+
+
+def _ends_well(stream: BinaryIO, place: int, coding: _Coding) -> bool:
+    """Say whether only whole elements of higher tags, and zeros, follow the pixels.
+
+    Bytes that were put in before would push the last pixels out to here.
+    """
+    end = stream.seek(0, io.SEEK_END)
+    if place >= end:  # cut short at most, which is said where the pixels are read
+        return True
+    last = PIXEL_DATA
+    while place + 8 <= end:
+        stream.seek(place)
+        element = element_head(stream.read(12), little=True, implicit=coding.implicit)
+        if element.tag <= last or not (coding.implicit or element.vr in VRS):
+            break
+        last = element.tag
+        size = element.length
+        if size == _UNDEFINED_LENGTH:
+            size = _length_of_sequence(stream, place + element.start)
+        place += element.start + size
+    return place <= end and _is_zero(stream, place)
+
+
+def _length_of_sequence(stream: BinaryIO, place: int) -> int:
+    """Return the bytes to the last end of a sequence, which may hold others."""
+    stream.seek(place)
+    return stream.read().rfind(_SEQUENCE_END) + len(_SEQUENCE_END)
+
+
+def _trim(stream: BinaryIO, parsed: Parsed) -> None:
+    """Leave out zeros that pad the pixels within their element."""
+    values = parsed.values
+    sizes = [values.get(name, (0.0,))[0] for name in ("Rows", "Columns")]
+    rows, columns, frames = (int(n) for n in (*sizes, values.get("NumberOfFrames", (1.0,))[0]))
+    wanted = 2 * rows * columns * frames
+    padding = parsed.pixels.size - wanted
+    if not parsed.pixels.is_raw or not wanted or padding <= 0:
+        return
+    stream.seek(parsed.pixels.start + wanted)
+    # More than a row of zeros may be pixels, of an image with another number of columns.
+    if padding < max(2 * columns, _LARGEST_PADDING) and not any(stream.read(padding)):
+        parsed.pixels = replace(parsed.pixels, size=wanted)
+        parsed.notes.append(f"{padding} bytes of padding behind its pixels were left out")
+
+
+def _is_zero(stream: BinaryIO, place: int) -> bool:
+    stream.seek(place)
+    while chunk := stream.read(_CHUNK):
+        if any(chunk):
+            return False
+    return True

@@ -1,0 +1,92 @@
+"""What the sequences of a DICOM header hold: anatomy and species, and the frames of enhanced CT.
+
+Functional groups (PS3.3 C.7.6.16) are flattened: a frame has the values of the file, over them
+those of the shared groups, over them its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pydicom
+
+from medkd.io.dicom.tags import KEYWORDS, Value, plain_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medkd.io.file_ref import FileRef
+
+_OF_A_FRAME = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+"""A frame's place is its own, never the file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class NestedValues:
+    """Values of the file with those of its sequences, and of each frame where it has groups."""
+
+    top: dict[str, Value]
+    frames: tuple[dict[str, Value], ...] = ()
+    fault: str = ""
+
+
+def read_nested(ref: FileRef, values: Mapping[str, Value]) -> NestedValues:
+    """Read the sequences of a file.
+
+    Args:
+        ref: the file.
+        values: of its other elements.
+
+    Raises:
+        Exception: whatever pydicom raises for what is broken.
+    """
+    with ref.open() as stream:
+        dataset: Any = pydicom.dcmread(
+            stream, stop_before_pixels=True, specific_tags=KEYWORDS, force=True
+        )
+    top = {**values, **_coded(dataset)}
+    shared = _groups(dataset, "SharedFunctionalGroupsSequence")
+    frames = _groups(dataset, "PerFrameFunctionalGroupsSequence")
+    if _groups(dataset, "ModalityLUTSequence"):
+        top["ModalityLUTSequence"] = ("present",)
+    if not shared and not frames:
+        return NestedValues(top)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if len(frames) != count:
+        fault = f"NumberOfFrames {count} disagrees with {len(frames)} items of frames"
+        return NestedValues(top, fault=fault)
+    placeless = {name: value for name, value in top.items() if name not in _OF_A_FRAME}
+    common = {**placeless, **(_group_values(shared[0]) if shared else {})}
+    one = {"NumberOfFrames": (1.0,)}
+    return NestedValues(top, tuple({**common, **_group_values(group), **one} for group in frames))
+
+
+def _groups(dataset: Any, keyword: str) -> list[Any]:  # noqa: ANN401  # pydicom has no types here
+    return list(dataset.get(keyword) or [])
+
+
+def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
+    """Collect the wanted values of all macros of a functional group (PS3.3 C.7.6.16)."""
+    values: dict[str, Value] = {}
+    for macro in group:
+        if macro.VR == "SQ" and macro.value:
+            item = macro.value[0]
+            values |= {
+                element.keyword: value
+                for element in item
+                if element.keyword in KEYWORDS and (value := plain_value(element)) is not None
+            }
+            values |= _coded(item)
+    return values
+
+
+def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
+    """Take the meaning of coded anatomy and species."""
+    found: dict[str, Value] = {}
+    for keyword in ("AnatomicRegionSequence", "PatientSpeciesCodeSequence"):
+        items = dataset.get(keyword) or []
+        meanings = tuple(str(item.get("CodeMeaning", "")) for item in items)
+        if any(meanings):
+            found[keyword] = meanings
+    return found

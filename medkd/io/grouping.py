@@ -1,0 +1,143 @@
+"""Which files belong together: one rule for `medkd index` and for paths given to other commands.
+
+A DICOM series is every file with its SeriesInstanceUID, whatever it is called and in whatever
+folder it lies. A file that cannot be read may be a slice of a series beside it: such a series is
+refused by name, since without its first or last slice it would look whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from medkd.io.dicom.kind import CT_CLASSES
+from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind
+from medkd.io.file_ref import FileRef
+
+_SHOWN = 3
+_NAMELESS = "nameless-"
+NAMELESS_REASON = "damaged_dicom: a DICOM image without SeriesInstanceUID"
+
+FOLDER_CODE = "unreadable_folder"
+"""Code of a folder that cannot be entered."""
+
+
+def group_key(place: str, kind: FileKind) -> str:
+    """Name the group of a file: its DICOM series, or itself where it is one case.
+
+    Args:
+        place: its path below the root of the archive; slices without SeriesInstanceUID are a
+            series with those of the same folder.
+        kind: what it is.
+
+    Returns:
+        "series:UID" for CT, "series:UID:CLASS" for other pictures of a series, "image:UID",
+        "picture:PLACE" or "volume:PLACE"; empty for a file that is no case.
+    """
+    head = kind.head
+    if kind.form == "series" and head is not None:
+        folder = place.rpartition("/")[0]
+        series = f"series:{_uid(head.seriesuid) or _nameless(folder, head.study_uid)}"
+        return series if head.sop_class in CT_CLASSES else f"{series}:{_uid(head.sop_class)}"
+    if kind.form == "image":
+        uid = _uid(head.sop_uid) if head is not None else ""
+        return f"image:{uid}" if uid else f"picture:{place}"
+    return f"volume:{place}" if kind.form == "volume" else ""
+
+
+class SliceNames:
+    """Says of the files beside the slices of a series which may be slices that are damaged.
+
+    Args:
+        names: of its slices in one folder.
+
+    Example:
+        >>> beside = SliceNames(["IM0001", "IM0002"])
+        >>> beside.may_hold("IM0003", "other", "a text"), beside.may_hold("README", "other", "")
+        (True, False)
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._shapes: set[str] = set()
+        self._suffixes: set[str] = set()
+        for name in names:
+            self._shapes.add(_shape(name))
+            self._suffixes.add(_suffix(name))
+
+    def may_hold(self, name: str, form: str, reason: str) -> bool:
+        """Say whether a file that is no readable DICOM may be one of the slices.
+
+        Args:
+            name: of the file, without its folder.
+            form: of its `FileKind`.
+            reason: of its `FileKind`.
+        """
+        if name.startswith("."):
+            return False
+        if reason.startswith("damaged_dicom") or _shape(name) in self._shapes:
+            return True
+        unknown = form == "unreadable" or reason == UNKNOWN
+        return unknown and _suffix(name) in self._suffixes
+
+
+def is_suspect(form: str, reason: str) -> bool:
+    """Say whether a file may be a damaged slice at all: it is no DICOM that can be read."""
+    return reason in FOREIGN or (form == "unreadable" and not reason.startswith(FOLDER_CODE))
+
+
+def unread_reasons(strangers: Iterable[FileRef]) -> tuple[str, ...]:
+    """Word why slices refuse their series that its reader left out as no DICOM.
+
+    Args:
+        strangers: files of a series by their head.
+    """
+    names = [ref.name for ref in strangers]
+    return (f"unreadable: {_listed(names)}: cannot be read as a slice",) if names else ()
+
+
+def is_nameless(key: str) -> bool:
+    """Say whether a group is of slices without SeriesInstanceUID."""
+    return key.startswith(f"series:{_NAMELESS}")
+
+
+def suspect_reasons(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Word why files that cannot be read refuse the series beside them.
+
+    Args:
+        found: what messages call each file, and the reason of its `FileKind`.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, reason in found:
+        names[reason.partition(": ")[2] or reason].append(name)
+    return tuple(
+        f"unreadable: {_listed(files)}: beside the slices, may be one of them, and cannot be read "
+        f"as such ({text}): restore it, or move it out of the folder"
+        for text, files in names.items()
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _nameless(folder: str, study_uid: str) -> str:
+    return _NAMELESS + hashlib.sha256(f"{folder}\0{study_uid}".encode()).hexdigest()[:12]
+
+
+def _shape(name: str) -> str:
+    return re.sub(r"\d+", "#", name.lower())
+
+
+def _suffix(name: str) -> str:
+    """Return the suffix that says a format; numbers after a dot belong to the name (UIDs)."""
+    suffix = PurePosixPath(name.lower()).suffix
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _uid(text: str) -> str:
+    """Keep what a UID is made of: damaged headers hold other things."""
+    return re.sub(r"[^\w.-]", "_", text)

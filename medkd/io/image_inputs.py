@@ -1,0 +1,132 @@
+"""The radiographs that a command is given: files, folders of them, or an INDEX.
+
+What a file is shows in its content, never in its name. What is a CT is listed with the reason why
+it is no radiograph, a series once, so that nothing is left out in silence; files of a folder that
+are no picture at all (tables, texts) are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkd.errors import SettingsError
+from medkd.io.file_kind import FileKind, kind_of_file
+from medkd.io.file_ref import FileRef, shown_name
+from medkd.io.index_table import IndexedCase, read_index
+
+NOT_RADIOGRAPH = "not_radiograph"
+"""Code of the reason for what is no radiograph."""
+
+_SKIPPED = ("annotation", "table", "container", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """A radiograph: a file, or with `case` the image of the INDEX (.csv) at that path.
+
+    `reason` says why it cannot be one, "code: text"; empty where it may be.
+    """
+
+    path: Path
+    case: IndexedCase | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the image is called: the INDEX's case, or its file."""
+        return self.case.case_id if self.case is not None else shown_name(self.path.stem)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file on disk that it is read from."""
+        return (self.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInputs:
+    """What the inputs hold; `left_out` counts files that are no pictures, and scans of an INDEX."""
+
+    images: tuple[ImageInput, ...]
+    left_out: int = 0
+
+
+def list_images(inputs: Sequence[Path]) -> ImageInputs:
+    """List the radiographs at or below the inputs, each once.
+
+    Args:
+        inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
+
+    Raises:
+        SettingsError: with every input that is absent or holds no picture.
+        SeriesError: if an INDEX cannot be read.
+    """
+    found: dict[tuple[Path, str], ImageInput] = {}
+    reasons, left_out = [], 0
+    for place in inputs:
+        listed = _listed_at(place) if place.exists() else ImageInputs(())
+        if not listed.images:
+            reasons.append(f"{place}: {'no radiograph in it' if place.exists() else 'not there'}")
+        found |= {(i.path, i.case.case_id if i.case else ""): i for i in listed.images}
+        left_out += listed.left_out
+    if reasons:
+        reasons.append("expected PNG, JPEG or DICOM radiographs, folders of them, or an index.csv")
+        raise SettingsError("no radiographs to score", reasons)
+    return ImageInputs(tuple(found.values()), left_out)
+
+
+def is_radiograph(path: Path) -> bool:
+    """Say whether the content of a file is that of a radiograph or picture."""
+    return _kind_of(path).form == "image"
+
+
+def _listed_at(place: Path) -> ImageInputs:
+    if place.is_file() and place.suffix == ".csv":
+        cases = read_index(place).cases
+        images = tuple(ImageInput(place, case) for case in cases if case.kind == "image")
+        return ImageInputs(images, len(cases) - len(images))
+    if place.is_file():
+        kind = _kind_of(place)
+        reason = f"{NOT_RADIOGRAPH}: {kind.reason}" if kind.form in _SKIPPED else _reason_of(kind)
+        return ImageInputs((ImageInput(place, reason=reason),))
+    return _listed_below(place)
+
+
+def _listed_below(folder: Path) -> ImageInputs:
+    images: dict[tuple[Path, str], ImageInput] = {}
+    left_out = 0
+    for path in _files_below(folder):
+        kind = _kind_of(path)
+        if kind.form in _SKIPPED:
+            left_out += 1
+        elif kind.form == "series" and kind.head is not None:
+            key = (path.parent, kind.head.seriesuid)  # one refusal a series, not one a slice
+            images.setdefault(key, ImageInput(path.parent, reason=_reason_of(kind)))
+        else:
+            images[path, ""] = ImageInput(path, reason=_reason_of(kind))
+    return ImageInputs(tuple(images.values()), left_out)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    yield from sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
+    )
+
+
+def _kind_of(path: Path) -> FileKind:
+    try:
+        return kind_of_file(FileRef(path), path.stat().st_size)
+    except OSError as error:
+        return FileKind("unreadable", type(error).__name__)
+
+
+def _reason_of(kind: FileKind) -> str:
+    told = {
+        "image": "",
+        "series": f"{NOT_RADIOGRAPH}: slices of a scan; this model scores chest radiographs",
+        "volume": f"{NOT_RADIOGRAPH}: a volume; this model scores chest radiographs",
+    }
+    return told.get(kind.form, f"unreadable: {kind.reason}")

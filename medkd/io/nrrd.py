@@ -1,0 +1,235 @@
+"""NRRD (.nrrd) of one scalar volume, its voxels behind the header or in other files.
+
+Follows the definition of NRRD, version 5 (teem.sourceforge.net/nrrd/format.html). The world is
+converted from the stated space to LPS. Not read, but refused: text and hexadecimal encodings,
+axes that are not of space, quantised values, spaces of unknown handedness or meaning. A field that
+the definition does not know is refused as well, as it asks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from medkd.io.data_files import find_data_file, outside_fault
+from medkd.io.dicom.codes import Fault
+from medkd.io.nrrd_header import REFUSED_FIELDS, NrrdHeader, data_names, read_nrrd_header
+from medkd.io.volume_header import (
+    Float64,
+    VolumeHeader,
+    no_placement,
+    no_spacing,
+    numbers_in,
+    unit_fault,
+    whole_numbers_in,
+)
+from medkd.io.voxel_data import AT_END, Packing, VoxelData
+
+_LIMIT_BYTES = 1 << 22
+
+_TYPES = {
+    "i1": "signed char,int8,int8_t",
+    "u1": "uchar,unsigned char,uint8,uint8_t",
+    "i2": "short,short int,signed short,signed short int,int16,int16_t",
+    "u2": "ushort,unsigned short,unsigned short int,uint16,uint16_t",
+    "i4": "int,signed int,int32,int32_t",
+    "u4": "uint,unsigned int,uint32,uint32_t",
+    "i8": "longlong,long long,long long int,signed long long,signed long long int,int64,int64_t",
+    "u8": "ulonglong,unsigned long long,unsigned long long int,uint64,uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_ELEMENTS = {name: kind for kind, names in _TYPES.items() for name in names.split(",")}
+_PACKINGS: dict[str, Packing] = {
+    "raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2",
+}  # fmt: skip
+
+_SPACES = {
+    "left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
+}  # fmt: skip
+"""Space to the signs that turn its coordinates into LPS."""
+
+_SPATIAL_KINDS = ("domain", "space", "???", "none")
+
+
+def read_nrrd(path: Path) -> VolumeHeader:
+    """Read what a .nrrd states.
+
+    Args:
+        path: the file; other files are not opened, unless lines of them are to be skipped.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as stream:
+        header = read_nrrd_header(stream.read(_LIMIT_BYTES))
+    faults = [*header.faults, *_form_faults(header)]
+    sizes = whole_numbers_in(header.fields.get("sizes", "")) or ()
+    if len(sizes) != 3:
+        return VolumeHeader(faults=tuple(faults))
+    placed = _placed(header)
+    data = None
+    if not faults:
+        data, faults = _data(path, header, (sizes[0], sizes[1], sizes[2]))
+    return VolumeHeader(
+        sizes=sizes,
+        spacing_mm=placed.spacing_mm,
+        origin_mm=placed.origin_mm,
+        direction=placed.direction,
+        data=data,
+        faults=(*faults, *placed.faults),
+    )
+
+
+def _form_faults(header: NrrdHeader) -> list[Fault]:
+    """Say which forms of voxels are stated that are not read."""
+    fields = header.fields
+    if not fields:
+        return []
+    faults = _axes_faults(fields)
+    kind = fields.get("type", "short").lower()
+    if kind not in _ELEMENTS:
+        faults.append(Fault("pixel_format", f"expected a type of numbers, got {kind!r}"))
+    packing = fields.get("encoding", "raw").lower()
+    if packing not in _PACKINGS:
+        text = f"expected encoding raw, gzip or bzip2, got {packing!r}: convert it"
+        faults.append(Fault("pixel_format", text))
+    if strange := sorted(REFUSED_FIELDS & set(fields)):
+        text = f"its values are quantised or in blocks ({', '.join(strange)}): store HU"
+        faults.append(Fault("pixel_format", text))
+    order = fields.get("endian", "").lower()
+    if order not in ("little", "big") and (order or _ELEMENTS.get(kind, "i2")[1] != "1"):
+        text = f"expected endian: little or big, got {order or 'none'}: add it"
+        faults.append(Fault("missing_attribute", text))
+    return faults
+
+
+def _axes_faults(fields: dict[str, str]) -> list[Fault]:
+    if "sizes" not in fields:
+        return []
+    sizes = whole_numbers_in(fields["sizes"]) or (0,)
+    dimension = fields.get("dimension", "3")
+    odd = _odd_axis(fields)
+    code = "pixel_format"
+    if min(sizes) < 1:
+        code, text = "unreadable", f"expected positive sizes, got {fields['sizes']!r}"
+    elif str(len(sizes)) != dimension:
+        code, text = "unreadable", f"dimension: {dimension}, but sizes has {len(sizes)} numbers"
+    elif len(sizes) == 4 and 0 <= odd < 4:
+        text = f"expected one value a voxel, got {sizes[odd]}"
+    elif len(sizes) != 3:
+        text = f"expected 3 dimensions, got {len(sizes)}"
+    elif odd >= 0:
+        text = f"expected three axes of space, got kinds: {fields['kinds']}"
+    else:
+        return []
+    return [Fault(code, text)]
+
+
+def _odd_axis(fields: dict[str, str]) -> int:
+    """Return the first axis that is not one of space; -1 if there is none."""
+    kinds = fields.get("kinds", "").lower().split()
+    return next((n for n, kind in enumerate(kinds) if kind not in _SPATIAL_KINDS), -1)
+
+
+def _data(
+    path: Path, header: NrrdHeader, shape: tuple[int, int, int]
+) -> tuple[VoxelData | None, list[Fault]]:
+    fields = header.fields
+    names = data_names(header)
+    if isinstance(names, Fault):
+        return None, [names]
+    if outside := outside_fault(names):
+        return None, [outside]
+    packing = _PACKINGS[fields["encoding"].lower()]
+    lines, skip = fields.get("line skip", "0"), fields.get("byte skip", "0")
+    known = lines == "0" and (skip == "-1" or len(whole_numbers_in(skip) or ()) == 1)
+    plain = packing == "raw"
+    if not known or (skip == "-1" and not (plain and names)) or (len(names) > 1 and not plain):
+        text = f"line skip: {lines}, byte skip: {skip} of {packing} data in {len(names)} files"
+        return None, [Fault("unreadable", f"{text} is not read: write it as one plain file")]
+    start = header.length_bytes if not names else 0
+    count = int(skip)
+    skipped = AT_END if count < 0 else start + (count if packing == "raw" else 0)
+    order = ">" if fields.get("endian", "").lower() == "big" else "<"
+    return VoxelData(
+        shape,
+        np.dtype(order + _ELEMENTS[fields["type"].lower()]),
+        tuple(find_data_file(path.parent, name) for name in names) or (path,),
+        packing=packing,
+        skip_bytes=skipped,
+        skip_unpacked=0 if packing == "raw" else count,
+    ), []
+
+
+def _placed(header: NrrdHeader) -> VolumeHeader:
+    """Read where the voxels lie; vectors of an unknown space are taken as they stand."""
+    fields = header.fields
+    factor, faults = _unit(fields)
+    signs = _SPACES.get(fields.get("space", "").lower())
+    missing = [name for name in ("space directions", "space origin") if name not in fields]
+    if signs is None:
+        stated = f"space: {fields['space']}" if "space" in fields else "no space"
+        missing.insert(0, stated)
+    if missing:
+        faults.append(no_placement(f"in the header: {', without '.join(missing)}"))
+    vectors, vector_faults = _vectors(fields)
+    faults += vector_faults
+    turned = np.diag(signs or (1, 1, 1)).astype(float)
+    spacing, direction = _spacings(fields, faults), None
+    if vectors is not None:
+        lengths = np.linalg.norm(vectors, axis=0)
+        spacing = tuple((lengths * factor).tolist())
+        direction = turned @ (vectors / np.where(lengths > 0, lengths, 1.0))
+    elif spacing is not None:
+        spacing = tuple(mm * factor for mm in spacing)
+    origin = _numbers_of(fields.get("space origin"))
+    if origin is not None and len(origin) == 3:
+        origin = tuple((turned @ np.array(origin) * factor).tolist())
+    return VolumeHeader(
+        spacing_mm=spacing, origin_mm=origin, direction=direction, faults=tuple(faults)
+    )
+
+
+def _unit(fields: dict[str, str]) -> tuple[float, list[Fault]]:
+    """Return mm a unit; an empty unit and ??? state nothing."""
+    text = f"{fields.get('space units', '')} {fields.get('units', '')}"
+    units = sorted({unit for unit in re.findall(r'"([^"]*)"', text) if unit not in ("", "???")})
+    if len(units) > 1:
+        return 1.0, [Fault("bad_geometry", f"expected one unit, got {', '.join(units)}")]
+    return unit_fault(units[0], where="space units") if units else (1.0, [])
+
+
+def _vectors(fields: dict[str, str]) -> tuple[Float64 | None, list[Fault]]:
+    """Return the space directions, one a column."""
+    text = fields.get("space directions")
+    if text is None:
+        return None, []
+    rows = [numbers_in(row.replace(",", " ")) for row in re.findall(r"\(([^()]*)\)", text)]
+    plain = re.fullmatch(r"\s*(\([^()]*\)\s*){3}", text)
+    if plain and all(row is not None and len(row) == 3 for row in rows):
+        return np.array(rows).T, []
+    fault = Fault("bad_geometry", f"expected three space directions of three numbers, got {text}")
+    return None, [fault]
+
+
+def _spacings(fields: dict[str, str], faults: list[Fault]) -> tuple[float, ...] | None:
+    """Return `spacings`; where neither they nor space directions are there, note that."""
+    if "space directions" in fields:
+        return None
+    if "spacings" not in fields:
+        faults.append(no_spacing("space directions"))
+        return None
+    return numbers_in(fields["spacings"]) or ()
+
+
+def _numbers_of(text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers of a vector "(x,y,z)"; empty if it is none; None if it is not there."""
+    if text is None:
+        return None
+    inner = re.fullmatch(r"\(([^()]*)\)", text)
+    return (numbers_in(inner[1].replace(",", " ")) or ()) if inner else ()

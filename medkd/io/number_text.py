@@ -1,0 +1,75 @@
+"""How every table's text becomes a number: in one place, and more strictly than Python's `float`.
+
+A number is written with the digits 0 to 9, at most one decimal mark and at most one exponent.
+Underscores, thousands separators, other scripts' digits, nan, inf and what overflows are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+Decimal = Literal[".", ","]
+_SIGNS = frozenset("0123456789.+-eE")
+"""Of these alone, Python's `float` reads what `number_in` reads."""
+
+MARKS: tuple[Decimal, ...] = (".", ",")
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:([,.'\u2019\s])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
+
+
+def number_in(text: str, decimal: Decimal = ".") -> float | None:
+    """Return the finite number that a text is, rounded as Python rounds it; None: it is none.
+
+    Args:
+        text: a cell; blanks around the number do not count.
+        decimal: the mark before the fraction; the other mark is no part of a number.
+
+    Example:
+        >>> number_in("-1.5e3"), number_in("1,5", ","), number_in("1_0.5"), number_in("nan")
+        (-1500.0, 1.5, None, None)
+    """
+    plain = text.strip()
+    if decimal == ",":
+        plain = plain.replace(".", "?").replace(",", ".")
+    if not _NUMBER.fullmatch(plain):
+        return None
+    value = float(plain)
+    return value if math.isfinite(value) else None
+
+
+def numbers_in(texts: Sequence[str], decimal: Decimal = ".") -> list[float | None]:
+    """Return `number_in` of each text, faster where all are numbers."""
+    if decimal == "." and set().union(*texts) <= _SIGNS:
+        try:
+            values = list(map(float, texts))
+        except ValueError:
+            values = [math.nan]
+        if all(map(math.isfinite, values)):
+            return list(values)
+    return [number_in(text, decimal) for text in texts]
+
+
+def why_no_number(text: str, decimal: Decimal = ".") -> str:
+    """Say what to change in a text that `number_in` refuses; empty where that is plain.
+
+    Example:
+        >>> why_no_number("1,234.5")
+        'write it without thousands separators'
+    """
+    plain = text.strip()
+    other = "," if decimal == "." else "."
+    if "_" in plain:
+        return "write it without underscores"
+    if _NUMBER.fullmatch(plain):
+        return "it is too large" if decimal == "." else f"the decimal mark here is {decimal!r}"
+    if number_in(plain, other) is not None:
+        return f"the decimal mark here is {decimal!r}"
+    if _GROUPED.fullmatch(plain):
+        return "write it without thousands separators"
+    if any(sign.isdigit() and not sign.isascii() for sign in plain):
+        return "write it with the digits 0 to 9"
+    return ""

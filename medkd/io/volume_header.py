@@ -1,0 +1,190 @@
+"""What the header of a volume file states, and the rules that MHD, NRRD and NIfTI share.
+
+Geometry that a header does not state is not assumed: what is missing is a fault with a code of its
+own, which `allow` accepts by name; only then the default below is used, and the scan's notes say
+so. A length in another unit than mm is a fault too; where it is accepted, it is converted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkd.geometry import VoxelGrid
+from medkd.io.dicom.codes import CODES, Fault
+from medkd.io.voxel_data import VoxelData
+
+Float64 = NDArray[np.float64]
+
+DIRECTION_TOLERANCE = 1e-3
+"""How far direction cosines may be from orthonormal: rounding of a header, not a shear."""
+
+MM_PER_UNIT = {
+    "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "cm": 10.0, "centimeter": 10.0,
+    "centimetre": 10.0, "m": 1000.0, "meter": 1000.0, "metre": 1000.0, "um": 1e-3, "μm": 1e-3,
+    "µm": 1e-3, "micron": 1e-3, "micrometer": 1e-3, "micrometre": 1e-3, "nm": 1e-6,
+    "nanometer": 1e-6, "nanometre": 1e-6,
+}  # fmt: skip
+"""Units of length by their names in headers, lower case, without a plural s."""
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.I)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeHeader:
+    """What a header states, in LPS mm; None: it does not say.
+
+    Args:
+        sizes: voxels along (i, j, k), of any number of axes; empty if unknown.
+        spacing_mm: distance of voxel centres along each axis.
+        origin_mm: centre of voxel (0, 0, 0).
+        direction: [3, 3]; column a is the direction of index axis a.
+        data: where the voxels are; None if the header does not say enough.
+        slope: factor of stored values; with `intercept` it gives HU.
+        intercept: added to scaled values.
+        faults: why it cannot be read, or only with `allow`.
+        notes: what a reader of the scan must know.
+    """
+
+    sizes: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] | None = None
+    origin_mm: tuple[float, ...] | None = None
+    direction: Float64 | None = None
+    data: VoxelData | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def grid(self) -> VoxelGrid:
+        """Return the grid, with defaults for what is not stated.
+
+        Raises:
+            ValueError: if `geometry_faults` has something to say.
+        """
+        i, j, k = self.sizes
+        return VoxelGrid.from_parts(
+            (i, j, k),
+            spacing_mm=(1.0, 1.0, 1.0) if self.spacing_mm is None else self.spacing_mm,
+            origin_mm=(0.0, 0.0, 0.0) if self.origin_mm is None else self.origin_mm,
+            direction=self.direction,
+        )
+
+
+class Judged(NamedTuple):
+    """Faults after `allow`: reasons to refuse, and notes on what was accepted."""
+
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
+    """Divide faults into refused ones and those that `allow` accepts by their code."""
+    refused, notes = [], []
+    for fault in dict.fromkeys(faults):
+        accepted = fault.lenient and fault.code in allow and CODES[fault.code].allowable
+        if accepted:
+            notes.append(f"allowed: {fault}")
+        else:
+            refused.append(str(fault))
+    return Judged(tuple(refused), tuple(notes))
+
+
+def numbers_in(text: str) -> tuple[float, ...] | None:
+    """Return the plain numbers of a text that are divided by blanks; None if there is other text.
+
+    Example:
+        >>> numbers_in("0.7 -1e-3 2"), numbers_in("1_0 2"), numbers_in("0,7")
+        ((0.7, -0.001, 2.0), None, None)
+    """
+    parts = text.split()
+    return tuple(map(float, parts)) if all(map(_NUMBER.fullmatch, parts)) else None
+
+
+def whole_numbers_in(text: str) -> tuple[int, ...] | None:
+    """Return the non-negative whole numbers of a text; None if there is other text."""
+    parts = text.split()
+    return tuple(map(int, parts)) if all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts) else None
+
+
+def unit_fault(unit: str, *, where: str) -> tuple[float, list[Fault]]:
+    """Judge a stated unit of length.
+
+    Args:
+        unit: as the header spells it.
+        where: the header's field.
+
+    Returns:
+        Millimetres a unit (1 if it is unknown) and, unless it is mm, the fault.
+    """
+    name = unit.strip().lower()
+    factor = MM_PER_UNIT.get(name) or MM_PER_UNIT.get(name.removesuffix("s"))
+    if factor == 1.0:
+        return 1.0, []
+    if factor is None:
+        text = f"expected mm, got {where} {unit!r}, an unknown unit: correct the header"
+        return 1.0, [Fault("bad_geometry", text)]
+    text = (
+        f"expected mm, got {where} {unit!r}: if the numbers are mm, correct the header; "
+        f"if allowed, they are multiplied by {factor:g}"
+    )
+    return factor, [Fault("other_units", text)]
+
+
+def no_spacing(what: str) -> Fault:
+    """Word that a header states no spacing; `what` names the field that is missing."""
+    text = f"the header states no spacing ({what}): add it; if allowed, 1 mm is assumed"
+    return Fault("spacing_not_stated", text)
+
+
+def no_placement(what: str) -> Fault:
+    """Word that a header states no origin or no directions; `what` names the missing field."""
+    text = (
+        f"the header does not state how the axes point or where the volume lies ({what}), so left "
+        "and right are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed "
+        "where the header states none"
+    )
+    return Fault("placement_not_stated", text)
+
+
+def geometry_faults(header: VolumeHeader) -> list[Fault]:
+    """Say why the stated geometry is no grid of `VoxelGrid`; what is not stated is no fault."""
+    if not header.sizes:
+        return []
+    if len(header.sizes) != 3:
+        text = f"expected 3 dimensions, got {len(header.sizes)}: sizes {header.sizes}"
+        return [Fault("pixel_format", text)]
+    texts = []
+    if header.spacing_mm is not None and not _three(header.spacing_mm, positive=True):
+        texts.append(f"expected three positive spacings in mm, got {header.spacing_mm}")
+    if header.origin_mm is not None and not _three(header.origin_mm, positive=False):
+        texts.append(f"expected an origin of three finite mm, got {header.origin_mm}")
+    if header.direction is not None:
+        texts += _direction_texts(header.direction)
+    return [Fault("bad_geometry", text) for text in texts]
+
+
+def _three(values: tuple[float, ...], *, positive: bool) -> bool:
+    numbers = np.asarray(values)
+    if numbers.shape != (3,) or not np.isfinite(numbers).all():
+        return False
+    return not positive or bool(numbers.min() > 0)
+
+
+def _direction_texts(direction: Float64) -> list[str]:
+    if direction.shape != (3, 3) or not np.isfinite(direction).all():
+        return [f"expected nine finite direction cosines, got {direction.ravel().tolist()}"]
+    if abs(np.linalg.det(direction)) < DIRECTION_TOLERANCE:
+        return [f"the direction is degenerate (two axes coincide): {direction.tolist()}"]
+    error = float(np.abs(direction.T @ direction - np.eye(3)).max())
+    if error <= DIRECTION_TOLERANCE:
+        return []
+    return [
+        f"the direction is sheared or not of unit length (off by {error:.2g}, at most "
+        f"{DIRECTION_TOLERANCE:g} allowed): {direction.tolist()}"
+    ]

@@ -1,0 +1,125 @@
+"""Sagittal and coronal storage is turned into axial slices; every voxel keeps its place in mm."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers
+from medkd.io.file_ref import FileRef
+from medkd.io.volume import read_volume, write_mhd
+from medkd.types import Acquisition, Scan
+from tests.io.dicom_helper import write_ct_series
+
+CENTER_MM = np.array([-12.0, 31.5, -207.25])
+SPACING_MM = np.array([0.9, 1.0, 1.5])
+SIZE = np.array([30, 28, 24])
+"""Along x, y and z; too few pixels to judge the order of slices by."""
+
+
+def stored_as(axes: tuple[int, int, int], signs: tuple[int, int, int]) -> Scan:
+    """Make a sphere of 10 mm whose index axes run along these world axes, in these directions."""
+    direction = np.zeros((3, 3))
+    direction[list(axes), [0, 1, 2]] = signs
+    shape = tuple(int(n) for n in SIZE[list(axes)])
+    spacing = SPACING_MM[list(axes)]
+    middle = direction @ (spacing * (np.array(shape) - 1) / 2)
+    grid = VoxelGrid.from_parts(
+        shape, spacing_mm=spacing, origin_mm=CENTER_MM - middle + [2, -3, 4], direction=direction
+    )
+    inside = sphere_mask(grid, CENTER_MM, 10.0)
+    noise = np.random.default_rng(0).integers(-9, 9, grid.shape)
+    voxels = np.asfortranarray((np.where(inside, 40, -850) + noise).astype(np.int16))
+    return Scan("1.2.3", voxels, grid, "p")
+
+
+ALL = list(product(permutations(range(3)), product((1, -1), repeat=3)))
+RIGHT_HANDED = [
+    (axes, signs) for axes, signs in ALL if np.linalg.det(stored_as(axes, signs).grid.direction) > 0
+]
+
+
+def assert_sphere_lies_in_axial_slices(scan: Scan) -> None:
+    mass_vox = np.argwhere(scan.voxels_hu > -400).mean(axis=0)
+    assert np.abs(scan.grid.world_to_voxel(CENTER_MM) - mass_vox).max() < 0.5
+    assert is_axial(scan.grid)
+    assert scan.voxels_hu.shape == scan.grid.shape
+    assert scan.voxels_hu.T.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("axes", "signs"), ALL)
+def test_each_order_and_direction_of_axes_keeps_the_sphere_in_place(axes, signs) -> None:
+    stored = stored_as(axes, signs)
+    scan = to_axial(stored)
+    assert_sphere_lies_in_axial_slices(scan)
+    if axes[2] == 2:
+        assert scan is stored
+        return
+    np.testing.assert_allclose(scan.grid.direction, np.eye(3), atol=1e-12)
+    assert scan.grid.shape == tuple(SIZE)
+    np.testing.assert_array_equal(in_stored_order(scan.voxels_hu, scan), stored.voxels_hu)
+    assert scan.stored_grid is stored.grid
+
+
+@pytest.mark.parametrize(("axes", "signs"), RIGHT_HANDED)
+def test_a_series_in_any_plane_is_read_as_axial_slices(tmp_path: Path, axes, signs) -> None:
+    stored = stored_as(axes, signs)
+    write_ct_series(
+        tmp_path, stored.voxels_hu, stored.grid, edit=lambda d, k: setattr(d, "SliceThickness", "1")
+    )
+    scan = read_dicom_folder(tmp_path, gate=GateSettings())
+    assert_sphere_lies_in_axial_slices(scan)
+    plane = {0: "sagittal", 1: "coronal"}.get(axes[2])
+    told = () if plane is None else (f"stored as {plane} slices; read in the order of axial ones",)
+    assert scan.notes == told
+    assert scan.acquisition.slice_thickness_mm == (None if plane else 1.0)
+
+
+@pytest.mark.parametrize(("axes", "signs"), [*ALL[::7], ((1, 2, 0), (1, -1, 1))])
+def test_a_volume_in_any_plane_is_read_as_axial_slices(tmp_path: Path, axes, signs) -> None:
+    write_mhd(stored_as(axes, signs), tmp_path / "scan.mhd")
+    assert_sphere_lies_in_axial_slices(read_volume(tmp_path / "scan.mhd"))
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 44.9, 45])
+def test_slices_within_45_degrees_of_axial_are_left_alone(degrees: float) -> None:
+    turned = Rotation.from_euler("x", degrees, degrees=True).as_matrix()
+    grid = VoxelGrid.from_parts((4, 5, 6), spacing_mm=[1, 1, 2], origin_mm=[0, 0, 0],
+                                direction=turned)  # fmt: skip
+    assert axial_grid(grid) is grid
+
+
+def test_the_axial_spacing_of_a_sagittal_series_is_judged(tmp_path: Path) -> None:
+    """Sagittal slices 1.5 mm thick, of an anisotropic volume whose axial slices lie 5 mm apart."""
+    direction = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    grid = VoxelGrid.from_parts(
+        (20, 22, 24), spacing_mm=[0.8, 5.0, 0.9], origin_mm=[0, 0, 0], direction=direction
+    )
+    voxels = np.random.default_rng(0).integers(-900, -800, grid.shape).astype(np.int16)
+    write_ct_series(tmp_path, voxels, grid)
+    with pytest.raises(SeriesError) as refusal:
+        read_dicom_folder(tmp_path, gate=GateSettings())
+    assert refusal.value.reasons == ("slice_thickness: slices lie 5 mm apart, limit 3 mm",)
+
+
+def test_places_of_slices_are_those_of_the_files(tmp_path: Path) -> None:
+    stored = stored_as((1, 2, 0), (1, 1, 1))
+    paths = write_ct_series(tmp_path, stored.voxels_hu, stored.grid)
+    places = places_of(read_headers([FileRef(path) for path in paths]).headers)
+    np.testing.assert_allclose(places.grid.affine_lps_mm, stored.grid.affine_lps_mm, atol=1e-6)
+    assert len(places.sop_uids) == stored.grid.shape[2]
+
+
+def test_a_thickness_of_another_plane_is_forgotten() -> None:
+    stored = stored_as((1, 2, 0), (1, 1, 1))
+    made = Acquisition(slice_thickness_mm=9.0, kernel="B30f")
+    scan = to_axial(Scan(stored.seriesuid, stored.voxels_hu, stored.grid, "p", acquisition=made))
+    assert scan.acquisition == Acquisition(slice_thickness_mm=None, kernel="B30f")

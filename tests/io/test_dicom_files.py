@@ -1,0 +1,291 @@
+"""DICOM files that are unusual but readable, and files beside them that are not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from medkd.errors import SeriesError
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.write import write_dicom_series
+from medkd.types import Scan
+from tests.io.dicom_helper import write_ct_series
+from tests.io.volume_helper import make_scan, oblique_grid
+
+GRID = oblique_grid((12, 10, 24))
+SCAN = make_scan(GRID)
+GATE = GateSettings()
+WITHOUT_META = "no file meta: read as {}"
+
+
+def series(folder: Path, syntax: str = ExplicitVRLittleEndian) -> list[Path]:
+    """Write a series; return its files in order of k."""
+    return write_ct_series(folder, SCAN.voxels_hu, GRID, syntax=syntax)
+
+
+def read(folder: Path) -> Scan:
+    scan = read_dicom_folder(folder, gate=GATE)
+    np.testing.assert_array_equal(scan.voxels_hu, SCAN.voxels_hu)
+    np.testing.assert_allclose(scan.grid.affine_lps_mm, GRID.affine_lps_mm, atol=1e-5)
+    return scan
+
+
+def reasons_of(folder: Path) -> tuple[str, ...]:
+    with pytest.raises(SeriesError) as refusal:
+        read_dicom_folder(folder, gate=GATE)
+    return refusal.value.reasons
+
+
+def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def without_preamble(content: bytes) -> bytes:
+    return content[132:]
+
+
+def without_meta(content: bytes) -> bytes:
+    (size,) = struct.unpack("<L", content[140:144])
+    return content[144 + size :]
+
+
+def without_meta_but_preamble(content: bytes) -> bytes:
+    return content[:132] + without_meta(content)
+
+
+STRIPPED = [without_preamble, without_meta, without_meta_but_preamble]
+WHICH = {"first": slice(1), "middle": slice(10, 11), "last": slice(23, None), "all": slice(None)}
+
+
+@pytest.mark.parametrize("strip", STRIPPED)
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_slices_without_preamble_or_file_meta_are_read(
+    tmp_path: Path, syntax, which: str, strip
+) -> None:
+    paths = series(tmp_path, syntax)[WHICH[which]]
+    for path in paths:
+        rewrite(path, strip)
+    notes = read(tmp_path).notes
+    has_meta = strip is without_preamble
+    words = "" if has_meta else WITHOUT_META.format(syntax.name)
+    assert [note.partition(": ")[2] for note in notes] == ([] if has_meta else [words])
+
+
+def test_big_endian_slices_without_file_meta_are_read(tmp_path: Path) -> None:
+    for path in series(tmp_path):
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        pixels = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+        dataset.PixelData = pixels
+        pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False)
+        rewrite(path, without_meta)
+    assert "Explicit VR Big Endian" in read(tmp_path).notes[0]
+
+
+def test_compressed_pixels_without_file_meta_are_refused_by_name(tmp_path: Path) -> None:
+    paths = write_dicom_series(SCAN, tmp_path, patient_name="A^B", patient_id="1", syntax="jpegls")
+    rewrite(paths[-1], without_meta)
+    assert reasons_of(tmp_path) == (
+        f"unreadable: {paths[-1].name}: its pixels are compressed, and no file meta says how",
+    )
+
+
+@pytest.mark.parametrize("which", ["middle", "last"])
+@pytest.mark.parametrize("strip", [*STRIPPED, lambda content: content])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_truncated_slice_refuses_its_series(
+    tmp_path: Path, which: str, strip, kept: float
+) -> None:
+    (path,) = series(tmp_path)[WHICH[which]]
+    rewrite(path, lambda content: strip(content)[: int(kept * len(strip(content)))])
+    assert any(path.name in reason for reason in reasons_of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["slice.dcm", "slice.DCM", "slice.IMA"])
+@pytest.mark.parametrize("content", [b"garbage" * 500, bytes(4096), b""])
+def test_a_slice_of_garbage_refuses_its_series(tmp_path: Path, name: str, content: bytes) -> None:
+    path = series(tmp_path)[-1]
+    path.unlink()
+    (tmp_path / name).write_bytes(content)
+    (reason,) = reasons_of(tmp_path)
+    assert reason.startswith(f"unreadable: {name}: ")
+
+
+@pytest.mark.parametrize("name", ["x.dcm", "1.2.840.113619.7", "IM000001"])
+def test_an_empty_file_that_may_be_a_slice_refuses_its_series(tmp_path: Path, name: str) -> None:
+    series(tmp_path)
+    (tmp_path / name).write_bytes(b"")
+    assert reasons_of(tmp_path) == (f"unreadable: {name}: the file is empty",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.txt", b"text"),
+        ("empty.txt", b""),
+        ("Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(3000)),
+        ("mask.nii.gz", b"\x1f\x8b\x08\0\0\0\0\0"),
+        ("voxels.raw", bytes(9000)),
+        ("header.mhd", b"ObjectType = Image\n"),
+        ("LICENSE", b"Permission is granted to"),
+    ],
+)
+def test_other_files_beside_the_slices_hide_nothing(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    series(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert read(tmp_path).notes == ("1 files that are not DICOM were left out",)
+
+
+def element(tag: str, vr: bytes, value: bytes, *, implicit: bool) -> bytes:
+    group, number = (int(part, 16) for part in tag.split(","))
+    head = struct.pack("<HH", group, number)
+    if implicit:
+        return head + struct.pack("<L", len(value)) + value
+    if vr in (b"OB", b"OW", b"SQ", b"UN"):
+        return head + vr + b"\0\0" + struct.pack("<L", len(value)) + value
+    return head + vr + struct.pack("<H", len(value)) + value
+
+
+TAILS = {
+    "padding": lambda implicit: element("FFFC,FFFC", b"OB", bytes(300), implicit=implicit),
+    "private group": lambda implicit: (
+        element("7FE1,0010", b"LO", b"VENDOR", implicit=implicit)
+        + element("7FE1,1010", b"OB", b"\1\2\3\4", implicit=implicit)
+    ),
+    "signature": lambda implicit: (
+        element("FFFA,FFFA", b"SQ", b"", implicit=implicit)[:-4]
+        + b"\xff\xff\xff\xff\xfe\xff\xdd\xe0\0\0\0\0"
+    ),
+    "zeros": lambda implicit: bytes(517),
+    "private group and zeros": lambda implicit: (
+        element("7FE1,0010", b"LO", b"VENDOR", implicit=implicit) + bytes(64)
+    ),
+}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("tail", TAILS)
+def test_elements_and_zeros_behind_the_pixels_are_legal(tmp_path: Path, syntax, tail) -> None:
+    more = TAILS[tail](syntax == ImplicitVRLittleEndian)
+    for path in series(tmp_path, syntax)[::2]:
+        rewrite(path, lambda content: content + more)
+    assert read(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"\1\2", b"\1" * 40, bytes(8) + b"\1", TAILS["private group"](False)[:-2]],
+)
+def test_other_bytes_behind_the_pixels_are_refused(tmp_path: Path, more: bytes) -> None:
+    path = series(tmp_path)[3]
+    rewrite(path, lambda content: content + more)
+    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: its pixels are followed by more",)
+
+
+def longer_pixels(path: Path, padding: bytes) -> None:
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData += padding
+    dataset.save_as(path)
+
+
+def test_zeros_within_the_pixels_element_are_left_out_and_noted(tmp_path: Path) -> None:
+    path = series(tmp_path)[3]
+    longer_pixels(path, bytes(16))
+    assert read(tmp_path).notes == (
+        f"{path.name}: 16 bytes of padding behind its pixels were left out",
+    )
+
+
+@pytest.mark.parametrize("padding", [b"\1\0", bytes(2000)])
+def test_more_pixels_than_the_size_states_are_refused(tmp_path: Path, padding: bytes) -> None:
+    path = series(tmp_path)[3]
+    longer_pixels(path, padding)
+    (reason,) = reasons_of(tmp_path)
+    assert reason.startswith(f"truncated_pixels: {path.name}: expected 240 bytes of pixels, got ")
+
+
+def with_vr(content: bytes, tag: str, vr: bytes, value: bytes) -> bytes:
+    """Give an element of an explicit file another VR and value."""
+    group, number = (int(part, 16) for part in tag.split(","))
+    start = content.index(struct.pack("<HH", group, number), 132)
+    (length,) = struct.unpack("<H", content[start + 6 : start + 8])
+    return content[:start] + element(tag, vr, value, implicit=False) + content[start + 8 + length :]
+
+
+WRONG_VRS = [
+    ("RescaleSlope", "0028,1053", b"FD", struct.pack("<d", 1.0)),
+    ("RescaleIntercept", "0028,1052", b"SS", struct.pack("<h", -1024)),
+    ("RescaleIntercept", "0028,1052", b"FL", struct.pack("<f", -1024.0)),
+    ("RescaleIntercept", "0028,1052", b"LO", b"-1024 "),
+    ("SliceThickness", "0018,0050", b"FD", struct.pack("<d", 2.5)),
+    ("Rows", "0028,0010", b"UL", struct.pack("<L", 10)),
+    ("Rows", "0028,0010", b"IS", b"10"),
+    ("Columns", "0028,0011", b"SS", struct.pack("<h", 12)),
+    ("ImageOrientationPatient", "0020,0037", b"FD",
+     np.asarray(GRID.direction[:, :2].T, "<f8").tobytes()),
+    ("InstanceNumber", "0020,0013", b"US", struct.pack("<H", 5)),
+    ("BodyPartExamined", "0018,0015", b"LO", b"CHEST "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tag", "vr", "value"), WRONG_VRS)
+def test_a_value_with_a_wrong_vr_is_read_and_noted(
+    tmp_path: Path, name: str, tag: str, vr: bytes, value: bytes
+) -> None:
+    for path in series(tmp_path):
+        rewrite(path, lambda content: with_vr(content, tag, vr, value))
+    (note,) = read(tmp_path).notes
+    assert f": {name} has VR {vr.decode()}, expected " in note
+
+
+def test_an_unknown_vr_is_no_wrong_one(tmp_path: Path) -> None:
+    for path in series(tmp_path):
+        rewrite(path, lambda content: with_vr(content, "0018,0015", b"UN", b"CHEST "))
+    assert read(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("value", [b"abc ", b"\1\2\3"])
+def test_a_value_that_no_vr_explains_is_refused(tmp_path: Path, value: bytes) -> None:
+    path = series(tmp_path)[4]
+    rewrite(path, lambda content: with_vr(content, "0028,1053", b"FD", value))
+    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: RescaleSlope is no number",)
+
+
+def test_implicit_elements_under_an_explicit_syntax_are_read_and_noted(tmp_path: Path) -> None:
+    implicit, explicit = (uid.encode() for uid in (ImplicitVRLittleEndian, ExplicitVRLittleEndian))
+    series(tmp_path, ImplicitVRLittleEndian)
+    # The shorter UID is padded with zeros, and so is the longer one's file meta.
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        content = path.read_bytes()
+        meta = pydicom.filebase.DicomBytesIO()
+        dataset.file_meta.TransferSyntaxUID = explicit.decode()
+        pydicom.filewriter.write_file_meta_info(meta, dataset.file_meta)
+        path.write_bytes(content[:132] + meta.getvalue() + without_meta(content))
+    assert implicit != explicit
+    (note,) = read(tmp_path).notes
+    assert note.endswith(": implicit VR, though its file meta says not")
+
+
+def test_no_reason_holds_a_text_of_the_header(tmp_path: Path, monkeypatch) -> None:
+    series(tmp_path)
+
+    def odd(*args: object, **values: object) -> None:
+        raise RecursionError("Doe^Jane")
+
+    monkeypatch.setattr("medkd.io.dicom.header.parse_file", odd)
+    reasons = [reason for reason in reasons_of(tmp_path) if reason.startswith("unreadable: ")]
+    assert len(reasons) == 24
+    assert {reason.partition(": ")[2][7:] for reason in reasons} == {
+        "its DICOM header cannot be read (RecursionError)"
+    }

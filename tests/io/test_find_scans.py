@@ -1,0 +1,253 @@
+"""Which scans a folder holds: by content, each series once, nothing shortened in silence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from medkd.errors import SeriesError, SettingsError
+from medkd.geometry import VoxelGrid
+from medkd.io.find_scans import find_places, find_scans
+from medkd.io.scan_inputs import list_inputs
+from medkd.io.scans import read_place
+from tests.io.dicom_helper import SERIESUID, write_ct_series
+
+SLICES = 6
+
+
+def write_series(folder: Path, uid: str = SERIESUID, modality: str = "CT") -> list[Path]:
+    """Write a small series; its files are called 00000 to 00005."""
+    grid = VoxelGrid((8, 8, SLICES), np.diag([1.0, 1.0, 2.0, 1.0]))
+
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.SeriesInstanceUID, dataset.SOPInstanceUID = uid, f"{uid}.{k + 1}"
+        dataset.Modality = modality
+
+    voxels = np.random.default_rng(1).integers(-900, 100, grid.shape).astype(np.int16)
+    return write_ct_series(folder, voxels, grid, edit=edit)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{0}", "{0}.dcm", "{0}.DCM", "{0}.IMA", "{0}.img", "{0}.dicom", "IM{0}.bak", "{0}.mhd.txt",
+     "1.3.6.1.4.1.14519.5.2.1.{0}", "CT.1.2.840.113619.{0}", "Bild {0} (Kopie)", "übersicht{0}"],
+)  # fmt: skip
+def test_a_series_is_found_whatever_its_files_are_called(tmp_path: Path, name: str) -> None:
+    for number, path in enumerate(write_series(tmp_path / "a")):
+        path.rename(path.with_name(name.format(1000 + number)))
+    assert find_scans(tmp_path) == (tmp_path / "a",)
+    (place,) = find_places([tmp_path]).scans
+    assert (place.seriesuid, len(place.files), place.reasons) == (SERIESUID, SLICES, ())
+    assert read_place(place).voxels_hu.shape == (8, 8, SLICES)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mhd", ".nrrd", ".mha"])
+def test_a_volume_and_a_series_beside_it_are_both_found(tmp_path: Path, suffix: str) -> None:
+    write_series(tmp_path)
+    (tmp_path / f"mask{suffix}").write_bytes(b"")
+    assert find_scans(tmp_path) == (tmp_path, tmp_path / f"mask{suffix}")
+
+
+def test_the_series_of_a_flat_export_are_scans_of_their_own(tmp_path: Path) -> None:
+    flat = tmp_path / "export"
+    for number, (uid, modality) in enumerate([("1.2.1", "CT"), ("1.2.2", "CT"), ("1.2.3", "MR")]):
+        for path in write_series(tmp_path / uid, uid, modality):
+            flat.mkdir(exist_ok=True)
+            shutil.move(path, flat / f"IM{number}{path.name}")
+    film = dcmread(flat / "IM000000")
+    film.SOPClassUID, film.Modality = "1.2.840.10008.5.1.4.1.1.1", "CR"
+    film.save_as(flat / "IM999")
+    (flat / "README").write_text("exported")
+    found = find_places([flat])
+    assert [(p.seriesuid, len(p.files), p.reasons) for p in found.scans] == [
+        ("1.2.1", SLICES, ()), ("1.2.2", SLICES, ()), ("1.2.3", SLICES, ())
+    ]  # fmt: skip
+    assert found.images == (flat / "IM999",)
+
+
+def test_a_series_in_several_folders_or_inputs_is_one_scan(tmp_path: Path) -> None:
+    for number, path in enumerate(write_series(tmp_path / "all")):
+        part = tmp_path / f"part{number % 2}"
+        part.mkdir(exist_ok=True)
+        shutil.move(path, part / path.name)
+    inputs = [[tmp_path], [tmp_path / "part0", tmp_path / "part1"], [tmp_path, tmp_path / "part0"]]
+    for given in inputs:
+        (place,) = find_places(given).scans
+        assert len(place.files) == SLICES
+
+
+def test_slices_named_one_by_one_are_their_series(tmp_path: Path) -> None:
+    paths = write_series(tmp_path)
+    (scan,) = list_inputs(paths)
+    assert scan.name == SERIESUID
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def web_page(path: Path) -> None:
+    path.write_text("<html>404</html>")
+
+
+def cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def no_magic(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[40:])
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("spoil", [empty, garbage, web_page, cut_header, no_magic, zeros])
+@pytest.mark.parametrize("name", ["IM{0}", "{0}.dcm", "1.2.840.{0}"])
+def test_a_last_slice_that_cannot_be_read_refuses_its_series(
+    tmp_path: Path, spoil: Callable[[Path], None], name: str
+) -> None:
+    paths = write_series(tmp_path)
+    for number, path in enumerate(paths):
+        path.rename(path.with_name(name.format(number)))
+    last = tmp_path / name.format(SLICES - 1)
+    spoil(last)
+    (place,) = find_places([tmp_path]).scans
+    with pytest.raises(SeriesError) as refused:
+        read_place(place)
+    assert any(last.name in reason for reason in refused.value.reasons)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("README", b"hello"), (".DS_Store", bytes(99)), ("._IM1", b"\0\x05\x16\x07" + bytes(99)),
+     ("report.pdf", b"%PDF-1.4 \0"), ("LIESMICH.TXT", b"x"), ("start.exe", b"MZ\x90\0"),
+     ("Thumbs.db", b"\xd0\xcf\x11\xe0\0"), ("VERSION", b"7.1\n")],
+)  # fmt: skip
+def test_other_files_beside_a_series_do_not_refuse_it(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    for number, path in enumerate(write_series(tmp_path)):
+        path.rename(path.with_name(f"IM{number}"))
+    (tmp_path / name).write_bytes(content)
+    (place,) = find_places([tmp_path]).scans
+    assert place.reasons == ()
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "a")
+    shutil.copy(paths[0], paths[0].with_name(".00000.part"))
+    shutil.copytree(tmp_path / "a", tmp_path / ".snapshot")
+    (place,) = find_places([tmp_path]).scans
+    assert len(place.files) == SLICES
+
+
+def test_pipes_links_and_loops_never_hang(tmp_path: Path) -> None:
+    write_series(tmp_path / "a")
+    os.mkfifo(tmp_path / "a" / "pipe")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
+    (place,) = find_places([tmp_path]).scans
+    assert len(place.files) == SLICES
+    (named,) = find_places([tmp_path / "a" / "pipe"]).scans
+    assert "no plain file" in named.reasons[0]
+
+
+def test_a_link_to_a_slice_that_is_gone_refuses_the_series(tmp_path: Path) -> None:
+    paths = write_series(tmp_path)
+    last = max(paths)
+    last.unlink()
+    last.symlink_to(tmp_path / "annex" / "gone")
+    (place,) = find_places([tmp_path]).scans
+    assert last.name in place.reasons[0]
+
+
+def test_a_folder_that_cannot_be_entered_is_a_refusal_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "a")
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def locked(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)  # modes do not bind root
+    found = find_places([tmp_path]).scans
+    assert [(p.path.name, bool(p.reasons)) for p in found] == [("a", False), ("locked", True)]
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: Image.new("L", (4, 4)).save(p)])
+def test_what_holds_no_scan_is_refused_with_what_is_expected(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    place = tmp_path / "input.png"
+    make(place)
+    with pytest.raises(SettingsError, match="expected DICOM CT, or volumes") as refused:
+        list_inputs([place])
+    assert str(place) in refused.value.reasons[0]
+
+
+@pytest.mark.parametrize(("name", "told"), [("a.zip", "unpack it"), ("notes.txt", "expected DICOM"),
+                                            ("x.dcm", "expected DICOM")])  # fmt: skip
+def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, told: str) -> None:
+    path = tmp_path / name
+    if name == "a.zip":
+        write_series(tmp_path / "s")
+        shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "s")
+    else:
+        path.write_text("text")
+    (scan,) = list_inputs([path])
+    assert scan.place is not None
+    assert told in scan.place.reasons[0]
+
+
+def test_a_name_that_is_no_utf8_is_found_and_shown_escaped(tmp_path: Path) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
+    write_series(place)
+    odd = Path(os.fsdecode(os.fsencode(place) + b"/\xe9.mhd"))
+    odd.write_bytes(b"")
+    series, volume = sorted(list_inputs([tmp_path]), key=lambda scan: scan.name)
+    assert (series.name, volume.name) == (SERIESUID, "\\xe9")
+    assert series.place is not None
+    assert read_place(series.place).seriesuid == SERIESUID
+    with pytest.raises(SeriesError, match=r"M\\xfcller"):
+        raise SeriesError(f"{series.path}: named")
+
+
+def nameless(dataset: Dataset, k: int) -> None:
+    dataset.SeriesInstanceUID = ""
+
+
+def test_slices_without_a_series_uid_are_the_series_of_their_folder(tmp_path: Path) -> None:
+    grid = VoxelGrid((8, 8, SLICES), np.diag([1.0, 1.0, 2.0, 1.0]))
+    for name in ("a", "b"):
+        write_ct_series(tmp_path / name, np.zeros(grid.shape, np.int16), grid, edit=nameless)
+    found = find_places([tmp_path]).scans
+    assert [(p.path.name, len(p.files), p.reasons) for p in found] == [
+        ("a", SLICES, ()), ("b", SLICES, ())
+    ]  # fmt: skip
+    assert len({p.seriesuid for p in found}) == 2
+
+
+def test_a_slice_without_a_series_uid_refuses_the_series_beside_it(tmp_path: Path) -> None:
+    last = max(write_series(tmp_path))
+    dataset = dcmread(last)
+    dataset.SeriesInstanceUID = ""
+    dataset.save_as(last)
+    named = next(p for p in find_places([tmp_path]).scans if p.seriesuid == SERIESUID)
+    assert last.name in named.reasons[0]
