@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     "io": 1, "lungs": 1, "evaluate": 1,
     "archive": 2, "data": 2, "models": 2, "transfer": 2,
     "detect": 3,
-    "config": 4, "config_keys": 4, "difficulty_settings": 4, "run_settings": 4,
+    "config": 4, "config_keys": 4, "config_paths": 4, "difficulty_settings": 4, "run_settings": 4,
     "train": 5,
     "report": 6, "review": 6,
     "cli": 8,

@@ -52,10 +52,14 @@ def implant(
     OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
     tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
 
+    OUT is there once it is whole: stopped or killed at any time, the same command goes on after the
+    last finished scan.
+
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
     """
+    from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
     from medkd.data.implant.write import write_implant_set
@@ -66,7 +70,7 @@ def implant(
     settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
-    with progress_bars() as report:
+    with kept_for_later(out), progress_bars() as report:
         made = write_implant_set(
             out,
             sources,

@@ -93,7 +93,9 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
     if config is None:
         settings = make_settings(IndexSettings, overrides=texts)
     else:
-        settings = load_settings(find_config(config), IndexSettings, overrides=texts)
+        settings = load_settings(
+            find_config(config), IndexSettings, overrides=texts, must_exist=True
+        )
     settings = allowing(settings, [code.strip() for code in allow.split(",") if code.strip()])
     added = tuple(source_of(text) for text in sources)
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})

@@ -14,10 +14,18 @@ if TYPE_CHECKING:
 
 ConfigArgument = Annotated[
     str,
-    typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped name (`medkd config list`)."),
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file (its relative paths count from its folder), or a shipped name "
+        "(`medkd config list`).",
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value that wins over the file; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="key=value that wins over the file; repeatable; a relative path counts from here.",
+    ),
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that stands there.")
@@ -48,7 +56,9 @@ def train(
     from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
 
-    settings = load_settings(find_config(config), RunSettings, overrides=overrides or ())
+    settings = load_settings(
+        find_config(config), RunSettings, overrides=overrides or (), must_exist=True
+    )
     run = RunFolder(out or Path("runs") / settings.name)
     train_and_report(run, settings, resume=resume)
 

@@ -273,5 +273,6 @@ def _warn_of_weak_teachers(
     context: RunContext, arms: dict[str, FinishedArm], control: FinishedArm
 ) -> None:
     for name in context.plan.teachers:
-        for warning in weigh_teacher(arms[name], control):
-            logger.warning("%s", warning)
+        if weigh_teacher(arms[name], control):
+            told = "TEACHER NOT BETTER: %s on validation, against %s; the end of the run says more"
+            logger.warning(told, name, control.name)

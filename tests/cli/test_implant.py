@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
+from medkd.data.implant import write as writing
 from medkd.data.implant.places import PlaceFinder
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError, SettingsError
@@ -112,6 +113,32 @@ def test_a_volume_becomes_a_volume(tmp_path):
     (path,) = (tmp_path / "out" / "scans").glob("*.mhd")
     assert (read_volume(path).voxels_hu != scan.voxels_hu).any()
     assert "Doe" not in (tmp_path / "out" / "implant.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_rehearsal")
+def test_a_stopped_set_goes_on_after_its_last_scan(tmp_path, monkeypatch):
+    for seed in (3, 4):
+        write_mhd(make_phantom(PhantomSettings(seed=seed), 0).scan, tmp_path / f"in/{seed}.mhd")
+    words = ["implant", str(tmp_path / "in"), "--n", "1", "--sizes", "4-6", "--out"]
+    whole, calls = writing.implant_scan, []
+
+    def stop_at_second(*given, **named):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*given, **named)
+
+    monkeypatch.setattr(writing, "implant_scan", stop_at_second)
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "a")]).exit_code == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.unfinished", "in"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "a")]).exit_code == 0
+    assert len(calls) == 3
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "b")]).exit_code == 0
+    files = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*.*")]
+    for path in (path for path in files if path.suffix != ".html"):
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
+    assert not (tmp_path / ".a.unfinished").exists()
 
 
 @pytest.mark.slow
