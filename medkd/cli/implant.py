@@ -52,6 +52,9 @@ def implant(
     OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
     tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
 
+    The copies carry the patient's identity as the originals do: names, numbers and dates stay in
+    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may lie.
+
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
@@ -102,3 +105,4 @@ def _tell(rows: list[ScanRow], out: Path) -> None:
             typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
     typer.echo(f"Look at {out / 'report.html'} first: what does not look real tests nothing.")
     typer.echo("No clinical performance can be read from synthetic nodules.")
+    typer.echo("The copies carry the patient's identity as the originals do: keep them as safe.")
