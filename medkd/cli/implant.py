@@ -55,6 +55,9 @@ def implant(
     OUT is there once it is whole: stopped or killed at any time, the same command goes on after the
     last finished scan.
 
+    The copies carry the patient's identity as the originals do: names, numbers and dates stay in
+    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may lie.
+
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
@@ -109,3 +112,4 @@ def _tell(made: ImplantSet, out: Path) -> None:
             typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
     typer.echo(f"Look at {out / 'report.html'} first: what does not look real tests nothing.")
     typer.echo("No clinical performance can be read from synthetic nodules.")
+    typer.echo("The copies carry the patient's identity as the originals do: keep them as safe.")

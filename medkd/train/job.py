@@ -221,7 +221,7 @@ def _finish_student(
         loaded = load_model(run.model(arm.teacher), device=context.device)
         teacher = FrozenTeacher(loaded.network, loaded.info.calibration.temperature)
         trained = distill(task, target, arm.transfer, teacher=teacher, progress=context.progress)
-        info = _taught(describe(trained, task, target), arms[arm.teacher].info)
+        info = taught(describe(trained, task, target), arms[arm.teacher].info)
     return finish_arm(
         UnfinishedArm(arm.name, trained.network, info, student.training, trained.prior),
         run,
@@ -247,7 +247,7 @@ def _task(
     )
 
 
-def _taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
+def taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
     """A student carries its teacher's past: synthetic data, and a licence that binds."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(

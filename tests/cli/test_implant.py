@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medkd.cli import app
@@ -169,3 +170,14 @@ def test_a_real_series_keeps_all_but_the_nodules(tmp_path):
     before, after = read_dicom_folder(source), read_dicom_folder(folder)
     assert 50 < int((before.voxels_hu != after.voxels_hu).sum()) < 60_000
     np.testing.assert_array_equal(before.grid.affine_lps_mm, after.grid.affine_lps_mm)
+
+
+def test_the_copies_carry_the_identity_and_everything_says_so(made):
+    (folder,) = (made / "scans").iterdir()
+    (image, *_) = sorted(folder.iterdir())
+    assert (dcmread(image).PatientName, dcmread(image).PatientID) == ("Doe^Jane", "hospital-17")
+    assert "carry the patient&#39;s identity" in (made / "report.html").read_text()
+    told = " ".join(
+        CliRunner().invoke(app, ["implant", "--help"]).output.replace("\u2502", " ").split()
+    )
+    assert "The copies carry the patient's identity as the originals do" in told
