@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from medkd.report.render import WrittenReport
+    from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
+    from medkd.types import Evaluation
 
 ConfigArgument = Annotated[
     str,
@@ -63,23 +66,32 @@ def train(
     train_and_report(run, settings, resume=resume)
 
 
-def train_and_report(run: RunFolder, settings: object, *, resume: bool) -> None:
+def train_and_report(run: RunFolder, settings: RunSettings, *, resume: bool) -> None:
     """Run a training with bars, write its report, and print what was found."""
-    from medkd.cli.progress import progress_bars
-    from medkd.report.render import write_report
-    from medkd.run_settings import RunSettings
-    from medkd.train.job import run_training
-
-    if not isinstance(settings, RunSettings):
-        raise TypeError(f"expected RunSettings, got {type(settings).__name__}")
-    with explained_interruption(run.path), progress_bars() as progress:
-        evaluation = run_training(settings, run, resume=resume, progress=progress)
-    written = write_report(run)
+    evaluation, written = run_with_bars(run, settings, resume=resume)
     typer.echo("")
     for sentence in written.found:
         typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
     for warning in evaluation.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
+    echo_next_steps(run, written)
+
+
+def run_with_bars(
+    run: RunFolder, settings: RunSettings, *, resume: bool
+) -> tuple[Evaluation, WrittenReport]:
+    """Run a training with bars and write its report."""
+    from medkd.cli.progress import progress_bars
+    from medkd.report.render import write_report
+    from medkd.train.job import run_training
+
+    with explained_interruption(run.path), progress_bars() as progress:
+        evaluation = run_training(settings, run, resume=resume, progress=progress)
+    return evaluation, write_report(run)
+
+
+def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
+    """Print where the report is, and the command that opens the cases."""
     typer.echo("")
     typer.echo(f"report:  {written.html}")
     typer.echo(f"next:    medkd review {run.path}")

@@ -61,7 +61,7 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
         ),
         transfer_words(evaluation),
         *_decisions(evaluation),
-        *_whole_scan(evaluation),
+        *_marks(evaluation),
         *_cost(evaluation),
         _left_out(contents),
     )
@@ -159,18 +159,22 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
     )
 
 
-def _whole_scan(evaluation: Evaluation) -> Iterator[str]:
-    results = froc_on(evaluation, "whole-scan")
+def _marks(evaluation: Evaluation) -> Iterator[str]:
+    """Give the CPM of the arms' own marks; of the given candidates where no scan was searched."""
+    searched = froc_on(evaluation, "whole-scan")
+    results = searched or froc_on(evaluation, "candidates")
     if not results:
         return
     scores = ", ".join(
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
     rule = "mean sensitivity at 1/8 to 8 false positives a scan"
+    what = "Marks on whole scans" if searched else "Given candidates as marks"
+    unsearched = "" if searched else " No arm searched whole scans in this run."
     told = (scored_words(evaluation), *(f"{line}." for line in evaluation.record.phantoms))
     beside = "".join(f" {line}" for line in told if line)
     few = _few(froc_caution(next(iter(results.values()))))
-    yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}.{few}{beside}"
+    yield f"{what}, CPM, interpolated ({rule}): {scores}.{few}{unsearched}{beside}"
 
 
 def _few(caution: str) -> str:
