@@ -157,10 +157,11 @@ def _form_faults(fields: _Fields) -> list[Fault]:
 
 
 def _scaling(fields: _Fields) -> tuple[float, float, list[str]]:
-    """Return slope and intercept; a slope of 0, or one that is no number, scales nothing."""
+    """Return slope, intercept and notes; a slope of 0 or one that is no number scales nothing."""
     slope, intercept = fields.one("slope"), fields.one("intercept")
     if math.isfinite(slope) and slope != 0 and math.isfinite(intercept):
-        return slope, intercept, []
+        told = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
+        return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [told]
     stated = slope != 0 and (math.isfinite(slope) or (math.isfinite(intercept) and intercept != 0))
     told = f"scl_slope {slope:g} and scl_inter {intercept:g} are no scaling: stored values are HU"
     return 1.0, 0.0, [told] if stated else []
@@ -177,7 +178,8 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
     if not all(mm > 0 and math.isfinite(mm) for mm in pixdim):
         faults.append(_bad_pixdim(pixdim))
     elif forms:
-        told, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
+        with np.errstate(over="ignore", invalid="ignore"):  # then the conflict is infinite
+            told, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
         notes, faults = notes + told, faults + conflicts
     if not forms:
         missing = no_placement("qform_code and sform_code are 0: it states no orientation")
@@ -186,7 +188,8 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
         spacing = tuple(mm * factor for mm in pixdim) if known else None
         return VolumeHeader(spacing_mm=spacing, faults=tuple(faults), notes=tuple(notes))
     affine = _RAS_TO_LPS @ next(iter(forms.values()))
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # then the spacing is refused
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / np.where(lengths > 0, lengths, 1.0)
     return VolumeHeader(
         spacing_mm=tuple((lengths * factor).tolist()),

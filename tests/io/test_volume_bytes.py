@@ -342,4 +342,7 @@ def test_a_nifti_is_scaled_as_it_states(
     small = (VOXELS // 4).astype(np.int16)
     path = write_nifti(tmp_path, content=small.T.tobytes(), scaling=scaling)
     offset = scaling[1] if scaling[0] else 0
-    np.testing.assert_array_equal(read_volume(path).voxels_hu, small * expected + offset)
+    scan = read_volume(path)
+    np.testing.assert_array_equal(scan.voxels_hu, small * expected + offset)
+    told = "HU are 2 x the stored values + -5, as the header states"
+    assert scan.notes == ((told,) if scaling == (2, -5) else ())
