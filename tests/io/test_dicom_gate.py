@@ -112,7 +112,7 @@ FAULTS = [
     Planted("pixel_format", slices(BitsStored=12, HighBit=15)),
     Planted("mixed_series", slices(1, SeriesInstanceUID="1.2.3")),
     Planted("mixed_series", slices(1, PatientID="hospital-18")),
-    Planted("mixed_acquisition", slices(1, KVP="80")),
+    Planted("mixed_acquisition", slices(1, AcquisitionNumber="2")),
     Planted("mixed_orientation", slices(1, ImageOrientationPatient=[1, 0, 0, 0, 1, 0])),
     Planted("mixed_frame_of_reference", slices(1, FrameOfReferenceUID="1.2.3")),
     Planted("mixed_size", slices(1, PixelSpacing=[0.7, 0.9])),
