@@ -8,7 +8,7 @@ keys mean is said where the settings are defined; `run_settings.py` composes the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medkd.config_keys import sections_of
+from medkd.config_paths import missing_paths, resolve_paths
 from medkd.errors import SettingsError
 from medkd.yaml_data import Document, KeyPath, override, read_document
 
@@ -63,14 +64,19 @@ def find_config(name: str) -> Path:
 
 
 def load_settings(
-    path: Path, kind: type[SettingsType], *, overrides: Sequence[str] = ()
+    path: Path,
+    kind: type[SettingsType],
+    *,
+    overrides: Sequence[str] = (),
+    must_exist: bool = False,
 ) -> SettingsType:
-    """Read a YAML file into settings.
+    """Read a YAML file into settings; their paths are absolute (see `config_paths.py`).
 
     Args:
         path: the YAML file.
         kind: the settings type it must fit.
         overrides: "key.sub=value" texts of `--set`; the value is YAML; they win over the file.
+        must_exist: refuse input files and folders that are not there.
 
     Raises:
         SettingsError: with every problem at once, each with its line.
@@ -85,7 +91,10 @@ def load_settings(
         >>> load_settings(file, Small, overrides=["epochs=5"]).epochs
         5
     """
-    return _validated(read_document(path), kind, overrides, name=str(path))
+    document = read_document(path)
+    if path.resolve().is_relative_to(configs_folder()):
+        document.folders.clear()  # nobody keeps data beside a shipped configuration
+    return _validated(document, kind, overrides, name=str(path), must_exist=must_exist)
 
 
 def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) -> SettingsType:
@@ -98,13 +107,19 @@ def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) ->
 
 
 def _validated(
-    document: Document, kind: type[SettingsType], overrides: Sequence[str], *, name: str
+    document: Document,
+    kind: type[SettingsType],
+    overrides: Sequence[str],
+    *,
+    name: str,
+    must_exist: bool = False,
 ) -> SettingsType:
     for text in overrides:
         override(document, text)
     settings: SettingsType | None = None
     try:
-        settings = kind.model_validate(document.values)
+        settings = resolve_paths(kind.model_validate(document.values), document)
+        document.problems += missing_paths(settings, document) if must_exist else []
     except ValidationError as error:
         document.problems += [_explain(e, document, kind) for e in error.errors()]
     if document.problems or settings is None:
@@ -141,7 +156,7 @@ def _replace_text(value: Any, run_dir: str) -> Any:  # noqa: ANN401  # plain YAM
 def _explain(error: ErrorDetails, document: Document, kind: type[BaseModel]) -> str:
     """Put one pydantic error into words: place, key, what was expected, what was got."""
     path = _yaml_path(error["loc"], document.values)
-    place = _place(path, document.places)
+    place = document.place_of(path)
     key = ".".join(map(str, path)) or "the configuration"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
@@ -177,13 +192,6 @@ def _yaml_path(loc: tuple[str | int, ...], values: Any) -> KeyPath:  # noqa: ANN
             continue
         path.append(part)
     return tuple(path)
-
-
-def _place(path: KeyPath, places: Mapping[KeyPath, str]) -> str:
-    for length in range(len(path), 0, -1):
-        if path[:length] in places:
-            return places[path[:length]]
-    return "line 1"
 
 
 def _suggestion(path: KeyPath, error: ErrorDetails, kind: type[BaseModel]) -> str:

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from medkd.config_paths import RULE
+from medkd.settings import path_rule
+
 
 def sections_of(kind: type[BaseModel]) -> tuple[type[BaseModel], ...]:
     """Return a settings type and every settings type below it, each once, outer ones first."""
@@ -64,6 +67,8 @@ def keys_text(kinds: Mapping[str, type[BaseModel]]) -> str:
         "",
         "Drawn from the settings by `medkd config keys`. A key in bold is required; a section is",
         "named by what its `kind` says, where it has one.",
+        "",
+        *RULE.splitlines(),
     ]
     for command, kind in kinds.items():
         lines += ["", f"# Of `{command}`"]
@@ -85,7 +90,9 @@ def _row(name: str, info: FieldInfo) -> str:
     key = info.alias or name
     shown = f"**`{key}`**" if info.is_required() else f"`{key}`"
     default = "" if info.is_required() else _default(info)
-    cells = [shown, _type(info.annotation), default, info.description or ""]
+    kind = _type(info.annotation)
+    kind = kind.replace("text", "path") if path_rule(info) else kind
+    cells = [shown, kind.replace("Path", "path"), default, info.description or ""]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

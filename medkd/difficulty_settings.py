@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medkd.data.phantom import PhantomSettings
-from medkd.settings import Settings
+from medkd.settings import OtherPath, Settings
 
 
 class BlobSettings(Settings):
@@ -42,7 +42,9 @@ class BlobSettings(Settings):
 class JudgeSettings(Settings):
     """A classifier of real nodules that never saw a phantom."""
 
-    weights: str = Field(description="File of the network `luna_classifier`; absent: left out.")
+    weights: OtherPath = Field(
+        description="File of the network `luna_classifier`; absent: left out."
+    )
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="What the file must have.")
 
 

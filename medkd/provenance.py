@@ -21,7 +21,7 @@ from medkd.types import CaseOrigins, RunRecord
 
 PACKAGES = (
     "torch", "torchvision", "monai", "accelerate", "numpy", "scipy", "scikit-learn", "pandas",
-    "pydicom", "SimpleITK", "streamlit", "pydantic", "safetensors", "timm",
+    "pydicom", "streamlit", "pydantic", "safetensors", "timm",
 )  # fmt: skip
 
 

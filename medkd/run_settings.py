@@ -18,7 +18,7 @@ from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shap
 from medkd.data.split_settings import SplitSettings
 from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
-from medkd.settings import Settings
+from medkd.settings import InputPath, OtherPath, Settings
 from medkd.transfer.settings import TransferSettings, check_transfer
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -106,7 +106,7 @@ class DomainSettings(Settings):
     negatives_per_positive: int | None = Field(
         None, ge=1, description="Negative training candidates kept for each positive; null: all."
     )
-    cache_dir: str = Field(
+    cache_dir: OtherPath = Field(
         "${run_dir}/cache", description="Where resampled scans are kept between epochs."
     )
 
@@ -138,7 +138,7 @@ class DomainSettings(Settings):
 class TeacherSettings(Settings):
     """The source model: one that stands in a model directory, or one to be trained."""
 
-    from_: str | None = Field(None, alias="from", description="A model directory to take.")
+    from_: InputPath | None = Field(None, alias="from", description="A model directory to take.")
     model: ModelSettings | None = Field(None, description="The network to train.")
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How it is trained."

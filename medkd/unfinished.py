@@ -60,9 +60,12 @@ def unfinished(out: Path, purpose: str) -> Iterator[Unfinished]:
         made = Unfinished(home)
         made.folder.mkdir(exist_ok=True)
         made.kept("").mkdir(exist_ok=True)
-        yield made
-        made.folder.replace(out.resolve())
-        shutil.rmtree(home)
+        try:
+            yield made
+            made.folder.replace(out.resolve())
+        finally:
+            if not made.folder.is_dir() or not any(made.kept("").iterdir()):
+                shutil.rmtree(home)  # it has its name, or nothing of it is finished
 
 
 def remove_unfinished(out: Path) -> None:

@@ -9,22 +9,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from medkd.errors import SettingsError
 
 KeyPath = tuple[str | int, ...]
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
 class Document:
-    """Plain values of a YAML file and the place ("file:line") of every key."""
+    """Plain values of a YAML file, and of every key its place ("file:line") and file's folder."""
 
     values: dict[str, Any]
     places: dict[KeyPath, str]
     problems: list[str] = field(default_factory=list)
+    folders: dict[KeyPath, Path] = field(default_factory=dict)
+
+    def place_of(self, keys: KeyPath) -> str:
+        """Return "file:line" of a key, or of the nearest one above it."""
+        return _nearest(self.places, keys) or "line 1"
+
+    def folder_of(self, keys: KeyPath) -> Path:
+        """Return the folder that a relative path at a key counts from."""
+        return _nearest(self.folders, keys) or Path.cwd()
+
+    def is_here(self, keys: KeyPath) -> bool:
+        """Say whether that is the current folder: by --set, or in a shipped configuration."""
+        return _nearest(self.folders, keys) is None or self.place_of(keys).startswith("--set")
+
+    def value_at(self, keys: KeyPath) -> Any:  # noqa: ANN401  # plain YAML values
+        """Return what was written at a key; None if nothing was."""
+        value: Any = self.values
+        for key in keys:
+            if isinstance(value, dict):
+                value = value.get(key)
+            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+                value = value[key]
+            else:
+                return None
+        return value
+
+
+def _nearest(table: Mapping[KeyPath, Found], keys: KeyPath) -> Found | None:
+    """Look up a key, or the nearest one above it."""
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in table:
+            return table[keys[:length]]
+    return None
 
 
 def read_document(path: Path) -> Document:
@@ -50,6 +84,7 @@ def read_document(path: Path) -> Document:
         values=_merge(base.values, document.values),
         places={**base.places, **document.places},
         problems=base.problems + document.problems,
+        folders={**base.folders, **document.folders},
     )
 
 
@@ -77,6 +112,7 @@ def _read(path: Path) -> Document:
     document = Document(values={}, places={})
     for key_path, line, problem in _walk(node, ()):
         document.places.setdefault(key_path, f"{path.name}:{line}")
+        document.folders.setdefault(key_path, path.parent.absolute())
         if problem:
             document.problems.append(f"{path.name}:{line}: {problem}")
     if document.problems:
@@ -117,6 +153,7 @@ def override(document: Document, text: str) -> None:
         document.problems.append(f"--set {text}: expected key=value, for example seed=3")
         return
     place = f"--set {key}"
+    _forget(document, tuple(parts))
     target: Any = document.values
     for depth, part in enumerate(parts[:-1]):
         document.places[tuple(parts[: depth + 1])] = place
@@ -133,6 +170,14 @@ def override(document: Document, text: str) -> None:
     else:
         document.problems.append(f"{place}: {last!r} is no key or position here")
     document.places[tuple(parts)] = place
+    document.folders[tuple(parts)] = Path.cwd()
+
+
+def _forget(document: Document, keys: KeyPath) -> None:
+    """Drop what was noted of a key that is overridden, and of all below it."""
+    for table in (document.places, document.folders):
+        for known in [known for known in table if known[: len(keys)] == keys]:
+            del table[known]
 
 
 def _step_into(target: Any, part: str | int, fresh: Any) -> Any:  # noqa: ANN401  # plain YAML

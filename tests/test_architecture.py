@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     "io": 1, "lungs": 1, "evaluate": 1,
     "archive": 2, "data": 2, "models": 2, "transfer": 2,
     "detect": 3,
-    "config": 4, "config_keys": 4, "difficulty_settings": 4, "run_settings": 4,
+    "config": 4, "config_keys": 4, "config_paths": 4, "difficulty_settings": 4, "run_settings": 4,
     "train": 5,
     "report": 6, "review": 6,
     "cli": 8,
@@ -26,9 +26,9 @@ FLOORS: dict[str, int] = {
 CONFINED = {
     "monai": {"data", "models", "detect"},
     "highdicom": {"io"},
-    "nibabel": {"io"},
+    "nibabel": set(),  # of tests alone, as SimpleITK: medkd counts a volume's bytes itself
     "pydicom": {"io"},
-    "SimpleITK": {"io"},
+    "SimpleITK": set(),
     "streamlit": set(),
     "accelerate": {"train"},
     "sqlalchemy": {"review"},

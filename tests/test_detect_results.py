@@ -197,7 +197,7 @@ def test_paths_are_told_where_the_identity_is_kept_alone(tmp_path: Path, identit
     write_index(index, replace(archive, identity=identity))  # type: ignore[arg-type]
     run_job(search([index]), tmp_path / "out")
     paths = {row["path"] for row in rows_of(tmp_path / "out")}
-    kept = {str(tmp_path / "DOE^JANE" / "scans" / "0.mhd")}
+    kept = {str(tmp_path / "DOE^JANE" / "scans" / f"{number}.mhd") for number in (0, 2)}
     assert paths == (kept if identity == "keep" else {""})
     written = "".join(p.read_text() for p in (tmp_path / "out").iterdir())
     assert ("DOE" in written) == (identity == "keep")

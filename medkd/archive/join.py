@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from medkd.archive.merge import merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
 from medkd.io.file_ref import FileRef
 from medkd.io.index_table import CaseLabel, IndexedCase
 from medkd.io.reference import (
+    AnnotationSettings,
     FileNames,
     FoundLabel,
     ReferenceRows,
@@ -61,7 +64,10 @@ class Joiner:
         self._by_real = {name.real: name.case_id for name in names}
         self._headed = {name.case_id for name in names if name.patient_id}
         self._by_sop = {
-            uid: self._by_real[real] for real, place in places.items() for uid in place.sop_uids
+            uid: self._by_real[real]
+            for real, place in places.items()
+            for uid in place.sop_uids
+            if uid
         }
 
     def join(
@@ -78,14 +84,20 @@ class Joiner:
             SeriesError: if a source cannot be used as it stands.
         """
         joined = Joined()
-        for source in settings.annotations:
+        found: list[tuple[str, list[Nodule]]] = []
+        for name, source in _named(settings.annotations):
             rows = read_reference_source(source, self._places, refs, wanted=self._wanted)
             self._add(joined, rows, source.kind, namer)
+            found.append((name, [self._renamed(nodule) for nodule in rows.nodules]))
+        merged = merge_nodules(found)
+        joined.nodules += merged.nodules
+        joined.notes |= dict.fromkeys(merged.notes)
         return joined
 
+    def _renamed(self, nodule: Nodule) -> Nodule:
+        return replace(nodule, seriesuid=self._by_real[nodule.seriesuid])
+
     def _add(self, joined: Joined, rows: ReferenceRows, source: str, namer: CaseNamer) -> None:
-        for nodule in rows.nodules:
-            joined.nodules.append(replace(nodule, seriesuid=self._by_real[nodule.seriesuid]))
         for label in rows.labels:
             self._add_label(joined, label, source, namer)
         joined.unmatched += [self._explained(row) for row in rows.unmatched]
@@ -122,6 +134,14 @@ class Joiner:
             return row
         codes = codes_of(self._cases[case_id].reasons)
         return replace(row, reason=f"its series is not analysed: {codes}")
+
+
+def _named(sources: Iterable[AnnotationSettings]) -> Iterator[tuple[str, AnnotationSettings]]:
+    """Name each source by its kind; a second one of a kind has its number behind it."""
+    seen: Counter[str] = Counter()
+    for source in sources:
+        seen[source.kind] += 1
+        yield source.kind + (f" {seen[source.kind]}" if seen[source.kind] > 1 else ""), source
 
 
 def codes_of(reasons: Iterable[str]) -> str:

@@ -6,9 +6,11 @@ configuration (kind: points, or kind: table), since nothing can tell an index fr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medkd.errors import SettingsError
+from medkd.io.annotations import EXCLUDED_NAME
 from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
@@ -62,6 +64,30 @@ def source_of(text: str) -> AnnotationSettings:
     raise _refusal(text, f"it is no annotation: {kind.reason or 'a picture or scan'}")
 
 
+def with_excluded(
+    sources: Sequence[AnnotationSettings], excluded: Path
+) -> tuple[AnnotationSettings, ...]:
+    """Add a table of irrelevant findings, to LUNA16's nodules where they are a source.
+
+    Args:
+        sources: as they are so far.
+        excluded: a table in LUNA16's columns; it replaces the one that lies beside the nodules.
+
+    Raises:
+        SettingsError: if it is not there, or has other columns.
+    """
+    if not excluded.is_file():
+        raise _refusal(str(excluded), "--excluded: no such file")
+    if not _has({name.strip() for name in header_of(excluded)}, _LUNA16):
+        reason = f"--excluded: expected the columns {', '.join(sorted(_LUNA16))}; say what other "
+        raise _refusal(str(excluded), reason + "columns mean in --config, counts_as: excluded")
+    for place, source in enumerate(sources):
+        if isinstance(source, Luna16Annotations):
+            joined = source.model_copy(update={"excluded": excluded})
+            return (*sources[:place], joined, *sources[place + 1 :])
+    return (*sources, Luna16Annotations(kind="luna16", excluded=excluded))
+
+
 def _folder(path: Path) -> AnnotationSettings:
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         kind = kind_of_file(FileRef(file), file.stat().st_size)
@@ -82,6 +108,8 @@ def _table(path: Path) -> AnnotationSettings:
             return LidcAnnotations(kind="lidc", path=path)
     columns = {name.strip() for name in header_of(path)}
     if _has(columns, _LUNA16):
+        if EXCLUDED_NAME in path.name.casefold():
+            raise _refusal(str(path), "it holds irrelevant findings: give it with --excluded")
         excluded = path.with_name("annotations_excluded.csv")
         beside = excluded if excluded.is_file() and excluded != path else None
         return Luna16Annotations(kind="luna16", annotations=path, excluded=beside)

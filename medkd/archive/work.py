@@ -160,7 +160,8 @@ class WorkStore:
                     "seen = excluded.seen, form = excluded.form, reason = excluded.reason, "
                     "key = excluded.key, companion = excluded.companion",
                     (path, file.found.member, file.found.size, file.found.changed,
-                     self.generation, file.form, file.reason, file.key, file.companion),
+                     self.generation, file.form, file.reason, file.key,
+                     os.fsencode(file.companion) or ""),
                 )  # fmt: skip
                 if file.head is not None and file.key:
                     self._connection.execute(
@@ -178,8 +179,9 @@ class WorkStore:
             rows = self._connection.execute(
                 "SELECT path, member, key, companion FROM files WHERE companion <> ''"
             ).fetchall()
-            for path, member, key, companion in rows:
-                self._join_companion(Path(os.fsdecode(path)), member, key, companion)
+            for path, member, key, names in rows:
+                for companion in os.fsdecode(names).split("\n"):
+                    self._join_companion(Path(os.fsdecode(path)), member, key, companion)
 
     def _join_companion(self, path: Path, member: str, key: str, companion: str) -> None:
         if member:
@@ -239,7 +241,7 @@ class WorkStore:
         rows = self._connection.execute(
             "SELECT companion FROM files WHERE key = ? AND companion <> ''", (key,)
         )
-        return tuple(name for (name,) in rows)
+        return tuple(name for (names,) in rows for name in os.fsdecode(names).split("\n"))
 
     def files(self, form: str | None = None) -> Iterator[KnownFile]:
         """Yield every file, or those of one form, in the order in which they were found."""

@@ -57,7 +57,7 @@ def _compare_arms(path: Path, overrides: list[str], *, out: Path | None, resume:
     from medkd.train.bench import run_bench
     from medkd.train.tables import bench_markdown
 
-    settings = load_settings(path, RunSettings, overrides=overrides)
+    settings = load_settings(path, RunSettings, overrides=overrides, must_exist=True)
     folder = out or Path("runs") / f"{settings.name}-bench"
     with explained_interruption(folder), progress_bars() as progress:
         record = run_bench(settings, folder, resume=resume, progress=progress)
@@ -75,7 +75,7 @@ def _measure_difficulty(
     from medkd.train.difficulty.run import RESULT_NAME, run_difficulty
     from medkd.train.difficulty.tables import difficulty_markdown
 
-    settings = load_settings(path, DifficultySettings, overrides=overrides)
+    settings = load_settings(path, DifficultySettings, overrides=overrides, must_exist=True)
     folder = out or Path("runs") / settings.name
     with explained_interruption(folder), progress_bars() as progress:
         record = run_difficulty(settings, folder, resume=resume, progress=progress)

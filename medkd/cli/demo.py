@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medkd.cli.train import ResumeOption, SetOption, train_and_report
+from medkd.cli.train import ResumeOption, SetOption, echo_next_steps, run_with_bars
 
 CONFIG = "demo/phantom"
 
@@ -24,17 +24,24 @@ def demo(
     overrides: SetOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Run the whole mission on synthetic chest CT of two sites, in minutes, without any data.
+    """Train a teacher, a control and a student on synthetic chest CT, in minutes, without any data.
 
-    Scans of site a train the teacher. Site b, with few labels, trains a small student with its
-    soft labels and its features, and the same student without a teacher. Then whole scans are
-    searched, and the report is written.
+    Scans of one site train the teacher. At a second site few scans have labels: a small student
+    learns from these labels and from the teacher, and the control, the same network, from the
+    labels alone. All three are then scored on given candidates of other scans of the second site;
+    whole scans are not searched, which `medkd detect` does.
 
     Example: `medkd demo --out medkd-demo`
     """
     from medkd.config import find_config, load_settings
+    from medkd.report.closing import closing_lines
     from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
 
+    run = RunFolder(out)
     settings = load_settings(find_config(CONFIG), RunSettings, overrides=overrides or ())
-    train_and_report(RunFolder(out), settings, resume=resume)
+    evaluation, written = run_with_bars(run, settings, resume=resume)
+    typer.echo("")
+    for line in closing_lines(evaluation):
+        typer.echo(line)
+    echo_next_steps(run, written)

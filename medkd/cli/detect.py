@@ -185,4 +185,6 @@ def _say_scan_level(
         f"{index.name}: scan-level ROC AUC of the highest mark {score.roc_auc.value:.3f}{words}, "
         f"{score.positives} of {score.scans} scans with a nodule, {score.unknown} not known"
     )
+    if score.caution:
+        typer.secho(f"warning: {index.name}: {score.caution}", fg=typer.colors.YELLOW, err=True)
     write_json(out / f"scan_level-{index.stem}.json", score)

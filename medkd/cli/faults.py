@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from medkd.errors import MedkdError
 from medkd.files import is_full_disk
+from medkd.unfinished import unfinished_home
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -50,6 +51,8 @@ _DATABASE = {
     "disk i/o": errno.EIO,
 }  # fmt: skip
 
+_AGAIN_S = 0.1
+
 received: list[int] = []
 """Signals that ended the command, first one first."""
 
@@ -81,7 +84,7 @@ def ended_by_signals() -> Iterator[None]:
 
     A signal that is ignored (nohup) stays ignored.
     """
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     for number, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
@@ -90,6 +93,20 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def kept_for_later(out: Path) -> Iterator[None]:
+    """Say after an interruption that what is finished of a folder is kept, and where."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        home = unfinished_home(out)
+        if home.is_dir():
+            sys.stderr.write(
+                f"\nwhat is finished is kept in {home}: the same command goes on there\n"
+            )
+        raise
 
 
 def leave_pipe_quietly() -> None:
@@ -103,9 +120,22 @@ def leave_pipe_quietly() -> None:
             _to_nowhere(stream.fileno())
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    received.append(number)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number in ENDING:
+        received.append(number)
+    if _is_finalizing(frame):  # what is raised there is dropped: try again a moment later
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        return
     raise KeyboardInterrupt
+
+
+def _is_finalizing(frame: FrameType | None) -> bool:
+    """Say whether an object is being taken apart (`__del__`) where a signal came in."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _to_nowhere(descriptor: int) -> None:

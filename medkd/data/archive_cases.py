@@ -23,14 +23,14 @@ from medkd.errors import SettingsError
 from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
 from medkd.io.scan_states import ScanState, Value, label_values, scan_states
 from medkd.io.synthetic_mark import not_stated
-from medkd.settings import Settings
+from medkd.settings import InputPath, Settings
 
 
 class ArchiveData(Settings):
     """The scans or the radiographs of an INDEX."""
 
     kind: Literal["archive"] = "archive"
-    index: str = Field(description="The index.csv that `medkd index` left.")
+    index: InputPath = Field(description="The index.csv that `medkd index` left.")
     cases: Literal["scans", "images"] = Field(description="CT scans, or radiographs.")
     positive: tuple[str, ...] = Field(
         ("nodule",),

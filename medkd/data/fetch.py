@@ -139,8 +139,11 @@ def _batch_of(found: dict[str, Any] | _Failure) -> PatchBatch:
             raise found.refusal
         reasons = [found.words, REMEDY, RESUMED, "medkd -v shows where it failed"]
         raise WorkerError("training: a loader process could not read a batch", reasons)
-    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in found.items()}
-    return PatchBatch(**tensors)
+    values: dict[str, Any] = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in found.items()
+    }
+    return PatchBatch(**values)
 
 
 def _is_of_workers(error: Exception) -> bool:

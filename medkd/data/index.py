@@ -26,7 +26,7 @@ from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
 from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
 from medkd.io.volume import read_grid
 from medkd.provenance import sha256_of_text
-from medkd.settings import Settings
+from medkd.settings import InputPath, Settings
 
 ROOT_VARIABLES = ("MEDKD_DATA", "LUNA16_ROOT")
 """The only environment variables that a root or path may name, as ${NAME}."""
@@ -36,12 +36,12 @@ class Luna16Data(Settings):
     """LUNA16, or any set in its official layout."""
 
     kind: Literal["luna16"] = "luna16"
-    root: str = Field(description="Folder with subset0..9 and the CSV files.")
+    root: InputPath = Field(description="Folder with subset0..9 and the CSV files.")
     candidates: Literal["candidates_V2", "candidates"] = Field(
         "candidates_V2", description="Which file of candidates is used."
     )
     allow_partial: bool = Field(False, description="Leave out rows whose scan is absent.")
-    patients: str | None = Field(
+    patients: InputPath | None = Field(
         None, description="CSV `seriesuid,patient_id`; without it each scan counts as a patient."
     )
 
@@ -59,7 +59,7 @@ class MedMnistData(Settings):
     """A MedMNIST file, 2-D or 3-D, of any size."""
 
     kind: Literal["medmnist"] = "medmnist"
-    path: str = Field(description="The .npz file.")
+    path: InputPath = Field(description="The .npz file.")
 
 
 AnySet = Luna16Data | PhantomData | MedMnistData | ArchiveData

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from medkd.settings import Settings
+from medkd.settings import InputPath, Settings
 
 
 class LabelLimit(Settings):
@@ -88,7 +88,7 @@ class FrozenSplit(_AnySplit):
     """What `medkd split` froze for one INDEX; another index is refused."""
 
     kind: Literal["frozen"] = "frozen"
-    path: str = Field(description="The split.json.")
+    path: InputPath = Field(description="The split.json.")
     fold: int | None = Field(
         None, ge=0, description="Fold that is the test part, from 0; the next one validates."
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medkd.data.archive_cases import known_scan_labels
+from medkd.evaluate.caution import few_words
 from medkd.evaluate.intervals import bootstrap_interval
 from medkd.evaluate.metrics import build_metric, compute_metric
 from medkd.io.index_table import ArchiveIndex
@@ -25,7 +26,8 @@ MEANING = (
 class ScanLevelScore:
     """ROC AUC over the scans of an INDEX that were analysed and whose label is known.
 
-    `unknown` scans have no label, `not_analysed` no result: neither counts.
+    `unknown` scans have no label, `not_analysed` no result: neither counts. `caution` says on how
+    few cases the number stands; empty where there are enough.
     """
 
     roc_auc: Estimate
@@ -35,6 +37,7 @@ class ScanLevelScore:
     unknown: int
     not_analysed: int
     meaning: str = MEANING
+    caution: str = ""
 
 
 def score_scan_level(
@@ -81,4 +84,11 @@ def score_scan_level(
         patients=len(set(patients)),
         unknown=len(analysed) - len(scored),
         not_analysed=len(mine) - len(analysed),
+        caution=few_words(
+            [
+                (sum(labels), "scans with a nodule"),
+                (len(labels) - sum(labels), "scans without one"),
+            ],
+            [(len(set(patients)), "patients")],
+        ),
     )

@@ -6,11 +6,14 @@ and matrix products as torch's own counter sees them; pooling and activations ar
 
 from __future__ import annotations
 
-import statistics
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,44 +21,127 @@ from torch.utils.flop_counter import FlopCounterMode
 from medkd.types import Efficiency
 
 _WARM_UP = 2
+_LEAST_S = 0.3
+"""Shortest time of measuring: the system counts work in hundredths of a second."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A network to measure, on its device in any mode, and the bytes of its file on disk."""
+
+    network: nn.Module
+    size_bytes: int
 
 
 def measure_efficiency(
-    network: nn.Module,
+    models: Mapping[str, Measured],
     input_shape: tuple[int, ...],
     *,
-    size_bytes: int,
     device: str = "cpu",
-    repeats: int = 10,
-) -> Efficiency:
-    """Measure a network on one input of zeros; its mode and buffers stay as they were.
+    repeats: int = 20,
+) -> dict[str, Efficiency]:
+    """Measure networks on one input of zeros; their modes and buffers stay as they were.
+
+    The timed runs of all networks alternate, so that a busy spell of the machine meets all alike.
+    Networks of one architecture are timed once and share the latency: weights do not change it.
 
     Args:
-        network: already on `device`.
+        models: by name.
         input_shape: [B, C, *spatial]; B = 1 for the cost of one sample.
-        size_bytes: of its file on disk.
         device: as torch names it.
-        repeats: timed runs, after two that are not; the median counts.
+        repeats: timed runs of each, after two that are not.
 
     Example:
-        >>> cost = measure_efficiency(nn.Linear(3, 2), (1, 3), size_bytes=2**20, repeats=1)
-        >>> cost.parameters, cost.macs, cost.size_mib
+        >>> costs = measure_efficiency({"a": Measured(nn.Linear(3, 2), 2**20)}, (1, 3), repeats=2)
+        >>> costs["a"].parameters, costs["a"].macs, costs["a"].size_mib
         (8, 6, 1.0)
     """
     sample = torch.zeros(input_shape, device=device)
-    with _evaluating(network), torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            network(sample)
-        durations = [_time_ms(network, sample) for _ in range(_WARM_UP + repeats)][_WARM_UP:]
-    return Efficiency(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        macs=counter.get_total_flops() // 2,
-        size_mib=size_bytes / 2**20,
-        latency_ms=statistics.median(durations),
-        input_shape=tuple(input_shape),
-        device=device,
-        threads=torch.get_num_threads(),
-    )
+    kinds = {name: _architecture(model.network) for name, model in models.items()}
+    timed = {kinds[name]: model.network for name, model in models.items()}
+    before = _used_cpu_s()
+    durations = _alternate(timed, sample, repeats=repeats)
+    busy = _others_share(before, _used_cpu_s())
+    return {
+        name: Efficiency(
+            parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+            macs=_count_macs(model.network, sample),
+            size_mib=model.size_bytes / 2**20,
+            latency_ms=float(np.median(durations[kinds[name]])),
+            input_shape=tuple(input_shape),
+            device=device,
+            threads=torch.get_num_threads(),
+            latency_spread_ms=_quartiles(durations[kinds[name]]),
+            busy=busy,
+        )
+        for name, model in models.items()
+    }
+
+
+def _architecture(network: nn.Module) -> str:
+    """Describe layers and shapes; two networks that differ in weights alone give the same."""
+    shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+    return f"{type(network).__qualname__} {network!r} {shapes}"
+
+
+def _alternate(
+    networks: Mapping[str, nn.Module], sample: torch.Tensor, *, repeats: int
+) -> dict[str, list[float]]:
+    """Time each network in turn, again and again, for long enough to see other work; ms by name."""
+    found: dict[str, list[float]] = {name: [] for name in networks}
+    started, rounds = time.perf_counter(), 0
+    while rounds < _WARM_UP + repeats or time.perf_counter() - started < _LEAST_S:
+        for name, network in networks.items():
+            with _evaluating(network), torch.inference_mode():
+                found[name].append(_time_ms(network, sample))
+        rounds += 1
+    return {name: times[_WARM_UP:] for name, times in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _UsedCpu:
+    """Seconds since some start: by the clock, of all cores by anybody, by this process."""
+
+    clock: float
+    everybody: float
+    own: float
+
+
+def _used_cpu_s() -> _UsedCpu | None:
+    """Read how long the cores have worked; None where the system does not say (no /proc/stat)."""
+    try:
+        words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        ticks_per_s = os.sysconf("SC_CLK_TCK")
+    except (AttributeError, OSError, ValueError):
+        return None
+    # proc(5): user nice system idle iowait irq softirq steal; idle and iowait are no work.
+    ticks = [int(word) for word in words[1:9]]
+    own = os.times()
+    everybody = (sum(ticks) - sum(ticks[3:5])) / ticks_per_s
+    return _UsedCpu(time.perf_counter(), everybody, own.user + own.system)
+
+
+def _others_share(before: _UsedCpu | None, after: _UsedCpu | None) -> float | None:
+    if before is None or after is None:
+        return None
+    others = (after.everybody - before.everybody) - (after.own - before.own)
+    available = (after.clock - before.clock) * (os.cpu_count() or 1)
+    return min(max(others / available, 0.0), 1.0)
+
+
+def _count_macs(network: nn.Module, sample: torch.Tensor) -> int:
+    with (
+        _evaluating(network),
+        torch.inference_mode(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        network(sample)
+    return int(counter.get_total_flops() // 2)
+
+
+def _quartiles(durations: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(durations, [25, 75]).tolist()
+    return low, high
 
 
 def _time_ms(network: nn.Module, sample: torch.Tensor) -> float:

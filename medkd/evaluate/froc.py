@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.evaluate.caution import few_words
 from medkd.evaluate.curves import (
     FrocCurve,
     build_froc_curve,
@@ -159,6 +160,7 @@ def _score_all(matching: Matching, *, track: str) -> FrocResult:
     found = int(matching.is_nodule.sum())
     curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
     interpolated = read_interpolated(curve)
+    few = few_words([(nodules, "nodules")], [(scans, "scans")]) if nodules else ""
     return FrocResult(
         track=track,
         scans=scans,
@@ -175,7 +177,11 @@ def _score_all(matching: Matching, *, track: str) -> FrocResult:
         fp_per_scan=tuple(curve.fp_per_scan.tolist()),
         sensitivity=tuple(curve.sensitivity.tolist()),
         thresholds=tuple(curve.thresholds.tolist()),
-        warnings=matching.warnings + _curve_warnings(curve, nodules=nodules),
+        warnings=(
+            *matching.warnings,
+            *_curve_warnings(curve, nodules=nodules),
+            *([few] if few else []),
+        ),
     )
 
 

@@ -20,6 +20,11 @@ from medkd.io.tables import MAX_REASONS, read_table, write_table
 from medkd.types import Candidate, LabelledCandidate, Nodule, Point, Reference
 
 T = TypeVar("T")
+CountsAs = Literal["included", "excluded"]
+_COUNTS: dict[str, CountsAs] = {"included": "included", "excluded": "excluded"}
+
+EXCLUDED_NAME = "annotations_excluded"
+"""How LUNA16 names its table of irrelevant findings."""
 
 PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
 MARK_COLUMNS = (*PLACE_COLUMNS, "probability")
@@ -30,19 +35,43 @@ CANDIDATE_COLUMNS = (*PLACE_COLUMNS, "class")
 def read_annotations(path: Path) -> list[Nodule]:
     """Read the nodules that must be found (`annotations.csv`).
 
+    In a table with a column counts_as (`index.nodules.csv`) these are the included rows.
+
     Raises:
         SeriesError: with every fault of the table.
     """
-    return _read_nodules(path, "included")
+    return [n for n in _read_nodules(path, "included") if n.counts_as == "included"]
 
 
 def read_excluded(path: Path) -> list[Nodule]:
     """Read the irrelevant findings (`annotations_excluded.csv`); diameter -1 means unknown.
 
+    In a table with a column counts_as these are the excluded rows.
+
     Raises:
         SeriesError: with every fault of the table.
     """
-    return _read_nodules(path, "excluded")
+    return [n for n in _read_nodules(path, "excluded") if n.counts_as == "excluded"]
+
+
+def read_findings(path: Path) -> list[Nodule]:
+    """Read nodules that must be found, and what a column counts_as excludes.
+
+    Raises:
+        SeriesError: with every fault of the table; one that holds irrelevant findings is refused:
+            its name says so, or at least half of its diameters are unknown (-1).
+    """
+    findings = _read_nodules(path, "included")
+    included = [finding for finding in findings if finding.counts_as == "included"]
+    unknown = sum(finding.diameter_mm < 0 for finding in included)
+    named = EXCLUDED_NAME in path.name.casefold() and included
+    if named or (unknown and 2 * unknown >= len(included)):
+        told = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
+        raise SeriesError(
+            f"{path}: no table of nodules",
+            [f"it holds irrelevant findings ({told}): give it as the table of excluded ones"],
+        )
+    return findings
 
 
 def read_candidates(path: Path) -> list[LabelledCandidate]:
@@ -123,13 +152,13 @@ def read_patients(path: Path) -> dict[str, str]:
 
 
 def read_reference(
-    annotations: Path, excluded: Path, *, seriesuids: Path, patients: Path | None = None
+    annotations: Path, excluded: Path | None, *, seriesuids: Path, patients: Path | None = None
 ) -> Reference:
     """Read the reference standard of a set of scans, all tables before any refusal.
 
     Args:
-        annotations: nodules that must be found.
-        excluded: irrelevant findings.
+        annotations: nodules that must be found; what a column counts_as excludes is excluded.
+        excluded: irrelevant findings, if there are any more.
         seriesuids: series that count.
         patients: which patient each series belongs to, if known.
 
@@ -137,8 +166,8 @@ def read_reference(
         SeriesError: with every fault of every table.
     """
     reasons: list[str] = []
-    nodules = _attempt(read_annotations, annotations, reasons) or []
-    others = _attempt(read_excluded, excluded, reasons) or []
+    findings = _attempt(read_findings, annotations, reasons) or []
+    others = (_attempt(read_excluded, excluded, reasons) if excluded else None) or []
     uids = _attempt(read_seriesuids, seriesuids, reasons) or []
     groups = (_attempt(read_patients, patients, reasons) if patients else None) or {}
     if patients and not reasons:
@@ -146,7 +175,9 @@ def read_reference(
         reasons += [f"{patients}: no patient for series {uid}" for uid in missing[:MAX_REASONS]]
     if reasons:
         raise SeriesError("the reference standard cannot be used as it stands", reasons)
-    return Reference(tuple(nodules), tuple(others), tuple(uids), groups)
+    nodules = tuple(finding for finding in findings if finding.counts_as == "included")
+    others = [*(finding for finding in findings if finding.counts_as == "excluded"), *others]
+    return Reference(nodules, tuple(others), tuple(uids), groups)
 
 
 def write_annotations(path: Path, nodules: Sequence[Nodule]) -> None:
@@ -170,14 +201,25 @@ def write_seriesuids(path: Path, seriesuids: Sequence[str]) -> None:
     write_text(path, "".join(f"{uid}\n" for uid in seriesuids))
 
 
-def _read_nodules(path: Path, counts_as: Literal["included", "excluded"]) -> list[Nodule]:
+def _read_nodules(path: Path, counts_as: CountsAs) -> list[Nodule]:
+    """Read a table of places with diameters; its own column counts_as goes before the default."""
     table = read_table(path)
     uids, points = table.words("seriesuid"), table.points_mm()
     diameters = table.numbers("diameter_mm")
+    stated: list[CountsAs] = [counts_as] * len(uids)
+    if table.has("counts_as"):
+        for row, word in enumerate(table.texts("counts_as")):
+            if word not in _COUNTS:
+                table.reasons.append(
+                    f"row {table.lines[row]}: counts_as must be included or excluded, got {word!r}"
+                )
+            stated[row] = _COUNTS.get(word, counts_as)
     table.refuse_if_faulty()
     return [
-        Nodule(uid, place, diameter, counts_as)
-        for uid, place, diameter in zip(uids, _places(points), diameters.tolist(), strict=True)
+        Nodule(uid, place, diameter, counted)
+        for uid, place, diameter, counted in zip(
+            uids, _places(points), diameters.tolist(), stated, strict=True
+        )
     ]
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Literal, cast
 import pydicom
 from pydicom.uid import UID
 
+from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
 from medkd.io.dicom.content import looks_like_damaged_dicom, looks_like_dicom
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
@@ -63,7 +64,8 @@ class FileKind:
         reason: why it is no case; empty for series, image, volume. Of an unreadable file it is
             "code: text", with a code of `UNREADABLE`.
         head: of a DICOM file.
-        companion: file beside it that it cannot do without (the voxels of an .mhd).
+        companion: files beside it that it cannot do without (the voxels of an .mhd, of a .nrrd
+            with a data file), one a line.
         names: files that a DICOMDIR lists, as paths from its folder.
     """
 
@@ -270,10 +272,10 @@ def _is_text(head: bytes) -> bool:
 
 def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     if name.endswith((".mhd", ".mha")):
-        return _metaimage_kind(head)
+        return _metaimage_kind(ref, head)
     if head.startswith(_VOLUME_MAGIC[".nrrd"]):
         if name.endswith(".nrrd"):
-            return FileKind("volume")
+            return FileKind("volume", companion="\n".join(nrrd_companions(ref, head)))
         return FileKind("other", "an NRRD header or volume: only .nrrd files in one piece are read")
     if name.endswith(".nii.gz"):
         with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
@@ -286,14 +288,11 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     return None
 
 
-def _metaimage_kind(head: bytes) -> FileKind:
-    lines = head.decode("latin-1").splitlines()
-    values = {key.strip().lower(): value.strip() for key, _, value in (s.partition("=") for s in
-                                                                       lines)}  # fmt: skip
-    if "ndims" not in values and "elementdatafile" not in values:
+def _metaimage_kind(ref: FileRef, head: bytes) -> FileKind:
+    header = metaimage_header_of(ref, head)
+    if "ndims" not in header.values and "elementdatafile" not in header.values:
         return _no_such_content("no MetaImage header in it")
-    companion = values.get("elementdatafile", "")
-    return FileKind("volume", companion="" if companion.upper() == "LOCAL" else companion)
+    return FileKind("volume", companion="\n".join(metaimage_companions(ref, header)))
 
 
 @contextmanager

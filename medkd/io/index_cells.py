@@ -66,7 +66,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 _READ: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("reasons", "allowed", "notes"), _tuple_of(str, _TEXTS)),
+    **dict.fromkeys(("reasons", "allowed", "notes", "sources"), _tuple_of(str, _TEXTS)),
     **dict.fromkeys(("day", "value", "readers_agreeing"), _optional(int)),
     **dict.fromkeys(("coordX", "coordY", "coordZ", "diameter_mm"), float),
     "slice_thickness_mm": _optional(float),

@@ -1,7 +1,7 @@
 """INDEX: what `medkd index` leaves and every other command reads.
 
 index.csv            one row a case (`IndexedCase`): scans and radiographs, refused ones too
-index.nodules.csv    reference nodules, LUNA16's columns and what they count as
+index.nodules.csv    reference nodules, LUNA16's columns, what they count as and who says so
 index.labels.csv     labels of whole cases: 1, 0, or empty where nobody knows
 index.files.csv      what became of every file of the archive
 index.unmatched.csv  annotation rows that fit no case, each with its reason
@@ -32,7 +32,7 @@ Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
 FileFate = Literal["case", "annotation", "table", "container", "other", "unreadable"]
 
-VERSION = 2
+VERSION = 3
 """Raised when a table's columns change."""
 
 
@@ -247,6 +247,7 @@ _PRINTED = ("cases", "nodules", "labels")
 
 _NODULE_COLUMNS = (
     "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "counts_as", "readers_agreeing",
+    "sources",
 )  # fmt: skip
 
 
@@ -278,7 +279,8 @@ def _write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> int:
 
 def _write_nodules(path: Path, nodules: Iterable[Nodule]) -> None:
     rows = (
-        (n.seriesuid, *n.center_mm, n.diameter_mm, n.counts_as, n.readers_agreeing) for n in nodules
+        (n.seriesuid, *n.center_mm, n.diameter_mm, n.counts_as, n.readers_agreeing, n.sources)
+        for n in nodules
     )
     write_cells(path, _NODULE_COLUMNS, rows)
 
@@ -290,8 +292,8 @@ def _read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
 
 
 def _read_nodules(path: Path) -> Iterator[Nodule]:
-    for seriesuid, x, y, z, diameter_mm, counts_as, readers in read_cells(path, _NODULE_COLUMNS):
-        yield Nodule(seriesuid, (x, y, z), diameter_mm, counts_as, readers)
+    for seriesuid, x, y, z, *rest in read_cells(path, _NODULE_COLUMNS):
+        yield Nodule(seriesuid, (x, y, z), *rest)
 
 
 def _refusal(path: Path, reasons: list[str]) -> SeriesError:

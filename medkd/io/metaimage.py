@@ -173,7 +173,7 @@ def _orientation_faults(letters: str, direction: Float64) -> list[Fault]:
     # An axis far from every body axis may be named after either.
     oblique = np.abs(direction).max(axis=0) <= 0.9
     if len(sides) == 3 and all(
-        side is not None and (oblique[axis] or direction[side[0], axis] * side[1] > 0)
+        side is not None and (oblique[axis] or direction[side[0], axis] * side[1] > 0.5)
         for axis, side in enumerate(sides)
     ):
         return []
@@ -219,15 +219,16 @@ def _data(
         return None, faults
     order = ">" if header.says("binarydatabyteordermsb") else "<"
     compressed = header.says("compresseddata") or False
-    packed = header.numbers("compresseddatasize") if compressed else ()
-    skip = header.numbers("headersize") or (0.0,)
+    packed = whole_numbers_in(header.values.get("compresseddatasize", "")) if compressed else None
+    skip = int(header.values.get("headersize", "0"))
     return VoxelData(
         shape=(sizes[0], sizes[1], sizes[2]),
         element=np.dtype(order + element),
         files=tuple(find_data_file(path.parent, name) for name in names) or (path,),
         packing="zlib" if compressed else "raw",
-        skip_bytes=header.length_bytes if header.is_local else int(skip[0]),
-        packed_bytes=int(packed[0]) if packed and packed[0] > 0 else None,
+        skip_bytes=header.length_bytes if header.is_local else skip,
+        # MetaIO takes 0 for a size that is not stated.
+        packed_bytes=packed[0] if packed and packed[0] else None,
     ), []
 
 
@@ -240,15 +241,17 @@ def _order_faults(header: MetaHeader, element: str) -> list[Fault]:
 
 def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:
     compressed = header.says("compresseddata") or False
+    skip = header.values.get("headersize", "0")
+    known = skip == "-1" or len(whole_numbers_in(skip) or ()) == 1
+    texts = []
     if compressed and len(names) > 1:
-        text = "its slices are compressed files of their own: write them as one file"
-        return [Fault("unreadable", text)]
-    text = header.values.get("headersize", "0")
-    known = text == "-1" or len(whole_numbers_in(text) or ()) == 1
-    fits = text == "0" or (known and not header.is_local and not (compressed and text == "-1"))
-    if fits and ("compresseddatasize" not in header.values or header.numbers("compresseddatasize")):
-        return []
-    return [Fault("unreadable", f"HeaderSize = {text}: voxels cannot be placed by it here")]
+        texts.append("its slices are compressed files of their own: write them as one file")
+    if skip != "0" and (not known or header.is_local or (compressed and skip == "-1")):
+        texts.append(f"HeaderSize = {skip}: voxels cannot be placed by it here")
+    size = header.values.get("compresseddatasize", "0")
+    if len(whole_numbers_in(size) or ()) != 1:
+        texts.append(f"expected a number of bytes, got CompressedDataSize = {size}")
+    return [Fault("unreadable", text) for text in texts]
 
 
 def write_mhd(scan: Scan, path: Path) -> None:

@@ -60,7 +60,8 @@ class _Fields:
 
     def all(self, name: str) -> list[Any]:
         offset, kind, count = _LAYOUTS[self.size][name]
-        return np.frombuffer(self.content, self.order + kind, count, offset).tolist()
+        values: list[Any] = np.frombuffer(self.content, self.order + kind, count, offset).tolist()
+        return values
 
     def one(self, name: str) -> Any:  # noqa: ANN401  # bytes, int or float
         return self.all(name)[0]

@@ -198,7 +198,9 @@ def _placed(header: NrrdHeader) -> VolumeHeader:
 def _unit(fields: dict[str, str]) -> tuple[float, list[Fault]]:
     """Return mm a unit; an empty unit and ??? state nothing."""
     text = f"{fields.get('space units', '')} {fields.get('units', '')}"
-    units = sorted({unit for unit in re.findall(r'"([^"]*)"', text) if unit not in ("", "???")})
+    # Quotes are asked for, but a unit without them is no less a unit.
+    stated = {quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)}
+    units = sorted(stated - {"", "???"})
     if len(units) > 1:
         return 1.0, [Fault("bad_geometry", f"expected one unit, got {', '.join(units)}")]
     return unit_fault(units[0], where="space units") if units else (1.0, [])

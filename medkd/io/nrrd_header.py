@@ -52,7 +52,7 @@ def read_nrrd_header(content: bytes) -> NrrdHeader:
     if not _MAGIC.fullmatch(header_text(magic)):
         fault = Fault("unreadable", "its header cannot be read: it does not begin with NRRD0001-5")
         return NrrdHeader({}, 0, faults=(fault,))
-    for line, end in lines:
+    for number, (line, end) in enumerate(lines, start=2):
         place = end
         text = header_text(line)
         if not text:
@@ -62,7 +62,8 @@ def read_nrrd_header(content: bytes) -> NrrdHeader:
             continue
         name = _ALIASES.get(name.strip().lower(), name.strip().lower())
         if not found or name not in _READ | _IGNORED | REFUSED_FIELDS:
-            texts.append(f"{text[:60]!r} is no field of NRRD")
+            # Not the text of the line: it may hold a patient's name.
+            texts.append(f"line {number} of the header is no field of NRRD")
         elif name in fields:
             texts.append(f"{name!r} is stated twice")
         fields[name] = value.strip()

@@ -139,7 +139,9 @@ def _checked(path: Path, allow: Collection[str], *, with_data: bool) -> _Checked
 def _scaled(stored: NDArray[Any], header: VolumeHeader) -> NDArray[Any]:
     if (header.slope, header.intercept) == (1.0, 0.0):
         return stored
-    return stored * np.float64(header.slope) + np.float64(header.intercept)
+    scaled: NDArray[np.float64] = stored * np.float64(header.slope)
+    scaled += header.intercept
+    return scaled
 
 
 def _value_reasons(stored: NDArray[Any]) -> list[str]:

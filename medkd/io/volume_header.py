@@ -24,6 +24,9 @@ Float64 = NDArray[np.float64]
 DIRECTION_TOLERANCE = 1e-3
 """How far direction cosines may be from orthonormal: rounding of a header, not a shear."""
 
+SPACING_LIMITS_MM, FARTHEST_MM = (1e-4, 1e4), 1e6
+"""Far outside what any scanner makes: beyond them a header is damaged."""
+
 MM_PER_UNIT = {
     "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "cm": 10.0, "centimeter": 10.0,
     "centimetre": 10.0, "m": 1000.0, "meter": 1000.0, "metre": 1000.0, "um": 1e-3, "μm": 1e-3,
@@ -160,20 +163,22 @@ def geometry_faults(header: VolumeHeader) -> list[Fault]:
         text = f"expected 3 dimensions, got {len(header.sizes)}: sizes {header.sizes}"
         return [Fault("pixel_format", text)]
     texts = []
-    if header.spacing_mm is not None and not _three(header.spacing_mm, positive=True):
-        texts.append(f"expected three positive spacings in mm, got {header.spacing_mm}")
-    if header.origin_mm is not None and not _three(header.origin_mm, positive=False):
-        texts.append(f"expected an origin of three finite mm, got {header.origin_mm}")
+    if header.spacing_mm is not None and not _three(header.spacing_mm, *SPACING_LIMITS_MM):
+        low, high = SPACING_LIMITS_MM
+        texts.append(
+            f"expected three positive spacings of {low:g} to {high:g} mm, got {header.spacing_mm}"
+        )
+    if header.origin_mm is not None and not _three(header.origin_mm, -FARTHEST_MM, FARTHEST_MM):
+        texts.append(
+            f"expected an origin of three finite mm within {FARTHEST_MM:g}, got {header.origin_mm}"
+        )
     if header.direction is not None:
         texts += _direction_texts(header.direction)
     return [Fault("bad_geometry", text) for text in texts]
 
 
-def _three(values: tuple[float, ...], *, positive: bool) -> bool:
-    numbers = np.asarray(values)
-    if numbers.shape != (3,) or not np.isfinite(numbers).all():
-        return False
-    return not positive or bool(numbers.min() > 0)
+def _three(values: tuple[float, ...], low: float, high: float) -> bool:
+    return len(values) == 3 and all(low <= value <= high for value in values)
 
 
 def _direction_texts(direction: Float64) -> list[str]:

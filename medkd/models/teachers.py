@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medkd.errors import CheckpointError, SettingsError
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.weights import fit_weights, import_extra, read_weights
+from medkd.settings import InputPath
 
 LITE0_WHEEL_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,7 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 class _Pretrained(NetworkSettings):
-    weights_file: str | None = Field(None, description="safetensors of the body, if weights: file")
+    weights_file: InputPath | None = Field(
+        None, description="safetensors of the body, if weights: file"
+    )
     weights_sha256: str | None = Field(None, description="sha256 that the weights file must have")
 
     @model_validator(mode="after")

@@ -117,24 +117,24 @@ def reliability_figure(results: Results, split: str) -> Figure:
 def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
     """Draw FROC curves from 1/8 to 8 false positives a scan, the seven CPM rates as dots.
 
-    A ring is the frozen point, if it has at least 1/8 false positives a scan.
+    A ring is the frozen point; where it lies outside the axes, the legend tells its place instead.
     """
     with mpl.rc_context(RC):
         canvas, axes = _panel("False positives a scan", "Sensitivity", size_in=(6.4, 4.0))
         styles = _styles(results)
         for arm, result in results.items():
-            label = f"{arm}, CPM {words.number(result.cpm_interpolated)}"
+            label = f"{arm}, CPM {words.number(result.cpm_interpolated)}{_outside(result)}"
             _froc_curve(axes, result, label, style=styles[arm])
         axes.set_xscale("log", base=2)
         axes.set_xticks(CPM_RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         axes.minorticks_off()
         axes.set_xlim(CPM_RATES[0] * 0.95, CPM_RATES[-1] * 1.05)
-        axes.set_ylim(-0.02, 1.02)
-        axes.legend(loc="lower right")
+        axes.set_ylim(-0.03, 1.03)
+        _legend_below(axes, columns=1)
+    ringed = any(r.at_operating_point and not _outside(r) for r in results.values())
+    shown = f"{title} (ring: frozen point)" if ringed else title
     scores = ", ".join(f"{a} {words.number(r.cpm_interpolated)}" for a, r in results.items())
-    return _figure(
-        canvas, f"{title} (ring: frozen point)", f"FROC curves; CPM by interpolation: {scores}."
-    )
+    return _figure(canvas, shown, f"FROC curves; CPM by interpolation: {scores}.")
 
 
 def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
@@ -201,11 +201,16 @@ def _panel(
 
 
 def _unit_square(axes: Axes) -> None:
-    """Show 0..1 on both axes, the legend below, where it hides no curve."""
+    """Show 0..1 on both axes."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    _legend_below(axes)
+
+
+def _legend_below(axes: Axes, *, columns: int = 2) -> None:
+    """Put the legend below the axes, where it hides no curve."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=columns)
 
 
 def _styles(arms: Iterable[str]) -> dict[str, Style]:
@@ -246,8 +251,21 @@ def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> 
     at = [(rate, result.sensitivity_at.get(f"{rate:g}", np.nan)) for rate in CPM_RATES]
     axes.plot(*np.asarray(at).T, "o", color=colour, markersize=4)
     point = result.at_operating_point
-    if point is not None and point.fp_per_scan is not None and point.fp_per_scan >= CPM_RATES[0]:
+    if point is not None and point.fp_per_scan is not None and not _outside(result):
         _ring(axes, point.fp_per_scan, point.sensitivity.value, style=style)
+
+
+def _outside(result: FrocResult) -> str:
+    """Tell the frozen point that the axes do not show; empty where they do, or there is none."""
+    point = result.at_operating_point
+    if point is None or point.fp_per_scan is None:
+        return ""
+    if CPM_RATES[0] <= point.fp_per_scan <= CPM_RATES[-1]:
+        return ""
+    found = words.number(point.sensitivity.value, 2)
+    return (
+        f"; frozen point outside: {words.number(point.fp_per_scan, 2)} a scan, sensitivity {found}"
+    )
 
 
 def _ring(axes: Axes, x: float, y: float, *, style: Style) -> None:

@@ -116,6 +116,9 @@ WHAT_IT_IS = (
     "as the scan's own edges, with the scan's own noise, at places in aerated lung, at vessels "
     "and at the pleura. The original scans are untouched; the copies have new UIDs and say in "
     "their headers that they are derived and hold synthetic nodules.",
+    "The copies carry the patient's identity as the originals do: name, number and dates stay in "
+    "their headers. Keep them where the originals may lie, and give them to nobody who may not "
+    "have those.",
     "They serve as an acceptance test before a reference standard exists: what share of nodules "
     "like these does a detector find in this site's own scans, with its scanners and protocols?",
 )

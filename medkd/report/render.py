@@ -128,7 +128,7 @@ def write_json(contents: RunContents, path: Path) -> None:
 
 
 def write_csv(contents: RunContents, path: Path) -> None:
-    """Write every number as a row: arm, split, metric, value, low, high."""
+    """Write every number as a row: `rows.COLUMNS`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,6 @@
-"""Every number of an evaluation as flat rows (arm, split, metric, value, low, high) for CSV.
+"""Every number of an evaluation as flat rows for CSV: arm, split, metric, value, low, high.
+
+`caution` says on how few cases a number stands, empty where there are enough or none are counted.
 
 FROC rows are named `<track>/<metric>`; a paired difference has the arm `first - second`.
 Differences, FROC and fidelity are measured on held-out data; cost has no split.
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from medkd.evaluate.caution import classification_caution, froc_caution
 from medkd.types import (
     ClassificationResult,
     Efficiency,
@@ -19,7 +22,7 @@ from medkd.types import (
     PointScores,
 )
 
-COLUMNS = ("arm", "split", "metric", "value", "low", "high")
+COLUMNS = ("arm", "split", "metric", "value", "low", "high", "caution")
 HELD_OUT = "test"
 POINT_RATES = ("sensitivity", "specificity", "precision", "f1", "accuracy")
 POINT_COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
@@ -32,7 +35,7 @@ COSTS = ("parameters", "macs", "size_mib", "latency_ms")
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One number; `low` and `high` are None where it has no interval."""
+    """One number; `low` and `high` are None where it has no interval, `caution` is in words."""
 
     arm: str
     split: str
@@ -40,6 +43,7 @@ class MetricRow:
     value: float
     low: float | None = None
     high: float | None = None
+    caution: str = ""
 
 
 def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
@@ -47,10 +51,12 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
     rows: list[MetricRow] = []
     for arm in evaluation.arms:
         for split, result in arm.classification.items():
-            rows += [_row(arm.name, split, *item) for item in _classification(result)]
+            few = classification_caution(result)
+            rows += [_row(arm.name, split, *item, few) for item in _classification(result)]
         for froc in arm.froc:
+            few = froc_caution(froc)
             rows += [
-                _row(arm.name, HELD_OUT, f"{froc.track}/{metric}", value, interval)
+                _row(arm.name, HELD_OUT, f"{froc.track}/{metric}", value, interval, few)
                 for metric, value, interval in _froc(froc)
             ]
         if arm.efficiency is not None:
@@ -62,10 +68,16 @@ Item = tuple[str, float, Interval | None]
 """Metric, value, interval."""
 
 
-def _row(arm: str, split: str, metric: str, value: float, interval: Interval | None) -> MetricRow:
-    if interval is None:
-        return MetricRow(arm, split, metric, value)
-    return MetricRow(arm, split, metric, value, interval.low, interval.high)
+def _row(
+    arm: str,
+    split: str,
+    metric: str,
+    value: float,
+    interval: Interval | None,
+    caution: str = "",
+) -> MetricRow:
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return MetricRow(arm, split, metric, value, low, high, caution)
 
 
 def _classification(result: ClassificationResult) -> Iterator[Item]:
@@ -106,16 +118,29 @@ def _froc(result: FrocResult) -> Iterator[Item]:
 def _costs(cost: Efficiency) -> Iterator[Item]:
     for metric in COSTS:
         yield metric, getattr(cost, metric), None
+    if cost.latency_spread_ms is not None:
+        yield "latency_ms_quartile_1", cost.latency_spread_ms[0], None
+        yield "latency_ms_quartile_3", cost.latency_spread_ms[1], None
+    if cost.busy is not None:
+        yield "share_of_cores_used_by_others", cost.busy, None
 
 
 def _comparisons(evaluation: Evaluation) -> list[MetricRow]:
     rows = []
+    few = next(
+        (
+            classification_caution(arm.classification[HELD_OUT])
+            for arm in evaluation.arms
+            if HELD_OUT in arm.classification
+        ),
+        "",
+    )
     for found in evaluation.differences:
         arm = f"{found.first} - {found.second}"
         difference = found.difference
-        rows.append(_row(arm, HELD_OUT, found.metric, difference.value, difference.interval))
+        rows.append(_row(arm, HELD_OUT, found.metric, difference.value, difference.interval, few))
         if found.p_value is not None:
-            rows.append(MetricRow(arm, HELD_OUT, f"p_value {found.metric}", found.p_value))
+            rows.append(_row(arm, HELD_OUT, f"p_value {found.metric}", found.p_value, None, few))
     for close in evaluation.fidelity:
         rows.append(MetricRow(close.arm, close.split, "kl_from_teacher", close.kl))
         rows.append(MetricRow(close.arm, close.split, "agreement_with_teacher", close.agreement))

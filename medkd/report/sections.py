@@ -269,7 +269,8 @@ def build_efficiency(contents: RunContents) -> Section | None:
         return None
     paragraph = (
         "MACs (multiply-accumulates) are of one input; latency is the median over repeats of one "
-        "input on the machine of the run record."
+        "input on the machine of the run record. The repeats of all arms alternate; networks of "
+        "one architecture are timed once and share the latency."
     )
     return Section("efficiency", "Cost", (paragraph,), (tables.efficiency_table(arms),))
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from medkd.evaluate.caution import (
+    FEW_GROUPS,
+    classification_caution,
+    froc_caution,
+    sentence,
+)
 from medkd.provenance import origin_words, synthetic_words
 from medkd.report import words
 from medkd.report.contents import RunContents
@@ -17,10 +23,6 @@ NO_TRANSFER = (
     "calibrated teacher (KL) than the control is."
 )
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
-
-
-FEW_PATIENTS = 10
-"""With fewer scored patients no sentence says that one arm is above another."""
 
 
 def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
         ),
         transfer_words(evaluation),
         *_decisions(evaluation),
-        *_whole_scan(evaluation),
+        *_marks(evaluation),
         *_cost(evaluation),
         _left_out(contents),
     )
@@ -78,7 +80,7 @@ def difference_words(found: PairedDifference, *, patients: int | None = None) ->
     interval = found.difference.interval
     if interval is None:
         return f"{head} There is no interval, so chance cannot be ruled out."
-    if patients is not None and patients < FEW_PATIENTS:
+    if patients is not None and patients < FEW_GROUPS:
         return f"{head} Only {patients} patients were scored: too few for a claim."
     if interval.low <= 0 <= interval.high:
         return f"{head} The interval includes zero: no difference is shown on these data."
@@ -133,10 +135,11 @@ def _ranking(evaluation: Evaluation) -> Iterator[str]:
     for split in ordered_splits(evaluation)[:1]:
         results = results_on(evaluation, split)
         first = next(iter(results.values()))
+        few = _few(classification_caution(first))
         areas = ", ".join(f"{a} {words.estimate(r.roc_auc)}" for a, r in results.items())
         yield (
             f"ROC AUC on the {split} split ({words.count(first.samples)} samples, "
-            f"{words.count(first.positives)} positive): {areas}."
+            f"{words.count(first.positives)} positive): {areas}.{few}"
         )
 
 
@@ -152,20 +155,31 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
         f"test samples positive, and {words.count(point.false_positives)} of "
         f"{words.count(result.samples - result.positives)} negative ones: sensitivity "
         f"{words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
+        f"{_few(classification_caution(result))}"
     )
 
 
-def _whole_scan(evaluation: Evaluation) -> Iterator[str]:
-    results = froc_on(evaluation, "whole-scan")
+def _marks(evaluation: Evaluation) -> Iterator[str]:
+    """Give the CPM of the arms' own marks; of the given candidates where no scan was searched."""
+    searched = froc_on(evaluation, "whole-scan")
+    results = searched or froc_on(evaluation, "candidates")
     if not results:
         return
     scores = ", ".join(
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
     rule = "mean sensitivity at 1/8 to 8 false positives a scan"
+    what = "Marks on whole scans" if searched else "Given candidates as marks"
+    unsearched = "" if searched else " No arm searched whole scans in this run."
     told = (scored_words(evaluation), *(f"{line}." for line in evaluation.record.phantoms))
     beside = "".join(f" {line}" for line in told if line)
-    yield f"Marks on whole scans, CPM, interpolated ({rule}): {scores}.{beside}"
+    few = _few(froc_caution(next(iter(results.values()))))
+    yield f"{what}, CPM, interpolated ({rule}): {scores}.{few}{unsearched}{beside}"
+
+
+def _few(caution: str) -> str:
+    """Word a caution as a sentence that follows another."""
+    return f" {sentence(caution)}" if caution else ""
 
 
 def _cost(evaluation: Evaluation) -> Iterator[str]:
@@ -173,21 +187,25 @@ def _cost(evaluation: Evaluation) -> Iterator[str]:
     if teacher is None or student is None:
         return
     big, small = teacher.efficiency, student.efficiency
-    if big is None or small is None or not small.parameters:
+    if big is None or small is None or not (small.parameters and big.parameters):
         return
     yield (
         f"The student has {words.count(small.parameters)} parameters, "
-        f"{_ratio(big.parameters / small.parameters)} than the teacher, and takes "
-        f"{small.latency_ms:.1f} ms for one input where the teacher takes {big.latency_ms:.1f} ms "
-        f"({small.device}, {small.threads} threads)."
+        f"{_ratio(big.parameters, small.parameters)} the teacher, and takes "
+        f"{words.latency(small)} for one input where the teacher takes {words.latency(big)} "
+        f"({small.device}, {small.threads} threads{words.busy(small)})."
     )
 
 
-def _ratio(times: float) -> str:
+def _ratio(big: int, small: int) -> str:
     """Word how many times the teacher outnumbers the student, or the other way round."""
-    if times >= 1:
-        return f"{times:.{0 if times >= 5 else 1}f} times fewer"
-    return f"{1 / times:.1f} times more"
+    if big == small:
+        return "as many as"
+    more, times = small > big, max(big, small) / min(big, small)
+    if times < 1.05:  # "1.0 times" says nothing
+        return f"{words.count(abs(big - small))} {'more' if more else 'fewer'} than"
+    digits = 0 if times >= 5 else 1
+    return f"{times:.{digits}f} times {'more' if more else 'fewer'} than"
 
 
 def _left_out(contents: RunContents) -> str:

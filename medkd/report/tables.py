@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from medkd.evaluate.caution import classification_caution, froc_caution, sentence
 from medkd.report import words
 from medkd.types import (
     CPM_RATES,
     ArmResult,
     ClassificationResult,
+    Efficiency,
     Estimate,
     Evaluation,
     Fidelity,
@@ -66,7 +68,16 @@ def scores_table(results: Results, split: str) -> Table:
         f"Scores on the {split} split: {words.count(first.samples)} samples of "
         f"{words.count(first.patients)} patients, {words.count(first.positives)} positive"
     )
-    return Table(("Metric", *results), tuple(rows), caption)
+    return Table(("Metric", *results), tuple(rows), _warned(caption, classification_caution(first)))
+
+
+def _warned(caption: str, caution: str) -> str:
+    """Add to a caption on how few cases the table stands."""
+    return f"{caption}. {sentence(caution)}" if caution else caption
+
+
+def _of_froc(caption: str, results: dict[str, FrocResult]) -> str:
+    return _warned(caption, froc_caution(next(iter(results.values()))))
 
 
 def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
@@ -156,7 +167,8 @@ def froc_scores_table(results: dict[str, FrocResult]) -> Table:
             for rate in CPM_RATES
         ),
     ]  # fmt: skip
-    return Table(("Metric", *results), tuple(rows), "CPM and the seven sensitivities it averages")
+    caption = _of_froc("CPM and the seven sensitivities it averages", results)
+    return Table(("Metric", *results), tuple(rows), caption)
 
 
 def _script_band(results: dict[str, FrocResult]) -> list[tuple[str, ...]]:
@@ -194,7 +206,8 @@ def froc_counts_table(results: dict[str, FrocResult]) -> Table:
         (name, *(words.count(getattr(result, key)) for result in results.values()))
         for name, key in counted.items()
     ]
-    return Table(("Count", *results), tuple(rows), "Counts over all marks, whatever their score")
+    caption = _of_froc("Counts over all marks, whatever their score", results)
+    return Table(("Count", *results), tuple(rows), caption)
 
 
 def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
@@ -213,7 +226,8 @@ def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
         ("F1", *(words.estimate(p.f1) for p in points.values())),
         ("False positives a scan", *(words.number(p.fp_per_scan) for p in points.values())),
     ]
-    return Table(("Metric", *points), tuple(rows), "At the operating point frozen on validation")
+    caption = _of_froc("At the operating point frozen on validation", results)
+    return Table(("Metric", *points), tuple(rows), caption)
 
 
 def operating_points_table(evaluation: Evaluation) -> Table:
@@ -240,7 +254,9 @@ def confusion_table(results: Results, split: str) -> Table:
     """Count right and wrong decisions at the frozen point."""
     rows = [(arm, *_counts(result.at_operating_point)) for arm, result in results.items()]
     columns = ("Arm", "True positives", "False negatives", "False positives", "True negatives")
-    return Table(columns, tuple(rows), f"Decisions on the {split} split at the frozen point")
+    caption = f"Decisions on the {split} split at the frozen point"
+    few = classification_caution(next(iter(results.values())))
+    return Table(columns, tuple(rows), _warned(caption, few))
 
 
 def _counts(point: PointScores) -> tuple[str, ...]:
@@ -259,17 +275,25 @@ def efficiency_table(arms: Sequence[ArmResult]) -> Table:
             f"{cost.macs / 1e6:,.1f}",
             f"{cost.size_mib:.2f}",
             f"{cost.latency_ms:.1f}",
+            _spread(cost),
             " \u00d7 ".join(map(str, cost.input_shape)),
-            f"{cost.device}, {cost.threads} threads",
+            f"{cost.device}, {cost.threads} threads{words.busy(cost)}",
         )
         for arm in arms
         if (cost := arm.efficiency) is not None
     ]
     columns = (
         "Arm", "Parameters", "Million MACs", "Size on disk (MiB)", "Latency (ms, median)",
-        "Input", "Measured on",
+        "Middle half (ms)", "Input", "Measured on",
     )  # fmt: skip
     return Table(columns, tuple(rows), "Cost of one input")
+
+
+def _spread(cost: Efficiency) -> str:
+    if cost.latency_spread_ms is None:
+        return "not measured"
+    low, high = cost.latency_spread_ms
+    return f"{low:.1f} to {high:.1f}"
 
 
 def not_analysed_table(cases: Sequence[RunCase]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from medkd.types import Estimate, Interval
+from medkd.types import Efficiency, Estimate, Interval
 
 METRIC_WORDS = {
     "roc_auc": "ROC AUC",
@@ -26,6 +26,9 @@ TERM_WORDS = {
     "soft_label": "soft labels",
     "hint": "feature alignment",
 }
+BUSY = 0.2
+"""Share of the machine that others use, above which a latency is longer than it should be."""
+
 RULE_WORDS = {
     "youden": "greatest sensitivity + specificity (Youden)",
     "max_accuracy": "greatest accuracy",
@@ -110,6 +113,27 @@ def percent(share: float) -> str:
 def count(value: int | None) -> str:
     """Write a count with thousands apart; "not defined" for none."""
     return "not defined" if value is None else f"{value:,}"
+
+
+def latency(cost: Efficiency) -> str:
+    """Write a median latency with the middle half of its repeats.
+
+    Example:
+        >>> latency(Efficiency(8, 6, 1.0, 3.14, (1, 3), "cpu", 2, (2.9, 4.0)))
+        '3.1 ms (middle half 2.9 to 4.0)'
+    """
+    if cost.latency_spread_ms is None:
+        return f"{cost.latency_ms:.1f} ms"
+    low, high = cost.latency_spread_ms
+    return f"{cost.latency_ms:.1f} ms (middle half {low:.1f} to {high:.1f})"
+
+
+def busy(cost: Efficiency) -> str:
+    """Say how busy the machine was, after a comma; empty where that is not known."""
+    if cost.busy is None:
+        return ""
+    told = f", other work on {100 * cost.busy:.0f} % of the machine meanwhile"
+    return f"{told}: longer than on a quiet machine" if cost.busy > BUSY else told
 
 
 def interval_words(intervals: Iterable[Interval | None]) -> str:

@@ -138,7 +138,8 @@ def _score(
         key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
 
         def told(done: int, before: int = before, split: str = split) -> None:
-            progress(f"{found.name}: scoring samples", before + done, total, split)
+            note = split if before + done < total else ""
+            progress(f"{found.name}: scoring samples", before + done, total, note)
 
         logits[split] = predict_logits(
             found.network,

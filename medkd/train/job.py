@@ -221,7 +221,7 @@ def _finish_student(
         loaded = load_model(run.model(arm.teacher), device=context.device)
         teacher = FrozenTeacher(loaded.network, loaded.info.calibration.temperature)
         trained = distill(task, target, arm.transfer, teacher=teacher, progress=context.progress)
-        info = _taught(describe(trained, task, target), arms[arm.teacher].info)
+        info = taught(describe(trained, task, target), arms[arm.teacher].info)
     return finish_arm(
         UnfinishedArm(arm.name, trained.network, info, student.training, trained.prior),
         run,
@@ -247,7 +247,7 @@ def _task(
     )
 
 
-def _taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
+def taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
     """A student carries its teacher's past: synthetic data, and a licence that binds."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(
@@ -273,5 +273,6 @@ def _warn_of_weak_teachers(
     context: RunContext, arms: dict[str, FinishedArm], control: FinishedArm
 ) -> None:
     for name in context.plan.teachers:
-        for warning in weigh_teacher(arms[name], control):
-            logger.warning("%s", warning)
+        if weigh_teacher(arms[name], control):
+            told = "TEACHER NOT BETTER: %s on validation, against %s; the end of the run says more"
+            logger.warning(told, name, control.name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
+from medkd.evaluate.caution import FEW_CASES
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.intervals import LabelledSamples, holm, paired_difference
 from medkd.evaluate.metrics import compute_metric
@@ -119,7 +120,9 @@ def weigh_teacher(teacher: FinishedArm, control: FinishedArm) -> tuple[str, ...]
     )
 
 
-def few_positives(name: str, counts: dict[str, dict[str, int]], least: int = 20) -> Iterable[str]:
+def few_positives(
+    name: str, counts: dict[str, dict[str, int]], least: int = FEW_CASES
+) -> Iterable[str]:
     """Warn of parts with so few positive samples that numbers on them move a lot."""
     for part, found in counts.items():
         if found["positives"] < least:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from medkd.data.phantom import difficulty_words
-from medkd.evaluate.efficiency import measure_efficiency
+from medkd.evaluate.efficiency import Measured, measure_efficiency
 from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
 from medkd.provenance import finish_record
@@ -158,14 +158,17 @@ def _results(
     context: RunContext, arms: Arms, frocs: Mapping[str, tuple[FrocResult, ...]]
 ) -> tuple[ArmResult, ...]:
     found = []
+    costs = _efficiency(context, arms)
     for number, (name, arm) in enumerate(arms.items()):
         context.progress("evaluating arms", number, len(arms), name)
-        found.append(_result(context, arm, frocs.get(name, ())))
+        found.append(_result(context, arm, frocs.get(name, ()), cost=costs[name]))
     context.progress("evaluating arms", len(arms), len(arms), "")
     return tuple(found)
 
 
-def _result(context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...]) -> ArmResult:
+def _result(
+    context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...], *, cost: Efficiency
+) -> ArmResult:
     return ArmResult(
         name=arm.name,
         model=f"{arm.info.kind}, {arm.info.parameters / 1e6:.2f} M parameters",
@@ -173,19 +176,22 @@ def _result(context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...])
         trained_on=arm.info.trained_on,
         classification=score_arm(arm, context.settings.evaluation),
         froc=froc,
-        efficiency=_efficiency(context, arm.name),
+        efficiency=cost,
         origins=arm.info.origins,
     )
 
 
-def _efficiency(context: RunContext, name: str) -> Efficiency:
-    folder = context.run.model(name)
-    return measure_efficiency(
-        load_model(folder, device=context.device).network,
-        (1, *context.target.image_shape),
-        size_bytes=(folder / WEIGHTS_NAME).stat().st_size,
-        device=context.device,
-    )
+def _efficiency(context: RunContext, arms: Arms) -> dict[str, Efficiency]:
+    """Measure all arms together, so that they meet the same machine."""
+    folders = {name: context.run.model(name) for name in arms}
+    models = {
+        name: Measured(
+            load_model(folder, device=context.device).network,
+            (folder / WEIGHTS_NAME).stat().st_size,
+        )
+        for name, folder in folders.items()
+    }
+    return measure_efficiency(models, (1, *context.target.image_shape), device=context.device)
 
 
 def _frocs(context: RunContext, arms: Arms) -> dict[str, tuple[FrocResult, ...]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medkd.evaluate.caution import few_words, sentence
 from medkd.evaluate.intervals import (
     LabelledSamples,
     bootstrap_values,
@@ -115,8 +116,20 @@ def bench_notes(record: BenchRecord) -> list[str]:
         f"resamples, {unit}); scored on {scored} of {record.dataset}.",
         f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
     ]
+    if few := _few(record):
+        notes.append(few)
     phantoms = dict.fromkeys(line for row in record.rows for line in row.record.phantoms)
     return [*notes, *phantoms, *_transfer_notes(record), *_teacher_notes(record), *record.notes]
+
+
+def _few(record: BenchRecord) -> str:
+    samples = record.scored_samples()
+    positive = sum(samples.labels)
+    counts = [
+        (positive, "positive samples"),
+        (len(samples.labels) - positive, "negative samples"),
+    ]
+    return sentence(few_words(counts, [(len(set(samples.patients)), "patients")]))
 
 
 def _transfer_notes(record: BenchRecord) -> Iterator[str]:

@@ -85,6 +85,7 @@ class Nodule:
 
     `counts_as` follows the LUNA16 files: "included" must be found, "excluded" is an irrelevant
     finding on which a mark is neither right nor wrong (its diameter may be negative: unknown).
+    `sources` names the annotations that say so; empty where that was not kept.
     """
 
     seriesuid: str
@@ -92,6 +93,7 @@ class Nodule:
     diameter_mm: float
     counts_as: Literal["included", "excluded"] = "included"
     readers_agreeing: int | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,12 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What a model costs; latency is the median over repeats of one input of `input_shape`."""
+    """What a model costs.
+
+    Latency is the median over repeats of one input of `input_shape`, its spread the middle half
+    of them; the repeats of all arms alternate. `busy` is the share of the machine's cores that
+    other processes used meanwhile, 0..1. None: not measured.
+    """
 
     parameters: int
     macs: int
@@ -142,6 +147,8 @@ class Efficiency:
     input_shape: tuple[int, ...]
     device: str
     threads: int
+    latency_spread_ms: tuple[float, float] | None = None
+    busy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

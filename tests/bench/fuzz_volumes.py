@@ -323,7 +323,7 @@ def independent_agrees(path: Path, scan: Scan) -> bool:
 def _without_bzip2(path: Path) -> Path:
     """Unpack what ITK's reader of NRRD cannot."""
     head, _, packed = path.read_bytes().partition(b"\n\n")
-    if b"encoding: bzip2" not in head:
+    if b": bzip2" not in head:
         return path
     plain = path.with_name("plain.nrrd")
     plain.write_bytes(head.replace(b"bzip2", b"raw") + b"\n\n" + bz2.decompress(packed))

@@ -129,7 +129,8 @@ def test_what_is_no_radiograph_is_refused_with_its_reason(model: Path, tmp_path:
     reasons = {row["case"]: row["reasons"].partition(":")[0] for row in rows_of(tmp_path / "out")}
     assert reasons.pop("good") == ""
     assert reasons == {
-        "cut": "unreadable", "empty": "unreadable", "scan": "not_radiograph", "series": "not_radiograph",
+        "cut": "unreadable", "empty": "unreadable",
+        "scan": "not_radiograph", "series": "not_radiograph",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medkd.cli import app
+from medkd.data.implant import write as writing
 from medkd.data.implant.places import PlaceFinder
 from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError, SettingsError
@@ -116,6 +117,32 @@ def test_a_volume_becomes_a_volume(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_rehearsal")
+def test_a_stopped_set_goes_on_after_its_last_scan(tmp_path, monkeypatch):
+    for seed in (3, 4):
+        write_mhd(make_phantom(PhantomSettings(seed=seed), 0).scan, tmp_path / f"in/{seed}.mhd")
+    words = ["implant", str(tmp_path / "in"), "--n", "1", "--sizes", "4-6", "--out"]
+    whole, calls = writing.implant_scan, []
+
+    def stop_at_second(*given, **named):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*given, **named)
+
+    monkeypatch.setattr(writing, "implant_scan", stop_at_second)
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "a")]).exit_code == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.unfinished", "in"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "a")]).exit_code == 0
+    assert len(calls) == 3
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "b")]).exit_code == 0
+    files = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*.*")]
+    for path in (path for path in files if path.suffix != ".html"):
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
+    assert not (tmp_path / ".a.unfinished").exists()
+
+
+@pytest.mark.slow
 def test_nothing_is_left_of_a_scan_without_room(series, tmp_path, monkeypatch):
     monkeypatch.setattr(PlaceFinder, "find", lambda *_, **__: np.zeros((0, 3), dtype=np.int64))
     words = ["implant", str(series), "--n", "3"]
@@ -162,3 +189,14 @@ def test_a_real_series_keeps_all_but_the_nodules(tmp_path):
     before, after = read_dicom_folder(source), read_dicom_folder(folder)
     assert 50 < int((before.voxels_hu != after.voxels_hu).sum()) < 60_000
     np.testing.assert_array_equal(before.grid.affine_lps_mm, after.grid.affine_lps_mm)
+
+
+def test_the_copies_carry_the_identity_and_everything_says_so(made):
+    (folder,) = (made / "scans").iterdir()
+    (image, *_) = sorted(folder.iterdir())
+    assert (dcmread(image).PatientName, dcmread(image).PatientID) == ("Doe^Jane", "hospital-17")
+    assert "carry the patient&#39;s identity" in (made / "report.html").read_text()
+    told = " ".join(
+        CliRunner().invoke(app, ["implant", "--help"]).output.replace("\u2502", " ").split()
+    )
+    assert "The copies carry the patient's identity as the originals do" in told

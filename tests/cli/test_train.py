@@ -64,7 +64,13 @@ def start(config: Path, out: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("by", "code"),
+    [
+        (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)  # fmt: skip
 def test_a_stopped_run_says_so_and_goes_on(
     config: Path, tmp_path: Path, by: signal.Signals, code: int
 ) -> None:
@@ -78,7 +84,8 @@ def test_a_stopped_run_says_so_and_goes_on(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in errors
-    assert ("--resume" in errors) == (by == signal.SIGINT)
+    assert ("--resume" in errors) == (by != signal.SIGKILL)
+    assert errors.count("nothing is half-written") == int(by != signal.SIGKILL)
     (out / "training" / ".log.csv.x.part").touch()  # as a kill while writing leaves
     invoke(config, "--out", out, "--resume", "--set", f"teacher.training.epochs={EPOCHS}")
     assert not list(out.rglob("*.part*"))

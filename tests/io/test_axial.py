@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
-from medkd.io.dicom.gate import GateSettings
-from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers
+from medkd.io.dicom.derive import Derivation, write_derived_series
+from medkd.io.dicom.gate import GateSettings, examine
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume, write_mhd
 from medkd.types import Acquisition, Scan
@@ -116,6 +117,20 @@ def test_places_of_slices_are_those_of_the_files(tmp_path: Path) -> None:
     places = places_of(read_headers([FileRef(path) for path in paths]).headers)
     np.testing.assert_allclose(places.grid.affine_lps_mm, stored.grid.affine_lps_mm, atol=1e-6)
     assert len(places.sop_uids) == stored.grid.shape[2]
+
+
+def test_a_copy_of_a_sagittal_series_gets_what_was_added_where_it_belongs(tmp_path: Path) -> None:
+    stored = stored_as((1, 2, 0), (1, -1, -1))
+    paths = write_ct_series(tmp_path / "from", stored.voxels_hu, stored.grid)
+    headers = read_headers([FileRef(path) for path in paths])
+    scan = read_series(headers, gate=None)
+    added = np.zeros(scan.grid.shape, np.int16)
+    added[3, 5, 7] = 100
+    slices = examine(headers.headers, None).ordered
+    done = Derivation("words", "0.1", "key")
+    write_derived_series(slices, in_stored_order(added, scan), tmp_path / "to", done)
+    copied = read_dicom_folder(tmp_path / "to")
+    np.testing.assert_array_equal(copied.voxels_hu - scan.voxels_hu, added)
 
 
 def test_a_thickness_of_another_plane_is_forgotten() -> None:

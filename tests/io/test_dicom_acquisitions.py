@@ -142,6 +142,11 @@ def test_a_value_that_some_slices_do_not_state_is_noted(tmp_path: Path, name: st
     assert note.endswith(f" and 9 more: no {name}, which the other slices state")
 
 
+def test_slices_of_several_thicknesses_are_noted(tmp_path: Path) -> None:
+    scan = read_with(tmp_path, divided(upper_half, "SliceThickness", "1", "2"))
+    assert scan.notes == ("2 values of SliceThickness differ between slices",)
+
+
 def test_spelling_makes_no_other_acquisition(tmp_path: Path) -> None:
     kernels = ("standard", "STANDARD ")
     scan = read_with(tmp_path, lambda d, k: setattr(d, "ConvolutionKernel", kernels[k % 2]))

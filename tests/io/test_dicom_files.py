@@ -289,3 +289,16 @@ def test_no_reason_holds_a_text_of_the_header(tmp_path: Path, monkeypatch) -> No
     assert {reason.partition(": ")[2][7:] for reason in reasons} == {
         "its DICOM header cannot be read (RecursionError)"
     }
+
+
+def test_explicit_elements_under_an_implicit_syntax_are_read_and_noted(tmp_path: Path) -> None:
+    series(tmp_path)
+    for path in tmp_path.iterdir():
+        content = path.read_bytes()
+        meta = pydicom.dcmread(path).file_meta
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        written = pydicom.filebase.DicomBytesIO()
+        pydicom.filewriter.write_file_meta_info(written, meta)
+        path.write_bytes(content[:132] + written.getvalue() + without_meta(content))
+    (note,) = read(tmp_path).notes
+    assert note.endswith(": explicit VR, though its file meta says not")

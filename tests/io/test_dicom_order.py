@@ -17,7 +17,7 @@ from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.axial import to_axial
-from medkd.io.dicom.order import misplaced
+from medkd.io.dicom.order import BETTER_ACROSS, misplaced
 from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
@@ -184,3 +184,13 @@ def test_a_slice_that_is_moved_is_refused_or_hardly_moved(
         moved_mm = stored.voxel_to_world(places_vox) - grid.voxel_to_world(places_vox)
         largest = max(0.05, 0.01 * grid.spacing_mm[2]) * 2
         assert np.abs(moved_mm).max() <= largest + 1e-6
+
+
+@pytest.mark.parametrize("plane", [1, 2], ids=["coronal", "sagittal"])
+def test_a_chest_stored_in_another_plane_is_in_order_until_it_is_not(chest, plane: int) -> None:
+    """Slices begin at once where the skin does; two that are swapped differ far more."""
+    slices = np.ascontiguousarray(np.moveaxis(chest, plane, 0))
+    assert misplaced(slices, better=BETTER_ACROSS) == []
+    middle = len(slices) // 2
+    found = misplaced(swapped(slices, middle, middle + 12), better=BETTER_ACROSS)
+    assert found == [middle, middle + 12]

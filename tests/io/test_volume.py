@@ -137,7 +137,7 @@ def test_a_header_with_many_faults_is_refused_with_all_of_them(tmp_path: Path) -
     reasons = reasons_of(path)
     words = (
         "pixel_format: unknown ElementType 'MET_DREAM'",
-        "bad_geometry: expected three positive spacings",
+        "bad_geometry: expected three positive spacings of 0.0001 to 10000 mm",
         "sheared",
         "truncated_pixels: its voxels' file 's.raw' is missing",
     )

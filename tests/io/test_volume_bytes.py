@@ -283,6 +283,7 @@ def test_files_in_a_folder_below_are_read(tmp_path: Path) -> None:
         {"ElementToIntensityFunctionOffset": "-1024"}, {"HeaderSizePerSlice": "8"},
         {"ObjectType": "Scene"}, {"ElementDataFile": None}, {"ElementDataFile": ""},
         {"DimSize": "4 3 1_5"}, {"DimSize": "4 3 5.0"}, {"CompressedData": "Maybe"},
+        {"CompressedDataSize": "inf"}, {"CompressedDataSize": "-1"},
         {"HeaderSize": "x"}, {"HeaderSize": "-2"}, {"ElementType": None}, {"NDims": None},
         {"CompressedData": "True", "HeaderSize": "-1"},
         {"DimSize": "4 3 5\nDimSize = 3 4 5"},

@@ -64,12 +64,18 @@ NOT_STATED = [
     ("other_units", nrrd({"space units": '"m" "m" "m"'})),
     ("other_units", nrrd({"space units": '"microns" "microns" "microns"'})),
     ("other_units", nrrd({"space units": '"cm" "cm" "cm"'})),
+    ("other_units", nrrd({"space units": "cm cm cm"})),
+    ("other_units", nrrd({"units": '"um" "um" "um"'})),
     ("other_units", nifti(units=1)),
     ("other_units", nifti(units=3)),
     ("other_units", nifti(units=3 + 8)),
     ("contradictory_geometry", mhd(AnatomicalOrientation="LPI")),
     ("contradictory_geometry", mhd(AnatomicalOrientation="RSA")),
     ("contradictory_geometry", mhd(AnatomicalOrientation="RRI")),
+    (
+        "contradictory_geometry",
+        mhd(AnatomicalOrientation="ARI", TransformMatrix="0.995 0.1 0 -0.1 0.995 0 0 0 1"),
+    ),
 ]  # fmt: skip
 
 
@@ -214,6 +220,7 @@ def test_an_sform_that_contradicts_the_spacings_is_refused(tmp_path: Path) -> No
     [
         mhd(ElementSpacing="0.7 0 2"), mhd(ElementSpacing="0.7 -1 2"), mhd(ElementSpacing="1 1"),
         mhd(ElementSpacing="0,7 0,8 2"), mhd(ElementSpacing="1_0 1 1"), mhd(Offset="1 2"),
+        mhd(ElementSpacing="1 1 2e17"), mhd(Offset="1e9 0 0"), mhd(ElementSpacing="1 1e-9 1"),
         mhd(ElementSpacing="nan 1 1"), mhd(Offset="inf 0 0"), mhd(TransformMatrix="1 0 0 0 1 0"),
         mhd(TransformMatrix="1 0.2 0 0 1 0 0 0 1"), mhd(TransformMatrix="1 0 0 1 0 0 0 0 1"),
         mhd(TransformMatrix="2 0 0 0 2 0 0 0 2"),

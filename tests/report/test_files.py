@@ -25,7 +25,7 @@ from medkd.types import Evaluation, Interval
 def rows_of(path: Path) -> dict[tuple[str, str, str], tuple[str, str, str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
-        assert reader.fieldnames == ["arm", "split", "metric", "value", "low", "high"]
+        assert reader.fieldnames == ["arm", "split", "metric", "value", "low", "high", "caution"]
         rows = list(reader)
     found = {(r["arm"], r["split"], r["metric"]): (r["value"], r["low"], r["high"]) for r in rows}
     assert len(found) == len(rows), "a row stands twice"

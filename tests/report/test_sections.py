@@ -9,13 +9,16 @@ import pytest
 
 from medkd.report import words
 from medkd.report.contents import RunContents, TrainingLog
+from medkd.report.figures import froc_figure
 from medkd.report.froc_rules import RULES
+from medkd.report.rows import metric_rows
 from medkd.report.sections import (
     SECTIONS,
     SectionBuilder,
     build_candidates_froc,
     build_curves,
     build_data,
+    build_efficiency,
     build_not_analysed,
     build_other_froc,
     build_record,
@@ -24,8 +27,22 @@ from medkd.report.sections import (
     build_warnings,
     build_whole_scan_froc,
 )
-from medkd.report.summary import difference_words, summary_paragraphs, transfer_words
-from medkd.types import Estimate, Evaluation, Interval, PairedDifference, Section, Table
+from medkd.report.summary import (
+    banner_lines,
+    difference_words,
+    summary_paragraphs,
+    transfer_words,
+)
+from medkd.types import (
+    CaseOrigins,
+    Estimate,
+    Evaluation,
+    FrocResult,
+    Interval,
+    PairedDifference,
+    Section,
+    Table,
+)
 from tests.contracts import check_section
 
 
@@ -216,7 +233,9 @@ def test_warnings_of_the_evaluation_and_of_a_froc_are_loud(scan_contents: RunCon
     evaluation = scan_contents.evaluation
     student = evaluation.arm("student")
     froc = replace(student.froc[1], warnings=("3 marks of unknown series",))
-    arms = (*evaluation.arms[:2], replace(student, froc=(student.froc[0], froc)))
+    quiet = [replace(a, froc=()) for a in evaluation.arms[:2]]
+    given = replace(student.froc[0], warnings=())
+    arms = (*quiet, replace(student, froc=(given, froc)))
     contents = with_evaluation(scan_contents, arms=arms, warnings=("the teacher is weak",))
     said = build_warnings(contents).paragraphs
     assert said == ("the teacher is weak", "FROC, whole-scan, student: 3 marks of unknown series")
@@ -231,7 +250,11 @@ def test_a_warning_that_the_run_already_gave_is_not_given_twice(
 
 
 def test_a_run_without_warnings_has_no_loud_section(scan_contents: RunContents) -> None:
-    section = build_warnings(with_evaluation(scan_contents, warnings=()))
+    arms = tuple(
+        replace(arm, froc=tuple(replace(froc, warnings=()) for froc in arm.froc))
+        for arm in scan_contents.evaluation.arms
+    )
+    section = build_warnings(with_evaluation(scan_contents, warnings=(), arms=arms))
     assert section.key == "no-warnings"
     assert section.paragraphs == ("None were recorded.",)
 
@@ -293,3 +316,113 @@ def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -
     smaller = replace(scan_contents.evaluation, arms=(small, *(a for a in arms if a != teacher)))
     said = " ".join(summary_paragraphs(replace(scan_contents, evaluation=smaller)))
     assert "2.0 times more than the teacher" in said
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "said"),
+    [
+        (100, 100, "100 parameters, as many as the teacher"),
+        (1_030, 1_000, "1,000 parameters, 30 fewer than the teacher"),
+        (1_000, 1_030, "1,030 parameters, 30 more than the teacher"),
+        (150, 100, "1.5 times fewer than the teacher"),
+        (100, 150, "1.5 times more than the teacher"),
+        (700, 100, "7 times fewer than the teacher"),
+    ],
+)
+def test_parameters_are_compared_in_words_that_say_something(
+    scan_contents: RunContents, teacher: int, student: int, said: str
+) -> None:
+    counts = {"teacher": teacher, "student": student}
+    arms = tuple(
+        replace(arm, efficiency=replace(arm.efficiency, parameters=counts.get(arm.name, 1)))
+        for arm in scan_contents.evaluation.arms
+    )
+    found = " ".join(summary_paragraphs(with_evaluation(scan_contents, arms=arms)))
+    assert said in found
+    assert "1.0 times" not in found
+
+
+def test_a_latency_shows_its_spread_and_how_busy_the_machine_was(
+    scan_contents: RunContents,
+) -> None:
+    arms = tuple(
+        replace(a, efficiency=replace(a.efficiency, latency_spread_ms=(2.5, 4.25), busy=0.61))
+        for a in scan_contents.evaluation.arms
+    )
+    contents = with_evaluation(scan_contents, arms=arms)
+    section = build_efficiency(contents)
+    assert section is not None
+    assert cell(section.tables[0], "student", "Middle half (ms)") == "2.5 to 4.2"
+    for text in (words_of(section), " ".join(summary_paragraphs(contents))):
+        assert "61 % of the machine meanwhile: longer than on a quiet machine" in text
+
+
+def test_few_cases_are_named_wherever_a_number_stands(scan_contents: RunContents) -> None:
+    sections = sections_of(scan_contents)
+    said = "few cases (12 positive samples, 8 patients)"
+    captions = [t.caption.casefold() for key in ("arms", "operating-point")
+                for t in sections[key].tables]  # fmt: skip
+    assert sum(said in caption for caption in captions) >= 2
+    for key in ("froc-candidates", "froc-whole-scan"):
+        warned = [t for t in sections[key].tables if "12 nodules, 8 scans" in t.caption]
+        assert len(warned) >= 2
+    summary = words_of(sections["summary"]).casefold()
+    assert summary.count("few cases (") == 3  # ROC AUC, the frozen point, CPM
+    rows = [row for row in metric_rows(scan_contents.evaluation) if row.caution]
+    named = {row.metric for row in rows}
+    assert {"roc_auc", "f1@frozen", "accuracy@frozen", "whole-scan/cpm_interpolated"} <= named
+
+
+def test_the_data_section_says_where_the_cases_come_from(scan_contents: RunContents) -> None:
+    origins = {
+        "train": CaseOrigins(real=2, phantom=5), "val": CaseOrigins(phantom=2),
+        "test": CaseOrigins(real=2),
+    }  # fmt: skip
+    arms = tuple(
+        replace(a, origins=CaseOrigins(real=2, phantom=5)) for a in scan_contents.evaluation.arms
+    )
+    contents = with_evaluation(scan_contents, origins=origins, arms=arms)
+    assert "come from: 7 synthetic and 4 real scans (train: 5 synthetic and 2 real" in words_of(
+        build_data(contents)
+    )
+    assert banner_lines(contents.evaluation)[0] == (
+        "Trained on 5 synthetic and 2 real scans: no clinical performance known."
+    )
+    mixed = with_evaluation(contents, origins={"test": CaseOrigins(real=1, phantom=3)})
+    for build in (build_summary, build_candidates_froc, build_whole_scan_froc):
+        section = build(mixed)
+        assert section is not None
+        assert "Scored on 3 synthetic and 1 real scan" in words_of(section)
+
+
+def froc_with(contents: RunContents, fp_per_scan: float) -> FrocResult:
+    result = contents.evaluation.arm("student").froc[0]
+    assert result.at_operating_point is not None
+    return replace(
+        result, at_operating_point=replace(result.at_operating_point, fp_per_scan=fp_per_scan)
+    )
+
+
+@pytest.mark.parametrize(("fp_per_scan", "inside"), [
+    (0.125, True), (1.0, True), (8.0, True), (0.1, False), (0.0, False), (8.5, False),
+    (59.3, False),
+])  # fmt: skip
+def test_a_ring_outside_the_axes_is_told_in_the_legend_instead(
+    scan_contents: RunContents, fp_per_scan: float, inside: bool
+) -> None:
+    figure = froc_figure({"student": froc_with(scan_contents, fp_per_scan)}, "FROC")
+    svg = figure.content.decode()
+    assert ("(ring: frozen point)" in figure.title) == inside
+    assert ("frozen point outside: " in svg) != inside
+
+
+def test_the_legend_of_a_froc_lies_below_its_axes(scan_contents: RunContents) -> None:
+    results = {arm.name: arm.froc[0] for arm in scan_contents.evaluation.arms}
+    svg = froc_figure(results, "FROC").content.decode()
+    axes = re.search(r'<g id="patch_2">\s*<path d="M [\d.]+ ([\d.]+)', svg)
+    texts = re.findall(
+        r'translate\([\d.]+ ([\d.]+)\)"[^>]*>\w+, CPM|y="([\d.]+)"[^>]*>\w+, CPM', svg
+    )
+    assert axes is not None
+    assert len(texts) == 3
+    assert all(float(a or b) > float(axes[1]) for a, b in texts)

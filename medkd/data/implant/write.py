@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +40,10 @@ from medkd.io.remedies import codes_in
 from medkd.io.scan_inputs import ScanInput, refusal_of
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
+from medkd.jsonio import read_json, write_json
+from medkd.provenance import sha256_of_text
 from medkd.types import Nodule, Scan
+from medkd.unfinished import unfinished
 
 NOTE = "synthetic nodules in real scans: no clinical performance can be read from them"
 _SHAPES = 300
@@ -117,6 +122,8 @@ def write_implant_set(
 ) -> ImplantSet:
     """Put nodules into scans and write the set, whole or not at all.
 
+    Stopped or killed at any time, the same call goes on after the last finished scan.
+
     Args:
         out: a folder that does not exist or is empty.
         sources: the scans.
@@ -136,38 +143,79 @@ def write_implant_set(
     """
     _check(out, settings, database)
     forms = _forms(settings, database)
-    rows: list[ScanRow] = []
-    views: list[Views] = []
+    purpose = [VERSION, settings.model_dump_json(), gate.model_dump_json(), str(database)]
     refused: list[tuple[str, SeriesError]] = []
-    with replacing(out) as folder:
-        (folder / "scans").mkdir(parents=True)
-        for number, source in enumerate(sources):
+    with unfinished(out, "\n".join(purpose)) as made:
+        (made.folder / "scans").mkdir(exist_ok=True)
+        kept = [_Kept(made.kept(_state_of(source))) for source in sources]
+        for number, (source, piece) in enumerate(zip(sources, kept, strict=True)):
 
             def told(what: str, done: int, total: int, before: int = number) -> None:
                 if progress is not None:
                     progress(what, before * total + done, len(sources) * total)
 
             try:
-                with opened(source, gate) as given:
-                    check_writable(given.slices)
-                    made = implant_scan(given.scan, settings, forms=forms, progress=told)
-                    row = _write_scan(folder / "scans", given, made, settings)
+                if not piece.is_whole:
+                    with opened(source, gate) as given:
+                        check_writable(given.slices)
+                        implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
+                        row = _write_scan(made.folder / "scans", given, implanted, settings)
+                    piece.write(row, implanted)
             except SeriesError as error:
-                why = error if source.case else refusal_of(source, error)
-                refused.append((source.name, why))
-                continue
-            rows.append(row)
-            views += [
-                _views(made, implant, nodule)
-                for implant, nodule in zip(made.implants, row.nodules, strict=True)
-            ]
-        if not rows:
+                refused.append((source.name, error if source.case else refusal_of(source, error)))
+        whole = [piece for piece in kept if piece.is_whole]
+        if not whole:
             reasons = [reason for _, error in refused for reason in error.reasons]
             raise SeriesError("no scan could be given nodules", reasons)
-        _write_tables(folder, rows, settings, refused)
+        rows = [piece.row() for piece in whole]
+        _write_tables(made.folder, rows, settings, refused)
         if finish is not None:
-            finish(folder, rows, views)
+            finish(made.folder, rows, [view for piece in whole for view in piece.views()])
     return ImplantSet(tuple(rows), tuple(error for _, error in refused))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of a finished scan until all are: its row, and its pictures."""
+
+    path: Path
+
+    @property
+    def is_whole(self) -> bool:
+        return self.path.with_suffix(".json").is_file()
+
+    def row(self) -> ScanRow:
+        return read_json(self.path.with_suffix(".json"), ScanRow)
+
+    def write(self, row: ScanRow, made: ImplantedScan) -> None:
+        """Keep it; the row last, since it says that all is there."""
+        pictures: dict[str, NDArray[Any]] = {}
+        for number, (implant, nodule) in enumerate(zip(made.implants, row.nodules, strict=True)):
+            view = _views(made, implant, nodule)
+            pictures |= {f"{name}-{number}": np.asarray(getattr(view, name)) for name in _SHOWN}
+        with replacing(self.path.with_suffix(".npz")) as part, part.open("wb") as stream:
+            np.savez(stream, **pictures)  # type: ignore[arg-type]  # numpy's own stub of the names
+        write_json(self.path.with_suffix(".json"), row)
+
+    def views(self) -> list[Views]:
+        with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as held:
+            return [
+                Views(nodule, *(held[f"{name}-{number}"] for name in _SHOWN[:-1]),
+                      aspect=float(held[f"aspect-{number}"]))
+                for number, nodule in enumerate(self.row().nodules)
+            ]  # fmt: skip
+
+
+_SHOWN = ("slice_before", "slice_after", "across_before", "across_after", "aspect")
+"""Fields of `Views` beside the row; the aspect last."""
+
+
+def _state_of(source: ScanInput) -> str:
+    """Name a source and the state of its files, as a hash: a path may hold a name."""
+    states = [path.stat() for path in source.files]
+    words = [str(source.path.resolve()), source.name]
+    words += [f"{state.st_size} {state.st_mtime_ns}" for state in states]
+    return sha256_of_text("\n".join(words))[:24]
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
@@ -193,6 +241,7 @@ def _write_scan(
     key = f"{VERSION} {settings.model_dump_json()}"
     if given.slices:
         uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
+        shutil.rmtree(folder / uid, ignore_errors=True)  # slices that a kill has left
         added = in_stored_order(made.scan.voxels_hu - made.original.voxels_hu, given.scan)
         with replacing(folder / uid) as series:
             written = write_derived_series(

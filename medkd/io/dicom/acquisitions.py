@@ -76,6 +76,9 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
         count = len(set(values) - {""})
         if divider.divides is _are_acquisitions and 1 < count < len(ordered):
             notes.append(f"{count} values of {divider.name}, as of the steps of one scan")
+    thicknesses = {header.number("SliceThickness") for header in ordered} - {None}
+    if len(thicknesses) > 1:
+        notes.append(f"{len(thicknesses)} values of SliceThickness differ between slices")
     return notes
 
 

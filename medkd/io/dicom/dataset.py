@@ -97,7 +97,7 @@ class _Coding:
 
     @property
     def little(self) -> bool:
-        return self.uid != ExplicitVRBigEndian
+        return bool(self.uid != ExplicitVRBigEndian)
 
 
 def parse_file(stream: BinaryIO) -> Parsed | None:

@@ -1,10 +1,10 @@
 """Headers of DICOM images, read without their pixels: plain values and where the pixels begin.
 
 One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
-follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Values are
-read from the bytes that the file states, by the meaning of the attribute and not by its VR, and
-only those named in `tags.py`: never a name, a birth date or an accession number. A value
-that is no number where one is expected is a fault of the header, and the value counts as absent.
+follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the attributes named in
+`tags.py` are read: never a name, a birth date or an accession number. Their bytes are read as what
+the attribute means, or by the VR that the file states where they are not that; a wrong VR is noted.
+What is no number either way is a fault of the header, and the value counts as absent.
 """
 
 from __future__ import annotations

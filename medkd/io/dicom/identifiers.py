@@ -29,6 +29,9 @@ def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
         invalid = [] if name == "PatientID" else _invalid(headers, name)
         if invalid:
             notes.append(f"{_which(invalid, headers)}: {name} is no valid UID")
+    studies = {header.text("StudyInstanceUID") for header in headers} - {""}
+    if len(studies) > 1:
+        notes.append(f"{len(studies)} values of StudyInstanceUID in one series")
     return notes
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
-from medkd.io.axial import to_axial
+from medkd.io.axial import is_axial, to_axial
 from medkd.io.dicom.acquisitions import acquisition_notes
 from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.gate import Examined, GateSettings, examine
@@ -108,11 +108,7 @@ def read_series(
     reasons = [*found.reasons, *examined.verdict.refused]
     if reasons or examined.grid is None:
         raise _refusal(reasons)
-    try:
-        pixels = _read_pixels(examined.ordered, examined.grid)
-    except MemoryError as error:
-        text = f"a volume of {examined.grid.shape} voxels: {worded(error)}"
-        raise _refusal([f"damaged_pixels: {text}"]) from error
+    pixels = _read_pixels(examined.ordered, examined.grid)
     allow = gate.allow if gate else ()
     refused = [f for f in pixels.faults if f.code not in allow]
     if refused:
@@ -209,11 +205,21 @@ class _Pixels:
 
 
 def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
+    """Read the pixels if the files and the memory hold what the headers claim."""
+    claims = claim_faults(ordered)
+    if claims:
+        raise _refusal(map(str, claims))
+    try:
+        return _filled(ordered, grid)
+    except MemoryError as error:
+        text = f"damaged_pixels: a volume of {grid.shape} voxels: {worded(error)}"
+        raise _refusal([text]) from error
+
+
+def _filled(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
     """Fill [k, row, column] slice by slice."""
-    faults = claim_faults(ordered)
-    if faults:
-        return _Pixels(np.empty((0, 0, 0), np.int16), tuple(faults))
     slices = np.empty(grid.shape[::-1], dtype=np.int16)
+    faults: list[Fault] = []
     done: list[Rescaled] = []
     reader = PixelReader()
     for place, header in zip(slices, ordered, strict=True):
@@ -225,7 +231,8 @@ def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
             faults.append(fault)
     if not faults:
         blanks = [rescaled.blank for rescaled in done]
-        faults = blank_faults(ordered, blanks) or order_faults(ordered, slices)
+        faults = blank_faults(ordered, blanks)
+        faults = faults or order_faults(ordered, slices, axial=is_axial(grid))
     return _Pixels(slices, tuple(faults), tuple(_pixel_notes(done)))
 
 

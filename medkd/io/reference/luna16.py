@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medkd.io.annotations import read_annotations, read_excluded
+from medkd.io.annotations import read_excluded, read_findings
 from medkd.io.reference.places import PlaceFinder
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import Luna16Annotations
@@ -16,14 +16,22 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
         finder: the archive's series.
 
     Returns:
-        Nodules inside their volume; a row of another series, or outside, is unmatched.
+        Nodules inside their volume; a row of another series, outside, or of a nodule without a
+        diameter, is unmatched.
 
     Raises:
-        SeriesError: with every fault of a table.
+        SeriesError: with every fault of a table, and if the nodules are irrelevant findings.
     """
     rows = RowCollector("luna16", finder)
-    for number, nodule in enumerate(read_annotations(settings.annotations), start=1):
-        rows.add(nodule, f"annotations, nodule {number}")
+    for number, nodule in enumerate(
+        read_findings(settings.annotations) if settings.annotations else [], start=1
+    ):
+        row = f"annotations, nodule {number}"
+        if nodule.counts_as == "included" and nodule.diameter_mm <= 0:
+            reason = f"expected a diameter above 0, got {nodule.diameter_mm:g}"
+            rows.refuse(row, reason, nodule.seriesuid)
+        else:
+            rows.add(nodule, row)
     for number, finding in enumerate(
         read_excluded(settings.excluded) if settings.excluded else [], start=1
     ):

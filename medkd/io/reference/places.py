@@ -22,8 +22,8 @@ class SeriesPlaces:
         seriesuid: real SeriesInstanceUID; the name of a volume that is no DICOM.
         grid: voxels in LPS mm; axis i along a row, j along a column, k along the slice normal.
         frame_of_reference_uid: empty where none is stated.
-        sop_uids: SOPInstanceUID of each slice, by k; empty for a volume. All the same in a
-            multi-frame image.
+        sop_uids: SOPInstanceUID of each slice, by k, "" where not stated; empty for a volume. All
+            the same in a multi-frame image.
         instance_numbers: InstanceNumber of each slice, by k, None where not stated.
         frame_numbers: frame (from 1) of each slice in a multi-frame image, by k; else empty.
 
@@ -51,7 +51,7 @@ class SeriesPlaces:
         return tuple(
             k
             for k, uid in enumerate(self.sop_uids)
-            if uid == sop_uid
+            if uid == sop_uid != ""  # not stated by the file and the annotation is no match
             and (frame is None or not self.frame_numbers or self.frame_numbers[k] == frame)
         )
 
@@ -70,7 +70,7 @@ class PlaceFinder:
     def __init__(self, places: Mapping[str, SeriesPlaces]) -> None:
         self._places = places
         self._by_sop = {
-            uid: series.seriesuid for series in places.values() for uid in series.sop_uids
+            uid: series.seriesuid for series in places.values() for uid in series.sop_uids if uid
         }
         self._by_frame: dict[str, list[SeriesPlaces]] = defaultdict(list)
         for series in places.values():

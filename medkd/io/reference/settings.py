@@ -60,8 +60,14 @@ class Luna16Annotations(Settings):
     """LUNA16's `annotations.csv` and `annotations_excluded.csv`: LPS mm."""
 
     kind: Literal["luna16"]
-    annotations: Path = Field(description="Nodules that must be found.")
+    annotations: Path | None = Field(None, description="Nodules that must be found.")
     excluded: Path | None = Field(None, description="Irrelevant findings.")
+
+    @model_validator(mode="after")
+    def _some_table(self) -> Luna16Annotations:
+        if self.annotations is None and self.excluded is None:
+            raise ValueError("give annotations, excluded or both")
+        return self
 
 
 class LidcAnnotations(Settings):

@@ -16,6 +16,12 @@ def test_a_slice_is_found_by_its_image_uid_and_by_its_instance_number() -> None:
     assert places.slices_of_sop("1.2.3") == ()
 
 
+def test_slices_without_uid_are_found_by_no_empty_one() -> None:
+    places = replace(oblique_places(), sop_uids=("",) * 24)
+    assert places.slices_of_sop("") == ()
+    assert PlaceFinder({SERIESUID: places}).of_sop("") is None
+
+
 def test_a_repeated_instance_number_gives_every_slice_that_has_it() -> None:
     places = replace(oblique_places(), instance_numbers=(7,) * 24)
     assert len(places.slices_of_instance(7)) == 24

@@ -1,0 +1,112 @@
+"""One nodule, counted once: what several sources of annotations say of the same place is merged.
+
+Two nodules of different sources in one scan are the same one if their centres are no farther apart
+than the radius of the larger, or 2 mm. Nearest pairs go first, and a nodule takes at most one from
+each source: two nodules that one source distinguishes stay two. Included nodules find each other
+before excluded findings do: LUNA16 excludes the drawings of single readers at the very nodule that
+it includes. Place, diameter and readers are those of the source that is named first (where it knows
+them). A nodule that any source includes is included: to leave it out would hide a miss.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from medkd.types import Nodule
+
+LEAST_MM = 2.0
+"""Centres this near are of one nodule, however small it is (or if its size is not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """All nodules, each once; `notes` say how many were merged, and between which sources."""
+
+    nodules: tuple[Nodule, ...]
+    notes: tuple[str, ...] = ()
+
+
+def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
+    """Merge what several sources say.
+
+    Args:
+        found: name of each source, and its nodules (LPS mm), in the order of precedence.
+
+    Returns:
+        Nodules with the names of their sources.
+    """
+    rows = [
+        (number, replace(nodule, sources=(name,)))
+        for number, (name, nodules) in enumerate(found)
+        for nodule in nodules
+    ]
+    by_series: dict[str, list[tuple[int, Nodule]]] = defaultdict(list)
+    for number, nodule in rows:
+        by_series[nodule.seriesuid].append((number, nodule))
+    groups = [group for members in by_series.values() for group in _groups(members)]
+    return Merged(tuple(_as_one(group) for group in groups), tuple(_notes(groups)))
+
+
+def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
+    """Return the rows of one scan, those of one nodule together, in the order of precedence."""
+    group_of = list(range(len(members)))
+    groups = {number: [number] for number in group_of}
+    for first, second in _near_pairs(members):
+        mine, other = groups[group_of[first]], groups[group_of[second]]
+        sources = {members[number][0] for number in mine}
+        if mine is other or sources & {members[number][0] for number in other}:
+            continue
+        mine += other
+        del groups[group_of[second]]
+        for number in other:
+            group_of[number] = group_of[first]
+    return [[members[n][1] for n in sorted(group)] for group in groups.values()]
+
+
+def _near_pairs(members: Sequence[tuple[int, Nodule]]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of different sources that may be one nodule: included ones, nearest first."""
+    places = np.asarray([nodule.center_mm for _, nodule in members])
+    reach_mm = np.asarray([max(nodule.diameter_mm / 2, LEAST_MM) for _, nodule in members])
+    pairs = cKDTree(places).query_pairs(float(reach_mm.max()), output_type="ndarray")
+    gaps_mm = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
+    near = np.flatnonzero(gaps_mm <= reach_mm[pairs].max(axis=1))
+    excluded = np.asarray([nodule.counts_as == "excluded" for _, nodule in members])
+    order = np.lexsort([gaps_mm[near], excluded[pairs[near]].sum(axis=1)])
+    for place in near[order]:
+        first, second = sorted(pairs[place].tolist())
+        if members[first][0] != members[second][0]:
+            yield first, second
+
+
+def _as_one(group: Sequence[Nodule]) -> Nodule:
+    first = group[0]
+    included = any(nodule.counts_as == "included" for nodule in group)
+    counts_as: Literal["included", "excluded"] = "included" if included else "excluded"
+    sized = [nodule.diameter_mm for nodule in group if nodule.diameter_mm > 0]
+    readers = [n.readers_agreeing for n in group if n.readers_agreeing is not None]
+    return replace(
+        first,
+        diameter_mm=sized[0] if sized else first.diameter_mm,
+        counts_as=counts_as,
+        readers_agreeing=readers[0] if readers else None,
+        sources=tuple(source for nodule in group for source in nodule.sources),
+    )
+
+
+def _notes(groups: Sequence[Sequence[Nodule]]) -> Iterator[str]:
+    merged = [group for group in groups if len(group) > 1]
+    by_sources = Counter(tuple(n.sources[0] for n in group) for group in merged)
+    for sources, count in sorted(by_sources.items()):
+        yield (
+            f"merged: {count} findings are in {' and '.join(sources)} and count once; place and "
+            f"diameter are those of {sources[0]}, which is named first"
+        )
+    torn = sum(len({nodule.counts_as for nodule in group}) > 1 for group in merged)
+    if torn:
+        yield f"merged: {torn} of them are excluded in one source and included in another: included"

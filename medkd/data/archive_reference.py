@@ -1,0 +1,107 @@
+"""What an INDEX says of its scans as the reference standard that marks are scored against.
+
+A scan counts if its nodules are known: it has a nodule with a place, or somebody found it free of
+nodules. Unknown stays unknown: a scan that nobody annotated is left out, and so is one whose label
+says that there is a nodule but not where; else every true mark on it would be a false positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkd.data.archive_cases import known_scan_labels
+from medkd.errors import SeriesError
+from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
+from medkd.types import Nodule, Reference
+
+_SHOWN = 3
+LABEL = "nodule"
+"""The label of whole scans that says whether there is a nodule."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReference:
+    """The reference standard of an INDEX.
+
+    Args:
+        reference: of the scans that count; patients are those of the INDEX.
+        left_out: case ids of the INDEX that do not count, and why.
+        generators: stamps of what made the synthetic scans among those that count.
+        pseudonymous: whether its names are pseudonyms.
+    """
+
+    reference: Reference
+    left_out: dict[str, str]
+    generators: tuple[str, ...] = ()
+    pseudonymous: bool = True
+
+    def notes(self) -> Iterator[str]:
+        """Yield how many scans are left out for each reason, and some of them."""
+        for reason in dict.fromkeys(self.left_out.values()):
+            ids = [name for name, why in self.left_out.items() if why == reason]
+            more = ", ..." if len(ids) > _SHOWN else ""
+            yield f"left out: {len(ids)} scans {reason}: {', '.join(ids[:_SHOWN])}{more}"
+
+
+def read_index_reference(
+    path: Path, *, only: Sequence[str] | None = None, excluded: Sequence[Nodule] = ()
+) -> IndexReference:
+    """Read the reference standard of an INDEX.
+
+    Args:
+        path: index.csv.
+        only: case ids that count; None: all whose nodules are known.
+        excluded: more irrelevant findings, under the names of the INDEX.
+
+    Raises:
+        SeriesError: if it cannot be used, `only` names a case that it lacks, or no scan counts.
+    """
+    index = read_index(path)
+    scans = [case for case in index.cases if case.kind == "scan"]
+    if unknown := sorted(set(only or ()) - {case.case_id for case in scans}):
+        shown = ", ".join(unknown[:_SHOWN])
+        reason = f"{len(unknown)} of the series that are to count are no scans of it: {shown}"
+        raise SeriesError(f"{path}: cannot be scored against", [reason])
+    left_out = dict(_left_out(index, scans, only))
+    counted = {case.case_id: case for case in scans if case.case_id not in left_out}
+    found = IndexReference(
+        Reference(
+            nodules=_of(index.nodules, counted, "included"),
+            excluded=(*_of(index.nodules, counted, "excluded"), *excluded),
+            seriesuids=tuple(counted),
+            patients={name: case.patient_id for name, case in counted.items()},
+        ),
+        left_out,
+        tuple(dict.fromkeys(case.generator for case in counted.values() if case.synthetic)),
+        index.identity == "pseudonymise",
+    )
+    if not counted:
+        advice = "give annotations to medkd index (--annotations, --labels)"
+        raise SeriesError(f"{path}: no scan can be scored", [*found.notes(), advice])
+    return found
+
+
+def _left_out(
+    index: ArchiveIndex, scans: Sequence[IndexedCase], only: Sequence[str] | None
+) -> Iterator[tuple[str, str]]:
+    known = known_scan_labels(index, [LABEL])
+    placed = {n.seriesuid for n in index.nodules if n.counts_as == "included"}
+    wanted = None if only is None else set(only)
+    for case in scans:
+        name = case.case_id
+        if wanted is not None and name not in wanted:
+            yield name, "not among --seriesuids"
+        elif case.status == "not_analysed":
+            yield name, "not analysed (medkd check says why)"
+        elif name not in known:
+            yield name, "that are not annotated: whether they hold nodules is not known"
+        elif known[name] and name not in placed:
+            yield name, "with a label of a nodule but without its place"
+
+
+def _of(
+    nodules: Sequence[Nodule], counted: Mapping[str, IndexedCase], counts_as: str
+) -> tuple[Nodule, ...]:
+    return tuple(n for n in nodules if n.seriesuid in counted and n.counts_as == counts_as)

@@ -1,0 +1,67 @@
+"""The files that a volume's header names: without them it cannot be read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from medkd.io import metaimage_header, nrrd_header
+from medkd.io.data_files import find_data_file, outside_fault
+from medkd.io.dicom.codes import Fault
+from medkd.io.file_ref import FileRef
+from medkd.io.metaimage_header import MetaHeader, read_metaimage_header
+from medkd.io.nrrd_header import read_nrrd_header
+
+_NRRD_LIMIT_BYTES = 1 << 22
+
+
+def metaimage_header_of(ref: FileRef, head: bytes) -> MetaHeader:
+    """Read the header of an .mhd or .mha from its beginning, and more of the file if need be."""
+    header = read_metaimage_header(io.BytesIO(head))
+    if not header.is_list and "elementdatafile" in header.values:
+        return header
+    with ref.open() as stream:
+        return read_metaimage_header(stream)
+
+
+def metaimage_companions(ref: FileRef, header: MetaHeader) -> tuple[str, ...]:
+    """Name the files of voxels of an .mhd, in the spelling of the disk.
+
+    Args:
+        ref: the header's file.
+        header: its text.
+
+    Returns:
+        Names relative to the header's folder, whether the files are there or not; what the header
+        states instead if it names no files in a way that is read.
+    """
+    names = metaimage_header.data_names(header)
+    return _spelled(ref, names, header.values.get("elementdatafile", ""))
+
+
+def nrrd_companions(ref: FileRef, head: bytes) -> tuple[str, ...]:
+    """Name the files of voxels of a .nrrd; see `metaimage_companions`.
+
+    Args:
+        ref: the file.
+        head: its beginning.
+    """
+    text, end, _ = head.partition(b"\n\n")
+    if end and b"data" not in text.lower():
+        return ()
+    with ref.open() as stream:
+        header = read_nrrd_header(stream.read(_NRRD_LIMIT_BYTES))
+    return _spelled(ref, nrrd_header.data_names(header), header.fields.get("data file", ""))
+
+
+def _spelled(ref: FileRef, names: list[str] | Fault, stated: str) -> tuple[str, ...]:
+    if isinstance(names, Fault):
+        names = [stated] if stated else []
+    if ref.member is not None or outside_fault(names):
+        return tuple(names)
+    folder = ref.path.parent
+    return tuple(_relative(find_data_file(folder, name), folder) for name in names)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()

@@ -1,0 +1,127 @@
+"""A run on synthetic and real scans says how many of each taught its models, everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from medkd.cli import app
+from medkd.io.index_table import read_index, write_index
+from medkd.jsonio import read_json
+from medkd.models.package import ModelInfo, read_info
+from medkd.report.render import write_report
+from medkd.run_settings import RunSettings
+from medkd.runs import RunFolder
+from medkd.train.job import run_training, taught
+from medkd.types import CaseOrigins, CaseResult, Evaluation
+from tests.data.archives import write_scan_archive
+
+SYNTHETIC = ("s0", "s1", "s2", "s3")
+IMPLANTED = ("s4",)
+OTHERS = ("s5", "s6")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven scans: four pass for phantoms, one for a real scan with implants, two for real."""
+    path = write_scan_archive(tmp_path_factory.mktemp("archive"), scans=7)
+    archive = read_index(path)
+    stamps = dict.fromkeys(SYNTHETIC, "medkd phantom 2") | dict.fromkeys(
+        IMPLANTED, "medkd implant 1"
+    )
+    cases = tuple(
+        replace(c, generator=stamps.get(c.case_id, ""), synthetic=c.case_id in stamps)
+        for c in archive.cases
+        if c.case_id in {*SYNTHETIC, *IMPLANTED, *OTHERS}
+    )
+    write_index(path, replace(archive, cases=cases))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(index: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    training = {"epochs": 1, "batch_size": 16, "learning_rate": 0.01, "max_steps_per_epoch": 2}
+    settings = RunSettings.model_validate(
+        {
+            "name": "mixed",
+            "device": "cpu",
+            "target": {
+                "data": {"kind": "archive", "index": str(index), "cases": "scans"},
+                "split": {"kind": "fractions", "val": 0.3, "test": 0.3},
+                "loading": [
+                    {"kind": "load"},
+                    {"kind": "spacing", "spacing_mm": [4, 4, 4]},
+                    {"kind": "crop", "patch_shape": [8, 8, 8]},
+                    {"kind": "intensity", "hu_window": [-1000, 400]},
+                ],
+            },
+            "teacher": {"model": {"kind": "shallow3d", "channels": 2}, "training": training},
+            "student": {"model": {"kind": "shallow3d", "channels": 2}, "training": training},
+            "transfer": {"terms": [{"kind": "soft_label"}]},
+            "evaluation": {"bootstrap": 0},
+        }
+    )
+    run = RunFolder(tmp_path_factory.mktemp("mixed") / "run")
+    run_training(settings, run)
+    write_report(run)
+    return run
+
+
+@pytest.mark.slow
+def test_every_arm_counts_the_scans_that_taught_it(finished: RunFolder) -> None:
+    evaluation = read_json(finished.evaluation, Evaluation)
+    trained = evaluation.origins["train"]
+    assert trained.total == evaluation.splits["train"]["scans"]
+    for arm in ("teacher", "control", "student"):
+        assert read_info(finished.model(arm)).origins == trained
+        assert evaluation.arm(arm).origins == trained
+    parts = [evaluation.origins[part] for part in ("train", "val", "test")]
+    assert sum(p.phantom for p in parts) == len(SYNTHETIC)
+    assert sum(p.implanted for p in parts) == len(IMPLANTED)
+    assert sum(p.real for p in parts) == len(OTHERS)
+
+
+@pytest.mark.slow
+def test_report_model_and_terminal_say_how_many(finished: RunFolder, index: Path) -> None:
+    whole = "4 synthetic scans, 1 real scan with synthetic nodules and 2 real scans"
+    report = finished.report.read_text()
+    assert f"Where the cases of this run come from: {whole}" in report
+    info = read_info(finished.model("student"))
+    words = ["detect", str(finished.model("student")), str(index), "--out"]
+    done = CliRunner().invoke(app, [*words, str(finished.path / "found")])
+    assert f"searched: {whole}" in done.output
+    results = [read_json(p, CaseResult) for p in sorted((finished.path / "found").glob("s?.json"))]
+    notes = {r.seriesuid: " ".join(r.notes) for r in results}
+    assert "synthetic scan: medkd phantom 2: difficulty" in notes["s0"]
+    assert "synthetic nodules in a real scan: medkd implant 1" in notes["s4"]
+    assert "synthetic scan:" not in notes["s4"] + notes["s5"]
+    assert info.trained_on_synthetic
+    if info.origins and info.origins.synthetic:
+        assert "trained on" in done.output
+        assert "training" in info.trained_on
+
+
+def facts(origins: CaseOrigins | None, fingerprint: str, *, synthetic: bool) -> ModelInfo:
+    return ModelInfo(
+        settings={}, origins=origins, training_fingerprint=fingerprint,
+        trained_on_synthetic=synthetic,
+    )  # fmt: skip
+
+
+def test_a_student_counts_its_teachers_scans_too_but_the_same_ones_once() -> None:
+    own = facts(CaseOrigins(real=4), "a", synthetic=False)
+    teacher = facts(CaseOrigins(phantom=7), "b", synthetic=True)
+    assert taught(own, teacher).origins == CaseOrigins(real=4, phantom=7)
+    same = facts(CaseOrigins(real=4), "a", synthetic=False)
+    assert taught(own, same).origins == CaseOrigins(real=4)
+
+
+def test_where_a_teachers_scans_were_not_counted_no_count_is_claimed() -> None:
+    own = facts(CaseOrigins(real=4), "a", synthetic=False)
+    found = taught(own, facts(None, "b", synthetic=True))
+    assert (found.origins, found.trained_on_synthetic) == (None, True)
+    imported = taught(own, facts(None, "b", synthetic=False))
+    assert imported.origins == CaseOrigins(real=4)
