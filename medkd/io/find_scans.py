@@ -149,7 +149,9 @@ def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> N
     elif kind.form == "image":
         found.images.append(path)
     elif kind.form == "volume" or (volume_suffix(path) and kind.form == "unreadable"):
-        found.others.append(ScanPlace(path, (path,)))
+        # What is damaged its reader words better; what has no bytes it need not be asked about.
+        known = kind.form == "unreadable" and not kind.reason.startswith("damaged")
+        found.others.append(ScanPlace(path, (path,), reasons=(kind.reason,) if known else ()))
     elif kind.reason.startswith(FOLDER_CODE):
         found.others.append(ScanPlace(path, reasons=(kind.reason,)))
     elif kind.form == "container" and (is_named or not kind.names):

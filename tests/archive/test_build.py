@@ -156,7 +156,7 @@ def test_new_changed_and_gone_files_are_noticed(tmp_path: Path) -> None:
 def test_what_is_said_of_many_files_is_said_once(tmp_path: Path) -> None:
     root, out = tmp_path / "archive", tmp_path / "work" / "index.csv"
     for path in write_patient(root, 0):
-        path.write_bytes(path.read_bytes()[132:])  # without the preamble that Part 10 demands
+        path.write_bytes(path.read_bytes()[:-100])  # each is cut short
     (case,) = index_of(root, out).cases
     assert len(case.reasons) <= 2
     assert "f000001, f000002, f000003 and" in case.reasons[0]

@@ -72,6 +72,28 @@ def test_if_no_scan_can_be_read_it_ends_with_an_error_and_the_reasons(model, tmp
     assert (tmp_path / "out" / "broken.json").is_file()
 
 
+def test_each_series_of_a_flat_export_is_a_result_of_its_own(model, tmp_path):
+    flat = tmp_path / "export"
+    flat.mkdir()
+    thick = {"SliceThickness": "5", "SeriesInstanceUID": "1.2.3.5"}
+    for number, extra in enumerate(({"SeriesInstanceUID": "1.2.3.4"}, thick)):
+        for path in write_dicom_series(chest_with_balls(), tmp_path / str(number), extra=extra,
+                                       patient_name="Doe^Jane", patient_id="1"):  # fmt: skip
+            path.rename(flat / f"IM{number}{path.stem}.IMA")
+    (flat / "mask.nii.gz").write_bytes(b"")
+    words = ["detect", str(model), str(flat), "--out", str(tmp_path / "out"), "--allow",
+             "coarse_voxels"]  # fmt: skip
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert read_json(tmp_path / "out" / "1.2.3.4.json", CaseResult).status == "analysed"
+    refused = read_json(tmp_path / "out" / "1.2.3.5.json", CaseResult)
+    assert refused.status == "not_analysed"
+    assert "to accept this: --allow slice_thickness" in refused.reasons
+    assert any(str(flat) in reason for reason in refused.reasons)
+    mask = read_json(tmp_path / "out" / "mask.json", CaseResult)
+    assert mask.reasons[0] == "empty_file: it has no bytes"
+
+
 def test_scans_of_an_index_are_scored_by_the_labels_that_it_has(model, tmp_path):
     index = write_scan_archive(tmp_path / "archive", scans=2)
     archive = read_index(index)

@@ -151,6 +151,25 @@ def test_nothing_is_left_of_a_scan_without_room(series, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_flat_export_is_used_as_far_as_its_series_can_be(series, tmp_path, monkeypatch):
+    shorten(monkeypatch)
+    flat = tmp_path / "export"
+    flat.mkdir()
+    for path in series.iterdir():
+        (flat / f"a{path.stem}.IMA").write_bytes(path.read_bytes())
+        dataset = dcmread(path)
+        dataset.SeriesInstanceUID, dataset.SliceThickness = "1.2.3.5", "5"
+        dataset.save_as(flat / f"b{path.stem}.IMA")
+    out = tmp_path / "out"
+    words = ["implant", str(flat), "--n", "1", "--sizes", "4-7", "--out", str(out)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert len(list((out / "scans").iterdir())) == 1
+    assert f"not used: {flat}" in done.output
+    assert "to accept this: --allow slice_thickness" in done.output
+    assert record_of(out)["refused"] == [{"source": "1.2.3.5", "codes": ["slice_thickness"]}]
+
+
 def test_all_wrong_options_are_said_at_once(series, tmp_path):
     words = ["implant", str(series), "--sizes", "1-2", "--textures", "soft"]
     refused = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
