@@ -12,13 +12,18 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medkd.errors import SeriesError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 SEPARATORS = (",", ";", "\t", "|")
 MAX_REASONS = 20
@@ -31,6 +36,8 @@ _MARKS = (
 )  # fmt: skip
 """UTF-32's mark begins with UTF-16's: it goes first."""
 _EXCEL_HINT = re.compile(r'\s*"?sep=(.)"?[^\S\r\n]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_HEADER_CHARACTERS = 1 << 18
+"""Within this many the first row ends."""
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")
 
 
@@ -71,14 +78,12 @@ def read_csv_rows(
         text = "\n" + text[hint.end() :]
     separator = separator or _separator_of(text)
     try:
-        numbered = [row for row in _rows_of(text, separator) if any(map(str.strip, row[1]))]
+        rows, lines = _filled_rows(text, separator)
     except csv.Error as error:
         told = f"expected a CSV table with equally long rows: {error}"
         raise _refusal(path, told) from error
-    if not numbered:
+    if not rows:
         raise _refusal(path, "the file is empty; expected a CSV table")
-    rows = [row for _, row in numbered]
-    lines = [line for line, _ in numbered]
     return CsvRows(_of_equal_length(path, rows, lines, separator), lines, separator, found)
 
 
@@ -134,19 +139,37 @@ def _separator_of(text: str) -> str:
 
 def _first_row(text: str, separator: str) -> list[str]:
     try:
-        rows = (row for _, row in _rows_of(text, separator))
+        rows = _reader(text[:_HEADER_CHARACTERS], separator)
         return next((row for row in rows if any(map(str.strip, row))), [])
     except csv.Error:
         return []
 
 
-def _rows_of(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _filled_rows(text: str, separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return the rows that hold any text, and the number of the line that each begins in."""
+    if '"' in text:
+        numbered = list(_rows_of(text, separator))
+        rows, lines = [row for row, _ in numbered], [line for _, line in numbered]
+    else:  # A line a row: tables of a million rows are read much faster so.
+        rows = list(_reader(text, separator))
+        lines = list(range(1, len(rows) + 1))
+    filled = [bool(row) and (row[0].strip() != "" or any(map(str.strip, row))) for row in rows]
+    if all(filled):
+        return rows, lines
+    return list(itertools.compress(rows, filled)), list(itertools.compress(lines, filled))
+
+
+def _rows_of(text: str, separator: str) -> Iterator[tuple[list[str], int]]:
     """Yield each row and the number of the line that it begins in."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = _reader(text, separator)
     line = 1
     for row in reader:
-        yield line, row
+        yield row, line
         line = reader.line_num + 1
+
+
+def _reader(text: str, separator: str) -> Reader:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
 
 
 def _of_equal_length(
@@ -161,6 +184,8 @@ def _of_equal_length(
     while len(first) > 1 and not first[-1].strip():
         first = first[:-1]
     width = len(first)
+    if set(map(len, rows)) == {width}:
+        return rows
     reasons = [
         f"row {line}: expected equally long rows of {width} cells divided by {separator!r}, got "
         f"{len(row)}: put quotes around a cell that holds {separator!r}"

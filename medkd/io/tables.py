@@ -45,16 +45,18 @@ class CheckedTable:
         self.lines = np.asarray(content.lines, dtype=np.int64)
         self.reasons: list[str] = []
         self._names = [name.strip() for name in names]
-        self._content = content
-        self._rows = content.rows
+        self._separator, self._encoding = content.separator, content.encoding
+        self._columns = list(zip(*content.rows, strict=True))
         self._decimal: Decimal | None = decimal or ("." if content.separator == "," else None)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.lines)
 
     def words(self, name: str) -> list[str]:
         """Return a column of names; blank names and blanks around them are faults."""
         words = self._column(name)
+        if all(word and word == word.strip() for word in set(words)):
+            return words
         for line, word in zip(self.lines, words, strict=False):
             if not word or word != word.strip():
                 self.reasons.append(
@@ -73,7 +75,7 @@ class CheckedTable:
 
     def row(self, number: int) -> tuple[str, ...]:
         """Return the cells of a row, counted from 0."""
-        return tuple(self._rows[number])
+        return tuple(column[number] for column in self._columns)
 
     def texts(self, name: str) -> list[str]:
         """Return a column as it stands; blank cells are no faults."""
@@ -84,6 +86,8 @@ class CheckedTable:
         texts = self._column(name)
         decimal = self.decimal_of([name])
         numbers = numbers_in(texts, decimal)
+        if None not in numbers:
+            return np.asarray(numbers, dtype=np.float64)
         for line, text, number in zip(self.lines, texts, numbers, strict=False):
             if number is None:
                 why = why_no_number(text, decimal)
@@ -99,7 +103,7 @@ class CheckedTable:
         if self._decimal:
             return self._decimal
         places = [place for name in columns for place in self._places(name)]
-        for text in (row[place] for row in self._rows for place in places):
+        for text in (text for place in places for text in self._cells(place)):
             for mark in MARKS:
                 if mark in text and number_in(text, mark) is not None:
                     self._decimal = mark
@@ -121,7 +125,7 @@ class CheckedTable:
         """
         if not self.reasons:
             return
-        read_as = self._content.encoding
+        read_as = self._encoding
         told = f" (it is no UTF-8 and was read as {read_as})" if read_as else ""
         headline = f"{self.path}: the table cannot be used as it stands{told}"
         raise SeriesError(headline, shortened(self.reasons))
@@ -130,7 +134,7 @@ class CheckedTable:
         """Return the cells of a column; none, and a fault, if it is not there exactly once."""
         found = self._places(name)
         if len(found) == 1:
-            return [row[found[0]] for row in self._rows]
+            return list(self._cells(found[0]))
         count = "missing" if not found else f"there {len(found)} times"
         reason = (
             f"row 1: column {name!r} is {count}: expected the column {name!r} once, "
@@ -138,6 +142,9 @@ class CheckedTable:
         )
         self.reasons.append(reason + self._separator_hint())
         return []
+
+    def _cells(self, place: int) -> Sequence[str]:
+        return self._columns[place] if self._columns else ()
 
     def _places(self, name: str) -> list[int]:
         """Return where a column is; letters' case counts only where several differ in it."""
@@ -147,11 +154,11 @@ class CheckedTable:
 
     def _separator_hint(self) -> str:
         """Say what seems to divide a header that was read as one column."""
-        others = [s for s in SEPARATORS if s != self._content.separator]
+        others = [s for s in SEPARATORS if s != self._separator]
         seems = next((s for s in others if len(self._names) == 1 and s in self._names[0]), "")
         if not seems:
             return ""
-        got = self._content.separator
+        got = self._separator
         return f"; they seem divided by {seems!r}, not {got!r}: set separator={seems!r}"
 
 
