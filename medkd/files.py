@@ -16,7 +16,7 @@ from pathlib import Path
 
 _FULL_WORDS = (
     "no space left", "disk is full", "disk full", "disk quota", "file too large",
-    "requested and", "failed writing file",
+    "requested and", "failed writing file", "inline_container.cc",
 )  # fmt: skip
 """What sqlite, numpy, torch and safetensors say of a full disk, without an error number."""
 

@@ -62,6 +62,19 @@ def implant(
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
     """
+    settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
+    made = _write(out, inputs, settings, allow=allow, database=lidc)
+    _tell(made, out)
+
+
+def _write(
+    out: Path,
+    inputs: list[Path],
+    settings: ImplantSettings,
+    *,
+    allow: str,
+    database: Path | None,
+) -> ImplantSet:
     from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
@@ -70,20 +83,18 @@ def implant(
     from medkd.io.scan_inputs import list_inputs
     from medkd.report.implants import write_implant_pages
 
-    settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
     with kept_for_later(out), progress_bars() as report:
-        made = write_implant_set(
+        return write_implant_set(
             out,
             sources,
             settings,
             gate=gate,
-            database=lidc,
-            finish=lambda folder, rows, views: write_implant_pages(folder, rows, views, settings),
+            database=database,
+            finish=lambda folder, made, views: write_implant_pages(folder, made, views, settings),
             progress=lambda what, done, total: report(what, done, total, ""),
         )
-    _tell(made, out)
 
 
 def _settings(*, textures: str, **given: object) -> ImplantSettings:

@@ -65,6 +65,10 @@ def test_only_a_command_that_resumes_is_told_to() -> None:
         (sqlite3.OperationalError("unable to open database file"), "no permission"),
         (sqlite3.OperationalError("database is locked"), "another program"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "no space left"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7 vs 6"),
+            "space",
+        ),
         (OSError("16384 requested and 0 written"), "no space left"),
         (MemoryError(), "not enough memory"),
     ],

@@ -102,8 +102,8 @@ def test_progress_is_told_to_its_end(chest: Scan):
         chest, ImplantSettings(n=2, sizes="5-6"),
         progress=lambda what, done, total: told.setdefault(what, []).append((done, total)),
     )  # fmt: skip
-    assert told["synthetic nodules"] == [(1, 2), (2, 2)]
-    assert told["rehearsal"][-1] == (REHEARSED, REHEARSED)
+    assert told["putting in nodules"] == [(1, 2), (2, 2)]
+    assert told["rehearsing kinds"][-1] == (REHEARSED, REHEARSED)
 
 
 @pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])
