@@ -67,7 +67,11 @@ def scan_job(
     """
     check_model(model)
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
-    scans = list_inputs(inputs)
+    try:
+        scans = list_inputs(inputs)
+    except SettingsError as error:
+        reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
+        raise SettingsError(error.headline, [*error.reasons, reason]) from error
     point = model.info.operating_points.get(WHOLE_SCAN)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]

@@ -71,6 +71,7 @@ def list_images(inputs: Sequence[Path]) -> ImageInputs:
         found |= {(i.path, i.case.case_id if i.case else ""): i for i in listed.images}
         left_out += listed.left_out
     if reasons:
+        reasons.append("this model scores radiographs; CT needs a model that was trained on CT")
         reasons.append("expected PNG, JPEG or DICOM radiographs, folders of them, or an index.csv")
         raise SettingsError("no radiographs to score", reasons)
     return ImageInputs(tuple(found.values()), left_out)

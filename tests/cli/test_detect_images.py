@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from medkd.cli import app
 from medkd.data.radiograph_patches import resize_radiograph
 from medkd.detect.batch import score_images
+from medkd.detect.jobs import scan_job
 from medkd.detect.radiographs import score_radiograph
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.io.dicom.write import write_dicom_series
@@ -154,7 +155,13 @@ def test_inputs_without_a_picture_are_refused_all_at_once(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError) as refused:
         list_images([tmp_path / "empty", tmp_path / "absent"])
-    assert len(refused.value.reasons) == 3
+    assert len(refused.value.reasons) == 4
+    write_picture(tmp_path / "in" / "a.png")
+    with pytest.raises(SettingsError, match="this model searches CT scans"):
+        scan_job([tmp_path / "in"], ball_model())
+    write_mhd(chest_with_balls(), tmp_path / "ct" / "a.mhd")
+    listed = list_images([tmp_path / "ct"]).images
+    assert [image.reason.partition(":")[0] for image in listed] == ["not_radiograph"]
 
 
 def test_pictures_of_one_name_in_two_folders_are_two_cases(model: Path, tmp_path: Path) -> None:
