@@ -6,25 +6,33 @@ Three pages over one run (an index has no results): worklist, case, results. The
 
 from __future__ import annotations
 
+import deciding
 import frame
 import streamlit as st
 
-from medkd.review.index_cases import FOLDER_SUFFIX, is_index
+from medkd.review.index_cases import index_of, is_index
 
 st.set_page_config(page_title="medkd review", layout="wide")
 run = frame.current_run()
-pages = [
-    st.Page("worklist.py", title="Worklist", default=True),
-    st.Page("case.py", title="Case"),
-]
+worklist = st.Page("worklist.py", title="Worklist", default=True)
+case = st.Page("case.py", title="Case")
+pages = [worklist, case]
 if not is_index(run):
     pages.append(st.Page("results.py", title="Results"))
 page = st.navigation(pages)
 with st.sidebar:
     st.caption("Index" if is_index(run) else "Run")
-    st.text(run.path.resolve().name.removesuffix(FOLDER_SUFFIX))
+    place = run.path.resolve()
+    st.text(f"{place.parent.name}/{index_of(run).name}" if is_index(run) else place.name)
     st.caption("Reader")
     st.text(frame.reader_name())
 frame.show_notices(run)
-frame.show_unsaved()
+deciding.show_unsaved(run)
+if page is worklist and (asked := st.query_params.get_all("case")):
+    # An address without the page's name: the case in it must not be ignored.
+    st.session_state[frame.OPEN_CASE] = asked
+    st.switch_page(case)
+if unknown := set(st.query_params) - ({"case"} if page is case else set()):
+    st.warning("This address has parts that this page does not know; they change nothing here:")
+    st.text(", ".join(sorted(unknown)))
 page.run()

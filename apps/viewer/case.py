@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import frame
 import indexed
@@ -12,11 +13,13 @@ import streamlit as st
 from display import Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
+from medkd.errors import MedkdError
 from medkd.review.cases import (
     NO_MARKS,
     CaseMarks,
     Mark,
     case_progress,
+    find_case,
     reading_threshold,
 )
 from medkd.review.index_cases import is_index
@@ -48,29 +51,66 @@ def show_case() -> None:
 
 
 def choose_case(cases: Sequence[RunCase]) -> RunCase:
-    """Draw previous and next; return the case that the page shows."""
+    """Draw previous and next; return the case that the page shows.
+
+    It is the one that was asked for, by a click or in the address; the first of the worklist only
+    where none was asked for. A case that is not there stops the page.
+    """
     if not cases:
         st.info("This run has no cases.")
         st.stop()
-    by_id = {case.case_id: case for case in cases}
-    order = [i for i in st.session_state.get(frame.CASE_ORDER, ()) if i in by_id] or list(by_id)
-    asked = st.session_state.pop(frame.OPEN_CASE, None) or st.query_params.get("case")
-    current = asked if asked in by_id else order[0]
-    order = order if current in order else list(by_id)
-    st.query_params["case"] = current
-    place = order.index(current)
+    asked = st.session_state.pop(frame.OPEN_CASE, None) or st.query_params.get_all("case")
+    order = choose_order(cases)
+    try:
+        case = find_case(cases, asked or order[:1])
+    except MedkdError as error:
+        refuse_case(cases, error)
+    st.query_params["case"] = case.case_id
+    order = order if case.case_id in order else [other.case_id for other in cases]
+    place = order.index(case.case_id)
     bar = st.container(horizontal=True, vertical_alignment="center")
     for label, step in (("Previous case", -1), ("Next case", 1)):
         inside = 0 <= place + step < len(order)
-        target = order[place + step] if inside else current
+        target = order[place + step] if inside else case.case_id
         bar.button(label, disabled=not inside, on_click=ask_for, args=(target,))
     bar.caption(f"{place + 1} of {len(order)} in the worklist's order")
-    return by_id[current]
+    return case
+
+
+def choose_order(cases: Sequence[RunCase]) -> list[str]:
+    """Return the case ids as the worklist last listed them; of a filter that fits none, all."""
+    known = dict.fromkeys(case.case_id for case in cases)
+    listed = st.session_state.get(frame.CASE_ORDER, ())
+    return [name for name in listed if name in known] or list(known)
+
+
+def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
+    """Say that the case that was asked for is not there, and offer those that are."""
+    st.error("This case cannot be shown.")
+    st.text(str(error))
+    st.selectbox(
+        "Open a case that is here",
+        [case.case_id for case in cases],
+        index=None,
+        key=CHOSEN,
+        on_change=ask_for_chosen,
+    )
+    st.page_link("worklist.py", label="Back to the worklist")
+    st.stop()
+
+
+CHOSEN = "chosen_case"
+
+
+def ask_for_chosen() -> None:
+    """Show the case that was chosen from the list."""
+    if chosen := st.session_state[CHOSEN]:
+        ask_for(chosen)
 
 
 def ask_for(case_id: str) -> None:
     """Show that case when the page runs next."""
-    st.session_state[frame.OPEN_CASE] = case_id
+    st.session_state[frame.OPEN_CASE] = [case_id]
 
 
 def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:

@@ -8,7 +8,6 @@ as markdown or HTML.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,26 +31,23 @@ from medkd.review.cases import (
     by_case,
     case_path,
     check_run,
-    order_cases,
     read_case_marks,
     read_image_probabilities,
+    read_worklist,
 )
-from medkd.review.index_cases import index_of, is_index
-from medkd.review.store import Decision, ReviewStore, Verdict, open_store
-from medkd.runs import ARMS, RunFolder, read_cases
+from medkd.review.index_cases import NoduleFact, index_of, is_index, nodule_facts
+from medkd.review.store import Decision, ReviewStore, open_store
+from medkd.runs import ARMS, RunFolder
 from medkd.types import Evaluation, Radiograph, RunCase, Scan
 
 ARM = "student"
 """Whose marks and scores the reader sees."""
 
 OPEN_CASE = "open_case"
-"""Session key of the case that the case page shall show next."""
+"""Session key of the case ids that somebody asked for: the case page shows the only one."""
 
 CASE_ORDER = "case_order"
 """Session key of the case ids as the worklist last listed them."""
-
-NOT_SAVED = "not_saved"
-"""Session key of a decision that the store refused."""
 
 NO_MODEL = "An index of an archive: no model has looked at these cases."
 
@@ -95,15 +91,21 @@ def show_notices(run: RunFolder) -> None:
 
 
 def load_cases(run: RunFolder) -> list[RunCase]:
-    """Return the cases in reading order."""
-    return _cases(str(run.cases), _stamp(run.cases))
+    """Return the cases in reading order; stop the page, saying why, where they cannot be read."""
+    try:
+        return _cases(str(run.cases), _stamp(run.cases))
+    except MedkdError as error:
+        stop_with(error)
 
 
 def load_evaluation(run: RunFolder) -> Evaluation | None:
-    """Return the run's evaluation, None where it has none yet."""
+    """Return the run's evaluation, None where it has none yet; stop where it cannot be read."""
     if not run.evaluation.is_file():
         return None
-    return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+    try:
+        return _evaluation(str(run.evaluation), _stamp(run.evaluation))
+    except MedkdError as error:
+        stop_with(error)
 
 
 def load_archive(run: RunFolder) -> ArchiveIndex:
@@ -115,27 +117,29 @@ def load_archive(run: RunFolder) -> ArchiveIndex:
         stop_with(error)
 
 
+def load_nodule_facts(run: RunFolder) -> dict[str, NoduleFact]:
+    """Return what the INDEX that is reviewed knows of each scan's nodules."""
+    path = index_of(run)
+    return _nodule_facts(load_archive(run), str(path), _stamp(path))
+
+
 def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
-    """Return the student's marks by case id; where they cannot be read, say so and return none."""
+    """Return the student's marks by case id; stop the page, saying why, where that fails."""
     files = [run.marks(ARM), run.result(ARM, "x").parent, run.reference]
     files += [run.predictions(ARM, split) for split in SPLITS]
     try:
         return _marks(str(run.path), tuple(_stamp(path) for path in files))
     except MedkdError as error:
-        st.error("The marks of this run cannot be read.")
-        st.text(str(error))
-        return {}
+        stop_with(error)
 
 
 def load_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Return each arm's probability of each image; where they cannot be read, say so."""
+    """Return each arm's probability of each image; stop, saying why, where that fails."""
     files = [run.predictions(arm, split) for arm in ARMS for split in SPLITS]
     try:
         return _probabilities(str(run.path), tuple(_stamp(path) for path in files))
     except MedkdError as error:
-        st.error("The probabilities of this run cannot be read.")
-        st.text(str(error))
-        return {}
+        stop_with(error)
 
 
 def load_stack(run: RunFolder, case: RunCase) -> AxialStack:
@@ -193,13 +197,12 @@ def finding_name(run: RunFolder) -> str:
 
 
 def load_store(run: RunFolder) -> ReviewStore:
-    """Open the readers' decisions; a file that took another's place is opened anew.
+    """Open the readers' decisions anew each time: the file may have been replaced meanwhile.
 
     Raises:
         MedkdError: if they cannot be kept there.
     """
-    exists = run.review.exists()
-    return _store(str(run.review), run.review.stat().st_ino if exists else 0)
+    return open_store(run.review)
 
 
 def load_mine(run: RunFolder) -> dict[str, dict[str, Decision]]:
@@ -218,41 +221,6 @@ def load_history(run: RunFolder) -> list[Decision]:
         stop_with(error)
 
 
-def decide(
-    run: RunFolder,
-    shown: Decision,
-    *,
-    verdict: Verdict | None = None,
-    note: str | None = None,
-) -> None:
-    """Append a decision of the current reader.
-
-    Args:
-        run: the reviewed run.
-        shown: the decision as it counts now, or a fresh one; what is not given stays.
-        verdict: the new verdict.
-        note: the new note.
-    """
-    wanted = replace(
-        shown,
-        reader=reader_name(),
-        verdict=verdict if verdict is not None else shown.verdict,
-        note=note if note is not None else shown.note,
-    )
-    try:
-        load_store(run).add(wanted)
-    except MedkdError as error:
-        st.session_state[NOT_SAVED] = str(error)
-
-
-def show_unsaved() -> None:
-    """Say loudly when the last decision could not be kept."""
-    message = st.session_state.pop(NOT_SAVED, None)
-    if message:
-        st.error("The last decision was NOT saved.")
-        st.text(message)
-
-
 def _stamp(path: Path) -> tuple[int, int]:
     """Return what changes when a file is written anew, so that caches never show an old one."""
     if not path.exists():
@@ -263,7 +231,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _cases(path: str, stamp: tuple[int, int]) -> list[RunCase]:
-    return order_cases(read_cases(Path(path)))
+    return read_worklist(Path(path))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -305,11 +273,13 @@ def _archive(path: str, stamp: tuple[int, int]) -> ArchiveIndex:
     return read_index(Path(path))
 
 
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _nodule_facts(
+    _archive: ArchiveIndex, path: str, stamp: tuple[int, int]
+) -> dict[str, NoduleFact]:
+    return nodule_facts(_archive)
+
+
 @st.cache_resource(max_entries=1, show_spinner="Reading the images ...")
 def _medmnist(path: str, stamp: tuple[int, int]) -> MedMnistSet:
     return read_medmnist(Path(path))
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _store(path: str, inode: int) -> ReviewStore:
-    return open_store(Path(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import deciding
 import frame
 import streamlit as st
 from display import AxialStack
@@ -75,9 +76,8 @@ def _show_list(
         with st.container(border=True):
             label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
             jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
-            key = f"{case.case_id}:{mark.number}"
-            _show_verdicts(run, shown, key=key)
-            _show_note(run, shown, key=key)
+            _show_verdicts(run, shown, key=f"{case.case_id}:{mark.number}")
+            _show_note(run, shown)
 
 
 def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
@@ -89,11 +89,10 @@ def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision])
         "Reopen the case" if done else "Mark the case as reviewed",
         key=f"reviewed:{case.case_id}",
         type="secondary" if done else "primary",
-        on_click=frame.decide,
-        args=(run, shown),
-        kwargs={"verdict": "undecided" if done else "reviewed"},
+        on_click=deciding.decide,
+        args=(run, shown, "verdict", "undecided" if done else "reviewed"),
     )
-    _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_note(run, shown)
 
 
 def show_image_decision(
@@ -108,7 +107,7 @@ def show_image_decision(
     st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
     _show_verdicts(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
-    _show_note(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_note(run, shown)
 
 
 def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
@@ -149,31 +148,29 @@ def _show_verdicts(run: RunFolder, shown: Decision, *, key: str) -> None:
             key=f"{verdict}:{key}",
             type="primary" if is_current and verdict != "undecided" else "secondary",
             disabled=is_current and verdict == "undecided",
-            on_click=frame.decide,
-            args=(run, shown),
-            kwargs={"verdict": verdict},
+            on_click=deciding.decide,
+            args=(run, shown, "verdict", verdict),
         )
 
 
-def _show_note(run: RunFolder, shown: Decision, *, key: str) -> None:
-    """Draw the note; leaving the field or pressing Enter saves it."""
-    state = f"note:{key}"
+def _show_note(run: RunFolder, shown: Decision) -> None:
+    """Draw the note and what is saved; leaving the field or pressing Enter saves it."""
+    field = deciding.note_field(shown)
     st.text_input(
         "Note",
-        value=shown.note,
-        key=state,
+        value=field.begins_with,
+        key=field.key,
         placeholder="Note (Enter saves)",
         label_visibility="collapsed",
         max_chars=2000,
-        on_change=_save_note,
-        args=(run, shown, state),
+        on_change=deciding.save_note,
+        args=(run, shown, field.key),
     )
-    if shown.decided_at:
-        st.caption(f"{shown.verdict}, saved {shown.decided_at[:19].replace('T', ' ')} UTC")
-
-
-def _save_note(run: RunFolder, shown: Decision, state: str) -> None:
-    frame.decide(run, shown, note=str(st.session_state[state]))
+    # Always one line: buttons below must not move while a reader presses one.
+    when = deciding.say_when(shown) if shown.decided_at else ""
+    saved = f"{shown.verdict}, {when}" if when else "Nothing saved yet."
+    unsaved = " Your change is NOT saved: see the top of the page."
+    st.caption(f"{saved}{unsaved if deciding.is_unsaved(shown) else ''}")
 
 
 def _list_more(key: str, listed: int) -> None:

@@ -6,16 +6,18 @@ never counted as one without findings: it stands first and keeps its reasons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from medkd.errors import SettingsError
+from medkd.errors import SeriesError, SettingsError
 from medkd.io.annotations import read_marks, read_seriesuids
 from medkd.jsonio import read_json
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
-from medkd.runs import ARMS, Prediction, RunFolder, read_predictions
+from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
 Progress = Literal["open", "begun", "reviewed"]
@@ -59,18 +61,35 @@ def check_run(path: Path) -> RunFolder:
         SettingsError: if it is no folder that `medkd train` or `medkd demo` left.
     """
     run = RunFolder(path)
+    if not path.exists():
+        raise SettingsError(f"{path}: no such folder or file", [RUN_HINT])
     if not path.is_dir():
-        raise SettingsError(f"{path}: no such folder", [_RUN_HINT])
+        raise SettingsError(f"{path}: a file, not a folder of a run", [RUN_HINT])
     if not run.cases.is_file():
         reason = f"expected {run.cases.name} in it, found {_listing(path)}"
-        raise SettingsError(f"{path}: not a run folder", [reason, _RUN_HINT])
+        raise SettingsError(f"{path}: not a run folder", [reason, *_what_it_is(path), RUN_HINT])
     return run
 
 
-_RUN_HINT = (
+RUN_HINT = (
     "give the folder that `medkd train` or `medkd demo` left (its --out), or the index.csv of "
     "`medkd index`"
 )
+
+
+def _what_it_is(path: Path) -> Iterator[str]:
+    """Say what a folder is that is no run, where that is plain, and what to do with it."""
+    results = path / "results.csv"
+    if results.is_file():
+        yield (
+            f"it holds results of `medkd detect`, which the app does not open: its marks are in "
+            f"{results}; to look at the scans themselves, index them and review the INDEX"
+        )
+    for index in sorted(path.glob("*.csv")):
+        if index.with_suffix(".json").is_file() and index.with_suffix(".nodules.csv").is_file():
+            yield f"it holds an INDEX: medkd review {index}"
+    for cases in sorted(path.glob("*/cases.csv")):
+        yield f"it holds something to review: medkd review {cases.parent}"
 
 
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
@@ -83,6 +102,46 @@ def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
             case.case_id,
         ),
     )
+
+
+def read_worklist(path: Path) -> list[RunCase]:
+    """Read cases.csv in reading order.
+
+    Raises:
+        SeriesError: if it cannot be read, or if two rows have one case id, which would hide a case.
+    """
+    cases = read_cases(path)
+    counts = Counter(case.case_id for case in cases)
+    reasons = [f"{count} rows are named {name!r}" for name, count in counts.items() if count > 1]
+    if reasons:
+        raise SeriesError(f"{path}: expected one row a case", reasons)
+    return order_cases(cases)
+
+
+def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
+    """Return the case that was asked for, never another one in its place.
+
+    Args:
+        cases: those of the run.
+        asked: the case ids that were asked for; exactly one is expected, repeated or not.
+
+    Raises:
+        SettingsError: if it is none or more than one, or the run has no such case.
+    """
+    names = list(dict.fromkeys(asked))
+    if len(names) != 1:
+        reason = f"expected one case, got {len(names)}: {', '.join(map(repr, names))}"
+        raise SettingsError("which case is meant is not clear", [reason])
+    for case in cases:
+        if case.case_id == names[0]:
+            return case
+    known = [case.case_id for case in cases]
+    near = get_close_matches(names[0], known, n=5) or known[:5]
+    reasons = [
+        f"it has {len(known)} cases, for example {', '.join(map(repr, near))}",
+        "the address may belong to another run, or be cut short",
+    ]
+    raise SettingsError(f"no case is named {names[0]!r} here", reasons)
 
 
 def case_path(run: RunFolder, case: RunCase) -> Path:
@@ -99,7 +158,15 @@ def mark_id(candidate: Candidate) -> str:
 def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     """Number candidates from the highest score."""
     ordered = sorted(candidates, key=lambda c: (-c.score, c.center_mm))
-    return tuple(Mark(n, mark_id(c), c) for n, c in enumerate(ordered, start=1))
+    times: Counter[str] = Counter()
+    marks = []
+    for number, candidate in enumerate(ordered, start=1):
+        name = mark_id(candidate)
+        times[name] += 1
+        # A decision on one of two marks at one place must not count for the other.
+        again = f"_{times[name]}" if times[name] > 1 else ""
+        marks.append(Mark(number, f"{name}{again}", candidate))
+    return tuple(marks)
 
 
 def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:

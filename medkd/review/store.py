@@ -1,10 +1,11 @@
 """What readers decided: an append-only table that survives a killed process.
 
 A decision is only ever inserted; the latest one of each (case, mark, reader) counts, the older
-ones stay as history. The table refuses UPDATE, DELETE and replacement by its own triggers. One
-SQLite file a run, write-ahead log with `synchronous=FULL`: what `add` returned is on the disk.
-Holds pseudonymous case ids, never a patient's name. It does not guard against somebody who may
-write the file itself.
+ones stay as history. A reader changes one field at a time, on top of the latest row, so two
+browser tabs never undo each other's work. The table refuses UPDATE, DELETE and replacement by its
+own triggers. One SQLite file a run, write-ahead log with `synchronous=FULL`: what `add` or
+`change` returned is on the disk. Holds pseudonymous case ids, never a patient's name. It does not
+guard against somebody who may write the file itself.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ from medkd.types import Point
 Verdict = Literal["accept", "reject", "undecided", "reviewed"]
 """accept / reject a mark or an image; undecided = taken back; reviewed = a whole case is done."""
 
+Field = Literal["verdict", "note"]
+"""What one change of a decision is about."""
+
 WHOLE_CASE = "case"
 """The `mark_id` of a decision on the case itself."""
 
+NOT_SAVED = "the decision was not saved"
+
 SCHEMA_VERSION = 1
+_BUSY_SECONDS = 10
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 
@@ -90,6 +97,14 @@ class Decision:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a change: the decision that counts now, and whether it holds the change."""
+
+    newest: Decision
+    saved: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReviewStore:
     """An open store of decisions; build it with `open_store`."""
@@ -108,15 +123,36 @@ class ReviewStore:
             SeriesError: if it could not be written; then it is not saved at all.
         """
         _check(decision)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
-        row = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
-        row |= {"decided_at": now, "x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
-        row |= {"medkd_version": __version__}
-        query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
-        with _refusing(self.path, "the decision was not saved"), self.engine.begin() as connection:
-            number = int(connection.execute(query).scalar_one())
-        return replace(decision, decided_at=now, number=number, medkd_version=__version__)
+        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+            return _insert(connection, decision)
+
+    def change(self, seen: Decision, field: Field, value: str) -> Change:
+        """Change one field of a decision, on top of the latest row; the other field stays.
+
+        Args:
+            seen: the decision as it was on the screen. Its score and place are saved with it.
+            field: what changes.
+            value: what it changes to.
+
+        Returns:
+            The decision that counts now. It is not saved if `field` got another value since
+            `seen` was read: the reader has not seen that value and must decide again.
+
+        Raises:
+            ValueError: as `add`.
+            SeriesError: if it could not be written; then it is not saved at all.
+        """
+        wanted = _with_field(seen, field, value)
+        _check(wanted)
+        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+            # Takes the right to write first, so that no row appears between reading and writing.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            newest = _newest(connection, seen)
+            if getattr(newest, field) not in {getattr(seen, field), value}:
+                return Change(newest, saved=False)
+            merged = _with_field(newest, field, value)
+            screen = replace(merged, score=seen.score, center_mm=seen.center_mm)
+            return Change(_insert(connection, screen), saved=True)
 
     def history(self) -> list[Decision]:
         """Return every decision ever made, oldest first."""
@@ -183,6 +219,18 @@ def open_store(path: Path) -> ReviewStore:
     return ReviewStore(path, engine)
 
 
+def check_writable(path: Path) -> None:
+    """Open a store as for writing, so that readers learn before they decide that they cannot.
+
+    Raises:
+        SeriesError: if decisions cannot be kept there, with the remedy.
+    """
+    store = open_store(path)
+    with _refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    store.close()
+
+
 def decisions_csv(decisions: Iterable[Decision]) -> str:
     """Write decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
 
@@ -228,7 +276,8 @@ def export_csv(path: Path, out: Path) -> int:
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
     """Make an acknowledged commit survive kill -9 and a power cut."""
     cursor = connection.cursor()
-    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
+    busy = f"busy_timeout = {_BUSY_SECONDS * 1000}"
+    for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -239,9 +288,31 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except sa.exc.DatabaseError as error:
-        reasons = [str(error.orig), "the disk must have room, the folder be writable, and the file "
-                   "a store of medkd"]  # fmt: skip
+        name = getattr(error.orig, "sqlite_errorname", "")
+        remedy = next((words for code, words in _REMEDIES.items() if name.startswith(code)), "")
+        remedy = remedy.format(folder=path.resolve().parent, seconds=_BUSY_SECONDS)
+        reasons = [str(error.orig), remedy or "see that the disk and the folder are in order"]
         raise SeriesError(f"{path}: {what}", reasons) from error
+
+
+_TO_WRITE = (
+    "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
+    "the whole folder to a place of your own and review it there"
+)
+_REMEDIES = {
+    "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
+    "browser, a backup) and try again",
+    "SQLITE_LOCKED": "another program holds the file: close it and try again",
+    "SQLITE_READONLY": _TO_WRITE,
+    "SQLITE_CANTOPEN": _TO_WRITE,
+    "SQLITE_PERM": _TO_WRITE,
+    "SQLITE_FULL": "the disk is full: make room in {folder} and try again",
+    "SQLITE_IOERR": "the disk is full or fails: make room in {folder} and try again",
+    "SQLITE_NOTADB": "the file is no store of medkd: move it to another place, keep it, and try "
+    "again",
+    "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
+}
+"""What to do, by the beginning of SQLite's name of the fault."""
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
@@ -250,10 +321,38 @@ def _prepare(engine: sa.Engine, path: Path) -> None:
         if version not in (0, SCHEMA_VERSION):
             reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
             raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
+        if version == SCHEMA_VERSION:
+            return  # reading must not wait for somebody who writes
         _METADATA.create_all(connection)
         for trigger in _TRIGGERS:
             connection.exec_driver_sql(trigger)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _insert(connection: sa.Connection, decision: Decision) -> Decision:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
+    row = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
+    row |= {"decided_at": now, "x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
+    row |= {"medkd_version": __version__}
+    query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
+    number = int(connection.execute(query).scalar_one())
+    return replace(decision, decided_at=now, number=number, medkd_version=__version__)
+
+
+def _newest(connection: sa.Connection, seen: Decision) -> Decision:
+    """Return the latest decision on what `seen` is about, or an undecided one."""
+    table = _DECISIONS.c
+    about = {"case_id": seen.case_id, "mark_id": seen.mark_id, "reader": seen.reader}
+    query = sa.select(_DECISIONS).filter_by(**about).order_by(table.number.desc()).limit(1)
+    row = connection.execute(query).mappings().one_or_none()
+    return Decision(**about, verdict="undecided") if row is None else _decision(row)
+
+
+def _with_field(decision: Decision, field: Field, value: str) -> Decision:
+    if field == "note":
+        return replace(decision, note=value)
+    return replace(decision, verdict=cast("Verdict", value))
 
 
 def _check(decision: Decision) -> None:

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -97,6 +98,132 @@ def test_every_acknowledged_decision_survives_kill_minus_9(tmp_path):
     numbers = [decision.number for decision in reopened.history()]
     reopened.close()
     assert numbers[: len(acknowledged)] == acknowledged
+
+
+def undecided(mark_id="m"):
+    return Decision("scan-1", mark_id, "anna", "undecided")
+
+
+def test_a_new_verdict_keeps_the_latest_note(store):
+    shown = undecided()
+    assert store.change(shown, "note", "spiculated").saved
+    assert store.change(shown, "verdict", "accept").saved  # drawn before the note was saved
+    assert [(d.verdict, d.note) for d in store.latest()] == [("accept", "spiculated")]
+
+
+def test_a_new_note_keeps_the_latest_verdict(store):
+    shown = undecided()
+    store.change(shown, "verdict", "accept")
+    changed = store.change(shown, "note", "spiculated")
+    assert (changed.newest.verdict, changed.newest.note) == ("accept", "spiculated")
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second"), [("verdict", "accept", "reject"), ("note", "one", "another")]
+)
+def test_a_field_that_changed_since_it_was_seen_is_not_overwritten(store, field, first, second):
+    shown = undecided()
+    newer = store.change(shown, field, first).newest
+    refused = store.change(shown, field, second)
+    assert (refused.saved, refused.newest) == (False, newer)
+    assert store.history() == [newer]
+    assert store.change(refused.newest, field, second).saved
+
+
+def test_the_same_verdict_from_two_tabs_is_no_conflict(store):
+    store.change(undecided(), "verdict", "accept")
+    assert store.change(undecided(), "verdict", "accept").saved
+
+
+def test_a_change_concerns_one_mark_and_one_reader(store):
+    store.change(undecided(), "verdict", "accept")
+    assert store.change(undecided("other"), "verdict", "reject").saved
+    assert store.change(replace(undecided(), reader="ben"), "verdict", "reject").saved
+    assert len(store.latest()) == 3
+
+
+def test_a_change_keeps_what_was_on_the_screen(store):
+    store.change(undecided(), "note", "seen without a score")
+    changed = store.change(
+        replace(undecided(), score=0.5, center_mm=(1.0, 2.0, 3.0)), "verdict", "accept"
+    )
+    assert (changed.newest.score, changed.newest.center_mm) == (0.5, (1.0, 2.0, 3.0))
+
+
+def test_two_tabs_that_write_at_once_lose_nothing(tmp_path):
+    # Each thread changes its own field 20 times; with one transaction a change both survive.
+    path = tmp_path / "review.sqlite"
+    stores = {field: open_store(path) for field in ("verdict", "note")}
+
+    def work(field):
+        seen = undecided()
+        for turn in range(20):
+            value = ("accept", "reject")[turn % 2] if field == "verdict" else f"note {turn}"
+            changed = stores[field].change(seen, field, value)
+            assert changed.saved
+            seen = changed.newest
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, stores))
+    assert [(d.verdict, d.note) for d in stores["note"].latest()] == [("reject", "note 19")]
+    assert len(stores["note"].history()) == 40
+
+
+def test_a_store_that_another_program_holds_says_so(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("medkd.review.store._BUSY_SECONDS", 0.1)
+    foreign = sqlite3.connect(tmp_path / "review.sqlite", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SeriesError, match=r"not saved[\s\S]*another program has held the file"):
+        store.change(undecided(), "verdict", "accept")
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    assert store.change(undecided(), "verdict", "accept").saved
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_saved(store, tmp_path):
+    saved = store.change(undecided(), "note", "kept").newest
+    script = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from medkd.review.store import Decision, open_store\n"
+        "store = open_store(Path(sys.argv[1]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "store.change(Decision('scan-1', 'm', 'anna', 'undecided', 'kept'), 'note', 'x' * 9000)\n"
+    )
+    done = subprocess.run(  # noqa: S603  # this file's own script
+        [sys.executable, "-c", script, str(tmp_path / "review.sqlite")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "the decision was not saved" in done.stderr
+    assert "make room" in done.stderr
+    assert store.latest() == [saved]
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SeriesError, match=r"cannot be kept here[\s\S]*right to write in"):
+        open_store(tmp_path / "file" / "review.sqlite")
+
+
+def test_decisions_of_an_earlier_medkd_stay_and_are_changed_in_place(tmp_path):
+    # The table as medkd 0.1 made it; the file is opened and carried on with, never refused.
+    path = tmp_path / "review.sqlite"
+    with sqlite3.connect(path) as earlier:
+        earlier.execute(
+            "CREATE TABLE decisions (number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
+            "decided_at TEXT NOT NULL, reader TEXT NOT NULL, case_id TEXT NOT NULL, "
+            "mark_id TEXT NOT NULL, verdict TEXT NOT NULL, note TEXT NOT NULL, score FLOAT, "
+            "x_mm FLOAT, y_mm FLOAT, z_mm FLOAT, medkd_version TEXT NOT NULL)"
+        )
+        earlier.execute(
+            "INSERT INTO decisions VALUES (1, '2025-01-01T00:00:00.000+00:00', 'anna', 'scan-1', "
+            "'m', 'accept', 'old note', 0.5, 1, 2, 3, '0.1.0')"
+        )
+        earlier.execute("PRAGMA user_version = 1")
+    earlier.close()
+    store = open_store(path)
+    changed = store.change(store.latest()[0], "verdict", "reject")
+    store.close()
+    assert (changed.saved, changed.newest.note, changed.newest.number) == (True, "old note", 2)
 
 
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
