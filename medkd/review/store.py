@@ -343,10 +343,17 @@ def _insert(connection: sa.Connection, decision: Decision) -> Decision:
 def _newest(connection: sa.Connection, seen: Decision) -> Decision:
     """Return the latest decision on what `seen` is about, or an undecided one."""
     table = _DECISIONS.c
-    about = {"case_id": seen.case_id, "mark_id": seen.mark_id, "reader": seen.reader}
-    query = sa.select(_DECISIONS).filter_by(**about).order_by(table.number.desc()).limit(1)
+    query = (
+        sa.select(_DECISIONS)
+        .where(table.case_id == seen.case_id, table.mark_id == seen.mark_id)
+        .where(table.reader == seen.reader)
+        .order_by(table.number.desc())
+        .limit(1)
+    )
     row = connection.execute(query).mappings().one_or_none()
-    return Decision(**about, verdict="undecided") if row is None else _decision(row)
+    if row is None:
+        return Decision(seen.case_id, seen.mark_id, seen.reader, "undecided")
+    return _decision(row)
 
 
 def _with_field(decision: Decision, field: Field, value: str) -> Decision:
