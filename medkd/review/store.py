@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from medkd import __version__
 from medkd.errors import SeriesError
 from medkd.files import write_text
+from medkd.review.store_faults import BUSY_SECONDS, refusing
 from medkd.types import Point
 
 Verdict = Literal["accept", "reject", "undecided", "reviewed"]
@@ -38,7 +39,6 @@ WHOLE_CASE = "case"
 NOT_SAVED = "the decision was not saved"
 
 SCHEMA_VERSION = 1
-_BUSY_SECONDS = 10
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 
@@ -123,7 +123,7 @@ class ReviewStore:
             SeriesError: if it could not be written; then it is not saved at all.
         """
         _check(decision)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             return _insert(connection, decision)
 
     def change(self, seen: Decision, field: Field, value: str) -> Change:
@@ -144,7 +144,7 @@ class ReviewStore:
         """
         wanted = _with_field(seen, field, value)
         _check(wanted)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             # Takes the right to write first, so that no row appears between reading and writing.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             newest = _newest(connection, seen)
@@ -181,7 +181,7 @@ class ReviewStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
+        with refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
             yield opened
 
     def close(self) -> None:
@@ -214,7 +214,7 @@ def open_store(path: Path) -> ReviewStore:
     # No pool: each decision opens the file that stands at `path` now, never one that was replaced.
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "connect", _set_pragmas)
-    with _refusing(path, "decisions cannot be kept here"):
+    with refusing(path, "decisions cannot be kept here"):
         _prepare(engine, path)
     return ReviewStore(path, engine)
 
@@ -226,7 +226,7 @@ def check_writable(path: Path) -> None:
         SeriesError: if decisions cannot be kept there, with the remedy.
     """
     store = open_store(path)
-    with _refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
+    with refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     store.close()
 
@@ -276,43 +276,10 @@ def export_csv(path: Path, out: Path) -> int:
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
     """Make an acknowledged commit survive kill -9 and a power cut."""
     cursor = connection.cursor()
-    busy = f"busy_timeout = {_BUSY_SECONDS * 1000}"
+    busy = f"busy_timeout = {BUSY_SECONDS * 1000}"
     for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-@contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn a fault of the database into a refusal that says what did not happen."""
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        name = getattr(error.orig, "sqlite_errorname", "")
-        remedy = next((words for code, words in _REMEDIES.items() if name.startswith(code)), "")
-        remedy = remedy.format(folder=path.resolve().parent, seconds=_BUSY_SECONDS)
-        reasons = [str(error.orig), remedy or "see that the disk and the folder are in order"]
-        raise SeriesError(f"{path}: {what}", reasons) from error
-
-
-_TO_WRITE = (
-    "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
-    "the whole folder to a place of your own and review it there"
-)
-_REMEDIES = {
-    "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
-    "browser, a backup) and try again",
-    "SQLITE_LOCKED": "another program holds the file: close it and try again",
-    "SQLITE_READONLY": _TO_WRITE,
-    "SQLITE_CANTOPEN": _TO_WRITE,
-    "SQLITE_PERM": _TO_WRITE,
-    "SQLITE_FULL": "the disk is full: make room in {folder} and try again",
-    "SQLITE_IOERR": "the disk is full or fails: make room in {folder} and try again",
-    "SQLITE_NOTADB": "the file is no store of medkd: move it to another place, keep it, and try "
-    "again",
-    "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
-}
-"""What to do, by the beginning of SQLite's name of the fault."""
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
