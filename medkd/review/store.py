@@ -150,9 +150,8 @@ class ReviewStore:
             newest = _newest(connection, seen)
             if getattr(newest, field) not in {getattr(seen, field), value}:
                 return Change(newest, saved=False)
-            merged = _with_field(newest, field, value)
-            screen = replace(merged, score=seen.score, center_mm=seen.center_mm)
-            return Change(_insert(connection, screen), saved=True)
+            on_screen = replace(newest, score=seen.score, center_mm=seen.center_mm)
+            return Change(_insert(connection, _with_field(on_screen, field, value)), saved=True)
 
     def history(self) -> list[Decision]:
         """Return every decision ever made, oldest first."""
@@ -310,13 +309,9 @@ def _insert(connection: sa.Connection, decision: Decision) -> Decision:
 def _newest(connection: sa.Connection, seen: Decision) -> Decision:
     """Return the latest decision on what `seen` is about, or an undecided one."""
     table = _DECISIONS.c
-    query = (
-        sa.select(_DECISIONS)
-        .where(table.case_id == seen.case_id, table.mark_id == seen.mark_id)
-        .where(table.reader == seen.reader)
-        .order_by(table.number.desc())
-        .limit(1)
-    )
+    same = (table.case_id == seen.case_id, table.mark_id == seen.mark_id)
+    query = sa.select(_DECISIONS).where(*same, table.reader == seen.reader)
+    query = query.order_by(table.number.desc()).limit(1)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         return Decision(seen.case_id, seen.mark_id, seen.reader, "undecided")
