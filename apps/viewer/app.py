@@ -10,7 +10,7 @@ import deciding
 import frame
 import streamlit as st
 
-from medkd.review.index_cases import FOLDER_SUFFIX, is_index
+from medkd.review.index_cases import index_of, is_index
 
 st.set_page_config(page_title="medkd review", layout="wide")
 run = frame.current_run()
@@ -22,7 +22,8 @@ if not is_index(run):
 page = st.navigation(pages)
 with st.sidebar:
     st.caption("Index" if is_index(run) else "Run")
-    st.text(run.path.resolve().name.removesuffix(FOLDER_SUFFIX))
+    place = run.path.resolve()
+    st.text(f"{place.parent.name}/{index_of(run).name}" if is_index(run) else place.name)
     st.caption("Reader")
     st.text(frame.reader_name())
 frame.show_notices(run)

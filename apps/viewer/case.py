@@ -79,8 +79,9 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
 
 def choose_order(cases: Sequence[RunCase]) -> list[str]:
     """Return the case ids as the worklist last listed them; of a filter that fits none, all."""
-    known = [case.case_id for case in cases]
-    return [name for name in st.session_state.get(frame.CASE_ORDER, ()) if name in known] or known
+    known = dict.fromkeys(case.case_id for case in cases)
+    listed = st.session_state.get(frame.CASE_ORDER, ())
+    return [name for name in listed if name in known] or list(known)
 
 
 def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:

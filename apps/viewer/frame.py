@@ -35,7 +35,7 @@ from medkd.review.cases import (
     read_image_probabilities,
     read_worklist,
 )
-from medkd.review.index_cases import index_of, is_index
+from medkd.review.index_cases import NoduleFact, index_of, is_index, nodule_facts
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, RunFolder
 from medkd.types import Evaluation, Radiograph, RunCase, Scan
@@ -117,6 +117,12 @@ def load_archive(run: RunFolder) -> ArchiveIndex:
         stop_with(error)
 
 
+def load_nodule_facts(run: RunFolder) -> dict[str, NoduleFact]:
+    """Return what the INDEX that is reviewed knows of each scan's nodules."""
+    path = index_of(run)
+    return _nodule_facts(load_archive(run), str(path), _stamp(path))
+
+
 def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
     """Return the student's marks by case id; stop the page, saying why, where that fails."""
     files = [run.marks(ARM), run.result(ARM, "x").parent, run.reference]
@@ -191,16 +197,12 @@ def finding_name(run: RunFolder) -> str:
 
 
 def load_store(run: RunFolder) -> ReviewStore:
-    """Open the readers' decisions; a file that took another's place is opened anew.
+    """Open the readers' decisions anew each time: the file may have been replaced meanwhile.
 
     Raises:
         MedkdError: if they cannot be kept there.
     """
-    try:
-        inode = run.review.stat().st_ino
-    except OSError:  # not there yet, or not ours to see: opening it says which
-        inode = 0
-    return _store(str(run.review), inode)
+    return open_store(run.review)
 
 
 def load_mine(run: RunFolder) -> dict[str, dict[str, Decision]]:
@@ -271,11 +273,13 @@ def _archive(path: str, stamp: tuple[int, int]) -> ArchiveIndex:
     return read_index(Path(path))
 
 
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _nodule_facts(
+    _archive: ArchiveIndex, path: str, stamp: tuple[int, int]
+) -> dict[str, NoduleFact]:
+    return nodule_facts(_archive)
+
+
 @st.cache_resource(max_entries=1, show_spinner="Reading the images ...")
 def _medmnist(path: str, stamp: tuple[int, int]) -> MedMnistSet:
     return read_medmnist(Path(path))
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _store(path: str, inode: int) -> ReviewStore:
-    return open_store(Path(path))

@@ -12,7 +12,7 @@ from display import AxialStack, Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
 from medkd.io.index_table import IndexedCase
-from medkd.review.index_cases import label_rows
+from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.store import Decision
 from medkd.runs import RunFolder
 from medkd.types import Nodule, RunCase
@@ -35,11 +35,12 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
             show_picture(run, case)
     with right:
         if case.kind == "scan":
-            list_nodules(case, nodules, stack=stack)
+            fact = frame.load_nodule_facts(run)[case.case_id]
+            list_nodules(case, nodules, fact=fact, stack=stack)
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):
-            st.text("\n".join([*(f"allowed: {text}" for text in row.allowed), *row.notes]))
-            st.text(describe_case(row))
+            notes = [*(f"allowed: {text}" for text in row.allowed), *row.notes]
+            st.text("\n".join([*notes, describe_case(row)]))
         if case.kind == "scan":
             panels.show_whole_scan(run, case, mine)
         else:
@@ -62,6 +63,7 @@ def describe_case(row: IndexedCase) -> str:
         f"slice thickness {thickness:g} mm" if thickness is not None else "",
         f"kernel {row.kernel}" if row.kernel else "",
         row.manufacturer,
+        synthetic_words(row),
     ]
     return ", ".join(part for part in parts if part)
 
@@ -72,11 +74,13 @@ def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
     return list(enumerate(ordered, start=1))
 
 
-def list_nodules(case: RunCase, nodules: Sequence[Nodule], *, stack: AxialStack | None) -> None:
-    """Draw a button a nodule that jumps to it."""
+def list_nodules(
+    case: RunCase, nodules: Sequence[Nodule], *, fact: NoduleFact, stack: AxialStack | None
+) -> None:
+    """Draw a button a nodule that jumps to it; where there is none, what is known of the scan."""
     st.subheader("Reference standard")
-    if not nodules:
-        st.caption("No nodule with a place. Whether somebody looked for one, the index cannot say.")
+    unread = "" if fact.count is not None else ". That is not the same as no nodule"
+    st.caption(f"This scan: {fact.words}{unread}.")
     with st.container(height=panels.LIST_PX if len(nodules) > 8 else "content", border=False):
         for number, nodule in numbered(nodules)[:LISTED]:
             panels.jump_button(

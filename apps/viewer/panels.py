@@ -167,12 +167,10 @@ def _show_note(run: RunFolder, shown: Decision) -> None:
         args=(run, shown, field.key),
     )
     # Always one line: buttons below must not move while a reader presses one.
-    if deciding.is_unsaved(shown):
-        st.caption("NOT SAVED: see the top of this page.")
-    elif shown.decided_at:
-        st.caption(f"{shown.verdict}, {deciding.say_when(shown)}")
-    else:
-        st.caption("Nothing saved yet.")
+    when = deciding.say_when(shown) if shown.decided_at else ""
+    saved = f"{shown.verdict}, {when}" if when else "Nothing saved yet."
+    unsaved = " Your change is NOT saved: see the top of the page."
+    st.caption(f"{saved}{unsaved if deciding.is_unsaved(shown) else ''}")
 
 
 def _list_more(key: str, listed: int) -> None:

@@ -44,11 +44,13 @@ def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, lege
     if key not in st.session_state:
         first = stack.nearest_slice(rings[0].center_mm) if rings else stack.slices // 2
         st.session_state[key] = first + 1
+    if not 1 <= st.session_state[key] <= stack.slices:  # the file was replaced by a shorter scan
+        st.session_state[key] = stack.slices
     bar = st.container(horizontal=True, vertical_alignment="bottom")
     for label, step in (("Down", -1), ("Up", 1)):
         bar.button(label, on_click=step_slice, args=(key, step, stack.slices))
-    shown = bar.slider("Slice (1 = lowest)", 1, max(stack.slices, 2), key=key)
-    number = min(shown, stack.slices) - 1
+    one = stack.slices == 1  # a slider needs two ends
+    number = 0 if one else bar.slider("Slice (1 = lowest)", 1, stack.slices, key=key) - 1
     png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
     st.image(data_uri(png), width="stretch")
     unknown = " Circles of 10 mm: the diameter is not known." if has_unknown(rings) else ""

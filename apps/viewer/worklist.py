@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import frame
 import pandas as pd
 import streamlit as st
 
-from medkd.io.index_table import ArchiveIndex
 from medkd.review.cases import (
     NO_MARKS,
     CaseMarks,
@@ -17,7 +16,7 @@ from medkd.review.cases import (
     count_decided,
     reading_threshold,
 )
-from medkd.review.index_cases import is_index
+from medkd.review.index_cases import is_index, synthetic_words
 from medkd.review.store import Decision, decisions_csv
 from medkd.runs import RunFolder
 from medkd.types import Evaluation, RunCase
@@ -42,6 +41,9 @@ def show_worklist() -> None:
             f"{refused} of {len(cases)} cases {'are' if indexed else 'were'} not analysed. That is "
             "not the same as no findings: read them without the model. They stand first."
         )
+    made = sum(case.synthetic for case in frame.load_archive(run).cases) if indexed else 0
+    if made:
+        st.warning(f"{made} of {len(cases)} cases are synthetic; the others are patients'.")
     passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
     st.session_state[frame.CASE_ORDER] = [case.case_id for case in passing]
     order = "" if indexed else ", highest score first (the student's highest probability)"
@@ -49,7 +51,7 @@ def show_worklist() -> None:
     if not passing:
         st.info("No case passes the filter.")
     elif indexed:
-        show_table(passing, index_rows(passing, decided, archive=frame.load_archive(run)))
+        show_table(passing, index_rows(passing, decided, run=run))
     else:
         show_table(passing, run_rows(passing, decided, run=run))
     left, right, _ = st.columns([1, 1, 2])
@@ -106,10 +108,11 @@ def run_rows(
 
 
 def index_rows(
-    cases: Sequence[RunCase], decided: Decided, *, archive: ArchiveIndex
+    cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
 ) -> list[dict[str, object]]:
     """Say of each case what the archive says of it."""
-    nodules = Counter(n.seriesuid for n in archive.nodules if n.counts_as == "included")
+    archive = frame.load_archive(run)
+    facts = frame.load_nodule_facts(run)
     present: dict[str, list[str]] = defaultdict(list)
     for label in archive.labels:
         if label.value == 1:
@@ -120,11 +123,12 @@ def index_rows(
             "Case": case.case_id,
             "Status": INDEX_WORDS[case.status],
             "Reasons": "; ".join(case.reasons),
-            # None, not 0: whether somebody looked for one, the index cannot say.
-            "Nodules": nodules.get(case.case_id),
+            "Nodules": facts[case.case_id].count if case.case_id in facts else None,
+            "Reference": facts[case.case_id].words if case.case_id in facts else "",
             "Labels present": ", ".join(sorted(set(present[case.case_id]))),
             "Review": progress_of(case, decided),
             "Patient": case.patient_id,
+            "Synthetic": synthetic_words(rows[case.case_id]) if case.case_id in rows else "",
             "Site": rows[case.case_id].site if case.case_id in rows else "",
             "Split": case.split,
             "Kind": case.kind,
@@ -140,7 +144,16 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
         "Reasons": st.column_config.TextColumn(width="large"),
     }
     table = pd.DataFrame(rows)
-    optional = ("Reasons", "Marks", "Nodules", "Labels present", "Site", "Split")
+    optional = (
+        "Reasons",
+        "Marks",
+        "Nodules",
+        "Reference",
+        "Labels present",
+        "Synthetic",
+        "Site",
+        "Split",
+    )
     empty = [n for n in optional if n in table and table[n].isin(["", None]).all()]
     same = ["Kind"] if table["Kind"].nunique() == 1 else []
     table = table.drop(columns=[*empty, *same])

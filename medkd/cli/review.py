@@ -41,9 +41,9 @@ def review(
 ) -> None:
     """Review cases in the browser: worklist, marks, accept, reject, note, results.
 
-    Of an INDEX it shows every case, those not analysed with their reasons, and where the reference
-    nodules lie. Decisions are kept in RUN/review.sqlite (of index.csv: index.review/review.sqlite),
-    append-only. Ctrl-C ends the app.
+    Of an INDEX it shows every case, those not analysed with their reasons, where the reference
+    nodules lie, and which scans nobody annotated. Decisions are kept in RUN/review.sqlite (of
+    index.csv: index.review/review.sqlite), append-only. Ctrl-C ends the app.
 
     Example: `medkd review medkd-demo --reader anna`
 
@@ -53,13 +53,14 @@ def review(
     """
     from medkd.review.index_cases import open_review
     from medkd.review.launch import Viewer, choose_port, find_run, serve
-    from medkd.review.store import export_csv
+    from medkd.review.store import check_writable, export_csv
 
     folder = open_review(run if run is not None else find_run(Path.cwd()))
     if export is not None:
         count = export_csv(folder.review, export)
         typer.echo(f"{count} decisions written to {export}")
         return
+    check_writable(folder.review)
     viewer = Viewer(folder, _reader(reader), address, choose_port(address, port))
     if address not in {"127.0.0.1", "localhost", "::1"}:
         typer.secho(f"No login: whoever reaches {address} can read and decide.", fg="yellow")

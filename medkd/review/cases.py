@@ -61,18 +61,35 @@ def check_run(path: Path) -> RunFolder:
         SettingsError: if it is no folder that `medkd train` or `medkd demo` left.
     """
     run = RunFolder(path)
+    if not path.exists():
+        raise SettingsError(f"{path}: no such folder or file", [RUN_HINT])
     if not path.is_dir():
-        raise SettingsError(f"{path}: no such folder", [_RUN_HINT])
+        raise SettingsError(f"{path}: a file, not a folder of a run", [RUN_HINT])
     if not run.cases.is_file():
         reason = f"expected {run.cases.name} in it, found {_listing(path)}"
-        raise SettingsError(f"{path}: not a run folder", [reason, _RUN_HINT])
+        raise SettingsError(f"{path}: not a run folder", [reason, *_what_it_is(path), RUN_HINT])
     return run
 
 
-_RUN_HINT = (
+RUN_HINT = (
     "give the folder that `medkd train` or `medkd demo` left (its --out), or the index.csv of "
     "`medkd index`"
 )
+
+
+def _what_it_is(path: Path) -> Iterator[str]:
+    """Say what a folder is that is no run, where that is plain, and what to do with it."""
+    results = path / "results.csv"
+    if results.is_file():
+        yield (
+            f"it holds results of `medkd detect`, which the app does not open: its marks are in "
+            f"{results}; to look at the scans themselves, index them and review the INDEX"
+        )
+    for index in sorted(path.glob("*.csv")):
+        if index.with_suffix(".json").is_file() and index.with_suffix(".nodules.csv").is_file():
+            yield f"it holds an INDEX: medkd review {index}"
+    for cases in sorted(path.glob("*/cases.csv")):
+        yield f"it holds something to review: medkd review {cases.parent}"
 
 
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
@@ -141,7 +158,15 @@ def mark_id(candidate: Candidate) -> str:
 def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     """Number candidates from the highest score."""
     ordered = sorted(candidates, key=lambda c: (-c.score, c.center_mm))
-    return tuple(Mark(n, mark_id(c), c) for n, c in enumerate(ordered, start=1))
+    times: Counter[str] = Counter()
+    marks = []
+    for number, candidate in enumerate(ordered, start=1):
+        name = mark_id(candidate)
+        times[name] += 1
+        # A decision on one of two marks at one place must not count for the other.
+        again = f"_{times[name]}" if times[name] > 1 else ""
+        marks.append(Mark(number, f"{name}{again}", candidate))
+    return tuple(marks)
 
 
 def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from medkd import __version__
 from medkd.errors import SeriesError
 from medkd.files import write_text
+from medkd.review.store_faults import BUSY_SECONDS, refusing
 from medkd.types import Point
 
 Verdict = Literal["accept", "reject", "undecided", "reviewed"]
@@ -123,7 +124,7 @@ class ReviewStore:
             SeriesError: if it could not be written; then it is not saved at all.
         """
         _check(decision)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             return _insert(connection, decision)
 
     def change(self, seen: Decision, field: Field, value: str) -> Change:
@@ -144,15 +145,14 @@ class ReviewStore:
         """
         wanted = _with_field(seen, field, value)
         _check(wanted)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             # Takes the right to write first, so that no row appears between reading and writing.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             newest = _newest(connection, seen)
             if getattr(newest, field) not in {getattr(seen, field), value}:
                 return Change(newest, saved=False)
-            merged = _with_field(newest, field, value)
-            screen = replace(merged, score=seen.score, center_mm=seen.center_mm)
-            return Change(_insert(connection, screen), saved=True)
+            on_screen = replace(newest, score=seen.score, center_mm=seen.center_mm)
+            return Change(_insert(connection, _with_field(on_screen, field, value)), saved=True)
 
     def history(self) -> list[Decision]:
         """Return every decision ever made, oldest first."""
@@ -181,7 +181,7 @@ class ReviewStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
+        with refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
             yield opened
 
     def close(self) -> None:
@@ -214,9 +214,21 @@ def open_store(path: Path) -> ReviewStore:
     # No pool: each decision opens the file that stands at `path` now, never one that was replaced.
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "connect", _set_pragmas)
-    with _refusing(path, "decisions cannot be kept here"):
+    with refusing(path, "decisions cannot be kept here"):
         _prepare(engine, path)
     return ReviewStore(path, engine)
+
+
+def check_writable(path: Path) -> None:
+    """Open a store as for writing, so that readers learn before they decide that they cannot.
+
+    Raises:
+        SeriesError: if decisions cannot be kept there, with the remedy.
+    """
+    store = open_store(path)
+    with refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    store.close()
 
 
 def decisions_csv(decisions: Iterable[Decision]) -> str:
@@ -264,43 +276,10 @@ def export_csv(path: Path, out: Path) -> int:
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
     """Make an acknowledged commit survive kill -9 and a power cut."""
     cursor = connection.cursor()
-    busy = f"busy_timeout = {_BUSY_SECONDS * 1000}"
+    busy = f"busy_timeout = {BUSY_SECONDS * 1000}"
     for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-@contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn a fault of the database into a refusal that says what did not happen."""
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        name = getattr(error.orig, "sqlite_errorname", "")
-        remedy = next((words for code, words in _REMEDIES.items() if name.startswith(code)), "")
-        remedy = remedy.format(folder=path.resolve().parent, seconds=_BUSY_SECONDS)
-        reasons = [str(error.orig), remedy or "see that the disk and the folder are in order"]
-        raise SeriesError(f"{path}: {what}", reasons) from error
-
-
-_TO_WRITE = (
-    "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
-    "the whole folder to a place of your own and review it there"
-)
-_REMEDIES = {
-    "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
-    "browser, a backup) and try again",
-    "SQLITE_LOCKED": "another program holds the file: close it and try again",
-    "SQLITE_READONLY": _TO_WRITE,
-    "SQLITE_CANTOPEN": _TO_WRITE,
-    "SQLITE_PERM": _TO_WRITE,
-    "SQLITE_FULL": "the disk is full: make room in {folder} and try again",
-    "SQLITE_IOERR": "the disk is full or fails: make room in {folder} and try again",
-    "SQLITE_NOTADB": "the file is no store of medkd: move it to another place, keep it, and try "
-    "again",
-    "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
-}
-"""What to do, by the beginning of SQLite's name of the fault."""
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
@@ -309,6 +288,8 @@ def _prepare(engine: sa.Engine, path: Path) -> None:
         if version not in (0, SCHEMA_VERSION):
             reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
             raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
+        if version == SCHEMA_VERSION:
+            return  # reading must not wait for somebody who writes
         _METADATA.create_all(connection)
         for trigger in _TRIGGERS:
             connection.exec_driver_sql(trigger)
@@ -329,10 +310,13 @@ def _insert(connection: sa.Connection, decision: Decision) -> Decision:
 def _newest(connection: sa.Connection, seen: Decision) -> Decision:
     """Return the latest decision on what `seen` is about, or an undecided one."""
     table = _DECISIONS.c
-    about = {"case_id": seen.case_id, "mark_id": seen.mark_id, "reader": seen.reader}
-    query = sa.select(_DECISIONS).filter_by(**about).order_by(table.number.desc()).limit(1)
+    same = (table.case_id == seen.case_id, table.mark_id == seen.mark_id)
+    query = sa.select(_DECISIONS).where(*same, table.reader == seen.reader)
+    query = query.order_by(table.number.desc()).limit(1)
     row = connection.execute(query).mappings().one_or_none()
-    return Decision(**about, verdict="undecided") if row is None else _decision(row)
+    if row is None:
+        return Decision(seen.case_id, seen.mark_id, seen.reader, "undecided")
+    return _decision(row)
 
 
 def _with_field(decision: Decision, field: Field, value: str) -> Decision:

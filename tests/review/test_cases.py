@@ -2,7 +2,7 @@
 
 import pytest
 
-from medkd.errors import SettingsError
+from medkd.errors import SeriesError, SettingsError
 from medkd.io.annotations import write_marks, write_seriesuids
 from medkd.jsonio import write_json
 from medkd.review import cases as review_cases
@@ -148,3 +148,29 @@ def test_only_accepted_and_rejected_marks_count_as_decided():
 def test_decisions_are_grouped_by_case():
     first, second = Decision("a", "m", "anna", "accept"), Decision("b", "m", "anna", "reject")
     assert review_cases.by_case([first, second]) == {"a": {"m": first}, "b": {"m": second}}
+
+
+def test_a_case_is_found_by_its_whole_name_only():
+    cases = [a_case("scan-1"), a_case("scan-12")]
+    assert review_cases.find_case(cases, ["scan-1", "scan-1"]) is cases[0]
+    for asked in ("scan", "SCAN-1", "scan-1 ", "", "0"):
+        with pytest.raises(SettingsError, match=r"no case is named[\s\S]*'scan-1"):
+            review_cases.find_case(cases, [asked])
+
+
+@pytest.mark.parametrize("asked", [[], ["a", "b"]])
+def test_none_and_two_cases_are_no_case(asked):
+    with pytest.raises(SettingsError, match=f"expected one case, got {len(asked)}"):
+        review_cases.find_case([a_case("a"), a_case("b")], asked)
+
+
+def test_rows_with_one_case_id_are_refused(tmp_path):
+    write_cases(tmp_path / "cases.csv", [a_case("a"), a_case("b"), a_case("a")])
+    with pytest.raises(SeriesError, match="2 rows are named 'a'"):
+        review_cases.read_worklist(tmp_path / "cases.csv")
+
+
+def test_two_marks_at_one_place_are_two_marks():
+    marks = review_cases.number_marks([a_mark(0.9), a_mark(0.8), a_mark(0.7)])
+    names = [mark.mark_id for mark in marks]
+    assert names == ["at_0.00_0.00_0.00", "at_0.00_0.00_0.00_2", "at_0.00_0.00_0.00_3"]

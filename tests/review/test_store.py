@@ -170,7 +170,7 @@ def test_two_tabs_that_write_at_once_lose_nothing(tmp_path):
 
 
 def test_a_store_that_another_program_holds_says_so(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("medkd.review.store._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("medkd.review.store.BUSY_SECONDS", 0.1)
     foreign = sqlite3.connect(tmp_path / "review.sqlite", isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
     with pytest.raises(SeriesError, match=r"not saved[\s\S]*another program has held the file"):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -129,3 +130,106 @@ def test_an_index_opens_with_pictures_labels_and_refusals(browser, tmp_path):
         page.locator("img[src^='data:image/png']").wait_for()
         page.get_by_role("button", name="Accept").first.click()
         page.get_by_text("accept, saved").wait_for()
+
+
+def note_of(page):
+    return page.get_by_label("Note").first
+
+
+def type_note(page, text):
+    note_of(page).click()
+    note_of(page).press("Control+a")
+    page.keyboard.type(text)
+
+
+def wait_until_saved(run, wanted):
+    """Wait until the latest decision on the first mark is what the reader did."""
+    store = open_store(run.review)
+    found = None
+    deadline = time.monotonic() + 15
+    while found != wanted and time.monotonic() < deadline:
+        decisions = [d for d in store.latest(case_id="scan-a") if d.mark_id == FIRST_MARK]
+        found = (decisions[0].verdict, decisions[0].note) if decisions else None
+    store.close()
+    return found
+
+
+FIRST_MARK = "at_-70.00_10.00_-80.00"
+
+
+def open_case(browser, url, case="scan-a"):
+    page = browser.new_page()
+    page.goto(f"{url}/case?case={case}")
+    page.get_by_text(f"Case {case}").wait_for()
+    note_of(page).wait_for()
+    return page
+
+
+@pytest.mark.parametrize("delay_ms", [0, 10, 40])
+def test_a_note_is_kept_when_a_verdict_is_clicked_right_after_typing(browser, run, delay_ms):
+    with served(run, "--reader", "anna") as (url, _):
+        page = open_case(browser, url)
+        for turn in range(20):
+            label, verdict = (("Accept", "accept"), ("Reject", "reject"))[turn % 2]
+            type_note(page, f"note {turn}")
+            page.wait_for_timeout(delay_ms)
+            page.get_by_role("button", name=label, exact=True).first.click()
+            wanted = (verdict, f"note {turn}")
+            assert wait_until_saved(run, wanted) == wanted
+            page.get_by_role("button", name=f"{label}ed").first.wait_for()
+            assert note_of(page).input_value() == f"note {turn}"
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("button", "Next case"), ("button", "Mark 2"), ("button", "Mark the case as reviewed"),
+     ("button", "Up"), ("link", "Worklist")],
+)  # fmt: skip
+def test_a_note_is_kept_when_anything_else_is_clicked_right_after_typing(browser, run, role, name):
+    with served(run, "--reader", "anna") as (url, _):
+        page = open_case(browser, url)
+        type_note(page, "spiculated")
+        page.get_by_role(role, name=name).first.click()
+        assert wait_until_saved(run, ("undecided", "spiculated")) == ("undecided", "spiculated")
+        page = open_case(browser, url)
+        assert note_of(page).input_value() == "spiculated"
+
+
+def test_a_stale_tab_undoes_nothing(browser, run):
+    with served(run, "--reader", "anna") as (url, _):
+        stale, other = open_case(browser, url), open_case(browser, url)
+        type_note(other, "vessel")
+        other.get_by_role("button", name="Reject", exact=True).first.click()
+        other.get_by_text("reject, saved").wait_for()
+        stale.get_by_role("button", name="Accept", exact=True).first.click()
+        stale.get_by_text("Your verdict was NOT saved").wait_for()
+        assert wait_until_saved(run, ("reject", "vessel")) == ("reject", "vessel")
+        assert note_of(stale).input_value() == "vessel"
+        stale.get_by_role("button", name="Save mine instead").click()
+        assert wait_until_saved(run, ("accept", "vessel")) == ("accept", "vessel")
+
+
+def test_a_case_that_is_not_there_is_refused_and_the_worklist_is_one_click_away(browser, run):
+    with served(run) as (url, _):
+        page = browser.new_page()
+        page.goto(f"{url}/case?case=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E")
+        page.get_by_text("no case is named '<img src=x onerror=alert(1)>' here").wait_for()
+        assert page.get_by_role("button", name="Accept").count() == 0
+        page.get_by_role("link", name="Back to the worklist").click()
+        page.get_by_role("heading", name="Worklist").wait_for()
+        page.goto(f"{url}/no-such-page")
+        page.get_by_text("Page not found").wait_for()
+
+
+def test_the_app_opens_whatever_proxy_variables_are_set(browser, run, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with served(run) as (url, _):
+        again = browser.browser_type.launch(executable_path=chromium_path(), args=FLAGS)
+        page = again.new_page()
+        page.goto(url)
+        page.get_by_role("heading", name="Worklist").wait_for()
+        again.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.models.package import ModelInfo, save_model
 from medkd.models.table import build_model, parse_model_settings
 from medkd.review.index_cases import open_index, open_review
@@ -31,6 +32,7 @@ def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(
     assert list(table["Status"])[:2] == ["NOT ANALYSED", "ready"]
     assert table["Reasons"][0] == "missing_slices: after position -120.0 mm"
     assert table["Nodules"][1] >= 2
+    assert table["Reference"][1] == "nodules with their places"
     assert "not the same as no findings" in texts(app.warning)
     assert "no model has looked at these cases" in texts(app.caption)
     assert "highest score first" not in texts(app.caption)
@@ -45,6 +47,26 @@ def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, l
     press(app, jumps[0])
     assert app.slider[0].value == slice_number
     assert "Blue: reference nodule" in texts(app.caption)
+
+
+def test_a_scan_that_nobody_annotated_is_not_shown_as_one_without_nodules(tmp_path, launch):  # noqa: F811
+    scans = [IndexedCase(name, "p", "scan", "ready") for name in ("read", "unread", "labelled")]
+    made = IndexedCase("made", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
+    labels = (CaseLabel("read", "nodule", 0), CaseLabel("labelled", "nodule", 1))
+    index = tmp_path / "index.csv"
+    write_index(index, ArchiveIndex((*scans, made), labels=labels))
+    app = launch(open_index(index))
+    table = app.dataframe[0].value.set_index("Case")
+    assert table["Reference"].to_dict() == {
+        "read": "annotated, no nodule", "unread": "not annotated", "made": "not annotated",
+        "labelled": "has a nodule, place not known",
+    }  # fmt: skip
+    assert table["Nodules"]["read"] == 0
+    assert table["Nodules"].isna().sum() == 3
+    assert table["Synthetic"]["made"] == "synthetic: medkd phantom 3"
+    assert "1 of 4 cases are synthetic" in texts(app.warning)
+    said = texts(launch(open_index(index), "case.py", case="unread").caption)
+    assert "not annotated. That is not the same as no nodule" in said
 
 
 def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, launch):  # noqa: F811
