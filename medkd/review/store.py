@@ -39,7 +39,6 @@ WHOLE_CASE = "case"
 NOT_SAVED = "the decision was not saved"
 
 SCHEMA_VERSION = 1
-_BUSY_SECONDS = 10
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 
