@@ -68,6 +68,8 @@ def decide(run: RunFolder, shown: Decision, field: Field, value: str) -> None:
     written = st.session_state.setdefault(WRITTEN, {})
     own: Decision | None = written.get(name)
     seen = _with(shown, field, getattr(own, field)) if own and own.number > shown.number else shown
+    if field == "note" and value == seen.note:
+        return  # a field that leaves the page can report its unchanged text once more
     unsaved = st.session_state.setdefault(UNSAVED, {})
     try:
         change = frame.load_store(run).change(seen, field, value)
