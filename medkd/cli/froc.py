@@ -77,14 +77,18 @@ def score_marks(
         bootstrap=bootstrap,
         seed=seed,
     )
-    for line in (*_summary(result), *standard.notes, *standard.phantoms):
-        typer.echo(line)
-    for warning in result.warnings:
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    _tell(result, standard)
     if json_path:
         more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
         write_json(json_path, {**to_jsonable(result), **more})
         typer.echo(f"written: {json_path}")
+
+
+def _tell(result: FrocResult, standard: _Standard) -> None:
+    for line in (*_summary(result), *standard.notes, *standard.phantoms):
+        typer.echo(line)
+    for warning in result.warnings:
+        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def why_no_number(text: str, decimal: Decimal = ".") -> str:
         'write it without thousands separators'
     """
     plain = text.strip()
-    other = "," if decimal == "." else "."
+    other: Decimal = "," if decimal == "." else "."
     if "_" in plain:
         return "write it without underscores"
     if _NUMBER.fullmatch(plain):
