@@ -200,14 +200,20 @@ class _Kept:
     def views(self) -> list[Views]:
         with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as held:
             return [
-                Views(nodule, *(held[f"{name}-{number}"] for name in _SHOWN[:-1]),
-                      aspect=float(held[f"aspect-{number}"]))
+                Views(
+                    nodule,
+                    held[f"slice_before-{number}"],
+                    held[f"slice_after-{number}"],
+                    held[f"across_before-{number}"],
+                    held[f"across_after-{number}"],
+                    float(held[f"aspect-{number}"]),
+                )
                 for number, nodule in enumerate(self.row().nodules)
-            ]  # fmt: skip
+            ]
 
 
 _SHOWN = ("slice_before", "slice_after", "across_before", "across_after", "aspect")
-"""Fields of `Views` beside the row; the aspect last."""
+"""Fields of `Views` beside the row."""
 
 
 def _state_of(source: ScanInput) -> str:
