@@ -12,8 +12,8 @@ a whole (lost, emptied, replaced by another). Each case is read in a child proce
 
 refused       SeriesError, every reason with a code of the closed list
 equal         geometry (.1 mm at the corners) and voxels of the original
-noted         something differs, and a note of the scan says it: forms of a NIfTI that differ by less
-              than .5 mm, or a scaling of its values
+noted         something differs, and a note of the scan says it: forms of a NIfTI that differ by
+              less than .5 mm, or a scaling of its values
 raw_pixels    nothing but bytes of voxels that are stored without compression changed: none of the
               three formats has a checksum for them
 other_object  the header now states another valid volume, as when a digit of ElementSpacing changes,
