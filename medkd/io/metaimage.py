@@ -67,6 +67,7 @@ def read_metaimage(path: Path) -> VolumeHeader:
         direction=direction,
         data=data,
         faults=(*faults, *spacing_faults, *placement_faults, *files_faults),
+        notes=(*_orientation_notes(header, direction), *_byte_order_notes(header)),
     )
 
 
@@ -161,13 +162,16 @@ def _placement(
     if "transformmatrix" in header.values:
         direction = np.array(header.numbers("transformmatrix"))
         direction = direction.reshape(3, 3).T if direction.size == 9 else direction
-        faults += _orientation_faults(header.values.get("anatomicalorientation", ""), direction)
     return origin, direction, faults
 
 
-def _orientation_faults(letters: str, direction: Float64) -> list[Fault]:
-    """Compare `AnatomicalOrientation` with the directions; "???" states nothing."""
-    if direction.shape != (3, 3) or not letters or set(letters) <= {"?"}:
+def _orientation_notes(header: MetaHeader, direction: Float64 | None) -> list[str]:
+    """Compare `AnatomicalOrientation`, which no reader uses, with the directions.
+
+    Many writers put RAI into every header, whatever the directions are; "???" states nothing.
+    """
+    letters = header.values.get("anatomicalorientation", "")
+    if direction is None or direction.shape != (3, 3) or set(letters) <= {"?"}:
         return []
     sides = [_SIDES.get(letter) for letter in letters.upper()]
     # An axis far from every body axis may be named after either.
@@ -177,11 +181,10 @@ def _orientation_faults(letters: str, direction: Float64) -> list[Fault]:
         for axis, side in enumerate(sides)
     ):
         return []
-    text = (
+    return [
         f"AnatomicalOrientation = {letters!r} contradicts TransformMatrix, whose axes come from "
-        f"{orientation_of(direction)}: correct the header; if allowed, TransformMatrix is used"
-    )
-    return [Fault("contradictory_geometry", text)]
+        f"{orientation_of(direction)}: TransformMatrix is used, as ITK does"
+    ]
 
 
 def orientation_of(direction: Float64) -> str:
@@ -214,7 +217,7 @@ def _data(
     if outside := outside_fault(names):
         return None, [outside]
     element = ELEMENTS.get(header.values.get("elementtype", "").upper(), "u1")
-    faults = _order_faults(header, element) + _skip_faults(header, names)
+    faults = _skip_faults(header, names)
     if faults or len(sizes) != 3 or min(sizes) < 1:
         return None, faults
     order = ">" if header.says("binarydatabyteordermsb") else "<"
@@ -232,11 +235,11 @@ def _data(
     ), []
 
 
-def _order_faults(header: MetaHeader, element: str) -> list[Fault]:
-    if element[1:] == "1" or header.says("binarydatabyteordermsb") is not None:
+def _byte_order_notes(header: MetaHeader) -> list[str]:
+    element = ELEMENTS.get(header.values.get("elementtype", "").upper(), "u1")
+    if element.endswith("1") or header.says("binarydatabyteordermsb") is not None:
         return []
-    text = "the header states no byte order: add BinaryDataByteOrderMSB = False (or True)"
-    return [Fault("missing_attribute", text)]
+    return ["the header states no byte order: read as little endian"]
 
 
 def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:

@@ -270,7 +270,7 @@ def _conflicts(
         text = f"{used} and {name} differ by up to {mm:.3g} mm in this volume"
         if not mm <= MOST_CONFLICT_MM:
             text += f", at most {MOST_CONFLICT_MM} mm are accepted: correct the header"
-            faults.append(Fault("contradictory_geometry", text, lenient=False))
+            faults.append(Fault("contradictory_geometry", text))
         elif mm > _NOTED_CONFLICT_MM:
             notes.append(f"{text}: the {used} is used")
     return notes, faults

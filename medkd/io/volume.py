@@ -76,8 +76,8 @@ def read_volume(
         seriesuid: name of the series; the file's name without suffix where not given.
         patient_id: pseudonym of the patient; the seriesuid where not given, so that every
             series counts as a patient of its own.
-        allow: codes of faults to accept: spacing_not_stated, placement_not_stated, other_units,
-            contradictory_geometry; other codes accept nothing here.
+        allow: codes of faults to accept: spacing_not_stated, placement_not_stated, other_units;
+            other codes accept nothing here.
 
     Returns:
         The scan; `notes` say which faults were accepted ("allowed: ..."), what else the header

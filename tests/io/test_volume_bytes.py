@@ -277,7 +277,7 @@ def test_files_in_a_folder_below_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"BinaryData": "False"}, {"BinaryDataByteOrderMSB": None}, {"NDims": "4"},
+        {"BinaryData": "False"}, {"NDims": "4"},
         {"DimSize": "4 3 5 1", "NDims": "4"}, {"ElementType": "MET_SHORT_ARRAY"},
         {"ElementNumberOfChannels": "0"}, {"ElementToIntensityFunctionSlope": "2"},
         {"ElementToIntensityFunctionOffset": "-1024"}, {"HeaderSizePerSlice": "8"},

@@ -69,13 +69,6 @@ NOT_STATED = [
     ("other_units", nifti(units=1)),
     ("other_units", nifti(units=3)),
     ("other_units", nifti(units=3 + 8)),
-    ("contradictory_geometry", mhd(AnatomicalOrientation="LPI")),
-    ("contradictory_geometry", mhd(AnatomicalOrientation="RSA")),
-    ("contradictory_geometry", mhd(AnatomicalOrientation="RRI")),
-    (
-        "contradictory_geometry",
-        mhd(AnatomicalOrientation="ARI", TransformMatrix="0.995 0.1 0 -0.1 0.995 0 0 0 1"),
-    ),
 ]  # fmt: skip
 
 
@@ -93,6 +86,32 @@ def test_what_is_not_stated_is_refused_or_accepted_by_its_code(
     assert any(note.startswith(f"allowed: {code}: ") for note in scan.notes)
     with pytest.raises(SeriesError, match=code):
         read_volume(path, allow=("slice_thickness", "few_slices"))
+
+
+TURNED = "0.995 0.1 0 -0.1 0.995 0 0 0 1"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        mhd(AnatomicalOrientation="LPI"), mhd(AnatomicalOrientation="RSA"),
+        mhd(AnatomicalOrientation="RRI"),
+        mhd(AnatomicalOrientation="ARI", TransformMatrix=TURNED),
+        mhd(TransformMatrix="-1 0 0 0 -1 0 0 0 1", AnatomicalOrientation="RAI"),
+    ],
+)  # fmt: skip
+def test_an_orientation_in_letters_that_contradicts_the_matrix_is_noted(
+    tmp_path: Path, write: Writer
+) -> None:
+    scan = read_volume(write(tmp_path))
+    np.testing.assert_array_equal(scan.voxels_hu, VOXELS)
+    assert ["contradicts TransformMatrix" in note for note in scan.notes] == [True]
+
+
+def test_a_byte_order_that_is_not_stated_is_noted(tmp_path: Path) -> None:
+    scan = read_volume(write_mhd_text(tmp_path, {"BinaryDataByteOrderMSB": None}))
+    np.testing.assert_array_equal(scan.voxels_hu, VOXELS)
+    assert scan.notes == ("the header states no byte order: read as little endian",)
 
 
 ONE_FORM = nifti(sform=FLIP, pixdim=(-1, 0.7, 0.8, 2, 0, 0, 0, 0), codes=(0, 1))

@@ -63,11 +63,7 @@ CODES: dict[str, Code] = {
         True,
     ),
     "other_units": Code("a volume in another unit than mm; allowed: converted to mm", True),
-    "contradictory_geometry": Code(
-        "a volume whose header states two geometries; allowed for AnatomicalOrientation, which is "
-        "ignored then",
-        True,
-    ),
+    "contradictory_geometry": Code("a volume whose header states two geometries", False),
     "bad_geometry": Code("a volume whose spacing, place or directions make no regular grid", False),
     "lungs_not_in_view": Code("no lungs, or not the whole of them", True),
 }
