@@ -84,8 +84,9 @@ def place_in(scan: Scan, center_mm: Point) -> MarkPlace:
         scan: as read.
         center_mm: LPS mm; the nearest voxel where it lies outside.
     """
-    nearest = np.rint(scan.grid.world_to_voxel(np.asarray(center_mm)))
-    i, j, k = np.clip(nearest, 0, np.array(scan.grid.shape) - 1).astype(int).tolist()
+    grid = scan.stored_grid or scan.grid
+    nearest = np.rint(grid.world_to_voxel(np.asarray(center_mm)))
+    i, j, k = np.clip(nearest, 0, np.array(grid.shape) - 1).astype(int).tolist()
     return MarkPlace((i, j, k), scan.slices[k] if scan.slices else SliceFact())
 
 

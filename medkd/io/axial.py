@@ -75,7 +75,6 @@ def to_axial(scan: Scan) -> Scan:
         acquisition=replace(scan.acquisition, slice_thickness_mm=None),
         notes=(*scan.notes, f"stored as {plane} slices; read in the order of axial ones"),
         stored_grid=scan.grid,
-        slices=(),
     )
 
 

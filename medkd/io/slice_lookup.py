@@ -44,11 +44,7 @@ def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
     with unpacked(case.refs) as refs:
         facts = read_series(refs, gate=gate_of(index), seriesuid=case_id).slices
         if not 1 <= number <= len(facts):
-            reason = (
-                f"expected a slice from 1 to {len(facts)}, got {number}"
-                if facts
-                else "its slices were turned while reading: none is a DICOM image of its own"
-            )
+            reason = f"expected a slice from 1 to {len(facts)}, got {number}"
             raise SeriesError(f"{case_id}: no slice to look up", [reason])
         wanted = facts[number - 1]
         # Unpacked files lie elsewhere under the same names: they are told by their number.

@@ -50,8 +50,8 @@ class Scan:
     `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
     `stored_grid` is the grid of the file where reading turned sagittal or coronal slices into
     axial ones (`io/axial.py`), else None: places given as indices of the file count on it.
-    `slices` has one fact a voxel of axis k; empty where slices are no DICOM images, or were
-    turned.
+    `slices` has one fact a slice as it is stored, in the order of k of `stored_grid` (else of
+    `grid`); empty where slices are no DICOM images.
     """
 
     seriesuid: str

@@ -6,9 +6,11 @@ from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from scipy.spatial.transform import Rotation
 
+from medkd.detect.search import place_in
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
@@ -117,6 +119,20 @@ def test_places_of_slices_are_those_of_the_files(tmp_path: Path) -> None:
     places = places_of(read_headers([FileRef(path) for path in paths]).headers)
     np.testing.assert_allclose(places.grid.affine_lps_mm, stored.grid.affine_lps_mm, atol=1e-6)
     assert len(places.sop_uids) == stored.grid.shape[2]
+
+
+def test_a_mark_in_a_turned_series_names_the_image_that_shows_it(tmp_path: Path) -> None:
+    stored = stored_as((1, 2, 0), (1, -1, -1))
+    paths = write_ct_series(tmp_path, stored.voxels_hu, stored.grid)
+    scan = read_dicom_folder(tmp_path)
+    place = place_in(scan, tuple(CENTER_MM))
+    i, j, k = place.voxel
+    np.testing.assert_array_equal(
+        place.voxel, np.rint(stored.grid.world_to_voxel(CENTER_MM)).astype(int)
+    )
+    shown = pydicom.dcmread(paths[k])
+    assert place.image.sop_instance_uid == shown.SOPInstanceUID
+    assert shown.pixel_array[j, i] - 1024 > 0
 
 
 def test_a_copy_of_a_sagittal_series_gets_what_was_added_where_it_belongs(tmp_path: Path) -> None:

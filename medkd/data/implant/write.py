@@ -164,14 +164,18 @@ def write_implant_set(
             except SeriesError as error:
                 refused.append((source.name, error if source.case else refusal_of(source, error)))
         whole = [piece for piece in kept if piece.is_whole]
-        if not whole:
-            reasons = [reason for _, error in refused for reason in error.reasons]
-            raise SeriesError("no scan could be given nodules", reasons)
+        _refuse_if_none(whole, refused)
         rows = [piece.row() for piece in whole]
         _write_tables(made.folder, rows, settings, refused)
         if finish is not None:
             finish(made.folder, rows, [view for piece in whole for view in piece.views()])
     return ImplantSet(tuple(rows), tuple(error for _, error in refused))
+
+
+def _refuse_if_none(whole: Sequence[_Kept], refused: Sequence[tuple[str, SeriesError]]) -> None:
+    if not whole:
+        reasons = [reason for _, error in refused for reason in error.reasons]
+        raise SeriesError("no scan could be given nodules", reasons)
 
 
 @dataclass(frozen=True, slots=True)
