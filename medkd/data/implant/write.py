@@ -218,6 +218,12 @@ def _state_of(source: ScanInput) -> str:
     return sha256_of_text("\n".join(words))[:24]
 
 
+def _check_any(rows: Sequence[ScanRow], refused: Sequence[tuple[str, SeriesError]]) -> None:
+    if not rows:
+        reasons = [reason for _, error in refused for reason in error.reasons]
+        raise SeriesError("no scan could be given nodules", reasons)
+
+
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
     reasons = []
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
