@@ -134,8 +134,7 @@ def write_implant_set(
         progress: told how far it is, over all scans.
 
     Returns:
-        The altered scans, and why others could not be used: they cannot be read, have no room, or
-        cannot be written again.
+        The altered scans, and why others cannot be read or written or have no room.
 
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
