@@ -133,8 +133,7 @@ def write_implant_set(
         finish: called with the folder before it gets its name: writes pictures and report.
         progress: told how far it is, over all scans.
 
-    Returns:
-        The altered scans, and why others cannot be read or written or have no room.
+    Returns: the altered scans, and why others cannot be read or written or have no room.
 
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
