@@ -202,7 +202,7 @@ class TableWriter:
         )
         if nameless:
             told = "each counts as one, so their leaks cannot be seen"
-            yield f"{nameless} cases name no patient: {told}"
+            yield f"cases that name no patient: {nameless}; {told}"
         kinds = {source.kind for source in self._settings.annotations}
         for form in OBJECT_FORMS:
             count = sum(1 for _ in self._store.files(form))

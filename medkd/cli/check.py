@@ -92,8 +92,8 @@ def _places(found: IndexCheck, index: Path) -> dict[str, str]:
     """Return where the cases are that refusals show as examples."""
     from medkd.archive.unreadable import places_of_cases
 
-    rows = (*found.refusals, *found.allowed)
-    return places_of_cases(index, [name for row in rows for name in row.ids[:_EXAMPLES]])
+    shown = [name for row in found.refusals for name in row.ids[:_EXAMPLES]]
+    return places_of_cases(index, shown)
 
 
 def _tell(found: IndexCheck, places: Mapping[str, str]) -> None:
@@ -102,8 +102,8 @@ def _tell(found: IndexCheck, places: Mapping[str, str]) -> None:
         f"{found.ready} ready, {found.cases - found.ready} not analysed; "
         f"{counted(found.nodules, 'nodule')}"
     )
-    _tell_reasons("not analysed (options are those of medkd index)", found.refusals, places)
-    _tell_reasons("analysed in spite of faults that were accepted", found.allowed, places)
+    _tell_refusals(found.refusals, places)
+    _tell_accepted(found.allowed)
     if found.unreadable:
         typer.echo("\ncould not be read")
     for count in found.unreadable:
@@ -136,9 +136,9 @@ def _tell_end(found: IndexCheck) -> None:
         )
 
 
-def _tell_reasons(title: str, counts: Sequence[ReasonCount], places: Mapping[str, str]) -> None:
+def _tell_refusals(counts: Sequence[ReasonCount], places: Mapping[str, str]) -> None:
     if counts:
-        typer.echo(f"\n{title}")
+        typer.echo("\nnot analysed (options are those of medkd index)")
     for row in counts:
         shown = [f"{name} ({places[name]})" if name in places else name
                  for name in row.ids[:_EXAMPLES]]  # fmt: skip
@@ -146,6 +146,15 @@ def _tell_reasons(title: str, counts: Sequence[ReasonCount], places: Mapping[str
         accepted = f"; to accept: {row.option}" if row.option else ""
         what = counted(row.cases, row.kind)
         typer.echo(f"  {row.code}: {what}: {', '.join(shown)}{more}{accepted}")
+
+
+def _tell_accepted(counts: Sequence[ReasonCount]) -> None:
+    if counts:
+        typer.echo("\nanalysed in spite of faults that were accepted")
+    for row in counts:
+        more = ", ..." if row.cases > _EXAMPLES else ""
+        what = counted(row.cases, row.kind)
+        typer.echo(f"  {row.code}: {what}: {', '.join(row.ids[:_EXAMPLES])}{more}")
 
 
 def _tell_site(site: SiteSummary) -> None:

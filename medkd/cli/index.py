@@ -63,7 +63,6 @@ def index_command(
     from medkd.archive.build import build_archive_index
     from medkd.archive.sources import with_excluded
     from medkd.cli.progress import progress_bars
-    from medkd.errors import SettingsError
 
     texts = list(set_ or [])
     texts += [f"identity={identity}"] if identity is not None else []
@@ -76,6 +75,12 @@ def index_command(
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
     _tell(index, out, settings)
+    _check_any(index, root, out)
+
+
+def _check_any(index: ArchiveIndex, root: Path, out: Path) -> None:
+    from medkd.errors import SettingsError
+
     if not index.cases:
         raise SettingsError(
             f"{root}: no scan and no radiograph in it",

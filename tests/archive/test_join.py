@@ -66,7 +66,7 @@ def test_a_label_table_gives_labels_patients_and_views(tmp_path: Path) -> None:
     assert [cases[name].view for name in "abc"] == ["PA", "AP", ""]
     assert "x.png" in read_unmatched(out)[0].row
     assert index.notes == (
-        "1 cases name no patient: each counts as one, so their leaks cannot be seen",
+        "cases that name no patient: 1; each counts as one, so their leaks cannot be seen",
     )
 
 

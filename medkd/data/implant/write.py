@@ -133,9 +133,7 @@ def write_implant_set(
         finish: called with the folder before it gets its name: writes pictures and report.
         progress: told how far it is, over all scans.
 
-    Returns:
-        The altered scans, and why others could not be used: they cannot be read, have no room, or
-        cannot be written again.
+    Returns: the altered scans, and why others cannot be read or written or have no room.
 
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
@@ -226,6 +224,12 @@ def _state_of(source: ScanInput) -> str:
     words = [str(source.path.resolve()), source.name]
     words += [f"{state.st_size} {state.st_mtime_ns}" for state in states]
     return sha256_of_text("\n".join(words))[:24]
+
+
+def _check_any(rows: Sequence[ScanRow], refused: Sequence[tuple[str, SeriesError]]) -> None:
+    if not rows:
+        reasons = [reason for _, error in refused for reason in error.reasons]
+        raise SeriesError("no scan could be given nodules", reasons)
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
