@@ -140,14 +140,14 @@ def _results(
         if key in ended:
             continue
         case = _attempt(partial(read, given))
-        if not isinstance(case, _Refused):
-            case = _unique(case, given, taken)
         if isinstance(case, _Refused):
-            name = _free(given.name, taken)
-            result = CaseResult(name, (), "not_analysed", reasons=case.reasons)
+            result = _unread(case, given, taken)
+        elif isinstance(name := _new_name(_uid_of(case), given, taken), _Refused):
+            result = _unread(name, given, taken)
         else:
             found = _attempt(partial(analyse, case, given))
             result = _not_analysed(case, found) if isinstance(found, _Refused) else found
+            result = replace(result, seriesuid=name)
         taken[result.seriesuid] = given.path.name
         yield _told(result, given, key)
 
@@ -170,15 +170,21 @@ def _attempt(step: Callable[[], T]) -> T | _Refused:
         return _Refused((told,))
 
 
-def _unique(case: Case, given: Input, taken: Mapping[str, str]) -> Case | _Refused:
+def _new_name(uid: str, given: Input, taken: Mapping[str, str]) -> str | _Refused:
     """Refuse what was read already; a picture that has no UID gets a name of its own."""
-    uid = _uid_of(case)
     if uid not in taken:
-        return case
-    if isinstance(case, Radiograph) and uid == given.path.stem:
-        return replace(case, imageuid=_free(uid, taken))
-    what = "series" if isinstance(case, Scan) else "image"
+        return uid
+    of_image = isinstance(given, ImageInput)
+    if of_image and uid == given.path.stem:
+        return _free(uid, taken)
+    what = "image" if of_image else "series"
     return _Refused((f"{what} {uid} was read from {taken[uid] or 'another input'} already",))
+
+
+def _unread(refused: _Refused, given: Input, taken: Mapping[str, str]) -> CaseResult:
+    """Name what was not read after its case or file; no name comes twice."""
+    name = _free(given.name, taken)
+    return CaseResult(name, (), "not_analysed", reasons=refused.reasons)
 
 
 def _uid_of(case: Scan | Radiograph) -> str:

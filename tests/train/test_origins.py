@@ -43,7 +43,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(index: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    training = {"epochs": 1, "batch_size": 16, "learning_rate": 0.01, "max_steps_per_epoch": 2}
+    training = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01, "max_steps_per_epoch": 2}
     settings = RunSettings.model_validate(
         {
             "name": "mixed",
