@@ -67,27 +67,13 @@ def detect(
 
     Example: `medkd detect runs/xray/student xrays/ --out found`
     """
-    from medkd.cli.progress import progress_bars
-    from medkd.cli.train import explained_interruption
-    from medkd.detect.jobs import run_job
     from medkd.models.package import load_model
 
     loaded = load_model(model, device=device)
     job = _job_of(loaded, inputs, allow)
-    told = _synthetic_model(loaded.info, job)
-    _warn(told)
-    noun = _noun(job)
-    with explained_interruption(out), progress_bars() as report:
-        results = run_job(
-            job,
-            out,
-            resume=resume,
-            progress=lambda done, total, refused: report(
-                noun, done, total, f"{refused} not analysed" if refused else ""
-            ),
-        )
+    _warn(told := _synthetic_model(loaded.info, job))
+    results = _run(job, out, resume=resume)
     _say_results(results, job, out)
-    _say_synthetic_inputs(job)
     if job.record.kind == "scan":
         for index in (place for place in inputs if place.suffix == ".csv"):
             _say_scan_level(index, results, label, out=out)
@@ -108,6 +94,19 @@ def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
         return image_job(inputs, loaded, allow=codes)
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     return scan_job(inputs, loaded, gate=gate)
+
+
+def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:
+    from medkd.cli.progress import progress_bars
+    from medkd.cli.train import explained_interruption
+    from medkd.detect.jobs import run_job
+
+    with explained_interruption(out), progress_bars() as report:
+
+        def told(done: int, total: int, refused: int) -> None:
+            report(_noun(job), done, total, f"{refused} not analysed" if refused else "")
+
+        return run_job(job, out, resume=resume, progress=told)
 
 
 def _noun(job: SearchJob) -> str:
@@ -161,6 +160,7 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
             f"{above} {what} the threshold {job.point.threshold:.3g} that was frozen on "
             f"{job.point.chosen_on}"
         )
+    _say_synthetic_inputs(job)
 
 
 def _say_scan_level(

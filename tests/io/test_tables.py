@@ -48,7 +48,7 @@ def write(path: Path, content: str | bytes) -> Path:
         COMMAS.encode("utf-16-be"),
         COMMAS.replace(",", "\t").encode("utf-16"),
         COMMAS.encode("utf-32"),
-        gzip.compress(COMMAS.encode()),
+        gzip.compress(COMMAS.encode(), mtime=0),
         COMMAS.replace("\n", "\r\n"),
         COMMAS.replace("\n", "\r"),
         "\n\r\n  \n" + COMMAS,

@@ -16,16 +16,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medkd import __version__
 from medkd.data.implant.brood import Implant
+from medkd.data.implant.kept import KeptScan, NoduleRow, ScanRow, Views, views_of
 from medkd.data.implant.make import VERSION, ImplantedScan, Progress, implant_scan
 from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.site import slice_axis
 from medkd.data.implant.sources import OpenedScan, opened
 from medkd.data.phantom.forms import Form
 from medkd.data.phantom.lidc_forms import read_lidc_forms
@@ -40,63 +38,12 @@ from medkd.io.remedies import codes_in
 from medkd.io.scan_inputs import ScanInput, refusal_of
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
-from medkd.jsonio import read_json, write_json
 from medkd.provenance import sha256_of_text
 from medkd.types import Nodule, Scan
 from medkd.unfinished import unfinished
 
 NOTE = "synthetic nodules in real scans: no clinical performance can be read from them"
 _SHAPES = 300
-_HALF_MM = 22.0
-
-Picture = NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class NoduleRow:
-    """One synthetic nodule as `implant.json` has it; places in LPS mm."""
-
-    center_mm: tuple[float, float, float]
-    diameter_mm: float
-    texture: str
-    outline: str
-    attachment: str
-    density_hu: int
-    contrast_hu: int
-    changed_mm: float
-
-
-@dataclass(frozen=True, slots=True)
-class ScanRow:
-    """One altered scan: its new name, where it came from, its response, what was put in.
-
-    `source` is the case of an INDEX, the original's UID, or a hash of a file's name.
-    """
-
-    seriesuid: str
-    source: str
-    form: str
-    edge_sigma_mm: float
-    edge_overshoot: float
-    edges: int
-    slice_sigma_mm: float
-    noise_hu: float
-    nodules: tuple[NoduleRow, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Views:
-    """One nodule before and after: pictures [row, column] of the slice and of a plane across.
-
-    `aspect` is the height of a pixel by its width in the plane across the slices.
-    """
-
-    row: NoduleRow
-    slice_before: Picture
-    slice_after: Picture
-    across_before: Picture
-    across_after: Picture
-    aspect: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +92,7 @@ def write_implant_set(
     refused: list[tuple[str, SeriesError]] = []
     with unfinished(out, "\n".join(purpose)) as made:
         (made.folder / "scans").mkdir(exist_ok=True)
-        kept = [_Kept(made.kept(_state_of(source))) for source in sources]
+        kept = [KeptScan(made.kept(_state_of(source))) for source in sources]
         for number, (source, piece) in enumerate(zip(sources, kept, strict=True)):
 
             def told(what: str, done: int, total: int, before: int = number) -> None:
@@ -158,7 +105,7 @@ def write_implant_set(
                         check_writable(given.slices)
                         implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
                         row = _write_scan(made.folder / "scans", given, implanted, settings)
-                    piece.write(row, implanted)
+                    piece.write(row, views_of(implanted, row))
             except SeriesError as error:
                 refused.append((source.name, error if source.case else refusal_of(source, error)))
         whole = [piece for piece in kept if piece.is_whole]
@@ -170,52 +117,10 @@ def write_implant_set(
     return ImplantSet(tuple(rows), tuple(error for _, error in refused))
 
 
-def _refuse_if_none(whole: Sequence[_Kept], refused: Sequence[tuple[str, SeriesError]]) -> None:
+def _refuse_if_none(whole: Sequence[KeptScan], refused: Sequence[tuple[str, SeriesError]]) -> None:
     if not whole:
         reasons = [reason for _, error in refused for reason in error.reasons]
         raise SeriesError("no scan could be given nodules", reasons)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is kept of a finished scan until all are: its row, and its pictures."""
-
-    path: Path
-
-    @property
-    def is_whole(self) -> bool:
-        return self.path.with_suffix(".json").is_file()
-
-    def row(self) -> ScanRow:
-        return read_json(self.path.with_suffix(".json"), ScanRow)
-
-    def write(self, row: ScanRow, made: ImplantedScan) -> None:
-        """Keep it; the row last, since it says that all is there."""
-        pictures: dict[str, NDArray[Any]] = {}
-        for number, (implant, nodule) in enumerate(zip(made.implants, row.nodules, strict=True)):
-            view = _views(made, implant, nodule)
-            pictures |= {f"{name}-{number}": np.asarray(getattr(view, name)) for name in _SHOWN}
-        with replacing(self.path.with_suffix(".npz")) as part, part.open("wb") as stream:
-            np.savez(stream, **pictures)  # type: ignore[arg-type]  # numpy's own stub of the names
-        write_json(self.path.with_suffix(".json"), row)
-
-    def views(self) -> list[Views]:
-        with np.load(self.path.with_suffix(".npz"), allow_pickle=False) as held:
-            return [
-                Views(
-                    nodule,
-                    held[f"slice_before-{number}"],
-                    held[f"slice_after-{number}"],
-                    held[f"across_before-{number}"],
-                    held[f"across_after-{number}"],
-                    float(held[f"aspect-{number}"]),
-                )
-                for number, nodule in enumerate(self.row().nodules)
-            ]
-
-
-_SHOWN = ("slice_before", "slice_after", "across_before", "across_after", "aspect")
-"""Fields of `Views` beside the row."""
 
 
 def _state_of(source: ScanInput) -> str:
@@ -224,12 +129,6 @@ def _state_of(source: ScanInput) -> str:
     words = [str(source.path.resolve()), source.name]
     words += [f"{state.st_size} {state.st_mtime_ns}" for state in states]
     return sha256_of_text("\n".join(words))[:24]
-
-
-def _check_any(rows: Sequence[ScanRow], refused: Sequence[tuple[str, SeriesError]]) -> None:
-    if not rows:
-        reasons = [reason for _, error in refused for reason in error.reasons]
-        raise SeriesError("no scan could be given nodules", reasons)
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:
@@ -334,25 +233,3 @@ def _write_tables(
         ],
     }
     write_text(folder / "implant.json", json.dumps(record, indent=1) + "\n")
-
-
-def _views(made: ImplantedScan, implant: Implant, row: NoduleRow) -> Views:
-    """Cut out the slice through a nodule, and the plane of columns across the slices."""
-    grid = made.scan.grid
-    axis = slice_axis(grid)
-    center = np.clip(
-        np.rint(grid.world_to_voxel(implant.center_mm)).astype(int), 0, np.array(grid.shape) - 1
-    )
-    half = np.ceil(max(_HALF_MM, implant.diameter_mm) / grid.spacing_mm).astype(int)
-    box = [slice(max(c - h, 0), c + h + 1) for c, h in zip(center, half, strict=True)]
-    first, second = [a for a in range(3) if a != axis]
-    pictures = []
-    for flat in (axis, second):
-        index: list[slice | int] = list(box)
-        index[flat] = int(center[flat])
-        both = (made.original.voxels_hu, made.scan.voxels_hu)
-        pictures += [np.ascontiguousarray(voxels[tuple(index)].T) for voxels in both]
-    upwards = grid.direction[2, axis] > 0
-    across = [p[::-1] if upwards else p for p in pictures[2:]]
-    aspect = float(grid.spacing_mm[axis] / grid.spacing_mm[first])
-    return Views(row, pictures[0], pictures[1], across[0], across[1], aspect)
