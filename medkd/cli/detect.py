@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,6 +85,7 @@ def detect(
 
 def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
     """Choose by the model whether scans are searched or radiographs scored."""
+    from medkd.cli.progress import progress_bars
     from medkd.config import make_settings
     from medkd.detect.jobs import image_job, scan_job
     from medkd.detect.radiographs import takes_radiographs
@@ -91,9 +93,15 @@ def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
 
     if takes_radiographs(loaded.info):
         codes = [code.strip() for code in allow.split(",") if code.strip()]
-        return image_job(inputs, loaded, allow=codes)
+        with progress_bars() as report:
+            return image_job(inputs, loaded, allow=codes, looked_at=_looking(report))
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-    return scan_job(inputs, loaded, gate=gate)
+    with progress_bars() as report:
+        return scan_job(inputs, loaded, gate=gate, looked_at=_looking(report))
+
+
+def _looking(report: Callable[[str, int, int, str], None]) -> Callable[[int], None]:
+    return lambda count: report("looking at: files", count, 0, "")
 
 
 def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:
@@ -145,7 +153,9 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
         typer.secho(f"not analysed: {result.seriesuid}{reasons}", fg=typer.colors.RED, err=True)
     analysed = f"{len(results) - len(refused)} of {len(results)} {_noun(job)} analysed"
     if job.left_out:
-        typer.echo(f"{job.left_out} files or cases that are no radiographs were left out")
+        of_scans = job.record.kind == "scan"
+        told = "radiographs" if of_scans else "files or cases that are no radiographs"
+        typer.echo(f"{job.left_out} {told} were left out: this model takes {_noun(job)} alone")
     if job.record.kind == "scan":
         scores = [mark.score for result in results for mark in result.candidates]
         typer.echo(f"{analysed}, {len(scores)} marks: {out}")

@@ -80,12 +80,17 @@ def _write(
     from medkd.config import make_settings
     from medkd.data.implant.write import write_implant_set
     from medkd.io.dicom.gate import GateSettings
-    from medkd.io.scan_inputs import list_inputs
+    from medkd.io.scan_inputs import find_inputs
     from medkd.report.implants import write_implant_pages
 
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-    sources = list_inputs(inputs, headline="nothing to put nodules into", ready_only=True)
     with kept_for_later(out), progress_bars() as report:
+        sources = find_inputs(
+            inputs,
+            headline="nothing to put nodules into",
+            ready_only=True,
+            progress=lambda count: report("looking at: files", count, 0, ""),
+        ).scans
         return write_implant_set(
             out,
             sources,

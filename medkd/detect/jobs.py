@@ -17,7 +17,7 @@ from medkd.errors import SettingsError
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.image_inputs import list_images
 from medkd.io.radiograph.gate import CODES
-from medkd.io.scan_inputs import list_inputs
+from medkd.io.scan_inputs import find_inputs
 from medkd.io.synthetic_mark import count_origins
 from medkd.jsonio import to_jsonable
 from medkd.models.package import LoadedModel
@@ -26,6 +26,8 @@ from medkd.types import CaseOrigins, CaseResult, OperatingPoint
 
 WHOLE_SCAN = "whole-scan"
 """Name of the operating point of marks on whole scans."""
+
+Looked = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +54,7 @@ def scan_job(
     *,
     gate: GateSettings | None = None,
     settings: DetectSettings | None = None,
+    looked_at: Looked | None = None,
 ) -> SearchJob:
     """Prepare the search of CT scans.
 
@@ -60,6 +63,7 @@ def scan_job(
         model: a 3-D patch classifier.
         gate: what a DICOM folder must be to be analysed.
         settings: of the search.
+        looked_at: called with the number of files looked at so far.
 
     Raises:
         SettingsError: if the inputs hold no scan.
@@ -68,10 +72,11 @@ def scan_job(
     check_model(model)
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
     try:
-        scans = list_inputs(inputs)
+        found = find_inputs(inputs, progress=looked_at)
     except SettingsError as error:
         reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
         raise SettingsError(error.headline, [*error.reasons, reason]) from error
+    scans = found.scans
     point = model.info.operating_points.get(WHOLE_SCAN)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]
@@ -83,11 +88,16 @@ def scan_job(
         point=point,
         origins=count_origins(stamps, kind="scans"),
         stamps=tuple(sorted({stamp for stamp in stamps if stamp})),
+        left_out=found.left_out,
     )
 
 
 def image_job(
-    inputs: Sequence[Path], model: LoadedModel, *, allow: Collection[str] = ()
+    inputs: Sequence[Path],
+    model: LoadedModel,
+    *,
+    allow: Collection[str] = (),
+    looked_at: Looked | None = None,
 ) -> SearchJob:
     """Prepare the scoring of radiographs.
 
@@ -95,6 +105,7 @@ def image_job(
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
         model: a 2-D classifier of radiographs.
         allow: codes of `io.radiograph.gate.CODES` to let pass.
+        looked_at: called with the number of files looked at so far.
 
     Raises:
         SettingsError: if the inputs hold no picture, or a code may not be let pass.
@@ -102,7 +113,7 @@ def image_job(
     """
     check_image_model(model)
     _check_codes(allow)
-    found = list_images(inputs)
+    found = list_images(inputs, progress=looked_at)
     point = model.info.operating_points.get(CLASSIFICATION)
     return SearchJob(
         record=_record("image", found.images, model, {"allow": sorted(allow)}),

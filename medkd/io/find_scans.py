@@ -82,7 +82,7 @@ def find_places(
         progress: called with the number of files looked at.
     """
     found = _Sorted()
-    for count, (path, kind, is_named) in enumerate(_files(inputs), start=1):
+    for count, (path, kind, is_named) in enumerate(classified_files(inputs), start=1):
         _sort_in(found, path, kind, is_named=is_named)
         if progress is not None:
             progress(count)
@@ -108,8 +108,12 @@ def find_scans(path: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def _files(inputs: Iterable[Path]) -> Iterator[tuple[Path, FileKind, bool]]:
-    """Yield each file once with what it is, and whether it was named itself."""
+def classified_files(inputs: Iterable[Path]) -> Iterator[tuple[Path, FileKind, bool]]:
+    """Yield each file at or below some paths once with what it is, and whether it was named itself.
+
+    Args:
+        inputs: files and folders that exist.
+    """
     seen: set[Path] = set()
     for given in inputs:
         named = not given.is_dir()

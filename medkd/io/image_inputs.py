@@ -7,13 +7,14 @@ are no picture at all (tables, texts) are counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SettingsError
-from medkd.io.file_kind import FileKind, kind_of_file
-from medkd.io.file_ref import FileRef, shown_name
+from medkd.io.file_kind import FileKind
+from medkd.io.file_ref import shown_name
+from medkd.io.find_scans import classified_files
 from medkd.io.index_table import IndexedCase, read_index
 
 NOT_RADIOGRAPH = "not_radiograph"
@@ -52,20 +53,30 @@ class ImageInputs:
     left_out: int = 0
 
 
-def list_images(inputs: Sequence[Path]) -> ImageInputs:
+def list_images(
+    inputs: Sequence[Path], *, progress: Callable[[int], None] | None = None
+) -> ImageInputs:
     """List the radiographs at or below the inputs, each once.
 
     Args:
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
+        progress: called with the number of files looked at so far.
 
     Raises:
         SettingsError: with every input that is absent or holds no picture.
         SeriesError: if an INDEX cannot be read.
     """
     found: dict[tuple[Path, str], ImageInput] = {}
-    reasons, left_out = [], 0
+    reasons, left_out, looked_at = [], 0, 0
+
+    def one_more() -> None:
+        nonlocal looked_at
+        looked_at += 1
+        if progress is not None:
+            progress(looked_at)
+
     for place in inputs:
-        listed = _listed_at(place) if place.exists() else ImageInputs(())
+        listed = _listed_at(place, one_more) if place.exists() else ImageInputs(())
         if not listed.images:
             reasons.append(f"{place}: {'no radiograph in it' if place.exists() else 'not there'}")
         found |= {(i.path, i.case.case_id if i.case else ""): i for i in listed.images}
@@ -79,49 +90,29 @@ def list_images(inputs: Sequence[Path]) -> ImageInputs:
 
 def is_radiograph(path: Path) -> bool:
     """Say whether the content of a file is that of a radiograph or picture."""
-    return _kind_of(path).form == "image"
+    return next(kind for _, kind, _ in classified_files([path])).form == "image"
 
 
-def _listed_at(place: Path) -> ImageInputs:
+def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
     if place.is_file() and place.suffix == ".csv":
         cases = read_index(place).cases
         images = tuple(ImageInput(place, case) for case in cases if case.kind == "image")
         return ImageInputs(images, len(cases) - len(images))
-    if place.is_file():
-        kind = _kind_of(place)
-        reason = f"{NOT_RADIOGRAPH}: {kind.reason}" if kind.form in _SKIPPED else _reason_of(kind)
-        return ImageInputs((ImageInput(place, reason=reason),))
-    return _listed_below(place)
-
-
-def _listed_below(folder: Path) -> ImageInputs:
-    images: dict[tuple[Path, str], ImageInput] = {}
+    found: dict[tuple[Path, str], ImageInput] = {}
     left_out = 0
-    for path in _files_below(folder):
-        kind = _kind_of(path)
-        if kind.form in _SKIPPED:
+    for path, kind, is_named in classified_files([place]):
+        one_more()
+        skipped = kind.form in _SKIPPED
+        if skipped and not is_named:
             left_out += 1
-        elif kind.form == "series" and kind.head is not None:
+        elif skipped:
+            found[path, ""] = ImageInput(path, reason=f"{NOT_RADIOGRAPH}: {kind.reason}")
+        elif kind.form == "series" and kind.head is not None and not is_named:
             key = (path.parent, kind.head.seriesuid)  # one refusal a series, not one a slice
-            images.setdefault(key, ImageInput(path.parent, reason=_reason_of(kind)))
+            found.setdefault(key, ImageInput(path.parent, reason=_reason_of(kind)))
         else:
-            images[path, ""] = ImageInput(path, reason=_reason_of(kind))
-    return ImageInputs(tuple(images.values()), left_out)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    yield from sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
-    )
-
-
-def _kind_of(path: Path) -> FileKind:
-    try:
-        return kind_of_file(FileRef(path), path.stat().st_size)
-    except OSError as error:
-        return FileKind("unreadable", type(error).__name__)
+            found[path, ""] = ImageInput(path, reason=_reason_of(kind))
+    return ImageInputs(tuple(found.values()), left_out)
 
 
 def _reason_of(kind: FileKind) -> str:
@@ -130,4 +121,4 @@ def _reason_of(kind: FileKind) -> str:
         "series": f"{NOT_RADIOGRAPH}: slices of a scan; this model scores chest radiographs",
         "volume": f"{NOT_RADIOGRAPH}: a volume; this model scores chest radiographs",
     }
-    return told.get(kind.form, f"unreadable: {kind.reason}")
+    return told.get(kind.form, kind.reason)

@@ -64,14 +64,27 @@ def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
     return SeriesError(f"{given.path}: not analysed", (*reasons, where))
 
 
-def list_inputs(
+@dataclass(frozen=True, slots=True)
+class ScanInputs:
+    """What the inputs hold; `left_out` counts the radiographs among them."""
+
+    scans: tuple[ScanInput, ...]
+    left_out: int = 0
+
+
+def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
+    """List the scans at or below the inputs, each once; see `find_inputs`."""
+    return list(find_inputs(inputs).scans)
+
+
+def find_inputs(
     inputs: Sequence[Path],
     *,
     headline: str = "the inputs cannot be searched",
     ready_only: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> list[ScanInput]:
-    """List the scans at or below the inputs, each once; radiographs are left out.
+) -> ScanInputs:
+    """Find the scans at or below the inputs, each once, and count the radiographs.
 
     Args:
         inputs: files, folders, or an INDEX; a series in several of them is one scan.
@@ -91,7 +104,8 @@ def list_inputs(
     if any(reasons):
         raise SettingsError(headline, filter(None, reasons))
     scans = [ScanInput(place.path, place=place) for place in found.scans]
-    return scans + [scan for index in listed for scan in listed[index]]
+    scans += [scan for index in listed for scan in listed[index]]
+    return ScanInputs(tuple(scans), len(found.images))
 
 
 def _is_index(place: Path) -> bool:

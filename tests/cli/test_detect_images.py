@@ -25,6 +25,7 @@ from medkd.io.dicom.write import write_dicom_series
 from medkd.io.image_inputs import list_images
 from medkd.io.index_table import read_index, write_index
 from medkd.io.radiograph.read import read_radiograph
+from medkd.io.scan_inputs import find_inputs
 from medkd.io.volume import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import (
@@ -130,7 +131,7 @@ def test_what_is_no_radiograph_is_refused_with_its_reason(model: Path, tmp_path:
     reasons = {row["case"]: row["reasons"].partition(":")[0] for row in rows_of(tmp_path / "out")}
     assert reasons.pop("good") == ""
     assert reasons == {
-        "cut": "unreadable", "empty": "unreadable",
+        "cut": "unreadable", "empty": "empty_file",
         "scan": "not_radiograph", "series": "not_radiograph",
     }  # fmt: skip
 
@@ -246,3 +247,10 @@ def test_real_films_of_both_kinds_are_scored(model: Path, tmp_path: Path) -> Non
     analysed = [row for row in rows_of(tmp_path / "out") if row["status"] == "analysed"]
     assert sum(row["path"].endswith(".png") for row in analysed) == 3
     assert len(analysed) > 3
+
+
+def test_pictures_among_scans_are_counted_by_a_model_of_scans(tmp_path: Path) -> None:
+    write_mhd(chest_with_balls(), tmp_path / "scan.mhd")
+    Image.new("L", (64, 64), 90).save(tmp_path / "beside.png")
+    found = find_inputs([tmp_path])
+    assert (len(found.scans), found.left_out) == (1, 1)
