@@ -75,7 +75,6 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         *short("teacher"), *short("student"), "source.data.scans=3", "target.data.scans=3",
         "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
         "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
-        "detection.arms=[student]",
     ],
     "transfer/hospital_ct": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.width=0.1",
