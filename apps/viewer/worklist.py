@@ -54,7 +54,7 @@ def show_worklist() -> None:
         show_table(passing, index_rows(passing, decided, run=run))
     else:
         show_table(passing, run_rows(passing, decided, run=run))
-    left, right, _ = st.columns([1, 1, 2])
+    left, right, _ = st.columns([3, 3, 2])
     if left.button("Open the next case to read", type="primary", disabled=not passing):
         waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
         open_case((waiting or passing)[0])

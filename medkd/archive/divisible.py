@@ -9,6 +9,7 @@ from medkd.archive.leaks import bound_patients
 from medkd.archive.notices import Notice
 from medkd.archive.split import positive_labels
 from medkd.io.index_table import ArchiveIndex, IndexedCase
+from medkd.io.scan_states import label_values, scan_states
 from medkd.io.split_file import PARTS
 
 CANNOT_SPLIT = "cannot_split"
@@ -29,6 +30,7 @@ def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
     if len(groups) < len(PARTS):
         yield _too_few(ready, len(groups))
         return
+    yield from _few_annotated(index, groups)
     labels = positive_labels(index)
     holders: dict[str, list[int]] = defaultdict(list)
     for number, group in enumerate(groups):
@@ -39,11 +41,33 @@ def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
             ids = tuple(sorted({case.patient_id for n in numbers for case in groups[n]}))
             yield Notice(
                 "few_positive_patients",
-                f"{name}: known to be present in {len(numbers)} of {len(groups)} patients alone: "
+                f"{name}: known to be present in only {len(numbers)} of {len(groups)} patients: "
                 f"{len(PARTS) - len(numbers)} of train, val and test will have none",
                 ids,
                 "index more patients with it, or give more annotations",
             )
+
+
+def _few_annotated(
+    index: ArchiveIndex, groups: Sequence[Sequence[IndexedCase]]
+) -> Iterator[Notice]:
+    """Warn if training leaves out so many scans, for want of annotations, that a part is empty."""
+    scans = [case for group in groups for case in group if case.kind == "scan"]
+    states = scan_states(scans, index.nodules, known=label_values(index.labels, ["nodule"]))
+    if "nodules" not in states.values() or "unannotated" not in states.values():
+        return  # without a nodule that has a place, no training of scans is meant
+    useful = {name for name, state in states.items() if state in ("nodules", "free")}
+    annotated = [group for group in groups if any(case.case_id in useful for case in group)]
+    if len(annotated) < len(PARTS):
+        yield Notice(
+            "few_annotated_patients",
+            f"only {len(annotated)} of {len(groups)} patients have annotated scans; training "
+            "leaves the other scans out, and then cannot fill train, val and test",
+            tuple(sorted(name for name, state in states.items() if state == "unannotated")),
+            f"give annotations of at least {len(PARTS)} patients; or, if the other "
+            "scans were read and are free of nodules, train with --set "
+            "target.data.unannotated=negative",
+        )
 
 
 def _too_few(ready: Sequence[IndexedCase], groups: int) -> Notice:
@@ -60,7 +84,7 @@ def _too_few(ready: Sequence[IndexedCase], groups: int) -> Notice:
     joined = ", since patients with equal pixels count as one" if len(patients) > groups else ""
     return Notice(
         CANNOT_SPLIT,
-        f"cases are ready of {groups} patient{'s' * (groups > 1)} alone, which cannot fill train, "
+        f"cases of only {groups} patient{'s' * (groups > 1)} are ready, which cannot fill train, "
         f"val and test{joined}",
         ids,
         f"index at least {len(PARTS)} patients to train; for fewer, detect and review work",

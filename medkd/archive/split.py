@@ -67,10 +67,15 @@ def freeze_split(index: ArchiveIndex, settings: SplitSettings) -> SplitFile:
         groups, notes = _official(ready), list[str]()
     else:
         groups, notes = _stratified(index, ready, settings)
+    people = len({case.patient_id for case in ready})
     if empty := [name for name, ids in groups.items() if not ids]:
         raise SettingsError(
             "these cases cannot be divided like this",
-            [f"no case is left for {', '.join(empty)}: there are {len(ready)} cases"],
+            [
+                f"no case is left for {', '.join(empty)}: {len(ready)} cases of {people} patients "
+                "are ready, and all cases of a patient stay in one part",
+                "index more patients, or check whether one PatientID stands for many: medkd check",
+            ],
         )
     homes = {case_id: name for name, ids in groups.items() for case_id in ids}
     if leaks := find_leaks(ready, homes):

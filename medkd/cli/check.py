@@ -182,8 +182,8 @@ def _tell_leaks(leaks: LeakSummary) -> None:
         typer.echo(f"\nno leak in {whose}")
         return
     typer.secho(
-        f"\nLEAK in {whose}: {leaks.patients} patients and {leaks.pixels} equal pictures of "
-        "several patients stand in more than one part",
+        f"\nLEAK in {whose}: {counted(leaks.patients, 'patient')} and "
+        f"{counted(leaks.pixels, 'equal picture')} of several patients in more than one part",
         fg=typer.colors.RED,
     )
     for part, count in leaks.leaking.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.counting import counted
 from medkd.cli.train import ResumeOption
 
 if TYPE_CHECKING:
@@ -159,16 +160,17 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     if job.record.kind == "scan":
         scores = [mark.score for result in results for mark in result.candidates]
         typer.echo(f"{analysed}, {len(scores)} marks: {out}")
-        what = "marks reach"
+        noun, aim = "mark", ""
     else:
         scores = [p for result in results for p in result.probabilities.values()]
         typer.echo(f"{analysed}: {out}")
-        what = f"radiographs reach ({' or '.join(job.facts.labels)})"
+        noun, aim = "radiograph", f" for {' or '.join(job.facts.labels)}"
     if job.point is not None:
         above = sum(score >= job.point.threshold for score in scores)
+        reach = "reaches" if above == 1 else "reach"
         typer.echo(
-            f"{above} {what} the threshold {job.point.threshold:.3g} that was frozen on "
-            f"{job.point.chosen_on}"
+            f"{counted(above, noun)} {reach} the threshold{aim}: {job.point.threshold:.3g}, "
+            f"frozen on {job.point.chosen_on}"
         )
     _say_synthetic_inputs(job)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.counting import counted
+
 if TYPE_CHECKING:
     from medkd.archive.split import SplitSettings
 
@@ -44,6 +46,7 @@ def split_command(
 
     Example: `medkd split work/index.csv --out work/folds.json --folds 5`
     """  # fmt: skip
+    from medkd.archive.divisible import split_notices
     from medkd.archive.split import freeze_split
     from medkd.io.index_table import read_index
     from medkd.io.split_file import write_split
@@ -55,9 +58,11 @@ def split_command(
     patients = {case.case_id: case.patient_id for case in archive.cases}
     for name, ids in split.groups.items():
         people = len({patients[case_id] for case_id in ids})
-        typer.echo(f"{name:>8}: {len(ids)} cases of {people} patients")
+        typer.echo(f"{name:>8}: {counted(len(ids), 'case')} of {counted(people, 'patient')}")
     for note in split.notes:
         typer.echo(f"note: {note}")
+    for notice in split_notices(archive, [c for c in archive.cases if c.status == "ready"]):
+        typer.echo(f"warning: {notice}")
     typer.echo(f"written: {out}, for index {archive.fingerprint[:12]} alone")
 
 

@@ -221,11 +221,12 @@ def _scan_notes(states: Mapping[str, ScanState], settings: ArchiveData) -> Itera
         )
     if (n := counts["unannotated"]) and settings.unannotated == "leave_out":
         yield (
-            f"{n} scans without any annotation left out; if they were read and are free of "
-            "nodules, set unannotated: negative"
+            f"{n} {'scan' if n == 1 else 'scans'} without any annotation left out; where they were "
+            "read and are free of nodules: --set target.data.unannotated=negative"
         )
     elif n:
-        yield f"{n} scans without any annotation are taken to be free of nodules"
+        scans = "scan" if n == 1 else "scans"
+        yield f"{n} {scans} without any annotation counted as free of nodules"
     yield (
         "candidates are the reference nodules themselves and places drawn as negatives: the "
         "candidates track says nothing of finding nodules, the whole-scan track does"

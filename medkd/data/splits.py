@@ -72,12 +72,23 @@ def build_split(
         split = _by_origin(index, settings)
     keep = settings.limit is not None and settings.limit.unlabelled == "keep"
     split = _with_labels(index, check_leaks(index, split), keep=keep)
-    if empty := [part for part in ("train", "val", "test") if not getattr(split, part)]:
-        reasons = [f"{part}: no case is left; the set has {len(index.cases)}" for part in empty]
-        raise SettingsError(f"{index.name} cannot be split like this", reasons)
+    _refuse_empty_parts(index, split)
     if settings.limit:
         split = _limited(index, split, settings.limit, seed=seed)
     return replace(split, fingerprint=_fingerprint(index, split))
+
+
+def _refuse_empty_parts(index: CaseIndex, split: Split) -> None:
+    """Name every part without a case, then what was left out and could fill it."""
+    if empty := [part for part in ("train", "val", "test") if not getattr(split, part)]:
+        raise SettingsError(
+            f"{index.name}: train, val and test cannot all be filled",
+            [
+                *(f"{part}: no case is left; the set has {len(index.cases)}" for part in empty),
+                *(f"note: {note}" for note in (*index.notes, *split.notes)),
+                "to do: give cases with known labels of more patients, or divide them otherwise",
+            ],
+        )
 
 
 def _with_labels(index: CaseIndex, split: Split, *, keep: bool) -> Split:

@@ -151,9 +151,20 @@ def read_info(directory: Path) -> ModelInfo:
     Raises:
         CheckpointError: if this is no model directory of this version.
     """
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no model directory", ["no such folder"])
+    if not (directory / INFO_NAME).is_file():
+        raise CheckpointError(f"{directory}: no model directory", _why_no_model(directory))
     return read_json(directory / INFO_NAME, ModelInfo)
+
+
+def _why_no_model(directory: Path) -> list[str]:
+    """Say what is missing, and name the models that a run left near by."""
+    what = f"there is no {INFO_NAME} in it" if directory.is_dir() else "no such folder"
+    near = directory if directory.is_dir() else directory.parent
+    models = sorted(str(path.parent) for path in near.glob(f"*/{INFO_NAME}"))
+    if models:
+        return [what, f"models near by: {', '.join(models)}"]
+    return [what, "expected RUN/student or another model of a finished run; a run that was stopped "
+            "goes on with `medkd train CONFIG --out RUN --resume`"]  # fmt: skip
 
 
 def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:

@@ -193,7 +193,7 @@ def _cost(evaluation: Evaluation) -> Iterator[str]:
         f"The student has {words.count(small.parameters)} parameters, "
         f"{_ratio(big.parameters, small.parameters)} the teacher, and takes "
         f"{words.latency(small)} for one input where the teacher takes {words.latency(big)} "
-        f"({small.device}, {small.threads} threads{words.busy(small)})."
+        f"({small.device}, {words.threads(small)}{words.busy(small)})."
     )
 
 

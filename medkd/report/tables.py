@@ -277,7 +277,7 @@ def efficiency_table(arms: Sequence[ArmResult]) -> Table:
             f"{cost.latency_ms:.1f}",
             _spread(cost),
             " \u00d7 ".join(map(str, cost.input_shape)),
-            f"{cost.device}, {cost.threads} threads{words.busy(cost)}",
+            f"{cost.device}, {words.threads(cost)}{words.busy(cost)}",
         )
         for arm in arms
         if (cost := arm.efficiency) is not None

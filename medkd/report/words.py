@@ -128,6 +128,11 @@ def latency(cost: Efficiency) -> str:
     return f"{cost.latency_ms:.1f} ms (middle half {low:.1f} to {high:.1f})"
 
 
+def threads(cost: Efficiency) -> str:
+    """Write how many threads of the processor worked."""
+    return f"{cost.threads} thread{'' if cost.threads == 1 else 's'}"
+
+
 def busy(cost: Efficiency) -> str:
     """Say how busy the machine was, after a comma; empty where that is not known."""
     if cost.busy is None:

@@ -85,6 +85,11 @@ def _what_it_is(path: Path) -> Iterator[str]:
             f"it holds results of `medkd detect`, which the app does not open: its marks are in "
             f"{results}; to look at the scans themselves, index them and review the INDEX"
         )
+    if RunFolder(path).record.is_file():
+        yield (
+            "it holds a run that was stopped before it had cases: go on with it by "
+            f"`medkd train CONFIG --out {path} --resume`"
+        )
     for index in sorted(path.glob("*.csv")):
         if index.with_suffix(".json").is_file() and index.with_suffix(".nodules.csv").is_file():
             yield f"it holds an INDEX: medkd review {index}"

@@ -98,7 +98,7 @@ def patients(count: int, cases: int = 2) -> tuple[IndexedCase, ...]:
     )
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, "one PatientID"), (2, "2 patients alone")])
+@pytest.mark.parametrize(("count", "told"), [(1, "one PatientID"), (2, "only 2 patients")])
 def test_an_archive_that_cannot_be_divided_by_patient_is_named(count: int, told: str) -> None:
     notice = warned(*patients(count))["cannot_split"]
     assert told in notice.text
@@ -117,6 +117,26 @@ def test_positives_in_few_patients_are_named(positive: int, warns: bool) -> None
     nodules = tuple(Nodule(f"{p}.0", (0, 0, 0), 5.0) for p in range(positive))
     found = warned(*patients(6), nodules=nodules)
     assert ("few_positive_patients" in found) == warns
+
+
+@pytest.mark.parametrize(("annotated", "warns"), [(0, False), (1, True), (2, True), (3, False)])
+def test_scans_that_nobody_annotated_do_not_count_for_a_division(
+    annotated: int, warns: bool
+) -> None:
+    # Without any nodule nothing is said: such an index serves detect and review.
+    nodules = tuple(Nodule(f"{p}.0", (0, 0, 0), 5.0) for p in range(annotated))
+    found = warned(*patients(4, cases=1), nodules=nodules)
+    assert ("few_annotated_patients" in found) == warns
+    if warns:
+        notice = found["few_annotated_patients"]
+        assert f"only {annotated} of 4 patients have annotated scans" in notice.text
+        assert "target.data.unannotated=negative" in notice.remedy
+
+
+def test_scans_known_to_be_free_of_nodules_count_as_annotated() -> None:
+    free = tuple(CaseLabel(f"{p}.0", "nodule", 0) for p in (1, 2))
+    found = warned(*patients(4, cases=1), nodules=(Nodule("0.0", (0, 0, 0), 5.0),), labels=free)
+    assert "few_annotated_patients" not in found
 
 
 def test_an_archive_that_its_folders_divide_well_needs_no_division() -> None:

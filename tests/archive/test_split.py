@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from medkd.archive.check import check_index
 from medkd.archive.leaks import find_leaks
 from medkd.archive.split import SplitSettings, freeze_split
+from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase
+from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.io.split_file import SplitFile, read_split, write_split
+from medkd.types import Nodule
 
 
 def case(number: int, patient: str, **given_: object) -> IndexedCase:
@@ -80,8 +83,18 @@ def test_a_few_patients_still_fill_every_part(patients: int) -> None:
 
 def test_two_patients_cannot_fill_three_parts() -> None:
     cases = tuple(case(n, f"p{n % 2}") for n in range(10))
-    with pytest.raises(SettingsError, match="no case is left for"):
+    with pytest.raises(SettingsError, match=r"no case is left for .*: 10 cases of 2 patients"):
         freeze_split(ArchiveIndex(cases), SplitSettings())
+
+
+def test_the_command_warns_of_scans_that_training_will_leave_out(tmp_path: Path) -> None:
+    cases = tuple(replace(case(n, f"p{n}"), kind="scan") for n in range(3))
+    nodules = (Nodule("c0", (0, 0, 0), 5.0), Nodule("c1", (0, 0, 0), 5.0))
+    write_index(tmp_path / "index.csv", ArchiveIndex(cases, nodules=nodules))
+    command = ["split", str(tmp_path / "index.csv"), "--out", str(tmp_path / "split.json")]
+    printed = CliRunner().invoke(app, command).output
+    assert "test: 1 case of 1 patient\n" in printed
+    assert "warning: few_annotated_patients: only 2 of 3 patients" in printed
 
 
 def test_refused_cases_are_left_out() -> None:

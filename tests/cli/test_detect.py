@@ -48,7 +48,7 @@ def test_marks_are_written_and_a_synthetic_model_says_so(model, tmp_path):
     marks = read_marks(tmp_path / "out" / "results.csv")
     assert f"1 of 1 scans analysed, {len(marks)} marks" in done.output
     assert "no clinical performance known" in done.output
-    assert f"{len(marks)} marks reach the threshold 0 " in done.output
+    assert f"{len(marks)} marks reach the threshold: 0, frozen on " in done.output
 
 
 def test_marks_on_phantoms_say_which_generator_made_them(model, tmp_path):

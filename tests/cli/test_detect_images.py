@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_pictures_get_the_calibrated_probability_of_training(model: Path, tmp_pa
     done = detect(model, tmp_path / "in", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "2 of 2 radiographs analysed" in done.output
+    assert re.search(r"\d radiographs? reach(es)? the threshold for .*, frozen on", done.output)
     assert "1 files or cases that are no radiographs were left out" in done.output
     loaded = load_model(model)
     for path, row in zip(paths, rows_of(tmp_path / "out"), strict=True):

@@ -163,7 +163,7 @@ def test_scans_give_nodules_and_negatives_and_leave_out_what_nobody_read(
     assert set(table.seriesuid) == {"s0"}
     assert table.label.sum() >= len(nodules)
     assert (table.label == 0).sum() > 30
-    assert any("1 scans without any annotation left out" in note for note in index.notes)
+    assert any("1 scan without any annotation left out" in note for note in index.notes)
     assert "1 scans of the archive are not analysed: missing_slices 1" in index.notes
     assert "3 scans are used in spite of faults: coarse_voxels 3" in index.notes
     assert index.synthetic

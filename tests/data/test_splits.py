@@ -145,6 +145,14 @@ def test_a_set_too_small_to_split_is_refused() -> None:
         build_split(scans(4), FractionSplit(), seed=0)
 
 
+def test_a_part_that_cannot_be_filled_is_named_with_what_was_left_out() -> None:
+    index = replace(scans(4), notes=("3 scans without any annotation left out",))
+    with pytest.raises(SettingsError) as caught:
+        build_split(index, FractionSplit(), seed=0)
+    assert "note: 3 scans without any annotation left out" in caught.value.reasons
+    assert caught.value.reasons[-1].startswith("to do: ")
+
+
 def test_folds_cover_every_case_once_as_test_and_leave_official_test_alone(
     medmnist_file: Path,
 ) -> None:

@@ -164,6 +164,18 @@ def test_no_folder_at_all_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
 
 
+def test_the_folder_of_a_run_is_refused_with_the_models_in_it(model: Path) -> None:
+    for wrong in (model.parent, model.parent / "studnet"):
+        with pytest.raises(CheckpointError) as caught:
+            read_info(wrong)
+        assert caught.value.reasons[-1] == f"models near by: {model}"
+
+
+def test_a_run_that_was_stopped_before_it_had_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="--resume"):
+        read_info(tmp_path / "student")
+
+
 def test_a_network_of_a_later_medkd_is_refused(model: Path) -> None:
     text = (model / "model.json").read_text()
     (model / "model.json").write_text(text.replace('"shallow2d"', '"quantum2d"'))

