@@ -104,7 +104,7 @@ def explained_interruption(path: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.secho(
-            f"\nstopped; finished epochs are kept. To go on: the same command with --resume "
+            f"\nstopped; what is finished is kept. To go on: the same command with --resume "
             f"(and --out {path})",
             fg=typer.colors.YELLOW,
             err=True,

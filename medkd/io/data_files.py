@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -40,9 +41,11 @@ def outside_fault(names: Iterable[str]) -> Fault | None:
 
 
 def count_fault(names: Sequence[str], slices: int, *, stated: str) -> Fault | None:
-    """Refuse names of fewer or more files than a header states slices."""
+    """Refuse names of fewer or more files than a header states slices, or of one file twice."""
+    doubled = [name for name, count in Counter(map(PurePosixPath, names)).items() if count > 1]
     if len(names) == slices:
-        return None
+        text = "the header names one file for several slices"
+        return Fault("damaged_pixels", f"{text}: {doubled[0].name!r}") if doubled else None
     code = "truncated_pixels" if len(names) < slices else "damaged_pixels"
     return Fault(code, f"{stated} promises {slices} slices, the header names {len(names)} files")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from medkd.io.dicom.kind import CT_CLASSES
-from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind
+from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
 
 _SHOWN = 3
@@ -96,6 +96,23 @@ def unread_reasons(strangers: Iterable[FileRef]) -> tuple[str, ...]:
     """
     names = [ref.name for ref in strangers]
     return (f"unreadable: {_listed(names)}: cannot be read as a slice",) if names else ()
+
+
+def stranger_reasons(slices: Iterable[FileRef], strangers: Iterable[FileRef]) -> tuple[str, ...]:
+    """Word why files that are no DICOM refuse the series of the same folder.
+
+    Args:
+        slices: files of the series.
+        strangers: files on disk beside them that its reader left out as no DICOM.
+    """
+    names = SliceNames(ref.path.name for ref in slices)
+    kinds = [(ref, kind_of_file(ref, ref.path.stat().st_size)) for ref in strangers]
+    return suspect_reasons(
+        (ref.name, kind.reason)
+        for ref, kind in kinds
+        if is_suspect(kind.form, kind.reason)
+        and names.may_hold(ref.path.name, kind.form, kind.reason)
+    )
 
 
 def is_nameless(key: str) -> bool:

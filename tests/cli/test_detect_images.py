@@ -194,7 +194,9 @@ def test_a_stopped_scoring_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr("medkd.detect.batch.score_radiograph", stop_at_third)
-        assert detect(model, *words).exit_code != 0
+        stopped = detect(model, *words)
+    assert stopped.exit_code != 0
+    assert "what is finished is kept" in stopped.output
     assert [row["case"] for row in rows_of(tmp_path / "out")] == ["0", "1"]
     assert "add --resume" in str(detect(model, *words).exception)
     assert detect(model, *words, "--resume").exit_code == 0

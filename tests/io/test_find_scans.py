@@ -17,7 +17,7 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
 from medkd.io.find_scans import find_places, find_scans
 from medkd.io.scan_inputs import list_inputs
-from medkd.io.scans import read_place
+from medkd.io.scans import read_place, read_scan
 from tests.io.dicom_helper import SERIESUID, write_ct_series
 
 SLICES = 6
@@ -128,6 +128,9 @@ def test_a_last_slice_that_cannot_be_read_refuses_its_series(
     with pytest.raises(SeriesError) as refused:
         read_place(place)
     assert any(last.name in reason for reason in refused.value.reasons)
+    with pytest.raises(SeriesError) as refused:
+        read_scan(tmp_path)
+    assert any(last.name in reason for reason in refused.value.reasons)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,7 @@ def test_other_files_beside_a_series_do_not_refuse_it(
     (tmp_path / name).write_bytes(content)
     (place,) = find_places([tmp_path]).scans
     assert place.reasons == ()
+    assert len(read_scan(tmp_path).slices) == SLICES
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:

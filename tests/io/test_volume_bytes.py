@@ -118,6 +118,8 @@ def test_slices_in_files_of_their_own_are_read(tmp_path: Path, stated: str) -> N
         ("LIST\ns0.raw\ns1.raw", "truncated_pixels"),
         ("LIST", "truncated_pixels"),
         (LIST + "\ns0.raw", "damaged_pixels"),
+        (LIST.replace("s4.raw", "s3.raw"), "damaged_pixels"),
+        (LIST.replace("s4.raw", "./s0.raw"), "damaged_pixels"),
         ("s%d.raw 0 3 1", "truncated_pixels"),
         ("s%d.raw 0 9 1", "damaged_pixels"),
         ("s%d.raw", "truncated_pixels"),  # counts 1 to 5: there is no s5.raw
@@ -173,6 +175,8 @@ def test_too_few_nrrd_slices_are_refused(tmp_path: Path, value: str) -> None:
         (tmp_path / name).write_bytes(content)
     path = write_nrrd_text(tmp_path, {"data file": value}, b"")
     assert codes_of(path) == {"truncated_pixels"}
+    doubled = write_nrrd_text(tmp_path, {"data file": LIST.replace("s4.raw", "s3.raw")}, b"")
+    assert codes_of(doubled) == {"damaged_pixels"}
 
 
 @pytest.mark.parametrize(("skip", "before"), [("3", b"123"), ("-1", b"1234567")])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
+from medkd.io.grouping import stranger_reasons
 from medkd.io.synthetic_mark import synthetic_note
 from medkd.types import Acquisition, Scan, SliceFact
 
@@ -62,7 +63,8 @@ def read_dicom_folder(
         See `read_series`; `notes` also count the files left out because they are not DICOM.
 
     Raises:
-        SeriesError: with every reason why the folder is not one CT series.
+        SeriesError: with every reason why the folder is not one CT series; a file that is not
+            DICOM but may be a damaged slice by its name is one.
     """
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
@@ -70,6 +72,8 @@ def read_dicom_folder(
     found = read_headers([FileRef(file) for file in files])
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
+    beside = stranger_reasons([header.ref for header in found.headers], found.strangers)
+    found = replace(found, reasons=(*found.reasons, *beside))
     try:
         return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
     except SeriesError as error:
