@@ -172,6 +172,8 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
             f"{counted(above, noun)} {reach} the threshold{aim}: {job.point.threshold:.3g}, "
             f"frozen on {job.point.chosen_on}"
         )
+    else:
+        typer.echo("no threshold was frozen in this model: above_threshold is left empty")
     _say_synthetic_inputs(job)
 
 

@@ -312,6 +312,8 @@ def _rates(counts: NDArray[np.float64] | NDArray[np.intp]) -> Float64:
 def _curve_warnings(curve: FrocCurve, *, nodules: int) -> tuple[str, ...]:
     if not nodules:
         return ("there is no nodule to find: sensitivity and CPM are shown as 0",)
+    if not curve.sensitivity.any():
+        return ("no mark hits a nodule: sensitivity and CPM are 0",)
     end = float(curve.fp_per_scan.max())
     if end >= CPM_RATES[-1]:
         return ()

@@ -159,6 +159,8 @@ def test_without_true_positives_the_score_is_zero():
 
     assert (result.cpm_interpolated, result.cpm_nearest) == (0.0, 0.0)
     assert (result.fp_per_scan, result.sensitivity) == ((0.0,), (0.0,))
+    assert "no mark hits a nodule: sensitivity and CPM are 0" in result.warnings
+    assert not any("curve ends" in warning for warning in result.warnings)
 
 
 def test_without_any_mark_the_score_is_zero():
