@@ -25,7 +25,8 @@ _FULL_WORDS = (
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there on success, delete it on failure.
 
-    Works for a file or a directory that the caller creates. An existing directory is replaced.
+    Works for a file or a directory that the caller creates. An existing directory is replaced;
+    a device or pipe (/dev/stdout) is written to as it is, never replaced.
 
     Args:
         path: where the finished file or directory shall stand; parents are made.
@@ -43,6 +44,9 @@ def replacing(path: Path) -> Iterator[Path]:
         'whole'
     """
     with blamed_on(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            yield path
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=".part", dir=path.parent)
         os.close(handle)

@@ -90,8 +90,8 @@ def _counted(count: int, adjective: str, origins: CaseOrigins) -> str:
 
 
 def sha256_of_text(text: str) -> str:
-    """Return the sha256 of UTF-8 text as 64 hex digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the sha256 of UTF-8 text as 64 hex digits; a file's name need not be UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def start_record(

@@ -1,6 +1,7 @@
 """Nothing half-written: files and directories appear whole or not at all."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from medkd.errors import CheckpointError
 from medkd.files import replacing, sha256_of, write_text
 from medkd.jsonio import read_json, write_json
-from medkd.provenance import finish_record, start_record
+from medkd.provenance import finish_record, sha256_of_text, start_record
 from medkd.runs import Prediction, read_cases, read_predictions, write_cases, write_predictions
 from medkd.types import Estimate, FrocResult, Interval, RunCase, RunRecord
 
@@ -92,3 +93,13 @@ def test_the_run_record_keeps_no_personal_path(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.argv", words)
     record = start_record("", seed=0, device="cpu", deterministic=True)
     assert record.command == "medkd train demo/phantom --out run"
+
+
+def test_a_device_is_written_to_and_never_replaced() -> None:
+    device = Path("/dev/null")
+    write_text(device, "gone")
+    assert device.is_char_device()
+
+
+def test_a_name_that_is_no_utf8_has_a_hash() -> None:
+    assert sha256_of_text(os.fsdecode(b"M\xfcller")) != sha256_of_text("Müller")

@@ -148,6 +148,10 @@ def _form_faults(fields: _Fields) -> list[Fault]:
     if not math.isfinite(offset) or offset % 1 or not fields.size + 4 <= offset < 1 << 40:
         text = f"expected voxels behind the {fields.size + 4} bytes of the header, got vox_offset"
         faults.append(Fault("unreadable", f"{text} = {offset:g}"))
+    slope, intercept = fields.one("slope"), fields.one("intercept")
+    if math.isfinite(slope) and slope not in (0, 1) and not math.isfinite(intercept):
+        text = f"expected a finite scl_inter beside scl_slope = {slope:g}, got {intercept:g}"
+        faults.append(Fault("missing_rescale", text, lenient=False))
     if kind not in _ELEMENTS:
         text = f"expected one whole or real number a voxel, got datatype {kind}"
         faults.append(Fault("pixel_format", text))
@@ -162,7 +166,7 @@ def _scaling(fields: _Fields) -> tuple[float, float, list[str]]:
     if math.isfinite(slope) and slope != 0 and math.isfinite(intercept):
         told = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
         return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [told]
-    stated = slope != 0 and (math.isfinite(slope) or (math.isfinite(intercept) and intercept != 0))
+    stated = slope != 0 and (not math.isnan(slope) or (math.isfinite(intercept) and intercept != 0))
     told = f"scl_slope {slope:g} and scl_inter {intercept:g} are no scaling: stored values are HU"
     return 1.0, 0.0, [told] if stated else []
 

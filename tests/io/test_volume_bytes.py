@@ -339,6 +339,16 @@ def test_what_a_nifti_may_state_but_is_not_read_is_refused(
     assert codes_of(path) <= {"pixel_format", "unreadable"}
 
 
+@pytest.mark.parametrize("intercept", [float("nan"), float("inf")])
+def test_a_scaling_without_a_finite_intercept_is_refused(tmp_path: Path, intercept: float) -> None:
+    assert codes_of(write_nifti(tmp_path, scaling=(2, intercept))) == {"missing_rescale"}
+
+
+def test_a_scaling_that_is_no_number_is_noted(tmp_path: Path) -> None:
+    (note,) = read_volume(write_nifti(tmp_path, scaling=(float("inf"), 0))).notes
+    assert note.startswith("scl_slope inf and scl_inter 0 are no scaling")
+
+
 @pytest.mark.parametrize(("scaling", "expected"), [((2, -5), 2), ((0, 9), 1), ((1, 0), 1)])
 def test_a_nifti_is_scaled_as_it_states(
     tmp_path: Path, scaling: tuple[int, int], expected: int
