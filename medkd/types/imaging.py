@@ -93,7 +93,8 @@ class Nodule:
     diameter_mm: float
     counts_as: Literal["included", "excluded"] = "included"
     readers_agreeing: int | None = None
-    sources: tuple[str, ...] = ()
+    # Not in the text of a nodule, which phantoms are known by (`data/phantom/difficulty.py`).
+    sources: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from PIL import Image
 from medkd.data.monai_bridge import MedkdReader, scan_grid, to_meta_tensor
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
+from medkd.io.axial import to_axial
 from medkd.io.volume import write_mhd
 from medkd.types import Scan
 from tests.io.volume_helper import grids, make_scan, oblique_grid
@@ -37,11 +38,13 @@ def test_a_loaded_scan_has_the_affine_that_monai_expects(tmp_path_factory, grid)
     scan = make_scan(grid)
     write_mhd(scan, path)
     image = load(path)
+    turned = to_axial(scan)  # what is not stored as axial slices is read as such
     # RAS from LPS by hand: x and y change sign.
-    expected = grid.affine_lps_mm * np.array([[-1.0], [-1.0], [1.0], [1.0]])
+    expected = turned.grid.affine_lps_mm * np.array([[-1.0], [-1.0], [1.0], [1.0]])
     np.testing.assert_allclose(image.affine, expected, atol=1e-9)
-    np.testing.assert_array_equal(image.numpy()[0], scan.voxels_hu)
-    np.testing.assert_allclose(scan_grid(image).affine_lps_mm, grid.affine_lps_mm, atol=1e-9)
+    np.testing.assert_array_equal(image.numpy()[0], turned.voxels_hu)
+    affine = scan_grid(image).affine_lps_mm
+    np.testing.assert_allclose(affine, turned.grid.affine_lps_mm, atol=1e-9)
 
 
 def test_monai_reads_the_same_place_from_nifti_by_itself(tmp_path: Path) -> None:

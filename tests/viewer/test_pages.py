@@ -1,6 +1,5 @@
 """Every page, launched through its router: what a reader sees, and that decisions are kept."""
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -31,9 +30,6 @@ def fresh_run(tmp_path):
 @pytest.fixture
 def launch(monkeypatch):
     """Open a page of a run, optionally at a case, as one reader."""
-    # AppTest leaves its script as the main module, which a later process pool would run.
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
     def open_page(run, page="worklist.py", *, case=None, reader="anna"):
         monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
         monkeypatch.setenv("MEDKD_REVIEW_READER", reader)
