@@ -51,6 +51,7 @@ def review(
 
     Example: `medkd review medkd-demo --export decisions.csv`
     """
+    from medkd.cli.faults import received
     from medkd.review.index_cases import open_review
     from medkd.review.launch import Viewer, choose_port, find_run, serve
     from medkd.review.store import check_writable, export_csv
@@ -65,6 +66,7 @@ def review(
     if address not in {"127.0.0.1", "localhost", "::1"}:
         typer.secho(f"No login: whoever reaches {address} can read and decide.", fg="yellow")
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
+    received.clear()  # a signal is how the app is ended: no failure
     typer.echo(f"Ended. Decisions are in {folder.review}")
 
 

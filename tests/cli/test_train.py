@@ -46,10 +46,11 @@ def test_a_run_ends_with_what_was_found_and_what_to_do_next(config: Path, tmp_pa
     assert all((run.model(arm) / "model.safetensors").is_file() for arm in ARMS)
 
 
-# A shell starts what it runs in the background with SIGINT ignored; a test may be started so.
+# A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP ignored; a
+# test may be started so.
 INTERRUPTIBLE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from medkd.cli import main; main()"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); from medkd.cli import main; main()"
 )
 
 
