@@ -30,6 +30,7 @@ def fresh_run(tmp_path):
 @pytest.fixture
 def launch(monkeypatch):
     """Open a page of a run, optionally at a case, as one reader."""
+
     def open_page(run, page="worklist.py", *, case=None, reader="anna"):
         monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
         monkeypatch.setenv("MEDKD_REVIEW_READER", reader)
