@@ -66,8 +66,9 @@ def said_of(archive: Path, out: Path) -> dict[str, set[str]]:
     said = defaultdict(set)
     for case in index.cases:
         said[case.case_id] |= {reason.partition(":")[0] for reason in case.reasons}
+    of_the_whole = ("cannot_split", "few_positive_patients", "few_annotated_patients")
     for warning in check_index(index).warnings:
-        for case_id in warning.ids:
+        for case_id in () if warning.code in of_the_whole else warning.ids:
             said[case_id].add(warning.code)
     return said
 
