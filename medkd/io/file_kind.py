@@ -2,8 +2,8 @@
 
 Names are not trusted: DICOM is known by its bytes (`dicom/content.py`), pictures, volumes and
 zip archives by their first ones. Only heads are read, never pixels. A `DicomHead` holds identities:
-it is for the private side of an INDEX and is not shown. Files whose names begin with a dot are
-left out: they are copies under way and what systems keep for themselves.
+it is for the private side of an INDEX and is not shown. Of files whose names begin with a dot only
+DICOM counts: the others are what systems keep for themselves.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ TEXT = f"{UNKNOWN}: a text"
 FOREIGN = frozenset((TEXT, UNKNOWN, *_NOT_READ.values()))
 """Reasons of files that hold no DICOM at all."""
 
+_HIDDEN = FileKind("other", "a hidden file: its name begins with a dot")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
 _VOLUME_MAGIC = {".nrrd": b"NRRD000"}
 
@@ -144,10 +145,10 @@ def kind_of_file(ref: FileRef, size: int) -> FileKind:
         ref: the file, or a member of a zip archive.
         size: its bytes.
     """
-    if PurePosixPath(ref.member or ref.path.name).name.startswith("."):
-        return FileKind("other", "a hidden file: its name begins with a dot")
+    is_hidden = PurePosixPath(ref.member or ref.path.name).name.startswith(".")
     if size == 0:
-        return FileKind("unreadable", "empty_file: it has no bytes")
+        empty = FileKind("unreadable", "empty_file: it has no bytes")
+        return _HIDDEN if is_hidden else empty
     is_dicom = False
     try:
         with _opened(ref) as stream:
@@ -156,7 +157,7 @@ def kind_of_file(ref: FileRef, size: int) -> FileKind:
             if is_dicom:
                 stream.seek(0)
                 return _dicom_kind(stream)
-            return _plain_kind(ref, head)
+            return _HIDDEN if is_hidden else _plain_kind(ref, head)
     except _BROKEN as error:
         code = _code_of(error, is_dicom=is_dicom)
         return FileKind("unreadable", f"{code}: its beginning cannot be read ({_worded(error)})")

@@ -29,6 +29,8 @@ AT_END = -1
 
 CHUNK_BYTES = 1 << 20
 _DAMAGED = "damaged_pixels: its voxels are incomplete or damaged: "
+_GZIP = 31
+"""Window bits of zlib that mean a gzip stream."""
 
 MOST_EXPANSION = 1032
 """Deflate cannot expand more: 258 bytes from 2 bits (zlib technical details, "Maximum
@@ -181,7 +183,7 @@ def unpacked_head(path: Path, size: int) -> bytes:
         SeriesError: if its beginning is no gzip stream, or is damaged.
     """
     with foreign_faults(path, prefix=_DAMAGED), path.open("rb") as stream:
-        return zlib.decompressobj(31).decompress(stream.read(CHUNK_BYTES), size)
+        return zlib.decompressobj(_GZIP).decompress(stream.read(CHUNK_BYTES), size)
 
 
 def _unpacked_chunks(stream: BinaryIO, packing: Packing) -> Iterator[bytes]:
@@ -189,7 +191,7 @@ def _unpacked_chunks(stream: BinaryIO, packing: Packing) -> Iterator[bytes]:
     if packing == "bzip2":
         return _bunzipped(stream)
     # MetaIO's readers take a gzip stream for a zlib stream too: 47 detects which one it is.
-    return _inflated(stream, 47 if packing == "zlib" else 31)
+    return _inflated(stream, 47 if packing == "zlib" else _GZIP)
 
 
 def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
@@ -202,8 +204,11 @@ def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
             if not (chunk or waiting or engine.eof):
                 raise EOFError("the compressed stream ends too early")
             yield chunk
-        # `waiting` was read behind the end of the member, if anything was.
+        # `waiting` was read behind the end of the member, if anything was. gzip ignores zeros
+        # there, which fill up the last block of a tape.
         waiting = engine.unused_data + waiting
+        while window_bits == _GZIP and waiting and not waiting.strip(b"\0"):
+            waiting = stream.read(CHUNK_BYTES)
         if not waiting:
             return
 

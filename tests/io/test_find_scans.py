@@ -150,12 +150,29 @@ def test_other_files_beside_a_series_do_not_refuse_it(
     assert len(read_scan(tmp_path).slices) == SLICES
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
-    paths = write_series(tmp_path / "a")
-    shutil.copy(paths[0], paths[0].with_name(".00000.part"))
+def test_hidden_folders_and_what_systems_hide_are_left_out(tmp_path: Path) -> None:
+    write_series(tmp_path / "a")
+    (tmp_path / "a" / ".nothing").touch()
+    (tmp_path / "a" / ".picture").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
     shutil.copytree(tmp_path / "a", tmp_path / ".snapshot")
     (place,) = find_places([tmp_path]).scans
+    assert place.reasons == ()
     assert len(place.files) == SLICES
+
+
+def test_a_slice_with_a_hidden_name_is_a_slice(tmp_path: Path) -> None:
+    last = max(write_series(tmp_path))
+    last.rename(last.with_name(f".{last.name}"))
+    (place,) = find_places([tmp_path]).scans
+    assert len(place.files) == len(read_scan(tmp_path).slices) == SLICES
+
+
+def test_a_hidden_slice_that_is_cut_short_refuses_the_series(tmp_path: Path) -> None:
+    last = max(write_series(tmp_path))
+    last.with_name(f".{last.name}.part").write_bytes(last.read_bytes()[:-9])
+    last.unlink()
+    with pytest.raises(SeriesError):
+        read_scan(tmp_path)
 
 
 def test_pipes_links_and_loops_never_hang(tmp_path: Path) -> None:

@@ -66,9 +66,20 @@ def test_every_flipped_bit_of_a_checksum_is_refused(tmp_path: Path, kind: str) -
 def test_bytes_behind_a_compressed_stream_are_refused(tmp_path: Path, kind: str) -> None:
     path, stream = write_packed(tmp_path, kind)
     content = stream.read_bytes()
-    for tail in (b"\0", b"more", content[-40:]):
-        stream.write_bytes(content + tail)
-        assert codes_of(path) == {"damaged_pixels"}
+    for tail in (b"\0", b"more", content[-40:], bytes(9) + b"more"):
+        if tail != b"\0" or kind not in ("nii.gz", "gzip"):
+            stream.write_bytes(content + tail)
+            assert codes_of(path) == {"damaged_pixels"}
+
+
+@pytest.mark.parametrize("kind", ["nii.gz", "gzip"])
+def test_zeros_behind_a_gzip_stream_are_ignored_as_gzip_does(tmp_path: Path, kind: str) -> None:
+    path, stream = write_packed(tmp_path, kind)
+    content = stream.read_bytes()
+    expected = read_volume(path).voxels_hu
+    for size in (1, 512, 1 << 21):
+        stream.write_bytes(content + bytes(size))
+        np.testing.assert_array_equal(read_volume(path).voxels_hu, expected)
 
 
 @pytest.mark.parametrize("size", [len(CONTENT) - 2, len(CONTENT) + 2, 0, 2 * len(CONTENT)])

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from medkd.io.dicom.content import HEAD_BYTES, looks_like_dicom
 from medkd.io.dicom.dataset import HeaderError, Parsed, parse_file
 from medkd.io.dicom.frames import read_nested
 from medkd.io.dicom.quiet import quiet_dicom
@@ -129,11 +130,15 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
 
 def _read_file(ref: FileRef) -> list[SliceHeader]:
     """Return the slices of a file; none if it is not DICOM."""
+    name = PurePath(ref.member or ref.path.name)
     with ref.open() as stream:
+        if name.name.startswith(".") and not looks_like_dicom(stream.read(HEAD_BYTES)):
+            return []  # what systems keep for themselves, as ._IM1.dcm
+        stream.seek(0)
         parsed = parse_file(stream)
         is_empty = stream.seek(0, io.SEEK_END) == 0
     if parsed is None:
-        suffix = PurePath(ref.member or ref.path.name).suffix.lower()
+        suffix = name.suffix.lower()
         if is_empty and (suffix in _SLICE_SUFFIXES or not suffix or suffix[1:].isdigit()):
             raise HeaderError("the file is empty")
         if suffix in _SLICE_SUFFIXES:

@@ -68,7 +68,7 @@ def read_dicom_folder(
     """
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in path.iterdir() if p.is_file())
     found = read_headers([FileRef(file) for file in files])
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
