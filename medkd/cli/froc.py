@@ -69,6 +69,8 @@ def score_marks(
     tables = _Tables(annotations, excluded, seriesuids, patients)
     standard = _of_index(index, tables) if index else _of_tables(tables)
     scored = _that_count(read_marks(marks), standard, marks)
+    if not scored:
+        standard.notes.append(f"{marks} holds no mark that counts: sensitivity and CPM are 0")
     result = evaluate_froc(
         scored,
         standard.reference,

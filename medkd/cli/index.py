@@ -151,7 +151,8 @@ def _tell_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
     ready = [case for case in index.cases if case.status == "ready"]
     included = sum(nodule.counts_as == "included" for nodule in index.nodules)
     excluded = len(index.nodules) - included
-    typer.echo(f"  {counted(included, 'nodule')}, {counted(excluded, 'excluded finding')}")
+    if index.nodules or any(case.kind == "scan" for case in index.cases):
+        typer.echo(f"  {counted(included, 'nodule')}, {counted(excluded, 'excluded finding')}")
     rows = list(label_balance(index, ready))
     scans = [row for row in rows if row.label == SCAN_LABEL]
     if scans:

@@ -16,6 +16,7 @@ from medkd.errors import SeriesError
 from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
 from medkd.types import Nodule, Reference
 
+UNANNOTATED = "that are not annotated: whether they hold nodules is not known"
 _SHOWN = 3
 LABEL = "nodule"
 """The label of whole scans that says whether there is a nodule."""
@@ -78,8 +79,10 @@ def read_index_reference(
         index.identity == "pseudonymise",
     )
     if not counted:
-        advice = "give annotations to medkd index (--annotations, --labels)"
-        raise SeriesError(f"{path}: no scan can be scored", [*found.notes(), advice])
+        advice = [*found.notes()]
+        if UNANNOTATED in left_out.values():
+            advice.append("give annotations to medkd index (--annotations, --labels)")
+        raise SeriesError(f"{path}: no scan can be scored", advice or ["it holds no CT scan"])
     return found
 
 
@@ -96,7 +99,7 @@ def _left_out(
         elif case.status == "not_analysed":
             yield name, "not analysed (medkd check says why)"
         elif name not in known:
-            yield name, "that are not annotated: whether they hold nodules is not known"
+            yield name, UNANNOTATED
         elif known[name] and name not in placed:
             yield name, "with a label of a nodule but without its place"
 

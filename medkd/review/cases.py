@@ -142,8 +142,9 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
             return case
     known = [case.case_id for case in cases]
     near = get_close_matches(names[0], known, n=5) or known[:5]
+    count = "1 case" if len(known) == 1 else f"{len(known)} cases"
     reasons = [
-        f"it has {len(known)} cases, for example {', '.join(map(repr, near))}",
+        f"it has {count}, for example {', '.join(map(repr, near))}",
         "the address may belong to another run, or be cut short",
     ]
     raise SettingsError(f"no case is named {names[0]!r} here", reasons)

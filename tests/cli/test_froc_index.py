@@ -157,6 +157,19 @@ def test_an_index_without_annotations_cannot_be_scored_against(tmp_path: Path) -
     text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--index", tmp_path / "i.csv")
     assert "no scan can be scored" in text
     assert "2 scans that are not annotated" in text
+    assert "give annotations" in text
+
+
+def test_an_index_whose_scans_were_refused_asks_for_no_annotations(tmp_path: Path) -> None:
+    write_index(tmp_path / "i.csv", ArchiveIndex((case("a", "not_analysed"),)))
+    text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--index", tmp_path / "i.csv")
+    assert "medkd check says why" in text
+    assert "give annotations" not in text
+
+
+def test_an_empty_table_of_marks_is_told(index: Path, tmp_path: Path) -> None:
+    done = froc("--marks", marks(tmp_path), "--index", index)
+    assert "holds no mark that counts" in done.output
 
 
 def test_a_table_of_excluded_findings_is_not_scored_as_nodules(tmp_path: Path) -> None:

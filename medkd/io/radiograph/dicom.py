@@ -53,7 +53,9 @@ class Shown:
 
 
 @contextmanager
-def refusing_broken(ref: FileRef, prefix: str = "unreadable: ") -> Iterator[None]:
+def refusing_broken(
+    ref: FileRef, prefix: str = "unreadable: copy or export it again: "
+) -> Iterator[None]:
     """Turn whatever foreign code raises for a damaged file into a refusal, without its text."""
     with foreign_faults(ref.name, prefix=prefix, show_text=False):
         yield
@@ -93,7 +95,7 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
         return [*reasons, "no_pixels: it has no Pixel Data"]
     syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not syntax:
-        return [*reasons, "bad_pixels: TransferSyntaxUID is missing"]
+        return [*reasons, "bad_pixels: TransferSyntaxUID is missing: export it again"]
     problem = _decoder_problem(syntax)
     return [*reasons, problem] if problem else reasons
 
@@ -105,7 +107,7 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
         SeriesError: if they cannot be decoded, are in colour, hold one value all over, or fit the
             header badly.
     """
-    with refusing_broken(ref, "bad_pixels: they cannot be decoded: "):
+    with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
         try:
             decoded = _decoded(dataset)
         except StreamError as error:
@@ -116,7 +118,11 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
         return Shown(grey, inside_shutter(dataset, grey.shape))
     if decoded.ndim == 2 and decoded.dtype.kind in "iu" and decoded.dtype.itemsize <= 2:
         return _toned(decoded, dataset, ref)
-    raise refusal(ref, f"bad_pixels: {decoded.ndim} axes of {decoded.dtype}")
+    raise refusal(
+        ref,
+        f"bad_pixels: expected whole numbers of 8 or 16 bits in rows and columns, got "
+        f"{decoded.ndim} axes of {decoded.dtype}: export it again",
+    )
 
 
 def grey_of(pixels: NDArray[Any], ref: FileRef, *, tolerance: int) -> NDArray[Any]:

@@ -180,7 +180,9 @@ def _stem(ref: FileRef) -> str:
 
 
 def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
-    with refusing_broken(ref, "unreadable: expected a whole PNG or JPEG: "):
+    with refusing_broken(
+        ref, "unreadable: expected a whole PNG or JPEG, copy or export it again: "
+    ):
         return Image.open(stream, formats=["PNG", "JPEG"])
 
 
@@ -190,7 +192,7 @@ def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
         mode, lossy = image.mode, image.format == "JPEG"
         if mode not in _MODES:
             raise refusal(ref, f"colour: expected 8 or 16 bits of grey, got mode {mode!r}")
-        with refusing_broken(ref, "bad_pixels: they cannot be decoded: "):
+        with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
             upright = ImageOps.exif_transpose(image)
             # A palette is an index into colours: look them up before judging.
             pixels = np.asarray(upright.convert("RGB") if mode == "P" else upright)
