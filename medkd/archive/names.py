@@ -24,7 +24,7 @@ _ORIGINS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _SUBSET = re.compile(r"subset\d+")
-_SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nii", ".nrrd", ".png", ".jpg", ".jpeg")
+_SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nii", ".nrrd", ".nhdr", ".png", ".jpg", ".jpeg")
 _UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)\d+(?:\.\d+){4,}\b")
 """Any UID but DICOM's own, which name classes and transfer syntaxes."""
 

@@ -40,7 +40,7 @@ def metaimage_companions(ref: FileRef, header: MetaHeader) -> tuple[str, ...]:
 
 
 def nrrd_companions(ref: FileRef, head: bytes) -> tuple[str, ...]:
-    """Name the files of voxels of a .nrrd; see `metaimage_companions`.
+    """Name the files of voxels of a .nrrd or .nhdr; see `metaimage_companions`.
 
     Args:
         ref: the file.

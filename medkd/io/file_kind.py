@@ -135,7 +135,8 @@ FOREIGN = frozenset((TEXT, UNKNOWN, *_NOT_READ.values()))
 
 _HIDDEN = FileKind("other", "a hidden file: its name begins with a dot")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
-_VOLUME_MAGIC = {".nrrd": b"NRRD000"}
+_NRRD = b"NRRD000"
+_NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
 
 def kind_of_file(ref: FileRef, size: int) -> FileKind:
@@ -274,17 +275,17 @@ def _is_text(head: bytes) -> bool:
 def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     if name.endswith((".mhd", ".mha")):
         return _metaimage_kind(ref, head)
-    if head.startswith(_VOLUME_MAGIC[".nrrd"]):
-        if name.endswith(".nrrd"):
+    if head.startswith(_NRRD):
+        if name.endswith(_NRRD_SUFFIXES):
             return FileKind("volume", companion="\n".join(nrrd_companions(ref, head)))
-        return FileKind("other", "an NRRD header or volume: only .nrrd files in one piece are read")
+        return FileKind("other", "an NRRD volume by another name: rename it to .nrrd or .nhdr")
     if name.endswith(".nii.gz"):
         with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
             head = unpacked.read(352)
     if name.endswith((".nii", ".nii.gz")):
         known = head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0"
         return FileKind("volume") if known else _no_such_content("no NIfTI header in it")
-    if name.endswith(".nrrd"):
+    if name.endswith(_NRRD_SUFFIXES):
         return _no_such_content("no NRRD header in it")
     return None
 

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd) of one scalar volume, its voxels behind the header or in other files.
+"""NRRD (.nrrd, .nhdr) of one scalar volume, its voxels behind the header or in other files.
 
 Follows the definition of NRRD, version 5 (teem.sourceforge.net/nrrd/format.html). The world is
 converted from the stated space to LPS. Not read, but refused: text and hexadecimal encodings,

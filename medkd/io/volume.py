@@ -1,4 +1,4 @@
-"""CT volumes in files (.mhd, .mha, .nii, .nii.gz, .nrrd) into `Scan`.
+"""CT volumes in files (.mhd, .mha, .nii, .nii.gz, .nrrd, .nhdr) into `Scan`.
 
 `metaimage.py`, `nifti.py` and `nrrd.py` read headers, `volume_header.py` holds the rules that they
 share, and `voxel_data.py` counts, inflates and checks the bytes. Voxels become HU int16 [i, j, k],
@@ -36,6 +36,7 @@ FORMATS: dict[str, Callable[[Path], VolumeHeader]] = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
     ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
 }
 """Suffix to the reader of the header."""
 
@@ -71,8 +72,8 @@ def read_volume(
     """Read a CT volume from one file.
 
     Args:
-        path: .mhd (with the files of its voxels beside it), .mha, .nii, .nii.gz or .nrrd, voxels
-            in HU.
+        path: .mhd or .nhdr (with the files of its voxels beside it), .mha, .nii, .nii.gz or .nrrd,
+            voxels in HU.
         seriesuid: name of the series; the file's name without suffix where not given.
         patient_id: pseudonym of the patient; the seriesuid where not given, so that every
             series counts as a patient of its own.

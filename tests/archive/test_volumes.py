@@ -99,11 +99,12 @@ def test_a_list_in_a_zip_archive_is_unpacked_with_its_slices(tmp_path: Path) -> 
     check_read(*indexed(root, tmp_path))
 
 
-def test_a_detached_nrrd_is_one_case(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr", "A.NHDR"])
+def test_a_detached_nrrd_is_one_case(tmp_path: Path, name: str) -> None:
     root = tmp_path / "archive"
     root.mkdir()
     (root / "v.dat").write_bytes(voxels().T.tobytes())
-    (root / "a.nrrd").write_text(
+    (root / name).write_text(
         "NRRD0004\ntype: short\ndimension: 3\nspace: LPS\nsizes: 40 40 40\nendian: little\n"
         "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nencoding: raw\n"
         "data file: v.dat\n"

@@ -371,3 +371,17 @@ def test_a_nifti_is_scaled_as_it_states(
     np.testing.assert_array_equal(scan.voxels_hu, small * expected + offset)
     told = "HU are 2 x the stored values + -5, as the header states"
     assert scan.notes == ((told,) if scaling == (2, -5) else ())
+
+
+def test_slices_of_a_detached_header_are_counted(tmp_path: Path) -> None:
+    fields: Changes = {"data file": "s%02d.raw 1 5 1 2"}
+    path = write_nrrd_text(tmp_path, fields, b"").rename(tmp_path / "a.nhdr")
+    size = len(CONTENT) // 5
+    for number in range(5):
+        part = CONTENT[number * size : (number + 1) * size]
+        (tmp_path / f"s{number + 1:02d}.raw").write_bytes(part)
+    np.testing.assert_array_equal(read_volume(path).voxels_hu, VOXELS)
+    (tmp_path / "s05.raw").write_bytes(part[:-1])
+    assert codes_of(path) == {"truncated_pixels"}
+    (tmp_path / "s05.raw").unlink()
+    assert codes_of(path)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".mhd", ".mha", ".nii", ".nrrd", ".gz")
+    (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".mhd", ".mha", ".nii", ".nrrd", ".nhdr", ".gz")
 )
 """Endings that say a format; anything else after a dot belongs to the name (UIDs hold dots)."""
 
