@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,8 +20,6 @@ BATCH = 200
 
 _NO_SIZE = -1
 """Noted as the size of what the next run has to look at again."""
-
-_ZIP_FAULTS = (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +113,20 @@ def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
         return ClassifiedFile(found, "container", reason)
     try:
         foreign = foreign_zip(root, found.path)
-    except _ZIP_FAULTS as error:
+    except Exception as error:  # noqa: BLE001  # zipfile raises many types for broken archives
         return ClassifiedFile(found, "unreadable", _damaged_zip(error))
     return ClassifiedFile(found, "other" if foreign else "container", foreign)
 
 
 def _add_zip(store: WorkStore, root: Path, file: ClassifiedFile) -> None:
-    count = 0
     try:
-        for members in _batched(zip_members(root, file.found.path)):
-            store.add_files(classify_batch(Batch(root, members)))
-            count += len(members)
-    except _ZIP_FAULTS as error:
+        members = list(zip_members(root, file.found.path))
+    except Exception as error:  # noqa: BLE001  # zipfile raises many types for broken archives
         store.add_files([_with(file, "unreadable", _damaged_zip(error))])
         return
-    store.add_files([_with(file, "container", f"a zip archive of {count} files")])
+    for batch in _batched(members):
+        store.add_files(classify_batch(Batch(root, batch)))
+    store.add_files([_with(file, "container", f"a zip archive of {len(members)} files")])
 
 
 def _with(file: ClassifiedFile, form: str, reason: str) -> ClassifiedFile:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from struct import error as StructError  # noqa: N812  # its name says nothing
 from typing import Any, BinaryIO, Literal, cast
 
 import pydicom
@@ -24,6 +22,7 @@ from pydicom.uid import UID
 
 from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
 from medkd.io.dicom.content import looks_like_damaged_dicom, looks_like_dicom
+from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
@@ -88,17 +87,12 @@ UNREADABLE = {
 """Code to what cannot be read."""
 
 _HEAD_BYTES = 4096
-_BROKEN = (
-    OSError, EOFError, ValueError, AttributeError, KeyError, IndexError, RuntimeError, TypeError,
-    OverflowError, MemoryError, RecursionError, zlib.error, zipfile.BadZipFile, StructError,
-)  # fmt: skip
-"""What pydicom, gzip and zipfile raise for broken files."""
 
 _TAGS = [
     "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
     "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "PatientID", "PatientName",
     "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames", "AccessionNumber",
-    "InstitutionName", "StationName", "Manufacturer", "Rows",
+    "InstitutionName", "StationName", "Manufacturer", "Rows", "ImagePositionPatient",
 ]  # fmt: skip
 
 _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs",
@@ -106,6 +100,7 @@ _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "OtherPatientIDs",
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
+_CT = _STORAGE + "2"
 _CAPTURE = _STORAGE + "7"
 _RADIOGRAPHS = tuple(_STORAGE + kind for kind in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3",
                                                   "1.3.1"))  # fmt: skip
@@ -159,7 +154,7 @@ def kind_of_file(ref: FileRef, size: int) -> FileKind:
                 stream.seek(0)
                 return _dicom_kind(stream)
             return _HIDDEN if is_hidden else _plain_kind(ref, head)
-    except _BROKEN as error:
+    except Exception as error:  # noqa: BLE001  # pydicom, gzip and zipfile raise whatever they like
         code = _code_of(error, is_dicom=is_dicom)
         return FileKind("unreadable", f"{code}: its beginning cannot be read ({_worded(error)})")
 
@@ -180,7 +175,12 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
             stream, stop_before_pixels=True, specific_tags=_TAGS, force=True
         )
         stated = text_of(dataset.file_meta, "MediaStorageSOPClassUID")
+        modality = text_of(dataset, "Modality").upper()
         head = _head_of(dataset, stated)
+        is_slice = modality == "CT" and text_of(dataset, "ImagePositionPatient")
+        if is_slice and head.sop_class not in CT_CLASSES and not _is_capture(head):
+            # A slice, even if its class says otherwise: then its reader refuses the series.
+            head = replace(head, sop_class=_CT)
         if _DIRECTORY in (head.sop_class, stated):
             stream.seek(0)
             names = _names_in_directory(pydicom.dcmread(stream, force=True))
@@ -189,7 +189,7 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
             return _damaged("a DICOM header without SOPClassUID: cut short or damaged", head)
         if not head.seriesuid and not text_of(dataset, "Rows"):
             return _damaged("a DICOM header that ends before its SeriesInstanceUID", head)
-        return _kind_of_class(head, text_of(dataset, "Modality").upper())
+        return _kind_of_class(head, modality)
 
 
 def _head_of(dataset: Any, stated_class: str) -> DicomHead:  # noqa: ANN401  # pydicom's Dataset
@@ -208,6 +208,10 @@ def _head_of(dataset: Any, stated_class: str) -> DicomHead:  # noqa: ANN401  # p
     )
 
 
+def _is_capture(head: DicomHead) -> bool:
+    return head.sop_class.startswith(_CAPTURE)
+
+
 def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     kind = head.sop_class
     if kind in OBJECT_KINDS:
@@ -218,7 +222,7 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     if any(branch == part or branch.startswith(f"{part}.") for part in _NO_IMAGE):
         told = "dose_report: " if branch in ("88.67", "88.73") else ""
         return FileKind("other", f"{told}no picture: {_class_name(kind)}", head)
-    captured = kind.startswith(_CAPTURE) and modality in _CAPTURED_XRAYS
+    captured = _is_capture(head) and modality in _CAPTURED_XRAYS
     if kind in _RADIOGRAPHS or captured:
         return FileKind("image", head=head)
     return FileKind("series", head=head)

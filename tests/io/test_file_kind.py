@@ -149,3 +149,11 @@ def test_a_file_that_may_not_be_read_gets_a_reason(
     path.write_bytes(b"x")
     monkeypatch.setattr(Path, "open", refuse)  # modes do not bind root
     assert kind_of_file(FileRef(path), 1).form == "unreadable"
+
+
+def test_no_damaged_byte_of_a_head_ends_the_reading(tmp_path: Path) -> None:
+    whole = dicom(CT, Modality="CT", StudyDate="20200101")
+    for place in range(128, len(whole)):
+        for value in (whole[place] ^ 1, whole[place] ^ 2, whole[place] ^ 128, 0, 255):
+            changed = whole[:place] + bytes([value]) + whole[place + 1 :]
+            assert kind(changed, tmp_path).form in ("series", "image", "other", "unreadable")

@@ -272,3 +272,24 @@ def test_a_slice_without_a_series_uid_refuses_the_series_beside_it(tmp_path: Pat
     dataset.save_as(last)
     named = next(p for p in find_places([tmp_path]).scans if p.seriesuid == SERIESUID)
     assert last.name in named.reasons[0]
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.66",
+                                       "1.2.840.10008.5.1.4.1.1.1", "9.9.9"])  # fmt: skip
+def test_a_slice_whose_class_is_damaged_refuses_its_series(tmp_path: Path, sop_class: str) -> None:
+    last = max(write_series(tmp_path))
+    dataset = dcmread(last)
+    dataset.SOPClassUID = sop_class
+    dataset.save_as(last)
+    (place,) = find_places([tmp_path]).scans
+    assert len(place.files) == SLICES
+    with pytest.raises(SeriesError, match="expected SOPClassUID CT Image Storage"):
+        read_place(place)
+
+
+def test_a_screen_shot_of_a_series_leaves_its_slices_alone(tmp_path: Path) -> None:
+    dataset = dcmread(max(write_series(tmp_path)))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3.4"
+    dataset.save_as(tmp_path / "shot.dcm")
+    shot, series = sorted(find_places([tmp_path]).scans, key=lambda place: len(place.files))
+    assert (len(shot.files), len(series.files)) == (1, SLICES)

@@ -128,6 +128,8 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
         value = header.get(name)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
         return ""
+    if isinstance(value, bytes):  # a VR of bytes, where the standard has text
+        value = value.decode("latin-1")
     return "" if value is None else str(value).strip(" \0")
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from medkd.errors import SeriesError
 from medkd.io.dicom.quiet import quiet_dicom
@@ -40,12 +39,6 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
 _PUBLIC_SCHEMES = ("DCM", "FMA", "LN", "NCIt", "RADLEX", "SCT", "SNM3", "SRT", "UMLS")
 """Coding schemes (PS3.16 chapter 8) whose meanings are nobody's own words."""
-
-BROKEN = (
-    AttributeError, EOFError, IndexError, KeyError, LookupError, NotImplementedError, OSError,
-    OverflowError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-"""What pydicom and highdicom raise for objects that do not hold together."""
 
 
 def read_objects(
@@ -138,7 +131,7 @@ def _opened(ref: FileRef, kind: str) -> Dataset | None:
                 return None
             stream.seek(0)
             return pydicom.dcmread(stream, force=forced)
-    except (InvalidDicomError, *BROKEN):
+    except Exception:  # noqa: BLE001  # pydicom raises whatever it likes
         return None
 
 
@@ -148,7 +141,7 @@ def _read_one(
     """Add what an object says; say whether it holds together (else another copy may)."""
     try:
         read(dataset, rows)
-    except BROKEN as error:
+    except Exception as error:  # noqa: BLE001  # pydicom converts values late
         uid = str(dataset.get("SOPInstanceUID", ""))
         rows.refuse("object", f"it does not hold together ({type(error).__name__})", uid)
         return False
