@@ -69,8 +69,6 @@ def score_marks(
     tables = _Tables(annotations, excluded, seriesuids, patients)
     standard = _of_index(index, tables) if index else _of_tables(tables)
     scored = _that_count(read_marks(marks), standard, marks)
-    if not scored:
-        standard.notes.append(f"{marks} holds no mark that counts: sensitivity and CPM are 0")
     result = evaluate_froc(
         scored,
         standard.reference,
@@ -188,6 +186,8 @@ def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list
     kept = [mark for mark in marks if mark.seriesuid not in standard.left_out]
     if dropped := len(marks) - len(kept):
         standard.notes.append(f"left out: {dropped} marks on scans that are left out")
+    if not kept:
+        standard.notes.append(f"{path} holds no mark that counts: sensitivity and CPM are 0")
     return kept
 
 

@@ -180,16 +180,29 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
     """
     text = printable(text)  # as every refusal is: names of files are looked for in this form
     for name in hidden:
-        for spelled in (name, repr(name)[1:-1]):
-            text = text.replace(printable(spelled), "[removed]")
+        for spelled in _spellings(name):
+            text = text.replace(spelled, "[removed]")
     for ref in refs:
-        inner = PurePosixPath(printable(ref.member or ref.path.as_posix()))
-        if ref.label and not ref.label.endswith(inner.name):
-            for known in (str(ref.path), ref.member or "", inner.name):
-                text = text.replace(printable(known), ref.label) if known else text
-            stem = re.escape(inner.name[: -len(volume_suffix(Path(inner.name))) or None])
-            text = re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", ref.label, text)
+        name = PurePosixPath(ref.member or ref.path.as_posix()).name
+        if ref.label and not ref.label.endswith(printable(name)):
+            text = _labelled(text, ref, name)
     return text
+
+
+def _labelled(text: str, ref: FileRef, name: str) -> str:
+    """Replace path, name and stem of a file in a text by its label."""
+    for known in filter(None, (str(ref.path), ref.member, name)):
+        for spelled in _spellings(known):
+            text = text.replace(spelled, ref.name)
+    shown = printable(name)
+    stem = re.escape(shown[: -len(volume_suffix(Path(shown))) or None])
+    return re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", lambda _: ref.name, text)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return how a message may spell a name: as it is shown, or as Python quotes it."""
+    quoted = {repr(name)[1:-1], repr(printable(name))[1:-1]}
+    return tuple(dict.fromkeys((printable(name), *map(printable, sorted(quoted)))))
 
 
 @contextmanager

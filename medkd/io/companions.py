@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from medkd.io import metaimage_header, nrrd_header
@@ -36,7 +37,8 @@ def metaimage_companions(ref: FileRef, header: MetaHeader) -> tuple[str, ...]:
         states instead if it names no files in a way that is read.
     """
     names = metaimage_header.data_names(header)
-    return _spelled(ref, names, header.values.get("elementdatafile", ""))
+    stated = header.listed or (header.values.get("elementdatafile", ""),)
+    return _spelled(ref, names, stated)
 
 
 def nrrd_companions(ref: FileRef, head: bytes) -> tuple[str, ...]:
@@ -51,12 +53,13 @@ def nrrd_companions(ref: FileRef, head: bytes) -> tuple[str, ...]:
         return ()
     with ref.open() as stream:
         header = read_nrrd_header(stream.read(_NRRD_LIMIT_BYTES))
-    return _spelled(ref, nrrd_header.data_names(header), header.fields.get("data file", ""))
+    stated = header.listed or (header.fields.get("data file", ""),)
+    return _spelled(ref, nrrd_header.data_names(header), stated)
 
 
-def _spelled(ref: FileRef, names: list[str] | Fault, stated: str) -> tuple[str, ...]:
+def _spelled(ref: FileRef, names: list[str] | Fault, stated: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, Fault):
-        names = [stated] if stated else []
+        names = [name for name in dict.fromkeys(stated) if name]
     if ref.member is not None or outside_fault(names):
         return tuple(names)
     folder = ref.path.parent

@@ -131,7 +131,7 @@ def test_a_header_without_spacing_is_refused_or_recorded_as_accepted(tmp_path: P
 
 @pytest.mark.parametrize("stated", [
     "/data/Doe^Jane.raw", "../Doe^Jane.raw", "Doe^Jane.raw", "Doe^Jane%d.raw 0 4 0",
-    "LIST\nDoe^Jane.raw", "LIST 3\nDoe^Jane.raw",
+    "LIST\nDoe^Jane.raw", "LIST 3\nDoe^Jane.raw", "LIST\n" + "Doe^Jane.raw\n" * 40,
 ])  # fmt: skip
 def test_no_name_in_a_header_is_shown_by_a_pseudonymised_index(tmp_path: Path, stated: str) -> None:
     root = tmp_path / "archive"
@@ -143,3 +143,24 @@ def test_no_name_in_a_header_is_shown_by_a_pseudonymised_index(tmp_path: Path, s
     with pytest.raises(SeriesError) as refusal:
         read_case(out, index.cases[0].case_id)
     assert "Doe" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [
+    b"Doe\nJane", b"Doe\\Jane", b"Doe\xefJane", b"Doe's Jane", b"Doe 'n \"Jane\"", b"Doe\tJane",
+    b"Doe\x7fJane", b"Doe(Jane", "Döe".encode(),
+])  # fmt: skip
+@pytest.mark.parametrize("suffix", [b".nii", b".nrrd", b".mha"])
+def test_a_damaged_volume_with_an_odd_name_keeps_its_reason_and_hides_its_name(
+    tmp_path: Path, name: bytes, suffix: bytes
+) -> None:
+    root = tmp_path / "archive"
+    root.mkdir()
+    content = {b".nii": bytes(344) + b"n+1\0", b".nrrd": b"NRRD0004\ntype: short\n",
+               b".mha": b"NDims = 3\nElementDataFile = LOCAL\n"}  # fmt: skip
+    (root / os.fsdecode(name + suffix)).write_bytes(content[suffix])
+    for identity in ("keep", "pseudonymise"):
+        index, out = indexed(root, tmp_path / identity, identity=identity)
+        (case,) = index.cases
+        assert "error on reading it" not in str(case.reasons)
+        shown = str(index.cases) + out.read_text()
+        assert identity == "keep" or not any(part in shown for part in ("Doe", "Döe", "Jane"))
