@@ -150,7 +150,10 @@ def _tell_refusals(counts: Sequence[ReasonCount], places: Mapping[str, str]) -> 
 
 def _tell_accepted(counts: Sequence[ReasonCount]) -> None:
     if counts:
-        typer.echo("\nanalysed in spite of faults that were accepted")
+        typer.echo(
+            "\nanalysed in spite of faults that were accepted (by medkd index --allow; coarse "
+            "voxels of synthetic scans always)"
+        )
     for row in counts:
         more = ", ..." if row.cases > _EXAMPLES else ""
         what = counted(row.cases, row.kind)
