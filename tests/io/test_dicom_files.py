@@ -12,6 +12,7 @@ import pytest
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.dicom.write import write_dicom_series
@@ -246,6 +247,51 @@ def test_a_value_with_a_wrong_vr_is_read_and_noted(
         rewrite(path, lambda content: with_vr(content, tag, vr, value))
     (note,) = read(tmp_path).notes
     assert f": {name} has VR {vr.decode()}, expected " in note
+
+
+@pytest.mark.parametrize("hu", [*range(48, 58), 32, 0x3030, -1, 0])
+def test_a_binary_number_whose_bytes_look_like_text_is_read_as_pydicom_reads_it(
+    tmp_path: Path, hu: int
+) -> None:
+    paths = series(tmp_path)
+    for path in paths:
+        number = struct.pack("<h", hu)
+        path.write_bytes(with_vr(path.read_bytes(), "0028,1052", b"SS", number))
+    assert pydicom.dcmread(paths[0]).RescaleIntercept == hu
+    scan = read_dicom_folder(tmp_path)
+    np.testing.assert_array_equal(scan.voxels_hu, SCAN.voxels_hu + 1024 + hu)
+    (note,) = scan.notes
+    assert note.endswith(": RescaleIntercept has VR SS, expected DS")
+
+
+@pytest.mark.parametrize(("vr", "form"), [(b"SL", "<3i"), (b"SS", "<3h"), (b"FL", "<3f")])
+def test_places_stored_as_binary_numbers_are_those_of_pydicom(
+    tmp_path: Path, vr: bytes, form: str
+) -> None:
+    grid = VoxelGrid((12, 10, 24), np.diag([1.0, 1.0, 2.0, 1.0]))
+    paths = write_ct_series(tmp_path, SCAN.voxels_hu, grid)
+    for k, path in enumerate(paths):
+        place = struct.pack(form, 0, 0, 10 + 2 * k)  # 48 to 57 are the digits of ASCII
+        path.write_bytes(with_vr(path.read_bytes(), "0020,0032", vr, place))
+    scan = read_dicom_folder(tmp_path)
+    np.testing.assert_allclose(scan.grid.origin_mm, [0, 0, 10])
+    np.testing.assert_array_equal(scan.voxels_hu, SCAN.voxels_hu)
+
+
+@pytest.mark.parametrize("vr", [b"UN", b"OB"])
+@pytest.mark.parametrize(
+    ("name", "tag", "text"),
+    [("RescaleIntercept", "0028,1052", b"-1024 "), ("RescaleSlope", "0028,1053", b"1 "),
+     ("SliceThickness", "0018,0050", b"2.5 ")],
+)  # fmt: skip
+def test_numbers_as_text_under_a_vr_of_bytes_are_read(
+    tmp_path: Path, vr: bytes, name: str, tag: str, text: bytes
+) -> None:
+    for path in series(tmp_path):
+        rewrite(path, lambda content: with_vr(content, tag, vr, text))
+    scan = read(tmp_path)
+    assert scan.acquisition.slice_thickness_mm == 2.5
+    assert len(scan.notes) == (vr == b"OB")
 
 
 def test_an_unknown_vr_is_no_wrong_one(tmp_path: Path) -> None:

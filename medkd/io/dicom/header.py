@@ -2,8 +2,9 @@
 
 One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
 follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the attributes named in
-`tags.py` are read: never a name, a birth date or an accession number. Their bytes are read as what
-the attribute means, or by the VR that the file states where they are not that; a wrong VR is noted.
+`tags.py` are read: never a name, a birth date or an accession number. A number
+whose VR is a binary one is read by it, as pydicom does, everything else as what the attribute
+means; a wrong VR is noted.
 What is no number either way is a fault of the header, and the value counts as absent.
 """
 

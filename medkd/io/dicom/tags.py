@@ -140,16 +140,14 @@ def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | No
     binary = _BINARY.get(vr, "")
     if kind is Kind.SHORT:
         return _shorts(raw, vr, little)
+    # The bytes of a small number can be a digit: the stated VR decides, as in pydicom.
+    if kind is Kind.NUMBER and (unpacked := _unpacked(raw, binary, little)):
+        return unpacked
     text = raw.decode("latin-1").strip(" \0")
     if not text:
         return _unpacked(raw, binary, little)
     parts = tuple(part.strip(" \0") for part in text.split("\\"))
-    if kind is Kind.TEXT:
-        return parts
-    numbers = _numbers(parts)
-    if not isinstance(numbers, str):
-        return numbers
-    return _unpacked(raw, binary, little) or numbers
+    return parts if kind is Kind.TEXT else _numbers(parts)
 
 
 def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
