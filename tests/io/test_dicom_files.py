@@ -185,12 +185,23 @@ def test_elements_and_zeros_behind_the_pixels_are_legal(tmp_path: Path, syntax, 
 
 @pytest.mark.parametrize(
     "more",
-    [b"\1\2", b"\1" * 40, bytes(8) + b"\1", TAILS["private group"](False)[:-2]],
+    [b"\1\2", b"\1" * 40, bytes(8) + b"\1", TAILS["padding"](False)[:-2]],
 )
 def test_other_bytes_behind_the_pixels_are_refused(tmp_path: Path, more: bytes) -> None:
     path = series(tmp_path)[3]
     rewrite(path, lambda content: content + more)
-    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: its pixels are followed by more",)
+    assert reasons_of(tmp_path) == (_beyond(path, len(more)),)
+
+
+def test_an_element_that_is_cut_short_behind_the_pixels_is_refused(tmp_path: Path) -> None:
+    path = series(tmp_path)[3]
+    rewrite(path, lambda content: content + TAILS["private group"](False)[:-2])
+    assert reasons_of(tmp_path) == (_beyond(path, 12 + 4 - 2),)  # the second element
+
+
+def _beyond(path: Path, count: int) -> str:
+    told = f"{count} bytes that are no padding follow its pixels: export it again"
+    return f"unreadable: {path.name}: {told}"
 
 
 def longer_pixels(path: Path, padding: bytes) -> None:
@@ -199,20 +210,50 @@ def longer_pixels(path: Path, padding: bytes) -> None:
     dataset.save_as(path)
 
 
-def test_zeros_within_the_pixels_element_are_left_out_and_noted(tmp_path: Path) -> None:
+SLICE_BYTES = 240
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b" "])
+@pytest.mark.parametrize("count", [2, 16, 24, 26, SLICE_BYTES - 2])
+def test_padding_within_the_pixels_element_is_left_out_and_noted(
+    tmp_path: Path, byte: bytes, count: int
+) -> None:
     path = series(tmp_path)[3]
-    longer_pixels(path, bytes(16))
+    longer_pixels(path, byte * count)
     assert read(tmp_path).notes == (
-        f"{path.name}: 16 bytes of padding behind its pixels were left out",
+        f"{path.name}: {count} bytes of padding behind its pixels were left out",
     )
 
 
-@pytest.mark.parametrize("padding", [b"\1\0", bytes(2000)])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("byte", [b"\xff", b" "])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 64, SLICE_BYTES - 1])
+def test_padding_at_the_end_of_a_file_is_left_out_and_noted(
+    tmp_path: Path, syntax, byte: bytes, count: int
+) -> None:
+    path = series(tmp_path, syntax)[3]
+    rewrite(path, lambda content: content + byte * count)
+    assert read(tmp_path).notes == (
+        f"{path.name}: {count} bytes of padding behind its pixels were left out",
+    )
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [b"\1\0", b"\xff\xfe", b"\0" * 8 + b"\xff\xff", bytes(SLICE_BYTES), b"\xff" * SLICE_BYTES,
+     bytes(2000)],
+)  # fmt: skip
 def test_more_pixels_than_the_size_states_are_refused(tmp_path: Path, padding: bytes) -> None:
     path = series(tmp_path)[3]
     longer_pixels(path, padding)
-    (reason,) = reasons_of(tmp_path)
-    assert reason.startswith(f"truncated_pixels: {path.name}: expected 240 bytes of pixels, got ")
+    assert reasons_of(tmp_path) == (_beyond(path, len(padding)),)
+
+
+@pytest.mark.parametrize("more", [b"\xff" * SLICE_BYTES, b" " * 999, b"\xff\xff "])
+def test_a_whole_slice_behind_the_pixels_is_no_padding(tmp_path: Path, more: bytes) -> None:
+    path = series(tmp_path)[3]
+    rewrite(path, lambda content: content + more)
+    assert reasons_of(tmp_path) == (_beyond(path, len(more)),)
 
 
 def with_vr(content: bytes, tag: str, vr: bytes, value: bytes) -> bytes:

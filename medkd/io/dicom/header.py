@@ -159,7 +159,7 @@ def _slices(ref: FileRef, parsed: Parsed) -> list[SliceHeader]:
         is_raw=pixels.is_raw,
         pixel_start=pixels.start,
         pixel_bytes=pixels.size,
-        faults=(*parsed.faults, *([pixels.fault] if pixels.fault else [])),
+        faults=tuple(parsed.faults),
         notes=tuple(parsed.notes),
     )
     if not parsed.nested:
