@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
@@ -345,7 +351,83 @@ def test_an_unknown_vr_is_no_wrong_one(tmp_path: Path) -> None:
 def test_a_value_that_no_vr_explains_is_refused(tmp_path: Path, value: bytes) -> None:
     path = series(tmp_path)[4]
     rewrite(path, lambda content: with_vr(content, "0028,1053", b"FD", value))
-    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: RescaleSlope is no number",)
+    (reason,) = reasons_of(tmp_path)
+    assert reason.startswith(f"unreadable: {path.name}: RescaleSlope is no number: got ")
+
+
+NEEDED = [("RescaleSlope", "0028,1053"), ("RescaleIntercept", "0028,1052"),
+          ("PixelSpacing", "0028,0030"), ("ImagePositionPatient", "0020,0032"),
+          ("AcquisitionNumber", "0020,0012")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tag"), NEEDED)
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(b"1,0 ", "'1,0'"), (b"n/a ", "'n/a'"), (b"2\\1,5\\3", r"'2\\1,5\\3'"),
+     (b"nan ", "'nan'"), (b"x" * 40, "'" + "x" * 16 + "'")],
+)  # fmt: skip
+def test_a_number_that_is_needed_and_none_is_shown_with_a_remedy(
+    tmp_path: Path, name: str, tag: str, value: bytes, shown: str
+) -> None:
+    path = write_ct_series(
+        tmp_path, SCAN.voxels_hu, GRID, edit=lambda d, k: setattr(d, "AcquisitionNumber", "1")
+    )[4]
+    rewrite(path, lambda content: with_vr(content, tag, b"DS", value))
+    told = f"got {shown}, expected digits with a decimal point: correct it, or export it again"
+    assert f"unreadable: {path.name}: {name} is no number: {told}" in reasons_of(tmp_path)
+
+
+OPTIONAL = [("KVP", "0018,0060", b"DS"), ("SliceThickness", "0018,0050", b"DS"),
+            ("InstanceNumber", "0020,0013", b"IS"),
+            ("SliceLocation", "0020,1041", b"DS")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tag", "vr"), OPTIONAL)
+@pytest.mark.parametrize("value", [b"n/a ", b"2,0 "])
+def test_a_number_that_is_not_needed_and_none_counts_as_missing(
+    tmp_path: Path, name: str, tag: str, vr: bytes, value: bytes
+) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.KVP, dataset.SliceLocation = "120", str(k)
+
+    for path in write_ct_series(tmp_path, SCAN.voxels_hu, GRID, edit=edit):
+        rewrite(path, lambda content: with_vr(content, tag, vr, value))
+    scan = read(tmp_path)
+    (note,) = scan.notes
+    shown = value.decode().strip()
+    assert note.endswith(
+        f": {name} is no number: got {shown!r}, expected digits with a decimal point: it counts as "
+        "missing"
+    )
+    assert (scan.acquisition.kvp is None) == (name == "KVP")
+    assert (scan.acquisition.slice_thickness_mm is None) == (name == "SliceThickness")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_class_that_the_file_meta_alone_states_is_used_and_noted(
+    tmp_path: Path, empty: bool
+) -> None:
+    for path in series(tmp_path):
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPClassUID
+        if empty:
+            dataset.SOPClassUID = ""
+        dataset.save_as(path)
+    (note,) = read(tmp_path).notes
+    assert note.endswith(": no SOPClassUID but that of its file meta, which is used")
+
+
+def test_another_class_in_the_file_meta_alone_is_refused(tmp_path: Path) -> None:
+    path = series(tmp_path)[5]
+    dataset = pydicom.dcmread(path)
+    del dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.save_as(path)
+    (reason,) = reasons_of(tmp_path)
+    assert (
+        reason
+        == f"not_ct: {path.name}: expected SOPClassUID CT Image Storage, got MR Image Storage"
+    )
 
 
 def test_implicit_elements_under_an_explicit_syntax_are_read_and_noted(tmp_path: Path) -> None:

@@ -32,7 +32,16 @@ from medkd.io.dicom.content import (
     looks_like_damaged_dicom,
     looks_like_dicom,
 )
-from medkd.io.dicom.tags import NESTED, PIXEL_DATA, TAGS, Value, uid_of, value_of, wrong_vr
+from medkd.io.dicom.tags import (
+    NESTED,
+    OPTIONAL,
+    PIXEL_DATA,
+    TAGS,
+    Value,
+    uid_of,
+    value_of,
+    wrong_vr,
+)
 
 DICOMDIR = ("1.2.840.10008.1.3.10",)
 """A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
@@ -126,11 +135,12 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
             )
         return None
     start = _PREAMBLE if has_preamble(head) else 0
-    stated = None
+    stated, stated_class = None, None
     if head[start : start + 2] == _META_GROUP:
         stream.seek(start)
         meta = _elements(stream, _Coding(ExplicitVRLittleEndian, implicit=False), _ends_meta)
-        if meta.values.get("MediaStorageSOPClassUID") == DICOMDIR:
+        stated_class = meta.values.get("MediaStorageSOPClassUID")
+        if stated_class == DICOMDIR:
             return None
         stated, start = _stated_syntax(meta), stream.tell()
     stream.seek(start)
@@ -141,6 +151,9 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     parsed.syntax = str(coding.uid)
     parsed.pixels = _pixel_place(stream, coding)
     _judge_rest(stream, parsed)
+    if stated_class and not any(parsed.values.get("SOPClassUID", ())):
+        parsed.values["SOPClassUID"] = stated_class
+        parsed.notes.append("no SOPClassUID but that of its file meta, which is used")
     parsed.notes += [coding.note] if coding.note else []
     return parsed
 
@@ -208,7 +221,10 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
             raise HeaderError("the file ends within its DICOM header")
         value = value_of(kind, element.value, vr=element.VR or "", little=coding.little)
         if isinstance(value, str):
-            parsed.faults.append(f"{keyword} {value}")
+            if keyword in OPTIONAL:
+                parsed.notes.append(f"{keyword} {value}: it counts as missing")
+            else:
+                parsed.faults.append(f"{keyword} {value}: correct it, or export it again")
         elif value is not None:
             parsed.values[keyword] = value
         if note := wrong_vr(keyword, element.VR or ""):

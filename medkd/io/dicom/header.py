@@ -5,7 +5,8 @@ follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the a
 `tags.py` are read: never a name, a birth date or an accession number. A number
 whose VR is a binary one is read by it, as pydicom does, everything else as what the attribute
 means; a wrong VR is noted.
-What is no number either way is a fault of the header, and the value counts as absent.
+What is no number either way counts as absent, and is a fault of the header unless a slice can be
+read without it (`tags.OPTIONAL`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,12 @@ TAGS: dict[int, tuple[str, Kind]] = {
 
 KEYWORDS = [keyword for keyword, _ in TAGS.values()]
 
+OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation")
+"""Numbers without which a slice is read as well: what is none counts as absent."""
+
 PIXEL_DATA = 0x7FE00010
+_SHOWN = 16
+"""Characters of a text in the place of a number that are shown; no name of a patient is there."""
 
 
 def uid_of(text: str) -> UID:
@@ -177,5 +182,6 @@ def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:
         numbers = (math.nan,)
     # Python takes 1_0 for 10; DICOM does not (PS3.5 6.2).
     if any("_" in part for part in parts) or not all(map(math.isfinite, numbers)):
-        return "is no number"
+        got = "\\".join(parts)[:_SHOWN]
+        return f"is no number: got {got!r}, expected digits with a decimal point"
     return numbers
