@@ -46,11 +46,13 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
         "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
         "PhotometricInterpretation", "RescaleType", "LossyImageCompression",
         "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentPhase",
+        "ContrastBolusRoute", "ContrastBolusAgentAdministered",
     ),
     Kind.NUMBER: (
         "SliceThickness", "KVP", "InstanceNumber", "ImagePositionPatient",
         "ImageOrientationPatient", "SliceLocation", "PixelSpacing", "NumberOfFrames",
         "RescaleIntercept", "RescaleSlope", "AcquisitionNumber", "FrameAcquisitionNumber",
+        "ContrastBolusVolume",
     ),
     Kind.SHORT: (
         "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
@@ -59,6 +61,7 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
     Kind.NESTED: (
         "AnatomicRegionSequence", "PatientSpeciesCodeSequence", "ModalityLUTSequence",
         "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+        "ContrastBolusAgentSequence",
     ),
 }  # fmt: skip
 
@@ -71,7 +74,7 @@ TAGS: dict[int, tuple[str, Kind]] = {
 
 KEYWORDS = [keyword for keyword, _ in TAGS.values()]
 
-OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation")
+OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation", "ContrastBolusVolume")
 """Numbers without which a slice is read as well: what is none counts as absent."""
 
 PIXEL_DATA = 0x7FE00010
