@@ -1,9 +1,10 @@
 """Sagittal and coronal storage: the same voxels with their axes in the order of axial slices.
 
-Lungs, candidates, the viewer and the limit on slice thickness take k for the axis from foot to
-head. A volume whose k is nearest to another axis is turned, without resampling: axes are exchanged
-and counted from the other end, and every voxel keeps its place in LPS mm. A tilted gantry, or an
-axial slice that is turned or flipped within its plane, stays as it is.
+Lungs, candidates and the viewer take k for the axis from foot to head; the gate judges the sizes
+of the planes as they are stored. A volume whose k is nearest to another axis is turned, without
+resampling: axes are exchanged and counted from the other end, and every voxel keeps its place in
+LPS mm. A tilted gantry, or an axial slice that is turned or flipped within its plane, stays as it
+is.
 """
 
 from __future__ import annotations

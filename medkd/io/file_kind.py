@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ import pydicom
 from pydicom.uid import UID
 
 from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
-from medkd.io.dicom.content import looks_like_damaged_dicom, looks_like_dicom
+from medkd.io.dicom.content import HEAD_BYTES, looks_like_damaged_dicom, looks_like_dicom
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
@@ -87,6 +88,8 @@ UNREADABLE = {
 """Code to what cannot be read."""
 
 _HEAD_BYTES = 4096
+_GZIP_WINDOW = zlib.MAX_WBITS | 16
+"""Tells zlib to expect a gzip header."""
 
 _TAGS = [
     "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
@@ -117,7 +120,9 @@ _NOT_READ = {
     b"II*\0": "a TIFF picture", b"MM\0*": "a TIFF picture", b"GIF8": "a GIF picture",
     b"BM": "a BMP picture", b"\0\0\0\x0cjP  ": "a JPEG 2000 picture", b"%PDF": "a PDF document",
     b"7z\xbc\xaf": "a 7z archive: unpack it", b"Rar!": "a RAR archive: unpack it",
-    b"BZh": "a bzip2 file: unpack it", b"\xfd7zXZ": "an xz file: unpack it",
+    b"\x1f\x8b": "a gzip file: unpack it", b"BZh": "a bzip2 file: unpack it",
+    b"\xfd7zXZ": "an xz file: unpack it", b"\x28\xb5\x2f\xfd": "a zstd file: unpack it",
+    b"\x1f\x9d": "a compress file: unpack it",
     b"\x93NUMPY": "a NumPy array: it has no geometry", b"\x89HDF": "an HDF5 file",
     b"\x80\x02": "a pickle", b"\x80\x04": "a pickle", b"MZ": "a program", b"\x7fELF": "a program",
 }  # fmt: skip
@@ -125,7 +130,8 @@ _NOT_READ = {
 
 UNKNOWN = "no picture, volume or table of a known format"
 TEXT = f"{UNKNOWN}: a text"
-FOREIGN = frozenset((TEXT, UNKNOWN, *_NOT_READ.values()))
+PACKED_DICOM = "a gzip file with DICOM in it: unpack it"
+FOREIGN = frozenset((TEXT, UNKNOWN, PACKED_DICOM, *_NOT_READ.values()))
 """Reasons of files that hold no DICOM at all."""
 
 _HIDDEN = FileKind("other", "a hidden file: its name begins with a dot")
@@ -262,9 +268,19 @@ def _foreign_kind(name: str, head: bytes) -> FileKind:
     if looks_like_damaged_dicom(head):
         return _damaged("its beginning is damaged or cut short")
     meaning = next((said for magic, said in _NOT_READ.items() if head.startswith(magic)), "")
+    if _holds_packed_dicom(head):
+        meaning = PACKED_DICOM
     if not meaning and name.endswith((".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg")):
         return _no_such_content("its content is not what its name says")
     return FileKind("other", meaning or (TEXT if _is_text(head) else UNKNOWN))
+
+
+def _holds_packed_dicom(head: bytes) -> bool:
+    try:
+        begin = zlib.decompressobj(_GZIP_WINDOW).decompress(head, HEAD_BYTES)
+    except zlib.error:
+        return False
+    return looks_like_dicom(begin) or looks_like_damaged_dicom(begin)
 
 
 def _no_such_content(text: str) -> FileKind:

@@ -19,6 +19,7 @@ from medkd.io.grouping import (
     NAMELESS_REASON,
     SliceNames,
     group_key,
+    is_closed,
     is_nameless,
     is_suspect,
     suspect_reasons,
@@ -160,6 +161,8 @@ def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> N
         found.others.append(ScanPlace(path, reasons=(kind.reason,)))
     elif kind.form == "container" and (is_named or not kind.names):
         found.others.append(ScanPlace(path, reasons=(_container_reason(kind),)))
+        if is_closed(kind) and not is_named:
+            found.suspects.append((path, kind))
     elif is_named:
         expected = f"expected DICOM, or a volume ({', '.join(VOLUME_SUFFIXES)})"
         found.others.append(ScanPlace(path, reasons=(f"not_ct: {kind.reason}: {expected}",)))

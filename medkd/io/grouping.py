@@ -14,11 +14,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from medkd.io.dicom.kind import CT_CLASSES
-from medkd.io.file_kind import FOREIGN, UNKNOWN, FileKind, kind_of_file
+from medkd.io.file_kind import FOREIGN, PACKED_DICOM, UNKNOWN, UNREADABLE, FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
+from medkd.io.walk import absent_reason
 
 _SHOWN = 3
 _NAMELESS = "nameless-"
+_PACKED_SUFFIXES = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".z", ".7z", ".rar", ".zip")
 NAMELESS_REASON = "damaged_dicom: a DICOM image without SeriesInstanceUID"
 
 FOLDER_CODE = "unreadable_folder"
@@ -58,6 +60,8 @@ class SliceNames:
         >>> beside = SliceNames(["IM0001", "IM0002"])
         >>> beside.may_hold("IM0003", "other", "a text"), beside.may_hold("README", "other", "")
         (True, False)
+        >>> beside.may_hold("IM0003.gz", "other", "a gzip file: unpack it")
+        True
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -77,10 +81,19 @@ class SliceNames:
         """
         if name.startswith("."):
             return False
-        if reason.startswith("damaged_dicom") or _shape(name) in self._shapes:
+        is_dicom = reason.startswith("damaged_dicom") or reason == PACKED_DICOM
+        if is_dicom or _shape(name) in self._shapes or self._is_packed_slice(name):
             return True
         unknown = form == "unreadable" or reason == UNKNOWN
         return unknown and _suffix(name) in self._suffixes
+
+    def _is_packed_slice(self, name: str) -> bool:
+        """Say whether a name is that of a slice with the suffix of a packing program behind it."""
+        plain, dot, packed = name.lower().rpartition(".")
+        if dot + packed not in _PACKED_SUFFIXES:
+            return False
+        suffix = _suffix(plain)
+        return _shape(plain) in self._shapes or bool(suffix and suffix in self._suffixes)
 
 
 def is_suspect(form: str, reason: str) -> bool:
@@ -103,16 +116,30 @@ def stranger_reasons(slices: Iterable[FileRef], strangers: Iterable[FileRef]) ->
 
     Args:
         slices: files of the series.
-        strangers: files on disk beside them that its reader left out as no DICOM.
+        strangers: files on disk beside them that its reader left out as no DICOM, and links to
+            files that are not there.
     """
     names = SliceNames(ref.path.name for ref in slices)
-    kinds = [(ref, kind_of_file(ref, ref.path.stat().st_size)) for ref in strangers]
+    kinds = [(ref, _kind_on_disk(ref)) for ref in strangers]
     return suspect_reasons(
         (ref.name, kind.reason)
         for ref, kind in kinds
-        if is_suspect(kind.form, kind.reason)
+        if (is_suspect(kind.form, kind.reason) or is_closed(kind))
         and names.may_hold(ref.path.name, kind.form, kind.reason)
     )
+
+
+def _kind_on_disk(ref: FileRef) -> FileKind:
+    try:
+        size = ref.path.stat().st_size
+    except OSError as error:
+        return FileKind("unreadable", absent_reason(error))
+    return kind_of_file(ref, size)
+
+
+def is_closed(kind: FileKind) -> bool:
+    """Say whether a file is a zip archive, in which a reader that does not open it sees nothing."""
+    return kind.form == "container" and not kind.names
 
 
 def is_nameless(key: str) -> bool:
@@ -128,7 +155,8 @@ def suspect_reasons(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """
     names: dict[str, list[str]] = defaultdict(list)
     for name, reason in found:
-        names[reason.partition(": ")[2] or reason].append(name)
+        code, _, text = reason.partition(": ")
+        names[text if code in UNREADABLE else reason].append(name)
     return tuple(
         f"unreadable: {_listed(files)}: beside the slices, may be one of them, and cannot be read "
         f"as such ({text}): restore it, or move it out of the folder"

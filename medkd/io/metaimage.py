@@ -24,6 +24,7 @@ from medkd.io.volume_header import (
     VolumeHeader,
     no_placement,
     no_spacing,
+    not_numbers,
     unit_fault,
     whole_numbers_in,
 )
@@ -140,7 +141,16 @@ def _spacing(header: MetaHeader) -> tuple[tuple[float, ...] | None, list[Fault]]
     if key not in header.values:
         return None, [no_spacing("ElementSpacing")]
     factor, faults = _unit(header)
-    return tuple(n * factor for n in header.numbers(key)), faults
+    label = {"elementspacing": "ElementSpacing", "elementsize": "ElementSize"}[key]
+    numbers, odd = _numbers(header, label, 3)
+    return None if odd else tuple(n * factor for n in numbers), [*faults, *odd]
+
+
+def _numbers(header: MetaHeader, label: str, count: int) -> tuple[tuple[float, ...], list[Fault]]:
+    """Return the numbers of a key, however many, or why it holds none."""
+    numbers = header.numbers(label.lower())
+    text = header.values[label.lower()]
+    return numbers, [] if numbers else [not_numbers(label, text, count)]
 
 
 def _unit(header: MetaHeader) -> tuple[float, list[Fault]]:
@@ -158,10 +168,14 @@ def _placement(
     origin, direction = None, None
     if "offset" in header.values:
         factor, _ = _unit(header)
-        origin = tuple(n * factor for n in header.numbers("offset"))
+        numbers, odd = _numbers(header, "Offset", 3)
+        origin = None if odd else tuple(n * factor for n in numbers)
+        faults += odd
     if "transformmatrix" in header.values:
-        direction = np.array(header.numbers("transformmatrix"))
-        direction = direction.reshape(3, 3).T if direction.size == 9 else direction
+        numbers, odd = _numbers(header, "TransformMatrix", 9)
+        matrix = np.array(numbers)
+        direction = None if odd else matrix.reshape(3, 3).T if matrix.size == 9 else matrix
+        faults += odd
     return origin, direction, faults
 
 

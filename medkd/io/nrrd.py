@@ -19,8 +19,10 @@ from medkd.io.nrrd_header import REFUSED_FIELDS, NrrdHeader, data_names, read_nr
 from medkd.io.volume_header import (
     Float64,
     VolumeHeader,
+    mm_per_unit,
     no_placement,
     no_spacing,
+    not_numbers,
     numbers_in,
     unit_fault,
     whole_numbers_in,
@@ -52,6 +54,9 @@ _SPACES = {
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
 """Space to the signs that turn its coordinates into LPS."""
+
+MOST_SPACING_CONFLICT = 0.01
+"""Share by which `spacings` may differ from the space directions: the rounding of a header."""
 
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
@@ -180,6 +185,7 @@ def _placed(header: NrrdHeader) -> VolumeHeader:
     vectors, vector_faults = _vectors(fields)
     faults += vector_faults
     turned = np.diag(signs or (1, 1, 1)).astype(float)
+    faults += _contradictions(fields, vectors)
     spacing, direction = _spacings(fields, faults), None
     if vectors is not None:
         lengths = np.linalg.norm(vectors, axis=0)
@@ -187,7 +193,8 @@ def _placed(header: NrrdHeader) -> VolumeHeader:
         direction = turned @ (vectors / np.where(lengths > 0, lengths, 1.0))
     elif spacing is not None:
         spacing = tuple(mm * factor for mm in spacing)
-    origin = _numbers_of(fields.get("space origin"))
+    origin, origin_faults = _origin(fields)
+    faults += origin_faults
     if origin is not None and len(origin) == 3:
         origin = tuple((turned @ np.array(origin) * factor).tolist())
     return VolumeHeader(
@@ -201,9 +208,34 @@ def _unit(fields: dict[str, str]) -> tuple[float, list[Fault]]:
     # Quotes are asked for, but a unit without them is no less a unit.
     stated = {quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)}
     units = sorted(stated - {"", "???"})
-    if len(units) > 1:
+    if len({mm_per_unit(unit) or unit for unit in units}) > 1:
         return 1.0, [Fault("bad_geometry", f"expected one unit, got {', '.join(units)}")]
     return unit_fault(units[0], where="space units") if units else (1.0, [])
+
+
+def _contradictions(fields: dict[str, str], vectors: Float64 | None) -> list[Fault]:
+    """Say where a field that is not used states another geometry than those that are."""
+    texts = []
+    dimension = fields.get("space dimension", "3")
+    if dimension != "3":
+        texts.append(f"space dimension: {dimension}, expected 3 as of a volume: correct the header")
+    stated = numbers_in(fields["spacings"]) if "spacings" in fields else None
+    if vectors is None or "spacings" not in fields:
+        pass
+    elif stated is None or len(stated) != 3:
+        texts.append(
+            f"spacings: {fields['spacings']} beside space directions, expected three numbers: "
+            "correct or remove it"
+        )
+    else:
+        lengths = np.linalg.norm(vectors, axis=0)
+        off = np.abs(np.abs(stated) - lengths) > MOST_SPACING_CONFLICT * lengths
+        if off.any():
+            texts.append(
+                f"spacings: {fields['spacings']}, but the space directions have lengths of "
+                f"{' '.join(f'{length:.6g}' for length in lengths)}: correct or remove one of them"
+            )
+    return [Fault("contradictory_geometry", text) for text in texts]
 
 
 def _vectors(fields: dict[str, str]) -> tuple[Float64 | None, list[Fault]]:
@@ -226,12 +258,18 @@ def _spacings(fields: dict[str, str], faults: list[Fault]) -> tuple[float, ...] 
     if "spacings" not in fields:
         faults.append(no_spacing("space directions"))
         return None
-    return numbers_in(fields["spacings"]) or ()
+    if numbers := numbers_in(fields["spacings"]):
+        return numbers
+    faults.append(not_numbers("spacings", fields["spacings"], 3))
+    return None
 
 
-def _numbers_of(text: str | None) -> tuple[float, ...] | None:
-    """Return the numbers of a vector "(x,y,z)"; empty if it is none; None if it is not there."""
+def _origin(fields: dict[str, str]) -> tuple[tuple[float, ...] | None, list[Fault]]:
+    """Return the numbers of the space origin "(x,y,z)", however many."""
+    text = fields.get("space origin")
     if text is None:
-        return None
+        return None, []
     inner = re.fullmatch(r"\(([^()]*)\)", text)
-    return (numbers_in(inner[1].replace(",", " ")) or ()) if inner else ()
+    if inner and (numbers := numbers_in(inner[1].replace(",", " "))):
+        return numbers, []
+    return None, [not_numbers("space origin", text, 3)]

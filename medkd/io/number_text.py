@@ -18,7 +18,7 @@ _SIGNS = "0123456789.+-eE"
 MARKS: tuple[Decimal, ...] = (".", ",")
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:([,.'\u2019\s])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:([,.'\u2019\s])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
 
 
 def number_in(text: str, decimal: Decimal = ".") -> float | None:
@@ -53,6 +53,16 @@ def numbers_in(texts: Sequence[str], decimal: Decimal = ".") -> list[float | Non
     return [number_in(text, decimal) for text in texts]
 
 
+def is_grouped(text: str) -> bool:
+    """Say whether a text may be a number with thousands separators.
+
+    Example:
+        >>> is_grouped("1,234"), is_grouped("20,5")
+        (True, False)
+    """
+    return bool(_GROUPED.fullmatch(text.strip()))
+
+
 def why_no_number(text: str, decimal: Decimal = ".") -> str:
     """Say what to change in a text that `number_in` refuses; empty where that is plain.
 
@@ -65,11 +75,15 @@ def why_no_number(text: str, decimal: Decimal = ".") -> str:
     if "_" in plain:
         return "write it without underscores"
     if _NUMBER.fullmatch(plain):
-        return "it is too large" if decimal == "." else f"the decimal mark here is {decimal!r}"
+        return "it is too large" if decimal == "." else _other_mark(decimal)
     if number_in(plain, other) is not None:
-        return f"the decimal mark here is {decimal!r}"
-    if _GROUPED.fullmatch(plain):
+        return _other_mark(decimal)
+    if is_grouped(plain):
         return "write it without thousands separators"
     if any(sign.isdigit() and not sign.isascii() for sign in plain):
         return "write it with the digits 0 to 9"
     return ""
+
+
+def _other_mark(decimal: Decimal) -> str:
+    return f"the decimal mark here is {decimal!r}: write all numbers of the table with it"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.io.csv_text import MAX_REASONS, SEPARATORS, CsvRows, read_csv_rows, shortened
-from medkd.io.number_text import MARKS, Decimal, number_in, numbers_in, why_no_number
+from medkd.io.number_text import MARKS, Decimal, is_grouped, number_in, numbers_in, why_no_number
 
 __all__ = ["MAX_REASONS", "CheckedTable", "read_table", "write_table"]
 
@@ -29,8 +29,7 @@ class CheckedTable:
         path: where it was read, for messages.
         names: the columns; where none has the name that is asked for, case does not count.
         content: its rows, without the header.
-        decimal: decimal mark of its numbers. None: a point where commas divide the columns, else
-            the one that they have.
+        decimal: decimal mark of its numbers; None: the one that they have.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class CheckedTable:
         self._names = [name.strip() for name in names]
         self._separator, self._encoding = content.separator, content.encoding
         self._columns = list(zip(*content.rows, strict=True))
-        self._decimal: Decimal | None = decimal or ("." if content.separator == "," else None)
+        self._decimal: Decimal | None = decimal
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -98,14 +97,17 @@ class CheckedTable:
     def decimal_of(self, columns: Iterable[str]) -> Decimal:
         """Return the decimal mark of columns of numbers: one for the whole table.
 
-        The first cell that has a mark decides; a cell with the other one is no number.
+        The first cell that has a mark decides; a cell with the other one is no number. Where
+        commas divide the columns, a quoted "1,234" may be a thousand and decides nothing.
         """
         if self._decimal:
             return self._decimal
         places = [place for name in columns for place in self._places(name)]
         for text in (text for place in places for text in self._cells(place)):
             for mark in MARKS:
-                if mark in text and number_in(text, mark) is not None:
+                if mark not in text or number_in(text, mark) is None:
+                    continue
+                if mark != self._separator or not is_grouped(text):
                     self._decimal = mark
                     return mark
         return "."
@@ -177,8 +179,8 @@ def read_table(
         header: whether the first line names the columns; if not, they are "0", "1", ...
         separator: what divides the columns; None: what divides the first row into most.
         encoding: of its text; None: as its bytes say (see `csv_text`).
-        decimal: decimal mark of its numbers; None: as they have it, never a comma where commas
-            divide the columns.
+        decimal: decimal mark of its numbers; None: as they have it (see
+            `CheckedTable.decimal_of`).
 
     Raises:
         SeriesError: if the file is missing, empty or no CSV.

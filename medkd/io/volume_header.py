@@ -115,6 +115,17 @@ def whole_numbers_in(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, parts)) if all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts) else None
 
 
+def mm_per_unit(unit: str) -> float | None:
+    """Return the millimetres of a unit of length by its name; None if it is unknown.
+
+    Example:
+        >>> mm_per_unit("Millimeters"), mm_per_unit("cm"), mm_per_unit("voxels")
+        (1.0, 10.0, None)
+    """
+    name = unit.strip().lower()
+    return MM_PER_UNIT.get(name) or MM_PER_UNIT.get(name.removesuffix("s"))
+
+
 def unit_fault(unit: str, *, where: str) -> tuple[float, list[Fault]]:
     """Judge a stated unit of length.
 
@@ -125,8 +136,7 @@ def unit_fault(unit: str, *, where: str) -> tuple[float, list[Fault]]:
     Returns:
         Millimetres a unit (1 if it is unknown) and, unless it is mm, the fault.
     """
-    name = unit.strip().lower()
-    factor = MM_PER_UNIT.get(name) or MM_PER_UNIT.get(name.removesuffix("s"))
+    factor = mm_per_unit(unit)
     if factor == 1.0:
         return 1.0, []
     if factor is None:
@@ -153,6 +163,18 @@ def no_placement(what: str) -> Fault:
         "where the header states none"
     )
     return Fault("placement_not_stated", text)
+
+
+def not_numbers(what: str, text: str, count: int) -> Fault:
+    """Word that a field of the geometry holds something else than plain numbers.
+
+    Args:
+        what: the header's field.
+        text: its value.
+        count: how many numbers it should hold.
+    """
+    told = f"expected {count} plain numbers with decimal points in {what}, got {text[:60]!r}"
+    return Fault("bad_geometry", f"{told}: correct the header")
 
 
 def geometry_faults(header: VolumeHeader) -> list[Fault]:

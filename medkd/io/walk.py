@@ -68,7 +68,8 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             try:
                 state = entry.stat()
             except OSError as error:
-                yield FoundFile(path.relative_to(root), form="unreadable", reason=_absent(error))
+                told = absent_reason(error)
+                yield FoundFile(path.relative_to(root), form="unreadable", reason=told)
                 continue
             if stat.S_ISDIR(state.st_mode):
                 if entry.name.startswith("."):
@@ -136,7 +137,12 @@ def _member_fault(info: zipfile.ZipInfo) -> str:
     return "damaged_file: larger than is unpacked: unpack the zip archive" if too_large else ""
 
 
-def _absent(error: OSError) -> str:
+def absent_reason(error: OSError) -> str:
+    """Word why an entry of a folder cannot be looked up, as "code: text" (`file_kind.UNREADABLE`).
+
+    Args:
+        error: what asking for its state raised; of a link to nothing `FileNotFoundError`.
+    """
     code = "no_permission" if isinstance(error, PermissionError) else "missing_file"
     return f"{code}: it cannot be found or read ({_kind(error)})"
 

@@ -15,7 +15,7 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
 from medkd.io.dicom.derive import Derivation, write_derived_series
-from medkd.io.dicom.gate import GateSettings, examine
+from medkd.io.dicom.gate import GateSettings, examine, scan_reasons
 from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume, write_mhd
@@ -111,6 +111,78 @@ def test_the_axial_spacing_of_a_sagittal_series_is_judged(tmp_path: Path) -> Non
     with pytest.raises(SeriesError) as refusal:
         read_dicom_folder(tmp_path, gate=GateSettings())
     assert refusal.value.reasons == ("slice_thickness: slices lie 5 mm apart, limit 3 mm",)
+
+
+PLANES = {
+    "axial": np.eye(3),
+    "sagittal": np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]),
+    "coronal": np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]),
+}
+"""Column a is the direction of stored axis a."""
+
+
+def codes_of(
+    tmp_path: Path, plane: str, *, spacing_mm: list[float], slices: int = 24, thickness: str = "2"
+) -> list[str]:
+    """Write a series in a plane; return the codes by which the gate refuses it."""
+    shape = (40, 42, slices)
+    grid = VoxelGrid.from_parts(
+        shape, spacing_mm=spacing_mm, origin_mm=[0, 0, 0], direction=PLANES[plane]
+    )
+    voxels = np.zeros(shape, np.int16)
+    paths = write_ct_series(
+        tmp_path, voxels, grid, edit=lambda d, k: setattr(d, "SliceThickness", thickness)
+    )
+    headers = read_headers([FileRef(path) for path in paths]).headers
+    refused, _ = examine(headers, GateSettings()).verdict
+    return [reason.partition(":")[0] for reason in refused]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize(
+    ("sizes", "codes"),
+    [
+        ({"spacing_mm": [0.8, 0.8, 2.0]}, []),
+        ({"spacing_mm": [0.8, 0.8, 3.0]}, []),
+        ({"spacing_mm": [0.8, 0.8, 3.5]}, ["slice_thickness"]),
+        ({"spacing_mm": [0.8, 0.8, 2.0], "thickness": "5"}, ["slice_thickness"]),
+        ({"spacing_mm": [1.5, 1.5, 2.0]}, ["coarse_voxels"]),
+        ({"spacing_mm": [0.8, 0.8, 2.0], "slices": 12}, ["few_slices"]),
+    ],
+)
+def test_the_sizes_of_stored_slices_are_judged_alike_in_every_plane(
+    tmp_path: Path, plane: str, sizes: dict, codes: list[str]
+) -> None:
+    assert codes_of(tmp_path, plane, **sizes) == codes
+
+
+@pytest.mark.parametrize(
+    ("plane", "spacing_mm"), [("sagittal", [0.8, 2.5, 0.8]), ("coronal", [0.8, 2.5, 0.8])]
+)
+def test_slices_cut_from_axial_ones_may_have_their_distance_for_a_pixel(
+    tmp_path: Path, plane: str, spacing_mm: list[float]
+) -> None:
+    assert codes_of(tmp_path, plane, spacing_mm=spacing_mm) == []
+
+
+def test_a_volume_stored_in_sagittal_planes_is_judged_by_them(tmp_path: Path) -> None:
+    shape = (40, 42, 24)
+    grid = VoxelGrid.from_parts(
+        shape, spacing_mm=[0.8, 0.8, 2], origin_mm=[0, 0, 0], direction=PLANES["sagittal"]
+    )
+    write_mhd(Scan("1.2.3", np.zeros(shape, np.int16), grid, "p"), tmp_path / "scan.mhd")
+    scan = read_volume(tmp_path / "scan.mhd")
+    assert scan_reasons(scan, GateSettings()).refused == ()
+
+
+def test_few_axial_slices_are_few_in_whatever_order_they_are_stored(tmp_path: Path) -> None:
+    shape = (40, 12, 42)
+    grid = VoxelGrid.from_parts(
+        shape, spacing_mm=[0.8, 2.5, 0.8], origin_mm=[0, 0, 0], direction=PLANES["sagittal"]
+    )
+    write_mhd(Scan("1.2.3", np.zeros(shape, np.int16), grid, "p"), tmp_path / "scan.mhd")
+    (reason,) = scan_reasons(read_volume(tmp_path / "scan.mhd"), GateSettings()).refused
+    assert reason == "few_slices: expected at least 20 slices, got 12"
 
 
 def test_places_of_slices_are_those_of_the_files(tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ def divided(where: Callable[[int], bool], name: str, here: object, there: object
     return edit
 
 
+def agents(*meanings: str) -> Items:
+    """A sequence of contrast agents (PS3.3 C.7.6.4)."""
+    items = Items([])
+    for meaning in meanings:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "C-B0322", "SRT", meaning
+        items.append(item)
+    return items
+
+
 DIVISIONS = [
     ("ConvolutionKernel", "B70f", "B30f"),
     ("ConvolutionKernel", ["I50f", "3"], ["I50f", "2"]),
@@ -62,6 +72,13 @@ DIVISIONS = [
     ("ContrastBolusAgent", "Omnipaque 350", ""),
     ("ContrastBolusStartTime", "101500", None),
     ("ContrastBolusStartTime", "101500", "102000"),
+    ("ContrastBolusAgentSequence", agents("Omnipaque 350"), None),
+    ("ContrastBolusAgentSequence", agents("Omnipaque 350"), agents()),
+    ("ContrastBolusAgentSequence", agents("Omnipaque 350"), agents("Omnipaque 350", "Gadovist")),
+    ("ContrastBolusVolume", "100", None),
+    ("ContrastBolusVolume", "100", "0"),
+    ("ContrastBolusRoute", "Omnipaque IV", None),
+    ("SeriesDescription", "Omnipaque arterial", "venous"),
 ]
 
 
@@ -135,11 +152,71 @@ def test_other_numbers_of_acquisitions_are_refused(tmp_path: Path, number) -> No
         read_with(tmp_path, lambda d, k: setattr(d, "AcquisitionNumber", str(number(k))))
 
 
-@pytest.mark.parametrize("name", ["ConvolutionKernel", "KVP", "AcquisitionNumber"])
-def test_a_value_that_some_slices_do_not_state_is_noted(tmp_path: Path, name: str) -> None:
-    scan = read_with(tmp_path, divided(upper_half, name, "3", None))
+BLOCKS: dict[str, Callable[[int], bool]] = {
+    "upper half": upper_half,
+    "first fifth": lambda k: k < 5,
+    "last but a fifth": lambda k: k >= 5,
+    "middle": lambda k: 8 <= k < 16,
+    "both ends": lambda k: not 8 <= k < 16,
+}
+NOT_EVERYWHERE = ["ConvolutionKernel", "KVP", "AcquisitionNumber", "SeriesDescription"]
+
+
+@pytest.mark.parametrize("name", NOT_EVERYWHERE)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_value_that_a_block_of_slices_alone_states_divides_them(
+    tmp_path: Path, name: str, block: str
+) -> None:
+    with pytest.raises(SeriesError) as refusal:
+        read_with(tmp_path, divided(BLOCKS[block], name, "3", None))
+    (reason,) = refusal.value.reasons
+    count = sum(map(BLOCKS[block], range(24)))
+    assert reason.startswith(f"mixed_acquisition: expected one {name}, got ")
+    assert f" in {count} slices (" in reason
+    assert f"none in {24 - count} slices (" in reason
+
+
+@pytest.mark.parametrize("name", NOT_EVERYWHERE)
+@pytest.mark.parametrize(
+    "where",
+    [every_second, one_slice, lambda k: not one_slice(k), lambda k: k < 4, lambda k: k >= 4,
+     lambda k: k % 12 < 6],
+)  # fmt: skip
+def test_a_value_that_other_slices_do_not_state_is_noted(tmp_path: Path, name: str, where) -> None:
+    scan = read_with(tmp_path, divided(where, name, "3", None))
     (note,) = scan.notes
-    assert note.endswith(f" and 9 more: no {name}, which the other slices state")
+    assert note.endswith(f": no {name}, which the other slices state")
+
+
+def test_blocks_can_be_accepted_by_name_without_a_second_note(tmp_path: Path) -> None:
+    gate = GateSettings(allow=("mixed_acquisition",))
+    (note,) = read_with(tmp_path, divided(upper_half, "KVP", "120", None), gate).notes
+    assert note.startswith("allowed: mixed_acquisition: expected one KVP, got ")
+
+
+@pytest.mark.parametrize(
+    "title", [lambda k: f"chest {k}", lambda k: f"chest {k // 2}", lambda k: f"chest {k % 5}"]
+)
+def test_a_title_that_counts_slices_is_no_fault(tmp_path: Path, title) -> None:
+    scan = read_with(tmp_path, lambda d, k: setattr(d, "SeriesDescription", title(k)))
+    assert scan.notes == ()
+
+
+def test_times_of_two_acquisitions_are_refused_by_their_titles(tmp_path: Path) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.AcquisitionTime = "102020" if upper_half(k) else "101010"
+        dataset.SeriesDescription = "venous" if upper_half(k) else "arterial"
+
+    with pytest.raises(SeriesError, match="expected one SeriesDescription, got value 1 in 12"):
+        read_with(tmp_path, edit)
+
+
+def test_contrast_that_every_slice_states_is_no_fault(tmp_path: Path) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.ContrastBolusAgentSequence = agents("Iohexol")
+        dataset.ContrastBolusVolume, dataset.ContrastBolusRoute = ("100", "100.0")[k % 2], "IV"
+
+    assert read_with(tmp_path, edit).notes == ()
 
 
 def test_slices_of_several_thicknesses_are_noted(tmp_path: Path) -> None:
@@ -148,6 +225,9 @@ def test_slices_of_several_thicknesses_are_noted(tmp_path: Path) -> None:
 
 
 def test_spelling_makes_no_other_acquisition(tmp_path: Path) -> None:
+    titles = ("Chest  1 mm", "CHEST 1 MM ")
+    scan = read_with(tmp_path / "t", lambda d, k: setattr(d, "SeriesDescription", titles[k % 2]))
+    assert scan.notes == ()
     kernels = ("standard", "STANDARD ")
     scan = read_with(tmp_path, lambda d, k: setattr(d, "ConvolutionKernel", kernels[k % 2]))
     assert scan.notes == ()
@@ -163,6 +243,7 @@ GROUPS = {
     "KVP": ("CTXRayDetailsSequence", 80.0, 140.0),
     "FrameAcquisitionNumber": ("FrameContentSequence", 1, 2),
     "ContrastBolusAgentPhase": ("ContrastBolusUsageSequence", "PRE_CONTRAST", "POST_CONTRAST"),
+    "ContrastBolusAgentAdministered": ("ContrastBolusUsageSequence", "NO", "YES"),
 }
 
 
@@ -178,4 +259,17 @@ def test_frames_of_two_acquisitions_are_refused(tmp_path: Path, name: str) -> No
 
     write_enhanced_ct(tmp_path / "E", SCAN, edit=edit)
     with pytest.raises(SeriesError, match=f"mixed_acquisition: expected one {name}, got "):
+        read_dicom_folder(tmp_path, gate=GATE)
+
+
+def test_the_second_agent_of_a_frame_divides_frames_too(tmp_path: Path) -> None:
+    def edit(dataset: Dataset) -> None:
+        for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            given = [Dataset(), Dataset()]
+            given[0].ContrastBolusAgentAdministered = "YES"
+            given[1].ContrastBolusAgentAdministered = "YES" if k < 9 else "NO"
+            group.ContrastBolusUsageSequence = Items(given)
+
+    write_enhanced_ct(tmp_path / "E", SCAN, edit=edit)
+    with pytest.raises(SeriesError, match="expected one ContrastBolusAgentAdministered, got "):
         read_dicom_folder(tmp_path, gate=GATE)

@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+)
 
 from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.dicom.write import write_dicom_series
@@ -184,12 +191,23 @@ def test_elements_and_zeros_behind_the_pixels_are_legal(tmp_path: Path, syntax, 
 
 @pytest.mark.parametrize(
     "more",
-    [b"\1\2", b"\1" * 40, bytes(8) + b"\1", TAILS["private group"](False)[:-2]],
+    [b"\1\2", b"\1" * 40, bytes(8) + b"\1", TAILS["padding"](False)[:-2]],
 )
 def test_other_bytes_behind_the_pixels_are_refused(tmp_path: Path, more: bytes) -> None:
     path = series(tmp_path)[3]
     rewrite(path, lambda content: content + more)
-    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: its pixels are followed by more",)
+    assert reasons_of(tmp_path) == (_beyond(path, len(more)),)
+
+
+def test_an_element_that_is_cut_short_behind_the_pixels_is_refused(tmp_path: Path) -> None:
+    path = series(tmp_path)[3]
+    rewrite(path, lambda content: content + TAILS["private group"](False)[:-2])
+    assert reasons_of(tmp_path) == (_beyond(path, 12 + 4 - 2),)  # the second element
+
+
+def _beyond(path: Path, count: int) -> str:
+    told = f"{count} bytes that are no padding follow its pixels: export it again"
+    return f"unreadable: {path.name}: {told}"
 
 
 def longer_pixels(path: Path, padding: bytes) -> None:
@@ -198,20 +216,50 @@ def longer_pixels(path: Path, padding: bytes) -> None:
     dataset.save_as(path)
 
 
-def test_zeros_within_the_pixels_element_are_left_out_and_noted(tmp_path: Path) -> None:
+SLICE_BYTES = 240
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b" "])
+@pytest.mark.parametrize("count", [2, 16, 24, 26, SLICE_BYTES - 2])
+def test_padding_within_the_pixels_element_is_left_out_and_noted(
+    tmp_path: Path, byte: bytes, count: int
+) -> None:
     path = series(tmp_path)[3]
-    longer_pixels(path, bytes(16))
+    longer_pixels(path, byte * count)
     assert read(tmp_path).notes == (
-        f"{path.name}: 16 bytes of padding behind its pixels were left out",
+        f"{path.name}: {count} bytes of padding behind its pixels were left out",
     )
 
 
-@pytest.mark.parametrize("padding", [b"\1\0", bytes(2000)])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("byte", [b"\xff", b" "])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 64, SLICE_BYTES - 1])
+def test_padding_at_the_end_of_a_file_is_left_out_and_noted(
+    tmp_path: Path, syntax, byte: bytes, count: int
+) -> None:
+    path = series(tmp_path, syntax)[3]
+    rewrite(path, lambda content: content + byte * count)
+    assert read(tmp_path).notes == (
+        f"{path.name}: {count} bytes of padding behind its pixels were left out",
+    )
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [b"\1\0", b"\xff\xfe", b"\0" * 8 + b"\xff\xff", bytes(SLICE_BYTES), b"\xff" * SLICE_BYTES,
+     bytes(2000)],
+)  # fmt: skip
 def test_more_pixels_than_the_size_states_are_refused(tmp_path: Path, padding: bytes) -> None:
     path = series(tmp_path)[3]
     longer_pixels(path, padding)
-    (reason,) = reasons_of(tmp_path)
-    assert reason.startswith(f"truncated_pixels: {path.name}: expected 240 bytes of pixels, got ")
+    assert reasons_of(tmp_path) == (_beyond(path, len(padding)),)
+
+
+@pytest.mark.parametrize("more", [b"\xff" * SLICE_BYTES, b" " * 999, b"\xff\xff "])
+def test_a_whole_slice_behind_the_pixels_is_no_padding(tmp_path: Path, more: bytes) -> None:
+    path = series(tmp_path)[3]
+    rewrite(path, lambda content: content + more)
+    assert reasons_of(tmp_path) == (_beyond(path, len(more)),)
 
 
 def with_vr(content: bytes, tag: str, vr: bytes, value: bytes) -> bytes:
@@ -248,6 +296,51 @@ def test_a_value_with_a_wrong_vr_is_read_and_noted(
     assert f": {name} has VR {vr.decode()}, expected " in note
 
 
+@pytest.mark.parametrize("hu", [*range(48, 58), 32, 0x3030, -1, 0])
+def test_a_binary_number_whose_bytes_look_like_text_is_read_as_pydicom_reads_it(
+    tmp_path: Path, hu: int
+) -> None:
+    paths = series(tmp_path)
+    for path in paths:
+        number = struct.pack("<h", hu)
+        path.write_bytes(with_vr(path.read_bytes(), "0028,1052", b"SS", number))
+    assert pydicom.dcmread(paths[0]).RescaleIntercept == hu
+    scan = read_dicom_folder(tmp_path)
+    np.testing.assert_array_equal(scan.voxels_hu, SCAN.voxels_hu + 1024 + hu)
+    (note,) = scan.notes
+    assert note.endswith(": RescaleIntercept has VR SS, expected DS")
+
+
+@pytest.mark.parametrize(("vr", "form"), [(b"SL", "<3i"), (b"SS", "<3h"), (b"FL", "<3f")])
+def test_places_stored_as_binary_numbers_are_those_of_pydicom(
+    tmp_path: Path, vr: bytes, form: str
+) -> None:
+    grid = VoxelGrid((12, 10, 24), np.diag([1.0, 1.0, 2.0, 1.0]))
+    paths = write_ct_series(tmp_path, SCAN.voxels_hu, grid)
+    for k, path in enumerate(paths):
+        place = struct.pack(form, 0, 0, 10 + 2 * k)  # 48 to 57 are the digits of ASCII
+        path.write_bytes(with_vr(path.read_bytes(), "0020,0032", vr, place))
+    scan = read_dicom_folder(tmp_path)
+    np.testing.assert_allclose(scan.grid.origin_mm, [0, 0, 10])
+    np.testing.assert_array_equal(scan.voxels_hu, SCAN.voxels_hu)
+
+
+@pytest.mark.parametrize("vr", [b"UN", b"OB"])
+@pytest.mark.parametrize(
+    ("name", "tag", "text"),
+    [("RescaleIntercept", "0028,1052", b"-1024 "), ("RescaleSlope", "0028,1053", b"1 "),
+     ("SliceThickness", "0018,0050", b"2.5 ")],
+)  # fmt: skip
+def test_numbers_as_text_under_a_vr_of_bytes_are_read(
+    tmp_path: Path, vr: bytes, name: str, tag: str, text: bytes
+) -> None:
+    for path in series(tmp_path):
+        rewrite(path, lambda content: with_vr(content, tag, vr, text))
+    scan = read(tmp_path)
+    assert scan.acquisition.slice_thickness_mm == 2.5
+    assert len(scan.notes) == (vr == b"OB")
+
+
 def test_an_unknown_vr_is_no_wrong_one(tmp_path: Path) -> None:
     for path in series(tmp_path):
         rewrite(path, lambda content: with_vr(content, "0018,0015", b"UN", b"CHEST "))
@@ -258,7 +351,83 @@ def test_an_unknown_vr_is_no_wrong_one(tmp_path: Path) -> None:
 def test_a_value_that_no_vr_explains_is_refused(tmp_path: Path, value: bytes) -> None:
     path = series(tmp_path)[4]
     rewrite(path, lambda content: with_vr(content, "0028,1053", b"FD", value))
-    assert reasons_of(tmp_path) == (f"unreadable: {path.name}: RescaleSlope is no number",)
+    (reason,) = reasons_of(tmp_path)
+    assert reason.startswith(f"unreadable: {path.name}: RescaleSlope is no number: got ")
+
+
+NEEDED = [("RescaleSlope", "0028,1053"), ("RescaleIntercept", "0028,1052"),
+          ("PixelSpacing", "0028,0030"), ("ImagePositionPatient", "0020,0032"),
+          ("AcquisitionNumber", "0020,0012")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tag"), NEEDED)
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(b"1,0 ", "'1,0'"), (b"n/a ", "'n/a'"), (b"2\\1,5\\3", r"'2\\1,5\\3'"),
+     (b"nan ", "'nan'"), (b"x" * 40, "'" + "x" * 16 + "'")],
+)  # fmt: skip
+def test_a_number_that_is_needed_and_none_is_shown_with_a_remedy(
+    tmp_path: Path, name: str, tag: str, value: bytes, shown: str
+) -> None:
+    path = write_ct_series(
+        tmp_path, SCAN.voxels_hu, GRID, edit=lambda d, k: setattr(d, "AcquisitionNumber", "1")
+    )[4]
+    rewrite(path, lambda content: with_vr(content, tag, b"DS", value))
+    told = f"got {shown}, expected digits with a decimal point: correct it, or export it again"
+    assert f"unreadable: {path.name}: {name} is no number: {told}" in reasons_of(tmp_path)
+
+
+OPTIONAL = [("KVP", "0018,0060", b"DS"), ("SliceThickness", "0018,0050", b"DS"),
+            ("InstanceNumber", "0020,0013", b"IS"),
+            ("SliceLocation", "0020,1041", b"DS")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tag", "vr"), OPTIONAL)
+@pytest.mark.parametrize("value", [b"n/a ", b"2,0 "])
+def test_a_number_that_is_not_needed_and_none_counts_as_missing(
+    tmp_path: Path, name: str, tag: str, vr: bytes, value: bytes
+) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.KVP, dataset.SliceLocation = "120", str(k)
+
+    for path in write_ct_series(tmp_path, SCAN.voxels_hu, GRID, edit=edit):
+        rewrite(path, lambda content: with_vr(content, tag, vr, value))
+    scan = read(tmp_path)
+    (note,) = scan.notes
+    shown = value.decode().strip()
+    assert note.endswith(
+        f": {name} is no number: got {shown!r}, expected digits with a decimal point: it counts as "
+        "missing"
+    )
+    assert (scan.acquisition.kvp is None) == (name == "KVP")
+    assert (scan.acquisition.slice_thickness_mm is None) == (name == "SliceThickness")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_class_that_the_file_meta_alone_states_is_used_and_noted(
+    tmp_path: Path, empty: bool
+) -> None:
+    for path in series(tmp_path):
+        dataset = pydicom.dcmread(path)
+        del dataset.SOPClassUID
+        if empty:
+            dataset.SOPClassUID = ""
+        dataset.save_as(path)
+    (note,) = read(tmp_path).notes
+    assert note.endswith(": no SOPClassUID but that of its file meta, which is used")
+
+
+def test_another_class_in_the_file_meta_alone_is_refused(tmp_path: Path) -> None:
+    path = series(tmp_path)[5]
+    dataset = pydicom.dcmread(path)
+    del dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset.save_as(path)
+    (reason,) = reasons_of(tmp_path)
+    assert (
+        reason
+        == f"not_ct: {path.name}: expected SOPClassUID CT Image Storage, got MR Image Storage"
+    )
 
 
 def test_implicit_elements_under_an_explicit_syntax_are_read_and_noted(tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,6 +198,75 @@ def test_a_link_to_a_slice_that_is_gone_refuses_the_series(tmp_path: Path) -> No
     last.symlink_to(tmp_path / "annex" / "gone")
     (place,) = find_places([tmp_path]).scans
     assert last.name in place.reasons[0]
+    with pytest.raises(SeriesError) as refused:
+        read_scan(tmp_path)
+    assert last.name in refused.value.reasons[0]
+
+
+def zipped(content: bytes, name: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".7z": lambda content: b"7z\xbc\xaf\x27\x1c" + content,
+    ".zst": lambda content: b"\x28\xb5\x2f\xfd" + content,
+    ".zip": lambda content: zipped(content, "slice"),
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("name", ["IM{0}", "{0}.dcm", "1.2.840.{0}", "CT.{0}.IMA"])
+def test_a_last_slice_that_is_packed_refuses_its_series(
+    tmp_path: Path, packing: str, name: str
+) -> None:
+    for number, path in enumerate(write_series(tmp_path)):
+        path.rename(path.with_name(name.format(number)))
+    last = tmp_path / name.format(SLICES - 1)
+    packed = last.with_name(f"{last.name}{packing}")
+    packed.write_bytes(PACKINGS[packing](last.read_bytes()))
+    last.unlink()
+    places = find_places([tmp_path]).scans
+    (series,) = [place for place in places if place.seriesuid]
+    assert packed.name in series.reasons[0]
+    with pytest.raises(SeriesError) as refused:
+        read_scan(tmp_path)
+    assert packed.name in refused.value.reasons[0]
+
+
+def test_a_packed_slice_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+    last = max(write_series(tmp_path))
+    (tmp_path / "backup.bin").write_bytes(gzip.compress(last.read_bytes()))
+    last.unlink()
+    (place,) = find_places([tmp_path]).scans
+    assert "backup.bin" in place.reasons[0]
+    assert "a gzip file with DICOM in it: unpack it" in place.reasons[0]
+
+
+@pytest.mark.parametrize("name", ["notes.txt.gz", "masks.nii.gz", "findings.csv.gz", "old.tar.gz"])
+def test_other_packed_files_beside_a_series_do_not_refuse_it(tmp_path: Path, name: str) -> None:
+    for number, path in enumerate(write_series(tmp_path)):
+        path.rename(path.with_name(f"IM{number}.dcm"))
+    (tmp_path / name).write_bytes(gzip.compress(b"text"))
+    (series,) = [place for place in find_places([tmp_path]).scans if place.seriesuid]
+    assert series.reasons == ()
+    assert len(read_scan(tmp_path).slices) == SLICES
+
+
+def test_a_link_to_nothing_that_is_no_slice_by_its_name_does_not_refuse_the_series(
+    tmp_path: Path,
+) -> None:
+    for number, path in enumerate(write_series(tmp_path)):
+        path.rename(path.with_name(f"IM{number}.dcm"))
+    (tmp_path / "README.txt").symlink_to(tmp_path / "gone")
+    (place,) = find_places([tmp_path]).scans
+    assert place.reasons == ()
+    assert len(read_scan(tmp_path).slices) == SLICES
 
 
 def test_a_folder_that_cannot_be_entered_is_a_refusal_of_its_own(

@@ -57,6 +57,8 @@ def write(path: Path, content: str | bytes) -> Path:
         SEMICOLONS.replace(";", "\t"),
         SEMICOLONS.replace(";", "|"),
         COMMAS.replace(",", ";"),
+        COMMAS.replace("1.5", '"1,5"').replace("4.25", '"4,25"'),
+        COMMAS.replace("1.5,-2", '"1,5","-2,00"').replace("4.25", '"0,425e1"'),
         "sep=;\r\n" + SEMICOLONS,
         COMMAS.replace("\n", ",,\n"),
         COMMAS.replace("1.2,", '"1.2",').replace("-2", ' "-2"').replace(' "-2"', '"-2"'),
@@ -80,7 +82,8 @@ def test_a_table_is_read_whoever_wrote_it(tmp_path: Path, content: str | bytes) 
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
-        ("1_0.5", "underscores"), ("1_0", "underscores"), ("1,5", "decimal mark here is '.'"),
+        ("1_0.5", "underscores"), ("1_0", "underscores"),
+        ("1,234", "decimal mark here is '.': write all numbers"),
         ("1,234.5", "thousands"), ("1'234", "thousands"), ("1 234", "thousands"),
         ("1.234.567", "thousands"), ("1e400", "too large"), ("-1e400", "too large"),
         ("nan", ""), ("NaN", ""), ("inf", ""), ("-Infinity", ""), ("", ""), ("0x1F", ""),
@@ -117,6 +120,20 @@ def test_thousands_are_refused_where_the_decimal_mark_is_a_comma(tmp_path: Path)
 def test_decimal_commas_and_points_do_not_mix_in_one_table(tmp_path: Path) -> None:
     with pytest.raises(SeriesError, match=r"got '6\.5': the decimal mark here is ','"):
         read_annotations(write(tmp_path / "a.csv", SEMICOLONS.replace("5;6", "5;6.5")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        COMMAS.replace("5,6,7,8", '"5,5",6,7,8'),  # in one column
+        COMMAS.replace("5,6,7,8", '5,6,7,"8,5"'),
+        COMMAS.replace("5,6,7,8", '5,"6,5",7,8'),  # in another column
+        COMMAS.replace("1.5", '"1,5"'),
+    ],
+)
+def test_quoted_decimal_commas_and_points_do_not_mix(tmp_path: Path, content: str) -> None:
+    with pytest.raises(SeriesError, match=r": the decimal mark here is '[.,]': write all numbers"):
+        read_annotations(write(tmp_path / "a.csv", content))
 
 
 def test_a_row_with_a_decimal_comma_between_commas_is_refused(tmp_path: Path) -> None:

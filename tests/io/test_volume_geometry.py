@@ -235,6 +235,79 @@ def test_an_sform_that_contradicts_the_spacings_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacings": "0.7 0.8 5"}, {"spacings": "0.7 0.8 2.1"}, {"spacings": "0.7 0.8 0"},
+        {"spacings": "2 0.8 0.7"}, {"spacings": "0.7 0.8 inf"}, {"spacings": "0,7 0,8 2"},
+        {"spacings": "0.7 0.8"}, {"space dimension": "4"}, {"space dimension": "2"},
+        {"space dimension": "4", "space": None},
+    ],
+)  # fmt: skip
+def test_a_nrrd_that_states_two_geometries_is_refused(
+    tmp_path: Path, changes: dict[str, str | None]
+) -> None:
+    path = write_nrrd_text(tmp_path, changes)
+    reason = next(r for r in refusal_of(path) if r.startswith("contradictory_geometry: "))
+    name = "space dimension" if "space dimension" in changes else "spacings"
+    assert f"{name}: {changes[name]}" in reason
+    assert "correct" in reason
+    with pytest.raises(SeriesError, match="contradictory_geometry"):
+        read_volume(path, allow=["placement_not_stated", "spacing_not_stated"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spacings": "0.7 0.8 2"}, {"spacings": "0.7003 0.8 2.0"}, {"spacings": "nan nan nan"},
+        {"spacings": "-0.7 0.8 2"}, {"space dimension": "3"},
+    ],
+)  # fmt: skip
+def test_a_nrrd_that_states_its_geometry_twice_alike_is_read(
+    tmp_path: Path, changes: dict[str, str | None]
+) -> None:
+    scan = read_volume(write_nrrd_text(tmp_path, changes))
+    np.testing.assert_allclose(scan.grid.spacing_mm, (0.7, 0.8, 2))
+    assert scan.notes == ()
+
+
+@pytest.mark.parametrize("field", ["space units", "units"])
+@pytest.mark.parametrize(
+    "stated", ['"Millimeters" "mm" "mm"', '"mm" "MM" "millimetre"', '"mm" "mm" ""']
+)
+def test_one_unit_in_several_spellings_is_one_unit(tmp_path: Path, field: str, stated: str) -> None:
+    assert read_volume(write_nrrd_text(tmp_path, {field: stated})).notes == ()
+
+
+def test_two_spellings_of_another_unit_are_converted(tmp_path: Path) -> None:
+    path = write_nrrd_text(tmp_path, {"space units": '"cm" "Centimeters" "cm"'})
+    grid = read_grid(path, allow=["other_units"])
+    np.testing.assert_allclose(grid.spacing_mm, (7, 8, 20))
+
+
+@pytest.mark.parametrize("stated", ['"mm" "mm" "cm"', '"mm" "mm" "s"', '"cm" "um" "mm"'])
+def test_several_units_are_refused(tmp_path: Path, stated: str) -> None:
+    path = write_nrrd_text(tmp_path, {"space units": stated})
+    assert "bad_geometry: expected one unit, got " in refusal_of(path)[0]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        mhd(ElementSpacing="0,7 0,8 2,0"), mhd(Offset="0,7 0,8 2,0"),
+        mhd(TransformMatrix="0,7 0,8 2,0"),
+        nrrd({"space directions": None, "spacings": "0,7 0,8 2,0"}),
+        nrrd({"space origin": "0,7 0,8 2,0"}), nrrd({"space origin": "(0;7 0,7 0,8 2,0)"}),
+    ],
+)  # fmt: skip
+def test_what_are_no_numbers_is_shown_as_the_header_states_it(
+    tmp_path: Path, write: Writer
+) -> None:
+    (reason,) = [r for r in refusal_of(write(tmp_path)) if r.startswith("bad_geometry: ")]
+    assert "0,7 0,8 2,0" in reason
+    assert reason.endswith("correct the header")
+
+
+@pytest.mark.parametrize(
     "write",
     [
         mhd(ElementSpacing="0.7 0 2"), mhd(ElementSpacing="0.7 -1 2"), mhd(ElementSpacing="1 1"),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Values = Sequence[str]
 
+_BLOCK_SHARE = 0.2
+"""A value that a block of at least this share of the slices lacks, or alone has, divides them."""
+
 _MOST_GROUPS = 4
 """More groups of neighbouring slices with a number each are the steps of one scan."""
 
@@ -55,7 +58,8 @@ def acquisition_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
     for divider in _DIVIDERS:
         values = [divider.read(header, divider.name) for header in ordered]
         known = values if divider.absence_counts else [value for value in values if value]
-        if divider.divides(known):
+        absent_block = not divider.absence_counts and _is_block(values)
+        if divider.divides(known) or absent_block:
             text = f"expected one {divider.name}, got {_groups(ordered, values, divider)}"
             faults.append(Fault("mixed_acquisition", text))
     return faults
@@ -71,7 +75,9 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
     for divider in _DIVIDERS:
         values = [divider.read(header, divider.name) for header in ordered]
         without = [h for h, value in zip(ordered, values, strict=True) if not value]
-        if not divider.absence_counts and 0 < len(without) < len(ordered):
+        if divider.absence_counts or _is_block(values):
+            continue
+        if 0 < len(without) < len(ordered):
             notes.append(f"{named(without)}: no {divider.name}, which the other slices state")
         count = len(set(values) - {""})
         if divider.divides is _are_acquisitions and 1 < count < len(ordered):
@@ -83,7 +89,7 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
 
 
 def _text(header: SliceHeader, name: str) -> str:
-    return header.text(name).upper()
+    return " ".join(header.text(name).upper().split())
 
 
 def _number(header: SliceHeader, name: str) -> str:
@@ -97,6 +103,19 @@ def _are_acquisitions(numbers: Values) -> bool:
     blocks = sum(one != other for one, other in pairwise(numbers)) + 1
     is_stepped = count == len(numbers) or (blocks == count > _MOST_GROUPS)
     return count > 1 and not is_stepped
+
+
+def _is_title(texts: Values) -> bool:
+    """Tell a few series by their titles from a title that counts the slices."""
+    return 1 < len(set(texts)) <= _MOST_GROUPS and _are_acquisitions(texts)
+
+
+def _is_block(values: Values) -> bool:
+    """Say whether slices with a value and slices without one lie apart, neither of them few."""
+    stated = [bool(value) for value in values]
+    changes = sum(one != other for one, other in pairwise(stated))
+    fewer = min(sum(stated), len(stated) - sum(stated))
+    return 1 <= changes <= 2 and fewer > 1 and fewer >= _BLOCK_SHARE * len(stated)
 
 
 def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -> str:
@@ -126,4 +145,9 @@ _DIVIDERS = (
     _Divider("ContrastBolusAgent", _text, shown=False, absence_counts=True),
     _Divider("ContrastBolusAgentPhase", _text, absence_counts=True),
     _Divider("ContrastBolusStartTime", _text, shown=False, absence_counts=True),
+    _Divider("ContrastBolusAgentSequence", _text, shown=False, absence_counts=True),
+    _Divider("ContrastBolusAgentAdministered", _text, absence_counts=True),
+    _Divider("ContrastBolusVolume", _number, absence_counts=True),
+    _Divider("ContrastBolusRoute", _text, shown=False, absence_counts=True),
+    _Divider("SeriesDescription", _text, shown=False, divides=_is_title),
 )

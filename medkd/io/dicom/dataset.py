@@ -32,7 +32,16 @@ from medkd.io.dicom.content import (
     looks_like_damaged_dicom,
     looks_like_dicom,
 )
-from medkd.io.dicom.tags import NESTED, PIXEL_DATA, TAGS, Value, uid_of, value_of, wrong_vr
+from medkd.io.dicom.tags import (
+    NESTED,
+    OPTIONAL,
+    PIXEL_DATA,
+    TAGS,
+    Value,
+    uid_of,
+    value_of,
+    wrong_vr,
+)
 
 DICOMDIR = ("1.2.840.10008.1.3.10",)
 """A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
@@ -46,8 +55,10 @@ _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 _DECODED_WHOLE = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 _CHUNK = 1 << 16
-_LARGEST_PADDING = 512
-"""Bytes of padding that are left out where a row of pixels has fewer."""
+_PADDING = (0x00, 0x20, 0xFF)
+"""Bytes with which programs fill up pixels and files."""
+_NO_TAG = 0xFFFFFFFF
+_BEYOND = "{} bytes that are no padding follow its pixels: export it again"
 
 
 class HeaderError(ValueError):
@@ -77,13 +88,16 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class PixelPlace:
-    """Where the value of a file's pixels begins, its bytes if it stands there as it is."""
+    """Where the value of a file's pixels begins, its bytes if it stands there as it is.
+
+    `rest` counts the bytes at the end of the file that belong to no element and are not all 0.
+    """
 
     there: bool = False
     is_raw: bool = False
     start: int = 0
     size: int = 0
-    fault: str = ""
+    rest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +135,12 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
             )
         return None
     start = _PREAMBLE if has_preamble(head) else 0
-    stated = None
+    stated, stated_class = None, None
     if head[start : start + 2] == _META_GROUP:
         stream.seek(start)
         meta = _elements(stream, _Coding(ExplicitVRLittleEndian, implicit=False), _ends_meta)
-        if meta.values.get("MediaStorageSOPClassUID") == DICOMDIR:
+        stated_class = meta.values.get("MediaStorageSOPClassUID")
+        if stated_class == DICOMDIR:
             return None
         stated, start = _stated_syntax(meta), stream.tell()
     stream.seek(start)
@@ -135,7 +150,10 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     parsed = _elements(stream, coding, lambda tag: tag == PIXEL_DATA)
     parsed.syntax = str(coding.uid)
     parsed.pixels = _pixel_place(stream, coding)
-    _trim(stream, parsed)
+    _judge_rest(stream, parsed)
+    if stated_class and not any(parsed.values.get("SOPClassUID", ())):
+        parsed.values["SOPClassUID"] = stated_class
+        parsed.notes.append("no SOPClassUID but that of its file meta, which is used")
     parsed.notes += [coding.note] if coding.note else []
     return parsed
 
@@ -203,7 +221,10 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
             raise HeaderError("the file ends within its DICOM header")
         value = value_of(kind, element.value, vr=element.VR or "", little=coding.little)
         if isinstance(value, str):
-            parsed.faults.append(f"{keyword} {value}")
+            if keyword in OPTIONAL:
+                parsed.notes.append(f"{keyword} {value}: it counts as missing")
+            else:
+                parsed.faults.append(f"{keyword} {value}: correct it, or export it again")
         elif value is not None:
             parsed.values[keyword] = value
         if note := wrong_vr(keyword, element.VR or ""):
@@ -228,31 +249,37 @@ def _pixel_place(stream: BinaryIO, coding: _Coding) -> PixelPlace:
         raise HeaderError("its pixels are compressed, and no file meta says how")
     if coding.uid in _DECODED_WHOLE or coding.uid.is_encapsulated or size == _UNDEFINED_LENGTH:
         return PixelPlace(there=start < end, start=start)
-    fault = "" if _ends_well(stream, start + size, coding) else "its pixels are followed by more"
+    rest = _rest_behind(stream, start + size, coding)
     size = min(size, end - start)
-    return PixelPlace(size > 0, is_raw=True, start=start, size=size, fault=fault)
+    return PixelPlace(size > 0, is_raw=True, start=start, size=size, rest=rest)
 
 
-def _ends_well(stream: BinaryIO, place: int, coding: _Coding) -> bool:
-    """Say whether only whole elements of higher tags, and zeros, follow the pixels.
+def _rest_behind(stream: BinaryIO, place: int, coding: _Coding) -> int:
+    """Count the bytes behind the pixels that are in no whole element of a higher tag, nor zeros.
 
     Bytes that were put in before would push the last pixels out to here.
     """
     end = stream.seek(0, io.SEEK_END)
     if place >= end:  # cut short at most, which is said where the pixels are read
-        return True
+        return 0
     last = PIXEL_DATA
     while place + 8 <= end:
         stream.seek(place)
         element = element_head(stream.read(12), little=True, implicit=coding.implicit)
-        if element.tag <= last or not (coding.implicit or element.vr in VRS):
+        if (
+            element.tag <= last
+            or element.tag == _NO_TAG
+            or not (coding.implicit or element.vr in VRS)
+        ):
             break
-        last = element.tag
         size = element.length
         if size == _UNDEFINED_LENGTH:
             size = _length_of_sequence(stream, place + element.start)
+        if place + element.start + size > end:
+            break
+        last = element.tag
         place += element.start + size
-    return place <= end and _is_zero(stream, place)
+    return 0 if _is_zero(stream, place) else end - place
 
 
 def _length_of_sequence(stream: BinaryIO, place: int) -> int:
@@ -261,20 +288,35 @@ def _length_of_sequence(stream: BinaryIO, place: int) -> int:
     return stream.read().rfind(_SEQUENCE_END) + len(_SEQUENCE_END)
 
 
-def _trim(stream: BinaryIO, parsed: Parsed) -> None:
-    """Leave out zeros that pad the pixels within their element."""
+def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
+    """Leave out padding behind the pixels, within their element and at the end of the file.
+
+    As long as a whole slice it is none: other images may be more there.
+    """
     values = parsed.values
     sizes = [values.get(name, (0.0,))[0] for name in ("Rows", "Columns")]
     rows, columns, frames = (int(n) for n in (*sizes, values.get("NumberOfFrames", (1.0,))[0]))
-    wanted = 2 * rows * columns * frames
-    padding = parsed.pixels.size - wanted
-    if not parsed.pixels.is_raw or not wanted or padding <= 0:
+    pixels, slice_bytes = parsed.pixels, 2 * rows * columns
+    wanted = slice_bytes * frames
+    formats = (("BitsAllocated", 16.0), ("SamplesPerPixel", 1.0))
+    is_plain = all(values.get(name, (usual,))[0] == usual for name, usual in formats)
+    if not pixels.is_raw or not wanted or not is_plain:
+        parsed.faults += [_BEYOND.format(pixels.rest)] if pixels.rest else []
         return
-    stream.seek(parsed.pixels.start + wanted)
-    # More than a row of zeros may be pixels, of an image with another number of columns.
-    if padding < max(2 * columns, _LARGEST_PADDING) and not any(stream.read(padding)):
-        parsed.pixels = replace(parsed.pixels, size=wanted)
-        parsed.notes.append(f"{padding} bytes of padding behind its pixels were left out")
+    within = max(pixels.size - wanted, 0)
+    end = stream.seek(0, io.SEEK_END)
+    for start, count in ((pixels.start + wanted, within), (end - pixels.rest, pixels.rest)):
+        if count and count < slice_bytes and _is_padding(stream, start, count):
+            parsed.notes.append(f"{count} bytes of padding behind its pixels were left out")
+        elif count:
+            parsed.faults.append(_BEYOND.format(count))
+    parsed.pixels = replace(pixels, size=pixels.size - within)
+
+
+def _is_padding(stream: BinaryIO, start: int, count: int) -> bool:
+    stream.seek(start)
+    found = stream.read(count)
+    return found[0] in _PADDING and found.count(found[0]) == count
 
 
 def _is_zero(stream: BinaryIO, place: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the sequences of a DICOM header hold: anatomy and species, and the frames of enhanced CT.
+"""What the sequences of a DICOM header hold: anatomy, species, contrast agents, frames of CT.
 
 Functional groups (PS3.3 C.7.6.16) are flattened: a frame has the values of the file, over them
 those of the shared groups, over them its own.
@@ -14,7 +14,7 @@ import pydicom
 from medkd.io.dicom.tags import KEYWORDS, Value, plain_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from medkd.io.file_ref import FileRef
 
@@ -70,23 +70,48 @@ def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
     """Collect the wanted values of all macros of a functional group (PS3.3 C.7.6.16)."""
     values: dict[str, Value] = {}
     for macro in group:
-        if macro.VR == "SQ" and macro.value:
-            item = macro.value[0]
-            values |= {
-                element.keyword: value
-                for element in item
-                if element.keyword in KEYWORDS and (value := plain_value(element)) is not None
-            }
-            values |= _coded(item)
+        if macro.VR != "SQ" or not macro.value:
+            continue
+        item = macro.value[0]
+        values |= {
+            element.keyword: value
+            for element in item
+            if element.keyword in KEYWORDS and (value := plain_value(element)) is not None
+        }
+        values |= _coded(item)
+        if macro.keyword == "ContrastBolusUsageSequence":
+            values |= _usage(macro.value)
     return values
 
 
-def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Take the meaning of coded anatomy and species."""
+def _usage(agents: Sequence[Any]) -> dict[str, Value]:
+    """Take whether and when each agent was given (PS3.3 C.8.15.3.12): a frame may have several."""
     found: dict[str, Value] = {}
+    for keyword in ("ContrastBolusAgentAdministered", "ContrastBolusAgentPhase"):
+        texts = tuple(str(agent.get(keyword) or "") for agent in agents)
+        if any(texts):
+            found[keyword] = texts
+    return found
+
+
+def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
+    """Take the meaning of coded anatomy and species, and which contrast agents are coded."""
+    found: dict[str, Value] = {}
+    agents = dataset.get("ContrastBolusAgentSequence") or []
+    if agents:
+        found["ContrastBolusAgentSequence"] = tuple(map(_agent, agents))
     for keyword in ("AnatomicRegionSequence", "PatientSpeciesCodeSequence"):
         items = dataset.get(keyword) or []
         meanings = tuple(str(item.get("CodeMeaning", "")) for item in items)
         if any(meanings):
             found[keyword] = meanings
     return found
+
+
+def _agent(item: Any) -> str:  # noqa: ANN401
+    """Return the code of a contrast agent; what is no item still says that there is one."""
+    if not isinstance(item, pydicom.Dataset):
+        return "present"
+    return " ".join(
+        str(item.get(name, "")) for name in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")
+    )

@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field, field_validator
 
-from medkd.io.axial import axial_grid, is_axial
+from medkd.io.axial import axial_grid
 from medkd.io.dicom.acquisitions import acquisition_faults
 from medkd.io.dicom.codes import CODES, Fault, named
 from medkd.io.dicom.kind import kind_faults
 from medkd.io.dicom.pixels import decoder_faults, same_pixels
-from medkd.io.dicom.scope import anatomy_faults, is_synthetic, size_faults, thickness_faults
+from medkd.io.dicom.scope import (
+    anatomy_faults,
+    coarse_faults,
+    count_faults,
+    is_synthetic,
+    thickness_faults,
+)
 from medkd.io.dicom.structure import Layout, has_place, header_faults, lay_out
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.settings import Settings
@@ -126,7 +132,8 @@ def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:
         settings: scope and allowances.
     """
     stated = scan.acquisition.slice_thickness_mm
-    faults = _volume_faults(scan.grid, [] if stated is None else [stated], settings)
+    grid = scan.grid if scan.stored_grid is None else scan.stored_grid
+    faults = _volume_faults(grid, [] if stated is None else [stated], settings)
     synthetic = scan.acquisition.manufacturer == SYNTHETIC_MANUFACTURER
     return _verdict(faults, settings.allow, synthetic=synthetic)
 
@@ -139,9 +146,8 @@ def _scope_faults(
     if grid is not None:
         faults += _volume_faults(grid, stated, settings)
         return [_naming_the_thick(f, slices, settings.max_slice_thickness_mm) for f in faults]
-    if 1 < len(slices) < settings.min_slices:
-        text = f"expected at least {settings.min_slices} slices, got {len(slices)}"
-        faults.append(Fault("few_slices", text))
+    if len(slices) > 1:
+        faults += count_faults(len(slices), settings.min_slices)
     return faults + thickness_faults(None, stated, settings.max_slice_thickness_mm)
 
 
@@ -156,14 +162,15 @@ def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: flo
 def _volume_faults(
     grid: VoxelGrid, thickness_mm: Sequence[float], settings: GateSettings
 ) -> list[Fault]:
-    if not is_axial(grid):  # what a sagittal slice states of itself is not that of an axial one
-        grid, thickness_mm = axial_grid(grid), ()
-    return [
-        *thickness_faults(grid, thickness_mm, settings.max_slice_thickness_mm),
-        *size_faults(
-            grid, least_slices=settings.min_slices, largest_voxel_mm=settings.max_voxel_mm
-        ),
-    ]
+    """Judge a grid as it is stored: its planes, and how they follow each other."""
+    thickest_mm, axial = settings.max_slice_thickness_mm, axial_grid(grid)
+    faults = thickness_faults(grid, thickness_mm, thickest_mm)
+    faults += count_faults(min(grid.shape[2], axial.shape[2]), settings.min_slices)
+    coarse = coarse_faults(grid, settings.max_voxel_mm)
+    if coarse and not coarse_faults(axial, settings.max_voxel_mm):
+        # Cut from axial slices: the wide side of its pixels is the distance of those.
+        coarse = thickness_faults(axial, (), thickest_mm)
+    return [*faults, *coarse]
 
 
 def _without_copies(

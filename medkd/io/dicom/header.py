@@ -2,9 +2,11 @@
 
 One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
 follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the attributes named in
-`tags.py` are read: never a name, a birth date or an accession number. Their bytes are read as what
-the attribute means, or by the VR that the file states where they are not that; a wrong VR is noted.
-What is no number either way is a fault of the header, and the value counts as absent.
+`tags.py` are read: never a name, a birth date or an accession number. A number
+whose VR is a binary one is read by it, as pydicom does, everything else as what the attribute
+means; a wrong VR is noted.
+What is no number either way counts as absent, and is a fault of the header unless a slice can be
+read without it (`tags.OPTIONAL`).
 """
 
 from __future__ import annotations
@@ -158,7 +160,7 @@ def _slices(ref: FileRef, parsed: Parsed) -> list[SliceHeader]:
         is_raw=pixels.is_raw,
         pixel_start=pixels.start,
         pixel_bytes=pixels.size,
-        faults=(*parsed.faults, *([pixels.fault] if pixels.fault else [])),
+        faults=tuple(parsed.faults),
         notes=tuple(parsed.notes),
     )
     if not parsed.nested:

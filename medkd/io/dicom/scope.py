@@ -105,17 +105,17 @@ def thickness_faults(
     return []
 
 
-def size_faults(grid: VoxelGrid, *, least_slices: int, largest_voxel_mm: float) -> list[Fault]:
-    """Say whether a volume has too few slices or too coarse pixels."""
-    faults = []
-    if grid.shape[2] < least_slices:
-        text = f"expected at least {least_slices} slices, got {grid.shape[2]}"
-        faults.append(Fault("few_slices", text))
+def count_faults(slices: int, least: int) -> list[Fault]:
+    """Say whether a volume has too few slices."""
+    text = f"expected at least {least} slices, got {slices}"
+    return [Fault("few_slices", text)] if slices < least else []
+
+
+def coarse_faults(grid: VoxelGrid, largest_mm: float) -> list[Fault]:
+    """Say whether the pixels of a volume's planes are too coarse."""
     widest = float(grid.spacing_mm[:2].max())
-    if widest > largest_voxel_mm + _SLACK_MM:
-        text = f"pixels of {widest:.3g} mm, limit {largest_voxel_mm:g} mm"
-        faults.append(Fault("coarse_voxels", text))
-    return faults
+    text = f"pixels of {widest:.3g} mm, limit {largest_mm:g} mm"
+    return [Fault("coarse_voxels", text)] if widest > largest_mm + _SLACK_MM else []
 
 
 _SLACK_MM = 0.005

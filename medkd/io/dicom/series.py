@@ -64,20 +64,33 @@ def read_dicom_folder(
 
     Raises:
         SeriesError: with every reason why the folder is not one CT series; a file that is not
-            DICOM but may be a damaged slice by its name is one.
+            DICOM but may be a slice by its name (damaged, packed, or a link to nothing) is one.
     """
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
-    files = sorted(p for p in path.iterdir() if p.is_file())
+    entries = sorted(path.iterdir())
+    absent = [entry for entry in entries if _is_absent(entry)]
+    missing = set(absent)
+    files = [entry for entry in entries if entry not in missing and entry.is_file()]
     found = read_headers([FileRef(file) for file in files])
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
-    beside = stranger_reasons([header.ref for header in found.headers], found.strangers)
+    strangers = [*found.strangers, *map(FileRef, absent)]
+    beside = stranger_reasons([header.ref for header in found.headers], strangers)
     found = replace(found, reasons=(*found.reasons, *beside))
     try:
         return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
     except SeriesError as error:
         raise SeriesError(f"{path}: not one CT series", error.reasons) from error
+
+
+def _is_absent(entry: Path) -> bool:
+    """Say whether an entry of a folder cannot be looked up: a link to nothing, above all."""
+    try:
+        entry.stat()
+    except OSError:
+        return True
+    return False
 
 
 def read_series(

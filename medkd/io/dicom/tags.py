@@ -46,11 +46,13 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
         "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
         "PhotometricInterpretation", "RescaleType", "LossyImageCompression",
         "ContrastBolusAgent", "ContrastBolusStartTime", "ContrastBolusAgentPhase",
+        "ContrastBolusRoute", "ContrastBolusAgentAdministered",
     ),
     Kind.NUMBER: (
         "SliceThickness", "KVP", "InstanceNumber", "ImagePositionPatient",
         "ImageOrientationPatient", "SliceLocation", "PixelSpacing", "NumberOfFrames",
         "RescaleIntercept", "RescaleSlope", "AcquisitionNumber", "FrameAcquisitionNumber",
+        "ContrastBolusVolume",
     ),
     Kind.SHORT: (
         "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
@@ -59,6 +61,7 @@ _KEYWORDS: dict[Kind, tuple[str, ...]] = {
     Kind.NESTED: (
         "AnatomicRegionSequence", "PatientSpeciesCodeSequence", "ModalityLUTSequence",
         "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+        "ContrastBolusAgentSequence",
     ),
 }  # fmt: skip
 
@@ -71,7 +74,12 @@ TAGS: dict[int, tuple[str, Kind]] = {
 
 KEYWORDS = [keyword for keyword, _ in TAGS.values()]
 
+OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation", "ContrastBolusVolume")
+"""Numbers without which a slice is read as well: what is none counts as absent."""
+
 PIXEL_DATA = 0x7FE00010
+_SHOWN = 16
+"""Characters of a text in the place of a number that are shown; no name of a patient is there."""
 
 
 def uid_of(text: str) -> UID:
@@ -140,16 +148,14 @@ def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | No
     binary = _BINARY.get(vr, "")
     if kind is Kind.SHORT:
         return _shorts(raw, vr, little)
+    # The bytes of a small number can be a digit: the stated VR decides, as in pydicom.
+    if kind is Kind.NUMBER and (unpacked := _unpacked(raw, binary, little)):
+        return unpacked
     text = raw.decode("latin-1").strip(" \0")
     if not text:
         return _unpacked(raw, binary, little)
     parts = tuple(part.strip(" \0") for part in text.split("\\"))
-    if kind is Kind.TEXT:
-        return parts
-    numbers = _numbers(parts)
-    if not isinstance(numbers, str):
-        return numbers
-    return _unpacked(raw, binary, little) or numbers
+    return parts if kind is Kind.TEXT else _numbers(parts)
 
 
 def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
@@ -179,5 +185,6 @@ def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:
         numbers = (math.nan,)
     # Python takes 1_0 for 10; DICOM does not (PS3.5 6.2).
     if any("_" in part for part in parts) or not all(map(math.isfinite, numbers)):
-        return "is no number"
+        got = "\\".join(parts)[:_SHOWN]
+        return f"is no number: got {got!r}, expected digits with a decimal point"
     return numbers

@@ -294,8 +294,7 @@ class PointsAnnotations(_Table):
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="Decimal mark of the table's numbers; none: the one that they have (a point, "
-        "where commas divide the columns).",
+        description="Decimal mark of the table's numbers; none: the one that they have.",
     )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."
