@@ -124,8 +124,11 @@ def _layout_faults(header: MetaHeader) -> list[Fault]:
         texts.append(f"expected one value a voxel, got {channels}")
     if values.get("binarydata", "True").lower() != "true":
         texts.append("its voxels are text (BinaryData): convert it to binary voxels")
-    if values.get("compresseddata", "False").lower() not in ("true", "false"):
-        texts.append(f"expected True or False, got CompressedData = {values['compresseddata']}")
+    texts += [
+        f"expected True or False, got {key} = {values[key.lower()]}"
+        for key in ("CompressedData", "BinaryDataByteOrderMSB")
+        if key.lower() in values and header.says(key.lower()) is None
+    ]
     for key, plain in (("slope", 1.0), ("offset", 0.0)):
         name = f"elementtointensityfunction{key}"
         if name in values and header.numbers(name) != (plain,):

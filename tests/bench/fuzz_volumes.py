@@ -32,6 +32,7 @@ import argparse
 import bz2
 import json
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -310,7 +311,7 @@ def independent_agrees(path: Path, scan: Scan) -> bool:
             image = nibabel.load(path)
             affine, voxels = lps_to_ras(image.affine), np.asarray(image.dataobj)
         else:
-            read = sitk.ReadImage(str(_without_bzip2(path)))
+            read = sitk.ReadImage(str(_for_itk(path)))
             voxels = sitk.GetArrayFromImage(read).T
             affine = np.eye(4)
             affine[:3, :3] = np.reshape(read.GetDirection(), (3, 3)) * read.GetSpacing()
@@ -322,8 +323,21 @@ def independent_agrees(path: Path, scan: Scan) -> bool:
     return same and _same_place(scan.grid, other)
 
 
-def _without_bzip2(path: Path) -> Path:
-    """Unpack what ITK's reader of NRRD cannot."""
+def _for_itk(path: Path) -> Path:
+    """Unpack what ITK's reader of NRRD cannot; spell MetaIO's keys as that of MHD asks."""
+    if path.suffix in (".mhd", ".mha"):
+        content = path.read_bytes()
+        for key in (
+            b"CompressedData",
+            b"Offset",
+            b"TransformMatrix",
+            b"ElementSpacing",
+            b"DimSize",
+        ):
+            content = re.sub(rb"(?im)^" + key + rb"(?= *=)", key, content)
+        plain = path.with_stem("plain")
+        plain.write_bytes(content)
+        return plain
     head, _, packed = path.read_bytes().partition(b"\n\n")
     if b": bzip2" not in head:
         return path

@@ -109,6 +109,10 @@ def test_an_orientation_in_letters_that_contradicts_the_matrix_is_noted(
 
 
 def test_a_byte_order_that_is_not_stated_is_noted(tmp_path: Path) -> None:
+    for odd in ("Tvue", "", "yes"):
+        path = write_mhd_text(tmp_path, {"BinaryDataByteOrderMSB": odd})
+        with pytest.raises(SeriesError, match="expected True or False, got BinaryDataByteOrderMSB"):
+            read_volume(path)
     scan = read_volume(write_mhd_text(tmp_path, {"BinaryDataByteOrderMSB": None}))
     np.testing.assert_array_equal(scan.voxels_hu, VOXELS)
     assert scan.notes == ("the header states no byte order: read as little endian",)
