@@ -21,7 +21,7 @@ from medkd.data.phantom import difficulty_words
 from medkd.detect.radiographs import check_image_model, score_radiograph
 from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings, check_model
-from medkd.errors import CheckpointError, SeriesError, printable
+from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
 from medkd.io.case_store import keeps_identity, locate_case, read_case
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.image_inputs import ImageInput, is_radiograph
@@ -153,12 +153,15 @@ def _results(
 
 
 def _attempt(step: Callable[[], T]) -> T | _Refused:
-    """Do a step for one input; what goes wrong becomes its reasons, but not a model's fault."""
+    """Do a step for one input; what goes wrong becomes its reasons.
+
+    A fault of the model is raised, and so are helper processes that cannot be started.
+    """
     try:
         return step()
     except SeriesError as error:
         return _Refused(error.reasons or (error.headline,))
-    except CheckpointError:
+    except (CheckpointError, WorkerError):
         raise
     except (MemoryError, torch.OutOfMemoryError):
         return _Refused((OUT_OF_MEMORY,))

@@ -17,11 +17,13 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from medkd.io.dicom.pixels import plugin_for
-from medkd.io.dicom.streams import DECODERS, StreamError, StreamSize, check_stream
+from medkd.io.dicom.gdcm_process import stream_faults
+from medkd.io.dicom.pixels import decoder_advice, plugin_for
+from medkd.io.dicom.streams import StreamError, StreamSize, check_stream
+from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
 from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
@@ -96,8 +98,8 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not syntax:
         return [*reasons, "bad_pixels: TransferSyntaxUID is missing: export it again"]
-    problem = _decoder_problem(syntax)
-    return [*reasons, problem] if problem else reasons
+    advice = decoder_advice(syntax, text_of(dataset, "BitsStored"))
+    return [*reasons, f"missing_decoder: {advice}"] if advice else reasons
 
 
 def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
@@ -162,23 +164,11 @@ def _dataset_of(stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool) -> 
             raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG") from None
 
 
-def _decoder_problem(syntax: str) -> str:
-    uid = UID(syntax)
-    try:
-        get_decoder(uid)
-    except NotImplementedError:
-        return "missing_decoder: no package known here decodes its transfer syntax"
-    if not uid.is_encapsulated or plugin_for(uid):
-        return ""
-    advice = f"run: pip install {DECODERS[uid].package}" if uid in DECODERS else "none is known"
-    return f"missing_decoder: {uid.name}; {advice}"
-
-
 def _decoded(dataset: Dataset) -> NDArray[Any]:
     """Decode a dataset's one frame; colours of a palette are looked up.
 
-    Codecs abort on broken streams: each is checked before. That of Rust for RLE panics past every
-    except, so pydicom's own decodes that.
+    Codecs guess where a stream is broken: each is checked before. That of Rust for RLE panics past
+    every except, so pydicom's own decodes that.
     """
     uid = dataset.file_meta.TransferSyntaxUID
     plugin = ""
@@ -188,7 +178,8 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
         plugin = plugin_for(uid)
         size = StreamSize(dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
         check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), uid, size)
-    decoded = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
+    with stream_faults():
+        decoded = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         decoded = apply_color_lut(decoded, dataset)
     return np.asarray(decoded)
