@@ -16,12 +16,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import JPEGExtended12Bit
 
 from medkd.errors import WorkerError
 from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.gdcm_process import register, stream_faults
+from medkd.io.dicom.hu import stored_values
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.streams import (
     DECODERS,
@@ -111,12 +112,12 @@ def same_pixels(headers: Sequence[SliceHeader]) -> bool:
     )
 
 
-def _stored(header: SliceHeader) -> Stored | None:
+def _stored(header: SliceHeader) -> NDArray[Any] | None:
     if claim_faults([header]):
         return None
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
     place = np.empty((rows, columns), dtype=np.int16)
-    return None if PixelReader().read_into(place, header) else place
+    return None if PixelReader().read_into(place, header) else stored_values(place, header)
 
 
 @dataclass(slots=True)
@@ -166,7 +167,8 @@ class PixelReader:
                 dataset = pydicom.dcmread(stream, force=True)
             # A file without file meta states no syntax; it was found from its elements.
             dataset.file_meta.TransferSyntaxUID = uid
-            return _frame(np.asarray(dataset.pixel_array), header)
+            # Bits above BitsStored are dropped, and noted, where HU are made of the values.
+            return _frame(np.asarray(pixel_array(dataset, correct_unused_bits=False)), header)
         if self._ref != header.ref:
             with header.ref.open() as stream:
                 stream.seek(header.pixel_start)
@@ -235,6 +237,7 @@ def _decoded(stream: bytes, uid: UID, header: SliceHeader) -> NDArray[Any]:
             index=0,
             raw=True,
             decoding_plugin=plugin_for(uid),
+            correct_unused_bits=False,
             pixel_keyword="PixelData",
             transfer_syntax_uid=uid,
             rows=rows,
