@@ -73,8 +73,12 @@ def search_scans(
     check_model(model)
     read = partial(_read_scan, gate=gate or GateSettings())
 
-    def analyse(scan: Scan, _: ScanInput) -> CaseResult:
-        return detect_nodules(scan, model, settings)
+    def analyse(scan: Scan, given: ScanInput) -> CaseResult:
+        result = detect_nodules(scan, model, settings)
+        if result.status == "analysed" or given.case is not None:
+            return result
+        refused = refusal_of(given, SeriesError("not analysed", result.reasons))
+        return replace(result, reasons=refused.reasons)
 
     return _results(inputs, read, analyse, finished=finished)
 
