@@ -120,7 +120,7 @@ def lungs_in_view(scan: Scan) -> list[str]:
     try:
         air = _lung_air(scan.seriesuid, coarse, grid)
     except SeriesError as error:
-        return [f"{_NOT_IN_VIEW}: no lungs found: {error.reasons[0]}"]
+        return [error.reasons[0]]
     along_z = int(np.abs(grid.direction[2]).argmax())
     across = tuple(axis for axis in range(3) if axis != along_z)
     return [
@@ -246,5 +246,9 @@ def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> B
 
 def _no_lungs(seriesuid: str, reason: str) -> SeriesError:
     return SeriesError(
-        f"{seriesuid}: no lungs found", [reason, "expected a chest CT with air-filled lungs"]
+        f"{seriesuid}: no lungs found",
+        [
+            f"{_NOT_IN_VIEW}: no lungs found: {reason}",
+            "expected a chest CT with air-filled lungs",  # no code: nothing may accept this
+        ],
     )

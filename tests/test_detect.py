@@ -102,7 +102,18 @@ def test_a_scan_without_lungs_is_not_analysed_with_the_reason(scan):
     solid = replace(scan, voxels_hu=np.full_like(scan.voxels_hu, 40))
     result = detect_nodules(solid, ball_model())
     assert (result.status, result.candidates) == ("not_analysed", ())
-    assert "no voxel lies between" in result.reasons[0]
+    assert result.reasons[0].startswith("lungs_not_in_view: no lungs found: no voxel lies between")
+
+
+def test_a_volume_without_lungs_is_refused_with_its_path_and_no_option(scan, tmp_path):
+    path = tmp_path / "solid.mhd"
+    write_mhd(replace(scan, voxels_hu=np.full_like(scan.voxels_hu, 40)), path)
+    (result,) = search_scans(list_inputs([path]), ball_model())
+    assert [reason.partition(":")[0] for reason in result.reasons] == [
+        "lungs_not_in_view",
+        "expected a chest CT with air-filled lungs",
+        f"in {path}",
+    ]
 
 
 def test_a_model_trained_on_phantoms_says_so_in_every_result(scan):

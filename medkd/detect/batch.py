@@ -21,7 +21,7 @@ from medkd.data.phantom import difficulty_words
 from medkd.detect.radiographs import check_image_model, score_radiograph
 from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings, check_model
-from medkd.errors import CheckpointError, SeriesError, printable
+from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
 from medkd.io.case_store import keeps_identity, locate_case, read_case
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.image_inputs import ImageInput, is_radiograph
@@ -73,8 +73,12 @@ def search_scans(
     check_model(model)
     read = partial(_read_scan, gate=gate or GateSettings())
 
-    def analyse(scan: Scan, _: ScanInput) -> CaseResult:
-        return detect_nodules(scan, model, settings)
+    def analyse(scan: Scan, given: ScanInput) -> CaseResult:
+        result = detect_nodules(scan, model, settings)
+        if result.status == "analysed" or given.case is not None:
+            return result
+        refused = refusal_of(given, SeriesError("not analysed", result.reasons))
+        return replace(result, reasons=refused.reasons)
 
     return _results(inputs, read, analyse, finished=finished)
 
@@ -153,12 +157,15 @@ def _results(
 
 
 def _attempt(step: Callable[[], T]) -> T | _Refused:
-    """Do a step for one input; what goes wrong becomes its reasons, but not a model's fault."""
+    """Do a step for one input; what goes wrong becomes its reasons.
+
+    A fault of the model is raised, and so are helper processes that cannot be started.
+    """
     try:
         return step()
     except SeriesError as error:
         return _Refused(error.reasons or (error.headline,))
-    except CheckpointError:
+    except (CheckpointError, WorkerError):
         raise
     except (MemoryError, torch.OutOfMemoryError):
         return _Refused((OUT_OF_MEMORY,))

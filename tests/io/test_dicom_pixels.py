@@ -10,7 +10,17 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
@@ -22,6 +32,7 @@ from medkd.io.file_ref import FileRef
 from medkd.lungs import PADDING_HU
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series, write_enhanced_ct
+from tests.io.jpeg_helper import encode_jpeg_lossless, put_stream
 from tests.io.volume_helper import make_scan, oblique_grid
 from tests.real_data import needs_data
 
@@ -133,6 +144,51 @@ def test_bytes_put_in_before_the_end_of_raw_pixels_are_noticed(tmp_path: Path) -
     )
     path.write_bytes(content + b"\xfc\xff\xfc\xff" + b"OB\0\0\x02\0\0\0\0\0")  # padding is no fault
     np.testing.assert_array_equal(read_dicom_folder(tmp_path).voxels_hu, SCAN.voxels_hu)
+
+
+def write_above_bits_stored(folder: Path, syntax: str, *, signed: bool) -> None:
+    """Write stored values of 14 bits in whatever encoding, then declare 12."""
+    stored = np.zeros((40, 36), "<i2" if signed else "<u2")
+    stored[0, :5], stored[1, 0] = np.arange(5), 5000
+    stored[2] = -3 if signed else 3
+    grid = oblique_grid((36, 40, 3))
+
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.PixelData = stored.tobytes()
+        if syntax == ExplicitVRBigEndian:
+            dataset.PixelData = stored.astype(stored.dtype.newbyteorder(">")).tobytes()
+
+    uncompressed = ExplicitVRLittleEndian if UID(syntax).is_encapsulated else syntax
+    zeros = np.zeros(grid.shape, np.int16)
+    for path in write_ct_series(folder, zeros, grid, signed=signed, edit=edit, syntax=uncompressed):
+        dataset = pydicom.dcmread(path)
+        if syntax == JPEGLossless:
+            put_stream(path, encode_jpeg_lossless(stored, 16), syntax)
+            dataset = pydicom.dcmread(path)
+        elif UID(syntax).is_encapsulated:
+            dataset.compress(UID(syntax), generate_instance_uid=False)
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        dataset.save_as(path)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEGLossless,
+     DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless],
+)  # fmt: skip
+def test_values_above_bits_stored_are_noted_whatever_the_encoding(
+    tmp_path: Path, syntax: str, signed: bool
+) -> None:
+    write_above_bits_stored(tmp_path, syntax, signed=signed)
+    scan = read_dicom_folder(tmp_path)
+    stored = scan.voxels_hu[:, :, 0].T + 1024
+    assert (stored[1, 0], stored[2, 0], stored[0, :5].tolist()) == (
+        5000 & 0xFFF,
+        -3 if signed else 3,
+        [0, 1, 2, 3, 4],
+    )
+    assert "3 slices have bits above BitsStored, which were left out" in scan.notes
 
 
 GRID = oblique_grid((6, 5, 3))

@@ -155,8 +155,28 @@ def test_a_table_narrower_than_declared_is_scaled_by_its_own_range(
 ) -> None:
     film = read_radiograph(write_dx(tmp_path / "a", RAMP, **voi(bits, np.arange(4096))))
     np.testing.assert_allclose(film.pixels, RAMP / 4095, atol=1e-6)
-    noted = (f"VOI LUT declares {bits} bits and holds 12: scaled by 12",) if bits > 12 else ()
-    assert film.notes == noted
+    told = f"VOI LUT declares {bits} bits and its largest entry is 4095: scaled to that"
+    assert film.notes == ((told,) if bits > 12 else ())
+
+
+@pytest.mark.parametrize("largest", [4000, 2200, 2048])
+@pytest.mark.parametrize("kind", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_is_scaled_by_its_largest_entry_not_by_a_power_of_two(
+    tmp_path: Path, kind: str, largest: int
+) -> None:
+    entries = np.rint(np.arange(4096) * largest / 4095)
+    table = {kind: voi(16, entries)["VOILUTSequence"]}
+    film = read_radiograph(write_dx(tmp_path / "a", RAMP, **table))
+    np.testing.assert_allclose(film.pixels, RAMP / 4095, atol=1 / largest)
+    assert f"its largest entry is {largest}" in film.notes[0]
+
+
+def test_a_table_that_fills_its_bits_is_shown_as_the_standard_says(tmp_path: Path) -> None:
+    entries = np.rint(np.arange(4096) * 2200 / 4095)
+    film = read_radiograph(write_dx(tmp_path / "a", RAMP, **voi(12, entries)))
+    # The first two columns are darker than 1 %: a black frame, set to 0.
+    shown, wanted = film.pixels[:, 2:], RAMP[:, 2:] / 4095 * 2200 / 4095
+    np.testing.assert_allclose(shown, wanted, atol=1 / 4095)
 
 
 def test_a_narrow_modality_table_is_scaled_where_its_range_is_shown(tmp_path: Path) -> None:

@@ -125,10 +125,18 @@ def _refuse_if_none(whole: Sequence[KeptScan], refused: Sequence[tuple[str, Seri
 
 def _state_of(source: ScanInput) -> str:
     """Name a source and the state of its files, as a hash: a path may hold a name."""
-    states = [path.stat() for path in source.files]
-    words = [str(source.path.resolve()), source.name]
-    words += [f"{state.st_size} {state.st_mtime_ns}" for state in states]
+    words = [str(source.path.absolute()), source.name]
+    words += [_words_of(path) for path in source.files]
     return sha256_of_text("\n".join(words))[:24]
+
+
+def _words_of(path: Path) -> str:
+    """Word the state of a file; that it is not there is refused where it is read."""
+    try:
+        state = path.stat()
+    except OSError:
+        return "absent"
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _check(out: Path, settings: ImplantSettings, database: Path | None) -> None:

@@ -47,7 +47,7 @@ def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
         header: of that slice; a rescale that is missing counts as none.
     """
     spare_bits = _has_spare_bits(place, header)
-    stored = _signed(place, header)
+    stored = stored_values(place, header)
     low, high = int(stored.min()), int(stored.max())
     blank = "" if low < high else "one value" if low else "zero"
     padding = _padding_of(stored, header)
@@ -78,8 +78,13 @@ def _has_spare_bits(place: NDArray[np.int16], header: SliceHeader) -> bool:
     return not bool(as_stated.all())
 
 
-def _signed(place: NDArray[np.int16], header: SliceHeader) -> NDArray[Any]:
-    """View the bits as the numbers they store."""
+def stored_values(place: NDArray[np.int16], header: SliceHeader) -> NDArray[Any]:
+    """View stored bits as the numbers that they store; bits above BitsStored are cleared in place.
+
+    Args:
+        place: [row, column] the bits of one slice.
+        header: of that slice.
+    """
     unused = 16 - (header.whole("BitsStored") or 16)
     stored: NDArray[Any] = place if header.whole("PixelRepresentation") else place.view(np.uint16)
     if unused:  # Bits above BitsStored may hold old overlays (PS3.5 8.1.1): drop them.

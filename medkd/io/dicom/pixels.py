@@ -16,9 +16,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import JPEGExtended12Bit
 
+from medkd.errors import WorkerError
 from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.gdcm_process import register, stream_faults
+from medkd.io.dicom.hu import stored_values
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.streams import (
     DECODERS,
@@ -49,23 +53,44 @@ _MEANING = (
 
 def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     """Say which transfer syntaxes cannot be decoded with what is installed."""
-    faults = []
-    for name in sorted({h.syntax for h in headers if h.has_pixels}):
-        uid = uid_of(name)
-        if not uid.is_encapsulated or plugin_for(uid):
-            continue
-        which = named([h for h in headers if h.syntax == name])
-        advice = (
-            f"pip install {DECODERS[uid].package}" if uid in DECODERS else "no package decodes it"
-        )
-        faults.append(Fault("missing_decoder", f"{which}: {uid.name}; {advice}"))
-    return faults
+    found: dict[str, list[SliceHeader]] = {}
+    for header in headers:
+        if header.has_pixels:
+            bits = str(header.whole("BitsStored") or "")
+            found.setdefault(decoder_advice(header.syntax, bits), []).append(header)
+    found.pop("", None)
+    return [
+        Fault("missing_decoder", f"{named(which)}: {advice}")
+        for advice, which in sorted(found.items())
+    ]
+
+
+def decoder_advice(syntax: str, bits_stored: str) -> str:
+    """Say what is missing to decode a transfer syntax; empty if nothing is.
+
+    Args:
+        syntax: its UID.
+        bits_stored: BitsStored as the header has it.
+    """
+    uid = uid_of(syntax)
+    if not uid.is_transfer_syntax:  # what stands there may be anything: it is not shown
+        return "no package known here decodes its transfer syntax"
+    if not uid.is_encapsulated:
+        return ""
+    if uid == JPEGExtended12Bit and bits_stored != "8":
+        return f"{uid.name} of more than 8 bits; no package known here decodes it"
+    if plugin_for(uid):
+        return ""
+    if uid not in DECODERS:
+        return f"{uid.name}; no package known here decodes it"
+    return f"{uid.name}; run: pip install {DECODERS[uid].package}"
 
 
 def plugin_for(uid: UID) -> str:
     """Return the fastest installed plugin of pydicom for a transfer syntax; empty if none is."""
     if uid not in DECODERS:
         return ""
+    register()
     available = get_decoder(uid).available_plugins
     return next((plugin for plugin in DECODERS[uid].plugins if plugin in available), "")
 
@@ -87,12 +112,12 @@ def same_pixels(headers: Sequence[SliceHeader]) -> bool:
     )
 
 
-def _stored(header: SliceHeader) -> Stored | None:
+def _stored(header: SliceHeader) -> NDArray[Any] | None:
     if claim_faults([header]):
         return None
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
     place = np.empty((rows, columns), dtype=np.int16)
-    return None if PixelReader().read_into(place, header) else place
+    return None if PixelReader().read_into(place, header) else stored_values(place, header)
 
 
 @dataclass(slots=True)
@@ -107,6 +132,9 @@ class PixelReader:
 
         Returns:
             What went wrong, if anything did; `place` holds nothing of use then.
+
+        Raises:
+            WorkerError: if the process that decodes JPEG cannot be started.
         """
         try:
             if header.is_raw:
@@ -116,6 +144,8 @@ class PixelReader:
         except StreamError as error:
             code = "truncated_pixels" if "ends within" in str(error) else "damaged_pixels"
             return Fault(code, f"{header.name}: {error}")
+        except WorkerError:
+            raise
         except Exception as error:  # noqa: BLE001  # codecs raise whatever they like
             return _undecodable(header, worded(error, show_text=False))
         except BaseException as error:
@@ -137,7 +167,8 @@ class PixelReader:
                 dataset = pydicom.dcmread(stream, force=True)
             # A file without file meta states no syntax; it was found from its elements.
             dataset.file_meta.TransferSyntaxUID = uid
-            return _frame(np.asarray(dataset.pixel_array), header)
+            # Bits above BitsStored are dropped, and noted, where HU are made of the values.
+            return _frame(np.asarray(pixel_array(dataset, correct_unused_bits=False)), header)
         if self._ref != header.ref:
             with header.ref.open() as stream:
                 stream.seek(header.pixel_start)
@@ -200,20 +231,22 @@ def _decoded(stream: bytes, uid: UID, header: SliceHeader) -> NDArray[Any]:
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
     bits = header.whole("BitsStored") or 16
     check_stream(stream, uid, StreamSize(rows, columns))
-    pixels, _ = get_decoder(uid).as_array(
-        encapsulate([stream], has_bot=False),
-        index=0,
-        raw=True,
-        decoding_plugin=plugin_for(uid),
-        pixel_keyword="PixelData",
-        transfer_syntax_uid=uid,
-        rows=rows,
-        columns=columns,
-        number_of_frames=1,
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        bits_allocated=16,
-        bits_stored=bits,
-        pixel_representation=header.whole("PixelRepresentation") or 0,
-    )
+    with stream_faults():
+        pixels, _ = get_decoder(uid).as_array(
+            encapsulate([stream], has_bot=False),
+            index=0,
+            raw=True,
+            decoding_plugin=plugin_for(uid),
+            correct_unused_bits=False,
+            pixel_keyword="PixelData",
+            transfer_syntax_uid=uid,
+            rows=rows,
+            columns=columns,
+            number_of_frames=1,
+            samples_per_pixel=1,
+            photometric_interpretation="MONOCHROME2",
+            bits_allocated=16,
+            bits_stored=bits,
+            pixel_representation=header.whole("PixelRepresentation") or 0,
+        )
     return np.asarray(pixels)

@@ -16,12 +16,15 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
-from medkd.io.dicom.pixels import plugin_for
-from medkd.io.dicom.streams import DECODERS, StreamError, StreamSize, check_stream
+from medkd.io.dicom.content import HEAD_BYTES, looks_like_dicom
+from medkd.io.dicom.dataset import HeaderError, parse_file
+from medkd.io.dicom.gdcm_process import stream_faults
+from medkd.io.dicom.pixels import decoder_advice, plugin_for
+from medkd.io.dicom.streams import StreamError, StreamSize, check_stream
+from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
 from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
@@ -67,25 +70,27 @@ def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
     Raises:
         SeriesError: if it is no DICOM, or damaged.
     """
-    dataset = _dataset_of(stream, ref, stop_before_pixels=True)
+    dataset, _ = _dataset_of(stream, ref, stop_before_pixels=True)
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         stream.seek(0)
-        return dataset, "PixelData" in _dataset_of(stream, ref, stop_before_pixels=False)
+        return dataset, "PixelData" in _dataset_of(stream, ref, stop_before_pixels=False)[0]
     here = stream.tell()
     return dataset, here < stream.seek(0, io.SEEK_END)
 
 
-def read_shown(stream: BinaryIO, ref: FileRef, *, allow: Collection[str] | None) -> Dataset:
-    """Read a whole dataset that the gate lets pass.
+def read_shown(
+    stream: BinaryIO, ref: FileRef, *, allow: Collection[str] | None
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Read a whole dataset that the gate accepts, and notes on how it was read.
 
     Raises:
         SeriesError: with every reason that is not allowed.
     """
-    dataset = _dataset_of(stream, ref, stop_before_pixels=False)
+    dataset, notes = _dataset_of(stream, ref, stop_before_pixels=False)
     refused, _ = split_allowed(reasons_of(dataset, has_pixels="PixelData" in dataset), allow)
     if refused:
         raise refusal(ref, *refused)
-    return dataset
+    return dataset, notes
 
 
 def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
@@ -96,8 +101,8 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not syntax:
         return [*reasons, "bad_pixels: TransferSyntaxUID is missing: export it again"]
-    problem = _decoder_problem(syntax)
-    return [*reasons, problem] if problem else reasons
+    advice = decoder_advice(syntax, text_of(dataset, "BitsStored"))
+    return [*reasons, f"missing_decoder: {advice}"] if advice else reasons
 
 
 def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
@@ -154,31 +159,41 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
     return None
 
 
-def _dataset_of(stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool) -> Dataset:
+def _dataset_of(
+    stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Read a dataset, with or without preamble and file meta, and notes on how it was read."""
+    begin = stream.tell()
+    is_dicom = looks_like_dicom(stream.read(HEAD_BYTES))
+    stream.seek(begin)
+    if not is_dicom:
+        raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG")
     with refusing_broken(ref, "unreadable: its DICOM header cannot be read: "):
-        try:
-            return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels)
-        except InvalidDicomError:
-            raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG") from None
+        dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=True)
+        if dataset.file_meta:
+            return dataset, ()
+        end = stream.tell()
+        stream.seek(begin)
+        syntax = _found_syntax(stream, ref)
+        stream.seek(end)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset, (f"no file meta: read as {syntax.name}",)
 
 
-def _decoder_problem(syntax: str) -> str:
-    uid = UID(syntax)
+def _found_syntax(stream: BinaryIO, ref: FileRef) -> UID:
+    """Find the transfer syntax of a file that states none, as for CT."""
     try:
-        get_decoder(uid)
-    except NotImplementedError:
-        return "missing_decoder: no package known here decodes its transfer syntax"
-    if not uid.is_encapsulated or plugin_for(uid):
-        return ""
-    advice = f"run: pip install {DECODERS[uid].package}" if uid in DECODERS else "none is known"
-    return f"missing_decoder: {uid.name}; {advice}"
+        parsed = parse_file(stream)
+    except HeaderError as error:
+        raise refusal(ref, f"unreadable: {error}") from None
+    return UID(parsed.syntax if parsed else "")
 
 
 def _decoded(dataset: Dataset) -> NDArray[Any]:
     """Decode a dataset's one frame; colours of a palette are looked up.
 
-    Codecs abort on broken streams: each is checked before. That of Rust for RLE panics past every
-    except, so pydicom's own decodes that.
+    Codecs guess where a stream is broken: each is checked before. That of Rust for RLE panics past
+    every except, so pydicom's own decodes that.
     """
     uid = dataset.file_meta.TransferSyntaxUID
     plugin = ""
@@ -188,10 +203,11 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
         plugin = plugin_for(uid)
         size = StreamSize(dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
         check_stream(get_frame(dataset.PixelData, 0, number_of_frames=1), uid, size)
-    decoded = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
+    with stream_faults():
+        decoded = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         decoded = apply_color_lut(decoded, dataset)
-    return np.asarray(decoded)
+    return np.asarray(decoded).astype(decoded.dtype.newbyteorder("="), copy=False)
 
 
 def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
@@ -201,9 +217,6 @@ def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
     except ToneError as error:
         raise refusal(ref, f"bad_lut: {error}") from None
     stored = _stored_values(decoded, dataset)
-    if stored.size and not span.low <= stored.min() <= stored.max() <= span.high:
-        got = f"{stored.min()} to {stored.max()}"
-        raise refusal(ref, f"bad_pixels: expected {span.low} to {span.high}, got {got}")
     entries = stored.astype(np.int32) - span.low
     seen = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
     noise = _STORED_NOISE if stored.size >= LEAST_PIXELS else 0.0
@@ -216,10 +229,8 @@ def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
 def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     """Drop bits outside HighBit .. HighBit - BitsStored + 1: they may hold overlays (PS3.5 8.1.1).
 
-    Streams of JPEG and its kin hold the value alone, without such bits.
+    This also repeats the sign in the bits above, where a stream of JPEG leaves them 0.
     """
-    if _is_value_alone(dataset):
-        return decoded
     allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
     return (decoded << (allocated - 1 - high)) >> (allocated - int(dataset.BitsStored))
 
@@ -229,12 +240,10 @@ def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
 
     The sign of a negative value is repeated in the bits above it and means nothing else.
     """
-    if _is_value_alone(dataset):
-        return ()
     allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
     low = high + 1 - int(dataset.BitsStored)
     outside = (1 << allocated) - (1 << (high + 1)) | ((1 << low) - 1)
-    for bit in _overlay_bits(dataset):
+    for bit in () if _is_value_alone(dataset) else _overlay_bits(dataset):
         outside &= ~(1 << bit)
     bits = decoded.view(f"u{decoded.dtype.itemsize}")
     extra = bits & bits.dtype.type(outside)
@@ -261,12 +270,18 @@ def _overlay_bits(dataset: Dataset) -> Iterator[int]:
 
 
 def _is_value_alone(dataset: Dataset) -> bool:
+    """Say if the pixels hold no overlays: streams of JPEG and its kin hold values alone."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return syntax.is_compressed and not syntax.name.startswith(("RLE", "Deflated"))
 
 
 def _high_bit(decoded: NDArray[Any], dataset: Dataset) -> int:
-    """Return HighBit; where it makes no sense, that of values in the low bits."""
+    """Return HighBit; where it makes no sense, that of values in the low bits.
+
+    Streams of JPEG and its kin have values in the low bits, whatever HighBit says.
+    """
     stored_bits = int(dataset.BitsStored)
+    if _is_value_alone(dataset):
+        return stored_bits - 1
     high = int(dataset.get("HighBit", stored_bits - 1))
     return high if stored_bits - 1 <= high < decoded.dtype.itemsize * 8 else stored_bits - 1

@@ -114,11 +114,11 @@ def read_radiograph(
             notes = _judged(shown, ref)
             return Radiograph(name, _masked(shown), patient_id or name, notes=notes)
         with quiet_dicom():
-            dataset = read_shown(stream, ref, allow=allow)
+            dataset, found = read_shown(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
             shown = shown_pixels(dataset, ref)
-            notes = _judged(shown, ref)
+            notes = (*found, *_judged(shown, ref))
             return Radiograph(
                 imageuid=name,
                 pixels=_masked(shown),

@@ -4,7 +4,8 @@ In the standard's order (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2): stored valu
 VOI LUT or window, presentation LUT, then inversion of MONOCHROME1. Stored values have at most 16
 bits, so the whole way is one table over all of them. Padding becomes 0 (dark) at the end. Nothing
 is stretched to the pixels that happen to be there: without a window the range is what the bit depth
-can hold. A look-up table that holds fewer bits than it declares is scaled by those it holds.
+can hold. A look-up table whose entries need fewer bits than it declares is scaled by its own
+largest entry.
 """
 
 from __future__ import annotations
@@ -215,8 +216,8 @@ def _window(
 def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Curve:
     """Apply a LUT item (PS3.3 C.11.1.1.1): below its first value the first entry, above the last.
 
-    Its output runs from 0 to 2^bits - 1, with the bits that the entries need where these are fewer
-    than the descriptor's: some devices declare 16 and write entries up to 4095.
+    Its output runs from 0 to 2^bits - 1; to the largest entry where the entries need fewer bits
+    than the descriptor says: some devices declare 16 and write entries up to 4095, or to 2200.
     """
     try:
         # The number of entries and the first value have 16 bits, with or without a sign.
@@ -224,15 +225,19 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
         entries = _entries(item["LUTData"].value, _count_of(item), bits, header=header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ToneError("a look-up table without a sound descriptor and data") from error
-    held = int(entries.max()).bit_length()
+    largest = int(entries.max())
+    held = largest.bit_length()
     if not 8 <= bits <= 16 or held > bits:
-        raise ToneError(f"a look-up table of {bits} bits with entries up to {entries.max()}")
+        raise ToneError(f"a look-up table of {bits} bits with entries up to {largest}")
     if held == 0:
         raise ToneError("a look-up table whose entries are all 0")
     first = _nearest_sign(first, len(entries), values)
     index = np.clip(np.floor(values) - first, 0, len(entries) - 1).astype(np.intp)
-    note = f"LUT declares {bits} bits and holds {held}: scaled by {held}" if held < bits else ""
-    return _Curve(entries[index].astype(np.float64), 0.0, float(2**held - 1), note)
+    values = entries[index].astype(np.float64)
+    if held == bits:
+        return _Curve(values, 0.0, float(2**bits - 1))
+    note = f"LUT declares {bits} bits and its largest entry is {largest}: scaled to that"
+    return _Curve(values, 0.0, float(largest), note)
 
 
 def _noting(curve: _Curve, kind: str, notes: list[str]) -> _Curve:
