@@ -20,8 +20,9 @@ from pydicom.uid import (
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.series import read_dicom_folder, read_series
 from medkd.io.dicom.write import write_dicom_series
+from medkd.io.file_ref import FileRef
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid
@@ -471,3 +472,13 @@ def test_explicit_elements_under_an_implicit_syntax_are_read_and_noted(tmp_path:
         path.write_bytes(content[:132] + written.getvalue() + without_meta(content))
     (note,) = read(tmp_path).notes
     assert note.endswith(": explicit VR, though its file meta says not")
+
+
+@pytest.mark.parametrize("content", [b"\x08\x00", b"a text\n", bytes(2000), b"\x89PNG\r\n\x1a\n"])
+def test_a_file_of_a_series_that_is_not_dicom_refuses_it(tmp_path: Path, content: bytes) -> None:
+    paths = series(tmp_path)
+    refs = [FileRef(path) for path in paths]
+    assert read_series(refs, gate=None)
+    max(paths).write_bytes(content)
+    with pytest.raises(SeriesError, match="unreadable: "):
+        read_series(refs, gate=None)

@@ -31,7 +31,7 @@ from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
-from medkd.io.grouping import stranger_reasons
+from medkd.io.grouping import stranger_reasons, unread_reasons
 from medkd.io.synthetic_mark import synthetic_note
 from medkd.types import Acquisition, Scan, SliceFact
 
@@ -93,6 +93,12 @@ def _is_absent(entry: Path) -> bool:
     return False
 
 
+def _headers_of(files: Sequence[FileRef]) -> HeaderSet:
+    """Read the headers of a series; a file of it that is not DICOM is a reason."""
+    found = read_headers(files)
+    return replace(found, reasons=(*found.reasons, *unread_reasons(found.strangers)), strangers=())
+
+
 def read_series(
     files: Sequence[FileRef] | HeaderSet,
     *,
@@ -103,7 +109,8 @@ def read_series(
     """Read one CT series.
 
     Args:
-        files: all files of the series in any order, or their headers as `read_headers` gave them.
+        files: all files of the series in any order (one that is not DICOM refuses it), or their
+            headers as `read_headers` gave them.
         gate: what a chest CT must be to be analysed, and which faults are let pass; None: any CT
             volume, so long as its geometry is right.
         seriesuid: name to give the series; its SeriesInstanceUID where not given, a hash of its
@@ -120,7 +127,7 @@ def read_series(
     Raises:
         SeriesError: with every reason, each "code: text" (`gate.CODES`).
     """
-    found = files if isinstance(files, HeaderSet) else read_headers(files)
+    found = files if isinstance(files, HeaderSet) else _headers_of(files)
     examined = examine(found.headers, gate)
     reasons = [*found.reasons, *examined.verdict.refused]
     if reasons or examined.grid is None:
