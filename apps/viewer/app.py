@@ -28,11 +28,12 @@ with st.sidebar:
     st.text(frame.reader_name())
 frame.show_notices(run)
 deciding.show_unsaved(run)
-if page is worklist and (asked := st.query_params.get_all("case")):
+if page is worklist and (asked := frame.asked_in_address()):
     # An address without the page's name: the case in it must not be ignored.
     st.session_state[frame.OPEN_CASE] = asked
     st.switch_page(case)
-if unknown := set(st.query_params) - ({"case"} if page is case else set()):
+known = set(frame.case_keys()) if page is case else set()
+if unknown := set(st.query_params) - known:
     st.warning("This address has parts that this page does not know; they change nothing here:")
     st.text(", ".join(sorted(unknown)))
 page.run()

@@ -59,12 +59,14 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
     if not cases:
         st.info("This run has no cases.")
         st.stop()
-    asked = st.session_state.pop(frame.OPEN_CASE, None) or st.query_params.get_all("case")
+    asked = st.session_state.pop(frame.OPEN_CASE, None) or frame.asked_in_address()
     order = choose_order(cases)
     try:
         case = find_case(cases, asked or order[:1])
     except MedkdError as error:
         refuse_case(cases, error)
+    for key in frame.case_keys():
+        del st.query_params[key]
     st.query_params["case"] = case.case_id
     order = order if case.case_id in order else [other.case_id for other in cases]
     place = order.index(case.case_id)

@@ -57,6 +57,16 @@ UNKNOWN_TRAINING = (
 )
 
 
+def case_keys() -> list[str]:
+    """Return the parts of the address that name a case, in whatever letters."""
+    return [key for key in st.query_params if key.casefold() == "case"]
+
+
+def asked_in_address() -> list[str]:
+    """Return the case ids that the address asks for."""
+    return [name for key in case_keys() for name in st.query_params.get_all(key)]
+
+
 def current_run() -> RunFolder:
     """Return the run that is reviewed; stop the page, saying why, where there is none."""
     try:

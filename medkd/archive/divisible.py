@@ -13,6 +13,8 @@ from medkd.io.scan_states import label_values, scan_states
 from medkd.io.split_file import PARTS
 
 CANNOT_SPLIT = "cannot_split"
+STUDY_PATIENT = "the header names no patient: its study counts as one"
+"""Note of a case whose patient is known by its study alone."""
 
 _SHOWN = 3
 
@@ -27,6 +29,15 @@ def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
     groups = bound_patients(ready)
     if not ready:
         return
+    nameless = tuple(case.case_id for case in ready if STUDY_PATIENT in case.notes)
+    if nameless:
+        yield Notice(
+            "no_patient_id",
+            f"{len(nameless)} of {len(ready)} cases name no patient, and each study counts as one: "
+            "two studies of one person can fall on both sides of a split",
+            nameless,
+            "restore PatientID in the archive, or give a table with a column of patients",
+        )
     if len(groups) < len(PARTS):
         yield _too_few(ready, len(groups))
         return
@@ -74,9 +85,11 @@ def _too_few(ready: Sequence[IndexedCase], groups: int) -> Notice:
     patients = sorted({case.patient_id for case in ready})
     ids = tuple(patients[:_SHOWN])
     if len(patients) == 1 and len(ready) > 1:
+        nameless = all(STUDY_PATIENT in case.notes for case in ready)
+        what = "are of one study and name no patient" if nameless else "have one PatientID"
         return Notice(
             CANNOT_SPLIT,
-            f"all {len(ready)} cases have one PatientID: they cannot be divided by patient",
+            f"all {len(ready)} cases {what}: they cannot be divided by patient",
             ids,
             "if it is a placeholder for many patients, give each patient an ID of their own in "
             "the archive and index it again; for one patient, detect and review work",

@@ -45,6 +45,7 @@ class CaseName:
         place: of its first file, below the root. Never shown.
         study_date: as the header has it. Never shown.
         identity: texts of the header that name the patient. Never shown.
+        of_study: whether the study stands for the patient, whom the header does not name.
     """
 
     key: str = field(repr=False)
@@ -56,6 +57,7 @@ class CaseName:
     place: str = field(default="", repr=False)
     study_date: str = field(default="", repr=False)
     identity: tuple[str, ...] = field(default=(), repr=False)
+    of_study: bool = False
 
 
 class CaseNamer:
@@ -93,6 +95,7 @@ class CaseNamer:
             site=self._site(head, first), origin=_origin(first.place), place=first.place,
             study_date=head.study_date if head is not None else "",
             identity=head.identity if head is not None else (),
+            of_study=bool(patient) and head is not None and not head.patient_id,
         )  # fmt: skip
 
     def patient(self, patient_id: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import TypeAdapter
 
 from medkd.archive.assess import CaseFacts
+from medkd.archive.divisible import STUDY_PATIENT
 from medkd.archive.join import Joined, Joiner, codes_of
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
@@ -178,9 +179,11 @@ class TableWriter:
         cases = {}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
-            patient = case.patient_id or joined.patients.get(name.case_id) or self._own(name)
+            told = joined.patients.get(name.case_id, "")
+            patient = (told if name.of_study else "") or case.patient_id or told or self._own(name)
             view = case.view or joined.views.get(name.case_id, "")
-            cases[name.case_id] = replace(case, patient_id=patient, view=view)
+            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not told else case.notes
+            cases[name.case_id] = replace(case, patient_id=patient, view=view, notes=notes)
         dates: dict[str, list[CaseName]] = defaultdict(list)
         for name in gathered.names.values():
             if name.study_date:

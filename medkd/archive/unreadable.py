@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkd.io.file_kind import UNREADABLE
+from medkd.io.file_kind import UNKNOWN, UNREADABLE
 from medkd.io.grouping import FOLDER_CODE
 from medkd.io.index_table import IndexedFile, read_index_record, read_indexed_files
 
 _EXAMPLES = 3
+
+_WORDS = {**UNREADABLE, "unknown_file": "files of no known format"}
 
 ARCHIVE_CODES = {FOLDER_CODE: "folders that cannot be entered: what they hold is not in the index"}
 """Faults of an archive as a whole that make its INDEX unusable, unless they are allowed."""
@@ -22,7 +24,8 @@ class UnreadableCount:
     """One kind of what could not be read.
 
     Args:
-        code: of `file_kind.UNREADABLE`.
+        code: of `file_kind.UNREADABLE`, or "unknown_file" for what has no known format and is
+            no text.
         what: the same in words.
         files: how many files (or folders).
         examples: some of them, as index.files.csv names them.
@@ -62,9 +65,11 @@ def count_unreadable(files: Iterable[IndexedFile]) -> tuple[UnreadableCount, ...
     for file in files:
         if file.became == "unreadable":
             found[file.reason.partition(":")[0]].append(file.file)
-    order = list(UNREADABLE)
+        elif file.became == "other" and file.reason == UNKNOWN:
+            found["unknown_file"].append(file.file)
+    order = list(_WORDS)
     return tuple(
-        UnreadableCount(code, UNREADABLE.get(code, code), len(names), tuple(names[:_EXAMPLES]))
+        UnreadableCount(code, _WORDS.get(code, code), len(names), tuple(names[:_EXAMPLES]))
         for code, names in sorted(found.items(), key=lambda item: _place(order, item[0]))
     )
 

@@ -281,10 +281,15 @@ def _read_chest(place: ScanPlace, gate: GateSettings) -> Scan:
 
 
 def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
+    where = f"in {given.path}"
     if given.reason:
-        raise SeriesError(f"{given.path}: not a radiograph", [given.reason])
+        raise SeriesError(f"{given.path}: not a radiograph", [given.reason, where])
     if given.case is None:
-        return read_radiograph(given.path, allow=allow)
+        try:
+            return read_radiograph(given.path, allow=allow)
+        except SeriesError as error:
+            reasons = (*(error.reasons or (error.headline,)), where)
+            raise SeriesError(error.headline, reasons) from error
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
     found = read_case(given.path, given.case.case_id)

@@ -37,7 +37,10 @@ class ImageInput:
     @property
     def name(self) -> str:
         """What the image is called: the INDEX's case, or its file."""
-        return self.case.case_id if self.case is not None else shown_name(self.path.stem)
+        if self.case is not None:
+            return self.case.case_id
+        # The folder of a series may be called by a UID, which has no suffix.
+        return shown_name(self.path.name if self.path.is_dir() else self.path.stem)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -68,6 +68,11 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             try:
                 state = entry.stat()
             except OSError as error:
+                if isinstance(error, PermissionError) and not entry.is_symlink():
+                    # A folder with the right to list it, but not to enter it.
+                    told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
+                    yield FoundFile(folder.relative_to(root), form="unreadable", reason=told)
+                    break
                 told = absent_reason(error)
                 yield FoundFile(path.relative_to(root), form="unreadable", reason=told)
                 continue

@@ -14,8 +14,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.fileset import FileSet
 
+from medkd.archive.check import check_index
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.case_store import read_case
 from medkd.io.identity import LinkTable, private_folder_of
@@ -358,3 +360,28 @@ def test_a_run_that_is_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
     resumed = index_of(root, out, identity="keep")
     assert resumed == whole
     assert len(fates(out)) == 400
+
+
+def test_cases_whose_study_stands_for_the_patient_are_told(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "work" / "index.csv"
+    for number in range(3):
+        for path in write_patient(root / f"p{number}", number):
+            dataset = dcmread(path)
+            dataset.PatientID, dataset.StudyInstanceUID = "", f"1.2.{number}"
+            dataset.save_as(path)
+    checked = check_index(index_of(root, out))
+    (notice,) = [n for n in checked.warnings if n.code == "no_patient_id"]
+    assert len(notice.ids) == 3
+    assert "study" in notice.text
+    assert checked.divisible
+
+
+def test_one_study_without_a_patient_is_not_called_one_patient_id(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "work" / "index.csv"
+    for number in range(2):
+        for path in write_patient(root / f"p{number}", number):
+            dataset = dcmread(path)
+            dataset.PatientID, dataset.StudyInstanceUID = "", "1.2.3"
+            dataset.save_as(path)
+    (notice,) = [n for n in check_index(index_of(root, out)).warnings if n.code == "cannot_split"]
+    assert "one study and name no patient" in notice.text

@@ -145,11 +145,12 @@ def test_what_cannot_be_read_is_counted_in_the_last_lines_and_in_check(tmp_path:
         spoil(path)
     (root / "cut.zip").write_bytes(b"PK\x03\x04 and no more")
     (root / "link").symlink_to(root / "nowhere")
+    garbage(root / "garbage")
     made = run("index", root, "--out", out, "--identity", "keep", "--workers", "1")
     expected = {"empty_file": 1, "damaged_dicom": 1, "damaged_file": 1, "damaged_zip": 1,
-                "missing_file": 1}  # fmt: skip
+                "missing_file": 1, "unknown_file": 1}  # fmt: skip
     assert counts(tmp_path) == expected
-    assert made.output.count("could not be read: 1 ") == 5
+    assert made.output.count("could not be read: 1 ") == 6
     assert "empty files: b/0.dcm" in made.output
     checked = run("check", out, "--json", tmp_path / "check.json")
     assert "1 empty files: b/0.dcm" in checked.output
@@ -239,13 +240,16 @@ def test_a_user_without_rights_is_told_of_folders_and_files(tmp_path: Path) -> N
         write_picture(root / name / "film.png", 3)
     (root / "a").chmod(0)
     (root / "b" / "film.png").chmod(0)
+    write_picture(root / "listed" / "film.png", 4)
+    (root / "listed").chmod(0o400)
     bound = (
         ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     )
     code, text = medkd("index", root, "--out", out, within=bound)
     (root / "a").chmod(0o700)
+    (root / "listed").chmod(0o700)
     assert code == 0, text
-    assert "1 folders that cannot be entered" in text
+    assert "2 folders that cannot be entered" in text
     assert "1 files that may not be read" in text
 
 

@@ -43,6 +43,14 @@ def shows_a_case(app):
     return any(text.value.startswith("Case ") for text in app.text)
 
 
+@pytest.mark.parametrize("key", ["Case", "CASE"])
+def test_the_letters_of_the_address_do_not_matter(run, open_address, key):
+    app = open_address(run, **{key: CASE})
+    assert any(text.value.startswith(f"Case {CASE} ") for text in app.text)
+    assert list(app.query_params) == ["case"]
+    assert not shows_a_case(open_address(run, **{key: "case-of-another-run"}))
+
+
 UNKNOWN = [
     "scan-A", "scan-a ", " ", "", "scan", "../../etc/passwd", "case-of-another-run", factory.EVIL,
     "x" * 3000, "\u202eevil", "0", "-1",
@@ -91,7 +99,7 @@ def test_a_case_in_an_address_without_a_page_is_shown(run, open_address):
 
 @pytest.mark.parametrize(
     ("page", "part"),
-    [("case.py", {"slice": "9999"}), ("case.py", {"Case": "scan-a"}), ("case.py", {"mark": "-1"}),
+    [("case.py", {"slice": "9999"}), ("case.py", {"Mark": "scan-a"}), ("case.py", {"mark": "-1"}),
      ("case.py", {"arm": "nobody"}), ("results.py", {"case": "scan-a"}), ("", {"nodule": "x"})],
 )  # fmt: skip
 def test_parts_of_an_address_that_the_page_does_not_know_are_named(run, open_address, page, part):
