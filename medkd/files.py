@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medkd.errors import WorkerError
+
 _FULL_WORDS = (
     "no space left", "disk is full", "disk full", "disk quota", "file too large",
     "requested and", "failed writing file", "inline_container.cc",
@@ -78,6 +80,8 @@ def blamed_on(path: Path) -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if error.filename is None or _is_temporary(error.filename):
             error.filename, error.filename2 = str(path), None
+        raise
+    except WorkerError:  # what was full there was shared memory, not the disk
         raise
     except Exception as error:
         if is_full_disk(error):

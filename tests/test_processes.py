@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from medkd.errors import ExtraMissingError, MedkdError, SeriesError
+from medkd.errors import ExtraMissingError, MedkdError, SeriesError, WorkerError
+from medkd.files import blamed_on
 from medkd.processes import Crashed, SafePool
 
 
@@ -67,6 +70,27 @@ def test_a_task_whose_process_was_killed_is_tried_again(tmp_path: Path) -> None:
     for task in (*tasks[:3], tasks[4]):
         task.touch()
     assert list(SafePool(kill_itself_once, 2).run(tasks)) == [(task, 1) for task in tasks]
+
+
+@pytest.mark.parametrize("method", ["__init__", "submit"])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "shared memory"), (errno.EROFS, "shared memory"), (errno.EMFILE, "ulimit -n"),
+     (errno.EAGAIN, "ulimit -a")],
+)  # fmt: skip
+def test_processes_that_cannot_be_started_are_refused_with_what_is_short(
+    monkeypatch: pytest.MonkeyPatch, number: int, words: str, method: str
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(ProcessPoolExecutor, method, short)
+    with (
+        pytest.raises(WorkerError, match="--workers, 1 may work") as refused,
+        blamed_on(Path("a folder")),
+    ):
+        list(SafePool(square_or_die, 2).run([1, 2]))
+    assert words in str(refused.value)
 
 
 SLEEPERS = """

@@ -191,6 +191,8 @@ def _batch_of(found: dict[str, Any] | _Failure) -> PatchBatch:
 
 def _is_of_workers(error: Exception) -> bool:
     if isinstance(error, OSError):
+        if error.errno in (errno.EROFS, errno.EACCES):
+            return error.filename is None  # a semaphore; what is on a disk has a name
         return error.errno in _MEMORY_FAULTS or is_full_disk(error)
     return any(sign in str(error).lower() for sign in _SIGNS)
 
@@ -207,6 +209,8 @@ def _reasons(error: Exception) -> list[str]:
     if "killed" in lower or "exited unexpectedly" in lower:
         reasons.append("most likely there was not enough memory: take fewer workers or a smaller "
                        "batch_size")  # fmt: skip
+    if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES):
+        reasons.append("shared memory (/dev/shm) is read-only: mount it for writing")
     if "bus error" in lower or "shm" in lower or "shared memory" in lower or is_full_disk(error):
         reasons.append("shared memory (/dev/shm) is full: give the container more (--shm-size)")
     if "open files" in lower or "ancdata" in lower:

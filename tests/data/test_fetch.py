@@ -174,6 +174,7 @@ def test_workers_need_no_shared_memory(tmp_path: Path, monkeypatch: pytest.Monke
         RuntimeError("received 0 items of ancdata"),
         OSError(errno.EMFILE, "Too many open files"),
         OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
