@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import (
     active_children,
     connection,
+    forkserver,
     get_all_start_methods,
     get_context,
     parent_process,
@@ -129,10 +130,13 @@ class SafePool(Generic[Task, Result]):
             )
         try:
             yield executor
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            # First of all: one that is just starting would miss the semaphores of the pool.
             for process in set(active_children()) - before:
                 process.kill()
+            if isinstance(error, KeyboardInterrupt):
+                _end_forkserver()
+            executor.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             executor.shutdown(cancel_futures=True)
@@ -181,6 +185,18 @@ def _context(module: str) -> BaseContext:
     context = get_context("forkserver")
     context.set_forkserver_preload([module])  # of the first pool; later ones load their own
     return context
+
+
+def _end_forkserver() -> None:
+    """End the process that others branch off: it may have been asked for one not known here yet.
+
+    A later pool starts another one.
+    """
+    # The standard library offers no other way; a version without it leaves the process alone.
+    number = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if number is not None:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:
