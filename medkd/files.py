@@ -96,6 +96,19 @@ def is_full_disk(error: Exception) -> bool:
     return any(words in str(error).lower() for words in _FULL_WORDS)
 
 
+def disk_fault_of(error: Exception, path: Path) -> OSError | None:
+    """Return the fault of the disk, naming its file, that SQLite tells without one; or None."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    number = next((n for code, n in _SQLITE_FAULTS.items() if name.startswith(code)), 0)
+    return OSError(number, os.strerror(number), str(path)) if number else None
+
+
+_SQLITE_FAULTS = {
+    "SQLITE_FULL": errno.ENOSPC, "SQLITE_IOERR": errno.EIO, "SQLITE_READONLY": errno.EROFS,
+    "SQLITE_CANTOPEN": errno.EACCES, "SQLITE_PERM": errno.EACCES,
+}  # fmt: skip
+
+
 def remove_partial(folder: Path) -> None:
     """Remove the temporary files that a killed process left below a folder.
 
