@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medkd.errors import WorkerError
+
 _FULL_WORDS = (
     "no space left", "disk is full", "disk full", "disk quota", "file too large",
     "requested and", "failed writing file", "inline_container.cc",
@@ -79,6 +81,8 @@ def blamed_on(path: Path) -> Iterator[None]:
         if error.filename is None or _is_temporary(error.filename):
             error.filename, error.filename2 = str(path), None
         raise
+    except WorkerError:  # what was full there was shared memory, not the disk
+        raise
     except Exception as error:
         if is_full_disk(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
@@ -90,6 +94,19 @@ def is_full_disk(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return any(words in str(error).lower() for words in _FULL_WORDS)
+
+
+def disk_fault_of(error: Exception, path: Path) -> OSError | None:
+    """Return the fault of the disk, naming its file, that SQLite tells without one; or None."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    number = next((n for code, n in _SQLITE_FAULTS.items() if name.startswith(code)), 0)
+    return OSError(number, os.strerror(number), str(path)) if number else None
+
+
+_SQLITE_FAULTS = {
+    "SQLITE_FULL": errno.ENOSPC, "SQLITE_IOERR": errno.EIO, "SQLITE_READONLY": errno.EROFS,
+    "SQLITE_CANTOPEN": errno.EACCES, "SQLITE_PERM": errno.EACCES,
+}  # fmt: skip
 
 
 def remove_partial(folder: Path) -> None:

@@ -6,6 +6,7 @@ itself alone. Processes end with the one that started them, whatever ends it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -13,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import (
     active_children,
     connection,
+    forkserver,
     get_all_start_methods,
     get_context,
     parent_process,
@@ -80,7 +82,9 @@ class SafePool(Generic[Task, Result]):
         with self._executor(self._workers) as executor:
             for task in tasks:
                 under_way.append(task)
-                queue.append((task, executor.submit(self._function, task)))
+                with _told_if_not_startable():
+                    future = executor.submit(self._function, task)
+                queue.append((task, future))
                 if len(queue) > 2 * self._workers:
                     yield self._next(queue, under_way)
             while queue:
@@ -99,7 +103,9 @@ class SafePool(Generic[Task, Result]):
     def _run_alone(self, task: Task) -> Result | Crashed:
         try:
             with self._executor(1) as executor:
-                return executor.submit(self._function, task).result()
+                with _told_if_not_startable():
+                    future = executor.submit(self._function, task)
+                return future.result()
         except BrokenProcessPool:
             return Crashed()
 
@@ -107,31 +113,69 @@ class SafePool(Generic[Task, Result]):
         """Tell a task that kills its process from processes that cannot start at all."""
         try:
             with self._executor(1) as executor:
-                executor.submit(int).result()
+                with _told_if_not_startable():
+                    future = executor.submit(int)
+                future.result()
         except BrokenProcessPool as error:
-            raise WorkerError(
-                "helper processes cannot be started here",
-                ["each ends at once: look for a limit on memory or on processes (ulimit -a)",
-                 "where the command takes --workers, 1 may work"],
-            ) from error  # fmt: skip
+            raise _not_startable(f"each ends at once: {_LIMITS}") from error
 
     @contextmanager
     def _executor(self, workers: int) -> Iterator[ProcessPoolExecutor]:
         """Open a pool; on an error or interruption its processes are ended, not waited for."""
         before = set(active_children())
         context = _context(self._function.__module__)
-        executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(self._initializer,)
-        )
+        with _told_if_not_startable():
+            executor = ProcessPoolExecutor(
+                workers, mp_context=context, initializer=_begin, initargs=(self._initializer,)
+            )
         try:
             yield executor
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            # First of all: one that is just starting would miss the semaphores of the pool.
             for process in set(active_children()) - before:
                 process.kill()
+            if isinstance(error, KeyboardInterrupt):
+                _end_forkserver()
+            executor.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _told_if_not_startable() -> Iterator[None]:
+    """Refuse where the system has no memory, files or processes for a pool.
+
+    Raises:
+        WorkerError: naming what is short; without it a full /dev/shm reads like a full disk.
+    """
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if isinstance(error, RuntimeError) and "new thread" not in str(error):
+            raise
+        if number in (errno.EMFILE, errno.ENFILE):
+            reason = "too many open files: raise the limit (ulimit -n 8192)"
+        elif number in _MEMORY_FAULTS and getattr(error, "filename", None) is None:
+            reason = (
+                f"shared memory (/dev/shm) is full or read-only ({os.strerror(number or 0)}): "
+                "free some, mount it for writing, or give the container more (--shm-size)"
+            )
+        else:
+            reason = f"{str(error) or type(error).__name__}: {_LIMITS}"
+        raise _not_startable(reason) from error
+
+
+_MEMORY_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_LIMITS = "look for a limit on memory, processes or open files (ulimit -a)"
+
+
+def _not_startable(reason: str) -> WorkerError:
+    return WorkerError(
+        "helper processes cannot be started here",
+        [reason, "where the command takes --workers, 1 may work"],
+    )
 
 
 def _context(module: str) -> BaseContext:
@@ -141,6 +185,18 @@ def _context(module: str) -> BaseContext:
     context = get_context("forkserver")
     context.set_forkserver_preload([module])  # of the first pool; later ones load their own
     return context
+
+
+def _end_forkserver() -> None:
+    """End the process that others branch off: it may have been asked for one not known here yet.
+
+    A later pool starts another one.
+    """
+    # The standard library offers no other way; a version without it leaves the process alone.
+    number = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    if number is not None:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:

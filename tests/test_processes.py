@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import pytest
 
-from medkd.errors import ExtraMissingError, MedkdError, SeriesError
+from medkd.errors import ExtraMissingError, MedkdError, SeriesError, WorkerError
+from medkd.files import blamed_on
 from medkd.processes import Crashed, SafePool
 
 
@@ -69,6 +73,27 @@ def test_a_task_whose_process_was_killed_is_tried_again(tmp_path: Path) -> None:
     assert list(SafePool(kill_itself_once, 2).run(tasks)) == [(task, 1) for task in tasks]
 
 
+@pytest.mark.parametrize("method", ["__init__", "submit"])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "shared memory"), (errno.EROFS, "shared memory"), (errno.EMFILE, "ulimit -n"),
+     (errno.EAGAIN, "ulimit -a")],
+)  # fmt: skip
+def test_processes_that_cannot_be_started_are_refused_with_what_is_short(
+    monkeypatch: pytest.MonkeyPatch, number: int, words: str, method: str
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(ProcessPoolExecutor, method, short)
+    with (
+        pytest.raises(WorkerError, match="--workers, 1 may work") as refused,
+        blamed_on(Path("a folder")),
+    ):
+        list(SafePool(square_or_die, 2).run([1, 2]))
+    assert words in str(refused.value)
+
+
 SLEEPERS = """
 import sys, time
 from medkd.processes import SafePool
@@ -94,6 +119,45 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, by: signal
     process.send_signal(by)
     process.wait(20)
     wait_until(lambda: not any(is_alive(int(place.read_text())) for place in places))
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+with Path(os.environ["MARK"]).open("a") as stream:
+    stream.write("x")
+if Path(os.environ["MARK"]).stat().st_size > 1:
+    time.sleep(1.5)  # in the process that others branch off
+def work(number):
+    return number
+"""
+INTERRUPTED = """
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from medkd.processes import SafePool
+from slow_to_load import work
+try:
+    list(SafePool(work, 2).run([1, 2]))
+except KeyboardInterrupt:
+    pass
+time.sleep(2.5)
+"""
+
+
+@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="processes are spawned")
+def test_an_interruption_while_processes_start_is_quiet(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "slow_to_load.py").write_text(SLOW)
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        [sys.executable, "-c", INTERRUPTED],
+        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths, "MARK": str(mark)},
+    )  # fmt: skip
+    wait_until(lambda: mark.exists() and mark.stat().st_size > 1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == b""
+    assert process.returncode == 0
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from medkd.errors import SeriesError
+from medkd.files import disk_fault_of
 from medkd.io.file_kind import DicomHead
 from medkd.io.file_ref import shown_name
 from medkd.io.walk import FoundFile
@@ -293,6 +294,7 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
 
     Raises:
         SeriesError: if another process works on it, or it is damaged.
+        OSError: if the disk is full or fails; it names the file.
     """
     path = private_dir / WORK_FILE
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
@@ -310,6 +312,8 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
             )
         yield WorkStore(connection)
     except sqlite3.DatabaseError as error:
+        if fault := disk_fault_of(error, path):
+            raise fault from None
         # Its text may hold a value: only its kind is shown.
         locked = "locked" in str(error)
         reason = "another medkd index is at work on it" if locked else type(error).__name__

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from medkd.errors import MedkdError
+from medkd.errors import MedkdError, WorkerError
 from medkd.files import is_full_disk
 from medkd.unfinished import unfinished_home
 
@@ -67,6 +67,9 @@ def explain(error: BaseException, *, resumes: bool) -> str:
     Returns:
         One line with path and remedy; of a refusal of ours its headline and reasons.
     """
+    for cause in _causes(error):
+        if isinstance(cause, WorkerError):  # it knows best what was full, and what came of that
+            return str(cause)
     for cause in _causes(error):
         line = _line_of(cause, resumes=resumes)
         if line and (cause is error or not isinstance(error, MedkdError)):

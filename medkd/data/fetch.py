@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import logging
 import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,11 +91,14 @@ def fetch_ahead(
                 timeout=timeout_s,
                 worker_init_fn=_begin,
             )
-            for found in loader:
+            arriving = iter(loader)
+            watched = set(active_children()) - before
+            for _ in batches:  # torch is not asked to end the workers: one that stops holds it up
+                with _ended_if_late(watched, timeout_s):
+                    found = next(arriving)
                 yield _batch_of(found)
-    except BaseException:
+    finally:
         _kill(set(active_children()) - before)
-        raise
 
 
 @contextmanager
@@ -116,16 +120,55 @@ def clear_worker_faults() -> Iterator[None]:
         raise WorkerError("training: a loader process failed", _reasons(first)) from error
 
 
+@contextmanager
+def _ended_if_late(workers: set[BaseProcess], timeout_s: float) -> Iterator[None]:
+    """End the workers if the block does not end: a batch that has begun to come stands still.
+
+    torch's own time limit ends with the first byte of a batch, and begins anew with each batch
+    that comes out of turn: this one is longer. A killed worker interrupts the main process.
+    """
+    done, late = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        # In slices: a computer, or all processes, that stood still for a while is not late.
+        for _ in range(_SLICES):
+            if done.wait(_LIMITS * timeout_s / _SLICES):
+                return
+        late.set()
+        for process in workers:
+            process.kill()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except RuntimeError:
+        if late.is_set():  # torch saw the killed worker: that it was late says more
+            said = f"DataLoader timed out: no whole batch came in {_LIMITS * timeout_s:g} s"
+            raise RuntimeError(said) from None
+        raise
+    finally:
+        done.set()
+        watcher.join()
+
+
+_LIMITS = 1.5
+_SLICES = 20
+
+
 def _kill(workers: set[BaseProcess]) -> None:
     """End workers at once: one that hangs does not end when it is asked to."""
-    # torch looks at its workers at each SIGCHLD and raises if one was killed: here they are gone.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    # torch looks at its workers at each SIGCHLD and raises if one was killed: here they are to be.
+    # To block the signal is not enough, since threads that feed queues receive it as well.
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGCHLD, lambda *_: None) if in_main else None
     try:
         for process in workers:
             process.kill()
             process.join()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _begin(_number: int) -> None:
@@ -148,6 +191,8 @@ def _batch_of(found: dict[str, Any] | _Failure) -> PatchBatch:
 
 def _is_of_workers(error: Exception) -> bool:
     if isinstance(error, OSError):
+        if error.errno in (errno.EROFS, errno.EACCES):
+            return error.filename is None  # a semaphore; what is on a disk has a name
         return error.errno in _MEMORY_FAULTS or is_full_disk(error)
     return any(sign in str(error).lower() for sign in _SIGNS)
 
@@ -164,6 +209,8 @@ def _reasons(error: Exception) -> list[str]:
     if "killed" in lower or "exited unexpectedly" in lower:
         reasons.append("most likely there was not enough memory: take fewer workers or a smaller "
                        "batch_size")  # fmt: skip
+    if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES):
+        reasons.append("shared memory (/dev/shm) is read-only: mount it for writing")
     if "bus error" in lower or "shm" in lower or "shared memory" in lower or is_full_disk(error):
         reasons.append("shared memory (/dev/shm) is full: give the container more (--shm-size)")
     if "open files" in lower or "ancdata" in lower:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError
+from medkd.files import blamed_on, disk_fault_of
 
 Identity = Literal["keep", "pseudonymise"]
 
@@ -212,6 +213,8 @@ class LinkTable:
             with closing(sqlite3.connect(self.path, timeout=60.0)) as connection, connection:
                 yield connection
         except sqlite3.DatabaseError as error:
+            if fault := disk_fault_of(error, self.path):
+                raise fault from None
             # Its text may hold a value: only its kind is shown.
             kind = type(error).__name__
             raise SeriesError(f"{self.path}: cannot be used", [f"sqlite: {kind}"]) from None
@@ -315,7 +318,7 @@ def _make_private_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with blamed_on(path), os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from medkd.archive.work import ClassifiedFile, opened_store
 from medkd.errors import SeriesError
-from medkd.io.identity import make_private_folder
+from medkd.io.identity import LinkTable, make_private_folder
 from medkd.io.walk import FoundFile
 
 
@@ -35,6 +36,24 @@ def test_a_damaged_store_is_said_to_be_so(private: Path) -> None:
     (private / "work.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(SeriesError, match="cannot be used"), opened_store(private):
         pass
+
+
+def test_a_full_disk_names_the_store(tmp_path: Path, private: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as full, opened_store(private) as store:  # noqa: PT012  # it is filled first
+        store.begin(tmp_path, "settings")
+        store._connection.execute("PRAGMA max_page_count = 1")  # SQLite then says: disk is full
+        store.add_files([picture(f"{n}.png" * 50) for n in range(200)])
+    assert full.value.errno == errno.ENOSPC
+    assert full.value.filename == str(private / "work.sqlite")
+
+
+def test_a_full_disk_names_the_table_of_links(private: Path) -> None:
+    links = LinkTable(private)
+    links.record("a", "case", "1")
+    with pytest.raises(OSError, match="No space left") as full, links._connection() as connection:  # noqa: PT012  # it is filled first
+        connection.execute("PRAGMA max_page_count = 1")
+        connection.execute("CREATE TABLE large (value TEXT)")
+    assert full.value.filename == str(links.path)
 
 
 def test_only_a_file_that_changed_is_looked_at_again(tmp_path: Path, private: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from medkd.cli import faults
 from medkd.cli.faults import explain
-from medkd.errors import CheckpointError, SettingsError
+from medkd.errors import CheckpointError, SettingsError, WorkerError
 from medkd.files import remove_partial, replacing, write_text
 
 MAIN = "from medkd.cli import main; main()"
@@ -81,6 +81,15 @@ def test_why_something_was_not_saved_comes_first() -> None:
     refusal = CheckpointError("/out/student: not saved", ["[Errno 28] No space left"])
     refusal.__cause__ = of(errno.ENOSPC, "/out/student")
     assert explain(refusal, resumes=True).startswith("/out/student: no space left on the disk")
+
+
+def test_processes_that_cannot_be_started_are_not_blamed_on_the_disk() -> None:
+    refusal = WorkerError("training: a loader process failed", ["workers: 0 needs no helpers"])
+    refusal.__cause__ = of(errno.ENOSPC, None)
+    assert explain(refusal, resumes=True) == str(refusal)
+    then = of(errno.EMFILE)  # what is tidied up afterwards meets the same limit
+    then.__context__ = refusal
+    assert explain(then, resumes=True) == str(refusal)
 
 
 def test_a_refusal_stays_as_it_is() -> None:

@@ -9,6 +9,7 @@ import pickle
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def stop_half_way() -> None:
+    def send_half(self: Connection, data: bytes) -> None:
+        os.write(self.fileno(), data[: len(data) // 2])
+        stop()
+        time.sleep(600)  # this thread may go on for a moment
+
+    Connection._send = send_half  # type: ignore[attr-defined]  # in this process alone
+
+
 def fail() -> None:
     raise KeyError("lung")
 
@@ -91,6 +101,9 @@ def loader_of(act: Callable[[], None], folder: Path, timeout_s: float) -> TrainL
     return loader
 
 
+LATE = (hang, stop, stop_half_way, leave)
+
+
 @pytest.mark.parametrize(
     ("act", "words"),
     [
@@ -100,6 +113,7 @@ def loader_of(act: Callable[[], None], folder: Path, timeout_s: float) -> TrainL
         (leave, "loader process failed"),
         (hang, "timed out"),
         (stop, "timed out"),
+        (stop_half_way, "timed out"),
         (fail, "KeyError: 'lung'"),
         (run_out_of_memory, "MemoryError"),
         (find_no_shared_memory, "unable to open shared memory"),
@@ -109,7 +123,7 @@ def loader_of(act: Callable[[], None], folder: Path, timeout_s: float) -> TrainL
 def test_a_failed_worker_ends_the_epoch_and_names_the_remedy(
     tmp_path: Path, act: Callable[[], None], words: str
 ) -> None:
-    loader = loader_of(act, tmp_path, timeout_s=3.0 if act in (hang, stop, leave) else 60.0)
+    loader = loader_of(act, tmp_path, timeout_s=3.0 if act in LATE else 60.0)
     started = time.monotonic()
     with pytest.raises(WorkerError) as failed:
         list(loader.epoch(0))
@@ -133,6 +147,15 @@ def test_an_epoch_that_is_left_early_leaves_no_process(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_a_worker_that_is_stopped_after_its_last_batch_is_ended(tmp_path: Path) -> None:
+    batches = loader_of(lambda: None, tmp_path, 60.0).epoch(0)
+    for number, _ in enumerate(batches):
+        if number == 8:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid or 0, signal.SIGSTOP)
+    assert multiprocessing.active_children() == []
+
+
 def test_workers_need_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise RuntimeError("unable to write to file </torch_1>: No space left on device")
@@ -151,6 +174,7 @@ def test_workers_need_no_shared_memory(tmp_path: Path, monkeypatch: pytest.Monke
         RuntimeError("received 0 items of ancdata"),
         OSError(errno.EMFILE, "Too many open files"),
         OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EROFS, "Read-only file system"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )

@@ -131,11 +131,15 @@ def _check(out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool
     need = max(missing, 0) * _SCAN_MIB[settings.size]
     if need > free:
         reasons.append(
-            f"{settings.scans} scans of size {settings.size} take up to {need / 1024:.1f} GiB, "
-            f"{free / 1024:.1f} GiB are free there: make fewer, or name a folder elsewhere"
+            f"{settings.scans} scans of size {settings.size} take up to {_size(need)}, "
+            f"{_size(free)} are free there: make fewer, or name a folder elsewhere"
         )
     if reasons:
         raise SettingsError(f"{out}: cannot write phantoms here", reasons)
+
+
+def _size(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
 
 
 @dataclass(frozen=True, slots=True)
