@@ -160,7 +160,6 @@ def _of_tables(tables: _Tables) -> _Standard:
         SeriesError: if the rows of one are of no series that counts.
     """
     from medkd.io.annotations import read_excluded, read_reference
-    from medkd.io.synthetic_mark import stamp_of
 
     if tables.annotations is None or tables.seriesuids is None:
         given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
@@ -177,8 +176,8 @@ def _of_tables(tables: _Tables) -> _Standard:
         seriesuids=tables.seriesuids,
         patients=tables.patients,
     )
-    stamp = stamp_of(tables.annotations)
-    standard = _Standard(reference, phantoms=_phantoms([stamp] if stamp else []))
+    stamps = _stamps_of(tables.annotations, reference)
+    standard = _Standard(reference, phantoms=_phantoms(stamps))
     _check_rows(reference.nodules, standard, f"--annotations {tables.annotations}")
     if tables.excluded:
         _check_rows(read_excluded(tables.excluded), standard, f"--excluded {tables.excluded}")
@@ -268,6 +267,21 @@ def _some(ids: Iterable[str]) -> str:
     shown = list(dict.fromkeys(ids))
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
+
+
+def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
+    """Return what made the scans of a table: a set around it, or an INDEX that it is part of."""
+    from medkd.io.index_table import read_index, table_path
+    from medkd.io.synthetic_mark import not_stated, stamp_of
+
+    if stamp := stamp_of(annotations):
+        return [stamp]
+    index = annotations.with_name(annotations.name.replace(".nodules.csv", ".csv"))
+    if annotations != table_path(index, "nodules") or not index.is_file():
+        return []
+    counted = set(reference.seriesuids)
+    synthetic = [c for c in read_index(index).cases if c.synthetic and c.case_id in counted]
+    return list(dict.fromkeys(case.generator or not_stated() for case in synthetic))
 
 
 def _phantoms(stamps: Iterable[str]) -> list[str]:

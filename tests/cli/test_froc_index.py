@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,13 @@ def test_warnings_about_a_pseudonymised_index_hide_uids(index: Path, tmp_path: P
     done = froc("--marks", path, "--index", index, "--json", out)
     assert "2 marks of 2 series that do not count" in done.output
     assert "1.2.840" not in done.output + out.read_text()
+
+
+def test_the_nodules_of_an_index_of_phantoms_say_so(tmp_path: Path) -> None:
+    made = replace(case("a"), synthetic=True, generator="medkd phantom 1")
+    nodules = (Nodule("a", (0.0, 0.0, 0.0), 8.0),)
+    write_index(tmp_path / "i.csv", ArchiveIndex((made, case("b")), nodules))
+    (tmp_path / "s.csv").write_text("a\nb\n")
+    tables = ("--annotations", tmp_path / "i.nodules.csv", "--seriesuids", tmp_path / "s.csv")
+    done = froc("--marks", marks(tmp_path, "a,1,0,0,.9"), *tables)
+    assert "medkd phantom 1: difficulty not measured for this generator" in done.output
