@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.outputs import check_output, index_places
 from medkd.errors import SeriesError, SettingsError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def score_marks(
     from medkd.io.annotations import read_marks
 
     tables = _Tables(annotations, excluded, seriesuids, patients)
+    _check_place(json_path, marks, index, tables=tables)
     standard = _of_index(index, tables) if index else _of_tables(tables)
     scored = _that_count(read_marks(marks), standard, marks)
     _check_nodules(standard, index or tables.annotations)
@@ -83,6 +85,15 @@ def score_marks(
     _tell(result, standard)
     if json_path:
         _write(json_path, result, standard)
+
+
+def _check_place(
+    json_path: Path | None, marks: Path, index: Path | None, *, tables: _Tables
+) -> None:
+    given = (tables.annotations, tables.excluded, tables.seriesuids, tables.patients)
+    if json_path:
+        places = index_places(index) if index else ()
+        check_output("--json", json_path, [marks, *given, *places])
 
 
 def _write(path: Path, result: FrocResult, standard: _Standard) -> None:
