@@ -26,6 +26,9 @@ _COUNTS: dict[str, CountsAs] = {"included": "included", "excluded": "excluded"}
 EXCLUDED_NAME = "annotations_excluded"
 """How LUNA16 names its table of irrelevant findings."""
 
+TWICE_GIVEN = "the nodules and the excluded findings are the same table: give each its own"
+"""Why a table cannot be both: every nodule would be excluded."""
+
 PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
 MARK_COLUMNS = (*PLACE_COLUMNS, "probability")
 NODULE_COLUMNS = (*PLACE_COLUMNS, "diameter_mm")
@@ -72,6 +75,14 @@ def read_findings(path: Path) -> list[Nodule]:
             [f"it holds irrelevant findings ({told}): give it as the table of excluded ones"],
         )
     return findings
+
+
+def is_same_table(one: Path, other: Path) -> bool:
+    """Say whether two names are of one table: the same file, or a copy that holds rows."""
+    if one.resolve() == other.resolve():
+        return True
+    contents = [path.read_bytes() if path.is_file() else b"" for path in (one, other)]
+    return contents[0] == contents[1] and len(contents[0].split()) > 1
 
 
 def read_candidates(path: Path) -> list[LabelledCandidate]:
@@ -163,7 +174,7 @@ def read_reference(
         patients: which patient each series belongs to, if known.
 
     Raises:
-        SeriesError: with every fault of every table.
+        SeriesError: with every fault of every table, and if the two tables of places are one.
     """
     reasons: list[str] = []
     findings = _attempt(read_findings, annotations, reasons) or []
@@ -173,6 +184,8 @@ def read_reference(
     if patients and not reasons:
         missing = [uid for uid in uids if uid not in groups]
         reasons += [f"{patients}: no patient for series {uid}" for uid in missing[:MAX_REASONS]]
+    if excluded and is_same_table(annotations, excluded):
+        reasons.append(f"{excluded}: {TWICE_GIVEN}")
     if reasons:
         raise SeriesError("the reference standard cannot be used as it stands", reasons)
     nodules = tuple(finding for finding in findings if finding.counts_as == "included")

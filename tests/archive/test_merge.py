@@ -15,8 +15,10 @@ from medkd.archive.merge import merge_nodules
 from medkd.archive.settings import IndexSettings
 from medkd.archive.sources import source_of, with_excluded
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import read_annotations, read_excluded, read_findings
+from medkd.io.annotations import read_annotations, read_excluded, read_findings, read_reference
 from medkd.io.index_table import read_index, read_unmatched
+from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.scan_states import scan_states
 from medkd.types import Nodule
 from tests.archive.archives import ignore
 from tests.io.reference.oblique import SERIESUID, oblique_places, write_oblique_series
@@ -190,6 +192,46 @@ def test_excluded_findings_of_other_columns_are_refused(tmp_path: Path) -> None:
     for wrong in (path, tmp_path / "absent.csv"):
         with pytest.raises(SettingsError, match="--excluded"):
             with_excluded([], wrong)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_excluded_findings_alone_do_not_say_that_a_scan_was_read(
+    archive: Path, tmp_path: Path, beside: bool
+) -> None:
+    nodules = table(tmp_path / "a.csv", header=HEADER)
+    sources = [source_of(str(nodules))] if beside else []
+    excluded = table(tmp_path / "annotations_excluded.csv", (15, -1.0))
+    settings = settings_of(*with_excluded(sources, excluded))
+    index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
+    states = scan_states(index.cases, index.nodules, known={})
+    assert list(states.values()) == ["free" if beside else "unannotated"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_table_cannot_hold_nodules_and_excluded_findings(tmp_path: Path, copied: bool) -> None:
+    nodules = table(tmp_path / "a.csv", (5, 6.0))
+    excluded = table(tmp_path / "b.csv", (5, 6.0)) if copied else tmp_path / "." / "a.csv"
+    with pytest.raises(SettingsError, match="are the same table"):
+        with_excluded([source_of(str(nodules))], excluded)
+    (tmp_path / "s.csv").write_text(f"{SERIESUID}\n")
+    with pytest.raises(SeriesError, match="are the same table"):
+        read_reference(nodules, excluded, seriesuids=tmp_path / "s.csv")
+
+
+def test_two_tables_without_rows_are_not_one(tmp_path: Path) -> None:
+    nodules, excluded = table(tmp_path / "a.csv"), table(tmp_path / "b.csv")
+    (source,) = with_excluded([source_of(str(nodules))], excluded)
+    assert isinstance(source, Luna16Annotations)
+    assert source.annotations == nodules
+
+
+@pytest.mark.parametrize(("name", "told"), [("x.csv", True), ("my_Excluded.csv", False)])
+def test_excluded_findings_as_large_as_nodules_are_noted(
+    archive: Path, tmp_path: Path, name: str, told: bool
+) -> None:
+    settings = settings_of(*with_excluded([], table(tmp_path / name, (5, 6.0), (12, 3.0))))
+    index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
+    assert any("if they are the nodules" in note for note in index.notes) == told
 
 
 def test_the_nodules_of_an_index_keep_what_they_count_as(tmp_path: Path) -> None:
