@@ -45,12 +45,25 @@ def test_nodules_of_two_sources_within_the_radius_or_2_mm_are_one(
 
 
 def test_two_nodules_of_one_source_are_never_one() -> None:
-    near = [nodule(0), nodule(0.5), nodule(0)]
+    near = [nodule(0), nodule(0.5), nodule(0, 5.0)]
     assert len(merge_nodules([("one", near)]).nodules) == 3
     both = merge_nodules([("one", near[:2]), ("two", [nodule(0.1), nodule(0.6)])]).nodules
     assert [n.sources for n in both] == [("one", "two")] * 2
     # A third of one source within reach of a pair stays a nodule of its own.
     assert len(merge_nodules([("one", near[:1]), ("two", near[:2])]).nodules) == 2
+
+
+def test_equal_rows_of_one_source_count_once_and_are_told() -> None:
+    rows = [nodule(0), nodule(20), nodule(0), nodule(0)]
+    rows += [nodule(0, -1.0, counts_as="excluded")] * 2
+    merged = merge_nodules([("one", rows), ("two", [nodule(20)])])
+    assert [n.sources for n in merged.nodules] == [
+        ("one",), ("one", "two"), ("one",), ("one",)
+    ]  # fmt: skip
+    assert merged.notes[0] == (
+        "merged: 1 nodules are in one more than once, with the same place and diameter, and "
+        "count once"
+    )
 
 
 def test_nodules_of_different_scans_are_never_one() -> None:
@@ -86,9 +99,10 @@ def test_every_row_is_in_one_nodule_and_no_nodule_has_two_of_a_source(
     rows: list[list[Nodule]],
 ) -> None:
     merged = merge_nodules([(f"s{n}", nodules) for n, nodules in enumerate(rows)]).nodules
-    assert sum(len(n.sources) for n in merged) == sum(map(len, rows))
+    distinct = [len(set(nodules)) for nodules in rows]
+    assert sum(len(n.sources) for n in merged) == sum(distinct)
     assert all(len(set(n.sources)) == len(n.sources) for n in merged)
-    assert len(merged) >= max(map(len, rows))
+    assert len(merged) >= max(distinct)
 
 
 @pytest.fixture(scope="module")
