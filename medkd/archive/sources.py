@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.annotations import EXCLUDED_NAME, TWICE_GIVEN, is_same_table
+from medkd.io.annotations import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
 from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
@@ -118,11 +118,9 @@ def _table(path: Path) -> AnnotationSettings:
             return LidcAnnotations(kind="lidc", path=path)
     columns = {name.strip() for name in header_of(path)}
     if _has(columns, _LUNA16):
-        if EXCLUDED_NAME in path.name.casefold():
+        if is_named_excluded(path):
             raise _refusal(str(path), "it holds irrelevant findings: give it with --excluded")
-        excluded = path.with_name("annotations_excluded.csv")
-        beside = excluded if excluded.is_file() and excluded != path else None
-        return Luna16Annotations(kind="luna16", annotations=path, excluded=beside)
+        return Luna16Annotations(kind="luna16", annotations=path, excluded=_excluded_beside(path))
     if _has(columns, _NIH):
         boxes = next(iter(sorted(path.parent.glob("BBox_List_2017.csv*"))), None)
         return NihAnnotations(kind="nih", data_entry=path, boxes=boxes)
@@ -137,6 +135,15 @@ def _table(path: Path) -> AnnotationSettings:
         f"its columns {sorted(columns)} are of no known set: say what they mean in --config, "
         "under annotations, kind: points (places) or kind: table (labels)",
     )
+
+
+def _excluded_beside(nodules: Path) -> Path | None:
+    """Return the irrelevant findings beside a table: LUNA16's own name, or the one like it."""
+    official = nodules.with_name(f"{EXCLUDED_NAME}.csv")
+    if official.is_file():
+        return official
+    alike = [file for file in nodules.parent.glob("*.csv") if is_named_excluded(file)]
+    return alike[0] if len(alike) == 1 and alike[0].is_file() else None
 
 
 def _has(columns: set[str], wanted: set[str]) -> bool:

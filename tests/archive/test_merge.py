@@ -151,7 +151,11 @@ def test_two_tables_of_one_kind_are_two_sources(archive: Path, tmp_path: Path) -
     assert found.sources == ("luna16", "luna16 2")
 
 
-@pytest.mark.parametrize("name", ["annotations_excluded.csv", "Annotations_Excluded_v2.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["annotations_excluded.csv", "Annotations_Excluded_v2.csv", "annotations-excluded.csv",
+     "annotations excluded (1).csv", "AnnotationsExcluded.csv"],
+)  # fmt: skip
 def test_a_table_of_excluded_findings_is_no_table_of_nodules_by_its_name(
     tmp_path: Path, name: str
 ) -> None:
@@ -198,6 +202,16 @@ def test_excluded_findings_beside_the_nodules_are_not_read_twice(tmp_path: Path)
     nodules = source_of(str(table(tmp_path / "annotations.csv", (5, 6.0))))
     (source,) = with_excluded([nodules], excluded)
     assert source == nodules
+
+
+def test_excluded_findings_beside_the_nodules_are_found_by_a_name_like_luna16s(
+    tmp_path: Path,
+) -> None:
+    nodules = table(tmp_path / "annotations.csv", (5, 6.0))
+    alike = table(tmp_path / "annotations excluded.csv", (15, -1.0))
+    assert source_of(str(nodules)).model_dump()["excluded"] == alike
+    table(tmp_path / "annotations excluded (1).csv", (15, -1.0))
+    assert source_of(str(nodules)).model_dump()["excluded"] is None  # which one is meant?
 
 
 def test_excluded_findings_of_other_columns_are_refused(tmp_path: Path) -> None:
