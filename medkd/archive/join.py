@@ -20,6 +20,8 @@ from medkd.io.reference import (
     Unmatched,
     read_reference_source,
 )
+from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.scan_states import EXCLUDED_ALONE
 from medkd.types import Nodule
 
 
@@ -140,8 +142,15 @@ def _named(sources: Iterable[AnnotationSettings]) -> Iterator[tuple[str, Annotat
     """Name each source by its kind; a second one of a kind has its number behind it."""
     seen: Counter[str] = Counter()
     for source in sources:
-        seen[source.kind] += 1
-        yield source.kind + (f" {seen[source.kind]}" if seen[source.kind] > 1 else ""), source
+        name = f"{source.kind} {EXCLUDED_ALONE}" if _gives_no_nodules(source) else source.kind
+        seen[name] += 1
+        yield name + (f" {seen[name]}" if seen[name] > 1 else ""), source
+
+
+def _gives_no_nodules(source: AnnotationSettings) -> bool:
+    if isinstance(source, Luna16Annotations):
+        return source.annotations is None
+    return getattr(source, "counts_as", "included") == "excluded"
 
 
 def codes_of(reasons: Iterable[str]) -> str:

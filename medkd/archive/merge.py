@@ -5,13 +5,15 @@ than the radius of the larger, or 2 mm. Nearest pairs go first, and a nodule tak
 each source: two nodules that one source distinguishes stay two. Included nodules find each other
 before excluded findings do: LUNA16 excludes the drawings of single readers at the very nodule that
 it includes. Place, diameter and readers are those of the source that is named first (where it knows
-them). A nodule that any source includes is included: to leave it out would hide a miss.
+them). A nodule that any source includes is included: to leave it out would hide a miss. Included
+nodules of one source that are equal in place and diameter are one that was written more than once;
+equal excluded findings stay (LUNA16's own table has some, one a reader), as they change no score.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -41,16 +43,28 @@ def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
     Returns:
         Nodules with the names of their sources.
     """
+    once = [(name, _once(nodules)) for name, nodules in found]
     rows = [
         (number, replace(nodule, sources=(name,)))
-        for number, (name, nodules) in enumerate(found)
-        for nodule in nodules
+        for number, (name, nodules) in enumerate(once)
+        for nodule, _ in nodules
     ]
     by_series: dict[str, list[tuple[int, Nodule]]] = defaultdict(list)
     for number, nodule in rows:
         by_series[nodule.seriesuid].append((number, nodule))
     groups = [group for members in by_series.values() for group in _groups(members)]
-    return Merged(tuple(_as_one(group) for group in groups), tuple(_notes(groups)))
+    repeated = {name: sum(count > 1 for _, count in nodules) for name, nodules in once}
+    notes = (*_repeated_notes(repeated), *_notes(groups))
+    return Merged(tuple(_as_one(group) for group in groups), notes)
+
+
+def _once(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
+    """Return each included nodule of a source once, with how many rows of it there are."""
+    rows: dict[tuple[object, ...], list[Nodule]] = defaultdict(list)
+    for number, nodule in enumerate(nodules):
+        key = (nodule.seriesuid, nodule.center_mm, nodule.diameter_mm)
+        rows[key if nodule.counts_as == "included" else (number,)].append(nodule)
+    return [(equal[0], len(equal)) for equal in rows.values()]
 
 
 def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
@@ -97,6 +111,15 @@ def _as_one(group: Sequence[Nodule]) -> Nodule:
         readers_agreeing=readers[0] if readers else None,
         sources=tuple(source for nodule in group for source in nodule.sources),
     )
+
+
+def _repeated_notes(repeated: Mapping[str, int]) -> Iterator[str]:
+    for source, count in repeated.items():
+        if count:
+            yield (
+                f"merged: {count} nodules are in {source} more than once, with the same place and "
+                "diameter, and count once"
+            )
 
 
 def _notes(groups: Sequence[Sequence[Nodule]]) -> Iterator[str]:

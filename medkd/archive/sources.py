@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.annotations import EXCLUDED_NAME
+from medkd.io.annotations import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
 from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
@@ -74,18 +75,27 @@ def with_excluded(
         excluded: a table in LUNA16's columns; it replaces the one that lies beside the nodules.
 
     Raises:
-        SettingsError: if it is not there, or has other columns.
+        SettingsError: if it is not there, has other columns, or is a table of nodules as well.
     """
     if not excluded.is_file():
         raise _refusal(str(excluded), "--excluded: no such file")
     if not _has({name.strip() for name in header_of(excluded)}, _LUNA16):
         reason = f"--excluded: expected the columns {', '.join(sorted(_LUNA16))}; say what other "
         raise _refusal(str(excluded), reason + "columns mean in --config, counts_as: excluded")
+    if any(is_same_table(path, excluded) for source in sources for path in _nodules_of(source)):
+        raise _refusal(str(excluded), f"--excluded: {TWICE_GIVEN}")
     for place, source in enumerate(sources):
         if isinstance(source, Luna16Annotations):
             joined = source.model_copy(update={"excluded": excluded})
             return (*sources[:place], joined, *sources[place + 1 :])
     return (*sources, Luna16Annotations(kind="luna16", excluded=excluded))
+
+
+def _nodules_of(source: AnnotationSettings) -> list[Path]:
+    """Return the files of a source, of LUNA16's two tables that of the nodules."""
+    if isinstance(source, Luna16Annotations):
+        return [source.annotations] if source.annotations else []
+    return [path for path in paths_of(source) if path.is_file()]
 
 
 def _folder(path: Path) -> AnnotationSettings:
@@ -108,11 +118,9 @@ def _table(path: Path) -> AnnotationSettings:
             return LidcAnnotations(kind="lidc", path=path)
     columns = {name.strip() for name in header_of(path)}
     if _has(columns, _LUNA16):
-        if EXCLUDED_NAME in path.name.casefold():
+        if is_named_excluded(path):
             raise _refusal(str(path), "it holds irrelevant findings: give it with --excluded")
-        excluded = path.with_name("annotations_excluded.csv")
-        beside = excluded if excluded.is_file() and excluded != path else None
-        return Luna16Annotations(kind="luna16", annotations=path, excluded=beside)
+        return Luna16Annotations(kind="luna16", annotations=path, excluded=_excluded_beside(path))
     if _has(columns, _NIH):
         boxes = next(iter(sorted(path.parent.glob("BBox_List_2017.csv*"))), None)
         return NihAnnotations(kind="nih", data_entry=path, boxes=boxes)
@@ -127,6 +135,15 @@ def _table(path: Path) -> AnnotationSettings:
         f"its columns {sorted(columns)} are of no known set: say what they mean in --config, "
         "under annotations, kind: points (places) or kind: table (labels)",
     )
+
+
+def _excluded_beside(nodules: Path) -> Path | None:
+    """Return the irrelevant findings beside a table: LUNA16's own name, or the one like it."""
+    official = nodules.with_name(f"{EXCLUDED_NAME}.csv")
+    if official.is_file():
+        return official
+    alike = [file for file in nodules.parent.glob("*.csv") if is_named_excluded(file)]
+    return alike[0] if len(alike) == 1 and alike[0].is_file() else None
 
 
 def _has(columns: set[str], wanted: set[str]) -> bool:

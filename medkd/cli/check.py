@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medkd.cli.counting import counted
+from medkd.cli.outputs import check_output, index_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,8 @@ def check_command(
     from medkd.io.index_table import read_index
     from medkd.io.split_file import read_split
 
+    if json is not None and json != _TO_SCREEN:
+        check_output("--json", json, [*index_places(index), split])
     archive = read_index(index)
     found = check_index(
         archive,
@@ -65,26 +68,21 @@ def check_command(
         allow=allowed_in(index),
     )
     if json is not None:
-        _write_json(json, found, index)
+        _write_json(json, found)
     if json != _TO_SCREEN:
         _tell(found, _places(found, index) if archive.identity == "keep" else {})
     if not found.usable:
         raise typer.Exit(1)
 
 
-def _write_json(place: Path, found: IndexCheck, index: Path) -> None:
+def _write_json(place: Path, found: IndexCheck) -> None:
     from json import dumps
 
-    from medkd.errors import SettingsError
-    from medkd.io.index_table import index_tables
     from medkd.jsonio import to_jsonable, write_json
 
     if place == _TO_SCREEN:
         typer.echo(dumps(to_jsonable(found), indent=1))
         return
-    if place.resolve() in [table.resolve() for table in index_tables(index)]:
-        reason = "it is a table of the index: give another name"
-        raise SettingsError(f"--json {place}: not written", [reason])
     write_json(place, found)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.outputs import check_output, index_places
 from medkd.errors import SeriesError, SettingsError
 
 if TYPE_CHECKING:
-    from medkd.types import Candidate, Estimate, FrocResult, Interval, Reference
+    from medkd.types import Candidate, Estimate, FrocResult, Interval, Nodule, Reference
 
 _SHOWN = 3
+_UID = re.compile(r"\d+(?:\.\d+){4,}")
 
 
 def register(app: typer.Typer) -> None:
@@ -62,14 +65,15 @@ def score_marks(
     Example: `medkd froc --marks marks.csv --annotations annotations.csv
     --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json froc.json`
     """
-    from medkd.evaluate.froc import VARIANT, evaluate_froc
+    from medkd.evaluate.froc import evaluate_froc
     from medkd.io.annotations import read_marks
-    from medkd.jsonio import to_jsonable, write_json
 
     tables = _Tables(annotations, excluded, seriesuids, patients)
+    _check_place(json_path, marks, index, tables=tables)
     standard = _of_index(index, tables) if index else _of_tables(tables)
     scored = _that_count(read_marks(marks), standard, marks)
-    result = evaluate_froc(
+    _check_nodules(standard, index or tables.annotations)
+    found = evaluate_froc(
         scored,
         standard.reference,
         track=f"marks of {marks.name}",
@@ -77,11 +81,28 @@ def score_marks(
         bootstrap=bootstrap,
         seed=seed,
     )
+    result = _without_uids(found) if standard.pseudonymous else found
     _tell(result, standard)
     if json_path:
-        more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
-        write_json(json_path, {**to_jsonable(result), **more})
-        typer.echo(f"written: {json_path}")
+        _write(json_path, result, standard)
+
+
+def _check_place(
+    json_path: Path | None, marks: Path, index: Path | None, *, tables: _Tables
+) -> None:
+    given = (tables.annotations, tables.excluded, tables.seriesuids, tables.patients)
+    if json_path:
+        places = index_places(index) if index else ()
+        check_output("--json", json_path, [marks, *given, *places])
+
+
+def _write(path: Path, result: FrocResult, standard: _Standard) -> None:
+    from medkd.evaluate.froc import VARIANT
+    from medkd.jsonio import to_jsonable, write_json
+
+    more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
+    write_json(path, {**to_jsonable(result), **more})
+    typer.echo(f"written: {path}")
 
 
 def _tell(result: FrocResult, standard: _Standard) -> None:
@@ -124,18 +145,22 @@ def _of_index(index: Path, tables: _Tables) -> _Standard:
     if tables.annotations or tables.patients:
         reason = "expected --index, or --annotations with --seriesuids: the INDEX has nodules and "
         raise SettingsError("two reference standards were given", [reason + "patients of its own"])
+    more = read_excluded(tables.excluded) if tables.excluded else []
     found = read_index_reference(
         index,
         only=read_seriesuids(tables.seriesuids) if tables.seriesuids else None,
-        excluded=read_excluded(tables.excluded) if tables.excluded else (),
+        excluded=more,
     )
-    return _Standard(
+    standard = _Standard(
         found.reference,
         frozenset(found.left_out),
         list(found.notes()),
         _phantoms(found.generators),
         found.pseudonymous,
     )
+    if tables.excluded:
+        _check_rows(more, standard, f"--excluded {tables.excluded}")
+    return standard
 
 
 def _of_tables(tables: _Tables) -> _Standard:
@@ -143,9 +168,9 @@ def _of_tables(tables: _Tables) -> _Standard:
 
     Raises:
         SettingsError: if one that is needed is missing.
+        SeriesError: if the rows of one are of no series that counts.
     """
-    from medkd.io.annotations import read_reference
-    from medkd.io.synthetic_mark import stamp_of
+    from medkd.io.annotations import read_excluded, read_reference
 
     if tables.annotations is None or tables.seriesuids is None:
         given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
@@ -162,8 +187,48 @@ def _of_tables(tables: _Tables) -> _Standard:
         seriesuids=tables.seriesuids,
         patients=tables.patients,
     )
-    stamp = stamp_of(tables.annotations)
-    return _Standard(reference, phantoms=_phantoms([stamp] if stamp else []))
+    stamps = _stamps_of(tables.annotations, reference)
+    standard = _Standard(reference, phantoms=_phantoms(stamps))
+    _check_rows(reference.nodules, standard, f"--annotations {tables.annotations}")
+    if tables.excluded:
+        _check_rows(read_excluded(tables.excluded), standard, f"--excluded {tables.excluded}")
+    return standard
+
+
+def _check_rows(rows: Sequence[Nodule], standard: _Standard, what: str) -> None:
+    """Refuse a table of nodules or findings that was made for other series.
+
+    A table may name some series only (LUNA16's nodules are of 601 of its 888 series), and more
+    series than count; it is refused if no row at all is of a series of the reference standard.
+
+    Raises:
+        SeriesError: if there are rows, and none is of such a series.
+    """
+    known = {*standard.reference.seriesuids, *standard.left_out}
+    named = dict.fromkeys(row.seriesuid for row in rows)
+    if rows and known.isdisjoint(named):
+        reasons = [
+            *_both_names(named, standard),
+            "give tables of the same scans, under the same names: those of an INDEX are its "
+            "case ids, those of public tables are UIDs",
+        ]
+        raise SeriesError(f"{what}: its rows are of no series that counts", reasons)
+
+
+def _check_nodules(standard: _Standard, path: Path | None) -> None:
+    """Refuse a reference standard without a nodule.
+
+    Raises:
+        SeriesError: if no series that counts holds a nodule that must be found.
+    """
+    counted = set(standard.reference.seriesuids)
+    if not any(nodule.seriesuid in counted for nodule in standard.reference.nodules):
+        reasons = [
+            f"the {len(counted)} series that count hold no nodule, so there is no sensitivity",
+            "give the nodules that must be found: --annotations here, or to medkd index "
+            "(excluded findings alone are none)",
+        ]
+        raise SeriesError(f"{path}: CPM is not defined", reasons)
 
 
 def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list[Candidate]:
@@ -175,10 +240,8 @@ def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list
     known = {*standard.reference.seriesuids, *standard.left_out}
     named = dict.fromkeys(mark.seriesuid for mark in marks)
     if marks and known.isdisjoint(named):
-        ids = [_told(uid) if standard.pseudonymous else uid for uid in named]
         reasons = [
-            f"they name {_some(ids)}",
-            f"the series that count are {_some(standard.reference.seriesuids)}",
+            *_both_names(named, standard),
             "give marks and reference of the same scans: for an INDEX, those of "
             "`medkd detect MODEL INDEX`",
         ]
@@ -191,15 +254,45 @@ def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list
     return kept
 
 
+def _both_names(named: Iterable[str], standard: _Standard) -> list[str]:
+    """Word which series are named, and which would count."""
+    ids = [_told(uid) if standard.pseudonymous else uid for uid in named]
+    return [
+        f"they name {_some(ids)}",
+        f"the series that count are {_some(standard.reference.seriesuids)}",
+    ]
+
+
+def _without_uids(result: FrocResult) -> FrocResult:
+    """Return the result with every UID in its warnings hidden."""
+    hidden = tuple(_UID.sub("a UID", warning) for warning in result.warnings)
+    return replace(result, warnings=hidden)
+
+
 def _told(uid: str) -> str:
     """Return an id; a UID may be that of a patient's scan, and an INDEX of pseudonyms hides it."""
-    return "a UID" if uid.count(".") > 3 and uid.replace(".", "").isdigit() else uid
+    return "a UID" if _UID.fullmatch(uid) else uid
 
 
 def _some(ids: Iterable[str]) -> str:
     shown = list(dict.fromkeys(ids))
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
+
+
+def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
+    """Return what made the scans of a table: a set around it, or an INDEX that it is part of."""
+    from medkd.io.index_table import read_index, table_path
+    from medkd.io.synthetic_mark import not_stated, stamp_of
+
+    if stamp := stamp_of(annotations):
+        return [stamp]
+    index = annotations.with_name(annotations.name.replace(".nodules.csv", ".csv"))
+    if annotations != table_path(index, "nodules") or not index.is_file():
+        return []
+    counted = set(reference.seriesuids)
+    synthetic = [c for c in read_index(index).cases if c.synthetic and c.case_id in counted]
+    return list(dict.fromkeys(case.generator or not_stated() for case in synthetic))
 
 
 def _phantoms(stamps: Iterable[str]) -> list[str]:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.outputs import check_output, index_places
+
 if TYPE_CHECKING:
     from medkd.review.launch import Viewer
+    from medkd.runs import RunFolder
 
 
 def register(app: typer.Typer) -> None:
@@ -58,6 +61,7 @@ def review(
 
     folder = open_review(run if run is not None else find_run(Path.cwd()))
     if export is not None:
+        _check_export(folder, export)
         count = export_csv(folder.review, export)
         typer.echo(f"{count} decisions written to {export}")
         return
@@ -68,6 +72,24 @@ def review(
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
     received.clear()  # a signal is how the app is ended: no failure
     typer.echo(f"Ended. Decisions are in {folder.review}")
+
+
+def _check_export(folder: RunFolder, export: Path) -> None:
+    """Refuse to replace what belongs to the run or INDEX; an earlier export may be replaced."""
+    from medkd.errors import SettingsError
+    from medkd.review.index_cases import index_of, is_index
+    from medkd.review.store import decisions_csv
+
+    if is_index(folder):
+        check_output("--export", export, index_places(index_of(folder)))
+    if not export.is_file() or folder.path.resolve() not in export.resolve().parents:
+        return
+    header = decisions_csv([]).encode()
+    with export.open("rb") as stream:
+        if stream.read(len(header)) == header:
+            return
+    reason = f"it is a file of {folder.path} and no earlier export: give another name"
+    raise SettingsError(f"--export {export}: not written", [reason])
 
 
 def _reader(given: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medkd.cli.counting import counted
+from medkd.cli.outputs import check_output, index_places
 
 if TYPE_CHECKING:
     from medkd.archive.split import SplitSettings
@@ -52,6 +53,7 @@ def split_command(
     from medkd.io.split_file import write_split
 
     settings = _settings(val, test, folds, official=official, seed=seed)
+    check_output("--out", out, index_places(index))
     archive = read_index(index)
     split = freeze_split(archive, settings)
     write_split(out, split)

@@ -24,7 +24,10 @@ CountsAs = Literal["included", "excluded"]
 _COUNTS: dict[str, CountsAs] = {"included": "included", "excluded": "excluded"}
 
 EXCLUDED_NAME = "annotations_excluded"
-"""How LUNA16 names its table of irrelevant findings."""
+"""How LUNA16 names its table of irrelevant findings; see `is_named_excluded`."""
+
+TWICE_GIVEN = "the nodules and the excluded findings are the same table: give each its own"
+"""Why a table cannot be both: every nodule would be excluded."""
 
 PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
 MARK_COLUMNS = (*PLACE_COLUMNS, "probability")
@@ -64,7 +67,7 @@ def read_findings(path: Path) -> list[Nodule]:
     findings = _read_nodules(path, "included")
     included = [finding for finding in findings if finding.counts_as == "included"]
     unknown = sum(finding.diameter_mm < 0 for finding in included)
-    named = EXCLUDED_NAME in path.name.casefold() and included
+    named = is_named_excluded(path) and included
     if named or (unknown and 2 * unknown >= len(included)):
         told = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
         raise SeriesError(
@@ -72,6 +75,24 @@ def read_findings(path: Path) -> list[Nodule]:
             [f"it holds irrelevant findings ({told}): give it as the table of excluded ones"],
         )
     return findings
+
+
+def is_named_excluded(path: Path) -> bool:
+    """Say whether a file is named like LUNA16's irrelevant findings; only letters are compared.
+
+    Example:
+        >>> is_named_excluded(Path("Annotations-excluded (1).csv"))
+        True
+    """
+    return _letters(EXCLUDED_NAME) in _letters(path.name)
+
+
+def is_same_table(one: Path, other: Path) -> bool:
+    """Say whether two names are of one table: the same file, or a copy that holds rows."""
+    if one.resolve() == other.resolve():
+        return True
+    contents = [path.read_bytes() if path.is_file() else b"" for path in (one, other)]
+    return contents[0] == contents[1] and len(contents[0].split()) > 1
 
 
 def read_candidates(path: Path) -> list[LabelledCandidate]:
@@ -163,7 +184,7 @@ def read_reference(
         patients: which patient each series belongs to, if known.
 
     Raises:
-        SeriesError: with every fault of every table.
+        SeriesError: with every fault of every table, and if the two tables of places are one.
     """
     reasons: list[str] = []
     findings = _attempt(read_findings, annotations, reasons) or []
@@ -173,6 +194,8 @@ def read_reference(
     if patients and not reasons:
         missing = [uid for uid in uids if uid not in groups]
         reasons += [f"{patients}: no patient for series {uid}" for uid in missing[:MAX_REASONS]]
+    if excluded and is_same_table(annotations, excluded):
+        reasons.append(f"{excluded}: {TWICE_GIVEN}")
     if reasons:
         raise SeriesError("the reference standard cannot be used as it stands", reasons)
     nodules = tuple(finding for finding in findings if finding.counts_as == "included")
@@ -221,6 +244,10 @@ def _read_nodules(path: Path, counts_as: CountsAs) -> list[Nodule]:
             uids, _places(points), diameters.tolist(), stated, strict=True
         )
     ]
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalpha())
 
 
 def _places(points_mm: NDArray[np.float64]) -> list[Point]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SeriesError, SettingsError
+from medkd.io.dicom.scope import generator_of_files
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.index_table import IndexedCase, read_index
@@ -47,8 +48,13 @@ class ScanInput:
     def generator(self) -> str:
         """The stamp of what made it, empty for a scan that is not synthetic."""
         if self.case is None:
-            return stamp_of(self.path)
+            return stamp_of(self.path, seriesuid=self.name) or self._headed()
         return self.case.generator or (not_stated() if self.case.synthetic else "")
+
+    def _headed(self) -> str:
+        """Return the stamp in the header of a DICOM series, which a copy of it keeps."""
+        is_series = self.place is not None and self.place.seriesuid
+        return generator_of_files(self.files) if is_series else ""
 
 
 def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:

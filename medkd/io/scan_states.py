@@ -16,6 +16,9 @@ from medkd.types import Nodule
 Value = Literal[0, 1] | None
 ScanState = Literal["nodules", "free", "label_only", "unannotated"]
 
+EXCLUDED_ALONE = "excluded alone"
+"""Ends the name of a source of annotations that can give excluded findings and nothing else."""
+
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
     """Put the labels that count together: 1 if any is 1, 0 if all are known to be 0.
@@ -45,13 +48,17 @@ def scan_states(
 ) -> dict[str, ScanState]:
     """Say what is known of each scan; excluded findings show that somebody read it.
 
+    They do not where no source of nodules was given: what was excluded is known then, but not
+    what was found.
+
     Args:
         ready: the scans.
         findings: reference nodules and excluded findings of all scans.
         known: what labels of whole scans say, as `label_values` gives it.
     """
     placed = {n.seriesuid for n in findings if n.counts_as == "included"}
-    read = {n.seriesuid for n in findings}
+    has_nodules_given = any(not _is_excluded_alone(n) for n in findings)
+    read = {n.seriesuid for n in findings} if has_nodules_given else set()
     states: dict[str, ScanState] = {}
     for case in ready:
         value = known.get(case.case_id)
@@ -64,6 +71,10 @@ def scan_states(
         else:
             states[case.case_id] = "unannotated"
     return states
+
+
+def _is_excluded_alone(nodule: Nodule) -> bool:
+    return bool(nodule.sources) and all(EXCLUDED_ALONE in name for name in nodule.sources)
 
 
 def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:

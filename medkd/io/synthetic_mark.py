@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,8 @@ IMPLANTED_SCAN = "synthetic nodules in a real scan"
 """The same of a real scan with implanted nodules."""
 
 RECORDS = {"phantom.json": PHANTOM, "implant.json": IMPLANT}
-"""A folder with such a file was made by that: all below is synthetic, whatever its headers say."""
+"""A folder with such a file was made by that: the series it lists are synthetic, whatever their
+headers say. What lies beside them may be real. A record that lists none stands for all below."""
 
 
 def stamp_words(generator: str, version: str, difficulty: str = "") -> str:
@@ -119,15 +121,40 @@ def stated_stamp(generator: str, text: str) -> str:
     return text if known else not_stated(generator)
 
 
-def stamp_of(path: Path, *, levels: int = 2) -> str:
+def listed_series(record: Path) -> frozenset[str]:
+    """Read which series a record of `RECORDS` lists; empty if it lists none or cannot be read."""
+    try:
+        state = record.stat()
+    except OSError:
+        return frozenset()
+    return _listed(record, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _listed(record: Path, _changed_ns: int, _bytes: int) -> frozenset[str]:
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return frozenset()
+    scans = content.get("scans") if isinstance(content, dict) else None
+    rows = scans if isinstance(scans, list) else []
+    uids = (row.get("seriesuid") for row in rows if isinstance(row, dict))
+    return frozenset(uid for uid in uids if isinstance(uid, str) and uid)
+
+
+def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:
     """Return the stamp of the set that a file belongs to; empty if it belongs to none.
 
     Args:
         path: a volume, a table or a series folder; or the folder of a set itself.
         levels: how many folders above it may be the set's.
+        seriesuid: of a scan, which belongs to a set alone whose record lists it (or none at all).
     """
     for folder in (path, *list(path.parents)[:levels]):
         for name in RECORDS:
-            if (folder / name).is_file():
+            if not (folder / name).is_file():
+                continue
+            listed = listed_series(folder / name) if seriesuid else frozenset()
+            if not listed or seriesuid in listed:
                 return read_stamp(folder / name)
     return ""

@@ -15,8 +15,10 @@ from medkd.archive.merge import merge_nodules
 from medkd.archive.settings import IndexSettings
 from medkd.archive.sources import source_of, with_excluded
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import read_annotations, read_excluded, read_findings
+from medkd.io.annotations import read_annotations, read_excluded, read_findings, read_reference
 from medkd.io.index_table import read_index, read_unmatched
+from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.scan_states import scan_states
 from medkd.types import Nodule
 from tests.archive.archives import ignore
 from tests.io.reference.oblique import SERIESUID, oblique_places, write_oblique_series
@@ -43,12 +45,25 @@ def test_nodules_of_two_sources_within_the_radius_or_2_mm_are_one(
 
 
 def test_two_nodules_of_one_source_are_never_one() -> None:
-    near = [nodule(0), nodule(0.5), nodule(0)]
+    near = [nodule(0), nodule(0.5), nodule(0, 5.0)]
     assert len(merge_nodules([("one", near)]).nodules) == 3
     both = merge_nodules([("one", near[:2]), ("two", [nodule(0.1), nodule(0.6)])]).nodules
     assert [n.sources for n in both] == [("one", "two")] * 2
     # A third of one source within reach of a pair stays a nodule of its own.
     assert len(merge_nodules([("one", near[:1]), ("two", near[:2])]).nodules) == 2
+
+
+def test_equal_rows_of_one_source_count_once_and_are_told() -> None:
+    rows = [nodule(0), nodule(20), nodule(0), nodule(0)]
+    rows += [nodule(0, -1.0, counts_as="excluded")] * 2
+    merged = merge_nodules([("one", rows), ("two", [nodule(20)])])
+    assert [n.sources for n in merged.nodules] == [
+        ("one",), ("one", "two"), ("one",), ("one",)
+    ]  # fmt: skip
+    assert merged.notes[0] == (
+        "merged: 1 nodules are in one more than once, with the same place and diameter, and "
+        "count once"
+    )
 
 
 def test_nodules_of_different_scans_are_never_one() -> None:
@@ -84,9 +99,10 @@ def test_every_row_is_in_one_nodule_and_no_nodule_has_two_of_a_source(
     rows: list[list[Nodule]],
 ) -> None:
     merged = merge_nodules([(f"s{n}", nodules) for n, nodules in enumerate(rows)]).nodules
-    assert sum(len(n.sources) for n in merged) == sum(map(len, rows))
+    distinct = [len(set(nodules)) for nodules in rows]
+    assert sum(len(n.sources) for n in merged) == sum(distinct)
     assert all(len(set(n.sources)) == len(n.sources) for n in merged)
-    assert len(merged) >= max(map(len, rows))
+    assert len(merged) >= max(distinct)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +151,11 @@ def test_two_tables_of_one_kind_are_two_sources(archive: Path, tmp_path: Path) -
     assert found.sources == ("luna16", "luna16 2")
 
 
-@pytest.mark.parametrize("name", ["annotations_excluded.csv", "Annotations_Excluded_v2.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["annotations_excluded.csv", "Annotations_Excluded_v2.csv", "annotations-excluded.csv",
+     "annotations excluded (1).csv", "AnnotationsExcluded.csv"],
+)  # fmt: skip
 def test_a_table_of_excluded_findings_is_no_table_of_nodules_by_its_name(
     tmp_path: Path, name: str
 ) -> None:
@@ -184,12 +204,62 @@ def test_excluded_findings_beside_the_nodules_are_not_read_twice(tmp_path: Path)
     assert source == nodules
 
 
+def test_excluded_findings_beside_the_nodules_are_found_by_a_name_like_luna16s(
+    tmp_path: Path,
+) -> None:
+    nodules = table(tmp_path / "annotations.csv", (5, 6.0))
+    alike = table(tmp_path / "annotations excluded.csv", (15, -1.0))
+    assert source_of(str(nodules)).model_dump()["excluded"] == alike
+    table(tmp_path / "annotations excluded (1).csv", (15, -1.0))
+    assert source_of(str(nodules)).model_dump()["excluded"] is None  # which one is meant?
+
+
 def test_excluded_findings_of_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
     for wrong in (path, tmp_path / "absent.csv"):
         with pytest.raises(SettingsError, match="--excluded"):
             with_excluded([], wrong)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_excluded_findings_alone_do_not_say_that_a_scan_was_read(
+    archive: Path, tmp_path: Path, beside: bool
+) -> None:
+    nodules = table(tmp_path / "a.csv", header=HEADER)
+    sources = [source_of(str(nodules))] if beside else []
+    excluded = table(tmp_path / "annotations_excluded.csv", (15, -1.0))
+    settings = settings_of(*with_excluded(sources, excluded))
+    index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
+    states = scan_states(index.cases, index.nodules, known={})
+    assert list(states.values()) == ["free" if beside else "unannotated"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_table_cannot_hold_nodules_and_excluded_findings(tmp_path: Path, copied: bool) -> None:
+    nodules = table(tmp_path / "a.csv", (5, 6.0))
+    excluded = table(tmp_path / "b.csv", (5, 6.0)) if copied else tmp_path / "." / "a.csv"
+    with pytest.raises(SettingsError, match="are the same table"):
+        with_excluded([source_of(str(nodules))], excluded)
+    (tmp_path / "s.csv").write_text(f"{SERIESUID}\n")
+    with pytest.raises(SeriesError, match="are the same table"):
+        read_reference(nodules, excluded, seriesuids=tmp_path / "s.csv")
+
+
+def test_two_tables_without_rows_are_not_one(tmp_path: Path) -> None:
+    nodules, excluded = table(tmp_path / "a.csv"), table(tmp_path / "b.csv")
+    (source,) = with_excluded([source_of(str(nodules))], excluded)
+    assert isinstance(source, Luna16Annotations)
+    assert source.annotations == nodules
+
+
+@pytest.mark.parametrize(("name", "told"), [("x.csv", True), ("my_Excluded.csv", False)])
+def test_excluded_findings_as_large_as_nodules_are_noted(
+    archive: Path, tmp_path: Path, name: str, told: bool
+) -> None:
+    settings = settings_of(*with_excluded([], table(tmp_path / name, (5, 6.0), (12, 3.0))))
+    index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
+    assert any("if they are the nodules" in note for note in index.notes) == told
 
 
 def test_the_nodules_of_an_index_keep_what_they_count_as(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,49 @@ def test_a_table_of_excluded_findings_is_not_scored_as_nodules(tmp_path: Path) -
     text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--annotations", table,
                    "--seriesuids", tmp_path / "s.csv")  # fmt: skip
     assert "it holds irrelevant findings" in text
+
+
+PLACES = "seriesuid,coordX,coordY,coordZ,diameter_mm"
+
+
+def test_tables_of_other_series_are_refused(index: Path, tmp_path: Path) -> None:
+    path, wrong = marks(tmp_path, "hit,1,0,0,.9"), tmp_path / "wrong.csv"
+    wrong.write_text(f"{PLACES}\n1.2.840.1.2.3,0,0,0,6\n")
+    (tmp_path / "s.csv").write_text("hit\nfree\n")
+    tables = ("--marks", path, "--seriesuids", tmp_path / "s.csv")
+    text = refusal(*tables, "--annotations", wrong)
+    assert "its rows are of no series that counts" in text
+    assert "they name 1.2.840.1.2.3" in text
+    nodules = index.with_name("index.nodules.csv")
+    assert "--excluded" in refusal(*tables, "--annotations", nodules, "--excluded", wrong)
+    text = refusal("--marks", path, "--index", index, "--excluded", wrong)
+    assert "they name a UID" in text
+
+
+def test_a_reference_without_nodules_has_no_cpm(index: Path, tmp_path: Path) -> None:
+    empty, series = tmp_path / "none.csv", tmp_path / "s.csv"
+    empty.write_text(f"{PLACES}\n")
+    series.write_text("other\n")
+    path = marks(tmp_path, "other,1,0,0,.9")
+    text = refusal("--marks", path, "--annotations", empty, "--seriesuids", series)
+    assert "CPM is not defined" in text
+    assert "CPM is not defined" in refusal("--marks", path, "--index", index, "--seriesuids",
+                                           series)  # fmt: skip
+
+
+def test_warnings_about_a_pseudonymised_index_hide_uids(index: Path, tmp_path: Path) -> None:
+    path = marks(tmp_path, "hit,1,0,0,.9", "1.2.840.1.2.3,0,0,0,.5", "1.2.840.1.2.4,0,0,0,.5")
+    out = tmp_path / "froc.json"
+    done = froc("--marks", path, "--index", index, "--json", out)
+    assert "2 marks of 2 series that do not count" in done.output
+    assert "1.2.840" not in done.output + out.read_text()
+
+
+def test_the_nodules_of_an_index_of_phantoms_say_so(tmp_path: Path) -> None:
+    made = replace(case("a"), synthetic=True, generator="medkd phantom 1")
+    nodules = (Nodule("a", (0.0, 0.0, 0.0), 8.0),)
+    write_index(tmp_path / "i.csv", ArchiveIndex((made, case("b")), nodules))
+    (tmp_path / "s.csv").write_text("a\nb\n")
+    tables = ("--annotations", tmp_path / "i.nodules.csv", "--seriesuids", tmp_path / "s.csv")
+    done = froc("--marks", marks(tmp_path, "a,1,0,0,.9"), *tables)
+    assert "medkd phantom 1: difficulty not measured for this generator" in done.output

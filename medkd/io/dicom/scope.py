@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from medkd.io.dicom.codes import Fault, named
 from medkd.io.dicom.derive import IMPLANT_TYPE
+from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
+from medkd.io.file_ref import FileRef
 from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stated_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from medkd.geometry import VoxelGrid
     from medkd.io.dicom.header import SliceHeader
@@ -36,6 +39,8 @@ _OTHER_PARTS = (
 )  # fmt: skip
 _OTHER = re.compile(rf"(?<![A-Z])({'|'.join(_OTHER_PARTS)})(?![A-Z])", re.IGNORECASE)
 
+_TRIED = 3
+
 _PART = ("BodyPartExamined", "AnatomicRegionSequence")
 _TITLES = ("ProtocolName", "SeriesDescription", "StudyDescription")
 
@@ -53,6 +58,18 @@ def generator_of(header: SliceHeader) -> str:
         return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
     if IMPLANT_TYPE in header.texts("ImageType"):
         return stated_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
+    return ""
+
+
+def generator_of_files(paths: Sequence[Path]) -> str:
+    """Return the stamp in the first header of a series that can be read; empty if none has one.
+
+    Args:
+        paths: its files; only the first few are tried.
+    """
+    for path in paths[:_TRIED]:
+        if headers := read_headers([FileRef(path)]).headers:
+            return generator_of(headers[0])
     return ""
 
 

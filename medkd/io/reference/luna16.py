@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from medkd.io.annotations import read_excluded, read_findings
 from medkd.io.reference.places import PlaceFinder
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import Luna16Annotations
+from medkd.types import Nodule
+
+_LEAST_MM = 3.0
+"""LUNA16's nodules are at least this large; most irrelevant findings are smaller or unmeasured."""
 
 
 def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) -> ReferenceRows:
@@ -32,8 +39,19 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
             rows.refuse(row, reason, nodule.seriesuid)
         else:
             rows.add(nodule, row)
-    for number, finding in enumerate(
-        read_excluded(settings.excluded) if settings.excluded else [], start=1
-    ):
+    excluded = read_excluded(settings.excluded) if settings.excluded else []
+    if settings.excluded and _may_be_nodules(settings.excluded, excluded):
+        rows.note(
+            f"all {len(excluded)} excluded findings have a diameter of at least {_LEAST_MM:g} mm, "
+            "as nodules have: if they are the nodules, give their table with --annotations"
+        )
+    for number, finding in enumerate(excluded, start=1):
         rows.add(finding, f"annotations_excluded, finding {number}")
     return rows.collected()
+
+
+def _may_be_nodules(path: Path, findings: Sequence[Nodule]) -> bool:
+    """Say whether a table of excluded findings looks like one of nodules, by name and sizes."""
+    if not findings or "excluded" in path.name.casefold():
+        return False
+    return all(finding.diameter_mm >= _LEAST_MM for finding in findings)
