@@ -29,7 +29,7 @@ from medkd.io.index_table import (
     write_index,
 )
 from medkd.io.reference import SeriesPlaces
-from medkd.io.synthetic_mark import RECORDS, not_stated, read_stamp
+from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
 
 _FATES: dict[str, FileFate] = {
     "series": "case", "image": "case", "volume": "case", "sr": "annotation", "seg": "annotation",
@@ -114,8 +114,10 @@ class TableWriter:
             name = self._namer.name(key)
             case = self._case(facts, name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
-                stamp = case.generator or sets[max(inside)]
-                case = replace(case, synthetic=True, generator=stamp)
+                stamp, listed = sets[max(inside)]
+                # A real scan may have been put there; what cannot be read is not known as real.
+                if not listed or name.real in listed or facts.reasons:
+                    case = replace(case, synthetic=True, generator=case.generator or stamp)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
             gathered.forms[name.case_id] = facts.form
@@ -123,14 +125,16 @@ class TableWriter:
                 gathered.places[name.real] = facts.places.as_series(name.real)
         return gathered
 
-    def _synthetic_sets(self) -> dict[PurePosixPath, str]:
-        """Map each folder of synthetic scans to the stamp of what made them."""
+    def _synthetic_sets(self) -> dict[PurePosixPath, tuple[str, frozenset[str]]]:
+        """Map each folder of synthetic scans to the stamp of what made them, and their series."""
         found = {}
         for name, generator in RECORDS.items():
             for file in self._store.tables_named(name):
+                record = self._ref_of(file).path
                 hidden = bool(file.member)
-                stamp = not_stated(generator) if hidden else read_stamp(self._ref_of(file).path)
-                found[PurePosixPath(file.place).parent] = stamp
+                stamp = not_stated(generator) if hidden else read_stamp(record)
+                listed = frozenset() if hidden else listed_series(record)
+                found[PurePosixPath(file.place).parent] = (stamp, listed)
         return found
 
     def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -385,3 +386,19 @@ def test_one_study_without_a_patient_is_not_called_one_patient_id(tmp_path: Path
             dataset.save_as(path)
     (notice,) = [n for n in check_index(index_of(root, out)).warnings if n.code == "cannot_split"]
     assert "one study and name no patient" in notice.text
+
+
+def test_a_real_scan_in_the_folder_of_a_set_of_phantoms_is_real(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "work" / "index.csv"
+    for number in range(2):
+        paths = write_patient(root / f"p{number}", number)
+        for path in paths:
+            dataset = dcmread(path)
+            dataset.Manufacturer, dataset.SoftwareVersions = "SIEMENS", "1"
+            dataset.save_as(path)
+    listed = str(dataset.SeriesInstanceUID)
+    record = {"generator_version": "5", "difficulty": "0" * 16, "scans": [{"seriesuid": listed}]}
+    (root / "phantom.json").write_text(json.dumps(record))
+    index = index_of(root, out, identity="keep", gate={"allow": ["coarse_voxels"]})
+    assert {case.case_id: case.synthetic for case in index.cases}[listed]
+    assert sorted(case.synthetic for case in index.cases) == [False, True]
