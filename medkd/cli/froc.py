@@ -14,7 +14,7 @@ from medkd.cli.outputs import check_output, index_places
 from medkd.errors import SeriesError, SettingsError
 
 if TYPE_CHECKING:
-    from medkd.types import Candidate, Estimate, FrocResult, Interval, Nodule, Reference
+    from medkd.types import Candidate, Estimate, FrocResult, Interval, Reference
 
 _SHOWN = 3
 _UID = re.compile(r"\d+(?:\.\d+){4,}")
@@ -159,7 +159,7 @@ def _of_index(index: Path, tables: _Tables) -> _Standard:
         found.pseudonymous,
     )
     if tables.excluded:
-        _check_rows(more, standard, f"--excluded {tables.excluded}")
+        _check_rows([row.seriesuid for row in more], standard, f"--excluded {tables.excluded}")
     return standard
 
 
@@ -170,7 +170,8 @@ def _of_tables(tables: _Tables) -> _Standard:
         SettingsError: if one that is needed is missing.
         SeriesError: if the rows of one are of no series that counts.
     """
-    from medkd.io.annotations import read_excluded, read_reference
+    from medkd.io.annotations import read_reference
+    from medkd.io.tables import read_table
 
     if tables.annotations is None or tables.seriesuids is None:
         given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
@@ -189,23 +190,30 @@ def _of_tables(tables: _Tables) -> _Standard:
     )
     stamps = _stamps_of(tables.annotations, reference)
     standard = _Standard(reference, phantoms=_phantoms(stamps))
-    _check_rows(reference.nodules, standard, f"--annotations {tables.annotations}")
+    of_nodules = [nodule.seriesuid for nodule in reference.nodules]
+    _check_rows(of_nodules, standard, f"--annotations {tables.annotations}")
     if tables.excluded:
-        _check_rows(read_excluded(tables.excluded), standard, f"--excluded {tables.excluded}")
+        named = read_table(tables.excluded).words("seriesuid")
+        _check_rows(named, standard, f"--excluded {tables.excluded}")
     return standard
 
 
-def _check_rows(rows: Sequence[Nodule], standard: _Standard, what: str) -> None:
+def _check_rows(rows: Sequence[str], standard: _Standard, what: str) -> None:
     """Refuse a table of nodules or findings that was made for other series.
 
     A table may name some series only (LUNA16's nodules are of 601 of its 888 series), and more
     series than count; it is refused if no row at all is of a series of the reference standard.
 
+    Args:
+        rows: the series of each row.
+        standard: whose series count.
+        what: the option and its table.
+
     Raises:
         SeriesError: if there are rows, and none is of such a series.
     """
     known = {*standard.reference.seriesuids, *standard.left_out}
-    named = dict.fromkeys(row.seriesuid for row in rows)
+    named = dict.fromkeys(rows)
     if rows and known.isdisjoint(named):
         reasons = [
             *_both_names(named, standard),
