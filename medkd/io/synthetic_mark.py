@@ -152,9 +152,17 @@ def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:
     """
     for folder in (path, *list(path.parents)[:levels]):
         for name in RECORDS:
-            if not (folder / name).is_file():
+            if not _is_there(folder / name):
                 continue
             listed = listed_series(folder / name) if seriesuid else frozenset()
             if not listed or seriesuid in listed:
                 return read_stamp(folder / name)
     return ""
+
+
+def _is_there(record: Path) -> bool:
+    """Say whether a folder holds a record; what may not be entered is refused where it is read."""
+    try:
+        return record.is_file()
+    except OSError:
+        return False

@@ -90,3 +90,13 @@ def test_a_copy_of_a_phantom_is_known_by_its_header_alone(tmp_path: Path, made_b
     assert scan.generator == (STAMP if made_by == PHANTOM else "")
     write_record(tmp_path, generator_version="1", scans=[{"seriesuid": scan.name}])
     assert scan.generator == "medkd phantom 1"
+
+
+def test_a_folder_that_may_not_be_entered_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: Path) -> bool:  # modes do not bind root
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", locked)
+    assert stamp_of(tmp_path / "series") == ""
