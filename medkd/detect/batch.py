@@ -244,10 +244,10 @@ def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
         reason = "not_scan: a radiograph or picture; this model searches CT scans"
         raise SeriesError(f"{given.path}: not a scan", [reason])
     scan = _read(given, gate)
-    if not given.generator:
+    if not (stamp := given.generator):
         return scan
     others = (note for note in scan.notes if not is_synthetic_note(note))
-    told = synthetic_note(given.generator, difficulty_words(given.generator))
+    told = synthetic_note(stamp, difficulty_words(stamp))
     return replace(scan, notes=(*others, told))
 
 

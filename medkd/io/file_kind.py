@@ -28,6 +28,7 @@ from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import OBJECT_KINDS
+from medkd.io.voxel_data import GZIP_BITS
 
 FileForm = Literal[
     "series", "image", "volume", "annotation", "table", "container", "other", "unreadable"
@@ -88,8 +89,6 @@ UNREADABLE = {
 """Code to what cannot be read."""
 
 _HEAD_BYTES = 4096
-_GZIP_WINDOW = zlib.MAX_WBITS | 16
-"""Tells zlib to expect a gzip header."""
 
 _TAGS = [
     "TransferSyntaxUID", "MediaStorageSOPClassUID", "SOPClassUID", "SOPInstanceUID", "Modality",
@@ -277,7 +276,7 @@ def _foreign_kind(name: str, head: bytes) -> FileKind:
 
 def _holds_packed_dicom(head: bytes) -> bool:
     try:
-        begin = zlib.decompressobj(_GZIP_WINDOW).decompress(head, HEAD_BYTES)
+        begin = zlib.decompressobj(GZIP_BITS).decompress(head, HEAD_BYTES)
     except zlib.error:
         return False
     return looks_like_dicom(begin) or looks_like_damaged_dicom(begin)

@@ -29,7 +29,7 @@ AT_END = -1
 
 CHUNK_BYTES = 1 << 20
 _DAMAGED = "damaged_pixels: its voxels are incomplete or damaged: "
-_GZIP = 31
+GZIP_BITS = 31
 """Window bits of zlib that mean a gzip stream."""
 
 MOST_EXPANSION = 1032
@@ -183,7 +183,7 @@ def unpacked_head(path: Path, size: int) -> bytes:
         SeriesError: if its beginning is no gzip stream, or is damaged.
     """
     with foreign_faults(path, prefix=_DAMAGED), path.open("rb") as stream:
-        return zlib.decompressobj(_GZIP).decompress(stream.read(CHUNK_BYTES), size)
+        return zlib.decompressobj(GZIP_BITS).decompress(stream.read(CHUNK_BYTES), size)
 
 
 def _unpacked_chunks(stream: BinaryIO, packing: Packing) -> Iterator[bytes]:
@@ -191,7 +191,7 @@ def _unpacked_chunks(stream: BinaryIO, packing: Packing) -> Iterator[bytes]:
     if packing == "bzip2":
         return _bunzipped(stream)
     # MetaIO's readers take a gzip stream for a zlib stream too: 47 detects which one it is.
-    return _inflated(stream, 47 if packing == "zlib" else _GZIP)
+    return _inflated(stream, 47 if packing == "zlib" else GZIP_BITS)
 
 
 def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
@@ -207,7 +207,7 @@ def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
         # `waiting` was read behind the end of the member, if anything was. gzip ignores zeros
         # there, which fill up the last block of a tape.
         waiting = engine.unused_data + waiting
-        while window_bits == _GZIP and waiting and not waiting.strip(b"\0"):
+        while window_bits == GZIP_BITS and waiting and not waiting.strip(b"\0"):
             waiting = stream.read(CHUNK_BYTES)
         if not waiting:
             return

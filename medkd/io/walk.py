@@ -57,8 +57,7 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
-            yield FoundFile(folder.relative_to(root), form="unreadable", reason=told)
+            yield _locked(folder, root, error)
             continue
         deeper = []
         for entry in entries:
@@ -70,8 +69,7 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
             except OSError as error:
                 if isinstance(error, PermissionError) and not entry.is_symlink():
                     # A folder with the right to list it, but not to enter it.
-                    told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
-                    yield FoundFile(folder.relative_to(root), form="unreadable", reason=told)
+                    yield _locked(folder, root, error)
                     break
                 told = absent_reason(error)
                 yield FoundFile(path.relative_to(root), form="unreadable", reason=told)
@@ -124,6 +122,11 @@ def foreign_zip(root: Path, path: Path) -> str:
     if any(PurePosixPath(name).name == "data.pkl" for name in names):
         return "saved weights"
     return ""
+
+
+def _locked(folder: Path, root: Path, error: OSError) -> FoundFile:
+    told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
+    return FoundFile(folder.relative_to(root), form="unreadable", reason=told)
 
 
 def _file(path: Path, root: Path, state: os.stat_result, *, linked: bool) -> FoundFile:

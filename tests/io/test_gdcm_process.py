@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from pathlib import Path
 
@@ -129,7 +128,6 @@ def _read_first(folder: Path) -> bool:
     return PixelReader().read_into(np.empty((36, 40), np.int16), header) is None
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not branch processes")
 def test_a_process_that_branches_off_has_a_decoder_of_its_own(tmp_path: Path) -> None:
     write_series(tmp_path)
     assert _read_first(tmp_path)

@@ -2,11 +2,10 @@
 
 One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
 follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the attributes named in
-`tags.py` are read: never a name, a birth date or an accession number. A number
-whose VR is a binary one is read by it, as pydicom does, everything else as what the attribute
-means; a wrong VR is noted.
-What is no number either way counts as absent, and is a fault of the header unless a slice can be
-read without it (`tags.OPTIONAL`).
+`tags.py` are read: never a name, a birth date or an accession number. A number whose VR is a binary
+one is read by it, as pydicom does, everything else as what the attribute means; a wrong VR is
+noted. What is no number either way counts as absent, and is a fault of the header unless a slice
+can be read without it (`tags.OPTIONAL`).
 """
 
 from __future__ import annotations
