@@ -85,7 +85,7 @@ def find_lungs(scan: Scan) -> LungField:
         SeriesError: if nothing in it has the density and size of a lung.
 
     Example:
-        >>> from medkd.data.phantom import PhantomSettings, make_phantom
+        >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
         >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
         >>> 2.0 < find_lungs(phantom.scan).litres < 8.0
         True

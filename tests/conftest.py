@@ -53,12 +53,12 @@ def main_module() -> Iterator[None]:
 @pytest.fixture
 def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a minute less, for what the likeness of nodules has no part in."""
-    monkeypatch.setattr("medkd.data.implant.make.rehearse", lambda site, *_, **__: site)
+    monkeypatch.setattr("medkd.synthetic.implant.make.rehearse", lambda site, *_, **__: site)
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:
     """Rehearse a quarter of the kinds, where how real nodules look is not asked."""
-    patch.setattr("medkd.data.implant.rehearse._KINDS", 16)
+    patch.setattr("medkd.synthetic.implant.rehearse._KINDS", 16)
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ FLOORS: dict[str, int] = {
     "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
     "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
-    "archive": 2, "data": 2, "models": 2, "transfer": 2,
-    "detect": 3,
-    "config": 4, "config_keys": 4, "config_paths": 4, "difficulty_settings": 4, "run_settings": 4,
-    "train": 5,
-    "report": 6, "review": 6,
-    "cli": 8,
+    "index": 2, "difficulty": 2,
+    "archive": 3, "data": 3, "models": 3, "transfer": 3,
+    "synthetic": 4, "detect": 4,
+    "config": 5,
+    "train": 6,
+    "report": 7, "review": 7,
+    "cli": 9,
 }  # fmt: skip
 
 CONFINED = {
@@ -32,18 +33,27 @@ CONFINED = {
     "streamlit": set(),
     "accelerate": {"train"},
     "sqlalchemy": {"review"},
-    "sqlite3": {"archive", "io"},
+    "sqlite3": {"archive", "index", "io"},
     "typer": {"cli"},
-    "torch": {"data", "models", "transfer", "detect", "train", "evaluate.efficiency", "types"},
+    "torch": {
+        "data",
+        "synthetic",
+        "models",
+        "transfer",
+        "detect",
+        "train",
+        "evaluate.efficiency",
+        "types",
+    },
 }
 """Third-party package to the rooms (or one module) of medkd that may import it."""
 
 APP_MAY_IMPORT = {
     "geometry", "types", "errors", "files", "jsonio", "runs", "provenance", "io", "evaluate",
-    "lungs", "report", "review", "models.package",
+    "index", "lungs", "report", "review", "models.package",
 }  # fmt: skip
 
-MAX_MODULE_LINES = 350
+MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
 P90_FUNCTION_LINES = 40
 
@@ -90,7 +100,7 @@ def upward_imports() -> list[str]:
             other = name.split(".")[1]
             if other not in FLOORS or other == room:
                 continue
-            same_floor_room = FLOORS[other] == FLOORS[room] and FLOORS[room] not in (0, 4)
+            same_floor_room = FLOORS[other] == FLOORS[room] and FLOORS[room] != 0
             if FLOORS[other] > FLOORS[room] or same_floor_room:
                 faults.append(f"{dotted(path)} imports {name}")
     return faults

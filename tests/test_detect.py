@@ -16,8 +16,8 @@ from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.results import write_results
 from medkd.detect.view import PatchView, build_view
 from medkd.errors import CheckpointError, SettingsError
-from medkd.io.annotations import read_marks
-from medkd.io.scan_inputs import list_inputs
+from medkd.index.scan_inputs import list_inputs
+from medkd.io.luna16_tables import read_marks
 from medkd.io.volume import read_volume, write_mhd
 from medkd.jsonio import read_json
 from medkd.lungs import find_lungs

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.detect import batch
 from medkd.detect.batch import OUT_OF_MEMORY, input_keys, search_scans
 from medkd.detect.jobs import SearchJob, run_job, scan_job
@@ -19,12 +18,13 @@ from medkd.detect.results import RECORD_NAME, read_results, write_results
 from medkd.detect.results_table import RESULTS_NAME, TableFacts
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
-from medkd.io.annotations import read_marks
+from medkd.index.scan_inputs import ScanInput, list_inputs
+from medkd.index.table import ArchiveIndex, read_index, write_index
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.index_table import ArchiveIndex, read_index, write_index
-from medkd.io.scan_inputs import ScanInput, list_inputs
+from medkd.io.luna16_tables import read_marks
 from medkd.io.scans import read_scan
 from medkd.io.volume import write_mhd
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Candidate, CaseResult, OperatingPoint, Scan
 from tests.data.archives import write_scan_archive
 from tests.detect_cases import ball_model, chest_with_balls

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs, lung_box, lungs_in_view
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
 from tests.real_data import needs_data
 

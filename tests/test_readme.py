@@ -10,7 +10,7 @@ import typer.main
 
 from medkd.cli import app
 from medkd.jsonio import read_json
-from medkd.train.rows import BenchRecord
+from medkd.train.bench_record import BenchRecord
 from medkd.train.tables import bench_markdown
 
 ROOT = Path(__file__).resolve().parent.parent

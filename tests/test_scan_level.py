@@ -10,8 +10,8 @@ import pytest
 from medkd.detect.batch import search_scans
 from medkd.detect.scan_level import score_scan_level
 from medkd.errors import SettingsError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase
-from medkd.io.scan_inputs import list_inputs
+from medkd.index.scan_inputs import list_inputs
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase
 from medkd.types import Candidate, CaseResult, Nodule
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.test_detect import ball_model

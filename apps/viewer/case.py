@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-import frame
 import indexed
 import pandas as pd
 import panels
+import session
 import streamlit as st
 from display import Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
@@ -34,9 +34,9 @@ LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
 def show_case() -> None:
     """Draw the page."""
-    run = frame.current_run()
-    case = choose_case(frame.load_cases(run))
-    mine = frame.load_mine(run).get(case.case_id, {})
+    run = session.current_run()
+    case = choose_case(session.load_cases(run))
+    mine = session.load_mine(run).get(case.case_id, {})
     part = f", {case.split}" if case.split not in {"", "none"} else ""
     st.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
     if case.status == "not_analysed":
@@ -59,13 +59,13 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
     if not cases:
         st.info("This run has no cases.")
         st.stop()
-    asked = st.session_state.pop(frame.OPEN_CASE, None) or frame.asked_in_address()
+    asked = st.session_state.pop(session.OPEN_CASE, None) or session.asked_in_address()
     order = choose_order(cases)
     try:
         case = find_case(cases, asked or order[:1])
     except MedkdError as error:
         refuse_case(cases, error)
-    for key in frame.case_keys():
+    for key in session.case_keys():
         del st.query_params[key]
     st.query_params["case"] = case.case_id
     order = order if case.case_id in order else [other.case_id for other in cases]
@@ -82,7 +82,7 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
 def choose_order(cases: Sequence[RunCase]) -> list[str]:
     """Return the case ids as the worklist last listed them; of a filter that fits none, all."""
     known = dict.fromkeys(case.case_id for case in cases)
-    listed = st.session_state.get(frame.CASE_ORDER, ())
+    listed = st.session_state.get(session.CASE_ORDER, ())
     return [name for name in listed if name in known] or list(known)
 
 
@@ -112,7 +112,7 @@ def ask_for_chosen() -> None:
 
 def ask_for(case_id: str) -> None:
     """Show that case when the page runs next."""
-    st.session_state[frame.OPEN_CASE] = [case_id]
+    st.session_state[session.OPEN_CASE] = [case_id]
 
 
 def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
@@ -135,11 +135,11 @@ def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> 
 
 def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of threshold; return the marks at or above it."""
-    found = frame.load_marks(run).get(case.case_id, NO_MARKS)
+    found = session.load_marks(run).get(case.case_id, NO_MARKS)
     st.caption(panels.SOURCE_WORDS[found.source])
     for note in found.notes:
         st.text(note)
-    threshold = reading_threshold(frame.load_evaluation(run), found.source)
+    threshold = reading_threshold(session.load_evaluation(run), found.source)
     if threshold is None or not found.marks:
         return found.marks
     return threshold_choice(found, threshold)
@@ -173,7 +173,7 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
         show_picture(run, case)
     with right:
         st.subheader("Probability")
-        st.text(f"of {frame.finding_name(run)}")
+        st.text(f"of {session.finding_name(run)}")
         table = probability_table(run, case)
         if table.empty:
             st.text("This run holds no probability of this image.")
@@ -184,10 +184,10 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
 
 def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
     """Build one row an arm: calibrated probability, frozen threshold, what follows."""
-    evaluation = frame.load_evaluation(run)
+    evaluation = session.load_evaluation(run)
     rows = []
-    for arm, probability in frame.load_image_probabilities(run).get(case.case_id, {}).items():
-        threshold = frame.frozen_threshold(evaluation, arm)
+    for arm, probability in session.load_image_probabilities(run).get(case.case_id, {}).items():
+        threshold = session.frozen_threshold(evaluation, arm)
         call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
         words = "none" if threshold is None else f"{threshold:.3f}"
         rows.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import frame
+import session
 import streamlit as st
 
 from medkd.errors import MedkdError
@@ -72,7 +72,7 @@ def decide(run: RunFolder, shown: Decision, field: Field, value: str) -> None:
         return  # a field that leaves the page can report its unchanged text once more
     unsaved = st.session_state.setdefault(UNSAVED, {})
     try:
-        change = frame.load_store(run).change(seen, field, value)
+        change = session.load_store(run).change(seen, field, value)
     except MedkdError as error:
         unsaved[name] = Unsaved(seen, field, value, str(error))
         return

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import frame
 import pandas as pd
 import panels
+import session
 import streamlit as st
 from display import AxialStack, Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
-from medkd.io.index_table import IndexedCase
+from medkd.index.table import IndexedCase
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.store import Decision
 from medkd.runs import RunFolder
@@ -26,7 +26,7 @@ LISTED = 50
 
 def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
     """Draw the picture on the left, what the INDEX says and decisions on the right."""
-    archive = frame.load_archive(run)
+    archive = session.load_archive(run)
     nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
     left, right = st.columns([5, 3], gap="medium")
     with left:
@@ -35,7 +35,7 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
             show_picture(run, case)
     with right:
         if case.kind == "scan":
-            fact = frame.load_nodule_facts(run)[case.case_id]
+            fact = session.load_nodule_facts(run)[case.case_id]
             list_nodules(case, nodules, fact=fact, stack=stack)
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import deciding
-import frame
+import session
 import streamlit as st
 from display import AxialStack
 
@@ -112,7 +112,7 @@ def show_image_decision(
 
 def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
     """Return the decision that counts now, or an undecided one."""
-    fresh = Decision(case.case_id, mark_id, frame.reader_name(), "undecided")
+    fresh = Decision(case.case_id, mark_id, session.reader_name(), "undecided")
     return mine.get(mark_id, fresh)
 
 

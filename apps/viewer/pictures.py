@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import frame
 import panels
+import session
 import streamlit as st
 from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
 
@@ -20,7 +20,7 @@ UNKNOWN_DIAMETER_MM = 10.0
 def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
     """Read the scan; where that fails show all reasons and return None."""
     try:
-        return frame.load_stack(run, case)
+        return session.load_stack(run, case)
     except MedkdError as error:
         say_unreadable(case, error)
         return None
@@ -81,11 +81,11 @@ def show_picture(run: RunFolder, case: RunCase) -> None:
 def _draw_picture(run: RunFolder, case: RunCase) -> None:
     """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
     if case.row is None:
-        radiograph = frame.load_radiograph(run, case)
+        radiograph = session.load_radiograph(run, case)
         png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
         st.image(data_uri(png))
         return
-    pixels = frame.load_row(run, case)
+    pixels = session.load_row(run, case)
     if pixels.ndim == 3:
         depth = pixels.shape[2]
         number = st.slider("Slice", 1, depth, depth // 2, key=panels.slice_key(case))

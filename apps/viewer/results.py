@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import charts
-import frame
 import pandas as pd
+import session
 import streamlit as st
 
 from medkd.report import tables
@@ -28,8 +28,8 @@ OTHER_TRACK = ("Detection, another track", "The run names it:")
 
 def show_results() -> None:
     """Draw the page."""
-    run = frame.current_run()
-    evaluation = frame.load_evaluation(run)
+    run = session.current_run()
+    evaluation = session.load_evaluation(run)
     st.title("Results")
     if evaluation is None:
         st.info("This run has no evaluation yet: `medkd train` writes it at its end.")

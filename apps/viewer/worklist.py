@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import frame
 import pandas as pd
+import session
 import streamlit as st
 
 from medkd.review.cases import (
@@ -30,9 +30,9 @@ Decided = Mapping[str, Mapping[str, Decision]]
 
 def show_worklist() -> None:
     """Draw the page."""
-    run = frame.current_run()
-    decided = frame.load_mine(run)
-    cases = frame.load_cases(run)
+    run = session.current_run()
+    decided = session.load_mine(run)
+    cases = session.load_cases(run)
     st.title("Worklist")
     indexed = is_index(run)
     refused = sum(case.status == "not_analysed" for case in cases)
@@ -41,11 +41,11 @@ def show_worklist() -> None:
             f"{refused} of {len(cases)} cases {'are' if indexed else 'were'} not analysed. That is "
             "not the same as no findings: read them without the model. They stand first."
         )
-    made = sum(case.synthetic for case in frame.load_archive(run).cases) if indexed else 0
+    made = sum(case.synthetic for case in session.load_archive(run).cases) if indexed else 0
     if made:
         st.warning(f"{made} of {len(cases)} cases are synthetic; the others are patients'.")
     passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
-    st.session_state[frame.CASE_ORDER] = [case.case_id for case in passing]
+    st.session_state[session.CASE_ORDER] = [case.case_id for case in passing]
     order = "" if indexed else ", highest score first (the student's highest probability)"
     st.caption(f"{len(passing)} of {len(cases)} cases{order}. Tick a row to open its case.")
     if not passing:
@@ -60,7 +60,7 @@ def show_worklist() -> None:
         open_case((waiting or passing)[0])
     right.download_button(
         "Export all decisions (CSV)",
-        decisions_csv(frame.load_history(run)),
+        decisions_csv(session.load_history(run)),
         file_name="decisions.csv",
         mime="text/csv",
     )
@@ -89,7 +89,7 @@ def run_rows(
     cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
 ) -> list[dict[str, object]]:
     """Say of each case what the student found in it."""
-    evaluation, marks = frame.load_evaluation(run), frame.load_marks(run)
+    evaluation, marks = session.load_evaluation(run), session.load_marks(run)
     return [
         {
             "Case": case.case_id,
@@ -111,8 +111,8 @@ def index_rows(
     cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
 ) -> list[dict[str, object]]:
     """Say of each case what the archive says of it."""
-    archive = frame.load_archive(run)
-    facts = frame.load_nodule_facts(run)
+    archive = session.load_archive(run)
+    facts = session.load_nodule_facts(run)
     present: dict[str, list[str]] = defaultdict(list)
     for label in archive.labels:
         if label.value == 1:
@@ -190,7 +190,7 @@ def progress_of(case: RunCase, decided: Decided) -> str:
 
 def open_case(case: RunCase) -> None:
     """Go to the case page."""
-    st.session_state[frame.OPEN_CASE] = [case.case_id]
+    st.session_state[session.OPEN_CASE] = [case.case_id]
     st.switch_page("case.py")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.io.case_store import CaseForm, on_disk, unpacked, without_paths
+from medkd.index.case_store import CaseForm, on_disk, unpacked, without_paths
 from medkd.io.dicom.gate import GateSettings, scan_reasons, series_reasons
 from medkd.io.dicom.header import HeaderSet, read_headers
 from medkd.io.dicom.quiet import quiet_dicom

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medkd.io.index_table import ArchiveIndex, IndexedCase
-from medkd.io.scan_states import label_values, scan_states
+from medkd.index.scan_states import label_values, scan_states
+from medkd.index.table import ArchiveIndex, IndexedCase
 
 SCAN_LABEL = "scan with a nodule"
 """Stands for whatever says that a scan holds a nodule: its place, or a label `nodule`."""

@@ -17,12 +17,12 @@ from medkd.archive.assess import CaseFacts, Group, assess_groups, crashed_facts
 from medkd.archive.find import find_files
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.tables import TableWriter
-from medkd.archive.work import KnownFile, WorkStore, opened_store
+from medkd.archive.work_store import KnownFile, WorkStore, opened_store
 from medkd.errors import SettingsError
 from medkd.files import remove_partial
+from medkd.index.pseudonyms import make_private_folder, open_pseudonyms, private_folder_of
+from medkd.index.table import ArchiveIndex, index_tables, read_index_record
 from medkd.io.file_ref import FileRef
-from medkd.io.identity import make_private_folder, open_pseudonyms, private_folder_of
-from medkd.io.index_table import ArchiveIndex, index_tables, read_index_record
 from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 

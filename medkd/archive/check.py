@@ -17,9 +17,9 @@ from medkd.archive.leaks import Leak, find_leaks, same_pixels
 from medkd.archive.notices import Notice
 from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
-from medkd.io.index_table import ArchiveIndex, IndexedCase
+from medkd.index.frozen_split import PARTS, SplitFile
+from medkd.index.table import ArchiveIndex, IndexedCase
 from medkd.io.remedies import accepting_option, codes_in
-from medkd.io.split_file import PARTS, SplitFile
 
 SCHEMA = 2
 """Raised when fields of `IndexCheck` change their name or meaning; new ones may be added."""

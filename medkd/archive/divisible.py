@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from medkd.archive.leaks import bound_patients
 from medkd.archive.notices import Notice
 from medkd.archive.split import positive_labels
-from medkd.io.index_table import ArchiveIndex, IndexedCase
-from medkd.io.scan_states import label_values, scan_states
-from medkd.io.split_file import PARTS
+from medkd.index.frozen_split import PARTS
+from medkd.index.scan_states import label_values, scan_states
+from medkd.index.table import ArchiveIndex, IndexedCase
 
 CANNOT_SPLIT = "cannot_split"
 STUDY_PATIENT = "the header names no patient: its study counts as one"

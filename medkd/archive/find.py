@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from medkd.archive.work import ClassifiedFile, WorkStore, place_of
+from medkd.archive.work_store import ClassifiedFile, WorkStore, place_of
 from medkd.io.file_kind import FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
 from medkd.io.grouping import group_key

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from medkd.archive.merge import merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
+from medkd.index.scan_states import EXCLUDED_ALONE
+from medkd.index.table import CaseLabel, IndexedCase
 from medkd.io.file_ref import FileRef
-from medkd.io.index_table import CaseLabel, IndexedCase
 from medkd.io.reference import (
     AnnotationSettings,
     FileNames,
@@ -21,7 +22,6 @@ from medkd.io.reference import (
     read_reference_source,
 )
 from medkd.io.reference.settings import Luna16Annotations
-from medkd.io.scan_states import EXCLUDED_ALONE
 from medkd.types import Nodule
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medkd.io.index_table import IndexedCase
+from medkd.index.table import IndexedCase
 
 
 @dataclass(frozen=True, slots=True)

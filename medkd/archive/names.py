@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from medkd.archive.settings import IndexSettings
-from medkd.archive.work import KnownFile, WorkStore
+from medkd.archive.work_store import KnownFile, WorkStore
+from medkd.index.pseudonyms import Pseudonyms
 from medkd.io.file_kind import DicomHead
-from medkd.io.identity import Pseudonyms
 
 Link = tuple[str, str, str]
 

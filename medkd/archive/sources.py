@@ -11,10 +11,10 @@ from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.annotations import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
 from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
+from medkd.io.luna16_tables import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
 from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
 from medkd.io.reference.settings import (
     ChexpertAnnotations,

@@ -17,8 +17,8 @@ from pydantic import Field, model_validator
 
 from medkd.archive.leaks import bound_patients, find_leaks
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import ArchiveIndex, IndexedCase
-from medkd.io.split_file import PARTS, SplitFile
+from medkd.index.frozen_split import PARTS, SplitFile
+from medkd.index.table import ArchiveIndex, IndexedCase
 from medkd.settings import Settings
 
 _EVERY = "case"

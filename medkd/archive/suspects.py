@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from medkd.archive.work import KnownFile, WorkStore
+from medkd.archive.work_store import KnownFile, WorkStore
 from medkd.io.file_ref import FileRef
 from medkd.io.grouping import (
     NAMELESS_REASON,

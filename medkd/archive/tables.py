@@ -15,12 +15,11 @@ from medkd.archive.join import Joined, Joiner, codes_of
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.suspects import Suspects
-from medkd.archive.work import KnownFile, WorkStore
-from medkd.io.case_store import CaseForm, StoredCase, write_case_store
-from medkd.io.file_ref import FileRef
-from medkd.io.identity import LinkTable, Pseudonyms, days_since_first, private_folder_of
-from medkd.io.index_cells import write_cells
-from medkd.io.index_table import (
+from medkd.archive.work_store import KnownFile, WorkStore
+from medkd.index.case_store import CaseForm, StoredCase, write_case_store
+from medkd.index.cells import write_cells
+from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, private_folder_of
+from medkd.index.table import (
     ArchiveIndex,
     FileFate,
     IndexedCase,
@@ -28,6 +27,7 @@ from medkd.io.index_table import (
     UnmatchedRow,
     write_index,
 )
+from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
 from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from medkd.index.table import IndexedFile, read_index_record, read_indexed_files
 from medkd.io.file_kind import UNKNOWN, UNREADABLE
 from medkd.io.grouping import FOLDER_CODE
-from medkd.io.index_table import IndexedFile, read_index_record, read_indexed_files
 
 _EXAMPLES = 3
 

@@ -35,8 +35,8 @@ def bench(
 
     Example: `medkd bench bench/pneumoniamnist --out runs/pneumonia`
     """
-    from medkd.config import find_config
-    from medkd.config_keys import command_of
+    from medkd.config.keys import command_of
+    from medkd.config.load import find_config
     from medkd.yaml_data import read_document
 
     path, texts = find_config(config), list(overrides or ())
@@ -52,8 +52,8 @@ def bench(
 
 def _compare_arms(path: Path, overrides: list[str], *, out: Path | None, resume: bool) -> None:
     from medkd.cli.progress import progress_bars
-    from medkd.config import load_settings
-    from medkd.run_settings import RunSettings
+    from medkd.config.load import load_settings
+    from medkd.config.run_settings import RunSettings
     from medkd.train.bench import run_bench
     from medkd.train.tables import bench_markdown
 
@@ -70,8 +70,8 @@ def _measure_difficulty(
     path: Path, overrides: list[str], *, out: Path | None, resume: bool
 ) -> None:
     from medkd.cli.progress import progress_bars
-    from medkd.config import load_settings
-    from medkd.difficulty_settings import DifficultySettings
+    from medkd.config.difficulty_settings import DifficultySettings
+    from medkd.config.load import load_settings
     from medkd.train.difficulty.run import RESULT_NAME, run_difficulty
     from medkd.train.difficulty.tables import difficulty_markdown
 

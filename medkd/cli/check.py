@@ -55,8 +55,8 @@ def check_command(
     """
     from medkd.archive.check import check_index
     from medkd.archive.unreadable import allowed_in, unreadable_in
-    from medkd.io.index_table import read_index
-    from medkd.io.split_file import read_split
+    from medkd.index.frozen_split import read_split
+    from medkd.index.table import read_index
 
     if json is not None and json != _TO_SCREEN:
         check_output("--json", json, [*index_places(index), split])

@@ -25,7 +25,7 @@ def list_configs() -> None:
 
     Example: `medkd config list`
     """
-    from medkd.config import shipped_configs
+    from medkd.config.load import shipped_configs
 
     for name, path in shipped_configs().items():
         purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
@@ -38,7 +38,7 @@ def show_config(name: Name) -> None:
 
     Example: `medkd config show demo/phantom`
     """
-    from medkd.config import find_config
+    from medkd.config.load import find_config
 
     typer.echo(find_config(name).read_text(encoding="utf-8"), nl=False)
 
@@ -52,8 +52,8 @@ def copy_config(
 
     Example: `medkd config copy transfer/luna16_candidates my.yaml`
     """
-    from medkd.config import find_config
-    from medkd.config_keys import command_of
+    from medkd.config.keys import command_of
+    from medkd.config.load import find_config
     from medkd.errors import SettingsError
     from medkd.files import write_text
     from medkd.yaml_data import read_document
@@ -83,8 +83,8 @@ def check_configs(
 
     Example: `medkd config check my.yaml`
     """
-    from medkd.config import find_config, load_settings
-    from medkd.config_keys import command_of, configuration_kinds
+    from medkd.config.keys import command_of, configuration_kinds
+    from medkd.config.load import find_config, load_settings
     from medkd.errors import SettingsError
     from medkd.yaml_data import read_document
 
@@ -109,6 +109,6 @@ def print_keys() -> None:
 
     Example: `medkd config keys > keys.md`
     """
-    from medkd.config_keys import configuration_kinds, keys_text
+    from medkd.config.keys import configuration_kinds, keys_text
 
     typer.echo(keys_text(configuration_kinds()), nl=False)

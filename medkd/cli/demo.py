@@ -33,9 +33,9 @@ def demo(
 
     Example: `medkd demo --out medkd-demo`
     """
-    from medkd.config import find_config, load_settings
+    from medkd.config.load import find_config, load_settings
+    from medkd.config.run_settings import RunSettings
     from medkd.report.closing import closing_lines
-    from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
 
     run = RunFolder(out)

@@ -87,7 +87,7 @@ def detect(
 def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
     """Choose by the model whether scans are searched or radiographs scored."""
     from medkd.cli.progress import progress_bars
-    from medkd.config import make_settings
+    from medkd.config.load import make_settings
     from medkd.detect.jobs import image_job, scan_job
     from medkd.detect.radiographs import takes_radiographs
     from medkd.io.dicom.gate import GateSettings
@@ -138,7 +138,7 @@ def _warn(sentence: str) -> None:
 
 def _say_synthetic_inputs(job: SearchJob) -> None:
     """Say how many synthetic scans were searched, what made them, and how hard phantoms are."""
-    from medkd.data.phantom import difficulty_words
+    from medkd.difficulty import difficulty_words
     from medkd.provenance import origin_words
 
     if job.origins.synthetic:
@@ -182,7 +182,7 @@ def _say_scan_level(
 ) -> None:
     """Score by the labels of whole scans, where the INDEX has them; and say what is left out."""
     from medkd.detect.scan_level import score_scan_level
-    from medkd.io.index_table import read_index
+    from medkd.index.table import read_index
     from medkd.jsonio import write_json
 
     archive = read_index(index)

@@ -66,7 +66,7 @@ def score_marks(
     --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json froc.json`
     """
     from medkd.evaluate.froc import evaluate_froc
-    from medkd.io.annotations import read_marks
+    from medkd.io.luna16_tables import read_marks
 
     tables = _Tables(annotations, excluded, seriesuids, patients)
     _check_place(json_path, marks, index, tables=tables)
@@ -140,7 +140,7 @@ def _of_index(index: Path, tables: _Tables) -> _Standard:
         SettingsError: if nodules or patients are given twice.
     """
     from medkd.data.archive_reference import read_index_reference
-    from medkd.io.annotations import read_excluded, read_seriesuids
+    from medkd.io.luna16_tables import read_excluded, read_seriesuids
 
     if tables.annotations or tables.patients:
         reason = "expected --index, or --annotations with --seriesuids: the INDEX has nodules and "
@@ -170,7 +170,7 @@ def _of_tables(tables: _Tables) -> _Standard:
         SettingsError: if one that is needed is missing.
         SeriesError: if the rows of one are of no series that counts.
     """
-    from medkd.io.annotations import read_reference
+    from medkd.io.luna16_tables import read_reference
     from medkd.io.tables import read_table
 
     if tables.annotations is None or tables.seriesuids is None:
@@ -290,7 +290,7 @@ def _some(ids: Iterable[str]) -> str:
 
 def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
     """Return what made the scans of a table: a set around it, or an INDEX that it is part of."""
-    from medkd.io.index_table import read_index, table_path
+    from medkd.index.table import read_index, table_path
     from medkd.io.synthetic_mark import not_stated, stamp_of
 
     if stamp := stamp_of(annotations):
@@ -308,7 +308,7 @@ def _phantoms(stamps: Iterable[str]) -> list[str]:
     named = [stamp for stamp in stamps if stamp]
     if not named:
         return []
-    from medkd.data.phantom import difficulty_words
+    from medkd.difficulty import difficulty_words
 
     return [difficulty_words(stamp) for stamp in named]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from medkd.data.implant.settings import ImplantSettings
-    from medkd.data.implant.write import ImplantSet
+    from medkd.synthetic.implant.settings import ImplantSettings
+    from medkd.synthetic.implant.write import ImplantSet
 
 
 def register(app: typer.Typer) -> None:
@@ -77,11 +77,11 @@ def _write(
 ) -> ImplantSet:
     from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
-    from medkd.config import make_settings
-    from medkd.data.implant.write import write_implant_set
+    from medkd.config.load import make_settings
+    from medkd.index.scan_inputs import find_inputs
     from medkd.io.dicom.gate import GateSettings
-    from medkd.io.scan_inputs import find_inputs
     from medkd.report.implants import write_implant_pages
+    from medkd.synthetic.implant.write import write_implant_set
 
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     with kept_for_later(out), progress_bars() as report:
@@ -106,8 +106,8 @@ def _settings(*, textures: str, **given: object) -> ImplantSettings:
     """Check the options; all that is wrong is said at once."""
     from pydantic import ValidationError
 
-    from medkd.data.implant.settings import ImplantSettings
     from medkd.errors import SettingsError
+    from medkd.synthetic.implant.settings import ImplantSettings
 
     try:
         kinds = [kind.strip() for kind in textures.split(",") if kind.strip()]

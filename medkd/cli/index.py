@@ -11,7 +11,7 @@ from medkd.cli.counting import counted
 
 if TYPE_CHECKING:
     from medkd.archive.settings import IndexSettings
-    from medkd.io.index_table import ArchiveIndex
+    from medkd.index.table import ArchiveIndex
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +93,7 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
               ) -> IndexSettings:  # fmt: skip
     from medkd.archive.settings import IndexSettings, allowing
     from medkd.archive.sources import source_of
-    from medkd.config import find_config, load_settings, make_settings
+    from medkd.config.load import find_config, load_settings, make_settings
 
     if config is None:
         settings = make_settings(IndexSettings, overrides=texts)
@@ -108,7 +108,7 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
 
 def _tell(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
     from medkd.archive.unreadable import unreadable_in
-    from medkd.io.index_table import read_index_record
+    from medkd.index.table import read_index_record
 
     counts = read_index_record(out)["counts"]
     for kind, name in (("scan", "scan"), ("image", "radiograph")):

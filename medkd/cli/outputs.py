@@ -37,8 +37,8 @@ def check_output(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
 
 def index_places(index: Path) -> tuple[Path, ...]:
     """Return every table of an INDEX, and its private folder."""
-    from medkd.io.identity import private_folder_of
-    from medkd.io.index_table import index_tables
+    from medkd.index.pseudonyms import private_folder_of
+    from medkd.index.table import index_tables
 
     return (*index_tables(index), private_folder_of(index))
 

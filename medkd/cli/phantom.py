@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from medkd.data.phantom import Layout, PhantomSettings
+    from medkd.synthetic.phantom import Layout, PhantomSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,8 @@ def phantom(
 
 
 def _say(out: Path, settings: PhantomSettings) -> None:
-    from medkd.data.phantom import difficulty_words, generator_stamp
+    from medkd.difficulty import difficulty_words
+    from medkd.synthetic.phantom import generator_stamp
 
     typer.echo(f"{settings.scans} synthetic scans of site {settings.site} are in {out}")
     typer.echo(difficulty_words(generator_stamp()))
@@ -87,8 +88,8 @@ def _settings(**given: str | int | None) -> PhantomSettings:
     """Check the options; all that is wrong is said at once."""
     from pydantic import ValidationError
 
-    from medkd.data.phantom import PhantomSettings
     from medkd.errors import SettingsError
+    from medkd.synthetic.phantom import PhantomSettings
 
     try:
         return PhantomSettings.model_validate(given)
@@ -105,7 +106,7 @@ def _write(
 ) -> None:
     from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
-    from medkd.data.phantom import write_phantom_set
+    from medkd.synthetic.phantom import write_phantom_set
 
     with kept_for_later(out), progress_bars() as report:
         write_phantom_set(

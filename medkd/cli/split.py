@@ -49,8 +49,8 @@ def split_command(
     """  # fmt: skip
     from medkd.archive.divisible import split_notices
     from medkd.archive.split import freeze_split
-    from medkd.io.index_table import read_index
-    from medkd.io.split_file import write_split
+    from medkd.index.frozen_split import write_split
+    from medkd.index.table import read_index
 
     settings = _settings(val, test, folds, official=official, seed=seed)
     check_output("--out", out, index_places(index))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from medkd.config.run_settings import RunSettings
     from medkd.report.render import WrittenReport
-    from medkd.run_settings import RunSettings
     from medkd.runs import RunFolder
     from medkd.types import Evaluation
 
@@ -55,8 +55,8 @@ def train(
 
     Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
     """
-    from medkd.config import find_config, load_settings
-    from medkd.run_settings import RunSettings
+    from medkd.config.load import find_config, load_settings
+    from medkd.config.run_settings import RunSettings
     from medkd.runs import RunFolder
 
     settings = load_settings(
@@ -83,7 +83,7 @@ def run_with_bars(
     """Run a training with bars and write its report."""
     from medkd.cli.progress import progress_bars
     from medkd.report.render import write_report
-    from medkd.train.job import run_training
+    from medkd.train.run import run_training
 
     with explained_interruption(run.path), progress_bars() as progress:
         evaluation = run_training(settings, run, resume=resume, progress=progress)

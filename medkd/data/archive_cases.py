@@ -17,11 +17,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from medkd.data.cases import Case, CaseIndex
-from medkd.data.proposals import ProposalSettings, propose_candidates
+from medkd.data.cases import Case, CaseIndex, Told, ignore
+from medkd.data.roots import find_data
+from medkd.data.training_places import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
-from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
-from medkd.io.scan_states import ScanState, Value, label_values, scan_states
+from medkd.index.scan_states import ScanState, Value, label_values, scan_states
+from medkd.index.table import ArchiveIndex, IndexedCase, read_index
 from medkd.io.synthetic_mark import not_stated
 from medkd.settings import InputPath, Settings
 
@@ -50,6 +51,10 @@ class ArchiveData(Settings):
     proposals: ProposalSettings = Field(
         default_factory=ProposalSettings, description="Negative places in scans."
     )
+
+    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
+        """Read what of the INDEX can be trained on; see `CaseSource` and `archive_index`."""
+        return archive_index(self, find_data(self.index))
 
 
 def archive_index(settings: ArchiveData, path: Path) -> CaseIndex:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medkd.data.archive_cases import known_scan_labels
 from medkd.errors import SeriesError
-from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
+from medkd.index.table import ArchiveIndex, IndexedCase, read_index
 from medkd.types import Nodule, Reference
 
 UNANNOTATED = "that are not annotated: whether they hold nodules is not known"

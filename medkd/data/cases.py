@@ -8,14 +8,14 @@ a set names no patients, each case counts as one.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from medkd.errors import SeriesError
-from medkd.io.case_store import locate_case, read_case
-from medkd.io.index_table import IndexedCase
+from medkd.index.case_store import locate_case, read_case
+from medkd.index.table import IndexedCase
 from medkd.io.scans import read_scan
 from medkd.types import LabelledCandidate, Nodule, Radiograph, Scan
 
@@ -78,6 +78,30 @@ class CaseIndex:
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""
         return {case.case_id: case for case in self.cases}
+
+
+Told = Callable[[int, int], None]
+"""Called with (cases made so far, cases in all) while a data set is being made."""
+
+
+def ignore(_done: int, _total: int) -> None:
+    """Report nothing."""
+
+
+class CaseSource(Protocol):
+    """A source of cases: the settings of a data set, which can read what the set holds."""
+
+    def read_cases(self, work_dir: Path, told: Told = ignore, /) -> CaseIndex:
+        """Read what the set holds, without any pixel.
+
+        Args:
+            work_dir: where a set that is made on first use is written, below `data/`.
+            told: reports progress.
+
+        Raises:
+            SettingsError: if a path names an unknown or unset environment variable, or nothing.
+            SeriesError: if the set is broken, with every reason.
+        """
 
 
 def read_scan_of(case: Case) -> Scan:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.index import images_of
+from medkd.data.data_sets import images_of
 from medkd.data.loading import ImageStep, LoadingStep
 from medkd.data.patches import ImagePatches, PatchSource, SampleTable, positive_share
 from medkd.data.radiograph_patches import RadiographPatches

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.index import find_data, images_of
+from medkd.data.data_sets import images_of
+from medkd.data.roots import find_data
 from medkd.data.sampling import derive_seed, interleave
 from medkd.data.split_settings import (
     AnySplit,
@@ -29,7 +30,7 @@ from medkd.data.split_settings import (
     OfficialSplit,
 )
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.split_file import read_split
+from medkd.index.frozen_split import read_split
 from medkd.provenance import sha256_of_text
 
 

@@ -17,17 +17,17 @@ from typing import TypeVar
 
 import torch
 
-from medkd.data.phantom import difficulty_words
 from medkd.detect.radiographs import check_image_model, score_radiograph
 from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings, check_model
+from medkd.difficulty import difficulty_words
 from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
-from medkd.io.case_store import keeps_identity, locate_case, read_case
+from medkd.index.case_store import keeps_identity, locate_case, read_case
+from medkd.index.image_inputs import ImageInput, is_radiograph
+from medkd.index.scan_inputs import ScanInput, refusal_of
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.image_inputs import ImageInput, is_radiograph
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.remedies import with_option
-from medkd.io.scan_inputs import ScanInput, refusal_of
 from medkd.io.scans import ScanPlace, read_place
 from medkd.io.synthetic_mark import is_synthetic_note, synthetic_note
 from medkd.lungs import lungs_in_view

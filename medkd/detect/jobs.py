@@ -14,10 +14,10 @@ from medkd.detect.results import SearchRecord, open_results, write_results
 from medkd.detect.results_table import TableFacts
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
+from medkd.index.image_inputs import list_images
+from medkd.index.scan_inputs import find_inputs
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.image_inputs import list_images
 from medkd.io.radiograph.gate import CODES
-from medkd.io.scan_inputs import find_inputs
 from medkd.io.synthetic_mark import count_origins
 from medkd.jsonio import to_jsonable
 from medkd.models.package import LoadedModel

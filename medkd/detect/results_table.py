@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medkd.io.annotations import MARK_COLUMNS
+from medkd.io.luna16_tables import MARK_COLUMNS
 from medkd.io.tables import write_table
 from medkd.types import Candidate, CaseResult, MarkPlace
 

@@ -13,7 +13,7 @@ from medkd.data.archive_cases import known_scan_labels
 from medkd.evaluate.caution import few_words
 from medkd.evaluate.intervals import bootstrap_interval
 from medkd.evaluate.metrics import build_metric, compute_metric
-from medkd.io.index_table import ArchiveIndex
+from medkd.index.table import ArchiveIndex
 from medkd.types import CaseResult, Estimate
 
 MEANING = (

@@ -42,7 +42,7 @@ def detect_nodules(
         CheckpointError: with every reason why this model cannot search scans.
 
     Example:
-        >>> from medkd.data.phantom import PhantomSettings, make_phantom
+        >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
         >>> from medkd.models.package import ModelInfo, Preprocessing
         >>> from medkd.models.table import build_model, parse_model_settings
         >>> steps = ({"kind": "load"}, {"kind": "crop", "patch_shape": [16, 16, 16]},

@@ -23,7 +23,7 @@ import numpy as np
 from medkd.errors import SeriesError
 from medkd.files import sha256_of
 from medkd.geometry import VoxelGrid
-from medkd.io.annotations import (
+from medkd.io.luna16_tables import (
     read_annotations,
     read_candidates,
     read_excluded,

@@ -13,13 +13,13 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from medkd.data.implant.kept import ScanRow, Views
-from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.write import NOTE
 from medkd.files import write_bytes
 from medkd.provenance import start_record
 from medkd.report.render import write_html
 from medkd.report.words import number
+from medkd.synthetic.implant.kept import ScanRow, Views
+from medkd.synthetic.implant.settings import ImplantSettings
+from medkd.synthetic.implant.write import NOTE
 from medkd.types import Figure, Report, Section, Table
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import read_marks, read_seriesuids
+from medkd.io.luna16_tables import read_marks, read_seriesuids
 from medkd.jsonio import read_json
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions

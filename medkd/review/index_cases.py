@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import ArchiveIndex, IndexedCase, read_index
-from medkd.io.scan_states import ScanState, label_values, scan_states
+from medkd.index.scan_states import ScanState, label_values, scan_states
+from medkd.index.table import ArchiveIndex, IndexedCase, read_index
 from medkd.review.cases import RUN_HINT, check_run
 from medkd.runs import RunFolder, write_cases
 from medkd.types import RunCase

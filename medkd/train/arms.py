@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from medkd.config.run_settings import EvaluationSettings, TrainingSettings
 from medkd.data.patches import PatchSource
 from medkd.errors import SettingsError
 from medkd.evaluate.classification import choose_operating_point
@@ -26,7 +27,6 @@ from medkd.models.package import (
 )
 from medkd.models.table import parse_model_settings
 from medkd.provenance import sha256_of_text
-from medkd.run_settings import EvaluationSettings, TrainingSettings
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
 from medkd.train.domains import HELD_OUT, Domain, check_model
 from medkd.train.logs import Progress, no_progress

@@ -20,20 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medkd.config import dump_settings
+from medkd.config.load import dump_settings
+from medkd.config.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings, TeacherSettings
 from medkd.data.split_settings import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
-from medkd.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings, TeacherSettings
 from medkd.runs import RunFolder
 from medkd.train.arms import CLASSIFICATION, FinishedArm, read_arm
-from medkd.train.folder import open_folder
-from medkd.train.job import run_plan
-from medkd.train.logs import Progress, no_progress
-from medkd.train.outcome import likeness
-from medkd.train.plan import RunPlan, TaughtArm
-from medkd.train.rows import (
+from medkd.train.bench_record import (
     BenchComparison,
     BenchRecord,
     BenchRow,
@@ -42,6 +37,11 @@ from medkd.train.rows import (
     Role,
     part_name,
 )
+from medkd.train.compare import likeness
+from medkd.train.folder import open_folder
+from medkd.train.logs import Progress, no_progress
+from medkd.train.plan import RunPlan, TaughtArm
+from medkd.train.run import run_plan
 from medkd.train.tables import bench_markdown
 from medkd.types import Evaluation
 

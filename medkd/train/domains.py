@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Literal
 
 import torch
 
+from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation, draw_parameters
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
-from medkd.data.index import PhantomData, build_index
 from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
 from medkd.data.sampling import derive_seed
@@ -28,7 +27,6 @@ from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
-from medkd.run_settings import DomainSettings
 from medkd.train.logs import Progress, no_progress
 from medkd.train.loop import View
 from medkd.types import CaseOrigins, PatchBatch
@@ -120,12 +118,7 @@ def build_domain(
         SettingsError: if a part has not both classes, or the task is not binary.
         SeriesError: if the set is broken.
     """
-    index = build_index(
-        settings.data,
-        work_dir=work_dir,
-        workers=min(4, os.cpu_count() or 1),
-        progress=_told(progress, _phantom_words(settings)),
-    )
+    index = settings.data.read_cases(work_dir, _told(progress, _phantom_words(settings)))
     split = build_split(index, settings.split, seed=seed)
     if isinstance(settings.data, ArchiveData):
         used = (*split.train, *split.unlabelled, *split.val, *split.test)
@@ -191,7 +184,7 @@ def _told(progress: Progress, words: str) -> Callable[[int, int], None]:
 
 
 def _phantom_words(settings: DomainSettings) -> str:
-    site = f"site {settings.data.site}: " if isinstance(settings.data, PhantomData) else ""
+    site = f"site {settings.data.site}: " if settings.data.kind == "phantom" else ""
     return f"{site}writing phantoms"
 
 

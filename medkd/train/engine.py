@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.errors import MedkdError, SettingsError
-from medkd.run_settings import TrainingSettings
 from medkd.train.average import WeightAverage
 from medkd.train.logs import Progress
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state

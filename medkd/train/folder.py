@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from medkd.config import dump_settings
+from medkd.config.load import dump_settings
 from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
 

@@ -18,9 +18,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
 from medkd.provenance import sha256_of_text
-from medkd.run_settings import TrainingSettings
 from medkd.train.engine import Engine, Objective
 from medkd.train.logs import Progress, TrainingLog, no_progress
 from medkd.train.state import Course, Scores, load_state, save_state

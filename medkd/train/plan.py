@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medkd.run_settings import CONTROL, RunSettings, TeacherSettings
+from medkd.config.run_settings import CONTROL, RunSettings, TeacherSettings
 from medkd.runs import RunFolder
 from medkd.train.domains import Domain
 from medkd.train.logs import Progress

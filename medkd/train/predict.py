@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.data.patches import PatchSource, iterate
 from medkd.evaluate.calibration import fit_temperature
 from medkd.evaluate.metrics import compute_metric
 from medkd.files import replacing
 from medkd.models.package import Calibration, ModelInfo, calibrated_probability
-from medkd.run_settings import TrainingSettings
 from medkd.runs import Prediction
 from medkd.train.state import Scores
 

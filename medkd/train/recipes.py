@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch import nn
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.data.loader import TrainLoader, build_train_loader
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.table import build_model
 from medkd.provenance import sha256_of_text
-from medkd.run_settings import TrainingSettings
 from medkd.train.domains import Domain, make_view
 from medkd.train.logs import Progress, no_progress
 from medkd.train.loop import FitPlan, FitResult, fit

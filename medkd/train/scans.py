@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medkd.config.run_settings import DetectionSettings, EvaluationSettings
 from medkd.data.cases import read_scan_of
 from medkd.detect import detect_nodules
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
-from medkd.io.annotations import write_annotations, write_marks, write_seriesuids
-from medkd.io.index_table import IndexedCase
+from medkd.index.table import IndexedCase
+from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import LoadedModel, load_model, save_model
-from medkd.run_settings import DetectionSettings, EvaluationSettings
 from medkd.runs import RunFolder, write_cases
 from medkd.train.arms import CLASSIFICATION, FinishedArm
 from medkd.train.domains import HELD_OUT, Domain

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.errors import CheckpointError
 from medkd.files import replacing
-from medkd.run_settings import TrainingSettings
 
 Weights = dict[str, Tensor]
 Scores = dict[str, float]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medkd.data.phantom import difficulty_words
+from medkd.config.run_settings import CONTROL
+from medkd.difficulty import difficulty_words
 from medkd.evaluate.efficiency import Measured, measure_efficiency
 from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
 from medkd.provenance import finish_record
-from medkd.run_settings import CONTROL
 from medkd.train.arms import FinishedArm
-from medkd.train.outcome import (
+from medkd.train.compare import (
     compare_arms,
     few_positives,
     likeness,

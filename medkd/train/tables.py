@@ -20,7 +20,7 @@ from medkd.evaluate.intervals import (
     two_way_difference,
 )
 from medkd.evaluate.metrics import build_metric
-from medkd.train.rows import BenchComparison, BenchRecord, scores_of
+from medkd.train.bench_record import BenchComparison, BenchRecord, scores_of
 from medkd.types import Estimate
 
 METRICS = {

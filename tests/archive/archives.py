@@ -12,9 +12,9 @@ from PIL import Image
 
 from medkd.archive.build import build_archive_index
 from medkd.archive.settings import IndexSettings
-from medkd.data.phantom import PhantomSettings, make_phantom
+from medkd.index.table import ArchiveIndex
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.index_table import ArchiveIndex
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Nodule, Scan
 
 FAMILY, GIVEN = "Mustermann", "Erika"

@@ -20,9 +20,9 @@ from pydicom.fileset import FileSet
 
 from medkd.archive.check import check_index
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.case_store import read_case
-from medkd.io.identity import LinkTable, private_folder_of
-from medkd.io.index_table import (
+from medkd.index.case_store import read_case
+from medkd.index.pseudonyms import LinkTable, private_folder_of
+from medkd.index.table import (
     IndexedFile,
     read_index,
     read_index_record,

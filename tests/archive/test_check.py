@@ -13,7 +13,7 @@ from medkd.archive.check import check_index
 from medkd.archive.notices import Notice
 from medkd.archive.unreadable import UnreadableCount
 from medkd.cli import app
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.types import Nodule
 from tests.real_data import data_root
 

@@ -23,9 +23,9 @@ from medkd.archive.unreadable import unreadable_in
 from medkd.cli import app
 from medkd.errors import SettingsError
 from medkd.geometry import VoxelGrid
-from medkd.io.case_store import read_case
-from medkd.io.identity import LinkTable, private_folder_of
-from medkd.io.index_table import IndexedCase, read_index, read_indexed_files
+from medkd.index.case_store import read_case
+from medkd.index.pseudonyms import LinkTable, private_folder_of
+from medkd.index.table import IndexedCase, read_index, read_indexed_files
 from tests.archive.archives import index_of, write_picture
 from tests.io.dicom_helper import SERIESUID, write_ct_series
 

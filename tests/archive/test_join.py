@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medkd.geometry import VoxelGrid
-from medkd.io.case_store import read_case
-from medkd.io.index_table import read_indexed_files, read_unmatched
+from medkd.index.case_store import read_case
+from medkd.index.table import read_indexed_files, read_unmatched
 from medkd.io.synthetic_mark import not_stated
 from medkd.types import Scan
 from tests.archive.archives import index_of, write_picture

@@ -15,10 +15,10 @@ from medkd.archive.merge import merge_nodules
 from medkd.archive.settings import IndexSettings
 from medkd.archive.sources import source_of, with_excluded
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import read_annotations, read_excluded, read_findings, read_reference
-from medkd.io.index_table import read_index, read_unmatched
+from medkd.index.scan_states import scan_states
+from medkd.index.table import read_index, read_unmatched
+from medkd.io.luna16_tables import read_annotations, read_excluded, read_findings, read_reference
 from medkd.io.reference.settings import Luna16Annotations
-from medkd.io.scan_states import scan_states
 from medkd.types import Nodule
 from tests.archive.archives import ignore
 from tests.io.reference.oblique import SERIESUID, oblique_places, write_oblique_series

@@ -17,8 +17,8 @@ from medkd.archive.leaks import find_leaks
 from medkd.archive.split import SplitSettings, freeze_split
 from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
-from medkd.io.split_file import SplitFile, read_split, write_split
+from medkd.index.frozen_split import SplitFile, read_split, write_split
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.types import Nodule
 
 

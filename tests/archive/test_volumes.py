@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.io.case_store import locate_case, read_case
-from medkd.io.index_table import ArchiveIndex, read_indexed_files
+from medkd.index.case_store import locate_case, read_case
+from medkd.index.table import ArchiveIndex, read_indexed_files
 from medkd.types import Scan
 from tests.archive.archives import index_of
 

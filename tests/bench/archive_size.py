@@ -25,8 +25,8 @@ from PIL import Image
 from medkd.archive.build import build_archive_index
 from medkd.archive.settings import IndexSettings
 from medkd.geometry import VoxelGrid
+from medkd.index.table import ArchiveIndex, read_index_record
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.index_table import ArchiveIndex, read_index_record
 from medkd.types import Scan
 
 RESULTS = Path(__file__).parent / "results" / "archive_size.json"

@@ -39,14 +39,14 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from medkd.data.implant.make import VERSION
-from medkd.data.implant.places import place_finder
-from medkd.data.implant.rehearse import rehearse
-from medkd.data.implant.settings import ImplantSettings
-from medkd.data.implant.site import ImplantSite, add_patch, slice_axis
 from medkd.io.scans import read_scan
 from medkd.lungs import find_lungs
 from medkd.models.luna_classifier import RawLunaNetwork
+from medkd.synthetic.implant.make import VERSION
+from medkd.synthetic.implant.places import place_finder
+from medkd.synthetic.implant.rehearse import rehearse
+from medkd.synthetic.implant.settings import ImplantSettings
+from medkd.synthetic.implant.site import ImplantSite, add_patch, slice_axis
 from medkd.types import Scan
 from tests.bench.implant_discriminator import (
     VARIANTS,

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from medkd.files import write_text
-from medkd.io.annotations import read_annotations
+from medkd.io.luna16_tables import read_annotations
 from medkd.io.reference.lidc_readings import (
     LidcNodule,
     LidcScan,

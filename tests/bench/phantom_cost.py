@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from medkd.data.phantom import PhantomSettings, write_phantom_set
 from medkd.io.volume import read_grid
+from medkd.synthetic.phantom import PhantomSettings, write_phantom_set
 
 
 def measure(size: str, site: str, seed: int) -> dict[str, object]:

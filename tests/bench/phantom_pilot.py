@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from medkd.config import find_config, load_settings
-from medkd.difficulty_settings import DifficultySettings
+from medkd.config.difficulty_settings import DifficultySettings
+from medkd.config.load import find_config, load_settings
 from medkd.jsonio import read_json
 from medkd.train.difficulty.measure import ScanTask
 from medkd.train.difficulty.rows import ScanRow

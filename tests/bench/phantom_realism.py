@@ -19,8 +19,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from medkd.data.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.io.scans import read_scan
+from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from tests.bench.realism_measures import (
     View,
     evened,

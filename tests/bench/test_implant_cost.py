@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medkd.data.implant.make import VERSION
+from medkd.synthetic.implant.make import VERSION
 from tests.bench.test_phantom_speed import cost_of, measured_alone
 
 RESULT = Path(__file__).parent / "results" / "implant_cost.json"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medkd.data.implant.make import VERSION
+from medkd.synthetic.implant.make import VERSION
 from tests.bench.implant_realism import RESULT, SEEDS, TUNING_SEEDS
 
 STORED = json.loads(RESULT.read_text())

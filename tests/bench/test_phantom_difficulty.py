@@ -9,20 +9,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import medkd.data.phantom
-from medkd.config import find_config, load_settings
-from medkd.data.phantom import DIFFICULTY, GENERATOR_VERSION
-from medkd.difficulty_settings import DifficultySettings
+from medkd.config.difficulty_settings import DifficultySettings
+from medkd.config.load import find_config, load_settings
+from medkd.difficulty import MEASURED
 from medkd.jsonio import read_json
+from medkd.synthetic.phantom import DIFFICULTY, GENERATOR_VERSION, generator_stamp
 from medkd.train.difficulty.rows import DifficultyRecord
 from medkd.train.difficulty.tables import failed_bars
 
 RESULT = Path(__file__).parent / "results" / "phantom_difficulty.json"
-STATED = Path(medkd.data.phantom.__file__).parent / "difficulty.json"
 
 
 def test_the_figures_kept_here_are_those_that_the_package_states() -> None:
-    assert json.loads(RESULT.read_text()) == json.loads(STATED.read_text())
+    stored = json.loads(RESULT.read_text())
+    known = MEASURED[generator_stamp()]
+    assert known.scans == stored["scans"]
+    for figure, name, key in (
+        (known.blob_cpm, "blob_finder", "cpm"),
+        (known.classifier_auc, "luna16_classifier", "roc_auc"),
+        (known.surroundings_auc, "masked_surroundings", "roc_auc"),
+    ):
+        assert [figure.value, figure.low, figure.high] == [
+            stored[name][key],
+            *stored[name]["interval_95"],
+        ]
 
 
 def test_the_figures_are_of_this_generator_and_of_the_shipped_bench() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from medkd.data.phantom import generator_stamp
+from medkd.synthetic.phantom import generator_stamp
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).parent / "results" / "phantom_speed.json"

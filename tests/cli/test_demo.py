@@ -20,7 +20,7 @@ def test_the_demo_ends_with_the_arms_and_what_to_do_next(
     def train(_settings: object, run: RunFolder, **_: object) -> Evaluation:
         return read_json(write_example_run(run.path).evaluation, Evaluation)
 
-    monkeypatch.setattr("medkd.train.job.run_training", train)
+    monkeypatch.setattr("medkd.train.run.run_training", train)
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()

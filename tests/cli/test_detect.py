@@ -6,16 +6,16 @@ import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.detect.scan_level import ScanLevelScore
 from medkd.errors import SettingsError
-from medkd.io.annotations import read_marks
+from medkd.index.table import CaseLabel, read_index, write_index
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.index_table import CaseLabel, read_index, write_index
+from medkd.io.luna16_tables import read_marks
 from medkd.io.volume import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, Preprocessing, save_model
 from medkd.models.table import build_model, parse_model_settings
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import CaseResult, OperatingPoint
 from tests.data.archives import write_scan_archive
 from tests.detect_cases import chest_with_balls

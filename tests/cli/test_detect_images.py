@@ -22,11 +22,11 @@ from medkd.detect.batch import score_images
 from medkd.detect.jobs import scan_job
 from medkd.detect.radiographs import score_radiograph
 from medkd.errors import CheckpointError, SeriesError, SettingsError
+from medkd.index.image_inputs import list_images
+from medkd.index.scan_inputs import find_inputs
+from medkd.index.table import read_index, write_index
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.image_inputs import list_images
-from medkd.io.index_table import read_index, write_index
 from medkd.io.radiograph.read import read_radiograph
-from medkd.io.scan_inputs import find_inputs
 from medkd.io.volume import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import (
@@ -148,7 +148,7 @@ def test_a_file_that_was_named_is_never_left_out(model: Path, tmp_path: Path) ->
 def test_a_ct_model_refuses_a_picture_and_says_what_it_is(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.png")
     from medkd.detect.batch import search_scans
-    from medkd.io.scan_inputs import ScanInput
+    from medkd.index.scan_inputs import ScanInput
 
     (result,) = search_scans([ScanInput(path)], ball_model())
     assert result.reasons == ("not_scan: a radiograph or picture; this model searches CT scans",)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from medkd.cli import app
 from medkd.errors import MedkdError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.types import Nodule
 
 HEADER = "seriesuid,coordX,coordY,coordZ,probability"

@@ -14,12 +14,12 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.data.phantom import PhantomSettings, make_phantom
-from medkd.io.annotations import write_annotations
 from medkd.io.dicom.write import write_dicom_series
+from medkd.io.luna16_tables import write_annotations
 from medkd.jsonio import read_json
 from medkd.review.index_cases import open_review
 from medkd.runs import RunFolder, read_cases
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Evaluation
 from tests.viewer.conftest import VIEWER
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.errors import SeriesError
-from medkd.io.case_store import read_case
+from medkd.index.case_store import read_case
+from medkd.index.pseudonyms import LinkTable
 from medkd.io.dicom.write import write_dicom_series
-from medkd.io.identity import LinkTable
 from medkd.types import Scan
 from tests.archive.archives import chest, index_of, write_picture
 

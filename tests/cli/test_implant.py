@@ -10,14 +10,14 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.data.implant import write as writing
-from medkd.data.implant.places import PlaceFinder
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import read_annotations, read_reference
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.dicom.write import write_dicom_series
+from medkd.io.luna16_tables import read_annotations, read_reference
 from medkd.io.volume import read_volume, write_mhd
+from medkd.synthetic.implant import write as writing
+from medkd.synthetic.implant.places import PlaceFinder
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from tests.conftest import shorten
 from tests.real_data import needs_data
 
@@ -57,7 +57,7 @@ def test_the_altered_series_is_read_back_with_its_nodules(series, made):
 
 
 def test_the_copies_are_known_as_synthetic(made):
-    from medkd.data.phantom import difficulty_words
+    from medkd.difficulty import difficulty_words
     from medkd.io.synthetic_mark import stamp_of
 
     stamp = stamp_of(made / "annotations.csv")

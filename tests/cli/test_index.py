@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from medkd.archive.sources import source_of
 from medkd.cli import app
 from medkd.errors import SettingsError
-from medkd.io.index_table import read_index
-from medkd.io.split_file import read_split
+from medkd.index.frozen_split import read_split
+from medkd.index.table import read_index
 from tests.archive.archives import write_picture
 
 IDENTITIES = ("Mustermann", "Erika", "HOSP-4711", "ACC99887766", "19480229", "Elsewhere",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from medkd.cli import app
 from medkd.cli.outputs import check_output
 from medkd.errors import SettingsError
-from medkd.io.index_table import ArchiveIndex, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, IndexedCase, write_index
 from medkd.runs import write_cases
 from medkd.types import Nodule
 

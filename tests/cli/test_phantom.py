@@ -4,10 +4,10 @@ import numpy as np
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SettingsError
-from medkd.io.annotations import read_annotations
 from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.luna16_tables import read_annotations
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 
 
 def test_phantoms_are_written_and_called_synthetic(tmp_path):

@@ -44,7 +44,7 @@ KILLED = """
 import os, sys
 import medkd.cli
 from medkd.cli import progress
-import medkd.report.render, medkd.train.job
+import medkd.report.render, medkd.train.run
 
 def killed_after(reports):
     whole = progress.reporter

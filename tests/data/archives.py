@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medkd.data.phantom import PhantomSettings, make_phantom
-from medkd.io.case_store import StoredCase, write_case_store
+from medkd.index.case_store import StoredCase, write_case_store
+from medkd.index.pseudonyms import open_pseudonyms, private_folder_of
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.io.file_ref import FileRef
-from medkd.io.identity import open_pseudonyms, private_folder_of
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.io.metaimage import write_mhd
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Nodule
 
 READY = IndexedCase("", "", "image", "ready", view="PA")

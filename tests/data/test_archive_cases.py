@@ -14,12 +14,11 @@ from medkd.data.archive_cases import ArchiveData, add_candidates, label_values
 from medkd.data.candidate_patches import candidate_table
 from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
-from medkd.data.index import build_index
 from medkd.data.loading import parse_loading
 from medkd.data.split_settings import FractionSplit, LabelLimit
 from medkd.data.splits import build_split
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import CaseLabel, read_index, write_index
+from medkd.index.table import CaseLabel, read_index, write_index
 from tests.data.archives import write_scan_archive, write_xray_archive
 
 IMAGE = parse_loading([{"kind": "image", "source": "file", "size_px": [10, 8]}])
@@ -40,12 +39,12 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def images_index(path: Path, **changed: object) -> CaseIndex:
     settings = ArchiveData(index=str(path), cases="images", **changed)  # type: ignore[arg-type]
-    return build_index(settings, work_dir=path.parent)
+    return settings.read_cases(path.parent)
 
 
 def scans_index(path: Path, work_dir: Path, **changed: object) -> CaseIndex:
     settings = ArchiveData(index=str(path), cases="scans", **changed)  # type: ignore[arg-type]
-    index = build_index(settings, work_dir=work_dir)
+    index = settings.read_cases(work_dir)
     return add_candidates(index, settings, [c.case_id for c in index.cases], work_dir=work_dir)
 
 
@@ -146,7 +145,7 @@ def test_an_index_without_such_cases_says_what_it_holds(scans: Path, tmp_path: P
 
 def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path: Path) -> None:
     settings = ArchiveData(index=str(scans), cases="scans")
-    index = build_index(settings, work_dir=tmp_path)
+    index = settings.read_cases(tmp_path)
     assert index.candidates == ()
     some = add_candidates(index, settings, ["s1"], work_dir=tmp_path)
     assert {c.seriesuid for c in some.candidates} == {"s1"}

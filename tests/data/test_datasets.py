@@ -9,8 +9,8 @@ import torch
 
 from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
 from medkd.data.cases import Case, CaseIndex
+from medkd.data.data_sets import MedMnistData
 from medkd.data.datasets import build_patches
-from medkd.data.index import MedMnistData, build_index
 from medkd.data.loader import build_train_loader
 from medkd.data.loading import apply_loading, build_loading, parse_loading
 from medkd.errors import SeriesError, SettingsError
@@ -215,7 +215,7 @@ def test_nothing_is_thinned_where_there_is_no_positive() -> None:
 
 
 def mnist(path: Path) -> CaseIndex:
-    return build_index(MedMnistData(path=str(path)), work_dir=path.parent)
+    return MedMnistData(path=str(path)).read_cases(path.parent)
 
 
 def test_images_keep_their_pixels_and_labels(medmnist_file: Path) -> None:

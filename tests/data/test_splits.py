@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.index import MedMnistData, build_index
+from medkd.data.data_sets import MedMnistData
 from medkd.data.split_settings import (
     CrossValidationSplit,
     FoldSplit,
@@ -21,7 +21,7 @@ from medkd.data.split_settings import (
 )
 from medkd.data.splits import Split, build_split, check_leaks
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.split_file import SplitFile, write_split
+from medkd.index.frozen_split import SplitFile, write_split
 from tests.real_data import data_root
 
 
@@ -40,7 +40,7 @@ def patients(index: CaseIndex, ids: tuple[str, ...]) -> set[str]:
 
 
 def images(path: Path) -> CaseIndex:
-    return build_index(MedMnistData(path=str(path)), work_dir=path.parent)
+    return MedMnistData(path=str(path)).read_cases(path.parent)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -8,7 +8,7 @@ from medkd.detect.scan_level import score_scan_level
 from medkd.evaluate.caution import classification_caution, few_words, sentence
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.froc import evaluate_froc
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase
 from medkd.types import CaseResult, Nodule, OperatingPoint, Reference
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
-from medkd.data.phantom import PhantomSettings, make_phantom
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.axial import to_axial
@@ -21,6 +20,7 @@ from medkd.io.dicom.order import BETTER_ACROSS, misplaced
 from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
 from tests.io.dicom_helper import write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid

@@ -20,8 +20,8 @@ from pydicom.dataset import Dataset
 
 from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
+from medkd.index.scan_inputs import list_inputs
 from medkd.io.find_scans import find_places, find_scans
-from medkd.io.scan_inputs import list_inputs
 from medkd.io.scans import read_place, read_scan
 from tests.io.dicom_helper import SERIESUID, write_ct_series
 

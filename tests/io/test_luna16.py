@@ -8,8 +8,8 @@ import pytest
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.io.annotations import write_annotations, write_candidates, write_seriesuids
 from medkd.io.luna16 import check_coordinates, read_luna16
+from medkd.io.luna16_tables import write_annotations, write_candidates, write_seriesuids
 from medkd.io.volume import read_grid, write_mhd
 from medkd.types import LabelledCandidate, Nodule, Scan
 from tests.real_data import data_root

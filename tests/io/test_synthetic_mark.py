@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from medkd.io.scan_inputs import ScanInput, list_inputs
+from medkd.index.scan_inputs import ScanInput, list_inputs
 from medkd.io.synthetic_mark import (
     IMPLANT,
     PHANTOM,

@@ -9,7 +9,7 @@ import pytest
 
 from medkd.archive.sources import source_of
 from medkd.errors import SeriesError
-from medkd.io.annotations import (
+from medkd.io.luna16_tables import (
     read_annotations,
     read_excluded,
     read_marks,

@@ -3,7 +3,7 @@
 import pytest
 
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.annotations import write_marks, write_seriesuids
+from medkd.io.luna16_tables import write_marks, write_seriesuids
 from medkd.jsonio import write_json
 from medkd.review import cases as review_cases
 from medkd.review.cases import CaseMarks

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.jsonio import write_json
 from medkd.review.index_cases import is_index, nodule_facts, open_review, synthetic_words
 from medkd.runs import RunFolder, write_cases

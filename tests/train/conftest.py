@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medkd.run_settings import RunSettings
+from medkd.config.run_settings import RunSettings
 
 
 def write_images(path: Path, *, rows: int = 12, counts: tuple[int, ...] = (48, 24, 24)) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
 from medkd.jsonio import read_json
-from medkd.run_settings import RunSettings
 from medkd.train import bench as bench_module
 from medkd.train.bench import choose_headline, run_bench
-from medkd.train.rows import BenchComparison, BenchRecord, BenchRow, BenchSamples
+from medkd.train.bench_record import BenchComparison, BenchRecord, BenchRow, BenchSamples
 from medkd.train.tables import bench_markdown, bench_notes, compare, seed_mean
 from medkd.types import RunRecord
 

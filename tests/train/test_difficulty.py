@@ -11,11 +11,11 @@ import pytest
 from scipy import ndimage
 from skimage.feature import blob_log
 
-from medkd.data.phantom import PhantomScan, PhantomSettings, make_phantom
-from medkd.data.phantom.blob_log import find_peaks, prune_peaks
-from medkd.difficulty_settings import BlobSettings, DifficultySettings, SurroundingsSettings
+from medkd.config.difficulty_settings import BlobSettings, DifficultySettings, SurroundingsSettings
 from medkd.errors import SettingsError
 from medkd.geometry import VoxelGrid
+from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
+from medkd.synthetic.phantom.blob_log import find_peaks, prune_peaks
 from medkd.train.difficulty import run as bench
 from medkd.train.difficulty.places import far_from_findings, find_lung_peaks, sigmas_of
 from medkd.train.difficulty.rows import MarksAt, Place, ScanRow

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from medkd.run_settings import RunSettings
+from medkd.config.run_settings import RunSettings
 from medkd.runs import RunFolder, read_predictions
-from medkd.train.job import run_training
+from medkd.train.run import run_training
 
 pytestmark = pytest.mark.gpu
 

@@ -9,13 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.io.index_table import read_index, write_index
+from medkd.config.run_settings import RunSettings
+from medkd.index.table import read_index, write_index
 from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, read_info
 from medkd.report.render import write_report
-from medkd.run_settings import RunSettings
 from medkd.runs import RunFolder
-from medkd.train.job import run_training, taught
+from medkd.train.run import run_training, taught
 from medkd.types import CaseOrigins, CaseResult, Evaluation
 from tests.data.archives import write_scan_archive
 

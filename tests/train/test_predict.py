@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from medkd.config.run_settings import TrainingSettings
 from medkd.data.patches import ImagePatches, SampleTable
 from medkd.models.package import Calibration, ModelInfo
-from medkd.run_settings import TrainingSettings
 from medkd.train.predict import (
     Prior,
     calibrate,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medkd.config import fill_run_dir, load_settings, shipped_configs
-from medkd.run_settings import RunSettings
+from medkd.config.load import fill_run_dir, load_settings, shipped_configs
+from medkd.config.run_settings import RunSettings
 from medkd.train.bench import run_bench
 from medkd.train.domains import build_domain
 from medkd.train.tables import bench_markdown

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from medkd.config.run_settings import RunSettings
 from medkd.models.classifiers import PooledConvNet
-from medkd.run_settings import RunSettings
 from medkd.train.domains import Domain, build_domain, make_view
 from medkd.train.recipes import Assignment, TrainedArm, control_arm, distill, train_teacher
 from medkd.transfer.teacher import FrozenTeacher

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from medkd.data.phantom import difficulty_words, generator_stamp
-from medkd.io.annotations import read_annotations, read_marks, read_seriesuids
+from medkd.config.run_settings import RunSettings
+from medkd.difficulty import difficulty_words
+from medkd.io.luna16_tables import read_annotations, read_marks, read_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import read_info
-from medkd.run_settings import RunSettings
 from medkd.runs import RunFolder, read_cases
-from medkd.train.job import run_training
+from medkd.synthetic.phantom import generator_stamp
+from medkd.train.run import run_training
 from medkd.types import CaseResult, Evaluation
 
 pytestmark = pytest.mark.slow

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medkd.config import load_settings, shipped_configs
-from medkd.data.phantom import PhantomSettings, write_phantom_set
+from medkd.config.load import load_settings, shipped_configs
+from medkd.config.run_settings import RunSettings
 from medkd.models.package import ModelInfo, save_model
 from medkd.models.table import build_model, parse_model_settings
-from medkd.run_settings import RunSettings
 from medkd.runs import RunFolder
+from medkd.synthetic.phantom import PhantomSettings, write_phantom_set
 from medkd.train.bench import run_bench
-from medkd.train.job import run_training
+from medkd.train.run import run_training
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.train.conftest import write_images
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from medkd.geometry import VoxelGrid, sphere_mask
-from medkd.io.annotations import write_marks
+from medkd.io.luna16_tables import write_marks
 from medkd.jsonio import write_json
 from medkd.runs import Prediction, RunFolder, write_cases, write_predictions
 from medkd.types import (

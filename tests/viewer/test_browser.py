@@ -137,9 +137,12 @@ def note_of(page):
 
 
 def type_note(page, text):
+    from playwright.sync_api import expect  # the browser fixture has skipped where it is absent
+
     note_of(page).click()
     note_of(page).press("Control+a")
     page.keyboard.type(text)
+    expect(note_of(page)).to_have_value(text)
 
 
 def wait_until_saved(run, wanted):
@@ -162,6 +165,8 @@ def open_case(browser, url, case="scan-a"):
     page.goto(f"{url}/case?case={case}")
     page.get_by_text(f"Case {case}").wait_for()
     note_of(page).wait_for()
+    # Until the page is drawn as a whole, its fields may be drawn anew and lose the focus.
+    page.locator("[data-test-script-state='notRunning']").wait_for()
     return page
 
 
@@ -194,7 +199,8 @@ def test_a_note_is_kept_when_anything_else_is_clicked_right_after_typing(browser
         page = open_case(browser, url)
         type_note(page, "spiculated")
         page.get_by_role(role, name=name).first.click()
-        assert wait_until_saved(run, ("undecided", "spiculated")) == ("undecided", "spiculated")
+        found = wait_until_saved(run, ("undecided", "spiculated"))
+        assert found == ("undecided", "spiculated"), page.inner_text("body")
         page = open_case(browser, url)
         expect(note_of(page)).to_have_value("spiculated")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medkd.io.index_table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
 from medkd.models.package import ModelInfo, save_model
 from medkd.models.table import build_model, parse_model_settings
 from medkd.review.index_cases import open_index, open_review

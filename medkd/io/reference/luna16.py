@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medkd.io.annotations import read_excluded, read_findings
+from medkd.io.luna16_tables import read_excluded, read_findings
 from medkd.io.reference.places import PlaceFinder
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.settings import Luna16Annotations

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medkd.config.difficulty_settings import JudgeSettings
 from medkd.data.crop import crop_patch
-from medkd.data.index import find_data
-from medkd.difficulty_settings import JudgeSettings
+from medkd.data.roots import find_data
 from medkd.errors import SettingsError
 from medkd.models.imported import import_weights
 from medkd.models.luna_classifier import HIGH_HU, LOW_HU, LunaClassifierSettings

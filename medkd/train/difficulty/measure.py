@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.data.phantom import PhantomScan, make_phantom
-from medkd.data.phantom.blob_log import prune_peaks
-from medkd.difficulty_settings import BlobSettings, DifficultySettings
+from medkd.config.difficulty_settings import BlobSettings, DifficultySettings
 from medkd.jsonio import write_json
+from medkd.synthetic.phantom import PhantomScan, make_phantom
+from medkd.synthetic.phantom.blob_log import prune_peaks
 from medkd.train.difficulty.judge import judge_file, score_places
 from medkd.train.difficulty.places import (
     LungPeaks,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.data.phantom import PhantomScan
-from medkd.data.phantom.blob_log import Peaks
-from medkd.data.phantom.marks import lung_image
-from medkd.difficulty_settings import BlobSettings
+from medkd.config.difficulty_settings import BlobSettings
+from medkd.synthetic.phantom import PhantomScan
+from medkd.synthetic.phantom.blob_log import Peaks
+from medkd.synthetic.phantom.false_marks import lung_image
 from medkd.types import Nodule, Point
 
 Float64 = NDArray[np.float64]

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from medkd.config import dump_settings
-from medkd.data.phantom import DIFFICULTY, GENERATOR_VERSION, generator_stamp
-from medkd.difficulty_settings import DifficultySettings
+from medkd.config.difficulty_settings import DifficultySettings
+from medkd.config.load import dump_settings
 from medkd.errors import SettingsError, WorkerError
 from medkd.files import write_text
 from medkd.jsonio import read_json, write_json
 from medkd.processes import Crashed, SafePool
 from medkd.provenance import finish_record, start_record
+from medkd.synthetic.phantom import DIFFICULTY, GENERATOR_VERSION, generator_stamp
 from medkd.train.difficulty.draw import draw_difficulty
 from medkd.train.difficulty.measure import Part, ScanTask, measure_scan
 from medkd.train.difficulty.rows import DifficultyRecord, ScanRow, Scores

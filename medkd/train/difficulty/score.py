@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.difficulty_settings import DifficultySettings
+from medkd.config.difficulty_settings import DifficultySettings
 from medkd.evaluate.froc import evaluate_froc
 from medkd.evaluate.intervals import bootstrap_interval
 from medkd.evaluate.metrics import build_metric, compute_metric

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.difficulty_settings import SurroundingsSettings
+from medkd.config.difficulty_settings import SurroundingsSettings
 from medkd.geometry import VoxelGrid
 from medkd.types import Scan
 

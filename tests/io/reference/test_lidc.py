@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.io.annotations import read_annotations
+from medkd.io.luna16_tables import read_annotations
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
 from medkd.io.reference.lidc_readings import read_lidc_nodules
 from medkd.io.reference.settings import LidcAnnotations

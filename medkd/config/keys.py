@@ -1,0 +1,133 @@
+"""What the keys of a configuration mean, as text: drawn from the settings types themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from medkd.config.paths import RULE
+from medkd.settings import path_rule
+
+
+def sections_of(kind: type[BaseModel]) -> tuple[type[BaseModel], ...]:
+    """Return a settings type and every settings type below it, each once, outer ones first."""
+    found = [kind]
+    for section in found:
+        for info in section.model_fields.values():
+            found += [below for below in settings_in(info.annotation) if below not in found]
+    return tuple(found)
+
+
+def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  # any annotation
+    """Yield the settings types that an annotation names, through unions and lists."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from settings_in(argument)
+
+
+def configuration_kinds() -> dict[str, type[BaseModel]]:
+    """Map each command that takes a configuration to the settings that it holds."""
+    from medkd.archive.settings import IndexSettings
+    from medkd.config.difficulty_settings import DifficultySettings
+    from medkd.config.run_settings import RunSettings
+
+    return {
+        "medkd train": RunSettings,
+        "medkd index": IndexSettings,
+        "medkd bench": DifficultySettings,
+    }
+
+
+def command_of(keys: Iterable[str]) -> str:
+    """Say which command takes a configuration with these keys at its top.
+
+    A key that only one kind knows decides; without one it is `medkd train`, whose settings
+    `medkd bench` takes too.
+    """
+    given, kinds = set(keys), configuration_kinds()
+    for command, kind in kinds.items():
+        others = [set(other.model_fields) for other in kinds.values() if other is not kind]
+        if given & set(kind.model_fields).difference(*others):
+            return command
+    return "medkd train"
+
+
+def keys_text(kinds: Mapping[str, type[BaseModel]]) -> str:
+    """Return every key of settings types as Markdown: a heading a section, a table of keys.
+
+    Args:
+        kinds: the command that takes each type, to the type.
+    """
+    lines = [
+        "# Every key of a configuration",
+        "",
+        "Drawn from the settings by `medkd config keys`. A key in bold is required; a section is",
+        "named by what its `kind` says, where it has one.",
+        "",
+        *RULE.splitlines(),
+    ]
+    for command, kind in kinds.items():
+        lines += ["", f"# Of `{command}`"]
+        for section in sections_of(kind):
+            lines += _section_lines(section)
+    return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: type[BaseModel]) -> list[str]:
+    words = (section.__doc__ or "").strip().partition("\n")[0]
+    return [
+        "", f"## {_name(section)}", "", *([words, ""] if words else []),
+        "| key | type | default | meaning |", "|---|---|---|---|",
+        *(_row(name, info) for name, info in section.model_fields.items()),
+    ]  # fmt: skip
+
+
+def _row(name: str, info: FieldInfo) -> str:
+    key = info.alias or name
+    shown = f"**`{key}`**" if info.is_required() else f"`{key}`"
+    default = "" if info.is_required() else _default(info)
+    kind = _type(info.annotation)
+    kind = kind.replace("text", "path") if path_rule(info) else kind
+    cells = [shown, kind.replace("Path", "path"), default, info.description or ""]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _name(section: type[BaseModel]) -> str:
+    kind = section.model_fields.get("kind")
+    words = section.__name__.removesuffix("Settings")
+    return f"{words} (`kind: {get_args(kind.annotation)[0]}`)" if kind else words
+
+
+def _type(annotation: Any) -> str:  # noqa: ANN401  # any annotation
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is tuple:
+        inner = [_type(a) for a in arguments if a is not Ellipsis]
+        return f"list of {inner[0]}" if Ellipsis in arguments else f"[{', '.join(inner)}]"
+    if origin is dict:
+        return f"names to {_type(arguments[1])}"
+    if arguments:
+        return " or ".join(dict.fromkeys(_type(a) for a in arguments))
+    return _plain_type(annotation)
+
+
+def _plain_type(kind: type) -> str:
+    words = {"str": "text", "bool": "true or false", "NoneType": "null"}
+    return words.get(kind.__name__, kind.__name__.removesuffix("Settings"))
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True)
+    if value is None:
+        return "null"
+    sections = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(item, BaseModel) for item in sections):
+        return "its defaults"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"

@@ -1,0 +1,159 @@
+"""Data sets in LUNA16's layout and MedMNIST files: their settings, and the cases they hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from medkd.data.cases import Case, CaseIndex, Told, ignore
+from medkd.data.roots import find_data
+from medkd.errors import SeriesError
+from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
+from medkd.io.luna16_tables import read_patients
+from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
+from medkd.io.volume import read_grid
+from medkd.settings import InputPath, Settings
+
+
+class Luna16Data(Settings):
+    """LUNA16, or any set in its official layout."""
+
+    kind: Literal["luna16"] = "luna16"
+    root: InputPath = Field(description="Folder with subset0..9 and the CSV files.")
+    candidates: Literal["candidates_V2", "candidates"] = Field(
+        "candidates_V2", description="Which file of candidates is used."
+    )
+    allow_partial: bool = Field(False, description="Leave out rows whose scan is absent.")
+    patients: InputPath | None = Field(
+        None, description="CSV `seriesuid,patient_id`; without it each scan counts as a patient."
+    )
+
+    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
+        """Read the set's tables and the headers of its scans; see `CaseSource`."""
+        luna = read_luna16(
+            find_data(self.root), candidates=self.candidates, allow_partial=self.allow_partial
+        )
+        patients = read_patients(find_data(self.patients)) if self.patients else {}
+        return luna16_cases(luna, name="LUNA16 layout", patients=patients)
+
+
+class MedMnistData(Settings):
+    """A MedMNIST file, 2-D or 3-D, of any size."""
+
+    kind: Literal["medmnist"] = "medmnist"
+    path: InputPath = Field(description="The .npz file.")
+
+    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
+        """Read the labels of the file; see `CaseSource`."""
+        return medmnist_cases(find_data(self.path))
+
+
+def medmnist_of(path: Path) -> MedMnistSet:
+    """Read a MedMNIST file, or give the one just read."""
+    state = path.stat()
+    return _read_medmnist_once(path, state.st_size, state.st_mtime_ns)
+
+
+def images_of(cases: Sequence[Case]) -> MedMnistSplit:
+    """Return the stored images [N, *spatial] and labels [N, K] of image cases, in their order.
+
+    Raises:
+        ValueError: if a case is no image.
+    """
+    rows: dict[tuple[Path, str], list[int]] = defaultdict(list)
+    places: dict[tuple[Path, str], list[int]] = defaultdict(list)
+    for place, case in enumerate(cases):
+        if case.row is None:
+            raise ValueError(f"expected image cases, got the scan {case.case_id!r}")
+        rows[case.path, case.origin].append(case.row)
+        places[case.path, case.origin].append(place)
+    parts = [(_stored(path, origin), rows[path, origin]) for path, origin in rows]
+    order = np.argsort(np.concatenate([places[key] for key in rows]))
+    images = np.concatenate([stored.images[wanted] for stored, wanted in parts])[order]
+    labels = np.concatenate([stored.labels[wanted] for stored, wanted in parts])[order]
+    return MedMnistSplit(images, labels)
+
+
+def _stored(path: Path, origin: str) -> MedMnistSplit:
+    return {str(name): part for name, part in medmnist_of(path).splits.items()}[origin]
+
+
+@lru_cache(maxsize=2)
+def _read_medmnist_once(path: Path, _size: int, _changed: int) -> MedMnistSet:
+    return read_medmnist(path)
+
+
+def label_count(held: MedMnistSet) -> int:
+    """Return how many label outputs a MedMNIST set needs: 1 for two classes."""
+    columns = held.splits["train"].labels.shape[1]
+    return columns if columns > 1 or len(held.label_names) <= 2 else len(held.label_names)
+
+
+def medmnist_cases(path: Path) -> CaseIndex:
+    """Make the cases of a MedMNIST file."""
+    held = medmnist_of(path)
+    cases: list[Case] = []
+    labels: dict[str, int] = {}
+    for origin, (_, label) in held.splits.items():
+        # Several columns: a case is positive if any of its labels is.
+        for row, value in enumerate(label.max(axis=1).tolist()):
+            case_id = f"{held.name}-{origin}-{row:06d}"
+            cases.append(Case(case_id, case_id, "image", path, row, origin))
+            labels[case_id] = value
+    two_classes = label_count(held) == 1
+    return CaseIndex(
+        name=held.name,
+        cases=tuple(cases),
+        nodules=(),
+        excluded=(),
+        candidates=(),
+        labels=labels,
+        label_names=held.label_names[-1:] if two_classes else held.label_names,
+        fingerprint=held.sha256,
+        notes=(*held.notes, "the set names no patients: each image counts as one"),
+    )
+
+
+def luna16_cases(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) -> CaseIndex:
+    """Make the cases of a set in LUNA16's layout.
+
+    Args:
+        luna: the set as read.
+        name: what the set is called in reports.
+        patients: patient of each scan; empty: each scan counts as a patient.
+
+    Raises:
+        SeriesError: if a coordinate lies outside its scan, or a scan has no patient.
+    """
+    grids = {uid: read_grid(path) for uid, path in luna.scan_paths.items()}
+    if reasons := check_coordinates(luna, grids):
+        raise SeriesError(f"{name}: points outside their scans", reasons)
+    if patients and (missing := sorted(set(luna.scan_paths) - set(patients))):
+        reasons = [f"{uid}: no row in the table of patients" for uid in missing]
+        raise SeriesError(f"{name}: scans without a patient", reasons)
+    positive = {nodule.seriesuid for nodule in luna.nodules}
+    cases = tuple(
+        Case(
+            uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}",
+            generator=luna.generator,
+        )
+        for uid, path in sorted(luna.scan_paths.items())
+    )  # fmt: skip
+    note = () if patients else ("the set names no patients: each scan counts as one",)
+    return CaseIndex(
+        name=name,
+        cases=cases,
+        nodules=tuple(luna.nodules),
+        excluded=tuple(luna.excluded),
+        candidates=tuple(luna.candidates),
+        labels={case.case_id: int(case.case_id in positive) for case in cases},
+        label_names=("nodule",),
+        fingerprint=luna.fingerprint,
+        notes=(*luna.notes, *note),
+    )

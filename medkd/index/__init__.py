@@ -1,0 +1,1 @@
+"""The INDEX of an archive: its table, its cases, its pseudonyms, its frozen split."""

@@ -1,0 +1,305 @@
+"""Where the files of each indexed case are, and the one way to its pixels.
+
+The store is `files.sqlite` in INDEX's private folder (mode 0600): paths of an archive often hold
+names, so nothing of it leaves the site. Everybody who needs pixels of an INDEX (training, viewer,
+detection) calls `read_case`; what it says names the case, and files by their label, never a path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from medkd.errors import SeriesError, printable
+from medkd.files import replacing
+from medkd.index.pseudonyms import private_folder_of
+from medkd.index.table import read_index_record
+from medkd.io.dicom.gate import GateSettings, scan_reasons
+from medkd.io.dicom.series import read_series
+from medkd.io.file_ref import FileRef
+from medkd.io.radiograph.read import read_radiograph
+from medkd.io.volume import read_volume, volume_suffix
+from medkd.types import Radiograph, Scan
+
+STORE_FILE = "files.sqlite"
+
+CaseForm = Literal["dicom", "volume", "image"]
+
+_SCHEMA = """
+CREATE TABLE cases (
+    case_id TEXT PRIMARY KEY, patient_id TEXT NOT NULL, form TEXT NOT NULL, reasons TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE files (
+    case_id TEXT NOT NULL, place INTEGER NOT NULL, path BLOB NOT NULL, member TEXT,
+    label TEXT NOT NULL, PRIMARY KEY (case_id, place)
+) WITHOUT ROWID;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCase:
+    """One case and its files.
+
+    Args:
+        case_id: as INDEX names it.
+        patient_id: pseudonym.
+        form: which reader takes it: a DICOM series, a volume in one file (.mhd: its voxels'
+            file follows), or one radiograph.
+        refs: its files.
+        reasons: why it is not analysed; empty for a case that can be read.
+    """
+
+    case_id: str
+    patient_id: str
+    form: CaseForm
+    refs: tuple[FileRef, ...]
+    reasons: tuple[str, ...] = ()
+
+
+def write_case_store(index: Path, cases: Iterable[StoredCase], *, settings: str = "{}") -> None:
+    """Write the store of an INDEX, whole or not at all.
+
+    Args:
+        index: index.csv; its private folder must be there.
+        cases: every case, the refused ones too.
+        settings: JSON of what the cases were let pass with: `gate` (`GateSettings`) of series,
+            `allow_images` of radiographs.
+    """
+    place = private_folder_of(index) / STORE_FILE
+    with replacing(place) as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(temporary)) as connection, connection:
+            connection.executescript(_SCHEMA)
+            connection.execute("INSERT INTO settings VALUES ('read', ?)", (settings,))
+            for case in cases:
+                connection.execute(
+                    "INSERT INTO cases VALUES (?, ?, ?, ?)",
+                    (case.case_id, case.patient_id, case.form, json.dumps(case.reasons)),
+                )
+                connection.executemany(
+                    "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+                    [
+                        (case.case_id, place, os.fsencode(ref.path), ref.member, ref.label)
+                        for place, ref in enumerate(case.refs)
+                    ],
+                )
+
+
+def locate_case(index: Path, case_id: str) -> StoredCase:
+    """Find the files of a case.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: as INDEX names it.
+
+    Raises:
+        SeriesError: if the store is missing or does not hold the case.
+    """
+    with _opened(index) as connection:
+        found = connection.execute(
+            "SELECT patient_id, form, reasons FROM cases WHERE case_id = ?", (case_id,)
+        ).fetchone()
+        if found is None:
+            raise SeriesError(f"{case_id}: no such case", [f"{index} does not hold it"])
+        rows = connection.execute(
+            "SELECT path, member, label FROM files WHERE case_id = ? ORDER BY place", (case_id,)
+        )
+        refs = tuple(FileRef(Path(os.fsdecode(path)), *rest) for path, *rest in rows)
+    patient_id, form, reasons = found
+    return StoredCase(case_id, patient_id, form, refs, tuple(json.loads(reasons)))
+
+
+def read_case(index: Path, case_id: str) -> Scan | Radiograph:
+    """Read the pixels of an indexed case.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: as INDEX names it.
+
+    Returns:
+        A `Scan` whose seriesuid, or a `Radiograph` whose imageuid, is the case_id, under the
+        patient's pseudonym; the UIDs of its slices are there under `identity: keep` alone. Faults
+        that were let pass stand in a scan's notes.
+
+    Raises:
+        SeriesError: if there is no such case, if it is not analysed (with its reasons), or if
+            its files are gone or cannot be read any more.
+    """
+    case, settings = locate_case(index, case_id), _settings_of(index)
+    if case.reasons:
+        raise SeriesError(f"{case_id}: not analysed", case.reasons)
+    missing = [ref.name for ref in case.refs if not ref.path.exists()]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
+        reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
+        raise SeriesError(f"{case_id}: its files are gone", reasons)
+    try:
+        found = _READERS[case.form](case, settings)
+    except SeriesError as error:
+        told = [without_paths(reason, case.refs) for reason in error.reasons]
+        raise SeriesError(f"{case_id}: cannot be read", told) from None
+    return found if isinstance(found, Radiograph) or keeps_identity(index) else _nameless(found)
+
+
+def keeps_identity(index: Path) -> bool:
+    """Say whether an INDEX keeps identifiers; False also where its record cannot be read."""
+    try:
+        return bool(read_index_record(index)["identity"] == "keep")
+    except SeriesError:
+        return False
+
+
+def gate_of(index: Path) -> GateSettings:
+    """Return what the series of an INDEX had to be to be analysed."""
+    return GateSettings.model_validate(_settings_of(index).get("gate", {}))
+
+
+def _nameless(scan: Scan) -> Scan:
+    """Take the UIDs of its images from a scan; their numbers stay."""
+    return replace(scan, slices=tuple(replace(s, sop_instance_uid="") for s in scan.slices))
+
+
+def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()) -> str:
+    """Replace every path and name of labelled files in a text by their label.
+
+    Args:
+        text: a reason or note of a reader that knows files by their path.
+        refs: the files.
+        hidden: other names to take out, such as that of a file which is missing.
+    """
+    text = printable(text)  # as every refusal is: names of files are looked for in this form
+    for name in hidden:
+        for spelled in _spellings(name):
+            text = text.replace(spelled, "[removed]")
+    for ref in refs:
+        name = PurePosixPath(ref.member or ref.path.as_posix()).name
+        if ref.label and not ref.label.endswith(printable(name)):
+            text = _labelled(text, ref, name)
+    return text
+
+
+def _labelled(text: str, ref: FileRef, name: str) -> str:
+    """Replace path, name and stem of a file in a text by its label."""
+    for known in filter(None, (str(ref.path), ref.member, name)):
+        for spelled in _spellings(known):
+            text = text.replace(spelled, ref.name)
+    shown = printable(name)
+    stem = re.escape(shown[: -len(volume_suffix(Path(shown))) or None])
+    return re.sub(rf"(?<![\w.-]){stem}(?=\.\w)", lambda _: ref.name, text)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return how a message may spell a name: as it is shown, or as Python quotes it."""
+    quoted = {repr(name)[1:-1], repr(printable(name))[1:-1]}
+    return tuple(dict.fromkeys((printable(name), *map(printable, sorted(quoted)))))
+
+
+@contextmanager
+def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
+    """Give files that are on disk under the same labels; zip members are unpacked for it."""
+    if all(ref.member is None for ref in refs):
+        yield refs
+        return
+    with tempfile.TemporaryDirectory(prefix="medkd-") as folder, ExitStack() as stack:
+        zips = {ref.path for ref in refs if ref.member is not None}
+        archives = {path: stack.enter_context(zipfile.ZipFile(path)) for path in zips}
+        plain = []
+        for number, ref in enumerate(refs):
+            if ref.member is None:
+                plain.append(ref)
+                continue
+            # Each in a folder of its own: members of different folders may share a name.
+            place = Path(folder) / str(number) / PurePosixPath(ref.member).name
+            place.parent.mkdir()
+            with archives[ref.path].open(ref.member) as source, place.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            plain.append(FileRef(place, None, ref.name))
+        yield tuple(plain)
+
+
+@contextmanager
+def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
+    """Give the path of the first file, the others beside it; zip members are unpacked for it.
+
+    Args:
+        refs: files of one case, all on disk or all in zip archives.
+    """
+    first = refs[0]
+    if first.member is None:
+        yield first.path
+        return
+    with tempfile.TemporaryDirectory(prefix="medkd-") as folder:
+        for ref in refs:
+            with ref.open() as stream:
+                (Path(folder) / PurePosixPath(ref.member or "").name).write_bytes(stream.read())
+        yield Path(folder) / PurePosixPath(first.member).name
+
+
+def _read_dicom(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+    gate = GateSettings.model_validate(settings.get("gate", {}))
+    with unpacked(case.refs) as refs:
+        return read_series(refs, gate=gate, seriesuid=case.case_id, patient_id=case.patient_id)
+
+
+def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+    gate = GateSettings.model_validate(settings.get("gate", {}))
+    with on_disk(case.refs) as path:
+        scan = read_volume(
+            path, seriesuid=case.case_id, patient_id=case.patient_id, allow=gate.allow
+        )
+    allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
+    return replace(scan, notes=(*scan.notes, *allowed))
+
+
+def _read_image(case: StoredCase, settings: Mapping[str, Any]) -> Radiograph:
+    return read_radiograph(
+        case.refs[0],
+        imageuid=case.case_id,
+        patient_id=case.patient_id,
+        allow=settings.get("allow_images", ()),
+    )
+
+
+Reader = Callable[[StoredCase, Mapping[str, Any]], Scan | Radiograph]
+
+_READERS: dict[CaseForm, Reader] = {
+    "dicom": _read_dicom,
+    "volume": _read_volume,
+    "image": _read_image,
+}
+
+
+def _settings_of(index: Path) -> dict[str, Any]:
+    with _opened(index) as connection:
+        row = connection.execute("SELECT value FROM settings WHERE name = 'read'").fetchone()
+    values: dict[str, Any] = json.loads(row[0]) if row else {}
+    return values
+
+
+@contextmanager
+def _opened(index: Path) -> Iterator[sqlite3.Connection]:
+    place = private_folder_of(index) / STORE_FILE
+    if not place.is_file():
+        raise SeriesError(
+            f"{index}: its files cannot be found",
+            [f"{place.parent.name}/{STORE_FILE} is missing: it never leaves the site of the index"],
+        )
+    try:
+        uri = f"{place.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=60.0)) as connection:
+            yield connection
+    except sqlite3.DatabaseError as error:
+        raise SeriesError(
+            f"{index}: its files cannot be found", [f"{STORE_FILE}: {type(error).__name__}"]
+        ) from None

@@ -1,0 +1,139 @@
+"""The scans that a command is given: paths, folders of scans, or an INDEX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkd.errors import SeriesError, SettingsError
+from medkd.index.table import IndexedCase, read_index
+from medkd.io.dicom.scope import generator_of_files
+from medkd.io.file_ref import shown_name
+from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
+from medkd.io.remedies import with_option
+from medkd.io.synthetic_mark import not_stated, stamp_of
+from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
+
+
+@dataclass(frozen=True, slots=True)
+class ScanInput:
+    """A scan: one on disk (`place`), or with `case` the scan of the INDEX (.csv) at `path`."""
+
+    path: Path
+    case: IndexedCase | None = None
+    place: ScanPlace | None = None
+
+    @property
+    def name(self) -> str:
+        """What the scan is called: the INDEX's case, its series, or its file."""
+        if self.case is not None:
+            return self.case.case_id
+        if self.place is not None and self.place.seriesuid:
+            return self.place.seriesuid
+        name = self.path.name
+        return shown_name(name[: len(name) - len(volume_suffix(self.path))])
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files on disk that it is read from."""
+        return self.place.files if self.place is not None else (self.path,)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
+        return bool(self.generator)
+
+    @property
+    def generator(self) -> str:
+        """The stamp of what made it, empty for a scan that is not synthetic."""
+        if self.case is None:
+            return stamp_of(self.path, seriesuid=self.name) or self._headed()
+        return self.case.generator or (not_stated() if self.case.synthetic else "")
+
+    def _headed(self) -> str:
+        """Return the stamp in the header of a DICOM series, which a copy of it keeps."""
+        is_series = self.place is not None and self.place.seriesuid
+        return generator_of_files(self.files) if is_series else ""
+
+
+def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
+    """Word a refusal of a scan on disk with its path and the option that would accept it.
+
+    Args:
+        given: a scan that is not of an INDEX.
+        error: why it cannot be read.
+    """
+    files = len(given.place.files) if given.place is not None else 0
+    where = f"in {given.path} ({files} files)" if files > 1 else f"in {given.path}"
+    reasons = with_option(error.reasons or (error.headline,))
+    return SeriesError(f"{given.path}: not analysed", (*reasons, where))
+
+
+@dataclass(frozen=True, slots=True)
+class ScanInputs:
+    """What the inputs hold; `left_out` counts the radiographs among them."""
+
+    scans: tuple[ScanInput, ...]
+    left_out: int = 0
+
+
+def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
+    """List the scans at or below the inputs, each once; see `find_inputs`."""
+    return list(find_inputs(inputs).scans)
+
+
+def find_inputs(
+    inputs: Sequence[Path],
+    *,
+    headline: str = "the inputs cannot be searched",
+    ready_only: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ScanInputs:
+    """Find the scans at or below the inputs, each once, and count the radiographs.
+
+    Args:
+        inputs: files, folders, or an INDEX; a series in several of them is one scan.
+        headline: what a refusal says first.
+        ready_only: leave out the scans of an INDEX that are not ready.
+        progress: called with the number of files looked at so far.
+
+    Raises:
+        SettingsError: with every input that is absent or holds no scan.
+        SeriesError: if an INDEX cannot be read.
+    """
+    indexes = [place for place in inputs if _is_index(place)]
+    on_disk = [place for place in inputs if place.exists() and not _is_index(place)]
+    found = find_places(on_disk, progress=progress)
+    listed = {index: _indexed(index, ready_only=ready_only) for index in indexes}
+    reasons = [_absence(p, found, listed) for p in inputs]
+    if any(reasons):
+        raise SettingsError(headline, filter(None, reasons))
+    scans = [ScanInput(place.path, place=place) for place in found.scans]
+    scans += [scan for index in listed for scan in listed[index]]
+    return ScanInputs(tuple(scans), len(found.images))
+
+
+def _is_index(place: Path) -> bool:
+    return place.suffix == ".csv" and place.exists()
+
+
+def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
+    scans = (case for case in read_index(index).cases if case.kind == "scan")
+    return [ScanInput(index, case) for case in scans if case.status == "ready" or not ready_only]
+
+
+def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
+    """Say why an input gives no scan; empty if it gives one."""
+    if not given.exists():
+        return f"{given}: no such place"
+    if given in listed:
+        told = "no scan in it that can be used: medkd check says what it holds"
+        return "" if listed[given] else f"{given}: {told}"
+    files = (file for place in found.scans for file in (place.path, *place.files))
+    if any(file == given or given in file.parents for file in files):
+        return ""
+    expected = f"expected DICOM CT, or volumes ({', '.join(VOLUME_SUFFIXES)})"
+    images = sum(image == given or given in image.parents for image in found.images)
+    told = f"{images} radiographs and no scan in it" if images else "no scan in it"
+    return f"{given}: {told}; {expected}: name the folder that holds them"

@@ -1,0 +1,85 @@
+"""What is known of a whole case: a label, a nodule, that it is free of them, or nothing.
+
+A case that nobody annotated is not a case without findings: no function here turns "not known"
+into 0.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from medkd.index.table import CaseLabel, IndexedCase
+from medkd.types import Nodule
+
+Value = Literal[0, 1] | None
+ScanState = Literal["nodules", "free", "label_only", "unannotated"]
+
+EXCLUDED_ALONE = "excluded alone"
+"""Ends the name of a source of annotations that can give excluded findings and nothing else."""
+
+
+def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
+    """Put the labels that count together: 1 if any is 1, 0 if all are known to be 0.
+
+    Args:
+        labels: of all cases.
+        positive: names that count.
+
+    Returns:
+        Case id to value, None where it is not known; a case with none of the labels is left out.
+
+    Example:
+        >>> rows = [CaseLabel("a", "Nodule", 0), CaseLabel("a", "Mass", None)]
+        >>> label_values(rows, ["nodule"]), label_values(rows, ["nodule", "mass"])
+        ({'a': 0}, {'a': None})
+    """
+    wanted = {name.casefold() for name in positive}
+    found: dict[str, dict[str, set[Value]]] = defaultdict(lambda: defaultdict(set))
+    for label in labels:
+        if label.name.casefold() in wanted:
+            found[label.case_id][label.name.casefold()].add(label.value)
+    return {case_id: _any_of(by_name, wanted) for case_id, by_name in found.items()}
+
+
+def scan_states(
+    ready: Iterable[IndexedCase], findings: Sequence[Nodule], *, known: Mapping[str, Value]
+) -> dict[str, ScanState]:
+    """Say what is known of each scan; excluded findings show that somebody read it.
+
+    They do not where no source of nodules was given: what was excluded is known then, but not
+    what was found.
+
+    Args:
+        ready: the scans.
+        findings: reference nodules and excluded findings of all scans.
+        known: what labels of whole scans say, as `label_values` gives it.
+    """
+    placed = {n.seriesuid for n in findings if n.counts_as == "included"}
+    has_nodules_given = any(not _is_excluded_alone(n) for n in findings)
+    read = {n.seriesuid for n in findings} if has_nodules_given else set()
+    states: dict[str, ScanState] = {}
+    for case in ready:
+        value = known.get(case.case_id)
+        if case.case_id in placed:
+            states[case.case_id] = "nodules"
+        elif value == 1:
+            states[case.case_id] = "label_only"
+        elif value == 0 or case.case_id in read:
+            states[case.case_id] = "free"
+        else:
+            states[case.case_id] = "unannotated"
+    return states
+
+
+def _is_excluded_alone(nodule: Nodule) -> bool:
+    return bool(nodule.sources) and all(EXCLUDED_ALONE in name for name in nodule.sources)
+
+
+def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
+    # Sources that contradict each other leave a label unknown; `medkd check` names them.
+    values = [by_name.get(name, set()) - {None} for name in wanted]
+    if {1} in values:
+        return 1
+    return 0 if all(value == {0} for value in values) else None

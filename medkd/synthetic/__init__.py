@@ -1,0 +1,1 @@
+"""Synthetic data: chest CT phantoms, and nodules implanted into real scans."""

@@ -1,0 +1,162 @@
+"""What is put into a phantom's chest: its kind, its true place and size, and how it is painted.
+
+Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques) count
+neither way. Bumps of the pleura, knots of vessels, plugs of mucus, nodes at the hilum and all of
+the anatomy are what a detector must not mark. A finding knows nothing of voxels: the same one is
+painted on any canvas, slab by slab. Units are chest mm and HU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+from medkd.synthetic.phantom.fields import SmoothField
+from medkd.synthetic.phantom.forms import Form, Outline, box_within, coverage_on, share_of
+
+Kind = Literal["nodule", "small nodule", "scar", "plaque", "bump", "knot", "mucus", "node"]
+Texture = Literal["solid", "part-solid", "ground-glass", "calcified"]
+Attachment = Literal["free", "vessel", "pleura", "fissure"]
+
+EXCLUDED: frozenset[Kind] = frozenset({"small nodule", "scar", "plaque"})
+"""Kinds that count neither way."""
+
+MIMICS: frozenset[Kind] = frozenset({"bump", "knot", "mucus", "node"})
+"""Kinds that only look like nodules and stand in no table."""
+
+_PLEURA_EDGE_MM = 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LungSide:
+    """The lung's side of the pleura around one finding: nothing is painted beyond.
+
+    Args:
+        canvas: a small lattice.
+        lung_mm: [i, j, k] signed distance to the lungs' surface on it, negative in the lungs.
+    """
+
+    canvas: Canvas
+    lung_mm: Float32
+
+    def share(self, points_mm: Float64) -> Float64:
+        """Share [N] of points [N, 3] that lies in the lung."""
+        depth = self.canvas.sample(self.lung_mm, points_mm)
+        return np.asarray(np.clip(0.5 - depth / _PLEURA_EDGE_MM, 0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One body of a finding, of about one density.
+
+    Args:
+        form: its outline.
+        middle_mm: (3,) chest mm of the form's middle.
+        edge_mm: width of its soft edge.
+        value_hu: its density.
+        over_hu: density of what it takes the place of (lung, or the layer below).
+        grain_hu: how far its density varies (standard deviation).
+        grain: how it varies; None where `grain_hu` is 0.
+    """
+
+    form: Form
+    middle_mm: Float64
+    edge_mm: float
+    value_hu: float
+    over_hu: float
+    grain_hu: float = 0.0
+    grain: SmoothField | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """One thing in a chest.
+
+    Args:
+        kind: what it is.
+        texture: what it is made of.
+        outline: how its border runs; real: as a real nodule's.
+        attachment: what it touches.
+        center_mm: (3,) chest mm of its true centre.
+        diameter_mm: true diameter (of a scar or plaque: its length).
+        layers: what is painted, in this order; the first is its whole outline.
+        side: what cuts it off at the pleura; None if nothing does.
+    """
+
+    kind: Kind
+    texture: Texture
+    outline: Outline | Literal["real"]
+    attachment: Attachment
+    center_mm: Float64
+    diameter_mm: float
+    layers: tuple[Layer, ...]
+    side: LungSide | None
+
+    @property
+    def form(self) -> Form:
+        """The whole outline."""
+        return self.layers[0].form
+
+
+def render_findings(findings: Iterable[Finding], canvas: Canvas, volume_hu: Float32) -> None:
+    """Paint findings into a chest, in place.
+
+    What is denser than lung already (vessels, chest wall) fills its share of a voxel first, so
+    that vessels run through a nodule and no gap is left at the pleura.
+
+    Args:
+        findings: any; those outside the canvas are passed over.
+        canvas: where the volume lies.
+        volume_hu: [i, j, k] noise-free HU; changed.
+    """
+    for finding in findings:
+        for layer in finding.layers:
+            _paint(layer, finding.side, canvas, volume_hu)
+
+
+def cover_finding(finding: Finding, canvas: Canvas) -> tuple[tuple[slice, slice, slice], Float32]:
+    """Return the box of a finding's voxels and the share of each that lies in it."""
+    return _cover(finding.layers[0], finding.side, canvas)
+
+
+def _cover(
+    layer: Layer, side: LungSide | None, canvas: Canvas
+) -> tuple[tuple[slice, slice, slice], Float32]:
+    reach = layer.form.reach_mm + layer.edge_mm / 2.0
+    middle = canvas.index_vox(layer.middle_mm[None])[0]
+    box = box_within(middle, reach / canvas.spacing_mm + 0.5, canvas.shape)
+    i, j, k = (part.stop - part.start for part in box)
+    if min(i, j, k) < 1:
+        return box, np.zeros((max(i, 0), max(j, 0), max(k, 0)), dtype=np.float32)
+
+    def share(points_mm: Float64) -> Float64:
+        part = share_of(layer.form, points_mm - layer.middle_mm, edge_mm=layer.edge_mm)
+        if side is None:
+            return part
+        some = np.flatnonzero(part)
+        part[some] *= side.share(points_mm[some])
+        return part
+
+    finest = min(max(reach / 7.0, 0.35), 0.7)
+    fi, fj, fk = np.ceil(canvas.spacing_mm / finest).astype(int).tolist()
+    start = (box[0].start, box[1].start, box[2].start)
+    cover = coverage_on(canvas.points_mm, share, start=start, shape=(i, j, k), finer=(fi, fj, fk))
+    return box, cover
+
+
+def _paint(layer: Layer, side: LungSide | None, canvas: Canvas, volume_hu: Float32) -> None:
+    box, cover = _cover(layer, side, canvas)
+    if not cover.any():
+        return
+    part = volume_hu[box]
+    contrast = np.float32(layer.value_hu - layer.over_hu)
+    room = (np.float32(layer.value_hu) - part) / contrast
+    amount = np.minimum(cover, np.clip(room, 0.0, 1.0))
+    added = amount * contrast
+    if layer.grain is not None:
+        added += amount * layer.grain.on(canvas.part(box)) * np.float32(layer.grain_hu)
+    part += added

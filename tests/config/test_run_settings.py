@@ -1,0 +1,118 @@
+"""What a run's configuration refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from medkd.config.run_settings import BenchSettings, RunSettings, TrainingSettings
+
+CT = [
+    {"kind": "load"},
+    {"kind": "spacing", "spacing_mm": [2, 2, 2]},
+    {"kind": "crop", "patch_shape": [16, 16, 16]},
+    {"kind": "intensity", "hu_window": [-1000, 400]},
+]
+
+
+def scans(**changed: Any) -> dict[str, Any]:
+    return {
+        "data": {"kind": "phantom", "site": "b"},
+        "split": {"kind": "fractions"},
+        "loading": CT,
+        **changed,
+    }
+
+
+def values(**changed: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "source": scans(),
+        "target": scans(),
+        "teacher": {"model": {"kind": "resnet3d", "depth": 10, "width": 0.25}},
+        "student": {"model": {"kind": "compact3d"}},
+        "transfer": {"terms": [{"kind": "soft_label"}]},
+    }
+    return {k: v for k, v in (plain | changed).items() if v is not None}
+
+
+def refusal(**changed: Any) -> str:
+    with pytest.raises(ValidationError) as refused:
+        RunSettings.model_validate(values(**changed))
+    return str(refused.value)
+
+
+def test_a_whole_ct_run_is_accepted() -> None:
+    assert RunSettings.model_validate(values()).target.is_ct
+
+
+def test_a_student_for_images_cannot_take_scans() -> None:
+    assert "student: compact2d takes 2-D views" in refusal(student={"model": {"kind": "compact2d"}})
+
+
+def test_both_domains_must_give_the_same_kind_of_view() -> None:
+    other = [*CT[:3], {"kind": "intensity", "hu_window": [-1200, 600]}]
+    assert "source.loading gives the HU window" in refusal(source=scans(loading=other))
+
+
+def test_an_imported_model_of_another_window_is_refused() -> None:
+    assert "needs the HU window" in refusal(teacher={"model": {"kind": "luna_classifier"}})
+
+
+def test_a_source_that_no_teacher_uses_is_refused() -> None:
+    assert "nothing uses it" in refusal(teacher={"from": "somewhere"})
+
+
+@pytest.mark.parametrize(
+    ("transfer", "reason"),
+    [
+        ({"terms": []}, "the student would be the control"),
+        (
+            {"hard_label": {"weight": 0}, "terms": [{"kind": "soft_label"}]},
+            "leaves nothing for the control",
+        ),
+        ({"terms": [{"kind": "dkd"}]}, "two classes"),
+        ({"outputs": "exclusive", "terms": [{"kind": "soft_label"}]}, "exclusive"),
+    ],
+)
+def test_transfer_that_teaches_nothing_is_refused(transfer: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(transfer=transfer)
+
+
+def test_missing_parts_are_all_named_at_once() -> None:
+    text = refusal(source=None, teacher=None, transfer=None)
+    assert "teacher: missing" in text
+    assert "transfer: missing" in text
+
+
+def test_whole_scans_are_searched_in_ct_only() -> None:
+    images = {"data": {"kind": "medmnist", "path": "x.npz"}, "split": {"kind": "official"}}
+    assert "only CT scans are searched" in refusal(source=None, target=images, detection={})
+
+
+def test_a_teacher_is_given_or_trained_not_both() -> None:
+    both = {"from": "somewhere", "model": {"kind": "resnet3d"}}
+    assert "either from" in refusal(teacher=both)
+
+
+@pytest.mark.parametrize(
+    ("bench", "reason"),
+    [
+        ({"seeds": [1, 1]}, "a seed stands twice"),
+        ({"primary": {"first": "nobody"}}, "which is no arm"),
+        (
+            {"arms": [{"name": "a", "teacher": "b", "transfer": {}}]},
+            "names the teacher 'b'",
+        ),
+        ({"teachers": {"control": {"from": "x"}}}, "stands twice"),
+    ],
+)
+def test_a_bench_whose_names_do_not_fit_is_refused(bench: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        BenchSettings.model_validate(bench)
+
+
+def test_training_that_never_leaves_its_warm_up_is_refused() -> None:
+    with pytest.raises(ValidationError, match="warmup_epochs"):
+        TrainingSettings(epochs=2, warmup_epochs=2)

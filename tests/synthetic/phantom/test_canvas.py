@@ -1,0 +1,78 @@
+"""A canvas: where its voxels lie, and how it is cut into parts."""
+
+import numpy as np
+import pytest
+
+from medkd.synthetic.phantom.canvas import Canvas
+
+
+def _canvas(turn=None):
+    more = {} if turn is None else {"turn": turn}
+    return Canvas(
+        (6, 5, 9), np.array([0.7, 0.7, 1.25]), np.array([-3.0, 10.0, 4.0]),
+        np.array([5.0, -120.0, -300.0]), **more,
+    )  # fmt: skip
+
+
+def _quarter_turn():
+    return np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def test_a_straight_patient_is_moved_but_not_turned_into_lps():
+    canvas = _canvas()
+    place = canvas.grid.voxel_to_world([1, 2, 3])
+    # first + index * spacing + offset
+    np.testing.assert_allclose(place, [-3 + 0.7 + 5, 10 + 1.4 - 120, 4 + 3.75 - 300])
+
+
+def test_a_turned_canvas_and_its_grid_agree_on_every_voxel():
+    canvas = _canvas(_quarter_turn())
+    index = np.array([[0, 0, 0], [5, 0, 2], [1, 4, 8]])
+    expected = canvas.to_lps(canvas.points_mm(index))
+    np.testing.assert_allclose(canvas.grid.voxel_to_world(index), expected, atol=1e-5)
+
+
+def test_lps_and_back_is_where_one_began():
+    points = np.random.default_rng(0).normal(size=(20, 3)) * 90
+    canvas = _canvas(_quarter_turn())
+    np.testing.assert_allclose(canvas.from_lps(canvas.to_lps(points)), points, atol=1e-9)
+
+
+def test_sampling_a_linear_field_gives_the_line():
+    canvas = _canvas()
+    field = canvas.axis_mm(0) * 2 + canvas.axis_mm(1) - canvas.axis_mm(2)
+    points = np.array([[-2.2, 10.9, 7.7], [-1.0, 12.0, 5.0]])
+    expected = points[:, 0] * 2 + points[:, 1] - points[:, 2]
+    np.testing.assert_allclose(canvas.sample(field, points), expected, atol=1e-5)
+
+
+def test_a_part_keeps_the_places_of_its_voxels():
+    canvas = _canvas()
+    part = canvas.part((slice(2, 5), slice(None), slice(4, None)))
+    assert part.shape == (3, 5, 5)
+    np.testing.assert_allclose(part.points_mm(np.zeros((1, 3))), canvas.points_mm([[2, 0, 4]]))
+
+
+def test_slabs_cover_every_slice_once_and_carry_a_halo():
+    canvas = _canvas()
+    slabs = list(canvas.slabs(4, halo=2))
+    assert [(s.start, s.stop) for s, _ in slabs] == [(0, 4), (4, 8), (8, 9)]
+    assert [part.shape[2] for _, part in slabs] == [8, 8, 5]
+    np.testing.assert_allclose(slabs[1][1].first_mm, canvas.points_mm([[0, 0, 2]])[0])
+
+
+def test_coarse_lattices_of_two_places_share_their_points():
+    canvas = _canvas()
+    whole = canvas.coarse(2.0, margin_mm=3.0)
+    part = canvas.part((slice(3, 5), slice(1, 3), slice(2, 5))).coarse(2.0, margin_mm=3.0)
+    np.testing.assert_array_equal(part.first_mm % 2.0, 0.0)
+    assert ((part.first_mm - whole.first_mm) % 2.0 == 0).all()
+    assert (part.shape <= np.asarray(whole.shape)).all()
+
+
+def test_a_coarse_lattice_reaches_the_margin_on_both_sides():
+    canvas = _canvas()
+    coarse = canvas.coarse(2.0, margin_mm=3.0)
+    ends = canvas.points_mm(np.array([[0, 0, 0], np.asarray(canvas.shape) - 1]))
+    assert (coarse.line_mm(0)[[0, -1]] - ends[:, 0])[0] == pytest.approx(-3.0, abs=2.0)
+    assert coarse.contains(ends + np.array([[-3.0], [3.0]])).all()
