@@ -5,6 +5,7 @@ RUN/run.json                     the run record (`RunRecord`)
 RUN/teacher, control, student    model directories
 RUN/training/<arm>/log.csv       one row an epoch; `events/` for TensorBoard; `state/` to resume
 RUN/predictions/<arm>_<split>.csv
+RUN/evaluations/<arm>.json       what was measured of one arm (`ArmResult`)
 RUN/reference/                   annotations.csv, annotations_excluded.csv, seriesuids.csv (CT)
 RUN/marks/<arm>.csv              whole-scan marks, LUNA16 submission columns (CT)
 RUN/results/<arm>/<case>.json    one `CaseResult` a scan (CT)
@@ -109,6 +110,10 @@ class RunFolder:
     def marks(self, arm: str) -> Path:
         """Whole-scan marks of an arm."""
         return self.path / "marks" / f"{arm}.csv"
+
+    def arm_result(self, arm: str) -> Path:
+        """The evaluation of one arm; its costs are measured with the other arms."""
+        return self.path / "evaluations" / f"{arm}.json"
 
     def result(self, arm: str, case_id: str) -> Path:
         """What an arm's whole-scan run says of one scan."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from medkd.data.loading import parse_loading
+from medkd.data.prepared import prepare_scan
 from medkd.detect import SYNTHETIC_NOTE, DetectSettings, detect_nodules
 from medkd.detect.batch import search_scans
 from medkd.detect.maps import count_cells, dense_map, patch_starts
@@ -35,7 +36,8 @@ def scan():
 def view_of(scan, settings: DetectSettings) -> PatchView:
     model = ball_model()
     steps = parse_loading(model.info.preprocessing.steps)
-    return build_view(scan, find_lungs(scan), steps, model=model, settings=settings)
+    prepared = prepare_scan(scan, steps)
+    return build_view(prepared, prepared.found_lungs(), model=model, settings=settings)
 
 
 @pytest.mark.parametrize("stride", [None, 2, 4])

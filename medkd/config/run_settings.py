@@ -108,7 +108,10 @@ class DomainSettings(Settings):
         None, ge=1, description="Negative training candidates kept for each positive; null: all."
     )
     cache_dir: OtherPath = Field(
-        "${run_dir}/cache", description="Where resampled scans are kept between epochs."
+        "${run_dir}/cache", description="Where prepared scans are kept; see `medkd cache`."
+    )
+    cache_gib: float = Field(
+        100.0, gt=0, description="Most disk space of the cache; the least recently used goes."
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.crop import crop_patch
-from medkd.data.loading import LoadingStep, hu_window, patch_shape
+from medkd.data.loading import hu_window, patch_shape
 from medkd.data.patches import PatchSource, SampleTable
+from medkd.data.prepared import PreparedScans, to_unit_range
 from medkd.data.sampling import derive_seed
-from medkd.data.scan_cache import ScanCache
 from medkd.errors import SettingsError
 
 
@@ -29,8 +28,7 @@ class CandidatePatches(PatchSource):
     Args:
         table: what is known of the candidates; `seriesuid` names their scans.
         cases: scan of each series.
-        loading: steps from `load` to a crop, with an intensity window.
-        cache_dir: where prepared scans are kept; None keeps a few in memory only.
+        scans: their prepared voxels, by steps from `load` to a crop, with an intensity window.
         prior: true share of positive candidates.
 
     Raises:
@@ -42,22 +40,21 @@ class CandidatePatches(PatchSource):
         table: SampleTable,
         *,
         cases: dict[str, Case],
-        loading: tuple[LoadingStep, ...],
-        cache_dir: Path | None,
+        scans: PreparedScans,
         prior: float | None = None,
     ) -> None:
-        shape, window = patch_shape(loading), hu_window(loading)
+        shape, window = patch_shape(scans.steps), hu_window(scans.steps)
         if shape is None or window is None or table.center_mm is None:
             raise SettingsError(
                 "CT candidates cannot be loaded with these steps",
-                [f"expected load, crop and intensity, got {[s.kind for s in loading]}"],
+                [f"expected load, crop and intensity, got {[s.kind for s in scans.steps]}"],
             )
         super().__init__(table, image_shape=(1, *shape), prior=prior)
         self._centers_mm = table.center_mm
         self._cases = cases
         self._shape = shape
         self._window = window
-        self._cache = ScanCache(loading, cache_dir)
+        self._scans = scans
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Prepare every scan that is needed, so that a broken one is refused at once.
@@ -68,25 +65,24 @@ class CandidatePatches(PatchSource):
         Raises:
             SeriesError: if a scan cannot be read.
         """
-        self._cache.prepare((self._cases[uid] for uid in self.seriesuid), progress)
+        self._scans.prepare((self._cases[uid] for uid in self.seriesuid), progress)
 
     def images(self, rows: Tensor) -> Tensor:
         """Return [B, 1, I, J, K] float32: HU scaled to the window, 0..1."""
-        low, high = self._window
         hu = torch.empty(len(rows), *self.image_shape)
         order = rows.tolist()
         # Scan by scan, so that each is opened once a batch.
         for place in sorted(range(len(order)), key=lambda n: self.seriesuid[order[n]]):
             row = order[place]
-            scan = self._cache.scan(self._cases[self.seriesuid[row]])
+            scan = self._scans.get(self._cases[self.seriesuid[row]])
             hu[place] = crop_patch(
                 scan.voxels_hu,
                 scan.grid,
                 center_mm=self._centers_mm[row],
                 patch_shape=self._shape,
-                pad_value=np.floor(low),
+                pad_value=np.floor(self._window[0]),
             )
-        return hu.sub_(low).div_(high - low).clamp_(0, 1)
+        return to_unit_range(hu, self._window)
 
 
 def candidate_table(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import images_of
 from medkd.data.loading import ImageStep, LoadingStep
 from medkd.data.patches import ImagePatches, PatchSource, SampleTable, positive_share
+from medkd.data.prepared import PreparedScans
 from medkd.data.radiograph_patches import RadiographPatches
 from medkd.errors import SettingsError
 
@@ -23,8 +23,7 @@ def build_patches(
     index: CaseIndex,
     case_ids: Sequence[str],
     *,
-    loading: tuple[LoadingStep, ...],
-    cache_dir: Path | None,
+    scans: PreparedScans,
     seed: int,
     negatives_per_positive: int | None = None,
     unlabelled: Collection[str] = (),
@@ -34,8 +33,8 @@ def build_patches(
     Args:
         index: of the data set.
         case_ids: cases whose samples are wanted.
-        loading: steps from a file to a view; none are needed for images in memory.
-        cache_dir: where prepared scans and radiographs are kept; None: in memory only.
+        scans: the loading steps (none are needed for images in memory) and the cache of what
+            they give, shared by the parts of a domain.
         seed: of the choice of negatives.
         negatives_per_positive: negative candidates kept for each positive; None keeps all.
         unlabelled: further cases, whose labels are hidden.
@@ -46,7 +45,7 @@ def build_patches(
     Raises:
         SettingsError: if the loading steps do not fit the cases.
     """
-    cases = index.by_id()
+    cases, loading = index.by_id(), scans.steps
     wanted = [*case_ids, *(c for c in unlabelled if c not in set(case_ids))]
     members = [cases[c] for c in wanted]
     if members and all(case.archived and case.kind == "image" for case in members):
@@ -54,7 +53,7 @@ def build_patches(
             _image_table(index, members, hidden=unlabelled),
             cases=members,
             size_px=_size_px(index, loading),
-            folder=cache_dir,
+            cache=scans.cache,
         )
     if all(case.kind == "image" for case in members):
         return _stored_images(index, members, loading=loading, hidden=unlabelled)
@@ -62,7 +61,7 @@ def build_patches(
     prior = positive_share(table)
     if negatives_per_positive is not None:
         table = thin_negatives(table, negatives_per_positive, seed=seed)
-    return CandidatePatches(table, cases=cases, loading=loading, cache_dir=cache_dir, prior=prior)
+    return CandidatePatches(table, cases=cases, scans=scans, prior=prior)
 
 
 def _size_px(index: CaseIndex, loading: tuple[LoadingStep, ...]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from medkd.data.crop import CropPatchd
-from medkd.data.monai_bridge import MedkdReader, to_meta_tensor
+from medkd.data.monai_bridge import MedkdReader
 from medkd.data.resample import SlabSpacingd
 from medkd.errors import MedkdError, SettingsError
 from medkd.settings import Settings
@@ -25,9 +25,11 @@ from medkd.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from medkd.types import Scan
 
 KEY = "image"
+
+DEFAULT_WINDOW = (-1000.0, 400.0)
+"""HU of lung and soft tissue, where a configuration names no window."""
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _PAIRS = ("LR", "PA", "IS")
@@ -79,7 +81,7 @@ class IntensityStep(Settings):
 
     kind: Literal["intensity"] = "intensity"
     hu_window: tuple[float, float] = Field(
-        default=(-1000.0, 400.0), description="HU that become 0 and 1; outside is clipped"
+        default=DEFAULT_WINDOW, description="HU that become 0 and 1; outside is clipped"
     )
 
     @model_validator(mode="after")
@@ -252,20 +254,6 @@ def apply_loading(transform: Any, item: Mapping[str, Any]) -> dict[str, Any]:  #
         if cause is None:
             raise
         raise cause from error
-
-
-def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Take a scan in memory through the steps that concern whole scans: not load, not crop.
-
-    Args:
-        scan: as read.
-        steps: all steps of a model's preprocessing.
-
-    Returns:
-        `MetaTensor` [1, I, J, K] float32 in 0..1; its grid is `monai_bridge.scan_grid` of it.
-    """
-    whole = tuple(step for step in steps if step.kind not in ("load", "crop", "image"))
-    return apply_loading(build_loading(whole), {KEY: to_meta_tensor(scan)})[KEY]
 
 
 def _transforms_of(step: LoadingStep, pad: float) -> list[Any]:

@@ -21,10 +21,10 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medkd.data.cache_folder import CacheFolder
 from medkd.data.cases import Case, read_image_of
 from medkd.data.patches import PatchSource, SampleTable
 from medkd.errors import SeriesError
-from medkd.files import replacing
 from medkd.provenance import sha256_of_text
 from medkd.types import Radiograph
 
@@ -48,7 +48,7 @@ class RadiographPatches(PatchSource):
         table: what is known of the samples.
         cases: the images, in the order of the table.
         size_px: rows, columns.
-        folder: where the pixels are kept; None keeps them in memory.
+        cache: where the pixels are kept; None keeps them in memory.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class RadiographPatches(PatchSource):
         *,
         cases: Sequence[Case],
         size_px: tuple[int, int],
-        folder: Path | None,
+        cache: CacheFolder | None,
     ) -> None:
         super().__init__(table, image_shape=(1, *size_px))
         self._cases = tuple(cases)
         self._size_px = size_px
-        self._folder = folder
+        self._cache = cache
         self._pixels: Uint8 | None = None
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
@@ -99,17 +99,17 @@ class RadiographPatches(PatchSource):
     def _opened(self) -> _Store:
         """Return the arrays, made if they are missing."""
         shape = (len(self._cases), *self.image_shape)
-        if self._folder is None or not self._cases:
+        if self._cache is None or not self._cases:
             empty = np.zeros(len(self._cases), dtype=np.bool_)
             return _Store(np.zeros(shape, dtype=np.uint8), empty)
         names = [(case.case_id, case.content) for case in self._cases]
         key = sha256_of_text(json.dumps([_LAYOUT, self._size_px, names]))[:32]
-        entry = self._folder / f"images-{key}"
-        if not entry.is_dir():
-            with replacing(entry) as made:
-                made.mkdir(parents=True)
-                _reserve(made / "pixels.npy", np.uint8, shape)
-                _reserve(made / "done.npy", np.bool_, shape[:1])
+
+        def reserve(made: Path) -> None:
+            _reserve(made / "pixels.npy", np.uint8, shape)
+            _reserve(made / "done.npy", np.bool_, shape[:1])
+
+        entry = self._cache.entry(f"images-{key}", reserve)
         names_of = ("pixels", "done")
         return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
 

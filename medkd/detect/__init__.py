@@ -9,7 +9,7 @@ variants, cascades, diameters.
 
 from __future__ import annotations
 
-from medkd.detect.search import SYNTHETIC_NOTE, detect_nodules
+from medkd.detect.search import SYNTHETIC_NOTE, detect_nodules, search_prepared
 from medkd.detect.view import DetectSettings
 
-__all__ = ["SYNTHETIC_NOTE", "DetectSettings", "detect_nodules"]
+__all__ = ["SYNTHETIC_NOTE", "DetectSettings", "detect_nodules", "search_prepared"]

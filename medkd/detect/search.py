@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medkd.data.prepared import PreparedScan, ScanFacts, prepare_scan
 from medkd.detect.maps import propose_patches, vertex
 from medkd.detect.view import DetectSettings, PatchView, build_view, check_model
-from medkd.errors import SeriesError
-from medkd.lungs import find_lungs
 from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
 from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
@@ -54,34 +53,52 @@ def detect_nodules(
         >>> result.status, 0 < len(result.candidates) <= 100
         ('analysed', True)
     """
-    chosen = settings or DetectSettings()
+    return search_prepared(prepare_scan(scan, check_model(model)), model, settings)
+
+
+def search_prepared(
+    prepared: PreparedScan, model: LoadedModel, settings: DetectSettings | None = None
+) -> CaseResult:
+    """Search a scan that is prepared by the model's own loading steps.
+
+    Args:
+        prepared: of the scan.
+        model: as for `detect_nodules`.
+        settings: defaults if None.
+
+    Returns:
+        As `detect_nodules`.
+
+    Raises:
+        CheckpointError: with every reason why this model cannot search scans.
+    """
+    chosen, facts = settings or DetectSettings(), prepared.facts
     started = time.perf_counter()
-    steps = check_model(model)
-    notes = (*scan.notes, *past_of(model.info))
-    try:
-        lungs = find_lungs(scan)
-    except SeriesError as error:
-        return CaseResult(scan.seriesuid, (), "not_analysed", reasons=error.reasons, notes=notes)
+    check_model(model)
+    notes = (*facts.notes, *past_of(model.info))
+    if prepared.lungs is None:
+        reasons = prepared.no_lungs
+        return CaseResult(facts.seriesuid, (), "not_analysed", reasons=reasons, notes=notes)
     with torch.inference_mode():
-        view = build_view(scan, lungs, steps, model=model, settings=chosen)
+        view = build_view(prepared, prepared.lungs, model=model, settings=chosen)
         starts, logits = _refine(view, propose_patches(view, chosen), chosen)
         scores = _probability(logits, model.info)
-    marks = _marks(scan.seriesuid, view.centers_mm(starts), scores, settings=chosen)
+    marks = _marks(facts.seriesuid, view.centers_mm(starts), scores, settings=chosen)
     return CaseResult(
-        seriesuid=scan.seriesuid,
+        seriesuid=facts.seriesuid,
         candidates=marks,
         status="analysed",
         notes=notes,
         seconds=round(time.perf_counter() - started, 3),
-        places=tuple(place_in(scan, mark.center_mm) for mark in marks),
+        places=tuple(place_in(facts, mark.center_mm) for mark in marks),
     )
 
 
-def place_in(scan: Scan, center_mm: Point) -> MarkPlace:
+def place_in(scan: Scan | ScanFacts, center_mm: Point) -> MarkPlace:
     """Say which voxel and image of a scan, as it is stored, hold a place.
 
     Args:
-        scan: as read.
+        scan: as read, or its facts.
         center_mm: LPS mm; the nearest voxel where it lies outside.
     """
     grid = scan.stored_grid or scan.grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +12,10 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field
 from torch import Tensor
 
-from medkd.data.loading import parse_loading, patch_shape, prepare_scan, spacing_mm
-from medkd.data.monai_bridge import scan_grid
+from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_shape
+from medkd.data.prepared import PreparedScan, to_unit_range
 from medkd.errors import CheckpointError
 from medkd.settings import Settings
-from medkd.types import Scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,32 +114,43 @@ def check_model(model: LoadedModel) -> tuple[LoadingStep, ...]:
 
 
 def build_view(
-    scan: Scan,
-    lungs: LungField,
-    steps: tuple[LoadingStep, ...],
-    *,
-    model: LoadedModel,
-    settings: DetectSettings,
+    prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
 ) -> PatchView:
-    """Cut the lungs' box and half a patch around it out of the scan, and prepare it."""
+    """Cut the lungs' box and half a patch around it out of a prepared scan.
+
+    Args:
+        prepared: by the model's own loading steps.
+        lungs: of the scan.
+        model: its preprocessing gives patch and window; the view lies on its device.
+        settings: how far apart places are scored.
+    """
+    steps = check_model(model)
     patch = patch_shape(steps) or (1, 1, 1)
-    spacing = np.asarray(spacing_mm(steps) or scan.grid.spacing_mm)
-    half_mm = float((np.asarray(patch) * spacing).max()) / 2
-    margin = np.ceil(half_mm / scan.grid.spacing_mm).astype(int)
-    low = np.maximum([part.start for part in lungs.box] - margin, 0)
-    high = np.minimum([part.stop for part in lungs.box] + margin, scan.grid.shape)
-    voxels = scan.voxels_hu[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    shape = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
-    part = Scan(scan.seriesuid, voxels, scan.grid.cropped(low, shape), scan.patient_id)
-    prepared = prepare_scan(part, steps)
+    low, high = _box_around(lungs, prepared, patch)
+    i, j, k = (slice(*ends) for ends in zip(low, high, strict=True))
+    hu = prepared.voxels_hu[:, i, j, k].clone()
+    scaled = to_unit_range(hu, hu_window(steps) or DEFAULT_WINDOW)[None]
     pad = [size // 2 for size in patch]
-    image = F.pad(prepared.as_tensor()[None], [n for size in reversed(pad) for n in (size, size)])
-    grid = scan_grid(prepared).cropped(
-        [-n for n in pad], (image.shape[2], image.shape[3], image.shape[4])
-    )
+    image = F.pad(scaled, [n for size in reversed(pad) for n in (size, size)])
+    start = [first - n for first, n in zip(low, pad, strict=True)]
+    grid = prepared.grid.cropped(start, (image.shape[2], image.shape[3], image.shape[4]))
     stride, shifts = _steps_between(model.network.dense_stride, grid.spacing_mm, settings)
     device = next(model.network.parameters()).device
     return PatchView(image.to(device), grid, lungs, patch, stride, shifts, model)
+
+
+def _box_around(
+    lungs: LungField, prepared: PreparedScan, patch: Voxels
+) -> tuple[list[int], list[int]]:
+    """Return first and one past last voxel of the lungs' box and half a patch around it."""
+    spacing = prepared.grid.spacing_mm
+    half_mm = float((np.asarray(patch) * spacing).max()) / 2
+    corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
+    at = prepared.grid.world_to_voxel(prepared.facts.grid.voxel_to_world(corners.astype(float)))
+    margin = np.ceil(half_mm / spacing)
+    low = np.maximum(np.floor(at.min(axis=0).round(6)) - margin, 0)
+    high = np.minimum(np.ceil(at.max(axis=0).round(6)) + margin + 1, prepared.grid.shape)
+    return low.astype(int).tolist(), high.astype(int).tolist()
 
 
 def _steps_between(

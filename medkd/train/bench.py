@@ -13,37 +13,37 @@ that is the headline is chosen by its mean ROC AUC on validation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from medkd.config.load import dump_settings
-from medkd.config.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings, TeacherSettings
+from medkd.config.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings
 from medkd.data.split_settings import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
 from medkd.runs import RunFolder
-from medkd.train.arms import CLASSIFICATION, FinishedArm, read_arm
+from medkd.train.arm import FinishedArm, read_arm
 from medkd.train.bench_record import (
     BenchComparison,
     BenchRecord,
     BenchRow,
     BenchSamples,
     PublishedScore,
-    Role,
     part_name,
 )
 from medkd.train.compare import likeness
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
-from medkd.train.plan import RunPlan, TaughtArm
-from medkd.train.run import run_plan
+from medkd.train.plan import Arm, plan_students, plan_teachers
+from medkd.train.run import run_arms
+from medkd.train.scores import CLASSIFICATION
 from medkd.train.tables import bench_markdown
-from medkd.types import Evaluation
+from medkd.types import Evaluation, RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def run_bench(
         raise SettingsError("this configuration has no bench section", ["see bench/pneumoniamnist"])
     open_folder(folder, folder / "config.yaml", settings, resume=resume)
     teachers = _teachers(settings, bench, folder, progress)
+    arms = (*teachers, *plan_students(settings, bench_arms(settings, bench)))
     cells = list(_cells(bench))
     rows: list[BenchRow] = []
     samples: dict[str, BenchSamples] = {}
@@ -91,10 +92,10 @@ def run_bench(
     record: BenchRecord | None = None
     for number, cell in enumerate(cells):
         progress("bench: running cells", number, len(cells), cell.name)
-        evaluation = _run_cell(settings, cell, folder, teachers=teachers, progress=progress)
-        arms = {arm.name: read_arm(_cell_run(folder, cell), arm.name) for arm in evaluation.arms}
-        rows += _rows_of(settings, bench, cell, evaluation, arms)
-        samples[part_name(cell.fold)] = _samples_of(arms)
+        evaluation = _run_cell(settings, cell, folder, arms=arms, progress=progress)
+        finished = {arm.name: read_arm(_cell_run(folder, cell), arm.name) for arm in arms}
+        rows += _rows_of(bench, cell, arms, finished, record=evaluation.record)
+        samples[part_name(cell.fold)] = _samples_of(finished)
         # What every cell says concerns the data; the rest is told from the rows.
         said = [w for w in evaluation.warnings if number == 0 or w in said]
         record = _record(settings, bench, evaluation, rows=rows, samples=samples, notes=said)
@@ -145,24 +146,24 @@ def _cell_run(folder: Path, cell: Cell) -> RunFolder:
 
 def _teachers(
     settings: RunSettings, bench: BenchSettings, folder: Path, progress: Progress
-) -> dict[str, TeacherSettings]:
+) -> tuple[Arm, ...]:
     """Return the teachers of every cell; shared ones are trained here, once."""
-    teachers = settings.teachers()
+    teachers = plan_teachers(settings.teachers())
     if bench.teacher_seeds == "each":
         return teachers
-    given = {}
-    for name, teacher in teachers.items():
-        given[name] = teacher
-        if teacher.model is not None:
-            run = RunFolder(folder / "teachers" / name)
-            nothing = dict.fromkeys(("bench", "detection", "student", "transfer"))
-            alone = settings.model_copy(update={**nothing, "teacher": teacher})
-            _open(run, alone)
-            plan = RunPlan({name: teacher}, ())
-            run_plan(alone, plan, run, work_dir=folder, progress=progress)
-            values = {"from": str(run.model(name)), "training": teacher.training}
-            given[name] = TeacherSettings.model_validate(values)
-    return given
+    given = []
+    for arm in teachers:
+        if arm.model is None:
+            given.append(arm)
+            continue
+        run = RunFolder(folder / "teachers" / arm.name)
+        nothing = dict.fromkeys(("bench", "detection", "student", "transfer"))
+        own = {"teacher": settings.teachers()[arm.name]}
+        alone = settings.model_copy(update={**nothing, **own})
+        _open(run, alone)
+        run_arms(alone, [arm], run, work_dir=folder, progress=progress)
+        given.append(replace(arm, model=None, taken_from=run.model(arm.name)))
+    return tuple(given)
 
 
 def _run_cell(
@@ -170,25 +171,17 @@ def _run_cell(
     cell: Cell,
     folder: Path,
     *,
-    teachers: dict[str, TeacherSettings],
+    arms: Sequence[Arm],
     progress: Progress,
 ) -> Evaluation:
-    bench = settings.bench
-    if bench is None:
-        raise ValueError("a cell belongs to a bench")
-    arms = bench_arms(settings, bench)
-    control = TaughtArm(CONTROL, arms[0].transfer)
-    taught = [TaughtArm(arm.name, arm.transfer, arm.teacher) for arm in arms]
-    run = _cell_run(folder, cell)
-    own = _cell_settings(settings, cell)
+    run, own = _cell_run(folder, cell), _cell_settings(settings, cell)
     _open(run, own)
-    plan = RunPlan(teachers, (control, *taught))
     logger.info("cell %s", cell.name)
 
     def told(what: str, done: int, total: int, note: str) -> None:
         progress(f"{cell.name}, {what}", done, total, note)
 
-    return run_plan(own, plan, run, work_dir=folder, progress=told)
+    return run_arms(own, arms, run, work_dir=folder, progress=told)
 
 
 def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
@@ -208,20 +201,18 @@ def _open(run: RunFolder, settings: RunSettings) -> None:
 
 
 def _rows_of(
-    settings: RunSettings,
     bench: BenchSettings,
     cell: Cell,
-    evaluation: Evaluation,
-    arms: dict[str, FinishedArm],
+    arms: Sequence[Arm],
+    finished: Mapping[str, FinishedArm],
+    *,
+    record: RunRecord,
 ) -> Iterator[BenchRow]:
-    taught_by = {arm.name: arm.teacher for arm in bench_arms(settings, bench)}
-    for name, arm in arms.items():
-        teacher = taught_by.get(name)
-        role: Role = "student" if teacher else "control" if name == CONTROL else "teacher"
+    for planned in arms:
+        arm, teacher = finished[planned.name], planned.teacher
         again = bench.teacher_seeds == "shared" and cell.seed != bench.seeds[0]
-        if role == "teacher" and again:
+        if planned.role == "teacher" and again:
             continue  # the same network as in the first cell
-        result = next(found for found in evaluation.arms if found.name == name)
         scores = {
             split: {
                 "roc_auc": found.roc_auc.value,
@@ -229,27 +220,31 @@ def _rows_of(
                 "brier": found.brier.value,
                 "prevalence": found.prevalence,
             }
-            for split, found in result.classification.items()
+            for split, found in arm.result.classification.items()
         }
         yield BenchRow(
             seed=cell.seed,
             fold=cell.fold,
-            arm=name,
-            role=role,
+            arm=arm.name,
+            role=planned.role,
             model=arm.info.kind,
             parameters=arm.info.parameters,
             validation=scores["val"],
             test=scores["test"],
             threshold=arm.info.operating_points[CLASSIFICATION].threshold,
             probabilities=tuple(round(row.probability, 7) for row in arm.predictions["test"]),
-            record=evaluation.record,
+            record=record,
             teacher=teacher,
-            kl_to_teacher=likeness(arms[teacher], arm).kl if teacher else None,
-            control_kl_to_teacher=likeness(arms[teacher], arms[CONTROL]).kl if teacher else None,
+            kl_to_teacher=likeness(finished[teacher], arm).kl if teacher else None,
+            control_kl_to_teacher=_control_kl(finished, teacher),
         )
 
 
-def _samples_of(arms: dict[str, FinishedArm]) -> BenchSamples:
+def _control_kl(finished: Mapping[str, FinishedArm], teacher: str | None) -> float | None:
+    return likeness(finished[teacher], finished[CONTROL]).kl if teacher else None
+
+
+def _samples_of(arms: Mapping[str, FinishedArm]) -> BenchSamples:
     rows = arms[CONTROL].predictions["test"]
     return BenchSamples(tuple(row.label for row in rows), tuple(row.patient_id for row in rows))
 

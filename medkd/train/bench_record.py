@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.train.plan import Role
 from medkd.types import RunRecord
 
-Role = Literal["teacher", "control", "student"]
 Float64 = NDArray[np.float64]
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a run: scores of every arm, paired differences, likeness to the teacher.
+"""The numbers of a run that need several arms: paired differences, likeness to the teacher.
 
 Nothing is trained or chosen here: thresholds and temperatures were frozen before.
 """
@@ -14,15 +14,13 @@ from scipy.special import expit, log_expit
 
 from medkd.config.run_settings import EvaluationSettings
 from medkd.evaluate.caution import FEW_CASES
-from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.intervals import LabelledSamples, holm, paired_difference
 from medkd.evaluate.metrics import compute_metric
 from medkd.runs import Prediction
-from medkd.train.arms import CLASSIFICATION, FinishedArm
+from medkd.train.arm import FinishedArm
 from medkd.transfer.objective import term_names
 from medkd.transfer.settings import TransferSettings
 from medkd.types import (
-    ClassificationResult,
     Estimate,
     Fidelity,
     PairedDifference,
@@ -34,22 +32,6 @@ TRANSFER_SHARE = 0.7
 """Transfer took place if the student's KL to the teacher is at most this part of the control's."""
 
 Float64 = NDArray[np.float64]
-
-
-def score_arm(arm: FinishedArm, settings: EvaluationSettings) -> dict[str, ClassificationResult]:
-    """Score an arm on every split that it has predictions for."""
-    found = {}
-    for split, rows in arm.predictions.items():
-        found[split] = evaluate_classification(
-            [row.label for row in rows],
-            [row.probability for row in rows],
-            [row.patient_id for row in rows],
-            operating_point=arm.info.operating_points[CLASSIFICATION],
-            split=split,
-            bootstrap=settings.bootstrap,
-            seed=settings.seed,
-        )
-    return found
 
 
 def compare_arms(

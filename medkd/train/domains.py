@@ -16,15 +16,22 @@ from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation, draw_parameters
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
-from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
+from medkd.data.loading import (
+    LoadingStep,
+    hu_window,
+    loading_as_dicts,
+    parse_loading,
+    spacing_mm,
+)
 from medkd.data.patches import PatchSource
+from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
 from medkd.data.splits import Split, build_split
 from medkd.data.views import apply_view
 from medkd.errors import SettingsError
 from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
-from medkd.models.package import Preprocessing
+from medkd.models.package import ModelInfo, Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
 from medkd.train.logs import Progress, no_progress
@@ -39,12 +46,21 @@ PARTS = ("train", *HELD_OUT)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Domain:
-    """One domain; `parts` holds the samples of "train", "val" and "test"."""
+    """One domain; `parts` holds the samples of "train", "val" and "test".
+
+    `scans` are the prepared scans that all parts and the whole-scan search share.
+    """
 
     settings: DomainSettings
     index: CaseIndex
     split: Split
     parts: dict[str, PatchSource]
+    scans: PreparedScans
+
+    def scans_for(self, info: ModelInfo) -> PreparedScans:
+        """Return scans prepared as a model asks: the domain's own where the steps are the same."""
+        steps = parse_loading(info.preprocessing.steps)
+        return self.scans if steps == self.scans.steps else _prepared(self.settings, steps)
 
     @property
     def words(self) -> str:
@@ -126,23 +142,27 @@ def build_domain(
         index = add_candidates(index, settings.data, used, work_dir=work_dir, progress=told)
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
+    scans = _prepared(settings, settings.loading)
     parts = {}
     for part in PARTS:
         train = part == "train"
         parts[part] = build_patches(
             index,
             getattr(split, part),
-            loading=settings.loading,
-            cache_dir=Path(settings.cache_dir),
+            scans=scans,
             negatives_per_positive=settings.negatives_per_positive if train else None,
             seed=seed,
             unlabelled=split.unlabelled if train else (),
         )
         kind = "scans" if settings.is_ct else "images"
         parts[part].prepare(_told(progress, f"{index.name}, {part}: preparing {kind}"))
-    domain = Domain(settings, index, split, parts)
+    domain = Domain(settings, index, split, parts, scans)
     _check(domain)
     return domain
+
+
+def _prepared(settings: DomainSettings, steps: tuple[LoadingStep, ...]) -> PreparedScans:
+    return PreparedScans(steps, Path(settings.cache_dir), limit_gib=settings.cache_gib)
 
 
 def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[str, ...]:

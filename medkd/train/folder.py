@@ -14,7 +14,7 @@ from medkd.config.load import dump_settings
 from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
 
-_FREE = {"workers"}
+_FREE = {"workers", "cache_gib"}
 """Keys that change no result, so that a run may go on with another value."""
 
 _BEGUN = {"config.yaml", "run.json", "data", "cache", "generator.txt"}

@@ -6,23 +6,24 @@ places that an arm finds by itself. Thresholds of both come from validation scan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medkd.config.run_settings import DetectionSettings, EvaluationSettings
-from medkd.data.cases import read_scan_of
-from medkd.detect import detect_nodules
+from medkd.config.run_settings import DetectionSettings
+from medkd.data.cases import Case
+from medkd.data.prepared import PreparedScans
+from medkd.detect import search_prepared
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.index.table import IndexedCase
 from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
-from medkd.models.package import LoadedModel, load_model, save_model
-from medkd.runs import RunFolder, write_cases
-from medkd.train.arms import CLASSIFICATION, FinishedArm
+from medkd.models.package import LoadedModel, load_model, read_info, save_model
+from medkd.runs import Prediction, RunFolder, write_cases
 from medkd.train.domains import HELD_OUT, Domain
-from medkd.train.logs import Progress
+from medkd.train.plan import RunContext
+from medkd.train.scores import CLASSIFICATION
 from medkd.types import Candidate, CaseResult, FrocResult, Reference, RunCase
 
 CANDIDATES = "candidates"
@@ -51,81 +52,100 @@ def write_reference(run: RunFolder, reference: Reference) -> None:
     write_seriesuids(run.reference / "seriesuids.csv", list(reference.seriesuids))
 
 
-def score_candidates(
-    arm: FinishedArm, reference: Reference, settings: EvaluationSettings
-) -> FrocResult:
-    """Score an arm's probabilities of the listed candidates as marks."""
-    marks = [
-        Candidate(row.seriesuid, row.center_mm, row.probability)
-        for row in arm.predictions["test"]
-        if row.center_mm is not None
-    ]
-    return evaluate_froc(
-        marks,
-        reference,
-        track=CANDIDATES,
-        threshold=arm.info.operating_points[CLASSIFICATION].threshold,
-        bootstrap=settings.bootstrap,
-        seed=settings.seed,
-    )
-
-
-def search_scans(
-    name: str, run: RunFolder, domain: Domain, *, settings: DetectionSettings, progress: Progress
-) -> dict[str, list[CaseResult]]:
-    """Let an arm search the validation and test scans; scans that were searched are not again.
-
-    Freezes the whole-scan threshold on validation in the model directory.
+def evaluate_scans(
+    name: str, context: RunContext, predictions: Sequence[Prediction]
+) -> tuple[FrocResult, ...]:
+    """Score an arm on whole CT scans: the listed candidates, then its own marks if it searches.
 
     Args:
-        name: of the arm.
-        run: holds its model; takes its results and marks.
-        domain: whose scans.
-        settings: how, and how many false marks a scan are allowed.
-        progress: told after every scan.
+        name: of the arm; its model is saved in the run.
+        context: of the run.
+        predictions: of the test samples.
 
     Returns:
-        Results by split.
+        One result a track; none for images.
     """
-    model = load_model(run.model(name))
-    uids = {split: getattr(domain.split, split) for split in HELD_OUT}
-    total, done = sum(map(len, uids.values())), 0
-    results: dict[str, list[CaseResult]] = {split: [] for split in HELD_OUT}
-    for split in HELD_OUT:
-        for uid in uids[split]:
-            results[split].append(_searched(uid, name, run, domain, model, settings))
-            done += 1
-            progress(f"{name}: searching scans", done, total, "")
-    reference = reference_of(domain, "val")
+    detection = context.settings.detection
+    if not context.target.settings.is_ct:
+        return ()
+    found = [_score_candidates(name, context, predictions)]
+    if detection is not None and name in detection.arms:
+        search_scans(name, context, detection)
+        found.append(_score_marks(name, context))
+    return tuple(found)
+
+
+def search_scans(name: str, context: RunContext, settings: DetectionSettings) -> None:
+    """Let an arm search the validation and test scans, and freeze its threshold on validation.
+
+    Every scan's result is kept in the run, and a scan that has one is not searched again.
+
+    Args:
+        name: of the arm; its model directory gets the threshold.
+        context: of the run.
+        settings: how scans are searched, and how many false marks a scan are allowed.
+    """
+    run, domain = context.run, context.target
+    model = load_model(run.model(name), device=context.device)
+    scans = domain.scans_for(model.info)
+    uids = [uid for split in HELD_OUT for uid in getattr(domain.split, split)]
+    for done, uid in enumerate(uids, start=1):
+        kept = run.result(name, uid)
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, _searched(domain.index.by_id()[uid], scans, model, settings))
+        context.progress(f"{name}: searching scans", done, len(uids), "")
     point = choose_froc_operating_point(
-        marks_of(results["val"]), reference, fp_per_scan=settings.fp_per_scan
+        marks_of(read_results(name, context, "val")),
+        reference_of(domain, "val"),
+        fp_per_scan=settings.fp_per_scan,
     )
     points = {**model.info.operating_points, WHOLE_SCAN: point}
     save_model(run.model(name), model.network, replace(model.info, operating_points=points))
     run.marks(name).parent.mkdir(parents=True, exist_ok=True)
-    write_marks(run.marks(name), marks_of(results["test"]))
-    return results
+    write_marks(run.marks(name), marks_of(read_results(name, context, "test")))
 
 
-def score_marks(
-    name: str,
-    run: RunFolder,
-    domain: Domain,
-    results: Sequence[CaseResult],
-    *,
-    settings: EvaluationSettings,
+def read_results(name: str, context: RunContext, split: str) -> list[CaseResult]:
+    """Read what an arm found in the scans of a part; none where it did not search."""
+    paths = [context.run.result(name, uid) for uid in getattr(context.target.split, split)]
+    return [read_json(path, CaseResult) for path in paths if path.is_file()]
+
+
+def _score_candidates(
+    name: str, context: RunContext, predictions: Sequence[Prediction]
 ) -> FrocResult:
+    """Score an arm's probabilities of the listed candidates as marks."""
+    marks = [
+        Candidate(row.seriesuid, row.center_mm, row.probability)
+        for row in predictions
+        if row.center_mm is not None
+    ]
+    point = read_info(context.run.model(name)).operating_points[CLASSIFICATION]
+    return _froc(marks, context, track=CANDIDATES, threshold=point.threshold)
+
+
+def _score_marks(name: str, context: RunContext) -> FrocResult:
     """Score an arm's own marks on the test scans; a scan that was refused has none."""
+    results = read_results(name, context, "test")
     refused = [f"{r.seriesuid} was not analysed" for r in results if r.status == "not_analysed"]
-    found = evaluate_froc(
-        marks_of(results),
-        reference_of(domain, "test"),
-        track=WHOLE_SCAN,
-        threshold=load_model(run.model(name)).info.operating_points[WHOLE_SCAN].threshold,
+    point = read_info(context.run.model(name)).operating_points[WHOLE_SCAN]
+    found = _froc(marks_of(results), context, track=WHOLE_SCAN, threshold=point.threshold)
+    return replace(found, warnings=(*found.warnings, *refused))
+
+
+def _froc(
+    marks: Sequence[Candidate], context: RunContext, *, track: str, threshold: float
+) -> FrocResult:
+    settings = context.settings.evaluation
+    return evaluate_froc(
+        marks,
+        reference_of(context.target, "test"),
+        track=track,
+        threshold=threshold,
         bootstrap=settings.bootstrap,
         seed=settings.seed,
     )
-    return replace(found, warnings=(*found.warnings, *refused))
 
 
 def marks_of(results: Sequence[CaseResult]) -> list[Candidate]:
@@ -134,19 +154,21 @@ def marks_of(results: Sequence[CaseResult]) -> list[Candidate]:
 
 
 def write_worklist(
-    run: RunFolder, domain: Domain, *, student: FinishedArm, results: Sequence[CaseResult]
+    context: RunContext, name: str, predictions: Mapping[str, Sequence[Prediction]]
 ) -> None:
     """Write the validation and test cases, and what was refused, for the viewer.
 
     Args:
-        run: where `cases.csv` goes.
-        domain: the cases.
-        student: its probabilities of candidates or images are the scores.
-        results: of the student's whole-scan search, which goes before; empty: none.
+        context: of the run.
+        name: of the arm whose scores are shown. Marks of its whole-scan search come before its
+            probabilities of candidates or images.
+        predictions: of that arm, by split.
     """
-    by_scan = {result.seriesuid: result for result in results}
+    run, domain = context.run, context.target
+    found = [result for split in HELD_OUT for result in read_results(name, context, split)]
+    by_scan = {result.seriesuid: result for result in found}
     highest: dict[str, float] = {}
-    for rows in student.predictions.values():
+    for rows in predictions.values():
         for row in rows:
             highest[row.seriesuid] = max(row.probability, highest.get(row.seriesuid, 0.0))
     cases = domain.index.by_id()
@@ -194,24 +216,13 @@ def _refused_case(run: RunFolder, domain: Domain, case: IndexedCase) -> RunCase:
 
 
 def _searched(
-    uid: str,
-    name: str,
-    run: RunFolder,
-    domain: Domain,
-    model: LoadedModel,
-    settings: DetectionSettings,
+    case: Case, scans: PreparedScans, model: LoadedModel, settings: DetectionSettings
 ) -> CaseResult:
-    kept = run.result(name, uid)
-    if kept.is_file():
-        return read_json(kept, CaseResult)
-    case = domain.index.by_id()[uid]
     try:
-        result = detect_nodules(read_scan_of(case), model, settings.search)
+        return search_prepared(scans.get(case), model, settings.search)
     except SeriesError as error:
-        result = CaseResult(uid, (), "not_analysed", reasons=error.reasons or (error.headline,))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, result)
-    return result
+        reasons = error.reasons or (error.headline,)
+        return CaseResult(case.case_id, (), "not_analysed", reasons=reasons)
 
 
 def _path_words(path: Path, run_path: Path) -> str:

@@ -1,8 +1,9 @@
-"""The end of a run: from finished arms to `Evaluation`, with the CT tracks and the worklist."""
+"""The end of a run: from finished arms to `Evaluation`, with reference and worklist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from medkd.config.run_settings import CONTROL
 from medkd.difficulty import difficulty_words
@@ -10,64 +11,60 @@ from medkd.evaluate.efficiency import Measured, measure_efficiency
 from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
 from medkd.provenance import finish_record
-from medkd.train.arms import FinishedArm
+from medkd.train.arm import FinishedArm
 from medkd.train.compare import (
     compare_arms,
     few_positives,
     likeness,
-    score_arm,
     term_records,
     transfer_happened,
     weigh_teacher,
 )
-from medkd.train.plan import RunContext
-from medkd.train.scans import (
-    reference_of,
-    score_candidates,
-    score_marks,
-    search_scans,
-    write_reference,
-    write_worklist,
-)
+from medkd.train.plan import Arm, RunContext
+from medkd.train.scans import reference_of, write_reference, write_worklist
 from medkd.types import (
     ArmResult,
-    CaseResult,
     Efficiency,
     Evaluation,
     Fidelity,
-    FrocResult,
     RunRecord,
 )
 
 Arms = Mapping[str, FinishedArm]
 
 
-def summarise(context: RunContext, arms: Arms, *, record: RunRecord) -> Evaluation:
-    """Score finished arms against each other and write what the viewer reads.
+def summarise(
+    context: RunContext, plan: Sequence[Arm], arms: Arms, *, record: RunRecord
+) -> Evaluation:
+    """Compare finished arms and write what the viewer reads.
 
     Args:
         context: of the run.
-        arms: every teacher and small network of the plan by its name.
+        plan: the arms in their order.
+        arms: every arm by its name, finished.
         record: as begun; what is known only now is filled in, but for its seconds.
     """
-    target, source, plan = context.target, context.source, context.plan
-    frocs = _frocs(context, arms)
-    fidelity = _fidelity(context, arms)
+    target, source = context.target, context.source
+    students = [arm for arm in plan if arm.role == "student"]
+    if target.settings.is_ct:
+        write_reference(context.run, reference_of(target, "test"))
+    shown = arms.get("student", list(arms.values())[-1])
+    write_worklist(context, shown.name, shown.predictions)
+    fidelity = _fidelity(students, arms)
     verdicts = {
-        arm.name: transfer_happened(found[arm.name], found[CONTROL])
-        for arm, found in ((arm, fidelity[arm.name]) for arm in plan.students)
+        name: transfer_happened(found[name], found[CONTROL])
+        for name, found in fidelity.items()
         if CONTROL in found
     }
-    warnings = (*_warnings(context, arms), *_untaught(verdicts))
-    students = plan.students
+    warnings = (*_warnings(context, plan, arms), *_untaught(verdicts))
     return Evaluation(
         name=context.settings.name,
         dataset=target.index.name,
-        source_data=_source_words(context, arms),
+        source_data=_source_words(plan, arms),
         target_data=target.words,
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
-        arms=_results(context, arms, frocs),
-        differences=compare_arms(_pairs(context, arms), context.settings.evaluation),
+        arms=_results(context, arms),
+        differences=compare_arms(_pairs(students, arms), context.settings.evaluation),
         terms=term_records(students[0].transfer) if len(students) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
@@ -94,20 +91,19 @@ def _phantoms(context: RunContext, arms: Arms) -> list[str]:
     return [difficulty_words(stamp) for stamp in dict.fromkeys((*used, *trained))]
 
 
-def _pairs(context: RunContext, arms: Arms) -> list[tuple[FinishedArm, FinishedArm]]:
+def _pairs(students: Sequence[Arm], arms: Arms) -> list[tuple[FinishedArm, FinishedArm]]:
     """Student minus control first (the primary comparison), then student minus its teacher."""
-    students = context.plan.students
-    control = [(arms[arm.name], arms[CONTROL]) for arm in students if context.plan.has_control]
+    control = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]
     teacher = [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
     return control + teacher
 
 
-def _fidelity(context: RunContext, arms: Arms) -> dict[str, dict[str, Fidelity]]:
+def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fidelity]]:
     """Return for each student the likeness to its teacher: its own, and the control's."""
     found = {}
-    for student in context.plan.students:
+    for student in students:
         teacher = arms[str(student.teacher)]
-        names = (CONTROL, student.name) if context.plan.has_control else (student.name,)
+        names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
         found[student.name] = {name: likeness(teacher, arms[name]) for name in names}
     return found
 
@@ -121,9 +117,9 @@ def _untaught(verdicts: Mapping[str, bool]) -> Iterator[str]:
             )
 
 
-def _warnings(context: RunContext, arms: Arms) -> Iterator[str]:
+def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[str]:
     target, source = context.target, context.source
-    for name in context.plan.teachers:
+    for name in (arm.name for arm in plan if arm.role == "teacher"):
         yield from _foreign_file(arms[name])
         if CONTROL in arms:
             yield from weigh_teacher(arms[name], arms[CONTROL])
@@ -133,7 +129,7 @@ def _warnings(context: RunContext, arms: Arms) -> Iterator[str]:
         yield from few_positives(f"{words} domain", domain.counts())
         notes = (*domain.index.notes, *domain.split.notes)
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
-    if target.split.unlabelled and context.plan.students:
+    if target.split.unlabelled and any(arm.role == "student" for arm in plan):
         count = len(target.split.unlabelled)
         yield f"{count} training cases without labels teach the student, but not the control"
 
@@ -148,37 +144,16 @@ def _foreign_file(teacher: FinishedArm) -> Iterator[str]:
         )
 
 
-def _source_words(context: RunContext, arms: Arms) -> str:
+def _source_words(plan: Sequence[Arm], arms: Arms) -> str:
     """Say what the teachers were trained on."""
-    words = dict.fromkeys(arms[name].info.trained_on for name in context.plan.teachers)
-    return "; ".join(words)
+    teachers = [arms[arm.name] for arm in plan if arm.role == "teacher"]
+    return "; ".join(dict.fromkeys(teacher.info.trained_on for teacher in teachers))
 
 
-def _results(
-    context: RunContext, arms: Arms, frocs: Mapping[str, tuple[FrocResult, ...]]
-) -> tuple[ArmResult, ...]:
-    found = []
+def _results(context: RunContext, arms: Arms) -> tuple[ArmResult, ...]:
+    """Add to each arm's evaluation what the arm costs."""
     costs = _efficiency(context, arms)
-    for number, (name, arm) in enumerate(arms.items()):
-        context.progress("evaluating arms", number, len(arms), name)
-        found.append(_result(context, arm, frocs.get(name, ()), cost=costs[name]))
-    context.progress("evaluating arms", len(arms), len(arms), "")
-    return tuple(found)
-
-
-def _result(
-    context: RunContext, arm: FinishedArm, froc: tuple[FrocResult, ...], *, cost: Efficiency
-) -> ArmResult:
-    return ArmResult(
-        name=arm.name,
-        model=f"{arm.info.kind}, {arm.info.parameters / 1e6:.2f} M parameters",
-        initialisation=arm.info.initialisation,
-        trained_on=arm.info.trained_on,
-        classification=score_arm(arm, context.settings.evaluation),
-        froc=froc,
-        efficiency=cost,
-        origins=arm.info.origins,
-    )
+    return tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items())
 
 
 def _efficiency(context: RunContext, arms: Arms) -> dict[str, Efficiency]:
@@ -192,27 +167,3 @@ def _efficiency(context: RunContext, arms: Arms) -> dict[str, Efficiency]:
         for name, folder in folders.items()
     }
     return measure_efficiency(models, (1, *context.target.image_shape), device=context.device)
-
-
-def _frocs(context: RunContext, arms: Arms) -> dict[str, tuple[FrocResult, ...]]:
-    """Score both CT tracks, and write what report and viewer read of scans; images: worklist."""
-    run, target, settings = context.run, context.target, context.settings
-    shown = arms.get("student", list(arms.values())[-1])
-    results: dict[str, list[CaseResult]] = {}
-    frocs: dict[str, tuple[FrocResult, ...]] = {}
-    if target.settings.is_ct:
-        reference = reference_of(target, "test")
-        write_reference(run, reference)
-        for name, arm in arms.items():
-            frocs[name] = (score_candidates(arm, reference, settings.evaluation),)
-    if settings.detection is not None:
-        for name in (name for name in settings.detection.arms if name in arms):
-            found = search_scans(
-                name, run, target, settings=settings.detection, progress=context.progress
-            )
-            own = score_marks(name, run, target, found["test"], settings=settings.evaluation)
-            frocs[name] = (*frocs[name], own)
-            results = found if name == shown.name else results
-    everything = [result for part in results.values() for result in part]
-    write_worklist(run, target, student=shown, results=everything)
-    return frocs

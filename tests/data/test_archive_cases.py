@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from medkd.data.archive_cases import ArchiveData, add_candidates, label_values
+from medkd.data.cache_folder import CacheFolder
 from medkd.data.candidate_patches import candidate_table
 from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
 from medkd.data.loading import parse_loading
+from medkd.data.prepared import PreparedScans
 from medkd.data.split_settings import FractionSplit, LabelLimit
 from medkd.data.splits import build_split
 from medkd.errors import SeriesError, SettingsError
@@ -84,7 +86,7 @@ def test_images_are_resized_by_area_and_masked_where_unknown(tmp_path: Path) -> 
     path = write_xray_archive(tmp_path, patients=4, values=(1, None, 0))
     index = images_index(path)
     ids = [case.case_id for case in index.cases]
-    source = build_patches(index, ids, loading=IMAGE, cache_dir=tmp_path / "cache", seed=0)
+    source = build_patches(index, ids, scans=PreparedScans(IMAGE, tmp_path / "cache"), seed=0)
     assert source.image_shape == (1, 10, 8)
     assert source.label_known[:, 0].tolist() == [False, False, True, True, True, True]
     image = source.__getitems__([2]).image[0, 0]
@@ -105,7 +107,7 @@ def test_images_are_read_once_and_filling_goes_on_where_it_stopped(
     lost.unlink()
 
     def source() -> torch.Tensor:
-        made = build_patches(index, ids, loading=IMAGE, cache_dir=tmp_path / "cache", seed=0)
+        made = build_patches(index, ids, scans=PreparedScans(IMAGE, tmp_path / "cache"), seed=0)
         made.prepare()
         return made.__getitems__(range(len(ids))).image
 
@@ -124,7 +126,7 @@ def test_images_are_read_once_and_filling_goes_on_where_it_stopped(
     assert read == ["c005"]
     assert torch.equal(source(), first)
     assert torch.equal(
-        build_patches(index, ids, loading=IMAGE, cache_dir=None, seed=0)
+        build_patches(index, ids, scans=PreparedScans(IMAGE, None), seed=0)
         .__getitems__(range(len(ids)))
         .image,
         first,
@@ -207,7 +209,7 @@ def test_scans_with_labels_but_no_places_are_refused_with_the_reason(
 
 def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path) -> None:
     index = scans_index(scans, tmp_path)
-    archived = build_patches(index, ["s1"], loading=CUBES, cache_dir=tmp_path / "c", seed=0)
+    archived = build_patches(index, ["s1"], scans=PreparedScans(CUBES, tmp_path / "c"), seed=0)
     files = replace(
         index,
         cases=tuple(
@@ -215,7 +217,7 @@ def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path
             for case in index.cases
         ),
     )
-    plain = build_patches(files, ["s1"], loading=CUBES, cache_dir=None, seed=0)
+    plain = build_patches(files, ["s1"], scans=PreparedScans(CUBES, None), seed=0)
     first, second = (s.__getitems__([0, 5, 9]).image for s in (archived, plain))
     # A HU that lies halfway may be rounded to either side.
     torch.testing.assert_close(first, second, atol=1.01 / 1400, rtol=0)
@@ -230,8 +232,8 @@ def test_a_file_that_changed_makes_a_new_entry_though_its_pixels_are_the_same(
     cache = tmp_path / "cache"
 
     def prepare() -> int:
-        build_patches(index, ["s0"], loading=CUBES, cache_dir=cache, seed=0).prepare()
-        return len(list(cache.iterdir()))
+        build_patches(index, ["s0"], scans=PreparedScans(CUBES, cache), seed=0).prepare()
+        return len(CacheFolder(cache).entries())
 
     assert [prepare(), prepare()] == [1, 1]
     header = tmp_path / "scans" / "0.mhd"

@@ -2,17 +2,20 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from medkd.data.cache_folder import CacheFolder
 from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin_negatives
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import MedMnistData
 from medkd.data.datasets import build_patches
 from medkd.data.loader import build_train_loader
 from medkd.data.loading import apply_loading, build_loading, parse_loading
+from medkd.data.prepared import PreparedScans
 from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
 from medkd.io.volume import write_mhd
@@ -69,8 +72,11 @@ def index(tmp_path: Path) -> CaseIndex:
     )
 
 
-def patches(index: CaseIndex, cache_dir: Path | None, **changes: object) -> CandidatePatches:
-    options = {"loading": LOADING, "cache_dir": cache_dir, "seed": 0} | changes
+def patches(
+    index: CaseIndex, cache_dir: Path | None, *, loading: Any = LOADING, **changes: object
+) -> CandidatePatches:
+    scans = PreparedScans(loading, cache_dir)
+    options = {"scans": scans, "seed": 0} | changes
     source = build_patches(index, SCANS, **options)  # type: ignore[arg-type]
     assert isinstance(source, CandidatePatches)
     source.prepare()
@@ -123,12 +129,12 @@ def test_the_cache_is_filled_before_the_first_batch_and_then_used(
     index: CaseIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patches(index, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(CacheFolder(tmp_path / "cache").entries()) == 2
 
     def fail(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("medkd.data.scan_cache.apply_loading", fail)
+    monkeypatch.setattr("medkd.data.prepared.apply_loading", fail)
     patches(index, tmp_path / "cache").__getitems__([0, 1])
 
 
@@ -138,10 +144,10 @@ def test_another_step_or_a_changed_file_makes_a_new_entry(index: CaseIndex, tmp_
         s.model_dump() | ({"spacing_mm": [2, 2, 2]} if s.kind == "spacing" else {}) for s in LOADING
     ]
     patches(index, tmp_path / "cache", loading=parse_loading(coarse))
-    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert len(CacheFolder(tmp_path / "cache").entries()) == 4
     write_scan(tmp_path, "1.1", seed=9)
     changed = patches(index, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 5
+    assert len(CacheFolder(tmp_path / "cache").entries()) == 5
     assert torch.equal(
         changed.__getitems__([0]).image, patches(index, None).__getitems__([0]).image
     )
@@ -153,15 +159,15 @@ def test_a_broken_scan_is_refused_before_training_and_leaves_no_entry(
     (tmp_path / "1.2.raw").unlink()
     with pytest.raises(SeriesError, match=r"1\.2"):
         patches(index, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(CacheFolder(tmp_path / "cache").entries()) == 1
 
 
-def test_a_cache_entry_holds_voxels_and_grid_only(index: CaseIndex, tmp_path: Path) -> None:
+def test_a_cache_entry_names_no_patient(index: CaseIndex, tmp_path: Path) -> None:
     patches(index, tmp_path / "cache")
-    entry = next((tmp_path / "cache").iterdir())
-    assert sorted(p.name for p in entry.iterdir()) == ["grid.json", "voxels_hu.npy"]
+    entry = CacheFolder(tmp_path / "cache").entries()[0].path
+    assert sorted(p.name for p in entry.iterdir()) == ["scan.json", "voxels_hu.npy"]
     assert np.load(entry / "voxels_hu.npy").dtype == np.int16
-    assert "p0" not in (entry / "grid.json").read_text()
+    assert "p0" not in (entry / "scan.json").read_text()
 
 
 def test_worker_processes_give_the_same_patches(index: CaseIndex, tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ def test_labels_of_hidden_cases_are_not_known_and_do_not_count_in_the_prior(
     index: CaseIndex,
 ) -> None:
     source = build_patches(
-        index, ["1.1"], loading=LOADING, cache_dir=None, seed=0, unlabelled=["1.2"]
+        index, ["1.1"], scans=PreparedScans(LOADING, None), seed=0, unlabelled=["1.2"]
     )
     known = {n: bool(k) for n, k in zip(source.seriesuid, source.label_known[:, 0], strict=True)}
     assert known == {"1.1": True, "1.2": False}
@@ -221,7 +227,7 @@ def mnist(path: Path) -> CaseIndex:
 def test_images_keep_their_pixels_and_labels(medmnist_file: Path) -> None:
     index = mnist(medmnist_file)
     source = build_patches(
-        index, [c.case_id for c in index.cases[20:26]], loading=(), cache_dir=None, seed=0
+        index, [c.case_id for c in index.cases[20:26]], scans=PreparedScans((), None), seed=0
     )
     stored = np.load(medmnist_file)
     expected = torch.from_numpy(stored["val_images"][:, None]).float() / 255
@@ -236,7 +242,7 @@ def test_resized_images_equal_the_monai_compose(medmnist_file: Path) -> None:
     loading = parse_loading([{"kind": "image", "size_px": [20, 14]}])
     index = mnist(medmnist_file)
     ids = [c.case_id for c in index.cases[:3]]
-    source = build_patches(index, ids, loading=loading, cache_dir=None, seed=0)
+    source = build_patches(index, ids, scans=PreparedScans(loading, None), seed=0)
     compose = build_loading(loading)
     for n, image in enumerate(np.load(medmnist_file)["train_images"][:3]):
         theirs = apply_loading(compose, {"image": image})["image"].as_tensor()
@@ -247,13 +253,15 @@ def test_a_size_for_another_number_of_axes_is_refused(medmnist_file: Path) -> No
     loading = parse_loading([{"kind": "image", "size_px": [20, 20, 20]}])
     index = mnist(medmnist_file)
     with pytest.raises(SettingsError, match="expected 2 sizes"):
-        build_patches(index, [index.cases[0].case_id], loading=loading, cache_dir=None, seed=0)
+        build_patches(index, [index.cases[0].case_id], scans=PreparedScans(loading, None), seed=0)
 
 
 def test_hidden_image_labels_come_after_the_others(medmnist_file: Path) -> None:
     index = mnist(medmnist_file)
     ids = [c.case_id for c in index.cases]
-    source = build_patches(index, ids[:2], loading=(), cache_dir=None, seed=0, unlabelled=ids[2:5])
+    source = build_patches(
+        index, ids[:2], scans=PreparedScans((), None), seed=0, unlabelled=ids[2:5]
+    )
     assert source.label_known[:, 0].tolist() == [True, True, False, False, False]
 
 
@@ -265,14 +273,14 @@ def test_several_classes_become_one_output_each(medmnist_file: Path) -> None:
     np.savez(path, **arrays)
     index = mnist(path)
     ids = [c.case_id for c in index.cases[:4]]
-    source = build_patches(index, ids, loading=(), cache_dir=None, seed=0)
+    source = build_patches(index, ids, scans=PreparedScans((), None), seed=0)
     assert torch.equal(source.label, torch.eye(4))
 
 
 def test_ct_steps_for_images_are_refused(medmnist_file: Path) -> None:
     index = mnist(medmnist_file)
     with pytest.raises(SettingsError, match="images in memory"):
-        build_patches(index, [index.cases[0].case_id], loading=LOADING, cache_dir=None, seed=0)
+        build_patches(index, [index.cases[0].case_id], scans=PreparedScans(LOADING, None), seed=0)
 
 
 def test_an_index_is_left_as_it_was(index: CaseIndex) -> None:

@@ -18,6 +18,7 @@ from medkd.data import loading
 from medkd.data.crop import CropPatchd, crop_patch, patch_start
 from medkd.data.loading import apply_loading, build_loading, parse_loading
 from medkd.data.monai_bridge import scan_grid
+from medkd.data.prepared import prepare_scan, to_unit_range
 from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
 from medkd.io.volume import read_volume, write_mhd
@@ -137,12 +138,14 @@ def test_scan_and_patch_parts_together_equal_the_whole(tmp_path: Path) -> None:
 def test_a_scan_in_memory_takes_the_same_steps(tmp_path: Path) -> None:
     write_bright(tmp_path / "a.mhd", turned_grid(2), (25, 9, 20))
     steps = parse_loading(CT)
-    view = loading.prepare_scan(read_volume(tmp_path / "a.mhd"), steps)
+    prepared = prepare_scan(read_volume(tmp_path / "a.mhd"), steps)
+    view = to_unit_range(prepared.voxels_hu, loading.hu_window(steps))
     whole = parse_loading([step for step in CT if step["kind"] != "crop"])
     loaded = apply_loading(build_loading(whole), {"image": tmp_path / "a.mhd"})["image"]
-    assert torch.equal(view, loaded)
+    torch.testing.assert_close(view, loaded.as_tensor(), atol=1e-6, rtol=0)
     assert (view.min(), view.max()) == (0.0, 1.0)
-    np.testing.assert_allclose(scan_grid(view).affine_lps_mm, scan_grid(loaded).affine_lps_mm)
+    wanted = scan_grid(loaded).affine_lps_mm
+    np.testing.assert_allclose(prepared.grid.affine_lps_mm, wanted)
 
 
 def test_steps_survive_json() -> None:

@@ -48,7 +48,7 @@ def test_a_bench_of_two_teachers_runs_every_cell_once(
     assert [len(record.of(arm)) for arm in record.arms()] == [1, 1, 2, 2, 2]
     assert read_json(tmp_path / "bench" / "rows.json", BenchRecord) == record
     assert (tmp_path / "bench" / "table.md").read_text() == bench_markdown(record)
-    monkeypatch.setattr("medkd.train.recipes.fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("medkd.train.networks.fit", lambda *_, **__: pytest.fail("trained again"))
     again = run_bench(image_settings(**two_arms), tmp_path / "bench", resume=True)
     assert again.rows == record.rows
 
@@ -69,7 +69,7 @@ def test_a_stopped_bench_goes_on_with_its_next_cell(
     image_settings: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = image_settings(bench={"seeds": [0, 1]})
-    whole = bench_module.run_plan
+    whole = bench_module.run_arms
 
     def stopping(own: RunSettings, *args: Any, **named: Any) -> Any:
         if own.seed == 1:
@@ -77,7 +77,7 @@ def test_a_stopped_bench_goes_on_with_its_next_cell(
         return whole(own, *args, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench_module, "run_plan", stopping)
+        patched.setattr(bench_module, "run_arms", stopping)
         with pytest.raises(KeyboardInterrupt):
             run_bench(settings, tmp_path / "bench")
     before = (tmp_path / "bench" / "seed-0" / "evaluation.json").read_bytes()

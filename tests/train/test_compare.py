@@ -10,18 +10,18 @@ import pytest
 from medkd.config.run_settings import EvaluationSettings
 from medkd.models.package import Calibration, ModelInfo
 from medkd.runs import Prediction
-from medkd.train.arms import CLASSIFICATION, FinishedArm
+from medkd.train.arm import FinishedArm
 from medkd.train.compare import (
     compare_arms,
     few_positives,
     likeness,
-    score_arm,
     term_records,
     transfer_happened,
     weigh_teacher,
 )
+from medkd.train.scores import CLASSIFICATION, score_predictions
 from medkd.transfer.settings import TransferSettings
-from medkd.types import Fidelity, OperatingPoint
+from medkd.types import ArmResult, Fidelity, OperatingPoint
 
 SETTINGS = EvaluationSettings(bootstrap=20)
 
@@ -33,7 +33,7 @@ def make_arm(name: str, probabilities: list[float], labels: list[int] | None = N
         for n, (p, label) in enumerate(zip(probabilities, truth, strict=True))
     ]
     info = ModelInfo(settings={}, operating_points={CLASSIFICATION: OperatingPoint(0.6, "youden")})
-    return FinishedArm(name, info, {"val": rows, "test": rows})
+    return FinishedArm(name, info, {"val": rows, "test": rows}, ArmResult(name, "", "", ""))
 
 
 GOOD = make_arm("teacher", [0.1, 0.2, 0.8, 0.9])
@@ -41,7 +41,8 @@ POOR = make_arm("control", [0.1, 0.8, 0.7, 0.9])
 
 
 def test_an_arm_is_scored_at_its_own_frozen_threshold() -> None:
-    found = score_arm(make_arm("student", [0.1, 0.55, 0.7, 0.9]), SETTINGS)["test"]
+    arm = make_arm("student", [0.1, 0.55, 0.7, 0.9])
+    found = score_predictions(arm.predictions, arm.info, SETTINGS)["test"]
     assert (found.at_operating_point.false_positives, found.at_half.false_positives) == (0, 1)
     assert found.roc_auc.value == 1.0
 

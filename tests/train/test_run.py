@@ -16,7 +16,7 @@ from medkd.models.package import load_model, read_info
 from medkd.runs import ARMS, RunFolder, read_cases, read_predictions
 from medkd.train import loop
 from medkd.train.folder import open_folder
-from medkd.train.plan import standard_plan
+from medkd.train.plan import plan_arms
 from medkd.train.run import run_training
 from medkd.types import Evaluation
 
@@ -75,7 +75,7 @@ def test_the_primary_comparison_is_student_minus_control(finished: RunFolder) ->
 def test_a_finished_run_is_given_back_without_training(
     finished: RunFolder, image_settings: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medkd.train.recipes.fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("medkd.train.networks.fit", lambda *_, **__: pytest.fail("trained again"))
     evaluation = run_training(image_settings(), finished, resume=True)
     assert evaluation == read_json(finished.evaluation, Evaluation)
 
@@ -156,7 +156,7 @@ def test_finished_arms_are_not_trained_again(
             run_training(image_settings(), run)
     trained = []
     monkeypatch.setattr(
-        "medkd.train.recipes.fit",
+        "medkd.train.networks.fit",
         lambda *args, plan, **named: (
             trained.append(plan.title) or loop.fit(*args, plan=plan, **named)
         ),
@@ -218,5 +218,6 @@ def test_control_and_student_differ_by_their_terms_alone(
     assert all(torch.allclose(control[n], student[n], atol=1e-6) for n in control)
 
 
-def test_a_run_without_a_student_plans_no_arm(image_settings: Build) -> None:
-    assert standard_plan(image_settings(student=None, transfer=None)).arms == ()
+def test_a_run_without_a_student_plans_its_teacher_alone(image_settings: Build) -> None:
+    (teacher,) = plan_arms(image_settings(student=None, transfer=None))
+    assert teacher.role == "teacher"

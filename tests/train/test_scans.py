@@ -124,6 +124,7 @@ def test_a_scan_that_was_refused_keeps_its_reasons(finished: RunFolder, tmp_path
     uid = read_seriesuids(finished.reference / "seriesuids.csv")[0]
     write_json(finished.result("student", uid), CaseResult(uid, (), "not_analysed", ("no lungs",)))
     finished.evaluation.unlink()
+    finished.arm_result("student").unlink()
     evaluation = run_training(ct_settings(), finished, resume=True)
     (case,) = [case for case in read_cases(finished.cases) if case.status == "not_analysed"]
     assert (case.case_id, case.reasons, case.score) == (uid, ("no lungs",), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ from torch import Tensor
 
 from medkd.config.run_settings import RunSettings
 from medkd.models.classifiers import PooledConvNet
+from medkd.models.table import build_model
+from medkd.runs import RunFolder
 from medkd.train.domains import Domain, build_domain, make_view
-from medkd.train.recipes import Assignment, TrainedArm, control_arm, distill, train_teacher
+from medkd.train.logs import no_progress
+from medkd.train.networks import ArmNetwork, fit_network
+from medkd.train.plan import Arm, RunContext, plan_arms
+from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 
 Build = Callable[..., RunSettings]
@@ -45,25 +51,28 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
     return given
 
 
-def assignment(settings: RunSettings, folder: Path) -> Assignment:
-    assert settings.student is not None
-    return Assignment(
-        "arm", settings.student.model, settings.student.training, folder, seed=4, device="cpu"
-    )
+@pytest.fixture
+def context(image_settings: Build, domain: Domain, tmp_path: Path) -> RunContext:
+    run = RunFolder(tmp_path / "run")
+    return RunContext(image_settings(), run, domain, domain, "cpu", no_progress)
 
 
-def taught(settings: RunSettings, domain: Domain, folder: Path) -> TrainedArm:
-    assert settings.transfer is not None
-    task = assignment(settings, folder)
-    teacher = FrozenTeacher(train_teacher(task, domain).network)
-    again = assignment(settings, folder / "taught")
-    return distill(again, domain, settings.transfer, teacher=teacher)
+def arms_of(context: RunContext) -> tuple[Arm, Arm]:
+    """The control and the student."""
+    _, control, student = plan_arms(context.settings)
+    return control, replace(student, teacher=None)
+
+
+def taught(context: RunContext) -> ArmNetwork:
+    control, student = arms_of(context)
+    teacher = FrozenTeacher(build_model(control.model, seed=1))
+    return fit_network(student, context, teacher)
 
 
 def test_teacher_and_student_see_the_very_same_pixels(
-    image_settings: Build, domain: Domain, seen: dict[str, list[Tensor]], tmp_path: Path
+    context: RunContext, seen: dict[str, list[Tensor]]
 ) -> None:
-    taught(image_settings(), domain, tmp_path)
+    taught(context)
     during = seen["teacher"][1:]  # the first is the probe for the layers' widths
     assert len(during) == 6
     assert all(
@@ -72,13 +81,11 @@ def test_teacher_and_student_see_the_very_same_pixels(
 
 
 def test_control_and_student_see_the_same_views_in_the_same_order(
-    image_settings: Build, domain: Domain, seen: dict[str, list[Tensor]], tmp_path: Path
+    context: RunContext, seen: dict[str, list[Tensor]]
 ) -> None:
-    settings = image_settings()
-    assert settings.transfer is not None
-    taught(settings, domain, tmp_path)
+    taught(context)
     student = seen["training"][-6:]
-    control_arm(assignment(settings, tmp_path / "control"), domain, settings.transfer)
+    fit_network(arms_of(context)[0], context, None)
     control = seen["training"][-6:]
     assert all(torch.equal(a, b) for a, b in zip(control, student, strict=True))
 
@@ -91,12 +98,8 @@ def test_views_differ_between_epochs_and_seeds(domain: Domain) -> None:
     assert not torch.equal(view(batch, 0, 0).image, make_view(domain, seed=2)(batch, 0, 0).image)
 
 
-def test_the_prior_that_training_showed_is_known(
-    image_settings: Build, domain: Domain, tmp_path: Path
-) -> None:
-    settings = image_settings(transfer={"hard_label": {"class_balanced": True}, "terms": []},
-                              student=None)  # fmt: skip
-    task = assignment(image_settings(), tmp_path)
-    assert settings.transfer is not None
-    found = control_arm(task, domain, settings.transfer)
+def test_the_prevalence_that_training_showed_is_known(context: RunContext) -> None:
+    control, _ = arms_of(context)
+    balanced = TransferSettings.model_validate({"hard_label": {"class_balanced": True}})
+    found = fit_network(replace(control, transfer=balanced), context, None)
     assert (found.prior.true, found.prior.trained) == (0.5, 0.5)

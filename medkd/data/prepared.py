@@ -1,0 +1,264 @@
+"""Prepared scans: the one way from a CT scan to the voxels that every model sees.
+
+A scan is read once, its lungs are found, it is turned and resampled as the loading steps say, and
+the result is kept on disk as a memory-mapped array. Training, the search for places to train on
+and whole-scan detection all start from it. HU are kept, before the intensity window, so that a
+patch is the same with and without a cache. The key of an entry is a hash of the scan's files
+(path, size, time of change) and of the steps: a changed file or step makes a new entry. Entries
+are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medkd.data.cache_folder import CacheFolder
+from medkd.data.cases import Case, file_states, read_scan_of
+from medkd.data.loading import (
+    KEY,
+    LoadingStep,
+    apply_loading,
+    build_loading,
+    loading_as_dicts,
+    scan_steps,
+)
+from medkd.data.monai_bridge import scan_grid, to_meta_tensor
+from medkd.errors import SeriesError
+from medkd.geometry import VoxelGrid
+from medkd.lungs import LungField, find_lungs
+from medkd.provenance import sha256_of_text
+from medkd.types import Scan, SliceFact
+
+logger = logging.getLogger(__name__)
+
+_LAYOUT = 2  # raised when what is kept changes, so that older entries are not read
+_OPEN_MAPPED = 128  # each holds a file handle
+_OPEN_IN_MEMORY = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanFacts:
+    """What a scan is called and how it is stored; the same fields as in `Scan`."""
+
+    seriesuid: str
+    grid: VoxelGrid
+    stored_grid: VoxelGrid | None = None
+    slices: tuple[SliceFact, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedScan:
+    """A scan on the grid that patches are cut from.
+
+    Args:
+        facts: of the scan as it was read.
+        voxels_hu: [1, I, J, K] HU on `grid`.
+        grid: after the steps that turn and resample.
+        lungs: the lung field; its `box` counts voxels of `facts.grid`. None: not found.
+        no_lungs: the reasons why no lungs were found.
+    """
+
+    facts: ScanFacts
+    voxels_hu: Tensor
+    grid: VoxelGrid
+    lungs: LungField | None = None
+    no_lungs: tuple[str, ...] = ()
+
+    def found_lungs(self) -> LungField:
+        """Return the lung field.
+
+        Raises:
+            SeriesError: if the scan has none, with the reasons.
+        """
+        if self.lungs is None:
+            raise SeriesError(f"{self.facts.seriesuid}: no lungs found", self.no_lungs)
+        return self.lungs
+
+
+def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> PreparedScan:
+    """Find the lungs of a scan, turn it and resample it.
+
+    Args:
+        scan: as read, on any grid.
+        steps: all loading steps of a configuration or model; those that concern single patches
+            or intensities are not applied here.
+    """
+    whole = _whole_scan_steps(steps)
+    # In the memory order that MONAI's own reader gives: it decides how resampled HU are rounded.
+    read = {KEY: to_meta_tensor(scan).contiguous()}
+    image = apply_loading(build_loading(whole, pad=0.0), read)[KEY]
+    facts = ScanFacts(scan.seriesuid, scan.grid, scan.stored_grid, scan.slices, scan.notes)
+    prepared = PreparedScan(facts, image.as_tensor(), scan_grid(image))
+    try:
+        return replace(prepared, lungs=find_lungs(scan))
+    except SeriesError as error:
+        return replace(prepared, no_lungs=error.reasons)
+
+
+def to_unit_range(hu: Tensor, window: tuple[float, float]) -> Tensor:
+    """Map a window of HU to 0..1 and clip, in place where `hu` is float32.
+
+    Args:
+        hu: any shape.
+        window: HU that become 0 and 1.
+
+    Returns:
+        float32 of the same shape.
+    """
+    low, high = window
+    return hu.float().sub_(low).div_(high - low).clamp_(0, 1)
+
+
+class PreparedScans:
+    """Prepared scans by case, each read from its files once.
+
+    Args:
+        steps: all loading steps of a configuration or model.
+        folder: where they are kept; None keeps the last few in memory only.
+        limit_gib: most disk space of the folder; least recently used entries are removed.
+    """
+
+    def __init__(
+        self, steps: tuple[LoadingStep, ...], folder: Path | None, *, limit_gib: float = 100.0
+    ) -> None:
+        self.steps = steps
+        self.cache = None if folder is None else CacheFolder(folder, limit_gib=limit_gib)
+        self._open: OrderedDict[Case, PreparedScan] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open scans behind when a worker process takes a copy."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def prepare(
+        self, cases: Iterable[Case], progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Make the entries that are missing, so that broken scans are refused before training.
+
+        Args:
+            cases: scans that will be asked for; nothing is done without a folder.
+            progress: called with (scans done, scans in all).
+
+        Raises:
+            SeriesError: naming every scan that cannot be read.
+        """
+        wanted = list(dict.fromkeys(cases)) if self.cache is not None else []
+        reasons: list[str] = []
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for done, refusal in enumerate(pool.map(self._refusal, wanted), start=1):
+                reasons += refusal
+                if progress is not None:
+                    progress(done, len(wanted))
+        if reasons:
+            raise SeriesError("scans that cannot be prepared", reasons)
+
+    def get(self, case: Case) -> PreparedScan:
+        """Return a prepared scan; asking for neighbours in turn is cheapest.
+
+        Raises:
+            SeriesError: if it cannot be read.
+        """
+        if case in self._open:
+            self._open.move_to_end(case)
+            return self._open[case]
+        if self.cache is None:
+            prepared, most = prepare_scan(read_scan_of(case), self.steps), _OPEN_IN_MEMORY
+        else:
+            prepared, most = _read_entry(self._entry(case)), _OPEN_MAPPED
+        self._open[case] = prepared
+        while len(self._open) > most:
+            self._open.popitem(last=False)
+        return prepared
+
+    def _refusal(self, case: Case) -> list[str]:
+        try:
+            self._entry(case)
+        except SeriesError as error:
+            return [f"{case.case_id}: {reason}" for reason in error.reasons or (error.headline,)]
+        return []
+
+    def _entry(self, case: Case) -> Path:
+        """Return the folder that holds the prepared scan, made if it is missing."""
+        if self.cache is None:
+            raise ValueError("without a folder there are no entries")
+        steps = loading_as_dicts(_whole_scan_steps(self.steps))
+        key = sha256_of_text(json.dumps([_LAYOUT, file_states(case), steps]))[:32]
+
+        def write(entry: Path) -> None:
+            logger.info("preparing %s", case.case_id)
+            _write_entry(entry, prepare_scan(read_scan_of(case), self.steps))
+
+        return self.cache.entry(key, write)
+
+
+def _whole_scan_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
+    """Cropping and scaling commute, so intensities wait until after the crop."""
+    return tuple(step for step in scan_steps(steps) if step.kind in ("orientation", "spacing"))
+
+
+def _write_entry(entry: Path, prepared: PreparedScan) -> None:
+    facts, lungs = prepared.facts, prepared.lungs
+    values = {
+        "grid": _grid_values(prepared.grid),
+        "seriesuid": facts.seriesuid,
+        "scan_grid": _grid_values(facts.grid),
+        "stored_grid": None if facts.stored_grid is None else _grid_values(facts.stored_grid),
+        "slices": [asdict(fact) for fact in facts.slices],
+        "notes": facts.notes,
+        "no_lungs": prepared.no_lungs,
+        "lungs": None
+        if lungs is None
+        else {
+            "box": [(part.start, part.stop) for part in lungs.box],
+            "grid": _grid_values(lungs.grid),
+            "litres": lungs.litres,
+        },
+    }
+    np.save(entry / "voxels_hu.npy", prepared.voxels_hu[0].numpy(), allow_pickle=False)
+    if lungs is not None:
+        np.save(entry / "lungs.npy", lungs.mask, allow_pickle=False)
+    (entry / "scan.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def _read_entry(entry: Path) -> PreparedScan:
+    # Copy-on-write: torch wants writable memory; nothing is ever written to it.
+    voxels = np.load(entry / "voxels_hu.npy", mmap_mode="c", allow_pickle=False)
+    values = json.loads((entry / "scan.json").read_text(encoding="utf-8"))
+    stored = values["stored_grid"]
+    facts = ScanFacts(
+        seriesuid=values["seriesuid"],
+        grid=_grid_of(values["scan_grid"]),
+        stored_grid=None if stored is None else _grid_of(stored),
+        slices=tuple(SliceFact(**fact) for fact in values["slices"]),
+        notes=tuple(values["notes"]),
+    )
+    lungs = None
+    if (known := values["lungs"]) is not None:
+        i, j, k = (slice(*ends) for ends in known["box"])
+        mask = np.load(entry / "lungs.npy", allow_pickle=False)
+        lungs = LungField((i, j, k), mask, _grid_of(known["grid"]), known["litres"])
+    grid = _grid_of(values["grid"])
+    return PreparedScan(
+        facts, torch.from_numpy(voxels)[None], grid, lungs, tuple(values["no_lungs"])
+    )
+
+
+def _grid_values(grid: VoxelGrid) -> dict[str, Any]:
+    return {"shape": grid.shape, "affine_lps_mm": grid.affine_lps_mm.tolist()}
+
+
+def _grid_of(values: dict[str, Any]) -> VoxelGrid:
+    i, j, k = values["shape"]
+    return VoxelGrid((i, j, k), np.asarray(values["affine_lps_mm"]))

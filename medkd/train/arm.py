@@ -1,0 +1,184 @@
+"""The life of one arm: from its data to a saved model and its evaluation.
+
+`run_arm` reads top to bottom. Every step goes on where an earlier call was stopped: training
+after its last epoch, scoring after its last batch, whole-scan search after its last scan; what is
+finished is read back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medkd.data.patches import PatchSource
+from medkd.evaluate.classification import choose_operating_point
+from medkd.jsonio import read_json, write_json
+from medkd.models.package import ModelInfo, load_model, read_info, save_model
+from medkd.provenance import sha256_of_text
+from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
+from medkd.train.domains import HELD_OUT
+from medkd.train.networks import ArmNetwork, fit_network, take_network
+from medkd.train.plan import Arm, RunContext
+from medkd.train.predict import Float64, calibrate, labels_of, make_predictions, predict_logits
+from medkd.train.scans import evaluate_scans
+from medkd.train.scores import CLASSIFICATION, score_predictions
+from medkd.transfer.teacher import FrozenTeacher
+from medkd.types import ArmResult
+
+SOURCE_TEST = "source_test"
+"""Split of a teacher's predictions on the test part of its own domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedArm:
+    """An arm as it is kept in the run: its model's facts, predictions by split, evaluation."""
+
+    name: str
+    info: ModelInfo
+    predictions: dict[str, list[Prediction]]
+    result: ArmResult
+
+
+def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
+    """Train or take a network, calibrate it, freeze its threshold, save it and evaluate it.
+
+    Args:
+        arm: what is to be trained.
+        context: of the run; a student's teacher must be finished in it.
+
+    Raises:
+        SettingsError: if the network does not fit the data.
+        CheckpointError: if something cannot be saved or read.
+        SeriesError: if a scan or image cannot be read.
+    """
+    if not is_saved(context.run, arm.name):
+        parts = scored_parts(arm, context)
+        teacher = load_teacher(arm, context)
+        found = fit_network(arm, context, teacher) if arm.model else take_network(arm, context)
+        logits = score_samples(found, arm, context, parts)
+        info = calibrated(found, arm, context, logits["val"])
+        predictions = {name: make_predictions(parts[name], logits[name], info) for name in parts}
+        info = with_operating_point(info, predictions["val"], context)
+        save_arm(arm, context.run, found=found, info=info, predictions=predictions)
+    return evaluate_arm(arm, context)
+
+
+def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
+    """Return the samples that an arm is scored on: a teacher also in its own domain."""
+    parts = {split: context.target.parts[split] for split in HELD_OUT}
+    if arm.role == "teacher" and context.source is not context.target:
+        parts[SOURCE_TEST] = context.source.parts["test"]
+    return parts
+
+
+def load_teacher(arm: Arm, context: RunContext) -> FrozenTeacher | None:
+    """Load the finished teacher of an arm, at its calibrated temperature."""
+    if arm.teacher is None:
+        return None
+    loaded = load_model(context.run.model(arm.teacher), device=context.device)
+    return FrozenTeacher(loaded.network, loaded.info.calibration.temperature)
+
+
+def score_samples(
+    found: ArmNetwork, arm: Arm, context: RunContext, parts: Mapping[str, PatchSource]
+) -> dict[str, Float64]:
+    """Return the logits of every sample by part."""
+    batch_size = 4 * arm.training.batch_size
+    total, before = sum(map(len, parts.values())), 0
+    weights = FrozenTeacher(found.network).fingerprint()
+    logits = {}
+    for split, source in parts.items():
+        key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
+
+        def told(done: int, before: int = before, split: str = split) -> None:
+            note = split if before + done < total else ""
+            context.progress(f"{arm.name}: scoring samples", before + done, total, note)
+
+        logits[split] = predict_logits(
+            found.network,
+            source,
+            batch_size=batch_size,
+            kept=_state(context.run, arm.name) / f"{split}-{key}.npy",
+            progress=told,
+        )
+        before += len(source)
+    return logits
+
+
+def calibrated(found: ArmNetwork, arm: Arm, context: RunContext, logits: Float64) -> ModelInfo:
+    """Fit the calibration on validation logits."""
+    labels = labels_of(context.target.parts["val"])
+    calibration = calibrate(logits, labels, prior=found.prior, settings=arm.training)
+    return replace(found.info, calibration=calibration)
+
+
+def with_operating_point(
+    info: ModelInfo, validation: list[Prediction], context: RunContext
+) -> ModelInfo:
+    """Freeze the threshold that validation gives."""
+    rule = context.settings.evaluation
+    point = choose_operating_point(
+        [row.label for row in validation],
+        [row.probability for row in validation],
+        rule=rule.rule,
+        sensitivity=rule.sensitivity,
+    )
+    return replace(info, operating_points={**info.operating_points, CLASSIFICATION: point})
+
+
+def save_arm(
+    arm: Arm,
+    run: RunFolder,
+    *,
+    found: ArmNetwork,
+    info: ModelInfo,
+    predictions: Mapping[str, list[Prediction]],
+) -> None:
+    """Save predictions, then the model, which says that the arm is whole."""
+    for split, rows in predictions.items():
+        write_predictions(run.predictions(arm.name, split), rows)
+    save_model(run.model(arm.name), found.network, info)
+    shutil.rmtree(_state(run, arm.name), ignore_errors=True)
+
+
+def is_saved(run: RunFolder, name: str) -> bool:
+    """Say whether an arm's model and predictions are in the run, whole."""
+    predicted = all(run.predictions(name, split).is_file() for split in HELD_OUT)
+    return predicted and (run.model(name) / "model.json").is_file()
+
+
+def evaluate_arm(arm: Arm, context: RunContext) -> FinishedArm:
+    """Score a saved arm: its samples, and on CT the listed candidates and whole scans."""
+    run, path = context.run, context.run.arm_result(arm.name)
+    if not path.is_file():
+        predictions = _predictions(run, arm.name)
+        froc = evaluate_scans(arm.name, context, predictions["test"])
+        info = read_info(run.model(arm.name))
+        result = ArmResult(
+            name=arm.name,
+            model=f"{info.kind}, {info.parameters / 1e6:.2f} M parameters",
+            initialisation=info.initialisation,
+            trained_on=info.trained_on,
+            classification=score_predictions(predictions, info, context.settings.evaluation),
+            froc=froc,
+            origins=info.origins,
+        )
+        write_json(path, result)
+    return read_arm(run, arm.name)
+
+
+def read_arm(run: RunFolder, name: str) -> FinishedArm:
+    """Read a finished arm back."""
+    result = read_json(run.arm_result(name), ArmResult)
+    return FinishedArm(name, read_info(run.model(name)), _predictions(run, name), result)
+
+
+def _predictions(run: RunFolder, name: str) -> dict[str, list[Prediction]]:
+    paths = {split: run.predictions(name, split) for split in (*HELD_OUT, SOURCE_TEST)}
+    return {split: read_predictions(path) for split, path in paths.items() if path.is_file()}
+
+
+def _state(run: RunFolder, name: str) -> Path:
+    return run.training(name) / "state"

@@ -1,0 +1,195 @@
+"""How an arm gets its network: taken from a model directory, or trained.
+
+Teacher, control and student are the same training with another objective. Control and student
+share seed, initial weights, batches, views and schedule; they differ by the list of transfer
+terms alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from medkd.data.loader import TrainLoader, build_train_loader
+from medkd.errors import SettingsError
+from medkd.models.network import Network
+from medkd.models.package import ModelInfo, load_model, read_info
+from medkd.models.table import build_model, parse_model_settings
+from medkd.provenance import joint_origins, sha256_of_text
+from medkd.train.domains import Domain, check_model, make_view
+from medkd.train.loop import FitPlan, fit
+from medkd.train.plan import Arm, RunContext
+from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
+from medkd.train.state import Scores
+from medkd.transfer.objective import TransferObjective
+from medkd.transfer.settings import TransferSettings
+from medkd.transfer.teacher import FrozenTeacher
+from medkd.types import CaseOrigins
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArmNetwork:
+    """A trained network, what is known of it, and the prevalence that it was trained at.
+
+    `info` lacks what is found out later: calibration, operating points.
+    """
+
+    network: Network
+    info: ModelInfo
+    prior: Prior
+
+
+def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
+    """Train the network of an arm; goes on after the last finished epoch.
+
+    Args:
+        arm: with a model to train.
+        context: of the run.
+        teacher: of a student; None: labels alone.
+    """
+    if arm.model is None:
+        raise ValueError(f"{arm.name} has no model to train")
+    domain, seed = context.domain_of(arm), context.seed_of(arm)
+    train, val = domain.parts["train"], domain.parts["val"]
+    loader = build_train_loader(
+        train,
+        batch_size=arm.training.batch_size,
+        balanced=arm.training.balanced,
+        seed=seed,
+        workers=arm.training.workers,
+    )
+    network = build_model(arm.model, seed=seed)
+    objective = TransferObjective(
+        network,
+        teacher,
+        arm.transfer,
+        positive_share=[loader.sampled_prior],
+        view_shape=domain.image_shape,
+        seed=seed,
+    )
+    labels = labels_of(val)
+
+    def validate(student: nn.Module) -> Scores:
+        logits = predict_logits(student, val, batch_size=4 * arm.training.batch_size)
+        return validation_scores(logits, labels)
+
+    result = fit(
+        objective,
+        loader,
+        validate=validate,
+        plan=_fit_plan(arm, context, teacher),
+        view=make_view(domain, seed=seed),
+        progress=context.progress,
+    )
+    info = _describe(arm, domain, network, result.scores)
+    if arm.teacher is not None:
+        info = taught(info, read_info(context.run.model(arm.teacher)))
+    return ArmNetwork(network, info, _prior(loader, arm.transfer))
+
+
+def take_network(arm: Arm, context: RunContext) -> ArmNetwork:
+    """Load the model directory of an arm.
+
+    Raises:
+        SettingsError: if it does not take the target domain's views or names other labels.
+        CheckpointError: if it is no whole model directory.
+    """
+    if arm.taken_from is None:
+        raise ValueError(f"{arm.name} is not taken from a model directory")
+    domain = context.target
+    loaded = load_model(arm.taken_from, device=context.device)
+    settings = parse_model_settings(loaded.info.settings)
+    reasons = [*check_model(domain, settings, role=arm.name), *_differences(loaded.info, domain)]
+    if reasons:
+        raise SettingsError(f"{arm.taken_from}: no teacher for {domain.index.name}", reasons)
+    prior = _prior_of(loaded.info, true=domain.parts["train"].prior)
+    return ArmNetwork(loaded.network, loaded.info, prior)
+
+
+def taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
+    """Add the teacher's past to a student's: synthetic data, and a licence that binds."""
+    licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
+    return replace(
+        info,
+        trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
+        generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
+        origins=_taught_origins(info, teacher),
+        origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
+        licence=licence,
+    )
+
+
+def _taught_origins(info: ModelInfo, teacher: ModelInfo) -> CaseOrigins | None:
+    """Count the cases of student and teacher; None where those of the teacher are not known."""
+    if info.origins is None or teacher.training_fingerprint == info.training_fingerprint:
+        return info.origins
+    if teacher.origins is None:
+        return None if teacher.trained_on_synthetic else info.origins
+    return joint_origins(info.origins, teacher.origins)
+
+
+def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> FitPlan:
+    domain = context.domain_of(arm)
+    purpose = [
+        arm.model.model_dump_json() if arm.model else "",
+        arm.transfer.model_dump_json(),
+        domain.split.fingerprint,
+        domain.settings.model_dump_json(exclude={"cache_dir", "cache_gib"}),
+        f"{teacher.fingerprint()} at {teacher.temperature}" if teacher else "no teacher",
+    ]
+    return FitPlan(
+        settings=arm.training,
+        folder=context.run.training(arm.name),
+        seed=context.seed_of(arm),
+        device=context.device,
+        title=arm.name,
+        purpose=sha256_of_text("\n".join(purpose)),
+    )
+
+
+def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
+    """Say of a network what is known when its training ends."""
+    origins = domain.origins()["train"]
+    return ModelInfo(
+        settings=arm.model.model_dump(mode="json") if arm.model else {},
+        label_names=domain.index.label_names,
+        preprocessing=domain.preprocessing,
+        trained_on=domain.words,
+        trained_on_synthetic=origins.synthetic,
+        generators=domain.index.generators if origins.synthetic else (),
+        origins=origins,
+        training_fingerprint=domain.split.fingerprint,
+        initialisation=network.initialisation,
+        metrics={f"val_{name}": value for name, value in scores.items()},
+    )
+
+
+def _differences(info: ModelInfo, domain: Domain) -> list[str]:
+    """Say how a model's preprocessing and labels differ from those of a domain."""
+    reasons = []
+    given, ours = info.preprocessing, domain.preprocessing
+    if given.hu_window is not None and given.hu_window != ours.hu_window:
+        reasons.append(f"it was trained with the HU window {given.hu_window}, not {ours.hu_window}")
+    if given.spacing_mm is not None and given.spacing_mm != ours.spacing_mm:
+        reasons.append(f"it was trained at {given.spacing_mm} mm, not at {ours.spacing_mm} mm")
+    if info.label_names != domain.index.label_names:
+        reasons.append(
+            f"it tells {', '.join(info.label_names)}, the data are labelled "
+            f"{', '.join(domain.index.label_names)}"
+        )
+    return reasons
+
+
+def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
+    """Return the prevalence of the data and of training; class weights act like a 50/50 prior."""
+    trained = 0.5 if transfer.hard_label.class_balanced else loader.sampled_prior
+    return Prior(true=loader.source.prior, trained=trained)
+
+
+def _prior_of(info: ModelInfo, *, true: float) -> Prior:
+    """Return the prevalence that a finished model was trained at, from its calibration."""
+    excess = -info.calibration.logit_shift * info.calibration.temperature
+    trained = torch.sigmoid(torch.logit(torch.tensor(true).double(), eps=1e-6) + excess)
+    return Prior(true=true, trained=float(trained))
