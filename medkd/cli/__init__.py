@@ -42,6 +42,7 @@ COMMAND_MODULES = (
     "split",
     "train",
     "bench",
+    "cache",
 )
 """Each module of this package registers its commands on import through `register(app)`."""
 

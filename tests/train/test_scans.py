@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medkd.config.run_settings import RunSettings
+from medkd.data import cases
 from medkd.difficulty import difficulty_words
 from medkd.io.luna16_tables import read_annotations, read_marks, read_seriesuids
+from medkd.io.scans import read_scan
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import read_info
 from medkd.runs import RunFolder, read_cases
 from medkd.synthetic.phantom import generator_stamp
 from medkd.train.run import run_training
-from medkd.types import CaseResult, Evaluation
+from medkd.types import CaseResult, Evaluation, Scan
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +132,20 @@ def test_a_scan_that_was_refused_keeps_its_reasons(finished: RunFolder, tmp_path
     (case,) = [case for case in read_cases(finished.cases) if case.status == "not_analysed"]
     assert (case.case_id, case.reasons, case.score) == (uid, ("no lungs",), None)
     assert any(uid in warning for warning in evaluation.arm("student").froc[1].warnings)
+
+
+def test_each_scan_is_decoded_once_in_a_run_that_searches_with_three_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: Counter[str] = Counter()
+
+    def counted(path: Path, **named: Any) -> Scan:
+        decoded[Path(path).stem] += 1
+        return read_scan(path, **named)
+
+    monkeypatch.setattr(cases, "read_scan", counted)
+    values = ct_settings().model_dump(mode="json", by_alias=True)
+    values["detection"]["arms"] = ["teacher", "control", "student"]
+    run_training(RunSettings.model_validate(values), RunFolder(tmp_path / "run"))
+    assert len(decoded) == 10
+    assert set(decoded.values()) == {1}
