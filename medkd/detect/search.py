@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +54,9 @@ def detect_nodules(
         >>> result.status, 0 < len(result.candidates) <= 100
         ('analysed', True)
     """
-    return search_prepared(prepare_scan(scan, check_model(model)), model, settings)
+    started = time.perf_counter()
+    result = search_prepared(prepare_scan(scan, check_model(model)), model, settings)
+    return replace(result, seconds=round(time.perf_counter() - started, 3))
 
 
 def search_prepared(

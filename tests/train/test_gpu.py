@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from medkd.config.run_settings import RunSettings
+from medkd.detect import search_prepared
+from medkd.models.package import LoadedModel
 from medkd.runs import RunFolder, read_predictions
+from medkd.train import scans
 from medkd.train.run import run_training
+from medkd.types import CaseResult
+from tests.train.test_scans import ct_settings
 
 pytestmark = pytest.mark.gpu
 
@@ -49,3 +54,18 @@ def test_the_same_seed_gives_nearly_the_same_student_on_a_gpu(
     for run in (first, second):
         run_training(settings_of(image_values, "cuda"), run)
     torch.testing.assert_close(student_logits(first), student_logits(second), atol=2e-3, rtol=0)
+
+
+def test_whole_scans_are_searched_on_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = set()
+
+    def watched(prepared: Any, model: LoadedModel, settings: Any) -> CaseResult:
+        used.add(next(model.network.parameters()).device.type)
+        return search_prepared(prepared, model, settings)
+
+    monkeypatch.setattr(scans, "search_prepared", watched)
+    values = ct_settings().model_dump(mode="json", by_alias=True) | {"device": "cuda"}
+    run_training(RunSettings.model_validate(values), RunFolder(tmp_path / "run"))
+    assert used == {"cuda"}
