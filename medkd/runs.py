@@ -35,8 +35,9 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What an arm says of one sample: uncalibrated logit, calibrated probability.
+    """What an arm says of one sample, for each of K labels: logit and calibrated probability.
 
+    `labels` are 0 or 1, None where not known; `logits` are not calibrated.
     `center_mm` (LPS) is the place of a candidate, None for a whole image; `seriesuid` names the
     scan or image that the sample is cut from.
     """
@@ -44,9 +45,9 @@ class Prediction:
     sample_id: str
     patient_id: str
     seriesuid: str
-    label: int
-    logit: float
-    probability: float
+    labels: tuple[int | None, ...]
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
     center_mm: tuple[float, float, float] | None = None
 
 
@@ -120,13 +121,35 @@ class RunFolder:
         return self.path / "results" / arm / f"{case_id}.json"
 
 
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions as CSV, whole or not at all."""
-    columns = ["sample_id", "patient_id", "seriesuid", "label", "logit", "probability"]
+def write_predictions(
+    path: Path, predictions: Sequence[Prediction], label_names: Sequence[str] = ("",)
+) -> None:
+    """Write predictions as CSV, whole or not at all.
+
+    Args:
+        path: the file.
+        predictions: of K labels.
+        label_names: K names; with one label the columns are `label, logit, probability`, with
+            several `label:NAME` and so on. A label that is not known is an empty cell.
+    """
+    named = [f":{name}" if len(label_names) > 1 else "" for name in label_names]
+    columns = [f"{what}{name}" for name in named for what in _VALUES]
     rows = [
-        [getattr(p, c) for c in columns] + list(p.center_mm or ("", "", "")) for p in predictions
+        [
+            row.sample_id,
+            row.patient_id,
+            row.seriesuid,
+            *(_cell(value) for values in _by_label(row) for value in values),
+            *(row.center_mm or ("", "", "")),
+        ]
+        for row in predictions
     ]
-    _write_csv(path, [*columns, "coordX", "coordY", "coordZ"], rows)
+    _write_csv(path, [*_NAMES, *columns, *_PLACE], rows)
+
+
+_NAMES = ("sample_id", "patient_id", "seriesuid")
+_VALUES = ("label", "logit", "probability")
+_PLACE = ("coordX", "coordY", "coordZ")
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -136,6 +159,14 @@ def read_predictions(path: Path) -> list[Prediction]:
         SeriesError: if the file is missing or a row does not fit, naming the row.
     """
     return [_prediction(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
+
+
+def _by_label(row: Prediction) -> Iterable[tuple[object, ...]]:
+    return zip(row.labels, row.logits, row.probabilities, strict=True)
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else value
 
 
 def write_cases(path: Path, cases: Sequence[RunCase]) -> None:
@@ -174,18 +205,28 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 def _prediction(path: Path, number: int, row: dict[str, str]) -> Prediction:
     try:
-        place = (row["coordX"], row["coordY"], row["coordZ"])
+        labels, logits, probabilities = (
+            [cell for column, cell in row.items() if column.partition(":")[0] == what]
+            for what in _VALUES
+        )
+        place = [row[name] for name in _PLACE]
         return Prediction(
             sample_id=row["sample_id"],
             patient_id=row["patient_id"],
             seriesuid=row["seriesuid"],
-            label=int(row["label"]),
-            logit=float(row["logit"]),
-            probability=float(row["probability"]),
+            labels=tuple(int(cell) if cell else None for cell in _some(labels)),
+            logits=tuple(map(float, logits)),
+            probabilities=tuple(map(float, probabilities)),
             center_mm=(float(place[0]), float(place[1]), float(place[2])) if place[0] else None,
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, AttributeError) as error:
         raise SeriesError(f"{path}: row {number} is no prediction", [repr(error)]) from error
+
+
+def _some(cells: list[str]) -> list[str]:
+    if not cells:
+        raise KeyError("label")
+    return cells
 
 
 def _case(path: Path, number: int, row: dict[str, str]) -> RunCase:

@@ -74,7 +74,7 @@ def test_a_scan_without_nodules_gives_no_high_score():
 
 def test_a_score_is_the_calibrated_probability(scan):
     plain = detect_nodules(scan, ball_model()).candidates
-    soft = detect_nodules(scan, ball_model(calibration=Calibration(temperature=2.0))).candidates
+    soft = detect_nodules(scan, ball_model(calibration=Calibration(temperature=(2.0,)))).candidates
     logits = [np.log(m.score / (1 - m.score)) for m in plain[:3]]
     assert [m.score for m in soft[:3]] == pytest.approx([1 / (1 + np.exp(-x / 2)) for x in logits])
 

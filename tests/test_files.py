@@ -63,8 +63,8 @@ def test_a_missing_json_is_refused(tmp_path: Path) -> None:
 
 def test_predictions_survive_the_csv(tmp_path: Path) -> None:
     rows = [
-        Prediction("s1", "p1", "u1", 1, 0.25, 0.5621765008857981, (1.5, -2.0, 3.25)),
-        Prediction("s2", "p2", "u2", 0, -3.0, 0.04742587317756678),
+        Prediction("s1", "p1", "u1", (1,), (0.25,), (0.5621765008857981,), (1.5, -2.0, 3.25)),
+        Prediction("s2", "p2", "u2", (0,), (-3.0,), (0.04742587317756678,)),
     ]
     write_predictions(tmp_path / "p.csv", rows)
     assert read_predictions(tmp_path / "p.csv") == rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NoReturn
 
 import indexed
@@ -173,7 +174,7 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
         show_picture(run, case)
     with right:
         st.subheader("Probability")
-        st.text(f"of {session.finding_name(run)}")
+        st.text(f"of {' or '.join(session.finding_names(run)) or 'the finding'}")
         table = probability_table(run, case)
         if table.empty:
             st.text("This run holds no probability of this image.")
@@ -183,22 +184,27 @@ def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) ->
 
 
 def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
-    """Build one row an arm: calibrated probability, frozen threshold, what follows."""
+    """Build one row an arm and label: calibrated probability, frozen threshold, what follows."""
     evaluation = session.load_evaluation(run)
     rows = []
-    for arm, probability in session.load_image_probabilities(run).get(case.case_id, {}).items():
-        threshold = session.frozen_threshold(evaluation, arm)
-        call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
-        words = "none" if threshold is None else f"{threshold:.3f}"
-        rows.append(
-            {
-                "Arm": arm,
-                "Probability": f"{probability:.3f}",
-                "Frozen threshold": words,
-                "Call": call,
-            }
-        )
-    return pd.DataFrame(rows, columns=["Arm", "Probability", "Frozen threshold", "Call"])
+    for arm, probabilities in session.load_image_probabilities(run).get(case.case_id, {}).items():
+        findings = session.finding_names(run) or ("the finding",)
+        thresholds = session.frozen_thresholds(evaluation, arm)
+        for finding, probability, threshold in zip_longest(findings, probabilities, thresholds):
+            row = {"Arm": arm, "Finding": finding or "", **_call(probability, threshold)}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["Arm", "Finding", "Probability", "Frozen threshold", "Call"])
+
+
+def _call(probability: float, threshold: float | None) -> dict[str, str]:
+    if threshold is None:
+        return {"Probability": f"{probability:.3f}", "Frozen threshold": "none", "Call": ""}
+    call = "positive" if probability >= threshold else "negative"
+    return {
+        "Probability": f"{probability:.3f}",
+        "Frozen threshold": f"{threshold:.3f}",
+        "Call": call,
+    }
 
 
 show_case()

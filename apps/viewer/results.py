@@ -63,13 +63,13 @@ def show_warnings(evaluation: Evaluation) -> None:
 
 def show_classification(evaluation: Evaluation, split: str) -> None:
     """Show the scores of all arms on one split, and the ROC curves."""
-    results = tables.results_on(evaluation, split)
-    show_table(tables.scores_table(results, split))
-    st.caption(interval_words(tables.intervals_of(evaluation, split)))
-    show_table(tables.confusion_table(results, split))
-    middle = st.columns([1, 4, 1])[1]
-    middle.plotly_chart(charts.roc_figure(results), key=f"roc:{split}")
-    middle.caption("ROC curves; the open circles are the frozen points.")
+    for number, results in enumerate(tables.results_on(evaluation, split)):
+        show_table(tables.scores_table(results, split))
+        st.caption(interval_words(tables.intervals_of(results)))
+        show_table(tables.confusion_table(results, split))
+        middle = st.columns([1, 4, 1])[1]
+        middle.plotly_chart(charts.roc_figure(results), key=f"roc:{split}:{number}")
+        middle.caption("ROC curves; the open circles are the frozen points.")
 
 
 def show_froc(evaluation: Evaluation, track: str) -> None:

@@ -143,8 +143,8 @@ def load_marks(run: RunFolder) -> dict[str, CaseMarks]:
         stop_with(error)
 
 
-def load_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Return each arm's probability of each image; stop, saying why, where that fails."""
+def load_image_probabilities(run: RunFolder) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Return each arm's probabilities of each image; stop, saying why, where that fails."""
     files = [run.predictions(arm, split) for arm in ARMS for split in SPLITS]
     try:
         return _probabilities(str(run.path), tuple(_stamp(path) for path in files))
@@ -190,20 +190,21 @@ def load_row(run: RunFolder, case: RunCase) -> NDArray[np.float32]:
     return np.asarray(images[case.row], dtype=np.float32) / 255.0
 
 
-def frozen_threshold(evaluation: Evaluation | None, arm: str) -> float | None:
-    """Return an arm's threshold that was frozen on validation, None where there is none."""
+def frozen_thresholds(evaluation: Evaluation | None, arm: str) -> list[float]:
+    """Return an arm's thresholds that were frozen on validation, one a label."""
     for result in evaluation.arms if evaluation else ():
         if result.name == arm and result.classification:
-            return next(iter(result.classification.values())).operating_point.threshold
-    return None
+            scored = next(iter(result.classification.values()))
+            return [label.operating_point.threshold for label in scored]
+    return []
 
 
-def finding_name(run: RunFolder) -> str:
-    """Name what the student's probability is of, as its model directory says."""
+def finding_names(run: RunFolder) -> tuple[str, ...]:
+    """Name what the student's probabilities are of, as its model directory says."""
     try:
-        return " or ".join(read_info(run.model(ARM)).label_names) or "the finding"
+        return read_info(run.model(ARM)).label_names
     except MedkdError:
-        return "the finding"
+        return ()
 
 
 def load_store(run: RunFolder) -> ReviewStore:
@@ -255,7 +256,9 @@ def _marks(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, CaseMarks
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading probabilities ...")
-def _probabilities(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, dict[str, float]]:
+def _probabilities(
+    run: str, stamps: tuple[tuple[int, int], ...]
+) -> dict[str, dict[str, tuple[float, ...]]]:
     return read_image_probabilities(RunFolder(Path(run)))
 
 

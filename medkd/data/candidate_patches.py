@@ -29,7 +29,7 @@ class CandidatePatches(PatchSource):
         table: what is known of the candidates; `seriesuid` names their scans.
         cases: scan of each series.
         scans: their prepared voxels, by steps from `load` to a crop, with an intensity window.
-        prior: true share of positive candidates.
+        prior: true prevalence of positive candidates.
 
     Raises:
         SettingsError: if the steps end in no patch.
@@ -41,7 +41,7 @@ class CandidatePatches(PatchSource):
         *,
         cases: dict[str, Case],
         scans: PreparedScans,
-        prior: float | None = None,
+        prior: tuple[float, ...] | None = None,
     ) -> None:
         shape, window = patch_shape(scans.steps), hu_window(scans.steps)
         if shape is None or window is None or table.center_mm is None:

@@ -13,7 +13,7 @@ from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import images_of
 from medkd.data.loading import ImageStep, LoadingStep
-from medkd.data.patches import ImagePatches, PatchSource, SampleTable, positive_share
+from medkd.data.patches import ImagePatches, PatchSource, SampleTable, prevalence
 from medkd.data.prepared import PreparedScans
 from medkd.data.radiograph_patches import RadiographPatches
 from medkd.errors import SettingsError
@@ -58,7 +58,7 @@ def build_patches(
     if all(case.kind == "image" for case in members):
         return _stored_images(index, members, loading=loading, hidden=unlabelled)
     table = candidate_table(index, wanted, unlabelled=unlabelled)
-    prior = positive_share(table)
+    prior = prevalence(table)
     if negatives_per_positive is not None:
         table = thin_negatives(table, negatives_per_positive, seed=seed)
     return CandidatePatches(table, cases=cases, scans=scans, prior=prior)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from medkd.data.fetch import fetch_ahead
-from medkd.data.patches import PatchSource, positive_share
+from medkd.data.patches import PatchSource, prevalence
 from medkd.data.sampling import (
     UNLABELLED,
     Indices,
@@ -63,16 +63,18 @@ class TrainLoader:
         return self._steps
 
     @property
-    def sampled_prior(self) -> float:
-        """Share of positives that a model sees in training, 0..1; the true one is `source.prior`.
+    def sampled_prior(self) -> tuple[float, ...]:
+        """[K] prevalence of each label that a model sees in training; `source.prior`: the true one.
 
-        A model trained so says `logit(sampled_prior) - logit(prior)` too much.
+        The logits of a model trained so are biased upwards by
+        `logit(sampled_prior) - logit(prior)`.
         """
-        labelled = self._strata[self._strata != UNLABELLED]
-        if not self.balanced or len(labelled) == 0:
-            return positive_share(self.source.table)
-        classes = np.unique(labelled)
-        return float(np.count_nonzero(classes)) / len(classes)
+        classes = [c for c in np.unique(self._strata) if c != UNLABELLED]
+        if not self.balanced or not classes:
+            return prevalence(self.source.table)
+        members = [self.source.table.select(np.flatnonzero(self._strata == c)) for c in classes]
+        shares = np.array([prevalence(table) for table in members])
+        return tuple(shares.mean(axis=0).tolist())
 
     def order(self, epoch: int) -> Indices:
         """Return the indices of an epoch, [steps, batch_size]."""

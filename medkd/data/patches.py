@@ -65,16 +65,20 @@ class PatchSource(Dataset[PatchBatch]):
     Args:
         table: what is known of the samples.
         image_shape: (C, I, J) or (C, I, J, K) of one sample.
-        prior: true share of positive samples, 0..1, if samples were left out of the table;
+        prior: [K] true prevalence of each label, 0..1, if samples were left out of the table;
             by default that of the table.
     """
 
     def __init__(
-        self, table: SampleTable, *, image_shape: tuple[int, ...], prior: float | None = None
+        self,
+        table: SampleTable,
+        *,
+        image_shape: tuple[int, ...],
+        prior: tuple[float, ...] | None = None,
     ) -> None:
         self.table = table
         self.image_shape = image_shape
-        self.prior = positive_share(table) if prior is None else prior
+        self.prior = prevalence(table) if prior is None else prior
 
     @property
     def sample_id(self) -> tuple[str, ...]:
@@ -182,11 +186,10 @@ class ImagePatches(PatchSource):
         return torch.from_numpy(picked)
 
 
-def positive_share(table: SampleTable) -> float:
-    """Return the share of samples with a positive label among those with a known one, 0..1."""
-    known = table.label_known.any(dim=1)
-    positive = ((table.label >= 0.5) & table.label_known).any(dim=1)
-    return int(positive.sum()) / max(int(known.sum()), 1)
+def prevalence(table: SampleTable) -> tuple[float, ...]:
+    """Return for each of K labels the share of positives among the known, 0..1."""
+    positive = ((table.label >= 0.5) & table.label_known).sum(dim=0)
+    return tuple((positive / table.label_known.sum(dim=0).clamp(min=1)).tolist())
 
 
 def iterate(source: PatchSource, batch_size: int, *, first: int = 0) -> Iterator[PatchBatch]:

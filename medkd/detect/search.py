@@ -159,7 +159,7 @@ def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
     """Calibrated probability of nodule; float64, so that few large logits tie."""
     if info.outputs == "exclusive":
         # Softmax of two logits is the sigmoid of their difference; a shift of both cancels.
-        return np.asarray((logits.double() / info.calibration.temperature).sigmoid().numpy())
+        return np.asarray((logits.double() / info.calibration.temperature[0]).sigmoid().numpy())
     return np.asarray(calibrated_probability(logits.double()[:, None], info)[:, 0].numpy())
 
 

@@ -38,7 +38,7 @@ def evaluate_classification(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> ClassificationResult:
-    """Score probabilities of one split.
+    """Score probabilities of one label on one split.
 
     Args:
         labels: [N] 0 or 1, both there.
@@ -84,6 +84,7 @@ def evaluate_classification(
         roc_curve=_roc_curve(label, probability),
         pr_curve=_pr_curve(label, probability),
         reliability=_reliability(label, probability),
+        label="",
         **ranking,
     )
 

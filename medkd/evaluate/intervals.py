@@ -35,7 +35,7 @@ class LabelledSamples:
     """What two arms are compared on.
 
     Args:
-        labels: [N] 0 or 1.
+        labels: [N] 0 or 1, or [N, K] for K labels; NaN: not known.
         groups: [N] the patient (or other unit of resampling) of each sample.
         unit: what a group is, in words.
     """
@@ -160,8 +160,8 @@ def paired_difference(
     """Compare two models on the same samples: patients are resampled jointly for both.
 
     Args:
-        first: [N] probabilities (decisions 0 / 1 for a metric at a threshold).
-        second: [N] the same of the other model.
+        first: [N] or [N, K] probabilities (decisions 0 / 1 for a metric at a threshold).
+        second: the same of the other model.
         samples: labels and groups.
         metric: a key of `medkd.evaluate.metrics.METRICS`.
         resamples: bootstrap resamples.
@@ -187,10 +187,12 @@ def two_way_difference(
     as well: jointly where both arms have the same number (seed n of one is seed n of the
     other), else each arm's own. With one seed an arm this is the paired bootstrap of patients.
     The p-value is two-sided, 2 (1 + fewer side) / (1 + resamples): Davison & Hinkley,
-    Bootstrap Methods and their Application (1997), section 4.4.
+    Bootstrap Methods and their Application (1997), section 4.4. Of several labels the mean over
+    labels is compared, each on the samples whose label is known.
 
     Args:
-        first: one [N] a seed: probabilities (decisions 0 / 1 for a metric at a threshold).
+        first: one [N] or [N, K] a seed: probabilities (decisions 0 / 1 for a metric at a
+            threshold).
         second: the same of the other arm.
         samples: labels and groups.
         metric: a key of `medkd.evaluate.metrics.METRICS`.
@@ -202,7 +204,7 @@ def two_way_difference(
     """
     if not len(first) or not len(second):
         raise ValueError("each arm needs the scores of at least one seed")
-    statistics = [build_metric(metric, samples.labels, scores) for scores in (*first, *second)]
+    statistics = [_mean_over_labels(metric, samples, scores) for scores in (*first, *second)]
     whole = np.ones((1, len(samples.groups)))
     observed = np.array([statistic(whole)[0] for statistic in statistics])
     drawn = bootstrap_values(statistics, samples.groups, resamples=resamples, seed=seed)
@@ -216,6 +218,32 @@ def two_way_difference(
         _spread(observed[:split]),
         _spread(observed[split:]),
     )
+
+
+def _mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) -> Statistic:
+    """Build the mean of a metric over the labels, each on its known samples."""
+    labels = np.asarray(samples.labels, dtype=np.float64)
+    values = np.asarray(scores, dtype=np.float64)
+    if labels.shape != values.shape:
+        raise ValueError(f"expected scores {labels.shape} as the labels, got {values.shape}")
+    parts: list[tuple[NDArray[np.intp], Statistic]] = []
+    for label, score in zip(np.atleast_2d(labels.T), np.atleast_2d(values.T), strict=True):
+        known = np.flatnonzero(~np.isnan(label))
+        parts.append((known, build_metric(metric, label[known], score[known])))
+
+    def mean(weights: Float64) -> Float64:
+        every = weights.shape[1]
+        return np.asarray(
+            np.mean(
+                [
+                    part(weights if len(known) == every else weights[:, known])
+                    for known, part in parts
+                ],
+                axis=0,
+            )
+        )
+
+    return mean
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,9 +13,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from medkd import __version__
 from medkd.errors import CheckpointError
@@ -28,8 +28,16 @@ if TYPE_CHECKING:
 
     from medkd.models.network import Network, NetworkSettings
 
+CLASSIFICATION = "classification"
+"""Name of the operating point for samples (candidates, images)."""
+
 INFO_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
+
+
+def _as_tuple(value: object) -> object:
+    """Read a single number, as models with one label had it, as one value for all outputs."""
+    return (value,) if isinstance(value, int | float) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,18 @@ class Preprocessing:
     views: tuple[str, ...] | None = None
 
 
+Values = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """probability = sigmoid(logit / temperature + logit_shift); softmax for exclusive outputs."""
+    """probability = sigmoid(logit / temperature + logit_shift); softmax for exclusive outputs.
 
-    temperature: float = 1.0
-    logit_shift: float = 0.0
+    Both hold one value for each output, or one for all of them.
+    """
+
+    temperature: Values = (1.0,)
+    logit_shift: Values = (0.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +236,14 @@ def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:
     Returns:
         The same shape, 0..1.
     """
-    scaled = logits / info.calibration.temperature + info.calibration.logit_shift
+    import torch
+
+    shape = (-1, *(1,) * (logits.ndim - 2))
+    temperature, shift = (
+        torch.tensor(values, dtype=logits.dtype, device=logits.device).view(shape)
+        for values in (info.calibration.temperature, info.calibration.logit_shift)
+    )
+    scaled = logits / temperature + shift
     return scaled.softmax(dim=1) if info.outputs == "exclusive" else scaled.sigmoid()
 
 

@@ -65,7 +65,7 @@ def _data(evaluation: Evaluation, arm: str) -> str:
 
 
 def _scored(evaluation: Evaluation, froc: dict[str, FrocResult]) -> Iterator[str]:
-    result = next(iter(results_on(evaluation, "test").values()))
+    result = next(iter(results_on(evaluation, "test")[0].values()))
     yield (
         f"Scored on {words.count(result.samples)} given candidates, "
         f"{words.count(result.positives)} of them in nodules, of "
@@ -77,7 +77,7 @@ def _scored(evaluation: Evaluation, froc: dict[str, FrocResult]) -> Iterator[str
 
 def _table(evaluation: Evaluation, froc: dict[str, FrocResult]) -> Iterator[str]:
     yield f"{'':10}{'ROC AUC':26}CPM (both with 95 % intervals)"
-    for arm, result in results_on(evaluation, "test").items():
+    for arm, result in results_on(evaluation, "test")[0].items():
         found = froc.get(arm)
         cpm = words.with_interval(found.cpm_interpolated, found.interval) if found else "not scored"
         yield f"{arm:10}{words.estimate(result.roc_auc):26}{cpm}"

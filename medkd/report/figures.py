@@ -58,7 +58,7 @@ Style = tuple[str, str]
 """Colour and line."""
 
 
-def roc_figure(results: Results, split: str) -> Figure:
+def roc_figure(results: Results, where: str) -> Figure:
     """Draw the arms' ROC curves; a ring is the frozen point."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("False-positive rate (1 \u2212 specificity)", "Sensitivity")
@@ -74,12 +74,12 @@ def roc_figure(results: Results, split: str) -> Figure:
     areas = ", ".join(f"{a} {words.number(r.roc_auc.value)}" for a, r in results.items())
     return _figure(
         canvas,
-        f"ROC curves, {split} split (ring: frozen point)",
+        f"ROC curves, {where} (ring: frozen point)",
         f"ROC curves; area under them: {areas}.",
     )
 
 
-def pr_figure(results: Results, split: str) -> Figure:
+def pr_figure(results: Results, where: str) -> Figure:
     """Draw the arms' precision-recall curves over the prevalence as the chance line."""
     prevalence = next(iter(results.values())).prevalence
     with mpl.rc_context(RC):
@@ -92,10 +92,10 @@ def pr_figure(results: Results, split: str) -> Figure:
         _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.pr_auc.value)}" for a, r in results.items())
     alt = f"Precision-recall curves; average precision: {areas}; chance {prevalence:.3f}."
-    return _figure(canvas, f"Precision-recall curves, {split} split", alt)
+    return _figure(canvas, f"Precision-recall curves, {where}", alt)
 
 
-def reliability_figure(results: Results, split: str) -> Figure:
+def reliability_figure(results: Results, where: str) -> Figure:
     """Draw observed share against predicted probability; a point's area grows with its samples."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("Mean predicted probability", "Observed share of positives")
@@ -111,7 +111,7 @@ def reliability_figure(results: Results, split: str) -> Figure:
         _unit_square(axes)
     errors = ", ".join(f"{a} {words.number(r.calibration_error)}" for a, r in results.items())
     alt = f"Observed share against predicted probability; expected calibration error: {errors}."
-    return _figure(canvas, f"Reliability, {split} split", alt)
+    return _figure(canvas, f"Reliability, {where}", alt)
 
 
 def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:

@@ -50,9 +50,8 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
     """List every number of an evaluation."""
     rows: list[MetricRow] = []
     for arm in evaluation.arms:
-        for split, result in arm.classification.items():
-            few = classification_caution(result)
-            rows += [_row(arm.name, split, *item, few) for item in _classification(result)]
+        for split, results in arm.classification.items():
+            rows += [row for result in results for row in _label_rows(arm.name, split, result)]
         for froc in arm.froc:
             few = froc_caution(froc)
             rows += [
@@ -62,6 +61,14 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
         if arm.efficiency is not None:
             rows += [_row(arm.name, "", *item) for item in _costs(arm.efficiency)]
     return rows + _comparisons(evaluation)
+
+
+def _label_rows(arm: str, split: str, result: ClassificationResult) -> Iterator[MetricRow]:
+    """Name the label before the metric where there are several."""
+    few = classification_caution(result)
+    of = f"{result.label}/" if result.label else ""
+    for metric, value, interval in _classification(result):
+        yield _row(arm, split, f"{of}{metric}", value, interval, few)
 
 
 Item = tuple[str, float, Interval | None]
@@ -129,7 +136,7 @@ def _comparisons(evaluation: Evaluation) -> list[MetricRow]:
     rows = []
     few = next(
         (
-            classification_caution(arm.classification[HELD_OUT])
+            classification_caution(arm.classification[HELD_OUT][0])
             for arm in evaluation.arms
             if HELD_OUT in arm.classification
         ),

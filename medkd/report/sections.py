@@ -21,7 +21,7 @@ from medkd.report.summary import (
     summary_paragraphs,
     transfer_words,
 )
-from medkd.types import Evaluation, FrocResult, Section
+from medkd.types import Evaluation, Figure, FrocResult, Section
 
 SectionBuilder = Callable[[RunContents], Section | None]
 
@@ -93,10 +93,10 @@ def _origins(evaluation: Evaluation) -> Iterable[str]:
 
 def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
     val, test = (tables.results_on(evaluation, split) for split in ("val", "test"))
-    if not val or not test:
+    if len(val) != 1 or len(test) != 1:  # of several labels the table of prevalences says it
         return
-    before = next(iter(val.values())).prevalence
-    after = next(iter(test.values())).prevalence
+    before = next(iter(val[0].values())).prevalence
+    after = next(iter(test[0].values())).prevalence
     points = 100 * (after - before)
     yield (
         f"Prevalence shift: {words.percent(before)} of the validation samples and "
@@ -109,17 +109,17 @@ def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
 def build_arms(contents: RunContents) -> Section | None:
     """Teacher, control and student side by side."""
     evaluation = contents.evaluation
-    splits = tables.ordered_splits(evaluation)
-    if not splits:
+    scored = tables.every_result(evaluation)
+    if not scored:
         return None
-    intervals = [i for split in splits for i in tables.intervals_of(evaluation, split)]
+    intervals = [i for _, results in scored for i in tables.intervals_of(results)]
     paragraphs = (
         "Probabilities are calibrated on validation, by a temperature and, where training saw "
         "another share of positives, a shift of the logit. The frozen point is the "
         "threshold chosen on validation; a sample is positive if its probability reaches it.",
         "In brackets: " + words.interval_words(intervals),
     )
-    made = [tables.scores_table(tables.results_on(evaluation, split), split) for split in splits]
+    made = [tables.scores_table(results, split) for split, results in scored]
     return Section("arms", "Arms side by side", paragraphs, tuple(made))
 
 
@@ -190,13 +190,15 @@ def _validation_column(contents: RunContents) -> str | None:
 def build_curves(contents: RunContents) -> Section | None:
     """ROC, precision-recall and reliability curves."""
     for split in tables.ordered_splits(contents.evaluation)[:1]:
-        results = tables.results_on(contents.evaluation, split)
-        drawn = (
-            figures.roc_figure(results, split),
-            figures.pr_figure(results, split),
-            figures.reliability_figure(results, split),
-        )
-        return Section("curves", f"Curves on the {split} split", (), (), drawn)
+        drawn: list[Figure] = []
+        for results in tables.results_on(contents.evaluation, split):
+            where = tables.where_scored(split, results)
+            drawn += (
+                figures.roc_figure(results, where),
+                figures.pr_figure(results, where),
+                figures.reliability_figure(results, where),
+            )
+        return Section("curves", f"Curves on the {split} split", (), (), tuple(drawn))
     return None
 
 
@@ -250,15 +252,15 @@ def _froc_intervals(results: dict[str, FrocResult]) -> str:
 def build_operating_point(contents: RunContents) -> Section | None:
     """Where the thresholds come from and what they do."""
     evaluation = contents.evaluation
-    splits = tables.ordered_splits(evaluation)
-    if not splits:
+    scored = tables.every_result(evaluation)
+    if not scored:
         return None
     paragraph = (
         "Thresholds were chosen on validation and frozen in the model directories before the "
         "test split was scored."
     )
     made = [tables.operating_points_table(evaluation)]
-    made += [tables.confusion_table(tables.results_on(evaluation, s), s) for s in splits]
+    made += [tables.confusion_table(results, split) for split, results in scored]
     return Section("operating-point", "Operating point", (paragraph,), tuple(made))
 
 

@@ -13,7 +13,7 @@ from medkd.evaluate.caution import (
 from medkd.provenance import origin_words, synthetic_words
 from medkd.report import words
 from medkd.report.contents import RunContents
-from medkd.report.tables import froc_on, ordered_splits, results_on
+from medkd.report.tables import every_result, froc_on, ordered_splits, where_scored
 from medkd.types import ArmResult, Evaluation, PairedDifference
 
 SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
@@ -132,31 +132,33 @@ def _trained(evaluation: Evaluation) -> str:
 
 
 def _ranking(evaluation: Evaluation) -> Iterator[str]:
-    for split in ordered_splits(evaluation)[:1]:
-        results = results_on(evaluation, split)
+    first_split = ordered_splits(evaluation)[:1]
+    for split, results in every_result(evaluation):
+        if split not in first_split:
+            continue
         first = next(iter(results.values()))
         few = _few(classification_caution(first))
         areas = ", ".join(f"{a} {words.estimate(r.roc_auc)}" for a, r in results.items())
         yield (
-            f"ROC AUC on the {split} split ({words.count(first.samples)} samples, "
+            f"ROC AUC on the {where_scored(split, results)} ({words.count(first.samples)} samples, "
             f"{words.count(first.positives)} positive): {areas}.{few}"
         )
 
 
 def _decisions(evaluation: Evaluation) -> Iterator[str]:
     student = _arm(evaluation, "student")
-    result = student.classification.get("test") if student else None
-    if result is None:
-        return
-    point = result.at_operating_point
-    yield (
-        f"At the threshold frozen on validation ({words.number(point.threshold)}) the student "
-        f"calls {words.count(point.true_positives)} of {words.count(result.positives)} positive "
-        f"test samples positive, and {words.count(point.false_positives)} of "
-        f"{words.count(result.samples - result.positives)} negative ones: sensitivity "
-        f"{words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
-        f"{_few(classification_caution(result))}"
-    )
+    for result in student.classification.get("test", ()) if student else ():
+        point = result.at_operating_point
+        of = f" for {result.label}" if result.label else ""
+        yield (
+            f"At the threshold frozen on validation{of} ({words.number(point.threshold)}) the "
+            f"student calls {words.count(point.true_positives)} of "
+            f"{words.count(result.positives)} positive test samples positive, and "
+            f"{words.count(point.false_positives)} of "
+            f"{words.count(result.samples - result.positives)} negative ones: sensitivity "
+            f"{words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
+            f"{_few(classification_caution(result))}"
+        )
 
 
 def _marks(evaluation: Evaluation) -> Iterator[str]:

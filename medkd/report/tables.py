@@ -37,13 +37,23 @@ def ordered_splits(evaluation: Evaluation) -> tuple[str, ...]:
     return (*first, *sorted(found.difference(SPLIT_ORDER)))
 
 
-def results_on(evaluation: Evaluation, split: str) -> Results:
-    """Return each arm's scores on a split, for the arms that have them."""
-    return {
-        arm.name: arm.classification[split]
-        for arm in evaluation.arms
-        if split in arm.classification
-    }
+def results_on(evaluation: Evaluation, split: str) -> list[Results]:
+    """Return each arm's scores on a split, for the arms that have them: one entry a label."""
+    scored = {a.name: a.classification[split] for a in evaluation.arms if split in a.classification}
+    labels = range(min(map(len, scored.values()), default=0))
+    return [{name: results[label] for name, results in scored.items()} for label in labels]
+
+
+def every_result(evaluation: Evaluation) -> list[tuple[str, Results]]:
+    """Return split and scores of every split and label, test first."""
+    splits = ordered_splits(evaluation)
+    return [(split, results) for split in splits for results in results_on(evaluation, split)]
+
+
+def where_scored(split: str, results: Results) -> str:
+    """Name a split, and the label where there are several."""
+    label = next(iter(results.values())).label
+    return f"{split} split, {label}" if label else f"{split} split"
 
 
 def froc_on(evaluation: Evaluation, track: str) -> dict[str, FrocResult]:
@@ -65,7 +75,7 @@ def scores_table(results: Results, split: str) -> Table:
     first = next(iter(results.values()))
     rows = [(name, *(read(result) for result in results.values())) for name, read in _score_rows()]
     caption = (
-        f"Scores on the {split} split: {words.count(first.samples)} samples of "
+        f"Scores on the {where_scored(split, results)}: {words.count(first.samples)} samples of "
         f"{words.count(first.patients)} patients, {words.count(first.positives)} positive"
     )
     return Table(("Metric", *results), tuple(rows), _warned(caption, classification_caution(first)))
@@ -112,10 +122,11 @@ def splits_table(splits: dict[str, dict[str, int]]) -> Table:
 def prevalence_table(evaluation: Evaluation) -> Table:
     """State the share of positive samples in each scored split."""
     rows = []
-    for split in ordered_splits(evaluation):
-        result = next(iter(results_on(evaluation, split).values()))
+    for split, results in every_result(evaluation):
+        result = next(iter(results.values()))
         counts = (words.count(n) for n in (result.samples, result.patients, result.positives))
-        rows.append((split, *counts, words.percent(result.prevalence)))
+        where = f"{split}, {result.label}" if result.label else split
+        rows.append((where, *counts, words.percent(result.prevalence)))
     columns = ("Split", "Samples", "Patients", "Positive samples", "Prevalence")
     return Table(columns, tuple(rows), "Prevalence in the splits that were scored")
 
@@ -234,11 +245,11 @@ def operating_points_table(evaluation: Evaluation) -> Table:
     """Say where each arm's threshold comes from and what it gave where it was chosen."""
     rows = []
     for arm in evaluation.arms:
-        for result in list(arm.classification.values())[:1]:
+        for result in next(iter(arm.classification.values()), ()):
             point = result.operating_point
             rows.append(
                 (
-                    arm.name,
+                    f"{arm.name}, {result.label}" if result.label else arm.name,
                     words.number(point.threshold),
                     words.rule_words(point.rule),
                     point.chosen_on,
@@ -254,7 +265,7 @@ def confusion_table(results: Results, split: str) -> Table:
     """Count right and wrong decisions at the frozen point."""
     rows = [(arm, *_counts(result.at_operating_point)) for arm, result in results.items()]
     columns = ("Arm", "True positives", "False negatives", "False positives", "True negatives")
-    caption = f"Decisions on the {split} split at the frozen point"
+    caption = f"Decisions on the {where_scored(split, results)} at the frozen point"
     few = classification_caution(next(iter(results.values())))
     return Table(columns, tuple(rows), _warned(caption, few))
 
@@ -326,9 +337,9 @@ def record_table(record: RunRecord) -> Table:
     return Table(("Item", "Value"), tuple(rows), "Run record")
 
 
-def intervals_of(evaluation: Evaluation, split: str) -> Iterable[Interval | None]:
-    """Yield the intervals of all scores on a split."""
-    for result in results_on(evaluation, split).values():
+def intervals_of(results: Results) -> Iterable[Interval | None]:
+    """Yield the intervals of all scores."""
+    for result in results.values():
         point = result.at_operating_point
         estimates: tuple[Estimate | None, ...] = (
             result.roc_auc, result.pr_auc, result.brier, point.sensitivity, point.specificity,

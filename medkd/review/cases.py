@@ -205,7 +205,7 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
 def _scored_candidates(run: RunFolder, arm: str) -> Iterator[Candidate]:
     for row in _predictions(run, arm):
         if row.center_mm is not None:
-            yield Candidate(row.seriesuid, row.center_mm, row.probability)
+            yield Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
 
 
 def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
@@ -220,20 +220,20 @@ def _searched(run: RunFolder) -> list[str]:
     return read_seriesuids(path) if path.is_file() else []
 
 
-def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Read each arm's calibrated probability of whole images.
+def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Read each arm's calibrated probabilities of whole images.
 
     Returns:
-        Case id to arm to probability; an arm that did not score an image is left out.
+        Case id to arm to one probability a label; an arm that did not score an image is left out.
 
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
     for arm in ARMS:
         for row in _predictions(run, arm):
             if row.center_mm is None:
-                found.setdefault(row.seriesuid, {})[arm] = row.probability
+                found.setdefault(row.seriesuid, {})[arm] = row.probabilities
     return found
 
 

@@ -23,7 +23,7 @@ from medkd.train.networks import ArmNetwork, fit_network, take_network
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Float64, calibrate, labels_of, make_predictions, predict_logits
 from medkd.train.scans import evaluate_scans
-from medkd.train.scores import CLASSIFICATION, score_predictions
+from medkd.train.scores import known_values, point_names, score_predictions
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import ArmResult
 
@@ -42,7 +42,7 @@ class FinishedArm:
 
 
 def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
-    """Train or take a network, calibrate it, freeze its threshold, save it and evaluate it.
+    """Train or take a network, calibrate it, freeze its thresholds, save it and evaluate it.
 
     Args:
         arm: what is to be trained.
@@ -60,7 +60,7 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
         logits = score_samples(found, arm, context, parts)
         info = calibrated(found, arm, context, logits["val"])
         predictions = {name: make_predictions(parts[name], logits[name], info) for name in parts}
-        info = with_operating_point(info, predictions["val"], context)
+        info = with_operating_points(info, predictions["val"], context)
         save_arm(arm, context.run, found=found, info=info, predictions=predictions)
     return evaluate_arm(arm, context)
 
@@ -114,18 +114,18 @@ def calibrated(found: ArmNetwork, arm: Arm, context: RunContext, logits: Float64
     return replace(found.info, calibration=calibration)
 
 
-def with_operating_point(
+def with_operating_points(
     info: ModelInfo, validation: list[Prediction], context: RunContext
 ) -> ModelInfo:
-    """Freeze the threshold that validation gives."""
+    """Freeze the threshold of each label that validation gives."""
     rule = context.settings.evaluation
-    point = choose_operating_point(
-        [row.label for row in validation],
-        [row.probability for row in validation],
-        rule=rule.rule,
-        sensitivity=rule.sensitivity,
-    )
-    return replace(info, operating_points={**info.operating_points, CLASSIFICATION: point})
+    points = dict(info.operating_points)
+    for number, name in enumerate(point_names(info)):
+        found = known_values(validation, number)
+        points[name] = choose_operating_point(
+            found.labels, found.probabilities, rule=rule.rule, sensitivity=rule.sensitivity
+        )
+    return replace(info, operating_points=points)
 
 
 def save_arm(
@@ -138,7 +138,7 @@ def save_arm(
 ) -> None:
     """Save predictions, then the model, which says that the arm is whole."""
     for split, rows in predictions.items():
-        write_predictions(run.predictions(arm.name, split), rows)
+        write_predictions(run.predictions(arm.name, split), rows, info.label_names)
     save_model(run.model(arm.name), found.network, info)
     shutil.rmtree(_state(run, arm.name), ignore_errors=True)
 

@@ -26,6 +26,7 @@ from medkd.data.split_settings import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
+from medkd.models.package import CLASSIFICATION
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, read_arm
 from medkd.train.bench_record import (
@@ -41,7 +42,6 @@ from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
 from medkd.train.plan import Arm, plan_students, plan_teachers
 from medkd.train.run import run_arms
-from medkd.train.scores import CLASSIFICATION
 from medkd.train.tables import bench_markdown
 from medkd.types import Evaluation, RunRecord
 
@@ -220,7 +220,7 @@ def _rows_of(
                 "brier": found.brier.value,
                 "prevalence": found.prevalence,
             }
-            for split, found in arm.result.classification.items()
+            for split, (found,) in arm.result.classification.items()
         }
         yield BenchRow(
             seed=cell.seed,
@@ -232,7 +232,7 @@ def _rows_of(
             validation=scores["val"],
             test=scores["test"],
             threshold=arm.info.operating_points[CLASSIFICATION].threshold,
-            probabilities=tuple(round(row.probability, 7) for row in arm.predictions["test"]),
+            probabilities=tuple(round(row.probabilities[0], 7) for row in arm.predictions["test"]),
             record=record,
             teacher=teacher,
             kl_to_teacher=likeness(finished[teacher], arm).kl if teacher else None,
@@ -246,7 +246,9 @@ def _control_kl(finished: Mapping[str, FinishedArm], teacher: str | None) -> flo
 
 def _samples_of(arms: Mapping[str, FinishedArm]) -> BenchSamples:
     rows = arms[CONTROL].predictions["test"]
-    return BenchSamples(tuple(row.label for row in rows), tuple(row.patient_id for row in rows))
+    return BenchSamples(
+        tuple(int(row.labels[0] or 0) for row in rows), tuple(row.patient_id for row in rows)
+    )
 
 
 def _record(

@@ -18,6 +18,7 @@ from medkd.evaluate.intervals import LabelledSamples, holm, paired_difference
 from medkd.evaluate.metrics import compute_metric
 from medkd.runs import Prediction
 from medkd.train.arm import FinishedArm
+from medkd.train.predict import known
 from medkd.transfer.objective import term_names
 from medkd.transfer.settings import TransferSettings
 from medkd.types import (
@@ -58,7 +59,7 @@ def compare_arms(
 def likeness(teacher: FinishedArm, arm: FinishedArm, *, split: str = "test") -> Fidelity:
     """Say how close an arm's outputs are to what the teacher teaches.
 
-    mean_n [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ] with p = sigmoid(z_t / T), T the
+    mean_nk [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ] with p = sigmoid(z_t / T), T the
     teacher's temperature, and q = sigmoid(z_a): both as training shows them, before a shift to
     the true share of positives, which would drown them in what is rare.
 
@@ -67,7 +68,7 @@ def likeness(teacher: FinishedArm, arm: FinishedArm, *, split: str = "test") -> 
         arm: scored on the same samples.
         split: held-out data.
     """
-    given = _logits(teacher, split) / teacher.info.calibration.temperature
+    given = _logits(teacher, split) / np.array(teacher.info.calibration.temperature)
     own = _logits(arm, split)
     p = expit(given)
     # log(p / q) and log((1 - p) / (1 - q)) from logits: no logarithm of a rounded 0.
@@ -120,11 +121,10 @@ def _difference(
     primary: bool,
 ) -> PairedDifference:
     rows = _paired_rows(first, second)
-    samples = LabelledSamples([row.label for row in rows], [row.patient_id for row in rows])
     found = paired_difference(
         _probabilities(first, "test"),
         _probabilities(second, "test"),
-        samples,
+        LabelledSamples(_labels(first, "test"), [row.patient_id for row in rows]),
         metric=metric,
         resamples=settings.bootstrap,
         seed=settings.seed,
@@ -136,8 +136,10 @@ def _difference(
 
 
 def _validation_auc(arm: FinishedArm) -> float:
-    rows = arm.predictions["val"]
-    return compute_metric("roc_auc", [row.label for row in rows], _probabilities(arm, "val"))
+    """Return the ROC AUC on validation, the mean over labels."""
+    scores = zip(_probabilities(arm, "val").T, _labels(arm, "val").T, strict=True)
+    found = [known(probability, label) for probability, label in scores]
+    return float(np.mean([compute_metric("roc_auc", label, score) for score, label in found]))
 
 
 def _paired_rows(first: FinishedArm, second: FinishedArm) -> list[Prediction]:
@@ -149,11 +151,18 @@ def _paired_rows(first: FinishedArm, second: FinishedArm) -> list[Prediction]:
 
 
 def _logits(arm: FinishedArm, split: str) -> Float64:
-    return np.array([row.logit for row in arm.predictions[split]])
+    """Return [N, K]."""
+    return np.array([row.logits for row in arm.predictions[split]])
 
 
 def _probabilities(arm: FinishedArm, split: str) -> Float64:
-    return np.array([row.probability for row in arm.predictions[split]])
+    """Return [N, K]."""
+    return np.array([row.probabilities for row in arm.predictions[split]])
+
+
+def _labels(arm: FinishedArm, split: str) -> Float64:
+    """Return [N, K], NaN where not known."""
+    return np.array([row.labels for row in arm.predictions[split]], dtype=np.float64)
 
 
 def _detail(settings: object) -> str:

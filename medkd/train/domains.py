@@ -131,7 +131,7 @@ def build_domain(
         progress: told of every phantom written, scan searched and case prepared.
 
     Raises:
-        SettingsError: if a part has not both classes, or the task is not binary.
+        SettingsError: if a part has not both classes of each label.
         SeriesError: if the set is broken.
     """
     index = settings.data.read_cases(work_dir, _told(progress, _phantom_words(settings)))
@@ -211,19 +211,17 @@ def _phantom_words(settings: DomainSettings) -> str:
 def _check(domain: Domain) -> None:
     name = domain.index.name
     reasons = []
-    if len(domain.index.label_names) != 1:
-        reasons.append(
-            f"it has the labels {', '.join(domain.index.label_names)}; this version trains and "
-            "scores binary tasks"
-        )
+    names = domain.index.label_names
     for part, source in domain.parts.items():
-        positives = int(((source.label >= 0.5) & source.label_known).sum())
-        known = int(source.label_known.sum())
-        if not 0 < positives < known:
-            reasons.append(
-                f"{part}: {positives} of {known} labelled samples are positive; both classes are "
-                "needed: use more cases or another split"
-            )
+        positive = ((source.label >= 0.5) & source.label_known).sum(dim=0).tolist()
+        known = source.label_known.sum(dim=0).tolist()
+        for name, positives, total in zip(names, positive, known, strict=True):
+            if not 0 < positives < total:
+                where = f"{part}, {name}" if len(names) > 1 else part
+                reasons.append(
+                    f"{where}: {positives} of {total} labelled samples are positive; both classes "
+                    "are needed: use more cases or another split"
+                )
     reasons += check_augmentation(domain.settings.augmentation, len(domain.image_shape) - 1)
     if reasons:
         raise SettingsError(f"{name} cannot be trained on as configured", reasons)

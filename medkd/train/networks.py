@@ -65,7 +65,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         network,
         teacher,
         arm.transfer,
-        positive_share=[loader.sampled_prior],
+        positive_share=loader.sampled_prior,
         view_shape=domain.image_shape,
         seed=seed,
     )
@@ -184,12 +184,16 @@ def _differences(info: ModelInfo, domain: Domain) -> list[str]:
 
 def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
     """Return the prevalence of the data and of training; class weights act like a 50/50 prior."""
-    trained = 0.5 if transfer.hard_label.class_balanced else loader.sampled_prior
-    return Prior(true=loader.source.prior, trained=trained)
+    true, sampled = loader.source.prior, loader.sampled_prior
+    balanced = transfer.hard_label.class_balanced
+    return Prior(true, (0.5,) * len(true) if balanced else sampled)
 
 
-def _prior_of(info: ModelInfo, *, true: float) -> Prior:
+def _prior_of(info: ModelInfo, *, true: tuple[float, ...]) -> Prior:
     """Return the prevalence that a finished model was trained at, from its calibration."""
-    excess = -info.calibration.logit_shift * info.calibration.temperature
-    trained = torch.sigmoid(torch.logit(torch.tensor(true).double(), eps=1e-6) + excess)
-    return Prior(true=true, trained=float(trained))
+    shift, temperature = (
+        torch.tensor(values).double()
+        for values in (info.calibration.logit_shift, info.calibration.temperature)
+    )
+    biased = torch.logit(torch.tensor(true).double(), eps=1e-6) - shift * temperature
+    return Prior(true, tuple(torch.sigmoid(biased).tolist()))

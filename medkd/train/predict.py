@@ -1,6 +1,7 @@
 """What a trained network says of a split: logits, validation scores, calibrated predictions.
 
-Binary tasks: one logit a sample. Calibration is fitted on validation and then only applied.
+One logit for each of K yes-or-no labels. Labels are float64, NaN where not known. Calibration is
+fitted on validation, label by label, and then only applied.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ _KEEP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Share of positives, 0..1: in the data, and as training showed it (balanced: .5)."""
+    """Prevalence of each label, 0..1: in the data, and as training showed it (balanced: .5)."""
 
-    true: float
-    trained: float
+    true: tuple[float, ...]
+    trained: tuple[float, ...]
 
     @property
-    def logit_excess(self) -> float:
-        """What a network trained so says too much, in logits."""
-        return _logit(self.trained) - _logit(self.true)
+    def logit_bias(self) -> Float64:
+        """[K] by how much the logits are biased upwards by the prevalence of training."""
+        return np.array(
+            [_logit(b) - _logit(a) for a, b in zip(self.true, self.trained, strict=True)]
+        )
 
 
 def predict_logits(
@@ -62,7 +65,7 @@ def predict_logits(
         progress: called with the number of samples scored.
 
     Returns:
-        [N] logits of the first output.
+        [N, K] logits.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     training = network.training
@@ -71,7 +74,7 @@ def predict_logits(
     done, written = sum(map(len, parts)), time.monotonic()
     with torch.no_grad():
         for batch in iterate(source, batch_size, first=done):
-            parts.append(network(batch.image.to(device))[:, 0].float().cpu())
+            parts.append(network(batch.image.to(device)).float().cpu())
             done += len(parts[-1])
             if kept and time.monotonic() - written >= _KEEP_S:
                 _keep(kept, torch.cat(parts))
@@ -87,18 +90,30 @@ def _keep(path: Path, logits: Tensor) -> None:
         np.save(stream, logits.numpy(), allow_pickle=False)
 
 
-def labels_of(source: PatchSource) -> NDArray[np.int64]:
-    """Return [N] labels, 0 or 1."""
-    return (source.label[:, 0] >= 0.5).numpy().astype(np.int64)
+def labels_of(source: PatchSource) -> Float64:
+    """Return [N, K] labels: 0, 1, or NaN where not known."""
+    labels = (source.label >= 0.5).double()
+    return torch.where(source.label_known, labels, torch.nan).numpy()
 
 
-def validation_scores(logits: Float64, labels: NDArray[np.int64]) -> Scores:
+def validation_scores(logits: Float64, labels: Float64) -> Scores:
     """Return roc_auc, pr_auc, and the log loss with both classes weighing the same.
 
     Args:
-        logits: [N].
-        labels: [N] 0 or 1, both present.
+        logits: [N, K].
+        labels: [N, K]; each label has both classes. Scores are means over labels.
     """
+    found = [_scores_of(*known(z, y)) for z, y in zip(logits.T, labels.T, strict=True)]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def known(values: Float64, labels: Float64) -> tuple[Float64, NDArray[np.int64]]:
+    """Return values [M] and labels [M] of the samples [N] whose label is known."""
+    rows = ~np.isnan(labels)
+    return values[rows], labels[rows].astype(np.int64)
+
+
+def _scores_of(logits: Float64, labels: NDArray[np.int64]) -> Scores:
     losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
     by_class = [float(losses[labels == value].mean()) for value in (0, 1)]
     return {
@@ -109,24 +124,24 @@ def validation_scores(logits: Float64, labels: NDArray[np.int64]) -> Scores:
 
 
 def calibrate(
-    logits: Float64, labels: NDArray[np.int64], *, prior: Prior, settings: TrainingSettings
+    logits: Float64, labels: Float64, *, prior: Prior, settings: TrainingSettings
 ) -> Calibration:
-    """Fit the temperature on validation, after putting the prior right.
+    """Fit each label's temperature on validation, after correcting for the true prevalence.
 
     The network saw positives at `prior.trained`; the temperature is fitted on logits as if it
-    had seen the true share, so that it measures confidence and not the sampling. With
+    had seen the true prevalence, so that it measures confidence and not the sampling. With
     `prior: balanced` the shift is left out of the probabilities afterwards.
 
     Args:
-        logits: [N] of validation samples.
-        labels: [N] 0 or 1.
-        prior: true and trained share of positives.
+        logits: [N, K] of validation samples.
+        labels: [N, K].
+        prior: true and trained prevalence.
         settings: say which prior the probabilities are to have.
     """
-    shifted = logits - prior.logit_excess
-    temperature = fit_temperature(shifted, labels)
-    shift = -prior.logit_excess / temperature if settings.prior == "data" else 0.0
-    return Calibration(temperature, shift)
+    shifted = (logits - prior.logit_bias).T
+    temperatures = [fit_temperature(*known(z, y)) for z, y in zip(shifted, labels.T, strict=True)]
+    shifts = -prior.logit_bias / temperatures if settings.prior == "data" else 0.0 * shifted[:, 0]
+    return Calibration(tuple(temperatures), tuple(shifts.tolist()))
 
 
 def make_predictions(source: PatchSource, logits: Float64, info: ModelInfo) -> list[Prediction]:
@@ -134,16 +149,20 @@ def make_predictions(source: PatchSource, logits: Float64, info: ModelInfo) -> l
 
     Args:
         source: N samples.
-        logits: [N].
+        logits: [N, K].
         info: its calibration makes the probabilities.
     """
-    probability = calibrated_probability(torch.from_numpy(logits)[:, None], info)[:, 0].tolist()
+    probabilities = calibrated_probability(torch.from_numpy(logits), info).tolist()
     places = source.center_mm or (None,) * len(source)
-    known = zip(source.sample_id, source.patient_id, source.seriesuid, strict=True)
-    numbers = zip(labels_of(source).tolist(), logits.tolist(), probability, places, strict=True)
+    names = zip(source.sample_id, source.patient_id, source.seriesuid, strict=True)
+    labels = [
+        tuple(None if math.isnan(value) else int(value) for value in row)
+        for row in labels_of(source).tolist()
+    ]
+    values = zip(names, labels, logits.tolist(), probabilities, places, strict=True)
     return [
-        Prediction(*names, label, logit, p, place)
-        for names, (label, logit, p, place) in zip(known, numbers, strict=True)
+        Prediction(*name, label, tuple(logit), tuple(probability), place)
+        for name, label, logit, probability, place in values
     ]
 
 

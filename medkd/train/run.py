@@ -128,6 +128,11 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
         reasons += check_model(context.domain_of(arm), arm.model, role=arm.name)
         if arm.role == "student":
             reasons += check_student_size(arm.model)
+        if arm.transfer.outputs == "exclusive" and len(context.target.index.label_names) > 1:
+            reasons.append(
+                f"{arm.name}: outputs: exclusive chooses one of several classes; several labels "
+                "are trained and scored as outputs: independent"
+            )
     reasons += _check_precision(context, arms)
     if context.source.image_shape != context.target.image_shape:
         reasons.append(

@@ -19,11 +19,10 @@ from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.index.table import IndexedCase
 from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
-from medkd.models.package import LoadedModel, load_model, read_info, save_model
+from medkd.models.package import CLASSIFICATION, LoadedModel, load_model, read_info, save_model
 from medkd.runs import Prediction, RunFolder, write_cases
 from medkd.train.domains import HELD_OUT, Domain
 from medkd.train.plan import RunContext
-from medkd.train.scores import CLASSIFICATION
 from medkd.types import Candidate, CaseResult, FrocResult, Reference, RunCase
 
 CANDIDATES = "candidates"
@@ -117,7 +116,7 @@ def _score_candidates(
 ) -> FrocResult:
     """Score an arm's probabilities of the listed candidates as marks."""
     marks = [
-        Candidate(row.seriesuid, row.center_mm, row.probability)
+        Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
         for row in predictions
         if row.center_mm is not None
     ]
@@ -170,7 +169,8 @@ def write_worklist(
     highest: dict[str, float] = {}
     for rows in predictions.values():
         for row in rows:
-            highest[row.seriesuid] = max(row.probability, highest.get(row.seriesuid, 0.0))
+            best = max(row.probabilities)
+            highest[row.seriesuid] = max(best, highest.get(row.seriesuid, 0.0))
     cases = domain.index.by_id()
     listed = []
     for split in HELD_OUT:

@@ -30,7 +30,8 @@ class FrozenTeacher:
 
     Args:
         network: copied; the original is not changed.
-        temperature: from calibration on validation data; logits are divided by it (> 0).
+        temperature: from calibration on validation data, one for all outputs or one for each;
+            logits are divided by it (> 0).
 
     Raises:
         ValueError: if the temperature is not positive.
@@ -41,11 +42,12 @@ class FrozenTeacher:
         False
     """
 
-    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
-        if not temperature > 0:
+    def __init__(self, network: nn.Module, temperature: float | Sequence[float] = 1.0) -> None:
+        given = (temperature,) if isinstance(temperature, float | int) else tuple(temperature)
+        if not all(value > 0 for value in given):
             raise ValueError(f"a temperature is positive, got {temperature!r}")
         self._network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.temperature = temperature
+        self.temperature = given
 
     @property
     def embedding_layer(self) -> str | None:
@@ -74,7 +76,9 @@ class FrozenTeacher:
         """
         network = self._network.to(view.device).eval()
         with torch.no_grad(), FeatureTaps(network, layers) as taps:
-            logits = network(view) / self.temperature
+            logits = network(view)
+            scale = torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)
+            logits = logits / scale.view(-1, *(1,) * (logits.ndim - 2))
         return TeacherOutput(logits.detach(), {k: v.detach() for k, v in taps.features().items()})
 
     def fingerprint(self) -> str:

@@ -64,7 +64,10 @@ class PointScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationResult:
-    """Scores of a binary classifier on one split."""
+    """Scores of one yes-or-no label on one split.
+
+    `label` names it where a model has several; samples whose label is not known do not count.
+    """
 
     split: str
     samples: int
@@ -80,6 +83,7 @@ class ClassificationResult:
     roc_curve: tuple[tuple[float, float], ...] = ()
     pr_curve: tuple[tuple[float, float], ...] = ()
     reliability: tuple[tuple[float, float, int], ...] = ()
+    label: str = ""
 
     @property
     def prevalence(self) -> float:
@@ -121,7 +125,10 @@ class FrocResult:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """First arm minus second arm on the same patients, with a joint bootstrap interval."""
+    """First arm minus second arm on the same patients, with a joint bootstrap interval.
+
+    `label` names the label that was compared; empty: the only one, or the mean over all.
+    """
 
     first: str
     second: str
@@ -129,6 +136,7 @@ class PairedDifference:
     difference: Estimate
     p_value: float | None = None
     primary: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +196,8 @@ class TermRecord:
 class Fidelity:
     """How close an arm is to the calibrated teacher on held-out data.
 
-    `kl` is the mean Bernoulli KL(teacher || arm) in nats on `split`; `agreement` the share of
-    equal decisions at each one's probability .5.
+    `kl` is the mean Bernoulli KL(teacher || arm) in nats on `split`, over samples and labels;
+    `agreement` the share of equal decisions at each one's probability .5.
     """
 
     arm: str
@@ -202,6 +210,7 @@ class Fidelity:
 class ArmResult:
     """Everything measured of one arm: "teacher", "control" or "student".
 
+    `classification` holds, by split, one result for each label of the model.
     `origins` counts the cases that it and its teacher were trained on; None: not recorded.
     """
 
@@ -209,7 +218,7 @@ class ArmResult:
     model: str
     initialisation: str
     trained_on: str
-    classification: dict[str, ClassificationResult] = field(default_factory=dict)
+    classification: dict[str, tuple[ClassificationResult, ...]] = field(default_factory=dict)
     froc: tuple[FrocResult, ...] = ()
     efficiency: Efficiency | None = None
     origins: CaseOrigins | None = None

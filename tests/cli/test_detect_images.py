@@ -57,7 +57,7 @@ def save_image_model(folder: Path, **info: object) -> Path:
             patch_shape=SIZE,
             views=("PA", "AP", "frontal", ""),
         ),
-        calibration=Calibration(temperature=2.0, logit_shift=-0.5),
+        calibration=Calibration(temperature=(2.0,), logit_shift=(-0.5,)),
         operating_points={"classification": POINT},
     )
     save_model(folder, build_model(settings, seed=0), replace(facts, **info))

@@ -91,7 +91,7 @@ def test_candidates_are_listed_with_scan_patient_place_and_label(index: CaseInde
     assert source.center_mm[0] == (28.0, 18.0, -75.0)
     assert source.label[:, 0].tolist() == [1, 1, 0, 0, 0, 0]
     assert source.image_shape == (1, 8, 9, 6)
-    assert source.prior == pytest.approx(1 / 3)
+    assert source.prior == pytest.approx((1 / 3,))
 
 
 @pytest.mark.parametrize("order", [(3, 4), (4, 3)])
@@ -193,7 +193,7 @@ def test_labels_of_hidden_cases_are_not_known_and_do_not_count_in_the_prior(
     )
     known = {n: bool(k) for n, k in zip(source.seriesuid, source.label_known[:, 0], strict=True)}
     assert known == {"1.1": True, "1.2": False}
-    assert source.prior == pytest.approx(1 / 3)
+    assert source.prior == pytest.approx((1 / 3,))
 
 
 def test_only_the_asked_cases_give_samples(index: CaseIndex) -> None:
@@ -203,7 +203,7 @@ def test_only_the_asked_cases_give_samples(index: CaseIndex) -> None:
 def test_thinning_keeps_every_positive_and_the_true_prior(index: CaseIndex) -> None:
     source = patches(index, None, negatives_per_positive=1)
     assert source.label[:, 0].tolist() == [1, 1, 0, 0]
-    assert source.prior == pytest.approx(1 / 3)
+    assert source.prior == pytest.approx((1 / 3,))
 
 
 def test_thinning_is_seeded_and_leaves_out_hidden_samples_in_proportion() -> None:

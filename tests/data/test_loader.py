@@ -55,15 +55,15 @@ def test_workers_give_the_same_batches_in_the_same_order(images: ImagePatches) -
 def test_every_batch_is_half_positive_and_the_true_prior_is_kept(images: ImagePatches) -> None:
     loader = build(images)
     assert all(float(batch.label.mean()) == 0.5 for batch in loader.epoch(0))
-    assert images.prior == pytest.approx(0.1)
-    assert loader.sampled_prior == 0.5
+    assert images.prior == pytest.approx((0.1,))
+    assert loader.sampled_prior == (0.5,)
 
 
 def test_without_balance_the_epoch_is_every_sample_once(images: ImagePatches) -> None:
     loader = build(images, balanced=False)
     names = [name for batch in ids(loader, 0) for name in batch]
     assert sorted(names) == sorted(images.sample_id)
-    assert loader.sampled_prior == pytest.approx(0.1)
+    assert loader.sampled_prior == pytest.approx((0.1,))
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(30, 3), (100, 1), (400, 1)])
@@ -89,7 +89,7 @@ def test_evaluation_gives_every_sample_once_in_order(images: ImagePatches) -> No
 def test_unknown_labels_do_not_count_in_the_prior() -> None:
     table = make_table([1, 0, 1, 1], known=[True, True, False, False])
     source = ImagePatches(table, np.zeros((4, 1, 2, 2), np.uint8))
-    assert source.prior == 0.5
+    assert source.prior == (0.5,)
 
 
 def test_an_empty_source_is_refused() -> None:

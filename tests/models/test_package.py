@@ -36,7 +36,7 @@ INFO = ModelInfo(
         spacing_mm=(1.0, 1.0, 1.0),
         patch_shape=(32, 32, 24),
     ),
-    calibration=Calibration(temperature=1.4, logit_shift=-2.0),
+    calibration=Calibration(temperature=(1.4,), logit_shift=(-2.0,)),
     operating_points={"youden": OperatingPoint(0.31, "youden", sensitivity=0.9)},
     trained_on="phantoms, site a",
     trained_on_synthetic=True,
@@ -216,7 +216,7 @@ def test_calibration_divides_then_shifts() -> None:
 
 
 def test_exclusive_outputs_become_a_softmax_over_labels_at_every_place() -> None:
-    info = replace(INFO, outputs="exclusive", calibration=Calibration(temperature=2.0))
+    info = replace(INFO, outputs="exclusive", calibration=Calibration(temperature=(2.0,)))
     logits = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
 
     probability = calibrated_probability(logits, info)

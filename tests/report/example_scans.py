@@ -76,7 +76,7 @@ def write_scan_files(
             result = CaseResult(scan.seriesuid, own, "analysed", seconds=1.5)
             write_json(run.result(arm, scan.seriesuid), result)
         given = [
-            Candidate(row.seriesuid, row.center_mm, row.probability)
+            Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
             for row in predictions[arm, "test"]
             if row.center_mm is not None
         ]

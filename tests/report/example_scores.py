@@ -27,7 +27,7 @@ def probability_of(logit):
 
 
 def arrays(rows: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([r.label for r in rows]), np.array([r.probability for r in rows])
+    return np.array([r.labels[0] for r in rows]), np.array([r.probabilities[0] for r in rows])
 
 
 def roc_auc(label: np.ndarray, probability: np.ndarray) -> float:

@@ -134,9 +134,9 @@ def _scan_predictions(scan: ExampleScan, arm: str, *, seed: int) -> list[Predict
                 sample_id=f"{scan.seriesuid}#{number}",
                 patient_id=scan.patient_id,
                 seriesuid=scan.seriesuid,
-                label=label,
-                logit=round(float(logit), 6),
-                probability=round(float(probability_of(logit * 1.3)), 6),
+                labels=(label,),
+                logits=(round(float(logit), 6),),
+                probabilities=(round(float(probability_of(logit * 1.3)), 6),),
                 center_mm=center_mm,
             )
         )
@@ -147,7 +147,7 @@ def _write_scan_cases(run: RunFolder, scans, split_of, predictions) -> None:
     best: dict[str, float] = {}
     for split in ("val", "test"):
         for row in predictions["student", split]:
-            best[row.seriesuid] = max(best.get(row.seriesuid, 0.0), row.probability)
+            best[row.seriesuid] = max(best.get(row.seriesuid, 0.0), row.probabilities[0])
     cases = [
         RunCase(
             scan.seriesuid, scan.patient_id, "scan", f"data/{scan.seriesuid}.mhd",
@@ -175,7 +175,7 @@ def _write_images(run: RunFolder) -> Evaluation:
     for row in predictions["student", "test"][:12]:
         path = run.path / "data" / f"{row.sample_id}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(_draw_radiograph(rng, row.label)).save(path)
+        Image.fromarray(_draw_radiograph(rng, row.labels[0])).save(path)
         cases.append(
             RunCase(
                 row.sample_id,
@@ -184,8 +184,8 @@ def _write_images(run: RunFolder) -> Evaluation:
                 f"data/{path.name}",
                 "test",
                 None,
-                row.label,
-                row.probability,
+                row.labels[0],
+                row.probabilities[0],
                 "analysed",
             )
         )
@@ -208,7 +208,8 @@ def _image_predictions(split, count, prevalence, rng, arm) -> list[Prediction]:
         logit = rng.normal(skill * (label - 0.5) + 0.4, 1.0)
         name = f"{split}-{number:04d}"
         probability = round(float(probability_of(logit)), 6)
-        rows.append(Prediction(name, name, name, label, round(float(logit), 6), probability))
+        logits = (round(float(logit), 6),)
+        rows.append(Prediction(name, name, name, (label,), logits, (probability,)))
     return rows
 
 
@@ -230,7 +231,7 @@ def _evaluation(run: RunFolder, predictions, *, froc, synthetic, words, splits) 
             split: {
                 "samples": len(rows),
                 "patients": len({row.patient_id for row in rows}),
-                "positives": sum(row.label for row in rows),
+                "positives": sum(row.labels[0] for row in rows),
             }
         }
     arms = tuple(_arm(arm, predictions, froc.get(arm, ())) for arm in ARMS)
@@ -263,15 +264,15 @@ def _evaluation(run: RunFolder, predictions, *, froc, synthetic, words, splits) 
 
 def _arm(name: str, predictions, froc) -> ArmResult:
     val, test = predictions[name, "val"], predictions[name, "test"]
-    threshold = float(np.median([row.probability for row in val if row.label]) * 0.7)
+    threshold = float(np.median([row.probabilities[0] for row in val if row.labels[0]]) * 0.7)
     return ArmResult(
         name=name,
         model="resnet18-3d" if name == "teacher" else "compact-3d",
         initialisation="random",
         trained_on="source" if name == "teacher" else "target",
         classification={
-            "val": classification_of("val", val, threshold),
-            "test": classification_of("test", test, threshold),
+            "val": (classification_of("val", val, threshold),),
+            "test": (classification_of("test", test, threshold),),
         },
         froc=tuple(froc),
         efficiency=EFFICIENCY[name],

@@ -30,7 +30,7 @@ def candidates_alone(evaluation: Evaluation) -> Evaluation:
 def test_each_arm_has_a_row_with_auc_and_cpm_and_their_intervals(evaluation: Evaluation) -> None:
     rows = {line.split(" ")[0]: line for line in closing_lines(candidates_alone(evaluation))}
     for arm in evaluation.arms:
-        auc, (cpm, *_) = arm.classification["test"].roc_auc, arm.froc
+        auc, (cpm, *_) = arm.classification["test"][0].roc_auc, arm.froc
         assert auc.interval is not None
         assert cpm.interval is not None
         assert (

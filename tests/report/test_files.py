@@ -36,7 +36,7 @@ def test_the_csv_holds_every_number_to_the_last_digit(own_run: RunFolder) -> Non
     evaluation = read_json(own_run.evaluation, Evaluation)
     rows = rows_of(write_report(own_run).csv)
     student = evaluation.arm("student")
-    auc = student.classification["test"].roc_auc
+    auc = student.classification["test"][0].roc_auc
     assert auc.interval is not None
     assert tuple(map(float, rows["student", "test", "roc_auc"])) == (
         auc.value, auc.interval.low, auc.interval.high,

@@ -27,8 +27,10 @@ def test_the_example_run_reads_back_and_agrees_with_its_csv_files(tmp_path: Path
     assert evaluation.transfer_took_place is True
     for arm in ARMS:
         rows = read_predictions(run.predictions(arm, "test"))
-        result = evaluation.arm(arm).classification["test"]
-        called = sum(r.label for r in rows if r.probability >= result.operating_point.threshold)
+        result = evaluation.arm(arm).classification["test"][0]
+        called = sum(
+            r.labels[0] for r in rows if r.probabilities[0] >= result.operating_point.threshold
+        )
         assert called == result.at_operating_point.true_positives
     cases = read_cases(run.cases)
     assert [case.status for case in cases].count("not_analysed") == 1

@@ -101,7 +101,7 @@ def test_the_arms_table_shows_the_evaluations_own_numbers(
     scan_contents: RunContents, scan_sections: dict[str, Section]
 ) -> None:
     table = scan_sections["arms"].tables[0]
-    auc = scan_contents.evaluation.arm("student").classification["test"].roc_auc
+    auc = scan_contents.evaluation.arm("student").classification["test"][0].roc_auc
     assert auc.interval is not None
     said = f"{auc.value:.3f} ({auc.interval.low:.3f} to {auc.interval.high:.3f})"
     assert cell(table, "ROC AUC", "student") == said
@@ -306,7 +306,7 @@ def test_few_patients_support_no_claim() -> None:
 
 
 def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -> None:
-    point = scan_contents.evaluation.arm("student").classification["test"].at_operating_point
+    point = scan_contents.evaluation.arm("student").classification["test"][0].at_operating_point
     said = " ".join(summary_paragraphs(scan_contents))
     assert f"calls {point.true_positives} of 12 positive test samples positive" in said
     assert "67 times fewer" in said  # 14,356,929 / 214,017

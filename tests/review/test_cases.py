@@ -101,7 +101,7 @@ def test_a_searched_scan_without_a_row_in_the_marks_has_no_mark(tmp_path):
 def test_a_scan_that_was_not_searched_is_not_shown_as_one_without_marks(tmp_path):
     run = RunFolder(tmp_path)
     write_marks(run.marks("student"), [a_mark(0.3)])
-    rows = [Prediction("s3-0", "p", "s3", 1, 2.0, 0.88, (1.0, 2.0, 3.0))]
+    rows = [Prediction("s3-0", "p", "s3", (1,), (2.0,), (0.88,), (1.0, 2.0, 3.0))]
     write_predictions(run.predictions("student", "val"), rows)
     found = review_cases.read_case_marks(run, "student")
     assert "s2" not in found
@@ -111,8 +111,8 @@ def test_a_scan_that_was_not_searched_is_not_shown_as_one_without_marks(tmp_path
 def test_scored_candidates_are_marks_where_there_is_no_whole_scan_run(tmp_path):
     run = RunFolder(tmp_path)
     rows = [
-        Prediction("s1-0", "p", "s1", 1, 2.0, 0.88, (1.0, 2.0, 3.0)),
-        Prediction("image-4", "p", "image-4", 1, 2.0, 0.88),
+        Prediction("s1-0", "p", "s1", (1,), (2.0,), (0.88,), (1.0, 2.0, 3.0)),
+        Prediction("image-4", "p", "image-4", (1,), (2.0,), (0.88,)),
     ]
     write_predictions(run.predictions("student", "test"), rows)
     found = review_cases.read_case_marks(run, "student")
@@ -123,10 +123,10 @@ def test_scored_candidates_are_marks_where_there_is_no_whole_scan_run(tmp_path):
 def test_the_probability_of_an_image_is_found_for_each_arm_that_scored_it(tmp_path):
     run = RunFolder(tmp_path)
     for arm, split, probability in (("teacher", "test", 0.9), ("student", "val", 0.8)):
-        row = Prediction("x-4", "p", "x-4", 1, 2.0, probability)
+        row = Prediction("x-4", "p", "x-4", (1,), (2.0,), (probability,))
         write_predictions(run.predictions(arm, split), [row])
     found = review_cases.read_image_probabilities(run)
-    assert found == {"x-4": {"teacher": 0.9, "student": 0.8}}
+    assert found == {"x-4": {"teacher": (0.9,), "student": (0.8,)}}
 
 
 @pytest.mark.parametrize(

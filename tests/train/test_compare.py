@@ -29,7 +29,7 @@ SETTINGS = EvaluationSettings(bootstrap=20)
 def make_arm(name: str, probabilities: list[float], labels: list[int] | None = None) -> FinishedArm:
     truth = labels or [0, 0, 1, 1]
     rows = [
-        Prediction(f"s{n}", f"p{n}", f"s{n}", label, math.log(p / (1 - p)), p)
+        Prediction(f"s{n}", f"p{n}", f"s{n}", (label,), (math.log(p / (1 - p)),), (p,))
         for n, (p, label) in enumerate(zip(probabilities, truth, strict=True))
     ]
     info = ModelInfo(settings={}, operating_points={CLASSIFICATION: OperatingPoint(0.6, "youden")})
@@ -42,7 +42,7 @@ POOR = make_arm("control", [0.1, 0.8, 0.7, 0.9])
 
 def test_an_arm_is_scored_at_its_own_frozen_threshold() -> None:
     arm = make_arm("student", [0.1, 0.55, 0.7, 0.9])
-    found = score_predictions(arm.predictions, arm.info, SETTINGS)["test"]
+    found = score_predictions(arm.predictions, arm.info, SETTINGS)["test"][0]
     assert (found.at_operating_point.false_positives, found.at_half.false_positives) == (0, 1)
     assert found.roc_auc.value == 1.0
 
@@ -56,7 +56,7 @@ def test_one_comparison_is_primary_and_the_others_are_adjusted() -> None:
 
 def test_the_teacher_teaches_at_its_temperature() -> None:
     # logit ln 16 = 2 ln 4 at temperature 2 is p = .8
-    hot = replace(GOOD.info, calibration=Calibration(temperature=2.0))
+    hot = replace(GOOD.info, calibration=Calibration(temperature=(2.0,)))
     teacher = replace(make_arm("teacher", [16 / 17], [1]), info=hot)
     assert likeness(teacher, make_arm("student", [0.8], [1])).kl == pytest.approx(0.0, abs=1e-12)
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gpu
 
 def student_logits(run: RunFolder) -> torch.Tensor:
     rows = read_predictions(run.predictions("student", "test"))
-    return torch.tensor([row.logit for row in sorted(rows, key=lambda row: row.sample_id)])
+    return torch.tensor([row.logits[0] for row in sorted(rows, key=lambda row: row.sample_id)])
 
 
 def settings_of(values: dict[str, Any], device: str, precision: str = "no") -> RunSettings:

@@ -102,4 +102,4 @@ def test_the_prevalence_that_training_showed_is_known(context: RunContext) -> No
     control, _ = arms_of(context)
     balanced = TransferSettings.model_validate({"hard_label": {"class_balanced": True}})
     found = fit_network(replace(control, transfer=balanced), context, None)
-    assert (found.prior.true, found.prior.trained) == (0.5, 0.5)
+    assert (found.prior.true, found.prior.trained) == ((0.5,), (0.5,))

@@ -15,7 +15,8 @@ from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, read_info
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
-from medkd.train.run import run_training, taught
+from medkd.train.networks import taught
+from medkd.train.run import run_training
 from medkd.types import CaseOrigins, CaseResult, Evaluation
 from tests.data.archives import write_scan_archive
 

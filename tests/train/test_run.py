@@ -43,20 +43,20 @@ def test_temperature_and_threshold_are_frozen_in_the_model(finished: RunFolder) 
     info = read_info(finished.model("student"))
     point = info.operating_points["classification"]
     evaluation = read_json(finished.evaluation, Evaluation)
-    tested = evaluation.arm("student").classification["test"]
+    tested = evaluation.arm("student").classification["test"][0]
     assert point.chosen_on == "validation"
     assert tested.at_operating_point.threshold == point.threshold
-    assert info.calibration.temperature != 1.0
+    assert info.calibration.temperature != (1.0,)
 
 
 def test_predictions_are_what_the_saved_model_says(finished: RunFolder) -> None:
     row = read_predictions(finished.predictions("student", "test"))[0]
     calibration = read_info(finished.model("student")).calibration
     shown = torch.sigmoid(
-        torch.tensor(row.logit, dtype=torch.float64) / calibration.temperature
-        + calibration.logit_shift
+        torch.tensor(row.logits[0], dtype=torch.float64) / calibration.temperature[0]
+        + calibration.logit_shift[0]
     )
-    assert float(shown) == pytest.approx(row.probability, abs=1e-9)
+    assert float(shown) == pytest.approx(row.probabilities[0], abs=1e-9)
 
 
 def test_no_state_and_no_pickle_is_left(finished: RunFolder) -> None:

@@ -119,6 +119,6 @@ def test_a_shipped_configuration_runs(
         assert len(run_bench(settings, tmp_path / "bench").rows) >= 3
     else:
         evaluation = run_training(settings, RunFolder(tmp_path / "run"))
-        assert evaluation.arms[0].classification["test"].samples
+        assert evaluation.arms[0].classification["test"][0].samples
         said = any("not reproducible without the file" in w for w in evaluation.warnings)
         assert said == (name == "transfer/imported_teacher")

@@ -51,8 +51,8 @@ def write_review_run(path: Path) -> RunFolder:
     for arm, shift in (("teacher", 0.03), ("control", -0.1), ("student", 0.0)):
         write_predictions(
             run.predictions(arm, "test"),
-            [Prediction(f"xray-{row}", f"p{row}", f"xray-{row}", row % 2, 0.0,
-                        0.2 + 0.5 * (row % 2) + shift) for row in range(3)],
+            [Prediction(f"xray-{row}", f"p{row}", f"xray-{row}", (row % 2,), (0.0,),
+                        (0.2 + 0.5 * (row % 2) + shift,)) for row in range(3)],
         )  # fmt: skip
     write_cases(run.cases, build_cases())
     write_json(run.evaluation, build_evaluation())
@@ -154,7 +154,7 @@ def build_arm(name: str, quality: float) -> ArmResult:
     )  # fmt: skip
     whole = replace(froc, track="whole-scan", cpm_interpolated=0.65, cpm_nearest=0.64)
     return ArmResult(
-        name, "compact3d", "random", "phantom b", {"test": classification}, (froc, whole)
+        name, "compact3d", "random", "phantom b", {"test": (classification,)}, (froc, whole)
     )
 
 

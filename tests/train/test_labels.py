@@ -1,0 +1,84 @@
+"""A run with several yes-or-no labels, some of them not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medkd.config.run_settings import RunSettings
+from medkd.jsonio import read_json
+from medkd.models.package import read_info
+from medkd.report.render import write_report
+from medkd.review.cases import read_image_probabilities
+from medkd.runs import RunFolder, read_predictions
+from medkd.train.run import run_training
+from medkd.types import Evaluation
+
+
+def write_two_labels(path: Path) -> Path:
+    """Write a MedMNIST-like file: a bright top is one label, a bright left side the other."""
+    random = np.random.default_rng(5)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 64), ("val", 32), ("test", 32)):
+        labels = np.stack([np.arange(count) % 2, np.arange(count) // 2 % 2], axis=1)
+        images = random.normal(90, 25, (count, 12, 12))
+        images[labels[:, 0] == 1, :6] += 60
+        images[labels[:, 1] == 1, :, :6] += 60
+        arrays[f"{part}_images"] = images.clip(0, 255).astype(np.uint8)
+        arrays[f"{part}_labels"] = labels.astype(np.uint8)
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, image_values: dict[str, Any]) -> RunFolder:
+    folder = tmp_path_factory.mktemp("labels")
+    data = {"kind": "medmnist", "path": str(write_two_labels(folder / "chestmnist.npz"))}
+    networks = {
+        name: {
+            "model": {**image_values[name]["model"], "label_count": 2},
+            "training": {**image_values[name]["training"], "epochs": 8},
+        }
+        for name in ("teacher", "student")
+    }
+    target = {**image_values["target"], "data": data}
+    values = {**image_values, **networks, "target": target}
+    run = RunFolder(folder / "run")
+    run_training(RunSettings.model_validate(values), run)
+    return run
+
+
+def test_every_label_has_its_logit_probability_and_threshold(finished: RunFolder) -> None:
+    row = read_predictions(finished.predictions("student", "test"))[0]
+    assert (len(row.labels), len(row.logits), len(row.probabilities)) == (2, 2, 2)
+    info = read_info(finished.model("student"))
+    assert len(info.calibration.temperature) == 2
+    assert set(info.operating_points) == {f"classification:{name}" for name in info.label_names}
+
+
+def test_every_label_is_scored_and_arms_are_compared_by_their_mean(finished: RunFolder) -> None:
+    evaluation = read_json(finished.evaluation, Evaluation)
+    names = read_info(finished.model("student")).label_names
+    for arm in evaluation.arms:
+        scored = arm.classification["test"]
+        assert [found.label for found in scored] == list(
+            read_info(finished.model("student")).label_names
+        )
+        assert all(found.roc_auc.value > 0.8 for found in scored)
+    (primary,) = [found for found in evaluation.differences if found.primary]
+    means = {
+        arm.name: np.mean([found.roc_auc.value for found in arm.classification["test"]])
+        for arm in evaluation.arms
+    }
+    assert primary.difference.value == pytest.approx(means["student"] - means["control"])
+
+
+def test_report_and_app_name_every_label(finished: RunFolder) -> None:
+    names = read_info(finished.model("student")).label_names
+    page = write_report(finished, None).html.read_text(encoding="utf-8")
+    assert all(f"test split, {name}" in page for name in names)
+    found = read_image_probabilities(finished)
+    assert {len(values) for arms in found.values() for values in arms.values()} == {2}
