@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from medkd.data.loader import TrainLoader, build_train_loader
+from medkd.data.loader import TrainLoader
 from medkd.errors import SettingsError
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, read_info
@@ -53,11 +53,12 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         raise ValueError(f"{arm.name} has no model to train")
     domain, seed = context.domain_of(arm), context.seed_of(arm)
     train, val = domain.parts["train"], domain.parts["val"]
-    loader = build_train_loader(
+    loader = TrainLoader(
         train,
         batch_size=arm.training.batch_size,
         balanced=arm.training.balanced,
         seed=seed,
+        views=domain.settings.augmentation.views,
         workers=arm.training.workers,
     )
     network = build_model(arm.model, seed=seed)
@@ -80,7 +81,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         loader,
         validate=validate,
         plan=_fit_plan(arm, context, teacher),
-        view=make_view(domain, seed=seed),
+        view=make_view(domain, seed=context.settings.seed),
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)

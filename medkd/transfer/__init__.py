@@ -1,1 +1,1 @@
-"""What the teacher passes on, as a list of terms over one training loop."""
+"""Knowledge transfer: a frozen teacher, and the list of terms by which a student learns from it."""

@@ -1,44 +1,39 @@
-"""What a student is trained to do: the weighted sum of label loss and transfer terms.
+"""The objective of a student: the weighted sum of the label loss and the transfer terms.
 
-One objective for all arms; the control arm's has an empty list of terms. Teacher and student
-are given the very same tensor. To add a term: its settings and loss in a file of their own, its
-settings in `settings.TermSettings`, and a line in `TERMS`.
+All arms use this one objective; the control arm has an empty list of terms. Teacher and student
+receive the very same tensor.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medkd.errors import SettingsError
-from medkd.settings import Settings
-from medkd.transfer.features import HintSettings, Projector, hint_loss, pool
-from medkd.transfer.settings import TransferSettings, check_transfer
-from medkd.transfer.soft_labels import (
-    Outputs,
-    SoftLabelSettings,
-    hard_label_loss,
-    soft_label_loss,
-)
+from medkd.transfer.hard_labels import hard_label_loss
+from medkd.transfer.outputs import Outputs, is_binary
+from medkd.transfer.settings import TransferSettings, check_transfer, repeated_terms
+from medkd.transfer.table import TERMS
 from medkd.transfer.taps import FeatureTaps, find_layers
-from medkd.transfer.teacher import FrozenTeacher, TeacherOutput
+from medkd.transfer.teacher import FrozenTeacher
+from medkd.transfer.terms import Side, TermContext, TermInputs
 from medkd.types import PatchBatch
 
 PROBE_SIZE = 32
+SIDES: tuple[Side, Side] = ("teacher", "student")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TransferOutput:
-    """One forward pass.
+    """The result of one forward pass.
 
-    `loss` is what to minimise; `terms` are the unweighted, detached values by name
-    ("hard_label" and each term's); `weights` what they were multiplied with now; `logits` are
-    the student's, [B, K], attached.
+    `loss` is minimised; `terms` are the unweighted, detached losses by name ("hard_label" and the
+    terms' names); `weights` are their current weights; `logits` are the student's, [B, K], with
+    gradient.
     """
 
     loss: Tensor
@@ -47,93 +42,21 @@ class TransferOutput:
     logits: Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TermInputs:
-    """What a term may look at: both sides' logits and tapped features, what is labelled."""
-
-    teacher: TeacherOutput
-    student_logits: Tensor
-    student_features: Mapping[str, Tensor]
-    label_known: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TermContext:
-    """What a term is built for: kind of outputs, and one probe's features by layer."""
-
-    outputs: Outputs
-    teacher_features: Mapping[str, Tensor]
-    student_features: Mapping[str, Tensor]
-
-
-class SoftLabelTerm(nn.Module):
-    """`soft_label_loss` on the batch's logits."""
-
-    def __init__(self, settings: SoftLabelSettings, context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-        self.outputs: Outputs = context.outputs
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return soft_label_loss(
-            inputs.teacher.logits,
-            inputs.student_logits,
-            outputs=self.outputs,
-            temperature=self.settings.temperature,
-            known=inputs.label_known if self.settings.samples == "labelled" else None,
-        )
-
-
-class HintTerm(nn.Module):
-    """`hint_loss` between two layers, with the projector that it trains."""
-
-    def __init__(self, settings: HintSettings, context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-        teacher = context.teacher_features[str(settings.teacher_layer)]
-        student = context.student_features[str(settings.student_layer)]
-        width = teacher.shape[1]
-        if settings.normalise and width == 1:
-            raise ValueError("a normalised feature of one channel is +-1: set normalise: false")
-        self.projector: nn.Module = nn.Identity()
-        if settings.projector == "linear":
-            self.projector = Projector(student.shape[1], width)
-        with torch.no_grad():
-            hint_loss(*self._prepared(teacher, student), normalise=settings.normalise)
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        teacher = inputs.teacher.features[str(self.settings.teacher_layer)]
-        student = inputs.student_features[str(self.settings.student_layer)]
-        return hint_loss(*self._prepared(teacher, student), normalise=self.settings.normalise)
-
-    def _prepared(self, teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
-        if self.settings.pooled:
-            teacher, student = pool(teacher), pool(student)
-        return teacher, self.projector(student)
-
-
-TERMS: dict[str, Callable[[Any, TermContext], nn.Module]] = {
-    "soft_label": SoftLabelTerm,
-    "hint": HintTerm,
-}
-
-
 class TransferObjective(nn.Module):
-    """A student with what it learns from.
+    """A student together with the losses that train it.
 
-    The teacher is no part of this module: not in `state_dict()`, `parameters()`, `modules()`.
+    The teacher is not part of this module: it is in no `state_dict()`, `parameters()` or
+    `modules()`.
 
     Args:
-        student: trained; a module of this one.
-        teacher: None only without terms.
+        student: the network that is trained; a submodule.
+        teacher: may be None only if there are no terms.
         settings: labels, terms, schedule.
-        positive_share: [K] share of positives a label in the training data, needed by
+        positive_share: [K] share of positives of each label in the training data, needed by
             `hard_label.class_balanced`.
-        view_shape: [C, *spatial] of a view that both take, for finding the widths of tapped
-            layers; None: derived from what the networks say they take.
-        seed: for the projectors' random weights.
+        view_shape: [C, *spatial] of a view, used to find the widths of tapped layers; None: the
+            shape that the networks declare.
+        seed: seed of the projectors' random weights.
 
     Raises:
         SettingsError: with every reason why these do not fit together.
@@ -160,7 +83,7 @@ class TransferObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
-        self.settings = _with_layers(settings, student, teacher)
+        self.settings = _with_embeddings(settings, student, teacher)
         self.teacher = teacher if settings.terms else None
         _check(self.settings, student, teacher, positive_share=positive_share)
         self._share = None if positive_share is None else torch.tensor(positive_share)
@@ -168,16 +91,16 @@ class TransferObjective(nn.Module):
         self.terms = nn.ModuleDict(_build_terms(self.settings, context, seed=seed))
 
     def forward(self, batch: PatchBatch, progress: float) -> TransferOutput:
-        """Score a batch and sum the weighted losses.
+        """Run the networks on a batch and sum the weighted losses.
 
         Args:
             batch: image [B, C, *spatial], label and label_known [B, K].
-            progress: share of training done, 0..1; drives the schedule.
+            progress: share of training done, 0..1, on which the schedule depends.
         """
         teacher = None
         if self.teacher is not None:
-            teacher = self.teacher(batch.image, _layers(self.settings, "teacher_layer"))
-        with FeatureTaps(self.student, _layers(self.settings, "student_layer")) as taps:
+            teacher = self.teacher(batch.image, _layers(self.settings, "teacher"))
+        with FeatureTaps(self.student, _layers(self.settings, "student")) as taps:
             logits = self.student(batch.image)
         hard = hard_label_loss(
             logits,
@@ -189,7 +112,9 @@ class TransferObjective(nn.Module):
         )
         losses, weights = {"hard_label": hard}, {"hard_label": self.settings.hard_label.weight}
         if teacher is not None:
-            inputs = TermInputs(teacher, logits, taps.features(), batch.label_known)
+            inputs = TermInputs(
+                teacher.logits, logits, teacher.features, taps.features(), batch.label_known
+            )
             factor = self.settings.schedule.factor(progress)
             for (name, term), its in zip(self.terms.items(), self.settings.terms, strict=True):
                 losses[name], weights[name] = term(inputs), its.weight * factor
@@ -197,26 +122,26 @@ class TransferObjective(nn.Module):
         return TransferOutput(loss, {k: v.detach() for k, v in losses.items()}, weights, logits)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what an optimiser shall move: the student's and the projectors' parameters."""
+        """Yield the parameters to optimise: those of the student and of the terms' projectors."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     @property
     def extra_state(self) -> dict[str, Tensor]:
-        """The projectors' tensors, apart from the student's; needed only to resume."""
+        """The tensors of the terms' projectors, which only a resumed training needs."""
         return dict(self.terms.state_dict())
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `extra_state` gave.
+        """Restore the tensors of `extra_state`.
 
         Raises:
-            RuntimeError: if it is of other terms.
+            RuntimeError: if they belong to other terms.
         """
         self.terms.load_state_dict(dict(state))
 
     def _probe(self, view_shape: Sequence[int] | None) -> TermContext:
-        """Run one empty view through both to learn the shapes of tapped layers."""
-        student_layers = _layers(self.settings, "student_layer")
-        if self.teacher is None or not student_layers:
+        """Run one empty view through both networks to learn the shapes of tapped layers."""
+        teacher_layers, student_layers = (_layers(self.settings, side) for side in SIDES)
+        if self.teacher is None or not (teacher_layers or student_layers):
             return TermContext(self.settings.outputs, {}, {})
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
         shape = view_shape or _derived_view_shape(self.student, self.teacher)
@@ -226,23 +151,20 @@ class TransferObjective(nn.Module):
             self.student(view)
         for module, mode in modes.items():
             module.training = mode
-        teacher = self.teacher(view, _layers(self.settings, "teacher_layer"))
+        teacher = self.teacher(view, teacher_layers)
         return TermContext(self.settings.outputs, teacher.features, taps.features())
 
 
-def _with_layers(
+def _with_embeddings(
     settings: TransferSettings, student: nn.Module, teacher: FrozenTeacher | None
 ) -> TransferSettings:
-    """Replace the layers left open by the networks' own embedding layers."""
-    own = {
-        "student_layer": getattr(student, "embedding_layer", None),
-        "teacher_layer": getattr(teacher, "embedding_layer", None),
+    """Replace layers that were left open by the embedding layers that the networks declare."""
+    own: dict[Side, str | None] = {
+        "teacher": getattr(teacher, "embedding_layer", None),
+        "student": getattr(student, "embedding_layer", None),
     }
-    terms: list[Settings] = []
-    for term in settings.terms:
-        left_open = [key for key in own if getattr(term, key, "") is None]
-        terms.append(term.model_copy(update={key: own[key] for key in left_open}))
-    return settings.model_copy(update={"terms": tuple(terms)})
+    terms = tuple(term.with_embeddings(own) for term in settings.terms)
+    return settings.model_copy(update={"terms": terms})
 
 
 def _check(
@@ -259,21 +181,34 @@ def _check(
     if label_count is not None:
         taught = teacher.label_count if teacher is not None else None
         reasons += check_transfer(settings, label_count, teacher_label_count=taught)
-    shares = list(positive_share or ())
-    if settings.hard_label.class_balanced and not shares:
-        reasons.append("hard_label.class_balanced needs the share of positives in training")
-    if settings.hard_label.class_balanced and not all(0.0 < share < 1.0 for share in shares):
-        reasons.append(
-            f"hard_label.class_balanced: both classes must occur in training, got {shares} as "
-            "share of positives"
-        )
+    if settings.hard_label.class_balanced:
+        reasons += _check_shares(settings.outputs, label_count, positive_share or ())
     for term in settings.terms:
-        for side in ("student_layer", "teacher_layer"):
-            if getattr(term, side, "") is None:
-                reasons.append(f"{term.kind}: the {side} must be named: none is declared")
+        reasons += [
+            f"{term.kind}: the {side}_layer must be named: none is declared"
+            for side in SIDES
+            if None in term.layers(side)
+        ]
+    reasons += repeated_terms(settings.terms)
     if reasons:
         raise SettingsError("this student cannot be trained like this", reasons)
-    find_layers(student, _layers(settings, "student_layer"))
+    find_layers(student, _layers(settings, "student"))
+
+
+def _check_shares(
+    outputs: Outputs, label_count: int | None, shares: Sequence[float]
+) -> Iterator[str]:
+    if not shares:
+        yield "hard_label.class_balanced needs the share of positives in training"
+        return
+    binary = label_count is not None and is_binary(outputs, label_count)
+    if len(shares) != (1 if binary else label_count or len(shares)):
+        yield f"hard_label.class_balanced: {len(shares)} shares of positives, {label_count} labels"
+    if not all(0.0 < share < 1.0 for share in shares):
+        yield (
+            "hard_label.class_balanced: both classes must occur in training, got "
+            f"{list(shares)} as share of positives"
+        )
 
 
 def _build_terms(
@@ -285,7 +220,7 @@ def _build_terms(
         torch.default_generator.manual_seed(seed)
         for name, term in zip(term_names(settings), settings.terms, strict=True):
             try:
-                built[name] = TERMS[term.kind](term, context)
+                built[name] = TERMS[term.kind].build(term, context)
             except ValueError as error:
                 reasons.append(f"{term.kind}: {error}")
     if reasons:
@@ -294,7 +229,7 @@ def _build_terms(
 
 
 def term_names(settings: TransferSettings) -> list[str]:
-    """Name each term: its kind, numbered from the second of a kind on ("hint", "hint_2")."""
+    """Name each term by its kind, numbered from the second of a kind on ("hint", "hint_2")."""
     seen: Counter[str] = Counter()
     names = []
     for term in settings.terms:
@@ -303,9 +238,9 @@ def term_names(settings: TransferSettings) -> list[str]:
     return names
 
 
-def _layers(settings: TransferSettings, side: str) -> list[str]:
-    named = [getattr(term, side, None) for term in settings.terms]
-    return sorted({name for name in named if name is not None})
+def _layers(settings: TransferSettings, side: Side) -> list[str]:
+    layers = {layer for term in settings.terms for layer in term.layers(side)}
+    return sorted(layer for layer in layers if layer is not None)
 
 
 def _derived_view_shape(student: nn.Module, teacher: FrozenTeacher) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Read what named layers put out, without changing the network."""
+"""Read the outputs of named layers without changing the network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from medkd.errors import SettingsError
 
 
 class FeatureTaps:
-    """Keep the outputs of named layers of one forward pass; a context manager.
+    """A context manager that keeps the outputs of named layers of one forward pass.
 
     Args:
-        network: what is run inside the `with`.
-        layers: names as `network.named_modules()` gives them.
+        network: the network that is run inside the `with` block.
+        layers: names as in `network.named_modules()`.
 
     Raises:
         SettingsError: if a layer does not exist, with close names; on reading, if a layer did
-            not run or put out no tensor.
+            not run or its output is not a tensor.
 
     Example:
         >>> import torch
@@ -60,12 +60,12 @@ class FeatureTaps:
         output = self._outputs[layer]
         if not isinstance(output, Tensor):
             raise SettingsError(
-                f"layer {layer!r} puts out no tensor", [f"got {type(output).__name__}"]
+                f"the output of layer {layer!r} is not a tensor", [f"got {type(output).__name__}"]
             )
         return output
 
     def features(self) -> dict[str, Tensor]:
-        """Return every tapped layer's output by name."""
+        """Return the output of every tapped layer by name."""
         return {layer: self[layer] for layer in self._modules}
 
     def _keep(self, name: str) -> Any:  # noqa: ANN401  # the hook's type differs between torches
@@ -79,7 +79,7 @@ def find_layers(network: nn.Module, layers: Sequence[str]) -> dict[str, nn.Modul
     """Find layers by name.
 
     Raises:
-        SettingsError: with every name that does not exist and names close to it.
+        SettingsError: with every name that does not exist, and existing names close to it.
     """
     known = dict(network.named_modules())
     known.pop("", None)

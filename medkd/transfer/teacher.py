@@ -1,7 +1,7 @@
-"""The teacher, frozen by construction: nothing that happens to a student can change it.
+"""The teacher, frozen by construction: training a student cannot change it.
 
-It is no `nn.Module`: it is in no `state_dict`, no list of parameters, and `train()` of what
-holds it does not reach it. Batch norm uses its stored statistics always.
+It is not an `nn.Module`, so it is in no `state_dict` and no list of parameters, and calling
+`train()` on the object that holds it has no effect. Batch norm always uses its stored statistics.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from medkd.transfer.taps import FeatureTaps
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherOutput:
-    """What a teacher says of one batch, detached: logits [B, K], features by layer."""
+    """The teacher's detached outputs for one batch: logits [B, K], features by layer name."""
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
 
 
 class FrozenTeacher:
-    """A copy of a network that only answers.
+    """A frozen copy of a network, used for inference only.
 
     Args:
-        network: copied; the original is not changed.
-        temperature: from calibration on validation data, one for all outputs or one for each;
-            logits are divided by it (> 0).
+        network: it is copied; the original is not changed.
+        temperature: from calibration on validation data, one for all outputs or one for each,
+            > 0; logits are divided by it.
 
     Raises:
         ValueError: if the temperature is not positive.
@@ -51,28 +51,28 @@ class FrozenTeacher:
 
     @property
     def embedding_layer(self) -> str | None:
-        """Name of the layer that puts out the pooled embedding, if the network names one."""
+        """Name of the layer whose output is the pooled embedding, if the network declares one."""
         return getattr(self._network, "embedding_layer", None)
 
     @property
     def label_count(self) -> int | None:
-        """Number of outputs, if the network names it."""
+        """Number of outputs, K, if the network declares it."""
         return getattr(self._network, "label_count", None)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """The only spatial shape that it takes, if there is one."""
+        """The only spatial shape that the network accepts, if there is one."""
         return getattr(self._network, "input_shape", None)
 
     def __call__(self, view: Tensor, layers: Sequence[str] = ()) -> TeacherOutput:
-        """Answer without gradient, in eval mode, on the view's device.
+        """Run the network without gradient, in eval mode, on the device of the view.
 
         Args:
-            view: [B, C, *spatial]; the very tensor that the student sees.
-            layers: names of layers whose output is wanted.
+            view: [B, C, *spatial]; the very tensor that the student receives.
+            layers: names of layers whose outputs are returned too.
 
         Returns:
-            Calibrated logits [B, K] and the layers' outputs.
+            Calibrated logits [B, K] and the outputs of the layers.
         """
         network = self._network.to(view.device).eval()
         with torch.no_grad(), FeatureTaps(network, layers) as taps:
@@ -82,7 +82,7 @@ class FrozenTeacher:
         return TeacherOutput(logits.detach(), {k: v.detach() for k, v in taps.features().items()})
 
     def fingerprint(self) -> str:
-        """Return the sha256 over all parameters and buffers; it never changes."""
+        """Return the sha256 of all parameters and buffers; it never changes."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self._network.state_dict().items()):
             digest.update(name.encode())

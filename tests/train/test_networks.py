@@ -90,12 +90,58 @@ def test_control_and_student_see_the_same_views_in_the_same_order(
     assert all(torch.equal(a, b) for a, b in zip(control, student, strict=True))
 
 
-def test_views_differ_between_epochs_and_seeds(domain: Domain) -> None:
-    batch = domain.parts["train"].__getitems__(range(8))
+def test_a_teacher_of_the_same_domain_is_trained_on_the_same_views(
+    context: RunContext, seen: dict[str, list[Tensor]]
+) -> None:
+    """In its own order, since its seed is another one."""
+    control, _ = arms_of(context)
+    same = replace(control, name="as_teacher", role="teacher")
+    fit_network(same, context, None)
+    fit_network(control, context, None)
+    both = [torch.cat(seen["training"][first : first + 6]) for first in (0, 6)]
+    ours, theirs = (sorted(map(str, views.flatten(1).tolist())) for views in both)
+    assert ours == theirs
+
+
+def test_a_resumed_training_goes_on_with_the_views_of_one_go(
+    context: RunContext, seen: dict[str, list[Tensor]]
+) -> None:
+    control, _ = arms_of(context)
+
+    def interrupt(_title: str, step: int, *_: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    fit_network(control, context, None)
+    parts = replace(context, run=RunFolder(context.run.path / "parts"), progress=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit_network(control, parts, None)
+    before = len(seen["training"])
+    fit_network(control, replace(parts, progress=no_progress), None)
+    resumed = seen["training"][before:]
+    assert len(resumed) == 3
+    assert all(torch.equal(a, b) for a, b in zip(resumed, seen["training"][3:6], strict=True))
+
+
+def test_views_differ_between_numbers_and_seeds(domain: Domain) -> None:
+    samples = domain.parts["train"].__getitems__(range(8))
+    first, second = (replace(samples, view_number=(k,) * 8) for k in (0, 1))
     view = make_view(domain, seed=1)
-    assert torch.equal(view(batch, 0, 0).image, view(batch, 0, 0).image)
-    assert not torch.equal(view(batch, 0, 0).image, view(batch, 1, 0).image)
-    assert not torch.equal(view(batch, 0, 0).image, make_view(domain, seed=2)(batch, 0, 0).image)
+    assert torch.equal(view(first).image, view(first).image)
+    assert not torch.equal(view(first).image, view(second).image)
+    assert not torch.equal(view(first).image, make_view(domain, seed=2)(first).image)
+
+
+def test_one_view_a_sample_is_trained_on_again_in_every_epoch(
+    context: RunContext, domain: Domain, seen: dict[str, list[Tensor]]
+) -> None:
+    augmentation = domain.settings.augmentation.model_copy(update={"views": 1})
+    settings = domain.settings.model_copy(update={"augmentation": augmentation})
+    once = replace(context, target=replace(domain, settings=settings))
+    fit_network(arms_of(context)[0], once, None)
+    epochs = [torch.cat(seen["training"][first : first + 3]) for first in (0, 3)]
+    first, second = (sorted(map(str, epoch.flatten(1).tolist())) for epoch in epochs)
+    assert first == second
 
 
 def test_the_prevalence_that_training_showed_is_known(context: RunContext) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from medkd.errors import SettingsError
-from medkd.transfer.objective import TERMS, TransferObjective, term_names
+from medkd.transfer.objective import TransferObjective, term_names
 from medkd.transfer.settings import TransferSettings
+from medkd.transfer.table import TERMS
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import PatchBatch
 from tests.contracts import TinyNet, check_term, tiny_batch, tiny_objective
@@ -215,6 +216,42 @@ def test_what_does_not_fit_is_refused_with_all_reasons_at_once() -> None:
 
     assert "teacher of 14 outputs cannot teach 1" in said
     assert "share of positives" in said
+
+
+def test_two_hints_that_prove_to_tap_the_same_layers_are_refused() -> None:
+    named = {"kind": "hint", "student_layer": "pool", "teacher_layer": "pool"}
+
+    said = refusal(settings_of({"kind": "hint"}, named), TinyNet(width=6, seed=1))
+
+    assert "the same term occurs 2 times (hint, pool, pool, False)" in said
+
+
+def test_every_label_needs_its_share_of_positives() -> None:
+    settings = settings_of(hard_label={"class_balanced": True})
+    student = TinyNet(width=4, seed=0, labels=3)
+
+    with pytest.raises(SettingsError, match="2 shares of positives, 3 labels"):
+        TransferObjective(student, None, settings, positive_share=[0.2, 0.3])
+
+
+def test_several_labels_some_unknown_are_taught_by_labels_and_teacher() -> None:
+    settings = settings_of(
+        {"kind": "soft_label", "samples": "labelled"}, {"kind": "hint"},
+        hard_label={"class_balanced": True, "smoothing": 0.1},
+    )  # fmt: skip
+    student, teacher = TinyNet(width=4, seed=0, labels=3), TinyNet(width=6, seed=1, labels=3)
+    share = [0.2, 0.3, 0.5]
+    objective = TransferObjective(student, FrozenTeacher(teacher), settings, positive_share=share)
+    batch = tiny_batch(labels=3)
+    known = torch.tensor([[True, True, True], [True, False, True], [False] * 3, [True] * 3])
+    label = batch.label.masked_fill(~known, float("nan"))
+
+    output = objective(replace(batch, label=label, label_known=known), 1.0)
+    output.loss.backward()
+
+    assert output.logits.shape == (4, 3)
+    assert all(torch.isfinite(value) and value > 0 for value in output.terms.values())
+    assert all(torch.isfinite(p.grad).all() for p in student.parameters())
 
 
 def test_terms_without_a_teacher_are_refused() -> None:

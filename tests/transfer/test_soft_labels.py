@@ -1,4 +1,4 @@
-"""Losses on labels, hard and soft, with values that a hand can check."""
+"""The loss on the teacher's probabilities, with values that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medkd.transfer.soft_labels import binary_margin, hard_label_loss, soft_label_loss
+from medkd.transfer.outputs import binary_margin
+from medkd.transfer.soft_labels import soft_label_loss
 
 logit = st.floats(-12, 12, allow_nan=False)
 temperatures = st.sampled_from([0.5, 1.0, 2.0, 4.0, 20.0])
@@ -25,18 +25,6 @@ def logits_of(*shares: float) -> Tensor:
 def kl(teacher: Tensor, student: Tensor, outputs: str = "exclusive", **more: object) -> float:
     settings = {"temperature": 1.0, **more}
     return soft_label_loss(teacher, student, outputs=outputs, **settings).item()
-
-
-def test_cross_entropy_of_a_certain_label_is_minus_log_of_its_share() -> None:
-    # -ln .8 = .2231
-    value = hard_label_loss(
-        logits_of(0.1, 0.8, 0.1),
-        torch.tensor([[0.0, 1.0, 0.0]]),
-        outputs="exclusive",
-        known=torch.ones(1, 3, dtype=torch.bool),
-    )
-
-    assert value.item() == pytest.approx(0.2231, abs=5e-5)
 
 
 def test_divergence_of_two_shares_is_as_by_hand() -> None:
@@ -73,21 +61,6 @@ def test_two_logits_and_one_give_the_same_value(
     assert kl(*two, temperature=temperature) == pytest.approx(bernoulli, abs=1e-9)
     assert kl(two[0], one[1], temperature=temperature) == pytest.approx(bernoulli, abs=1e-9)
     assert kl(one[0], two[1], temperature=temperature) == pytest.approx(bernoulli, abs=1e-9)
-
-
-@given(z=st.lists(logit, min_size=4, max_size=4), label=st.lists(st.booleans(), min_size=4))
-def test_hard_labels_on_two_logits_and_one_give_the_same_value(
-    z: list[float], label: list[bool]
-) -> None:
-    margin = torch.tensor(z, dtype=torch.float64)[:, None]
-    two = torch.cat([torch.full_like(margin, 0.7), margin + 0.7], dim=1)
-    y = torch.tensor(label[:4]).double()[:, None]
-    more = {"known": torch.ones(4, 1, dtype=torch.bool), "smoothing": 0.1}
-    more["positive_share"] = torch.tensor([0.2])
-
-    one = hard_label_loss(margin, y, outputs="independent", **more)
-
-    assert hard_label_loss(two, y, outputs="exclusive", **more).item() == pytest.approx(one.item())
 
 
 def test_the_published_value_for_one_and_two_logits() -> None:
@@ -179,17 +152,10 @@ def test_no_gradient_reaches_the_teacher() -> None:
 def test_a_batch_is_the_mean_of_its_samples(outputs: str) -> None:
     torch.manual_seed(0)
     teacher, student = torch.randn(5, 3).double(), torch.randn(5, 3).double()
-    y, known = torch.eye(3)[[0, 2, 1, 1, 0]].double(), torch.ones(5, 3, dtype=torch.bool)
 
-    soft = [kl(teacher[n : n + 1], student[n : n + 1], outputs) for n in range(5)]
-    hard = [
-        hard_label_loss(student[n : n + 1], y[n : n + 1], outputs=outputs, known=known[:1]).item()
-        for n in range(5)
-    ]
+    each = [kl(teacher[n : n + 1], student[n : n + 1], outputs) for n in range(5)]
 
-    assert kl(teacher, student, outputs) == pytest.approx(sum(soft) / 5)
-    whole = hard_label_loss(student, y, outputs=outputs, known=known).item()
-    assert whole == pytest.approx(sum(hard) / 5)
+    assert kl(teacher, student, outputs) == pytest.approx(sum(each) / 5)
 
 
 @pytest.mark.parametrize("outputs", ["independent", "exclusive"])
@@ -202,22 +168,6 @@ def test_2d_maps_equal_3d_maps_at_depth_1(outputs: str) -> None:
     assert kl(teacher[..., None], student[..., None], outputs) == pytest.approx(flat)
     as_samples = [t.movedim(1, -1).reshape(-1, 3) for t in (teacher, student)]
     assert kl(*as_samples, outputs) == pytest.approx(flat)
-
-
-def test_labels_that_are_not_known_change_nothing() -> None:
-    logits = torch.tensor([[0.5, -1.0], [2.0, 0.1]], requires_grad=True)
-    known = torch.tensor([[True, False], [True, True]])
-    label = torch.tensor([[1.0, float("nan")], [0.0, 1.0]])
-
-    value = hard_label_loss(logits, label, outputs="independent", known=known)
-    value.backward()
-
-    three = F.binary_cross_entropy_with_logits(
-        torch.tensor([0.5, 2.0, 0.1]), torch.tensor([1.0, 0.0, 1.0])
-    )
-    assert value.item() == pytest.approx(three.item())
-    assert logits.grad[0, 1] == 0
-    assert torch.isfinite(logits.grad).all()
 
 
 def test_soft_labels_are_taught_where_known_only_if_asked() -> None:
@@ -246,39 +196,13 @@ def test_nothing_known_gives_0_and_a_gradient_of_0(outputs: str) -> None:
     logits = torch.randn(3, 2, requires_grad=True)
     known = torch.zeros(3, 2, dtype=torch.bool)
 
-    value = hard_label_loss(logits, torch.full((3, 2), float("nan")), outputs=outputs, known=known)
-    value = value + soft_label_loss(
+    value = soft_label_loss(
         torch.randn(3, 2), logits, outputs=outputs, temperature=1.0, known=known
     )
     value.backward()
 
     assert value.item() == 0
     assert logits.grad.abs().max() == 0
-
-
-def test_class_balance_makes_both_classes_weigh_the_same() -> None:
-    # One positive among four: weights 1 / (2 * .25) = 2 and 1 / (2 * .75) = 2/3; all losses ln 2.
-    known = torch.ones(4, 1, dtype=torch.bool)
-    label = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
-    logits = torch.zeros(4, 1, requires_grad=True)
-
-    value = hard_label_loss(
-        logits, label, outputs="independent", known=known, positive_share=torch.tensor([0.25])
-    )
-    value.backward()
-
-    assert value.item() == pytest.approx(math.log(2))
-    assert logits.grad.sum().item() == pytest.approx(0.0, abs=1e-7)
-
-
-def test_smoothing_gives_each_class_its_part() -> None:
-    # y 1 becomes .9 * 1 + .1 / 2 = .95; at logit ln 19 the share is .95: loss = its entropy
-    value = hard_label_loss(
-        torch.tensor([[math.log(19)]]), torch.ones(1, 1), outputs="independent",
-        known=torch.ones(1, 1, dtype=torch.bool), smoothing=0.1,
-    )  # fmt: skip
-
-    assert value.item() == pytest.approx(-0.95 * math.log(0.95) - 0.05 * math.log(0.05))
 
 
 def test_half_precision_logits_are_scored_in_full() -> None:
@@ -292,6 +216,11 @@ def test_half_precision_logits_are_scored_in_full() -> None:
 def test_outputs_that_do_not_match_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(2, 14\) and \(2, 1\)"):
         kl(torch.zeros(2, 14), torch.zeros(2, 1), "independent")
+
+
+def test_two_independent_outputs_are_not_taken_for_a_binary_decision() -> None:
+    with pytest.raises(ValueError, match="different outputs"):
+        kl(torch.zeros(2, 1), torch.zeros(2, 2), "independent")
 
 
 def test_the_margin_of_two_logits_is_second_minus_first() -> None:

@@ -128,7 +128,7 @@ def test_a_layer_that_did_not_run_or_gives_no_tensor_is_refused() -> None:
     with FeatureTaps(network, ["ran", "idle"]) as taps:
         network["ran"](torch.zeros(1))
 
-    with pytest.raises(SettingsError, match="puts out no tensor"):
+    with pytest.raises(SettingsError, match="is not a tensor"):
         taps["ran"]
     with pytest.raises(SettingsError, match="did not run"):
         taps["idle"]

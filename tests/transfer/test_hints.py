@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from medkd.transfer.features import HintSettings, Projector, hint_loss, pool
+from medkd.transfer.hints import HintSettings, Projector, hint_loss, pool
 
 
 def test_a_plain_hint_is_the_mean_squared_difference() -> None:

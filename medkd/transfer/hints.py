@@ -1,4 +1,4 @@
-"""Features as targets: the student's layer learns to predict the teacher's (a hint)."""
+"""The term `hint`: a layer of the student learns to predict a layer of the teacher."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medkd.settings import Settings
+from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
 
 EPSILON = 1e-6
 
 
-class HintSettings(Settings):
-    """A student layer predicts a teacher layer through a projector that is thrown away after."""
+class HintSettings(LayerTermSettings):
+    """A student layer predicts a teacher layer through a projector that is discarded afterwards."""
 
     kind: Literal["hint"] = "hint"
-    weight: float = Field(1.0, gt=0.0, description="factor on this term")
-    teacher_layer: str | None = Field(None, description="None: the pooled embedding")
-    student_layer: str | None = Field(None, description="None: the pooled embedding")
     pooled: bool = Field(False, description="compare means over space instead of maps")
     normalise: bool = Field(True, description="compare directions, not lengths, of channel vectors")
     projector: Literal["linear", "none"] = Field(
@@ -36,9 +33,14 @@ class HintSettings(Settings):
             )
         return self
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The two layers, and whether their maps or their means are compared."""
+        return (*super().identity, self.pooled)
+
 
 class Projector(nn.Module):
-    """One linear map of channels, the same at every position: [B, S, *spatial] to [B, T, ...]."""
+    """One linear map of channels, shared by all positions: [B, S, *spatial] to [B, T, *spatial]."""
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
@@ -50,19 +52,45 @@ class Projector(nn.Module):
         return mapped.movedim(-1, 1)
 
 
+class HintTerm(nn.Module):
+    """`hint_loss` between two layers, with the projector that it trains."""
+
+    def __init__(self, settings: HintSettings, context: TermContext) -> None:
+        super().__init__()
+        self.settings = settings
+        teacher, student = settings.features(context)
+        width = teacher.shape[1]
+        if settings.normalise and width == 1:
+            raise ValueError("a normalised feature of one channel is +-1: set normalise: false")
+        self.projector: nn.Module = nn.Identity()
+        if settings.projector == "linear":
+            self.projector = Projector(student.shape[1], width)
+        with torch.no_grad():
+            self._loss(teacher, student)  # refuses layers that do not match, before training
+
+    def forward(self, inputs: TermInputs) -> Tensor:
+        """Return the unweighted loss."""
+        return self._loss(*self.settings.features(inputs))
+
+    def _loss(self, teacher: Tensor, student: Tensor) -> Tensor:
+        if self.settings.pooled:
+            teacher, student = pool(teacher), pool(student)
+        return hint_loss(teacher, self.projector(student), normalise=self.settings.normalise)
+
+
 def hint_loss(teacher_feature: Tensor, student_feature: Tensor, *, normalise: bool) -> Tensor:
     """Squared distance of features (FitNets, 1412.6550, equation 3).
 
     plain:       mean_n,x,c (t - s)^2
     normalised:  mean_n,x sum_c (t / |t| - s / |s|)^2  (= 2 - 2 cos), |v| = sqrt(sum v^2 + 1e-6)
 
-    The teacher is detached. The mean is over samples n and positions x. Where the maps have
-    different sizes, both are averaged to the smaller size on each axis.
+    The teacher is detached. The mean is over samples n and positions x. If the maps differ in
+    size, both are averaged to the smaller size on each axis.
 
     Args:
         teacher_feature: [B, C, *spatial].
         student_feature: [B, C, *spatial], after its projector.
-        normalise: which of the two.
+        normalise: whether to compare directions only.
 
     Returns:
         Scalar >= 0.
@@ -77,7 +105,7 @@ def hint_loss(teacher_feature: Tensor, student_feature: Tensor, *, normalise: bo
 
 
 def pool(feature: Tensor) -> Tensor:
-    """Mean over space: [B, C, *spatial] to [B, C]; [B, C] stays."""
+    """Average over space: [B, C, *spatial] to [B, C]; [B, C] is returned as it is."""
     return feature if feature.ndim == 2 else feature.flatten(2).mean(dim=2)
 
 

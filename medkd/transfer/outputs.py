@@ -1,0 +1,50 @@
+"""What the K outputs of a network mean, and how losses on outputs are averaged.
+
+"independent" outputs are one sigmoid each (binary, multi-label); "exclusive" outputs share one
+softmax (multi-class). A binary task is one independent logit or two exclusive ones: the softmax
+of two logits is the sigmoid of their margin, so both forms give the same loss.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Outputs = Literal["independent", "exclusive"]
+
+
+def binary_margin(logits: Tensor) -> Tensor:
+    """Return one logit [B, 1, ...] for a binary task given as [B, 1 or 2, ...] logits."""
+    return logits if logits.shape[1] == 1 else logits[:, 1:] - logits[:, :1]
+
+
+def is_binary(outputs: Outputs, label_count: int) -> bool:
+    """Say whether K outputs are one binary decision."""
+    return label_count == 1 or (label_count == 2 and outputs == "exclusive")
+
+
+def mean_over_known(value: Tensor, known: Tensor | None) -> Tensor:
+    """Average a loss over the labels that are known.
+
+    Args:
+        value: [B, K, *spatial], or [B, 1, *spatial] if one loss covers all labels of a sample:
+            such a sample counts only if all its labels are known.
+        known: [B, K] bool; None: everything counts.
+
+    Returns:
+        Scalar; 0 with a gradient of 0 if nothing is known.
+    """
+    if known is None:
+        return value.mean()
+    if value.shape[1] == 1:
+        known = known.all(dim=1, keepdim=True)
+    mask = known.view(*known.shape, *(1,) * (value.ndim - 2)).expand_as(value)
+    total = torch.where(mask, value, torch.zeros_like(value)).sum()
+    return total / mask.sum().clamp_min(1)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return float64 unchanged and everything else as float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,43 @@
+"""The table of transfer terms. To add one: write its file, add its line here, and a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import Field
+from torch import nn
+
+from medkd.transfer.hints import HintSettings, HintTerm
+from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
+from medkd.transfer.terms import TermContext, TermSettings
+
+
+class TermKind(NamedTuple):
+    """The settings of a kind of term, and what is built from them."""
+
+    settings: type[TermSettings]
+    build: Callable[[Any, TermContext], nn.Module]
+
+
+TERMS: dict[str, TermKind] = {
+    "soft_label": TermKind(SoftLabelSettings, SoftLabelTerm),
+    "hint": TermKind(HintSettings, HintTerm),
+}
+
+NOTHING_WITH_TWO_CLASSES = {
+    "dkd": "with two classes its non-target part is 0 for every sample",
+    "logit_standardisation": "with two classes every sample becomes +-0.7071: confidence is lost",
+    "dist": "with two classes its inter-class correlation is +-1: only the decision is left",
+}
+"""Published losses that degenerate in the binary case, with the reason why they are refused."""
+
+if TYPE_CHECKING:
+    AnyTermSettings = TermSettings
+else:
+    AnyTermSettings = Annotated[
+        reduce(or_, [kind.settings for kind in TERMS.values()]), Field(discriminator="kind")
+    ]
+"""The settings of one term of the table, chosen by `kind`."""

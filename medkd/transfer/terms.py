@@ -1,0 +1,110 @@
+"""What every transfer term has in common: the base of its settings, and what it may look at.
+
+A term is one file with its settings (a `TermSettings`), its formula, and a module that is built
+as `Term(settings, context)` and maps `TermInputs` to its unweighted loss. `table.py` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+from torch import Tensor
+
+from medkd.settings import Settings
+from medkd.transfer.outputs import Outputs
+
+Side = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TermContext:
+    """What a term is built for: the kind of outputs, and each tapped layer's output for one view.
+
+    The features let a term learn the widths of layers and refuse those that do not fit.
+    """
+
+    outputs: Outputs
+    teacher_features: Mapping[str, Tensor]
+    student_features: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TermInputs:
+    """What a term may look at in one batch.
+
+    Logits are [B, K] and the teacher's are calibrated and detached; features are the outputs of
+    tapped layers by layer name; `label_known` is [B, K] bool.
+    """
+
+    teacher_logits: Tensor
+    student_logits: Tensor
+    teacher_features: Mapping[str, Tensor]
+    student_features: Mapping[str, Tensor]
+    label_known: Tensor
+
+
+class TermSettings(Settings):
+    """The keys of every term, and what a term states about itself before anything is built."""
+
+    teaches_outputs: ClassVar[bool] = False
+    """Whether the student's outputs can be learned from this term alone, without hard labels."""
+
+    kind: str
+    weight: float = Field(1.0, gt=0.0, description="factor on this term")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Values that no two terms of one objective may share."""
+        return (self.kind,)
+
+    def layers(self, side: Side) -> tuple[str | None, ...]:
+        """Name the layers that this term taps; None means the network's pooled embedding."""
+        del side
+        return ()
+
+    def with_embeddings(self, embeddings: Mapping[Side, str | None]) -> Self:
+        """Return these settings with None replaced by each network's own embedding layer."""
+        del embeddings
+        return self
+
+    def misfits(
+        self, outputs: Outputs, *, label_count: int, teacher_label_count: int | None
+    ) -> tuple[str, ...]:
+        """Return why this term cannot teach these outputs; empty if it can.
+
+        Args:
+            outputs: what the student's outputs mean.
+            label_count: outputs of the student, K.
+            teacher_label_count: outputs of the teacher; None if not known yet.
+        """
+        del outputs, label_count, teacher_label_count
+        return ()
+
+
+class LayerTermSettings(TermSettings):
+    """The keys of a term that compares one layer of the teacher with one of the student."""
+
+    teacher_layer: str | None = Field(None, description="None: the pooled embedding")
+    student_layer: str | None = Field(None, description="None: the pooled embedding")
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The kind and its two layers."""
+        return (self.kind, self.teacher_layer, self.student_layer)
+
+    def layers(self, side: Side) -> tuple[str | None, ...]:
+        """Return the one layer of that side."""
+        return (self.teacher_layer if side == "teacher" else self.student_layer,)
+
+    def with_embeddings(self, embeddings: Mapping[Side, str | None]) -> Self:
+        """Return these settings with both layers named, as far as the networks name theirs."""
+        named = {f"{side}_layer": self.layers(side)[0] or own for side, own in embeddings.items()}
+        return self.model_copy(update=named)
+
+    def features(self, seen: TermContext | TermInputs) -> tuple[Tensor, Tensor]:
+        """Return the outputs of the teacher's and of the student's layer."""
+        teacher = seen.teacher_features[str(self.teacher_layer)]
+        return teacher, seen.student_features[str(self.student_layer)]
