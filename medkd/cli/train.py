@@ -55,13 +55,10 @@ def train(
 
     Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
     """
-    from medkd.config.load import find_config, load_settings
-    from medkd.config.run_settings import RunSettings
+    from medkd.config.load import load_run_settings
     from medkd.runs import RunFolder
 
-    settings = load_settings(
-        find_config(config), RunSettings, overrides=overrides or (), must_exist=True
-    )
+    settings = load_run_settings(config, *(overrides or ()))
     run = RunFolder(out or Path("runs") / settings.name)
     train_and_report(run, settings, resume=resume)
 

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from medkd.config.keys import sections_of
 from medkd.config.paths import missing_paths, resolve_paths
+from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
 from medkd.yaml_data import Document, KeyPath, override, read_document
 
@@ -95,6 +96,19 @@ def load_settings(
     if path.resolve().is_relative_to(configs_folder()):
         document.folders.clear()  # nobody keeps data beside a shipped configuration
     return _validated(document, kind, overrides, name=str(path), must_exist=must_exist)
+
+
+def load_run_settings(name: str, *overrides: str) -> RunSettings:
+    """Read the settings of a run; every path that it reads from must exist.
+
+    Args:
+        name: path or shipped name of a configuration, as for `find_config`.
+        overrides: "key.sub=value" texts; the value is YAML; they win over the file.
+
+    Raises:
+        SettingsError: with every problem at once.
+    """
+    return load_settings(find_config(name), RunSettings, overrides=overrides, must_exist=True)
 
 
 def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) -> SettingsType:
