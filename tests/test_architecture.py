@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,13 @@ def upward_imports() -> list[str]:
 
 def test_every_room_stands_in_the_floor_table() -> None:
     assert {room_of(path) for path in modules(PACKAGE)} <= set(FLOORS)
+
+
+def test_the_table_of_the_readme_is_the_one_that_is_checked() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ((?:`\w+` ?)+) \|", readme, re.M)
+    shown = {name: int(floor) for floor, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert shown == {name: floor for name, floor in FLOORS.items() if name != "__init__"}
 
 
 def test_imports_go_downwards_only() -> None:
