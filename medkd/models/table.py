@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
@@ -13,21 +15,6 @@ from medkd.models.network import Network, NetworkSettings, parameter_count, seed
 
 STUDENT_PARAMETERS = 500_000
 """A student has at most this many parameters."""
-
-ModelSettings = Annotated[
-    classifiers.Compact2dSettings
-    | classifiers.Compact3dSettings
-    | classifiers.Shallow2dSettings
-    | classifiers.Shallow3dSettings
-    | classifiers.Linear2dSettings
-    | classifiers.Linear3dSettings
-    | teachers.Resnet3dSettings
-    | teachers.Torchvision2dSettings
-    | teachers.Timm2dSettings
-    | teachers_xray.Torchxrayvision2dSettings
-    | luna_classifier.LunaClassifierSettings,
-    Field(discriminator="kind"),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +60,15 @@ MODELS: dict[str, ModelEntry] = {
         luna_classifier.LunaClassifierSettings, luna_classifier.build_luna_classifier
     ),
 }
+
+
+if TYPE_CHECKING:
+    ModelSettings = NetworkSettings
+else:
+    ModelSettings = Annotated[
+        reduce(or_, [entry.settings for entry in MODELS.values()]), Field(discriminator="kind")
+    ]
+"""The settings of one network of the table, chosen by `kind`."""
 
 
 def parse_model_settings(values: object) -> NetworkSettings:
