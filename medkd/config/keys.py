@@ -32,14 +32,9 @@ def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  
 def configuration_kinds() -> dict[str, type[BaseModel]]:
     """Map each command that takes a configuration to the settings that it holds."""
     from medkd.archive.settings import IndexSettings
-    from medkd.config.difficulty_settings import DifficultySettings
     from medkd.config.run_settings import RunSettings
 
-    return {
-        "medkd train": RunSettings,
-        "medkd index": IndexSettings,
-        "medkd bench": DifficultySettings,
-    }
+    return {"medkd train": RunSettings, "medkd index": IndexSettings}
 
 
 def command_of(keys: Iterable[str]) -> str:

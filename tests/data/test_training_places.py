@@ -12,7 +12,7 @@ import pytest
 from medkd.data.cases import Case
 from medkd.data.training_places import (
     ProposalSettings,
-    find_blobs,
+    find_bright_places,
     find_places,
     label_places,
     propose_candidates,
@@ -31,7 +31,7 @@ def phantom() -> PhantomScan:
 
 
 def blobs(scan: Scan, **settings: float) -> list[Point]:
-    return find_blobs(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
+    return find_bright_places(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
 
 
 def test_places_lie_in_the_lungs_and_apart(phantom: PhantomScan) -> None:

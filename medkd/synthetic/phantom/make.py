@@ -24,7 +24,7 @@ from medkd.settings import InputPath, Settings
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.candidates import Candidates, draw_candidates
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
-from medkd.synthetic.phantom.false_marks import see
+from medkd.synthetic.phantom.false_marks import find_isolated, see
 from medkd.synthetic.phantom.fields import upsample
 from medkd.synthetic.phantom.findings import EXCLUDED, Finding, render_findings
 from medkd.synthetic.phantom.insert import put_into_scan
@@ -135,6 +135,8 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     rest = draw_rest(sites, box_mm=box_mm, rng=streams[3])
     voxels = _scan(anatomy, rest, canvas, protocol, rng=streams[4])
     lung = _lung_mask(sites, canvas)
+    listed = [finding for finding in rest if finding.kind in EXCLUDED]
+    rest += find_isolated(voxels, canvas, lung, listed)
     chooser = Chooser(sites.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
     low, high = settings.nodule_range
     least_mm = max(LEAST_DIAMETER_MM, _LEAST_OF_SLICE * protocol.slice_spacing_mm)

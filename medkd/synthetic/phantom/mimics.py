@@ -1,7 +1,7 @@
 """What is in a phantom's lungs besides nodules: irrelevant findings, and what looks like a nodule.
 
-Irrelevant (in the excluded table): nodules below 3 mm, scars, pleural plaques. Mimics (in no
-table): bumps of the pleura, knots and crossings of vessels, plugs of mucus, nodes at the hilum.
+Irrelevant (in the excluded table): nodules below 3 mm, scars, pleural plaques, plugs of mucus,
+nodes at the hilum. Mimics (in no table): bumps of the pleura, knots and crossings of vessels.
 Every function draws one, or returns None where the chest has no room for it. Units are chest mm
 and HU.
 """

@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.anatomy import Rendered
-from medkd.synthetic.phantom.blobs import find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32
 from medkd.synthetic.phantom.false_marks import Seen
 from medkd.synthetic.phantom.findings import Finding

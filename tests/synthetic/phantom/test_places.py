@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.blobs import find_blobs
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.mimics import bump
 from medkd.synthetic.phantom.placement import Places
 from medkd.synthetic.phantom.places import draw_rank

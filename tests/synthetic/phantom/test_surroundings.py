@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.blobs import find_blobs
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.surroundings import Surroundings
 from tests.synthetic.phantom.chests import canvas_of, chest_hu, sites
 
