@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from medkd.data.cases import Case, CaseIndex, Told, ignore
+from medkd.data.prepared import PreparedScans
 from medkd.data.roots import find_data
 from medkd.data.training_places import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
@@ -95,6 +96,7 @@ def add_candidates(
     settings: ArchiveData,
     case_ids: Collection[str],
     *,
+    scans: PreparedScans,
     work_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> CaseIndex:
@@ -104,6 +106,7 @@ def add_candidates(
         index: of `archive_index`.
         settings: the same.
         case_ids: cases of the split.
+        scans: the prepared scans.
         work_dir: what a scan gave is kept below its `data/`.
         progress: called with (scans done, scans in all).
 
@@ -115,6 +118,7 @@ def add_candidates(
         [case for case in index.cases if case.kind == "scan" and case.case_id in wanted],
         (*index.nodules, *index.excluded),
         settings.proposals,
+        scans=scans,
         folder=work_dir / "data" / "proposals",
         workers=min(4, os.cpu_count() or 1),
         progress=progress,

@@ -24,16 +24,17 @@ from pydantic import Field
 from scipy import ndimage
 
 from medkd.data.blobs import block_means, find_blobs
-from medkd.data.cases import Case, file_states, read_scan_of
+from medkd.data.cases import Case
+from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
 from medkd.errors import SeriesError
 from medkd.files import write_text
-from medkd.lungs import LungField, find_lungs
+from medkd.lungs import LungField
 from medkd.provenance import sha256_of_text
 from medkd.settings import Settings
 from medkd.types import LabelledCandidate, Nodule, Point, Scan
 
-FINDER_VERSION = 3
+FINDER_VERSION = 4
 """Raised when the finder gives other places."""
 
 UNKNOWN_RADIUS_MM = 5.0
@@ -59,29 +60,28 @@ class ProposalSettings(Settings):
 
 
 def find_places(
-    scan: Scan, findings: Sequence[Nodule], settings: ProposalSettings
+    scan: Scan, lungs: LungField, findings: Sequence[Nodule], settings: ProposalSettings
 ) -> list[LabelledCandidate]:
     """Find the places of a scan to train on, and say what each is.
 
     Args:
         scan: HU on any grid; its seriesuid seeds what is drawn.
+        lungs: of the scan.
         findings: all its nodules and excluded findings.
         settings: how many.
 
     Returns:
         As `label_places`.
 
-    Raises:
-        SeriesError: if the scan has no lungs.
-
     Example:
+        >>> from medkd.lungs import find_lungs
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
         >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
-        >>> found = find_places(phantom.scan, phantom.nodules, ProposalSettings(blobs=20))
+        >>> lungs = find_lungs(phantom.scan)
+        >>> found = find_places(phantom.scan, lungs, phantom.nodules, ProposalSettings(blobs=20))
         >>> len(phantom.nodules) <= sum(place.label for place in found) < len(found)
         True
     """
-    lungs = find_lungs(scan)
     random = np.random.default_rng(derive_seed(0, "places", scan.seriesuid))
     nodules = [finding for finding in findings if finding.counts_as == "included"]
     places = [
@@ -151,6 +151,7 @@ def propose_candidates(
     findings: Iterable[Nodule],
     settings: ProposalSettings,
     *,
+    scans: PreparedScans,
     folder: Path,
     workers: int = 1,
     progress: Progress | None = None,
@@ -161,6 +162,7 @@ def propose_candidates(
         cases: scans.
         findings: their nodules and excluded findings.
         settings: of the finder.
+        scans: the prepared scans, in which places are sought.
         folder: where places are kept, one file a scan.
         workers: threads.
         progress: called with (scans done, scans in all).
@@ -173,7 +175,7 @@ def propose_candidates(
         of_scan[finding.seriesuid].append(finding)
     candidates: list[LabelledCandidate] = []
     reasons: list[str] = []
-    find = partial(_kept_places, settings=settings, folder=folder)
+    find = partial(_kept_places, settings=settings, scans=scans, folder=folder)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         found = pool.map(find, cases, [of_scan[case.case_id] for case in cases])
         for number, (case, places) in enumerate(zip(cases, found, strict=True), start=1):
@@ -189,15 +191,22 @@ def propose_candidates(
 
 
 def _kept_places(
-    case: Case, findings: Sequence[Nodule], *, settings: ProposalSettings, folder: Path
+    case: Case,
+    findings: Sequence[Nodule],
+    *,
+    settings: ProposalSettings,
+    scans: PreparedScans,
+    folder: Path,
 ) -> list[LabelledCandidate] | SeriesError:
     """Return the places of a scan, from its file if there is one; a refusal as a value."""
     rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
     try:
-        words = [FINDER_VERSION, case.case_id, file_states(case), settings.model_dump(), rows]
+        words = [FINDER_VERSION, case.case_id, scans.key(case), settings.model_dump(), rows]
         kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
         if not kept.is_file():
-            found = find_places(read_scan_of(case), findings, settings)
+            prepared = scans.load(case)
+            lungs = prepared.found_lungs()
+            found = find_places(prepared.as_scan(), lungs, findings, settings)
             write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
     except SeriesError as refusal:
         return refusal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,8 +125,12 @@ def build_view(
     """
     steps = check_model(model)
     patch = patch_shape(steps) or (1, 1, 1)
-    low, high = _box_around(lungs, prepared, patch)
-    i, j, k = (slice(*ends) for ends in zip(low, high, strict=True))
+    half_mm = float((np.asarray(patch) * prepared.grid.spacing_mm).max()) / 2
+    margin = np.ceil(half_mm / prepared.grid.spacing_mm).astype(int).tolist()
+    low = [max(part.start - n, 0) for part, n in zip(lungs.box, margin, strict=True)]
+    i, j, k = (
+        slice(first, part.stop + n) for first, part, n in zip(low, lungs.box, margin, strict=True)
+    )
     hu = prepared.voxels_hu[:, i, j, k].clone()
     scaled = to_unit_range(hu, hu_window(steps) or DEFAULT_WINDOW)[None]
     pad = [size // 2 for size in patch]
@@ -137,20 +140,6 @@ def build_view(
     stride, shifts = _steps_between(model.network.dense_stride, grid.spacing_mm, settings)
     device = next(model.network.parameters()).device
     return PatchView(image.to(device), grid, lungs, patch, stride, shifts, model)
-
-
-def _box_around(
-    lungs: LungField, prepared: PreparedScan, patch: Voxels
-) -> tuple[list[int], list[int]]:
-    """Return first and one past last voxel of the lungs' box and half a patch around it."""
-    spacing = prepared.grid.spacing_mm
-    half_mm = float((np.asarray(patch) * spacing).max()) / 2
-    corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
-    at = prepared.grid.world_to_voxel(prepared.facts.grid.voxel_to_world(corners.astype(float)))
-    margin = np.ceil(half_mm / spacing)
-    low = np.maximum(np.floor(at.min(axis=0).round(6)) - margin, 0)
-    high = np.minimum(np.ceil(at.max(axis=0).round(6)) + margin + 1, prepared.grid.shape)
-    return low.astype(int).tolist(), high.astype(int).tolist()
 
 
 def _steps_between(

@@ -47,7 +47,8 @@ def images_index(path: Path, **changed: object) -> CaseIndex:
 def scans_index(path: Path, work_dir: Path, **changed: object) -> CaseIndex:
     settings = ArchiveData(index=str(path), cases="scans", **changed)  # type: ignore[arg-type]
     index = settings.read_cases(work_dir)
-    return add_candidates(index, settings, [c.case_id for c in index.cases], work_dir=work_dir)
+    scans, names = PreparedScans(CUBES, work_dir / "cache"), [c.case_id for c in index.cases]
+    return add_candidates(index, settings, names, scans=scans, work_dir=work_dir)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,9 @@ def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path
     settings = ArchiveData(index=str(scans), cases="scans")
     index = settings.read_cases(tmp_path)
     assert index.candidates == ()
-    some = add_candidates(index, settings, ["s1"], work_dir=tmp_path)
+    some = add_candidates(
+        index, settings, ["s1"], scans=PreparedScans(CUBES, None), work_dir=tmp_path
+    )
     assert {c.seriesuid for c in some.candidates} == {"s1"}
     assert len(list((tmp_path / "data" / "proposals").iterdir())) == 1
 
