@@ -93,14 +93,14 @@ class Fault:
 
 
 def named(headers: Iterable[SliceHeader], shown: int = 3) -> str:
-    """Return the names of the first few slices and the number of the others."""
+    """Join the names of the first few slices, and add how many more there are."""
     names = [header.name for header in headers]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
 def listed(numbers: Iterable[float], shown: int = 5) -> str:
-    """Return the first few numbers as text and the count of the others."""
+    """Join the first few numbers, and add how many more there are."""
     values = [f"{number:.6g}" for number in numbers]
     more = f" and {len(values) - shown} more" if len(values) > shown else ""
     return ", ".join(values[:shown]) + more

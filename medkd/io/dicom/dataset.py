@@ -58,7 +58,7 @@ _CHUNK = 1 << 16
 _PADDING = (0x00, 0x20, 0xFF)
 """Byte values that programs use to pad pixels and files."""
 _NO_TAG = 0xFFFFFFFF
-_BEYOND = "{} bytes that are not padding follow its pixels: export it again"
+_EXTRA_BYTES = "{} bytes that are not padding follow its pixels: export it again"
 _OTHER_VR = "{} VR, although its file meta states {} VR"
 
 
@@ -163,7 +163,7 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     parsed = _elements(stream, coding, lambda tag: tag == PIXEL_DATA)
     parsed.syntax = str(coding.uid)
     parsed.pixels = _pixel_place(stream, coding)
-    _judge_rest(stream, parsed)
+    _drop_padding(stream, parsed)
     if stated_class and not any(parsed.values.get("SOPClassUID", ())):
         parsed.values["SOPClassUID"] = stated_class
         parsed.notes.append("no SOPClassUID: the one of its file meta is used")
@@ -308,7 +308,7 @@ def _length_of_sequence(stream: BinaryIO, place: int) -> int:
     return stream.read().rfind(_SEQUENCE_END) + len(_SEQUENCE_END)
 
 
-def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
+def _drop_padding(stream: BinaryIO, parsed: Parsed) -> None:
     """Ignore padding after the pixels, inside their element and at the end of the file.
 
     As many bytes as a slice has, or more, are a fault instead: they could be another image.
@@ -321,7 +321,7 @@ def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
     formats = (("BitsAllocated", 16.0), ("SamplesPerPixel", 1.0))
     is_plain = all(values.get(name, (usual,))[0] == usual for name, usual in formats)
     if not pixels.is_raw or not wanted or not is_plain:
-        parsed.faults += [_BEYOND.format(pixels.rest)] if pixels.rest else []
+        parsed.faults += [_EXTRA_BYTES.format(pixels.rest)] if pixels.rest else []
         return
     within = max(pixels.size - wanted, 0)
     end = stream.seek(0, io.SEEK_END)
@@ -329,7 +329,7 @@ def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
         if count and count < slice_bytes and _is_padding(stream, start, count):
             parsed.notes.append(f"{count} bytes of padding after its pixels were ignored")
         elif count:
-            parsed.faults.append(_BEYOND.format(count))
+            parsed.faults.append(_EXTRA_BYTES.format(count))
     parsed.pixels = replace(pixels, size=pixels.size - within)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 IMPLANT_TYPE = "MEDKD_IMPLANT"
 """Value of ImageType that marks a real scan with synthetic nodules."""
 
-_UNTRUE_NOW = (
+_ORIGINAL_ONLY = (
     "SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence",
     "DigitalSignaturesSequence", "MACParametersSequence", "InstanceCreatorUID",
 )  # fmt: skip
@@ -167,7 +167,7 @@ def _alter_pixels(
 def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None:
     """Set new UIDs and the attributes that document the derivation."""
     source = _reference(dataset)
-    for name in _UNTRUE_NOW:
+    for name in _ORIGINAL_ONLY:
         dataset.pop(name, None)
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         setattr(dataset, name, derived_uid(header.text(name), derivation.key))

@@ -181,7 +181,7 @@ def _blank(slices: Slices, _other: Slices, rng: np.random.Generator) -> Slices:
 
 
 def _named(slices: Slices, _other: Slices, _rng: np.random.Generator) -> Slices:
-    """Add the patient's name as a private attribute, as some scanners do."""
+    """Add the patient's name to every slice as a private attribute, as some scanners do."""
 
     def add_name(dataset: Dataset) -> None:
         block = dataset.private_block(*_PRIVATE, create=True)

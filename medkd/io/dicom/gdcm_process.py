@@ -66,7 +66,7 @@ def is_available(uid: str) -> bool:
 
 @cache
 def register() -> None:
-    """Register the plugin with pydicom's decoders, once."""
+    """Register the plugin with pydicom's decoders, once, if gdcm is installed."""
     for uid in DECODER_DEPENDENCIES:
         decoder = get_decoder(uid)
         if is_available(uid) and GDCM_PLUGIN not in decoder.available_plugins:
@@ -124,7 +124,7 @@ class GdcmProcess:
         """Return the decoded frame.
 
         Raises:
-            StreamError: if the stream crashes the child process, or is damaged.
+            StreamError: if the stream is damaged, crashes the child or takes over `LONGEST_S`.
             WorkerError: if the child process cannot be started.
         """
         with self._lock:

@@ -150,7 +150,7 @@ def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
 
 
 def _differences(blocks: Float32, lag: int) -> Float64:
-    """Return the mean absolute difference of slices that are `lag` apart."""
+    """Return, for each slice, the mean absolute difference to the slice `lag` further on."""
     pairs = zip(blocks[:-lag], blocks[lag:], strict=True)
     return np.asarray([float(np.abs(one - other).mean()) for one, other in pairs])
 

@@ -2,8 +2,8 @@
 
 Uncompressed little-endian pixels are read without conversion. Compressed ones are checked
 (`streams.py`) and decoded by the fastest installed codec. The results are stored values with the
-sign of PixelRepresentation; `hu.py` converts them to HU. Everything runs in one process; archives
-are read by several processes, one series in each.
+sign of PixelRepresentation; `hu.py` converts them to HU. Slices are read one after another; to read
+several series in parallel, use one process for each series.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def is_synthetic(headers: Sequence[SliceHeader]) -> bool:
 
 
 def generator_of(header: SliceHeader) -> str:
-    """Return the generator stamp in the header of a synthetic slice; empty for a real one."""
+    """Return the generator stamp of a phantom or of a scan with implanted nodules; else empty."""
     if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
         return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
     if IMPLANT_TYPE in header.texts("ImageType"):

@@ -70,7 +70,7 @@ def read_dicom_folder(
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
     entries = sorted(path.iterdir())
-    absent = [entry for entry in entries if _is_absent(entry)]
+    absent = [entry for entry in entries if _is_inaccessible(entry)]
     missing = set(absent)
     files = [entry for entry in entries if entry not in missing and entry.is_file()]
     found = read_headers([FileRef(file) for file in files])
@@ -85,7 +85,7 @@ def read_dicom_folder(
         raise SeriesError(f"{path}: not one CT series", error.reasons) from error
 
 
-def _is_absent(entry: Path) -> bool:
+def _is_inaccessible(entry: Path) -> bool:
     """Return whether a folder entry cannot be accessed; it is usually a broken link."""
     try:
         entry.stat()

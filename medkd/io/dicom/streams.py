@@ -169,7 +169,7 @@ def _check_rle(stream: bytes, expected: StreamSize) -> None:
 
 
 def _jpeg2000_size(stream: bytes) -> StreamSize | None:
-    """Read the SIZ marker, the first of a JPEG 2000 code stream (ISO 15444-1 A.5.1)."""
+    """Return the size in the SIZ marker of a JPEG 2000 stream (ISO 15444-1 A.5.1), if any."""
     if stream[2:4] != b"\xff\x51" or len(stream) < 45:
         return None
     right, bottom, left, top = struct.unpack(">4L", stream[8:24])
@@ -178,7 +178,10 @@ def _jpeg2000_size(stream: bytes) -> StreamSize | None:
 
 
 def _jpeg_size(stream: bytes) -> StreamSize | None:
-    """Read the frame header (SOF) of JPEG, or of JPEG-LS (ISO 10918-1 B.2.2, 14495-1 C.2.2)."""
+    """Return the size in the frame header (SOF) of a JPEG or JPEG-LS stream, if any.
+
+    Source: ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2.
+    """
     for marker, place in _markers(stream):
         is_frame = marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
         if is_frame and place + 10 <= len(stream):

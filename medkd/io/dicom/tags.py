@@ -24,7 +24,7 @@ class Kind(Enum):
 
     TEXT = "text"
     NUMBER = "numbers as text"
-    SHORT = "16-bit number without sign"
+    SHORT = "unsigned 16-bit number"
     NESTED = "sequence"
 
 

@@ -127,8 +127,8 @@ def refusal(ref: FileRef, *reasons: str) -> SeriesError:
 def view_of(header: Any) -> str | None:  # noqa: ANN401  # pydicom's Dataset
     """Return the view position: PA, AP, LL, RL, LAT, ...; None if the header does not state it.
 
-    It is read from View Position, else from View Code Sequence, else from the descriptions, if one
-    of them contains exactly one of the words PA, AP, LAT and LATERAL.
+    It is read from View Position, else from View Code Sequence, else from the first description
+    whose words (PA, AP, LAT, LATERAL) name exactly one view.
     """
     stated = VIEWS.get(text_of(header, "ViewPosition").upper())
     if stated:

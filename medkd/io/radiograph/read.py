@@ -110,14 +110,14 @@ def read_radiograph(
         if _is_picture(stream):
             name = imageuid or _stem(ref)
             shown = _picture_pixels(stream, ref)
-            notes = _judged(shown, ref)
+            notes = _contrast_notes(shown, ref)
             return Radiograph(name, _masked(shown), patient_id or name, notes=notes)
         with quiet_dicom():
             dataset, found = read_shown(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
             shown = shown_pixels(dataset, ref)
-            notes = (*found, *_judged(shown, ref))
+            notes = (*found, *_contrast_notes(shown, ref))
             return Radiograph(
                 imageuid=name,
                 pixels=_masked(shown),
@@ -201,7 +201,7 @@ def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
     return Shown((grey / _MODES[mode]).astype(np.float32), np.ones(grey.shape, np.bool_))
 
 
-def _judged(shown: Shown, ref: FileRef) -> tuple[str, ...]:
+def _contrast_notes(shown: Shown, ref: FileRef) -> tuple[str, ...]:
     """Check the contrast of a picture, with and without its frame, and return its notes.
 
     Raises:

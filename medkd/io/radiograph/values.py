@@ -53,9 +53,13 @@ class ToneCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Curve:
-    """The value of every stored value after a step, and the smallest and largest possible value.
+    """The output of one step of the mapping.
 
-    `note` describes how `high` was determined; it is only reported if `high` is used.
+    Args:
+        values: the output for every stored value.
+        low: the smallest possible output.
+        high: the largest possible output.
+        note: how `high` was determined, if unusual; only reported if `high` is used.
     """
 
     values: NDArray[np.float64]
@@ -260,7 +264,7 @@ def _count_of(item: Dataset) -> int:
 def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
     """Return a table's first mapped value, signed or unsigned: whichever covers more of the values.
 
-    Some files store it with the wrong sign.
+    Its signedness in the file is not reliable.
     """
 
     def covered(start: int) -> float:
