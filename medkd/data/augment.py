@@ -1,51 +1,54 @@
-"""How views of samples are drawn: settings, and parameters apart from applying them.
+"""Views of samples: settings, and drawing their parameters.
 
-Drawing needs a CPU generator alone and touches no pixels; `views.py` applies what was drawn to
-the whole batch on its device. Labels are not touched: every view keeps its sample's label.
+A view is named by (sample, k). Its parameters are a pure function of (seed, sample id, k): the
+batch, the order, the epoch and the loader processes have no influence, so that teacher, student
+and control see the same views, and outputs for a view can be stored. `TrainLoader` numbers the
+views; `views.py` applies the parameters to the pixels. A view keeps the label of its sample.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 
-from medkd.data.views import NOISE_LENGTH, Padding, ViewParameters, apply_view
+from medkd.data.views import NOISE_LENGTH, Padding, ViewParameters, apply_view, each
 from medkd.settings import Settings
+from medkd.types import PatchBatch
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+Views = Literal["live"] | Annotated[int, Field(ge=1)]
 
-__all__ = [
-    "AugmentationSettings",
-    "ViewParameters",
-    "apply_view",
-    "build_batch_augmentd",
-    "check_augmentation",
-    "draw_parameters",
-]
-
-_COLUMNS = 15  # uniform numbers drawn a sample, whatever the settings and dimensions
+_NUMBERS = 15  # uniform numbers of a view, whatever the settings and dimensions
 
 
 class AugmentationSettings(Settings):
-    """How far a view may depart from its sample; everything off by default."""
+    """How far a view may differ from its sample; everything is off by default."""
 
+    views: Views = Field(
+        "live",
+        description="Views of a sample: live draws a new one each time; a number V repeats the "
+        "same V views in turn.",
+    )
     flip: tuple[float, ...] = Field(
         (), max_length=3, description="Probability of a flip along i, j (and k); exact."
     )
     rotate_degrees: float | tuple[float, float, float] = Field(
         0.0,
-        description="Largest rotation either way, in degrees: one number about every axis, or "
-        "three about (i, j, k). A 2-D image turns in its plane (about k).",
+        description="Largest rotation in either direction, in degrees: one number for all axes, or "
+        "three about (i, j, k). A 2-D image is rotated in its plane (about k).",
     )
     shift_vox: float = Field(0.0, ge=0, description="Largest shift along each axis, voxels or px.")
     scale_fraction: float = Field(
         0.0, ge=0, lt=1, description="Largest change of size: .12 is a factor of .88 to 1.12."
     )
-    padding: Padding = Field("border", description="What stands outside the image.")
+    padding: Padding = Field("border", description="What is read outside the image.")
     gamma: float = Field(
         1.0, ge=1, description="Exponent on the intensity, from 1/gamma to gamma (log-uniform)."
     )
@@ -53,7 +56,10 @@ class AugmentationSettings(Settings):
         0.0, ge=0, lt=1, description="Largest change of contrast: .1 is a factor of .9 to 1.1."
     )
     intensity_shift: float = Field(
-        0.0, ge=0, le=1, description="Largest change of brightness either way, in 0..1 units."
+        0.0,
+        ge=0,
+        le=1,
+        description="Largest change of brightness in either direction, in 0..1 units.",
     )
     noise_sd: float = Field(
         0.0, ge=0, le=1, description="Largest standard deviation of Gaussian noise, 0..1 units."
@@ -63,7 +69,9 @@ class AugmentationSettings(Settings):
     @classmethod
     def _probabilities(cls, flip: tuple[float, ...]) -> tuple[float, ...]:
         if any(not 0 <= p <= 1 for p in flip):
-            raise ValueError(f"flip holds probabilities in 0..1 along i, j (and k), got {flip!r}")
+            raise ValueError(
+                f"flip must hold probabilities in 0..1 along i, j (and k), got {flip!r}"
+            )
         return flip
 
     @field_validator("rotate_degrees")
@@ -72,12 +80,12 @@ class AugmentationSettings(Settings):
         cls, degrees: float | tuple[float, float, float]
     ) -> float | tuple[float, float, float]:
         if any(not 0 <= d <= 180 for d in _three(degrees)):
-            raise ValueError(f"rotate_degrees lies in 0..180, got {degrees!r}")
+            raise ValueError(f"rotate_degrees must be in 0..180, got {degrees!r}")
         return degrees
 
 
 def check_augmentation(settings: AugmentationSettings, spatial_dims: int) -> list[str]:
-    """Return the reasons why the settings do not fit images of so many axes (none: empty)."""
+    """Return why the settings do not fit images with this number of axes; empty if they do."""
     reasons = []
     if len(settings.flip) > spatial_dims:
         reasons.append(
@@ -89,38 +97,56 @@ def check_augmentation(settings: AugmentationSettings, spatial_dims: int) -> lis
     return reasons
 
 
-def draw_parameters(
-    settings: AugmentationSettings,
-    batch: int,
-    *,
-    spatial_dims: int,
-    generator: torch.Generator,
-) -> ViewParameters:
-    """Draw one view a sample.
-
-    The same count of random numbers is taken whatever the settings, so that switching one
-    augmentation off leaves the others as they were.
+def view_batch(batch: PatchBatch, settings: AugmentationSettings, *, seed: int) -> PatchBatch:
+    """Return a batch in the views that its sample ids and view numbers name.
 
     Args:
-        settings: how far a view may go.
-        batch: samples.
+        batch: samples as they are, on any device.
+        settings: how far a view may differ.
+        seed: the run's seed.
+    """
+    drawn = draw_parameters(
+        settings,
+        batch.sample_id,
+        batch.view_number,
+        spatial_dims=batch.image.dim() - 2,
+        seed=seed,
+    )
+    return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
+
+
+def draw_parameters(
+    settings: AugmentationSettings,
+    sample_id: Sequence[str],
+    view_number: Sequence[int],
+    *,
+    spatial_dims: int,
+    seed: int,
+) -> ViewParameters:
+    """Draw the parameters of views, each from (seed, sample id, view number) alone.
+
+    Every setting uses its own random numbers, so that switching one augmentation off does not
+    change the others.
+
+    Args:
+        settings: how far a view may differ.
+        sample_id: [B] names of the samples.
+        view_number: [B] k >= 0 of each sample's view.
         spatial_dims: 2 or 3.
-        generator: a CPU generator; the only source of randomness.
+        seed: the run's seed.
 
     Raises:
         ValueError: if the settings do not fit the number of axes.
 
     Example:
-        >>> import torch
         >>> settings = AugmentationSettings(flip=(0.0, 0.5), rotate_degrees=10.0)
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> drawn = draw_parameters(settings, 4, spatial_dims=2, generator=generator)
-        >>> apply_view(torch.zeros(4, 1, 8, 8), drawn).shape
-        torch.Size([4, 1, 8, 8])
+        >>> drawn = draw_parameters(settings, ("a", "b"), (0, 7), spatial_dims=2, seed=0)
+        >>> apply_view(torch.zeros(2, 1, 8, 8), drawn).shape
+        torch.Size([2, 1, 8, 8])
     """
     if reasons := check_augmentation(settings, spatial_dims):
         raise ValueError("; ".join(reasons))
-    uniform = torch.rand(batch, _COLUMNS, generator=generator)
+    uniform = _uniform(seed, sample_id, view_number)
     signed = 2 * uniform - 1
     probability = torch.zeros(spatial_dims)
     probability[: len(settings.flip)] = torch.tensor(settings.flip)
@@ -131,7 +157,7 @@ def draw_parameters(
         angle_radians=angles[:, 2:] if spatial_dims == 2 else angles,
         shift_vox=settings.shift_vox * signed[:, 6 : 6 + spatial_dims],
         scale=1 + settings.scale_fraction * signed[:, 9],
-        gamma=torch.exp(math.log(settings.gamma) * signed[:, 10]),
+        gamma=each(math.exp, math.log(settings.gamma) * signed[:, 10]),
         gain=1 + settings.intensity_scale * signed[:, 11],
         offset=settings.intensity_shift * signed[:, 12],
         noise_sd=settings.noise_sd * uniform[:, 13],
@@ -140,33 +166,14 @@ def draw_parameters(
     )
 
 
-def build_batch_augmentd(settings: AugmentationSettings) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Build the MONAI form: a dictionary transform for the batch under "image".
-
-    Unlike MONAI's own random transforms it takes [B, C, *spatial] and treats the whole batch at
-    once. It is `Randomizable`: `set_random_state` (of it or of its `Compose`) restarts its draws.
-
-    Args:
-        settings: how far a view may go.
-
-    Returns:
-        A `monai.transforms.RandomizableTransform` to put into a `Compose`.
-    """
-    # MONAI asks for `Randomizable` by true inheritance, and takes seconds to import.
-    from monai.transforms import RandomizableTransform
-
-    class BatchAugmentd(RandomizableTransform):  # type: ignore[misc]  # MONAI has no types
-        """Apply one drawn view a sample to a batch in a dictionary."""
-
-        def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-            image = data["image"]
-            generator = torch.Generator().manual_seed(int(self.R.randint(2**31)))
-            drawn = draw_parameters(
-                settings, len(image), spatial_dims=image.dim() - 2, generator=generator
-            )
-            return {**data, "image": apply_view(image, drawn)}
-
-    return BatchAugmentd()
+def _uniform(seed: int, sample_id: Sequence[str], view_number: Sequence[int]) -> Tensor:
+    """Return [B, 15] float32 in [0, 1): 24 bits each of a hash of (seed, sample id, k)."""
+    hashes = [
+        hashlib.blake2b(f"{seed}\x1f{k}\x1f{name}".encode(), digest_size=4 * _NUMBERS).digest()
+        for name, k in zip(sample_id, view_number, strict=True)
+    ]
+    words = np.frombuffer(b"".join(hashes), dtype="<u4").reshape(-1, _NUMBERS)
+    return torch.from_numpy((words >> 8).astype(np.float32) * np.float32(2**-24))
 
 
 def _three(degrees: float | tuple[float, float, float]) -> tuple[float, float, float]:

@@ -1,38 +1,34 @@
-"""Batches for training, epoch by epoch, in an order that depends on (seed, epoch) alone."""
+"""Batches for training, epoch by epoch; every epoch is a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
+from medkd.data.augment import Views
 from medkd.data.fetch import fetch_ahead
-from medkd.data.patches import PatchSource, positive_share
-from medkd.data.sampling import (
-    UNLABELLED,
-    Indices,
-    balanced_order,
-    class_strata,
-    shuffled_order,
-)
+from medkd.data.patches import PatchSource
+from medkd.data.sampling import UNLABELLED, Indices, balanced_order, class_strata, view_numbers
 from medkd.types import PatchBatch
 
 
 class TrainLoader:
-    """Batches of a source: `epoch(n)` is the same whenever and however often it is asked for.
+    """Batches of a source with the number of each sample's view.
 
-    All batches are full (a source smaller than one batch gives one of its own size): what an
-    epoch leaves over comes in another one.
+    All batches are full; a source smaller than one batch gives one batch of all its samples. The
+    samples that an epoch leaves over occur in another one.
 
     Args:
-        source: where samples come from.
+        source: the samples.
         batch_size: samples a batch.
-        balanced: whether classes come in equal parts.
+        balanced: whether the classes occur in equal parts.
         seed: of the order.
-        workers: processes that fetch ahead; 0 fetches in this one.
-        epoch_samples: samples an epoch; by default as many as the source has.
+        views: how many views of a sample there are; "live": without end.
+        workers: processes that read batches ahead; 0: the main process reads them.
 
-    `timeout_s` is how long a worker may take for one batch before it counts as hanging.
+    `timeout_s` is the time after which a worker that has delivered no batch is considered hung.
     """
 
     timeout_s = 120.0
@@ -44,47 +40,42 @@ class TrainLoader:
         batch_size: int,
         balanced: bool,
         seed: int,
+        views: Views = "live",
         workers: int = 0,
-        epoch_samples: int | None = None,
     ) -> None:
         if len(source) == 0:
             raise ValueError("expected a source with samples, got an empty one")
         self.source = source
         self.batch_size = min(batch_size, len(source))
-        self.balanced = balanced
         self.seed = seed
+        self.views = views
         self.workers = workers
-        wanted = epoch_samples or len(source)
-        self._steps = max(1, wanted // self.batch_size)
-        self._strata = class_strata(source.label, source.label_known)
+        strata = class_strata(source.label, source.label_known)
+        self._strata = strata if balanced else np.zeros_like(strata)
 
     def __len__(self) -> int:
-        """Return the batches an epoch."""
-        return self._steps
+        """Return the number of batches of an epoch."""
+        return len(self.source) // self.batch_size
 
     @property
-    def sampled_prior(self) -> float:
-        """Share of positives that a model sees in training, 0..1; the true one is `source.prior`.
+    def sampled_prior(self) -> tuple[float, ...]:
+        """[K] share of positives of each label in training, 0..1; `source.prior` is the true one.
 
-        A model trained so says `logit(sampled_prior) - logit(prior)` too much.
+        The logit of a model that was trained so is too high by
+        `logit(sampled_prior) - logit(prior)`.
         """
-        labelled = self._strata[self._strata != UNLABELLED]
-        if not self.balanced or len(labelled) == 0:
-            return positive_share(self.source.table)
-        classes = np.unique(labelled)
-        return float(np.count_nonzero(classes)) / len(classes)
-
-    def order(self, epoch: int) -> Indices:
-        """Return the indices of an epoch, [steps, batch_size]."""
-        length = self._steps * self.batch_size
-        if self.balanced:
-            order = balanced_order(self._strata, seed=self.seed, epoch=epoch, length=length)
-        else:
-            order = self._unbalanced(epoch, length)
-        return order.reshape(self._steps, self.batch_size)
+        known = self.source.label_known.numpy()
+        positive = (self.source.label.numpy() >= 0.5) & known
+        classes = [self._strata == stratum for stratum in set(self._strata) - {UNLABELLED}]
+        shares = []
+        for label in range(known.shape[1]):
+            counted = sum(float(known[members, label].mean()) for members in classes)
+            shown = sum(float(positive[members, label].mean()) for members in classes)
+            shares.append(shown / counted if counted else 0.0)
+        return tuple(shares)
 
     def epoch(self, number: int) -> Iterator[PatchBatch]:
-        """Give the batches of an epoch.
+        """Yield the batches of an epoch.
 
         Args:
             number: from 0.
@@ -92,35 +83,20 @@ class TrainLoader:
         Raises:
             WorkerError: if a worker dies, hangs or fails.
         """
-        batches = self.order(number)
-        if self.workers == 0:
-            return (self.source.__getitems__(rows) for rows in batches)
-        return fetch_ahead(self.source, batches, workers=self.workers, timeout_s=self.timeout_s)
+        order, numbers = self._draws(number)
+        read: Iterator[PatchBatch] = (
+            fetch_ahead(self.source, order, workers=self.workers, timeout_s=self.timeout_s)
+            if self.workers
+            else (self.source.__getitems__(rows) for rows in order)
+        )
+        for batch, views in zip(read, numbers, strict=True):
+            yield dataclasses.replace(batch, view_number=tuple(views.tolist()))
 
-    def _unbalanced(self, epoch: int, length: int) -> Indices:
-        rounds = -(-length // len(self.source))
-        orders = [
-            shuffled_order(len(self.source), seed=self.seed, epoch=epoch * rounds + part)
-            for part in range(rounds)
-        ]
-        return np.concatenate(orders)[:length]
-
-
-def build_train_loader(
-    source: PatchSource,
-    *,
-    batch_size: int,
-    balanced: bool,
-    seed: int,
-    workers: int = 0,
-    epoch_samples: int | None = None,
-) -> TrainLoader:
-    """Build the batches of training; see `TrainLoader`."""
-    return TrainLoader(
-        source,
-        batch_size=batch_size,
-        balanced=balanced,
-        seed=seed,
-        workers=workers,
-        epoch_samples=epoch_samples,
-    )
+    def _draws(self, epoch: int) -> tuple[Indices, Indices]:
+        """Return the samples of an epoch and the numbers of their views, [steps, batch_size]."""
+        length = len(self) * self.batch_size
+        order = balanced_order(self._strata, seed=self.seed, epoch=epoch, length=length)
+        numbers = view_numbers(order, self._strata, epoch=epoch)
+        if self.views != "live":
+            numbers %= self.views
+        return order.reshape(-1, self.batch_size), numbers.reshape(-1, self.batch_size)

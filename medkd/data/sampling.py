@@ -1,8 +1,8 @@
-"""In which order samples come: a pure function of (seed, epoch), balanced over classes if asked.
+"""The order of samples in an epoch, and the number of the view that is made of each.
 
-Nothing here keeps state, so epoch n is the same whether or not the epochs before it ran: that
-is what makes resuming exact. Balancing changes the share of positives that a model sees; the
-true share travels beside it (`PatchSource.prior`) so that probabilities can be put right.
+Both are pure functions of (seed, epoch) without state: epoch n is the same whether or not the
+epochs before it ran, which makes resuming exact. Balancing over classes changes the prevalence
+that a model sees; `PatchSource.prior` keeps the true one, so that probabilities can be corrected.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ UNLABELLED = -1
 
 
 def derive_seed(seed: int, *words: str | int) -> int:
-    """Return a seed of its own for one purpose, for example `derive_seed(seed, "view", epoch)`.
+    """Return a separate seed for one purpose, for example `derive_seed(seed, "order", epoch)`.
 
     Args:
         seed: the run's seed.
-        words: what the new seed is for; other words give an unrelated seed.
+        words: the purpose; other words give an unrelated seed.
 
     Returns:
         0 to 2**63 - 1, the same on every machine.
@@ -35,7 +35,7 @@ def derive_seed(seed: int, *words: str | int) -> int:
 
 
 def class_strata(label: torch.Tensor, label_known: torch.Tensor) -> Indices:
-    """Say for each sample which class it is balanced as.
+    """Assign each sample to the class as which it is balanced.
 
     Args:
         label: [N, K] float, 0 or 1 (or between: soft labels count as 1 from .5).
@@ -50,26 +50,15 @@ def class_strata(label: torch.Tensor, label_known: torch.Tensor) -> Indices:
     return np.where(label_known.numpy().any(axis=1), strata, UNLABELLED).astype(np.int64)
 
 
-def shuffled_order(count: int, *, seed: int, epoch: int) -> Indices:
-    """Return every sample once, in the order of an epoch.
-
-    Args:
-        count: samples.
-        seed: the run's seed.
-        epoch: from 0.
-    """
-    return _generator(seed, epoch).permutation(count)
-
-
 def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> Indices:
-    """Return an order in which every stretch holds the classes in equal parts.
+    """Return a random order in which every stretch holds the classes in equal parts.
 
-    Unlabelled samples keep their natural share; the labelled rest is shared equally by its
-    classes. A class that is asked for more often than it has samples repeats, but no sample
-    comes a third time before every one of its class came twice, and so on.
+    Unlabelled samples keep their natural share; the rest is divided equally among the classes.
+    If a class has fewer samples than places, its samples repeat, but none comes a third time
+    before all of its class came twice, and so on.
 
     Args:
-        strata: [N] class of each sample, as `class_strata` gives it.
+        strata: [N] class of each sample, from `class_strata`; all equal: a plain shuffle.
         seed: the run's seed.
         epoch: from 0.
         length: samples in the epoch.
@@ -84,7 +73,7 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
         >>> int((strata[order] == 1).sum())
         50
     """
-    random = _generator(seed, epoch)
+    random = np.random.default_rng(derive_seed(seed, "order", epoch))
     classes = np.unique(strata)
     slots = interleave(_quotas(strata, classes, length))
     order = np.empty(length, dtype=np.int64)
@@ -94,11 +83,39 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
     return order
 
 
+def view_numbers(order: Indices, strata: Indices, *, epoch: int) -> Indices:
+    """Number the views that an epoch makes of its samples: no number comes twice for a sample.
+
+    A sample that occurs at most R times in an epoch gets the numbers epoch * R to
+    epoch * R + R - 1; R is the same for all samples of a class.
+
+    Args:
+        order: [length] indices into the samples, from `balanced_order`.
+        strata: [N] class of each sample.
+        epoch: from 0.
+
+    Returns:
+        [length] numbers k >= 0.
+
+    Example:
+        >>> view_numbers(np.array([2, 0, 2, 1, 2]), np.array([0, 0, 1]), epoch=4).tolist()
+        [12, 4, 13, 4, 14]
+    """
+    by_sample = np.argsort(order, kind="stable")
+    grouped = order[by_sample]
+    repeat = np.empty_like(order)
+    repeat[by_sample] = np.arange(len(order)) - np.searchsorted(grouped, grouped)
+    _, stratum = np.unique(strata, return_inverse=True)
+    most = np.zeros(stratum.max() + 1, dtype=np.int64)
+    np.maximum.at(most, stratum[order], repeat + 1)
+    return epoch * most[stratum[order]] + repeat
+
+
 def interleave(counts: Sequence[int]) -> Indices:
     """Spread groups evenly over a sequence.
 
     Args:
-        counts: how often each group comes.
+        counts: how often each group occurs.
 
     Returns:
         [sum of counts] group numbers; any stretch holds every group in its share, within one.
@@ -113,7 +130,7 @@ def interleave(counts: Sequence[int]) -> Indices:
 
 
 def _quotas(strata: Indices, classes: Indices, length: int) -> list[int]:
-    """Share `length` out: unlabelled by their natural part, the classes of the rest equally."""
+    """Divide `length`: unlabelled samples by their natural share, the rest equally by class."""
     unlabelled = int(np.count_nonzero(strata == UNLABELLED))
     labelled = length - round(length * unlabelled / len(strata))
     names = [int(c) for c in classes if c != UNLABELLED]
@@ -125,7 +142,3 @@ def _draw(members: Indices, count: int, random: np.random.Generator) -> Indices:
     rounds = -(-count // len(members))
     passes = [random.permutation(members) for _ in range(rounds)]
     return np.concatenate(passes)[:count] if passes else members[:0]
-
-
-def _generator(seed: int, epoch: int) -> np.random.Generator:
-    return np.random.default_rng(derive_seed(seed, "order", epoch))

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
-from medkd.data.augment import check_augmentation, draw_parameters
+from medkd.data.augment import check_augmentation, view_batch
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
 from medkd.data.loading import hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
-from medkd.data.sampling import derive_seed
 from medkd.data.splits import Split, build_split
-from medkd.data.views import apply_view
 from medkd.errors import SettingsError
 from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
+from medkd.train.engine import View
 from medkd.train.logs import Progress, no_progress
-from medkd.train.loop import View
-from medkd.types import CaseOrigins, PatchBatch
+from medkd.types import CaseOrigins
 
 logger = logging.getLogger(__name__)
 
@@ -157,18 +153,8 @@ def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[s
 
 
 def make_view(domain: Domain, *, seed: int) -> View:
-    """Make the function that gives a batch its view: a pure function of seed, epoch and batch."""
-    settings = domain.settings.augmentation
-    spatial_dims = len(domain.image_shape) - 1
-
-    def view(batch: PatchBatch, epoch: int, number: int) -> PatchBatch:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "view", epoch, number))
-        drawn = draw_parameters(
-            settings, len(batch.sample_id), spatial_dims=spatial_dims, generator=generator
-        )
-        return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
-
-    return view
+    """Make the function that replaces the samples of a batch by the views that it names."""
+    return partial(view_batch, settings=domain.settings.augmentation, seed=seed)
 
 
 def _made(stamp: str, origins: CaseOrigins) -> str:

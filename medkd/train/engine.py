@@ -25,6 +25,9 @@ from medkd.train.logs import Progress
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state
 from medkd.types import PatchBatch
 
+View = Callable[[PatchBatch], PatchBatch]
+"""Replaces the samples of a batch, on its device, by the views that it names."""
+
 
 class TrainingError(MedkdError):
     """A training that cannot go on: its loss is no number any more."""
@@ -102,16 +105,11 @@ class Engine:
         """Rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def views(
-        self,
-        batches: Iterable[PatchBatch],
-        view: Callable[[PatchBatch, int, int], PatchBatch] | None,
-        epoch: int,
-    ) -> Iterator[PatchBatch]:
-        """Move an epoch's batches to the device and give the view of each."""
-        for number, batch in enumerate(islice(batches, self.batches)):
+    def views(self, batches: Iterable[PatchBatch], view: View | None) -> Iterator[PatchBatch]:
+        """Move the batches of an epoch to the device and replace their samples by views."""
+        for batch in islice(batches, self.batches):
             moved = on_device(batch, self.accelerator.device)
-            yield view(moved, epoch, number) if view else moved
+            yield view(moved) if view else moved
 
     def train_epoch(self, batches: Iterator[PatchBatch], epoch: int, progress: Progress) -> Scores:
         """Train on every batch.

@@ -21,15 +21,12 @@ from torch import nn
 from medkd.config.run_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
 from medkd.provenance import sha256_of_text
-from medkd.train.engine import Engine, Objective
+from medkd.train.engine import Engine, Objective, View
 from medkd.train.logs import Progress, TrainingLog, no_progress
 from medkd.train.state import Course, Scores, load_state, save_state
 from medkd.types import PatchBatch
 
 logger = logging.getLogger(__name__)
-
-View = Callable[[PatchBatch, int, int], PatchBatch]
-"""Called as (batch on its device, epoch, batch number): gives the view that everyone sees."""
 
 
 class TrainLoader(Protocol):
@@ -99,7 +96,7 @@ def fit(
         loader: training batches.
         validate: scores of the (averaged) student on validation: roc_auc, pr_auc, loss.
         plan: settings, folder, seed.
-        view: draws and applies the view of a batch; None trains on the samples as they are.
+        view: makes the views of a batch; None trains on the samples as they are.
         progress: told after every step.
 
     Raises:
@@ -117,7 +114,7 @@ def fit(
             while not course.is_over(settings):
                 started = time.perf_counter()
                 with clear_worker_faults():
-                    views = engine.views(loader.epoch(course.epoch), view, course.epoch)
+                    views = engine.views(loader.epoch(course.epoch), view)
                     row = engine.train_epoch(views, course.epoch, progress)
                 with engine.evaluated_weights():
                     scores = validate(student)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from medkd.config.run_settings import TrainingSettings
-from medkd.data.loader import TrainLoader, build_train_loader
+from medkd.data.loader import TrainLoader
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.table import build_model
 from medkd.provenance import sha256_of_text
@@ -86,11 +86,12 @@ def _train(
     progress: Progress,
 ) -> TrainedArm:
     train, val = domain.parts["train"], domain.parts["val"]
-    loader = build_train_loader(
+    loader = TrainLoader(
         train,
         batch_size=task.training.batch_size,
         balanced=task.training.balanced,
         seed=task.seed,
+        views=domain.settings.augmentation.views,
         workers=task.training.workers,
     )
     network = build_model(task.model, seed=task.seed)
@@ -98,7 +99,7 @@ def _train(
         network,
         teacher,
         transfer,
-        positive_share=[loader.sampled_prior],
+        positive_share=loader.sampled_prior,
         view_shape=domain.image_shape,
         seed=task.seed,
     )
@@ -141,5 +142,5 @@ def _plan(
 
 def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
     """Weighing classes inversely to their share is to a network as if they were equal."""
-    trained = 0.5 if transfer.hard_label.class_balanced else loader.sampled_prior
+    trained = 0.5 if transfer.hard_label.class_balanced else loader.sampled_prior[0]
     return Prior(true=loader.source.prior, trained=trained)

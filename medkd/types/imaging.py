@@ -164,11 +164,13 @@ class CaseResult:
 class PatchBatch:
     """One batch: image [B, C, *spatial], label [B, K] float, label_known [B, K] bool.
 
-    K is the number of labels (1 for nodule / not); a label that is not known has
-    label_known False and any value.
+    K is the number of labels (1 for nodule / not); a label that is not known has label_known
+    False and any value. `view_number` names the view of each sample (`data/augment.py`); it is
+    empty where samples are read as they are.
     """
 
     image: Tensor
     label: Tensor
     label_known: Tensor
     sample_id: tuple[str, ...]
+    view_number: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ from medkd.data.candidate_patches import CandidatePatches, candidate_table, thin
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import MedMnistData
 from medkd.data.datasets import build_patches
-from medkd.data.loader import build_train_loader
+from medkd.data.loader import TrainLoader
 from medkd.data.loading import apply_loading, build_loading, parse_loading
 from medkd.errors import SeriesError, SettingsError
 from medkd.geometry import VoxelGrid
@@ -167,9 +167,7 @@ def test_a_cache_entry_holds_voxels_and_grid_only(index: CaseIndex, tmp_path: Pa
 def test_worker_processes_give_the_same_patches(index: CaseIndex, tmp_path: Path) -> None:
     source = patches(index, tmp_path / "cache")
     source.__getitems__([0])
-    loaders = [
-        build_train_loader(source, batch_size=2, balanced=True, seed=0, workers=w) for w in (0, 1)
-    ]
+    loaders = [TrainLoader(source, batch_size=2, balanced=True, seed=0, workers=w) for w in (0, 1)]
     pairs = zip(*(loader.epoch(0) for loader in loaders), strict=True)
     assert all(torch.equal(a.image, b.image) for a, b in pairs)
 

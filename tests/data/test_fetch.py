@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from medkd.data.fetch import clear_worker_faults
-from medkd.data.loader import TrainLoader, build_train_loader
+from medkd.data.loader import TrainLoader
 from medkd.data.patches import ImagePatches
 from medkd.errors import SeriesError, WorkerError
 from tests.data.conftest import make_table
@@ -96,7 +96,7 @@ def refuse() -> None:
 
 def loader_of(act: Callable[[], None], folder: Path, timeout_s: float) -> TrainLoader:
     source = Spoilt(act, folder / "marks")
-    loader = build_train_loader(source, batch_size=8, balanced=True, seed=0, workers=2)
+    loader = TrainLoader(source, batch_size=8, balanced=True, seed=0, workers=2)
     loader.timeout_s = timeout_s
     return loader
 

@@ -1,21 +1,23 @@
 """Batches: whole at once, repeatable from (seed, epoch), balanced, the true prior kept."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from medkd.data.loader import build_train_loader
+from medkd.data.loader import TrainLoader
 from medkd.data.patches import ImagePatches, iterate
 from tests.data.conftest import make_table
 
 
-def ids(loader: object, epoch: int) -> list[tuple[str, ...]]:
-    return [batch.sample_id for batch in loader.epoch(epoch)]  # type: ignore[attr-defined]
+def ids(loader: TrainLoader, epoch: int) -> list[tuple[str, ...]]:
+    return [batch.sample_id for batch in loader.epoch(epoch)]
 
 
-def build(source: ImagePatches, **changes: object) -> object:
+def build(source: ImagePatches, **changes: object) -> TrainLoader:
     options = {"batch_size": 10, "balanced": True, "seed": 5} | changes
-    return build_train_loader(source, **options)  # type: ignore[arg-type]
+    return TrainLoader(source, **options)  # type: ignore[arg-type]
 
 
 def test_a_batch_holds_the_asked_samples_with_their_labels(images: ImagePatches) -> None:
@@ -56,14 +58,14 @@ def test_every_batch_is_half_positive_and_the_true_prior_is_kept(images: ImagePa
     loader = build(images)
     assert all(float(batch.label.mean()) == 0.5 for batch in loader.epoch(0))
     assert images.prior == pytest.approx(0.1)
-    assert loader.sampled_prior == 0.5
+    assert loader.sampled_prior == (0.5,)
 
 
 def test_without_balance_the_epoch_is_every_sample_once(images: ImagePatches) -> None:
     loader = build(images, balanced=False)
     names = [name for batch in ids(loader, 0) for name in batch]
     assert sorted(names) == sorted(images.sample_id)
-    assert loader.sampled_prior == pytest.approx(0.1)
+    assert loader.sampled_prior == pytest.approx((0.1,))
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(30, 3), (100, 1), (400, 1)])
@@ -74,10 +76,23 @@ def test_all_batches_are_full(images: ImagePatches, batch_size: int, steps: int)
     assert len(loader) == steps
 
 
-def test_an_epoch_may_be_shorter_or_longer_than_the_set(images: ImagePatches) -> None:
-    assert len(ids(build(images, epoch_samples=20), 0)) == 2
-    longer = [n for b in ids(build(images, epoch_samples=200, balanced=False), 0) for n in b]
-    assert all(longer.count(name) == 2 for name in images.sample_id)
+def test_each_label_has_its_own_share_of_positives_in_training() -> None:
+    table = make_table([0, 0, 0, 0, 1, 1, 0, 1])
+    # A second label; it is unknown of the last two samples, and known of two of the positives.
+    second = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0]).float()[:, None]
+    known = torch.tensor([True] * 6 + [False] * 2)[:, None]
+    both = dataclasses.replace(
+        table,
+        label=torch.cat([table.label, second], dim=1),
+        label_known=torch.cat([table.label_known, known], dim=1),
+    )
+    source = ImagePatches(both, np.zeros((8, 1, 2, 2), np.uint8))
+    # Balanced are 5 samples without a positive (4 of them known) and 3 with the first label.
+    expected = (0.5, (1 / 3) / (4 / 5 + 2 / 3))
+    assert build(source, batch_size=2).sampled_prior == pytest.approx(expected)
+    assert build(source, batch_size=2, balanced=False).sampled_prior == pytest.approx(
+        (3 / 8, 1 / 6)
+    )
 
 
 def test_evaluation_gives_every_sample_once_in_order(images: ImagePatches) -> None:

@@ -11,7 +11,7 @@ from medkd.data.sampling import (
     class_strata,
     derive_seed,
     interleave,
-    shuffled_order,
+    view_numbers,
 )
 
 RARE = np.array([0] * 95 + [1] * 5)
@@ -21,17 +21,19 @@ def test_the_order_repeats_from_seed_and_epoch_alone() -> None:
     np.random.default_rng(0).random(9)  # another user of randomness between the two
     first = balanced_order(RARE, seed=3, epoch=4, length=64)
     assert (first == balanced_order(RARE, seed=3, epoch=4, length=64)).all()
-    assert (shuffled_order(50, seed=3, epoch=4) == shuffled_order(50, seed=3, epoch=4)).all()
+
+
+def shuffled(seed: int = 3, epoch: int = 4) -> np.ndarray:
+    return balanced_order(np.zeros(50, np.int64), seed=seed, epoch=epoch, length=50)
 
 
 def test_another_epoch_or_seed_gives_another_order() -> None:
-    base = shuffled_order(50, seed=3, epoch=4)
-    assert not (base == shuffled_order(50, seed=3, epoch=5)).all()
-    assert not (base == shuffled_order(50, seed=4, epoch=4)).all()
+    assert not (shuffled() == shuffled(epoch=5)).all()
+    assert not (shuffled() == shuffled(seed=4)).all()
 
 
-def test_a_shuffled_epoch_holds_every_sample_once() -> None:
-    assert sorted(shuffled_order(50, seed=0, epoch=0)) == list(range(50))
+def test_with_a_single_class_an_epoch_holds_every_sample_once() -> None:
+    assert sorted(shuffled()) == list(range(50))
 
 
 def test_every_even_batch_of_a_balanced_epoch_is_half_positive() -> None:
@@ -45,6 +47,22 @@ def test_a_rare_class_repeats_evenly() -> None:
     # 48 draws of 5 positives: 9 full rounds and 3 more; 48 draws of 95 negatives: once or never.
     assert set(times[95:]) == {9, 10}
     assert times[:95].max() == 1
+
+
+def test_no_view_of_a_sample_is_numbered_twice_in_any_epochs() -> None:
+    drawn = []
+    for epoch in range(4):
+        order = balanced_order(RARE, seed=0, epoch=epoch, length=96)
+        drawn += zip(order, view_numbers(order, RARE, epoch=epoch), strict=True)
+    assert len(set(drawn)) == len(drawn) == 4 * 96
+
+
+def test_a_sample_that_comes_once_an_epoch_is_numbered_by_the_epoch() -> None:
+    order = balanced_order(RARE, seed=0, epoch=3, length=96)
+    numbers = view_numbers(order, RARE, epoch=3)
+    assert set(numbers[RARE[order] == 0]) == {3}
+    # A positive comes 9 or 10 times an epoch, so that epoch 3 begins with number 30.
+    assert set(numbers[RARE[order] == 1]) == set(range(30, 40))
 
 
 def test_unlabelled_samples_keep_their_natural_share() -> None:

@@ -115,7 +115,7 @@ def test_steps_an_epoch_are_limited(tmp_path: Path) -> None:
     assert len(objective.progress) == 2
 
 
-def test_the_view_is_a_function_of_epoch_and_batch(tmp_path: Path) -> None:
+def test_every_batch_is_replaced_by_its_view(tmp_path: Path) -> None:
     seen = []
     plan = make_plan(tmp_path, epochs=2)
     fit(
@@ -123,9 +123,9 @@ def test_the_view_is_a_function_of_epoch_and_batch(tmp_path: Path) -> None:
         ToyLoader(batches=2),
         validate=validate,
         plan=plan,
-        view=lambda batch, epoch, number: seen.append((epoch, number)) or batch,
+        view=lambda batch: seen.append(batch.sample_id[0]) or batch,
     )
-    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert seen == ["s0-0", "s1-0", "s1000-0", "s1001-0"]
 
 
 def test_the_global_generator_is_left_as_it_was(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,57 @@ def test_control_and_student_see_the_same_views_in_the_same_order(
     assert all(torch.equal(a, b) for a, b in zip(control, student, strict=True))
 
 
-def test_views_differ_between_epochs_and_seeds(domain: Domain) -> None:
-    batch = domain.parts["train"].__getitems__(range(8))
+def test_a_teacher_trained_on_the_same_set_with_the_same_seed_sees_the_same_views(
+    image_settings: Build, domain: Domain, seen: dict[str, list[Tensor]], tmp_path: Path
+) -> None:
+    taught(image_settings(), domain, tmp_path)
+    own, student = seen["training"][:6], seen["training"][-6:]
+    assert all(torch.equal(a, b) for a, b in zip(own, student, strict=True))
+
+
+def test_a_resumed_training_goes_on_with_the_views_of_one_go(
+    image_settings: Build, domain: Domain, seen: dict[str, list[Tensor]], tmp_path: Path
+) -> None:
+    settings = image_settings()
+    assert settings.transfer is not None
+
+    def interrupt(_title: str, step: int, *_: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    control_arm(assignment(settings, tmp_path / "whole"), domain, settings.transfer)
+    task = assignment(settings, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        control_arm(task, domain, settings.transfer, progress=interrupt)
+    before = len(seen["training"])
+    control_arm(task, domain, settings.transfer)
+    resumed = seen["training"][before:]
+    assert len(resumed) == 3
+    assert all(torch.equal(a, b) for a, b in zip(resumed, seen["training"][3:6], strict=True))
+
+
+def test_views_differ_between_numbers_and_seeds(domain: Domain) -> None:
+    samples = domain.parts["train"].__getitems__(range(8))
+    first, second = (replace(samples, view_number=(k,) * 8) for k in (0, 1))
     view = make_view(domain, seed=1)
-    assert torch.equal(view(batch, 0, 0).image, view(batch, 0, 0).image)
-    assert not torch.equal(view(batch, 0, 0).image, view(batch, 1, 0).image)
-    assert not torch.equal(view(batch, 0, 0).image, make_view(domain, seed=2)(batch, 0, 0).image)
+    assert torch.equal(view(first).image, view(first).image)
+    assert not torch.equal(view(first).image, view(second).image)
+    assert not torch.equal(view(first).image, make_view(domain, seed=2)(first).image)
+
+
+def test_one_view_a_sample_is_trained_on_again_in_every_epoch(
+    image_settings: Build, domain: Domain, seen: dict[str, list[Tensor]], tmp_path: Path
+) -> None:
+    settings = image_settings()
+    assert settings.transfer is not None
+    augmentation = domain.settings.augmentation.model_copy(update={"views": 1})
+    once = replace(
+        domain, settings=domain.settings.model_copy(update={"augmentation": augmentation})
+    )
+    control_arm(assignment(settings, tmp_path), once, settings.transfer)
+    epochs = [torch.cat(seen["training"][first : first + 3]) for first in (0, 3)]
+    first, second = (sorted(map(str, epoch.flatten(1).tolist())) for epoch in epochs)
+    assert first == second
 
 
 def test_the_prior_that_training_showed_is_known(

@@ -137,8 +137,9 @@ def interrupt_at(patched: pytest.MonkeyPatch, arm: str, epoch: int) -> None:
     """Press Ctrl-C after the second batch of an epoch of an arm."""
     whole = loop.Engine.views
 
-    def views(self: loop.Engine, batches: object, view: object, number: int) -> object:
-        for count, batch in enumerate(whole(self, batches, view, number)):
+    def views(self: loop.Engine, batches: object, view: object) -> object:
+        number = self.step // self.steps_per_epoch
+        for count, batch in enumerate(whole(self, batches, view)):
             if (self.title, number, count) == (arm, epoch, 2):
                 raise KeyboardInterrupt
             yield batch
