@@ -1,8 +1,8 @@
-"""Batches that helper processes read ahead, and a clear end where one of them fails.
+"""Batches that worker processes read ahead, and clear errors if a worker fails.
 
-A batch comes back through a pipe as plain arrays, not through shared memory: /dev/shm is small in
-containers, and a worker that finds it full dies or is never heard of again. A fault inside a
-worker comes back as a value. A worker that is killed, or hangs, ends the training with a message.
+A batch is returned through a pipe as plain arrays, not through shared memory: /dev/shm is small in
+containers, and a worker that finds it full dies or blocks for ever. A fault inside a worker is
+returned as a value. If a worker is killed or hangs, the training ends with a message.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ RESUMED = "go on with --resume; the number of workers may differ"
 
 _SIGNS = ("dataloader", "shared memory", "shm", "bus error", "ancdata", "too many open files",
           "no space left", "cannot allocate memory", "can't start new")  # fmt: skip
-"""What torch and the system say when a helper process or its memory fails."""
+"""Parts of the messages of torch and the system when a worker process or its memory fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Stands for a batch that could not be read: the refusal, or what is known of the fault."""
+    """Takes the place of a batch that could not be read: a refusal, or the words of the fault."""
 
     refusal: MedkdError | None
     words: str
@@ -50,7 +50,7 @@ class _Failure:
 
 
 class _PlainBatches(Dataset[Any]):
-    """A source whose batches are plain arrays, or a failure; it never raises."""
+    """A source whose batches are plain arrays or a failure; it never raises."""
 
     def __init__(self, source: PatchSource) -> None:
         self._source = source
@@ -58,7 +58,7 @@ class _PlainBatches(Dataset[Any]):
     def __getitems__(self, rows: list[int]) -> dict[str, Any] | _Failure:
         try:
             batch = self._source.__getitems__(rows)
-        except Exception as error:  # noqa: BLE001  # any fault is told by the main process
+        except Exception as error:  # noqa: BLE001  # the main process reports it
             refusal = error if isinstance(error, MedkdError) else None
             return _Failure(refusal, _words_of(error), traceback.format_exc())
         values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
@@ -68,17 +68,17 @@ class _PlainBatches(Dataset[Any]):
 def fetch_ahead(
     source: PatchSource, batches: NDArray[np.int64], *, workers: int, timeout_s: float
 ) -> Iterator[PatchBatch]:
-    """Yield batches of a source in order, read by helper processes.
+    """Yield batches of a source in order, read by worker processes.
 
     Args:
-        source: where samples come from.
+        source: the samples.
         batches: [steps, batch_size] indices.
-        workers: helper processes, 1 or more.
+        workers: number of processes, 1 or more.
         timeout_s: how long one batch may take, s.
 
     Raises:
-        WorkerError: if a worker dies, hangs or fails, or there is no memory for what it sends.
-        MedkdError: what the source itself refuses, with its reasons.
+        WorkerError: if a worker dies, hangs or fails, or if memory is too small for its batches.
+        MedkdError: a refusal of the source itself, with its reasons.
     """
     before = set(active_children())
     try:
@@ -93,7 +93,7 @@ def fetch_ahead(
             )
             arriving = iter(loader)
             watched = set(active_children()) - before
-            for _ in batches:  # torch is not asked to end the workers: one that stops holds it up
+            for _ in batches:  # at its end torch would wait for the workers, even for a hung one
                 with _ended_if_late(watched, timeout_s):
                     found = next(arriving)
                 yield _batch_of(found)
@@ -103,34 +103,36 @@ def fetch_ahead(
 
 @contextmanager
 def clear_worker_faults() -> Iterator[None]:
-    """Turn what torch says of failed workers, wherever it says it, into a clear refusal.
+    """Convert the errors by which torch reports failed workers to a clear refusal.
 
-    torch reports a killed worker from a signal handler: in whatever line the main process is.
+    torch reports a killed worker from a signal handler, so the error can arise at any line that
+    the main process is executing.
 
     Raises:
-        WorkerError: for such a fault; any other exception goes on as it is.
+        WorkerError: for such a fault; any other exception is not changed.
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
         if not _is_of_workers(error):
             raise
-        # What the signal handler said stands behind "exited unexpectedly", and says why.
+        # The cause of "exited unexpectedly" is the message of the signal handler, with the reason.
         first = error.__cause__ if isinstance(error.__cause__, RuntimeError) else error
         raise WorkerError("training: a loader process failed", _reasons(first)) from error
 
 
 @contextmanager
 def _ended_if_late(workers: set[BaseProcess], timeout_s: float) -> Iterator[None]:
-    """End the workers if the block does not end: a batch that has begun to come stands still.
+    """Kill the workers if the block does not end in time.
 
-    torch's own time limit ends with the first byte of a batch, and begins anew with each batch
-    that comes out of turn: this one is longer. A killed worker interrupts the main process.
+    The time limit of torch covers only the first byte of a batch, and restarts with each batch
+    that arrives out of order. This longer limit covers a batch that stops half way. A killed
+    worker interrupts the main process.
     """
     done, late = threading.Event(), threading.Event()
 
     def watch() -> None:
-        # In slices: a computer, or all processes, that stood still for a while is not late.
+        # In slices, so that a computer that was suspended for a while does not count as late.
         for _ in range(_SLICES):
             if done.wait(_LIMITS * timeout_s / _SLICES):
                 return
@@ -143,8 +145,8 @@ def _ended_if_late(workers: set[BaseProcess], timeout_s: float) -> Iterator[None
     try:
         yield
     except RuntimeError:
-        if late.is_set():  # torch saw the killed worker: that it was late says more
-            said = f"DataLoader timed out: no whole batch came in {_LIMITS * timeout_s:g} s"
+        if late.is_set():  # torch reports the killed worker; the reason is the time limit
+            said = f"DataLoader timed out: no whole batch arrived in {_LIMITS * timeout_s:g} s"
             raise RuntimeError(said) from None
         raise
     finally:
@@ -157,9 +159,9 @@ _SLICES = 20
 
 
 def _kill(workers: set[BaseProcess]) -> None:
-    """End workers at once: one that hangs does not end when it is asked to."""
-    # torch looks at its workers at each SIGCHLD and raises if one was killed: here they are to be.
-    # To block the signal is not enough, since threads that feed queues receive it as well.
+    """Kill workers: one that hangs does not react to a request to end."""
+    # On SIGCHLD torch checks its workers and raises if one was killed, as they are here on purpose.
+    # Blocking the signal is not enough, since the threads that feed queues receive it as well.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGCHLD, lambda *_: None) if in_main else None
     try:
@@ -192,7 +194,7 @@ def _batch_of(found: dict[str, Any] | _Failure) -> PatchBatch:
 def _is_of_workers(error: Exception) -> bool:
     if isinstance(error, OSError):
         if error.errno in (errno.EROFS, errno.EACCES):
-            return error.filename is None  # a semaphore; what is on a disk has a name
+            return error.filename is None  # a semaphore; a file on a disk has a name
         return error.errno in _MEMORY_FAULTS or is_full_disk(error)
     return any(sign in str(error).lower() for sign in _SIGNS)
 
