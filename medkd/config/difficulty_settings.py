@@ -1,7 +1,8 @@
-"""How hard phantoms are is measured by these settings: the third kind that `medkd bench` takes.
+"""Settings of the phantom difficulty benchmark, which `medkd bench` runs.
 
-They say which scans, what the blob finder does, which classifier judges, and how the surroundings
-are read. They are fixed before a generator is measured, and tell nothing of the generator itself.
+They select the phantom scans and configure the blob finder, the classifier that serves as judge,
+and the features of the surroundings. They are fixed before a generator version is measured and
+do not depend on the generator.
 """
 
 from __future__ import annotations
@@ -15,17 +16,26 @@ from medkd.synthetic.phantom import PhantomSettings
 
 
 class BlobSettings(Settings):
-    """A blob finder without learning: skimage.feature.blob_log inside the true lung."""
+    """A blob finder without training: `skimage.feature.blob_log` inside the true lung mask."""
 
-    spacing_mm: float = Field(1.0, gt=0, description="Voxels that it looks at, mm.")
-    hu_window: tuple[float, float] = Field((-1000.0, 400.0), description="HU read as 0 to 1.")
-    sigmas: tuple[float, float] = Field((1.0, 9.0), description="Smallest and largest, voxels.")
-    sigma_steps: int = Field(9, ge=2, le=30, description="How many sigmas, evenly spread.")
-    overlap: float = Field(0.5, ge=0, le=1, description="Of two blobs more alike one goes.")
+    spacing_mm: float = Field(1.0, gt=0, description="Voxel spacing of the image it searches, mm.")
+    hu_window: tuple[float, float] = Field(
+        (-1000.0, 400.0), description="HU that are scaled to 0 and 1."
+    )
+    sigmas: tuple[float, float] = Field(
+        (1.0, 9.0), description="Smallest and largest sigma, voxels."
+    )
+    sigma_steps: int = Field(9, ge=2, le=30, description="Number of sigmas, evenly spaced.")
+    overlap: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Of two blobs that overlap more than this, the smaller is dropped.",
+    )
     thresholds: tuple[float, ...] = Field(
         (0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
         min_length=1,
-        description="Least responses that are tried on the tuning scans; the best CPM decides.",
+        description="Minimum responses tried on the tuning scans; the best CPM decides.",
     )
 
     @model_validator(mode="after")
@@ -40,61 +50,73 @@ class BlobSettings(Settings):
 
 
 class JudgeSettings(Settings):
-    """A classifier of real nodules that never saw a phantom."""
+    """A classifier that was trained on real nodules and never on phantoms."""
 
     weights: OtherPath = Field(
-        description="File of the network `luna_classifier`; absent: left out."
+        description="Weight file of the network `luna_classifier`; skipped if it does not exist."
     )
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="What the file must have.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Expected SHA-256 of the file.")
 
 
 class SurroundingsSettings(Settings):
-    """Boosted trees on what lies around a place, the place itself masked out."""
+    """Boosted trees on the surroundings of a location, with the location itself masked out."""
 
-    margin_mm: float = Field(2.0, ge=0, description="Masked beyond a nodule's radius, mm.")
-    shells_mm: tuple[float, ...] = Field(
-        (3.0, 7.0, 12.0), min_length=1, description="Outer ends of the shells beyond the mask, mm."
+    margin_mm: float = Field(
+        2.0, ge=0, description="Width of the mask beyond the nodule's radius, mm."
     )
-    folds: int = Field(10, ge=2, le=50, description="Of the cross-validation, whole scans each.")
-    repeats: int = Field(5, ge=1, le=50, description="Shuffles; a place's scores are averaged.")
+    shells_mm: tuple[float, ...] = Field(
+        (3.0, 7.0, 12.0),
+        min_length=1,
+        description="Outer radii of the shells, beyond the mask, mm.",
+    )
+    folds: int = Field(10, ge=2, le=50, description="Cross-validation folds; a scan is in one.")
+    repeats: int = Field(5, ge=1, le=50, description="Repeats with new folds; scores are averaged.")
 
 
 class DifficultySettings(Settings):
-    """What `medkd bench` measures of the phantom generator."""
+    """A benchmark of how difficult and how realistic the generated phantoms are."""
 
     name: str = Field("phantom_difficulty", pattern=r"^[\w.-]+$", description="Name of the bench.")
-    size: Literal["small", "region", "full"] = Field("full", description="Of every phantom.")
-    site: Literal["a", "b", "c", "mixed"] = Field("mixed", description="Whose scanner.")
-    nodules_per_scan: str = Field("5-8", description='Fewest and most nodules a scan, "A-B".')
-    tuning_scans: int = Field(20, ge=1, description="Scans that the threshold is tuned on.")
-    tuning_seed: int = Field(description="Of these scans; for nothing else.")
+    size: Literal["small", "region", "full"] = Field("full", description="Size of every phantom.")
+    site: Literal["a", "b", "c", "mixed"] = Field(
+        "mixed", description="Simulated hospital (its scanner); mixed: all three in turn."
+    )
+    nodules_per_scan: str = Field("5-8", description='Range of nodules per scan, "A-B".')
+    tuning_scans: int = Field(20, ge=1, description="Scans used to tune the threshold.")
+    tuning_seed: int = Field(description="Seed of the tuning scans only.")
     scans: int = Field(40, ge=2, description="Scans that are scored.")
-    test_seed: int = Field(description="Of these scans; for nothing else.")
-    least_diameter_mm: float = Field(4.0, ge=0, description="Smaller nodules are not judged.")
+    test_seed: int = Field(description="Seed of the scored scans only.")
+    least_diameter_mm: float = Field(
+        4.0, ge=0, description="Least diameter of nodules for the judge and the trees, mm."
+    )
     false_marks_kept: int = Field(
-        40, ge=1, le=100, description="Best false marks a scan of the blob finder."
+        40, ge=1, le=100, description="Highest-scoring false marks of the blob finder, per scan."
     )
     apart_mm: float = Field(
-        5.0, ge=0, description="A false mark lies this far beyond the radius of every finding."
+        5.0, ge=0, description="Least distance of a false mark from any finding's surface, mm."
     )
     blobs: BlobSettings = Field(default_factory=BlobSettings, description="The blob finder.")
-    judge: JudgeSettings | None = Field(None, description="Null: no classifier judges.")
+    judge: JudgeSettings | None = Field(None, description="The classifier; null: not measured.")
     surroundings: SurroundingsSettings = Field(
-        default_factory=SurroundingsSettings, description="What the boosted trees see."
+        default_factory=SurroundingsSettings, description="Input of the boosted trees."
     )
-    bootstrap: int = Field(1000, ge=0, description="Resamples of the intervals, by scan.")
-    seed: int = Field(0, ge=0, description="Of resamples, folds and drawn radii.")
-    workers: int = Field(2, ge=1, le=64, description="Processes; each needs about 2.5 GiB.")
+    bootstrap: int = Field(1000, ge=0, description="Bootstrap resamples, by scan.")
+    seed: int = Field(0, ge=0, description="Seed of resamples, folds and drawn radii.")
+    workers: int = Field(
+        2, ge=1, le=64, description="Processes; each needs about 2.5 GiB of memory."
+    )
 
     @model_validator(mode="after")
     def _apart(self) -> DifficultySettings:
         if self.tuning_seed == self.test_seed:
-            raise ValueError("tuning_seed and test_seed must differ: no scan may serve twice")
+            raise ValueError(
+                "tuning_seed and test_seed must differ: tuning scans must not be scored"
+            )
         self.phantoms("test")
         return self
 
     def phantoms(self, part: Literal["tuning", "test"]) -> PhantomSettings:
-        """Return which phantoms make up one part of the bench."""
+        """Return the phantom settings of the tuning scans or of the scored scans."""
         return PhantomSettings(
             site=self.site,
             size=self.size,
