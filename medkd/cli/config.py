@@ -1,4 +1,4 @@
-"""`medkd config`: list, show, copy, check and explain configurations."""
+"""`medkd config`: list, show, copy and check configurations, and explain their keys."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-config_app = typer.Typer(
-    help="Shipped configurations: list, show, copy, check, explain their keys."
-)
+config_app = typer.Typer(help="List, show, copy and check configurations, and explain their keys.")
 
 Name = Annotated[str, typer.Argument(help="A path, or a shipped name such as demo/phantom.")]
 
