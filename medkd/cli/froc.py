@@ -42,9 +42,7 @@ def score_marks(
     ] = None,
     seriesuids: Annotated[
         Path | None,
-        typer.Option(
-            help="The series to score, one per line; with an INDEX: a subset of its scans."
-        ),
+        typer.Option(help="The series to score, one per line; may be a subset of an INDEX."),
     ] = None,
     patients: Annotated[
         Path | None, typer.Option(help="CSV: seriesuid, patient_id; intervals are by patient.")
@@ -60,8 +58,7 @@ def score_marks(
 ) -> None:
     """Score marks on whole scans: LUNA16-exact FROC and CPM, with intervals.
 
-    A scan of an INDEX is scored only if its nodules are known: it is annotated, or labelled as free
-    of nodules.
+    Scans of an INDEX are scored only if they are annotated, or labelled as free of nodules.
 
     Example: `medkd froc --marks found/results.csv --index work/index.csv --json froc.json`
 
