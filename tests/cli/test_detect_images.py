@@ -196,7 +196,7 @@ def test_a_stopped_scoring_goes_on(
         patched.setattr("medkd.detect.batch.score_radiograph", stop_at_third)
         stopped = detect(model, *words)
     assert stopped.exit_code != 0
-    assert "what is finished is kept" in stopped.output
+    assert "finished work is kept" in stopped.output
     assert [row["case"] for row in rows_of(tmp_path / "out")] == ["0", "1"]
     assert "add --resume" in str(detect(model, *words).exception)
     assert detect(model, *words, "--resume").exit_code == 0

@@ -72,7 +72,7 @@ def test_scans_whose_nodules_are_not_known_are_left_out_and_named(
         "left out: 1 scans that are not annotated: whether they hold nodules is not known: unread",
         "left out: 1 scans with a label of a nodule but without its place: unplaced",
         "left out: 1 scans not analysed (medkd check says why): broken",
-        "left out: 3 marks on scans that are left out",
+        "left out: 3 marks on scans that are not scored",
     ):
         assert words in done.output
 
@@ -92,7 +92,7 @@ def test_marks_of_no_series_that_counts_end_with_an_error(
     series.write_text("hit\n")
     tables = ("--annotations", index.with_name("index.nodules.csv"), "--seriesuids", series)
     text = refusal("--marks", path, *(("--index", index) if against == "index" else tables))
-    assert "its marks are of no series that counts" in text
+    assert "no mark is on a series that is scored" in text
     assert "zzz, yyy" in text
     assert "hit" in text
     # The names of a pseudonymised INDEX hide UIDs: messages about it do too.
@@ -170,7 +170,7 @@ def test_an_index_whose_scans_were_refused_asks_for_no_annotations(tmp_path: Pat
 
 def test_an_empty_table_of_marks_is_told(index: Path, tmp_path: Path) -> None:
     done = froc("--marks", marks(tmp_path), "--index", index)
-    assert "holds no mark that counts" in done.output
+    assert "has no mark on a scored scan" in done.output
 
 
 def test_a_table_of_excluded_findings_is_not_scored_as_nodules(tmp_path: Path) -> None:
@@ -191,12 +191,12 @@ def test_tables_of_other_series_are_refused(index: Path, tmp_path: Path) -> None
     (tmp_path / "s.csv").write_text("hit\nfree\n")
     tables = ("--marks", path, "--seriesuids", tmp_path / "s.csv")
     text = refusal(*tables, "--annotations", wrong)
-    assert "its rows are of no series that counts" in text
-    assert "they name 1.2.840.1.2.3" in text
+    assert "no row belongs to a series that is scored" in text
+    assert "found: 1.2.840.1.2.3" in text
     nodules = index.with_name("index.nodules.csv")
     assert "--excluded" in refusal(*tables, "--annotations", nodules, "--excluded", wrong)
     text = refusal("--marks", path, "--index", index, "--excluded", wrong)
-    assert "they name a UID" in text
+    assert "found: a UID" in text
 
 
 def test_a_reference_without_nodules_has_no_cpm(index: Path, tmp_path: Path) -> None:

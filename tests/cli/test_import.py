@@ -50,7 +50,7 @@ def test_a_wrong_sha256_leaves_nothing(weights: tuple[Path, str], tmp_path: Path
 
 
 def test_a_place_that_is_taken_is_refused(weights: tuple[Path, str], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="name a new place"):
+    with pytest.raises(CheckpointError, match="choose a new one"):
         run_import(weights, tmp_path)
 
 

@@ -278,4 +278,4 @@ def test_the_same_pixels_under_two_patients_leave_the_earlier_part(tmp_path: Pat
             if {"c002", "c003", "c020"} & set(getattr(split, part))
         ]
         assert len(held) == 1
-    assert any("their pixels also stand" in n for split in splits for n in split.notes)
+    assert any("the same pixels are in" in n for split in splits for n in split.notes)

@@ -108,7 +108,7 @@ def test_planted_copies_are_dropped_from_train_and_named(medmnist_file: Path) ->
     gone = {f"pneumoniamnist-train-{row:06d}" for row in range(20)} - set(split.train)
     assert gone == {"pneumoniamnist-train-000003", "pneumoniamnist-train-000007"}
     assert (len(split.val), len(split.test)) == (6, 8)
-    assert "2 train images dropped: their pixels also stand in val or test" in split.notes
+    assert "2 train images dropped: the same pixels are in val or test" in split.notes
 
 
 def test_a_validation_image_that_stands_in_test_is_dropped_and_test_is_kept(
@@ -213,7 +213,7 @@ def test_ten_real_training_rows_of_pneumoniamnist_are_dropped() -> None:
     index = images(data_root() / "pneumoniamnist" / "pneumoniamnist.npz")
     split = build_split(index, OfficialSplit(), seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (4698, 524, 624)
-    assert "10 train images dropped: their pixels also stand in val or test" in split.notes
+    assert "10 train images dropped: the same pixels are in val or test" in split.notes
 
 
 def test_the_leak_in_the_real_nih_split_is_found() -> None:
@@ -226,7 +226,7 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
     )
     labels = {r["image"]: int(r["label"]) for r in rows}
     index = CaseIndex("nih", cases, (), (), (), labels, ("finding",), "f")
-    with pytest.raises(SeriesError, match="nih: 30 patients stand in more than one split"):
+    with pytest.raises(SeriesError, match="nih: 30 patients are in more than one part"):
         build_split(index, OfficialSplit(), seed=0)
     split = build_split(index, FractionSplit(), seed=0)
     assert not patients(index, split.train) & patients(index, split.test)
@@ -257,7 +257,7 @@ def test_a_frozen_split_passes_over_cases_that_are_not_trained_on(tmp_path: Path
 
 def test_a_frozen_split_of_another_index_is_refused(tmp_path: Path) -> None:
     settings = frozen(tmp_path / "split.json", index_fingerprint="g")
-    with pytest.raises(SettingsError, match="a split of another index"):
+    with pytest.raises(SettingsError, match="the split of another index"):
         build_split(scans(), settings, seed=0)
 
 
