@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of a report: paragraphs, tables, figures and a plain-text listing, in this order."""
+    """A section of a report: paragraphs, tables, figures and a text listing, in this order."""
 
     key: str
     title: str
