@@ -158,7 +158,7 @@ def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: fl
 
 
 def _between(scores: Float64) -> Float64:
-    """Return [P + 1] thresholds: above the first, between, at the last of falling scores [P]."""
+    """Return [P + 1] thresholds for falling scores [P]: above the first, midpoints, the last."""
     middle = (scores[:-1] + scores[1:]) / 2.0
     middle = np.where(middle > scores[1:], middle, scores[:-1])  # adjacent floats have no middle
     above = np.nextafter(scores[:1], np.inf)

@@ -88,7 +88,10 @@ def _architecture(network: nn.Module) -> str:
 def _alternate(
     networks: Mapping[str, nn.Module], sample: torch.Tensor, *, repeats: int
 ) -> dict[str, list[float]]:
-    """Return the durations in ms by name; rounds repeat for at least `_LEAST_S` seconds."""
+    """Time all networks in turn; return the durations in ms by name, without the warm-up.
+
+    There are at least `repeats` rounds, and more until `_LEAST_S` seconds have passed.
+    """
     found: dict[str, list[float]] = {name: [] for name in networks}
     started, rounds = time.perf_counter(), 0
     while rounds < _WARM_UP + repeats or time.perf_counter() - started < _LEAST_S:

@@ -18,7 +18,7 @@ from medkd.settings import Settings
 
 
 class NetworkSettings(Settings):
-    """Base of all model settings; a subclass adds `kind` and the views that it accepts."""
+    """Base of all model settings; a subclass adds `kind` and the requirements on views."""
 
     spatial_dims: ClassVar[int]
     hu_window: ClassVar[tuple[float, float] | None] = None

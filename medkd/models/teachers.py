@@ -72,7 +72,7 @@ class Resnet3dSettings(_Pretrained):
 
 
 class ImageSettings(_Pretrained):
-    """Base of the settings of image networks."""
+    """Base of the settings of image networks from torchvision, timm and TorchXRayVision."""
 
     spatial_dims: ClassVar[int] = 2
     image_size: Annotated[int, Field(ge=32)] = Field(

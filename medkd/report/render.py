@@ -56,6 +56,9 @@ def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
         run: a finished run.
         out: path of the HTML file; default: `report.html` in the run.
 
+    Returns:
+        The paths of the three files and the sentences of the summary.
+
     Raises:
         SettingsError: if `run` is not a finished RUN, or `out` does not end in .html.
 

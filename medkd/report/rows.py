@@ -66,9 +66,9 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
 def _label_rows(arm: str, split: str, result: ClassificationResult) -> Iterator[MetricRow]:
     """Yield the rows of one label; with several labels its name precedes the metric."""
     few = classification_caution(result)
-    of = f"{result.label}/" if result.label else ""
+    prefix = f"{result.label}/" if result.label else ""
     for metric, value, interval in _classification(result):
-        yield _row(arm, split, f"{of}{metric}", value, interval, few)
+        yield _row(arm, split, f"{prefix}{metric}", value, interval, few)
 
 
 Item = tuple[str, float, Interval | None]

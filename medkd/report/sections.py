@@ -134,11 +134,11 @@ def build_differences(contents: RunContents) -> Section | None:
     if not differences:
         return None
     patients = scored_patients(contents.evaluation)
-    made = words.interval_words(found.difference.interval for found in differences)
+    method = words.interval_words(found.difference.interval for found in differences)
     paragraphs = (
         "Both arms are scored on the same patients. Each resample draws patients for both arms "
         "together and computes the difference of the arms; the interval is the percentile range "
-        f"of these differences. {made}",
+        f"of these differences. {method}",
         "One primary comparison was named in the settings before the run. The p values of the "
         "others are adjusted for multiple testing (Holm).",
         f"Each arm was trained once here (seed {contents.evaluation.record.seed}). The intervals "
@@ -214,13 +214,13 @@ def build_candidates_froc(contents: RunContents) -> Section | None:
         "False-positive reduction: each arm scores a given list of candidates; nothing is "
         "searched. Every arm misses a nodule that has no candidate in this list."
     )
-    return _froc(contents, CANDIDATES, "FROC of given candidates (candidates track)", about)
+    return _froc(contents, CANDIDATES, "FROC, candidates track", about)
 
 
 def build_whole_scan_froc(contents: RunContents) -> Section | None:
     """Show the FROC of the marks that each arm places on whole scans."""
     about = "Detection: each arm searches whole scans and places its own marks."
-    return _froc(contents, WHOLE_SCAN, "FROC of whole-scan marks", about)
+    return _froc(contents, WHOLE_SCAN, "FROC, whole-scan marks", about)
 
 
 def build_other_froc(contents: RunContents) -> Section | None:

@@ -102,7 +102,7 @@ def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
             )
             for metric in frozen
         ),
-        ("Accuracy at probability 0.5", lambda r: words.estimate(r.at_half.accuracy)),
+        ("Accuracy at threshold 0.5", lambda r: words.estimate(r.at_half.accuracy)),
         (words.metric_words("brier"), lambda r: words.estimate(r.brier)),
         (words.metric_words("calibration_error"), lambda r: words.number(r.calibration_error)),
     ]

@@ -147,9 +147,10 @@ def interval_words(intervals: Iterable[Interval | None]) -> str:
     Their numbers of resamples may differ, because resamples without a defined score are omitted.
     """
     kinds: dict[tuple[float, str, int], set[int]] = {}
-    for made in intervals:
-        if made is not None:
-            kinds.setdefault((made.level, made.unit, made.seed), set()).add(made.resamples)
+    for interval in intervals:
+        if interval is not None:
+            kind = (interval.level, interval.unit, interval.seed)
+            kinds.setdefault(kind, set()).add(interval.resamples)
     methods = [
         f"{100 * level:g} % percentile bootstrap intervals ({_range(drawn)} resamples by {unit}, "
         f"seed {seed})"

@@ -113,7 +113,7 @@ def test_every_score_that_is_asked_for_stands_in_the_arms_table(
 ) -> None:
     rows = " ".join(row[0] for row in scan_sections["arms"].tables[0].rows)
     for metric in ("ROC AUC", "PR AUC", "Sensitivity", "Specificity", "Precision", "F1", "Brier",
-                   "calibration error", "Accuracy at probability 0.5"):  # fmt: skip
+                   "calibration error", "Accuracy at threshold 0.5"):  # fmt: skip
         assert metric in rows
 
 
