@@ -105,7 +105,9 @@ def test_some_marks_of_other_series_are_a_warning_with_their_count(
     path = marks(tmp_path, "hit,1,0,0,.9", "zzz,1,0,0,.8", "zzz,2,0,0,.8")
     done = froc("--marks", path, "--index", index)
     assert done.exit_code == 0
-    assert "warning: 2 marks of 1 series that do not count were not scored" in done.output
+    assert (
+        "warning: 2 marks of 1 series outside the list of scored series were ignored" in done.output
+    )
 
 
 def test_no_marks_at_all_are_no_error(index: Path, tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_warnings_about_a_pseudonymised_index_hide_uids(index: Path, tmp_path: P
     path = marks(tmp_path, "hit,1,0,0,.9", "1.2.840.1.2.3,0,0,0,.5", "1.2.840.1.2.4,0,0,0,.5")
     out = tmp_path / "froc.json"
     done = froc("--marks", path, "--index", index, "--json", out)
-    assert "2 marks of 2 series that do not count" in done.output
+    assert "2 marks of 2 series outside the list" in done.output
     assert "1.2.840" not in done.output + out.read_text()
 
 

@@ -48,7 +48,9 @@ def test_a_whole_ct_run_is_accepted() -> None:
 
 
 def test_a_student_for_images_cannot_take_scans() -> None:
-    assert "student: compact2d takes 2-D views" in refusal(student={"model": {"kind": "compact2d"}})
+    assert "student: compact2d accepts 2-D views" in refusal(
+        student={"model": {"kind": "compact2d"}}
+    )
 
 
 def test_both_domains_must_give_the_same_kind_of_view() -> None:

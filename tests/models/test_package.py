@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_no_model(tmp_path: Path, full_disk: Callable[[], Non
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
         save_model(tmp_path / "model", a_network(), INFO)
 
-    assert "nothing was left there" in caught.value.reasons[1]
+    assert "nothing was written" in caught.value.reasons[1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_the_old_model(model: Path, full_disk: Callable[[], N
 def test_a_folder_that_is_no_model_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(CheckpointError, match="no model directory"):
+    with pytest.raises(CheckpointError, match="choose another path"):
         save_model(tmp_path, a_network(), INFO)
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
@@ -135,7 +135,7 @@ def test_weights_of_another_network_are_refused_with_every_tensor(model: Path) -
     text = (model / "model.json").read_text()
     (model / "model.json").write_text(text.replace('"channels": 4', '"channels": 5'))
 
-    with pytest.raises(CheckpointError, match="not of this network") as caught:
+    with pytest.raises(CheckpointError, match="do not fit this network") as caught:
         load_model(model)
 
     assert any("(4, 1, 3, 3), expected (5, 1, 3, 3)" in reason for reason in caught.value.reasons)
@@ -160,7 +160,7 @@ def test_a_missing_file_is_refused(model: Path, missing: str) -> None:
 
 
 def test_no_folder_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no model directory"):
+    with pytest.raises(CheckpointError, match="not a model directory"):
         load_model(tmp_path / "nowhere")
 
 
@@ -168,7 +168,7 @@ def test_the_folder_of_a_run_is_refused_with_the_models_in_it(model: Path) -> No
     for wrong in (model.parent, model.parent / "studnet"):
         with pytest.raises(CheckpointError) as caught:
             read_info(wrong)
-        assert caught.value.reasons[-1] == f"models near by: {model}"
+        assert caught.value.reasons[-1] == f"models nearby: {model}"
 
 
 def test_a_run_that_was_stopped_before_it_had_a_model_is_named(tmp_path: Path) -> None:

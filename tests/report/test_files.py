@@ -92,7 +92,7 @@ def test_a_folder_that_is_no_run_is_refused_with_all_that_is_missing(tmp_path: P
     assert "medkd train" in reasons
 
 
-@pytest.mark.parametrize(("make", "said"), [(False, "nothing there"), (True, "a file")])
+@pytest.mark.parametrize(("make", "said"), [(False, "a missing path"), (True, "a file")])
 def test_what_is_no_folder_is_refused(tmp_path: Path, make: bool, said: str) -> None:
     path = tmp_path / "run"
     if make:
@@ -191,6 +191,7 @@ def test_intervals_of_one_making_are_described_once() -> None:
     made = [Interval(0, 1), Interval(0.1, 0.2, resamples=990), None]
     said = words.interval_words(made)
     assert said == (
-        "95 % percentile bootstrap intervals: 990 to 1,000 resamples by patient, seed 0."
+        "In brackets: 95 % percentile bootstrap intervals "
+        "(990 to 1,000 resamples by patient, seed 0)."
     )
     assert words.interval_words([None]) == "No intervals were computed."

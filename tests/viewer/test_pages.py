@@ -216,7 +216,7 @@ def test_the_results_page_says_beside_each_cpm_how_hard_the_phantoms_are(fresh_r
 def test_the_results_page_shows_every_score_with_its_interval(run, launch):
     table = launch(run, "results.py").dataframe[0].value.set_index("Metric")
     for name in ("Sensitivity", "F1", "Precision", "Specificity"):
-        assert " to " in table.loc[f"{name} at the frozen point", "student"]
+        assert " to " in table.loc[f"{name} at the frozen operating point", "student"]
     assert list(table.columns) == ["teacher", "control", "student"]
 
 
