@@ -90,7 +90,7 @@ def sites() -> Sites:
 def seen_of(chest: Sites) -> Seen:
     """A scan without noise, and the marks of a quick finder."""
     found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
-    return Seen(chest.canvas, chest.hu, chest.canvas.points_mm(found.places_vox))
+    return Seen(chest.canvas, chest.hu, found)
 
 
 def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:
