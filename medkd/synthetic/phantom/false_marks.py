@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.data.blobs import block_means, find_blobs
+from medkd.data.blobs import Blobs, block_means, find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64, cube_root
 from medkd.synthetic.phantom.findings import Finding
 from medkd.synthetic.phantom.sizes import MOST_DIAMETER_MM
@@ -38,12 +38,17 @@ class Seen:
     Args:
         canvas: a lattice of about 2 mm.
         hu: [i, j, k] densities on it.
-        marks_mm: [N, 3] chest mm, the strongest first.
+        blobs: the marks, on that lattice.
     """
 
     canvas: Canvas
     hu: Float32
-    marks_mm: Float64
+    blobs: Blobs
+
+    @property
+    def marks_mm(self) -> Float64:
+        """The marks [N, 3] in chest mm, the strongest first."""
+        return self.canvas.points_mm(self.blobs.places_vox)
 
 
 def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -> Seen:
@@ -56,7 +61,7 @@ def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -
     """
     hu, coarse = averaged(voxels_hu, canvas)
     inside = averaged(lung, canvas)[0] > _INSIDE
-    return Seen(coarse, hu, coarse.points_mm(find_blobs(hu, coarse.spacing_mm, inside).places_vox))
+    return Seen(coarse, hu, find_blobs(hu, coarse.spacing_mm, inside))
 
 
 def averaged(

@@ -20,8 +20,7 @@ from medkd.synthetic.phantom.forms import (
     draw_form,
     true_sphere,
 )
-from medkd.synthetic.phantom.placement import Places, clear_of
-from medkd.synthetic.phantom.places import Chooser
+from medkd.synthetic.phantom.places import Chooser, Places, clear_of
 
 _EDGE_MM = 0.5
 _TISSUE_HU = 40.0
@@ -100,7 +99,7 @@ def knot(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fin
         line += rng.normal(0.0, 0.5, size=line.shape)
         radii = np.full(5, radius * rng.uniform(0.6, 0.95))
     return _single("knot", "solid", TubeForm(line, radii), middle,
-                   value_hu=places.sites.blood_hu, places=places,
+                   value_hu=places.survey.blood_hu, places=places,
                    size_mm=2.0 * float(radii.max()))  # fmt: skip
 
 
@@ -189,7 +188,7 @@ def _branch(
     rng: np.random.Generator, places: Places, *, low_mm: float, high_mm: float
 ) -> tuple[Float64, Float64, float] | None:
     """Draw a piece of a vessel: its middle (3,), unit direction (3,) and radius."""
-    branches = places.sites.branches
+    branches = places.survey.branches
     middles = (branches.start_mm + branches.end_mm) / 2.0
     radius = (branches.start_radius_mm + branches.end_radius_mm) / 2.0
     fit = (radius > low_mm) & (radius < high_mm)
