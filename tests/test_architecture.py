@@ -14,6 +14,7 @@ PACKAGE = ROOT / "medkd"
 FLOORS: dict[str, int] = {
     "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
     "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
+    "formats": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
     "index": 2, "difficulty": 2,
     "archive": 3, "data": 3, "models": 3, "transfer": 3,

@@ -11,7 +11,7 @@ import streamlit as st
 from display import AxialStack, Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.store import Decision
 from medkd.runs import RunFolder
@@ -52,7 +52,7 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
             show_slices(case, stack, rings, legend=LEGEND)
 
 
-def describe_case(row: IndexedCase) -> str:
+def describe_case(row: Case) -> str:
     """Say how a case was made, as far as its header tells."""
     thickness = row.slice_thickness_mm
     parts = [

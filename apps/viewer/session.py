@@ -17,8 +17,8 @@ from display import AxialStack, build_axial_stack
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
-from medkd.index.case_store import read_case
-from medkd.index.table import ArchiveIndex, read_index
+from medkd.index.case_store import open_image, open_scan
+from medkd.index.table import ArchiveIndex, is_index, read_index
 from medkd.io.medmnist import MedMnistSet, read_medmnist
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_scan
@@ -38,7 +38,7 @@ from medkd.review.cases import (
 from medkd.review.index_cases import NoduleFact, index_of, is_index, nodule_facts
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, RunFolder
-from medkd.types import Evaluation, Radiograph, RunCase, Scan
+from medkd.types import Evaluation, Radiograph, RunCase
 
 ARM = "student"
 """Whose marks and scores the reader sees."""
@@ -262,20 +262,15 @@ def _probabilities(run: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, d
 @st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")
 def _stack(path: str, case_id: str, stamp: tuple[int, int]) -> AxialStack:
     place = Path(path)
-    archived = place.suffix == ".csv"
-    scan = read_case(place, case_id) if archived else read_scan(place, seriesuid=case_id)
-    if not isinstance(scan, Scan):
-        raise SeriesError(f"{case_id}: not a scan", ["the archive holds an image there"])
+    archived = is_index(place)
+    scan = open_scan(place, case_id) if archived else read_scan(place, seriesuid=case_id)
     return build_axial_stack(scan.voxels_hu, scan.grid)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _radiograph(path: str, case_id: str, stamp: tuple[int, int]) -> Radiograph:
     place = Path(path)
-    found = read_case(place, case_id) if place.suffix == ".csv" else read_radiograph(place)
-    if not isinstance(found, Radiograph):
-        raise SeriesError(f"{case_id}: not an image", ["the archive holds a scan there"])
-    return found
+    return open_image(place, case_id) if is_index(place) else read_radiograph(place)
 
 
 @st.cache_resource(max_entries=1, show_spinner="Reading the index ...")

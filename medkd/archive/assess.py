@@ -73,7 +73,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case but its name: see `IndexedCase`.
+    """What is known of a case but its name: see `Case`.
 
     `places` are those of a scan that can be read; `crashed`: its process died.
     """

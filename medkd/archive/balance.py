@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from medkd.index.case import Case
 from medkd.index.scan_states import label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 
 SCAN_LABEL = "scan with a nodule"
 """Stands for whatever says that a scan holds a nodule: its place, or a label `nodule`."""
@@ -27,7 +28,7 @@ class LabelBalance:
     unknown: int
 
 
-def label_balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[LabelBalance]:
+def label_balance(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[LabelBalance]:
     """Count every label at every site, then which scans are known to hold a nodule.
 
     Args:
@@ -51,7 +52,7 @@ def label_balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
 
 
 def _by_site(
-    label: str, cases: Sequence[IndexedCase], known: Mapping[str, set[int]]
+    label: str, cases: Sequence[Case], known: Mapping[str, set[int]]
 ) -> Iterator[LabelBalance]:
     """Count a label at each site; sources that contradict each other leave it unknown."""
     for site in sorted({case.site for case in cases}):

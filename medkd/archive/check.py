@@ -17,8 +17,9 @@ from medkd.archive.leaks import Leak, find_leaks, same_pixels
 from medkd.archive.notices import Notice
 from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 from medkd.io.remedies import accepting_option, codes_in
 
 SCHEMA = 2
@@ -190,7 +191,7 @@ def _obstacles(
                      "medkd check INDEX --split SPLIT")  # fmt: skip
 
 
-def _nothing_ready(cases: Sequence[IndexedCase]) -> Notice:
+def _nothing_ready(cases: Sequence[Case]) -> Notice:
     if not cases:
         return Notice(
             "nothing_found",
@@ -206,7 +207,7 @@ def _nothing_ready(cases: Sequence[IndexedCase]) -> Notice:
 
 
 def _counted(
-    cases: Iterable[tuple[IndexedCase, Sequence[str]]],
+    cases: Iterable[tuple[Case, Sequence[str]]],
 ) -> tuple[ReasonCount, ...]:
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case, reasons in cases:
@@ -219,7 +220,7 @@ def _counted(
     )
 
 
-def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _warnings(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     yield from _duplicates(ready)
     yield from _conflicts(index, ready)
     counts = Counter(case.patient_id for case in ready)
@@ -229,7 +230,7 @@ def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Not
             yield Notice("one_patient", text, (patient,))
 
 
-def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _duplicates(ready: Sequence[Case]) -> Iterator[Notice]:
     for members in same_pixels(ready):
         ids = tuple(case.case_id for case in members)
         patients = sorted({case.patient_id for case in members})
@@ -241,7 +242,7 @@ def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
             yield Notice("same_pixels_two_patients", text, ids)
 
 
-def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _conflicts(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     values: dict[tuple[str, str], set[int]] = defaultdict(set)
     for label in index.labels:
         if label.value is not None:
@@ -259,8 +260,8 @@ def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[No
                 yield Notice("label_conflict", f"{', '.join(ids)}: {text}", ids)
 
 
-def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:
-    grouped: dict[tuple[str, str], list[IndexedCase]] = defaultdict(list)
+def _sites(cases: Sequence[Case]) -> Iterator[SiteSummary]:
+    grouped: dict[tuple[str, str], list[Case]] = defaultdict(list)
     for case in cases:
         grouped[case.site, case.kind].append(case)
     for (site, kind), members in sorted(grouped.items()):
@@ -280,7 +281,7 @@ def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:
         )
 
 
-def _leaks(ready: Sequence[IndexedCase], split: SplitFile | None) -> Iterator[LeakSummary]:
+def _leaks(ready: Sequence[Case], split: SplitFile | None) -> Iterator[LeakSummary]:
     """Yield the leaks of the archive's own division, then those of the frozen one (each fold)."""
     own = {case.case_id: case.origin for case in ready if case.origin}
     if len(set(own.values())) > 1:
@@ -290,7 +291,7 @@ def _leaks(ready: Sequence[IndexedCase], split: SplitFile | None) -> Iterator[Le
         yield _leaks_of("split", ready, homes)
 
 
-def _leaks_of(division: str, ready: Sequence[IndexedCase], homes: Mapping[str, str]) -> LeakSummary:
+def _leaks_of(division: str, ready: Sequence[Case], homes: Mapping[str, str]) -> LeakSummary:
     leaks = find_leaks(ready, homes)
     patients = [leak for leak in leaks if leak.what == "patient"]
     parts = Counter(homes[case_id] for leak in patients for case_id in leak.case_ids)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from medkd.archive.leaks import bound_patients
 from medkd.archive.notices import Notice
 from medkd.archive.split import positive_labels
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS
 from medkd.index.scan_states import label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 
 CANNOT_SPLIT = "cannot_split"
 STUDY_PATIENT = "the header names no patient: its study counts as one"
@@ -19,7 +20,7 @@ STUDY_PATIENT = "the header names no patient: its study counts as one"
 _SHOWN = 3
 
 
-def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def split_notices(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     """Say why train, val and test cannot be made of the cases, or not all with positives.
 
     Args:
@@ -59,9 +60,7 @@ def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
             )
 
 
-def _few_annotated(
-    index: ArchiveIndex, groups: Sequence[Sequence[IndexedCase]]
-) -> Iterator[Notice]:
+def _few_annotated(index: ArchiveIndex, groups: Sequence[Sequence[Case]]) -> Iterator[Notice]:
     """Warn if training leaves out so many scans, for want of annotations, that a part is empty."""
     scans = [case for group in groups for case in group if case.kind == "scan"]
     states = scan_states(scans, index.nodules, known=label_values(index.labels, ["nodule"]))
@@ -81,7 +80,7 @@ def _few_annotated(
         )
 
 
-def _too_few(ready: Sequence[IndexedCase], groups: int) -> Notice:
+def _too_few(ready: Sequence[Case], groups: int) -> Notice:
     patients = sorted({case.patient_id for case in ready})
     ids = tuple(patients[:_SHOWN])
     if len(patients) == 1 and len(ready) > 1:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from medkd.archive.merge import merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
+from medkd.index.case import Case
 from medkd.index.scan_states import EXCLUDED_ALONE
-from medkd.index.table import CaseLabel, IndexedCase
+from medkd.index.table import CaseLabel
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import (
     AnnotationSettings,
@@ -54,7 +55,7 @@ class Joiner:
     def __init__(
         self,
         names: Sequence[CaseName],
-        cases: Mapping[str, IndexedCase],
+        cases: Mapping[str, Case],
         *,
         places: Mapping[str, SeriesPlaces],
         files: Mapping[str, str],

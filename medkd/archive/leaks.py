@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Leak:
         return f"equal pixels in {where}: {', '.join(self.case_ids)}"
 
 
-def find_leaks(cases: Iterable[IndexedCase], homes: Mapping[str, str]) -> list[Leak]:
+def find_leaks(cases: Iterable[Case], homes: Mapping[str, str]) -> list[Leak]:
     """Find what stands in several parts.
 
     Args:
@@ -61,13 +61,13 @@ def find_leaks(cases: Iterable[IndexedCase], homes: Mapping[str, str]) -> list[L
     return leaks
 
 
-def same_pixels(cases: Iterable[IndexedCase]) -> list[list[IndexedCase]]:
+def same_pixels(cases: Iterable[Case]) -> list[list[Case]]:
     """Return the groups of two or more cases whose pixels are equal."""
     grouped = _grouped((case for case in cases if case.content), lambda case: case.content)
     return [members for members in grouped.values() if len(members) > 1]
 
 
-def bound_patients(cases: Sequence[IndexedCase]) -> list[list[IndexedCase]]:
+def bound_patients(cases: Sequence[Case]) -> list[list[Case]]:
     """Group cases that must stay in one part: of one patient, or of patients who share pixels."""
     leader = {case.patient_id: case.patient_id for case in cases}
 
@@ -85,18 +85,16 @@ def bound_patients(cases: Sequence[IndexedCase]) -> list[list[IndexedCase]]:
     return [grouped[name] for name in sorted(grouped)]
 
 
-def _grouped(
-    cases: Iterable[IndexedCase], key: Callable[[IndexedCase], str]
-) -> dict[str, list[IndexedCase]]:
-    grouped: dict[str, list[IndexedCase]] = defaultdict(list)
+def _grouped(cases: Iterable[Case], key: Callable[[Case], str]) -> dict[str, list[Case]]:
+    grouped: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         grouped[key(case)].append(case)
     return dict(sorted(grouped.items()))
 
 
-def _parts(members: Iterable[IndexedCase], homes: Mapping[str, str]) -> tuple[str, ...]:
+def _parts(members: Iterable[Case], homes: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted({homes[case.case_id] for case in members}))
 
 
-def _ids(members: Iterable[IndexedCase]) -> tuple[str, ...]:
+def _ids(members: Iterable[Case]) -> tuple[str, ...]:
     return tuple(case.case_id for case in members)

@@ -17,14 +17,15 @@ from pydantic import Field, model_validator
 
 from medkd.archive.leaks import bound_patients, find_leaks
 from medkd.errors import SeriesError, SettingsError
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 from medkd.settings import Settings
 
 _EVERY = "case"
 _FOLD = re.compile(r"subset(\d+)")
 
-Group = list[IndexedCase]
+Group = list[Case]
 Tags = dict[str, int]
 
 
@@ -106,7 +107,7 @@ def positive_labels(index: ArchiveIndex) -> dict[str, set[str]]:
     return found
 
 
-def _official(ready: Sequence[IndexedCase]) -> dict[str, list[str]]:
+def _official(ready: Sequence[Case]) -> dict[str, list[str]]:
     origins: dict[str, list[str]] = defaultdict(list)
     for case in ready:
         origins[case.origin].append(case.case_id)
@@ -123,7 +124,7 @@ def _official(ready: Sequence[IndexedCase]) -> dict[str, list[str]]:
 
 
 def _stratified(
-    index: ArchiveIndex, ready: list[IndexedCase], settings: SplitSettings
+    index: ArchiveIndex, ready: list[Case], settings: SplitSettings
 ) -> tuple[dict[str, list[str]], list[str]]:
     labels = positive_labels(index)
     groups = bound_patients(ready)

@@ -16,17 +16,11 @@ from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.suspects import Suspects
 from medkd.archive.work_store import KnownFile, WorkStore
-from medkd.index.case_store import CaseForm, StoredCase, write_case_store
+from medkd.index.case import Case
+from medkd.index.case_store import CaseFiles, CaseForm, write_case_store
 from medkd.index.cells import write_cells
 from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, private_folder_of
-from medkd.index.table import (
-    ArchiveIndex,
-    FileFate,
-    IndexedCase,
-    IndexedFile,
-    UnmatchedRow,
-    write_index,
-)
+from medkd.index.table import ArchiveIndex, FileFate, IndexedFile, UnmatchedRow, write_index
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
 from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
@@ -46,7 +40,7 @@ class Gathered:
     """All cases of an archive, named, before annotations."""
 
     names: dict[str, CaseName] = field(default_factory=dict)
-    cases: dict[str, IndexedCase] = field(default_factory=dict)
+    cases: dict[str, Case] = field(default_factory=dict)
     forms: dict[str, CaseForm] = field(default_factory=dict)
     places: dict[str, SeriesPlaces] = field(default_factory=dict)
 
@@ -137,11 +131,11 @@ class TableWriter:
                 found[PurePosixPath(file.place).parent] = (stamp, listed)
         return found
 
-    def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:
+    def _case(self, facts: CaseFacts, name: CaseName) -> Case:
         def clean(text: str) -> str:
             return self._namer.clean(text, name)
 
-        return IndexedCase(
+        return Case(
             case_id=name.case_id,
             patient_id=name.patient_id,
             kind="image" if facts.form == "image" else "scan",
@@ -178,7 +172,7 @@ class TableWriter:
         joiner = Joiner(names, gathered.cases, places=gathered.places, files=files)
         return joiner.join(self._settings, refs, self._namer)
 
-    def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, IndexedCase]:
+    def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, Case]:
         """Give each case its patient, its day and the view that a table knows."""
         cases = {}
         for name in gathered.names.values():
@@ -217,7 +211,7 @@ class TableWriter:
                 yield f"{count} {form.upper()} objects are not read: --annotations {form} does"
         yield from joined.notes
 
-    def _files(self, gathered: Gathered, cases: Mapping[str, IndexedCase]) -> Iterator[IndexedFile]:
+    def _files(self, gathered: Gathered, cases: Mapping[str, Case]) -> Iterator[IndexedFile]:
         sources = {p.resolve() for s in self._settings.annotations for p in paths_of(s)}
         for file in self._store.files():
             ref = self._ref_of(file)
@@ -234,16 +228,14 @@ class TableWriter:
         told = row if self._private or not key else f"{row}: {key}"
         return UnmatchedRow(source, told, reason)
 
-    def _write_private(
-        self, gathered: Gathered, cases: Mapping[str, IndexedCase], joined: Joined
-    ) -> None:
+    def _write_private(self, gathered: Gathered, cases: Mapping[str, Case], joined: Joined) -> None:
         stored = (
-            StoredCase(
-                name.case_id,
-                cases[name.case_id].patient_id,
-                gathered.forms[name.case_id],
-                tuple(self._ref_of(file) for file in self._store.files_of(key)),
-                cases[name.case_id].reasons,
+            (
+                cases[name.case_id],
+                CaseFiles(
+                    gathered.forms[name.case_id],
+                    tuple(self._ref_of(file) for file in self._store.files_of(key)),
+                ),
             )
             for key, name in gathered.names.items()
         )

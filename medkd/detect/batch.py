@@ -22,7 +22,7 @@ from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings, check_model
 from medkd.difficulty import difficulty_words
 from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
-from medkd.index.case_store import keeps_identity, locate_case, read_case
+from medkd.index.case_store import keeps_identity, locate_case, open_image, open_scan
 from medkd.index.image_inputs import ImageInput, is_radiograph
 from medkd.index.scan_inputs import ScanInput, refusal_of
 from medkd.io.dicom.gate import GateSettings
@@ -223,9 +223,10 @@ def _path_of(given: Input) -> str:
         return str(given.path.absolute())
     if not keeps_identity(given.path):
         return ""
-    case = locate_case(given.path, given.case.case_id)
-    first = case.refs[0].path
-    return str(first.parent if case.form == "dicom" and case.refs[0].member is None else first)
+    files = locate_case(given.path, given.case.case_id)
+    first = files.refs[0]
+    is_folder = files.form == "dicom" and first.member is None
+    return str(first.path.parent if is_folder else first.path)
 
 
 def _state_of(files: Sequence[Path]) -> list[int]:
@@ -257,10 +258,7 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case.status == "not_analysed":
         reasons = with_option(given.case.reasons, command="medkd index")
         raise SeriesError(f"{given.case.case_id}: not analysed", reasons)
-    found = read_case(given.path, given.case.case_id)
-    if not isinstance(found, Scan):
-        raise SeriesError(f"{given.case.case_id}: not a scan", ["the archive holds an image there"])
-    return found
+    return open_scan(given.path, given.case.case_id)
 
 
 def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
@@ -292,10 +290,7 @@ def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
             raise SeriesError(error.headline, reasons) from error
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
-    found = read_case(given.path, given.case.case_id)
-    if not isinstance(found, Radiograph):
-        raise SeriesError(f"{given.case.case_id}: not an image", ["the archive holds a scan there"])
-    return found
+    return open_image(given.path, given.case.case_id)
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SettingsError
-from medkd.index.table import IndexedCase, read_index
+from medkd.index.case import Case
+from medkd.index.table import is_index, read_index
 from medkd.io.file_kind import FileKind
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import classified_files
@@ -25,13 +26,13 @@ _SKIPPED = ("annotation", "table", "container", "other")
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """A radiograph: a file, or with `case` the image of the INDEX (.csv) at that path.
+    """A radiograph: a file, or with `case` that image of the INDEX at `path`.
 
     `reason` says why it cannot be one, "code: text"; empty where it may be.
     """
 
     path: Path
-    case: IndexedCase | None = None
+    case: Case | None = None
     reason: str = ""
 
     @property
@@ -97,7 +98,7 @@ def is_radiograph(path: Path) -> bool:
 
 
 def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
-    if place.is_file() and place.suffix == ".csv":
+    if is_index(place):
         cases = read_index(place).cases
         images = tuple(ImageInput(place, case) for case in cases if case.kind == "image")
         return ImageInputs(images, len(cases) - len(images))

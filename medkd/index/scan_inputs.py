@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from medkd.errors import SeriesError, SettingsError
-from medkd.index.table import IndexedCase, read_index
+from medkd.index.case import Case
+from medkd.index.table import is_index, read_index
 from medkd.io.dicom.scope import generator_of_files
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.remedies import with_option
-from medkd.io.synthetic_mark import not_stated, stamp_of
+from medkd.io.synthetic_mark import stamp_of
 from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScanInput:
-    """A scan: one on disk (`place`), or with `case` the scan of the INDEX (.csv) at `path`."""
+    """A scan: one on disk (`place`), or with `case` that scan of the INDEX at `path`."""
 
     path: Path
-    case: IndexedCase | None = None
+    case: Case | None = None
     place: ScanPlace | None = None
 
     @property
@@ -44,12 +46,12 @@ class ScanInput:
         """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
         return bool(self.generator)
 
-    @property
+    @cached_property
     def generator(self) -> str:
-        """The stamp of what made it, empty for a scan that is not synthetic."""
-        if self.case is None:
-            return stamp_of(self.path, seriesuid=self.name) or self._headed()
-        return self.case.generator or (not_stated() if self.case.synthetic else "")
+        """The stamp of the program that made it, empty for a scan that is not synthetic."""
+        if self.case is not None:
+            return self.case.stamp
+        return stamp_of(self.path, seriesuid=self.name) or self._headed()
 
     def _headed(self) -> str:
         """Return the stamp in the header of a DICOM series, which a copy of it keeps."""
@@ -102,8 +104,8 @@ def find_inputs(
         SettingsError: with every input that is absent or holds no scan.
         SeriesError: if an INDEX cannot be read.
     """
-    indexes = [place for place in inputs if _is_index(place)]
-    on_disk = [place for place in inputs if place.exists() and not _is_index(place)]
+    indexes = [place for place in inputs if is_index(place)]
+    on_disk = [place for place in inputs if place.exists() and place not in indexes]
     found = find_places(on_disk, progress=progress)
     listed = {index: _indexed(index, ready_only=ready_only) for index in indexes}
     reasons = [_absence(p, found, listed) for p in inputs]
@@ -112,10 +114,6 @@ def find_inputs(
     scans = [ScanInput(place.path, place=place) for place in found.scans]
     scans += [scan for index in listed for scan in listed[index]]
     return ScanInputs(tuple(scans), len(found.images))
-
-
-def _is_index(place: Path) -> bool:
-    return place.suffix == ".csv" and place.exists()
 
 
 def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:

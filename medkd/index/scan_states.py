@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from medkd.index.table import CaseLabel, IndexedCase
+from medkd.index.case import Case
+from medkd.index.table import CaseLabel
 from medkd.types import Nodule
 
 Value = Literal[0, 1] | None
@@ -44,7 +45,7 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
 
 
 def scan_states(
-    ready: Iterable[IndexedCase], findings: Sequence[Nodule], *, known: Mapping[str, Value]
+    ready: Iterable[Case], findings: Sequence[Nodule], *, known: Mapping[str, Value]
 ) -> dict[str, ScanState]:
     """Say what is known of each scan; excluded findings show that somebody read it.
 

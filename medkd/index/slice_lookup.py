@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medkd.errors import SeriesError
-from medkd.index.case_store import StoredCase, gate_of, locate_case, unpacked
+from medkd.index.case_store import CaseFiles, gate_of, locate_case, unpacked
 from medkd.index.pseudonyms import Link
 from medkd.io.dicom.series import read_headers, read_series, slice_fact
 from medkd.io.file_ref import FileRef
@@ -59,7 +59,7 @@ def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
     return (*named, *_files(case, files))
 
 
-def _files(case: StoredCase, numbers: list[int]) -> tuple[Link, ...]:
+def _files(case: CaseFiles, numbers: list[int]) -> tuple[Link, ...]:
     return tuple(Link("file", _place_of(case.refs[number])) for number in numbers)
 
 

@@ -1,6 +1,6 @@
 """INDEX: what `medkd index` leaves and every other command reads.
 
-index.csv            one row a case (`IndexedCase`): scans and radiographs, refused ones too
+index.csv            one row a case (`Case`): scans and radiographs, refused ones too
 index.nodules.csv    reference nodules, LUNA16's columns, what they count as and who says so
 index.labels.csv     labels of whole cases: 1, 0, or empty where nobody knows
 index.files.csv      what became of every file of the archive
@@ -25,49 +25,14 @@ from typing import Any, Literal, TypeVar
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
+from medkd.formats import INDEX, KEY
+from medkd.index.case import Case
 from medkd.index.cells import read_cells, write_cells
 from medkd.types import Nodule
 
 Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
 FileFate = Literal["case", "annotation", "table", "container", "other", "unreadable"]
-
-VERSION = 3
-"""Raised when a table's columns change."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedCase:
-    """One scan or radiograph of an archive.
-
-    `reasons` say why it is not analysed and `allowed` which faults were let pass, each as
-    "code: text" (`dicom.gate.CODES`). `origin` is what the archive itself says of the split
-    ("train", "val", "test", "subset3"; empty: nothing). `day` counts days since the patient's
-    first study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image.
-    `content` is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of
-    what made a synthetic case (`synthetic_mark.py`).
-    """
-
-    case_id: str
-    patient_id: str
-    kind: Literal["scan", "image"]
-    status: Literal["ready", "not_analysed"]
-    reasons: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    site: str = ""
-    origin: str = ""
-    day: int | None = None
-    modality: str = ""
-    view: str = ""
-    manufacturer: str = ""
-    kernel: str = ""
-    slice_thickness_mm: float | None = None
-    shape: tuple[int, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
-    content: str = ""
-    synthetic: bool = False
-    generator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +49,14 @@ class CaseLabel:
 class ArchiveIndex:
     """Everything an INDEX says, apart from pixels. A nodule's `seriesuid` is its case_id."""
 
-    cases: tuple[IndexedCase, ...]
+    cases: tuple[Case, ...]
     nodules: tuple[Nodule, ...] = ()
     labels: tuple[CaseLabel, ...] = ()
     identity: Identity = "pseudonymise"
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
-    def by_id(self) -> dict[str, IndexedCase]:
+    def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""
         return {case.case_id: case for case in self.cases}
 
@@ -149,7 +114,7 @@ def write_index(
         settings: what the record keeps of how it was made; plain values without identities.
 
     Returns:
-        The index with its rows in order and its fingerprint.
+        The index as `read_index` gives it: its rows in order, its fingerprint, its place.
     """
     index = _in_order(index)
     counts = {"cases": len(index.cases), "nodules": len(index.nodules), "files": 0, "unmatched": 0}
@@ -159,18 +124,19 @@ def write_index(
         record = stack.enter_context(replacing(path.with_suffix(".json")))
         places = {name: _place(path, name) for name in (*_PRINTED, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
-        _write_rows(written["cases"], IndexedCase, index.cases)
+        write_cells(written["cases"], _CASE_COLUMNS, map(_case_cells, index.cases))
         _write_nodules(written["nodules"], index.nodules)
         _write_rows(written["labels"], CaseLabel, index.labels)
         counts["files"] = _write_rows(written["files"], IndexedFile, files)
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
         fingerprint = _fingerprint(written[name] for name in _PRINTED)
         content = {
-            "version": VERSION, "identity": index.identity, "fingerprint": fingerprint,
+            KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return replace(index, fingerprint=fingerprint)
+    cases = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
+    return replace(index, cases=cases, fingerprint=fingerprint)
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -180,12 +146,13 @@ def read_index(path: Path) -> ArchiveIndex:
         path: index.csv, its other tables beside it.
 
     Raises:
-        SeriesError: if a table is missing, was changed by hand or is of another version.
+        SeriesError: if a table is missing, was changed by hand, or is of a version that is not
+            read.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "index.csv"
-        >>> case = IndexedCase("c1", "p1", "scan", "ready", spacing_mm=(0.7, 0.7, 1.25))
+        >>> case = Case("c1", "p1", "scan", "ready", spacing_mm=(0.7, 0.7, 1.25))
         >>> written = write_index(path, ArchiveIndex((case,)))
         >>> read_index(path) == written
         True
@@ -196,9 +163,9 @@ def read_index(path: Path) -> ArchiveIndex:
         raise _refusal(path, [f"{place.name}: no such table beside it" for place in missing])
     if _fingerprint(places) != record["fingerprint"]:
         raise _refusal(path, ["its tables are not as they were written: run medkd index again"])
-    cases, nodules, labels = places
+    _, nodules, labels = places
     return ArchiveIndex(
-        cases=tuple(_read_rows(cases, IndexedCase)),
+        cases=tuple(_read_cases(path)),
         nodules=tuple(_read_nodules(nodules)),
         labels=tuple(_read_rows(labels, CaseLabel)),
         identity=record["identity"],
@@ -211,7 +178,7 @@ def read_index_record(path: Path) -> dict[str, Any]:
     """Read index.json of an INDEX: version, identity, fingerprint, counts, notes, settings.
 
     Raises:
-        SeriesError: if it is missing, no JSON, or of another version.
+        SeriesError: if it is missing, no JSON, or of a version that is not read.
     """
     place = path.with_suffix(".json")
     if not path.is_file():
@@ -223,13 +190,24 @@ def read_index_record(path: Path) -> dict[str, Any]:
         raise _refusal(path, [reason]) from error
     except ValueError as error:
         raise _refusal(path, [f"{place.name} is no JSON"]) from error
-    wanted = {"version", "identity", "fingerprint", "notes"}
+    wanted = {"identity", "fingerprint", "notes"}
     if not isinstance(record, dict) or not wanted <= set(record):
         raise _refusal(path, [f"{place.name} is not the record of an index"])
-    if record["version"] != VERSION:
-        reason = f"expected version {VERSION}, got {record['version']!r}: run medkd index again"
+    if KEY not in record and "version" in record:
+        record[KEY] = record["version"]  # what earlier versions of medkd called it
+    if reason := INDEX.refusal(record):
         raise _refusal(path, [reason])
     return record
+
+
+def is_index(path: Path) -> bool:
+    """Say whether a file is the index.csv of an INDEX, by its first line alone."""
+    wanted = ",".join(_CASE_COLUMNS[:4]).encode()
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(wanted)) == wanted
+    except OSError:  # a folder, nothing there, or a file that may not be read
+        return False
 
 
 def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
@@ -245,6 +223,9 @@ def read_unmatched(path: Path) -> tuple[UnmatchedRow, ...]:
 _PRINTED = ("cases", "nodules", "labels")
 """Tables that the fingerprint covers."""
 
+_CASE_COLUMNS = tuple(
+    field.name for field in fields(Case) if field.name not in {"path", "row", "archived"}
+)
 _NODULE_COLUMNS = (
     "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "counts_as", "readers_agreeing",
     "sources",
@@ -272,9 +253,19 @@ def _fingerprint(tables: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def _case_cells(case: Case) -> list[object]:
+    return [getattr(case, name) for name in _CASE_COLUMNS]
+
+
 def _write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> int:
     names = [field.name for field in fields(kind)]
     return write_cells(path, names, ([getattr(row, name) for name in names] for row in rows))
+
+
+def _read_cases(path: Path) -> Iterator[Case]:
+    for values in read_cells(path, _CASE_COLUMNS):
+        known = dict(zip(_CASE_COLUMNS, values, strict=True))
+        yield Case(**known, path=path, archived=True)
 
 
 def _write_nodules(path: Path, nodules: Iterable[Nodule]) -> None:

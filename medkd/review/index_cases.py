@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SeriesError, SettingsError
+from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase, read_index
+from medkd.index.table import ArchiveIndex, read_index
 from medkd.review.cases import RUN_HINT, check_run
 from medkd.runs import RunFolder, write_cases
 from medkd.types import RunCase
@@ -118,7 +119,7 @@ def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
     }
 
 
-def synthetic_words(case: IndexedCase) -> str:
+def synthetic_words(case: Case) -> str:
     """Say that a case is synthetic and what made it; empty for a patient's case."""
     if not case.synthetic and not case.generator:
         return ""
@@ -133,7 +134,7 @@ STATE_WORDS: dict[ScanState, str] = {
 }
 
 
-def _run_case(case: IndexedCase, path: str, placed: set[str]) -> RunCase:
+def _run_case(case: Case, path: str, placed: set[str]) -> RunCase:
     return RunCase(
         case_id=case.case_id,
         patient_id=case.patient_id,

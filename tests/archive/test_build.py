@@ -20,7 +20,7 @@ from pydicom.fileset import FileSet
 
 from medkd.archive.check import check_index
 from medkd.errors import SeriesError, SettingsError
-from medkd.index.case_store import read_case
+from medkd.index.case_store import open_image, open_scan
 from medkd.index.pseudonyms import LinkTable, private_folder_of
 from medkd.index.table import (
     IndexedFile,
@@ -93,7 +93,7 @@ def test_cases_on_disk_and_in_a_zip_archive_are_read_back(indexed: Path) -> None
     assert sorted(case.kind for case in ready) == ["image", "image", "scan", "scan"]
     volumes = {c.case_id: c for c in ready if c.kind == "scan"}
     for case_id, case in volumes.items():
-        scan = read_case(indexed, case_id)
+        scan = open_scan(indexed, case_id)
         assert isinstance(scan, Scan)
         assert scan.voxels_hu.shape == case.shape
         assert scan.patient_id == case.patient_id
@@ -101,7 +101,7 @@ def test_cases_on_disk_and_in_a_zip_archive_are_read_back(indexed: Path) -> None
     shapes = sorted(chest(number)[0].voxels_hu.shape for number in (0, 1))
     assert sorted(case.shape for case in volumes.values()) == shapes
     image = next(c for c in ready if c.kind == "image")
-    assert isinstance(read_case(indexed, image.case_id), Radiograph)
+    assert isinstance(open_image(indexed, image.case_id), Radiograph)
 
 
 def test_nothing_public_names_a_patient_a_uid_or_a_path(mixed: Path, indexed: Path) -> None:
@@ -219,7 +219,7 @@ def test_other_settings_assess_again_and_are_written_into_the_reasons(tmp_path: 
     assert refused.status == "not_analysed"
     assert passed.status == "ready"
     assert any(text.startswith("slice_thickness: 5 mm") for text in passed.allowed)
-    scan = read_case(out, passed.case_id)
+    scan = open_scan(out, passed.case_id)
     assert isinstance(scan, Scan)
     assert any("slice_thickness" in note for note in scan.notes)
 

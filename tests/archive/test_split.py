@@ -17,14 +17,15 @@ from medkd.archive.leaks import find_leaks
 from medkd.archive.split import SplitSettings, freeze_split
 from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
+from medkd.index.case import Case
 from medkd.index.frozen_split import SplitFile, read_split, write_split
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.types import Nodule
 
 
-def case(number: int, patient: str, **given_: object) -> IndexedCase:
+def case(number: int, patient: str, **given_: object) -> Case:
     values = {"status": "ready", "content": f"d{number}", **given_}
-    return IndexedCase(f"c{number}", patient, "image", **values)  # type: ignore[arg-type]
+    return Case(f"c{number}", patient, "image", **values)  # type: ignore[arg-type]
 
 
 def an_index(count: int = 300, *, seed: int = 0) -> ArchiveIndex:

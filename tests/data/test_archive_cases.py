@@ -211,7 +211,11 @@ def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path
     files = replace(
         index,
         cases=tuple(
-            replace(case, path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd")
+            replace(
+                case,
+                path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd",
+                archived=False,
+            )
             for case in index.cases
         ),
     )

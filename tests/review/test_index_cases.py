@@ -5,13 +5,14 @@ from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.jsonio import write_json
 from medkd.review.index_cases import is_index, nodule_facts, open_review, synthetic_words
 from medkd.runs import RunFolder, write_cases
 from medkd.types import CaseResult, Nodule, RunCase
 
-SCANS = tuple(IndexedCase(f"s{n}", f"p{n}", "scan", "ready") for n in range(5))
+SCANS = tuple(Case(f"s{n}", f"p{n}", "scan", "ready") for n in range(5))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_scan_that_nobody_annotated_is_not_one_without_nodules():
 
 
 def test_a_synthetic_case_says_what_made_it():
-    case = IndexedCase("s", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
+    case = Case("s", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
     assert synthetic_words(case) == "synthetic: medkd phantom 3"
     assert synthetic_words(SCANS[0]) == ""
 

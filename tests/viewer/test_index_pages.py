@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.models.package import ModelInfo, save_model
 from medkd.models.table import build_model, parse_model_settings
 from medkd.review.index_cases import open_index, open_review
@@ -50,8 +51,8 @@ def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, l
 
 
 def test_a_scan_that_nobody_annotated_is_not_shown_as_one_without_nodules(tmp_path, launch):  # noqa: F811
-    scans = [IndexedCase(name, "p", "scan", "ready") for name in ("read", "unread", "labelled")]
-    made = IndexedCase("made", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
+    scans = [Case(name, "p", "scan", "ready") for name in ("read", "unread", "labelled")]
+    made = Case("made", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
     labels = (CaseLabel("read", "nodule", 0), CaseLabel("labelled", "nodule", 1))
     index = tmp_path / "index.csv"
     write_index(index, ArchiveIndex((*scans, made), labels=labels))
