@@ -50,8 +50,8 @@ CONFINED = {
 """Third-party package to the rooms (or one module) of medkd that may import it."""
 
 APP_MAY_IMPORT = {
-    "geometry", "types", "errors", "files", "jsonio", "runs", "provenance", "io", "evaluate",
-    "index", "lungs", "report", "review", "models.package",
+    "geometry", "types", "errors", "files", "formats", "jsonio", "runs", "provenance", "io",
+    "evaluate", "index", "lungs", "report", "review", "models.package",
 }  # fmt: skip
 
 MAX_MODULE_LINES = 500

@@ -17,8 +17,6 @@ from medkd.io.luna16_tables import MARK_COLUMNS
 from medkd.io.tables import write_table
 from medkd.types import Candidate, CaseResult, MarkPlace
 
-RESULTS_NAME = "results.csv"
-
 _PLACE_COLUMNS = (
     "diameter_mm", "voxel_i", "voxel_j", "voxel_k", "slice_number", "instance_number",
     "frame_number", "sop_instance_uid", "case", "path", "threshold", "above_threshold",

@@ -21,7 +21,7 @@ from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
 Progress = Literal["open", "begun", "reviewed"]
-MarkSource = Literal["whole-scan", "candidates", "none"]
+MarkSource = Literal["whole-scan", "candidates", "detect", "none"]
 
 SPLITS = ("test", "val", "train")
 
@@ -54,49 +54,6 @@ NO_MARKS = CaseMarks((), "none")
 """Of a scan that nothing searched and no candidate list names."""
 
 
-def check_run(path: Path) -> RunFolder:
-    """Return the run folder at `path`.
-
-    Raises:
-        SettingsError: if it is no folder that `medkd train` or `medkd demo` left.
-    """
-    run = RunFolder(path)
-    if not path.exists():
-        raise SettingsError(f"{path}: no such folder or file", [RUN_HINT])
-    if not path.is_dir():
-        raise SettingsError(f"{path}: a file, not a folder of a run", [RUN_HINT])
-    if not run.cases.is_file():
-        reason = f"expected {run.cases.name} in it, found {_listing(path)}"
-        raise SettingsError(f"{path}: not a run folder", [reason, *_what_it_is(path), RUN_HINT])
-    return run
-
-
-RUN_HINT = (
-    "give the folder that `medkd train` or `medkd demo` left (its --out), or the index.csv of "
-    "`medkd index`"
-)
-
-
-def _what_it_is(path: Path) -> Iterator[str]:
-    """Say what a folder is that is no run, where that is plain, and what to do with it."""
-    results = path / "results.csv"
-    if results.is_file():
-        yield (
-            f"it holds results of `medkd detect`, which the app does not open: its marks are in "
-            f"{results}; to look at the scans themselves, index them and review the INDEX"
-        )
-    if RunFolder(path).record.is_file():
-        yield (
-            "it holds a run that was stopped before it had cases: go on with it by "
-            f"`medkd train CONFIG --out {path} --resume`"
-        )
-    for index in sorted(path.glob("*.csv")):
-        if index.with_suffix(".json").is_file() and index.with_suffix(".nodules.csv").is_file():
-            yield f"it holds an INDEX: medkd review {index}"
-    for cases in sorted(path.glob("*/cases.csv")):
-        yield f"it holds something to review: medkd review {cases.parent}"
-
-
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
     """Sort for reading: not analysed first, then by falling score, ties by case id."""
     return sorted(
@@ -109,8 +66,8 @@ def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
     )
 
 
-def read_worklist(path: Path) -> list[RunCase]:
-    """Read cases.csv in reading order.
+def read_run_cases(path: Path) -> list[RunCase]:
+    """Read the cases.csv of a RUN in reading order.
 
     Raises:
         SeriesError: if it cannot be read, or if two rows have one case id, which would hide a case.
@@ -148,11 +105,6 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
         "the address may belong to another run, or be cut short",
     ]
     raise SettingsError(f"no case is named {names[0]!r} here", reasons)
-
-
-def case_path(run: RunFolder, case: RunCase) -> Path:
-    """Return where the scan or image stands; a relative path is read from the run folder."""
-    return run.path / case.path
 
 
 def mark_id(candidate: Candidate) -> str:
@@ -237,7 +189,7 @@ def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
     return found
 
 
-def reading_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
+def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
     """Return the student's frozen threshold for marks of that source; None where there is none."""
     froc = student_froc(evaluation, source)
     if froc is None or froc.at_operating_point is None:
@@ -291,8 +243,3 @@ def _group(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     for candidate in candidates:
         grouped.setdefault(candidate.seriesuid, []).append(candidate)
     return grouped
-
-
-def _listing(path: Path) -> str:
-    names = sorted(entry.name for entry in path.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 import medkd
 from medkd.errors import SettingsError
-from medkd.runs import RunFolder
+from medkd.review.opened import Review, find_reviews
 
 LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8501
@@ -38,9 +38,9 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What shall be started: the run, who reads it, where it is served."""
+    """What is started: what is reviewed, by whom, and where it is served."""
 
-    run: RunFolder
+    review: Review
     reader: str
     address: str
     port: int
@@ -85,14 +85,13 @@ def choose_port(address: str, wanted: int | None) -> int:
         return _bind(address, 0)
 
 
-def find_run(folder: Path) -> Path:
-    """Find the only run in a folder, at most two levels down.
+def find_review(folder: Path) -> Path:
+    """Find the only RUN, RESULTS or INDEX in a folder, at most two levels down.
 
     Raises:
         SettingsError: if there is none, or more than one.
     """
-    patterns = ("cases.csv", "*/cases.csv", "*/*/cases.csv")
-    found = sorted(path.parent for pattern in patterns for path in folder.glob(pattern))
+    found = find_reviews(folder)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -169,7 +168,8 @@ def _environment(viewer: Viewer) -> dict[str, str]:
     """Return the app's environment: the reader's, without Streamlit settings of their own."""
     own = {name: text for name, text in os.environ.items() if not name.startswith("STREAMLIT_")}
     return own | {
-        "MEDKD_REVIEW_RUN": str(viewer.run.path.resolve()),
+        "MEDKD_REVIEW_PATH": str(viewer.review.path.resolve()),
+        "MEDKD_REVIEW_INDEX": str(viewer.review.index.resolve()) if viewer.review.index else "",
         "MEDKD_REVIEW_READER": viewer.reader,
         "PYTHONUNBUFFERED": "1",
     }

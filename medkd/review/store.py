@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -38,29 +38,18 @@ WHOLE_CASE = "case"
 
 NOT_SAVED = "the decision was not saved"
 
-SCHEMA_VERSION = 1
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 
-_METADATA = sa.MetaData()
-_DECISIONS = sa.Table(
+_DECISIONS = sa.table(
     "decisions",
-    _METADATA,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("decided_at", sa.Text, nullable=False),
-    sa.Column("reader", sa.Text, nullable=False),
-    sa.Column("case_id", sa.Text, nullable=False),
-    sa.Column("mark_id", sa.Text, nullable=False),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("score", sa.Float),
-    sa.Column("x_mm", sa.Float),
-    sa.Column("y_mm", sa.Float),
-    sa.Column("z_mm", sa.Float),
-    sa.Column("medkd_version", sa.Text, nullable=False),
-    sa.Index("decisions_by_case", "case_id", "mark_id", "reader"),
-    sqlite_autoincrement=True,
+    *(sa.column(name, sa.Text) for name in ("decided_at", "reader", "case_id", "mark_id")),
+    *(sa.column(name, sa.Text) for name in ("verdict", "note", "medkd_version")),
+    *(sa.column(name, sa.Float) for name in ("score", "x_mm", "y_mm", "z_mm")),
+    sa.column("number", sa.Integer),
 )
+"""Columns of the present schema; `MIGRATIONS` makes them."""
+
 # INSERT OR REPLACE deletes a row without firing a delete trigger, hence the third one.
 _TRIGGERS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} BEGIN "
@@ -198,8 +187,11 @@ def open_store(path: Path) -> ReviewStore:
     Args:
         path: the SQLite file, `RUN/review.sqlite`.
 
+    A store that an earlier medkd wrote is brought to the present schema, in one transaction and
+    with every decision kept. One of a newer medkd is refused and left as it is.
+
     Raises:
-        SeriesError: if the folder cannot be written, or the file is no store of this version.
+        SeriesError: if the folder cannot be written, or the file is no store or a newer one.
 
     Example:
         >>> import tempfile
@@ -282,17 +274,45 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # D
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
+    """Bring a store to the present schema, step by step; all steps or none are kept."""
     with engine.begin() as connection:
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if version not in (0, SCHEMA_VERSION):
-            reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
-            raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
-        if version == SCHEMA_VERSION:
+        if _version_of(connection, path) == len(MIGRATIONS):
             return  # reading must not wait for somebody who writes
-        _METADATA.create_all(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for step in MIGRATIONS[_version_of(connection, path) :]:  # somebody may have done some
+            step(connection)
         for trigger in _TRIGGERS:
             connection.exec_driver_sql(trigger)
-        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version_of(connection: sa.Connection, path: Path) -> int:
+    """Return the schema version of a store, 0 for a new one; refuse one of a newer medkd."""
+    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version > len(MIGRATIONS):
+        reason = f"expected schema version {len(MIGRATIONS)}, got {version}: update medkd"
+        raise SeriesError(f"{path}: decisions of a newer medkd, left as they are", [reason])
+    return version
+
+
+def _create_table(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
+        "decided_at TEXT NOT NULL, reader TEXT NOT NULL, case_id TEXT NOT NULL, "
+        "mark_id TEXT NOT NULL, verdict TEXT NOT NULL, note TEXT NOT NULL, score FLOAT, "
+        "x_mm FLOAT, y_mm FLOAT, z_mm FLOAT, medkd_version TEXT NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        "CREATE INDEX IF NOT EXISTS decisions_by_case ON decisions (case_id, mark_id, reader)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table,)
+"""Step n brings a store from schema n to n + 1; a new schema is one more step at the end.
+
+A step never changes: stores of every version must pass through it. One that changes rows drops the
+triggers first; they are made again after the last step.
+"""
 
 
 def _insert(connection: sa.Connection, decision: Decision) -> Decision:

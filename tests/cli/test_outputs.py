@@ -12,8 +12,8 @@ from medkd.cli.outputs import check_output
 from medkd.errors import SettingsError
 from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, write_index
-from medkd.runs import write_cases
 from medkd.types import Nodule
+from tests.viewer.factory import write_bare_run
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     write_index(tmp_path / "index.csv", ArchiveIndex(cases, nodules))
     (tmp_path / "index.private").mkdir()
     (tmp_path / "marks.csv").write_text("seriesuid,coordX,coordY,coordZ,probability\na,0,0,0,1\n")
-    write_cases(tmp_path / "cases.csv", [])
+    write_bare_run(tmp_path, [])
     return tmp_path
 
 
