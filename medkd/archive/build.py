@@ -26,8 +26,8 @@ from medkd.io.file_ref import FileRef
 from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 
-FACTS_VERSION = 3
-"""Raised when the same files would give other facts."""
+FACTS_VERSION = 4
+"""Raised when the same files would give other facts, or the facts another form."""
 
 KINDS_VERSION = "2"
 """Raised when the same file would be something else."""
@@ -99,7 +99,7 @@ def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
         absent = [path for path in paths_of(source) if not path.exists()]
         reasons += [f"annotations, kind {source.kind}: {path}: no such file" for path in absent]
     if out.is_file() and not reasons:
-        known = read_index_record(out)["identity"]
+        known = read_index_record(out, older=True)["identity"]
         if known != settings.identity:
             reasons.append(f"it was made with identity {known}: give another --out")
     if reasons:
@@ -140,7 +140,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
     for groups, results in pool.run(_tasks(store, root, settings, waiting)):
         facts = _crashed(groups) if isinstance(results, Crashed) else results
         store.add_facts(
-            (group.key, facts_json.dump_json(found).decode(), found.crashed)
+            (group.key, facts_json.dump_json(found, exclude_defaults=True).decode(), found.crashed)
             for group, found in zip(groups, facts, strict=True)
         )
         done += len(groups)

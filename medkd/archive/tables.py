@@ -104,13 +104,13 @@ class TableWriter:
         suspects = Suspects(self._store, self._ref_of)
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
-            facts = replace(facts, reasons=(*facts.reasons, *suspects.reasons(key)))
+            reasons = (*facts.case.reasons, *suspects.reasons(key))
             name = self._namer.name(key)
-            case = self._case(facts, name)
+            case = self._case(replace(facts.case, reasons=reasons), name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
                 stamp, listed = sets[max(inside)]
                 # A real scan may have been put there; what cannot be read is not known as real.
-                if not listed or name.real in listed or facts.reasons:
+                if not listed or name.real in listed or reasons:
                     case = replace(case, synthetic=True, generator=case.generator or stamp)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
@@ -131,30 +131,24 @@ class TableWriter:
                 found[PurePosixPath(file.place).parent] = (stamp, listed)
         return found
 
-    def _case(self, facts: CaseFacts, name: CaseName) -> Case:
+    def _case(self, case: Case, name: CaseName) -> Case:
         def clean(text: str) -> str:
             return self._namer.clean(text, name)
 
-        return Case(
+        return replace(
+            case,
             case_id=name.case_id,
             patient_id=name.patient_id,
-            kind="image" if facts.form == "image" else "scan",
-            status="not_analysed" if facts.reasons else "ready",
-            reasons=tuple(clean(reason) for reason in facts.reasons),
-            allowed=tuple(clean(reason) for reason in facts.allowed),
-            notes=tuple(clean(note) for note in facts.notes),
+            status="not_analysed" if case.reasons else "ready",
+            reasons=tuple(map(clean, case.reasons)),
+            allowed=tuple(map(clean, case.allowed)),
+            notes=tuple(map(clean, case.notes)),
             site=name.site,
             origin=name.origin,
-            modality=clean(facts.modality),
-            view=clean(facts.view),
-            manufacturer=clean(facts.manufacturer),
-            kernel=clean(facts.kernel),
-            slice_thickness_mm=facts.slice_thickness_mm,
-            shape=facts.shape,
-            spacing_mm=facts.spacing_mm,
-            content=facts.content,
-            synthetic=facts.synthetic,
-            generator=facts.generator,
+            modality=clean(case.modality),
+            view=clean(case.view),
+            manufacturer=clean(case.manufacturer),
+            kernel=clean(case.kernel),
         )
 
     def _join(self, gathered: Gathered) -> Joined:

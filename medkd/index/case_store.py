@@ -178,7 +178,7 @@ def _read(index: Path, case_id: str) -> Scan | Radiograph:
 
 
 def keeps_identity(index: Path) -> bool:
-    """Say whether an INDEX keeps identifiers; False also where its record cannot be read."""
+    """Say whether an INDEX keeps identifiers; False also if its record cannot be read."""
     try:
         return bool(read_index_record(index)["identity"] == "keep")
     except SeriesError:
@@ -186,12 +186,12 @@ def keeps_identity(index: Path) -> bool:
 
 
 def gate_of(index: Path) -> GateSettings:
-    """Return what the series of an INDEX had to be to be analysed."""
+    """Return the gate that the series of an INDEX had to pass."""
     return GateSettings.model_validate(_settings_of(index).get("gate", {}))
 
 
 def _nameless(scan: Scan) -> Scan:
-    """Take the UIDs of its images from a scan; their numbers stay."""
+    """Remove the UIDs of the slices of a scan; their numbers are kept."""
     return replace(scan, slices=tuple(replace(s, sop_instance_uid="") for s in scan.slices))
 
 
@@ -199,11 +199,11 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
     """Replace every path and name of labelled files in a text by their label.
 
     Args:
-        text: a reason or note of a reader that knows files by their path.
+        text: a reason or note from a reader that names files by their path.
         refs: the files.
-        hidden: other names to take out, such as that of a file which is missing.
+        hidden: other names to remove, for example the name of a missing file.
     """
-    text = printable(text)  # as every refusal is: names of files are looked for in this form
+    text = printable(text)  # refusals are escaped like this, so names are searched in this form
     for name in hidden:
         for spelled in _spellings(name):
             text = text.replace(spelled, "[removed]")
@@ -225,14 +225,14 @@ def _labelled(text: str, ref: FileRef, name: str) -> str:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """Return how a message may spell a name: as it is shown, or as Python quotes it."""
+    """Return the ways in which a message may spell a name: as shown, or as Python quotes it."""
     quoted = {repr(name)[1:-1], repr(printable(name))[1:-1]}
     return tuple(dict.fromkeys((printable(name), *map(printable, sorted(quoted)))))
 
 
 @contextmanager
 def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
-    """Give files that are on disk under the same labels; zip members are unpacked for it."""
+    """Yield the same files on disk under the same labels; members of a zip are unpacked."""
     if all(ref.member is None for ref in refs):
         yield refs
         return
@@ -244,7 +244,7 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
             if ref.member is None:
                 plain.append(ref)
                 continue
-            # Each in a folder of its own: members of different folders may share a name.
+            # Each gets its own folder, because members of different folders may share a name.
             place = Path(folder) / str(number) / PurePosixPath(ref.member).name
             place.parent.mkdir()
             with archives[ref.path].open(ref.member) as source, place.open("wb") as target:
@@ -255,7 +255,7 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
 
 @contextmanager
 def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
-    """Give the path of the first file, the others beside it; zip members are unpacked for it.
+    """Yield the path of the first file, the others beside it; members of a zip are unpacked.
 
     Args:
         refs: files of one case, all on disk or all in zip archives.

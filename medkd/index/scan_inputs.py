@@ -1,4 +1,4 @@
-"""The scans that a command is given: paths, folders of scans, or an INDEX."""
+"""The scans among the inputs of a command: files, folders of scans, or an INDEX."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ class ScanInput:
 
     @property
     def synthetic(self) -> bool:
-        """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
+        """Whether `medkd phantom` made the scan or `medkd implant` made its nodules."""
         return bool(self.generator)
 
     @cached_property
     def generator(self) -> str:
-        """The stamp of the program that made it, empty for a scan that is not synthetic."""
+        """The stamp of the program that made it; empty for a scan that is not synthetic."""
         if self.case is not None:
             return self.case.stamp
         return stamp_of(self.path, seriesuid=self.name) or self._headed()
 
     def _headed(self) -> str:
-        """Return the stamp in the header of a DICOM series, which a copy of it keeps."""
+        """Return the stamp in the headers of a DICOM series; copies of the series keep it."""
         is_series = self.place is not None and self.place.seriesuid
         return generator_of_files(self.files) if is_series else ""
 
 
 def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
-    """Word a refusal of a scan on disk with its path and the option that would accept it.
+    """Add the path of a scan on disk to its refusal, and the option that would accept the scan.
 
     Args:
-        given: a scan that is not of an INDEX.
+        given: a scan that does not come from an INDEX.
         error: why it cannot be read.
     """
     files = len(given.place.files) if given.place is not None else 0
@@ -74,7 +74,7 @@ def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
 
 @dataclass(frozen=True, slots=True)
 class ScanInputs:
-    """What the inputs hold; `left_out` counts the radiographs among them."""
+    """The scans found; `left_out` counts the radiographs among the inputs."""
 
     scans: tuple[ScanInput, ...]
     left_out: int = 0
@@ -96,12 +96,12 @@ def find_inputs(
 
     Args:
         inputs: files, folders, or an INDEX; a series in several of them is one scan.
-        headline: what a refusal says first.
-        ready_only: leave out the scans of an INDEX that are not ready.
+        headline: first line of a refusal.
+        ready_only: leave out scans of an INDEX that are not ready.
         progress: called with the number of files looked at so far.
 
     Raises:
-        SettingsError: with every input that is absent or holds no scan.
+        SettingsError: naming every input that does not exist or contains no scan.
         SeriesError: if an INDEX cannot be read.
     """
     indexes = [place for place in inputs if is_index(place)]
@@ -122,7 +122,7 @@ def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
 
 
 def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
-    """Say why an input gives no scan; empty if it gives one."""
+    """Say why an input contains no scan; empty if it contains one."""
     if not given.exists():
         return f"{given}: no such place"
     if given in listed:

@@ -1,16 +1,16 @@
-"""INDEX: what `medkd index` leaves and every other command reads.
+"""INDEX: what `medkd index` writes and every other command reads.
 
 index.csv            one row a case (`Case`): scans and radiographs, refused ones too
-index.nodules.csv    reference nodules, LUNA16's columns, what they count as and who says so
-index.labels.csv     labels of whole cases: 1, 0, or empty where nobody knows
+index.nodules.csv    reference nodules: LUNA16's columns, what each counts as, and its sources
+index.labels.csv     labels of whole cases: 1, 0, or empty if it is not known
 index.files.csv      what became of every file of the archive
 index.unmatched.csv  annotation rows that fit no case, each with its reason
-index.json           the record: settings, counts, fingerprint
+index.json           the record: version, settings, counts, fingerprint
 index.private/       mode 0700: key, link table, where the files are; never leaves the site
 
 Under `identity: pseudonymise` nothing outside `index.private/` names a patient, a UID or a path
-of the archive. Places are LPS mm. A table is not meant to be edited by hand: what `read_index`
-gives must be what `medkd index` wrote, and the fingerprint in index.json says whether it is.
+of the archive. Places are in LPS mm. The tables must not be edited by hand: `read_index` compares
+them with the fingerprint in index.json and refuses tables that were changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FileFate = Literal["case", "annotation", "table", "container", "other", "unreada
 
 @dataclass(frozen=True, slots=True)
 class CaseLabel:
-    """A label of a whole case; value None: not known (masked in training, never 0)."""
+    """A label of a whole case. The value None means not known: masked in training, never 0."""
 
     case_id: str
     name: str
@@ -47,7 +47,7 @@ class CaseLabel:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveIndex:
-    """Everything an INDEX says, apart from pixels. A nodule's `seriesuid` is its case_id."""
+    """Everything in an INDEX except pixels. The `seriesuid` of a nodule is its case_id."""
 
     cases: tuple[Case, ...]
     nodules: tuple[Nodule, ...] = ()
@@ -63,7 +63,7 @@ class ArchiveIndex:
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """What became of one file: the case it belongs to, or the reason why it belongs to none."""
+    """What became of one file: the case that it belongs to, or why it belongs to none."""
 
     file: str
     became: FileFate
@@ -81,7 +81,7 @@ class UnmatchedRow:
 
 
 def table_path(index: Path, table: str) -> Path:
-    """Return where a table of an INDEX stands, for example its "nodules".
+    """Return the path of a table of an INDEX, for example of its "nodules".
 
     Example:
         >>> table_path(Path("work/index.csv"), "nodules").as_posix()
@@ -91,7 +91,7 @@ def table_path(index: Path, table: str) -> Path:
 
 
 def index_tables(index: Path) -> tuple[Path, ...]:
-    """Return the files of an INDEX, its private folder apart."""
+    """Return the files of an INDEX without its private folder."""
     tables = (table_path(index, name) for name in (*_PRINTED[1:], "files", "unmatched"))
     return (index, index.with_suffix(".json"), *tables)
 
@@ -104,14 +104,16 @@ def write_index(
     unmatched: Iterable[UnmatchedRow] = (),
     settings: Mapping[str, object] | None = None,
 ) -> ArchiveIndex:
-    """Write every table of an INDEX; a killed writer leaves the old one or says so on reading.
+    """Write every table of an INDEX.
+
+    If the writer is killed, either the old INDEX is left or reading refuses the mixture.
 
     Args:
         path: index.csv.
-        index: what it says; rows are sorted, its fingerprint is not used.
+        index: its content; rows are sorted and the fingerprint is computed here.
         files: one row a file of the archive.
         unmatched: annotation rows that fit no case.
-        settings: what the record keeps of how it was made; plain values without identities.
+        settings: how it was made, for the record; plain values without identities.
 
     Returns:
         The index as `read_index` gives it: its rows in order, its fingerprint, its place.
@@ -120,7 +122,7 @@ def write_index(
     counts = {"cases": len(index.cases), "nodules": len(index.nodules), "files": 0, "unmatched": 0}
     counts["ready"] = sum(case.status == "ready" for case in index.cases)
     with ExitStack() as stack:
-        # All tables are written before the first takes its place; the record comes last.
+        # All tables are written before the first one is renamed; the record is renamed last.
         record = stack.enter_context(replacing(path.with_suffix(".json")))
         places = {name: _place(path, name) for name in (*_PRINTED, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
@@ -174,11 +176,15 @@ def read_index(path: Path) -> ArchiveIndex:
     )
 
 
-def read_index_record(path: Path) -> dict[str, Any]:
+def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     """Read index.json of an INDEX: version, identity, fingerprint, counts, notes, settings.
 
+    Args:
+        path: index.csv.
+        older: accept a version whose tables are not read any more.
+
     Raises:
-        SeriesError: if it is missing, no JSON, or of a version that is not read.
+        SeriesError: if it is missing, not JSON, or of a version that is not read.
     """
     place = path.with_suffix(".json")
     if not path.is_file():
@@ -195,7 +201,8 @@ def read_index_record(path: Path) -> dict[str, Any]:
         raise _refusal(path, [f"{place.name} is not the record of an index"])
     if KEY not in record and "version" in record:
         record[KEY] = record["version"]  # what earlier versions of medkd called it
-    if reason := INDEX.refusal(record):
+    reason = INDEX.refusal(record)
+    if reason and not (older and record.get(KEY, 1) < INDEX.version):
         raise _refusal(path, [reason])
     return record
 
@@ -211,7 +218,7 @@ def is_index(path: Path) -> bool:
 
 
 def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
-    """Read what became of each file, row by row: there may be millions."""
+    """Read what became of each file, row by row, since there may be millions."""
     yield from _read_rows(table_path(path, "files"), IndexedFile)
 
 

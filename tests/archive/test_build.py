@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -359,7 +360,8 @@ def test_a_run_that_is_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
         run.send_signal(signal.SIGKILL)
         run.wait()
     resumed = index_of(root, out, identity="keep")
-    assert resumed == whole
+    cases = tuple(replace(case, path=out) for case in whole.cases)
+    assert resumed == replace(whole, cases=cases)
     assert len(fates(out)) == 400
 
 
@@ -402,3 +404,18 @@ def test_a_real_scan_in_the_folder_of_a_set_of_phantoms_is_real(tmp_path: Path) 
     index = index_of(root, out, identity="keep", gate={"allow": ["coarse_voxels"]})
     assert {case.case_id: case.synthetic for case in index.cases}[listed]
     assert sorted(case.synthetic for case in index.cases) == [False, True]
+
+
+def test_an_index_of_an_earlier_version_is_made_again_in_its_place(tmp_path: Path) -> None:
+    write_picture(tmp_path / "archive" / "film.png")
+    out = tmp_path / "work" / "index.csv"
+    made = index_of(tmp_path / "archive", out)
+    record = json.loads(out.with_suffix(".json").read_text())
+    out.with_suffix(".json").write_text(json.dumps(record | {"format_version": 2}))
+    with pytest.raises(SeriesError, match=r"earlier medkd .*make it again with `medkd index ROOT"):
+        read_index(out)
+    assert index_of(tmp_path / "archive", out) == made
+    assert read_index(out) == made
+    out.with_suffix(".json").write_text(json.dumps(record | {"format_version": 99}))
+    with pytest.raises(SeriesError, match="update medkd"):
+        index_of(tmp_path / "archive", out)
