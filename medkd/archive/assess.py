@@ -1,7 +1,7 @@
-"""What becomes of one series, radiograph or volume: its gate, its pixels once, its facts.
+"""Assess one series, radiograph or volume: apply its gate, read its pixels once, note its facts.
 
-Runs in processes of its own and returns plain facts. Every fault becomes a reason "code: text";
-nothing is raised for a broken file. Names of cases, patients and sites are given later.
+This runs in separate processes and returns plain values. Every fault becomes a reason of the form
+"code: text"; a broken file raises nothing. Cases, patients and sites are named later.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from medkd.lungs import lungs_in_view
 from medkd.types import Scan
 
 ALLOWED = "allowed: "
-"""Begins the notes of a scan on faults that were accepted."""
+"""Prefix of the notes of a scan that report accepted faults."""
 
 _SHOWN = 3
 _HIGHEST_AIR_HU = -500
-"""A chest CT holds air; a mask, or a picture scaled to 0..255, holds nothing below it."""
+"""A chest CT contains air; the values of a mask or of a picture scaled to 0..255 are higher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The files of one case, and what they are read with; `hidden` names must not be shown."""
+    """The files of one case and how to read them; names in `hidden` must not be shown."""
 
     key: str
     refs: tuple[FileRef, ...]
@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`SeriesPlaces` as plain values; `real` names are not in it."""
+    """`SeriesPlaces` as plain values, without the real name of the series."""
 
     shape: tuple[int, int, int]
     affine_lps_mm: tuple[tuple[float, ...], ...]
@@ -96,7 +96,7 @@ def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
 
 
 def assess_group(group: Group) -> CaseFacts:
-    """Read a group as its files ask and say what became of it."""
+    """Read a group with the reader for its files; every fault becomes a reason."""
     form, blank, assess = _FORMS[group.key.partition(":")[0]]
     places = None
     try:
@@ -114,7 +114,7 @@ def assess_group(group: Group) -> CaseFacts:
 
 
 def crashed_facts(key: str) -> CaseFacts:
-    """Say that reading a group killed its process."""
+    """Return the facts of a group whose reading killed its process."""
     form, blank, _ = _FORMS[key.partition(":")[0]]
     reasons = ("unreadable: decoding it crashes",)
     return CaseFacts(form, replace(blank, reasons=reasons), crashed=True)
@@ -140,7 +140,7 @@ def _assess_series(group: Group) -> Assessed:
 
 
 def _stated(headers: HeaderSet) -> Case:
-    """Return what the headers say of the acquisition, of a refused series too."""
+    """Return what the headers say of the acquisition, also for a refused series."""
     if not headers.headers:
         return SCAN
     first = headers.headers[0]
@@ -173,7 +173,7 @@ def _assess_volume(group: Group) -> Assessed:
 
 
 def _density_reasons(scan: Scan) -> tuple[str, ...]:
-    """Refuse masks and label maps, which are volumes too: they hold no air."""
+    """Refuse masks and label maps, which are volumes too but contain no air."""
     lowest = int(scan.voxels_hu.min())
     if lowest < _HIGHEST_AIR_HU:
         return ()
@@ -181,7 +181,7 @@ def _density_reasons(scan: Scan) -> tuple[str, ...]:
 
 
 def _with_scan(case: Case, scan: Scan, gate: GateSettings) -> Case:
-    """Add what the pixels say; lungs are looked for only where nothing else refuses the scan."""
+    """Add what the pixels show; lungs are searched for only if nothing else refuses the scan."""
     lungs = () if case.reasons else tuple(lungs_in_view(scan))
     passes = "lungs_not_in_view" in gate.allow
     known = set(case.allowed)
@@ -234,7 +234,7 @@ def _plain(places: SeriesPlaces) -> Places:
 
 
 def _told_once(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
-    """Word once what is said of many files in the same words.
+    """Merge reasons that differ only in the file they name.
 
     Example: "unreadable: f1: cut short" and "unreadable: f2: cut short" become
     "unreadable: f1, f2: cut short".
@@ -258,7 +258,7 @@ def _listed(files: Sequence[str]) -> str:
 
 
 def _with_code(reason: str) -> str:
-    """Put a code before a reason of a reader that words its own."""
+    """Add the code "unreadable" to a reason that has none."""
     code, found, _ = reason.partition(": ")
     worded = found and code.islower() and code.replace("_", "").isalpha()
     return reason if worded else f"unreadable: {reason}"

@@ -1,7 +1,7 @@
-"""What stands on two sides of a division that must be apart: patients, and equal pixels.
+"""Leaks of a division: patients, or equal pixels, that are in more than one part.
 
-Equal pixels under two identities are a patient twice; so patients who share an image or a scan
-belong together whatever their identifiers say.
+Equal pixels under two identities are most likely one patient, so patients who share an image or a
+scan are kept together although their identifiers differ.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from medkd.index.case import Case
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A patient, or an image or scan, that stands in several parts.
+    """A patient, an image or a scan that is in several parts.
 
     Args:
-        what: whether one patient, or equal pixels of several patients.
-        patients: who.
-        parts: where, sorted.
-        case_ids: all cases that are meant.
+        what: one patient, or equal pixels of several patients.
+        patients: the patients concerned.
+        parts: the parts, sorted.
+        case_ids: all cases concerned.
     """
 
     what: Literal["patient", "pixels"]
@@ -31,7 +31,7 @@ class Leak:
     case_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Word it as a reason."""
+        """Return the leak as one line of text."""
         where = " and ".join(self.parts)
         if self.what == "patient":
             return f"patient {self.patients[0]}: {len(self.case_ids)} cases in {where}"
@@ -39,15 +39,15 @@ class Leak:
 
 
 def find_leaks(cases: Iterable[Case], homes: Mapping[str, str]) -> list[Leak]:
-    """Find what stands in several parts.
+    """Find patients and equal pixels that are in several parts.
 
     Args:
-        cases: of an INDEX; those without a home are not looked at.
+        cases: of an INDEX; cases without a part are ignored.
         homes: case id to its part.
 
     Returns:
-        Patients first; equal pixels only where they are of different patients, since one
-        patient's copies leak as that patient.
+        Patients first. Equal pixels are reported only for different patients, since copies of
+        one patient are already reported as that patient.
     """
     placed = [case for case in cases if homes.get(case.case_id)]
     leaks = []

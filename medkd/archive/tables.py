@@ -1,4 +1,4 @@
-"""The tables of an INDEX from the work store: public ones without identities, private ones."""
+"""Write the tables of an INDEX from the work store: public ones without identities, and private."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class TableWriter:
     """Writes the tables of one INDEX.
 
     Args:
-        store: with every file classified and every group assessed.
+        store: has every file classified and every group assessed.
         out: index.csv.
-        ref_of: gives a file's reference.
+        ref_of: returns the reference of a file.
         settings: how the archive is indexed.
-        pseudonyms: how identifiers are named.
+        pseudonyms: turns identifiers into names.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TableWriter:
         self._private = settings.identity == "pseudonymise"
 
     def write(self) -> ArchiveIndex:
-        """Name the cases, join the annotations, write everything; the record comes last.
+        """Name the cases, join the annotations and write everything, the record last.
 
         Raises:
             SeriesError: if a source of annotations cannot be used as it stands.
@@ -109,7 +109,7 @@ class TableWriter:
             case = self._case(replace(facts.case, reasons=reasons), name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
                 stamp, listed = sets[max(inside)]
-                # A real scan may have been put there; what cannot be read is not known as real.
+                # Real scans may lie there too; a case that cannot be read is not known as real.
                 if not listed or name.real in listed or reasons:
                     case = replace(case, synthetic=True, generator=case.generator or stamp)
             gathered.names[key] = name
@@ -120,7 +120,7 @@ class TableWriter:
         return gathered
 
     def _synthetic_sets(self) -> dict[PurePosixPath, tuple[str, frozenset[str]]]:
-        """Map each folder of synthetic scans to the stamp of what made them, and their series."""
+        """Map each folder of synthetic scans to the stamp of their generator, and their series."""
         found = {}
         for name, generator in RECORDS.items():
             for file in self._store.tables_named(name):
@@ -167,7 +167,7 @@ class TableWriter:
         return joiner.join(self._settings, refs, self._namer)
 
     def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, Case]:
-        """Give each case its patient, its day and the view that a table knows."""
+        """Add patient, day and view, as far as tables know them, to each case."""
         cases = {}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
@@ -187,7 +187,7 @@ class TableWriter:
         return cases
 
     def _own(self, name: CaseName) -> str:
-        """Name the patient of a case that nothing names: one of its own."""
+        """Return a patient of its own for a case whose patient nothing names."""
         return f"p{name.case_id[1:]}" if self._private else name.case_id
 
     def _notes(self, gathered: Gathered, joined: Joined) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""Cases: what a data set holds, before any pixel is used, and how the pixels of one are read.
+"""The cases of a data set, known before any pixel is used, and how to read the pixels of one.
 
-A case is a scan or an image; its origin is what the set itself says of it ("subset3", "train").
-Candidates of a scan are samples of their own in `datasets.py`. No patient's name is kept; where
-a set names no patients, each case counts as one.
+Candidates of a scan are separate samples in `datasets.py`. Names of patients are never kept. If a
+set names no patients, each case counts as one patient.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ def read_scan_of(case: Case) -> Scan:
 def file_states(case: Case) -> list[list[str | int]]:
     """Return path, size and time of change of every file that a scan is read from.
 
-    For keys of caches, as a hash alone: a path of an archive may hold a name. The pixels' digest
-    would not do, since a header that is put right moves the same pixels elsewhere.
+    Use it for keys of caches and only as a hash, since a path of an archive may contain a name. A
+    digest of the pixels is not enough: a corrected header moves the same pixels to another place.
 
     Raises:
         SeriesError: if the case is not known or a file is gone.

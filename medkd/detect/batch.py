@@ -95,8 +95,8 @@ def score_images(
     Args:
         inputs: files, or images of an INDEX (then results bear its case ids).
         model: as for `score_radiograph`.
-        allow: codes of `io.radiograph.gate.CODES` to let pass; an image of an INDEX has passed
-            its own gate.
+        allow: codes of `io.radiograph.gate.CODES` to accept; an image of an INDEX has passed its
+            own gate.
         finished: results of an earlier call; their inputs are not scored again.
 
     Raises:
@@ -114,7 +114,7 @@ def score_images(
 
 
 def input_keys(inputs: Sequence[Input]) -> list[str]:
-    """Name each input by a hash of its place and state, so that a later call knows it again."""
+    """Return a key of each input, a hash of its place and state, for recognising it later."""
     keys: list[str] = []
     seen: Counter[str] = Counter()
     for given in inputs:
@@ -126,14 +126,14 @@ def input_keys(inputs: Sequence[Input]) -> list[str]:
     return keys
 
 
-Case = TypeVar("Case", Scan, Radiograph)
+Image = TypeVar("Image", Scan, Radiograph)
 Given = TypeVar("Given", ScanInput, ImageInput)
 
 
 def _results(
     inputs: Sequence[Given],
-    read: Callable[[Given], Case],
-    analyse: Callable[[Case, Given], CaseResult],
+    read: Callable[[Given], Image],
+    analyse: Callable[[Image, Given], CaseResult],
     *,
     finished: Sequence[CaseResult],
 ) -> Iterator[CaseResult]:
@@ -240,7 +240,7 @@ def _state_of(files: Sequence[Path]) -> list[int]:
 
 
 def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
-    """Read a scan; what made it, where it is synthetic, stands in its notes."""
+    """Read a scan; its notes say what made it if it is synthetic."""
     if given.case is None and given.path.is_file() and is_radiograph(given.path):
         reason = "not_scan: a radiograph or picture; this model searches CT scans"
         raise SeriesError(f"{given.path}: not a scan", [reason])

@@ -106,11 +106,11 @@ def image_job(
     Args:
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
         model: a 2-D classifier of radiographs.
-        allow: codes of `io.radiograph.gate.CODES` to let pass.
+        allow: codes of `io.radiograph.gate.CODES` to accept.
         looked_at: called with the number of files looked at so far.
 
     Raises:
-        SettingsError: if the inputs hold no picture, or a code may not be let pass.
+        SettingsError: if the inputs contain no picture, or a code cannot be accepted.
         CheckpointError: if the model cannot score radiographs.
     """
     check_image_model(model)

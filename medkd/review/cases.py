@@ -1,7 +1,7 @@
-"""The worklist's logic: order of cases, the marks of a case, how far a reader is with it.
+"""The logic of the worklist: the order of cases, the marks of a case, the progress of a reader.
 
-Reads a RUN (`medkd/runs.py`) and decisions; draws nothing. A case that was not analysed is
-never counted as one without findings: it stands first and keeps its reasons.
+The module reads a RUN (`medkd/runs.py`) and decisions and draws nothing. A case that was not
+analysed is never treated as a case without findings: it is listed first, with its reasons.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPLITS = ("test", "val", "train")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A candidate shown to a reader: its number in the case (1 = highest score) and lasting id."""
+    """A candidate shown to a reader: its number in the case (1 = highest score) and a stable id."""
 
     number: int
     mark_id: str
@@ -37,25 +37,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class CaseMarks:
-    """The marks of one case, highest score first, and where they come from."""
+    """The marks of one case, highest score first, and their source."""
 
     marks: tuple[Mark, ...]
     source: MarkSource
     notes: tuple[str, ...] = ()
 
     def above(self, threshold: float | None) -> tuple[Mark, ...]:
-        """Return the marks whose score is at least `threshold`; all where there is none."""
+        """Return the marks whose score is at least `threshold`; all if there is no threshold."""
         return tuple(
             mark for mark in self.marks if threshold is None or mark.candidate.score >= threshold
         )
 
 
 NO_MARKS = CaseMarks((), "none")
-"""Of a scan that nothing searched and no candidate list names."""
+"""For a scan that was not searched and is in no list of candidates."""
 
 
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
-    """Sort for reading: not analysed first, then by falling score, ties by case id."""
+    """Sort for reading: not analysed first, then by decreasing score, ties by case id."""
     return sorted(
         cases,
         key=lambda case: (
@@ -70,7 +70,7 @@ def read_run_cases(path: Path) -> list[RunCase]:
     """Read the cases.csv of a RUN in reading order.
 
     Raises:
-        SeriesError: if it cannot be read, or if two rows have one case id, which would hide a case.
+        SeriesError: if it cannot be read, or if two rows have one case id, which hides a case.
     """
     cases = read_cases(path)
     counts = Counter(case.case_id for case in cases)
@@ -81,14 +81,14 @@ def read_run_cases(path: Path) -> list[RunCase]:
 
 
 def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
-    """Return the case that was asked for, never another one in its place.
+    """Return the requested case, and never another one instead.
 
     Args:
-        cases: those of the run.
-        asked: the case ids that were asked for; exactly one is expected, repeated or not.
+        cases: all cases.
+        asked: the requested case ids; exactly one id is expected, possibly repeated.
 
     Raises:
-        SettingsError: if it is none or more than one, or the run has no such case.
+        SettingsError: if no id or several ids were requested, or no case has the id.
     """
     names = list(dict.fromkeys(asked))
     if len(names) != 1:
@@ -108,7 +108,7 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
 
 
 def mark_id(candidate: Candidate) -> str:
-    """Name a mark by its place in LPS mm, so that a decision outlives another run's numbering."""
+    """Name a mark by its place in LPS mm, so a decision stays valid if marks are renumbered."""
     # + 0.0 turns a rounded -0.0 into 0.0.
     return "at_" + "_".join(f"{round(value, 2) + 0.0:.2f}" for value in candidate.center_mm)
 
@@ -121,17 +121,17 @@ def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     for number, candidate in enumerate(ordered, start=1):
         name = mark_id(candidate)
         times[name] += 1
-        # A decision on one of two marks at one place must not count for the other.
+        # A decision on one of two marks at the same place must not apply to the other.
         again = f"_{times[name]}" if times[name] > 1 else ""
         marks.append(Mark(number, f"{name}{again}", candidate))
     return tuple(marks)
 
 
 def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
-    """Read an arm's marks of all scans.
+    """Read the marks of an arm on all scans of a RUN.
 
-    A scan that the whole-scan run searched has its marks, maybe none; another has the scored
-    places of the given candidate list; a scan of neither is not in the result.
+    A scan that was searched has the marks that were found, possibly none. Other scans have the
+    scored places of the given list of candidates. A scan with neither is not in the result.
 
     Returns:
         Marks by case id.
@@ -167,16 +167,16 @@ def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
 
 
 def _searched(run: RunFolder) -> list[str]:
-    """Return the scans that the run's whole-scan marks were scored on."""
+    """Return the scans on which the whole-scan marks of the run were scored."""
     path = run.reference / "seriesuids.csv"
     return read_seriesuids(path) if path.is_file() else []
 
 
 def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Read each arm's calibrated probability of whole images.
+    """Read the calibrated probability that each arm gives to whole images.
 
     Returns:
-        Case id to arm to probability; an arm that did not score an image is left out.
+        Case id to arm to probability; arms that did not score an image are left out.
 
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
@@ -190,7 +190,7 @@ def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
 
 
 def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
-    """Return the student's frozen threshold for marks of that source; None where there is none."""
+    """Return the student's frozen threshold for marks of a source; None if there is none."""
     froc = student_froc(evaluation, source)
     if froc is None or froc.at_operating_point is None:
         return None
@@ -198,7 +198,7 @@ def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> floa
 
 
 def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResult | None:
-    """Return the student's FROC of the track that marks of `source` belong to."""
+    """Return the student's FROC of the track to which marks of `source` belong."""
     for arm in evaluation.arms if evaluation else ():
         for froc in arm.froc if arm.name == "student" else ():
             if froc.track == source:
@@ -207,7 +207,7 @@ def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResul
 
 
 def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> int:
-    """Count the marks that a reader accepted or rejected (`decisions` by mark id)."""
+    """Count the marks that a reader accepted or rejected; `decisions` are by mark id."""
     return sum(
         mark.mark_id in decisions and decisions[mark.mark_id].verdict in {"accept", "reject"}
         for mark in marks
@@ -215,12 +215,14 @@ def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> i
 
 
 def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
-    """Say how far one reader is with one case.
+    """Return the progress of one reader with one case.
+
+    An image is reviewed once it was accepted or rejected, a scan once the reader marked the whole
+    case as reviewed.
 
     Args:
         case: the case.
-        decisions: this reader's latest decisions on it by mark id. An image is reviewed when it
-            was accepted or rejected, a scan when the reader said that the whole case is done.
+        decisions: the latest decisions of this reader on it, by mark id.
     """
     done: set[Verdict] = {"accept", "reject"} if case.kind == "image" else {"reviewed"}
     whole = decisions.get(WHOLE_CASE)
@@ -231,7 +233,7 @@ def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
 
 
 def by_case(decisions: Iterable[Decision]) -> dict[str, dict[str, Decision]]:
-    """Group one reader's latest decisions: case id to mark id to decision."""
+    """Group the latest decisions of one reader: case id to mark id to decision."""
     grouped: dict[str, dict[str, Decision]] = {}
     for decision in decisions:
         grouped.setdefault(decision.case_id, {})[decision.mark_id] = decision

@@ -23,7 +23,7 @@ def index_cases(archive: ArchiveIndex) -> list[RunCase]:
 
 
 def label_rows(archive: ArchiveIndex, case_id: str) -> list[tuple[str, str, str]]:
-    """Say each label of a case in words: name, present / absent / not known, source."""
+    """Return the labels of a case as text: name, present / absent / not known, source."""
     words = {1: "present", 0: "absent", None: "not known"}
     return [
         (label.name, words[label.value], label.source)
@@ -34,17 +34,17 @@ def label_rows(archive: ArchiveIndex, case_id: str) -> list[tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class NoduleFact:
-    """What is known of a scan's nodules: how many have a place (None: not known), and in words."""
+    """What is known of the nodules of a scan: how many have a place (None: not known), and text."""
 
     count: int | None
     words: str
 
 
 def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
-    """Say what is known of the nodules of each scan: one that nobody annotated may have some.
+    """Return what is known of the nodules of each scan; an unannotated scan may have some.
 
     Returns:
-        Case id of every scan to what is known.
+        What is known, by the case id of every scan.
     """
     scans = [case for case in archive.cases if case.kind == "scan"]
     known = label_values(archive.labels, ["nodule"])
@@ -57,7 +57,7 @@ def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
 
 
 def synthetic_words(case: Case) -> str:
-    """Say that a case is synthetic and what made it; empty for a patient's case."""
+    """Say that a case is synthetic and what made it; empty for a case of a patient."""
     if not case.synthetic and not case.generator:
         return ""
     return f"synthetic: {case.generator}" if case.generator else "synthetic"

@@ -54,8 +54,8 @@ class RunCase:
     """A row of a run's `cases.csv`: how the viewer finds and ranks one case.
 
     `kind` is "scan" (path is a volume or DICOM folder) or "image" (path is a PNG, or a MedMNIST
-    `.npz` of which `row` of `split` is meant); the path of a case of an archive is its INDEX
-    (`.csv`). `score` is the student's highest probability.
+    `.npz` of which `row` of `split` is meant); the path of a case of an archive is its INDEX.
+    `score` is the student's highest probability.
     """
 
     case_id: str
