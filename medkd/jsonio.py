@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +18,8 @@ T = TypeVar("T")
 
 def to_jsonable(value: object) -> Any:  # noqa: ANN401  # JSON has no narrower type
     """Turn a frozen dataclass (or a list or dict of them) into plain JSON values."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    kind: Any = type(value)
+    return _adapter(kind).dump_python(value, mode="json")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -41,12 +43,19 @@ def read_json(path: Path, kind: type[T], *, form: Format | None = None) -> T:
         content = path.read_bytes()
         if form is not None:
             _check_version(path, content, form)
-        return TypeAdapter(kind).validate_json(content)
+        wanted: Any = kind
+        return cast("T", _adapter(wanted).validate_json(content))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file", [f"expected a {kind.__name__}"]) from error
     except ValidationError as error:
         reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20]]
         raise CheckpointError(f"{path}: not a {kind.__name__} of this version", reasons) from error
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Return the reader and writer of a type; to build one takes longer than to use it."""
+    return TypeAdapter(kind)
 
 
 def _check_version(path: Path, content: bytes, form: Format) -> None:

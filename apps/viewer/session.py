@@ -8,8 +8,9 @@ and tables alone, never as markdown or HTML.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import streamlit as st
@@ -77,13 +78,11 @@ def asked_in_address() -> list[str]:
 
 
 def current_review() -> Review:
-    """Return what is reviewed; stop the page, saying why, where there is nothing."""
+    """Return what is reviewed."""
     index = os.environ.get("MEDKD_REVIEW_INDEX", "")
-    try:
+    with stopping():
         path = Path(os.environ.get("MEDKD_REVIEW_PATH", ""))
         return open_review(path, index=Path(index) if index else None)
-    except MedkdError as error:
-        stop_with(error)
 
 
 def reader_name() -> str:
@@ -91,11 +90,15 @@ def reader_name() -> str:
     return os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader"
 
 
-def stop_with(error: MedkdError) -> NoReturn:
-    """Show a refusal with all its reasons and end the page."""
-    st.error("This page cannot be shown.")
-    st.text(str(error))
-    st.stop()
+@contextmanager
+def stopping() -> Iterator[None]:
+    """End the page if something is refused, and show the refusal with all its reasons."""
+    try:
+        yield
+    except MedkdError as error:
+        st.error("This page cannot be shown.")
+        st.text(str(error))
+        st.stop()
 
 
 def show_notices(review: Review) -> None:
@@ -128,38 +131,30 @@ def _notice_of_results(record: SearchRecord) -> None:
 
 
 def load_cases(review: Review) -> list[RunCase]:
-    """Return the cases in reading order; stop the page, saying why, where they cannot be read."""
-    try:
+    """Return the cases in reading order."""
+    with stopping():
         return _cases(review, str(review.path), _stamps(review))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_evaluation(review: Review) -> Evaluation | None:
-    """Return a run's evaluation, None where there is none; stop where it cannot be read."""
+    """Return the evaluation of a run, None if there is none."""
     path = review.run.evaluation
     if review.kind != "RUN" or not path.is_file():
         return None
-    try:
+    with stopping():
         return _evaluation(str(path), _stamp(path))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_record(review: Review) -> SearchRecord:
-    """Return what RESULTS were made with; stop the page, saying why, where it cannot be read."""
-    try:
+    """Return what RESULTS were made with."""
+    with stopping():
         return review.results.read_record()
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_archive(review: Review) -> ArchiveIndex:
-    """Return the INDEX that is reviewed; stop the page, saying why, where it cannot be read."""
-    try:
+    """Return the INDEX that is reviewed."""
+    with stopping():
         return _archive(str(review.path), _stamp(review.path))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
@@ -168,19 +163,15 @@ def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
 
 
 def load_marks(review: Review) -> dict[str, CaseMarks]:
-    """Return the model's marks by case id; stop the page, saying why, where that fails."""
-    try:
+    """Return the model's marks by case id."""
+    with stopping():
         return _marks(review, str(review.path), _stamps(review))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
-    """Return each arm's or label's probability of each image; stop, saying why, if that fails."""
-    try:
+    """Return the probability of each image by arm, of RESULTS by label."""
+    with stopping():
         return _probabilities(review, str(review.path), _stamps(review))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_stack(review: Review, case: RunCase) -> AxialStack:
@@ -261,18 +252,14 @@ def load_store(review: Review) -> ReviewStore:
 
 def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
     """Return this reader's decisions that count: case id to mark id to decision."""
-    try:
+    with stopping():
         return by_case(load_store(review).latest(reader=reader_name()))
-    except MedkdError as error:
-        stop_with(error)
 
 
 def load_history(review: Review) -> list[Decision]:
     """Return every decision of every reader, oldest first."""
-    try:
+    with stopping():
         return load_store(review).history()
-    except MedkdError as error:
-        stop_with(error)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
