@@ -15,6 +15,7 @@ PACKAGE = ROOT / "medkd"
 FLOORS: dict[str, int] = {
     "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
     "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
+    "formats": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
     "index": 2, "difficulty": 2,
     "archive": 3, "data": 3, "models": 3, "transfer": 3,
@@ -50,8 +51,8 @@ CONFINED = {
 """Third-party package to the rooms (or one module) of medkd that may import it."""
 
 APP_MAY_IMPORT = {
-    "geometry", "types", "errors", "files", "jsonio", "runs", "provenance", "io", "evaluate",
-    "index", "lungs", "report", "review", "models.package",
+    "geometry", "types", "errors", "files", "formats", "jsonio", "runs", "provenance", "io",
+    "evaluate", "index", "lungs", "report", "review", "models.package",
 }  # fmt: skip
 
 MAX_MODULE_LINES = 500

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from medkd.errors import MedkdError, WorkerError
-from medkd.files import is_full_disk
+from medkd.files import is_full_disk, is_sqlite_error, sqlite_errno
 from medkd.unfinished import unfinished_home
 
 ENDING = tuple(
@@ -45,11 +45,6 @@ _REMEDIES = {
 _RETRYABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
               errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}  # fmt: skip
 """After these errors the same command can continue once the cause is removed."""
-
-_DATABASE = {
-    "full": errno.ENOSPC, "readonly": errno.EROFS, "unable to open": errno.EACCES,
-    "disk i/o": errno.EIO,
-}  # fmt: skip
 
 _RETRY_S = 0.1
 
@@ -163,9 +158,8 @@ def _number_of(error: BaseException) -> int:
         return errno.ENOMEM
     if isinstance(error, OSError):
         return error.errno or (errno.ENOSPC if is_full_disk(error) else 0)
-    if type(error).__module__.partition(".")[0] in ("sqlite3", "sqlalchemy"):
-        text = str(error).lower()
-        return next((number for words, number in _DATABASE.items() if words in text), 0)
+    if is_sqlite_error(error):
+        return sqlite_errno(error)
     return errno.ENOSPC if isinstance(error, Exception) and _is_foreign_full_disk(error) else 0
 
 
@@ -187,5 +181,4 @@ def _line_of(error: BaseException, *, resumes: bool) -> str:
 
 
 def _is_locked(error: BaseException) -> bool:
-    database = type(error).__module__.partition(".")[0] in ("sqlite3", "sqlalchemy")
-    return database and "locked" in str(error).lower()
+    return is_sqlite_error(error) and "locked" in str(error).lower()

@@ -104,7 +104,7 @@ def medmnist_cases(path: Path) -> CaseIndex:
         # Several columns: a case is positive if any of its labels is.
         for row, value in enumerate(label.max(axis=1).tolist()):
             case_id = f"{held.name}-{origin}-{row:06d}"
-            cases.append(Case(case_id, case_id, "image", path, row, origin))
+            cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
             labels[case_id] = value
     two_classes = label_count(held) == 1
     return CaseIndex(
@@ -140,7 +140,7 @@ def luna16_cases(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) -> 
     positive = {nodule.seriesuid for nodule in luna.nodules}
     cases = tuple(
         Case(
-            uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}",
+            uid, patients.get(uid, uid), "scan", path=path, origin=f"subset{luna.subset[uid]}",
             generator=luna.generator,
         )
         for uid, path in sorted(luna.scan_paths.items())

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, ValidationError
 from medkd import __version__
 from medkd.errors import CheckpointError
 from medkd.files import replacing
+from medkd.formats import MODEL
 from medkd.jsonio import read_json, write_json
 from medkd.types import CaseOrigins, OperatingPoint
 
@@ -102,7 +103,7 @@ class ModelInfo:
     weights_sha256: str = ""
     parameters: int = 0
     medkd_version: str = __version__
-    schema_version: Literal[1] = 1
+    format_version: int = MODEL.version
 
     @property
     def kind(self) -> str:
@@ -169,7 +170,7 @@ def read_info(directory: Path) -> ModelInfo:
     """
     if not (directory / INFO_NAME).is_file():
         raise CheckpointError(f"{directory}: not a model directory", _why_no_model(directory))
-    return read_json(directory / INFO_NAME, ModelInfo)
+    return read_json(directory / INFO_NAME, ModelInfo, form=MODEL)
 
 
 def _why_no_model(directory: Path) -> list[str]:

@@ -11,15 +11,16 @@ from typer.testing import CliRunner, Result
 
 from medkd.cli import app
 from medkd.errors import MedkdError
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.types import Nodule
 
 HEADER = "seriesuid,coordX,coordY,coordZ,probability"
 
 
-def case(name: str, status: str = "ready", kind: str = "scan") -> IndexedCase:
+def case(name: str, status: str = "ready", kind: str = "scan") -> Case:
     reasons = ("few_slices: 3",) if status == "not_analysed" else ()
-    return IndexedCase(name, f"p-{name}", kind, status, reasons)  # type: ignore[arg-type]  # literals
+    return Case(name, f"p-{name}", kind, status, reasons)  # type: ignore[arg-type]  # literals
 
 
 @pytest.fixture

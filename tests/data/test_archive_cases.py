@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.data.archive_cases import ArchiveData, add_candidates, label_values
+from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.cache_folder import CacheFolder
 from medkd.data.candidate_patches import candidate_table
 from medkd.data.cases import CaseIndex, read_scan_of
@@ -49,29 +49,6 @@ def scans_index(path: Path, work_dir: Path, **changed: object) -> CaseIndex:
     index = settings.read_cases(work_dir)
     scans, names = PreparedScans(CUBES, work_dir / "cache"), [c.case_id for c in index.cases]
     return add_candidates(index, settings, names, scans=scans, work_dir=work_dir)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"a": 1, "b": None}, 1),
-        ({"a": 0, "b": None}, None),
-        ({"a": 0, "b": 0}, 0),
-        ({"a": 0}, None),  # b was never asked
-        ({"a": None, "b": None}, None),
-    ],
-)
-def test_any_positive_label_counts_and_an_unknown_one_is_never_zero(
-    values: dict[str, int | None], expected: int | None
-) -> None:
-    rows = [CaseLabel("x", name, value) for name, value in values.items()]  # type: ignore[arg-type]
-    assert label_values(rows, ["A", "b"]) == {"x": expected}
-
-
-def test_sources_that_contradict_each_other_leave_a_label_unknown() -> None:
-    rows = [CaseLabel("x", "a", 1, "table"), CaseLabel("x", "a", 0, "report")]
-    assert label_values(rows, ["a"]) == {"x": None}
-    assert label_values([*rows[:1], CaseLabel("x", "a", None, "report")], ["a"]) == {"x": 1}
 
 
 def test_refused_and_lateral_images_do_not_train_and_are_counted(tmp_path: Path) -> None:
@@ -216,7 +193,11 @@ def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path
     files = replace(
         index,
         cases=tuple(
-            replace(case, path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd")
+            replace(
+                case,
+                path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd",
+                archived=False,
+            )
             for case in index.cases
         ),
     )

@@ -28,7 +28,13 @@ from tests.real_data import data_root
 def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
     """Scans in ten subsets; each third patient is positive."""
     cases = tuple(
-        Case(f"s{i}", f"p{i // scans_a_patient}", "scan", Path("x.mhd"), None, f"subset{i % 10}")
+        Case(
+            f"s{i}",
+            f"p{i // scans_a_patient}",
+            "scan",
+            path=Path("x.mhd"),
+            origin=f"subset{i % 10}",
+        )
         for i in range(count)
     )
     labels = {c.case_id: int(int(c.patient_id[1:]) % 3 == 0) for c in cases}
@@ -221,7 +227,7 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
         rows = list(csv.DictReader(stream))
     part = {"train": "train", "valid": "val", "test": "test"}
     cases = tuple(
-        Case(r["image"], r["patient"], "scan", Path(r["file"]), None, part[r["split"]])
+        Case(r["image"], r["patient"], "scan", path=Path(r["file"]), origin=part[r["split"]])
         for r in rows
     )
     labels = {r["image"]: int(r["label"]) for r in rows}

@@ -103,7 +103,7 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
 ) -> None:
     path = tmp_path / "s1.mhd"
     write_mhd(phantom.scan, path)
-    case = Case("s1", "p1", "scan", path, None, "")
+    case = Case("s1", "p1", "scan", path=path)
     nodules = [dataclasses.replace(n, seriesuid="s1") for n in phantom.nodules]
     told: list[tuple[int, int]] = []
     wanted = ProposalSettings(blobs=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,6 +182,16 @@ def test_a_network_of_a_later_medkd_is_refused(model: Path) -> None:
     (model / "model.json").write_text(text.replace('"shallow2d"', '"quantum2d"'))
 
     with pytest.raises(CheckpointError, match="does not know"):
+        load_model(model)
+
+
+def test_a_model_of_a_newer_medkd_is_refused_and_one_without_a_version_is_read(model: Path) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    written = facts.pop("format_version")
+    (model / "model.json").write_text(json.dumps(facts | {"schema_version": 1}))
+    assert read_info(model).format_version == written
+    (model / "model.json").write_text(json.dumps(facts | {"format_version": written + 1}))
+    with pytest.raises(CheckpointError, match=r"newer medkd .MODEL format .*update medkd"):
         load_model(model)
 
 

@@ -120,6 +120,14 @@ def test_every_broken_file_of_a_run_is_named_at_once(own_run: RunFolder) -> None
         assert part in reasons
 
 
+def test_a_run_of_a_newer_medkd_is_refused(own_run: RunFolder) -> None:
+    values = json.loads(own_run.evaluation.read_text())
+    assert values["format_version"] == json.loads(own_run.record.read_text())["format_version"]
+    own_run.evaluation.write_text(json.dumps(values | {"format_version": 99}))
+    with pytest.raises(SettingsError, match="RUN format 99"):
+        read_contents(own_run)
+
+
 def test_a_log_without_epochs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("step,loss\n1,2\n")
