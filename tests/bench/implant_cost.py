@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from medkd.synthetic.implant.rehearse import rehearse
+from medkd.synthetic.implant.site import ImplantSite, slice_axis
 
 from medkd.io.scans import read_scan
 from medkd.synthetic.implant.make import VERSION
-from medkd.synthetic.implant.rehearse import rehearse
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.implant.site import ImplantSite, slice_axis
 
 
 def measure(n: int) -> dict[str, object]:

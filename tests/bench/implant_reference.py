@@ -19,16 +19,15 @@ from tests.bench.implant_discriminator import (
     Partners,
     Place,
     border_features,
+    depth_of,
     find_real_places,
-    outline_of,
     thinned,
 )
 
 DIAMETERS_MM = (4.0, 14.0)
 """Of the nodules that are compared: those of the implants."""
 SPACING_MM = np.ones(3)
-AT_1_MM = "thickness at 1 mm"
-"""Name of the pairing."""
+AT_1_MM = "at 1 mm"
 _WINDOW_HU = (-1000.0, 400.0)
 """That the cubes' values span: lung and soft tissue lie at -850 and 50 HU with it."""
 _CLOSE_MM = 6.0
@@ -61,16 +60,16 @@ def reference_rows(root: Path, seeds: tuple[int, ...]) -> list[dict]:
         places += [(number, place) for place in _places_of(volume, mask)]
         if DIAMETERS_MM[0] <= diameter <= DIAMETERS_MM[1]:
             own = _row("real nodule", volume, center, diameter, patients[number])
-            nodules.append((own, outline_of(volume, center, SPACING_MM)))
-    outlines = [outline_of(volumes[n], place, SPACING_MM) for n, place in places]
+            nodules.append((own, depth_of(volume, center, SPACING_MM)))
+    depths = [depth_of(volumes[n], place, SPACING_MM) for n, place in places]
     rows = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 7])
-        partners = Partners(outlines, rng)
+        partners = Partners(depths, rng)
         for chosen in rng.permutation(len(nodules)):
-            own, outline = nodules[chosen]
-            n, place = places[partners.take(outline)]
-            other = _row(f"real by {AT_1_MM}", volumes[n], place, own["diameter_mm"], patients[n])
+            own, depth = nodules[chosen]
+            n, place = places[partners.take(depth)]
+            other = _row(f"real {AT_1_MM}", volumes[n], place, own["diameter_mm"], patients[n])
             rows += [{**own, "seed": seed}, {**other, "seed": seed}]
     return rows
 
@@ -81,7 +80,7 @@ def _row(
     place = Place(tuple(center), diameter_mm / 2, patient)
     return {
         "kind": kind, "region": patient, "diameter_mm": diameter_mm,
-        "features": {"outline": border_features(volume_hu, place, SPACING_MM)},
+        "features": border_features(volume_hu, place, SPACING_MM),
     }  # fmt: skip
 
 

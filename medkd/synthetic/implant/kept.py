@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from medkd.files import replacing
 from medkd.jsonio import read_json, write_json
-from medkd.synthetic.implant.brood import Implant
-from medkd.synthetic.implant.make import ImplantedScan
-from medkd.synthetic.implant.site import slice_axis
+from medkd.synthetic.implant.make import Implant, ImplantedScan
+from medkd.synthetic.implant.measured import slice_axis
 
 _HALF_MM = 22.0
 

@@ -32,9 +32,8 @@ from medkd.io.remedies import codes_in
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
 from medkd.provenance import sha256_of_text
-from medkd.synthetic.implant.brood import Implant
 from medkd.synthetic.implant.kept import KeptScan, NoduleRow, ScanRow, Views, views_of
-from medkd.synthetic.implant.make import VERSION, ImplantedScan, Progress, implant_scan
+from medkd.synthetic.implant.make import VERSION, Implant, ImplantedScan, Progress, implant_scan
 from medkd.synthetic.implant.settings import ImplantSettings
 from medkd.synthetic.implant.sources import OpenedScan, opened
 from medkd.synthetic.phantom.forms import Form
