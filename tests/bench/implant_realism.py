@@ -2,13 +2,12 @@
 
 Needs MEDKD_DATA. For each seed, 120 nodules in `ct_dicom` (4 to 12 mm) and 80 in `ct_lung1` (8 to
 14 mm) are drawn, 20 at a time on a fresh copy. Each is paired with an untouched blob-like place of
-the same scan whose structure is as thick in the slice. Three things are measured:
+the same scan whose structure is as thick in the slice. Two things are measured:
 
 1. the AUC of a discriminator (`implant_discriminator.py`) on features of the border, which is
    followed in the slice (bar: at most .80), and the same for hard constant spheres at the same
    places (positive control: at least .90);
-2. the same at 1 mm, beside the AUC of real nodules (`implant_reference.py`);
-3. the scores of the real LUNA16 classifier for implants, real nodules and real places.
+2. the scores of the real LUNA16 classifier for implants, real nodules and real places.
 
 Features, trees, controls and the way nodules are drawn were fixed on other seeds (`TUNING_SEEDS`)
 than those of the result. 200 nodules give an AUC to about .04, so there are several seeds.
@@ -50,7 +49,6 @@ from tests.bench.implant_discriminator import (
     table,
     thinned,
 )
-from tests.bench.implant_reference import AT_1_MM, SPACING_MM, at_1_mm, reference_rows
 
 RESULT = Path(__file__).parent / "results" / "implant_realism.json"
 TUNING_SEEDS = (5, 7)
@@ -65,7 +63,7 @@ CONTROL_HU = 40
 
 @dataclasses.dataclass
 class Ready:
-    """A scan and its real blob-like places [index] with their depths in mm; the same at 1 mm."""
+    """A scan and its real blob-like places [index] with their depths in mm."""
 
     name: str
     scan: Scan
@@ -73,8 +71,6 @@ class Ready:
     box: tuple[slice, slice, slice]
     places: list[np.ndarray]
     depths_mm: list[float]
-    fine_hu: np.ndarray
-    fine_depths_mm: list[float]
 
 
 def prepare(name: str, path: Path) -> Ready:
@@ -89,9 +85,7 @@ def prepare(name: str, path: Path) -> Ready:
     spacing = scan.grid.spacing_mm
     kept = thinned([place + lungs.start for place, _, _ in found], spacing, most=STRONGEST)
     depths = [depth_of(scan.voxels_hu, place, spacing) for place in kept]
-    fine_hu = at_1_mm(scan.voxels_hu, spacing)
-    fine = [depth_of(fine_hu, place * spacing, SPACING_MM) for place in kept]
-    return Ready(name, scan, measured, field.box, kept, depths, fine_hu, fine)
+    return Ready(name, scan, measured, field.box, kept, depths)
 
 
 def region_of(ready: Ready, index: np.ndarray) -> str:
@@ -121,33 +115,27 @@ def collect(ready: Ready, sizes: str, rounds: int, *, seed: int, classifier) -> 
     """Add nodules, round by round, and take features and scores of them and of real places."""
     rows: list[dict] = []
     partners = Partners(ready.depths_mm, np.random.default_rng([seed, 7]))
-    fine_partners = Partners(ready.fine_depths_mm, np.random.default_rng([seed, 8]))
     spacing, original = ready.scan.grid.spacing_mm, ready.scan.voxels_hu
     for number in range(rounds):
         implants = draw_round(ready, sizes, np.random.default_rng([seed, number]))
         altered = np.array(original)
         for implant in implants:
             add_patch(altered, implant.patch)
-        naive, fine = pasted(ready.scan, implants), at_1_mm(altered, spacing)
+        naive = pasted(ready.scan, implants)
         for implant in implants:
             index = ready.scan.grid.world_to_voxel(implant.center_mm)
             other = ready.places[partners.take(depth_of(altered, index, spacing))]
-            depth = depth_of(fine, index * spacing, SPACING_MM)
-            fine_other = ready.places[fine_partners.take(depth)]
-            for kind, voxels, where, pitch in (
-                ("implant", altered, index, spacing), ("pasted", naive, index, spacing),
-                ("real", original, other, spacing), (f"implant {AT_1_MM}", fine, index, SPACING_MM),
-                (f"real {AT_1_MM}", ready.fine_hu, fine_other, SPACING_MM),
+            for kind, voxels, where in (
+                ("implant", altered, index), ("pasted", naive, index), ("real", original, other),
             ):  # fmt: skip
                 region = region_of(ready, where)
-                place = Place(tuple(where * spacing / pitch), implant.diameter_mm / 2, region)
-                scored = kind in ("implant", "real")
+                place = Place(tuple(where), implant.diameter_mm / 2, region)
                 rows.append(
                     {
                         "scan": ready.name, "seed": seed, "kind": kind, "region": region,
                         "texture": implant.kind.texture,
-                        "features": border_features(voxels, place, pitch),
-                        "score": classifier(voxels, where) if scored else None,
+                        "features": border_features(voxels, place, spacing),
+                        "score": classifier(voxels, where) if kind != "pasted" else None,
                     }
                 )  # fmt: skip
         print(f"{ready.name}, seed {seed}: round {number + 1} of {rounds}", flush=True)  # noqa: T201
@@ -251,26 +239,8 @@ def auc_of(rows: list[dict], kind: str, partner: str = "real") -> dict[str, floa
     }  # fmt: skip
 
 
-def reference(rows: list[dict], real: list[dict]) -> dict:
-    """AUCs at 1 mm: real nodules, and as many implants as there are of these."""
-    seeds = sorted({row["seed"] for row in rows})
-    partner = f"real {AT_1_MM}"
-    pairs = len([row for row in real if row["kind"] == "real nodule"]) // len(seeds)
-    out = {"pairs": pairs, "real nodules": auc_of(real, "real nodule", partner)}
-    for name in SCANS:
-        few = []
-        for seed in seeds:
-            mine = [row for row in rows if row["scan"] == name and row["seed"] == seed]
-            own = [row for row in mine if row["kind"] == f"implant {AT_1_MM}"]
-            other = [row for row in mine if row["kind"] == partner]
-            drawn = np.random.default_rng(seed).permutation(len(own))[:pairs]
-            few += [row for n in drawn for row in (own[n], other[n])]
-        out[f"implants, {name}"] = auc_of(few, f"implant {AT_1_MM}", partner)
-    return out
-
-
-def evaluate(rows: list[dict], known: dict[str, list[float]], real: list[dict]) -> dict:
-    """All figures of the result from the rows of all seeds and scans, and of real nodules."""
+def evaluate(rows: list[dict], known: dict[str, list[float]]) -> dict:
+    """All figures of the result from the rows of all seeds and scans."""
     seeds = sorted({row["seed"] for row in rows})
     of_scan = {name: [row for row in rows if row["scan"] == name] for name in SCANS}
     result: dict = {
@@ -285,7 +255,7 @@ def evaluate(rows: list[dict], known: dict[str, list[float]], real: list[dict]) 
         "positive_control": auc_of(rows, "pasted"),
         "solid": auc_of([row for row in rows if row["texture"] == "solid"], "implant"),
         "by_scan": {name: auc_of(mine, "implant") for name, mine in of_scan.items()},
-        "classifier": {}, "at_1_mm": reference(rows, real),
+        "classifier": {},
     }  # fmt: skip
     for name, mine in of_scan.items():
         for kind, what in (("implant", "implants"), ("real", "real blob-like places")):
@@ -313,7 +283,7 @@ def main(out: Path, seeds: tuple[int, ...]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows = [row for name in SCANS for row in scan_rows(name, root, seeds)]
     score = load_classifier(root)
-    result = evaluate(rows, known_scores(root, score), reference_rows(root, seeds))
+    result = evaluate(rows, known_scores(root, score))
     result["seconds"] = round(time.time() - began)
     text = json.dumps(result, indent=1) + "\n"
     (out / "implant_realism.json").write_text(text)
