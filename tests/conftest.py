@@ -48,19 +48,3 @@ def main_module() -> Iterator[None]:
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
-
-
-@pytest.fixture
-def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a minute less, for what the likeness of nodules has no part in."""
-    monkeypatch.setattr("medkd.synthetic.implant.make.rehearse", lambda site, *_, **__: site)
-
-
-def shorten(patch: pytest.MonkeyPatch) -> None:
-    """Rehearse a quarter of the kinds, where how real nodules look is not asked."""
-    patch.setattr("medkd.synthetic.implant.rehearse._KINDS", 16)
-
-
-@pytest.fixture
-def short_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch)

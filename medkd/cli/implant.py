@@ -1,4 +1,4 @@
-"""`medkd implant`: puts synthetic nodules of known size and place into real scans."""
+"""`medkd implant`: adds synthetic nodules of known size and place to copies of real scans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def implant(
         str, typer.Option(help="Diameters in mm: luna16, or A-B; drawn as LUNA16 has them.")
     ] = "4-12",
     textures: Annotated[
-        str, typer.Option(help="Kinds: solid,part-solid,ground-glass.")
+        str, typer.Option(help="Textures to draw.")
     ] = "solid,part-solid,ground-glass",
     shapes: Annotated[
         Literal["analytic", "lidc"], typer.Option(help="Outlines: drawn, or of real nodules.")
@@ -43,20 +43,20 @@ def implant(
         str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
     ] = "",
 ) -> None:
-    """Put synthetic nodules of known size and place into copies of real chest CT scans.
+    """Add synthetic nodules of known size and place to copies of real chest CT scans.
 
-    For a site that has no reference standard yet: see which of the nodules a detector finds. They
-    are as sharp and as noisy as each scan is itself; learning that takes a minute or two a scan.
-    They are no disease: no clinical performance can be read from them.
+    This is for a hospital that has no reference standard yet: it shows which of the nodules a
+    detector finds. The nodules are as sharp as the scan is, and its noise is kept. They are not
+    disease: no clinical performance can be read from them.
 
-    OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, new UIDs; .mhd else), the
-    tables that `medkd froc` asks for, implant.json, pictures/ and report.html.
+    OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, with new UIDs; .mhd
+    otherwise), the tables that `medkd froc` reads, implant.json, pictures/ and report.html.
 
-    OUT is there once it is whole: stopped or killed at any time, the same command goes on after the
-    last finished scan.
+    OUT exists once it is complete. If the command is stopped or killed, the same command goes on
+    after the last finished scan.
 
     The copies carry the patient's identity as the originals do: names, numbers and dates stay in
-    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may lie.
+    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may be.
 
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
@@ -87,7 +87,7 @@ def _write(
     with kept_for_later(out), progress_bars() as report:
         sources = find_inputs(
             inputs,
-            headline="nothing to put nodules into",
+            headline="no scan to add nodules to",
             ready_only=True,
             progress=lambda count: report("looking at: files", count, 0, ""),
         ).scans
@@ -103,7 +103,7 @@ def _write(
 
 
 def _settings(*, textures: str, **given: object) -> ImplantSettings:
-    """Check the options; all that is wrong is said at once."""
+    """Check the options and report all faults at once."""
     from pydantic import ValidationError
 
     from medkd.errors import SettingsError
@@ -126,6 +126,6 @@ def _tell(made: ImplantSet, out: Path) -> None:
     for row in rows:
         if not row.edges:
             typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
-    typer.echo(f"Look at {out / 'report.html'} first: what does not look real tests nothing.")
+    typer.echo(f"Look at {out / 'report.html'} first: check that the nodules look real.")
     typer.echo("No clinical performance can be read from synthetic nodules.")
     typer.echo("The copies carry the patient's identity as the originals do: keep them as safe.")

@@ -1,4 +1,4 @@
-"""What `medkd implant` shows: pictures before and after, and a page that says what they are.
+"""The pictures and the page of `medkd implant`: nodules before and after, and what they are.
 
 One picture a nodule, in a lung window (-600 HU, 1500 wide), and one page for all.
 """
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 WINDOW_HU = (-1350.0, 150.0)
 MOST_SHOWN = 20
-"""Pictures on the page; the folder has all."""
+"""Number of pictures on the page; the folder holds all."""
 
 _PIXELS_PER_INCH = 110
 
@@ -40,10 +40,10 @@ def write_implant_pages(
     """Write `pictures/` and `report.html` into a folder.
 
     Args:
-        folder: of the set.
-        rows: its scans.
-        views: of its nodules, in the order of the scans.
-        settings: how they were made.
+        folder: folder of the set.
+        rows: scans of the set.
+        views: pictures of all nodules, in the order of the scans.
+        settings: settings of the set.
     """
     pictures = [draw_views(view) for view in views]
     (folder / "pictures").mkdir()
@@ -59,7 +59,7 @@ def build_page(
     *,
     pictures: Sequence[bytes],
 ) -> Report:
-    """Build the page: what was made, what it is not, what is known of such nodules, pictures."""
+    """Build the page: what was made, its limits, the literature, tables and pictures."""
     record = start_record(
         settings.model_dump_json(), seed=settings.seed, device="cpu", deterministic=True,
         command="medkd implant",
@@ -89,7 +89,7 @@ def build_page(
 
 
 def draw_views(view: Views) -> bytes:
-    """Draw one nodule before and after as PNG: the slice, and the plane across."""
+    """Draw one nodule before and after as PNG: its slice, and the plane across the slices."""
     canvas = Canvas(figsize=(8.0, 2.2), dpi=_PIXELS_PER_INCH, layout="constrained")
     axes = canvas.subplots(1, 4)
     for axis, (title, image, aspect) in zip(
@@ -113,19 +113,20 @@ def draw_views(view: Views) -> bytes:
 
 
 WHAT_IT_IS = (
-    "Each scan here is a real one into which medkd put nodules of known place and size: as sharp "
-    "as the scan's own edges, with the scan's own noise, at places in aerated lung, at vessels "
-    "and at the pleura. The original scans are untouched; the copies have new UIDs and say in "
-    "their headers that they are derived and hold synthetic nodules.",
+    "Each scan here is a copy of a real one to which medkd added nodules of known place and size. "
+    "They are as sharp as the scan's own structure, and the noise of the scan is kept. They are in "
+    "aerated lung, at vessels and at the pleura. The original scans are untouched. The copies have "
+    "new UIDs, and their headers state that they are derived and contain synthetic nodules.",
     "The copies carry the patient's identity as the originals do: name, number and dates stay in "
-    "their headers. Keep them where the originals may lie, and give them to nobody who may not "
+    "their headers. Keep them where the originals may be, and give them only to people who may "
     "have those.",
     "They serve as an acceptance test before a reference standard exists: what share of nodules "
-    "like these does a detector find in this site's own scans, with its scanners and protocols?",
+    "like these does a detector find in the scans of this hospital, with its scanners and "
+    "protocols?",
 )
 WHAT_IT_IS_NOT = (
-    "No evidence of clinical performance. A nodule drawn by a program has not the variety, the "
-    "growth, the surroundings or the prevalence of disease; a sensitivity measured here may be "
+    "No evidence of clinical performance. A nodule drawn by a program lacks the variety, the "
+    "growth, the surroundings and the prevalence of disease; a sensitivity measured here may be "
     "higher or lower than that on patients.",
     "No reference standard of the whole scan. Real findings of the patient are not in the "
     "tables: a mark on one counts as false, though it may be right.",
@@ -133,15 +134,15 @@ WHAT_IT_IS_NOT = (
     "nodules are models trained on synthetic data, and have to say so.",
 )
 LITERATURE = (
-    "Readers hardly told inserted nodules from real ones where the scanner's blur and noise were "
-    "respected: AUC 0.57 for residents, 0.69 for radiologists (32 nodules, inserted into "
-    "projections; J Med Imaging 4(1), 013510, 2017); no difference for three readers of 40 real "
-    "and 40 drawn nodules (Eur Radiol 2006, doi 10.1007/s00330-006-0254-x); liver lesions AUC "
+    "Readers could hardly distinguish inserted nodules from real ones where blur and noise were "
+    "those of the scanner: AUC 0.57 for residents, 0.69 for radiologists (32 nodules, inserted "
+    "into projections; J Med Imaging 4(1), 013510, 2017); no difference for three readers of 40 "
+    "real and 40 drawn nodules (Eur Radiol 2006, doi 10.1007/s00330-006-0254-x); liver lesions AUC "
     "0.58 (Chen et al., Acad Radiol 23, 1221, 2016).",
     "Not always: in chest tomosynthesis detection rates were alike, but experienced radiologists "
-    "told simulated from real nodules with AUC 0.70 to 0.74 (Acta Radiol 2012, doi "
+    "distinguished simulated from real nodules with AUC 0.70 to 0.74 (Acta Radiol 2012, doi "
     "10.1258/ar.2012.120230).",
-    "Nodules blended into other scans helped to train detectors where few samples were to be had "
+    "Nodules blended into other scans helped to train detectors where few samples were available "
     "(Pezeshk, Petrick, Chen, Sahiner, IEEE Trans Med Imaging 36, 1005, 2017). Anatomy around a "
     "nodule, vessels above all, decides how easily it is found (J Med Imaging 2018, PMC6250496): "
     "so most nodules here touch a vessel or the pleura.",
@@ -179,7 +180,7 @@ def _scan_table(rows: Sequence[ScanRow]) -> Table:
             )
             for row in rows
         ),
-        "In-plane response (difference of two Gaussians): from the pleura, fitted to vessels",
+        "In-plane response (difference of two Gaussians): measured at the pleura, then narrowed",
     )  # fmt: skip
 
 

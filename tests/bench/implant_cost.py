@@ -1,9 +1,9 @@
-"""Puts nodules into one real series, alone in its process: time, peak memory, share of each part.
+"""Adds nodules to one real series, alone in its process: time of each part, and peak memory.
 
     python -m tests.bench.implant_cost N
 
-prints JSON. Needs MEDKD_DATA. Reading the series and making it ready are told apart from each
-nodule that is put in; imports are left out.
+prints JSON. Needs MEDKD_DATA. The times of reading, measuring and drawing are separate; imports
+are not counted.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from medkd.io.scans import read_scan
-from medkd.synthetic.implant.make import VERSION
-from medkd.synthetic.implant.rehearse import rehearse
+from medkd.synthetic.implant.make import VERSION, draw_implant
+from medkd.synthetic.implant.measured import measure_scan
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.implant.site import ImplantSite, slice_axis
 
 
 def measure(n: int) -> dict[str, object]:
-    """Read `ct_dicom`, measure it, rehearse and draw `n` nodules."""
+    """Read `ct_dicom`, measure it and draw `n` nodules."""
     settings, seconds = ImplantSettings(n=n), {}
     began = time.process_time()
 
@@ -37,11 +36,9 @@ def measure(n: int) -> dict[str, object]:
     scan = read_scan(Path(os.environ["MEDKD_DATA"]) / "ct_dicom")
     lap("reading")
     rng = np.random.default_rng(0)
-    site = ImplantSite.of(scan, slice_axis(scan.grid), rng)
+    measured = measure_scan(scan, rng)
     lap("measuring")
-    site = rehearse(site, settings)
-    lap("rehearsal")
-    made = [site.implant(settings, forms=(), rng=rng) for _ in range(n)]
+    made = [draw_implant(measured, settings, forms=(), rng=rng) for _ in range(n)]
     lap("nodules")
     return {
         "scan": "ct_dicom",

@@ -18,14 +18,10 @@ from sklearn.metrics import roc_auc_score
 
 Float = NDArray[np.floating]
 
-RELATIVE = np.array([0.0, 0.4, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0])
-"""Edges of shells in radii."""
 SIGMAS_MM = np.array([1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7])
 """Of the blob finder that marks real places."""
 APART_MM = 3.0
 """Real places that are nearer are one."""
-ABSOLUTE_MM = np.array([-4.0, -2.5, -1.5, -0.75, 0.0, 0.75, 1.5, 2.5, 4.0])
-"""Edges of shells in mm from the border."""
 
 
 @dataclass(frozen=True)
@@ -79,75 +75,14 @@ def _log_mm(image: Float, sigma_mm: float, spacing_mm: Float) -> Float:
     return -(sigma_mm**2) * total
 
 
-def features(volume_hu: Float, place: Place, spacing_mm: Float) -> dict[str, dict[str, float]]:
-    """Return named features in groups: "relative", "absolute", "normalised", "rays"."""
-    centre, radius = np.asarray(place.index), place.radius_mm
-    reach = max(2.0 * radius, radius + 4.0) + 1.0
-    low = np.maximum(np.floor(centre - reach / spacing_mm).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(centre + reach / spacing_mm).astype(int) + 2, volume_hu.shape)
-    patch = volume_hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float64)
-    axes = [
-        (np.arange(a, b) - c) * s for a, b, c, s in zip(low, high, centre, spacing_mm, strict=True)
-    ]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    distance = np.sqrt(x * x + y * y + z * z)
-    slopes = np.gradient(patch, *[float(s) for s in spacing_mm])
-    size = np.sqrt(sum(s * s for s in slopes))
-    flat = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2)
-    outward = sum(s * o for s, o in zip(slopes, (x, y, z), strict=True)) / np.maximum(
-        distance, 1e-6
-    )
-    rough = patch - ndimage.median_filter(patch, size=(3, 3, 1))
-    laplace = ndimage.laplace(patch[:, :, :], mode="nearest")
-    groups: dict[str, dict[str, float]] = {"relative": {}, "absolute": {}}
-    for name, measure, edges in (
-        ("relative", distance / radius, RELATIVE),
-        ("absolute", distance - radius, ABSOLUTE_MM),
-    ):
-        out = groups[name]
-        for n, (a, b) in enumerate(pairwise(edges)):
-            shell = (measure >= a) & (measure < b)
-            if shell.sum() < 3:
-                continue
-            hu = patch[shell]
-            out |= {
-                f"hu_mean_{n}": hu.mean(), f"hu_sd_{n}": hu.std(),
-                f"hu_p10_{n}": np.percentile(hu, 10), f"hu_p90_{n}": np.percentile(hu, 90),
-                f"grad_{n}": size[shell].mean(), f"grad_p90_{n}": np.percentile(size[shell], 90),
-                f"flat_{n}": flat[shell].mean(), f"outward_{n}": outward[shell].mean(),
-                f"outward_sd_{n}": outward[shell].std(),
-                f"rough_{n}": rough[shell].std(), f"laplace_{n}": laplace[shell].std(),
-            }  # fmt: skip
-    profile = np.array([groups["relative"].get(f"hu_mean_{n}", np.nan) for n in range(8)])
-    contrast = max(np.nanmean(profile[:2]) - np.nanmean(profile[6:]), 50.0)
-    groups["normalised"] = {
-        **{f"profile_{n}": (p - np.nanmean(profile[6:])) / contrast for n, p in enumerate(profile)},
-        **{
-            f"{kind}_{n}": groups["relative"].get(f"{kind}_{n}", np.nan) / contrast
-            for kind in ("grad", "outward", "outward_sd", "hu_sd")
-            for n in range(8)
-        },
-        **{f"rough_{n}": groups["relative"].get(f"rough_{n}", np.nan) for n in range(8)},
-    }
-    groups["rays"] = _rays(patch, centre - low, radius, spacing_mm)
-    groups["outline"] = border_features(volume_hu, place, spacing_mm)
-    return groups
-
-
 BORDER_MM = np.array([-3.0, -2.0, -1.25, -0.7, -0.3, 0.3, 0.7, 1.25, 2.0, 3.0, 4.0])
 
 
-@dataclass(frozen=True)
-class Outline:
-    """A structure in the slice at a place: radius of the circle of equal area, and greatest depth
-    below its border, in mm; 0 if there is none."""
+def depth_of(volume_hu: Float, index: Float, spacing_mm: Float) -> float:
+    """Return the greatest depth in mm of the structure in the slice at a place; 0 without one.
 
-    radius_mm: float
-    depth_mm: float
-
-
-def outline_of(volume_hu: Float, index: Float, spacing_mm: Float) -> Outline:
-    """Cut out what is connected above half height at a place, within 9 mm."""
+    The structure is what is connected above half height, within 9 mm.
+    """
     i, j, k = np.rint(index).astype(int)
     reach = int(np.ceil(13.0 / spacing_mm[0]))
     low = np.maximum([i - reach, j - reach], 0)
@@ -161,29 +96,22 @@ def outline_of(volume_hu: Float, index: Float, spacing_mm: Float) -> Outline:
     seed = np.where(away < 1.2, smooth, -9999)
     label = labels[np.unravel_index(seed.argmax(), seed.shape)]
     if not label:
-        return Outline(0.0, 0.0)
+        return 0.0
     inside = labels == label
-    area = float(inside.sum()) * float(spacing_mm[0] * spacing_mm[1])
     depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm[:2])
-    return Outline(float(np.sqrt(area / np.pi)), float(depth.max()))
+    return float(depth.max())
 
 
 class Partners:
-    """Real places, each of which is taken once, by how alike they are to a nodule in one size."""
+    """Real places, each of which is taken once as the partner of a nodule that is as thick."""
 
-    def __init__(
-        self, outlines: list[Outline], rng: np.random.Generator, *, size: str = "depth_mm"
-    ) -> None:
-        self._name = size
-        self._sizes = np.array([self._log(outline) for outline in outlines])
-        self._used, self._rng = np.zeros(len(outlines), dtype=bool), rng
+    def __init__(self, depths_mm: list[float], rng: np.random.Generator) -> None:
+        self._depths = np.log(np.maximum(depths_mm, 0.5))
+        self._used, self._rng = np.zeros(len(depths_mm), dtype=bool), rng
 
-    def _log(self, outline: Outline) -> float:
-        return float(np.log(max(getattr(outline, self._name), 0.5)))
-
-    def take(self, outline: Outline) -> int:
-        """Take one of the places that differ least, about 10 % or less counting as equal."""
-        unlike = np.abs(self._sizes - self._log(outline))
+    def take(self, depth_mm: float) -> int:
+        """Take one of the places whose depth differs least; up to about 10 % counts as equal."""
+        unlike = np.abs(self._depths - np.log(max(depth_mm, 0.5)))
         cost = np.maximum(unlike, 0.1) + 0.1 * self._rng.random(len(unlike))
         chosen = int(np.where(self._used, np.inf, cost).argmin())
         self._used[chosen] = True
@@ -268,52 +196,10 @@ def border_features(volume_hu: Float, place: Place, spacing_mm: Float) -> dict[s
     return {k: float(v) for k, v in out.items()}
 
 
-def _rays(patch: Float, centre: Float, radius: float, spacing_mm: Float) -> dict[str, float]:
-    """Border along 32 rays of the middle slice: where it falls to half, how wide, over- and under-
-    shoot."""
-    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    along = np.arange(0, max(2.0 * radius, radius + 4.0), 0.25)
-    k = int(np.clip(round(float(centre[2])), 0, patch.shape[2] - 1))
-    lines = [
-        centre[a] + np.outer(trig, along) / spacing_mm[a]
-        for a, trig in ((0, np.cos(angles)), (1, np.sin(angles)))
-    ]
-    values = ndimage.map_coordinates(patch[:, :, k], lines, order=1, mode="nearest")
-    top, bottom = values[:, : max(int(radius / 0.5), 1)].mean(axis=1), values.min(axis=1)
-    height = np.maximum(top - bottom, 30.0)
-    scaled = (values - bottom[:, None]) / height[:, None]
-    reach = [int(np.argmax(s < 0.5)) * 0.25 if (s < 0.5).any() else along[-1] for s in scaled]
-    width = [
-        (int(np.argmax(s < 0.2)) - int(np.argmax(s < 0.8))) * 0.25 if (s < 0.2).any() else np.nan
-        for s in scaled
-    ]
-    steep = np.abs(np.diff(values, axis=1)).max(axis=1) / 0.25
-    out = {}
-    for name, given in (
-        ("reach", np.asarray(reach) / radius), ("width", np.asarray(width)), ("steep", steep),
-        ("steep_norm", steep / height), ("top", top), ("bottom", bottom),
-        ("over", values.max(axis=1) - top),
-    ):  # fmt: skip
-        good = given[np.isfinite(given)]
-        parts = (np.mean, np.std, np.median, np.min, np.max)
-        out |= {f"{name}_{f.__name__}": f(good) if len(good) else np.nan for f in parts}
-    return {k: float(v) for k, v in out.items()}
-
-
-VARIANTS = {
-    "outline": ("outline",),
-    "all": ("relative", "absolute", "normalised", "rays"),
-    "relative": ("relative",),
-    "absolute": ("absolute",),
-    "normalised": ("normalised",),
-    "rays": ("rays",),
-    "border": ("absolute", "rays"),
-}
-
-
-def table(rows: list[dict[str, dict[str, float]]], groups: tuple[str, ...]) -> tuple[Float, list]:
-    names = sorted({(g, n) for row in rows for g in groups for n in row[g]})
-    return np.array([[row[g].get(n, np.nan) for g, n in names] for row in rows]), names
+def table(rows: list[dict[str, float]]) -> Float:
+    """Features [rows, names] of places; NaN where a place lacks one."""
+    names = sorted({name for row in rows for name in row})
+    return np.array([[row.get(name, np.nan) for name in names] for row in rows])
 
 
 def grouped_auc(

@@ -18,7 +18,6 @@ from medkd.io.volume import read_volume, write_mhd
 from medkd.synthetic.implant import write as writing
 from medkd.synthetic.implant.places import PlaceFinder
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
-from tests.conftest import shorten
 from tests.real_data import needs_data
 
 
@@ -34,9 +33,7 @@ def series(tmp_path_factory) -> Path:
 def made(series, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "implanted"
     words = ["implant", str(series), "--n", "2", "--sizes", "4-7", "--out", str(out)]
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
-        done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "No clinical performance" in done.output
     return out
@@ -103,8 +100,6 @@ def test_the_page_shows_every_nodule_and_what_it_is_not(made):
     assert len(list((made / "pictures").glob("*.png"))) == 2
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rehearsal")
 def test_a_volume_becomes_a_volume(tmp_path):
     scan = make_phantom(PhantomSettings(seed=3), 0).scan
     write_mhd(scan, tmp_path / "Doe_Jane.mhd")
@@ -116,8 +111,6 @@ def test_a_volume_becomes_a_volume(tmp_path):
     assert "Doe" not in (tmp_path / "out" / "implant.json").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rehearsal")
 def test_a_stopped_set_goes_on_after_its_last_scan(tmp_path, monkeypatch):
     for seed in (3, 4):
         write_mhd(make_phantom(PhantomSettings(seed=seed), 0).scan, tmp_path / f"in/{seed}.mhd")
@@ -151,8 +144,7 @@ def test_nothing_is_left_of_a_scan_without_room(series, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_flat_export_is_used_as_far_as_its_series_can_be(series, tmp_path, monkeypatch):
-    shorten(monkeypatch)
+def test_a_flat_export_is_used_as_far_as_its_series_can_be(series, tmp_path):
     flat = tmp_path / "export"
     flat.mkdir()
     for path in series.iterdir():
@@ -179,7 +171,6 @@ def test_all_wrong_options_are_said_at_once(series, tmp_path):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_rehearsal")
 def test_a_real_series_keeps_all_but_the_nodules(tmp_path):
     source = Path(os.environ["MEDKD_DATA"]) / "ct_dicom"
     words = ["implant", str(source), "--n", "2", "--out", str(tmp_path / "out")]

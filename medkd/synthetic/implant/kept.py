@@ -1,4 +1,4 @@
-"""What is kept of each altered scan until the whole set is written: its row, and its pictures."""
+"""The record and pictures of each finished scan, kept until the whole set is written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from medkd.files import replacing
 from medkd.jsonio import read_json, write_json
-from medkd.synthetic.implant.brood import Implant
-from medkd.synthetic.implant.make import ImplantedScan
-from medkd.synthetic.implant.site import slice_axis
+from medkd.synthetic.implant.make import Implant, ImplantedScan
+from medkd.synthetic.implant.measured import slice_axis
 
 _HALF_MM = 22.0
 
@@ -37,7 +36,7 @@ class NoduleRow:
 
 @dataclass(frozen=True, slots=True)
 class ScanRow:
-    """One altered scan: its new name, where it came from, its response, what was put in.
+    """One altered scan: its new name, its source, its response and its nodules.
 
     `source` is the case of an INDEX, the original's UID, or a hash of a file's name.
     """
@@ -70,10 +69,9 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class KeptScan:
-    """What is kept of a finished scan until all are: its row, and its pictures."""
+    """The files of one finished scan; `path` is without suffix."""
 
     path: Path
-    """Where it is kept, without a suffix."""
 
     @property
     def is_whole(self) -> bool:
@@ -85,7 +83,7 @@ class KeptScan:
         return read_json(self.path.with_suffix(".json"), ScanRow)
 
     def write(self, row: ScanRow, views: Sequence[Views]) -> None:
-        """Keep it; the row last, since it says that all is there."""
+        """Write pictures, then the row, whose presence means that the scan is finished."""
         pictures: dict[str, NDArray[Any]] = {}
         for number, view in enumerate(views):
             pictures |= {f"{name}-{number}": np.asarray(getattr(view, name)) for name in _SHOWN}

@@ -1,7 +1,7 @@
-"""Nodules of known size, kind and place into one real scan.
+"""Adds synthetic nodules of known size, kind and place to one real scan.
 
-What is put in depends on the scan, its name and the settings alone. The scan that is passed in is
-not changed. Slices may lie along any axis; inside, they lie along k.
+The nodules depend on the voxels, the series UID and the settings alone. The original scan is not
+changed. Its slices may lie along any axis; inside, they lie along k.
 """
 
 from __future__ import annotations
@@ -14,25 +14,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
-from medkd.synthetic.implant.brood import Implant
-from medkd.synthetic.implant.rehearse import REHEARSED, rehearse
+from medkd.geometry import VoxelGrid
+from medkd.synthetic.implant.draw import Kind, draw_kind, draw_outline, draw_tags
+from medkd.synthetic.implant.measured import MeasuredScan, measure_scan, slice_axis
+from medkd.synthetic.implant.paint import Patch, Place, draw_patch
 from medkd.synthetic.implant.response import ScanResponse
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.implant.site import ImplantSite, add_patch, slice_axis
-from medkd.synthetic.phantom.forms import Form
+from medkd.synthetic.phantom.forms import Float64, Form, Keep, true_sphere
 from medkd.types import Scan
 
 Int16 = NDArray[np.int16]
 
-VERSION = "5"
-"""Raised whenever the same settings put other nodules into the same scan."""
+VERSION = "6"
+"""Raised whenever the same settings give other nodules in the same scan."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, in all)."""
 
+_LOWEST_HU, _HIGHEST_HU = -1024, 3071
+_APART_MM = 8.0
+_TRIES = 4
+"""Number of kinds to draw before a scan counts as full."""
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Implant:
+    """One synthetic nodule.
+
+    Args:
+        center_mm: (3,) LPS mm, true centre of mass of its outline.
+        diameter_mm: diameter of the sphere of the same volume, without what the pleura cuts off.
+        kind: what was drawn.
+        contrast_hu: largest value that was added to a voxel.
+        changed_mm: no voxel farther from the centre was changed.
+        patch: what was added where, slices along k.
+    """
+
+    center_mm: Float64
+    diameter_mm: float
+    kind: Kind
+    contrast_hu: int
+    changed_mm: float
+    patch: Patch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +63,10 @@ class ImplantedScan:
     """A scan with synthetic nodules.
 
     Args:
-        scan: with the nodules, on the grid of the original.
-        original: as it was.
-        implants: what was put in.
-        response: with which nodules were drawn, fitted to the original.
+        scan: scan with the nodules, on the grid of the original.
+        original: scan as it was.
+        implants: the nodules.
+        response: response with which they were drawn.
     """
 
     scan: Scan
@@ -59,13 +82,13 @@ def implant_scan(
     forms: Sequence[Form] = (),
     progress: Progress | None = None,
 ) -> ImplantedScan:
-    """Put nodules into a scan.
+    """Add nodules to a copy of a scan.
 
     Args:
         scan: a real chest CT, HU on any grid.
-        settings: how many and of what kind.
+        settings: how many nodules, and of what kind.
         forms: outlines of 1 mm diameter to draw from; analytic ones where empty.
-        progress: told how far it is.
+        progress: called after each nodule.
 
     Raises:
         SeriesError: if no lungs are found, or if they have no room for as many nodules.
@@ -77,27 +100,110 @@ def implant_scan(
         >>> len(made.implants), made.scan.voxels_hu.shape == phantom.scan.voxels_hu.shape
         (1, True)
     """
-    told = progress if progress is not None else _silent
-    axis = slice_axis(scan.grid)
     rng = np.random.Generator(np.random.PCG64(_seed_of(scan, settings)))
-    site = rehearse(
-        ImplantSite.of(scan, axis, rng), settings, forms=forms,
-        progress=lambda done: told("rehearsing kinds", done, REHEARSED),
-    )  # fmt: skip
-    told("rehearsing kinds", REHEARSED, REHEARSED)
-    altered = site.voxels_hu.copy(order="K")
+    measured = measure_scan(scan, rng)
+    altered = measured.voxels_hu.copy(order="K")
     implants: list[Implant] = []
     for number in range(settings.n):
-        made = site.implant(settings, forms=forms, rng=rng)
+        made = draw_implant(measured, settings, forms=forms, rng=rng)
         if made is None:
             reason = f"{number} of {settings.n} nodules fit: ask for fewer, or for smaller ones"
             raise SeriesError(f"{scan.seriesuid}: no room for more nodules", [reason])
         add_patch(altered, made.patch)
         implants.append(made)
-        told("putting in nodules", number + 1, settings.n)
-    voxels = np.moveaxis(altered, 2, axis)
+        if progress is not None:
+            progress("adding nodules", number + 1, settings.n)
+    voxels = np.moveaxis(altered, 2, slice_axis(scan.grid))
     fresh = Scan(scan.seriesuid, voxels, scan.grid, scan.patient_id, scan.acquisition, scan.notes)
-    return ImplantedScan(fresh, scan, tuple(implants), site.response)
+    return ImplantedScan(fresh, scan, tuple(implants), measured.response)
+
+
+def draw_implant(
+    measured: MeasuredScan,
+    settings: ImplantSettings,
+    *,
+    forms: Sequence[Form],
+    rng: np.random.Generator,
+) -> Implant | None:
+    """Draw a nodule and a place for it, and mark the place as taken; None where nothing fits.
+
+    Args:
+        measured: the scan; its voxels are not changed.
+        settings: kinds to draw from.
+        forms: outlines of 1 mm diameter to draw from; analytic ones where empty.
+        rng: source of the draw.
+    """
+    for _ in range(_TRIES):
+        kind = draw_kind(settings, rng, vessel_hu=measured.vessel_hu)
+        places = measured.finder.find(kind.attachment, kind.diameter_mm / 2.0, rng)
+        if len(places):
+            made = _implant_at(measured, kind, places[0], forms=forms, rng=rng)
+            measured.finder.take(places[0], made.changed_mm + _APART_MM)
+            return made
+    return None
+
+
+def add_patch(voxels_hu: Int16, patch: Patch) -> None:
+    """Add a nodule to voxels in place; the sum is clipped to the range of 12 bits."""
+    part = voxels_hu[patch.box]
+    changed = patch.added_hu != 0
+    fresh = np.clip(part.astype(np.int32) + patch.added_hu, _LOWEST_HU, _HIGHEST_HU)
+    part[changed] = fresh[changed].astype(np.int16)
+
+
+def _implant_at(
+    measured: MeasuredScan,
+    kind: Kind,
+    place_map: NDArray[np.int64],
+    *,
+    forms: Sequence[Form],
+    rng: np.random.Generator,
+) -> Implant:
+    """Work out a nodule of a kind at a voxel of the lungs' map."""
+    lungs = measured.finder.lungs
+    form = _form_of(kind, forms, rng)
+    jitter = rng.uniform(-0.5, 0.5, size=3) * lungs.step
+    center_vox = lungs.to_scan_vox(place_map[None])[0] + jitter
+    keep = _lung_side(measured, center_vox) if kind.attachment == "pleura" else None
+    axes = measured.grid.affine_lps_mm[:3, :3]
+    patch = draw_patch(
+        measured.voxels_hu, form, kind.tissue,
+        place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
+        response=measured.response, rng=rng,
+    )  # fmt: skip
+    sphere = true_sphere(form, keep, np.zeros(3), edge_mm=kind.tissue.edge_mm)
+    center_mm = measured.grid.voxel_to_world(center_vox) + sphere.center_mm
+    return Implant(
+        center_mm, sphere.diameter_mm, kind, int(patch.added_hu.max(initial=0)),
+        _farthest_mm(patch, measured.grid, center_mm), patch,
+    )  # fmt: skip
+
+
+def _lung_side(measured: MeasuredScan, center_vox: Float64) -> Keep:
+    """Return the function that says which offsets in mm lie on the lung's side of the pleura."""
+    inverse = np.linalg.inv(measured.grid.affine_lps_mm[:3, :3])
+
+    def keep(offset_mm: Float64) -> Float64:
+        places = center_vox + (offset_mm[:, None, :] * inverse).sum(axis=2)
+        return np.asarray(np.clip(0.5 - measured.finder.lungs.depth_at(places), 0.0, 1.0))
+
+    return keep
+
+
+def _form_of(kind: Kind, forms: Sequence[Form], rng: np.random.Generator) -> Form:
+    if not forms:
+        return draw_outline(rng, kind.outline, kind.diameter_mm)
+    return forms[int(rng.integers(len(forms)))].scaled(kind.diameter_mm)
+
+
+def _farthest_mm(patch: Patch, grid: VoxelGrid, center_mm: Float64) -> float:
+    """Return the distance of the farthest changed voxel from the centre."""
+    changed = np.argwhere(patch.added_hu != 0)
+    if not len(changed):
+        return 0.0
+    start = np.array([s.start for s in patch.box])
+    offset = grid.voxel_to_world(changed + start) - center_mm
+    return float(np.sqrt((offset**2).sum(axis=1).max()))
 
 
 def _seed_of(scan: Scan, settings: ImplantSettings) -> int:

@@ -1,10 +1,10 @@
-"""One nodule into the voxels of a scan: what it adds, as the scanner would have shown it.
+"""Works out what one nodule adds to the voxels of a scan, as the scanner would have shown it.
 
-The nodule is drawn on a fine grid, with its own density and texture where there was lung and
-nothing where there was denser tissue already (a vessel runs on through it, the chest wall stays),
-and blurred by the scan's own response. Only the difference is added: the noise of the scan stays
-as it is, as the noise of a CT image depends on the whole path of the rays and hardly on what
-stands at one place. What exceeds the noise (the lung's own texture, small vessels) gives way.
+The nodule is drawn on a fine grid. It replaces lung by its own density and texture; denser tissue
+stays: a vessel runs through it, and the chest wall is not changed. The difference is blurred by
+the response of the scan and added. The noise of the scan is kept, since noise in a CT image
+depends on the whole path of the rays and hardly on the tissue at one place. Structure that exceeds
+the noise (the lung's own texture, small vessels) is replaced.
 """
 
 from __future__ import annotations
@@ -15,17 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.synthetic.implant.response import Float32, Float64, ScanResponse
-from medkd.synthetic.phantom.forms import Form, Keep, box_within, share_of
+from medkd.synthetic.implant.response import ScanResponse
+from medkd.synthetic.phantom.forms import (
+    Float32,
+    Float64,
+    Form,
+    Keep,
+    box_within,
+    share_of,
+)
 
 _FINE_MM = 0.4
 _FINE_SLICE_MM = 0.7
 _MOST_ENGULFED_HU = 200.0
-"""What is denser by more is no vessel but calcium or bone, and stays."""
+"""Tissue that is denser than the nodule by more than this is calcium or bone, and is kept."""
 _OVER_QUIETEST = 1.5
-"""Noise that must not be taken for texture, beside that of the scan's quietest places."""
+"""Noise is up to this many times as strong as in the quietest places of the scan."""
 _FINE_SIGMA = 0.7
-"""Largest fine voxel in widths of the response."""
+"""Largest fine voxel, as a share of the width of the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +40,16 @@ class Tissue:
     """What a nodule is made of.
 
     Args:
-        density_hu: of its substance.
-        share: part of the place that it fills: 1 solid, less for ground glass.
-        core: radius of a solid core as a share of the nodule's; 0 for none.
-        mottle_hu: variation of its density within, over about 2 mm.
-        edge_mm: width over which it fades into the lung.
-        engulfs: whether vessels end in it; else they run on through it.
-        ragged_mm: how far its border strays from the outline, over about 1 mm along it.
-        fade: share of its substance that is missing at its border, below .5; at .45 the nodule is
-            seen up to 6 % less wide at half its height than its outline is.
-        fade_mm: depth from which on nothing is missing.
+        density_hu: density of the solid part.
+        share: share of each voxel that it fills: 1 for solid, less for ground glass.
+        core: radius of a solid core as a share of the nodule's radius; 0 for none.
+        mottle_hu: standard deviation of its density, correlated over about 2 mm.
+        edge_mm: width over which the border fades into the lung.
+        engulfs: whether vessels end in it; otherwise they run through it.
+        ragged_mm: standard deviation of the border about the outline, correlated over about 1 mm.
+        fade: share of the tissue that is missing at the border, below .5; at .45 the nodule looks
+            up to 6 % smaller at half its height than its outline is.
+        fade_mm: depth from which on no tissue is missing.
     """
 
     density_hu: float
@@ -58,7 +65,7 @@ class Tissue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """What changes: a box of the scan, and what is added there in whole HU."""
+    """A box of the scan, and the whole HU that are added to its voxels."""
 
     box: tuple[slice, slice, slice]
     added_hu: NDArray[np.int16]
@@ -66,13 +73,13 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A vessel or strand that runs from a nodule's middle outwards and thins.
+    """A vessel or strand that runs outwards from the middle of a nodule and tapers.
 
     Args:
         direction: unit vector, in the frame of the form.
-        bend: where its end lies beside the straight line, as a vector in mm.
-        length_mm: from the nodule's middle.
-        radius_mm: where it begins; half of it at the end.
+        bend: distance of its end from the straight line, as a vector in mm.
+        length_mm: length from the nodule's middle.
+        radius_mm: radius at its beginning; at its end it is half as much.
     """
 
     direction: tuple[float, float, float]
@@ -81,7 +88,7 @@ class Tag:
     radius_mm: float
 
     def share(self, offset_mm: Float64) -> Float64:
-        """Share [N] of it at offsets [N, 3] from the nodule's middle."""
+        """Return the share [N] that it fills at offsets [N, 3] from the nodule's middle."""
         x, y, z = offset_mm.T
         along = np.clip(
             x * self.direction[0] + y * self.direction[1] + z * self.direction[2],
@@ -97,13 +104,13 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where a form stands in a scan.
+    """Where a nodule is drawn.
 
     Args:
         center_vox: (3,) continuous index of the form's middle.
         axes_mm: [3, 3] columns: mm per voxel along i, j, k, in the frame of the form.
-        keep: of offsets [N, 3] mm from the middle, the share that may be painted.
-        tags: vessels that run into it; no part of its size.
+        keep: returns the share that may be painted at offsets [N, 3] mm from the middle.
+        tags: vessels that run into it; its diameter does not include them.
     """
 
     center_vox: Float64
@@ -112,8 +119,13 @@ class Place:
     tags: tuple[Tag, ...] = ()
 
     @property
+    def spacing_mm(self) -> Float64:
+        """Spacing (3,) of the scan."""
+        return np.asarray(np.sqrt((self.axes_mm**2).sum(axis=0)))
+
+    @property
     def tags_mm(self) -> float:
-        """How far the tags reach from the middle."""
+        """Distance from the middle to the farthest end of a tag."""
         return max((tag.length_mm + tag.radius_mm for tag in self.tags), default=0.0)
 
 
@@ -130,13 +142,13 @@ def draw_patch(
 
     Args:
         volume_hu: [i, j, k] the scan, slices along k.
-        form: its outline.
-        tissue: its substance.
-        place: where it stands.
-        response: of the scan.
-        rng: of its texture.
+        form: outline of the nodule.
+        tissue: what it is made of.
+        place: where it is drawn.
+        response: response of the scan.
+        rng: draws its texture.
     """
-    spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
+    spacing = place.spacing_mm
     wide, along = response.reach_mm
     own_mm = max(form.reach_mm + tissue.edge_mm / 2.0, place.tags_mm)
     reach = (own_mm + np.array([wide, wide, along])) / spacing
@@ -145,7 +157,7 @@ def draw_patch(
     fine_mm = max(_FINE_MM, _FINE_SIGMA * response.sigma_mm)
     slice_mm = max(_FINE_SLICE_MM, _FINE_SIGMA * response.slice_sigma_mm)
     finer = np.maximum(np.ceil(spacing / (fine_mm, fine_mm, slice_mm)), 1).astype(int)
-    finer += 1 - finer % 2  # odd, so that a fine voxel stands at each voxel's centre
+    finer += 1 - finer % 2  # odd: a fine voxel is at each voxel's centre
     part = volume_hu[box].astype(np.float32)
     noise_hu = _OVER_QUIETEST * response.noise_hu
     clean = _fine(clean_hu(part, spacing, noise_hu), finer)
@@ -157,7 +169,7 @@ def draw_patch(
 
 
 def clean_hu(volume_hu: Float32, spacing_mm: Float64, noise_hu: float) -> Float32:
-    """Estimate what lies under the noise: the local mean, and what exceeds the noise beyond it.
+    """Estimate the noise-free voxels: the local mean plus what exceeds the noise.
 
     Adaptive Wiener filter (Lim, "Two-Dimensional Signal and Image Processing", 1990, eq. 9.27).
     """
@@ -179,16 +191,16 @@ def _substance(
     finer: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> tuple[Float32, Float32]:
-    """Share of each fine voxel that the nodule fills, and its density there.
+    """Return the share of each fine voxel that the nodule fills, and its density there.
 
     Args:
-        form: its outline.
-        tissue: its substance.
-        place: where it stands.
+        form: outline of the nodule.
+        tissue: what it is made of.
+        place: where it is drawn.
         low: (3,) first voxel of the box.
-        size: voxels of the box.
-        finer: (3,) fine voxels a voxel.
-        rng: of its texture.
+        size: (3,) shape of the box.
+        finer: (3,) number of fine voxels per voxel.
+        rng: draws its texture.
     """
     lines = [
         (
@@ -207,31 +219,32 @@ def _substance(
     for tag in place.tags:
         filled = np.maximum(filled, tag.share(offset))
     own = away[near] < (form.reach_mm + tissue.edge_mm) ** 2
-    stray = _ragged(size, place, finer, rng)[near][own] * tissue.ragged_mm
+    stray = tissue.ragged_mm * _smooth_noise(0.6, 1.2, size, place, finer, rng)[near][own]
     filled[own] = np.maximum(filled[own], _own_share(form, tissue, place.keep, offset[own], stray))
     whole = np.zeros(near.shape, dtype=np.float32)
     whole[near] = filled
-    spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
-    mottle = ndimage.gaussian_filter(rng.standard_normal(size), np.minimum(0.9 / spacing, 1.5))
-    mottle *= tissue.mottle_hu / max(float(mottle.std()), 1e-6)
-    density = _fine((tissue.density_hu + mottle).astype(np.float32), finer)
-    return whole, density
+    mottle = _smooth_noise(0.9, 1.5, size, place, finer, rng)
+    return whole, tissue.density_hu + tissue.mottle_hu * mottle
 
 
-def _ragged(
-    size: tuple[int, ...], place: Place, finer: NDArray[np.int64], rng: np.random.Generator
+def _smooth_noise(
+    sigma_mm: float,
+    most_px: float,
+    size: tuple[int, ...],
+    place: Place,
+    finer: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> Float32:
-    """Draw a field of unit standard deviation on the fine voxels, smooth over about 1 mm."""
-    spacing = np.sqrt((place.axes_mm**2).sum(axis=0))
-    field = ndimage.gaussian_filter(rng.standard_normal(size), np.minimum(0.6 / spacing, 1.2))
-    field /= max(float(field.std()), 1e-6)
-    return _fine(field.astype(np.float32), finer)
+    """Draw noise of unit standard deviation on the fine voxels, blurred by a Gaussian."""
+    width = np.minimum(sigma_mm / place.spacing_mm, most_px)
+    field = ndimage.gaussian_filter(rng.standard_normal(size), width)
+    return _fine((field / max(float(field.std()), 1e-6)).astype(np.float32), finer)
 
 
 def _own_share(
     form: Form, tissue: Tissue, keep: Keep | None, offset_mm: Float64, stray_mm: Float32
 ) -> Float64:
-    """Share of points [N, 3] that the nodule itself fills, its solid core with it."""
+    """Return the share that the nodule fills at points [N, 3], without its tags."""
     depth = form.depth_mm(offset_mm) + stray_mm
     share = np.clip(0.5 - depth / max(tissue.edge_mm, 0.05), 0.0, 1.0)
     share *= 1.0 - tissue.fade * np.clip(1.0 + depth / tissue.fade_mm, 0.0, 1.0)
@@ -245,7 +258,7 @@ def _own_share(
 
 
 def _fine(values: Float32, finer: NDArray[np.int64]) -> Float32:
-    """Interpolate onto a grid `finer` times as fine whose middle voxels are those given."""
+    """Interpolate linearly onto a grid that is `finer` times as fine along each axis."""
     for axis in range(3):
         if finer[axis] > 1:
             weights = _linear(values.shape[axis], int(finer[axis]))
@@ -254,6 +267,6 @@ def _fine(values: Float32, finer: NDArray[np.int64]) -> Float32:
 
 
 def _linear(count: int, finer: int) -> Float32:
-    """Weights [count * finer, count] of a linear interpolation, constant beyond the ends."""
+    """Return weights [count * finer, count] of a linear interpolation, constant at the ends."""
     at = np.clip((np.arange(count * finer) + 0.5) / finer - 0.5, 0, count - 1)
     return np.maximum(1.0 - np.abs(at[:, None] - np.arange(count)), 0.0).astype(np.float32)

@@ -1,4 +1,8 @@
-"""Places in real lungs where a nodule could be: free, at a vessel, or at the pleura."""
+"""Places in the lungs of a real scan where a nodule could be: free, at a vessel, at the pleura.
+
+Places are searched on a map of the lungs, whose voxels are blocks of whole voxels of the scan,
+about 1.2 mm wide in the slice. Arrays are [i, j, k] with slices along k.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,128 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.synthetic.implant.lung_map import LungMap
-from medkd.synthetic.implant.response import Bools, Float32
+from medkd.geometry import VoxelGrid
+from medkd.lungs import LungField
+from medkd.synthetic.phantom.forms import Bools, Float32, Float64
 
 Attachment = Literal["free", "vessel", "pleura"]
 
+DENSE_HU = -550.0
+"""Voxels above it are vessels, scars or chest wall; voxels below it are aerated lung."""
+
+_PIXEL_MM = 1.2
+_CLOSE_MM = 6.0
+_AIRWAY_HU = -945.0
+_AIRWAY_MM = 2.5
 _CROWDED_SHARE = 0.15
-"""Of dense structure around a place, from which on a nodule would hardly be seen among vessels."""
+"""A nodule is hardly seen among vessels that fill more than this share of its surroundings."""
+_WALL_MM = 2.5
+"""Dense voxels that lie less deep in the lungs than this may belong to the chest wall."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LungMap:
+    """The lungs within one box of a scan.
+
+    Args:
+        start: (3,) first voxel of the scan that the map covers.
+        step: (3,) number of scan voxels that make one map voxel.
+        spacing_mm: (3,) spacing of the map.
+        hu: [i, j, k] mean HU.
+        depth_mm: [i, j, k] distance to the lungs' surface, negative inside; vessels are inside.
+        dense: [i, j, k] vessels and other dense structures within the lungs.
+        airway_mm: [i, j, k] distance to the nearest airway or bulla.
+    """
+
+    start: NDArray[np.int64]
+    step: NDArray[np.int64]
+    spacing_mm: Float64
+    hu: Float32
+    depth_mm: Float32
+    dense: Bools
+    airway_mm: Float32
+
+    @property
+    def vessels(self) -> Bools:
+        """Dense voxels [i, j, k] that are too deep in the lungs to belong to the chest wall."""
+        return self.dense & (self.depth_mm <= -_WALL_MM)
+
+    def to_scan_vox(self, places: NDArray[np.int64] | Float64) -> Float64:
+        """Turn indices [N, 3] of the map, whole or not, into continuous indices of the scan."""
+        return np.asarray(self.start + places * self.step + (self.step - 1) / 2.0)
+
+    def depth_at(self, scan_vox: Float64) -> Float64:
+        """Read the depth in mm at continuous indices [N, 3] of the scan."""
+        places = (scan_vox - self.start - (self.step - 1) / 2.0) / self.step
+        return np.asarray(
+            ndimage.map_coordinates(self.depth_mm, places.T, order=1, mode="nearest"),
+            dtype=np.float64,
+        )
+
+
+def map_lungs(volume_hu: NDArray[np.int16], grid: VoxelGrid, lungs: LungField) -> LungMap:
+    """Map the lungs of a scan.
+
+    Args:
+        volume_hu: [i, j, k] the whole scan.
+        grid: grid of the scan.
+        lungs: lungs as `medkd.lungs.find_lungs` finds them.
+    """
+    spacing_mm = grid.spacing_mm
+    step = np.maximum(np.rint(_PIXEL_MM / spacing_mm), 1).astype(np.int64)
+    start = np.array([s.start for s in lungs.box], dtype=np.int64)
+    count = np.array([s.stop for s in lungs.box], dtype=np.int64) - start
+    shape = count // step
+    inner = volume_hu[
+        tuple(slice(a, a + n * s) for a, n, s in zip(start, shape, step, strict=True))
+    ]
+    hu = _block_mean(inner, shape, step)
+    spacing = spacing_mm * step
+    coarse = lung_voxels(lungs, grid, start, shape=shape, step=step)
+    lung = _closed(coarse & (hu < -500), spacing) & coarse
+    inside = ndimage.distance_transform_edt(lung, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~lung, sampling=spacing)
+    half = 0.5 * float(spacing.mean())
+    depth = np.where(lung, half - inside, outside - half).astype(np.float32)
+    return LungMap(
+        start, step, spacing, hu, depth,
+        dense=np.asarray((hu > DENSE_HU) & lung),
+        airway_mm=_airway_mm(hu, coarse, spacing),
+    )  # fmt: skip
+
+
+def lung_voxels(
+    lungs: LungField, grid: VoxelGrid, start: NDArray[np.int64], *,
+    shape: NDArray[np.int64], step: NDArray[np.int64],
+) -> Bools:  # fmt: skip
+    """Say which voxels of a box lie in the coarse lungs of `medkd.lungs`.
+
+    Args:
+        lungs: lungs on their own grid.
+        grid: grid of the scan, parallel to that of the lungs.
+        start: (3,) first voxel of the box.
+        shape: (3,) shape of the result.
+        step: (3,) number of scan voxels that make one voxel of the result.
+    """
+    ratio = np.rint(lungs.grid.spacing_mm / grid.spacing_mm)
+    lines = [
+        np.minimum(
+            np.rint((start[a] + step[a] * (np.arange(shape[a]) + 0.5) - 0.5) / ratio[a]),
+            lungs.mask.shape[a] - 1,
+        ).astype(np.int64)
+        for a in range(3)
+    ]
+    return np.asarray(lungs.mask[np.ix_(*lines)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceFinder:
-    """Finds places in one scan's lungs.
+    """Finds places in the lungs of one scan and remembers which are taken.
 
     Args:
-        lungs: of the scan.
-        vessel_mm: [i, j, k] distance to the nearest vessel that is no wall, on the map's voxels.
-        taken: [i, j, k] places near nodules that were put in already.
+        lungs: map of the lungs.
+        vessel_mm: [i, j, k] distance of each map voxel to the nearest vessel.
+        taken: [i, j, k] map voxels near nodules that were already added.
     """
 
     lungs: LungMap
@@ -36,7 +145,7 @@ class PlaceFinder:
     def find(
         self, attachment: Attachment, radius_mm: float, rng: np.random.Generator, *, count: int = 1
     ) -> NDArray[np.int64]:
-        """Draw up to `count` different places [N, 3] on the map's voxels."""
+        """Draw up to `count` different map voxels [N, 3] where a nodule fits."""
         lungs = self.lungs
         depth, near = -lungs.depth_mm, self.vessel_mm
         good = ~self.taken & (lungs.airway_mm > radius_mm + 1.0)
@@ -54,7 +163,7 @@ class PlaceFinder:
         return np.stack(np.unravel_index(chosen, good.shape), axis=1).astype(np.int64)
 
     def take(self, place: NDArray[np.int64], radius_mm: float) -> None:
-        """Keep others away from a place."""
+        """Keep other nodules away from a map voxel (3,)."""
         lungs = self.lungs
         reach = np.ceil(radius_mm / lungs.spacing_mm).astype(int)
         low = np.maximum(place - reach, 0)
@@ -62,7 +171,7 @@ class PlaceFinder:
         self.taken[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
 
     def _dense_share(self, radius_mm: float) -> Float32:
-        """Share of dense structure around each place, for radii of whole mm."""
+        """Return the share of dense voxels around each voxel, kept for each radius in whole mm."""
         rounded = max(round(radius_mm), 1)
         if rounded not in self._shares:
             dense = self.lungs.dense.astype(np.float32)
@@ -72,9 +181,39 @@ class PlaceFinder:
 
 
 def place_finder(lungs: LungMap) -> PlaceFinder:
-    """Prepare to find places."""
-    vessels = lungs.dense & (lungs.depth_mm <= -2.5)
-    near = ndimage.distance_transform_edt(~vessels, sampling=lungs.spacing_mm)
+    """Return a finder that has no place taken yet."""
+    near = ndimage.distance_transform_edt(~lungs.vessels, sampling=lungs.spacing_mm)
     return PlaceFinder(
         lungs, np.asarray(near, dtype=np.float32), np.zeros(lungs.dense.shape, dtype=np.bool_)
     )
+
+
+def _block_mean(
+    values: NDArray[np.int16], shape: NDArray[np.int64], step: NDArray[np.int64]
+) -> Float32:
+    blocks = values.reshape(shape[0], step[0], shape[1], step[1], shape[2], step[2])
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def _closed(air: Bools, spacing_mm: Float64) -> Bools:
+    """Close the gaps that vessels leave in the air of the lungs, and fill enclosed holes."""
+    pad = np.ceil(_CLOSE_MM / spacing_mm).astype(int) + 1
+    padded = np.pad(air, [(int(n), int(n)) for n in pad])
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= _CLOSE_MM
+    shrunk = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > _CLOSE_MM
+    inner = tuple(slice(int(n), -int(n)) for n in pad)
+    filled = shrunk[inner] | air
+    for k in range(filled.shape[2]):
+        filled[:, :, k] = ndimage.binary_fill_holes(filled[:, :, k])
+    return np.asarray(filled)
+
+
+def _airway_mm(hu: Float32, lung: Bools, spacing_mm: Float64) -> Float32:
+    """Return the distance to air that is more than `_AIRWAY_MM` deep: airways and bullae."""
+    smooth = ndimage.gaussian_filter(hu, 1.5 / spacing_mm)
+    air = lung & (smooth < _AIRWAY_HU)
+    core = ndimage.distance_transform_edt(air, sampling=spacing_mm) > _AIRWAY_MM
+    if not core.any():
+        return np.full(hu.shape, 1e3, dtype=np.float32)
+    near = ndimage.distance_transform_edt(~core, sampling=spacing_mm) - _AIRWAY_MM
+    return np.asarray(np.maximum(near, 0), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""What a scanner makes of an edge, and how it is noisy: measured in the scan itself.
+"""How a scanner shows an edge and how noisy a scan is, measured in the scan itself.
 
-A nodule that is put into a scan must be as sharp as that scan is. So the in-plane edge response
-is measured where nature gives a straight and high edge, at the pleura: profiles across it are
-aligned and averaged as for an edge spread function from patient images (Sanders, Hurwitz, Samei:
+A nodule that is added to a scan must be as sharp as that scan is. The in-plane edge response is
+measured at the pleura, which is a straight and high edge: profiles across it are aligned and
+averaged, as for an edge spread function from patient images (Sanders, Hurwitz, Samei:
 "Patient-specific quantification of image quality", Med Phys 43:5330, 2016, who use the skin). A
 sharp kernel overshoots; the response is therefore fitted by the difference of two Gaussians,
 
@@ -21,13 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from medkd.synthetic.phantom.forms import Bools, Float32, Float64
 
 _SLICE_SIGMA = 0.34
-"""Standard deviation of a slice sensitivity profile in slice thicknesses (full widths at half
-maximum): between that of a box, 0.29, and of a Gaussian, 0.42, as profiles of spiral CT are."""
+"""Standard deviation of a slice sensitivity profile, as a share of the slice thickness (its full
+width at half maximum): 0.29 for a box, 0.42 for a Gaussian; profiles of spiral CT lie between."""
 
 _REACH_MM = 6.0
 _STEP_MM = 0.25
@@ -36,35 +34,21 @@ _LEAST_PROFILES = 60
 _MOST_PROFILES = 6000
 _WIDER = (1.5, 2.0, 3.0)
 _TRUNCATE = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """Largest changes of a response, as shares.
-
-    Args:
-        sharpness: of the widths in the slice.
-        overshoot: of the overshoot.
-        thickness: of the width across slices.
-    """
-
-    sharpness: float = 0.0
-    overshoot: float = 0.0
-    thickness: float = 0.0
+_NOISE_SLICES = 40
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResponse:
-    """How a scan shows a sharp edge and a quiet place.
+    """How a scan shows a sharp edge, and how noisy it is.
 
     Args:
         sigma_mm: narrow Gaussian of the in-plane response.
-        wide_mm: wide Gaussian, subtracted.
+        wide_mm: wide Gaussian, which is subtracted.
         overshoot: weight a of the wide Gaussian; 0 for a soft kernel.
         slice_sigma_mm: Gaussian of the slice sensitivity profile.
         noise_hu: standard deviation of the noise in soft tissue or quiet lung.
-        profiles: edges that were averaged; 0 where there were too few and values of a standard
-            kernel are used.
+        profiles: number of averaged edge profiles; 0 if there were too few, so that a standard
+            kernel is assumed.
     """
 
     sigma_mm: float
@@ -76,28 +60,24 @@ class ScanResponse:
 
     @property
     def reach_mm(self) -> tuple[float, float]:
-        """How far an edge is felt: in the slice, and across slices."""
+        """Distance up to which an edge changes voxels: in the slice, and across slices."""
         wide = self.wide_mm if self.overshoot > 0.02 else self.sigma_mm
         return 3.5 * wide, 3.0 * self.slice_sigma_mm
 
-    def strayed(self, rng: np.random.Generator, stray: Stray) -> ScanResponse:
-        """Draw a response near this one: sharper or softer, in the slice and across slices."""
-        wider, more, thicker = (
-            1.0 + float(rng.uniform(-most, most))
-            for most in (stray.sharpness, stray.overshoot, stray.thickness)
-        )
+    def narrowed(self, factor: float) -> ScanResponse:
+        """Return a response of which all widths are multiplied by a factor."""
         return replace(
-            self, sigma_mm=wider * self.sigma_mm, wide_mm=wider * self.wide_mm,
-            overshoot=more * self.overshoot, slice_sigma_mm=thicker * self.slice_sigma_mm,
+            self, sigma_mm=factor * self.sigma_mm, wide_mm=factor * self.wide_mm,
+            slice_sigma_mm=factor * self.slice_sigma_mm,
         )  # fmt: skip
 
     def seen(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
-        """Read a field on a fine grid [i, j, k] at voxels, as the scanner shows it.
+        """Return the voxels [i, j, k] that the scanner would show of a field on a fine grid.
 
         Args:
             field: zero at its borders.
-            spacing_mm: (3,) of the voxels.
-            finer: (3,) fine voxels a voxel, odd; the middle one stands at the voxel's centre.
+            spacing_mm: (3,) spacing of the voxels.
+            finer: (3,) number of fine voxels per voxel, odd: the middle one is at its centre.
         """
         along_k = _read(field, 2, self.slice_sigma_mm / float(spacing_mm[2]), int(finer[2]))
         narrow = _in_plane(along_k, self.sigma_mm, spacing_mm, finer)
@@ -115,13 +95,13 @@ def measure_response(
     thickness_mm: float | None,
     rng: np.random.Generator,
 ) -> ScanResponse:
-    """Measure a scan's response.
+    """Measure the response of a scan.
 
     Args:
-        volume_hu: [i, j, k] around the lungs.
-        lung: [i, j, k] lung, coarse, vessels and some chest wall inside.
+        volume_hu: [i, j, k] the box around the lungs.
+        lung: [i, j, k] coarse lung, with vessels and some chest wall inside.
         spacing_mm: (3,) mm.
-        thickness_mm: of a slice; its spacing where not known.
+        thickness_mm: slice thickness; None if unknown, then the slice spacing is used.
         rng: picks the edges that are used.
     """
     noise_hu = measure_noise(volume_hu, lung, spacing_mm)
@@ -137,14 +117,18 @@ def measure_response(
 def measure_noise(volume_hu: Float32, lung: Bools, spacing_mm: Float64) -> float:
     """Return the standard deviation of the noise in HU.
 
-    After what is smooth in each slice was taken away: that of the quietest fifth of soft tissue
-    or of the quietest tenth of lung, whichever is less.
+    Everything that is smooth in a slice over about 1.7 mm is subtracted first. The result is the
+    lower of two values: that of the quietest fifth of soft tissue, and of the quietest tenth of
+    lung. Only the middle `_NOISE_SLICES` slices are read, which is faster and enough.
     """
+    first = max((volume_hu.shape[2] - _NOISE_SLICES) // 2, 0)
+    middle = slice(first, first + _NOISE_SLICES)
+    volume_hu, lung = volume_hu[:, :, middle], lung[:, :, middle]
     pixel_mm = float(spacing_mm[:2].mean())
-    rough = high_passed(volume_hu, spacing_mm)
+    smooth = ndimage.gaussian_filter(volume_hu, (1.7 / pixel_mm, 1.7 / pixel_mm, 0))
+    rough = volume_hu - smooth
     width = 3.5 / pixel_mm
     local = np.sqrt(ndimage.gaussian_filter(rough * rough, (width, width, 0)))
-    smooth = ndimage.gaussian_filter(volume_hu, (1.7 / pixel_mm, 1.7 / pixel_mm, 0))
     tissue = ndimage.binary_erosion((smooth > 0) & (smooth < 150), iterations=4)
     aerated = lung & (smooth < -700)
     found = [
@@ -153,13 +137,6 @@ def measure_noise(volume_hu: Float32, lung: Bools, spacing_mm: Float64) -> float
         if places.sum() > 500
     ]
     return min(found, default=20.0)
-
-
-def high_passed(volume_hu: Float32, spacing_mm: Float64) -> Float32:
-    """Take away what is smooth in each slice, over about 1.7 mm."""
-    width = 1.7 / float(spacing_mm[:2].mean())
-    smooth = ndimage.gaussian_filter(volume_hu, (width, width, 0))
-    return np.asarray(volume_hu - smooth, dtype=np.float32)
 
 
 def _in_plane(
@@ -171,7 +148,7 @@ def _in_plane(
 
 
 def _read(field: Float32, axis: int, sigma_vox: float, finer: int) -> Float32:
-    """Average a field under a Gaussian at each voxel, `finer` times as coarse along an axis."""
+    """Blur a field along an axis and keep every `finer`-th sample: one at each voxel's centre."""
     count = field.shape[axis] // finer
     fine = (np.arange(count * finer) - finer // 2) / finer
     away = (fine[None, :] - np.arange(count)[:, None]) / max(sigma_vox, 1e-3)
@@ -183,7 +160,10 @@ def _read(field: Float32, axis: int, sigma_vox: float, finer: int) -> Float32:
 def _profiles(
     volume_hu: Float32, lung: Bools, spacing_mm: Float64, rng: np.random.Generator
 ) -> Float64:
-    """Read HU across the pleura where its normal lies in the slice: [N, T], lung first, 0 to 1."""
+    """Read profiles [N, T] across the pleura where its normal lies in the slice.
+
+    They run from the lung (0) to the chest wall (1).
+    """
     smooth = ndimage.gaussian_filter(volume_hu, 1.2 / spacing_mm)
     slopes = [ndimage.sobel(smooth, axis=a) / (32 * float(spacing_mm[a])) for a in range(3)]
     steep = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2)
@@ -209,8 +189,8 @@ def _profiles(
 def _good(values: Float64, offsets: Float64, steep: Float64) -> Float64:
     """Keep profiles with flat lung on one side and flat soft tissue on the other; scale to 0..1.
 
-    Of these the steeper half after smoothing: a pleura that leans within the slice, or has a layer
-    of fat, is no sharp edge.
+    Of these the steeper half is kept: a pleura that leans within the slice or has a layer of fat
+    is not a sharp edge.
     """
     low, high = offsets < -_PLATEAU_MM, offsets > _PLATEAU_MM
     lung_hu, wall_hu = values[:, low].mean(axis=1), values[:, high].mean(axis=1)
@@ -228,7 +208,7 @@ def _good(values: Float64, offsets: Float64, steep: Float64) -> Float64:
 
 
 def _aligned_mean(profiles: Float64) -> Float64:
-    """Shift profiles onto each other and average them; the middle is where the mean is 1/2."""
+    """Shift profiles onto each other and take the median; it is 1/2 in the middle."""
     offsets = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
     near = np.abs(offsets) < 3
     shifts = np.arange(-1.5, 1.51, 0.1)

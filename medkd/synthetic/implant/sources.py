@@ -1,4 +1,4 @@
-"""The scans that nodules are put into: of an INDEX, DICOM folders, volumes; read by the gate."""
+"""Reads the scans that get nodules: cases of an INDEX, DICOM series and volumes."""
 
 from __future__ import annotations
 

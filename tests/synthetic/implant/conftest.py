@@ -6,7 +6,6 @@ from medkd.synthetic.implant.make import ImplantedScan, implant_scan
 from medkd.synthetic.implant.settings import ImplantSettings
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
-from tests.conftest import shorten
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +15,4 @@ def chest() -> Scan:
 
 @pytest.fixture(scope="session")
 def implanted(chest: Scan) -> ImplantedScan:
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
-        return implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
+    return implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))

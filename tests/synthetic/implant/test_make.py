@@ -9,10 +9,9 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs
 from medkd.synthetic.implant.make import ImplantedScan, implant_scan
+from medkd.synthetic.implant.measured import slice_axis
 from medkd.synthetic.implant.places import PlaceFinder
-from medkd.synthetic.implant.rehearse import REHEARSED
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.implant.site import slice_axis
 from medkd.types import Scan
 
 
@@ -46,23 +45,17 @@ def test_sizes_are_those_asked_for(implanted: ImplantedScan):
         assert implant.diameter_mm >= (2.0 if cut else 4.9)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("short_rehearsal")
-def test_the_same_seed_puts_in_the_same_nodules(chest: Scan, implanted: ImplantedScan):
+def test_the_same_seed_gives_the_same_nodules(chest: Scan, implanted: ImplantedScan):
     again = implant_scan(chest, ImplantSettings(n=2, sizes="5-8"))
     np.testing.assert_array_equal(again.scan.voxels_hu, implanted.scan.voxels_hu)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rehearsal")
 def test_another_scan_gets_other_nodules(chest: Scan):
     other = dataclasses.replace(chest, seriesuid="1.2.3")
     made, again = (implant_scan(s, ImplantSettings(n=1, sizes="5-6")) for s in (chest, other))
     assert not np.allclose(made.implants[0].center_mm, again.implants[0].center_mm)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rehearsal")
 def test_slices_may_lie_along_any_axis(chest: Scan):
     order = [2, 0, 1]
     affine = chest.grid.affine_lps_mm[:, [*order, 3]]
@@ -86,7 +79,6 @@ def test_slices_lie_across_the_two_spacings_that_are_equal(spacing_mm, axis):
     assert slice_axis(grid) == axis
 
 
-@pytest.mark.slow
 def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.MonkeyPatch):
     find = PlaceFinder.find
     monkeypatch.setattr(PlaceFinder, "find", lambda *args, **kwargs: find(*args, **kwargs)[:0])
@@ -94,16 +86,13 @@ def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.
         implant_scan(chest, ImplantSettings(n=5, sizes="5-6"))
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rehearsal")
-def test_progress_is_told_to_its_end(chest: Scan):
+def test_progress_is_reported_to_its_end(chest: Scan):
     told: dict[str, list[tuple[int, int]]] = {}
     implant_scan(
         chest, ImplantSettings(n=2, sizes="5-6"),
         progress=lambda what, done, total: told.setdefault(what, []).append((done, total)),
     )  # fmt: skip
-    assert told["putting in nodules"] == [(1, 2), (2, 2)]
-    assert told["rehearsing kinds"][-1] == (REHEARSED, REHEARSED)
+    assert told == {"adding nodules": [(1, 2), (2, 2)]}
 
 
 @pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medkd.synthetic.implant.lung_map import LungMap
-from medkd.synthetic.implant.places import PlaceFinder, place_finder
+from medkd.synthetic.implant.places import LungMap, PlaceFinder, place_finder
 
 RADIUS_MM = 3.0
 SIDE = 64
