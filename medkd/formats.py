@@ -38,7 +38,7 @@ class Format:
             >>> MODEL.refusal({"format_version": 1})
             ''
             >>> MODEL.refusal({"format_version": 99})
-            'made by a newer medkd (MODEL format 99, this one reads 1): update medkd'
+            'made by a newer medkd (MODEL format 99, this one reads 2): update medkd'
         """
         found = record.get(KEY, 1)
         if type(found) is not int or found < 1:
@@ -52,6 +52,6 @@ class Format:
 
 
 INDEX = Format("INDEX", 3, 3, "medkd index ROOT --out INDEX")
-RUN = Format("RUN", 1, 1, "medkd train CONFIG --out RUN")
+RUN = Format("RUN", 2, 2, "medkd train CONFIG --out RUN")
 RESULTS = Format("RESULTS", 1, 1, "medkd detect MODEL INPUT --out RESULTS")
-MODEL = Format("MODEL", 1, 1, "medkd train CONFIG --out RUN")
+MODEL = Format("MODEL", 2, 1, "medkd train CONFIG --out RUN")
