@@ -27,7 +27,10 @@ def phantom(
     ] = "small",
     site: Annotated[
         str,
-        typer.Option(help="a: thin, sharp slices; b: thick, soft, noisy; c: standard; or mixed."),
+        typer.Option(
+            help="Synthetic hospital with its scanner style. a: thin, sharp slices; b: thick, "
+            "soft, noisy; c: standard; or mixed."
+        ),
     ] = "a",
     nodules_per_scan: Annotated[
         str, typer.Option(help="Fewest and most nodules a scan, A-B.")
@@ -54,12 +57,12 @@ def phantom(
     candidates.csv, candidates_V2.csv, seriesuids.csv, and phantom.json with the generator's
     version and difficulty, the settings and all that was painted. With --format dicom it gets a
     folder for each patient, in it one for each series with its slices, and the annotations and
-    phantom.json. OUT is there once it is whole: stopped or killed at any time, the same command
-    goes on after the last finished scan.
+    phantom.json. OUT appears when it is complete: if the command is stopped or killed, the same
+    command continues after the last finished scan.
 
     A small scan takes 2 to 4 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and
-    more and takes about half a minute and 190 MB. A region has its voxels, kernel and noise, but
-    shows a part of the lungs alone, for training at a hundredth of the cost.
+    more and takes about half a minute and 190 MB. A region has the voxels, kernel and noise of a
+    full scan but shows only a part of the lungs, for training at a hundredth of the cost.
 
     Example: `medkd phantom chests --scans 10 --seed 1`
 

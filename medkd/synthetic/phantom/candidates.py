@@ -1,8 +1,9 @@
-"""Candidate places of a phantom: true ones at nodules, and the blob finder's own false marks.
+"""Candidates of a phantom: true ones at nodules, and the blob finder's own false marks.
 
-A classifier trained on candidates must learn what a nodule is, so its negatives are what a simple
-detector takes for nodules in the finished scan, noise and all; some places anywhere in the lungs
-and beside each nodule show it plain lung and where a nodule ends. Units are chest mm.
+A classifier that is trained on candidates must learn what a nodule is. Its negatives are therefore
+the places that a simple detector marks in the finished scan, noise included. Some places anywhere
+in the lungs and beside each nodule teach it plain lung and the border of a nodule. Units are chest
+mm.
 """
 
 from __future__ import annotations

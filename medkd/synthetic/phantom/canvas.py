@@ -162,7 +162,7 @@ class Canvas:
 
 
 def cube_root(value: float) -> float:
-    """Cube root of a positive number by Newton's method, whose bits hang on no library."""
+    """Cube root of a positive number by Newton's method, whose bits depend on no library."""
     root = 1.0
     for _ in range(60):
         root = (2.0 * root + value / (root * root)) / 3.0

@@ -1,9 +1,9 @@
-"""Plants faults in a DICOM archive of phantoms: each in a patient of its own, each told.
+"""Plants faults in a DICOM archive of phantoms, each in a patient of its own.
 
-What is planted where is drawn from the seed. `phantom.json` lists every fault with its files and
-with the code that `medkd index` (a refusal) or `medkd check` (a warning) must give; what must
-never be found again anywhere, a name in a private attribute, is listed too. `labels.csv` and
-`labels.yaml` belong to the label that contradicts itself: `medkd index --config labels.yaml`.
+The seed decides which fault is planted where. `phantom.json` lists every fault with its files and
+the code that `medkd index` (a refusal) or `medkd check` (a warning) must report. It also lists the
+name in a private attribute that must not appear anywhere afterwards. `labels.csv` and `labels.yaml`
+belong to the contradictory label: `medkd index --config labels.yaml`.
 """
 
 from __future__ import annotations

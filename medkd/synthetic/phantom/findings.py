@@ -1,4 +1,4 @@
-"""What is put into a phantom's chest: its kind, its true place and size, and how it is painted.
+"""A finding of a phantom's chest: its kind, its true place and size, and how it is painted.
 
 Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques, plugs of
 mucus, nodes at the hilum, isolated soft tissue) count neither way. Bumps of the pleura, knots of
@@ -30,7 +30,7 @@ EXCLUDED: frozenset[Kind] = frozenset(
 """Kinds that count neither way."""
 
 MIMICS: frozenset[Kind] = frozenset({"bump", "knot"})
-"""Kinds that only look like nodules and stand in no table."""
+"""Kinds that only look like nodules and are in no table."""
 
 _PLEURA_EDGE_MM = 0.6
 
@@ -110,11 +110,11 @@ class Finding:
 def render_findings(findings: Iterable[Finding], canvas: Canvas, volume_hu: Float32) -> None:
     """Paint findings into a chest, in place.
 
-    What is denser than lung already (vessels, chest wall) fills its share of a voxel first, so
+    Tissue that is already denser than lung (vessels, chest wall) keeps its share of a voxel, so
     that vessels run through a nodule and no gap is left at the pleura.
 
     Args:
-        findings: any; those outside the canvas are passed over.
+        findings: any; those outside the canvas are ignored.
         canvas: where the volume lies.
         volume_hu: [i, j, k] noise-free HU; changed.
     """

@@ -1,11 +1,11 @@
-"""The outline of a nodule, on any voxels, and the sphere that stands for it.
+"""The outline of a nodule, on any voxels, and the sphere that describes it in a table.
 
-A form says how deep a point lies in a nodule; it knows nothing of voxels. What is painted of it is
-a share, 0..1, which falls from 1 to 0 across an edge of given width; the true centre and diameter
-are those of this share's mass (centre of mass; diameter of the sphere of the same volume), measured
-on a fine grid of the form's own, so that they do not depend on the voxels it is painted on. Offsets
-are mm from the form's middle, in whatever frame the caller works (chest mm or LPS mm). Only + - * /
-and square roots are used on arrays: the bytes do not depend on the processor.
+A form gives the depth of a point in a nodule and does not depend on voxels. It is painted as a
+share, 0..1, that falls from 1 to 0 across an edge of given width. The true centre and diameter are
+the centre of mass of this share and the diameter of the sphere of the same volume, measured on a
+fine grid of the form's own. Offsets are mm from the form's middle, in the frame of the caller
+(chest mm or LPS mm). Arrays are computed with + - * / and square roots only, so that the bytes do
+not depend on the processor.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Form(Protocol):
 
 
 class Sphere(NamedTuple):
-    """What stands for a nodule in a table: centre (3,) and diameter, mm."""
+    """The row of a nodule in a table: centre (3,) and diameter, mm."""
 
     center_mm: Float64
     diameter_mm: float

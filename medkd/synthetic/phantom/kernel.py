@@ -50,7 +50,7 @@ class Kernel:
     aperture: float
 
     def gain(self, frequency: Float64) -> Float64:
-        """What the reconstruction lets pass, for noise and signal alike."""
+        """Gain of the reconstruction, for noise and signal alike."""
         share = np.asarray(frequency, dtype=np.float64) / self.cutoff
         return np.asarray((1.0 + self.rise * share**2) * np.exp(-(share**self.order)))
 

@@ -117,7 +117,7 @@ class Layers:
 
 
 def draw_build(rng: np.random.Generator, patient: Patient) -> Build:
-    """Draw all that does not hang on vessels."""
+    """Draw everything that does not depend on vessels."""
     return Build(
         patient,
         outline=SmoothField.drawn(rng, 40.0),

@@ -1,15 +1,16 @@
-"""Chest CT phantoms with known nodules: which ones to make, and one scan of a set.
+"""Chest CT phantoms with known nodules: the settings of a set, and one scan of it.
 
-Synthetic from end to end: what is measured on them says how well a method finds these nodules in
-these chests, and nothing of a clinical performance. The i-th scan depends only on site, seed, i,
-size and the wanted number of nodules: not on the number of scans or workers. What each site's
-scanner does is in `styles.py`.
+Phantoms are synthetic. A figure that is measured on them shows how well a method finds these
+nodules in these chests; it is not a clinical performance. Scan i depends only on site, seed, i,
+size and the wanted number of nodules, not on the number of scans or workers. A site is a synthetic
+hospital; `styles.py` holds the scanner style of each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +28,12 @@ from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
 from medkd.synthetic.phantom.false_marks import find_isolated, see
 from medkd.synthetic.phantom.fields import upsample
 from medkd.synthetic.phantom.findings import EXCLUDED, Finding, render_findings
-from medkd.synthetic.phantom.insert import put_into_scan
+from medkd.synthetic.phantom.forms import box_within
 from medkd.synthetic.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
-from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume, stored
+from medkd.synthetic.phantom.scanner import add_to_scan, draw_canvas, scan_volume, stored
 from medkd.synthetic.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
 from medkd.synthetic.phantom.stamp import GENERATOR_VERSION
 from medkd.synthetic.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
@@ -49,17 +50,19 @@ _SURVEY_MM: dict[Size, float] = {"small": 3.0, "region": 2.0, "full": 2.0}
 _AROUND_MM = 12.0
 _ROUGH_MM, _DEPTH_MM = 6.0, 5.0
 _SLAB = 32
+_KERNEL_MM = 10.0
+"""How far the overshoot of a kernel reaches."""
 _LEAST_OF_SLICE = 1.25
-"""Least diameter of a nodule by the spacing of slices: of less, voxels hardly say where it is."""
+"""Least diameter of a nodule per slice spacing: voxels hardly localise a smaller one."""
 
 
 class PhantomSettings(Settings):
-    """Which phantoms to make."""
+    """Settings of a set of phantoms."""
 
     site: Literal["a", "b", "c", "mixed"] = Field(
         "a",
-        description="a: thin slices, sharp kernel, low noise; b: thick, soft, noisy; c: standard "
-        "kernel, overlapping slices; mixed: one after the other.",
+        description="A synthetic hospital with its scanner style. a: thin slices, sharp kernel; b: "
+        "thick, soft, noisy; c: standard kernel, overlapping slices; mixed: each in turn.",
     )
     scans: int = Field(10, ge=1, le=10_000, description="Number of scans.")
     seed: int = Field(0, ge=0, description="Same seed, same bytes.")
@@ -91,7 +94,7 @@ class PhantomSettings(Settings):
         return int(low), int(high)
 
     def site_of(self, index: int) -> Site:
-        """Return which scanner makes the scan number `index`."""
+        """Return the site whose scanner makes the scan number `index`."""
         return SITES[index % len(SITES)] if self.site == "mixed" else self.site
 
 
@@ -166,8 +169,56 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )  # fmt: skip
 
 
+def put_into_scan(
+    voxels_hu: NDArray[np.int16],
+    findings: Sequence[Finding],
+    *,
+    anatomy: Anatomy,
+    rest: Sequence[Finding],
+    canvas: Canvas,
+    protocol: Protocol,
+) -> None:
+    """Add findings to a scan that was made without them, in place.
+
+    Nodule positions are chosen after scanning the chest without nodules. A scanner is linear except
+    for its noise, so what a nodule changes in the painted chest is passed through slice profile and
+    kernel and added, box by box.
+
+    Args:
+        voxels_hu: [i, j, k] the scan, on `canvas`.
+        findings: what to add; no two overlap.
+        anatomy: the chest.
+        rest: findings that the scan shows already.
+        canvas: the scan's voxels.
+        protocol: the scan's settings.
+    """
+    for finding in findings:
+
+        def change(slab: Canvas, finding: Finding = finding) -> Float32:
+            hu = render_anatomy(anatomy, slab).hu
+            render_findings(rest, slab, hu)
+            before = hu.copy()
+            render_findings([finding], slab, hu)
+            return hu - before
+
+        box = _changed_box(finding, canvas, protocol)
+        if all(part.stop > part.start for part in box):
+            add_to_scan(voxels_hu[box], canvas.part(box), protocol, change)
+
+
+def _changed_box(
+    finding: Finding, canvas: Canvas, protocol: Protocol
+) -> tuple[slice, slice, slice]:
+    """The voxels whose values a finding can change."""
+    layer = finding.layers[0]
+    across = 2.0 * protocol.profile.thickness_mm
+    reach = layer.form.reach_mm + layer.edge_mm + np.array([_KERNEL_MM, _KERNEL_MM, across])
+    middle = canvas.index_vox(layer.middle_mm[None])[0]
+    return box_within(middle, reach / canvas.spacing_mm + 0.5, canvas.shape)
+
+
 def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Survey:
-    """Look at a chest without findings, on a lattice around what a canvas shows of it."""
+    """Survey a chest without findings, on a lattice around the part that a canvas shows."""
     around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
     first = np.floor(around.index_vox((low - _AROUND_MM)[None])[0]).astype(int)
@@ -221,7 +272,7 @@ def _identity(settings: PhantomSettings, index: int) -> str:
 
 @lru_cache(maxsize=1)
 def _real_forms(database: Path) -> tuple[LidcForm, ...]:
-    """Take the same outlines for every set, so that a scan depends on its own settings alone."""
+    """Read the same outlines for every set: a scan depends on its own settings alone."""
     return read_lidc_forms(database, _REAL_FORMS, np.random.Generator(np.random.PCG64(0)))
 
 

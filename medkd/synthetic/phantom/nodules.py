@@ -1,6 +1,6 @@
 """Nodules of a phantom: what they are made of, how large they are, and their true spheres.
 
-How common each texture and outline is follows LIDC-IDRI's scores roughly (most nodules solid and
+The shares of textures and outlines roughly follow LIDC-IDRI's scores (most nodules solid and
 smooth, one in five subsolid, one in twelve calcified; larger ones more often lobulated or
 spiculated). Densities are those of soft tissue, of ground glass (-750 to -450 HU) and of calcium.
 Units are chest mm and HU.
@@ -38,7 +38,7 @@ _TRIES = 12
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a nodule is to be before it has a place, which decides whether it is at the pleura."""
+    """The properties of a nodule that are drawn before its place."""
 
     texture: Texture
     outline: Outline
@@ -52,7 +52,7 @@ def draw_traits(
     low_mm: float = LEAST_DIAMETER_MM,
     high_mm: float = MOST_DIAMETER_MM,
 ) -> Traits:
-    """Draw what a nodule is to be: LUNA16's diameters; kinds that go with the size."""
+    """Draw a nodule's properties: LUNA16's diameters, and kinds that fit the size."""
     diameter = draw_diameter(rng, low_mm=low_mm, high_mm=high_mm)
     shares = np.array([0.72, 0.1, 0.1, 0.08])
     if diameter < _LEAST_PART_SOLID_MM:

@@ -1,8 +1,8 @@
-"""All findings of one phantom: first what only looks like a nodule, then nodules.
+"""All findings of one phantom: first those that are no nodules, then the nodules.
 
-Nodules come last because places like a finder's false marks are looked for, in a scan that shows
-all the rest. How many there are of the rest goes with the share of the lungs that is seen, so that
-a part of a chest holds as many to the litre as a whole one.
+Nodules come last because they are placed where a finder makes false marks in a scan that shows
+everything else. The number of the other findings is proportional to the share of the lungs in the
+scan, so that a region holds as many per litre as a whole chest.
 """
 
 from __future__ import annotations

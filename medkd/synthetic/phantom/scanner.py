@@ -1,10 +1,9 @@
-"""A site's scanner: which voxels it makes, and what it shows of a chest.
+"""The scanner: which voxels it makes, and what it shows of a chest.
 
-Three styles. a: thin slices, a sharp lung kernel; b: thick overlapping slices, a soft kernel, high
-noise; c: a standard kernel, overlapping slices. A `Protocol` is one scan's draw from a style.
-`scan_volume` lets the chest be painted slab by slab and passes each slice through the slice
-profile, the kernel, noise and streaks (`kernel.py`, `noise.py`, `streaks.py`): besides the result
-only a few slices are in memory at any time. What a slice shows does not depend on the slabs.
+A `Protocol` holds the settings of one scan, drawn from a style. `scan_volume` has the chest painted
+slab by slab and passes each slice through slice profile, kernel, noise and streaks (`kernel.py`,
+`noise.py`, `streaks.py`). Apart from the result only a few slices are in memory at any time. A
+slice does not depend on how the slabs are cut.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What is around a place of a chest once the place itself is hidden, in a few numbers.
+"""The surroundings of a place in a chest, with the place itself hidden, as a few numbers.
 
-Densities and gradients in three shells beyond a mask, read from a lattice of about 2 mm. Two places
-with like numbers cannot be told apart by what is around them; `places` chooses by that.
+The numbers are densities and gradients in three shells beyond a mask, read from a lattice of about
+2 mm. Two places with similar numbers cannot be distinguished by their surroundings; `places`
+chooses by that.
 """
 
 from __future__ import annotations

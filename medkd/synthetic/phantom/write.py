@@ -1,10 +1,10 @@
-"""Writes a set of phantoms: in LUNA16's layout, or as a DICOM archive; whole or not at all.
+"""Writes a set of phantoms in LUNA16's layout or as a DICOM archive, completely or not at all.
 
-A set that was stopped goes on with the scans that are missing; its bytes are those of one go.
+A stopped set is continued with the missing scans; its bytes are those of an uninterrupted run.
 
-OUT/subset0 ... subset9/<seriesuid>.mhd and .raw, with LUNA16's five tables; or OUT/<patient>/
-<series>/ with its slices under shuffled names, and the tables of nodules. Both get phantom.json,
-the record: generator, settings, and all that was painted.
+LUNA16: OUT/subset0 ... subset9/<seriesuid>.mhd and .raw, and LUNA16's five tables. DICOM:
+OUT/<patient>/<series>/ with the slices under shuffled names, and the tables of nodules. Both get
+phantom.json, which records the generator, the settings and everything that was painted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Layout = Literal["luna16", "dicom"]
 Row = dict[str, object]
 
 _PLANTING = "planting"
-"""Stands among the records while faults are planted: scans are then altered where they are."""
+"""A file that is kept while faults are planted, because scans are then altered in place."""
 
 _SCAN_MIB: dict[Size, int] = {"small": 8, "region": 2, "full": 190}
 """Most space that one scan takes on disk."""
@@ -52,7 +52,7 @@ _SCAN_MIB: dict[Size, int] = {"small": 8, "region": 2, "full": 190}
 
 @dataclass(frozen=True, slots=True)
 class PhantomRow:
-    """What is kept of a scan once its voxels are written."""
+    """The record of a scan whose voxels are written."""
 
     seriesuid: str
     nodules: tuple[Nodule, ...]
@@ -72,7 +72,7 @@ def write_phantom_set(
 ) -> None:
     """Write a set, whole or not at all; each worker holds one scan at a time.
 
-    Stopped or killed at any time, the same call goes on after the last finished scan.
+    If it is stopped or killed, the same call continues after the last finished scan.
 
     Args:
         out: a folder that does not exist or is empty.
@@ -144,7 +144,7 @@ def _size(mib: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ScanTask:
-    """What a process is told: which scan to write, and where."""
+    """The task of a process: which scan to write, and where."""
 
     made: Unfinished
     settings: PhantomSettings
@@ -153,7 +153,7 @@ class _ScanTask:
 
     @property
     def kept(self) -> Path:
-        """Where the row of the scan stands once it is written."""
+        """File of the scan's row, written last."""
         return self.made.kept(f"{self.number:05d}.json")
 
 
@@ -185,7 +185,7 @@ def _written(tasks: Sequence[_ScanTask], workers: int) -> Generator[None, None, 
             raise WorkerError(
                 f"{task.made.home}: scan {task.number} was not written",
                 ["its process was killed twice: most likely there was not enough memory",
-                 "run the same command again (it goes on there), with fewer --workers where it "
+                 "run the same command again (it continues there), with fewer --workers where it "
                  "takes them, or where there is more memory"],
             )  # fmt: skip
         yield

@@ -9,9 +9,9 @@ import numpy as np
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from medkd.synthetic.phantom.false_marks import find_marks
+from medkd.synthetic.phantom.false_marks import see
 from medkd.synthetic.phantom.findings import render_findings
-from medkd.synthetic.phantom.insert import put_into_scan
+from medkd.synthetic.phantom.make import put_into_scan
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, draw_protocol
@@ -62,17 +62,17 @@ def test_putting_nodules_in_equals_scanning_a_chest_that_has_them() -> None:
 
 def test_a_finder_marks_a_scan_inside_its_lungs_alone() -> None:
     phantom = made()
-    marks = find_marks(phantom.scan.voxels_hu, phantom.canvas, phantom.lung)
+    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     index = np.rint(phantom.canvas.index_vox(marks)).astype(int)
     assert len(marks) > 20
     near = [phantom.lung[tuple(slice(max(a - 1, 0), a + 2) for a in place)] for place in index]
     assert all(part.any() for part in near)
-    assert not len(find_marks(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False))
+    assert not len(see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False).marks_mm)
 
 
 def test_a_strong_nodule_is_among_a_finders_first_marks() -> None:
     phantom = made()
-    marks = find_marks(phantom.scan.voxels_hu, phantom.canvas, phantom.lung)
+    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     solid = [f for f in phantom.findings if f.kind == "nodule" and f.texture == "solid"]
     largest = max(solid, key=lambda f: f.diameter_mm)
     away = np.linalg.norm(marks[:40] - largest.center_mm, axis=1)
