@@ -82,7 +82,7 @@ class SafePool(Generic[Task, Result]):
         with self._executor(self._workers) as executor:
             for task in tasks:
                 under_way.append(task)
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(self._function, task)
                 queue.append((task, future))
                 if len(queue) > 2 * self._workers:
@@ -103,7 +103,7 @@ class SafePool(Generic[Task, Result]):
     def _run_alone(self, task: Task) -> Result | Crashed:
         try:
             with self._executor(1) as executor:
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(self._function, task)
                 return future.result()
         except BrokenProcessPool:
@@ -117,7 +117,7 @@ class SafePool(Generic[Task, Result]):
         """
         try:
             with self._executor(1) as executor:
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(int)
                 future.result()
         except BrokenProcessPool as error:
@@ -128,9 +128,12 @@ class SafePool(Generic[Task, Result]):
         """Open a pool; on an error or interruption, kill its processes instead of waiting."""
         before = set(active_children())
         context = _context(self._function.__module__)
-        with _told_if_not_startable():
+        with _refuse_if_not_startable():
             executor = ProcessPoolExecutor(
-                workers, mp_context=context, initializer=_begin, initargs=(self._initializer,)
+                workers,
+                mp_context=context,
+                initializer=_start_worker,
+                initargs=(self._initializer,),
             )
         try:
             yield executor
@@ -147,7 +150,7 @@ class SafePool(Generic[Task, Result]):
 
 
 @contextmanager
-def _told_if_not_startable() -> Iterator[None]:
+def _refuse_if_not_startable() -> Iterator[None]:
     """Refuse if the system has too little memory, files or processes for a pool.
 
     Raises:
@@ -204,7 +207,7 @@ def _end_forkserver() -> None:
             os.kill(number, signal.SIGKILL)
 
 
-def _begin(initializer: Callable[[], None] | None) -> None:
+def _start_worker(initializer: Callable[[], None] | None) -> None:
     # Ctrl-C reaches the whole process group; only the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -52,25 +52,25 @@ def unfinished(out: Path, purpose: str) -> Iterator[Unfinished]:
     """
     home = unfinished_home(out)
     with blamed_on(out):
-        begun = home / "purpose.txt"
-        if begun.is_file() and begun.read_text(encoding="utf-8") == purpose:
+        purpose_file = home / "purpose.txt"
+        if purpose_file.is_file() and purpose_file.read_text(encoding="utf-8") == purpose:
             remove_partial(home)
         else:
             shutil.rmtree(home, ignore_errors=True)
-            write_text(begun, purpose)
-        made = Unfinished(home)
-        made.folder.mkdir(exist_ok=True)
-        made.kept("").mkdir(exist_ok=True)
+            write_text(purpose_file, purpose)
+        filled = Unfinished(home)
+        filled.folder.mkdir(exist_ok=True)
+        filled.kept("").mkdir(exist_ok=True)
         try:
-            yield made
-            made.folder.replace(out.resolve())
+            yield filled
+            filled.folder.replace(out.resolve())
         finally:
-            if not made.folder.is_dir() or not any(made.kept("").iterdir()):
+            if not filled.folder.is_dir() or not any(filled.kept("").iterdir()):
                 shutil.rmtree(home)  # it was renamed, or no piece is finished
 
 
 def remove_unfinished(out: Path) -> None:
     """Remove the remains of a run that was killed just after its folder was renamed."""
-    left = Unfinished(unfinished_home(out))
-    if not left.folder.is_dir():
-        shutil.rmtree(left.home, ignore_errors=True)
+    remains = Unfinished(unfinished_home(out))
+    if not remains.folder.is_dir():
+        shutil.rmtree(remains.home, ignore_errors=True)
