@@ -164,8 +164,8 @@ class VoxelGrid:
         """Return the grid of the same voxels with its axes in another order or direction.
 
         Args:
-            axes: index of the present axis that becomes i, j and k.
-            flipped: whether each of the new axes is reversed.
+            axes: for each new axis i, j, k the number (0 to 2) of the present axis.
+            flipped: for each new axis whether its direction is reversed.
         """
         corner_vox = np.zeros(3)
         affine = self.affine_lps_mm.copy()

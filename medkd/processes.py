@@ -56,7 +56,9 @@ class SafePool(Generic[Task, Result]):
         self._initializer = initializer
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Crashed]]:
-        """Yield every task with its result, in order; only a few results are held in memory.
+        """Yield every task in order, with its result or with `Crashed` if its process died.
+
+        Only a few results are held in memory.
 
         Raises:
             WorkerError: if processes cannot be started here at all.

@@ -81,8 +81,8 @@ def read_csv_rows(
     try:
         rows, lines = _filled_rows(text, separator)
     except csv.Error as error:
-        told = f"expected a CSV table with equally long rows: {error}"
-        raise _refusal(path, told) from error
+        detail = f"expected a CSV table with equally long rows: {error}"
+        raise _refusal(path, detail) from error
     if not rows:
         raise _refusal(path, "the file is empty; expected a CSV table")
     return CsvRows(_of_equal_length(path, rows, lines, separator), lines, separator, found)
@@ -107,8 +107,8 @@ def _text_of(path: Path, encoding: str | None) -> tuple[str, str]:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
-        told = getattr(error, "strerror", None) or error
-        raise _refusal(path, f"expected a CSV table: {told}") from error
+        detail = getattr(error, "strerror", None) or error
+        raise _refusal(path, f"expected a CSV table: {detail}") from error
     if data.startswith(_PACKED):
         raise _refusal(path, "it is a workbook or an archive: save it as CSV (UTF-8) or gzip")
     stated = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
@@ -176,10 +176,12 @@ def _reader(text: str, separator: str) -> Reader:
 def _of_equal_length(
     path: Path, rows: list[list[str]], lines: Sequence[int], separator: str
 ) -> list[list[str]]:
-    """Pad short rows to the length of the first row, and cut blank cells beyond it.
+    """Give all rows the width of the first row, not counting its trailing blank cells.
+
+    Short rows are padded with blank cells; blank cells beyond the width are cut.
 
     Raises:
-        SeriesError: if a row has text beyond the length of the first.
+        SeriesError: if a row has text beyond the width.
     """
     first = rows[0]
     while len(first) > 1 and not first[-1].strip():

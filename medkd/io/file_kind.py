@@ -226,8 +226,8 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
         return FileKind("other", f"not of a DICOM storage class: {_class_name(kind)}", head)
     branch = kind.removeprefix(_STORAGE)
     if any(branch == part or branch.startswith(f"{part}.") for part in _NO_IMAGE):
-        told = "dose_report: " if branch in ("88.67", "88.73") else ""
-        return FileKind("other", f"{told}not an image: {_class_name(kind)}", head)
+        prefix = "dose_report: " if branch in ("88.67", "88.73") else ""
+        return FileKind("other", f"{prefix}not an image: {_class_name(kind)}", head)
     captured = _is_capture(head) and modality in _CAPTURED_XRAYS
     if kind in _RADIOGRAPHS or captured:
         return FileKind("image", head=head)

@@ -110,7 +110,9 @@ def find_scans(path: Path) -> tuple[Path, ...]:
 
 
 def classified_files(inputs: Iterable[Path]) -> Iterator[tuple[Path, FileKind, bool]]:
-    """Yield each file at or below some paths once, its type, and whether it is an input itself.
+    """Yield (path, type, whether the path is itself an input) of each file at or below the inputs.
+
+    A file below several inputs is yielded once.
 
     Args:
         inputs: existing files and folders.

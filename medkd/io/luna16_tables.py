@@ -69,10 +69,10 @@ def read_findings(path: Path) -> list[Nodule]:
     unknown = sum(finding.diameter_mm < 0 for finding in included)
     named = is_named_excluded(path) and included
     if named or (unknown and 2 * unknown >= len(included)):
-        told = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
+        sign = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
         raise SeriesError(
             f"{path}: not a table of nodules",
-            [f"it lists irrelevant findings ({told}): give it as the table of excluded findings"],
+            [f"it lists irrelevant findings ({sign}): give it as the table of excluded findings"],
         )
     return findings
 

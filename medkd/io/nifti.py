@@ -164,11 +164,11 @@ def _scaling(fields: _Fields) -> tuple[float, float, list[str]]:
     """Return slope, intercept and notes; if a value is not finite or the slope is 0: 1 and 0."""
     slope, intercept = fields.one("slope"), fields.one("intercept")
     if math.isfinite(slope) and slope != 0 and math.isfinite(intercept):
-        told = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
-        return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [told]
+        note = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
+        return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [note]
     stated = slope != 0 and (not math.isnan(slope) or (math.isfinite(intercept) and intercept != 0))
-    told = f"scl_slope {slope:g} and scl_inter {intercept:g} are ignored: stored values are HU"
-    return 1.0, 0.0, [told] if stated else []
+    note = f"scl_slope {slope:g} and scl_inter {intercept:g} are ignored: stored values are HU"
+    return 1.0, 0.0, [note] if stated else []
 
 
 def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
@@ -183,8 +183,8 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
         faults.append(_bad_pixdim(pixdim))
     elif forms:
         with np.errstate(over="ignore", invalid="ignore"):  # then the conflict is infinite
-            told, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
-        notes, faults = notes + told, faults + conflicts
+            more_notes, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
+        notes, faults = notes + more_notes, faults + conflicts
     if not forms:
         missing = no_placement("qform_code and sform_code are 0: it states no orientation")
         faults.append(missing)

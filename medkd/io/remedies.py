@@ -39,11 +39,11 @@ def with_option(reasons: Iterable[str], *, command: str = "") -> tuple[str, ...]
         reasons: each "code: text".
         command: the command that has the option; empty for the command that is running.
     """
-    told = tuple(reasons)
-    whole = all(codes_in([reason]) for reason in told)
-    option = accepting_option(codes_in(told)) if whole else ""
+    given = tuple(reasons)
+    whole = all(codes_in([reason]) for reason in given)
+    option = accepting_option(codes_in(given)) if whole else ""
     where = f" of {command}" if command else ""
-    return (*told, f"to accept this: {option}{where}") if option else told
+    return (*given, f"to accept this: {option}{where}") if option else given
 
 
 def _is_allowable(code: str) -> bool:

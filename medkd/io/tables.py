@@ -90,8 +90,8 @@ class CheckedTable:
         for line, text, number in zip(self.lines, texts, numbers, strict=False):
             if number is None:
                 why = why_no_number(text, decimal)
-                told = f"got {text!r}" + (f": {why}" if why else "")
-                self.reasons.append(f"row {line}: {name} must be a finite number, {told}")
+                detail = f"got {text!r}" + (f": {why}" if why else "")
+                self.reasons.append(f"row {line}: {name} must be a finite number, {detail}")
         return np.asarray([np.nan if n is None else n for n in numbers], dtype=np.float64)
 
     def decimal_of(self, columns: Iterable[str]) -> Decimal:
@@ -128,8 +128,8 @@ class CheckedTable:
         if not self.reasons:
             return
         read_as = self._encoding
-        told = f" (it is not UTF-8 and was read as {read_as})" if read_as else ""
-        headline = f"{self.path}: the table cannot be used{told}"
+        detail = f" (it is not UTF-8 and was read as {read_as})" if read_as else ""
+        headline = f"{self.path}: the table cannot be used{detail}"
         raise SeriesError(headline, shortened(self.reasons))
 
     def _column(self, name: str) -> list[str]:

@@ -173,8 +173,8 @@ def not_numbers(what: str, text: str, count: int) -> Fault:
         text: its value.
         count: expected count of numbers.
     """
-    told = f"expected {count} plain numbers with decimal points in {what}, got {text[:60]!r}"
-    return Fault("bad_geometry", f"{told}: correct the header")
+    detail = f"expected {count} plain numbers with decimal points in {what}, got {text[:60]!r}"
+    return Fault("bad_geometry", f"{detail}: correct the header")
 
 
 def geometry_faults(header: VolumeHeader) -> list[Fault]:

@@ -73,13 +73,13 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
                     # The folder may be listed, but not entered.
                     yield _locked(folder, root, error)
                     break
-                told = absent_reason(error)
-                yield FoundFile(path.relative_to(root), form="unreadable", reason=told)
+                reason = absent_reason(error)
+                yield FoundFile(path.relative_to(root), form="unreadable", reason=reason)
                 continue
             if stat.S_ISDIR(state.st_mode):
                 if entry.name.startswith("."):
-                    told = "a hidden folder: its name begins with a dot"
-                    yield FoundFile(path.relative_to(root), form="other", reason=told)
+                    reason = "a hidden folder: its name begins with a dot"
+                    yield FoundFile(path.relative_to(root), form="other", reason=reason)
                 elif (state.st_dev, state.st_ino) not in entered:
                     entered.add((state.st_dev, state.st_ino))
                     deeper.append(path)
@@ -127,8 +127,8 @@ def foreign_zip(root: Path, path: Path) -> str:
 
 
 def _locked(folder: Path, root: Path, error: OSError) -> FoundFile:
-    told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
-    return FoundFile(folder.relative_to(root), form="unreadable", reason=told)
+    reason = f"unreadable_folder: it cannot be entered ({_kind(error)})"
+    return FoundFile(folder.relative_to(root), form="unreadable", reason=reason)
 
 
 def _file(path: Path, root: Path, state: os.stat_result, *, linked: bool) -> FoundFile:

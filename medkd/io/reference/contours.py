@@ -50,7 +50,7 @@ class _Contour:
     along_mm: float
 
     def area_and_moment(self) -> tuple[float, Float64]:
-        """Return the area, and area times centroid, by the shoelace formula."""
+        """Return the area (positive in either direction) and area times centroid (shoelace)."""
         x, y = (self.points - self.points[0]).T
         cross = x * np.roll(y, -1) - np.roll(x, -1) * y
         area = float(cross.sum()) / 2

@@ -107,7 +107,7 @@ def _newest(findings: Sequence[_Finding], finder: PlaceFinder) -> Iterator[Refer
 def _read_group(
     group: Dataset, dataset: Dataset, rows: RowCollector, *, row: str, settings: SrAnnotations
 ) -> Iterator[_Finding]:
-    """Yield the nodules of one measurement group; if there is none, add the reason to `rows`."""
+    """Yield the nodule of a group for each of its series; add reasons for failures to `rows`."""
     reason = _why_not_wanted(group, settings)
     if reason:
         rows.refuse(row, reason)
@@ -184,13 +184,13 @@ def _why_not_wanted(group: Dataset, settings: SrAnnotations) -> str:
     terms = [term for finding in findings for term in finding[:2]] or names
     in_lungs = is_meant(settings.sites, *(term for site in sites for term in site[:2]))
     if sites and not in_lungs:
-        told = ", ".join(site.told for site in sites)
-        return f"its finding site ({told}) is not one of the sites in the settings"
+        shown = ", ".join(site.told for site in sites)
+        return f"its finding site ({shown}) is not one of the sites in the settings"
     vague = not findings or is_meant(_VAGUE, *terms)
     if settings.means(*terms) or (vague and sites):
         return ""
-    told = ", ".join(finding.told for finding in findings) or "not coded"
-    return f"its finding ({told}) is not one of the findings in the settings"
+    shown = ", ".join(finding.told for finding in findings) or "not coded"
+    return f"its finding ({shown}) is not one of the findings in the settings"
 
 
 def _why_no_place(group: Dataset) -> str:

@@ -44,8 +44,8 @@ class Cells:
         value = number_in(text, self.decimal)
         if value is None:
             why = why_no_number(text, self.decimal)
-            told = f"is not a finite number with decimal {self.decimal!r}" if text else "is blank"
-            raise _RowError(f"{name} {told}" + (f": {why}" if why else ""))
+            fault = f"is not a finite number with decimal {self.decimal!r}" if text else "is blank"
+            raise _RowError(f"{name} {fault}" + (f": {why}" if why else ""))
         return value
 
 

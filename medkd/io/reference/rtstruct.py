@@ -83,8 +83,8 @@ def _add(
         rows.refuse(row, reason)
         return
     if others:
-        told = ", ".join(sorted(others))
-        rows.note(f"contours of type {told} beside closed ones enclose nothing and are ignored")
+        kinds = ", ".join(sorted(others))
+        rows.note(f"contours of type {kinds} beside closed ones enclose nothing and are ignored")
     outlines = _outlines(closed)
     drawn_in = _series_of(roi, closed, dataset, rows.finder)
     if not drawn_in:
