@@ -1,6 +1,35 @@
-"""medkd: a small lung-nodule model that knows what a big one knows.
+"""medkd: train a small lung-nodule model that knows what a big one knows.
 
-Not a medical device. See README.md for what each room of the house is for.
+Not a medical device. The names below are the public face; each is imported on first use, so that
+`import medkd` is fast. README.md has an example and a table of the rooms.
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_FACE = {
+    "RunFolder": "medkd.runs",
+    "detect_nodules": "medkd.detect",
+    "evaluate_froc": "medkd.evaluate.froc",
+    "load_model": "medkd.models.package",
+    "load_run_settings": "medkd.config.load",
+    "read_radiograph": "medkd.io.radiograph.read",
+    "read_reference": "medkd.io.luna16_tables",
+    "read_scan": "medkd.io.scans",
+    "run_training": "medkd.train.run",
+    "write_report": "medkd.report.render",
+}
+"""Public name to the module that defines it."""
+
+__all__ = list(_FACE)  # the table is the list
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FACE:
+        raise AttributeError(f"module 'medkd' has no attribute {name!r}; it has {__all__}")
+    return getattr(import_module(_FACE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FACE]

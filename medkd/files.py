@@ -96,6 +96,21 @@ def is_full_disk(error: Exception) -> bool:
     return any(words in str(error).lower() for words in _FULL_WORDS)
 
 
+def is_sqlite_error(error: BaseException) -> bool:
+    """Return whether an exception comes from SQLite, directly or through SQLAlchemy."""
+    return type(error).__module__.partition(".")[0] in ("sqlite3", "sqlalchemy")
+
+
+def sqlite_errno(error: BaseException) -> int:
+    """Return the errno of the disk error behind an SQLite error; 0 if there is none."""
+    cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps the original error
+    name, text = getattr(cause, "sqlite_errorname", "") or "", str(cause).lower()
+    for code, words, number in _SQLITE_FAULTS:
+        if name.startswith(code) or (not name and words in text):
+            return number
+    return 0
+
+
 def disk_fault_of(error: Exception, path: Path) -> OSError | None:
     """Return the disk error behind an SQLite error, or None if there is none.
 
@@ -103,15 +118,16 @@ def disk_fault_of(error: Exception, path: Path) -> OSError | None:
         error: an exception of SQLite, which names no file.
         path: the database file that the returned error names.
     """
-    name = getattr(error, "sqlite_errorname", "") or ""
-    number = next((n for code, n in _SQLITE_FAULTS.items() if name.startswith(code)), 0)
+    number = sqlite_errno(error)
     return OSError(number, os.strerror(number), str(path)) if number else None
 
 
-_SQLITE_FAULTS = {
-    "SQLITE_FULL": errno.ENOSPC, "SQLITE_IOERR": errno.EIO, "SQLITE_READONLY": errno.EROFS,
-    "SQLITE_CANTOPEN": errno.EACCES, "SQLITE_PERM": errno.EACCES,
-}  # fmt: skip
+_SQLITE_FAULTS = (
+    ("SQLITE_FULL", "disk is full", errno.ENOSPC), ("SQLITE_IOERR", "disk i/o", errno.EIO),
+    ("SQLITE_READONLY", "readonly", errno.EROFS), ("SQLITE_PERM", "permission", errno.EACCES),
+    ("SQLITE_CANTOPEN", "unable to open", errno.EACCES),
+)  # fmt: skip
+"""SQLite's error name, the phrase in its message (used if there is no name), and the errno."""
 
 
 def remove_partial(folder: Path) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from medkd.errors import CheckpointError
 from medkd.files import write_text
+from medkd.formats import Format
 
 T = TypeVar("T")
 
 
 def to_jsonable(value: object) -> Any:  # noqa: ANN401  # JSON has no narrower type
     """Turn a frozen dataclass (or a list or dict of them) into plain JSON values."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    kind: Any = type(value)
+    return _adapter(kind).dump_python(value, mode="json")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -24,16 +27,41 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(to_jsonable(value), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, kind: type[T]) -> T:
+def read_json(path: Path, kind: type[T], *, form: Format | None = None) -> T:
     """Read a frozen dataclass back.
 
+    Args:
+        path: the file.
+        kind: the dataclass.
+        form: the format whose version the file must have; None: the file has no versions.
+
     Raises:
-        CheckpointError: if the file is missing, is no JSON, or does not fit `kind`.
+        CheckpointError: if the file is missing, is no JSON, is of a version that is not read, or
+            does not fit `kind`.
     """
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if form is not None:
+            _check_version(path, content, form)
+        wanted: Any = kind
+        return cast("T", _adapter(wanted).validate_json(content))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file", [f"expected a {kind.__name__}"]) from error
     except ValidationError as error:
         reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20]]
         raise CheckpointError(f"{path}: not a {kind.__name__} of this version", reasons) from error
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Return the reader and writer of a type; to build one takes longer than to use it."""
+    return TypeAdapter(kind)
+
+
+def _check_version(path: Path, content: bytes, form: Format) -> None:
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return  # the reader of the dataclass says what is wrong with it
+    if isinstance(record, dict) and (reason := form.refusal(record)):
+        raise CheckpointError(f"{path}: cannot be read", [reason])

@@ -168,13 +168,21 @@ def _refuse_if_not_startable() -> Iterator[None]:
         if number in (errno.EMFILE, errno.ENFILE):
             reason = "too many open files: raise the limit (ulimit -n 8192)"
         elif number in _MEMORY_FAULTS and getattr(error, "filename", None) is None:
-            reason = (
-                f"shared memory (/dev/shm) is full or read-only ({os.strerror(number or 0)}): "
-                "free some, mount it for writing, or give the container more (--shm-size)"
-            )
+            reason = shared_memory_reason(number or 0)
         else:
             reason = f"{str(error) or type(error).__name__}: {_LIMITS}"
         raise _not_startable(reason) from error
+
+
+def shared_memory_reason(number: int) -> str:
+    """Return what is wrong with the shared memory of processes, and what to do.
+
+    Args:
+        number: errno of the error; EROFS and EACCES mean read-only, any other means full.
+    """
+    if number in (errno.EROFS, errno.EACCES):
+        return "shared memory (/dev/shm) is read-only: mount it for writing"
+    return "shared memory (/dev/shm) is full: free some, or give the container more (--shm-size)"
 
 
 _MEMORY_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)

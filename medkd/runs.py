@@ -1,4 +1,7 @@
-"""The folder that `medkd train` leaves (RUN): where each thing stands, and its CSV files.
+"""The folders that `medkd train` and `medkd detect` leave: what they contain, and their files.
+
+A folder is a RUN if it contains run.json, and RESULTS if it contains detect.record; both state the
+version of their format.
 
 RUN/config.yaml                  the resolved settings
 RUN/run.json                     the run record (`RunRecord`)
@@ -13,6 +16,11 @@ RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
 RUN/evaluation.json              `Evaluation`
 RUN/report.html, report.json, report.csv
 RUN/review.sqlite                what readers decided
+
+RESULTS/detect.record            JSON: model, settings, version, inputs (`SearchRecord`)
+RESULTS/<case>.json              one `CaseResult` a scan or radiograph, refused ones too
+RESULTS/results.csv              every mark of scans, or a row for each radiograph
+RESULTS/review.sqlite            what readers decided
 """
 
 from __future__ import annotations
@@ -21,13 +29,16 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from medkd.errors import SeriesError
+from medkd import __version__
+from medkd.errors import CheckpointError, SeriesError
 from medkd.files import write_text
-from medkd.types import RunCase
+from medkd.formats import RESULTS
+from medkd.jsonio import read_json
+from medkd.types import CaseResult, RunCase
 
 ARMS = ("teacher", "control", "student")
 Split = Literal["train", "val", "test"]
@@ -119,6 +130,68 @@ class RunFolder:
     def result(self, arm: str, case_id: str) -> Path:
         """What an arm's whole-scan run says of one scan."""
         return self.path / "results" / arm / f"{case_id}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """What a search is made with; a stopped search goes on only with the same.
+
+    `model` is the sha256 of everything known of the model, the sha256 of its weights included;
+    `inputs` that of the list of inputs, of which there are `cases`. `threshold` is the model's
+    frozen one (None: it has none), `labels` name what probabilities are of, and `notes` say what
+    every page must repeat of the model (None: not recorded).
+    """
+
+    kind: Literal["scan", "image"]
+    model: str
+    inputs: str
+    cases: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    medkd_version: str = __version__
+    threshold: float | None = None
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] | None = None
+    format_version: int = RESULTS.version
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsFolder:
+    """Names of everything inside one folder of RESULTS."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """What the search was made with; a folder with this file is RESULTS."""
+        return self.path / "detect.record"
+
+    @property
+    def table(self) -> Path:
+        """Every mark of scans, or a row for each radiograph."""
+        return self.path / "results.csv"
+
+    @property
+    def review(self) -> Path:
+        """The readers' decisions."""
+        return self.path / "review.sqlite"
+
+    def read_record(self) -> SearchRecord:
+        """Read the record of the search.
+
+        Raises:
+            CheckpointError: if it is missing, no record, or of a version that is not read.
+        """
+        return read_json(self.record, SearchRecord, form=RESULTS)
+
+    def read(self) -> list[CaseResult]:
+        """Read every finished result; files of another kind are skipped."""
+        found = []
+        for path in sorted(self.path.glob("*.json")):
+            try:
+                found.append(read_json(path, CaseResult))
+            except CheckpointError:  # a scan-level score, or cut off by a full disk: done again
+                continue
+        return found
 
 
 def write_predictions(

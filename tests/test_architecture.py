@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ PACKAGE = ROOT / "medkd"
 FLOORS: dict[str, int] = {
     "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
     "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
+    "formats": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
     "index": 2, "difficulty": 2,
     "archive": 3, "data": 3, "models": 3, "transfer": 3,
@@ -49,8 +51,8 @@ CONFINED = {
 """Third-party package to the rooms (or one module) of medkd that may import it."""
 
 APP_MAY_IMPORT = {
-    "geometry", "types", "errors", "files", "jsonio", "runs", "provenance", "io", "evaluate",
-    "index", "lungs", "report", "review", "models.package",
+    "geometry", "types", "errors", "files", "formats", "jsonio", "runs", "provenance", "io",
+    "evaluate", "index", "lungs", "report", "review", "models.package",
 }  # fmt: skip
 
 MAX_MODULE_LINES = 500
@@ -108,6 +110,13 @@ def upward_imports() -> list[str]:
 
 def test_every_room_stands_in_the_floor_table() -> None:
     assert {room_of(path) for path in modules(PACKAGE)} <= set(FLOORS)
+
+
+def test_the_table_of_the_readme_is_the_one_that_is_checked() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ((?:`\w+` ?)+) \|", readme, re.M)
+    shown = {name: int(floor) for floor, names in rows for name in re.findall(r"`(\w+)`", names)}
+    assert shown == {name: floor for name, floor in FLOORS.items() if name != "__init__"}
 
 
 def test_imports_go_downwards_only() -> None:

@@ -16,7 +16,7 @@ from medkd.detect.batch import search_scans
 from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.results import write_results
 from medkd.detect.view import PatchView, build_view
-from medkd.errors import CheckpointError, SettingsError
+from medkd.errors import CheckpointError
 from medkd.index.scan_inputs import list_inputs
 from medkd.io.luna16_tables import read_marks
 from medkd.io.volume import read_volume, write_mhd
@@ -153,13 +153,6 @@ def test_a_series_that_comes_twice_is_searched_once(scan, tmp_path):
     assert [r.status for r in results] == ["analysed", "not_analysed"]
     assert "already" in results[1].reasons[0]
     assert results[0].seriesuid != results[1].seriesuid
-
-
-def test_inputs_without_a_scan_are_refused_all_at_once(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(SettingsError) as refused:
-        list_inputs([tmp_path / "empty", tmp_path / "absent"])
-    assert len(refused.value.reasons) == 2
 
 
 @needs_data

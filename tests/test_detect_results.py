@@ -14,8 +14,8 @@ import torch
 from medkd.detect import batch
 from medkd.detect.batch import OUT_OF_MEMORY, input_keys, search_scans
 from medkd.detect.jobs import SearchJob, run_job, scan_job
-from medkd.detect.results import RECORD_NAME, read_results, write_results
-from medkd.detect.results_table import RESULTS_NAME, TableFacts
+from medkd.detect.results import write_results
+from medkd.detect.results_table import TableFacts
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.index.scan_inputs import ScanInput, list_inputs
@@ -24,6 +24,7 @@ from medkd.io.dicom.write import write_dicom_series
 from medkd.io.luna16_tables import read_marks
 from medkd.io.scans import read_scan
 from medkd.io.volume import write_mhd
+from medkd.runs import ResultsFolder
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Candidate, CaseResult, OperatingPoint, Scan
 from tests.data.archives import write_scan_archive
@@ -40,8 +41,12 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def read_results(out: Path) -> list[CaseResult]:
+    return ResultsFolder(out).read()
+
+
 def rows_of(out: Path) -> list[dict[str, str]]:
-    with (out / RESULTS_NAME).open(newline="", encoding="utf-8") as stream:
+    with (out / "results.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -88,8 +93,8 @@ def test_a_stopped_search_leaves_finished_cases_and_goes_on_with_the_others(
     assert searched == ["2.25.3"]
     assert told == [(3, 3, 0)]
     assert [r.candidates for r in again] == [r.candidates for r in whole]
-    assert (tmp_path / "out" / RESULTS_NAME).read_bytes() == (
-        tmp_path / "whole" / RESULTS_NAME
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (
+        tmp_path / "whole" / "results.csv"
     ).read_bytes()
 
 
@@ -131,7 +136,7 @@ def test_without_resume_a_folder_that_holds_something_is_refused(
 def test_another_model_other_inputs_or_settings_cannot_go_on(scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_job(job_of(scans), out)
-    assert (out / RECORD_NAME).is_file()
+    assert (out / "detect.record").is_file()
     with pytest.raises(SettingsError, match=r"model .sha256"):
         run_job(job_of(scans, licence="another"), out, resume=True)
     other = search([scans / "2.25.1.mhd"], operating_points=POINT)
@@ -187,7 +192,7 @@ def test_a_mark_of_a_dicom_series_names_its_image(tmp_path: Path) -> None:
     image = read.slices[int(row["voxel_k"])]
     assert int(row["instance_number"]) == image.instance_number
     assert row["sop_instance_uid"] == image.sop_instance_uid != ""
-    assert len(read_marks(tmp_path / "out" / RESULTS_NAME)) == len(rows_of(tmp_path / "out"))
+    assert len(read_marks(tmp_path / "out" / "results.csv")) == len(rows_of(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("identity", ["keep", "pseudonymise"])

@@ -2,12 +2,21 @@
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from medkd.errors import CheckpointError
-from medkd.files import replacing, sha256_of, write_text
+from medkd.files import (
+    disk_fault_of,
+    is_sqlite_error,
+    replacing,
+    sha256_of,
+    sqlite_errno,
+    write_text,
+)
 from medkd.jsonio import read_json, write_json
 from medkd.provenance import finish_record, sha256_of_text, start_record
 from medkd.runs import Prediction, read_cases, read_predictions, write_cases, write_predictions
@@ -103,3 +112,17 @@ def test_a_device_is_written_to_and_never_replaced() -> None:
 
 def test_a_name_that_is_no_utf8_has_a_hash() -> None:
     assert sha256_of_text(os.fsdecode(b"M\xfcller")) != sha256_of_text("Müller")
+
+
+def test_a_fault_of_sqlite_is_one_of_the_disk_however_it_is_raised(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "store.sqlite"  # below a file: cannot be opened
+    with pytest.raises(sqlite3.OperationalError) as plain:
+        sqlite3.connect(place)
+    with pytest.raises(sa.exc.OperationalError) as wrapped:
+        sa.create_engine(f"sqlite:///{place}").connect()
+    for error in (plain.value, wrapped.value):
+        assert is_sqlite_error(error)
+        assert sqlite_errno(error) == errno.EACCES
+        assert str(disk_fault_of(error, place)).endswith(f"'{place}'")
+    assert sqlite_errno(sqlite3.IntegrityError("decisions are append-only")) == 0

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "tests" / "bench" / "results"
 
-GENERATED = re.findall(r"<!-- rows: (\S+) -->\n(.*?)\n<!-- end of rows -->", README, re.S)
+BENCHES = (ROOT / "tests" / "bench" / "README.md").read_text(encoding="utf-8")
+GENERATED = re.findall(r"<!-- rows: (\S+) -->\n(.*?)\n<!-- end of rows -->", BENCHES, re.S)
 
 
 def commands() -> dict[str, object]:
@@ -42,6 +43,18 @@ def test_every_command_has_help_with_an_example() -> None:
 def test_a_results_table_is_the_one_its_stored_rows_give(name: str, shown: str) -> None:
     record = read_json(RESULTS / name, BenchRecord)
     assert shown.strip() == bench_markdown(record).strip()
+
+
+def test_the_result_table_of_the_readme_is_the_one_its_stored_rows_give() -> None:
+    ((name, shown),) = re.findall(
+        r"<!-- table: (\S+) -->\n(.*?)\n<!-- end of table -->", README, re.S
+    )
+    table, differences, *_ = bench_markdown(read_json(RESULTS / name, BenchRecord)).split("\n\n")
+    assert shown.strip() == f"{table}\n\n{differences.splitlines()[0]}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1800
 
 
 def test_both_commands_for_a_fresh_machine_stand_there_once() -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from medkd.detect.batch import search_scans
 from medkd.detect.scan_level import score_scan_level
-from medkd.errors import SettingsError
+from medkd.index.case import Case
 from medkd.index.scan_inputs import list_inputs
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase
+from medkd.index.table import ArchiveIndex, CaseLabel
 from medkd.types import Candidate, CaseResult, Nodule
-from tests.data.archives import write_scan_archive, write_xray_archive
+from tests.data.archives import write_scan_archive
 from tests.test_detect import ball_model
 
 
@@ -27,14 +27,9 @@ def test_scans_of_an_index_keep_their_ids_and_refused_ones_their_reasons(tmp_pat
     assert all(given.synthetic for given in inputs)
 
 
-def test_an_index_of_radiographs_holds_no_scan(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no scan in it"):
-        list_inputs([write_xray_archive(tmp_path, patients=2)])
-
-
 def archive(labels: dict[str, int | None], **nodules: int) -> ArchiveIndex:
     names = ["a", "b", "c", "d", "e"]
-    cases = tuple(IndexedCase(n, f"p{n}", "scan", "ready") for n in names)
+    cases = tuple(Case(n, f"p{n}", "scan", "ready") for n in names)
     places = tuple(Nodule(n, (0.0, 0.0, 0.0), 5.0) for n in nodules)
     rows = tuple(CaseLabel(n, "Nodule", v) for n, v in labels.items())  # type: ignore[arg-type]
     return ArchiveIndex(cases, places, rows)

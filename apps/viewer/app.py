@@ -1,7 +1,7 @@
-"""The review app: a router. `medkd review RUN|INDEX` starts it; `session.py` finds the run.
+"""The review app: a router. `medkd review RUN|RESULTS|INDEX` starts it; `session.py` opens that.
 
-Three pages over one run (an index has no results): worklist, case, results. They draw;
-`medkd/review` and `display.py` compute.
+Three pages: worklist, case, and of a RUN its results. They draw; `medkd/review` and `display.py`
+compute.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import deciding
 import session
 import streamlit as st
 
-from medkd.review.index_cases import index_of, is_index
-
 st.set_page_config(page_title="medkd review", layout="wide")
-run = session.current_run()
+review = session.current_review()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
 case = st.Page("case.py", title="Case")
 pages = [worklist, case]
-if not is_index(run):
+if review.kind == "RUN":
     pages.append(st.Page("results.py", title="Results"))
 page = st.navigation(pages)
 with st.sidebar:
-    st.caption("Index" if is_index(run) else "Run")
-    place = run.path.resolve()
-    st.text(f"{place.parent.name}/{index_of(run).name}" if is_index(run) else place.name)
+    st.caption(review.kind.capitalize())
+    place = review.path.resolve()
+    st.text(f"{place.parent.name}/{place.name}" if review.kind == "INDEX" else place.name)
     st.caption("Reader")
     st.text(session.reader_name())
-session.show_notices(run)
-deciding.show_unsaved(run)
+session.show_notices(review)
+deciding.show_unsaved(review)
 if page is worklist and (asked := session.asked_in_address()):
     # An address without the page's name: the case in it must not be ignored.
     st.session_state[session.OPEN_CASE] = asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import NoReturn
 
 import indexed
@@ -21,11 +20,9 @@ from medkd.review.cases import (
     Mark,
     case_progress,
     find_case,
-    reading_threshold,
 )
-from medkd.review.index_cases import is_index
+from medkd.review.opened import Review
 from medkd.review.store import Decision
-from medkd.runs import RunFolder
 from medkd.types import RunCase
 
 YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
@@ -35,20 +32,20 @@ LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
 def show_case() -> None:
     """Draw the page."""
-    run = session.current_run()
-    case = choose_case(session.load_cases(run))
-    mine = session.load_mine(run).get(case.case_id, {})
+    review = session.current_review()
+    case = choose_case(session.load_cases(review))
+    mine = session.load_mine(review).get(case.case_id, {})
     part = f", {case.split}" if case.split not in {"", "none"} else ""
     st.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
     if case.status == "not_analysed":
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
-    if is_index(run):
-        indexed.show_indexed(run, case, mine)
+    if review.kind == "INDEX":
+        indexed.show_indexed(review, case, mine)
     elif case.kind == "image":
-        show_image_case(run, case, mine)
+        show_image_case(review, case, mine)
     else:
-        show_scan_case(run, case, mine)
+        show_scan_case(review, case, mine)
 
 
 def choose_case(cases: Sequence[RunCase]) -> RunCase:
@@ -58,7 +55,7 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
     where none was asked for. A case that is not there stops the page.
     """
     if not cases:
-        st.info("This run has no cases.")
+        st.info("There are no cases here.")
         st.stop()
     asked = st.session_state.pop(session.OPEN_CASE, None) or session.asked_in_address()
     order = choose_order(cases)
@@ -116,17 +113,17 @@ def ask_for(case_id: str) -> None:
     st.session_state[session.OPEN_CASE] = [case_id]
 
 
-def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
+def show_scan_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw a scan: slices on the left, marks and decisions on the right."""
     left, right = st.columns([5, 3], gap="medium")
     with left:
-        stack = try_stack(run, case)
+        stack = try_stack(review, case)
     marks: tuple[Mark, ...] = ()
     with right:
         if case.status == "analysed":
-            marks = choose_marks(run, case)
-            panels.show_marks(run, case, marks, mine=mine, stack=stack)
-        panels.show_whole_scan(run, case, mine)
+            marks = choose_marks(review, case)
+            panels.show_marks(review, case, marks, mine=mine, stack=stack)
+        panels.show_whole_scan(review, case, mine)
     with left:
         if stack is not None:
             selected = st.session_state.get(panels.selected_key(case))
@@ -134,13 +131,13 @@ def show_scan_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> 
             show_slices(case, stack, rings, legend=LEGEND)
 
 
-def choose_marks(run: RunFolder, case: RunCase) -> tuple[Mark, ...]:
+def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of threshold; return the marks at or above it."""
-    found = session.load_marks(run).get(case.case_id, NO_MARKS)
+    found = session.load_marks(review).get(case.case_id, NO_MARKS)
     st.caption(panels.SOURCE_WORDS[found.source])
     for note in found.notes:
         st.text(note)
-    threshold = reading_threshold(session.load_evaluation(run), found.source)
+    threshold = session.mark_threshold(review, found.source)
     if threshold is None or not found.marks:
         return found.marks
     return threshold_choice(found, threshold)
@@ -167,44 +164,39 @@ def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -
     )
 
 
-def show_image_case(run: RunFolder, case: RunCase, mine: dict[str, Decision]) -> None:
+def show_image_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw an image with each arm's probability and the decision on it."""
     left, right = st.columns([5, 3], gap="medium")
     with left:
-        show_picture(run, case)
+        show_picture(review, case)
     with right:
         st.subheader("Probability")
-        st.text(f"of {' or '.join(session.finding_names(run)) or 'the finding'}")
-        table = probability_table(run, case)
+        st.text(f"of {session.finding_name(review)}")
+        table = probability_table(review, case)
         if table.empty:
-            st.text("This run holds no probability of this image.")
+            st.text("There is no probability of this image.")
         else:
             st.dataframe(table, hide_index=True)
-        panels.show_image_decision(run, case, mine)
+        panels.show_image_decision(review, case, mine)
 
 
-def probability_table(run: RunFolder, case: RunCase) -> pd.DataFrame:
-    """Build one row an arm and label: calibrated probability, frozen threshold, what follows."""
-    evaluation = session.load_evaluation(run)
+def probability_table(review: Review, case: RunCase) -> pd.DataFrame:
+    """Build one row an arm (of RESULTS: a label): probability, frozen threshold, what follows."""
     rows = []
-    for arm, probabilities in session.load_image_probabilities(run).get(case.case_id, {}).items():
-        findings = session.finding_names(run) or ("the finding",)
-        thresholds = session.frozen_thresholds(evaluation, arm)
-        for finding, probability, threshold in zip_longest(findings, probabilities, thresholds):
-            row = {"Arm": arm, "Finding": finding or "", **_call(probability, threshold)}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["Arm", "Finding", "Probability", "Frozen threshold", "Call"])
-
-
-def _call(probability: float, threshold: float | None) -> dict[str, str]:
-    if threshold is None:
-        return {"Probability": f"{probability:.3f}", "Frozen threshold": "none", "Call": ""}
-    call = "positive" if probability >= threshold else "negative"
-    return {
-        "Probability": f"{probability:.3f}",
-        "Frozen threshold": f"{threshold:.3f}",
-        "Call": call,
-    }
+    named = "Label" if review.kind == "RESULTS" else "Arm"
+    for name, probability in session.load_probabilities(review).get(case.case_id, {}).items():
+        threshold = session.image_threshold(review, name)
+        call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
+        words = "none" if threshold is None else f"{threshold:.3f}"
+        rows.append(
+            {
+                named: name,
+                "Probability": f"{probability:.3f}",
+                "Frozen threshold": words,
+                "Call": call,
+            }
+        )
+    return pd.DataFrame(rows, columns=[named, "Probability", "Frozen threshold", "Call"])
 
 
 show_case()

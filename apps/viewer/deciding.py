@@ -14,8 +14,8 @@ import session
 import streamlit as st
 
 from medkd.errors import MedkdError
+from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Field, Verdict
-from medkd.runs import RunFolder
 
 UNSAVED = "unsaved_changes"
 WRITTEN = "written_here"
@@ -53,11 +53,11 @@ class NoteField:
     saved: str
 
 
-def decide(run: RunFolder, shown: Decision, field: Field, value: str) -> None:
+def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
     """Save a change of one field; keep it as unsaved where that cannot be done.
 
     Args:
-        run: the reviewed run.
+        review: what is reviewed.
         shown: the decision as this tab drew it.
         field: what changes.
         value: what it changes to.
@@ -72,7 +72,7 @@ def decide(run: RunFolder, shown: Decision, field: Field, value: str) -> None:
         return  # a field that leaves the page can report its unchanged text once more
     unsaved = st.session_state.setdefault(UNSAVED, {})
     try:
-        change = session.load_store(run).change(seen, field, value)
+        change = session.load_store(review).change(seen, field, value)
     except MedkdError as error:
         unsaved[name] = Unsaved(seen, field, value, str(error))
         return
@@ -95,7 +95,7 @@ def is_unsaved(shown: Decision) -> bool:
     return any(name[:3] == about(shown) for name in waiting)
 
 
-def show_unsaved(run: RunFolder) -> None:
+def show_unsaved(review: Review) -> None:
     """Draw every change that was not saved, with what can be done about it."""
     for name, change in list(st.session_state.get(UNSAVED, {}).items()):
         with st.container(border=True):
@@ -108,7 +108,7 @@ def show_unsaved(run: RunFolder) -> None:
                 key=f"save:{key}",
                 type="primary",
                 on_click=decide,
-                args=(run, change.newest, change.field, change.value),
+                args=(review, change.newest, change.field, change.value),
             )
             row.button(
                 "Give it up" if change.fault else "Keep the saved one",
@@ -142,9 +142,9 @@ def note_field(shown: Decision) -> NoteField:
 NOTES_MADE = "note_fields_made"
 
 
-def save_note(run: RunFolder, shown: Decision, key: str) -> None:
+def save_note(review: Review, shown: Decision, key: str) -> None:
     """Save what a note's text field holds."""
-    decide(run, shown, "note", str(st.session_state[key]))
+    decide(review, shown, "note", str(st.session_state[key]))
 
 
 def _drop(name: tuple[str, str, str, Field]) -> None:

@@ -11,10 +11,10 @@ import streamlit as st
 from display import AxialStack, Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
+from medkd.review.opened import Review
 from medkd.review.store import Decision
-from medkd.runs import RunFolder
 from medkd.types import Nodule, RunCase
 
 BLUE, VIOLET = (70, 190, 255), (190, 140, 255)
@@ -24,27 +24,27 @@ MEANING = "Accept: picture and labels are as they should be. Reject: they are no
 LISTED = 50
 
 
-def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
+def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
     """Draw the picture on the left, what the INDEX says and decisions on the right."""
-    archive = session.load_archive(run)
+    archive = session.load_archive(review)
     nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
     left, right = st.columns([5, 3], gap="medium")
     with left:
-        stack = try_stack(run, case) if case.kind == "scan" else None
+        stack = try_stack(review, case) if case.kind == "scan" else None
         if case.kind == "image":
-            show_picture(run, case)
+            show_picture(review, case)
     with right:
         if case.kind == "scan":
-            fact = session.load_nodule_facts(run)[case.case_id]
+            fact = session.load_nodule_facts(review)[case.case_id]
             list_nodules(case, nodules, fact=fact, stack=stack)
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):
             notes = [*(f"allowed: {text}" for text in row.allowed), *row.notes]
             st.text("\n".join([*notes, describe_case(row)]))
         if case.kind == "scan":
-            panels.show_whole_scan(run, case, mine)
+            panels.show_whole_scan(review, case, mine)
         else:
-            panels.show_image_decision(run, case, mine, meaning=MEANING)
+            panels.show_image_decision(review, case, mine, meaning=MEANING)
     with left:
         if stack is not None:
             selected = st.session_state.get(panels.selected_key(case))
@@ -52,7 +52,7 @@ def show_indexed(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) ->
             show_slices(case, stack, rings, legend=LEGEND)
 
 
-def describe_case(row: IndexedCase) -> str:
+def describe_case(row: Case) -> str:
     """Say how a case was made, as far as its header tells."""
     thickness = row.slice_thickness_mm
     parts = [

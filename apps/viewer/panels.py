@@ -11,14 +11,15 @@ import streamlit as st
 from display import AxialStack
 
 from medkd.review.cases import Mark, MarkSource, count_decided
+from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
-from medkd.runs import RunFolder
 from medkd.types import Point, RunCase
 
 SOURCE_WORDS: dict[MarkSource, str] = {
     "whole-scan": "Marks of the student's whole-scan run, highest score first.",
     "candidates": "Places of the given candidate list, scored by the student, highest first. "
     "What the list left out is not here.",
+    "detect": "Marks that `medkd detect` found, highest score first.",
     "none": "This run holds no marks of this scan: it was not searched.",
 }
 VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
@@ -42,7 +43,7 @@ def selected_key(case: RunCase) -> str:
 
 
 def show_marks(
-    run: RunFolder,
+    review: Review,
     case: RunCase,
     marks: Sequence[Mark],
     *,
@@ -54,7 +55,7 @@ def show_marks(
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
     with st.container(height=LIST_PX if len(marks) > FITTING else "content", border=False):
-        _show_list(run, case, marks[:listed], mine=mine, stack=stack)
+        _show_list(review, case, marks[:listed], mine=mine, stack=stack)
         rest = len(marks) - listed
         if rest > 0:
             label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
@@ -62,7 +63,7 @@ def show_marks(
 
 
 def _show_list(
-    run: RunFolder,
+    review: Review,
     case: RunCase,
     marks: Sequence[Mark],
     *,
@@ -76,11 +77,11 @@ def _show_list(
         with st.container(border=True):
             label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
             jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
-            _show_verdicts(run, shown, key=f"{case.case_id}:{mark.number}")
-            _show_note(run, shown)
+            _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
+            _show_note(review, shown)
 
 
-def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision]) -> None:
+def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
     """Draw what a reader says of a scan as a whole."""
     st.subheader("Whole scan")
     shown = _current(mine, case, WHOLE_CASE)
@@ -90,13 +91,13 @@ def show_whole_scan(run: RunFolder, case: RunCase, mine: Mapping[str, Decision])
         key=f"reviewed:{case.case_id}",
         type="secondary" if done else "primary",
         on_click=deciding.decide,
-        args=(run, shown, "verdict", "undecided" if done else "reviewed"),
+        args=(review, shown, "verdict", "undecided" if done else "reviewed"),
     )
-    _show_note(run, shown)
+    _show_note(review, shown)
 
 
 def show_image_decision(
-    run: RunFolder,
+    review: Review,
     case: RunCase,
     mine: Mapping[str, Decision],
     *,
@@ -106,8 +107,8 @@ def show_image_decision(
     st.subheader("Decision")
     st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
-    _show_verdicts(run, shown, key=f"{case.case_id}:{WHOLE_CASE}")
-    _show_note(run, shown)
+    _show_verdicts(review, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_note(review, shown)
 
 
 def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
@@ -139,7 +140,7 @@ def _jump(case: RunCase, name: str, target: int) -> None:
     st.session_state[selected_key(case)] = name
 
 
-def _show_verdicts(run: RunFolder, shown: Decision, *, key: str) -> None:
+def _show_verdicts(review: Review, shown: Decision, *, key: str) -> None:
     row = st.container(horizontal=True)
     for verdict, wanted, given in VERDICT_BUTTONS:
         is_current = shown.verdict == verdict
@@ -149,11 +150,11 @@ def _show_verdicts(run: RunFolder, shown: Decision, *, key: str) -> None:
             type="primary" if is_current and verdict != "undecided" else "secondary",
             disabled=is_current and verdict == "undecided",
             on_click=deciding.decide,
-            args=(run, shown, "verdict", verdict),
+            args=(review, shown, "verdict", verdict),
         )
 
 
-def _show_note(run: RunFolder, shown: Decision) -> None:
+def _show_note(review: Review, shown: Decision) -> None:
     """Draw the note and what is saved; leaving the field or pressing Enter saves it."""
     field = deciding.note_field(shown)
     st.text_input(
@@ -164,7 +165,7 @@ def _show_note(run: RunFolder, shown: Decision) -> None:
         label_visibility="collapsed",
         max_chars=2000,
         on_change=deciding.save_note,
-        args=(run, shown, field.key),
+        args=(review, shown, field.key),
     )
     # Always one line: buttons below must not move while a reader presses one.
     when = deciding.say_when(shown) if shown.decided_at else ""

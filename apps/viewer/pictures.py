@@ -10,17 +10,17 @@ import streamlit as st
 from display import WINDOWS, AxialStack, Ring, data_uri, draw_image, draw_slice
 
 from medkd.errors import MedkdError
-from medkd.runs import RunFolder
+from medkd.review.opened import Review
 from medkd.types import RunCase
 
 # Diameter of the circle where none is known. (A comment: Streamlit prints bare strings.)
 UNKNOWN_DIAMETER_MM = 10.0
 
 
-def try_stack(run: RunFolder, case: RunCase) -> AxialStack | None:
+def try_stack(review: Review, case: RunCase) -> AxialStack | None:
     """Read the scan; where that fails show all reasons and return None."""
     try:
-        return session.load_stack(run, case)
+        return session.load_stack(review, case)
     except MedkdError as error:
         say_unreadable(case, error)
         return None
@@ -70,22 +70,22 @@ def step_slice(key: str, step: int, slices: int) -> None:
     st.session_state[key] = min(max(st.session_state[key] + step, 1), slices)
 
 
-def show_picture(run: RunFolder, case: RunCase) -> None:
+def show_picture(review: Review, case: RunCase) -> None:
     """Draw an image; where that fails show all reasons."""
     try:
-        _draw_picture(run, case)
+        _draw_picture(review, case)
     except MedkdError as error:
         say_unreadable(case, error)
 
 
-def _draw_picture(run: RunFolder, case: RunCase) -> None:
+def _draw_picture(review: Review, case: RunCase) -> None:
     """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
     if case.row is None:
-        radiograph = session.load_radiograph(run, case)
+        radiograph = session.load_radiograph(review, case)
         png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
         st.image(data_uri(png))
         return
-    pixels = session.load_row(run, case)
+    pixels = session.load_row(review, case)
     if pixels.ndim == 3:
         depth = pixels.shape[2]
         number = st.slider("Slice", 1, depth, depth // 2, key=panels.slice_key(case))

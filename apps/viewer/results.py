@@ -10,7 +10,7 @@ import streamlit as st
 from medkd.report import tables
 from medkd.report.summary import NO_TRANSFER, scored_words
 from medkd.report.words import interval_words
-from medkd.runs import RunFolder
+from medkd.review.opened import Review
 from medkd.types import Evaluation, Table
 
 TRACKS = {
@@ -28,8 +28,8 @@ OTHER_TRACK = ("Detection, another track", "The run names it:")
 
 def show_results() -> None:
     """Draw the page."""
-    run = session.current_run()
-    evaluation = session.load_evaluation(run)
+    review = session.current_review()
+    evaluation = session.load_evaluation(review)
     st.title("Results")
     if evaluation is None:
         st.info("This run has no evaluation yet: `medkd train` writes it at its end.")
@@ -49,7 +49,7 @@ def show_results() -> None:
     for track in dict.fromkeys(froc.track for arm in evaluation.arms for froc in arm.froc):
         show_froc(evaluation, track)
     show_transfer(evaluation)
-    show_report(run)
+    show_report(review)
 
 
 def show_warnings(evaluation: Evaluation) -> None:
@@ -113,15 +113,19 @@ def show_table(table: Table) -> None:
     st.dataframe(rows, hide_index=True)
 
 
-def show_report(run: RunFolder) -> None:
+def show_report(review: Review) -> None:
     """Say where the full report is and offer it."""
     st.header("Full report")
-    if not run.report.is_file():
+    report = review.run.report
+    if not report.is_file():
         st.info("There is no report yet: `medkd report RUN` writes it.")
         return
-    st.text(str(run.report.resolve()))
+    st.text(str(report.resolve()))
     st.download_button(
-        "Save report.html", run.report.read_bytes(), file_name="report.html", mime="text/html"
+        "Save report.html",
+        report.read_bytes(),
+        file_name="report.html",
+        mime="text/html",
     )
 
 

@@ -14,12 +14,11 @@ from medkd.review.cases import (
     CaseMarks,
     case_progress,
     count_decided,
-    reading_threshold,
 )
-from medkd.review.index_cases import is_index, synthetic_words
+from medkd.review.index_cases import synthetic_words
+from medkd.review.opened import Review
 from medkd.review.store import Decision, decisions_csv
-from medkd.runs import RunFolder
-from medkd.types import Evaluation, RunCase
+from medkd.types import RunCase
 
 STATUS_WORDS = {"analysed": "analysed", "not_analysed": "NOT ANALYSED"}
 INDEX_WORDS = {"analysed": "ready", "not_analysed": "NOT ANALYSED"}
@@ -30,37 +29,38 @@ Decided = Mapping[str, Mapping[str, Decision]]
 
 def show_worklist() -> None:
     """Draw the page."""
-    run = session.current_run()
-    decided = session.load_mine(run)
-    cases = session.load_cases(run)
+    review = session.current_review()
+    decided = session.load_mine(review)
+    cases = session.load_cases(review)
     st.title("Worklist")
-    indexed = is_index(run)
+    indexed = review.kind == "INDEX"
     refused = sum(case.status == "not_analysed" for case in cases)
     if refused:
         st.warning(
             f"{refused} of {len(cases)} cases {'are' if indexed else 'were'} not analysed. That is "
             "not the same as no findings: read them without the model. They stand first."
         )
-    made = sum(case.synthetic for case in session.load_archive(run).cases) if indexed else 0
+    made = sum(case.synthetic for case in session.load_archive(review).cases) if indexed else 0
     if made:
         st.warning(f"{made} of {len(cases)} cases are synthetic; the others are patients'.")
     passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
     st.session_state[session.CASE_ORDER] = [case.case_id for case in passing]
-    order = "" if indexed else ", highest score first (the student's highest probability)"
+    whose = "student's" if review.kind == "RUN" else "model's"
+    order = "" if indexed else f", highest score first (the {whose} highest probability)"
     st.caption(f"{len(passing)} of {len(cases)} cases{order}. Tick a row to open its case.")
     if not passing:
         st.info("No case passes the filter.")
     elif indexed:
-        show_table(passing, index_rows(passing, decided, run=run))
+        show_table(passing, index_rows(passing, decided, review=review))
     else:
-        show_table(passing, run_rows(passing, decided, run=run))
+        show_table(passing, run_rows(passing, decided, review=review))
     left, right, _ = st.columns([3, 3, 2])
     if left.button("Open the next case to read", type="primary", disabled=not passing):
         waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
         open_case((waiting or passing)[0])
     right.download_button(
         "Export all decisions (CSV)",
-        decisions_csv(session.load_history(run)),
+        decisions_csv(session.load_history(review)),
         file_name="decisions.csv",
         mime="text/csv",
     )
@@ -86,10 +86,10 @@ def filter_cases(
 
 
 def run_rows(
-    cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
+    cases: Sequence[RunCase], decided: Decided, *, review: Review
 ) -> list[dict[str, object]]:
-    """Say of each case what the student found in it."""
-    evaluation, marks = session.load_evaluation(run), session.load_marks(run)
+    """Say of each case what the model found in it."""
+    marks = session.load_marks(review)
     return [
         {
             "Case": case.case_id,
@@ -97,7 +97,7 @@ def run_rows(
             "Status": STATUS_WORDS[case.status],
             "Reasons": "; ".join(case.reasons),
             "Marks": describe_marks(
-                case, decided, found=marks.get(case.case_id, NO_MARKS), evaluation=evaluation
+                case, decided, found=marks.get(case.case_id, NO_MARKS), review=review
             ),
             "Review": progress_of(case, decided),
             "Split": case.split,
@@ -108,11 +108,11 @@ def run_rows(
 
 
 def index_rows(
-    cases: Sequence[RunCase], decided: Decided, *, run: RunFolder
+    cases: Sequence[RunCase], decided: Decided, *, review: Review
 ) -> list[dict[str, object]]:
     """Say of each case what the archive says of it."""
-    archive = session.load_archive(run)
-    facts = session.load_nodule_facts(run)
+    archive = session.load_archive(review)
+    facts = session.load_nodule_facts(review)
     present: dict[str, list[str]] = defaultdict(list)
     for label in archive.labels:
         if label.value == 1:
@@ -170,15 +170,13 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
         open_case(cases[ticked[0]])
 
 
-def describe_marks(
-    case: RunCase, decided: Decided, *, found: CaseMarks, evaluation: Evaluation | None
-) -> str:
+def describe_marks(case: RunCase, decided: Decided, *, found: CaseMarks, review: Review) -> str:
     """Say how many marks a scan has at the frozen threshold, and how many are decided."""
     if case.kind != "scan" or case.status != "analysed":
         return ""
     if found.source == "none":
         return "not searched"
-    marks = found.above(reading_threshold(evaluation, found.source))
+    marks = found.above(session.mark_threshold(review, found.source))
     done = count_decided(marks, decided.get(case.case_id, {}))
     return f"{done} of {len(marks)} decided" if marks else "no mark"
 

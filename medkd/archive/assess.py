@@ -1,7 +1,7 @@
-"""What becomes of one series, radiograph or volume: its gate, its pixels once, its facts.
+"""Assess one series, radiograph or volume: apply its gate, read its pixels once, note its facts.
 
-Runs in processes of its own and returns plain facts. Every fault becomes a reason "code: text";
-nothing is raised for a broken file. Names of cases, patients and sites are given later.
+This runs in separate processes and returns plain values. Every fault becomes a reason of the form
+"code: text"; a broken file raises nothing. Cases, patients and sites are named later.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
+from medkd.index.case import Case
 from medkd.index.case_store import CaseForm, on_disk, unpacked, without_paths
 from medkd.io.dicom.gate import GateSettings, scan_reasons, series_reasons
 from medkd.io.dicom.header import HeaderSet, read_headers
@@ -33,16 +34,16 @@ from medkd.lungs import lungs_in_view
 from medkd.types import Scan
 
 ALLOWED = "allowed: "
-"""Begins the notes of a scan on faults that were accepted."""
+"""Prefix of the notes of a scan that report accepted faults."""
 
 _SHOWN = 3
 _HIGHEST_AIR_HU = -500
-"""A chest CT holds air; a mask, or a picture scaled to 0..255, holds nothing below it."""
+"""A chest CT contains air; the values of a mask or of a picture scaled to 0..255 are higher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The files of one case, and what they are read with; `hidden` names must not be shown."""
+    """The files of one case and how to read them; names in `hidden` must not be shown."""
 
     key: str
     refs: tuple[FileRef, ...]
@@ -53,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`SeriesPlaces` as plain values; `real` names are not in it."""
+    """`SeriesPlaces` as plain values, without the real name of the series."""
 
     shape: tuple[int, int, int]
     affine_lps_mm: tuple[tuple[float, ...], ...]
@@ -73,27 +74,20 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case but its name: see `IndexedCase`.
+    """What is known of a case before it is named.
 
-    `places` are those of a scan that can be read; `crashed`: its process died.
+    `case` has everything but names, site, part and day. `places` are those of a scan that can be
+    read; `crashed`: its process died.
     """
 
     form: CaseForm
-    reasons: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    modality: str = ""
-    view: str = ""
-    manufacturer: str = ""
-    kernel: str = ""
-    slice_thickness_mm: float | None = None
-    shape: tuple[int, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
-    content: str = ""
-    synthetic: bool = False
-    generator: str = ""
+    case: Case
     places: Places | None = field(default=None, repr=False)
     crashed: bool = False
+
+
+SCAN = Case("", "", "scan")
+IMAGE = Case("", "", "image")
 
 
 def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
@@ -102,51 +96,57 @@ def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
 
 
 def assess_group(group: Group) -> CaseFacts:
-    """Read a group as its files ask and say what became of it."""
-    kind = group.key.partition(":")[0]
-    form, assess = _FORMS[kind]
+    """Read a group with the reader for its files; every fault becomes a reason."""
+    form, blank, assess = _FORMS[group.key.partition(":")[0]]
+    places = None
     try:
         with quiet_dicom():
-            facts = assess(group)
+            case, places = assess(group)
     except SeriesError as error:
-        facts = CaseFacts(form, reasons=tuple(error.reasons))
+        case = replace(blank, reasons=error.reasons)
     except MemoryError:
-        facts = CaseFacts(form, reasons=("unreadable: it does not fit into memory",))
+        case = replace(blank, reasons=("unreadable: it does not fit into memory",))
     except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
-        facts = CaseFacts(form, reasons=(f"unreadable: {type(error).__name__} on reading it",))
-    return replace(facts, reasons=_told_once(map(_with_code, facts.reasons), group.refs))
+        reason = f"unreadable: {type(error).__name__} on reading it"
+        case = replace(blank, reasons=(reason,))
+    reasons = _told_once(map(_with_code, case.reasons), group.refs)
+    return CaseFacts(form, replace(case, reasons=reasons), places)
 
 
 def crashed_facts(key: str) -> CaseFacts:
-    """Say that reading a group killed its process."""
-    form, _ = _FORMS[key.partition(":")[0]]
-    return CaseFacts(form, reasons=("unreadable: decoding it crashes",), crashed=True)
+    """Return the facts of a group whose reading killed its process."""
+    form, blank, _ = _FORMS[key.partition(":")[0]]
+    reasons = ("unreadable: decoding it crashes",)
+    return CaseFacts(form, replace(blank, reasons=reasons), crashed=True)
 
 
-def _assess_series(group: Group) -> CaseFacts:
+Assessed = tuple[Case, Places | None]
+
+
+def _assess_series(group: Group) -> Assessed:
     with unpacked(group.refs) as refs:
         headers = read_headers(refs)
         refused, allowed = series_reasons(headers.headers, group.gate)
         reasons = (*headers.reasons, *unread_reasons(headers.strangers), *refused)
-        facts = replace(_stated(headers), reasons=reasons, allowed=allowed)
+        case = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
-            return facts
+            return case, None
         try:
             scan = read_series(headers, gate=group.gate)
         except SeriesError as error:
-            return replace(facts, reasons=tuple(error.reasons))
-    facts = replace(facts, places=_plain(places_of(headers.headers, group.gate)))
-    return _with_scan(facts, scan, group.gate)
+            return replace(case, reasons=error.reasons), None
+    places = _plain(places_of(headers.headers, group.gate))
+    return _with_scan(case, scan, group.gate), places
 
 
-def _stated(headers: HeaderSet) -> CaseFacts:
-    """Return what the headers say of the acquisition, of a refused series too."""
+def _stated(headers: HeaderSet) -> Case:
+    """Return what the headers say of the acquisition, also for a refused series."""
     if not headers.headers:
-        return CaseFacts("dicom")
+        return SCAN
     first = headers.headers[0]
     generator = generator_of(first)
-    return CaseFacts(
-        "dicom",
+    return replace(
+        SCAN,
         modality=first.text("Modality"),
         manufacturer=first.text("Manufacturer"),
         kernel=first.text("ConvolutionKernel").replace("\\", "/"),
@@ -156,7 +156,7 @@ def _stated(headers: HeaderSet) -> CaseFacts:
     )
 
 
-def _assess_volume(group: Group) -> CaseFacts:
+def _assess_volume(group: Group) -> Assessed:
     try:
         with on_disk(group.refs) as path:
             scan = read_volume(path, allow=group.gate.allow)
@@ -167,29 +167,29 @@ def _assess_volume(group: Group) -> CaseFacts:
     refused += _density_reasons(scan)
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
     allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
-    facts = CaseFacts("volume", refused, allowed, modality="CT")
-    facts = replace(facts, places=_plain(SeriesPlaces("", scan.stored_grid or scan.grid)))
-    return _with_scan(facts, scan, group.gate)
+    case = replace(SCAN, reasons=refused, allowed=allowed, modality="CT")
+    places = _plain(SeriesPlaces("", scan.stored_grid or scan.grid))
+    return _with_scan(case, scan, group.gate), places
 
 
 def _density_reasons(scan: Scan) -> tuple[str, ...]:
-    """Refuse masks and label maps, which are volumes too: they hold no air."""
+    """Refuse masks and label maps, which are volumes too but contain no air."""
     lowest = int(scan.voxels_hu.min())
     if lowest < _HIGHEST_AIR_HU:
         return ()
     return (f"not_ct: the lowest value is {lowest}, no air in HU: a mask or label map?",)
 
 
-def _with_scan(facts: CaseFacts, scan: Scan, gate: GateSettings) -> CaseFacts:
-    """Add what the pixels say; lungs are looked for where nothing else refuses."""
-    lungs = () if facts.reasons else tuple(lungs_in_view(scan))
+def _with_scan(case: Case, scan: Scan, gate: GateSettings) -> Case:
+    """Add what the pixels show; lungs are searched for only if nothing else refuses the scan."""
+    lungs = () if case.reasons else tuple(lungs_in_view(scan))
     passes = "lungs_not_in_view" in gate.allow
-    known = set(facts.allowed)
+    known = set(case.allowed)
     notes = tuple(n for n in scan.notes if n.removeprefix(ALLOWED) not in known)
     return replace(
-        facts,
-        reasons=facts.reasons if passes else (*facts.reasons, *lungs),
-        allowed=(*facts.allowed, *lungs) if passes else facts.allowed,
+        case,
+        reasons=case.reasons if passes else (*case.reasons, *lungs),
+        allowed=(*case.allowed, *lungs) if passes else case.allowed,
         notes=notes,
         shape=scan.grid.shape,
         spacing_mm=tuple(float(mm) for mm in scan.grid.spacing_mm),
@@ -197,25 +197,25 @@ def _with_scan(facts: CaseFacts, scan: Scan, gate: GateSettings) -> CaseFacts:
     )
 
 
-def _assess_image(group: Group) -> CaseFacts:
+def _assess_image(group: Group) -> Assessed:
     header = read_radiograph_header(group.refs[0])
     refused, allowed = split_allowed(header.reasons, group.allow_images)
-    facts = CaseFacts(
-        "image", refused, allowed,
+    case = replace(
+        IMAGE, reasons=refused, allowed=allowed,
         modality=header.modality, view=header.view or "", manufacturer=header.manufacturer,
         shape=header.shape, spacing_mm=header.spacing_mm or (),
         synthetic=header.manufacturer == SYNTHETIC_MANUFACTURER,
     )  # fmt: skip
     if refused:
-        return facts
+        return case, None
     images = [read_radiograph(ref, allow=group.allow_images) for ref in group.refs]
     digests = [_digest(image.pixels) for image in images]
     if len(set(digests)) > 1:
         reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
-        return replace(facts, reasons=(reason,))
+        return replace(case, reasons=(reason,)), None
     copies = len(digests) - 1
     note = (f"{copies} more files hold the same image: the first is read",) if copies else ()
-    return replace(facts, content=digests[0], notes=(*images[0].notes, *note))
+    return replace(case, content=digests[0], notes=(*images[0].notes, *note)), None
 
 
 def _digest(pixels: NDArray[Any]) -> str:
@@ -234,7 +234,7 @@ def _plain(places: SeriesPlaces) -> Places:
 
 
 def _told_once(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
-    """Word once what is said of many files in the same words.
+    """Merge reasons that differ only in the file they name.
 
     Example: "unreadable: f1: cut short" and "unreadable: f2: cut short" become
     "unreadable: f1, f2: cut short".
@@ -258,16 +258,16 @@ def _listed(files: Sequence[str]) -> str:
 
 
 def _with_code(reason: str) -> str:
-    """Put a code before a reason of a reader that words its own."""
+    """Add the code "unreadable" to a reason that has none."""
     code, found, _ = reason.partition(": ")
     worded = found and code.islower() and code.replace("_", "").isalpha()
     return reason if worded else f"unreadable: {reason}"
 
 
-_FORMS: dict[str, tuple[CaseForm, Callable[[Group], CaseFacts]]] = {
-    "series": ("dicom", _assess_series),
-    "volume": ("volume", _assess_volume),
-    "image": ("image", _assess_image),
-    "picture": ("image", _assess_image),
+_FORMS: dict[str, tuple[CaseForm, Case, Callable[[Group], Assessed]]] = {
+    "series": ("dicom", SCAN, _assess_series),
+    "volume": ("volume", SCAN, _assess_volume),
+    "image": ("image", IMAGE, _assess_image),
+    "picture": ("image", IMAGE, _assess_image),
 }
-"""First word of a group's key to what it is and how it is assessed."""
+"""First word of a group's key to its form, what is known before reading, and how it is read."""

@@ -1,4 +1,4 @@
-"""How often labels are present, absent and not known: three numbers, never two."""
+"""How often labels are present, absent and unknown: always three numbers, never two."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from medkd.index.case import Case
 from medkd.index.scan_states import label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 
 SCAN_LABEL = "scan with a nodule"
-"""Stands for whatever says that a scan holds a nodule: its place, or a label `nodule`."""
+"""Name of the combined information on nodules of a scan: places, or a label `nodule`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelBalance:
-    """In how many cases at one site a label is known to be present, to be absent, or unknown.
+    """In how many cases at one site a label is present, absent, or unknown.
 
-    Cases that no source names are unknown, never absent.
+    Cases that no source mentions count as unknown, never as absent.
     """
 
     label: str
@@ -27,11 +28,11 @@ class LabelBalance:
     unknown: int
 
 
-def label_balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[LabelBalance]:
-    """Count every label at every site, then which scans are known to hold a nodule.
+def label_balance(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[LabelBalance]:
+    """Count every label at every site, then the scans with and without nodules.
 
     Args:
-        index: for its labels and nodules.
+        index: provides labels and nodules.
         ready: its cases that are ready.
     """
     known: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
@@ -51,9 +52,9 @@ def label_balance(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
 
 
 def _by_site(
-    label: str, cases: Sequence[IndexedCase], known: Mapping[str, set[int]]
+    label: str, cases: Sequence[Case], known: Mapping[str, set[int]]
 ) -> Iterator[LabelBalance]:
-    """Count a label at each site; sources that contradict each other leave it unknown."""
+    """Count a label at each site; it is unknown if sources contradict each other."""
     for site in sorted({case.site for case in cases}):
         values = [known[case.case_id] for case in cases if case.site == site]
         present, absent = values.count({1}), values.count({0})

@@ -1,8 +1,12 @@
-"""`medkd index`: from a folder to an INDEX, in three phases that each survive a kill.
+"""`medkd index`: from a folder to an INDEX, in three phases that can be killed and resumed.
 
-1 find: every file is classified (`find.py`); 2 assess: every series, image and volume goes through
-its gate and is read once, in processes (`assess.py`); 3 join: cases are named, annotations joined
-and all tables written at once (`join.py`, `tables.py`). Phases 1 and 2 are kept in the work store.
+1. Find: every file is classified (`find.py`).
+2. Assess: every series, image and volume passes its gate and is read once, in separate processes
+   (`assess.py`).
+3. Join: cases are named, annotations are joined, and all tables are written at once (`join.py`,
+   `tables.py`).
+
+The results of phases 1 and 2 are kept in the work store.
 """
 
 from __future__ import annotations
@@ -26,16 +30,16 @@ from medkd.io.file_ref import FileRef
 from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 
-FACTS_VERSION = 3
-"""Raised when the same files would give other facts."""
+FACTS_VERSION = 4
+"""Raised when the same files would give other facts, or the facts are stored differently."""
 
 KINDS_VERSION = "2"
-"""Raised when the same file would be something else."""
+"""Raised when the same file would be classified differently."""
 
 Progress = Callable[[str, int, int, str], None]
 
 _TOGETHER = 16
-"""Pictures that are assessed by one task: each is small."""
+"""Number of pictures in one task, because each is small."""
 
 facts_json = TypeAdapter(CaseFacts)
 
@@ -43,19 +47,19 @@ facts_json = TypeAdapter(CaseFacts)
 def build_archive_index(
     root: Path, out: Path, settings: IndexSettings, *, progress: Progress
 ) -> ArchiveIndex:
-    """Index an archive; what an earlier run of it did is not done again.
+    """Index an archive; work that an earlier run finished is not repeated.
 
     Args:
         root: folder of the archive.
-        out: the index.csv to write; the other tables and the private folder beside it.
-        settings: how.
-        progress: called with (what, done, in all, note); in all 0: not known yet.
+        out: the index.csv to write; other tables and the private folder are put beside it.
+        settings: how to index.
+        progress: called with (what, done, in all, note); "in all" is 0 while it is not known.
 
     Returns:
         The index as it was written.
 
     Raises:
-        SettingsError: if root or out cannot be used, or a source of annotations is not there.
+        SettingsError: if root or out cannot be used, or a source of annotations does not exist.
         SeriesError: if another archive was indexed there, or a table cannot be used.
     """
     root, out = root.resolve(), out.resolve()
@@ -84,7 +88,7 @@ def build_archive_index(
 
 
 def ref_of(file: KnownFile, root: Path, identity: str) -> FileRef:
-    """Return a file's reference, under its place or, where paths are private, its number."""
+    """Return the reference of a file, labelled by its place or, if paths are private, by number."""
     label = file.place if identity == "keep" else f"f{file.number:06d}"
     return FileRef(root / file.path, file.member or None, label)
 
@@ -99,7 +103,7 @@ def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
         absent = [path for path in paths_of(source) if not path.exists()]
         reasons += [f"annotations, kind {source.kind}: {path}: no such file" for path in absent]
     if out.is_file() and not reasons:
-        known = read_index_record(out)["identity"]
+        known = read_index_record(out, older=True)["identity"]
         if known != settings.identity:
             reasons.append(f"it was made with identity {known}: give another --out")
     if reasons:
@@ -107,7 +111,7 @@ def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
 
 
 def _check_not_empty(root: Path, own: Callable[[Path], bool]) -> None:
-    """Refuse a folder without files before an older index of it is replaced by an empty one."""
+    """Refuse a folder without files, which would replace an older index by an empty one."""
     first = next(walk_files(root, skip=own), None)
     if first is None:
         raise SettingsError(
@@ -125,7 +129,7 @@ def _facts_settings(settings: IndexSettings) -> str:
 
 
 def _is_own(out: Path, path: Path) -> bool:
-    """Say whether a path is part of the index that is being made, not of the archive."""
+    """Say whether a path belongs to the index being made and not to the archive."""
     if path.parent != out.parent:
         return False
     own = {table.name for table in index_tables(out)} | {private_folder_of(out).name}
@@ -140,7 +144,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
     for groups, results in pool.run(_tasks(store, root, settings, waiting)):
         facts = _crashed(groups) if isinstance(results, Crashed) else results
         store.add_facts(
-            (group.key, facts_json.dump_json(found).decode(), found.crashed)
+            (group.key, facts_json.dump_json(found, exclude_defaults=True).decode(), found.crashed)
             for group, found in zip(groups, facts, strict=True)
         )
         done += len(groups)
@@ -150,7 +154,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
 def _tasks(
     store: WorkStore, root: Path, settings: IndexSettings, keys: list[str]
 ) -> Iterator[list[Group]]:
-    """Yield groups to assess: a series or volume alone, pictures a few together."""
+    """Yield groups to assess: each series or volume alone, pictures a few at a time."""
     pictures: list[Group] = []
     for key in keys:
         refs = tuple(ref_of(file, root, settings.identity) for file in store.files_of(key))
@@ -168,7 +172,7 @@ def _tasks(
 
 
 def _crashed(groups: Sequence[Group]) -> Sequence[CaseFacts]:
-    """Assess groups that killed their process one by one, each in a process of its own."""
+    """Assess groups again, one by one in separate processes, after they killed their process."""
     if len(groups) == 1:
         return [crashed_facts(groups[0].key)]
     facts: list[CaseFacts] = []

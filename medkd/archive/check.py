@@ -1,7 +1,7 @@
-"""What is wrong with an INDEX, and what it is made of: refusals, warnings, leaks, distributions.
+"""What is wrong with an INDEX and what it contains: refusals, warnings, leaks, distributions.
 
-Works on the tables alone. A leak is a patient, or pixels, on two sides of a division that is
-looked at: a frozen split if one is given, else what the archive's own folders say.
+Only the tables are read. A leak is a patient, or equal pixels, in two parts of a division. The
+division is a frozen split if one is given, otherwise the folders of the archive itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from medkd.archive.leaks import Leak, find_leaks, same_pixels
 from medkd.archive.notices import Notice
 from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 from medkd.io.remedies import accepting_option, codes_in
 
 SCHEMA = 2
-"""Raised when fields of `IndexCheck` change their name or meaning; new ones may be added."""
+"""Raised when fields of `IndexCheck` change their name or meaning, not when fields are added."""
 
 _EXAMPLES = 3
 _PLACEHOLDER_CASES = 20
@@ -31,9 +32,9 @@ _PLACEHOLDER_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """A code of refusal (or of a fault that was allowed) and the cases that have it.
+    """A code of refusal (or of an accepted fault) and the cases that have it.
 
-    `option` is what `medkd index` takes to accept the fault, empty where nothing does.
+    `option` is the option of `medkd index` that accepts the fault; empty if there is none.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class ReasonCount:
 
 @dataclass(frozen=True, slots=True)
 class SiteSummary:
-    """What the cases of one kind at one site are like; spacings are least, median, most."""
+    """Summary of the cases of one kind at one site; spacings are (least, median, most)."""
 
     site: str
     kind: str
@@ -63,7 +64,7 @@ class SiteSummary:
 class LeakSummary:
     """Leaks of one division: "origin" (the archive's folders) or "split" (a frozen one).
 
-    `leaking` counts for each part, of its `cases`, those whose patient stands in another too.
+    `cases` counts the cases of each part, `leaking` those whose patient is in another part too.
     """
 
     division: str
@@ -76,22 +77,22 @@ class LeakSummary:
 
 @dataclass(frozen=True, slots=True)
 class IndexCheck:
-    """Everything that `medkd check` says; as JSON for scripts.
+    """Everything that `medkd check` reports; written as JSON for scripts.
 
     Args:
         fingerprint: of the INDEX.
-        cases: how many there are; `ready`, `patients` and `nodules` likewise.
+        cases: their number; `ready`, `patients` and `nodules` are numbers too.
         refusals: why cases are not analysed, by code.
         allowed: faults that were accepted, by code.
-        warnings: what to look at, each with its code.
+        warnings: what should be looked at, each with its code.
         balance: labels by site.
-        sites: what the cases of each site are like.
+        sites: summaries of the cases of each site.
         leaks: of the archive's own division and of the frozen one.
         notes: of `medkd index`.
         unreadable: what could not be read, by code.
         obstacles: why the INDEX cannot be used, each with its code and remedy.
-        usable: whether there are none; the exit code of `medkd check` is 0 then, else 1.
-        divisible: whether train, val and test can be made of its patients.
+        usable: whether there are no obstacles; then `medkd check` exits with 0, otherwise with 1.
+        divisible: whether its patients can be divided into train, val and test.
         schema: version of these fields.
     """
 
@@ -125,9 +126,9 @@ def check_index(
 
     Args:
         index: as read.
-        split: a frozen division of it, to be checked for leaks in place of the folders' own.
-        unreadable: what of the archive could not be read.
-        allow: codes of `ARCHIVE_CODES` that were allowed when it was indexed.
+        split: a frozen division, checked for leaks instead of the folders of the archive.
+        unreadable: parts of the archive that could not be read.
+        allow: codes of `ARCHIVE_CODES` that were accepted when it was indexed.
 
     Raises:
         SeriesError: if the split is of another index.
@@ -164,7 +165,7 @@ def check_index(
 
 
 def _is_divided(leaks: Sequence[LeakSummary]) -> bool:
-    """Say whether the archive's own folders divide it already, without leaks."""
+    """Say whether the folders of the archive already divide it without leaks."""
     return bool(leaks) and not leaks[-1].leaks and len(leaks[-1].cases) >= len(PARTS)
 
 
@@ -174,7 +175,7 @@ def _obstacles(
     unreadable: Sequence[UnreadableCount],
     allow: Collection[str],
 ) -> Iterator[Notice]:
-    """Say why an INDEX cannot be used, and what to do."""
+    """Yield why an INDEX cannot be used, and what to do about it."""
     if not any(case.status == "ready" for case in index.cases):
         yield _nothing_ready(index.cases)
     for count in unreadable:
@@ -190,7 +191,7 @@ def _obstacles(
                      "medkd check INDEX --split SPLIT")  # fmt: skip
 
 
-def _nothing_ready(cases: Sequence[IndexedCase]) -> Notice:
+def _nothing_ready(cases: Sequence[Case]) -> Notice:
     if not cases:
         return Notice(
             "nothing_found",
@@ -206,7 +207,7 @@ def _nothing_ready(cases: Sequence[IndexedCase]) -> Notice:
 
 
 def _counted(
-    cases: Iterable[tuple[IndexedCase, Sequence[str]]],
+    cases: Iterable[tuple[Case, Sequence[str]]],
 ) -> tuple[ReasonCount, ...]:
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case, reasons in cases:
@@ -219,7 +220,7 @@ def _counted(
     )
 
 
-def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _warnings(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     yield from _duplicates(ready)
     yield from _conflicts(index, ready)
     counts = Counter(case.patient_id for case in ready)
@@ -229,7 +230,7 @@ def _warnings(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Not
             yield Notice("one_patient", text, (patient,))
 
 
-def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _duplicates(ready: Sequence[Case]) -> Iterator[Notice]:
     for members in same_pixels(ready):
         ids = tuple(case.case_id for case in members)
         patients = sorted({case.patient_id for case in members})
@@ -241,7 +242,7 @@ def _duplicates(ready: Sequence[IndexedCase]) -> Iterator[Notice]:
             yield Notice("same_pixels_two_patients", text, ids)
 
 
-def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
+def _conflicts(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     values: dict[tuple[str, str], set[int]] = defaultdict(set)
     for label in index.labels:
         if label.value is not None:
@@ -259,8 +260,8 @@ def _conflicts(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[No
                 yield Notice("label_conflict", f"{', '.join(ids)}: {text}", ids)
 
 
-def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:
-    grouped: dict[tuple[str, str], list[IndexedCase]] = defaultdict(list)
+def _sites(cases: Sequence[Case]) -> Iterator[SiteSummary]:
+    grouped: dict[tuple[str, str], list[Case]] = defaultdict(list)
     for case in cases:
         grouped[case.site, case.kind].append(case)
     for (site, kind), members in sorted(grouped.items()):
@@ -280,8 +281,8 @@ def _sites(cases: Sequence[IndexedCase]) -> Iterator[SiteSummary]:
         )
 
 
-def _leaks(ready: Sequence[IndexedCase], split: SplitFile | None) -> Iterator[LeakSummary]:
-    """Yield the leaks of the archive's own division, then those of the frozen one (each fold)."""
+def _leaks(ready: Sequence[Case], split: SplitFile | None) -> Iterator[LeakSummary]:
+    """Yield the leaks of the archive's own division, then those of the frozen split."""
     own = {case.case_id: case.origin for case in ready if case.origin}
     if len(set(own.values())) > 1:
         yield _leaks_of("origin", ready, own)
@@ -290,7 +291,7 @@ def _leaks(ready: Sequence[IndexedCase], split: SplitFile | None) -> Iterator[Le
         yield _leaks_of("split", ready, homes)
 
 
-def _leaks_of(division: str, ready: Sequence[IndexedCase], homes: Mapping[str, str]) -> LeakSummary:
+def _leaks_of(division: str, ready: Sequence[Case], homes: Mapping[str, str]) -> LeakSummary:
     leaks = find_leaks(ready, homes)
     patients = [leak for leak in leaks if leak.what == "patient"]
     parts = Counter(homes[case_id] for leak in patients for case_id in leak.case_ids)

@@ -1,4 +1,4 @@
-"""Whether an INDEX can be divided by patient: `medkd check` says it before `medkd split` does."""
+"""Whether an INDEX can be divided by patient; `medkd check` reports it before `medkd split`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Iterator, Sequence
 from medkd.archive.leaks import bound_patients
 from medkd.archive.notices import Notice
 from medkd.archive.split import positive_labels
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS
 from medkd.index.scan_states import label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 
 CANNOT_SPLIT = "cannot_split"
 STUDY_PATIENT = "the header names no patient: its study counts as one"
-"""Note of a case whose patient is known by its study alone."""
+"""Note on a case whose patient can only be identified by the study."""
 
 _SHOWN = 3
 
 
-def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator[Notice]:
-    """Say why train, val and test cannot be made of the cases, or not all with positives.
+def split_notices(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
+    """Yield why the cases cannot be divided into train, val and test, each with positives.
 
     Args:
-        index: for its labels and nodules.
+        index: provides labels and nodules.
         ready: its cases that are ready.
     """
     groups = bound_patients(ready)
@@ -59,14 +60,12 @@ def split_notices(index: ArchiveIndex, ready: Sequence[IndexedCase]) -> Iterator
             )
 
 
-def _few_annotated(
-    index: ArchiveIndex, groups: Sequence[Sequence[IndexedCase]]
-) -> Iterator[Notice]:
-    """Warn if training leaves out so many scans, for want of annotations, that a part is empty."""
+def _few_annotated(index: ArchiveIndex, groups: Sequence[Sequence[Case]]) -> Iterator[Notice]:
+    """Warn if so few scans are annotated that train, val and test cannot all be filled."""
     scans = [case for group in groups for case in group if case.kind == "scan"]
     states = scan_states(scans, index.nodules, known=label_values(index.labels, ["nodule"]))
     if "nodules" not in states.values() or "unannotated" not in states.values():
-        return  # without a nodule that has a place, no training of scans is meant
+        return  # scans cannot be trained on without nodules that have a place
     useful = {name for name, state in states.items() if state in ("nodules", "free")}
     annotated = [group for group in groups if any(case.case_id in useful for case in group)]
     if len(annotated) < len(PARTS):
@@ -81,7 +80,7 @@ def _few_annotated(
         )
 
 
-def _too_few(ready: Sequence[IndexedCase], groups: int) -> Notice:
+def _too_few(ready: Sequence[Case], groups: int) -> Notice:
     patients = sorted({case.patient_id for case in ready})
     ids = tuple(patients[:_SHOWN])
     if len(patients) == 1 and len(ready) > 1:

@@ -16,10 +16,10 @@ from medkd.io.walk import FoundFile, foreign_zip, walk_files, zip_members
 from medkd.processes import Crashed, SafePool
 
 BATCH = 200
-"""Files that are classified and noted at once: what a kill can cost."""
+"""Number of files that are classified and stored at once; a kill loses at most these."""
 
 _NO_SIZE = -1
-"""Noted as the size of what the next run has to look at again."""
+"""Stored as the size of a file that the next run must examine again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ def find_files(
     """Bring the store up to date with the archive.
 
     Args:
-        store: where it is noted, batch by batch.
+        store: receives the files, batch by batch.
         root: the archive.
-        workers: processes.
-        skip: says of an absolute path that it is medkd's own.
+        workers: number of processes.
+        skip: says whether an absolute path belongs to medkd itself.
         progress: called with the number of files so far.
     """
     pool = SafePool(classify_batch, workers)
@@ -52,7 +52,7 @@ def find_files(
     for batch, result in pool.run(fresh):
         files = _crashed(batch) if isinstance(result, Crashed) else result
         zips = [file for file in files if file.form == "container" and not file.reason]
-        # A zip archive is noted after its members: a kill between them would lose those.
+        # A zip archive is stored after its members: a kill in between would lose the members.
         store.add_files(file for file in files if file not in zips)
         for file in zips:
             _add_zip(store, root, file)
@@ -70,7 +70,7 @@ def _fresh_batches(
     skip: Callable[[Path], bool],
     progress: Callable[[int], None],
 ) -> Iterator[Batch]:
-    """Yield what is not known yet, and mark the rest as seen."""
+    """Yield the files that are not known yet, and mark the others as seen."""
     fresh: list[FoundFile] = []
     count = 0
     for files in _batched(walk_files(root, skip=skip)):
@@ -100,12 +100,12 @@ def _classified(root: Path, found: FoundFile) -> ClassifiedFile:
 
 
 def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
-    """Tell a zip archive with files of its own (no reason) from what needs no opening."""
+    """Classify a container; only a zip archive whose members must be read gets no reason."""
     if kind.names:
         folder = root / found.path.parent
         absent = [] if found.member else [n for n in kind.names if not (folder / n).exists()]
         told = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
-        again = replace(found, size=_NO_SIZE)  # files may come and go while it stays as it is
+        again = replace(found, size=_NO_SIZE)  # the files that it lists may change without it
         return ClassifiedFile(again, "container", kind.reason + (told if absent else ""))
     if found.member or "zip" not in kind.reason:
         nested = "a zip archive inside a zip archive: unpack it"
@@ -134,7 +134,7 @@ def _with(file: ClassifiedFile, form: str, reason: str) -> ClassifiedFile:
 
 
 def _crashed(batch: Batch) -> list[ClassifiedFile]:
-    """Classify a batch that killed its process one by one, each in a process of its own."""
+    """Classify files again, one by one in separate processes, after they killed their process."""
     if len(batch.files) == 1:
         again = replace(batch.files[0], size=_NO_SIZE)
         return [ClassifiedFile(again, "unreadable", "damaged_file: reading its beginning crashes")]

@@ -1,4 +1,4 @@
-"""Annotations joined to the cases of an archive: real names in, an INDEX's names out."""
+"""Join annotations to the cases of an archive: real names come in, names of the INDEX go out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from medkd.archive.merge import merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
+from medkd.index.case import Case
 from medkd.index.scan_states import EXCLUDED_ALONE
-from medkd.index.table import CaseLabel, IndexedCase
+from medkd.index.table import CaseLabel
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import (
     AnnotationSettings,
@@ -27,10 +28,10 @@ from medkd.types import Nodule
 
 @dataclass(slots=True)
 class Joined:
-    """What all sources say of an archive, in the names of its INDEX.
+    """The annotations of all sources, under the names of the INDEX.
 
-    `patients` and `views` are what label tables say of cases whose own header says nothing;
-    `unmatched` keeps real keys: they are for the private folder.
+    `patients` and `views` come from label tables, for cases whose headers do not state them.
+    `unmatched` keeps real keys, so it may only be written to the private folder.
     """
 
     nodules: list[Nodule] = field(default_factory=list)
@@ -45,8 +46,8 @@ class Joiner:
     """Joins sources of annotations to cases.
 
     Args:
-        names: every case.
-        cases: the same as rows of the INDEX, by case id.
+        names: the names of every case.
+        cases: the same cases by case id.
         places: of every scan that is analysed, by its real name.
         files: place of a file below the root to its case id.
     """
@@ -54,7 +55,7 @@ class Joiner:
     def __init__(
         self,
         names: Sequence[CaseName],
-        cases: Mapping[str, IndexedCase],
+        cases: Mapping[str, Case],
         *,
         places: Mapping[str, SeriesPlaces],
         files: Mapping[str, str],
@@ -75,12 +76,12 @@ class Joiner:
     def join(
         self, settings: IndexSettings, refs: Mapping[str, Sequence[FileRef]], namer: CaseNamer
     ) -> Joined:
-        """Read every source and join what it says.
+        """Read every source and join its annotations to the cases.
 
         Args:
             settings: the sources.
             refs: annotation objects of the archive, by kind.
-            namer: names patients that only tables know.
+            namer: names patients that occur only in tables.
 
         Raises:
             SeriesError: if a source cannot be used as it stands.
@@ -123,14 +124,14 @@ class Joiner:
         return bool(self._find(key, key_is))
 
     def _find(self, key: str, key_is: str) -> tuple[str, ...]:
-        """Return the cases that a key may mean."""
+        """Return the cases that a key may refer to."""
         if key_is == "file":
             return tuple(dict.fromkeys(self._files[f] for f in self._file_names.find(key)))
         found = self._by_real.get(key) or (self._by_sop.get(key) if key_is == "sop_uid" else None)
         return (found,) if found else ()
 
     def _explained(self, row: Unmatched) -> Unmatched:
-        """Say of a row whose series is there but refused that it is so."""
+        """Give a row the reason that its series was refused, if that is why it fits no case."""
         case_id = self._by_real.get(row.key, "")
         if not case_id or row.key in self._places:
             return row
@@ -139,7 +140,7 @@ class Joiner:
 
 
 def _named(sources: Iterable[AnnotationSettings]) -> Iterator[tuple[str, AnnotationSettings]]:
-    """Name each source by its kind; a second one of a kind has its number behind it."""
+    """Name each source by its kind; from the second one of a kind on, a number is added."""
     seen: Counter[str] = Counter()
     for source in sources:
         name = f"{source.kind} {EXCLUDED_ALONE}" if _gives_no_nodules(source) else source.kind

@@ -1,7 +1,7 @@
-"""What stands on two sides of a division that must be apart: patients, and equal pixels.
+"""Leaks of a division: patients, or equal pixels, that are in more than one part.
 
-Equal pixels under two identities are a patient twice; so patients who share an image or a scan
-belong together whatever their identifiers say.
+Equal pixels under two identities are most likely one patient, so patients who share an image or a
+scan are kept together although their identifiers differ.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A patient, or an image or scan, that stands in several parts.
+    """A patient, an image or a scan that is in several parts.
 
     Args:
-        what: whether one patient, or equal pixels of several patients.
-        patients: who.
-        parts: where, sorted.
-        case_ids: all cases that are meant.
+        what: one patient, or equal pixels of several patients.
+        patients: the patients concerned.
+        parts: the parts, sorted.
+        case_ids: all cases concerned.
     """
 
     what: Literal["patient", "pixels"]
@@ -31,23 +31,23 @@ class Leak:
     case_ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Word it as a reason."""
+        """Return the leak as one line of text."""
         where = " and ".join(self.parts)
         if self.what == "patient":
             return f"patient {self.patients[0]}: {len(self.case_ids)} cases in {where}"
         return f"equal pixels in {where}: {', '.join(self.case_ids)}"
 
 
-def find_leaks(cases: Iterable[IndexedCase], homes: Mapping[str, str]) -> list[Leak]:
-    """Find what stands in several parts.
+def find_leaks(cases: Iterable[Case], homes: Mapping[str, str]) -> list[Leak]:
+    """Find patients and equal pixels that are in several parts.
 
     Args:
-        cases: of an INDEX; those without a home are not looked at.
+        cases: of an INDEX; cases without a part are ignored.
         homes: case id to its part.
 
     Returns:
-        Patients first; equal pixels only where they are of different patients, since one
-        patient's copies leak as that patient.
+        Patients first. Equal pixels are reported only for different patients, since copies of
+        one patient are already reported as that patient.
     """
     placed = [case for case in cases if homes.get(case.case_id)]
     leaks = []
@@ -61,13 +61,13 @@ def find_leaks(cases: Iterable[IndexedCase], homes: Mapping[str, str]) -> list[L
     return leaks
 
 
-def same_pixels(cases: Iterable[IndexedCase]) -> list[list[IndexedCase]]:
+def same_pixels(cases: Iterable[Case]) -> list[list[Case]]:
     """Return the groups of two or more cases whose pixels are equal."""
     grouped = _grouped((case for case in cases if case.content), lambda case: case.content)
     return [members for members in grouped.values() if len(members) > 1]
 
 
-def bound_patients(cases: Sequence[IndexedCase]) -> list[list[IndexedCase]]:
+def bound_patients(cases: Sequence[Case]) -> list[list[Case]]:
     """Group cases that must stay in one part: of one patient, or of patients who share pixels."""
     leader = {case.patient_id: case.patient_id for case in cases}
 
@@ -85,18 +85,16 @@ def bound_patients(cases: Sequence[IndexedCase]) -> list[list[IndexedCase]]:
     return [grouped[name] for name in sorted(grouped)]
 
 
-def _grouped(
-    cases: Iterable[IndexedCase], key: Callable[[IndexedCase], str]
-) -> dict[str, list[IndexedCase]]:
-    grouped: dict[str, list[IndexedCase]] = defaultdict(list)
+def _grouped(cases: Iterable[Case], key: Callable[[Case], str]) -> dict[str, list[Case]]:
+    grouped: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         grouped[key(case)].append(case)
     return dict(sorted(grouped.items()))
 
 
-def _parts(members: Iterable[IndexedCase], homes: Mapping[str, str]) -> tuple[str, ...]:
+def _parts(members: Iterable[Case], homes: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted({homes[case.case_id] for case in members}))
 
 
-def _ids(members: Iterable[IndexedCase]) -> tuple[str, ...]:
+def _ids(members: Iterable[Case]) -> tuple[str, ...]:
     return tuple(case.case_id for case in members)

@@ -1,13 +1,14 @@
-"""One nodule, counted once: what several sources of annotations say of the same place is merged.
+"""Merge the annotations of several sources: each nodule is counted once.
 
-Two nodules of different sources in one scan are the same one if their centres are no farther apart
-than the radius of the larger, or 2 mm. Nearest pairs go first, and a nodule takes at most one from
-each source: two nodules that one source distinguishes stay two. Included nodules find each other
-before excluded findings do: LUNA16 excludes the drawings of single readers at the very nodule that
-it includes. Place, diameter and readers are those of the source that is named first (where it knows
-them). A nodule that any source includes is included: to leave it out would hide a miss. Included
-nodules of one source that are equal in place and diameter are one that was written more than once;
-equal excluded findings stay (LUNA16's own table has some, one a reader), as they change no score.
+Two nodules of different sources in one scan are the same nodule if the distance of their centres is
+at most the radius of the larger one, or 2 mm. The nearest pairs are merged first, and a merged
+nodule has at most one row from each source: two nodules that one source distinguishes stay two.
+Included nodules are paired before excluded findings, because LUNA16 excludes drawings of single
+readers at nodules that it includes. Place, diameter and number of readers come from the source
+named first, if it has them. A nodule that any source includes is included, since leaving it out
+would hide a miss. Included nodules of one source with equal place and diameter are one nodule
+written several times. Equal excluded findings are kept (LUNA16's own table has one row a reader);
+they change no score.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from scipy.spatial import cKDTree
 from medkd.types import Nodule
 
 LEAST_MM = 2.0
-"""Centres this near are of one nodule, however small it is (or if its size is not known)."""
+"""Centres at this distance belong to one nodule, even if it is small or has no known size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """All nodules, each once; `notes` say how many were merged, and between which sources."""
+    """All nodules, each once, and notes on how many were merged between which sources."""
 
     nodules: tuple[Nodule, ...]
     notes: tuple[str, ...] = ()
 
 
 def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
-    """Merge what several sources say.
+    """Merge the nodules of several sources.
 
     Args:
-        found: name of each source, and its nodules (LPS mm), in the order of precedence.
+        found: name of each source and its nodules (LPS mm), in order of precedence.
 
     Returns:
-        Nodules with the names of their sources.
+        The nodules with the names of their sources.
     """
     once = [(name, _once(nodules)) for name, nodules in found]
     rows = [
@@ -59,7 +60,7 @@ def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
 
 
 def _once(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
-    """Return each included nodule of a source once, with how many rows of it there are."""
+    """Return each included nodule of a source once, with the number of its rows."""
     rows: dict[tuple[object, ...], list[Nodule]] = defaultdict(list)
     for number, nodule in enumerate(nodules):
         key = (nodule.seriesuid, nodule.center_mm, nodule.diameter_mm)
@@ -68,7 +69,7 @@ def _once(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
 
 
 def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
-    """Return the rows of one scan, those of one nodule together, in the order of precedence."""
+    """Group the rows of one scan by nodule, each group in order of precedence."""
     group_of = list(range(len(members)))
     groups = {number: [number] for number in group_of}
     for first, second in _near_pairs(members):
@@ -84,7 +85,7 @@ def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
 
 
 def _near_pairs(members: Sequence[tuple[int, Nodule]]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of different sources that may be one nodule: included ones, nearest first."""
+    """Yield pairs of different sources that may be one nodule: included first, then by distance."""
     places = np.asarray([nodule.center_mm for _, nodule in members])
     reach_mm = np.asarray([max(nodule.diameter_mm / 2, LEAST_MM) for _, nodule in members])
     pairs = cKDTree(places).query_pairs(float(reach_mm.max()), output_type="ndarray")

@@ -1,8 +1,8 @@
-"""What every case, patient and site of an archive is called in its INDEX, and where it belongs.
+"""The names of cases, patients and sites in an INDEX, and the part that a case belongs to.
 
-Under `identity: keep` a DICOM case keeps its UID and a plain file its name (with its folders where
-two files share one); under `pseudonymise` each is a keyed hash, and so is the site. The links back
-are collected for the private folder.
+Under `identity: keep` a DICOM case keeps its UID, and a plain file its name (with its folders if
+two files share the name). Under `pseudonymise` all of these and the site are keyed hashes, and the
+links back are collected for the private folder.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _ORIGINS = {
 _SUBSET = re.compile(r"subset\d+")
 _SUFFIXES = (".nii.gz", ".mhd", ".mha", ".nii", ".nrrd", ".nhdr", ".png", ".jpg", ".jpeg")
 _UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)\d+(?:\.\d+){4,}\b")
-"""Any UID but DICOM's own, which name classes and transfer syntaxes."""
+"""Any UID except those of DICOM itself, which name classes and transfer syntaxes."""
 
 _SHORTEST_IDENTITY = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CaseName:
-    """One case: what it is called, and what its header says of it beyond its pixels.
+    """The names of one case, and the identifying facts of its header.
 
     Args:
         key: its group in the work store. Identity: never shown.
         real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file. Never shown.
-        case_id: as INDEX calls it.
-        patient_id: as INDEX calls its patient; empty where nothing names one.
-        site: empty where unsaid.
-        origin: what the folders say of a split.
+        case_id: its name in the INDEX.
+        patient_id: the name of its patient in the INDEX; empty if nothing names a patient.
+        site: empty if not stated.
+        origin: the part of a split that its folders name.
         place: of its first file, below the root. Never shown.
-        study_date: as the header has it. Never shown.
+        study_date: as in the header. Never shown.
         identity: texts of the header that name the patient. Never shown.
-        of_study: whether the study stands for the patient, whom the header does not name.
+        of_study: whether the study is used as the patient, because the header names none.
     """
 
     key: str = field(repr=False)
@@ -82,7 +82,7 @@ class CaseNamer:
         self.links: list[Link] = []
 
     def name(self, key: str) -> CaseName:
-        """Name one group and note its links."""
+        """Name one group and collect its links."""
         head = self._store.head_of(key)
         first = self._store.first_file(key)
         real = self._real(key)
@@ -99,7 +99,7 @@ class CaseNamer:
         )  # fmt: skip
 
     def patient(self, patient_id: str) -> str:
-        """Name a patient and note the link; empty where there is no identifier."""
+        """Name a patient and collect the link; empty if there is no identifier."""
         if not patient_id.strip(" \0"):
             return ""
         name = self._pseudonyms.patient(patient_id)
@@ -107,7 +107,7 @@ class CaseNamer:
         return name
 
     def clean(self, text: str, name: CaseName) -> str:
-        """Take out of a text what names the patient of a case, or a UID."""
+        """Remove texts that name the patient of a case, and UIDs, from a text."""
         if self._pseudonyms.mode == "keep":
             return text
         for known in (*name.identity, *(p for value in name.identity for p in _parts(value))):
@@ -127,11 +127,11 @@ class CaseNamer:
     def _case_id(self, key: str, real: str) -> str:
         if self._pseudonyms.mode == "keep":
             return re.sub(r"[^\w.+-]", "_", real.replace("/", "__"))
-        # A plain file is hashed by its whole place: it stays the same when a namesake comes.
+        # A plain file is hashed by its whole path, so another file of its name changes nothing.
         return self._pseudonyms.case(key.partition(":")[2] if _is_plain(key) else real)
 
     def _unused(self, case_id: str) -> str:
-        """Number what two groups would be called alike, such as a series and an image of it."""
+        """Add a number if two groups would get one name, for example a series and its image."""
         self._taken[case_id] += 1
         count = self._taken[case_id]
         return case_id if count == 1 else self._unused(f"{case_id}-{count}")
@@ -174,7 +174,7 @@ def _without_suffix(place: str) -> str:
 
 
 def _fallback(head: DicomHead) -> str:
-    """Return what stands for a patient whom a header does not name: the study."""
+    """Return the study, which is used as the patient if the header names none."""
     return f"study {head.study_uid}" if head.study_uid else ""
 
 

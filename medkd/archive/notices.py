@@ -1,4 +1,4 @@
-"""What is to be looked at in an INDEX, in words and with a code for scripts."""
+"""Notices on an INDEX: text for people and a code for scripts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to look at.
+    """Something that should be looked at.
 
     Args:
         code: for scripts.
         text: for people.
-        ids: the cases or patients that are meant.
-        remedy: what to do; empty where there is nothing to be done.
+        ids: the cases or patients concerned.
+        remedy: what to do; empty if nothing can be done.
     """
 
     code: str
@@ -22,5 +22,5 @@ class Notice:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """Word it in one line."""
+        """Return the notice as one line of text."""
         return f"{self.code}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")

@@ -1,4 +1,4 @@
-"""How an archive is indexed."""
+"""Settings of `medkd index`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medkd.settings import Settings
 
 
 class IndexSettings(Settings):
-    """What `medkd index` takes."""
+    """How an archive is indexed."""
 
     identity: Literal["keep", "pseudonymise"] = Field(
         "pseudonymise",
@@ -59,10 +59,10 @@ class IndexSettings(Settings):
 
 
 def allowing(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
-    """Accept more faults, each where it can occur: in series, radiographs, or the archive itself.
+    """Accept more faults, each in the settings it concerns: series, radiographs, or the archive.
 
     Raises:
-        SettingsError: if a code does not exist or may not be accepted.
+        SettingsError: if a code does not exist or must not be accepted.
     """
     scans = {code for code, meaning in CODES.items() if meaning.allowable}
     images = {code for code, (_, may_pass) in IMAGE_CODES.items() if may_pass}

@@ -1,7 +1,7 @@
-"""Which form of annotations a file is, by its content: for the short options of `medkd index`.
+"""Recognise the form of a file of annotations by its content, for options of `medkd index`.
 
-Tables with the columns of a public set need no words. Any other table is described in a
-configuration (kind: points, or kind: table), since nothing can tell an index from millimetres.
+Tables with the columns of a public set are recognised. Any other table must be described in a
+configuration (kind: points, or kind: table), because voxel indices look like millimetres.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _VINDR_LABELS = {"image_id", "No finding"}
 
 
 def source_of(text: str) -> AnnotationSettings:
-    """Say how a source of annotations is to be read.
+    """Find out how to read a source of annotations.
 
     Args:
         text: a file, a folder, or "sr", "seg", "rtstruct" for the objects in the archive itself.
 
     Raises:
-        SettingsError: if it is not there, or its form cannot be told.
+        SettingsError: if it does not exist, or its form is not recognised.
     """
     path = Path(text)
     if not path.exists():
@@ -68,14 +68,14 @@ def source_of(text: str) -> AnnotationSettings:
 def with_excluded(
     sources: Sequence[AnnotationSettings], excluded: Path
 ) -> tuple[AnnotationSettings, ...]:
-    """Add a table of irrelevant findings, to LUNA16's nodules where they are a source.
+    """Add a table of irrelevant findings, to LUNA16's nodules if they are a source.
 
     Args:
-        sources: as they are so far.
-        excluded: a table in LUNA16's columns; it replaces the one that lies beside the nodules.
+        sources: the sources so far.
+        excluded: a table with LUNA16's columns; it replaces the one beside the nodules.
 
     Raises:
-        SettingsError: if it is not there, has other columns, or is a table of nodules as well.
+        SettingsError: if it does not exist, has other columns, or is also given as nodules.
     """
     if not excluded.is_file():
         raise _refusal(str(excluded), "--excluded: no such file")
@@ -92,7 +92,7 @@ def with_excluded(
 
 
 def _nodules_of(source: AnnotationSettings) -> list[Path]:
-    """Return the files of a source, of LUNA16's two tables that of the nodules."""
+    """Return the files of a source; of LUNA16's two tables only the one with the nodules."""
     if isinstance(source, Luna16Annotations):
         return [source.annotations] if source.annotations else []
     return [path for path in paths_of(source) if path.is_file()]
@@ -138,7 +138,7 @@ def _table(path: Path) -> AnnotationSettings:
 
 
 def _excluded_beside(nodules: Path) -> Path | None:
-    """Return the irrelevant findings beside a table: LUNA16's own name, or the one like it."""
+    """Return the table of irrelevant findings beside a table: by LUNA16's name or a similar one."""
     official = nodules.with_name(f"{EXCLUDED_NAME}.csv")
     if official.is_file():
         return official
@@ -147,7 +147,7 @@ def _excluded_beside(nodules: Path) -> Path | None:
 
 
 def _has(columns: set[str], wanted: set[str]) -> bool:
-    """Say whether a table has the columns of a set, whatever the case of their letters."""
+    """Say whether a table has the given columns; upper and lower case are the same."""
     return {name.casefold() for name in columns} >= {name.casefold() for name in wanted}
 
 

@@ -1,8 +1,8 @@
-"""Divide an INDEX by patient, alike in labels and sites, or as its own folders say; freeze it.
+"""Divide an INDEX by patient, balanced by labels and sites or by its own folders, and freeze it.
 
-Random divisions are stratified iteratively (Sechidis, Tsoumakas, Vlahavas 2011, "On the
-stratification of multi-label data", algorithm 1) with patients as the units: the rarest label or
-site is dealt out first, each time to the part that lacks most of it.
+Random divisions use iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, "On the
+stratification of multi-label data", algorithm 1) with patients as units: patients with the rarest
+label or site are assigned first, each to the part that lacks most of it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pydantic import Field, model_validator
 
 from medkd.archive.leaks import bound_patients, find_leaks
 from medkd.errors import SeriesError, SettingsError
+from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
-from medkd.index.table import ArchiveIndex, IndexedCase
+from medkd.index.table import ArchiveIndex
 from medkd.settings import Settings
 
 _EVERY = "case"
 _FOLD = re.compile(r"subset(\d+)")
 
-Group = list[IndexedCase]
+Group = list[Case]
 Tags = dict[str, int]
 
 
@@ -51,13 +52,13 @@ def freeze_split(index: ArchiveIndex, settings: SplitSettings) -> SplitFile:
 
     Args:
         index: with its fingerprint.
-        settings: how.
+        settings: how to divide.
 
     Returns:
-        The division, with notes on what was done. No patient and no pixels stand in two parts.
+        The division, with notes on what was done. No patient and no pixels are in two parts.
 
     Raises:
-        SettingsError: if the cases cannot be divided so.
+        SettingsError: if the cases cannot be divided in this way.
         SeriesError: if the archive's own division leaks, naming every patient.
     """
     ready = [case for case in index.cases if case.status == "ready"]
@@ -82,7 +83,7 @@ def freeze_split(index: ArchiveIndex, settings: SplitSettings) -> SplitFile:
         patients = [leak for leak in leaks if leak.what == "patient"]
         raise SeriesError(
             f"{len(patients)} patients and {len(leaks) - len(patients)} equal pictures of several "
-            "patients stand in more than one part",
+            "patients are in more than one part",
             [*map(str, leaks), "divide anew, by patient: medkd split without --official"],
         )
     return SplitFile(
@@ -95,7 +96,7 @@ def freeze_split(index: ArchiveIndex, settings: SplitSettings) -> SplitFile:
 
 
 def positive_labels(index: ArchiveIndex) -> dict[str, set[str]]:
-    """Return the labels that each case is known to have; scans with a nodule have "nodule"."""
+    """Return the labels that are known to be present; scans with a nodule have "nodule"."""
     found: dict[str, set[str]] = defaultdict(set)
     for label in index.labels:
         if label.value == 1:
@@ -106,7 +107,7 @@ def positive_labels(index: ArchiveIndex) -> dict[str, set[str]]:
     return found
 
 
-def _official(ready: Sequence[IndexedCase]) -> dict[str, list[str]]:
+def _official(ready: Sequence[Case]) -> dict[str, list[str]]:
     origins: dict[str, list[str]] = defaultdict(list)
     for case in ready:
         origins[case.origin].append(case.case_id)
@@ -123,7 +124,7 @@ def _official(ready: Sequence[IndexedCase]) -> dict[str, list[str]]:
 
 
 def _stratified(
-    index: ArchiveIndex, ready: list[IndexedCase], settings: SplitSettings
+    index: ArchiveIndex, ready: list[Case], settings: SplitSettings
 ) -> tuple[dict[str, list[str]], list[str]]:
     labels = positive_labels(index)
     groups = bound_patients(ready)
@@ -149,7 +150,7 @@ def _stratified(
 
 
 def _tags(group: Group, labels: Mapping[str, set[str]]) -> Tags:
-    """Count in how many cases of a group each label, kind and site stands."""
+    """Count the cases of a group that have each label, kind and site."""
     tags: Counter[str] = Counter()
     for case in group:
         tags.update([_EVERY, f"kind {case.kind}", f"site {case.site}"])
@@ -158,7 +159,7 @@ def _tags(group: Group, labels: Mapping[str, set[str]]) -> Tags:
 
 
 def _deal(tags: Sequence[Tags], shares: Mapping[str, float]) -> list[str]:
-    """Give each group a part, so that every tag is shared out as the parts are to be."""
+    """Assign each group to a part, which distributes every tag in the wanted shares."""
     totals: Counter[str] = Counter()
     holders: dict[str, list[int]] = defaultdict(list)
     for number, counts in enumerate(tags):
@@ -170,7 +171,7 @@ def _deal(tags: Sequence[Tags], shares: Mapping[str, float]) -> list[str]:
     homes: dict[int, str] = {}
     for tag in sorted(totals, key=lambda tag: (totals[tag], tag)):
         free = [number for number in holders[tag] if number not in homes]
-        # Large groups first: small ones can fill what those leave.
+        # Large groups first, because small ones can fill the gaps.
         for number in sorted(free, key=lambda number: -tags[number][tag]):
             home = max(shares, key=lambda part: (lacking[part][tag], lacking[part][_EVERY]))
             homes[number] = home
@@ -183,7 +184,7 @@ def _deal(tags: Sequence[Tags], shares: Mapping[str, float]) -> list[str]:
 
 
 def _give_one(part: str, homes: list[str], tags: Sequence[Tags]) -> None:
-    """Give an empty part the smallest group of the part with most: few patients round to none."""
+    """Move the smallest group of the largest part to a part that rounding left empty."""
     if part in homes:
         return
     counts = Counter(homes)

@@ -1,7 +1,7 @@
 """Files of an archive that may be damaged slices of a series beside them (`io/grouping.py`).
 
-They are looked for when the tables are written, not when a series is assessed: a file that comes,
-goes or is mended changes what is said of its neighbours without reading their pixels again.
+They are searched for when the tables are written and not when a series is assessed. A file that is
+added, removed or repaired then changes the refusal of its neighbours without reading their pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from medkd.io.grouping import (
 
 
 class Suspects:
-    """The suspects of one archive.
+    """The suspect files of one archive.
 
     Args:
         store: every file, classified.
@@ -37,7 +37,7 @@ class Suspects:
             self._beside[PurePosixPath(file.place).parent].append((file, reason))
 
     def reasons(self, key: str) -> tuple[str, ...]:
-        """Say why a group is refused for what lies beside its files; empty if it is not."""
+        """Return why a group is refused because of files beside its own; empty if it is not."""
         if not self._beside or not key.startswith("series:") or is_nameless(key):
             return ()
         names: dict[PurePosixPath, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The tables of an INDEX from the work store: public ones without identities, private ones."""
+"""Write the tables of an INDEX from the work store: public ones without identities, and private."""
 
 from __future__ import annotations
 
@@ -16,17 +16,11 @@ from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.suspects import Suspects
 from medkd.archive.work_store import KnownFile, WorkStore
-from medkd.index.case_store import CaseForm, StoredCase, write_case_store
+from medkd.index.case import Case
+from medkd.index.case_store import CaseFiles, CaseForm, write_case_store
 from medkd.index.cells import write_cells
 from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, private_folder_of
-from medkd.index.table import (
-    ArchiveIndex,
-    FileFate,
-    IndexedCase,
-    IndexedFile,
-    UnmatchedRow,
-    write_index,
-)
+from medkd.index.table import ArchiveIndex, FileFate, IndexedFile, UnmatchedRow, write_index
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
 from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
@@ -46,7 +40,7 @@ class Gathered:
     """All cases of an archive, named, before annotations."""
 
     names: dict[str, CaseName] = field(default_factory=dict)
-    cases: dict[str, IndexedCase] = field(default_factory=dict)
+    cases: dict[str, Case] = field(default_factory=dict)
     forms: dict[str, CaseForm] = field(default_factory=dict)
     places: dict[str, SeriesPlaces] = field(default_factory=dict)
 
@@ -55,11 +49,11 @@ class TableWriter:
     """Writes the tables of one INDEX.
 
     Args:
-        store: with every file classified and every group assessed.
+        store: has every file classified and every group assessed.
         out: index.csv.
-        ref_of: gives a file's reference.
+        ref_of: returns the reference of a file.
         settings: how the archive is indexed.
-        pseudonyms: how identifiers are named.
+        pseudonyms: turns identifiers into names.
     """
 
     def __init__(
@@ -79,7 +73,7 @@ class TableWriter:
         self._private = settings.identity == "pseudonymise"
 
     def write(self) -> ArchiveIndex:
-        """Name the cases, join the annotations, write everything; the record comes last.
+        """Name the cases, join the annotations and write everything, the record last.
 
         Raises:
             SeriesError: if a source of annotations cannot be used as it stands.
@@ -110,13 +104,13 @@ class TableWriter:
         suspects = Suspects(self._store, self._ref_of)
         for key, text in self._store.facts():
             facts = _facts_json.validate_json(text)
-            facts = replace(facts, reasons=(*facts.reasons, *suspects.reasons(key)))
+            reasons = (*facts.case.reasons, *suspects.reasons(key))
             name = self._namer.name(key)
-            case = self._case(facts, name)
+            case = self._case(replace(facts.case, reasons=reasons), name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
                 stamp, listed = sets[max(inside)]
-                # A real scan may have been put there; what cannot be read is not known as real.
-                if not listed or name.real in listed or facts.reasons:
+                # Real scans may lie there too; a case that cannot be read is not known as real.
+                if not listed or name.real in listed or reasons:
                     case = replace(case, synthetic=True, generator=case.generator or stamp)
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
@@ -126,7 +120,7 @@ class TableWriter:
         return gathered
 
     def _synthetic_sets(self) -> dict[PurePosixPath, tuple[str, frozenset[str]]]:
-        """Map each folder of synthetic scans to the stamp of what made them, and their series."""
+        """Map each folder of synthetic scans to the stamp of their generator, and their series."""
         found = {}
         for name, generator in RECORDS.items():
             for file in self._store.tables_named(name):
@@ -137,30 +131,24 @@ class TableWriter:
                 found[PurePosixPath(file.place).parent] = (stamp, listed)
         return found
 
-    def _case(self, facts: CaseFacts, name: CaseName) -> IndexedCase:
+    def _case(self, case: Case, name: CaseName) -> Case:
         def clean(text: str) -> str:
             return self._namer.clean(text, name)
 
-        return IndexedCase(
+        return replace(
+            case,
             case_id=name.case_id,
             patient_id=name.patient_id,
-            kind="image" if facts.form == "image" else "scan",
-            status="not_analysed" if facts.reasons else "ready",
-            reasons=tuple(clean(reason) for reason in facts.reasons),
-            allowed=tuple(clean(reason) for reason in facts.allowed),
-            notes=tuple(clean(note) for note in facts.notes),
+            status="not_analysed" if case.reasons else "ready",
+            reasons=tuple(map(clean, case.reasons)),
+            allowed=tuple(map(clean, case.allowed)),
+            notes=tuple(map(clean, case.notes)),
             site=name.site,
             origin=name.origin,
-            modality=clean(facts.modality),
-            view=clean(facts.view),
-            manufacturer=clean(facts.manufacturer),
-            kernel=clean(facts.kernel),
-            slice_thickness_mm=facts.slice_thickness_mm,
-            shape=facts.shape,
-            spacing_mm=facts.spacing_mm,
-            content=facts.content,
-            synthetic=facts.synthetic,
-            generator=facts.generator,
+            modality=clean(case.modality),
+            view=clean(case.view),
+            manufacturer=clean(case.manufacturer),
+            kernel=clean(case.kernel),
         )
 
     def _join(self, gathered: Gathered) -> Joined:
@@ -178,8 +166,8 @@ class TableWriter:
         joiner = Joiner(names, gathered.cases, places=gathered.places, files=files)
         return joiner.join(self._settings, refs, self._namer)
 
-    def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, IndexedCase]:
-        """Give each case its patient, its day and the view that a table knows."""
+    def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, Case]:
+        """Add patient, day and view, as far as tables know them, to each case."""
         cases = {}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
@@ -199,7 +187,7 @@ class TableWriter:
         return cases
 
     def _own(self, name: CaseName) -> str:
-        """Name the patient of a case that nothing names: one of its own."""
+        """Return a patient of its own for a case whose patient nothing names."""
         return f"p{name.case_id[1:]}" if self._private else name.case_id
 
     def _notes(self, gathered: Gathered, joined: Joined) -> Iterator[str]:
@@ -217,7 +205,7 @@ class TableWriter:
                 yield f"{count} {form.upper()} objects are not read: --annotations {form} does"
         yield from joined.notes
 
-    def _files(self, gathered: Gathered, cases: Mapping[str, IndexedCase]) -> Iterator[IndexedFile]:
+    def _files(self, gathered: Gathered, cases: Mapping[str, Case]) -> Iterator[IndexedFile]:
         sources = {p.resolve() for s in self._settings.annotations for p in paths_of(s)}
         for file in self._store.files():
             ref = self._ref_of(file)
@@ -234,16 +222,14 @@ class TableWriter:
         told = row if self._private or not key else f"{row}: {key}"
         return UnmatchedRow(source, told, reason)
 
-    def _write_private(
-        self, gathered: Gathered, cases: Mapping[str, IndexedCase], joined: Joined
-    ) -> None:
+    def _write_private(self, gathered: Gathered, cases: Mapping[str, Case], joined: Joined) -> None:
         stored = (
-            StoredCase(
-                name.case_id,
-                cases[name.case_id].patient_id,
-                gathered.forms[name.case_id],
-                tuple(self._ref_of(file) for file in self._store.files_of(key)),
-                cases[name.case_id].reasons,
+            (
+                cases[name.case_id],
+                CaseFiles(
+                    gathered.forms[name.case_id],
+                    tuple(self._ref_of(file) for file in self._store.files_of(key)),
+                ),
             )
             for key, name in gathered.names.items()
         )

@@ -1,4 +1,4 @@
-"""What of an archive could not be read, counted from what `medkd index` says of every file."""
+"""Files and folders that could not be read, counted from the table of files of an INDEX."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _EXAMPLES = 3
 _WORDS = {**UNREADABLE, "unknown_file": "files of no known format"}
 
 ARCHIVE_CODES = {FOLDER_CODE: "folders that cannot be entered: what they hold is not in the index"}
-"""Faults of an archive as a whole that make its INDEX unusable, unless they are allowed."""
+"""Faults of an archive as a whole that make its INDEX unusable, unless they are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableCount:
-    """One kind of what could not be read.
+    """One reason why files could not be read, and how many there are.
 
     Args:
-        code: of `file_kind.UNREADABLE`, or "unknown_file" for what has no known format and is
-            no text.
+        code: of `file_kind.UNREADABLE`, or "unknown_file" for a file that has no known format and
+            is not text.
         what: the same in words.
-        files: how many files (or folders).
-        examples: some of them, as index.files.csv names them.
+        files: number of files (or folders).
+        examples: some of them, named as in index.files.csv.
     """
 
     code: str
@@ -38,12 +38,12 @@ class UnreadableCount:
 
     @property
     def names(self) -> str:
-        """The examples, and whether there are more."""
+        """The examples, with dots if there are more."""
         return ", ".join(self.examples) + (", ..." if self.files > len(self.examples) else "")
 
     @property
     def is_obstacle(self) -> bool:
-        """Whether an INDEX with it cannot be used unless it is allowed."""
+        """Whether it makes the INDEX unusable unless it is accepted."""
         return self.code in ARCHIVE_CODES
 
     @property
@@ -79,7 +79,7 @@ def _place(order: list[str], code: str) -> int:
 
 
 def unreadable_in(index: Path) -> tuple[UnreadableCount, ...]:
-    """Count what `medkd index` could not read.
+    """Count the files that `medkd index` could not read.
 
     Args:
         index: index.csv, with index.files.csv beside it.
@@ -91,7 +91,7 @@ def unreadable_in(index: Path) -> tuple[UnreadableCount, ...]:
 
 
 def allowed_in(index: Path) -> tuple[str, ...]:
-    """Return the codes of `ARCHIVE_CODES` that were allowed when an INDEX was made.
+    """Return the codes of `ARCHIVE_CODES` that were accepted when an INDEX was made.
 
     Raises:
         SeriesError: if its record cannot be read.
@@ -103,7 +103,7 @@ def places_of_cases(index: Path, case_ids: Collection[str]) -> dict[str, str]:
     """Return where cases are: their file, or the folder of the first of their files.
 
     Args:
-        index: index.csv of an INDEX that keeps identities; else places are its own labels.
+        index: index.csv of an INDEX that keeps identities; otherwise places are only labels.
         case_ids: which cases.
     """
     wanted, found = set(case_ids), dict[str, str]()

@@ -1,9 +1,9 @@
-"""What is known of an archive so far, on disk: killed at any moment, the next run goes on from it.
+"""The state of indexing on disk: after a kill at any moment, the next run continues from it.
 
-`work.sqlite` in INDEX's private folder holds every file with its size and time, what it is and
-which group (series, image, volume) it belongs to, and what became of every group. A file that is
-new, changed or gone makes its groups be assessed again; nothing else is done twice. Paths are
-kept as bytes, since a name need not be text.
+`work.sqlite` in the private folder of an INDEX stores every file with its size and time, its form,
+and the group (series, image, volume) that it belongs to, and the facts of every group. If a file
+is new, changed or gone, its groups are assessed again; nothing else is repeated. Paths are stored
+as bytes, because a file name need not be valid text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS facts (
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file as the store knows it: `key` names its group, empty if it belongs to none."""
+    """A file in the store; `key` names its group and is empty if it belongs to none."""
 
     number: int
     path: Path
@@ -53,13 +53,13 @@ class KnownFile:
 
     @property
     def place(self) -> str:
-        """Where it is, below the archive's root, as text: `path` is what opens it."""
+        """Its place below the root of the archive, as text; use `path` to open it."""
         return place_of(self.path, self.member)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedFile:
-    """A found file and what it is."""
+    """A file and its classification."""
 
     found: FoundFile
     form: str
@@ -70,16 +70,16 @@ class ClassifiedFile:
 
 
 def place_of(path: Path, member: str) -> str:
-    """Word where a file is; bytes of its name that are no UTF-8 are escaped."""
+    """Return the place of a file as text; bytes that are not valid UTF-8 are escaped."""
     where = path.as_posix()
     return shown_name(f"{where}/{member}" if member else where)
 
 
 class WorkStore:
-    """The store of one INDEX; `opened_store` gives it.
+    """The store of one INDEX; open it with `opened_store`.
 
     Args:
-        connection: with the tables in place.
+        connection: to a database with the tables.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -87,12 +87,13 @@ class WorkStore:
         self.generation = int(self._setting("generation") or 0)
 
     def begin(self, root: Path, settings: str, *, kinds: str = "") -> None:
-        """Begin a run: another root is refused, other settings drop what was assessed.
+        """Begin a run: another root is refused, other settings discard all facts.
 
         Args:
             root: the archive.
-            settings: what the assessment of a group depends on, as text.
-            kinds: version of the rules that say what a file is: another one looks at all again.
+            settings: the settings that facts depend on, as text.
+            kinds: version of the rules that classify files; with another one all are classified
+                again.
 
         Raises:
             SeriesError: if the store is of another root.
@@ -122,9 +123,9 @@ class WorkStore:
                 )
 
     def unchanged(self, files: Sequence[FoundFile]) -> set[FoundFile]:
-        """Return those of these files that are known as they are, and mark them as seen.
+        """Return the files that have not changed since they were stored, and mark them as seen.
 
-        A zip archive that is as it was stands for all its members.
+        A zip archive that has not changed marks all its members.
         """
         same = set()
         with self._connection:
@@ -133,7 +134,7 @@ class WorkStore:
                     "SELECT size, changed, reason, form FROM files WHERE path = ? AND member = ?",
                     (os.fsencode(file.path), file.member),
                 ).fetchone()
-                # Rights may have been given since, which changes neither size nor time.
+                # Permissions may have changed, which changes neither size nor time.
                 refused = bool(file.form) or (row and row[2].startswith("no_permission"))
                 if row is None or refused or row[:2] != (file.size, file.changed):
                     continue
@@ -145,7 +146,7 @@ class WorkStore:
         return same
 
     def add_files(self, files: Iterable[ClassifiedFile]) -> None:
-        """Note what files are; the groups they leave and join are to be assessed (again)."""
+        """Store the forms of files; the groups that they leave and join are assessed again."""
         with self._connection:
             for file in files:
                 path = os.fsencode(file.found.path)
@@ -171,7 +172,7 @@ class WorkStore:
                     )
 
     def end_walk(self) -> None:
-        """Forget the files that were not seen, and give volumes the file of their voxels."""
+        """Delete files that were not seen, and add to volumes the files with their voxels."""
         with self._connection:
             gone = "SELECT key FROM files WHERE seen < ?"
             self._connection.execute(f"DELETE FROM facts WHERE key IN ({gone})", (self.generation,))  # noqa: S608  # no value in it
@@ -198,11 +199,11 @@ class WorkStore:
             self._connection.execute("DELETE FROM facts WHERE key = ?", (key,))
 
     def count_files(self) -> int:
-        """Return how many files are known."""
+        """Return the number of files."""
         return int(self._connection.execute("SELECT count(*) FROM files").fetchone()[0])
 
     def count_groups(self) -> int:
-        """Return how many series, images and volumes there are."""
+        """Return the number of series, images and volumes."""
         query = "SELECT count(DISTINCT key) FROM files WHERE key <> ''"
         return int(self._connection.execute(query).fetchone()[0])
 
@@ -220,7 +221,7 @@ class WorkStore:
         return [key for (key,) in rows]
 
     def files_of(self, key: str) -> list[KnownFile]:
-        """Return the files of a group, in the order in which they were found; a header first."""
+        """Return the files of a group in the order in which they were found, headers first."""
         rows = self._connection.execute(
             "SELECT id, path, member, form, reason, key FROM files WHERE key = ? "
             "ORDER BY companion = '', id",
@@ -238,14 +239,14 @@ class WorkStore:
         return _known(row)
 
     def companions_of(self, key: str) -> tuple[str, ...]:
-        """Return the names of files that a group cannot do without, there or not."""
+        """Return the names of files that a group needs, whether they exist or not."""
         rows = self._connection.execute(
             "SELECT companion FROM files WHERE key = ? AND companion <> ''", (key,)
         )
         return tuple(name for (names,) in rows for name in os.fsdecode(names).split("\n"))
 
     def files(self, form: str | None = None) -> Iterator[KnownFile]:
-        """Yield every file, or those of one form, in the order in which they were found."""
+        """Yield every file, or every file of one form, in the order in which they were found."""
         where, values = ("WHERE form = ?", (form,)) if form else ("", ())
         rows = self._connection.execute(
             f"SELECT id, path, member, form, reason, key FROM files {where} ORDER BY id",  # noqa: S608  # a constant
@@ -259,7 +260,7 @@ class WorkStore:
         yield from (f for f in self.files("table") if PurePosixPath(f.place).name == name)
 
     def head_of(self, key: str) -> DicomHead | None:
-        """Return the head of one of a group's files; None if it is no DICOM."""
+        """Return the head of one file of a group; None if it is not DICOM."""
         row = self._connection.execute("SELECT head FROM heads WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
@@ -267,12 +268,12 @@ class WorkStore:
         return DicomHead(**{**values, "identity": tuple(values["identity"])})
 
     def add_facts(self, facts: Iterable[tuple[str, str, bool]]) -> None:
-        """Note what became of groups: (group, what, whether the next run tries anew)."""
+        """Store (group, facts, whether the next run assesses it again)."""
         with self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", facts)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Yield (group, what became of it) for all groups, in order of their first file."""
+        """Yield (group, facts) for all groups, in order of their first file."""
         yield from self._connection.execute(
             "SELECT facts.key, facts.facts FROM facts JOIN files ON files.key = facts.key "
             "GROUP BY facts.key ORDER BY min(files.id)"
@@ -290,10 +291,10 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
     """Open the store of an INDEX, for one process at a time.
 
     Args:
-        private_dir: INDEX's private folder; must be there.
+        private_dir: the private folder of the INDEX; it must exist.
 
     Raises:
-        SeriesError: if another process works on it, or it is damaged.
+        SeriesError: if another process uses it, or it is damaged.
         OSError: if the disk is full or fails; it names the file.
     """
     path = private_dir / WORK_FILE
@@ -314,7 +315,7 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
     except sqlite3.DatabaseError as error:
         if fault := disk_fault_of(error, path):
             raise fault from None
-        # Its text may hold a value: only its kind is shown.
+        # The text of the error may contain a value, so only its type is shown.
         locked = "locked" in str(error)
         reason = "another medkd index is at work on it" if locked else type(error).__name__
         raise SeriesError(f"{path}: cannot be used", [reason]) from None

@@ -1,6 +1,6 @@
-"""The command line: parses, calls, prints.
+"""The command line. It parses arguments, calls the other packages and prints.
 
-Rooms are imported inside commands, so that `medkd --help` answers at once.
+Commands import these packages when they run, which keeps `medkd --help` fast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from medkd.cli.terminal import accept_any_text
 
 app = typer.Typer(
     name="medkd",
-    help="Train a small lung-nodule model that knows what a big one knows. Not a medical device.",
+    help="Train a small lung-nodule model by knowledge transfer from a large one. Not a medical "
+    "device.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -44,10 +45,10 @@ COMMAND_MODULES = (
     "bench",
     "cache",
 )
-"""Each module of this package registers its commands on import through `register(app)`."""
+"""Modules of this package that define commands; `register(app)` of each is called on import."""
 
-_NOBODY_READS = 128 + 13
-"""Exit code of a command whose output went into a closed pipe: as if SIGPIPE had ended it."""
+_CLOSED_PIPE = 128 + 13
+"""Exit code after writing to a closed pipe, as if SIGPIPE had ended the command (128 + 13)."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,8 +60,11 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event.")] = False,
-    version: Annotated[  # eager: its callback prints and leaves
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    version: Annotated[  # eager: its callback prints and exits
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     accept_any_text()
@@ -77,8 +81,8 @@ for _name in COMMAND_MODULES:
 def main() -> None:
     """Run the command line.
 
-    Exits with 1 after a refusal or a fault of the disk, which is told in one line; with 130 after
-    Ctrl-C and with 143 after SIGTERM, both of which leave nothing half-written.
+    Exits with 1 after a refusal or a disk error, which is printed without a traceback; with 130
+    after Ctrl-C and 143 after SIGTERM, which leave no partially written files.
     """
     code = 0
     with ended_by_signals():
@@ -87,9 +91,9 @@ def main() -> None:
         except SystemExit as ended:
             code = _code_of(ended)
         except BrokenPipeError:
-            code = _NOBODY_READS
+            code = _CLOSED_PIPE
         except (Exception, KeyboardInterrupt) as error:
-            message = explain(error, resumes=_takes_resume())
+            message = explain(error, resumes=_accepts_resume())
             if not message and not received:
                 raise
             code = 1
@@ -98,7 +102,7 @@ def main() -> None:
     if received:
         code = 128 + received[0]
         name = "Ctrl-C" if received[0] == signal.SIGINT else signal.Signals(received[0]).name
-        typer.secho(f"medkd: stopped by {name}; nothing is half-written", fg="red", err=True)
+        typer.secho(f"medkd: stopped by {name}; no file is partially written", fg="red", err=True)
     leave_pipe_quietly()
     sys.exit(code)
 
@@ -107,8 +111,8 @@ def _code_of(ended: SystemExit) -> int:
     return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
 
 
-def _takes_resume() -> bool:
-    """Say whether the command that was typed takes --resume."""
+def _accepts_resume() -> bool:
+    """Return whether the command that was typed accepts --resume."""
     commands = getattr(typer.main.get_command(app), "commands", {})
     named = next((word for word in sys.argv[1:] if word in commands), "")
     return any(option.name == "resume" for option in getattr(commands.get(named), "params", ()))

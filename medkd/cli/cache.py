@@ -1,4 +1,4 @@
-"""`medkd cache`: what prepared scans occupy on the disk."""
+"""`medkd cache`: show or clear the caches of prepared scans."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def cache(
     folder: Annotated[
         Path, typer.Argument(help="A run, or a folder with runs; default: the current folder.")
     ] = Path(),
-    clear: Annotated[bool, typer.Option("--clear", help="Remove what the caches hold.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all cache entries.")] = False,
 ) -> None:
-    """Show the caches in a folder and below it, or clear them.
+    """Show the caches in a folder and its subfolders, or clear them.
 
-    A cache holds prepared scans and radiographs; whatever is removed is made again when it is
-    needed. Its size limit is the key `cache_gib` of the configuration.
+    A cache holds prepared scans and radiographs. Entries that are removed are created again when
+    they are needed. The configuration key `cache_gib` limits the size of a cache.
 
     Example: `medkd cache runs --clear`
     """

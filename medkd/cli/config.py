@@ -1,4 +1,4 @@
-"""`medkd config`: list, show, copy, check and explain configurations."""
+"""`medkd config`: list, show, copy and check configurations, and explain their keys."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-config_app = typer.Typer(
-    help="Shipped configurations: list, show, copy, check, explain their keys."
-)
+config_app = typer.Typer(help="List, show, copy and check configurations, and explain their keys.")
 
 Name = Annotated[str, typer.Argument(help="A path, or a shipped name such as demo/phantom.")]
 
@@ -34,7 +32,7 @@ def list_configs() -> None:
 
 @config_app.command("show")
 def show_config(name: Name) -> None:
-    """Print a configuration as it is shipped.
+    """Print a configuration file.
 
     Example: `medkd config show demo/phantom`
     """
@@ -48,7 +46,7 @@ def copy_config(
     name: Name,
     to: Annotated[Path, typer.Argument(help="Where to write it.")] = Path(),
 ) -> None:
-    """Copy a shipped configuration (and its base) to a place where you can edit it.
+    """Copy a shipped configuration to a file that you can edit.
 
     Example: `medkd config copy transfer/luna16_candidates my.yaml`
     """
@@ -61,7 +59,9 @@ def copy_config(
     source = find_config(name)
     target = to / source.name if to.is_dir() else to
     if target.exists():
-        raise SettingsError(f"{target}: exists already", ["name another file, or delete it first"])
+        raise SettingsError(
+            f"{target}: exists already", ["choose another name, or delete it first"]
+        )
     write_text(target, source.read_text(encoding="utf-8"))
     command = command_of(read_document(source).values)
     if command == "medkd index":
@@ -76,10 +76,10 @@ def copy_config(
 def check_configs(
     names: Annotated[list[str], typer.Argument(help="Files, folders or shipped names.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, as `medkd train` takes it.")
+        list[str] | None, typer.Option("--set", help="key=value, as in `medkd train`.")
     ] = None,
 ) -> None:
-    """Check configurations and print every mistake with its line.
+    """Check configurations and print every error with its line.
 
     Example: `medkd config check my.yaml`
     """

@@ -1,10 +1,10 @@
-"""Counts in words."""
+"""Counts with singular or plural nouns."""
 
 from __future__ import annotations
 
 
 def counted(number: int, noun: str) -> str:
-    """Word how many of something there are.
+    """Return a number with its noun, in the plural unless the number is 1.
 
     Example:
         >>> counted(1, "scan"), counted(0, "scan")

@@ -1,4 +1,4 @@
-"""`medkd demo`: the whole mission on phantoms, with nothing but the installed package."""
+"""`medkd demo`: train, compare and report on phantoms, using only the installed package."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run folder; new or empty.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Run folder; must be new or empty.")] = Path(
         "medkd-demo"
     ),
     overrides: SetOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Train a teacher, a control and a student on synthetic chest CT, in minutes, without any data.
+    """Train teacher, control and student on synthetic chest CT in minutes; no data is needed.
 
-    Scans of one site train the teacher. At a second site few scans have labels: a small student
-    learns from these labels and from the teacher, and the control, the same network, from the
-    labels alone. All three are then scored on given candidates of other scans of the second site;
-    whole scans are not searched, which `medkd detect` does.
+    The teacher is trained on scans of one simulated hospital. At a second hospital only few scans
+    have labels. A small student learns from these labels and from the teacher; the control is the
+    same network, trained on the labels only. All three are evaluated on given candidates of other
+    scans of the second hospital. Whole scans are not searched; use `medkd detect` for that.
 
     Example: `medkd demo --out medkd-demo`
     """

@@ -77,8 +77,7 @@ def detect(
     results = _run(job, out, resume=resume)
     _say_results(results, job, out)
     if job.record.kind == "scan":
-        for index in (place for place in inputs if place.suffix == ".csv"):
-            _say_scan_level(index, results, label, out=out)
+        _say_scan_levels(inputs, results, label, out=out)
     _warn(told)
     if all(result.status == "not_analysed" for result in results):
         raise typer.Exit(1)
@@ -175,6 +174,15 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     else:
         typer.echo("no threshold was frozen in this model: above_threshold is left empty")
     _say_synthetic_inputs(job)
+
+
+def _say_scan_levels(
+    inputs: list[Path], results: list[CaseResult], label: list[str] | None, *, out: Path
+) -> None:
+    from medkd.index.table import is_index
+
+    for index in filter(is_index, inputs):
+        _say_scan_level(index, results, label, out=out)
 
 
 def _say_scan_level(

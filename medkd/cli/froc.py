@@ -1,4 +1,4 @@
-"""`medkd froc`: score anyone's marks as LUNA16 does."""
+"""`medkd froc`: score marks from any source by the LUNA16 rules."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ def score_marks(
     ],
     index: Annotated[
         Path | None,
-        typer.Option(help="INDEX: its nodules, excluded findings, scans and patients."),
+        typer.Option(help="INDEX with the nodules, excluded findings, scans and patients."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="CSV of nodules: ..., diameter_mm; in place of an INDEX.")
+        Path | None, typer.Option(help="CSV of nodules: ..., diameter_mm; instead of an INDEX.")
     ] = None,
     excluded: Annotated[
-        Path | None, typer.Option(help="CSV of irrelevant findings, same columns.")
+        Path | None, typer.Option(help="CSV of findings to ignore (LUNA16), same columns.")
     ] = None,
     seriesuids: Annotated[
         Path | None,
-        typer.Option(help="The series that count, one a line; with an INDEX: of its scans these."),
+        typer.Option(help="The series to score, one per line; may be a subset of an INDEX."),
     ] = None,
     patients: Annotated[
-        Path | None, typer.Option(help="CSV: seriesuid, patient_id; intervals go by patient.")
+        Path | None, typer.Option(help="CSV: seriesuid, patient_id; intervals are by patient.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Frozen operating point: sensitivity, precision, F1 there.")
+        float | None, typer.Option(help="Frozen threshold: report sensitivity, precision and F1.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples; 0 for no interval.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write every number and the curve here.")
+        Path | None, typer.Option("--json", help="Write all numbers and the curve to this file.")
     ] = None,
 ) -> None:
     """Score marks on whole scans: LUNA16-exact FROC and CPM, with intervals.
 
-    Scans of an INDEX count where their nodules are known: annotated, or labelled free of them.
+    Scans of an INDEX are scored only if they are annotated, or labelled as free of nodules.
 
     Example: `medkd froc --marks found/results.csv --index work/index.csv --json froc.json`
 
@@ -71,7 +71,7 @@ def score_marks(
     tables = _Tables(annotations, excluded, seriesuids, patients)
     _check_place(json_path, marks, index, tables=tables)
     standard = _of_index(index, tables) if index else _of_tables(tables)
-    scored = _that_count(read_marks(marks), standard, marks)
+    scored = _scored_marks(read_marks(marks), standard, marks)
     _check_nodules(standard, index or tables.annotations)
     found = evaluate_froc(
         scored,
@@ -82,7 +82,7 @@ def score_marks(
         seed=seed,
     )
     result = _without_uids(found) if standard.pseudonymous else found
-    _tell(result, standard)
+    _print_result(result, standard)
     if json_path:
         _write(json_path, result, standard)
 
@@ -105,7 +105,7 @@ def _write(path: Path, result: FrocResult, standard: _Standard) -> None:
     typer.echo(f"written: {path}")
 
 
-def _tell(result: FrocResult, standard: _Standard) -> None:
+def _print_result(result: FrocResult, standard: _Standard) -> None:
     for line in (*_summary(result), *standard.notes, *standard.phantoms):
         typer.echo(line)
     for warning in result.warnings:
@@ -114,7 +114,7 @@ def _tell(result: FrocResult, standard: _Standard) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """The tables of the reference standard that were given."""
+    """The tables of the reference standard given on the command line."""
 
     annotations: Path | None
     excluded: Path | None
@@ -124,7 +124,7 @@ class _Tables:
 
 @dataclass(frozen=True, slots=True)
 class _Standard:
-    """What marks are scored against; marks of `left_out` are known and do not count."""
+    """The reference standard. Marks on scans in `left_out` are ignored."""
 
     reference: Reference
     left_out: frozenset[str] = frozenset()
@@ -134,16 +134,16 @@ class _Standard:
 
 
 def _of_index(index: Path, tables: _Tables) -> _Standard:
-    """Read the reference standard of an INDEX; tables may add to it.
+    """Read the reference standard of an INDEX; `tables` may select scans and add findings.
 
     Raises:
-        SettingsError: if nodules or patients are given twice.
+        SettingsError: if nodules or patients are also given as tables.
     """
     from medkd.data.archive_reference import read_index_reference
     from medkd.io.luna16_tables import read_excluded, read_seriesuids
 
     if tables.annotations or tables.patients:
-        reason = "expected --index, or --annotations with --seriesuids: the INDEX has nodules and "
+        reason = "give --index, or --annotations with --seriesuids: the INDEX has nodules and "
         raise SettingsError("two reference standards were given", [reason + "patients of its own"])
     more = read_excluded(tables.excluded) if tables.excluded else []
     found = read_index_reference(
@@ -164,11 +164,11 @@ def _of_index(index: Path, tables: _Tables) -> _Standard:
 
 
 def _of_tables(tables: _Tables) -> _Standard:
-    """Read the reference standard of tables.
+    """Read the reference standard from CSV tables.
 
     Raises:
-        SettingsError: if one that is needed is missing.
-        SeriesError: if the rows of one are of no series that counts.
+        SettingsError: if a required table is missing.
+        SeriesError: if no row of a table belongs to a series that is scored.
     """
     from medkd.io.luna16_tables import read_reference
     from medkd.io.tables import read_table
@@ -177,11 +177,11 @@ def _of_tables(tables: _Tables) -> _Standard:
         given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
         missing = [
             f"{name} is missing: give --index INDEX, or --annotations and --seriesuids (scans "
-            "without a nodule count, too, so that the annotations cannot say which scans count)"
+            "without nodules are scored too, and the annotations do not list them)"
             for name, path in given.items()
             if path is None
         ]
-        raise SettingsError("there is nothing to score against", missing)
+        raise SettingsError("the reference standard is missing", missing)
     reference = read_reference(
         tables.annotations,
         tables.excluded,
@@ -199,86 +199,86 @@ def _of_tables(tables: _Tables) -> _Standard:
 
 
 def _check_rows(rows: Sequence[str], standard: _Standard, what: str) -> None:
-    """Refuse a table of nodules or findings that was made for other series.
+    """Refuse a table of nodules or findings that belongs to other series.
 
-    A table may name some series only (LUNA16's nodules are of 601 of its 888 series), and more
-    series than count; it is refused if no row at all is of a series of the reference standard.
+    A table may contain only some of the series (601 of the 888 LUNA16 series have nodules), and
+    series that are not scored. It is refused if no row belongs to the reference standard.
 
     Args:
         rows: the series of each row.
-        standard: whose series count.
-        what: the option and its table.
+        standard: the reference standard.
+        what: the option and its file, for the message.
 
     Raises:
-        SeriesError: if there are rows, and none is of such a series.
+        SeriesError: if there are rows, but none belongs to a series of the standard.
     """
     known = {*standard.reference.seriesuids, *standard.left_out}
     named = dict.fromkeys(rows)
     if rows and known.isdisjoint(named):
         reasons = [
             *_both_names(named, standard),
-            "give tables of the same scans, under the same names: those of an INDEX are its "
-            "case ids, those of public tables are UIDs",
+            "give tables of the same scans with the same names: an INDEX uses its case ids, "
+            "public tables use UIDs",
         ]
-        raise SeriesError(f"{what}: its rows are of no series that counts", reasons)
+        raise SeriesError(f"{what}: no row belongs to a series that is scored", reasons)
 
 
 def _check_nodules(standard: _Standard, path: Path | None) -> None:
-    """Refuse a reference standard without a nodule.
+    """Refuse a reference standard without nodules.
 
     Raises:
-        SeriesError: if no series that counts holds a nodule that must be found.
+        SeriesError: if no series that is scored has a nodule (excluded findings do not count).
     """
     counted = set(standard.reference.seriesuids)
     if not any(nodule.seriesuid in counted for nodule in standard.reference.nodules):
         reasons = [
-            f"the {len(counted)} series that count hold no nodule, so there is no sensitivity",
-            "give the nodules that must be found: --annotations here, or to medkd index "
-            "(excluded findings alone are none)",
+            f"the {len(counted)} scored series have no nodules, so sensitivity is not defined",
+            "give the nodules by --annotations, or annotate them in medkd index "
+            "(excluded findings are not enough)",
         ]
         raise SeriesError(f"{path}: CPM is not defined", reasons)
 
 
-def _that_count(marks: list[Candidate], standard: _Standard, path: Path) -> list[Candidate]:
-    """Return the marks without those of scans that are left out, which are noted.
+def _scored_marks(marks: list[Candidate], standard: _Standard, path: Path) -> list[Candidate]:
+    """Return the marks on scans that are scored, and note how many others were left out.
 
     Raises:
-        SeriesError: if no mark is of a scan of the reference standard.
+        SeriesError: if no mark is on a scan of the reference standard.
     """
     known = {*standard.reference.seriesuids, *standard.left_out}
     named = dict.fromkeys(mark.seriesuid for mark in marks)
     if marks and known.isdisjoint(named):
         reasons = [
             *_both_names(named, standard),
-            "give marks and reference of the same scans: for an INDEX, those of "
+            "give marks and a reference standard of the same scans: for an INDEX, the marks from "
             "`medkd detect MODEL INDEX`",
         ]
-        raise SeriesError(f"{path}: its marks are of no series that counts", reasons)
+        raise SeriesError(f"{path}: no mark is on a series that is scored", reasons)
     kept = [mark for mark in marks if mark.seriesuid not in standard.left_out]
     if dropped := len(marks) - len(kept):
-        standard.notes.append(f"left out: {dropped} marks on scans that are left out")
+        standard.notes.append(f"left out: {dropped} marks on scans that are not scored")
     if not kept:
-        standard.notes.append(f"{path} holds no mark that counts: sensitivity and CPM are 0")
+        standard.notes.append(f"{path} has no mark on a scored scan: sensitivity and CPM are 0")
     return kept
 
 
 def _both_names(named: Iterable[str], standard: _Standard) -> list[str]:
-    """Word which series are named, and which would count."""
-    ids = [_told(uid) if standard.pseudonymous else uid for uid in named]
+    """Return one line with the series in the table and one with the series that are scored."""
+    ids = [_hidden(uid) if standard.pseudonymous else uid for uid in named]
     return [
-        f"they name {_some(ids)}",
-        f"the series that count are {_some(standard.reference.seriesuids)}",
+        f"found: {_some(ids)}",
+        f"scored: {_some(standard.reference.seriesuids)}",
     ]
 
 
 def _without_uids(result: FrocResult) -> FrocResult:
-    """Return the result with every UID in its warnings hidden."""
+    """Return the result with all UIDs in its warnings replaced by "a UID"."""
     hidden = tuple(_UID.sub("a UID", warning) for warning in result.warnings)
     return replace(result, warnings=hidden)
 
 
-def _told(uid: str) -> str:
-    """Return an id; a UID may be that of a patient's scan, and an INDEX of pseudonyms hides it."""
+def _hidden(uid: str) -> str:
+    """Replace a UID by "a UID", because it may identify a patient; keep any other id."""
     return "a UID" if _UID.fullmatch(uid) else uid
 
 
@@ -289,7 +289,7 @@ def _some(ids: Iterable[str]) -> str:
 
 
 def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
-    """Return what made the scans of a table: a set around it, or an INDEX that it is part of."""
+    """Return the generators of synthetic scans, from the data set or INDEX of a table."""
     from medkd.index.table import read_index, table_path
     from medkd.io.synthetic_mark import not_stated, stamp_of
 
@@ -304,7 +304,7 @@ def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
 
 
 def _phantoms(stamps: Iterable[str]) -> list[str]:
-    """Say what made the synthetic scans that are scored; nothing if there are none."""
+    """Describe the difficulty of synthetic scans; empty if all scans are real."""
     named = [stamp for stamp in stamps if stamp]
     if not named:
         return []
@@ -316,23 +316,23 @@ def _phantoms(stamps: Iterable[str]) -> list[str]:
 def _summary(result: FrocResult) -> list[str]:
     lines = [
         f"{result.track}: {result.scans} scans, {result.nodules} nodules, "
-        f"{result.candidates} candidates (100 a scan at most)",
+        f"{result.candidates} candidates (at most 100 per scan)",
         f"CPM interpolated  {result.cpm_interpolated:.6f}{_range(result.interval)}",
         f"CPM nearest point {result.cpm_nearest:.6f}",
-        "false positives a scan  " + "  ".join(f"{rate:>6}" for rate in result.sensitivity_at),
-        "sensitivity             "
+        "false positives per scan  " + "  ".join(f"{rate:>6}" for rate in result.sensitivity_at),
+        "sensitivity               "
         + "  ".join(f"{value:6.4f}" for value in result.sensitivity_at.values()),
         f"true positives {result.true_positives}, false positives {result.false_positives}, "
         f"false negatives {result.false_negatives}",
         f"ignored: {result.ignored_excluded} on excluded findings, "
-        f"{result.ignored_double} further marks on a found nodule",
+        f"{result.ignored_double} repeated marks on a nodule",
     ]
     point = result.at_operating_point
     if point is not None:
         lines += [
             f"at threshold {point.threshold:g}: sensitivity {_number(point.sensitivity)}, "
             f"precision {_number(point.precision)}, F1 {_number(point.f1)}, "
-            f"{point.fp_per_scan:.3f} false positives a scan"
+            f"{point.fp_per_scan:.3f} false positives per scan"
         ]
     return lines
 

@@ -1,4 +1,4 @@
-"""`medkd import`: foreign weights into a model directory."""
+"""`medkd import`: turn weights of another project into a model directory."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def register(app: typer.Typer) -> None:
 def import_command(
     file: Annotated[Path, typer.Argument(help="The weights: .safetensors or a torch file.")],
     *,
-    kind: Annotated[str, typer.Option(help="What network they are of, e.g. luna_classifier.")],
-    sha256: Annotated[str, typer.Option(help="The sha256 that the file must have.")],
-    out: Annotated[Path, typer.Option(help="The model directory to make.")],
+    kind: Annotated[str, typer.Option(help="The kind of network, e.g. luna_classifier.")],
+    sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.")],
+    out: Annotated[Path, typer.Option(help="The model directory to create.")],
     values: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the network: name=resnet18.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="Name of an output, in order [default: nodule].")
+        list[str] | None, typer.Option(help="Name of each output, in order [default: nodule].")
     ] = None,
     trained_on: Annotated[
         str | None, typer.Option(help="What the weights were trained on.")
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="Under which licence they came.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
 ) -> None:
-    """Import foreign weights into a model directory, without running code that they may hold.
+    """Import weights of another project as a model directory. Code in the file is never run.
 
     Example: `medkd import luna.state --kind luna_classifier --sha256 0f2a...0727 --out teacher`
     """
@@ -39,7 +39,7 @@ def import_command(
     from medkd.models.package import save_model
 
     if out.exists():
-        raise CheckpointError(f"{out}: not imported", ["something stands there: name a new place"])
+        raise CheckpointError(f"{out}: not imported", ["the path exists already: choose a new one"])
     settings = settings_from_values(kind, _plain_values(values or []))
     names = tuple(label) if label else ("nodule",)
     facts = ImportFacts(label_names=names, trained_on=trained_on, licence=licence)
@@ -50,7 +50,7 @@ def import_command(
 
 
 def _plain_values(texts: list[str]) -> dict[str, Any]:
-    """Read "key=value" texts; a value is YAML."""
+    """Parse "key=value" strings, whose values are YAML."""
     import yaml
 
     from medkd.errors import SettingsError
@@ -62,7 +62,7 @@ def _plain_values(texts: list[str]) -> dict[str, Any]:
         try:
             found[key.strip()] = yaml.safe_load(raw)
         except yaml.YAMLError as error:
-            reasons.append(f"{text}: the value is no YAML: {error}")
+            reasons.append(f"{text}: the value is not valid YAML: {error}")
         if not equals:
             reasons.append(f"{text}: expected key=value, for example name=resnet18")
     if reasons:

@@ -1,4 +1,4 @@
-"""Where a command may not write: over its own inputs, or into an INDEX."""
+"""Check that a command does not overwrite its own inputs or write into an INDEX."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from medkd.errors import SettingsError
 
 
 def check_output(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
-    """Refuse an output that would replace what the command reads; call it before any writing.
+    """Refuse an output path that would overwrite an input. Call this before writing anything.
 
     Args:
-        option: that names the output, such as "--json".
+        option: the option that names the output, such as "--json".
         out: the file to write.
-        inputs: files that the command reads (None: not given), and folders that nothing may be
-            written into.
+        inputs: files that the command reads (None: not given), and folders that must not be
+            written to.
 
     Raises:
-        SettingsError: if it is one of the inputs, under whatever name, or lies in one.
+        SettingsError: if `out` is one of the inputs, also through a link, or is inside one.
     """
     place = out.resolve()
     for given in inputs:
@@ -27,7 +27,7 @@ def check_output(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
         whole = given.resolve()
         if whole == place or whole in place.parents or _is_same(out, given):
             what = (
-                f"it lies in {given}, which is the INDEX's alone"
+                f"it is inside {given}, which belongs to the INDEX"
                 if given.is_dir()
                 else f"it is {given}, an input of this command or a table of its INDEX"
             )
@@ -36,7 +36,7 @@ def check_output(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
 
 
 def index_places(index: Path) -> tuple[Path, ...]:
-    """Return every table of an INDEX, and its private folder."""
+    """Return the paths of all tables of an INDEX and of its private folder."""
     from medkd.index.pseudonyms import private_folder_of
     from medkd.index.table import index_tables
 
@@ -44,7 +44,7 @@ def index_places(index: Path) -> tuple[Path, ...]:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Say whether two names are of one file: by a link, or where case does not matter."""
+    """Return whether two paths name the same file, for example through a link."""
     try:
         return one.samefile(other)
     except OSError:

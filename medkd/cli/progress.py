@@ -1,9 +1,9 @@
-"""Progress of long commands: rooms report steps, this shows them on the error stream.
+"""Show the progress of long commands on stderr.
 
-A task's name ends with what it counts, in the plural: "site a: writing phantoms" is shown as
-"site a: writing  12/40 phantoms". A total of 0 means that it is not known yet. On a terminal each
-task has one bar while it runs and one line when it is done; elsewhere (a log file) it has a line
-now and then, and the same one when it is done.
+The last word of a task's name is the plural of what is counted: "site a: writing phantoms" is
+shown as "site a: writing  12/40 phantoms". A total of 0 means that the total is not known yet. On
+a terminal each running task has a bar, and each finished task a line. In a log file a task has a
+line from time to time, and one when it is finished.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Report = Callable[[str, int, int, str], None]
-"""Called as (what is being done, done, in all, a few words)."""
+"""Called with (name of the task, steps done, total steps, short note)."""
 
 FIRST_S, EVERY_S = 5.0, 30.0
-"""In a log file: seconds to the first line of a task, and between its later ones."""
+"""In a log file: seconds until the first line of a task, and between later lines."""
 
 _STEADY_S = 2.0
-"""A rate that was measured for less than this says nothing of the time that is left."""
+"""The remaining time is estimated only after a task has run for this many seconds."""
 
 
 @dataclass(slots=True)
 class Task:
-    """How far one task is."""
+    """The progress of one task."""
 
     what: str
     clock: Callable[[], float]
@@ -45,23 +45,23 @@ class Task:
         self.began = self.clock()
 
     def take(self, done: int, total: int, note: str) -> None:
-        """Take in a report."""
+        """Store the latest report."""
         self.first = done if self.first is None else self.first
         self.done, self.total, self.note = done, total, note
 
     @property
     def is_over(self) -> bool:
-        """Whether everything is done; never while the total is not known."""
+        """Whether all steps are done; always false while the total is unknown."""
         return 0 < self.total <= self.done
 
     @property
     def words(self) -> str:
-        """What is being done, without what is counted."""
+        """The name of the task without the unit that is counted."""
         return self.what.rpartition(" ")[0] if self._names_unit else self.what
 
     @property
     def count(self) -> str:
-        """What is counted, with its unit."""
+        """The steps done, the total if known, and the unit."""
         unit = self.what.rpartition(" ")[2] if self._names_unit else "steps"
         if not self.total:
             return f"{self.done:,} {unit}"
@@ -74,14 +74,14 @@ class Task:
 
     @property
     def left(self) -> str:
-        """About how long it still takes; empty where that cannot be said."""
-        made, elapsed = self.done - (self.first or 0), self.elapsed_s
-        if self.is_over or not self.total or made <= 0 or elapsed < _STEADY_S:
+        """The estimated remaining time; empty if it cannot be estimated."""
+        steps, elapsed = self.done - (self.first or 0), self.elapsed_s
+        if self.is_over or not self.total or steps <= 0 or elapsed < _STEADY_S:
             return ""
-        return f"{duration((self.total - self.done) * elapsed / made)} left"
+        return f"{duration((self.total - self.done) * elapsed / steps)} left"
 
     def line(self) -> str:
-        """Say all of it in one line."""
+        """Return the progress as one line of text."""
         end = f"done in {duration(self.elapsed_s)}" if self.is_over else self.left
         start = f"{self.words}: {self.count}" if self.words else self.count
         return ", ".join(part for part in (start, end, self.note) if part)
@@ -92,7 +92,7 @@ class Task:
 
 
 def duration(seconds: float) -> str:
-    """Put a time into words that are as exact as it is known.
+    """Format a duration with about two significant digits.
 
     Example:
         >>> [duration(s) for s in (0.4, 42, 200, 8000)]
@@ -104,21 +104,21 @@ def duration(seconds: float) -> str:
 
 
 class _Display(Protocol):
-    """Where tasks are shown."""
+    """An output for the progress of tasks."""
 
     def show(self, task: Task) -> None:
-        """Show how far a task is."""
+        """Show the progress of a running task."""
 
     def finish(self, task: Task) -> None:
-        """Show its last line."""
+        """Show the last line of a finished task."""
 
 
 class LogLines:
-    """Lines for a file: some while a task runs, one when it is done.
+    """Progress as lines of a log file: a few while a task runs, one when it is finished.
 
     Args:
-        write: takes a line.
-        clock: seconds.
+        write: writes a line.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float]) -> None:
@@ -127,23 +127,23 @@ class LogLines:
         self._next: dict[str, float] = {}
 
     def show(self, task: Task) -> None:
-        """Write a line if the task had none for a while."""
+        """Write a line if the last one is old enough."""
         now = self._clock()
         if now >= self._next.setdefault(task.what, task.began + FIRST_S):
             self._next[task.what] = now + EVERY_S
             self._write(task.line())
 
     def finish(self, task: Task) -> None:
-        """Write its last line."""
+        """Write the last line of the task."""
         self._next.pop(task.what, None)
         self._write(task.line())
 
 
 class Bars:
-    """One bar for each task that runs; a line above them for each that is done.
+    """A bar for each running task, and above the bars a line for each finished task.
 
     Args:
-        console: of the terminal.
+        console: the terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -163,7 +163,7 @@ class Bars:
         self._bars: dict[str, TaskID] = {}
 
     def show(self, task: Task) -> None:
-        """Move its bar."""
+        """Update the bar of the task."""
         total = task.total or None
         if task.what not in self._bars:
             shown = dict.fromkeys(("words", "count", "left", "note"), "")
@@ -174,7 +174,7 @@ class Bars:
         )  # fmt: skip
 
     def finish(self, task: Task) -> None:
-        """Replace its bar by its last line."""
+        """Replace the bar of the task by its last line."""
         if task.what in self._bars:
             self.live.remove_task(self._bars.pop(task.what))
         self.live.console.print(task.line(), highlight=False, markup=False, soft_wrap=True)
@@ -182,7 +182,7 @@ class Bars:
 
 @contextmanager
 def progress_bars() -> Iterator[Report]:
-    """Give the function (what, done, in all, note) that shows how far each task is."""
+    """Yield a `Report` function that shows progress on stderr."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -195,11 +195,11 @@ def progress_bars() -> Iterator[Report]:
 
 
 def reporter(display: _Display, clock: Callable[[], float]) -> Report:
-    """Give the function that keeps tasks apart and shows each where it belongs.
+    """Return a `Report` function that tracks tasks by name and passes them to a display.
 
     Args:
-        display: where they are shown.
-        clock: seconds.
+        display: shows the tasks.
+        clock: returns the time in seconds.
     """
     running: dict[str, Task] = {}
     last: dict[str, str] = {}
@@ -212,7 +212,7 @@ def reporter(display: _Display, clock: Callable[[], float]) -> Report:
             display.show(task)
             return
         del running[what]
-        if last.get(what) != task.count:  # said once, however often it is reported
+        if last.get(what) != task.count:  # a finished task is shown once, even if reported again
             last[what] = task.count
             display.finish(task)
 
@@ -221,7 +221,7 @@ def reporter(display: _Display, clock: Callable[[], float]) -> Report:
 
 @contextmanager
 def _log_above_bars() -> Iterator[None]:
-    """Let what is logged meanwhile go above the bars, not through them."""
+    """Print log messages above the bars instead of through them."""
     handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
     streams = [handler.stream for handler in handlers]
     for handler in handlers:

@@ -1,4 +1,4 @@
-"""`medkd report`: the evaluation report of a run."""
+"""`medkd report`: write the evaluation report of a run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run: what `medkd train` or `medkd demo` left.")],
+    run: Annotated[Path, typer.Argument(help="A run folder of `medkd train` or `medkd demo`.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The HTML file; default: RUN/report.html.")
     ] = None,
 ) -> None:
-    """Write a run's report: one HTML that needs no network, with JSON and CSV beside it.
+    """Write the report of a run: an HTML file that works offline, with JSON and CSV beside it.
 
     Example: `medkd report runs/demo --out demo.html`
     """
@@ -28,5 +28,5 @@ def report(
 
     written = write_report(RunFolder(run), out)
     for sentence in written.found:
-        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
+        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print the minus sign
     typer.echo(f"wrote {written.html}, {written.json.name} and {written.csv.name}")

@@ -1,4 +1,4 @@
-"""What a terminal can show: names of files and patients' sites are in any language."""
+"""Printing of text that the encoding of the terminal does not support."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def accept_any_text() -> None:
-    """Show as escapes what the encoding of the terminal lacks, where Python would end instead."""
+    """Print unsupported characters as escape sequences instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`medkd train`: teacher, control and student from one configuration."""
+"""`medkd train`: train teacher, control and student from one configuration."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML file (its relative paths count from its folder), or a shipped name "
-        "(`medkd config list`).",
+        help="A YAML file, or the name of a shipped configuration (`medkd config list`). Paths in "
+        "a YAML file are relative to its folder.",
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="key=value that wins over the file; repeatable; a relative path counts from here.",
+        help="key=value that overrides the file; repeatable. Paths are relative to the current "
+        "folder.",
     ),
 ]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run that stands there.")
+    bool, typer.Option("--resume", help="Resume the run in the output folder.")
 ]
 
 
@@ -48,30 +49,28 @@ def train(
     ] = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Train teacher (unless given), control and student, score them, and write the report.
+    """Train teacher (unless given), control and student, evaluate them, and write the report.
 
-    A run that was stopped, by Ctrl-C or by a kill, goes on with --resume: after the last finished
-    epoch, and with the same result as in one go (bit for bit on a CPU).
+    A run that was interrupted, for example by Ctrl-C, can be continued with --resume. It
+    continues after the last finished epoch, and the result is the same as without interruption
+    (bit for bit on a CPU).
 
     Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
     """
-    from medkd.config.load import find_config, load_settings
-    from medkd.config.run_settings import RunSettings
+    from medkd.config.load import load_run_settings
     from medkd.runs import RunFolder
 
-    settings = load_settings(
-        find_config(config), RunSettings, overrides=overrides or (), must_exist=True
-    )
+    settings = load_run_settings(config, *(overrides or ()))
     run = RunFolder(out or Path("runs") / settings.name)
     train_and_report(run, settings, resume=resume)
 
 
 def train_and_report(run: RunFolder, settings: RunSettings, *, resume: bool) -> None:
-    """Run a training with bars, write its report, and print what was found."""
+    """Run a training with progress bars, write its report, and print the main results."""
     evaluation, written = run_with_bars(run, settings, resume=resume)
     typer.echo("")
     for sentence in written.found:
-        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print it
+        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print the minus sign
     for warning in evaluation.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
     echo_next_steps(run, written)
@@ -80,7 +79,7 @@ def train_and_report(run: RunFolder, settings: RunSettings, *, resume: bool) -> 
 def run_with_bars(
     run: RunFolder, settings: RunSettings, *, resume: bool
 ) -> tuple[Evaluation, WrittenReport]:
-    """Run a training with bars and write its report."""
+    """Run a training with progress bars and write its report."""
     from medkd.cli.progress import progress_bars
     from medkd.report.render import write_report
     from medkd.train.run import run_training
@@ -91,7 +90,7 @@ def run_with_bars(
 
 
 def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
-    """Print where the report is, and the command that opens the cases."""
+    """Print the path of the report and the command that opens the cases in the viewer."""
     typer.echo("")
     typer.echo(f"report:  {written.html}")
     typer.echo(f"next:    medkd review {run.path}")
@@ -99,12 +98,12 @@ def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
 
 @contextmanager
 def explained_interruption(path: Path) -> Iterator[None]:
-    """Say after Ctrl-C how to go on; the interruption itself goes on to `main`."""
+    """After Ctrl-C, print how to resume, and raise the interruption again."""
     try:
         yield
     except KeyboardInterrupt:
         typer.secho(
-            f"\nstopped; what is finished is kept. To go on: the same command with --resume "
+            f"\nstopped; finished work is kept. To resume, run the same command with --resume "
             f"(and --out {path})",
             fg=typer.colors.YELLOW,
             err=True,

@@ -1,1 +1,1 @@
-"""Configuration files: YAML as data, the settings of a run, and what each key means."""
+"""Configuration files: YAML read as data, the settings of a run, and the table of keys."""

@@ -1,4 +1,4 @@
-"""The data sets that a configuration may name: one source of cases a kind."""
+"""The data sets that a configuration may name, one settings type for each `kind`."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ from medkd.synthetic.source import PhantomData
 DataSettings = Annotated[
     Luna16Data | PhantomData | MedMnistData | ArchiveData, Field(discriminator="kind")
 ]
-"""Each of these is a `medkd.data.cases.CaseSource`."""
+"""Each of these types implements `medkd.data.cases.CaseSource`."""

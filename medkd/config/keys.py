@@ -1,4 +1,4 @@
-"""What the keys of a configuration mean, as text: drawn from the settings types themselves."""
+"""The table of configuration keys as Markdown, generated from the settings types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medkd.settings import path_rule
 
 
 def sections_of(kind: type[BaseModel]) -> tuple[type[BaseModel], ...]:
-    """Return a settings type and every settings type below it, each once, outer ones first."""
+    """Return a settings type and all settings types nested in it, each once, outer ones first."""
     found = [kind]
     for section in found:
         for info in section.model_fields.values():
@@ -22,7 +22,7 @@ def sections_of(kind: type[BaseModel]) -> tuple[type[BaseModel], ...]:
 
 
 def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  # any annotation
-    """Yield the settings types that an annotation names, through unions and lists."""
+    """Yield the settings types in an annotation, including those inside unions and lists."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -30,23 +30,18 @@ def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  
 
 
 def configuration_kinds() -> dict[str, type[BaseModel]]:
-    """Map each command that takes a configuration to the settings that it holds."""
+    """Map each command that accepts a configuration to its settings type."""
     from medkd.archive.settings import IndexSettings
-    from medkd.config.difficulty_settings import DifficultySettings
     from medkd.config.run_settings import RunSettings
 
-    return {
-        "medkd train": RunSettings,
-        "medkd index": IndexSettings,
-        "medkd bench": DifficultySettings,
-    }
+    return {"medkd train": RunSettings, "medkd index": IndexSettings}
 
 
 def command_of(keys: Iterable[str]) -> str:
-    """Say which command takes a configuration with these keys at its top.
+    """Return the command that accepts a configuration with these top-level keys.
 
-    A key that only one kind knows decides; without one it is `medkd train`, whose settings
-    `medkd bench` takes too.
+    A key that only one settings type has decides. Without such a key the answer is
+    `medkd train`, whose configurations `medkd bench` accepts too.
     """
     given, kinds = set(keys), configuration_kinds()
     for command, kind in kinds.items():
@@ -57,21 +52,21 @@ def command_of(keys: Iterable[str]) -> str:
 
 
 def keys_text(kinds: Mapping[str, type[BaseModel]]) -> str:
-    """Return every key of settings types as Markdown: a heading a section, a table of keys.
+    """Return all keys of the settings types as Markdown, one heading and table per section.
 
     Args:
-        kinds: the command that takes each type, to the type.
+        kinds: maps each command to the settings type that it accepts.
     """
     lines = [
-        "# Every key of a configuration",
+        "# All configuration keys",
         "",
-        "Drawn from the settings by `medkd config keys`. A key in bold is required; a section is",
-        "named by what its `kind` says, where it has one.",
+        "Generated from the settings types by `medkd config keys`. Keys in bold are required. The",
+        "heading of a section includes the value of its `kind`, if it has one.",
         "",
         *RULE.splitlines(),
     ]
     for command, kind in kinds.items():
-        lines += ["", f"# Of `{command}`"]
+        lines += ["", f"# Keys of `{command}`"]
         for section in sections_of(kind):
             lines += _section_lines(section)
     return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
-"""Configurations: YAML as data, with every error at once and its line.
+"""Read configurations: YAML as plain data, with all errors reported at once, each with its line.
 
-No code, no dotted imports, no tags, no interpolation beyond `${run_dir}`; a file may name at
-most one `base:` beside it, whose values it overrides (lists replace, mappings merge). What the
-keys mean is said where the settings are defined; `run_settings.py` composes them.
+YAML tags, dotted imports and code are not supported, and `${run_dir}` is the only interpolation.
+A file may name one `base:` file, whose values it overrides: lists are replaced, mappings are
+merged. Each settings type documents its own keys; `run_settings.py` combines the types.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from medkd.config.keys import sections_of
 from medkd.config.paths import missing_paths, resolve_paths
+from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
 from medkd.yaml_data import Document, KeyPath, override, read_document
 
@@ -28,13 +29,13 @@ SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
 def configs_folder() -> Path:
-    """Return the shipped configurations: the checkout's own, else the wheel's."""
+    """Return the folder of the shipped configurations, in the checkout or in the wheel."""
     checkout = PACKAGE.parent / "configs"
     return checkout if (PACKAGE.parent / "pyproject.toml").is_file() else PACKAGE / "_configs"
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Map each shipped name, for example "demo/phantom", to its file."""
+    """Map the name of each shipped configuration, for example "demo/phantom", to its file."""
     root = configs_folder()
     return {str(p.relative_to(root).with_suffix("")): p for p in sorted(root.rglob("*.yaml"))}
 
@@ -46,7 +47,7 @@ def find_config(name: str) -> Path:
         name: "my.yaml", "demo/phantom", "phantom", or "configs/demo/phantom.yaml".
 
     Raises:
-        SettingsError: if there is no such file, with the closest shipped names.
+        SettingsError: if nothing is found; the reason names the closest shipped names.
     """
     path = Path(name)
     if path.is_file():
@@ -59,8 +60,12 @@ def find_config(name: str) -> Path:
     if found:
         raise SettingsError(f"{name}: more than one shipped configuration has this name", shipped)
     close = difflib.get_close_matches(wanted, shipped, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(close)}?" if close else f"shipped are {', '.join(shipped)}"
-    raise SettingsError(f"{name}: no such file and no shipped configuration", [hint])
+    hint = (
+        f"did you mean {', '.join(close)}?"
+        if close
+        else f"the shipped ones are {', '.join(shipped)}"
+    )
+    raise SettingsError(f"{name}: no such file or shipped configuration", [hint])
 
 
 def load_settings(
@@ -70,16 +75,17 @@ def load_settings(
     overrides: Sequence[str] = (),
     must_exist: bool = False,
 ) -> SettingsType:
-    """Read a YAML file into settings; their paths are absolute (see `config_paths.py`).
+    """Read a YAML file into settings with absolute paths (see `paths.py`).
 
     Args:
         path: the YAML file.
-        kind: the settings type it must fit.
-        overrides: "key.sub=value" texts of `--set`; the value is YAML; they win over the file.
-        must_exist: refuse input files and folders that are not there.
+        kind: the settings type to validate against.
+        overrides: "key.sub=value" strings from `--set`; each value is parsed as YAML and
+            overrides the file.
+        must_exist: refuse input files and folders that do not exist.
 
     Raises:
-        SettingsError: with every problem at once, each with its line.
+        SettingsError: lists all problems, each with its line.
 
     Example:
         >>> from medkd.settings import Settings
@@ -93,15 +99,28 @@ def load_settings(
     """
     document = read_document(path)
     if path.resolve().is_relative_to(configs_folder()):
-        document.folders.clear()  # nobody keeps data beside a shipped configuration
+        document.folders.clear()  # data is never stored beside a shipped configuration
     return _validated(document, kind, overrides, name=str(path), must_exist=must_exist)
 
 
-def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) -> SettingsType:
-    """Make settings from their defaults and "key.sub=value" texts alone.
+def load_run_settings(name: str, *overrides: str) -> RunSettings:
+    """Read the settings of a run; every path that it reads from must exist.
+
+    Args:
+        name: path or shipped name of a configuration, as for `find_config`.
+        overrides: "key.sub=value" texts; the value is YAML; they win over the file.
 
     Raises:
         SettingsError: with every problem at once.
+    """
+    return load_settings(find_config(name), RunSettings, overrides=overrides, must_exist=True)
+
+
+def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) -> SettingsType:
+    """Build settings from their defaults and "key.sub=value" strings, without a file.
+
+    Raises:
+        SettingsError: lists all problems.
     """
     return _validated(Document({}, {}), kind, overrides, name="the options")
 
@@ -132,13 +151,13 @@ def _validated(
 
 
 def dump_settings(settings: BaseModel) -> str:
-    """Return resolved settings as YAML, readable by `load_settings` again."""
+    """Return resolved settings as YAML that `load_settings` can read."""
     values = settings.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def fill_run_dir(settings: SettingsType, run_dir: Path) -> SettingsType:
-    """Replace `${run_dir}` in every text of the settings."""
+    """Replace `${run_dir}` in all strings of the settings."""
     values = _replace_text(settings.model_dump(mode="json", by_alias=True), str(run_dir))
     return type(settings).model_validate(values)
 
@@ -154,7 +173,7 @@ def _replace_text(value: Any, run_dir: str) -> Any:  # noqa: ANN401  # plain YAM
 
 
 def _explain(error: ErrorDetails, document: Document, kind: type[BaseModel]) -> str:
-    """Put one pydantic error into words: place, key, what was expected, what was got."""
+    """Describe one pydantic error: file and line, key, expected and actual value."""
     path = _yaml_path(error["loc"], document.values)
     place = document.place_of(path)
     key = ".".join(map(str, path)) or "the configuration"
@@ -177,7 +196,7 @@ def _child(value: Any, part: str | int) -> Any:  # noqa: ANN401  # plain YAML va
 
 
 def _yaml_path(loc: tuple[str | int, ...], values: Any) -> KeyPath:  # noqa: ANN401  # plain YAML
-    """Drop the parts of a pydantic location that name a union's branch, not a key."""
+    """Drop the parts of a pydantic location that name a branch of a union instead of a key."""
     path: list[str | int] = []
     here = values
     for position, part in enumerate(loc):

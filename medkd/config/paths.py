@@ -1,9 +1,9 @@
-"""From which folder a relative path of a configuration counts.
+"""Resolve the relative paths of a configuration.
 
-In a YAML: from the folder of that YAML. By `--set`, and in a configuration that ships with medkd:
-from the folder in which the command is run. Resolved settings hold absolute paths alone, so that
-a run goes on from wherever it is started. What begins with ~ or names a ${VARIABLE} is left as it
-is.
+A path in a YAML file is relative to the folder of that file. A path given by `--set`, or in a
+configuration that ships with medkd, is relative to the current folder. Resolved settings hold
+absolute paths, so a run can be resumed from any folder. Paths that begin with ~ or ${VARIABLE}
+stay unchanged.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from medkd.settings import PathRule, path_rule
 from medkd.yaml_data import Document, KeyPath
 
 RULE = (
-    "A relative path in a YAML counts from the folder of that YAML. Given by `--set`, or in a "
-    "configuration that\nships with medkd, it counts from the folder in which the command is run. "
-    "`~` and `${MEDKD_DATA}`,\n`${LUNA16_ROOT}` are filled in. Messages show the path that was "
-    "looked for, and what it counts from."
+    "A path in a YAML file is relative to the folder of that file. A path given by `--set`, or in "
+    "a\nconfiguration that ships with medkd, is relative to the folder in which the command is "
+    "run. `~`,\n`${MEDKD_DATA}` and `${LUNA16_ROOT}` are expanded. Messages show the full path and "
+    "the folder\nthat it is relative to."
 )
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
 def resolve_paths(settings: SettingsType, document: Document) -> SettingsType:
-    """Return the settings with every relative path made absolute.
+    """Return the settings with all relative paths made absolute.
 
     Args:
-        settings: as validated.
-        document: whose `folders` say where each key came from.
+        settings: validated settings.
+        document: the YAML that they were read from; its `folders` map keys to base folders.
     """
     resolved: SettingsType = _resolved(settings, (), document, None)
     return resolved
 
 
 def missing_paths(settings: BaseModel, document: Document) -> list[str]:
-    """Say of every path that a run cannot begin without, and that is not there, where it is named.
+    """Return one message for each required input path that does not exist; empty if all exist.
 
     Args:
-        settings: with resolved paths.
-        document: as for `resolve_paths`.
+        settings: settings with resolved paths.
+        document: the YAML that they were read from; messages name its lines.
     """
     return [
         f"{document.place_of(keys)}: {'.'.join(map(str, keys))}: {path}: no such file or folder"
@@ -100,5 +100,7 @@ def _origin(keys: KeyPath, document: Document) -> str:
     if not isinstance(typed, str) or not _is_relative(typed):
         return ""
     place = document.place_of(keys)
-    whose = "the current folder" if document.is_here(keys) else f"that of {place.split(':')[0]}"
-    return f" ({typed!r} counts from {document.folder_of(keys)}, {whose})"
+    owner = (
+        "the current folder" if document.is_here(keys) else f"the folder of {place.split(':')[0]}"
+    )
+    return f" ({typed!r} is relative to {document.folder_of(keys)}, {owner})"

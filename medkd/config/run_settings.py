@@ -1,7 +1,7 @@
-"""What the keys of a run's configuration mean: its sections, composed of the rooms' own settings.
+"""Settings of a training run or bench: `RunSettings` and its sections.
 
-`config.py` reads YAML into `RunSettings` and prints the descriptions below (`medkd config keys`).
-A key that belongs to one thing alone is described beside that thing.
+`load.py` reads YAML into `RunSettings`, and `medkd config keys` prints the descriptions below.
+Settings of one component, such as a model or a transfer term, are defined beside that component.
 """
 
 from __future__ import annotations
@@ -27,97 +27,112 @@ CONTROL = "control"
 
 
 class TrainingSettings(Settings):
-    """How one network is trained, whatever it learns from."""
+    """How one network (teacher, control or student) is trained."""
 
     epochs: int = Field(20, ge=1, description="Passes over the training samples.")
-    batch_size: int = Field(32, ge=1, description="Samples a forward pass.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of the cosine schedule (AdamW).")
+    batch_size: int = Field(32, ge=1, description="Samples per forward pass.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Peak learning rate of the cosine schedule (AdamW)."
+    )
     weight_decay: float = Field(
-        0.01, ge=0, description="Decoupled decay; biases and norm layers are left alone."
+        0.01, ge=0, description="Decoupled weight decay; not applied to biases and norm layers."
     )
     warmup_epochs: float = Field(
         1.0, ge=0, description="Epochs in which the learning rate rises from 0 to its peak."
     )
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
         "no",
-        description="Precision of the forward pass; fp16 needs a GPU, bf16 of 3-D networks too; "
-        "auto: bf16 on a GPU that computes in it, else no.",
+        description="Precision of the forward pass. fp16 needs a GPU; so does bf16 for 3-D "
+        "networks. auto: bf16 on a GPU that supports it, else no.",
     )
-    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step.")
+    accumulate: int = Field(
+        1, ge=1, description="Batches whose gradients are averaged for one optimizer step."
+    )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="Decay a step of averaged weights, which then are the result."
+        None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an exponential moving average of the weights. If set, the "
+        "averaged weights are used for validation and saved; null: no averaging.",
     )
     early_stop_patience: int | None = Field(
-        None, ge=1, description="Epochs without a better validation score before stopping."
+        None, ge=1, description="Stop after this many epochs without a better validation score."
     )
     monitor: Literal["roc_auc", "pr_auc", "loss"] = Field(
-        "roc_auc", description="Validation score that picks the best epoch; ties go to the loss."
+        "roc_auc",
+        description="Validation metric that selects the best epoch; ties: the lower loss.",
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="Weights that are the result: of the best epoch, or of the last."
+        "best", description="Which weights are saved: of the best or of the last epoch."
     )
-    balanced: bool = Field(True, description="Batches hold every class in equal parts.")
+    balanced: bool = Field(True, description="Sample all classes equally often in each batch.")
     prior: Literal["data", "balanced"] = Field(
         "data",
-        description="data: probabilities are put right for the true share of positives; "
-        "balanced: they read as if classes were equally frequent.",
+        description="data: probabilities are corrected for the true prevalence. "
+        "balanced: they assume equally frequent classes.",
     )
-    gradient_clip: float | None = Field(None, gt=0, description="Largest norm of the gradient.")
-    workers: int = Field(0, ge=0, description="Processes that load samples; 0: this one.")
+    gradient_clip: float | None = Field(
+        None, gt=0, description="Largest gradient norm; null: not clipped."
+    )
+    workers: int = Field(
+        0, ge=0, description="Processes that load samples; 0: the main process loads."
+    )
     max_steps_per_epoch: int | None = Field(
-        None, ge=1, description="Batches an epoch at most; for trials."
+        None, ge=1, description="Most batches per epoch, for quick trials; null: no limit."
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingSettings:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs; "
-                "set it below"
+                f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}: reduce it"
             )
         if self.early_stop_patience is not None and self.keep == "last":
-            raise ValueError("early_stop_patience with keep: last keeps a worse epoch; use best")
+            raise ValueError("early_stop_patience with keep: last saves a worse epoch; use best")
         return self
 
 
 class EvaluationSettings(Settings):
-    """How numbers are made from predictions."""
+    """How predictions are evaluated."""
 
     rule: Literal["youden", "max_accuracy", "half", "sensitivity"] = Field(
-        "youden", description="How the threshold is chosen on validation; half: probability .5."
+        "youden",
+        description="How the threshold is chosen on validation data; half: probability .5.",
     )
     sensitivity: float = Field(
-        0.9, gt=0, lt=1, description="Least sensitivity on validation, for rule: sensitivity."
+        0.9, gt=0, lt=1, description="Least sensitivity on validation data, for rule: sensitivity."
     )
-    bootstrap: int = Field(1000, ge=0, description="Resamples of an interval; 0: no intervals.")
+    bootstrap: int = Field(1000, ge=0, description="Bootstrap resamples; 0: no intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
 
 
 class DomainSettings(Settings):
-    """One data domain: which set, how it is divided, loaded and varied."""
+    """One data domain: the data set, its split, loading steps and augmentation."""
 
-    data: DataSettings = Field(description="The set.")
-    split: SplitSettings = Field(description="Train, validation and test.")
+    data: DataSettings = Field(description="The data set.")
+    split: SplitSettings = Field(description="How it is split into train, validation and test.")
     loading: LoadingSettings = Field(
-        (ImageStep(),), description="Steps from a file to the view that every model sees."
+        (ImageStep(),), description="Steps from a file to the input of the models."
     )
     augmentation: AugmentationSettings = Field(
-        default_factory=AugmentationSettings, description="How views of a sample differ."
+        default_factory=AugmentationSettings, description="Random changes of the training samples."
     )
     negatives_per_positive: int | None = Field(
-        None, ge=1, description="Negative training candidates kept for each positive; null: all."
+        None, ge=1, description="Negative training candidates kept per positive one; null: all."
     )
     cache_dir: OtherPath = Field(
-        "${run_dir}/cache", description="Where prepared scans are kept; see `medkd cache`."
+        "${run_dir}/cache", description="Folder of the cache of prepared scans; see `medkd cache`."
     )
     cache_gib: float = Field(
-        100.0, gt=0, description="Most disk space of the cache; the least recently used goes."
+        100.0,
+        gt=0,
+        description="Size limit of the cache, GiB; the least recently used entries are removed.",
     )
 
     @model_validator(mode="after")
     def _loading_fits_the_set(self) -> DomainSettings:
         if self.is_ct and patch_shape(self.loading) is None:
-            raise ValueError("CT needs loading steps that end in a crop; see demo/phantom")
+            raise ValueError("CT needs loading steps with a crop step; see demo/phantom")
         if isinstance(self.data, ArchiveData) and not self.is_ct and not self._reads_files():
             raise ValueError(
                 "radiographs of an archive need loading: [{kind: image, source: file, size_px: "
@@ -130,7 +145,7 @@ class DomainSettings(Settings):
 
     @property
     def is_ct(self) -> bool:
-        """Whether samples are patches of CT scans (else whole images)."""
+        """Whether samples are patches of CT scans rather than whole images."""
         images = isinstance(self.data, ArchiveData) and self.data.cases == "images"
         return not images and not isinstance(self.data, MedMnistData)
 
@@ -140,149 +155,163 @@ class DomainSettings(Settings):
 
 
 class TeacherSettings(Settings):
-    """The source model: one that stands in a model directory, or one to be trained."""
+    """The teacher: a model directory, or a network to train."""
 
-    from_: InputPath | None = Field(None, alias="from", description="A model directory to take.")
+    from_: InputPath | None = Field(None, alias="from", description="An existing model directory.")
     model: ModelSettings | None = Field(None, description="The network to train.")
     training: TrainingSettings = Field(
-        default_factory=TrainingSettings, description="How it is trained."
+        default_factory=TrainingSettings, description="How the network is trained."
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> TeacherSettings:
         if (self.from_ is None) == (self.model is None):
-            raise ValueError("give either from (a model directory) or model (to be trained)")
+            raise ValueError("give either from (a model directory) or model (a network to train)")
         return self
 
 
 class StudentSettings(Settings):
-    """The small model; the control is the same one without a teacher."""
+    """The small model. The control is the same network, trained without a teacher."""
 
-    model: ModelSettings = Field(description="The network, at most 0.5 M parameters.")
+    model: ModelSettings = Field(description="The network, at most 0.5 million parameters.")
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How student and control are trained."
     )
 
 
 class DetectionSettings(Settings):
-    """Marks on whole scans, for FROC (CT only)."""
+    """Search of whole CT scans, evaluated by FROC."""
 
     arms: tuple[ArmName, ...] = Field(
-        ("control", "student", "teacher"), description="Arms that search whole scans."
+        ("control", "student", "teacher"), description="Models that search whole scans."
     )
     search: DetectSettings = Field(
         default_factory=DetectSettings, description="How a scan is searched."
     )
     fp_per_scan: float = Field(
-        1.0, gt=0, description="False marks a scan allowed on validation at the frozen threshold."
+        1.0, gt=0, description="False marks per validation scan that set the frozen threshold."
     )
 
 
 class BenchArm(Settings):
     """One distilled arm of a bench."""
 
-    name: ArmName = Field(description="Its name in folders and tables.")
-    teacher: ArmName = Field("teacher", description="Which of the bench's teachers teaches it.")
+    name: ArmName = Field(description="Name of the arm in folders and tables.")
+    teacher: ArmName = Field("teacher", description="Name of its teacher, a key of `teachers`.")
     transfer: TransferSettings = Field(description="What is transferred.")
 
 
 class Comparison(Settings):
-    """The one comparison that is not adjusted for others."""
+    """The primary comparison; its p value is not adjusted for multiple comparisons."""
 
-    first: ArmName = Field("headline", description="An arm; headline: the one chosen.")
-    second: ArmName = Field(CONTROL, description="Another arm.")
+    first: ArmName = Field(
+        "headline", description="An arm; headline: the arm chosen on validation."
+    )
+    second: ArmName = Field(CONTROL, description="The arm that it is compared with.")
     metric: Literal["roc_auc", "accuracy@half", "accuracy@frozen"] = Field(
-        "roc_auc", description="The score: at probability .5 or at the frozen threshold."
+        "roc_auc", description="The metric; accuracy is at probability .5 or the frozen threshold."
     )
 
 
 class PublishedRow(Settings):
-    """A row of somebody else's, shown beside ours."""
+    """A published result of another method, shown beside our results."""
 
-    name: str = Field(description="Method.")
-    roc_auc: float = Field(ge=0, le=1, description="As published.")
-    accuracy: float = Field(ge=0, le=1, description="As published, at probability .5.")
-    source: str = Field(description="Where it stands.")
+    name: str = Field(description="Name of the method.")
+    roc_auc: float = Field(ge=0, le=1, description="Published ROC AUC.")
+    accuracy: float = Field(ge=0, le=1, description="Published accuracy, at probability .5.")
+    source: str = Field(description="Publication.")
 
 
 class BenchSettings(Settings):
-    """Seeds x arms, one restartable cell a seed."""
+    """A bench: every arm is trained with every seed; each seed can be resumed separately."""
 
-    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1, description="One cell each.")
-    protocol: Literal["test", "cross_validation"] = Field(
-        "test", description="cross_validation: folds of train and validation; test is not touched."
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="Seeds; one run per seed."
     )
-    folds: int = Field(5, ge=3, description="Folds of cross_validation; a cell a seed and fold.")
+    protocol: Literal["test", "cross_validation"] = Field(
+        "test", description="cross_validation: folds of train and validation; test is not used."
+    )
+    folds: int = Field(5, ge=3, description="Folds of cross_validation; one run per seed and fold.")
     teachers: dict[ArmName, TeacherSettings] = Field(
-        default_factory=dict, description="Teachers by name; none: the run's own."
+        default_factory=dict, description="Teachers by name; empty: the teacher of the run."
     )
     teacher_seeds: Literal["shared", "each"] = Field(
-        "each", description="shared: every teacher is trained once, with the run's seed."
+        "each",
+        description="shared: teachers are trained once, with the run's seed; each: per seed.",
     )
     arms: tuple[BenchArm, ...] = Field(
-        (), description="Distilled arms beside the control; none: the run's own."
+        (), description="Distilled arms beside the control; empty: the student of the run."
     )
     choose_on: Literal["validation"] = Field(
-        "validation", description="Where the distilled arm that is the headline is chosen."
+        "validation", description="Data on which the headline arm is chosen."
     )
     primary: Comparison = Field(
-        default_factory=Comparison, description="The comparison named before the run."
+        default_factory=Comparison, description="The primary comparison, set before the run."
     )
-    published: tuple[PublishedRow, ...] = Field((), description="Rows of others.")
+    published: tuple[PublishedRow, ...] = Field(
+        (), description="Published results of other methods."
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> BenchSettings:
         names = [*self.teachers, *(arm.name for arm in self.arms), CONTROL, "headline"]
-        reasons = [f"the name {n!r} stands twice" for n in {n for n in names if names.count(n) > 1}]
+        reasons = [f"the name {n!r} occurs twice" for n in {n for n in names if names.count(n) > 1}]
         taught_by = {arm.teacher for arm in self.arms} - set(self.teachers or {"teacher"})
         reasons += [f"an arm names the teacher {t!r}, which is not listed" for t in taught_by]
         known = {*names, *(() if self.arms else ("student",)), "teacher"}
         compared = (self.primary.first, self.primary.second)
-        reasons += [f"primary names {n!r}, which is no arm" for n in compared if n not in known]
+        reasons += [f"primary names {n!r}, which is not an arm" for n in compared if n not in known]
         if len(set(self.seeds)) < len(self.seeds):
-            reasons.append("a seed stands twice")
+            reasons.append("a seed occurs twice")
         folds = self.protocol == "cross_validation"
         if folds and self.teacher_seeds == "shared":
             reasons.append(
-                "teacher_seeds: shared would show a teacher the held-out folds; use each"
+                "teacher_seeds: shared would train a teacher on the held-out folds; use each"
             )
         if folds and any(teacher.from_ for teacher in self.teachers.values()):
-            reasons.append("a given teacher may have seen the held-out folds: train it in them")
+            reasons.append(
+                "a teacher given by from may have seen the held-out folds: train it in the bench"
+            )
         labels = {
             (arm.transfer.outputs, arm.transfer.hard_label.model_dump_json()) for arm in self.arms
         }
         if len(labels) > 1:
-            reasons.append("arms differ in hard_label or outputs, so that no control fits them all")
+            reasons.append("arms differ in hard_label or outputs: one control must fit all of them")
         if reasons:
             raise ValueError("; ".join(sorted(reasons)))
         return self
 
 
 class RunSettings(Settings):
-    """A whole run: teacher on the source domain, control and student on the target domain."""
+    """A run: a teacher on the source domain, control and student on the target domain."""
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="Name of the run.")
     seed: int = Field(0, ge=0, description="Seed of initial weights, batches and views.")
     split_seed: int = Field(
         0,
         ge=0,
-        description="Seed of random splits, few labels and kept negatives; one for a bench.",
+        description="Seed of random splits, label limits and kept negatives; the same for all "
+        "seeds of a bench.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null: torch's choice.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the networks.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null: the default of torch.")
     source: DomainSettings | None = Field(
-        None, description="What the teacher is trained on; null: the target domain."
+        None, description="Data of the teacher; null: the target domain."
     )
-    target: DomainSettings = Field(description="What control and student are trained on.")
-    teacher: TeacherSettings | None = Field(None, description="The source model.")
-    student: StudentSettings | None = Field(None, description="Null: the teacher alone.")
+    target: DomainSettings = Field(description="Data of control and student.")
+    teacher: TeacherSettings | None = Field(None, description="The teacher.")
+    student: StudentSettings | None = Field(
+        None, description="The student; null: only a teacher is trained."
+    )
     transfer: TransferSettings | None = Field(
-        None, description="What the student learns; the control learns it without its terms."
+        None, description="What the student learns; the control is trained without the terms."
     )
     evaluation: EvaluationSettings = Field(
-        default_factory=EvaluationSettings, description="How numbers are made."
+        default_factory=EvaluationSettings, description="How predictions are evaluated."
     )
-    detection: DetectionSettings | None = Field(None, description="Null: no whole-scan marks.")
+    detection: DetectionSettings | None = Field(
+        None, description="Null: whole scans are not searched."
+    )
     bench: BenchSettings | None = Field(None, description="Seeds and arms of `medkd bench`.")
 
     @model_validator(mode="after")
@@ -293,7 +322,7 @@ class RunSettings(Settings):
         return self
 
     def teachers(self) -> dict[str, TeacherSettings]:
-        """Return every teacher of the run or bench by its name."""
+        """Return the teachers of the bench, or the teacher of the run, by name."""
         own = {"teacher": self.teacher} if self.teacher else {}
         return dict(self.bench.teachers) if self.bench and self.bench.teachers else own
 
@@ -301,28 +330,28 @@ class RunSettings(Settings):
         if not self.teachers():
             yield "teacher: missing; give teacher.from or teacher.model"
         if self.student and not self.transfer and not (self.bench and self.bench.arms):
-            yield "transfer: missing; say what the student learns from the teacher"
+            yield "transfer: missing; it defines what the student learns from the teacher"
         if self.detection and not self.target.is_ct:
-            yield "detection: only CT scans are searched"
+            yield "detection: only CT scans can be searched"
         if self.bench and not self.student:
             yield "student: missing; a bench compares students"
 
     def _views(self) -> Iterator[str]:
-        """Teacher and student must be used to the same kind of view."""
+        """Yield reasons why source and target views are incompatible."""
         if not self.source:
             return
         trained = any(teacher.model for teacher in self.teachers().values())
         if not trained:
-            yield "source: no teacher is trained in this run, so nothing uses it"
+            yield "source: not used, because no teacher is trained in this run"
         for words, read in (
             ("HU window", hu_window), ("spacing", spacing_mm), ("patch", patch_shape),
         ):  # fmt: skip
             ours, theirs = read(self.target.loading), read(self.source.loading)
             if ours != theirs:
-                yield f"source.loading gives the {words} {theirs}, target.loading {ours}"
+                yield f"source.loading has the {words} {theirs}, target.loading has {ours}"
 
     def _networks(self) -> Iterator[str]:
-        """CT views are known from the loading steps; images are checked when they are read."""
+        """Yield reasons why networks do not fit CT views; images are checked when they are read."""
         shape = patch_shape(self.target.loading) if self.target.is_ct else None
         if shape is None:
             return
@@ -343,12 +372,12 @@ class RunSettings(Settings):
         found |= {f"bench arm {arm.name}": arm.transfer for arm in self.bench_arms()}
         for name, transfer in found.items():
             if not transfer.terms:
-                yield f"{name}: no terms, so the student would be the control"
+                yield f"{name}: no terms, so the student would equal the control"
             if transfer.hard_label.weight == 0:
-                yield f"{name}: hard_label.weight 0 leaves nothing for the control to learn"
+                yield f"{name}: with hard_label.weight 0 the control would learn nothing"
             reasons = check_transfer(transfer, self.student.model.label_count)
             yield from (f"{name}: {reason}" for reason in reasons)
 
     def bench_arms(self) -> tuple[BenchArm, ...]:
-        """Return the bench's own distilled arms; none outside a bench."""
+        """Return the distilled arms of the bench; empty if there is no bench."""
         return self.bench.arms if self.bench else ()

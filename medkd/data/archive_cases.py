@@ -17,13 +17,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from medkd.data.cases import Case, CaseIndex, Told, ignore
+from medkd.data.cases import CaseIndex, Told, ignore
+from medkd.data.prepared import PreparedScans
 from medkd.data.roots import find_data
 from medkd.data.training_places import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
+from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, Value, label_values, scan_states
-from medkd.index.table import ArchiveIndex, IndexedCase, read_index
-from medkd.io.synthetic_mark import not_stated
+from medkd.index.table import ArchiveIndex, read_index
 from medkd.settings import InputPath, Settings
 
 
@@ -95,6 +96,7 @@ def add_candidates(
     settings: ArchiveData,
     case_ids: Collection[str],
     *,
+    scans: PreparedScans,
     work_dir: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> CaseIndex:
@@ -104,6 +106,7 @@ def add_candidates(
         index: of `archive_index`.
         settings: the same.
         case_ids: cases of the split.
+        scans: the prepared scans.
         work_dir: what a scan gave is kept below its `data/`.
         progress: called with (scans done, scans in all).
 
@@ -115,6 +118,7 @@ def add_candidates(
         [case for case in index.cases if case.kind == "scan" and case.case_id in wanted],
         (*index.nodules, *index.excluded),
         settings.proposals,
+        scans=scans,
         folder=work_dir / "data" / "proposals",
         workers=min(4, os.cpu_count() or 1),
         progress=progress,
@@ -159,7 +163,7 @@ def _image_index(
     settings: ArchiveData,
     path: Path,
     archive: ArchiveIndex,
-    ready: Sequence[IndexedCase],
+    ready: Sequence[Case],
     *,
     known: Mapping[str, Value],
 ) -> CaseIndex:
@@ -173,7 +177,7 @@ def _image_index(
         notes.append(f"{unknown} of {len(used)} images have no known label")
     return CaseIndex(
         name=f"archive {path.name}",
-        cases=tuple(_case(path, case) for case in used),
+        cases=tuple(replace(case, generator=case.stamp) for case in used),
         nodules=(),
         excluded=(),
         candidates=(),
@@ -188,7 +192,7 @@ def _scan_index(
     settings: ArchiveData,
     path: Path,
     archive: ArchiveIndex,
-    ready: Sequence[IndexedCase],
+    ready: Sequence[Case],
     *,
     known: Mapping[str, Value],
 ) -> CaseIndex:
@@ -201,7 +205,7 @@ def _scan_index(
     ids = {case.case_id for case in used}
     return CaseIndex(
         name=f"archive {path.name}",
-        cases=tuple(_case(path, case) for case in used),
+        cases=tuple(replace(case, generator=case.stamp) for case in used),
         nodules=tuple(n for n in nodules if n.seriesuid in ids),
         excluded=tuple(n for n in excluded if n.seriesuid in ids),
         candidates=(),
@@ -261,10 +265,3 @@ def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> No
         reasons = [f"positive: no case has the label {name!r}" for name in absent]
         reasons.append(f"labels of the index, with their positive cases: {known}")
         raise SettingsError(f"{path}: labels that it does not hold", reasons)
-
-
-def _case(path: Path, case: IndexedCase) -> Case:
-    stamp = case.generator or (not_stated() if case.synthetic else "")
-    return Case(
-        case.case_id, case.patient_id, case.kind, path, None, case.origin, case.content, stamp
-    )

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from medkd.data.archive_cases import known_scan_labels
 from medkd.errors import SeriesError
-from medkd.index.table import ArchiveIndex, IndexedCase, read_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, read_index
 from medkd.types import Nodule, Reference
 
 UNANNOTATED = "that are not annotated: whether they hold nodules is not known"
@@ -87,7 +88,7 @@ def read_index_reference(
 
 
 def _left_out(
-    index: ArchiveIndex, scans: Sequence[IndexedCase], only: Sequence[str] | None
+    index: ArchiveIndex, scans: Sequence[Case], only: Sequence[str] | None
 ) -> Iterator[tuple[str, str]]:
     known = known_scan_labels(index, [LABEL])
     placed = {n.seriesuid for n in index.nodules if n.counts_as == "included"}
@@ -105,6 +106,6 @@ def _left_out(
 
 
 def _of(
-    nodules: Sequence[Nodule], counted: Mapping[str, IndexedCase], counts_as: str
+    nodules: Sequence[Nodule], counted: Mapping[str, Case], counts_as: str
 ) -> tuple[Nodule, ...]:
     return tuple(n for n in nodules if n.seriesuid in counted and n.counts_as == counts_as)

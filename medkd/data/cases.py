@@ -1,8 +1,7 @@
-"""Cases: what a data set holds, before any pixel is used, and how the pixels of one are read.
+"""The cases of a data set, known before any pixel is used, and how to read the pixels of one.
 
-A case is a scan or an image; its origin is what the set itself says of it ("subset3", "train").
-Candidates of a scan are samples of their own in `datasets.py`. No patient's name is kept; where
-a set names no patients, each case counts as one.
+Candidates of a scan are separate samples in `datasets.py`. Names of patients are never kept. If a
+set names no patients, each case counts as one patient.
 """
 
 from __future__ import annotations
@@ -11,37 +10,13 @@ import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from medkd.errors import SeriesError
-from medkd.index.case_store import locate_case, read_case
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
+from medkd.index.case_store import locate_case, open_image, open_scan
 from medkd.io.scans import read_scan
 from medkd.types import LabelledCandidate, Nodule, Radiograph, Scan
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A scan or an image.
-
-    `path` is the volume, or the .npz of which `row` of `origin` is meant, or the INDEX (.csv)
-    of the archive that holds it. `content` is a digest of its pixels where an INDEX gives one.
-    `generator` is the stamp of what made it, or its nodules (`synthetic_mark.py`); empty: real.
-    """
-
-    case_id: str
-    patient_id: str
-    kind: Literal["scan", "image"]
-    path: Path
-    row: int | None
-    origin: str
-    content: str = ""
-    generator: str = ""
-
-    @property
-    def archived(self) -> bool:
-        """Whether the case is read through an INDEX."""
-        return self.path.suffix == ".csv"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +38,7 @@ class CaseIndex:
     label_names: tuple[str, ...]
     fingerprint: str
     notes: tuple[str, ...] = ()
-    refused: tuple[IndexedCase, ...] = ()
+    refused: tuple[Case, ...] = ()
 
     @property
     def generators(self) -> tuple[str, ...]:
@@ -110,19 +85,16 @@ def read_scan_of(case: Case) -> Scan:
     Raises:
         SeriesError: with every reason why it cannot be read.
     """
-    if not case.archived:
-        return read_scan(case.path, seriesuid=case.case_id, patient_id=case.patient_id)
-    found = read_case(case.path, case.case_id)
-    if not isinstance(found, Scan):
-        raise SeriesError(f"{case.case_id}: not a scan", ["the archive holds an image there"])
-    return found
+    if case.archived:
+        return open_scan(case.path, case.case_id)
+    return read_scan(case.path, seriesuid=case.case_id, patient_id=case.patient_id)
 
 
 def file_states(case: Case) -> list[list[str | int]]:
     """Return path, size and time of change of every file that a scan is read from.
 
-    For keys of caches, as a hash alone: a path of an archive may hold a name. The pixels' digest
-    would not do, since a header that is put right moves the same pixels elsewhere.
+    Use it for keys of caches and only as a hash, since a path of an archive may contain a name. A
+    digest of the pixels is not enough: a corrected header moves the same pixels to another place.
 
     Raises:
         SeriesError: if the case is not known or a file is gone.
@@ -148,7 +120,4 @@ def read_image_of(case: Case) -> Radiograph:
     Raises:
         SeriesError: with every reason why it cannot be read.
     """
-    found = read_case(case.path, case.case_id)
-    if not isinstance(found, Radiograph):
-        raise SeriesError(f"{case.case_id}: not an image", ["the archive holds a scan there"])
-    return found
+    return open_image(case.path, case.case_id)

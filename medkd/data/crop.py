@@ -1,9 +1,9 @@
-"""A patch of whole voxels about a place in the world.
+"""Crop a patch of whole voxels around a point, without interpolation.
 
-The patch is the box of voxels whose middle is nearest to the place: nothing is interpolated.
-Along an axis of n voxels the middle is index (n - 1) / 2, so that for odd n the place lies in
-the middle voxel, and for even n within half a voxel of the middle edge. What lies outside the
-volume is filled with one value; a patch wholly outside is refused.
+The patch is the box of voxels whose centre is nearest to the point. Along an axis of n voxels the
+centre is index (n - 1) / 2: for odd n the point is in the middle voxel, for even n it is within
+half a voxel of the edge between the two middle voxels. Voxels outside the volume are filled with
+one value. A patch that does not overlap the volume is refused.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Shape = tuple[int, int, int]
 
 
 def patch_start(grid: VoxelGrid, center_mm: ArrayLike, patch_shape: Shape) -> Shape:
-    """Return the index of a patch's first voxel; may be negative.
+    """Return the index of the first voxel of a patch; it may be negative.
 
     Args:
-        grid: the volume's voxels.
-        center_mm: (3,) LPS mm.
+        grid: the grid of the volume.
+        center_mm: (3,) centre of the patch, LPS mm.
         patch_shape: voxels along i, j, k.
     """
     middle = (np.asarray(patch_shape) - 1) / 2
-    # Rounded first: on an exact half, 1e-13 of float noise must not decide.
+    # Rounded first: at an exact half, float noise of 1e-13 must not change the result.
     start = np.floor(np.round(grid.world_to_voxel(center_mm) - middle + 0.5, 6)).astype(int)
     return int(start[0]), int(start[1]), int(start[2])
 
@@ -43,20 +43,20 @@ def patch_start(grid: VoxelGrid, center_mm: ArrayLike, patch_shape: Shape) -> Sh
 def crop_patch(
     volume: Tensor, grid: VoxelGrid, *, center_mm: ArrayLike, patch_shape: Shape, pad_value: float
 ) -> Tensor:
-    """Cut a patch out of a volume.
+    """Crop a patch from a volume.
 
     Args:
         volume: [C, I, J, K].
-        grid: where its voxels lie.
-        center_mm: (3,) LPS mm.
+        grid: the grid of the volume.
+        center_mm: (3,) centre of the patch, LPS mm.
         patch_shape: voxels along i, j, k.
-        pad_value: what stands outside the volume, in the volume's unit.
+        pad_value: fill value outside the volume, in the unit of the volume.
 
     Returns:
-        [C, *patch_shape], a contiguous copy of the volume's type.
+        [C, *patch_shape], a contiguous copy with the dtype of the volume.
 
     Raises:
-        SeriesError: if no voxel of the patch lies in the volume.
+        SeriesError: if no voxel of the patch is inside the volume.
     """
     start = patch_start(grid, center_mm, patch_shape)
     patch = volume.new_full((volume.shape[0], *patch_shape), pad_value)
@@ -64,10 +64,10 @@ def crop_patch(
     for first, length, size in zip(start, patch_shape, grid.shape, strict=True):
         low, high = max(first, 0), min(first + length, size)
         if low >= high:
-            place = np.round(np.asarray(center_mm, dtype=np.float64), 2).tolist()
+            center = np.round(np.asarray(center_mm, dtype=np.float64), 2).tolist()
             raise SeriesError(
-                f"no patch at {place} mm (LPS)",
-                [f"the place lies outside the volume of {grid.shape} voxels, at index {start}"],
+                f"no patch at {center} mm (LPS)",
+                [f"it starts at index {start}, outside the volume of {grid.shape} voxels"],
             )
         source.append(slice(low, high))
         target.append(slice(low - first, high - first))
@@ -76,13 +76,13 @@ def crop_patch(
 
 
 class CropPatchd:
-    """MONAI dictionary transform: the patch about `data[center_key]`, LPS mm, with its affine.
+    """MONAI dictionary transform that crops a patch around a point and updates the affine.
 
     Args:
-        keys: images in the dictionary, `MetaTensor` [C, I, J, K].
+        keys: keys of the images, `MetaTensor` [C, I, J, K].
         patch_shape: voxels along i, j, k.
-        pad_value: what stands outside the volume, in the image's unit at this step.
-        center_key: where the dictionary holds the centre, (3,) LPS mm.
+        pad_value: fill value outside the volume, in the unit that the image has at this step.
+        center_key: key of the centre of the patch, (3,) LPS mm.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class CropPatchd:
         self.center_key = center_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the dictionary with its images cut to the patch."""
+        """Return a copy of the dictionary with cropped images."""
         changed = dict(data)
         center_mm = np.asarray(data[self.center_key], dtype=np.float64)
         for key in self.keys:

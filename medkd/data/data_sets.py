@@ -1,4 +1,4 @@
-"""Data sets in LUNA16's layout and MedMNIST files: their settings, and the cases they hold."""
+"""Data sets in the LUNA16 layout and MedMNIST files: their settings and cases."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from medkd.settings import InputPath, Settings
 
 
 class Luna16Data(Settings):
-    """LUNA16, or any set in its official layout."""
+    """LUNA16, or any data set in the official LUNA16 layout."""
 
     kind: Literal["luna16"] = "luna16"
     root: InputPath = Field(description="Folder with subset0..9 and the CSV files.")
     candidates: Literal["candidates_V2", "candidates"] = Field(
-        "candidates_V2", description="Which file of candidates is used."
+        "candidates_V2", description="Which candidates file is used."
     )
-    allow_partial: bool = Field(False, description="Leave out rows whose scan is absent.")
+    allow_partial: bool = Field(False, description="Ignore table rows whose scan is missing.")
     patients: InputPath | None = Field(
-        None, description="CSV `seriesuid,patient_id`; without it each scan counts as a patient."
+        None, description="CSV `seriesuid,patient_id`; null: each scan counts as one patient."
     )
 
     def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
-        """Read the set's tables and the headers of its scans; see `CaseSource`."""
+        """Read the tables of the data set and the headers of its scans; see `CaseSource`."""
         luna = read_luna16(
             find_data(self.root), candidates=self.candidates, allow_partial=self.allow_partial
         )
@@ -44,7 +44,7 @@ class Luna16Data(Settings):
 
 
 class MedMnistData(Settings):
-    """A MedMNIST file, 2-D or 3-D, of any size."""
+    """A MedMNIST file, 2-D or 3-D, of any image size."""
 
     kind: Literal["medmnist"] = "medmnist"
     path: InputPath = Field(description="The .npz file.")
@@ -55,16 +55,16 @@ class MedMnistData(Settings):
 
 
 def medmnist_of(path: Path) -> MedMnistSet:
-    """Read a MedMNIST file, or give the one just read."""
+    """Read a MedMNIST file; the two files read last are cached."""
     state = path.stat()
     return _read_medmnist_once(path, state.st_size, state.st_mtime_ns)
 
 
 def images_of(cases: Sequence[Case]) -> MedMnistSplit:
-    """Return the stored images [N, *spatial] and labels [N, K] of image cases, in their order.
+    """Return the stored images [N, *spatial] and labels [N, K], in the order of the cases.
 
     Raises:
-        ValueError: if a case is no image.
+        ValueError: if a case is not an image.
     """
     rows: dict[tuple[Path, str], list[int]] = defaultdict(list)
     places: dict[tuple[Path, str], list[int]] = defaultdict(list)
@@ -90,13 +90,13 @@ def _read_medmnist_once(path: Path, _size: int, _changed: int) -> MedMnistSet:
 
 
 def label_count(held: MedMnistSet) -> int:
-    """Return how many label outputs a MedMNIST set needs: 1 for two classes."""
+    """Return the number of label outputs that a MedMNIST set needs; 1 for two classes."""
     columns = held.splits["train"].labels.shape[1]
     return columns if columns > 1 or len(held.label_names) <= 2 else len(held.label_names)
 
 
 def medmnist_cases(path: Path) -> CaseIndex:
-    """Make the cases of a MedMNIST file."""
+    """Return the cases of a MedMNIST file."""
     held = medmnist_of(path)
     cases: list[Case] = []
     labels: dict[str, int] = {}
@@ -104,7 +104,7 @@ def medmnist_cases(path: Path) -> CaseIndex:
         # Several columns: a case is positive if any of its labels is.
         for row, value in enumerate(label.max(axis=1).tolist()):
             case_id = f"{held.name}-{origin}-{row:06d}"
-            cases.append(Case(case_id, case_id, "image", path, row, origin))
+            cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
             labels[case_id] = value
     two_classes = label_count(held) == 1
     return CaseIndex(
@@ -121,26 +121,26 @@ def medmnist_cases(path: Path) -> CaseIndex:
 
 
 def luna16_cases(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) -> CaseIndex:
-    """Make the cases of a set in LUNA16's layout.
+    """Return the cases of a data set in the LUNA16 layout.
 
     Args:
-        luna: the set as read.
-        name: what the set is called in reports.
-        patients: patient of each scan; empty: each scan counts as a patient.
+        luna: the data set.
+        name: name of the data set in reports.
+        patients: maps each seriesuid to a patient; empty: each scan counts as one patient.
 
     Raises:
-        SeriesError: if a coordinate lies outside its scan, or a scan has no patient.
+        SeriesError: if a coordinate is outside its scan, or a scan has no patient.
     """
     grids = {uid: read_grid(path) for uid, path in luna.scan_paths.items()}
     if reasons := check_coordinates(luna, grids):
         raise SeriesError(f"{name}: points outside their scans", reasons)
     if patients and (missing := sorted(set(luna.scan_paths) - set(patients))):
-        reasons = [f"{uid}: no row in the table of patients" for uid in missing]
+        reasons = [f"{uid}: no row in the patients table" for uid in missing]
         raise SeriesError(f"{name}: scans without a patient", reasons)
     positive = {nodule.seriesuid for nodule in luna.nodules}
     cases = tuple(
         Case(
-            uid, patients.get(uid, uid), "scan", path, None, f"subset{luna.subset[uid]}",
+            uid, patients.get(uid, uid), "scan", path=path, origin=f"subset{luna.subset[uid]}",
             generator=luna.generator,
         )
         for uid, path in sorted(luna.scan_paths.items())

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from medkd.data.patches import PatchSource
 from medkd.errors import MedkdError, WorkerError
 from medkd.files import is_full_disk
+from medkd.processes import shared_memory_reason
 from medkd.types import PatchBatch
 
 logger = logging.getLogger(__name__)
@@ -211,10 +212,10 @@ def _reasons(error: Exception) -> list[str]:
     if "killed" in lower or "exited unexpectedly" in lower:
         reasons.append("most likely there was not enough memory: take fewer workers or a smaller "
                        "batch_size")  # fmt: skip
-    if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES):
-        reasons.append("shared memory (/dev/shm) is read-only: mount it for writing")
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
+        reasons.append(shared_memory_reason(error.errno or 0))
     if "bus error" in lower or "shm" in lower or "shared memory" in lower or is_full_disk(error):
-        reasons.append("shared memory (/dev/shm) is full: give the container more (--shm-size)")
+        reasons.append(shared_memory_reason(errno.ENOSPC))
     if "open files" in lower or "ancdata" in lower:
         reasons.append("raise the number of open files: ulimit -n 8192")
     return [*reasons, REMEDY, RESUMED]

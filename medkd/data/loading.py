@@ -1,9 +1,10 @@
-"""From a path to a network's view: the loading steps of a configuration, as a MONAI `Compose`.
+"""The loading steps of a configuration, from a file to the input of a network.
 
-CT: `load`, then `orientation` and `spacing` if wanted, then `crop` and `intensity` in either
-order. Images: one `image` step. What comes out is [1, I, J, K] or [1, I, J] float32 in 0..1,
-the one view that teacher and student see. Dictionaries have the keys `image` (path, or array
-for an image in memory) and, where there is a crop, `center_mm` (LPS).
+CT: `load`, then optionally `orientation` and `spacing`, then `crop` and `intensity` in either
+order. Images: one `image` step. The steps become a MONAI `Compose`, whose output is [1, I, J, K]
+or [1, I, J], float32 in 0..1, the common input of teacher and student. Its input is a dictionary
+with the key `image` (a path, or an array for an image in memory) and, for a crop, `center_mm`
+(LPS).
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ if TYPE_CHECKING:
 KEY = "image"
 
 DEFAULT_WINDOW = (-1000.0, 400.0)
-"""HU of lung and soft tissue, where a configuration names no window."""
+"""HU window of lung and soft tissue, used if a configuration has no window."""
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _PAIRS = ("LR", "PA", "IS")
 
 
 class LoadStep(Settings):
-    """Read a CT from its path: HU int16 [1, I, J, K]."""
+    """Read a CT scan from its path: int16 HU [1, I, J, K]."""
 
     kind: Literal["load"] = "load"
 
 
 class OrientationStep(Settings):
-    """Turn the axes to a common order without interpolating (MONAI `Orientationd`)."""
+    """Reorder and flip the axes to a common orientation (MONAI `Orientationd`)."""
 
     kind: Literal["orientation"] = "orientation"
     axcodes: str = Field(
         default="LPS",
-        description="where i, j, k point: one letter of each pair L/R, P/A, I/S; LPS leaves an "
-        "ordinary axial scan as it is",
+        description="Directions of i, j, k: one letter of each pair L/R, P/A, I/S. LPS does not "
+        "change an ordinary axial scan.",
     )
 
     @model_validator(mode="after")
@@ -69,19 +70,19 @@ class SpacingStep(Settings):
         Annotated[float, Field(gt=0)],
         Annotated[float, Field(gt=0)],
         Annotated[float, Field(gt=0)],
-    ] = Field(default=(1.0, 1.0, 1.0), description="mm between voxels along i, j, k")
+    ] = Field(default=(1.0, 1.0, 1.0), description="Voxel spacing along i, j, k, mm.")
     engine: Literal["slab", "monai"] = Field(
         default="slab",
-        description="slab: ours, faster, HU rounded to whole HU; monai: MONAI's Spacingd",
+        description="slab: our own faster code, rounds to whole HU; monai: Spacingd of MONAI.",
     )
 
 
 class IntensityStep(Settings):
-    """Map a window of HU to 0..1 and clip (MONAI `ScaleIntensityRanged`)."""
+    """Scale an HU window to 0..1 and clip (MONAI `ScaleIntensityRanged`)."""
 
     kind: Literal["intensity"] = "intensity"
     hu_window: tuple[float, float] = Field(
-        default=DEFAULT_WINDOW, description="HU that become 0 and 1; outside is clipped"
+        default=DEFAULT_WINDOW, description="HU that become 0 and 1; values outside are clipped."
     )
 
     @model_validator(mode="after")
@@ -92,29 +93,32 @@ class IntensityStep(Settings):
 
 
 class CropStep(Settings):
-    """Cut the patch about a candidate, whole voxels, outside filled with the window's low end."""
+    """Crop a patch of whole voxels around a candidate.
+
+    Voxels outside the volume are filled with the lower end of the HU window.
+    """
 
     kind: Literal["crop"] = "crop"
     patch_shape: tuple[
         Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
-    ] = Field(default=(32, 32, 32), description="voxels along i, j, k")
+    ] = Field(default=(32, 32, 32), description="Voxels along i, j, k.")
 
 
 class ImageStep(Settings):
-    """Take a radiograph, or an image or cube of a MedMNIST set, to 0..1."""
+    """Read a radiograph, or a MedMNIST image or cube, and scale it to 0..1."""
 
     kind: Literal["image"] = "image"
     source: Literal["memory", "file"] = Field(
         default="memory",
-        description="memory: a uint8 array of a MedMNIST set; file: a radiograph of an "
-        "archive, or by its path",
+        description="memory: a uint8 array of a MedMNIST set. file: a radiograph, from an archive "
+        "or a path.",
     )
     size_px: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
         min_length=2,
         max_length=3,
-        description="pixels along each axis (rows, columns or i, j, k) after resizing by area, "
-        "aspect not kept; none: as they are",
+        description="Pixels along each axis (rows, columns or i, j, k) after area resizing, "
+        "which does not keep the aspect ratio; null: not resized.",
     )
 
 
@@ -134,13 +138,13 @@ def _in_order(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
 
 
 LoadingSettings = Annotated[tuple[LoadingStep, ...], AfterValidator(_in_order)]
-"""The steps of a configuration, in an order that makes sense."""
+"""The loading steps of a configuration, validated for their order."""
 
 _ADAPTER: TypeAdapter[tuple[Any, ...]] = TypeAdapter(LoadingSettings)
 
 
 def loading_reasons(steps: tuple[LoadingStep, ...]) -> list[str]:
-    """Say why these steps, in this order, lead to no view."""
+    """Return the reasons why these steps cannot be used; empty if they can."""
     kinds = [step.kind for step in steps]
     reasons = [
         f"{kind}: expected at most once, got {kinds.count(kind)} times"
@@ -149,12 +153,14 @@ def loading_reasons(steps: tuple[LoadingStep, ...]) -> list[str]:
     ]
     if "image" in kinds:
         others = [kind for kind in kinds if kind != "image"]
-        reasons += [f"image: stands alone, got it with {', '.join(others)}"] if others else []
+        reasons += (
+            [f"image: expected as the only step, got {', '.join(others)} too"] if others else []
+        )
         return reasons
     if not kinds or kinds[0] != "load":
         reasons.append("expected load (CT) or image (radiograph) as the first step")
     if "intensity" not in kinds:
-        reasons.append("expected an intensity step: a view is in 0..1")
+        reasons.append("expected an intensity step, because networks need values in 0..1")
     ranks = [_RANK[kind] for kind in kinds]
     if ranks != sorted(ranks):
         reasons.append(
@@ -165,10 +171,10 @@ def loading_reasons(steps: tuple[LoadingStep, ...]) -> list[str]:
 
 
 def parse_loading(steps: Iterable[Mapping[str, Any]]) -> tuple[LoadingStep, ...]:
-    """Turn plain dictionaries (as a model directory holds them) into settings.
+    """Convert plain dictionaries, as stored in a model directory, to settings.
 
     Raises:
-        SettingsError: with every reason.
+        SettingsError: lists all reasons.
     """
     try:
         return _ADAPTER.validate_python([dict(step) for step in steps])
@@ -178,38 +184,41 @@ def parse_loading(steps: Iterable[Mapping[str, Any]]) -> tuple[LoadingStep, ...]
 
 
 def loading_as_dicts(steps: tuple[LoadingStep, ...]) -> list[dict[str, Any]]:
-    """Turn settings into plain dictionaries for JSON; `parse_loading` reads them back."""
+    """Convert settings to plain dictionaries for JSON; `parse_loading` reverses this."""
     return [step.model_dump(mode="json") for step in steps]
 
 
 def scan_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
-    """Return the steps before the crop: they depend on the scan alone and can be cached."""
+    """Return the steps before the crop; their result depends only on the scan and can be cached."""
     kinds = [step.kind for step in steps]
     return steps[: kinds.index("crop")] if "crop" in kinds else steps
 
 
 def patch_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
-    """Return the crop and the steps after it: they depend on the candidate."""
+    """Return the crop and the steps after it; their result depends on the candidate."""
     return steps[len(scan_steps(steps)) :]
 
 
 def hu_window(steps: tuple[LoadingStep, ...]) -> tuple[float, float] | None:
-    """Return the HU that become 0 and 1; None for images, which have no HU."""
+    """Return the HU that become 0 and 1; None without an intensity step (images)."""
     return next((step.hu_window for step in steps if isinstance(step, IntensityStep)), None)
 
 
 def patch_shape(steps: tuple[LoadingStep, ...]) -> tuple[int, int, int] | None:
-    """Return the voxels of a patch along i, j, k; None where nothing is cropped."""
+    """Return the voxels of a patch along i, j, k; None without a crop step."""
     return next((step.patch_shape for step in steps if isinstance(step, CropStep)), None)
 
 
 def spacing_mm(steps: tuple[LoadingStep, ...]) -> tuple[float, float, float] | None:
-    """Return the common spacing along i, j, k; None where scans keep their own."""
+    """Return the spacing along i, j, k in mm; None without a spacing step."""
     return next((step.spacing_mm for step in steps if isinstance(step, SpacingStep)), None)
 
 
 def pad_value(steps: tuple[LoadingStep, ...]) -> float:
-    """Return what fills a crop outside the volume: the window's low end, 0 once scaled."""
+    """Return the fill value of a crop outside the volume.
+
+    It is the lower end of the HU window, or 0 if the intensity step comes before the crop.
+    """
     kinds = [step.kind for step in steps]
     window = hu_window(steps)
     if window is None or ("crop" in kinds and kinds.index("intensity") < kinds.index("crop")):
@@ -218,15 +227,15 @@ def pad_value(steps: tuple[LoadingStep, ...]) -> float:
 
 
 def build_loading(steps: tuple[LoadingStep, ...], *, pad: float | None = None) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Build the MONAI `Compose` of dictionary transforms that the steps name.
+    """Build the MONAI `Compose` of dictionary transforms for the steps.
 
     Args:
         steps: all steps of a configuration, or a part of them (`scan_steps`, `patch_steps`).
-        pad: what fills a crop outside the volume; from the steps where not given (a part of the
-            steps may lack the window: then give `pad_value` of them all).
+        pad: fill value of a crop outside the volume; None: `pad_value(steps)`. If `steps` is
+            only a part without the HU window, pass `pad_value` of all steps.
 
     Returns:
-        `Compose`; call it through `apply_loading` to get refusals as they were raised.
+        `Compose`; call it through `apply_loading`, which raises refusals unwrapped.
 
     Example:
         >>> steps = parse_loading([{"kind": "load"}, {"kind": "spacing"}, {"kind": "intensity"}])
@@ -240,10 +249,10 @@ def build_loading(steps: tuple[LoadingStep, ...], *, pad: float | None = None) -
 
 
 def apply_loading(transform: Any, item: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # MONAI has no types
-    """Run a `Compose` on a dictionary; a refusal inside comes out as itself.
+    """Run a `Compose` on a dictionary, and unwrap refusals.
 
     Raises:
-        MedkdError: the refusal that MONAI wraps into a RuntimeError.
+        MedkdError: the refusal that MONAI wrapped in a RuntimeError.
     """
     try:
         return dict(transform(dict(item)))
@@ -257,31 +266,31 @@ def apply_loading(transform: Any, item: Mapping[str, Any]) -> dict[str, Any]:  #
 
 
 def _transforms_of(step: LoadingStep, pad: float) -> list[Any]:
-    """Return the transforms of one step: the closed table from kind to MONAI transform."""
+    """Return the MONAI transforms of one step."""
     from monai import transforms as mt
 
-    made: Any
+    transform: Any
     match step:
         case LoadStep():
-            made = _load_transform(np.int16)
+            transform = _load_transform(np.int16)
         case OrientationStep():
-            made = mt.Orientationd(KEY, axcodes=step.axcodes.upper(), labels=_RAS_LABELS)
+            transform = mt.Orientationd(KEY, axcodes=step.axcodes.upper(), labels=_RAS_LABELS)
         case SpacingStep(engine="slab"):
-            made = SlabSpacingd(KEY, step.spacing_mm)
+            transform = SlabSpacingd(KEY, step.spacing_mm)
         case SpacingStep():
-            made = mt.Spacingd(KEY, pixdim=step.spacing_mm, mode="bilinear")
+            transform = mt.Spacingd(KEY, pixdim=step.spacing_mm, mode="bilinear")
         case CropStep():
-            made = CropPatchd(KEY, step.patch_shape, pad_value=pad)
+            transform = CropPatchd(KEY, step.patch_shape, pad_value=pad)
         case IntensityStep():
             low, high = step.hu_window
-            made = mt.ScaleIntensityRanged(KEY, low, high, b_min=0.0, b_max=1.0, clip=True)
+            transform = mt.ScaleIntensityRanged(KEY, low, high, b_min=0.0, b_max=1.0, clip=True)
         case ImageStep():
             return _image_transforms(step)
-    return [made]
+    return [transform]
 
 
 def _load_transform(dtype: type[np.int16] | type[np.float32]) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Return `LoadImaged` with our reader."""
+    """Return `LoadImaged` with `MedkdReader`."""
     from monai import transforms as mt
 
     with _quiet_readers():
@@ -290,7 +299,7 @@ def _load_transform(dtype: type[np.int16] | type[np.float32]) -> Any:  # noqa: A
 
 @contextmanager
 def _quiet_readers() -> Iterator[None]:
-    """Hide what MONAI says of its own readers: it sets them all up beside ours."""
+    """Hide the warnings of MONAI's own readers, which `LoadImaged` always creates too."""
     plugin = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
     level = plugin.level
     plugin.setLevel(logging.ERROR)

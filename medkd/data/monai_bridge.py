@@ -1,9 +1,10 @@
-"""Between our frame and MONAI's: an `ImageReader`, and `Scan` to `MetaTensor` and back.
+"""Conversion between our types and MONAI's: an `ImageReader`, and `Scan` to `MetaTensor`.
 
-Our world is LPS mm; MONAI's transforms expect the affine of a `MetaTensor` in RAS mm. The flip
-happens here and nowhere else. Index order is (i, j, k) on both sides, so no axis is ever moved.
-MONAI takes seconds to import, so it is imported by the functions and constructors that need it;
-the classes here and in `resample.py` and `crop.py` become its subclasses when first used.
+Our world coordinates are LPS mm; MONAI's transforms expect the affine of a `MetaTensor` in RAS
+mm. Only this module converts between them. Both sides use the index order (i, j, k), so axes are
+never permuted. Importing MONAI takes seconds, so functions and constructors import it when they
+need it. The classes here and in `resample.py` and `crop.py` are registered as subclasses of
+MONAI's classes when they are first instantiated.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ if TYPE_CHECKING:
 
 
 def declare_subclass(own: type, module: str, name: str) -> None:
-    """Make `own` a (virtual) subclass of MONAI's abstract class `module.name`.
+    """Register `own` as a virtual subclass of MONAI's abstract class `module.name`.
 
-    MONAI asks `isinstance(x, ImageReader)` or `isinstance(x, MapTransform)`; inheriting in the
-    usual way would import MONAI with this module.
+    MONAI checks `isinstance(x, ImageReader)` or `isinstance(x, MapTransform)`. Ordinary
+    inheritance would import MONAI together with this module.
     """
     getattr(import_module(module), name).register(own)
 
 
 class MedkdReader:
-    """MONAI `ImageReader` over `read_scan` and, for `.png`, `read_radiograph`.
+    """MONAI `ImageReader` that calls `read_scan` or, for `.png` files, `read_radiograph`.
 
-    The `MetaTensor` that MONAI's `LoadImaged` makes of it has a RAS affine, and in `meta` the
-    `seriesuid`, `patient_id` and `notes` of what was read.
+    MONAI's `LoadImaged` turns the result into a `MetaTensor` with a RAS affine, whose `meta`
+    holds the `seriesuid`, `patient_id` and, for scans, `notes`.
 
-    A refusal is raised by `get_data`, not by `read`: MONAI answers an error in `read` by trying
-    its other readers in turn, which would read what ours has refused.
+    A refusal is raised by `get_data`, not by `read`: after an error in `read` MONAI would try its
+    other readers, which might read a file that ours has refused.
 
     Example:
         >>> import tempfile
@@ -63,14 +64,14 @@ class MedkdReader:
         declare_subclass(type(self), "monai.data.image_reader", "ImageReader")
 
     def verify_suffix(self, filename: Sequence[Path | str] | Path | str) -> bool:
-        """Say yes: whatever cannot be read is refused by reason, not by suffix."""
+        """Return True for every file; `get_data` refuses unreadable files with reasons."""
         return True
 
     def read(self, data: Sequence[Path | str] | Path | str) -> Scan | Radiograph | SeriesError:
-        """Read one scan or radiograph; a refusal is returned, see the class."""
+        """Read one scan or radiograph; a refusal is returned instead of raised (see the class)."""
         paths = [data] if isinstance(data, str | Path) else list(data)
         if len(paths) != 1:
-            return SeriesError(f"{len(paths)} paths at once", ["expected one path an image"])
+            return SeriesError(f"{len(paths)} paths at once", ["expected one path per image"])
         path = Path(paths[0])
         try:
             return read_radiograph(path) if path.suffix.lower() == ".png" else read_scan(path)
@@ -80,7 +81,7 @@ class MedkdReader:
     def get_data(
         self, img: Scan | Radiograph | SeriesError
     ) -> tuple[NDArray[np.int16] | NDArray[np.float32], dict[str, Any]]:
-        """Return the array ([i, j, k] or [row, col]) and MONAI's metadata of what was read.
+        """Return the pixel array ([i, j, k] or [row, col]) and its metadata for MONAI.
 
         Raises:
             SeriesError: the refusal, with all its reasons.
@@ -97,9 +98,9 @@ class MedkdReader:
 
 
 def to_meta_tensor(scan: Scan) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Give MONAI a scan: `MetaTensor` [1, I, J, K] int16 HU with a RAS affine.
+    """Convert a scan to a `MetaTensor` [1, I, J, K], int16 HU, with a RAS affine.
 
-    The voxels are copied, so that no transform can change the scan.
+    The voxels are copied; transforms cannot change the scan.
     """
     from monai.data import MetaTensor
 
@@ -114,7 +115,7 @@ def to_meta_tensor(scan: Scan) -> Any:  # noqa: ANN401  # MONAI has no types
 
 
 def scan_grid(image: Any) -> VoxelGrid:  # noqa: ANN401  # MONAI has no types
-    """Return the grid, in LPS mm, of a `MetaTensor` [C, I, J, K].
+    """Return the voxel grid, in LPS mm, of a `MetaTensor` [C, I, J, K].
 
     Raises:
         ValueError: if the image is not 3-D, or its affine is in a space other than RAS or LPS.
@@ -130,12 +131,12 @@ def scan_grid(image: Any) -> VoxelGrid:  # noqa: ANN401  # MONAI has no types
 
 
 def on_grid(voxels: torch.Tensor, grid: VoxelGrid, like: Any) -> Any:  # noqa: ANN401  # MONAI has no types
-    """Make a `MetaTensor` of new voxels on a new grid, with the other metadata of `like`.
+    """Return a `MetaTensor` of new voxels on a new grid, with the other metadata of `like`.
 
     Args:
-        voxels: [C, I, J, K], any type.
-        grid: where they lie; its shape is [I, J, K].
-        like: `MetaTensor` that they come from.
+        voxels: [C, I, J, K], any dtype.
+        grid: the grid of the voxels; its shape is [I, J, K].
+        like: `MetaTensor` whose metadata are copied.
     """
     from monai.data import MetaTensor
 
@@ -152,7 +153,7 @@ def _meta(
         "original_affine": affine.copy(),
         "space": "RAS",
         "spatial_shape": np.asarray(shape),
-        "original_channel_dim": float("nan"),  # MONAI's word for "has no channel axis"
+        "original_channel_dim": float("nan"),  # MONAI's value for "no channel axis"
         "seriesuid": uid,
         "patient_id": patient_id,
     }

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from medkd.types import Scan, SliceFact
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 2  # raised when what is kept changes, so that older entries are not read
+_LAYOUT = 3  # raised when what is kept changes, so that older entries are not read
 _OPEN_MAPPED = 128  # each holds a file handle
 _OPEN_IN_MEMORY = 4
 
@@ -67,7 +68,7 @@ class PreparedScan:
         facts: of the scan as it was read.
         voxels_hu: [1, I, J, K] HU on `grid`.
         grid: after the steps that turn and resample.
-        lungs: the lung field; its `box` counts voxels of `facts.grid`. None: not found.
+        lungs: the lung field; its `box` counts voxels of `grid`. None: not found.
         no_lungs: the reasons why no lungs were found.
     """
 
@@ -76,6 +77,10 @@ class PreparedScan:
     grid: VoxelGrid
     lungs: LungField | None = None
     no_lungs: tuple[str, ...] = ()
+
+    def as_scan(self) -> Scan:
+        """Return the prepared voxels as a scan; they are shared, not copied."""
+        return Scan(self.facts.seriesuid, self.voxels_hu[0].numpy(), self.grid, patient_id="")
 
     def found_lungs(self) -> LungField:
         """Return the lung field.
@@ -103,9 +108,19 @@ def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> PreparedScan:
     facts = ScanFacts(scan.seriesuid, scan.grid, scan.stored_grid, scan.slices, scan.notes)
     prepared = PreparedScan(facts, image.as_tensor(), scan_grid(image))
     try:
-        return replace(prepared, lungs=find_lungs(scan))
+        return replace(prepared, lungs=_on_grid(find_lungs(scan), scan.grid, prepared.grid))
     except SeriesError as error:
         return replace(prepared, no_lungs=error.reasons)
+
+
+def _on_grid(lungs: LungField, grid: VoxelGrid, prepared: VoxelGrid) -> LungField:
+    """Count the lungs' box on the prepared grid instead of the scan's own."""
+    corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
+    at = prepared.world_to_voxel(grid.voxel_to_world(corners.astype(np.float64))).round(6)
+    low = np.maximum(np.floor(at.min(axis=0)), 0).astype(int).tolist()
+    high = np.minimum(np.ceil(at.max(axis=0)) + 1, prepared.shape).astype(int).tolist()
+    box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+    return replace(lungs, box=box)
 
 
 def to_unit_range(hu: Tensor, window: tuple[float, float]) -> Tensor:
@@ -164,6 +179,16 @@ class PreparedScans:
         if reasons:
             raise SeriesError("scans that cannot be prepared", reasons)
 
+    def load(self, case: Case) -> PreparedScan:
+        """Return a prepared scan without keeping it open; safe in several threads.
+
+        Raises:
+            SeriesError: if it cannot be read.
+        """
+        if self.cache is None:
+            return prepare_scan(read_scan_of(case), self.steps)
+        return _read_entry(self._entry(case))
+
     def get(self, case: Case) -> PreparedScan:
         """Return a prepared scan; asking for neighbours in turn is cheapest.
 
@@ -173,14 +198,16 @@ class PreparedScans:
         if case in self._open:
             self._open.move_to_end(case)
             return self._open[case]
-        if self.cache is None:
-            prepared, most = prepare_scan(read_scan_of(case), self.steps), _OPEN_IN_MEMORY
-        else:
-            prepared, most = _read_entry(self._entry(case)), _OPEN_MAPPED
-        self._open[case] = prepared
+        self._open[case] = self.load(case)
+        most = _OPEN_IN_MEMORY if self.cache is None else _OPEN_MAPPED
         while len(self._open) > most:
             self._open.popitem(last=False)
-        return prepared
+        return self._open[case]
+
+    def key(self, case: Case) -> str:
+        """Name a prepared scan by a hash of its files and steps: the name of its entry."""
+        steps = loading_as_dicts(_whole_scan_steps(self.steps))
+        return sha256_of_text(json.dumps([_LAYOUT, file_states(case), steps]))[:32]
 
     def _refusal(self, case: Case) -> list[str]:
         try:
@@ -193,14 +220,12 @@ class PreparedScans:
         """Return the folder that holds the prepared scan, made if it is missing."""
         if self.cache is None:
             raise ValueError("without a folder there are no entries")
-        steps = loading_as_dicts(_whole_scan_steps(self.steps))
-        key = sha256_of_text(json.dumps([_LAYOUT, file_states(case), steps]))[:32]
 
         def write(entry: Path) -> None:
             logger.info("preparing %s", case.case_id)
             _write_entry(entry, prepare_scan(read_scan_of(case), self.steps))
 
-        return self.cache.entry(key, write)
+        return self.cache.entry(self.key(case), write)
 
 
 def _whole_scan_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:

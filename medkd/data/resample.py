@@ -1,10 +1,11 @@
-"""Another voxel spacing by linear interpolation, slab by slab, in the type it came in.
+"""Resample a volume to another voxel spacing, slab by slab, by linear interpolation.
 
-MONAI's `Spacing` makes a float64 copy of the whole volume; here a few slices at a time are
-float32 and the rest stays int16, which takes a fraction of the time and memory and gives the
-same values (int16 HU are rounded to whole HU). The grid follows MONAI's rule: voxel (0, 0, 0)
-keeps its place, axes keep their direction, outside counts as the nearest voxel (border).
-No smoothing before shrinking, as in MONAI.
+The dtype of the volume is kept. MONAI's `Spacing` creates a float64 copy of the whole volume.
+This module converts only a few slices at a time to float32, which needs a fraction of the time
+and memory and returns the same values (int16 HU are rounded to whole HU). The grid follows
+MONAI's rule: voxel (0, 0, 0) keeps its position, axes keep their direction, and a point outside
+the volume has the value of the nearest voxel (border). As in MONAI, there is no smoothing before
+downsampling.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 SPACING_TOLERANCE_MM = 1e-3
-"""An axis whose spacing is this near to the wanted one is left as it is (MONAI's AFFINE_TOL)."""
+"""An axis whose spacing differs less than this is not resampled (MONAI's AFFINE_TOL)."""
 
 _SLAB = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisPlan:
-    """Where each new index of one axis reads: between `low` and the next voxel, by `weight`."""
+    """Sampling of one axis: each new index lies at `weight` (0..1) between `low` and `low + 1`.
+
+    `place` is the same position in `grid_sample` coordinates (-1..1).
+    """
 
     size: int
     low: Tensor
@@ -42,10 +46,10 @@ class _AxisPlan:
 
 
 def spaced_grid(grid: VoxelGrid, spacing_mm: ArrayLike) -> VoxelGrid:
-    """Return the grid that MONAI's `Spacing` gives: voxel (0, 0, 0) stays where it is.
+    """Return the grid that MONAI's `Spacing` would create; voxel (0, 0, 0) keeps its position.
 
     Args:
-        grid: present grid.
+        grid: current grid.
         spacing_mm: (3,) positive mm along i, j, k.
 
     Raises:
@@ -64,16 +68,19 @@ def spaced_grid(grid: VoxelGrid, spacing_mm: ArrayLike) -> VoxelGrid:
 
 
 def resample_volume(volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike) -> Tensor:
-    """Interpolate a volume on the grid that `spaced_grid(grid, spacing_mm)` gives.
+    """Interpolate a volume on the grid `spaced_grid(grid, spacing_mm)`.
 
     Args:
-        volume: [C, I, J, K], any real type, on any device; fastest if one axis' slices are
-            contiguous, whichever axis that is.
-        grid: where the voxels lie; its shape is [I, J, K].
+        volume: [C, I, J, K], any real dtype, on any device. It is fastest if the slices along
+            one of the axes are contiguous.
+        grid: the grid of the volume; its shape is [I, J, K].
         spacing_mm: (3,) positive mm along i, j, k.
 
     Returns:
-        [C, I', J', K'] of the same type; whole-number types are rounded.
+        [C, I', J', K'] with the same dtype; values of integer dtypes are rounded.
+
+    Raises:
+        ValueError: if a spacing is not positive, or volume and grid differ in shape.
 
     Example:
         >>> grid = VoxelGrid.from_parts((3, 1, 1), spacing_mm=[2, 1, 1], origin_mm=[0, 0, 0])
@@ -106,13 +113,13 @@ def resample_volume(volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike) -> T
 
 
 class SlabSpacingd:
-    """MONAI dictionary transform: the spacing of `Spacingd`, slab by slab.
+    """MONAI dictionary transform that resamples like `Spacingd`, slab by slab.
 
-    Equal to `Spacingd(keys, pixdim=spacing_mm, mode="bilinear", padding_mode="border")` but for
-    rounding: the type stays what it was. Not invertible and not lazy.
+    The result equals `Spacingd(keys, pixdim=spacing_mm, mode="bilinear", padding_mode="border")`,
+    except that it keeps the dtype and is therefore rounded. It is neither invertible nor lazy.
 
     Args:
-        keys: images in the dictionary, `MetaTensor` [C, I, J, K].
+        keys: keys of the images, `MetaTensor` [C, I, J, K].
         spacing_mm: (3,) positive mm along i, j, k.
     """
 
@@ -123,7 +130,7 @@ class SlabSpacingd:
         self.spacing_mm = tuple(float(value) for value in np.asarray(spacing_mm).ravel())
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the dictionary with its images resampled and their affines moved along."""
+        """Return a copy of the dictionary with resampled images and their new affines."""
         changed = dict(data)
         for key in self.keys:
             image = data[key]
@@ -134,7 +141,7 @@ class SlabSpacingd:
 
 
 def _plan_axis(size: int, new_size: int, scale: float) -> _AxisPlan:
-    """Plan an axis: new index n reads at n * scale, held at the border."""
+    """Plan one axis: new index n samples the old index n * scale, clamped to the last voxel."""
     place = (torch.arange(new_size, dtype=torch.float64) * scale).clamp(max=size - 1)
     low = place.floor().long().clamp(max=max(size - 2, 0))
     normal = 2.0 * place / max(size - 1, 1) - 1.0  # grid_sample's -1..1 between voxel centres
@@ -147,9 +154,12 @@ def _moved(plan: _AxisPlan, device: torch.device, dtype: torch.dtype) -> _AxisPl
 
 
 def _resample_channel(volume: Tensor, plans: list[_AxisPlan]) -> Tensor:
-    """Resample [A, B, C], slabs along A: planes by one `grid_sample`, A by weighting slices."""
+    """Resample [A, B, C] in slabs along A.
+
+    B and C are interpolated by `grid_sample`, A by a weighted mean of two slices.
+    """
     along, rows, columns = plans
-    # grid_sample wants (x, y) = (last axis, one before), and takes a slab's slices as channels.
+    # grid_sample expects (x, y) = (last axis, axis before it). Slices are passed as channels.
     y, x = torch.meshgrid(rows.place, columns.place, indexing="ij")
     plane = torch.stack([x, y], dim=-1)[None]
     shrinks = along.size < volume.shape[0]

@@ -1,9 +1,10 @@
-"""Train, validation and test: by patient, frozen by a fingerprint, checked for leaks.
+"""Split cases into train, validation and test by patient, and check the parts for leaks.
 
-A patient in two splits is refused. An image whose pixels also stand in a later split (train,
-then validation, then test) is dropped from the earlier one and said so, because public sets do
-hold such copies; test rows are never dropped. Scans are compared by pixels too where an INDEX
-gives their digests, else by patient only. A case whose label is not known is never scored.
+A patient in two parts is refused. If an image of train has the same pixels as one of validation
+or test, or an image of validation the same as one of test, the earlier part drops it with a note,
+because public data sets contain such copies. Test cases are never dropped. Scans are compared by
+pixels if an INDEX has their digests, otherwise only by patient. Cases without a known label are
+never evaluated. A fingerprint identifies the split.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ from medkd.provenance import sha256_of_text
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Case ids of each part. `unlabelled` cases train without labels; notes say what was done."""
+    """Case ids of each part.
+
+    `unlabelled` cases are used for training without their labels. `notes` list dropped cases and
+    unused labels.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -52,16 +57,17 @@ def build_split(
     *,
     seed: int,
 ) -> Split:
-    """Divide the cases by patient, take leaks out, and limit the labels if asked.
+    """Split the cases by patient, drop leaking copies, and limit the labels if asked.
 
     Args:
         index: the cases.
-        settings: how.
-        seed: of the random kinds and of the choice of labelled patients.
+        settings: the kind of split and the limit on labels.
+        seed: seed of random splits and of the choice of labelled patients.
 
     Raises:
-        SettingsError: if this set cannot be divided so, or a frozen split is of another index.
-        SeriesError: if a patient stands in two splits, or a frozen split cannot be used.
+        SettingsError: if this data set cannot be split in this way, or a frozen split belongs to
+            another index.
+        SeriesError: if a patient is in two parts, or a frozen split cannot be used.
     """
     if isinstance(settings, FrozenSplit):
         split = _as_frozen(index, settings)
@@ -80,20 +86,23 @@ def build_split(
 
 
 def _refuse_empty_parts(index: CaseIndex, split: Split) -> None:
-    """Name every part without a case, then what was left out and could fill it."""
+    """Refuse a split with empty parts; the reasons list the cases that were left out."""
     if empty := [part for part in ("train", "val", "test") if not getattr(split, part)]:
         raise SettingsError(
             f"{index.name}: train, val and test cannot all be filled",
             [
-                *(f"{part}: no case is left; the set has {len(index.cases)}" for part in empty),
+                *(
+                    f"{part}: no case is left of the {len(index.cases)} in the data set"
+                    for part in empty
+                ),
                 *(f"note: {note}" for note in (*index.notes, *split.notes)),
-                "to do: give cases with known labels of more patients, or divide them otherwise",
+                "to do: add labelled cases of more patients, or change the split",
             ],
         )
 
 
 def _with_labels(index: CaseIndex, split: Split, *, keep: bool) -> Split:
-    """Take out the cases whose label is not known; `keep`: those of train teach by transfer."""
+    """Remove cases without a known label; `keep`: keep those of train as `unlabelled`."""
     parts = {part: getattr(split, part) for part in ("train", "val", "test")}
     unknown = {
         part: tuple(c for c in members if c not in index.labels) for part, members in parts.items()
@@ -109,17 +118,17 @@ def _with_labels(index: CaseIndex, split: Split, *, keep: bool) -> Split:
 
 
 def check_leaks(index: CaseIndex, split: Split) -> Split:
-    """Refuse a patient in two splits; drop images whose pixels stand in a later split too.
+    """Refuse patients in two parts; drop cases with the same pixels as a case of a later part.
 
     Args:
         index: the cases.
-        split: their parts.
+        split: their split; the order of the parts is train, val, test.
 
     Returns:
-        The split without the dropped images, with a note on them.
+        The split without the dropped cases, with a note that counts them.
 
     Raises:
-        SeriesError: naming every patient that stands in two splits.
+        SeriesError: if a patient is in two parts; the reasons list all such patients.
     """
     cases = index.by_id()
     parts = {part: [cases[c] for c in getattr(split, part)] for part in ("train", "val", "test")}
@@ -129,8 +138,10 @@ def check_leaks(index: CaseIndex, split: Split) -> Split:
             homes[case.patient_id].add(part)
     if shared := {patient: where for patient, where in homes.items() if len(where) > 1}:
         reasons = [f"patient {p}: in {' and '.join(sorted(w))}" for p, w in sorted(shared.items())]
-        headline = f"{index.name}: {len(shared)} patients stand in more than one split"
-        raise SeriesError(headline, [*reasons, "split by patient: kind fractions does"])
+        headline = f"{index.name}: {len(shared)} patients are in more than one part"
+        raise SeriesError(
+            headline, [*reasons, "split by patient, for example with kind: fractions"]
+        )
     return _without_copies(split, parts)
 
 
@@ -142,12 +153,12 @@ def _without_copies(split: Split, parts: dict[str, list[Case]]) -> Split:
         kept[part] = tuple(c for c in getattr(split, part) if digests[part].get(c) not in elsewhere)
         if dropped := len(getattr(split, part)) - len(kept[part]):
             where, kind = " or ".join(later), parts[part][0].kind
-            notes.append(f"{dropped} {part} {kind}s dropped: their pixels also stand in {where}")
+            notes.append(f"{dropped} {part} {kind}s dropped: the same pixels are in {where}")
     return replace(split, train=kept["train"], val=kept["val"], notes=(*split.notes, *notes))
 
 
 def _digests(cases: Iterable[Case]) -> dict[str, bytes]:
-    """Return a digest of each case's pixels; a scan outside an archive has none."""
+    """Map case ids to digests of their pixels; scans outside an INDEX have none."""
     members = list(cases)
     given = {c.case_id: c.content.encode() for c in members if c.content}
     images = [case for case in members if case.kind == "image" and not case.archived]
@@ -170,11 +181,11 @@ def _by_origin(index: CaseIndex, settings: OfficialSplit | FoldSplit) -> Split:
         homes |= {f"subset{n}": "val" for n in settings.val}
         homes |= {f"subset{n}": "test" for n in settings.test}
     origins = {case.origin for case in index.cases}
-    if strange := sorted(origins - set(homes)):
+    if unknown := sorted(origins - set(homes)):
         other = "folds or fractions" if settings.kind == "official" else "official or fractions"
         raise SettingsError(
             f"{index.name} cannot be split by kind {settings.kind}",
-            [f"its cases come from {', '.join(strange)}; use kind {other}"],
+            [f"its cases come from {', '.join(unknown)}; use kind {other}"],
         )
     if absent := sorted(set(homes) - origins):
         reasons = [f"no case comes from {origin}" for origin in absent]
@@ -187,12 +198,12 @@ def _as_frozen(index: CaseIndex, settings: FrozenSplit) -> Split:
     frozen = read_split(path)
     if frozen.index_fingerprint != index.fingerprint:
         raise SettingsError(
-            f"{path}: a split of another index",
-            [f"expected one of {index.name}, {index.fingerprint[:12]}, got one of "
-             f"{frozen.index_fingerprint[:12]}: divide it with medkd split"],
+            f"{path}: the split of another index",
+            [f"expected a split of {index.name} (fingerprint {index.fingerprint[:12]}), got one of "
+             f"{frozen.index_fingerprint[:12]}: create a new one with medkd split"],
         )  # fmt: skip
     parts = frozen.parts(settings.fold)
-    known = index.by_id()  # an index of scans alone leaves the images of the archive out
+    known = index.by_id()  # the images are missing if only scans were read
     train, val, test = (
         tuple(case for case in part if case in known)
         for part in (parts.train, parts.val, parts.test)
@@ -257,10 +268,10 @@ def _first_patients(
 def _mixed_patients(
     index: CaseIndex, cases: Iterable[Case], *, seed: int, purpose: str
 ) -> list[str]:
-    """Return the patients shuffled, with positive and negative ones evenly spread."""
+    """Return the patients in random order, with positive and negative ones evenly distributed."""
     highest: dict[str, int] = {}
     for case in cases:
-        label = index.labels.get(case.case_id, -1)  # not known: a group of its own
+        label = index.labels.get(case.case_id, -1)  # unknown labels are a group of their own
         highest[case.patient_id] = max(label, highest.get(case.patient_id, -1))
     random = np.random.default_rng(derive_seed(seed, purpose))
     strata: dict[int, list[str]] = defaultdict(list)

@@ -1,9 +1,8 @@
 """Places to train on in scans of which only the nodules are known.
 
-A fixed finder of bright compact blobs in the lungs (normalised Laplacian of Gaussian: T.
-Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) gives places that look like nodules; with
-them come places anywhere in the lungs and some beside each nodule, without which a classifier
-learns neither what plain lung is nor where a nodule is. What lies inside a reference nodule is
+The blob finder of `blobs` gives places that look like nodules; with them come places anywhere in
+the lungs and some beside each nodule, without which a classifier learns neither what plain lung
+is nor where a nodule is. What lies inside a reference nodule is
 positive, as is its centre; what lies apart from every nodule and excluded finding is negative;
 the rest is neither. Nothing is learned, and draws are seeded by the case, so that the same scan
 always gives the same places. It finds what trains a classifier and is no detector: a nodule that
@@ -24,28 +23,25 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
-from medkd.data.cases import Case, file_states, read_scan_of
+from medkd.data.blobs import block_means, find_blobs
+from medkd.data.cases import Case
+from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
 from medkd.errors import SeriesError
 from medkd.files import write_text
-from medkd.geometry import VoxelGrid
-from medkd.lungs import LungField, find_lungs
+from medkd.lungs import LungField
 from medkd.provenance import sha256_of_text
 from medkd.settings import Settings
 from medkd.types import LabelledCandidate, Nodule, Point, Scan
 
-FINDER_VERSION = 2
+FINDER_VERSION = 4
 """Raised when the finder gives other places."""
 
 UNKNOWN_RADIUS_MM = 5.0
 """Of an excluded finding whose diameter is not known."""
 
-_VOXEL_MM = 2.0
-_SIGMAS_MM = (1.5, 2.2, 3.2, 4.7, 6.8)
 _LEAST_RESPONSE = 0.06
-_HU_RANGE = (-1000.0, 400.0)
 
-Float32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -64,33 +60,32 @@ class ProposalSettings(Settings):
 
 
 def find_places(
-    scan: Scan, findings: Sequence[Nodule], settings: ProposalSettings
+    scan: Scan, lungs: LungField, findings: Sequence[Nodule], settings: ProposalSettings
 ) -> list[LabelledCandidate]:
     """Find the places of a scan to train on, and say what each is.
 
     Args:
         scan: HU on any grid; its seriesuid seeds what is drawn.
+        lungs: of the scan.
         findings: all its nodules and excluded findings.
         settings: how many.
 
     Returns:
         As `label_places`.
 
-    Raises:
-        SeriesError: if the scan has no lungs.
-
     Example:
+        >>> from medkd.lungs import find_lungs
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
         >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
-        >>> found = find_places(phantom.scan, phantom.nodules, ProposalSettings(blobs=20))
+        >>> lungs = find_lungs(phantom.scan)
+        >>> found = find_places(phantom.scan, lungs, phantom.nodules, ProposalSettings(blobs=20))
         >>> len(phantom.nodules) <= sum(place.label for place in found) < len(found)
         True
     """
-    lungs = find_lungs(scan)
     random = np.random.default_rng(derive_seed(0, "places", scan.seriesuid))
     nodules = [finding for finding in findings if finding.counts_as == "included"]
     places = [
-        *find_blobs(scan, lungs, settings),
+        *find_bright_places(scan, lungs, settings),
         *_drawn_anywhere(lungs, settings.anywhere, random),
         *_drawn_beside(nodules, settings, random),
     ]
@@ -98,7 +93,7 @@ def find_places(
     return label_places(scan.seriesuid, scanned, findings, gap_mm=settings.gap_mm)
 
 
-def find_blobs(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list[Point]:
+def find_bright_places(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list[Point]:
     """Find bright compact places in the lungs.
 
     Args:
@@ -109,14 +104,21 @@ def find_blobs(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list
     Returns:
         LPS mm, the most blob-like first.
     """
-    image, grid = _coarse(scan, lungs)
-    inside = _interior(lungs, grid)
-    image[~inside] = np.median(image[inside])  # so that the chest wall is no blob
-    response = _response(image, grid)
-    peak = (response == ndimage.maximum_filter(response, size=3)) & inside
-    found = np.argwhere(peak & (response > _LEAST_RESPONSE))
-    order = np.argsort(-response[tuple(found.T)], kind="stable")
-    return _thinned(grid.voxel_to_world(found[order].astype(np.float64)), settings)
+    image, count = block_means(scan.voxels_hu[lungs.box], scan.grid.spacing_mm)
+    corner = np.asarray([part.start for part in lungs.box])
+
+    def to_scan_vox(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(corner + blocks * count + (count - 1) / 2)
+
+    blobs = find_blobs(
+        image,
+        scan.grid.spacing_mm * count,
+        _interior(scan, lungs, image.shape, to_scan_vox),
+        most=settings.blobs,
+        least_response=_LEAST_RESPONSE,
+        apart_mm=settings.apart_mm,
+    )
+    return _points(scan.grid.voxel_to_world(to_scan_vox(blobs.places_vox)))
 
 
 def label_places(
@@ -149,6 +151,7 @@ def propose_candidates(
     findings: Iterable[Nodule],
     settings: ProposalSettings,
     *,
+    scans: PreparedScans,
     folder: Path,
     workers: int = 1,
     progress: Progress | None = None,
@@ -159,6 +162,7 @@ def propose_candidates(
         cases: scans.
         findings: their nodules and excluded findings.
         settings: of the finder.
+        scans: the prepared scans, in which places are sought.
         folder: where places are kept, one file a scan.
         workers: threads.
         progress: called with (scans done, scans in all).
@@ -171,7 +175,7 @@ def propose_candidates(
         of_scan[finding.seriesuid].append(finding)
     candidates: list[LabelledCandidate] = []
     reasons: list[str] = []
-    find = partial(_kept_places, settings=settings, folder=folder)
+    find = partial(_kept_places, settings=settings, scans=scans, folder=folder)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         found = pool.map(find, cases, [of_scan[case.case_id] for case in cases])
         for number, (case, places) in enumerate(zip(cases, found, strict=True), start=1):
@@ -187,15 +191,22 @@ def propose_candidates(
 
 
 def _kept_places(
-    case: Case, findings: Sequence[Nodule], *, settings: ProposalSettings, folder: Path
+    case: Case,
+    findings: Sequence[Nodule],
+    *,
+    settings: ProposalSettings,
+    scans: PreparedScans,
+    folder: Path,
 ) -> list[LabelledCandidate] | SeriesError:
     """Return the places of a scan, from its file if there is one; a refusal as a value."""
     rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
     try:
-        words = [FINDER_VERSION, case.case_id, file_states(case), settings.model_dump(), rows]
+        words = [FINDER_VERSION, case.case_id, scans.key(case), settings.model_dump(), rows]
         kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
         if not kept.is_file():
-            found = find_places(read_scan_of(case), findings, settings)
+            prepared = scans.load(case)
+            lungs = prepared.found_lungs()
+            found = find_places(prepared.as_scan(), lungs, findings, settings)
             write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
     except SeriesError as refusal:
         return refusal
@@ -237,58 +248,19 @@ def _depth_mm(place: Point, finding: Nodule) -> float:
     return float(np.linalg.norm(np.subtract(place, finding.center_mm))) - radius
 
 
-def _coarse(scan: Scan, lungs: LungField) -> tuple[Float32, VoxelGrid]:
-    """Average the lungs' box to voxels of at most 2 mm: HU to 0..1, and their grid."""
-    voxels = scan.voxels_hu[lungs.box]
-    factor = np.maximum(np.floor(_VOXEL_MM / scan.grid.spacing_mm), 1).astype(int)
-    factor = np.minimum(factor, voxels.shape)
-    fi, fj, fk = factor.tolist()
-    a, b, c = (int(n) for n in np.asarray(voxels.shape) // factor)
-    low, high = _HU_RANGE
-    image = np.empty((a, b, c), dtype=np.float32)
-    for k in range(c):  # a full-size float copy of a scan would be large
-        slab = np.clip(voxels[: a * fi, : b * fj, k * fk : (k + 1) * fk], low, high)
-        image[:, :, k] = slab.reshape(a, fi, b, fj, fk).mean(axis=(1, 3, 4), dtype=np.float32)
-    image = (image - np.float32(low)) / np.float32(high - low)
-    affine = scan.grid.affine_lps_mm.copy()
-    start = np.asarray([part.start for part in lungs.box])
-    affine[:3, 3] = scan.grid.voxel_to_world(start + (factor - 1) / 2)
-    affine[:3, :3] *= factor
-    return image, VoxelGrid((a, b, c), affine)
-
-
-def _interior(lungs: LungField, grid: VoxelGrid) -> NDArray[np.bool_]:
-    """Mark the voxels of `grid` inside the lungs without their rim; axes of both are parallel."""
+def _interior(
+    scan: Scan,
+    lungs: LungField,
+    shape: tuple[int, ...],
+    to_scan_vox: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.bool_]:
+    """Mark the blocks of `shape` in the lungs without their rim; axes of both are parallel."""
     mask = ndimage.binary_erosion(lungs.mask)
-    corner = lungs.grid.world_to_voxel(grid.origin_mm)
-    step = grid.spacing_mm / lungs.grid.spacing_mm
+    corners = to_scan_vox(np.array([np.zeros(3), np.asarray(shape) - 1.0]))
+    low, high = lungs.grid.world_to_voxel(scan.grid.voxel_to_world(corners))
     axes = [
-        np.clip(np.rint(corner[n] + step[n] * np.arange(grid.shape[n])), 0, mask.shape[n] - 1)
+        np.clip(np.rint(np.linspace(low[n], high[n], shape[n])), 0, mask.shape[n] - 1)
         for n in range(3)
     ]
     inside = mask[np.ix_(*(axis.astype(int) for axis in axes))]
-    return inside if inside.any() else np.ones(grid.shape, dtype=np.bool_)
-
-
-def _response(image: Float32, grid: VoxelGrid) -> Float32:
-    """Return the largest of -sigma^2 (f_xx + f_yy + f_zz) of the smoothed image over sigma."""
-    best = np.full(image.shape, -np.inf, dtype=np.float32)
-    for sigma_mm in _SIGMAS_MM:
-        smooth = ndimage.gaussian_filter(image, sigma_mm / grid.spacing_mm, truncate=3.0)
-        curvature = np.zeros_like(smooth)
-        for axis, spacing_mm in enumerate(grid.spacing_mm):
-            along = ndimage.correlate1d(smooth, [1.0, -2.0, 1.0], axis=axis)
-            curvature += along / np.float32(spacing_mm**2)
-        np.maximum(best, -np.float32(sigma_mm**2) * curvature, out=best)
-    return best
-
-
-def _thinned(places: NDArray[np.float64], settings: ProposalSettings) -> list[Point]:
-    kept: list[Point] = []
-    for x, y, z in _points(places):
-        if len(kept) == settings.blobs:
-            break
-        apart = np.linalg.norm(np.reshape(kept, (-1, 3)) - (x, y, z), axis=1)
-        if (apart >= settings.apart_mm).all():
-            kept.append((x, y, z))
-    return kept
+    return inside if inside.any() else np.ones(shape, dtype=np.bool_)

@@ -22,7 +22,7 @@ from medkd.detect.search import detect_nodules
 from medkd.detect.view import DetectSettings, check_model
 from medkd.difficulty import difficulty_words
 from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
-from medkd.index.case_store import keeps_identity, locate_case, read_case
+from medkd.index.case_store import keeps_identity, locate_case, open_image, open_scan
 from medkd.index.image_inputs import ImageInput, is_radiograph
 from medkd.index.scan_inputs import ScanInput, refusal_of
 from medkd.io.dicom.gate import GateSettings
@@ -95,8 +95,8 @@ def score_images(
     Args:
         inputs: files, or images of an INDEX (then results bear its case ids).
         model: as for `score_radiograph`.
-        allow: codes of `io.radiograph.gate.CODES` to let pass; an image of an INDEX has passed
-            its own gate.
+        allow: codes of `io.radiograph.gate.CODES` to accept; an image of an INDEX has passed its
+            own gate.
         finished: results of an earlier call; their inputs are not scored again.
 
     Raises:
@@ -114,7 +114,7 @@ def score_images(
 
 
 def input_keys(inputs: Sequence[Input]) -> list[str]:
-    """Name each input by a hash of its place and state, so that a later call knows it again."""
+    """Return a key of each input, a hash of its place and state, for recognising it later."""
     keys: list[str] = []
     seen: Counter[str] = Counter()
     for given in inputs:
@@ -126,14 +126,14 @@ def input_keys(inputs: Sequence[Input]) -> list[str]:
     return keys
 
 
-Case = TypeVar("Case", Scan, Radiograph)
+Image = TypeVar("Image", Scan, Radiograph)
 Given = TypeVar("Given", ScanInput, ImageInput)
 
 
 def _results(
     inputs: Sequence[Given],
-    read: Callable[[Given], Case],
-    analyse: Callable[[Case, Given], CaseResult],
+    read: Callable[[Given], Image],
+    analyse: Callable[[Image, Given], CaseResult],
     *,
     finished: Sequence[CaseResult],
 ) -> Iterator[CaseResult]:
@@ -223,9 +223,10 @@ def _path_of(given: Input) -> str:
         return str(given.path.absolute())
     if not keeps_identity(given.path):
         return ""
-    case = locate_case(given.path, given.case.case_id)
-    first = case.refs[0].path
-    return str(first.parent if case.form == "dicom" and case.refs[0].member is None else first)
+    files = locate_case(given.path, given.case.case_id)
+    first = files.refs[0]
+    is_folder = files.form == "dicom" and first.member is None
+    return str(first.path.parent if is_folder else first.path)
 
 
 def _state_of(files: Sequence[Path]) -> list[int]:
@@ -239,7 +240,7 @@ def _state_of(files: Sequence[Path]) -> list[int]:
 
 
 def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
-    """Read a scan; what made it, where it is synthetic, stands in its notes."""
+    """Read a scan; its notes say what made it if it is synthetic."""
     if given.case is None and given.path.is_file() and is_radiograph(given.path):
         reason = "not_scan: a radiograph or picture; this model searches CT scans"
         raise SeriesError(f"{given.path}: not a scan", [reason])
@@ -257,10 +258,7 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case.status == "not_analysed":
         reasons = with_option(given.case.reasons, command="medkd index")
         raise SeriesError(f"{given.case.case_id}: not analysed", reasons)
-    found = read_case(given.path, given.case.case_id)
-    if not isinstance(found, Scan):
-        raise SeriesError(f"{given.case.case_id}: not a scan", ["the archive holds an image there"])
-    return found
+    return open_scan(given.path, given.case.case_id)
 
 
 def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
@@ -292,10 +290,7 @@ def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
             raise SeriesError(error.headline, reasons) from error
     if given.case.status == "not_analysed":
         raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
-    found = read_case(given.path, given.case.case_id)
-    if not isinstance(found, Radiograph):
-        raise SeriesError(f"{given.case.case_id}: not an image", ["the archive holds a scan there"])
-    return found
+    return open_image(given.path, given.case.case_id)
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from medkd.detect.batch import Input, input_keys, score_images, search_scans
 from medkd.detect.radiographs import CLASSIFICATION, check_image_model
-from medkd.detect.results import SearchRecord, open_results, write_results
+from medkd.detect.results import open_results, write_results
 from medkd.detect.results_table import TableFacts
+from medkd.detect.search import past_of
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
 from medkd.index.image_inputs import list_images
@@ -22,6 +22,7 @@ from medkd.io.synthetic_mark import count_origins
 from medkd.jsonio import to_jsonable
 from medkd.models.package import LoadedModel
 from medkd.provenance import sha256_of_text
+from medkd.runs import SearchRecord
 from medkd.types import CaseOrigins, CaseResult, OperatingPoint
 
 WHOLE_SCAN = "whole-scan"
@@ -80,10 +81,11 @@ def scan_job(
     point = model.info.operating_points.get(WHOLE_SCAN)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]
+    facts = TableFacts("scan", point.threshold if point else None)
     return SearchJob(
-        record=_record("scan", scans, model, made_with),
+        record=_record(scans, model, made_with, facts),
         keys=tuple(input_keys(scans)),
-        facts=TableFacts("scan", point.threshold if point else None),
+        facts=facts,
         search=lambda done: search_scans(scans, model, chosen, gate=gate, finished=done),
         point=point,
         origins=count_origins(stamps, kind="scans"),
@@ -104,21 +106,22 @@ def image_job(
     Args:
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
         model: a 2-D classifier of radiographs.
-        allow: codes of `io.radiograph.gate.CODES` to let pass.
+        allow: codes of `io.radiograph.gate.CODES` to accept.
         looked_at: called with the number of files looked at so far.
 
     Raises:
-        SettingsError: if the inputs hold no picture, or a code may not be let pass.
+        SettingsError: if the inputs contain no picture, or a code cannot be accepted.
         CheckpointError: if the model cannot score radiographs.
     """
     check_image_model(model)
     _check_codes(allow)
     found = list_images(inputs, progress=looked_at)
     point = model.info.operating_points.get(CLASSIFICATION)
+    facts = TableFacts("image", point.threshold if point else None, model.info.label_names)
     return SearchJob(
-        record=_record("image", found.images, model, {"allow": sorted(allow)}),
+        record=_record(found.images, model, {"allow": sorted(allow)}, facts),
         keys=tuple(input_keys(found.images)),
-        facts=TableFacts("image", point.threshold if point else None, model.info.label_names),
+        facts=facts,
         search=lambda done: score_images(found.images, model, allow=allow, finished=done),
         point=point,
         origins=count_origins([""] * len(found.images), kind="images"),
@@ -161,17 +164,17 @@ def run_job(
 
 
 def _record(
-    kind: Literal["scan", "image"],
-    inputs: Sequence[Input],
-    model: LoadedModel,
-    settings: dict[str, object],
+    inputs: Sequence[Input], model: LoadedModel, settings: dict[str, object], facts: TableFacts
 ) -> SearchRecord:
     return SearchRecord(
-        kind=kind,
+        kind=facts.kind,
         model=sha256_of_text(json.dumps(to_jsonable(model.info), sort_keys=True)),
         inputs=sha256_of_text(json.dumps(input_keys(inputs))),
         cases=len(inputs),
         settings=settings,
+        threshold=facts.threshold,
+        labels=facts.labels,
+        notes=past_of(model.info),
     )
 
 

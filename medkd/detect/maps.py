@@ -1,4 +1,4 @@
-"""The map of logits over a view, and its peaks: where a scan is worth a closer look."""
+"""The map of nodule logits over a view, and its peaks, which become proposals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BELOW_ALL = -1e9
 
 
 def propose_patches(view: PatchView, settings: DetectSettings) -> Tensor:
-    """First voxels [N, 3] (float) of the patches at the map's peaks inside the lungs."""
+    """Return first voxels [N, 3] (float) of patches at the peaks of the logit map in the lungs."""
     cells = count_cells(view)
     within = torch.from_numpy(view.inside(patch_starts(cells, view))).view(cells)
     if view.model.network.dense_stride is None:
@@ -30,7 +30,7 @@ def propose_patches(view: PatchView, settings: DetectSettings) -> Tensor:
 
 
 def count_cells(view: PatchView) -> Voxels:
-    """How many patches, a stride apart, fit along each axis."""
+    """Return how many patches, one stride apart, fit along each axis."""
     i, j, k = (
         (size - patch) // stride + 1
         for size, patch, stride in zip(view.image.shape[2:], view.patch, view.stride, strict=True)
@@ -39,13 +39,13 @@ def count_cells(view: PatchView) -> Voxels:
 
 
 def patch_starts(cells: Voxels, view: PatchView) -> Tensor:
-    """First voxels [N, 3] of all patches of the map."""
+    """Return the first voxels [N, 3] of all patches of the map."""
     lines = [torch.arange(n) * stride for n, stride in zip(cells, view.stride, strict=True)]
     return torch.cartesian_prod(*lines)
 
 
 def dense_map(view: PatchView, cells: Voxels, tile_voxels: int) -> Tensor:
-    """Logits [i, j, k] of all patches: one dense run for each shift, put side by side."""
+    """Return the logits [i, j, k] of all patches, interleaved from one dense run per shift."""
     logit_map = torch.full(cells, _BELOW_ALL)
     for a, b, c in np.ndindex(view.shifts):
         i, j, k = (n * step for n, step in zip((a, b, c), view.stride, strict=True))
@@ -56,9 +56,9 @@ def dense_map(view: PatchView, cells: Voxels, tile_voxels: int) -> Tensor:
 
 
 def _dense_run(view: PatchView, image: Tensor, cells: torch.Size, tile_voxels: int) -> Tensor:
-    """Logits [i, j, k] of one dense run, in slabs along i where it is large."""
+    """Return the logits [i, j, k] of one dense run, computed in slabs along i."""
     stride, patch = view.stride[0] * view.shifts[0], view.patch[0]
-    # A slab sees half a patch more on each side, so that its cut ends do not show.
+    # Slabs overlap by half a patch on each side to avoid border effects.
     halo = -(-patch // (2 * stride))
     step = max((tile_voxels // (image.shape[3] * image.shape[4]) - patch) // stride - 2 * halo, 1)
     slabs = []
@@ -74,7 +74,7 @@ def _dense_run(view: PatchView, image: Tensor, cells: torch.Size, tile_voxels: i
 
 
 def sliding_map(view: PatchView, within: Tensor, batch_size: int) -> Tensor:
-    """Logits [i, j, k] of the patches whose centre lies in the lungs, one by one."""
+    """Return the logits [i, j, k], scoring only patches whose centre is in the lungs."""
     chosen = torch.nonzero(within)
     starts = chosen * torch.tensor(view.stride)
     logit_map = torch.full(within.shape, _BELOW_ALL)
@@ -84,7 +84,7 @@ def sliding_map(view: PatchView, within: Tensor, batch_size: int) -> Tensor:
 
 
 def _between_cells(logit_map: Tensor, peaks: Tensor) -> Tensor:
-    """Where between the cells [N, 3] the maximum lies (parabola along each axis), -.5 to .5."""
+    """Return the subcell offsets [N, 3] of maxima, -.5 to .5, by a parabola along each axis."""
     padded = F.pad(logit_map, (1, 1, 1, 1, 1, 1), value=_BELOW_ALL)
     i, j, k = (peaks + 1).unbind(dim=1)
     middle = padded[i, j, k]
@@ -98,6 +98,6 @@ def _between_cells(logit_map: Tensor, peaks: Tensor) -> Tensor:
 
 
 def vertex(before: Tensor, middle: Tensor, after: Tensor) -> Tensor:
-    """Place of a parabola's maximum through values at -1, 0, 1; between -.5 and .5."""
+    """Return the maximum of the parabola through values at -1, 0, 1, clamped to -.5 .. .5."""
     bend = (2 * middle - before - after).clamp(min=1e-6)
     return ((after - before) / (2 * bend)).clamp(-0.5, 0.5)

@@ -1,4 +1,4 @@
-"""Calibrated probabilities for whole radiographs, from a model that was trained on such."""
+"""Calibrated probabilities for whole radiographs, from a model trained on radiographs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
 from medkd.types import CaseResult, Radiograph
 
 CLASSIFICATION = "classification"
-"""Name of the operating point of whole images."""
+"""Name of the operating point for whole images."""
 
 
 def takes_radiographs(info: ModelInfo) -> bool:
-    """Say whether a model was trained on images, not on patches of scans."""
+    """Return whether a model was trained on images rather than on patches of scans."""
     steps = info.preprocessing.steps
     return bool(steps) and steps[0].get("kind") == "image"
 
 
 def check_image_model(model: LoadedModel) -> tuple[int, int]:
-    """Return the rows and columns of a view.
+    """Return the rows and columns of the input image that a model expects.
 
     Raises:
-        CheckpointError: with every reason why the model cannot score radiographs.
+        CheckpointError: lists all reasons why the model cannot score radiographs.
     """
     info, network = model.info, model.network
     reasons = []
     if network.spatial_dims != 2:
-        reasons.append(f"it takes {network.spatial_dims}-D views; a radiograph has two axes")
+        reasons.append(f"its input is {network.spatial_dims}-D; a radiograph is 2-D")
     steps = parse_loading(info.preprocessing.steps) if info.preprocessing.steps else ()
     sizes = [step.size_px for step in steps if isinstance(step, ImageStep)]
     size = (sizes[0] if sizes else None) or info.preprocessing.patch_shape or ()
     if len(size) != 2:
-        reasons.append("its preprocessing does not say the rows and columns of a view")
+        reasons.append("its preprocessing does not define the rows and columns of the input")
     names = len(info.label_names)
     expected = 2 if info.outputs == "exclusive" and names == 1 else names
     if network.label_count != expected:
@@ -48,18 +48,18 @@ def check_image_model(model: LoadedModel) -> tuple[int, int]:
 
 
 def score_radiograph(radiograph: Radiograph, model: LoadedModel, *, view: str = "") -> CaseResult:
-    """Score one radiograph, prepared as the training images were.
+    """Score one radiograph, prepared in the same way as the training images.
 
     Args:
-        radiograph: of any size; resized by area, aspect not kept.
-        model: a 2-D classifier; runs on the device that its network lives on.
-        view: what is known of the view where the picture itself does not say it.
+        radiograph: of any size; it is resized by area without keeping the aspect ratio.
+        model: a 2-D classifier; it runs on the device of its network.
+        view: the view position (PA, AP, ...), used if the radiograph itself does not state it.
 
     Returns:
-        The calibrated probability of each label.
+        A result with the calibrated probability of each label.
 
     Raises:
-        SeriesError: if the picture shows another view than the model was trained on.
+        SeriesError: if the model was not trained on this view position.
         CheckpointError: if the model cannot score radiographs.
     """
     started = time.perf_counter()
@@ -84,10 +84,10 @@ def score_radiograph(radiograph: Radiograph, model: LoadedModel, *, view: str = 
 
 
 def _check_view(view: str, info: ModelInfo) -> None:
-    """Refuse a lateral picture where the model has seen frontal ones, and the like."""
+    """Refuse a view position that the training images did not have, such as lateral."""
     known = info.preprocessing.views
     if known is None or view.casefold() in {name.casefold() for name in known}:
         return
     trained = ", ".join(name or "not stated" for name in known)
     reason = f"view: {view or 'not stated'}; the model was trained on the views {trained}"
-    raise SeriesError("another view than the model knows", [reason])
+    raise SeriesError("the model was not trained on this view", [reason])

@@ -1,48 +1,24 @@
-"""RESULTS: what a search leaves, written case by case, so that a stopped search can go on.
+"""RESULTS written case by case, so that a stopped search can go on (`medkd/runs.py` names files).
 
-RESULTS/detect.record       JSON: model, settings, version, inputs (`SearchRecord`)
-RESULTS/<case>.json         one `CaseResult` a scan or radiograph, refusals too
-RESULTS/results.csv         every mark of scans, or a row for each radiograph (`results_table.py`)
-
-Each file is written to a temporary name and renamed, so whatever stands there is whole.
+Each file is written under a temporary name and then renamed, so no file is ever half-written.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from medkd import __version__
-from medkd.detect.results_table import RESULTS_NAME, TableFacts, write_results_table
-from medkd.errors import CheckpointError, SettingsError
+from medkd.detect.results_table import TableFacts, write_results_table
+from medkd.errors import SettingsError
 from medkd.files import remove_partial
-from medkd.jsonio import read_json, write_json
+from medkd.jsonio import write_json
+from medkd.runs import ResultsFolder, SearchRecord
 from medkd.types import CaseResult
-
-RECORD_NAME = "detect.record"
 
 _TABLE_SHARE = 0.05
 """Largest share of the time that rewriting the growing table may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRecord:
-    """What a search is made with; a search goes on only with the same.
-
-    `model` is the sha256 of all that is known of the model, its weights' sha256 included;
-    `inputs` that of the list of inputs, of which there are `cases`.
-    """
-
-    kind: Literal["scan", "image"]
-    model: str
-    inputs: str
-    cases: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    medkd_version: str = __version__
 
 
 def open_results(out: Path, record: SearchRecord, *, resume: bool) -> dict[str, CaseResult]:
@@ -60,27 +36,16 @@ def open_results(out: Path, record: SearchRecord, *, resume: bool) -> dict[str, 
         SettingsError: if the folder holds something else, or a search that was made with
             another model, settings, inputs or version; every difference is named.
     """
-    place = out / RECORD_NAME
+    folder = ResultsFolder(out)
     if _is_new(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(place, record)
+        write_json(folder.record, record)
         return {}
-    if not (resume and place.is_file()):
-        raise SettingsError(f"{out}: results cannot be written here", [_remedy(out, place)])
-    _check_same(out, read_json(place, SearchRecord), record)
+    if not (resume and folder.record.is_file()):
+        raise SettingsError(f"{out}: results cannot be written here", [_remedy(folder)])
+    _check_same(out, folder.read_record(), record)
     remove_partial(out)
-    return {result.input_key: result for result in read_results(out) if result.input_key}
-
-
-def read_results(out: Path) -> list[CaseResult]:
-    """Read every finished result of a folder; files of another kind are passed over."""
-    found = []
-    for path in sorted(out.glob("*.json")):
-        try:
-            found.append(read_json(path, CaseResult))
-        except CheckpointError:  # the score of whole scans, or cut off by a full disk: done again
-            continue
-    return found
+    return {result.input_key: result for result in folder.read() if result.input_key}
 
 
 def write_results(
@@ -105,7 +70,7 @@ def write_results(
     """
     done = list(finished)
     names = {_file_name(result.seriesuid): result.seriesuid for result in done}
-    table = _GrowingTable(out / RESULTS_NAME, facts or TableFacts())
+    table = _GrowingTable(ResultsFolder(out).table, facts or TableFacts())
     try:
         for result in results:
             write_json(out / f"{_new_name(result.seriesuid, names)}.json", result)
@@ -140,10 +105,10 @@ def _is_new(out: Path) -> bool:
     return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
-def _remedy(out: Path, place: Path) -> str:
-    if place.is_file():
+def _remedy(folder: ResultsFolder) -> str:
+    if folder.record.is_file():
         return "a search stands there: add --resume to go on with it, or name a new folder"
-    held = "a file" if not out.is_dir() else "something that no search left"
+    held = "a file" if not folder.path.is_dir() else "something that no search left"
     return f"{held} stands there: name a new folder with --out, or remove this one first"
 
 
@@ -162,13 +127,12 @@ def _differences(before: SearchRecord, now: SearchRecord) -> Iterator[str]:
         "cases": "number of cases",
         "medkd_version": "version of medkd",
     }
-    for key in (item.name for item in fields(now)):
-        first, second = getattr(before, key), getattr(now, key)
-        if isinstance(first, Mapping):
-            for name in sorted(k for k in first | second if first.get(k) != second.get(k)):
-                yield f"{name}: {first.get(name)!r} there, {second.get(name)!r} now"
-        elif first != second:
-            yield f"{told[key]}: {_short(first)} there, {_short(second)} now"
+    first, second = before.settings, now.settings
+    for name in sorted(k for k in first | second if first.get(k) != second.get(k)):
+        yield f"{name}: {first.get(name)!r} there, {second.get(name)!r} now"
+    for key, words in told.items():
+        if getattr(before, key) != getattr(now, key):
+            yield f"{words}: {_short(getattr(before, key))} there, {_short(getattr(now, key))} now"
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,7 @@
 """results.csv: a row a mark of the scans that were searched, or a row a radiograph.
 
-Of scans LUNA16's submission columns come first, so that `medkd froc` and the official script read
-the table; what follows says where in the stored scan a mark is. Voxels count from 0 along i, j, k;
+For scans, LUNA16's submission columns come first: `medkd froc` and the official script can read the
+table. The other columns say where in the stored scan a mark is. Voxels count from 0 along i, j, k;
 `slice_number` from 1 along k; `instance_number` and `sop_instance_uid` are the DICOM image's own,
 empty for volumes. Paths and UIDs are empty where they may name a patient.
 """
@@ -16,8 +16,6 @@ from typing import Literal
 from medkd.io.luna16_tables import MARK_COLUMNS
 from medkd.io.tables import write_table
 from medkd.types import Candidate, CaseResult, MarkPlace
-
-RESULTS_NAME = "results.csv"
 
 _PLACE_COLUMNS = (
     "diameter_mm", "voxel_i", "voxel_j", "voxel_k", "slice_number", "instance_number",

@@ -1,7 +1,7 @@
-"""Scan-level evaluation: does the highest mark tell scans with a nodule from those without?
+"""Scan-level evaluation: ROC AUC of the highest mark for scans with and without a nodule.
 
-All that labels of whole scans allow for CT. It says nothing of whether the mark lies on the
-nodule; LUNA16's FROC (`medkd froc`) does, where places are known.
+This is the only evaluation of CT that needs just labels of whole scans. It does not show whether
+the mark is on the nodule. If nodule positions are known, the LUNA16 FROC (`medkd froc`) does.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from medkd.index.table import ArchiveIndex
 from medkd.types import CaseResult, Estimate
 
 MEANING = (
-    "ROC AUC of the highest mark of each scan against whether it holds a nodule; it does not say "
-    "whether the mark lies on the nodule"
+    "ROC AUC of the highest mark of each scan for the presence of a nodule; it does not show "
+    "whether the mark is on the nodule"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ScanLevelScore:
-    """ROC AUC over the scans of an INDEX that were analysed and whose label is known.
+    """ROC AUC over the scans of an INDEX that were analysed and have a known label.
 
-    `unknown` scans have no label, `not_analysed` no result: neither counts. `caution` says on how
-    few cases the number stands; empty where there are enough.
+    Two numbers of scans were left out: `unknown` without a label, `not_analysed` without a result.
+    `caution` warns if there are only few cases; it is empty if there are enough.
     """
 
     roc_auc: Estimate
@@ -48,22 +48,22 @@ def score_scan_level(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> ScanLevelScore | None:
-    """Score results by the labels of whole scans; a scan without marks scores 0.
+    """Compute the scan-level score of results; a scan without marks has the score 0.
 
     Args:
-        results: named by case id.
-        archive: the INDEX that the scans come from; a scan with a reference nodule is positive.
-        positive: names of labels, any of which makes a scan positive.
-        bootstrap: resamples of patients; 0: no interval.
-        seed: of the bootstrap.
+        results: results whose `seriesuid` is the case id.
+        archive: the INDEX of the scans; a scan with a reference nodule is positive.
+        positive: names of the labels; a scan with any of them is positive.
+        bootstrap: number of resamples, by patient; 0: no interval.
+        seed: seed of the bootstrap.
 
     Returns:
-        The score; None if analysed scans are not known to hold both classes.
+        The score; None if the scored scans do not include both classes.
     """
     known = known_scan_labels(archive, positive)
     cases = archive.by_id()
-    mine = [result for result in results if result.seriesuid in cases]
-    analysed = [result for result in mine if result.status == "analysed"]
+    indexed = [result for result in results if result.seriesuid in cases]
+    analysed = [result for result in indexed if result.status == "analysed"]
     scored = [result for result in analysed if result.seriesuid in known]
     labels = [known[result.seriesuid] for result in scored]
     if len(set(labels)) < 2:
@@ -83,7 +83,7 @@ def score_scan_level(
         positives=sum(labels),
         patients=len(set(patients)),
         unknown=len(analysed) - len(scored),
-        not_analysed=len(mine) - len(analysed),
+        not_analysed=len(indexed) - len(analysed),
         caution=few_words(
             [
                 (sum(labels), "scans with a nodule"),

@@ -1,4 +1,4 @@
-"""Search a whole scan: proposals, closer looks, marks."""
+"""Search a whole scan: propose patches, refine their positions, return marks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SYNTHETIC_NOTE = synthetic_words(None, synthetic=True)
-"""What results of a model say that synthetic scans taught, if nobody counted them."""
+"""Note of a model trained on an unknown number of synthetic scans."""
 
 
 def detect_nodules(
@@ -30,16 +30,16 @@ def detect_nodules(
     """Search a whole scan.
 
     Args:
-        scan: HU on any grid; resampled as the model's preprocessing says.
-        model: a 3-D patch classifier; runs on the device that its network lives on.
+        scan: HU on any grid; it is resampled by the preprocessing of the model.
+        model: a 3-D patch classifier; the search runs on the device of its network.
         settings: defaults if None.
 
     Returns:
-        Marks with calibrated probabilities, best first; `not_analysed` with the reasons if no
+        Marks with calibrated probabilities, highest first; `not_analysed` with the reasons if no
         lungs are found.
 
     Raises:
-        CheckpointError: with every reason why this model cannot search scans.
+        CheckpointError: lists all reasons why this model cannot search scans.
 
     Example:
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
@@ -62,18 +62,18 @@ def detect_nodules(
 def search_prepared(
     prepared: PreparedScan, model: LoadedModel, settings: DetectSettings | None = None
 ) -> CaseResult:
-    """Search a scan that is prepared by the model's own loading steps.
+    """Search a scan that was prepared by the loading steps of the model.
 
     Args:
-        prepared: of the scan.
-        model: as for `detect_nodules`.
+        prepared: the prepared scan.
+        model: a 3-D patch classifier.
         settings: defaults if None.
 
     Returns:
-        As `detect_nodules`.
+        The same as `detect_nodules`.
 
     Raises:
-        CheckpointError: with every reason why this model cannot search scans.
+        CheckpointError: lists all reasons why this model cannot search scans.
     """
     chosen, facts = settings or DetectSettings(), prepared.facts
     started = time.perf_counter()
@@ -98,11 +98,11 @@ def search_prepared(
 
 
 def place_in(scan: Scan | ScanFacts, center_mm: Point) -> MarkPlace:
-    """Say which voxel and image of a scan, as it is stored, hold a place.
+    """Return the voxel and the stored slice of a scan that contain a point.
 
     Args:
-        scan: as read, or its facts.
-        center_mm: LPS mm; the nearest voxel where it lies outside.
+        scan: the scan, or its facts.
+        center_mm: LPS mm; for a point outside the scan the nearest voxel is returned.
     """
     grid = scan.stored_grid or scan.grid
     nearest = np.rint(grid.world_to_voxel(np.asarray(center_mm)))
@@ -111,9 +111,9 @@ def place_in(scan: Scan | ScanFacts, center_mm: Point) -> MarkPlace:
 
 
 def _refine(view: PatchView, proposals: Tensor, settings: DetectSettings) -> tuple[Tensor, Tensor]:
-    """Score proposals as patches; climb from the best to the maximum near them.
+    """Score proposals as patches, then move the best ones to a local maximum of the logit.
 
-    The step is half of what lies between the places scored, then half of that.
+    There are two rounds. The step is half of the stride, then a quarter of it.
 
     Returns:
         First voxels [N, 3] and logits [N].
@@ -134,7 +134,7 @@ def _refine(view: PatchView, proposals: Tensor, settings: DetectSettings) -> tup
 def _climbed(
     view: PatchView, starts: Tensor, logits: Tensor, *, reach: Tensor, settings: DetectSettings
 ) -> tuple[Tensor, Tensor]:
-    """Move patches by at most `reach` voxels an axis to where they score higher, if they do."""
+    """Move each patch by at most `reach` voxels per axis if that raises its logit."""
     sides = torch.stack([torch.diag(-reach), torch.diag(reach)])
     around = view.clipped((starts[:, None, None] + sides).flatten(0, 2))
     nearby = view.logits(around, batch_size=settings.batch_size).view(len(starts), 2, 3)
@@ -149,14 +149,14 @@ def _climbed(
 
 
 def past_of(info: ModelInfo) -> tuple[str, ...]:
-    """Say of a model that synthetic scans taught it, how many, and what made them."""
+    """Return notes on the synthetic scans that a model was trained on; empty if there were none."""
     words = synthetic_words(info.origins, synthetic=info.trained_on_synthetic)
-    made = tuple(f"its synthetic scans: {stamp}" for stamp in info.generators)
-    return (words, *made) if words else ()
+    generators = tuple(f"its synthetic scans: {stamp}" for stamp in info.generators)
+    return (words, *generators) if words else ()
 
 
 def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
-    """Calibrated probability of nodule; float64, so that few large logits tie."""
+    """Return calibrated nodule probabilities [N] as float64, in which few large logits tie."""
     if info.outputs == "exclusive":
         # Softmax of two logits is the sigmoid of their difference; a shift of both cancels.
         return np.asarray((logits.double() / info.calibration.temperature[0]).sigmoid().numpy())
@@ -170,7 +170,7 @@ def _marks(
     *,
     settings: DetectSettings,
 ) -> tuple[Candidate, ...]:
-    """Best first; a mark too near to a better one is left out."""
+    """Return the marks, highest score first, without those too close to a higher one."""
     kept: list[int] = []
     for row in np.argsort(-scores, kind="stable").tolist():
         apart = np.linalg.norm(centers_mm[kept] - centers_mm[row], axis=1)

@@ -1,9 +1,8 @@
-"""What a patch classifier sees of a scan: the lungs' box, prepared and padded, patch by patch."""
+"""The part of a scan that a patch classifier searches: the padded bounding box of the lungs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,26 +30,27 @@ Voxels = tuple[int, int, int]
 class DetectSettings(Settings):
     """How a whole scan is searched."""
 
-    marks: int = Field(100, ge=1, description="most marks a scan; LUNA16 counts 100")
-    proposals: int = Field(120, ge=1, description="peaks of the map that are scored as patches")
-    refined: int = Field(60, ge=0, description="best proposals that are moved to their maximum")
-    apart_mm: float = Field(6.0, ge=0, description="least distance of two marks")
+    marks: int = Field(100, ge=1, description="Most marks per scan; LUNA16 scores at most 100.")
+    proposals: int = Field(120, ge=1, description="Peaks of the logit map scored as patches.")
+    refined: int = Field(60, ge=0, description="Best proposals whose position is refined.")
+    apart_mm: float = Field(6.0, ge=0, description="Least distance between two marks, mm.")
     step_mm: float = Field(
-        8.0, gt=0, description="distance of the places that a dense run scores first"
+        8.0, gt=0, description="Largest spacing of the logit map for networks with a dense run, mm."
     )
     sliding_step_mm: float = Field(
-        10.0, gt=0, description="the same where a network has no dense run: patch by patch"
+        10.0, gt=0, description="Spacing of the logit map for networks without a dense run, mm."
     )
-    batch_size: int = Field(32, ge=1, description="patches at once")
-    tile_voxels: int = Field(24_000_000, ge=1, description="most voxels of one dense pass")
+    batch_size: int = Field(32, ge=1, description="Patches per forward pass.")
+    tile_voxels: int = Field(24_000_000, ge=1, description="Most voxels per dense forward pass.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchView:
-    """The lungs as the network sees them, padded by half a patch of the window's low end.
+    """The lungs as network input, padded by half a patch with the lower end of the HU window.
 
-    `image` [1, 1, I, J, K] in 0..1 on `grid`; `patch` and `stride` (of
-    the places scored) in voxels; the dense run is repeated with `shifts` offsets an axis.
+    `image` is [1, 1, I, J, K] in 0..1 on `grid`. `patch` is the patch shape and `stride` the
+    distance between scored patches, both in voxels. A dense run is repeated with `shifts`
+    offsets along each axis.
     """
 
     image: Tensor
@@ -62,21 +62,21 @@ class PatchView:
     model: LoadedModel
 
     def inside(self, starts: Tensor) -> NDArray[np.bool_]:
-        """Say for each patch, by its first voxel [N, 3], whether its centre lies in the lungs."""
+        """Return whether the centres of patches with first voxels [N, 3] are in the lungs."""
         return self.lungs.contains(self.centers_mm(starts))
 
     def centers_mm(self, starts: Tensor) -> NDArray[np.float64]:
-        """[N, 3] LPS mm of the centres of patches, by their first voxel [N, 3]."""
+        """Return the centres of patches with first voxels [N, 3], as [N, 3] LPS mm."""
         middle = (np.asarray(self.patch) - 1) / 2
         return self.grid.voxel_to_world(starts.numpy().astype(np.float64) + middle)
 
     def clipped(self, starts: Tensor) -> Tensor:
-        """Move patches that stick out back into the image; whole voxels."""
+        """Round first voxels [N, 3] to integers and move the patches inside the image."""
         most = torch.tensor(self.image.shape[2:]) - torch.tensor(self.patch)
         return torch.minimum(starts.double().round().long().clamp(min=0), most)
 
     def logits(self, starts: Tensor, *, batch_size: int) -> Tensor:
-        """Score patches [N] by their first voxel [N, 3]."""
+        """Return the logits [N] of patches with first voxels [N, 3]."""
         found = [torch.zeros(0)]
         for first in range(0, len(starts), batch_size):
             part = starts[first : first + batch_size].tolist()
@@ -85,7 +85,7 @@ class PatchView:
         return torch.cat(found)
 
     def nodule_logit(self, logits: Tensor) -> Tensor:
-        """Turn outputs [B, K, ...] into one logit a sample [B, ...], on the CPU."""
+        """Convert outputs [B, K, ...] to one nodule logit per sample [B, ...], on the CPU."""
         exclusive = self.model.info.outputs == "exclusive"
         return (logits[:, 1] - logits[:, 0] if exclusive else logits[:, 0]).float().cpu()
 
@@ -95,14 +95,18 @@ class PatchView:
 
 
 def check_model(model: LoadedModel) -> tuple[LoadingStep, ...]:
-    """Return the model's loading steps, or refuse with every reason."""
+    """Return the loading steps of the model.
+
+    Raises:
+        CheckpointError: lists all reasons why the model cannot search scans.
+    """
     info, network = model.info, model.network
     reasons = []
     if network.spatial_dims != 3:
-        reasons.append(f"it takes {network.spatial_dims}-D views; whole scans need 3-D patches")
+        reasons.append(f"its input is {network.spatial_dims}-D; whole scans need 3-D patches")
     steps = parse_loading(info.preprocessing.steps) if info.preprocessing.steps else ()
     if network.spatial_dims == 3 and patch_shape(steps) is None:
-        reasons.append("its preprocessing has no crop step, so the patch's size is not known")
+        reasons.append("its preprocessing has no crop step, so the patch size is unknown")
     if network.label_count != (2 if info.outputs == "exclusive" else 1):
         reasons.append(
             f"it has {network.label_count} {info.outputs} outputs, expected one for nodule (or "
@@ -116,18 +120,22 @@ def check_model(model: LoadedModel) -> tuple[LoadingStep, ...]:
 def build_view(
     prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
 ) -> PatchView:
-    """Cut the lungs' box and half a patch around it out of a prepared scan.
+    """Crop the bounding box of the lungs, plus half a patch on each side, from a scan.
 
     Args:
-        prepared: by the model's own loading steps.
-        lungs: of the scan.
-        model: its preprocessing gives patch and window; the view lies on its device.
-        settings: how far apart places are scored.
+        prepared: the scan, prepared by the loading steps of the model.
+        lungs: the lungs of the scan.
+        model: its preprocessing defines patch shape and HU window. The view is on its device.
+        settings: the spacing of scored patches.
     """
     steps = check_model(model)
     patch = patch_shape(steps) or (1, 1, 1)
-    low, high = _box_around(lungs, prepared, patch)
-    i, j, k = (slice(*ends) for ends in zip(low, high, strict=True))
+    half_mm = float((np.asarray(patch) * prepared.grid.spacing_mm).max()) / 2
+    margin = np.ceil(half_mm / prepared.grid.spacing_mm).astype(int).tolist()
+    low = [max(part.start - n, 0) for part, n in zip(lungs.box, margin, strict=True)]
+    i, j, k = (
+        slice(first, part.stop + n) for first, part, n in zip(low, lungs.box, margin, strict=True)
+    )
     hu = prepared.voxels_hu[:, i, j, k].clone()
     scaled = to_unit_range(hu, hu_window(steps) or DEFAULT_WINDOW)[None]
     pad = [size // 2 for size in patch]
@@ -139,24 +147,10 @@ def build_view(
     return PatchView(image.to(device), grid, lungs, patch, stride, shifts, model)
 
 
-def _box_around(
-    lungs: LungField, prepared: PreparedScan, patch: Voxels
-) -> tuple[list[int], list[int]]:
-    """Return first and one past last voxel of the lungs' box and half a patch around it."""
-    spacing = prepared.grid.spacing_mm
-    half_mm = float((np.asarray(patch) * spacing).max()) / 2
-    corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
-    at = prepared.grid.world_to_voxel(prepared.facts.grid.voxel_to_world(corners.astype(float)))
-    margin = np.ceil(half_mm / spacing)
-    low = np.maximum(np.floor(at.min(axis=0).round(6)) - margin, 0)
-    high = np.minimum(np.ceil(at.max(axis=0).round(6)) + margin + 1, prepared.grid.shape)
-    return low.astype(int).tolist(), high.astype(int).tolist()
-
-
 def _steps_between(
     dense_stride: tuple[int, ...] | None, spacing_mm: NDArray[np.float64], settings: DetectSettings
 ) -> tuple[Voxels, Voxels]:
-    """Voxels between the places scored, and how often a dense run is shifted for it, an axis."""
+    """Return for each axis the voxels between scored patches and the number of dense shifts."""
     stride, shifts = [], []
     for axis, spacing in enumerate(spacing_mm.tolist()):
         if dense_stride is None:

@@ -1,1 +1,1 @@
-"""Numbers: FROC, classification scores, intervals, calibration, efficiency."""
+"""Evaluation: FROC, classification scores, intervals, calibration, efficiency."""

@@ -1,7 +1,8 @@
-"""Calibration: whether a probability of 0.8 is right eight times in ten, and making it so.
+"""Calibration of probabilities: of the samples with probability 0.8, 80 % should be positive.
 
-Binary labels (each label output by itself); numpy alone. Temperature scaling divides logits by
-one number fitted on validation (Guo et al., ICML 2017); it changes no ranking.
+Labels are binary; with several labels each output is calibrated separately. Temperature scaling
+divides the logits by one number fitted on validation (Guo et al., ICML 2017); it does not change
+the ranking.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 Float64 = NDArray[np.float64]
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""Temperatures looked at; labels that the logits separate fully end at the lower one."""
+"""Range of the search; logits that separate the labels perfectly give the lower bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Samples of similar probability: their mean probability, share of positives, number."""
+    """Samples of similar probability: mean probability, observed share of positives, count."""
 
     probability: float
     observed: float
@@ -30,24 +31,24 @@ class ReliabilityBin:
 def fit_temperature(
     logits: ArrayLike, labels: ArrayLike, label_known: ArrayLike | None = None
 ) -> float:
-    """Find the temperature with the least negative log-likelihood of sigmoid(logit / T).
+    """Find the temperature T that minimises the negative log-likelihood of sigmoid(logit / T).
 
     Args:
-        logits: any shape, one a label output.
+        logits: any shape, one logit per label.
         labels: the same shape, 0 or 1.
         label_known: the same shape, False where a label is missing; default: all known.
 
     Returns:
-        Temperature > 0; above 1 where the model was too sure.
+        Temperature > 0; above 1 if the model was overconfident.
 
     Raises:
-        ValueError: if shapes differ, a logit is not finite, or known labels hold one class only.
+        ValueError: if shapes differ, a logit is not finite, or all known labels are equal.
 
     Example:
         >>> round(fit_temperature([4.0, 4.0, 4.0, -4.0], [1, 1, 0, 0]), 2)  # log 3 = 4 / T
         3.64
     """
-    from scipy.optimize import minimize_scalar  # slow to import, and rarely needed
+    from scipy.optimize import minimize_scalar  # slow to import and rarely needed
 
     logit, label = _known(logits, labels, label_known)
     sign = 2.0 * label - 1.0
@@ -61,7 +62,9 @@ def fit_temperature(
 
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean squared distance of probability and label (Brier, Mon Weather Rev 1950;78:1).
+    """Return the mean squared difference of probability and label.
+
+    Source: Brier, Mon Weather Rev 1950;78:1.
 
     Args:
         labels: [N] 0 or 1.
@@ -74,12 +77,12 @@ def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
 def reliability_curve(
     labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 10
 ) -> list[ReliabilityBin]:
-    """Compare probability and observed share over equally wide bins; empty bins are left out.
+    """Compare mean probability and observed share of positives in bins; omit empty bins.
 
     Args:
         labels: [N] 0 or 1.
         probabilities: [N] 0..1.
-        bins: equally wide ones of 0..1.
+        bins: number of bins of equal width in 0..1.
 
     Raises:
         ValueError: if there is no sample, or a probability is outside 0..1.
@@ -104,14 +107,15 @@ def reliability_curve(
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 10
 ) -> float:
-    """Mean distance of probability and observed share over bins, by their size.
+    """Return the expected calibration error, for the probability of the positive class.
 
-    Naeini et al., AAAI 2015, with the probability of the positive class.
+    It is the mean absolute difference between mean probability and observed share of positives
+    over the bins, weighted by their number of samples (Naeini et al., AAAI 2015).
 
     Args:
         labels: [N] 0 or 1.
         probabilities: [N] 0..1.
-        bins: equally wide ones of 0..1.
+        bins: number of bins of equal width in 0..1.
     """
     rows = reliability_curve(labels, probabilities, bins=bins)
     samples = sum(row.count for row in rows)
@@ -132,5 +136,5 @@ def _known(
     if not np.isfinite(logit).all():
         raise ValueError("logits must be finite")
     if set(np.unique(label).tolist()) != {0.0, 1.0}:
-        raise ValueError("a temperature needs known labels 0 and 1, both of them")
+        raise ValueError("fitting a temperature needs known labels of both classes, 0 and 1")
     return logit, label

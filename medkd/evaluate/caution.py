@@ -1,8 +1,8 @@
-"""Which numbers stand on few cases, and the words that go wherever such a number is shown.
+"""The warning that accompanies every number computed from few cases.
 
-One rule for all: AUC, CPM, sensitivity, F1, accuracy and their like. The limits are round numbers:
-with 20 positives one of them is 5 points of sensitivity, and a bootstrap over fewer than 10
-patients has too few distinct resamples for its interval to be believed.
+One rule holds for AUC, CPM, sensitivity, F1, accuracy and similar scores. The limits are round
+numbers: with 20 positives a single one changes sensitivity by 5 percentage points, and a bootstrap
+over fewer than 10 patients has too few distinct resamples for a reliable interval.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Iterable
 from medkd.types import ClassificationResult, FrocResult
 
 FEW_CASES = 20
-"""Fewer nodules, positive or negative samples: a number on them moves a lot with each."""
+"""With fewer nodules, positive or negative samples each single one changes a score a lot."""
 
 FEW_GROUPS = 10
-"""Fewer patients or scans: no claim is made on them."""
+"""With fewer patients or scans no claim is made."""
 
 
 def few_words(counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str]] = ()) -> str:
-    """Say on how few cases numbers stand; empty where there are enough.
+    """Return a warning with the counts that are too small; empty if all are large enough.
 
     Args:
-        counts: nodules, positive and negative samples, each with its noun in the plural.
-        groups: patients or scans, likewise.
+        counts: numbers of nodules, positive and negative samples, each with its plural noun.
+        groups: numbers of patients or scans, likewise.
 
     Example:
         >>> few_words([(7, "nodules")], [(3, "scans")])
-        'few cases (7 nodules, 3 scans): other cases would give other numbers'
+        'few cases (7 nodules, 3 scans): numbers may differ greatly on other cases'
         >>> few_words([(20, "nodules")], [(10, "scans")])
         ''
     """
@@ -36,22 +36,22 @@ def few_words(counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str
     few += [(n, noun) for n, noun in groups if n < FEW_GROUPS]
     if not few:
         return ""
-    told = ", ".join(f"{n} {_noun(n, noun)}" for n, noun in few)
-    return f"few cases ({told}): other cases would give other numbers"
+    listed = ", ".join(f"{n} {_noun(n, noun)}" for n, noun in few)
+    return f"few cases ({listed}): numbers may differ greatly on other cases"
 
 
 def sentence(caution: str) -> str:
-    """Turn a caution into a sentence; empty stays empty."""
+    """Return a caution as a sentence with capital and full stop; an empty one stays empty."""
     return f"{caution[:1].upper()}{caution[1:]}." if caution else ""
 
 
 def froc_caution(result: FrocResult) -> str:
-    """Say on how few nodules and scans a FROC stands; empty where there are enough."""
+    """Return a warning if a FROC has few nodules or scans; empty if it has enough."""
     return few_words([(result.nodules, "nodules")], [(result.scans, "scans")])
 
 
 def classification_caution(result: ClassificationResult) -> str:
-    """Say on how few samples and patients scores stand; empty where there are enough."""
+    """Return a warning if scores have few samples or patients; empty if they have enough."""
     negatives = result.samples - result.positives
     counts = [(result.positives, "positive samples"), (negatives, "negative samples")]
     return few_words(counts, [(result.patients, "patients")])

@@ -1,8 +1,8 @@
 """Scores of a binary classifier, with intervals by patient, and its operating point.
 
-Probabilities are those of the positive class, calibrated or not; positive means
-probability >= threshold. Operating points are chosen on validation and frozen: nothing here
-chooses one on the data that it scores. Rates without a denominator are shown as 0.
+Probabilities are those of the positive class, calibrated or not. A sample is called positive if
+probability >= threshold. Operating points are chosen on validation and frozen: scoring never
+chooses a threshold on its own data. Rates with a zero denominator are reported as 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 Rule = Literal["youden", "max_accuracy", "half", "sensitivity"]
 
 MAX_CURVE_POINTS = 500
-"""Points of a curve kept for drawing; scores use all."""
+"""Maximum number of curve points kept for drawing; scores use all points."""
 _RANKING = ("roc_auc", "pr_auc", "brier")
 _AT_POINT = ("sensitivity", "specificity", "precision", "f1", "accuracy")
 
@@ -38,20 +38,19 @@ def evaluate_classification(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> ClassificationResult:
-    """Score probabilities of one label on one split.
+    """Score the probabilities of one label on one split.
 
     Args:
-        labels: [N] 0 or 1, both there.
+        labels: [N] 0 or 1, with at least one of each.
         probabilities: [N] 0..1.
-        groups: [N] the patient of each sample; None: not known, intervals go by sample.
-        operating_point: frozen, chosen on another split.
+        groups: [N] the patient of each sample; None: not known, samples are resampled instead.
+        operating_point: the frozen threshold, chosen on another split.
         split: name of the split that is scored.
-        bootstrap: resamples; 0 for no intervals.
-        seed: of the bootstrap.
+        bootstrap: number of resamples; 0 for no intervals.
+        seed: seed of the bootstrap.
 
     Raises:
-        ValueError: if lengths differ, a label is missing of one class, or a probability is
-            outside 0..1.
+        ValueError: if lengths differ, a class has no sample, or a probability is outside 0..1.
 
     Example:
         >>> half = OperatingPoint(0.5, "half")
@@ -97,21 +96,22 @@ def choose_operating_point(
     sensitivity: float = 0.9,
     chosen_on: str = "validation",
 ) -> OperatingPoint:
-    """Choose a threshold by a rule; it lies half way between two neighbouring probabilities.
+    """Choose a threshold by a rule, half way between two neighbouring probabilities.
 
-    Of equally good thresholds the one nearest to 0.5 is taken ("sensitivity": the highest).
+    If several thresholds are equally good, the one nearest to 0.5 is chosen ("sensitivity": the
+    highest).
 
     Args:
         labels: [N] 0 or 1.
         probabilities: [N] 0..1.
-        rule: "youden" (highest sensitivity + specificity), "max_accuracy", "half" (0.5 whatever
-            the data), "sensitivity" (the highest threshold that reaches `sensitivity`).
-        sensitivity: 0..1, for the rule of that name.
-        chosen_on: name of the split.
+        rule: "youden" (highest sensitivity + specificity), "max_accuracy", "half" (always 0.5),
+            or "sensitivity" (the highest threshold that reaches `sensitivity`).
+        sensitivity: required sensitivity 0..1 of the rule "sensitivity".
+        chosen_on: name of the split, stored with the threshold.
 
     Raises:
-        ValueError: if there is no sample, the rule is unknown, or "youden" lacks a class or
-            "sensitivity" lacks positives.
+        ValueError: if there is no sample, the rule is unknown, "youden" lacks one class, or
+            "sensitivity" lacks positive samples.
 
     Example:
         >>> choose_operating_point([0, 1], [0.25, 0.5], rule="youden").threshold
@@ -119,12 +119,12 @@ def choose_operating_point(
     """
     label = np.asarray(labels, dtype=np.float64)
     probability = np.asarray(probabilities, dtype=np.float64)
-    build_metric("accuracy", label, probability)  # refuses what is not [N], 0 or 1, finite
+    build_metric("accuracy", label, probability)  # raises unless [N], 0 or 1, finite
     positives, negatives = float(label.sum()), float((1 - label).sum())
     if not len(label) or (rule == "youden" and not positives * negatives):
-        raise ValueError("choosing an operating point needs samples, and both classes for youden")
+        raise ValueError("choosing an operating point needs samples, and youden both classes")
     if rule == "sensitivity" and not positives:
-        raise ValueError("the rule sensitivity needs positive samples")
+        raise ValueError("the rule 'sensitivity' needs positive samples")
     threshold = _choose(rule, label, probability, sensitivity=sensitivity)
     called = probability >= threshold
     return OperatingPoint(
@@ -141,7 +141,7 @@ def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: fl
         return 0.5
     points = count_roc(label == 1, probability, drop_intermediate=False)
     positives, negatives = float(label.sum()), float((1 - label).sum())
-    # The first cut calls nothing positive, the next ones everything from each score up.
+    # The first threshold calls nothing positive; each next one calls one more score positive.
     true, false = np.r_[0.0, points.true_positives], np.r_[0.0, points.false_positives]
     thresholds = _between(points.thresholds)
     if rule == "sensitivity":
@@ -158,26 +158,26 @@ def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: fl
 
 
 def _between(scores: Float64) -> Float64:
-    """Return thresholds [P + 1] above, between and below falling scores [P]."""
+    """Return [P + 1] thresholds for falling scores [P]: above the first, midpoints, the last."""
     middle = (scores[:-1] + scores[1:]) / 2.0
-    middle = np.where(middle > scores[1:], middle, scores[:-1])  # neighbouring floats
+    middle = np.where(middle > scores[1:], middle, scores[:-1])  # adjacent floats have no middle
     above = np.nextafter(scores[:1], np.inf)
     return np.concatenate([above, middle, scores[-1:]])
 
 
 def _check(label: Float64, probability: Float64, groups: Sequence[str] | None) -> None:
     if groups is not None and len(groups) != len(label):
-        raise ValueError(f"expected {len(label)} groups, one a sample, got {len(groups)}")
+        raise ValueError(f"expected {len(label)} groups, one per sample, got {len(groups)}")
     if not ((probability >= 0) & (probability <= 1)).all():
         raise ValueError("probabilities must lie in 0..1")
     if set(np.unique(label).tolist()) != {0.0, 1.0}:
-        raise ValueError("scores need labels 0 and 1, both of them")
+        raise ValueError("scores need labels of both classes, 0 and 1")
 
 
 def _build_statistics(
     label: Float64, probability: Float64, thresholds: Sequence[float]
 ) -> list[dict[str, Weighted]]:
-    """Prepare the scores of the ranking, then those at each threshold."""
+    """Prepare first the threshold-free scores, then the scores at each threshold."""
     statistics = [{name: build_metric(name, label, probability) for name in _RANKING}]
     for threshold in thresholds:
         called = (probability >= threshold).astype(np.float64)
@@ -193,7 +193,7 @@ def _estimate(
     seed: int,
     unit: str,
 ) -> list[dict[str, Estimate]]:
-    """Give each statistic its value on all samples and its interval."""
+    """Compute the value on all samples and the interval of each statistic."""
     flat = [statistic for part in statistics for statistic in part.values()]
     drawn = iter(bootstrap_values(flat, groups, resamples=resamples, seed=seed))
     whole = np.ones((1, len(groups)))
@@ -232,7 +232,7 @@ def _point_scores(
 
 
 def _roc_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float], ...]:
-    """Points (1 - specificity, sensitivity) from (0, 0) to (1, 1)."""
+    """Return points (1 - specificity, sensitivity) from (0, 0) to (1, 1)."""
     points = count_roc(label == 1, probability, drop_intermediate=True)
     false = np.r_[0.0, points.false_positives / points.false_positives[-1]]
     true = np.r_[0.0, points.true_positives / points.true_positives[-1]]
@@ -240,7 +240,7 @@ def _roc_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float
 
 
 def _pr_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float], ...]:
-    """Points (sensitivity, precision), one a threshold, sensitivity rising."""
+    """Return points (sensitivity, precision), one per threshold, by rising sensitivity."""
     points = count_roc(label == 1, probability, drop_intermediate=False)
     called = points.true_positives + points.false_positives
     return _thin(points.true_positives / points.true_positives[-1], points.true_positives / called)

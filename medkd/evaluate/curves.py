@@ -1,8 +1,9 @@
-"""ROC points as scikit-learn makes them, and the FROC curve that LUNA16's script makes of them.
+"""ROC points as computed by scikit-learn, and LUNA16's FROC curve, which is built from them.
 
-LUNA16's score depends on which points of the curve exist (it reads the nearest one), so the
-points dropped and the floating-point order of `noduleCADEvaluationLUNA16.py` (computeFROC) and of
-`sklearn.metrics.roc_curve` are followed to the letter, without the cost of importing scikit-learn.
+LUNA16's score depends on which points the curve has, because it reads the nearest one. This
+module therefore drops the same points, and orders its floating-point operations in the same way,
+as `noduleCADEvaluationLUNA16.py` (computeFROC) and `sklearn.metrics.roc_curve`. It avoids the cost
+of importing scikit-learn.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RocCounts:
-    """False and true positives [P] with score >= thresholds [P], thresholds falling."""
+    """False and true positives [P] with score >= thresholds [P], by falling threshold."""
 
     false_positives: Float64
     true_positives: Float64
@@ -28,10 +29,10 @@ class RocCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrocCurve:
-    """Points [P] of a FROC curve from (0, 0) on; false positives never fall.
+    """Points [P] of a FROC curve, starting at (0, 0); false positives never decrease.
 
-    `false_positives` are whole marks in all `scans`. The first threshold is just above the
-    highest score: nothing is marked there.
+    `false_positives` counts marks over all `scans`. The first threshold is just above the highest
+    score, where no mark counts.
     """
 
     false_positives: Float64
@@ -47,10 +48,10 @@ def count_roc(positive: ArrayLike, scores: ArrayLike, *, drop_intermediate: bool
     Args:
         positive: [N] bool.
         scores: [N] finite, N >= 1.
-        drop_intermediate: drop a point if it lies evenly between its neighbours.
+        drop_intermediate: drop each point that is the midpoint of its two neighbours.
 
     Returns:
-        Counts without the point (0, 0).
+        The counts, without the point (0, 0).
     """
     score = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-score, kind="stable")
@@ -67,16 +68,16 @@ def count_roc(positive: ArrayLike, scores: ArrayLike, *, drop_intermediate: bool
 def build_froc_curve(
     is_nodule: ArrayLike, scores: ArrayLike, *, nodules: int, scans: int
 ) -> FrocCurve:
-    """Build the official curve (computeFROC).
+    """Build LUNA16's official FROC curve (computeFROC).
 
-    No nodule found, or none there: the curve is the point (0, 0). No false positive: all points
-    stand at 0 false positives.
+    If no nodule is found, or there is none, the curve is the single point (0, 0). If there is no
+    false positive, all points lie at 0 false positives.
 
     Args:
         is_nodule: [N] True for the best mark of a found nodule, False for a false positive.
-        scores: [N] their scores.
-        nodules: all that must be found; those missed have no row.
-        scans: all that count.
+        scores: [N] scores of these marks.
+        nodules: number of nodules that must be found; missed ones have no row above.
+        scans: number of scans that are scored.
     """
     found = np.asarray(is_nodule, dtype=bool)
     detected = float(found.sum())
@@ -88,7 +89,7 @@ def build_froc_curve(
     counts = count_roc(found, scores, drop_intermediate=True)
     false = np.r_[0.0, counts.false_positives]
     true = np.r_[0.0, counts.true_positives]
-    # The order of operations is the script's: it goes through rates and back to counts.
+    # Same order of operations as the script, which converts counts to rates and back.
     per_scan = false / max(false[-1], 1.0) * (len(found) - detected) / scans
     sensitivity = true / true[-1] * detected / nodules
     thresholds = np.r_[np.nextafter(counts.thresholds[0], np.inf), counts.thresholds]
@@ -96,19 +97,20 @@ def build_froc_curve(
 
 
 def read_interpolated(curve: FrocCurve) -> Float64:
-    """Read the sensitivity [7] at the seven rates by linear interpolation.
+    """Return the sensitivity [7] at the seven rates by linear interpolation.
 
-    Right of the curve's end its last sensitivity stands, as in the script's plotted curve.
+    Beyond the end of the curve its last sensitivity is used, as in the script's plotted curve.
     """
     return np.interp(CPM_RATES, curve.fp_per_scan, curve.sensitivity)
 
 
 def read_nearest(curve: FrocCurve) -> Float64:
-    """Read the sensitivity [7] at the curve point nearest to each rate (getCPM, leaderboard).
+    """Return the sensitivity [7] at the curve point nearest to each rate (getCPM, leaderboard).
 
-    The first of equally near points counts; a point must be nearer than the curve's highest
-    rate, else the sensitivity is 0 there (so it is without any false positive). Distances are
-    compared in whole marks, so that rounding does not decide which of two is nearer.
+    Of equally near points the first is used. If the distance to the nearest point is not smaller
+    than the highest rate of the curve, the sensitivity is 0; this is always so without false
+    positives. Distances are compared as counts of marks, because rounding of rates could decide
+    which of two points is nearer.
     """
     found = np.zeros(len(CPM_RATES))
     for index, rate in enumerate(CPM_RATES):

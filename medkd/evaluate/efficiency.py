@@ -1,7 +1,7 @@
-"""What a network costs to run: parameters, multiply-accumulates, size on disk, latency.
+"""The cost of running a network: parameters, multiply-accumulates, size on disk, latency.
 
-The one module of this room that imports torch. Multiply-accumulates are those of convolutions
-and matrix products as torch's own counter sees them; pooling and activations are not counted.
+This is the only module of `evaluate` that imports torch. Multiply-accumulates (MACs) are counted
+by torch for convolutions and matrix products; pooling and activations are not counted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from medkd.types import Efficiency
 
 _WARM_UP = 2
 _LEAST_S = 0.3
-"""Shortest time of measuring: the system counts work in hundredths of a second."""
+"""Minimum duration of a measurement: the system counts CPU time in hundredths of a second."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """A network to measure, on its device in any mode, and the bytes of its file on disk."""
+    """A network to measure, already on its device, and the size of its file on disk in bytes."""
 
     network: nn.Module
     size_bytes: int
@@ -40,16 +40,17 @@ def measure_efficiency(
     device: str = "cpu",
     repeats: int = 20,
 ) -> dict[str, Efficiency]:
-    """Measure networks on one input of zeros; their modes and buffers stay as they were.
+    """Measure networks on an input of zeros; their modes and buffers are not changed.
 
-    The timed runs of all networks alternate, so that a busy spell of the machine meets all alike.
-    Networks of one architecture are timed once and share the latency: weights do not change it.
+    The timed runs of all networks alternate, so other load on the machine affects all of them
+    alike. Networks of the same architecture are timed once and share the latency, because it does
+    not depend on the weights.
 
     Args:
-        models: by name.
+        models: networks by name.
         input_shape: [B, C, *spatial]; B = 1 for the cost of one sample.
-        device: as torch names it.
-        repeats: timed runs of each, after two that are not.
+        device: torch device.
+        repeats: number of timed runs per network, after two warm-up runs.
 
     Example:
         >>> costs = measure_efficiency({"a": Measured(nn.Linear(3, 2), 2**20)}, (1, 3), repeats=2)
@@ -79,7 +80,7 @@ def measure_efficiency(
 
 
 def _architecture(network: nn.Module) -> str:
-    """Describe layers and shapes; two networks that differ in weights alone give the same."""
+    """Return a text that is equal for networks that differ only in their weights."""
     shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     return f"{type(network).__qualname__} {network!r} {shapes}"
 
@@ -87,7 +88,10 @@ def _architecture(network: nn.Module) -> str:
 def _alternate(
     networks: Mapping[str, nn.Module], sample: torch.Tensor, *, repeats: int
 ) -> dict[str, list[float]]:
-    """Time each network in turn, again and again, for long enough to see other work; ms by name."""
+    """Time all networks in turn; return the durations in ms by name, without the warm-up.
+
+    There are at least `repeats` rounds, and more until `_LEAST_S` seconds have passed.
+    """
     found: dict[str, list[float]] = {name: [] for name in networks}
     started, rounds = time.perf_counter(), 0
     while rounds < _WARM_UP + repeats or time.perf_counter() - started < _LEAST_S:
@@ -100,7 +104,7 @@ def _alternate(
 
 @dataclass(frozen=True, slots=True)
 class _UsedCpu:
-    """Seconds since some start: by the clock, of all cores by anybody, by this process."""
+    """Seconds since an arbitrary start: wall clock, CPU time of all processes, of this process."""
 
     clock: float
     everybody: float
@@ -108,13 +112,13 @@ class _UsedCpu:
 
 
 def _used_cpu_s() -> _UsedCpu | None:
-    """Read how long the cores have worked; None where the system does not say (no /proc/stat)."""
+    """Read the CPU time used so far; None if the system has no /proc/stat."""
     try:
         words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
         ticks_per_s = os.sysconf("SC_CLK_TCK")
     except (AttributeError, OSError, ValueError):
         return None
-    # proc(5): user nice system idle iowait irq softirq steal; idle and iowait are no work.
+    # proc(5): user nice system idle iowait irq softirq steal; idle and iowait are not work.
     ticks = [int(word) for word in words[1:9]]
     own = os.times()
     everybody = (sum(ticks) - sum(ticks[3:5])) / ticks_per_s
@@ -159,7 +163,7 @@ def _wait_for(sample: torch.Tensor) -> None:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back into its own."""
+    """Set every module to evaluation mode, and restore the modes afterwards."""
     training = [module for module in network.modules() if module.training]
     for module in training:
         module.training = False

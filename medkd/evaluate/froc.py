@@ -1,9 +1,10 @@
 """FROC and CPM exactly as LUNA16's official script computes them, with intervals.
 
-CPM is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan, in two named
-readings: `cpm_interpolated` (the script's plotted curve) and `cpm_nearest` (the leaderboard's
-nearest curve point). Any other variant (next point, six rates, box overlap) is another number.
-Scans without nodules count. Matching rules: `matching.py`; the curve: `curves.py`.
+CPM is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan. It is
+reported in two named variants: `cpm_interpolated` (the script's plotted curve) and `cpm_nearest`
+(the leaderboard's nearest curve point). Other variants (next point, six rates, box overlap) give
+other numbers and are not computed. Scans without nodules are included. The matching rules are in
+`matching.py`, the curve in `curves.py`.
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ Float64 = NDArray[np.float64]
 RATE_NAMES = tuple(f"{rate:g}" for rate in CPM_RATES)
 
 VARIANT = {
-    "hit": "mark strictly nearer to the nodule's centre than its radius (LPS mm)",
-    "assignment": "best mark inside a nodule counts, further ones are ignored",
-    "ignored": "marks in excluded findings are neither right nor wrong (diameter < 0: 10 mm)",
-    "cap": "100 marks a scan, ties at the 101st dropped",
-    "false_positives_per": "scan, scans without nodules included",
+    "hit": "distance from the nodule's centre strictly less than its radius (LPS mm)",
+    "assignment": "the best mark inside a nodule is its hit, the others are ignored",
+    "ignored": "marks in excluded findings are ignored (diameter < 0 is read as 10 mm)",
+    "cap": "100 marks per scan; if there are more, only scores above the 101st are kept",
+    "false_positives_per": "scan, including scans without nodules",
     "cpm_interpolated": "mean sensitivity at 7 rates, linear interpolation of the official curve",
     "cpm_nearest": "mean sensitivity at 7 rates, nearest point of the official curve (first)",
 }
-"""What was computed, in words, for every report that shows the numbers."""
+"""The rules of the computation in words; reports show them beside the numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Resampled:
-    """Weights [R, S] of the series, and how they were drawn."""
+    """Weights [R, S] of the series in each resample, with seed and unit of the draw."""
 
     weights: Float64
     seed: int
@@ -72,23 +73,23 @@ def evaluate_froc(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> FrocResult:
-    """Score marks against a reference standard, LUNA16-exact.
+    """Score marks against a reference standard by LUNA16's rules.
 
     Args:
-        marks: every mark of every scan; places in LPS mm, scores of any scale.
-        reference: nodules, excluded findings, the series that count, their patients if known.
-        track: what was scored, in words ("whole-scan marks", "given candidates").
-        threshold: a frozen operating point; sensitivity, precision and F1 are given for
+        marks: all marks of all scans; positions in LPS mm, scores on any scale.
+        reference: nodules, excluded findings, the scored series, and their patients if known.
+        track: name of what is scored ("whole-scan marks", "given candidates").
+        threshold: a frozen operating point; sensitivity, precision and F1 are computed for
             marks with score >= threshold.
-        bootstrap: resamples by patient where patients are known, else by series; 0 for none,
-            and none of fewer than `intervals.LEAST_GROUPS`.
-        seed: of the bootstrap.
+        bootstrap: number of resamples, by patient if patients are known, else by series. 0 gives
+            no intervals; neither do fewer groups than `intervals.LEAST_GROUPS`.
+        seed: seed of the bootstrap.
 
     Returns:
-        Counts, both CPM readings, curve, intervals; oddities in `warnings`.
+        Counts, both CPM variants, curve and intervals; irregularities are in `warnings`.
 
     Raises:
-        ValueError: if no series counts, one is named twice, or a number is not finite.
+        ValueError: if no series is scored, one is listed twice, or a number is not finite.
 
     Example:
         >>> from medkd.types import Nodule
@@ -98,7 +99,7 @@ def evaluate_froc(
         1.0
     """
     if not reference.seriesuids:
-        raise ValueError("no series counts: the list of series is empty")
+        raise ValueError("no series to score: the list of series is empty")
     matching = match_marks(marks, reference)
     drawn = _resample(reference, resamples=bootstrap, seed=seed)
     sensitivities = _bootstrap_sensitivity(matching, drawn.weights)
@@ -122,23 +123,23 @@ def choose_froc_operating_point(
     fp_per_scan: float = 1.0,
     chosen_on: str = "validation",
 ) -> OperatingPoint:
-    """Choose the lowest threshold that stays within a rate of false positives.
+    """Choose the lowest threshold whose rate of false positives is within a limit.
 
     Args:
-        marks: of the scans that the threshold is chosen on.
-        reference: of the same scans.
-        fp_per_scan: rate allowed, > 0.
-        chosen_on: name of the split.
+        marks: marks on the scans that the threshold is chosen on.
+        reference: reference standard of the same scans.
+        fp_per_scan: highest allowed rate, > 0.
+        chosen_on: name of the split, stored with the threshold.
 
     Returns:
-        A threshold (marks with score >= it count) with the sensitivity and rate it had there;
-        just above the highest score if even that is too many.
+        The threshold (marks with score >= threshold are kept), with its sensitivity and rate on
+        these scans. If even the highest score exceeds the limit, it is just above that score.
     """
     matching = match_marks(marks, reference)
     scans, nodules = len(reference.seriesuids), int(matching.nodules.sum())
-    rule = f"lowest threshold with at most {fp_per_scan:g} false positives a scan"
+    rule = f"lowest threshold with at most {fp_per_scan:g} false positives per scan"
     if not len(matching.scores):
-        return OperatingPoint(0.5, f"{rule}; no mark to choose by", chosen_on, 0.0, None, 0.0)
+        return OperatingPoint(0.5, f"{rule}; there were no marks", chosen_on, 0.0, None, 0.0)
     counts = count_roc(matching.is_nodule, matching.scores, drop_intermediate=False)
     allowed = np.flatnonzero(counts.false_positives <= fp_per_scan * scans)
     if not len(allowed):
@@ -155,7 +156,7 @@ def choose_froc_operating_point(
 
 
 def _score_all(matching: Matching, *, track: str) -> FrocResult:
-    """Count, build the curve and read it; no intervals."""
+    """Compute counts, curve and CPM, without intervals."""
     scans, nodules = len(matching.nodules), int(matching.nodules.sum())
     found = int(matching.is_nodule.sum())
     curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
@@ -186,7 +187,7 @@ def _score_all(matching: Matching, *, track: str) -> FrocResult:
 
 
 def _resample(reference: Reference, *, resamples: int, seed: int) -> _Resampled:
-    """Draw patients (series, where no patient is known) and weigh their series."""
+    """Resample patients, or series if no patient is known, and return weights per series."""
     uids = reference.seriesuids
     missing = [uid for uid in uids if uid not in reference.patients] if reference.patients else []
     if missing:
@@ -201,9 +202,9 @@ def _resample(reference: Reference, *, resamples: int, seed: int) -> _Resampled:
 def _bootstrap_sensitivity(matching: Matching, weights: Float64) -> Float64:
     """Return the interpolated sensitivity [R, 7] of each resample; NaN if it has no nodule.
 
-    Points dropped from the official curve lie evenly between their neighbours, so that all
-    points may stay here: interpolation gives the same. Marks far beyond the last rate are left
-    aside unless a resample needs them.
+    The official curve drops points that are midpoints of their neighbours. All points are kept
+    here, because interpolation then gives the same values. Marks far beyond the last rate are
+    used only for the resamples that need them.
     """
     everything = _sort_entries(matching)
     enough = 2.0 * CPM_RATES[-1] * len(matching.nodules)
@@ -220,21 +221,21 @@ def _bootstrap_sensitivity(matching: Matching, weights: Float64) -> Float64:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entries:
-    """Scored entries from the highest score down; `last` [P] ends each group of equal scores."""
+    """Entries by falling score; `last` [P] is the index of the last entry of each equal score."""
 
     series: NDArray[np.intp]
     is_nodule: Float64
     last: NDArray[np.intp]
 
     def count(self, weight: Float64) -> tuple[Float64, Float64]:
-        """Return false and true positives [P + 1] at each threshold, from (0, 0) on."""
+        """Return false and true positives [P + 1] at each threshold, starting with (0, 0)."""
         counted = weight[self.series]
         true = np.cumsum(counted * self.is_nodule)[self.last]
         false = np.cumsum(counted)[self.last] - true
         return np.r_[0.0, false], np.r_[0.0, true]
 
     def cut(self, false_positives: float) -> _Entries:
-        """Keep the highest scores, down to that many false positives (or all)."""
+        """Keep the highest scores up to that many false positives, or all if there are fewer."""
         false = np.cumsum(1.0 - self.is_nodule)[self.last]
         last = self.last[: int(np.searchsorted(false, false_positives)) + 1]
         size = int(last[-1]) + 1 if len(last) else 0
@@ -260,7 +261,7 @@ def _intervals_of_rates(sensitivities: Float64, drawn: _Resampled) -> dict[str, 
 
 
 def _mean_interval(of_rates: dict[str, Interval]) -> Interval | None:
-    """Average the bounds of the bootstrap curve over the seven rates."""
+    """Average the interval bounds of the seven rates."""
     if not of_rates:
         return None
     low = np.mean([interval.low for interval in of_rates.values()])
@@ -274,7 +275,7 @@ def _mean(sensitivities: Float64) -> float | None:
 
 
 def _score_point(matching: Matching, threshold: float, drawn: _Resampled) -> PointScores:
-    """Score the marks at or above a threshold; rates without a denominator are 0."""
+    """Score the marks at or above a threshold; rates with a zero denominator are 0."""
     marked = matching.scores >= threshold
     series = len(matching.nodules)
     true = np.bincount(matching.series[marked & matching.is_nodule], minlength=series)
@@ -300,7 +301,7 @@ def _score_point(matching: Matching, threshold: float, drawn: _Resampled) -> Poi
 
 
 def _rates(counts: NDArray[np.float64] | NDArray[np.intp]) -> Float64:
-    """Turn TP, FP, FN [R, 3] into sensitivity, precision, F1 [R, 3] (NaN where undefined)."""
+    """Compute sensitivity, precision, F1 [R, 3] from TP, FP, FN [R, 3]; NaN if undefined."""
     true, false, missed = np.asarray(counts, dtype=np.float64).T
     numerators = np.stack([true, true, 2 * true], axis=1)
     denominators = np.stack([true + missed, true + false, 2 * true + false + missed], axis=1)
@@ -311,14 +312,14 @@ def _rates(counts: NDArray[np.float64] | NDArray[np.intp]) -> Float64:
 
 def _curve_warnings(curve: FrocCurve, *, nodules: int) -> tuple[str, ...]:
     if not nodules:
-        return ("there is no nodule to find: sensitivity and CPM are shown as 0",)
+        return ("the reference standard has no nodule: sensitivity and CPM are reported as 0",)
     if not curve.sensitivity.any():
         return ("no mark hits a nodule: sensitivity and CPM are 0",)
     end = float(curve.fp_per_scan.max())
     if end >= CPM_RATES[-1]:
         return ()
     return (
-        f"the curve ends at {end:.3f} false positives a scan: beyond it cpm_interpolated keeps "
-        "the last sensitivity, and cpm_nearest takes the nearest point (0 if none is nearer "
-        "than the curve is long)",
+        f"the curve ends at {end:.3f} false positives per scan, below the highest CPM rate of "
+        f"{CPM_RATES[-1]:g}: beyond its end cpm_interpolated keeps the last sensitivity, and "
+        f"cpm_nearest uses the nearest point (0 if it is {end:.3f} or more away)",
     )

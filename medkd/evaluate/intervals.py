@@ -1,10 +1,10 @@
-"""Intervals: how far a number could move with other patients, and with other seeds.
+"""Bootstrap intervals: how much a number varies with the choice of patients and seeds.
 
-Percentile bootstrap over groups (patients where they are known), seeded. A resample is a weight a
-group (how often it was drawn), so that a statistic is computed for all resamples at once from
-weights [resamples, samples] instead of copying samples. Groups are sorted before drawing: the
-order of the samples changes nothing. Percentiles are taken by floor index, as LUNA16's script
-does. Resamples in which a statistic is undefined (NaN) are left out.
+The method is a seeded percentile bootstrap over groups (patients, if they are known). A resample
+is stored as one weight per group: how often it was drawn. A statistic is then computed for all
+resamples at once from weights [resamples, samples], without copying samples. Groups are sorted
+before drawing, so the order of the samples has no effect. Percentiles use the floor index, as
+LUNA16's script does. Resamples in which a statistic is undefined (NaN) are omitted.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from medkd.types import Estimate, Interval
 
 Float64 = NDArray[np.float64]
 Statistic = Callable[[Float64], Float64]
-"""From weights [resamples, samples] to one value a resample (NaN where undefined)."""
+"""A function from weights [resamples, samples] to one value per resample (NaN: undefined)."""
 
 LEVEL = 0.95
 
 LEAST_GROUPS = 2
-"""With one patient all resamples are alike, so that there is no interval."""
+"""With a single group all resamples are equal, so there is no interval."""
 
 _CHUNK_VALUES = 4_000_000  # weights held at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledSamples:
-    """What two arms are compared on.
+    """The samples on which two arms are compared.
 
     Args:
         labels: [N] 0 or 1, or [N, K] for K labels; NaN: not known.
         groups: [N] the patient (or other unit of resampling) of each sample.
-        unit: what a group is, in words.
+        unit: name of the unit of resampling, for example "patient".
     """
 
     labels: ArrayLike
@@ -47,7 +47,7 @@ class LabelledSamples:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First arm minus second, its interval and p-value, and each arm's SD over seeds."""
+    """First arm minus second arm, with interval, p-value and each arm's SD over seeds."""
 
     estimate: Estimate
     p_value: float
@@ -56,15 +56,15 @@ class Difference:
 
 
 def draw_weights(groups: int, *, resamples: int, seed: int) -> Float64:
-    """Draw resamples with replacement.
+    """Draw resamples of the groups with replacement.
 
     Args:
-        groups: how many groups there are, and are drawn each time.
-        resamples: how many resamples.
-        seed: of the generator; the same seed draws the same.
+        groups: number of groups; each resample draws as many.
+        resamples: number of resamples.
+        seed: seed of the generator; the same seed draws the same resamples.
 
     Returns:
-        [resamples, groups], how often each group was drawn; each row sums to `groups`.
+        [resamples, groups]: how often each group was drawn; each row sums to `groups`.
     """
     drawn = np.random.default_rng(seed).integers(groups, size=(resamples, groups))
     flat = drawn + np.arange(resamples)[:, None] * groups
@@ -73,23 +73,23 @@ def draw_weights(groups: int, *, resamples: int, seed: int) -> Float64:
 
 
 def resamples_for(groups: int, wanted: int) -> int:
-    """Return how many resamples are drawn of so many groups: none of fewer than `LEAST_GROUPS`."""
+    """Return `wanted` resamples, or 0 if there are fewer groups than `LEAST_GROUPS`."""
     return wanted if groups >= LEAST_GROUPS else 0
 
 
 def bootstrap_values(
     statistics: Sequence[Statistic], groups: Sequence[str], *, resamples: int, seed: int
 ) -> Float64:
-    """Compute statistics of the same samples under the same resamples of groups.
+    """Compute several statistics on the same resamples of groups.
 
     Args:
-        statistics: each from weights [resamples, N] to [resamples].
+        statistics: functions from weights [resamples, N] to [resamples].
         groups: [N] the group of each sample.
-        resamples: how many.
-        seed: of the draws.
+        resamples: number of resamples.
+        seed: seed of the draws.
 
     Returns:
-        [statistics, resamples]; no resample at all where the groups are fewer than `LEAST_GROUPS`.
+        [statistics, resamples]; [statistics, 0] if there are fewer groups than `LEAST_GROUPS`.
     """
     names, position = np.unique(np.asarray(list(groups)), return_inverse=True)
     resamples = resamples_for(len(names), resamples)
@@ -109,10 +109,10 @@ def interval_of(
     """Return the percentile interval of bootstrap values; None if no value is defined.
 
     Args:
-        values: [resamples] one a resample; those not finite are left out.
-        seed: that they were drawn with.
-        unit: what was resampled, in words.
-        level: 0..1, share of values inside.
+        values: [resamples], one per resample; values that are not finite are omitted.
+        seed: seed that the resamples were drawn with.
+        unit: name of the resampled unit, for example "patient".
+        level: 0..1, fraction of the values inside the interval.
     """
     finite = np.sort(np.asarray(values, dtype=np.float64))
     finite = finite[np.isfinite(finite)]
@@ -130,11 +130,11 @@ def bootstrap_interval(
     """Return the bootstrap interval of one statistic; None without resamples or with one group.
 
     Args:
-        statistic: from weights [resamples, N] to [resamples].
+        statistic: a function from weights [resamples, N] to [resamples].
         groups: [N] the group of each sample.
-        resamples: how many; 0 asks for no interval.
-        seed: of the draws.
-        unit: what a group is, in words ("patient").
+        resamples: number of resamples; 0 for no interval.
+        seed: seed of the draws.
+        unit: name of the resampled unit, for example "patient".
 
     Example:
         >>> values = np.array([1.0, 2.0, 3.0])
@@ -157,15 +157,15 @@ def paired_difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Difference:
-    """Compare two models on the same samples: patients are resampled jointly for both.
+    """Compare two models on the same samples, resampling patients jointly for both.
 
     Args:
         first: [N] or [N, K] probabilities (decisions 0 / 1 for a metric at a threshold).
-        second: the same of the other model.
+        second: the same for the other model.
         samples: labels and groups.
         metric: a key of `medkd.evaluate.metrics.METRICS`.
-        resamples: bootstrap resamples.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: seed of the draws.
     """
     return two_way_difference(
         [first], [second], samples, metric=metric, resamples=resamples, seed=seed
@@ -181,23 +181,24 @@ def two_way_difference(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Difference:
-    """Compare two arms trained with several seeds: difference of the seed means.
+    """Compare two arms trained with several seeds by the difference of their seed means.
 
-    In each resample patients are drawn jointly for both arms and all seeds, and seeds are drawn
-    as well: jointly where both arms have the same number (seed n of one is seed n of the
-    other), else each arm's own. With one seed an arm this is the paired bootstrap of patients.
-    The p-value is two-sided, 2 (1 + fewer side) / (1 + resamples): Davison & Hinkley,
-    Bootstrap Methods and their Application (1997), section 4.4. Of several labels the mean over
-    labels is compared, each on the samples whose label is known.
+    Each resample draws patients jointly for both arms and all seeds. It also draws seeds: jointly
+    if both arms have the same number of seeds (seed n of one arm belongs to seed n of the other),
+    otherwise separately for each arm. With one seed per arm this is the paired bootstrap of
+    patients. The p-value is two-sided, 2 (1 + n) / (1 + resamples), where n is the smaller of the
+    numbers of differences <= 0 and >= 0: Davison & Hinkley, Bootstrap Methods and their
+    Application (1997), section 4.4. With several labels the metric is the mean over labels, each
+    computed on the samples whose label is known.
 
     Args:
-        first: one [N] or [N, K] a seed: probabilities (decisions 0 / 1 for a metric at a
-            threshold).
-        second: the same of the other arm.
+        first: one array [N] or [N, K] per seed: probabilities (decisions 0 / 1 for a metric at
+            a threshold).
+        second: the same for the other arm.
         samples: labels and groups.
         metric: a key of `medkd.evaluate.metrics.METRICS`.
-        resamples: bootstrap resamples.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: seed of the draws.
 
     Raises:
         ValueError: if an arm has no seed, or scores and labels do not match.
@@ -221,11 +222,11 @@ def two_way_difference(
 
 
 def _mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) -> Statistic:
-    """Build the mean of a metric over the labels, each on its known samples."""
+    """Build the mean of a metric over the labels, each computed on its known samples."""
     labels = np.asarray(samples.labels, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)
     if labels.shape != values.shape:
-        raise ValueError(f"expected scores {labels.shape} as the labels, got {values.shape}")
+        raise ValueError(f"expected scores of the labels' shape {labels.shape}, got {values.shape}")
     parts: list[tuple[NDArray[np.intp], Statistic]] = []
     for label, score in zip(np.atleast_2d(labels.T), np.atleast_2d(values.T), strict=True):
         known = np.flatnonzero(~np.isnan(label))
@@ -250,7 +251,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for several comparisons (Holm, Scand J Stat 1979;6:65).
 
     Args:
-        p_values: one a comparison, 0..1.
+        p_values: one per comparison, 0..1.
 
     Returns:
         Adjusted p-values in the same order.
@@ -269,7 +270,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _seed_means(first: Float64, second: Float64, *, seed: int) -> Float64:
     """Draw seeds within each resample and return the difference of means [resamples]."""
-    generator = np.random.default_rng([seed, 1])  # apart from the stream that draws patients
+    generator = np.random.default_rng([seed, 1])  # a stream separate from the draw of patients
     resamples = first.shape[1]
     drawn = generator.integers(len(first), size=(len(first), resamples))
     if len(second) == len(first):
@@ -289,5 +290,5 @@ def _two_sided(differences: Float64) -> float:
 
 
 def _spread(values: Float64) -> float:
-    """Standard deviation over seeds (n - 1); 0 for one seed."""
+    """Return the standard deviation over seeds (n - 1); 0 for one seed."""
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0

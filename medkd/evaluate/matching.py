@@ -1,10 +1,15 @@
-"""Which mark hits what: LUNA16's rules, scan by scan (noduleCADEvaluationLUNA16.py, evaluateCAD).
+"""Matching of marks to nodules by LUNA16's rules (noduleCADEvaluationLUNA16.py, evaluateCAD).
 
-Per scan at most 100 marks: of more, those with a score above the 101st (ties at the cut all go).
-A mark hits if it is nearer to the centre than the radius, not at it; a diameter below 0 reads as
-10 mm. All marks inside an included nodule leave the false positives, the highest score is the
-nodule's, the rest is ignored. A mark in two nodules counts for both. Marks left that lie in an
-excluded finding are ignored. Each row of marks counts, identical ones too.
+Each scan is matched separately:
+
+- At most 100 marks per scan are used. If there are more, only marks with a score above the 101st
+  are kept, so all marks tied with the 101st are dropped.
+- A mark hits a nodule if its distance from the centre is strictly less than the radius. A
+  diameter below 0 is read as 10 mm.
+- Marks inside an included nodule are not false positives. The highest of their scores is the
+  nodule's score; the others are ignored. A mark inside two nodules counts for both.
+- Of the remaining marks, those inside an excluded finding are ignored.
+- Every row counts as a mark, even if it repeats another row.
 """
 
 from __future__ import annotations
@@ -20,19 +25,19 @@ from medkd.types import Candidate, Nodule, Reference
 Float64 = NDArray[np.float64]
 
 MAX_MARKS = 100
-"""Marks a scan that LUNA16 scores."""
+"""Maximum number of marks per scan that LUNA16 scores."""
 UNKNOWN_DIAMETER_MM = 10.0
-"""Diameter that a negative one is read as."""
+"""Diameter used for nodules with a negative diameter."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matching:
-    """What became of the marks.
+    """The result of matching all marks.
 
-    `scores`, `is_nodule` and `series` [N] hold one row a found nodule (its best mark) and one a
-    false positive; `series` is the position in the reference's seriesuids, `nodules` [S] how
-    many a series has.
+    `scores`, `is_nodule` and `series` [N] have one row per found nodule (its best mark) and one
+    per false positive. `series` is an index into the reference's seriesuids. `nodules` [S] is the
+    number of included nodules of each series.
     """
 
     scores: Float64
@@ -47,21 +52,21 @@ class Matching:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Points:
-    """Points of all series, sorted by series: places [N, 3] mm, value [N], start [S + 1]."""
+    """Points of all series, sorted by series: places [N, 3] mm, values [N], starts [S + 1]."""
 
     places_mm: Float64
     values: Float64
     starts: NDArray[np.intp]
 
     def of(self, series: int) -> tuple[Float64, Float64]:
-        """Return places and values of one series."""
+        """Return positions and values of one series."""
         rows = slice(self.starts[series], self.starts[series + 1])
         return self.places_mm[rows], self.values[rows]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _ScanMatch:
-    """One scan: best score of each found nodule, scores of false positives, what was ignored."""
+    """Match of one scan: best score per found nodule, scores of false positives, counts."""
 
     found: Float64
     false: Float64
@@ -75,15 +80,15 @@ def match_marks(marks: Sequence[Candidate], reference: Reference) -> Matching:
     """Match marks to the reference standard by LUNA16's rules.
 
     Args:
-        marks: any number a series; series that do not count are reported in the warnings.
-        reference: nodules, excluded findings and the series that count.
+        marks: marks of any number of series; marks of unscored series give a warning.
+        reference: nodules, excluded findings and the scored series.
 
     Raises:
-        ValueError: if a series is named twice, or a score or place is not finite.
+        ValueError: if a series is listed twice, or a score or position is not finite.
     """
     position = {uid: index for index, uid in enumerate(reference.seriesuids)}
     if len(position) != len(reference.seriesuids):
-        raise ValueError("a series is named twice among the series that count")
+        raise ValueError("a series is listed twice among the scored series")
     nodules = _group_nodules(reference.nodules, position)
     excluded = _group_nodules(reference.excluded, position)
     pool = _group_marks(marks, position)
@@ -128,7 +133,7 @@ def _match_scan(
 
 
 def _cap(places_mm: Float64, scores: Float64) -> tuple[Float64, Float64]:
-    """Keep what scores above the 101st mark, if there is one."""
+    """Keep the marks with a score above the 101st, if there are more than 100."""
     if len(scores) <= MAX_MARKS:
         return places_mm, scores
     kept = scores > np.sort(scores)[::-1][MAX_MARKS]
@@ -136,7 +141,7 @@ def _cap(places_mm: Float64, scores: Float64) -> tuple[Float64, Float64]:
 
 
 def _inside(places_mm: Float64, centers_mm: Float64, diameters_mm: Float64) -> NDArray[np.bool_]:
-    """Say which of [M] places lie inside which of [K] spheres: [M, K]."""
+    """Return [M, K] booleans: whether each of M positions lies inside each of K spheres."""
     diameters = np.where(diameters_mm < 0, UNKNOWN_DIAMETER_MM, diameters_mm)
     offset = places_mm[:, None, :] - centers_mm[None, :, :]
     squared = offset[..., 0] ** 2 + offset[..., 1] ** 2 + offset[..., 2] ** 2
@@ -175,7 +180,7 @@ def _group(
     places = np.asarray(places_mm, dtype=np.float64).reshape(-1, 3)[order]
     value = np.asarray(values, dtype=np.float64)[order]
     if not (np.isfinite(places).all() and np.isfinite(value).all()):
-        raise ValueError("places, scores and diameters must be finite numbers")
+        raise ValueError("positions, scores and diameters must be finite numbers")
     return _Points(places, value, np.searchsorted(index[order], np.arange(series + 1)))
 
 
@@ -187,23 +192,23 @@ def _collect_warnings(
     if unknown:
         count = sum(m.seriesuid not in position for m in marks)
         warnings.append(
-            f"{count} marks of {len(unknown)} series that do not count were not scored: "
-            f"{_some(unknown)}"
+            f"{count} marks of {len(unknown)} series outside the list of scored series were "
+            f"ignored: {_some(unknown)}"
         )
     outside = [n.seriesuid for n in reference.nodules if n.seriesuid not in position]
     if outside:
         warnings.append(
-            f"{len(outside)} nodules of series that do not count were not scored: "
+            f"{len(outside)} nodules of series outside the list of scored series were ignored: "
             f"{_some(sorted(set(outside)))}"
         )
     rows = [(m.seriesuid, m.center_mm, m.score) for m in marks]
     if repeated := len(rows) - len(set(rows)):
-        warnings.append(f"{repeated} rows of marks repeat another row; each one counts")
+        warnings.append(f"{repeated} rows of marks repeat another row; each row counts as a mark")
     unsized = sum(n.diameter_mm <= 0 for n in reference.nodules)
     if unsized:
         warnings.append(
-            f"{unsized} included nodules have no diameter: below 0 reads as "
-            f"{UNKNOWN_DIAMETER_MM:g} mm, 0 cannot be hit"
+            f"{unsized} included nodules have no valid diameter: a diameter below 0 is read as "
+            f"{UNKNOWN_DIAMETER_MM:g} mm, and a nodule with diameter 0 cannot be hit"
         )
     return warnings
 

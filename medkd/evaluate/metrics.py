@@ -1,8 +1,8 @@
-"""Scores of a binary classifier under weights: one number a row of weights.
+"""Scores of a binary classifier for weighted samples: one number per row of weights.
 
-A weight says how often a sample counts; all ones give the plain score, bootstrap draws give all
-resamples at once. Undefined scores (a class without weight, nothing called positive) are NaN
-here; who shows them decides what stands there.
+A weight is how often a sample counts. Weights of 1 give the usual score; the weights of bootstrap
+draws give the scores of all resamples at once. Undefined scores (a class without weight, no sample
+called positive) are NaN here; the caller decides how to report them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ Weighted = Callable[[Float64], Float64]
 
 
 def build_metric(name: str, labels: ArrayLike, scores: ArrayLike) -> Weighted:
-    """Prepare a metric of fixed samples for many weightings.
+    """Prepare a metric of fixed samples, to be evaluated with many weights.
 
     Args:
         name: a key of `METRICS`.
         labels: [N] 0 or 1.
-        scores: [N] probabilities; decisions 0 / 1 for the metrics at a threshold.
+        scores: [N] probabilities, or decisions 0 / 1 for the metrics at a threshold.
 
     Returns:
         A function from weights [R, N] to [R].
 
     Raises:
-        ValueError: if the name is unknown, or labels and scores do not fit.
+        ValueError: if the name is unknown, or labels and scores have wrong shapes or values.
 
     Example:
         >>> float(build_metric("roc_auc", [0, 1, 1], [0.2, 0.1, 0.9])(np.ones((1, 3)))[0])
         0.5
     """
     if name not in METRICS:
-        raise ValueError(f"unknown metric {name!r}; metrics are {sorted(METRICS)}")
+        raise ValueError(f"unknown metric {name!r}; known metrics are {sorted(METRICS)}")
     label = np.asarray(labels, dtype=np.float64)
     score = np.asarray(scores, dtype=np.float64)
     if label.ndim != 1 or label.shape != score.shape:
@@ -46,13 +46,13 @@ def build_metric(name: str, labels: ArrayLike, scores: ArrayLike) -> Weighted:
 
 
 def compute_metric(name: str, labels: ArrayLike, scores: ArrayLike) -> float:
-    """Compute a metric with every sample counting once (NaN where undefined)."""
+    """Compute a metric in which every sample counts once; NaN if it is undefined."""
     count = len(np.asarray(labels))
     return float(build_metric(name, labels, scores)(np.ones((1, count)))[0])
 
 
 def _roc_auc(labels: Float64, scores: Float64) -> Weighted:
-    """Share of (positive, negative) pairs ranked rightly, ties half: Mann & Whitney 1947."""
+    """Fraction of (positive, negative) pairs ranked correctly, ties 1/2: Mann & Whitney 1947."""
     order, starts = _tie_groups(scores)
     positive = labels[order]
 
@@ -67,7 +67,7 @@ def _roc_auc(labels: Float64, scores: Float64) -> Weighted:
 
 
 def _pr_auc(labels: Float64, scores: Float64) -> Weighted:
-    """Average precision: sum over thresholds of recall step x precision, no interpolation."""
+    """Average precision: sum over thresholds of recall increase x precision, not interpolated."""
     order, starts = _tie_groups(-scores)
     positive = labels[order]
 
@@ -82,7 +82,7 @@ def _pr_auc(labels: Float64, scores: Float64) -> Weighted:
 
 
 def _brier(labels: Float64, scores: Float64) -> Weighted:
-    """Mean squared distance of probability and label: Brier, Mon Weather Rev 1950;78:1."""
+    """Mean squared difference of probability and label: Brier, Mon Weather Rev 1950;78:1."""
     return _weighted_share((scores - labels) ** 2, np.ones_like(labels))
 
 
@@ -117,7 +117,7 @@ METRICS: dict[str, Callable[[Float64, Float64], Weighted]] = {
     "precision": _precision,
     "f1": _f1,
 }
-"""The first three take probabilities, the others decisions (0 or 1) at a threshold."""
+"""The first three need probabilities, the others decisions (0 or 1) at a threshold."""
 
 
 def _weighted_share(numerator: Float64, denominator: Float64) -> Weighted:
@@ -131,7 +131,7 @@ def _weighted_share(numerator: Float64, denominator: Float64) -> Weighted:
 
 
 def _tie_groups(scores: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the ascending order and where each group of equal scores starts in it."""
+    """Return the ascending order of the scores and the start of each group of equal scores."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])

@@ -1,8 +1,9 @@
 """Where the files of each indexed case are, and the one way to its pixels.
 
-The store is `files.sqlite` in INDEX's private folder (mode 0600): paths of an archive often hold
-names, so nothing of it leaves the site. Everybody who needs pixels of an INDEX (training, viewer,
-detection) calls `read_case`; what it says names the case, and files by their label, never a path.
+The store is `files.sqlite` in the private folder of an INDEX (mode 0600). Paths of an archive often
+contain names, so the store never leaves the site. Training, detection and the viewer read pixels
+through `open_scan` and `open_image`. Their messages name the case, and files by their label; they
+never contain a path.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from medkd.errors import SeriesError, printable
 from medkd.files import replacing
+from medkd.index.case import Case
 from medkd.index.pseudonyms import private_folder_of
 from medkd.index.table import read_index_record
 from medkd.io.dicom.gate import GateSettings, scan_reasons
@@ -48,33 +50,29 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCase:
-    """One case and its files.
+class CaseFiles:
+    """The files of one case.
 
     Args:
-        case_id: as INDEX names it.
-        patient_id: pseudonym.
-        form: which reader takes it: a DICOM series, a volume in one file (.mhd: its voxels'
-            file follows), or one radiograph.
-        refs: its files.
-        reasons: why it is not analysed; empty for a case that can be read.
+        form: which reader takes them: a DICOM series, a volume in one file (the file with the
+            voxels of an .mhd follows it), or one radiograph.
+        refs: the files.
     """
 
-    case_id: str
-    patient_id: str
     form: CaseForm
     refs: tuple[FileRef, ...]
-    reasons: tuple[str, ...] = ()
 
 
-def write_case_store(index: Path, cases: Iterable[StoredCase], *, settings: str = "{}") -> None:
+def write_case_store(
+    index: Path, cases: Iterable[tuple[Case, CaseFiles]], *, settings: str = "{}"
+) -> None:
     """Write the store of an INDEX, whole or not at all.
 
     Args:
-        index: index.csv; its private folder must be there.
-        cases: every case, the refused ones too.
-        settings: JSON of what the cases were let pass with: `gate` (`GateSettings`) of series,
-            `allow_images` of radiographs.
+        index: index.csv; its private folder must exist.
+        cases: every case with its files, refused cases too.
+        settings: JSON of what was accepted when the cases were checked: `gate` (`GateSettings`)
+            for series, `allow_images` for radiographs.
     """
     place = private_folder_of(index) / STORE_FILE
     with replacing(place) as temporary:
@@ -82,30 +80,72 @@ def write_case_store(index: Path, cases: Iterable[StoredCase], *, settings: str 
         with closing(sqlite3.connect(temporary)) as connection, connection:
             connection.executescript(_SCHEMA)
             connection.execute("INSERT INTO settings VALUES ('read', ?)", (settings,))
-            for case in cases:
+            for case, files in cases:
                 connection.execute(
                     "INSERT INTO cases VALUES (?, ?, ?, ?)",
-                    (case.case_id, case.patient_id, case.form, json.dumps(case.reasons)),
+                    (case.case_id, case.patient_id, files.form, json.dumps(case.reasons)),
                 )
                 connection.executemany(
                     "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
                     [
-                        (case.case_id, place, os.fsencode(ref.path), ref.member, ref.label)
-                        for place, ref in enumerate(case.refs)
+                        (case.case_id, number, os.fsencode(ref.path), ref.member, ref.label)
+                        for number, ref in enumerate(files.refs)
                     ],
                 )
 
 
-def locate_case(index: Path, case_id: str) -> StoredCase:
+def locate_case(index: Path, case_id: str) -> CaseFiles:
     """Find the files of a case.
 
     Args:
         index: index.csv, its private folder beside it.
-        case_id: as INDEX names it.
+        case_id: as the INDEX names it.
 
     Raises:
         SeriesError: if the store is missing or does not hold the case.
     """
+    return _stored(index, case_id).files
+
+
+def open_scan(index: Path, case_id: str) -> Scan:
+    """Read a scan of an INDEX.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: as the INDEX names it.
+
+    Returns:
+        The scan under its case_id and the patient's pseudonym. The UIDs of its slices are kept
+        under `identity: keep` alone. Faults that were accepted are in its notes.
+
+    Raises:
+        SeriesError: if there is no such case, if it is not analysed (with its reasons) or no scan,
+            or if its files are gone or cannot be read any more.
+    """
+    found = _read(index, case_id)
+    if not isinstance(found, Scan):
+        raise SeriesError(f"{case_id}: not a scan", ["the archive holds an image there"])
+    return found if keeps_identity(index) else _nameless(found)
+
+
+def open_image(index: Path, case_id: str) -> Radiograph:
+    """Read a radiograph of an INDEX; arguments and refusals as those of `open_scan`."""
+    found = _read(index, case_id)
+    if not isinstance(found, Radiograph):
+        raise SeriesError(f"{case_id}: not an image", ["the archive holds a scan there"])
+    return found
+
+
+class _Stored(NamedTuple):
+    """A row of the store."""
+
+    case_id: str
+    patient_id: str
+    reasons: tuple[str, ...]
+    files: CaseFiles
+
+
+def _stored(index: Path, case_id: str) -> _Stored:
     with _opened(index) as connection:
         found = connection.execute(
             "SELECT patient_id, form, reasons FROM cases WHERE case_id = ?", (case_id,)
@@ -117,43 +157,28 @@ def locate_case(index: Path, case_id: str) -> StoredCase:
         )
         refs = tuple(FileRef(Path(os.fsdecode(path)), *rest) for path, *rest in rows)
     patient_id, form, reasons = found
-    return StoredCase(case_id, patient_id, form, refs, tuple(json.loads(reasons)))
+    return _Stored(case_id, patient_id, tuple(json.loads(reasons)), CaseFiles(form, refs))
 
 
-def read_case(index: Path, case_id: str) -> Scan | Radiograph:
-    """Read the pixels of an indexed case.
-
-    Args:
-        index: index.csv, its private folder beside it.
-        case_id: as INDEX names it.
-
-    Returns:
-        A `Scan` whose seriesuid, or a `Radiograph` whose imageuid, is the case_id, under the
-        patient's pseudonym; the UIDs of its slices are there under `identity: keep` alone. Faults
-        that were let pass stand in a scan's notes.
-
-    Raises:
-        SeriesError: if there is no such case, if it is not analysed (with its reasons), or if
-            its files are gone or cannot be read any more.
-    """
-    case, settings = locate_case(index, case_id), _settings_of(index)
+def _read(index: Path, case_id: str) -> Scan | Radiograph:
+    case, settings = _stored(index, case_id), _settings_of(index)
     if case.reasons:
         raise SeriesError(f"{case_id}: not analysed", case.reasons)
-    missing = [ref.name for ref in case.refs if not ref.path.exists()]
+    refs = case.files.refs
+    missing = [ref.name for ref in refs if not ref.path.exists()]
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
         reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
         raise SeriesError(f"{case_id}: its files are gone", reasons)
     try:
-        found = _READERS[case.form](case, settings)
+        return _READERS[case.files.form](case, settings)
     except SeriesError as error:
-        told = [without_paths(reason, case.refs) for reason in error.reasons]
+        told = [without_paths(reason, refs) for reason in error.reasons]
         raise SeriesError(f"{case_id}: cannot be read", told) from None
-    return found if isinstance(found, Radiograph) or keeps_identity(index) else _nameless(found)
 
 
 def keeps_identity(index: Path) -> bool:
-    """Say whether an INDEX keeps identifiers; False also where its record cannot be read."""
+    """Say whether an INDEX keeps identifiers; False also if its record cannot be read."""
     try:
         return bool(read_index_record(index)["identity"] == "keep")
     except SeriesError:
@@ -161,12 +186,12 @@ def keeps_identity(index: Path) -> bool:
 
 
 def gate_of(index: Path) -> GateSettings:
-    """Return what the series of an INDEX had to be to be analysed."""
+    """Return the gate that the series of an INDEX had to pass."""
     return GateSettings.model_validate(_settings_of(index).get("gate", {}))
 
 
 def _nameless(scan: Scan) -> Scan:
-    """Take the UIDs of its images from a scan; their numbers stay."""
+    """Remove the UIDs of the slices of a scan; their numbers are kept."""
     return replace(scan, slices=tuple(replace(s, sop_instance_uid="") for s in scan.slices))
 
 
@@ -174,11 +199,11 @@ def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()
     """Replace every path and name of labelled files in a text by their label.
 
     Args:
-        text: a reason or note of a reader that knows files by their path.
+        text: a reason or note from a reader that names files by their path.
         refs: the files.
-        hidden: other names to take out, such as that of a file which is missing.
+        hidden: other names to remove, for example the name of a missing file.
     """
-    text = printable(text)  # as every refusal is: names of files are looked for in this form
+    text = printable(text)  # refusals are escaped like this, so names are searched in this form
     for name in hidden:
         for spelled in _spellings(name):
             text = text.replace(spelled, "[removed]")
@@ -200,14 +225,14 @@ def _labelled(text: str, ref: FileRef, name: str) -> str:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """Return how a message may spell a name: as it is shown, or as Python quotes it."""
+    """Return the ways in which a message may spell a name: as shown, or as Python quotes it."""
     quoted = {repr(name)[1:-1], repr(printable(name))[1:-1]}
     return tuple(dict.fromkeys((printable(name), *map(printable, sorted(quoted)))))
 
 
 @contextmanager
 def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
-    """Give files that are on disk under the same labels; zip members are unpacked for it."""
+    """Yield the same files on disk under the same labels; members of a zip are unpacked."""
     if all(ref.member is None for ref in refs):
         yield refs
         return
@@ -219,7 +244,7 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
             if ref.member is None:
                 plain.append(ref)
                 continue
-            # Each in a folder of its own: members of different folders may share a name.
+            # Each gets its own folder, because members of different folders may share a name.
             place = Path(folder) / str(number) / PurePosixPath(ref.member).name
             place.parent.mkdir()
             with archives[ref.path].open(ref.member) as source, place.open("wb") as target:
@@ -230,7 +255,7 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
 
 @contextmanager
 def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
-    """Give the path of the first file, the others beside it; zip members are unpacked for it.
+    """Yield the path of the first file, the others beside it; members of a zip are unpacked.
 
     Args:
         refs: files of one case, all on disk or all in zip archives.
@@ -246,15 +271,15 @@ def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
         yield Path(folder) / PurePosixPath(first.member).name
 
 
-def _read_dicom(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+def _read_dicom(case: _Stored, settings: Mapping[str, Any]) -> Scan:
     gate = GateSettings.model_validate(settings.get("gate", {}))
-    with unpacked(case.refs) as refs:
+    with unpacked(case.files.refs) as refs:
         return read_series(refs, gate=gate, seriesuid=case.case_id, patient_id=case.patient_id)
 
 
-def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
+def _read_volume(case: _Stored, settings: Mapping[str, Any]) -> Scan:
     gate = GateSettings.model_validate(settings.get("gate", {}))
-    with on_disk(case.refs) as path:
+    with on_disk(case.files.refs) as path:
         scan = read_volume(
             path, seriesuid=case.case_id, patient_id=case.patient_id, allow=gate.allow
         )
@@ -262,16 +287,16 @@ def _read_volume(case: StoredCase, settings: Mapping[str, Any]) -> Scan:
     return replace(scan, notes=(*scan.notes, *allowed))
 
 
-def _read_image(case: StoredCase, settings: Mapping[str, Any]) -> Radiograph:
+def _read_image(case: _Stored, settings: Mapping[str, Any]) -> Radiograph:
     return read_radiograph(
-        case.refs[0],
+        case.files.refs[0],
         imageuid=case.case_id,
         patient_id=case.patient_id,
         allow=settings.get("allow_images", ()),
     )
 
 
-Reader = Callable[[StoredCase, Mapping[str, Any]], Scan | Radiograph]
+Reader = Callable[[_Stored, Mapping[str, Any]], Scan | Radiograph]
 
 _READERS: dict[CaseForm, Reader] = {
     "dicom": _read_dicom,

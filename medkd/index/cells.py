@@ -1,7 +1,7 @@
-"""How the values of an INDEX stand in the cells of its CSV tables, and how they are read back.
+"""How values are written into the cells of an INDEX's CSV tables, and how they are read back.
 
-None is an empty cell, a tuple of texts is joined by " | ", of numbers by "x"; numbers are written
-so that they read back the same. Which columns there are is said in `index_table.py`.
+None becomes an empty cell. Tuples of texts are joined by " | ", tuples of numbers by "x". Numbers
+are written with all their digits, so they are read back unchanged. `table.py` lists the columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS = "x"
 
 
 def write_cells(path: Path, names: Iterable[str], rows: Iterable[Iterable[object]]) -> int:
-    """Write a table and return how many rows it has.
+    """Write a table and return the number of its rows.
 
     Args:
         path: the CSV file.
@@ -26,7 +26,7 @@ def write_cells(path: Path, names: Iterable[str], rows: Iterable[Iterable[object
         rows: one value a column: text, number, bool, None, or a tuple of texts or numbers.
     """
     count = 0
-    # A file's name need not be UTF-8: what is not is written as an escape.
+    # A file's name need not be valid UTF-8: other bytes are written as escapes.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
@@ -78,7 +78,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "counts_as": _one_of("included", "excluded"),
     "became": _one_of("case", "annotation", "table", "container", "other", "unreadable"),
 }
-"""Column to how its cells are read; any other is text."""
+"""How the cells of a column are read; columns that are not listed hold text."""
 
 
 def read_cells(path: Path, names: tuple[str, ...]) -> Iterator[list[Any]]:
@@ -86,10 +86,10 @@ def read_cells(path: Path, names: tuple[str, ...]) -> Iterator[list[Any]]:
 
     Args:
         path: the CSV file.
-        names: the columns that it must have; a column's name says what its values are.
+        names: the columns that it must have; the type of the values follows from the name.
 
     Raises:
-        SeriesError: at its first fault, with the line.
+        SeriesError: at the first fault, with its line.
     """
     readers = [_READ.get(name, str) for name in names]
     try:

@@ -1,8 +1,8 @@
 """A division of an INDEX into train, validation and test, frozen in a file.
 
-Groups of case ids, and how they are used: three groups for one division, or N folds, of which
-fold f is the test part, the next one (counted in a circle) validates, and the others train. The
-file names the INDEX by its fingerprint: with another one it is refused.
+The file has groups of case ids: the three parts of one division, or N folds. Fold f is the test
+part, the next fold (after the last one the first) is the validation part, and all others train.
+The file names its INDEX by fingerprint and is refused with any other INDEX.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class SplitFile:
     """A frozen division.
 
     Args:
-        kind: "fractions" has the groups train, val, test, "folds" three or more, "official"
-            either.
+        kind: "fractions" has the groups train, val and test, "folds" has three or more groups,
+            "official" has either.
         index_fingerprint: of the INDEX that was divided.
         groups: name to case ids, in order.
-        seed: of the random choice; None where nothing was chosen.
+        seed: of the random choice; None where nothing was random.
         notes: what was done, and what was left out.
     """
 
@@ -60,7 +60,7 @@ class SplitFile:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of everything that it says."""
+        """Digest of its whole content."""
         return sha256_of_text(json.dumps(asdict(self), sort_keys=True))
 
     def parts(self, fold: int | None = None) -> Parts:
@@ -70,7 +70,7 @@ class SplitFile:
             fold: which fold is the test part, from 0; None for a single division.
 
         Raises:
-            SeriesError: if a fold is asked for where there is none, or none where there are.
+            SeriesError: if a fold is given for a single division, or none for folds.
         """
         if not self.folds:
             if fold is not None:
@@ -95,7 +95,7 @@ def read_split(path: Path) -> SplitFile:
     """Read a frozen split.
 
     Raises:
-        SeriesError: if it is missing, no split, or was changed by hand.
+        SeriesError: if it is missing, not a split, or was changed by hand.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

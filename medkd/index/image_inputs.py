@@ -1,8 +1,8 @@
-"""The radiographs that a command is given: files, folders of them, or an INDEX.
+"""The radiographs among the inputs of a command: files, folders of them, or an INDEX.
 
-What a file is shows in its content, never in its name. What is a CT is listed with the reason why
-it is no radiograph, a series once, so that nothing is left out in silence; files of a folder that
-are no picture at all (tables, texts) are counted.
+The content of a file decides what it is, never its name. A CT is listed too, each series once,
+with the reason why it is not a radiograph: nothing is left out silently. Other files in a folder
+(tables, texts) are only counted.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.errors import SettingsError
-from medkd.index.table import IndexedCase, read_index
+from medkd.index.case import Case
+from medkd.index.table import is_index, read_index
 from medkd.io.file_kind import FileKind
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import classified_files
 
 NOT_RADIOGRAPH = "not_radiograph"
-"""Code of the reason for what is no radiograph."""
+"""Code of the reason given for anything that is not a radiograph."""
 
 _SKIPPED = ("annotation", "table", "container", "other")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """A radiograph: a file, or with `case` the image of the INDEX (.csv) at that path.
+    """A radiograph: a file, or with `case` that image of the INDEX at `path`.
 
-    `reason` says why it cannot be one, "code: text"; empty where it may be.
+    `reason` ("code: text") says why the file is not a radiograph; it is empty if it may be one.
     """
 
     path: Path
-    case: IndexedCase | None = None
+    case: Case | None = None
     reason: str = ""
 
     @property
@@ -50,7 +51,7 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class ImageInputs:
-    """What the inputs hold; `left_out` counts files that are no pictures, and scans of an INDEX."""
+    """The images found; `left_out` counts files that are not pictures, and scans of an INDEX."""
 
     images: tuple[ImageInput, ...]
     left_out: int = 0
@@ -66,7 +67,7 @@ def list_images(
         progress: called with the number of files looked at so far.
 
     Raises:
-        SettingsError: with every input that is absent or holds no picture.
+        SettingsError: naming every input that does not exist or contains no picture.
         SeriesError: if an INDEX cannot be read.
     """
     found: dict[tuple[Path, str], ImageInput] = {}
@@ -92,12 +93,12 @@ def list_images(
 
 
 def is_radiograph(path: Path) -> bool:
-    """Say whether the content of a file is that of a radiograph or picture."""
+    """Say whether the content of a file is a radiograph or another picture."""
     return next(kind for _, kind, _ in classified_files([path])).form == "image"
 
 
 def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
-    if place.is_file() and place.suffix == ".csv":
+    if is_index(place):
         cases = read_index(place).cases
         images = tuple(ImageInput(place, case) for case in cases if case.kind == "image")
         return ImageInputs(images, len(cases) - len(images))

@@ -1,13 +1,13 @@
-"""Who a case is, and who may know: keyed pseudonyms, the table that leads back, its audit.
+"""Identities of patients and cases: keyed pseudonyms, the table that resolves them, its audit.
 
-A public set keeps its identifiers (`identity: keep`): the official tables use them. A hospital's
-archive gets pseudonyms (`identity: pseudonymise`): the first 16 hex digits of HMAC-SHA256
-(RFC 2104) under a key that is made once and stays on site, so that nobody without the key can
-try all identifiers. Key and table lie in INDEX's private folder (mode 0700, files 0600); wider
-permissions are refused. Nothing here is logged.
+A public set keeps its identifiers (`identity: keep`), because the official tables use them. The
+archive of a hospital gets pseudonyms (`identity: pseudonymise`): the first 16 hex digits of
+HMAC-SHA256 (RFC 2104). Its key is made once and stays on site; without it nobody can find the
+identifiers by trying all of them. Key and table are in the private folder of the INDEX (mode 0700,
+files 0600), and wider permissions are refused. Nothing here is logged.
 
-An issuer of patient identifiers is not told apart: two patients taken for one never leak from a
-training into a test set, one taken for two would.
+IssuerOfPatientID is ignored: merging two patients is safe for splits, dividing one patient in two
+would leak from the training into the test set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEY_FILE = "key"
 LINKS_FILE = "links.sqlite"
 _KEY_BYTES = 32
 _SHOWN_HEX = 16
-"""64 bits: two of a million cases share a pseudonym with a probability of 3e-8."""
+"""64 bits: the probability that any two of a million cases share a pseudonym is 3e-8."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS links (
@@ -53,11 +53,11 @@ CREATE TRIGGER IF NOT EXISTS audit_keeps_values BEFORE UPDATE ON audit
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """Turn identifiers into what INDEX calls them.
+    """Turn identifiers into the names that the INDEX uses.
 
     Args:
-        mode: "keep" gives every identifier back as it is.
-        key: 32 secret bytes; not used under "keep".
+        mode: "keep" returns every identifier unchanged.
+        key: 32 secret bytes; not used with "keep".
 
     Example:
         >>> names = Pseudonyms("pseudonymise", key=bytes(32))
@@ -77,10 +77,10 @@ class Pseudonyms:
             raise ValueError(f"expected a key of {_KEY_BYTES} bytes, got {len(self.key)}")
 
     def patient(self, patient_id: str) -> str:
-        """Return what a patient is called.
+        """Return the name of a patient.
 
         Args:
-            patient_id: PatientID as the archive gives it; blanks at its ends do not count.
+            patient_id: PatientID as in the archive; blanks at both ends are ignored.
 
         Raises:
             ValueError: if it is empty: cases without an identifier are not one patient.
@@ -88,7 +88,7 @@ class Pseudonyms:
         return self._named("p", patient_id)
 
     def case(self, uid: str) -> str:
-        """Return what a scan or radiograph is called, from its SeriesInstanceUID or the like.
+        """Return the name of a scan or radiograph, from its SeriesInstanceUID or similar.
 
         Raises:
             ValueError: if it is empty.
@@ -107,7 +107,7 @@ class Pseudonyms:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a pseudonym stands for: kind names the identifier ("patient_id", "seriesuid", ...)."""
+    """The identifier behind a pseudonym and its kind ("patient_id", "seriesuid", ...)."""
 
     kind: str
     value: str = field(repr=False)
@@ -115,7 +115,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One look-up: when (ISO 8601, UTC), who, why, of which pseudonym."""
+    """One look-up: when (ISO 8601, UTC), by whom, why, and of which pseudonym."""
 
     at: str
     who: str
@@ -124,10 +124,10 @@ class AuditEntry:
 
 
 class LinkTable:
-    """The way back from pseudonyms to identifiers. Every look-up leaves a line in its audit.
+    """The table from pseudonyms to identifiers. Every look-up is recorded in its audit.
 
     Args:
-        private_dir: INDEX's private folder; made with mode 0700 on first writing.
+        private_dir: the private folder of the INDEX; made with mode 0700 on first writing.
     """
 
     def __init__(self, private_dir: Path) -> None:
@@ -135,7 +135,7 @@ class LinkTable:
         self.path = private_dir / LINKS_FILE
 
     def record(self, pseudonym: str, kind: str, value: str) -> None:
-        """Note what a pseudonym stands for; a line that stands there already is left alone.
+        """Store the identifier behind a pseudonym; an existing row is left unchanged.
 
         Raises:
             SeriesError: if others may read the folder or the table.
@@ -143,7 +143,7 @@ class LinkTable:
         self.record_all([(pseudonym, kind, value)])
 
     def record_all(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Note many (pseudonym, kind, value) in one transaction.
+        """Store many (pseudonym, kind, value) in one transaction.
 
         Raises:
             SeriesError: if others may read the folder or the table.
@@ -156,15 +156,15 @@ class LinkTable:
             connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", rows)
 
     def look_up(self, pseudonym: str, *, who: str, why: str) -> tuple[Link, ...]:
-        """Say what a pseudonym stands for, after writing into the audit that somebody asked.
+        """Return the identifiers behind a pseudonym, after the request is recorded in the audit.
 
         Args:
-            pseudonym: as INDEX shows it.
+            pseudonym: as the INDEX shows it.
             who: the person who asks.
             why: the reason, not empty.
 
         Returns:
-            Its links in order of kind and value; empty if there are none.
+            The identifiers, ordered by kind and value; empty if there are none.
 
         Raises:
             SeriesError: if there is no table, a reason is missing, or others may read the table.
@@ -215,26 +215,26 @@ class LinkTable:
         except sqlite3.DatabaseError as error:
             if fault := disk_fault_of(error, self.path):
                 raise fault from None
-            # Its text may hold a value: only its kind is shown.
+            # The text of the error may contain a value, so only its type is shown.
             kind = type(error).__name__
             raise SeriesError(f"{self.path}: cannot be used", [f"sqlite: {kind}"]) from None
 
 
 def private_folder_of(index: Path) -> Path:
-    """Return where an INDEX keeps what never leaves the site: `index.private` of `index.csv`."""
+    """Return the folder of an INDEX that never leaves the site: `index.private` of `index.csv`."""
     return index.with_suffix(".private")
 
 
 def open_pseudonyms(private_dir: Path, mode: Identity) -> Pseudonyms:
-    """Open an index's pseudonyms; the key is drawn on the first call and never again.
+    """Open the pseudonyms of an INDEX; the key is made on the first call and never again.
 
     Args:
-        private_dir: INDEX's private folder, made with mode 0700 if missing.
+        private_dir: the private folder of the INDEX, made with mode 0700 if missing.
         mode: "keep" needs no key and touches no file.
 
     Raises:
-        SeriesError: if others than its owner may read the folder or the key, if the key is
-            damaged, or if it is gone while the links that it made are there.
+        SeriesError: if anybody but the owner may read the folder or the key, if the key is
+            damaged, or if it is missing although links made with it exist.
     """
     if mode == "keep":
         return Pseudonyms("keep")
@@ -257,10 +257,10 @@ def open_pseudonyms(private_dir: Path, mode: Identity) -> Pseudonyms:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that its owner alone may enter (0700), or check that it is one.
+    """Make a folder that only its owner may enter (0700), or check an existing one.
 
     Raises:
-        SeriesError: if it is open to others, belongs to another user, or is no folder.
+        SeriesError: if it is open to others, belongs to another user, or is not a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -272,13 +272,13 @@ def make_private_folder(path: Path) -> None:
 
 
 def days_since_first(dates: Sequence[str | None]) -> tuple[int | None, ...]:
-    """Turn one patient's study dates into days since the earliest of them.
+    """Turn the study dates of one patient into days since the earliest of them.
 
     Args:
-        dates: DICOM dates (DA: YYYYMMDD; YYYY.MM.DD as before 1993), None or "" where unknown.
+        dates: DICOM dates (DA: YYYYMMDD; YYYY.MM.DD as before 1993), None or "" if unknown.
 
     Returns:
-        Days in the same order; None where a date is missing or is none.
+        Days in the same order; None if a date is missing or not valid.
 
     Example:
         >>> days_since_first(["20240301", None, "20240228"])
@@ -290,7 +290,7 @@ def days_since_first(dates: Sequence[str | None]) -> tuple[int | None, ...]:
 
 
 def current_user() -> str:
-    """Return the name of the account that runs this process; the environment cannot change it."""
+    """Return the account that runs this process; environment variables do not change it."""
     if os.name != "posix":
         import getpass
 
@@ -314,7 +314,7 @@ def _day_of(text: str) -> int | None:
 
 
 def _make_private_file(path: Path, content: bytes) -> None:
-    """Write a file whole with mode 0600; of two processes the first one's stays."""
+    """Write a file with mode 0600, whole or not at all; an existing file is kept."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -331,7 +331,7 @@ def _make_private_file(path: Path, content: bytes) -> None:
 
 
 def _check_private(path: Path) -> None:
-    """Refuse what others than its owner may read, or what belongs to another user."""
+    """Refuse a path that others may read, or that belongs to another user."""
     if os.name != "posix":
         return
     found = path.stat()

@@ -1,27 +1,29 @@
-"""The scans that a command is given: paths, folders of scans, or an INDEX."""
+"""The scans among the inputs of a command: files, folders of scans, or an INDEX."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from medkd.errors import SeriesError, SettingsError
-from medkd.index.table import IndexedCase, read_index
+from medkd.index.case import Case
+from medkd.index.table import is_index, read_index
 from medkd.io.dicom.scope import generator_of_files
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.remedies import with_option
-from medkd.io.synthetic_mark import not_stated, stamp_of
+from medkd.io.synthetic_mark import stamp_of
 from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScanInput:
-    """A scan: one on disk (`place`), or with `case` the scan of the INDEX (.csv) at `path`."""
+    """A scan: one on disk (`place`), or with `case` that scan of the INDEX at `path`."""
 
     path: Path
-    case: IndexedCase | None = None
+    case: Case | None = None
     place: ScanPlace | None = None
 
     @property
@@ -41,27 +43,27 @@ class ScanInput:
 
     @property
     def synthetic(self) -> bool:
-        """Whether `medkd phantom` made the scan, or `medkd implant` its nodules."""
+        """Whether `medkd phantom` made the scan or `medkd implant` made its nodules."""
         return bool(self.generator)
 
-    @property
+    @cached_property
     def generator(self) -> str:
-        """The stamp of what made it, empty for a scan that is not synthetic."""
-        if self.case is None:
-            return stamp_of(self.path, seriesuid=self.name) or self._headed()
-        return self.case.generator or (not_stated() if self.case.synthetic else "")
+        """The stamp of the program that made it; empty for a scan that is not synthetic."""
+        if self.case is not None:
+            return self.case.stamp
+        return stamp_of(self.path, seriesuid=self.name) or self._headed()
 
     def _headed(self) -> str:
-        """Return the stamp in the header of a DICOM series, which a copy of it keeps."""
+        """Return the stamp in the headers of a DICOM series; copies of the series keep it."""
         is_series = self.place is not None and self.place.seriesuid
         return generator_of_files(self.files) if is_series else ""
 
 
 def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
-    """Word a refusal of a scan on disk with its path and the option that would accept it.
+    """Add the path of a scan on disk to its refusal, and the option that would accept the scan.
 
     Args:
-        given: a scan that is not of an INDEX.
+        given: a scan that does not come from an INDEX.
         error: why it cannot be read.
     """
     files = len(given.place.files) if given.place is not None else 0
@@ -72,7 +74,7 @@ def refusal_of(given: ScanInput, error: SeriesError) -> SeriesError:
 
 @dataclass(frozen=True, slots=True)
 class ScanInputs:
-    """What the inputs hold; `left_out` counts the radiographs among them."""
+    """The scans found; `left_out` counts the radiographs among the inputs."""
 
     scans: tuple[ScanInput, ...]
     left_out: int = 0
@@ -94,16 +96,16 @@ def find_inputs(
 
     Args:
         inputs: files, folders, or an INDEX; a series in several of them is one scan.
-        headline: what a refusal says first.
-        ready_only: leave out the scans of an INDEX that are not ready.
+        headline: first line of a refusal.
+        ready_only: leave out scans of an INDEX that are not ready.
         progress: called with the number of files looked at so far.
 
     Raises:
-        SettingsError: with every input that is absent or holds no scan.
+        SettingsError: naming every input that does not exist or contains no scan.
         SeriesError: if an INDEX cannot be read.
     """
-    indexes = [place for place in inputs if _is_index(place)]
-    on_disk = [place for place in inputs if place.exists() and not _is_index(place)]
+    indexes = [place for place in inputs if is_index(place)]
+    on_disk = [place for place in inputs if place.exists() and place not in indexes]
     found = find_places(on_disk, progress=progress)
     listed = {index: _indexed(index, ready_only=ready_only) for index in indexes}
     reasons = [_absence(p, found, listed) for p in inputs]
@@ -114,17 +116,13 @@ def find_inputs(
     return ScanInputs(tuple(scans), len(found.images))
 
 
-def _is_index(place: Path) -> bool:
-    return place.suffix == ".csv" and place.exists()
-
-
 def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
     scans = (case for case in read_index(index).cases if case.kind == "scan")
     return [ScanInput(index, case) for case in scans if case.status == "ready" or not ready_only]
 
 
 def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
-    """Say why an input gives no scan; empty if it gives one."""
+    """Say why an input contains no scan; empty if it contains one."""
     if not given.exists():
         return f"{given}: no such place"
     if given in listed:

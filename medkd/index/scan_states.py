@@ -1,4 +1,4 @@
-"""What is known of a whole case: a label, a nodule, that it is free of them, or nothing.
+"""What is known of a whole case: a label, a nodule, that it has no nodule, or nothing.
 
 A case that nobody annotated is not a case without findings: no function here turns "not known"
 into 0.
@@ -10,25 +10,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from medkd.index.table import CaseLabel, IndexedCase
+from medkd.index.case import Case
+from medkd.index.table import CaseLabel
 from medkd.types import Nodule
 
 Value = Literal[0, 1] | None
 ScanState = Literal["nodules", "free", "label_only", "unannotated"]
 
 EXCLUDED_ALONE = "excluded alone"
-"""Ends the name of a source of annotations that can give excluded findings and nothing else."""
+"""Suffix of the name of a source of annotations that contains excluded findings only."""
 
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
-    """Put the labels that count together: 1 if any is 1, 0 if all are known to be 0.
+    """Combine labels by case: 1 if any of them is 1, 0 if all are known to be 0.
 
     Args:
         labels: of all cases.
-        positive: names that count.
+        positive: names of the labels to combine.
 
     Returns:
-        Case id to value, None where it is not known; a case with none of the labels is left out.
+        Case id to value, None if it is not known; cases without any of the labels are left out.
 
     Example:
         >>> rows = [CaseLabel("a", "Nodule", 0), CaseLabel("a", "Mass", None)]
@@ -44,17 +45,17 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
 
 
 def scan_states(
-    ready: Iterable[IndexedCase], findings: Sequence[Nodule], *, known: Mapping[str, Value]
+    ready: Iterable[Case], findings: Sequence[Nodule], *, known: Mapping[str, Value]
 ) -> dict[str, ScanState]:
-    """Say what is known of each scan; excluded findings show that somebody read it.
+    """Say what is known of each scan.
 
-    They do not where no source of nodules was given: what was excluded is known then, but not
-    what was found.
+    An excluded finding shows that somebody read the scan, but only if a source of nodules was
+    given too: otherwise it is known what was excluded and not what was found.
 
     Args:
         ready: the scans.
         findings: reference nodules and excluded findings of all scans.
-        known: what labels of whole scans say, as `label_values` gives it.
+        known: labels of whole scans, as `label_values` returns them.
     """
     placed = {n.seriesuid for n in findings if n.counts_as == "included"}
     has_nodules_given = any(not _is_excluded_alone(n) for n in findings)
@@ -78,7 +79,7 @@ def _is_excluded_alone(nodule: Nodule) -> bool:
 
 
 def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
-    # Sources that contradict each other leave a label unknown; `medkd check` names them.
+    # If sources contradict each other the label is unknown; `medkd check` names them.
     values = [by_name.get(name, set()) - {None} for name in wanted]
     if {1} in values:
         return 1

@@ -1,6 +1,7 @@
 """From a case of an INDEX back to its files, and to the DICOM image of one slice.
 
-Who asks has been written into the audit before (`identity.LinkTable.look_up`); this only reads.
+The caller has recorded the look-up in the audit before (`pseudonyms.LinkTable.look_up`); the
+functions here only read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medkd.errors import SeriesError
-from medkd.index.case_store import StoredCase, gate_of, locate_case, unpacked
+from medkd.index.case_store import CaseFiles, gate_of, locate_case, unpacked
 from medkd.index.pseudonyms import Link
 from medkd.io.dicom.series import read_headers, read_series, slice_fact
 from medkd.io.file_ref import FileRef
@@ -29,13 +30,13 @@ def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
     Args:
         index: index.csv, its private folder beside it.
         case_id: of a scan.
-        number: of the slice, from 1 along k, as `results.csv` counts them.
+        number: of the slice, counted from 1 along k as in `results.csv`.
 
     Returns:
         SOPInstanceUID, InstanceNumber and file, as far as they are known.
 
     Raises:
-        SeriesError: if the case is no DICOM series, cannot be read, or has no such slice.
+        SeriesError: if the case is not a DICOM series, cannot be read, or has no such slice.
     """
     case = locate_case(index, case_id)
     if case.form != "dicom":
@@ -47,7 +48,7 @@ def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
             reason = f"expected a slice from 1 to {len(facts)}, got {number}"
             raise SeriesError(f"{case_id}: no slice to look up", [reason])
         wanted = facts[number - 1]
-        # Unpacked files lie elsewhere under the same names: they are told by their number.
+        # Unpacked copies are in another place, so files are identified by their position.
         headers = read_headers(refs).headers
         files = [refs.index(h.ref) for h in headers if slice_fact(h) == wanted]
     known = {
@@ -59,7 +60,7 @@ def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
     return (*named, *_files(case, files))
 
 
-def _files(case: StoredCase, numbers: list[int]) -> tuple[Link, ...]:
+def _files(case: CaseFiles, numbers: list[int]) -> tuple[Link, ...]:
     return tuple(Link("file", _place_of(case.refs[number])) for number in numbers)
 
 

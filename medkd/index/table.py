@@ -1,16 +1,16 @@
-"""INDEX: what `medkd index` leaves and every other command reads.
+"""INDEX: what `medkd index` writes and every other command reads.
 
-index.csv            one row a case (`IndexedCase`): scans and radiographs, refused ones too
-index.nodules.csv    reference nodules, LUNA16's columns, what they count as and who says so
-index.labels.csv     labels of whole cases: 1, 0, or empty where nobody knows
+index.csv            one row a case (`Case`): scans and radiographs, refused ones too
+index.nodules.csv    reference nodules: LUNA16's columns, what each counts as, and its sources
+index.labels.csv     labels of whole cases: 1, 0, or empty if it is not known
 index.files.csv      what became of every file of the archive
 index.unmatched.csv  annotation rows that fit no case, each with its reason
-index.json           the record: settings, counts, fingerprint
+index.json           the record: version, settings, counts, fingerprint
 index.private/       mode 0700: key, link table, where the files are; never leaves the site
 
 Under `identity: pseudonymise` nothing outside `index.private/` names a patient, a UID or a path
-of the archive. Places are LPS mm. A table is not meant to be edited by hand: what `read_index`
-gives must be what `medkd index` wrote, and the fingerprint in index.json says whether it is.
+of the archive. Places are in LPS mm. The tables must not be edited by hand: `read_index` compares
+them with the fingerprint in index.json and refuses tables that were changed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any, Literal, TypeVar
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
+from medkd.formats import INDEX, KEY
+from medkd.index.case import Case
 from medkd.index.cells import read_cells, write_cells
 from medkd.types import Nodule
 
@@ -32,47 +34,10 @@ Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
 FileFate = Literal["case", "annotation", "table", "container", "other", "unreadable"]
 
-VERSION = 3
-"""Raised when a table's columns change."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedCase:
-    """One scan or radiograph of an archive.
-
-    `reasons` say why it is not analysed and `allowed` which faults were let pass, each as
-    "code: text" (`dicom.gate.CODES`). `origin` is what the archive itself says of the split
-    ("train", "val", "test", "subset3"; empty: nothing). `day` counts days since the patient's
-    first study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image.
-    `content` is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of
-    what made a synthetic case (`synthetic_mark.py`).
-    """
-
-    case_id: str
-    patient_id: str
-    kind: Literal["scan", "image"]
-    status: Literal["ready", "not_analysed"]
-    reasons: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    site: str = ""
-    origin: str = ""
-    day: int | None = None
-    modality: str = ""
-    view: str = ""
-    manufacturer: str = ""
-    kernel: str = ""
-    slice_thickness_mm: float | None = None
-    shape: tuple[int, ...] = ()
-    spacing_mm: tuple[float, ...] = ()
-    content: str = ""
-    synthetic: bool = False
-    generator: str = ""
-
 
 @dataclass(frozen=True, slots=True)
 class CaseLabel:
-    """A label of a whole case; value None: not known (masked in training, never 0)."""
+    """A label of a whole case. The value None means not known: masked in training, never 0."""
 
     case_id: str
     name: str
@@ -82,23 +47,23 @@ class CaseLabel:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveIndex:
-    """Everything an INDEX says, apart from pixels. A nodule's `seriesuid` is its case_id."""
+    """Everything in an INDEX except pixels. The `seriesuid` of a nodule is its case_id."""
 
-    cases: tuple[IndexedCase, ...]
+    cases: tuple[Case, ...]
     nodules: tuple[Nodule, ...] = ()
     labels: tuple[CaseLabel, ...] = ()
     identity: Identity = "pseudonymise"
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
-    def by_id(self) -> dict[str, IndexedCase]:
+    def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""
         return {case.case_id: case for case in self.cases}
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """What became of one file: the case it belongs to, or the reason why it belongs to none."""
+    """What became of one file: the case that it belongs to, or why it belongs to none."""
 
     file: str
     became: FileFate
@@ -116,7 +81,7 @@ class UnmatchedRow:
 
 
 def table_path(index: Path, table: str) -> Path:
-    """Return where a table of an INDEX stands, for example its "nodules".
+    """Return the path of a table of an INDEX, for example of its "nodules".
 
     Example:
         >>> table_path(Path("work/index.csv"), "nodules").as_posix()
@@ -126,7 +91,7 @@ def table_path(index: Path, table: str) -> Path:
 
 
 def index_tables(index: Path) -> tuple[Path, ...]:
-    """Return the files of an INDEX, its private folder apart."""
+    """Return the files of an INDEX without its private folder."""
     tables = (table_path(index, name) for name in (*_PRINTED[1:], "files", "unmatched"))
     return (index, index.with_suffix(".json"), *tables)
 
@@ -139,38 +104,41 @@ def write_index(
     unmatched: Iterable[UnmatchedRow] = (),
     settings: Mapping[str, object] | None = None,
 ) -> ArchiveIndex:
-    """Write every table of an INDEX; a killed writer leaves the old one or says so on reading.
+    """Write every table of an INDEX.
+
+    If the writer is killed, either the old INDEX is left or reading refuses the mixture.
 
     Args:
         path: index.csv.
-        index: what it says; rows are sorted, its fingerprint is not used.
+        index: its content; rows are sorted and the fingerprint is computed here.
         files: one row a file of the archive.
         unmatched: annotation rows that fit no case.
-        settings: what the record keeps of how it was made; plain values without identities.
+        settings: how it was made, for the record; plain values without identities.
 
     Returns:
-        The index with its rows in order and its fingerprint.
+        The index as `read_index` gives it: its rows in order, its fingerprint, its place.
     """
     index = _in_order(index)
     counts = {"cases": len(index.cases), "nodules": len(index.nodules), "files": 0, "unmatched": 0}
     counts["ready"] = sum(case.status == "ready" for case in index.cases)
     with ExitStack() as stack:
-        # All tables are written before the first takes its place; the record comes last.
+        # All tables are written before the first one is renamed; the record is renamed last.
         record = stack.enter_context(replacing(path.with_suffix(".json")))
         places = {name: _place(path, name) for name in (*_PRINTED, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
-        _write_rows(written["cases"], IndexedCase, index.cases)
+        write_cells(written["cases"], _CASE_COLUMNS, map(_case_cells, index.cases))
         _write_nodules(written["nodules"], index.nodules)
         _write_rows(written["labels"], CaseLabel, index.labels)
         counts["files"] = _write_rows(written["files"], IndexedFile, files)
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
         fingerprint = _fingerprint(written[name] for name in _PRINTED)
         content = {
-            "version": VERSION, "identity": index.identity, "fingerprint": fingerprint,
+            KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return replace(index, fingerprint=fingerprint)
+    cases = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
+    return replace(index, cases=cases, fingerprint=fingerprint)
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -180,12 +148,13 @@ def read_index(path: Path) -> ArchiveIndex:
         path: index.csv, its other tables beside it.
 
     Raises:
-        SeriesError: if a table is missing, was changed by hand or is of another version.
+        SeriesError: if a table is missing, was changed by hand, or is of a version that is not
+            read.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "index.csv"
-        >>> case = IndexedCase("c1", "p1", "scan", "ready", spacing_mm=(0.7, 0.7, 1.25))
+        >>> case = Case("c1", "p1", "scan", "ready", spacing_mm=(0.7, 0.7, 1.25))
         >>> written = write_index(path, ArchiveIndex((case,)))
         >>> read_index(path) == written
         True
@@ -196,9 +165,9 @@ def read_index(path: Path) -> ArchiveIndex:
         raise _refusal(path, [f"{place.name}: no such table beside it" for place in missing])
     if _fingerprint(places) != record["fingerprint"]:
         raise _refusal(path, ["its tables are not as they were written: run medkd index again"])
-    cases, nodules, labels = places
+    _, nodules, labels = places
     return ArchiveIndex(
-        cases=tuple(_read_rows(cases, IndexedCase)),
+        cases=tuple(_read_cases(path)),
         nodules=tuple(_read_nodules(nodules)),
         labels=tuple(_read_rows(labels, CaseLabel)),
         identity=record["identity"],
@@ -207,11 +176,15 @@ def read_index(path: Path) -> ArchiveIndex:
     )
 
 
-def read_index_record(path: Path) -> dict[str, Any]:
+def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     """Read index.json of an INDEX: version, identity, fingerprint, counts, notes, settings.
 
+    Args:
+        path: index.csv.
+        older: accept a version whose tables are not read any more.
+
     Raises:
-        SeriesError: if it is missing, no JSON, or of another version.
+        SeriesError: if it is missing, not JSON, or of a version that is not read.
     """
     place = path.with_suffix(".json")
     if not path.is_file():
@@ -223,17 +196,29 @@ def read_index_record(path: Path) -> dict[str, Any]:
         raise _refusal(path, [reason]) from error
     except ValueError as error:
         raise _refusal(path, [f"{place.name} is no JSON"]) from error
-    wanted = {"version", "identity", "fingerprint", "notes"}
+    wanted = {"identity", "fingerprint", "notes"}
     if not isinstance(record, dict) or not wanted <= set(record):
         raise _refusal(path, [f"{place.name} is not the record of an index"])
-    if record["version"] != VERSION:
-        reason = f"expected version {VERSION}, got {record['version']!r}: run medkd index again"
+    if KEY not in record and "version" in record:
+        record[KEY] = record["version"]  # what earlier versions of medkd called it
+    reason = INDEX.refusal(record)
+    if reason and not (older and record.get(KEY, 1) < INDEX.version):
         raise _refusal(path, [reason])
     return record
 
 
+def is_index(path: Path) -> bool:
+    """Say whether a file is the index.csv of an INDEX, by its first line alone."""
+    wanted = ",".join(_CASE_COLUMNS[:4]).encode()
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(wanted)) == wanted
+    except OSError:  # a folder, nothing there, or a file that may not be read
+        return False
+
+
 def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
-    """Read what became of each file, row by row: there may be millions."""
+    """Read what became of each file, row by row, since there may be millions."""
     yield from _read_rows(table_path(path, "files"), IndexedFile)
 
 
@@ -245,6 +230,9 @@ def read_unmatched(path: Path) -> tuple[UnmatchedRow, ...]:
 _PRINTED = ("cases", "nodules", "labels")
 """Tables that the fingerprint covers."""
 
+_CASE_COLUMNS = tuple(
+    field.name for field in fields(Case) if field.name not in {"path", "row", "archived"}
+)
 _NODULE_COLUMNS = (
     "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "counts_as", "readers_agreeing",
     "sources",
@@ -272,9 +260,19 @@ def _fingerprint(tables: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def _case_cells(case: Case) -> list[object]:
+    return [getattr(case, name) for name in _CASE_COLUMNS]
+
+
 def _write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> int:
     names = [field.name for field in fields(kind)]
     return write_cells(path, names, ([getattr(row, name) for name in names] for row in rows))
+
+
+def _read_cases(path: Path) -> Iterator[Case]:
+    for values in read_cells(path, _CASE_COLUMNS):
+        known = dict(zip(_CASE_COLUMNS, values, strict=True))
+        yield Case(**known, path=path, archived=True)
 
 
 def _write_nodules(path: Path, nodules: Iterable[Nodule]) -> None:

@@ -1,19 +1,19 @@
-"""Small classifiers that we train ourselves: compact (students), shallow and linear.
+"""Small classifiers without pretrained weights: compact (students), shallow and linear.
 
-`compact2d` and `compact3d` are fully convolutional residual networks with batch norm, a
-weighted mean over space and a linear head; with more channels the same network is a wide
-teacher. All weights are random.
+`compact2d` and `compact3d` are fully convolutional residual networks with batch norm, spatial
+pooling by a weighted mean, and a linear head. With more channels the same network serves as a
+wide teacher. All weights are initialised randomly.
 
-The dense run and what it equals. A patch's logit is head(weighted mean of its feature cells);
-both are linear, so over a large view the same number is a moving weighted mean of the head's
-map, one total stride apart. Grid cell g stands for the patch whose first voxel is g * stride.
-It is exact where the view is the patch itself. In a larger view a feature cell is exact if its
-receptive field lies inside the patch; nearer to the patch's edge it sees the real neighbourhood
-instead of what padding made up. Two choices keep that difference small, and are the default in
-3-D (`tests/bench/test_dense_run.py` measures them): `padding: replicate`, for with zeros a
-network learns that patches have edges, and `pooling: centre`, which also makes the map peak at
-the nodule, for evidence away from a patch's centre counts little. Where the
-exact logit matters, score the patch at a peak again with `forward`.
+Dense evaluation. A patch's logit is head(weighted mean of its feature cells). Both steps are
+linear, so the logits of all patches of a large view are a moving weighted mean of the head's
+map, one total stride apart. Grid cell g is the patch whose first voxel is g * stride. The result
+is exact if the view is the patch itself. In a larger view a feature cell is exact if its
+receptive field lies inside the patch; a cell nearer to the patch's edge sees the real
+neighbourhood instead of padding. Two settings keep this difference small and are the default in
+3-D (`tests/bench/test_dense_run.py` measures them). `padding: replicate`: with zero padding a
+network learns where patches end. `pooling: centre`: cells far from the patch's centre get little
+weight, which also makes the map peak at the nodule. Where the exact logit matters, score the
+patch at a peak again with `forward`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+import torch.nn.functional as F  # noqa: N812  # torch's usual alias
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -40,28 +40,33 @@ Positive = Annotated[int, Field(ge=1)]
 
 class _Convolutional(NetworkSettings):
     padding: Literal["zeros", "replicate"] = Field(
-        "zeros", description="what stands beyond the edge; replicate: the outermost voxel"
+        "zeros", description="fill value outside the view; replicate: the outermost voxel"
     )
     pooling: Literal["mean", "centre"] = Field(
-        "mean", description="centre: evidence counts less the further it lies from the centre"
+        "mean", description="centre: features far from the centre get less weight"
     )
     centre_share: float = Field(
-        0.2, gt=0.0, le=1.0, description="Gauss width of pooling: centre, as a share of the patch"
+        0.2,
+        gt=0.0,
+        le=1.0,
+        description="Gaussian sigma of pooling: centre, relative to the patch size",
     )
 
 
 class _Compact(_Convolutional):
     stem_channels: Positive = Field(16, description="channels of the first convolution")
-    stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution at once")
-    channels: tuple[Positive, ...] = Field((32, 32, 64, 128), description="one a residual block")
-    strides: tuple[Literal[1, 2], ...] = Field((1, 2, 2, 2), description="one a residual block")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="share of the embedding dropped")
+    stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution in the stem")
+    channels: tuple[Positive, ...] = Field((32, 32, 64, 128), description="one per residual block")
+    strides: tuple[Literal[1, 2], ...] = Field((1, 2, 2, 2), description="one per residual block")
+    dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="fraction of the embedding dropped in training"
+    )
 
     @model_validator(mode="after")
-    def _one_stride_a_block(self) -> Self:
+    def _one_stride_per_block(self) -> Self:
         if not self.channels or len(self.channels) != len(self.strides):
             raise ValueError(
-                f"channels and strides need one number a block each, got {len(self.channels)} "
+                f"channels and strides need one number per block each, got {len(self.channels)} "
                 f"and {len(self.strides)}"
             )
         return self
@@ -80,40 +85,44 @@ class Compact3dSettings(_Compact):
     spatial_dims: ClassVar[int] = 3
     kind: Literal["compact3d"] = "compact3d"
     padding: Literal["zeros", "replicate"] = Field(
-        "replicate", description="what stands beyond the edge; replicate: the outermost voxel"
+        "replicate", description="fill value outside the view; replicate: the outermost voxel"
     )
     pooling: Literal["mean", "centre"] = Field(
-        "centre", description="centre: evidence counts less the further it lies from the centre"
+        "centre", description="centre: features far from the centre get less weight"
     )
-    stem_stride: Literal[1, 2] = Field(2, description="2 halves the resolution at once")
-    channels: tuple[Positive, ...] = Field((16, 32, 48, 64), description="one a residual block")
-    strides: tuple[Literal[1, 2], ...] = Field((1, 2, 1, 1), description="one a residual block")
+    stem_stride: Literal[1, 2] = Field(2, description="2 halves the resolution in the stem")
+    channels: tuple[Positive, ...] = Field((16, 32, 48, 64), description="one per residual block")
+    strides: tuple[Literal[1, 2], ...] = Field((1, 2, 1, 1), description="one per residual block")
 
 
 class Shallow2dSettings(_Convolutional):
-    """Two convolutions and a mean over space: a lower anchor for 2-D."""
+    """Two convolutions and spatial pooling: a weak baseline for 2-D."""
 
     spatial_dims: ClassVar[int] = 2
     kind: Literal["shallow2d"] = "shallow2d"
-    channels: Positive = Field(16, description="channels of the first convolution; then twice")
+    channels: Positive = Field(
+        16, description="channels of the first convolution; the second doubles them"
+    )
 
 
 class Shallow3dSettings(_Convolutional):
-    """Two convolutions and a mean over space: a lower anchor for 3-D."""
+    """Two convolutions and spatial pooling: a weak baseline for 3-D."""
 
     spatial_dims: ClassVar[int] = 3
     kind: Literal["shallow3d"] = "shallow3d"
     padding: Literal["zeros", "replicate"] = Field(
-        "replicate", description="what stands beyond the edge; replicate: the outermost voxel"
+        "replicate", description="fill value outside the view; replicate: the outermost voxel"
     )
     pooling: Literal["mean", "centre"] = Field(
-        "centre", description="centre: evidence counts less the further it lies from the centre"
+        "centre", description="centre: features far from the centre get less weight"
     )
-    channels: Positive = Field(16, description="channels of the first convolution; then twice")
+    channels: Positive = Field(
+        16, description="channels of the first convolution; the second doubles them"
+    )
 
 
 class Linear2dSettings(NetworkSettings):
-    """Logistic regression on pixels: what a network must beat."""
+    """Logistic regression on pixels: the baseline that a network must beat."""
 
     spatial_dims: ClassVar[int] = 2
     kind: Literal["linear2d"] = "linear2d"
@@ -121,12 +130,12 @@ class Linear2dSettings(NetworkSettings):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The only image that it takes."""
+        """The only accepted image shape (rows, columns)."""
         return self.image_shape
 
 
 class Linear3dSettings(NetworkSettings):
-    """Logistic regression on voxels: what a network must beat."""
+    """Logistic regression on voxels: the baseline that a network must beat."""
 
     spatial_dims: ClassVar[int] = 3
     kind: Literal["linear3d"] = "linear3d"
@@ -134,18 +143,18 @@ class Linear3dSettings(NetworkSettings):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The only patch that it takes."""
+        """The only accepted patch shape (i, j, k)."""
         return self.image_shape
 
 
 class WeightedMean(nn.Module):
-    """Weighted mean over space: [B, C, *cells] to [B, C]; the weights add up to 1.
+    """Spatial weighted mean of [B, C, *cells] to [B, C]; the weights sum to 1.
 
     Args:
         stride: voxels between neighbouring cells.
-        pooling: "mean" weighs all cells equally; "centre" by a Gauss bell about the patch's
-            centre voxel, (size - 1) / 2.
-        centre_share: standard deviation of the bell over the patch's size.
+        pooling: "mean" weights all cells equally; "centre" weights them by a Gaussian around
+            the patch's centre voxel, (size - 1) / 2.
+        centre_share: standard deviation of the Gaussian divided by the patch's size.
     """
 
     def __init__(self, stride: int, *, pooling: str, centre_share: float) -> None:
@@ -155,7 +164,7 @@ class WeightedMean(nn.Module):
         self.centre_share = centre_share
 
     def weights(self, size: int, like: Tensor) -> Tensor:
-        """Return the weight of each cell along an axis of `size` voxels, float32 at least."""
+        """Return the weight of each cell along an axis of `size` voxels, at least float32."""
         cells, kind = math.ceil(size / self.stride), torch.promote_types(like.dtype, torch.float32)
         if self.pooling == "mean":
             return torch.full((cells,), 1.0 / cells, device=like.device, dtype=kind)
@@ -164,21 +173,21 @@ class WeightedMean(nn.Module):
         return bell / bell.sum()
 
     def forward(self, feature: Tensor, shape: Sequence[int]) -> Tensor:
-        """Average [B, C, *cells] of a patch of `shape` voxels to [B, C]."""
+        """Pool the features [B, C, *cells] of a patch of `shape` voxels to [B, C]."""
         for size in reversed(shape):
             feature = (feature * self.weights(size, feature)).sum(dim=-1)
         return feature
 
 
 class PooledConvNet(Network):
-    """Convolutional features, weighted mean over space, dropout, linear head.
+    """Convolutional features, spatial weighted mean, dropout, linear head.
 
     Args:
-        features: [B, C, *spatial] to [B, E, *cells].
+        features: maps [B, C, *spatial] to [B, E, *cells].
         embedding_size: E.
-        settings: axes, channels, labels and how to pool.
+        settings: axes, channels, labels, padding and pooling.
         stride: total stride of `features`, the same on every axis.
-        dropout: share of the embedding dropped in training.
+        dropout: fraction of the embedding dropped in training.
     """
 
     def __init__(
@@ -214,8 +223,9 @@ class PooledConvNet(Network):
             patch_shape: spatial shape of the patches that the network was trained on.
 
         Returns:
-            [B, K, *grid] logits; cell g is the patch whose first voxel is g * dense_stride and
-            whose centre is (patch_shape - 1) / 2 further. Exact as the module's docstring says.
+            [B, K, *grid] logits. Cell g is the patch whose first voxel is g * dense_stride; its
+            centre is (patch_shape - 1) / 2 voxels further. The module's docstring states where
+            the logits are exact.
 
         Raises:
             ValueError: if the view does not fit the network or is smaller than the patch.
@@ -240,14 +250,14 @@ class PooledConvNet(Network):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3-wide convolutions with batch norm and a shortcut (He et al. 2015, section 3)."""
+    """Two convolutions of kernel size 3, batch norm, a shortcut (He et al. 2015, section 3)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, settings: _Convolutional) -> None:
         super().__init__()
         convolution, norm = CONVOLUTIONS[settings.spatial_dims], NORMS[settings.spatial_dims]
-        self.conv1 = _three_wide(inputs, outputs, stride=stride, settings=settings)
+        self.conv1 = _convolution3(inputs, outputs, stride=stride, settings=settings)
         self.norm1 = norm(outputs)
-        self.conv2 = _three_wide(outputs, outputs, stride=1, settings=settings)
+        self.conv2 = _convolution3(outputs, outputs, stride=1, settings=settings)
         self.norm2 = norm(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
@@ -262,7 +272,7 @@ class ResidualBlock(nn.Module):
 
 
 class LinearClassifier(Network):
-    """One weight a voxel and output."""
+    """A linear classifier with one weight per voxel and output."""
 
     def __init__(self, settings: Linear2dSettings | Linear3dSettings) -> None:
         super().__init__(settings, embedding_layer="flatten")
@@ -276,10 +286,10 @@ class LinearClassifier(Network):
 
 
 def build_compact(settings: Compact2dSettings | Compact3dSettings) -> PooledConvNet:
-    """Build a compact network with random weights from the global generator."""
+    """Build a compact network; its random weights come from the global generator."""
     width = settings.stem_channels
     layers: list[nn.Module] = [
-        _three_wide(settings.in_channels, width, stride=settings.stem_stride, settings=settings),
+        _convolution3(settings.in_channels, width, stride=settings.stem_stride, settings=settings),
         NORMS[settings.spatial_dims](width),
         nn.ReLU(),
     ]
@@ -296,13 +306,13 @@ def build_compact(settings: Compact2dSettings | Compact3dSettings) -> PooledConv
 
 
 def build_shallow(settings: Shallow2dSettings | Shallow3dSettings) -> PooledConvNet:
-    """Build a two-layer network with random weights from the global generator."""
+    """Build a two-layer network; its random weights come from the global generator."""
     norm, width = NORMS[settings.spatial_dims], settings.channels
     features = nn.Sequential(
-        _three_wide(settings.in_channels, width, stride=2, settings=settings),
+        _convolution3(settings.in_channels, width, stride=2, settings=settings),
         norm(width),
         nn.ReLU(),
-        _three_wide(width, 2 * width, stride=2, settings=settings),
+        _convolution3(width, 2 * width, stride=2, settings=settings),
         norm(2 * width),
         nn.ReLU(),
     )
@@ -310,11 +320,11 @@ def build_shallow(settings: Shallow2dSettings | Shallow3dSettings) -> PooledConv
 
 
 def build_linear(settings: Linear2dSettings | Linear3dSettings) -> LinearClassifier:
-    """Build a logistic regression with random weights from the global generator."""
+    """Build a logistic regression; its random weights come from the global generator."""
     return LinearClassifier(settings)
 
 
-def _three_wide(
+def _convolution3(
     inputs: int, outputs: int, *, stride: int, settings: _Convolutional
 ) -> nn.Conv2d | nn.Conv3d:
     return CONVOLUTIONS[settings.spatial_dims](
@@ -323,12 +333,12 @@ def _three_wide(
 
 
 def _moving_mean(dense: Tensor, weights: Tensor, *, axis: int) -> Tensor:
-    """Weighted mean over a window of `len(weights)` cells along one axis, one cell apart."""
+    """Return the weighted mean over each window of `len(weights)` cells along an axis, stride 1."""
     return (dense.unfold(axis, len(weights), 1) * weights).sum(dim=-1)
 
 
 def _initialise(network: nn.Module) -> None:
-    """He et al. 2015 (1502.01852), equation 10, over the outputs; heads start small."""
+    """Initialise as He et al. 2015 (1502.01852), equation 10, fan-out; heads get small weights."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

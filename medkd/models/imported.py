@@ -1,9 +1,9 @@
-"""Foreign weights into a model directory: by an explicit command, with a sha256, once.
+"""Import foreign weights as a model, by an explicit command and with a given sha256.
 
-Known are the kinds of the table of models. A file holds either every tensor of the network as
-medkd names it, or only its body as the library names it (the head then is new), or, for
-`luna_classifier`, the training state of the network that `luna_classifier.py` describes.
-No code in a file is run.
+The network must be of a kind in the table of models. The file holds one of three things: every
+tensor of the network under medkd's names; only the body under the library's names (the head is
+then new); or, for `luna_classifier`, the training state of the network described in
+`luna_classifier.py`. Code in a file is never executed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from medkd.models.weights import fit_weights, read_weights
 
 LUNA_STATE_KEY = "model_state"
 IMPORTED = "imported from"
-"""How the initialisation of an imported network begins."""
+"""The first words of an imported network's `initialisation`."""
 
 NOT_STATED = "not stated by the source"
 UNLICENSED = "none stated by the source: local verification only, not to be shared or shipped"
@@ -32,7 +32,7 @@ UNLICENSED = "none stated by the source: local verification only, not to be shar
 
 @dataclass(frozen=True, slots=True)
 class ImportFacts:
-    """What only the person who imports can know (None: not stated); kept with the model."""
+    """Facts that the importing person states; they are stored with the model (None: not stated)."""
 
     label_names: tuple[str, ...] = ("nodule",)
     trained_on: str | None = None
@@ -47,19 +47,19 @@ def import_weights(
     facts: ImportFacts | None = None,
     seed: int = 0,
 ) -> LoadedModel:
-    """Read a foreign file into a network of a known kind.
+    """Load a foreign weights file into a network of a known kind.
 
     Args:
-        path: `.safetensors`, or what torch.save wrote.
-        settings: the network; what its `weights` names is not loaded.
-        sha256: 64 hex digits that the file must have.
-        facts: what is known of the weights; what it leaves open the kind itself may know.
-        seed: for a new head, if the file holds the body only.
+        path: a `.safetensors` file, or a file written by torch.save.
+        settings: the network; the weights that its `weights` names are not loaded.
+        sha256: the 64 hex digits that the file must have.
+        facts: labels, training data and licence; some kinds have defaults for missing facts.
+        seed: for a new head, if the file holds only the body.
 
     Raises:
-        CheckpointError: if the file is another one, is damaged, needs code to be loaded, or does
-            not fit the network.
-        SettingsError: if the label names do not fit the outputs.
+        CheckpointError: if the sha256 differs, or the file is damaged, needs code to be loaded,
+            or does not fit the network.
+        SettingsError: if the number of label names is not the number of outputs.
     """
     if isinstance(settings, LunaClassifierSettings):
         return _import_luna_classifier(path, settings, sha256=sha256, facts=facts)
@@ -67,7 +67,10 @@ def import_weights(
     if len(known.label_names) != settings.label_count:
         raise SettingsError(
             f"{path}: not imported",
-            [f"label_count is {settings.label_count}, the names are {list(known.label_names)}"],
+            [
+                f"label_count is {settings.label_count}, but the label names are "
+                f"{list(known.label_names)}: give one name per output"
+            ],
         )
     network = build_architecture(settings, seed=seed)
     network.initialisation = _fill(
@@ -89,7 +92,7 @@ def settings_from_values(kind: str, values: Mapping[str, Any]) -> NetworkSetting
     """Build the settings of a kind from plain values.
 
     Raises:
-        SettingsError: with every value that does not fit.
+        SettingsError: with every invalid value.
     """
     try:
         return parse_model_settings({**values, "kind": kind})
@@ -122,7 +125,7 @@ def _import_luna_classifier(
 
 
 def _native_patches(settings: LunaClassifierSettings) -> Preprocessing:
-    """Patches as this network was trained on: each scan's own spacing, whole voxels."""
+    """Return its preprocessing: patches at each scan's own spacing, without resampling."""
     window, shape = settings.hu_window, settings.patch_shape
     steps: tuple[dict[str, Any], ...] = (
         {"kind": "load"},

@@ -1,10 +1,11 @@
-"""A nodule / not-nodule network known from LUNA16 teaching material, behind medkd's frame.
+"""A nodule / not-nodule network from LUNA16 teaching material, wrapped for medkd.
 
-Architecture: batch norm on the input; four blocks of (3-wide convolution with bias, ReLU, the
-same again, max-pool 2), channels 8, 16, 32, 64; flatten; linear to two classes, class 1 nodule.
-It works on [B, 1, 32, 48, 48] in (z, y, x), native spacing, HU clipped to -1000..1000. The
-wrapper takes (i, j, k) views of that window and gives one logit: the margin of the two.
-The weights that exist have no licence; they enter by `medkd import` and are never shipped.
+Architecture: batch norm on the input; four blocks of (convolution of kernel size 3 with bias,
+ReLU, the same again, max-pool 2), channels 8, 16, 32, 64; flatten; linear to two classes, class 1
+is nodule. Its input is [B, 1, 32, 48, 48] in (z, y, x), native spacing, HU clipped to
+-1000..1000. The wrapper accepts (i, j, k) views of that HU window and returns one logit: the
+difference of the two. The published weights have no licence: they can be used by `medkd import`
+and are never shipped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Sixteenfold = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
 class LunaClassifierSettings(NetworkSettings):
-    """The network that `medkd import --kind luna_classifier` fills; it makes a poor student."""
+    """The network of `medkd import --kind luna_classifier`; too large for a student."""
 
     spatial_dims: ClassVar[int] = 3
     hu_window: ClassVar[tuple[float, float] | None] = (LOW_HU, HIGH_HU)
@@ -32,7 +33,7 @@ class LunaClassifierSettings(NetworkSettings):
     label_count: int = Field(1, ge=1, le=1, description="outputs: nodule")
     width: Annotated[int, Field(ge=1)] = Field(8, description="channels of the first block")
     patch_shape: tuple[Sixteenfold, Sixteenfold, Sixteenfold] = Field(
-        (48, 48, 32), description="i, j, k voxels; the only shape that it takes"
+        (48, 48, 32), description="i, j, k voxels; the only accepted shape"
     )
 
     @model_validator(mode="after")
@@ -43,12 +44,12 @@ class LunaClassifierSettings(NetworkSettings):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The only patch that it takes."""
+        """The only accepted patch shape (i, j, k)."""
         return self.patch_shape
 
 
 class LunaBlock(nn.Module):
-    """Two convolutions with ReLU, then max-pool 2."""
+    """Two convolutions, each with ReLU, then max-pool 2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -57,13 +58,13 @@ class LunaBlock(nn.Module):
         self.pool = nn.MaxPool3d(2)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Halve each spatial axis."""
+        """Map [B, inputs, *spatial] to [B, outputs, *spatial / 2]."""
         pooled: Tensor = self.pool(self.conv2(self.conv1(feature).relu()).relu())
         return pooled
 
 
 class RawLunaNetwork(nn.Module):
-    """The foreign network as it is: (z, y, x) HU in, two logits out, foreign names."""
+    """The original network: (z, y, x) HU in, two logits out, original parameter names."""
 
     def __init__(self, shape_zyx: tuple[int, int, int], *, width: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class RawLunaNetwork(nn.Module):
 
 
 class LunaClassifier(Network):
-    """`RawLunaNetwork` behind an (i, j, k) view in 0..1 and one logit."""
+    """Wrapper of `RawLunaNetwork`: (i, j, k) view in 0..1 in, one logit out."""
 
     def __init__(self, settings: LunaClassifierSettings) -> None:
         size_i, size_j, size_k = settings.patch_shape
@@ -101,5 +102,5 @@ class LunaClassifier(Network):
 
 
 def build_luna_classifier(settings: LunaClassifierSettings) -> LunaClassifier:
-    """Build the network with random weights from the global generator."""
+    """Build the network; its random weights come from the global generator."""
     return LunaClassifier(settings)

@@ -1,7 +1,7 @@
-"""What every network of medkd is: one view in, logits out, and facts that others rely on.
+"""Base class of all networks: one view in, logits out, and the attributes that other code uses.
 
-A view is float32 in 0..1, [B, C, I, J, K] (2-D: [B, C, I, J]). A network that wants something
-else (ImageNet normalisation, three channels, HU, z-y-x order) converts inside its own forward.
+A view is float32 in 0..1, [B, C, I, J, K] (2-D: [B, C, I, J]). A network that needs another form
+(ImageNet normalisation, three channels, HU, z-y-x order) converts the view in its own forward.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medkd.settings import Settings
 
 
 class NetworkSettings(Settings):
-    """Base of all model settings; a subclass adds `kind` and says what views it needs."""
+    """Base of all model settings; a subclass adds `kind` and the requirements on views."""
 
     spatial_dims: ClassVar[int]
     hu_window: ClassVar[tuple[float, float] | None] = None
@@ -28,7 +28,7 @@ class NetworkSettings(Settings):
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """The only spatial shape that the network takes; None: any."""
+        """The only accepted spatial shape of a view; None: any shape."""
         return None
 
 
@@ -36,11 +36,10 @@ class Network(nn.Module):
     """Base of all networks.
 
     Args:
-        settings: what it is built from; its needs become attributes of the network:
-            `spatial_dims` (2 or 3), `in_channels`, `label_count` (K), `input_shape` and
-            `hu_window` (None: any).
-        embedding_layer: name of the submodule whose output is the pooled embedding [B, E].
-        dense_stride: voxels between neighbours of `forward_dense`'s grid, None: no dense run.
+        settings: the network's settings. `spatial_dims` (2 or 3), `in_channels`, `label_count`
+            (K), `input_shape` and `hu_window` (None: any) become attributes of the network.
+        embedding_layer: name of the submodule that outputs the pooled embedding [B, E].
+        dense_stride: voxels between neighbouring cells of `forward_dense`; None: not supported.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Network(nn.Module):
         self.initialisation = "random"
 
     def forward(self, view: Tensor) -> Tensor:
-        """Score views.
+        """Compute the logits of views.
 
         Args:
             view: [B, C, *spatial] float in 0..1.
@@ -70,13 +69,13 @@ class Network(nn.Module):
             [B, K] logits.
 
         Raises:
-            ValueError: if the number of axes, the channels or a fixed spatial shape differ.
+            ValueError: if the number of axes, the channels or the spatial shape is not accepted.
         """
         self._check_view(view)
         return self._logits(view)
 
     def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:
-        """Score every patch of a large view at once; see `classifiers.PooledConvNet`."""
+        """Compute the logits of all patches of a large view; see `classifiers.PooledConvNet`."""
         raise NotImplementedError(f"{type(self).__name__} has no dense run (patch {patch_shape})")
 
     def _logits(self, view: Tensor) -> Tensor:
@@ -86,24 +85,24 @@ class Network(nn.Module):
         if view.ndim != self.spatial_dims + 2 or view.shape[1] != self.in_channels:
             axes = "I, J, K" if self.spatial_dims == 3 else "I, J"
             raise ValueError(
-                f"{type(self).__name__} takes views [B, {self.in_channels}, {axes}], "
+                f"{type(self).__name__} accepts views [B, {self.in_channels}, {axes}], "
                 f"got {tuple(view.shape)}"
             )
         if self.input_shape is not None and tuple(view.shape[2:]) != self.input_shape:
             raise ValueError(
-                f"{type(self).__name__} takes views of {self.input_shape} only, "
+                f"{type(self).__name__} accepts only views of shape {self.input_shape}, "
                 f"got {tuple(view.shape[2:])}"
             )
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a CPU generator seeded with `seed` inside; leave the global one as it was."""
+    """Seed the global CPU generator within the context, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of trainable and frozen parameters (buffers not counted)."""
+    """Return the number of trainable and frozen parameters, without buffers."""
     return sum(parameter.numel() for parameter in network.parameters())

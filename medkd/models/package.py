@@ -1,10 +1,11 @@
-"""The model directory: the unit of exchange. Weights as safetensors, all else as JSON.
+"""The model directory, by which models are exchanged: weights as safetensors, the rest as JSON.
 
     MODEL/model.json            `ModelInfo`
     MODEL/model.safetensors     every parameter and buffer of the network, and nothing else
 
-Detect, viewer and export read nothing else. No code and no pickle in it; the weights' sha256
-stands in the JSON and is checked on load. Reading the JSON alone does not import torch.
+Detection, viewer and export read only these two files. They contain neither code nor pickles.
+The JSON holds the sha256 of the weights, which is checked on load. Reading the JSON alone does
+not import torch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import BeforeValidator, ValidationError
 from medkd import __version__
 from medkd.errors import CheckpointError
 from medkd.files import replacing
+from medkd.formats import MODEL
 from medkd.jsonio import read_json, write_json
 from medkd.types import CaseOrigins, OperatingPoint
 
@@ -36,18 +38,18 @@ WEIGHTS_NAME = "model.safetensors"
 
 
 def _as_tuple(value: object) -> object:
-    """Read a single number, as models with one label had it, as one value for all outputs."""
+    """Turn a single number, as older models with one label stored it, into a tuple."""
     return (value,) if isinstance(value, int | float) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What turns a scan or image into the views that the model was trained on.
+    """How a scan or image becomes the views that the model was trained on.
 
-    `steps` are the loading steps of the training data as plain values; `hu_window` is what 0
-    and 1 of a view stand for (None: image); `spacing_mm` None: native; `patch_shape` in voxels
-    (i, j, k) or pixels; `views` of radiographs that were used (empty text: not stated; None: not
-    recorded).
+    `steps` are the loading steps of the training data as plain values. `hu_window` holds the HU
+    that 0 and 1 of a view mean (None: image). `spacing_mm` None means native spacing.
+    `patch_shape` is in voxels (i, j, k) or pixels. `views` are the radiograph views used in
+    training (empty text: not stated; None: not recorded).
     """
 
     steps: tuple[dict[str, Any], ...] = ()
@@ -64,7 +66,7 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 class Calibration:
     """probability = sigmoid(logit / temperature + logit_shift); softmax for exclusive outputs.
 
-    Both hold one value for each output, or one for all of them.
+    Both hold one value per output, or a single value for all outputs.
     """
 
     temperature: Values = (1.0,)
@@ -73,13 +75,13 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Everything about a model but its weights.
+    """Everything about a model except its weights.
 
-    `settings` are the plain values of one of `table.ModelSettings`. `operating_points` were
-    frozen on validation, by name. `generators` are the stamps of what made the synthetic scans
-    that it, or its teacher, was trained on; `origins` counts those scans and the real ones (None:
-    not recorded). `weights_sha256`, `parameters` and `medkd_version`
-    are filled in by `save_model`.
+    `settings` are the plain values of one of `table.ModelSettings`. `operating_points` maps names
+    to thresholds that were frozen on validation. `generators` are the stamps of the generators
+    that made the synthetic scans of its own or its teacher's training. `origins` counts these
+    scans and the real ones (None: not recorded). `save_model` fills in `weights_sha256`,
+    `parameters` and `medkd_version`.
     """
 
     settings: dict[str, Any]
@@ -101,7 +103,7 @@ class ModelInfo:
     weights_sha256: str = ""
     parameters: int = 0
     medkd_version: str = __version__
-    schema_version: Literal[1] = 1
+    format_version: int = MODEL.version
 
     @property
     def kind(self) -> str:
@@ -111,25 +113,25 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A network in eval mode with what is known of it."""
+    """A network in eval mode, with its `ModelInfo`."""
 
     network: Network
     info: ModelInfo
 
 
 def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
-    """Write a model directory whole, or leave what was there.
+    """Write a model directory atomically: if writing fails, an existing model is unchanged.
 
     Args:
-        directory: made or replaced; refused if it holds something that is no model.
-        network: its parameters and buffers are written.
-        info: what is known of it.
+        directory: created or replaced; refused if it is neither a model nor an empty folder.
+        network: the network whose parameters and buffers are written.
+        info: the model's description.
 
     Returns:
         `info` as written, with sha256, number of parameters and medkd's version.
 
     Raises:
-        CheckpointError: if the disk is full or not writable, or the place is taken.
+        CheckpointError: if the disk is full or not writable, or the directory is refused.
     """
     from safetensors.torch import save as to_safetensors
 
@@ -137,7 +139,8 @@ def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
 
     if directory.exists() and not _is_free(directory):
         raise CheckpointError(
-            f"{directory}: not saved", ["something stands there that is no model directory"]
+            f"{directory}: not saved",
+            [f"expected no folder, an empty one or a model with {INFO_NAME}; choose another path"],
         )
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     content = to_safetensors(tensors)
@@ -154,43 +157,43 @@ def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
             (temporary / WEIGHTS_NAME).write_bytes(content)
             write_json(temporary / INFO_NAME, written)
     except OSError as error:
-        kept = "what stood there is unchanged" if directory.exists() else "nothing was left there"
+        kept = "the existing model is unchanged" if directory.exists() else "nothing was written"
         raise CheckpointError(f"{directory}: not saved", [str(error), kept]) from error
     return written
 
 
 def read_info(directory: Path) -> ModelInfo:
-    """Read what is known of a model, without its weights and without torch.
+    """Read a model's description without its weights and without importing torch.
 
     Raises:
-        CheckpointError: if this is no model directory of this version.
+        CheckpointError: if this is not a model directory of a supported version.
     """
     if not (directory / INFO_NAME).is_file():
-        raise CheckpointError(f"{directory}: no model directory", _why_no_model(directory))
-    return read_json(directory / INFO_NAME, ModelInfo)
+        raise CheckpointError(f"{directory}: not a model directory", _why_no_model(directory))
+    return read_json(directory / INFO_NAME, ModelInfo, form=MODEL)
 
 
 def _why_no_model(directory: Path) -> list[str]:
-    """Say what is missing, and name the models that a run left near by."""
-    what = f"there is no {INFO_NAME} in it" if directory.is_dir() else "no such folder"
+    """Return what is missing, with the paths of models in the subfolders or beside it."""
+    what = f"it contains no {INFO_NAME}" if directory.is_dir() else "the folder does not exist"
     near = directory if directory.is_dir() else directory.parent
     models = sorted(str(path.parent) for path in near.glob(f"*/{INFO_NAME}"))
     if models:
-        return [what, f"models near by: {', '.join(models)}"]
-    return [what, "expected RUN/student or another model of a finished run; a run that was stopped "
-            "goes on with `medkd train CONFIG --out RUN --resume`"]  # fmt: skip
+        return [what, f"models nearby: {', '.join(models)}"]
+    return [what, "expected RUN/student or another model of a finished run; resume a stopped run "
+            "with `medkd train CONFIG --out RUN --resume`"]  # fmt: skip
 
 
 def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
     """Load a model directory.
 
     Args:
-        directory: what `save_model` left.
-        device: where the network shall live, as torch names it.
+        directory: a folder written by `save_model`.
+        device: torch device that the network is moved to.
 
     Raises:
         CheckpointError: if a file is missing, truncated or changed, or does not fit the network
-            that the JSON names.
+            named in the JSON.
 
     Example:
         >>> import tempfile
@@ -210,13 +213,13 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{directory}: no whole model", [str(error)]) from error
+        raise CheckpointError(f"{directory}: the weights cannot be read", [str(error)]) from error
     found = hashlib.sha256(content).hexdigest()
     if found != info.weights_sha256:
         raise CheckpointError(
             f"{path}: not the weights that {INFO_NAME} describes",
             [
-                f"sha256 expected {info.weights_sha256}, found {found}",
+                f"sha256 expected {info.weights_sha256}, got {found}",
                 f"the file has {len(content)} bytes; it was changed or cut off: copy it again",
             ],
         )
@@ -227,14 +230,14 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
 
 
 def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:
-    """Turn logits into calibrated probabilities.
+    """Return calibrated probabilities of logits.
 
     Args:
         logits: [B, K] or [B, K, *grid].
-        info: its calibration and outputs count.
+        info: supplies `calibration` and `outputs`.
 
     Returns:
-        The same shape, 0..1.
+        Probabilities in 0..1, of the shape of `logits`.
     """
     import torch
 
@@ -248,14 +251,14 @@ def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:
 
 
 def _is_free(directory: Path) -> bool:
-    """A model, or an empty folder."""
+    """Return whether the directory is a model or an empty folder, so it may be replaced."""
     return directory.is_dir() and (
         (directory / INFO_NAME).is_file() or not any(directory.iterdir())
     )
 
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the name of a weights file, not where it stood on the machine that trained."""
+    """Reduce `weights_file` to its name: folders of the training machine are not stored."""
     file = settings.get("weights_file")
     return {**settings, "weights_file": Path(file).name} if file else dict(settings)
 
@@ -268,6 +271,6 @@ def _settings_of(info: ModelInfo, directory: Path) -> NetworkSettings:
         return parse_model_settings(values)
     except ValidationError as error:
         reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise CheckpointError(f"{directory}: a model that this medkd does not know", reasons) from (
-            error
-        )
+        raise CheckpointError(
+            f"{directory}: this version of medkd does not know the model", reasons
+        ) from (error)

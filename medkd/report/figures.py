@@ -1,6 +1,6 @@
-"""The figures of a report as SVG: the same numbers give the same bytes, and no font is embedded.
+"""The figures of a report as SVG. The same numbers give the same bytes; no font is embedded.
 
-Arms differ by colour and by line style, so that a print in grey can be read.
+Arms differ in colour and in line style, so they can be distinguished in a greyscale print.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medkd.report import words
 from medkd.report.contents import TERM_PREFIX, TrainingLog
 from medkd.types import CPM_RATES, ClassificationResult, Figure, FrocResult, PairedDifference
 
-# Okabe and Ito's palette, darkened: told apart by colour-blind readers.
+# Okabe and Ito's palette, darkened: colour-blind readers can distinguish it.
 STYLES: dict[str, tuple[str, str]] = {
     "teacher": ("#0072b2", "--"),
     "control": ("#8a6500", "-."),
@@ -35,13 +35,13 @@ OTHER_STYLES = (
     ("#a11212", "--"),
     ("#6b6b00", "-."),
 )
-"""For arms of other names (a bench has several teachers and students), in their order."""
+"""Styles of arms with other names (a bench has several teachers and students), in order."""
 LOWER_IS_BETTER = {"brier", "calibration_error"}
-# Untyped: the stubs list every key, and each version of matplotlib has others.
+# Untyped: the stubs list every key, and the keys differ between versions of matplotlib.
 RC: dict[Any, Any] = {
-    "svg.hashsalt": "medkd",  # otherwise every drawing has other ids
+    "svg.hashsalt": "medkd",  # otherwise the ids differ in every drawing
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name with $ in it is text
+    "text.parse_math": False,  # a $ in a name is plain text
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -55,11 +55,11 @@ SQUARE_IN = (4.6, 4.2)
 
 Results = Mapping[str, ClassificationResult]
 Style = tuple[str, str]
-"""Colour and line."""
+"""Colour and line style."""
 
 
 def roc_figure(results: Results, where: str) -> Figure:
-    """Draw the arms' ROC curves; a ring is the frozen point."""
+    """Draw the arms' ROC curves; a ring marks the frozen operating point."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("False-positive rate (1 \u2212 specificity)", "Sensitivity")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="chance")
@@ -74,13 +74,13 @@ def roc_figure(results: Results, where: str) -> Figure:
     areas = ", ".join(f"{a} {words.number(r.roc_auc.value)}" for a, r in results.items())
     return _figure(
         canvas,
-        f"ROC curves, {where} (ring: frozen point)",
-        f"ROC curves; area under them: {areas}.",
+        f"ROC curves, {where} (ring: frozen operating point)",
+        f"ROC curves; areas under the curves: {areas}.",
     )
 
 
 def pr_figure(results: Results, where: str) -> Figure:
-    """Draw the arms' precision-recall curves over the prevalence as the chance line."""
+    """Draw the arms' precision-recall curves, and the prevalence as the chance level."""
     prevalence = next(iter(results.values())).prevalence
     with mpl.rc_context(RC):
         canvas, axes = _panel("Recall (sensitivity)", "Precision")
@@ -91,14 +91,14 @@ def pr_figure(results: Results, where: str) -> Figure:
             _curve(axes, result.pr_curve, name, style=styles[arm])
         _unit_square(axes)
     areas = ", ".join(f"{a} {words.number(r.pr_auc.value)}" for a, r in results.items())
-    alt = f"Precision-recall curves; average precision: {areas}; chance {prevalence:.3f}."
+    alt = f"Precision-recall curves; average precision: {areas}; chance level {prevalence:.3f}."
     return _figure(canvas, f"Precision-recall curves, {where}", alt)
 
 
 def reliability_figure(results: Results, where: str) -> Figure:
-    """Draw observed share against predicted probability; a point's area grows with its samples."""
+    """Draw observed fraction against predicted probability; point size grows with samples."""
     with mpl.rc_context(RC):
-        canvas, axes = _panel("Mean predicted probability", "Observed share of positives")
+        canvas, axes = _panel("Mean predicted probability", "Observed fraction of positives")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="perfectly calibrated")
         styles = _styles(results)
         for arm, result in results.items():
@@ -110,17 +110,17 @@ def reliability_figure(results: Results, where: str) -> Figure:
             axes.scatter(predicted, observed, s=sizes, color=styles[arm][0])
         _unit_square(axes)
     errors = ", ".join(f"{a} {words.number(r.calibration_error)}" for a, r in results.items())
-    alt = f"Observed share against predicted probability; expected calibration error: {errors}."
+    alt = f"Observed fraction against predicted probability; expected calibration error: {errors}."
     return _figure(canvas, f"Reliability, {where}", alt)
 
 
 def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
-    """Draw FROC curves from 1/8 to 8 false positives a scan, the seven CPM rates as dots.
+    """Draw FROC curves from 1/8 to 8 false positives per scan, with dots at the seven CPM rates.
 
-    A ring is the frozen point; where it lies outside the axes, the legend tells its place instead.
+    A ring marks the frozen operating point. If it lies outside the axes, the legend states it.
     """
     with mpl.rc_context(RC):
-        canvas, axes = _panel("False positives a scan", "Sensitivity", size_in=(6.4, 4.0))
+        canvas, axes = _panel("False positives per scan", "Sensitivity", size_in=(6.4, 4.0))
         styles = _styles(results)
         for arm, result in results.items():
             label = f"{arm}, CPM {words.number(result.cpm_interpolated)}{_outside(result)}"
@@ -132,18 +132,18 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
         axes.set_ylim(-0.03, 1.03)
         _legend_below(axes, columns=1)
     ringed = any(r.at_operating_point and not _outside(r) for r in results.values())
-    shown = f"{title} (ring: frozen point)" if ringed else title
+    shown = f"{title} (ring: frozen operating point)" if ringed else title
     scores = ", ".join(f"{a} {words.number(r.cpm_interpolated)}" for a, r in results.items())
-    return _figure(canvas, shown, f"FROC curves; CPM by interpolation: {scores}.")
+    return _figure(canvas, shown, f"FROC curves; interpolated CPM: {scores}.")
 
 
 def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
-    """Draw differences with their intervals against zero."""
+    """Draw differences with their intervals, and a line at zero."""
     with mpl.rc_context(RC):
         height_in = 1.1 + 0.5 * len(differences)
         lower = any(found.metric in LOWER_IS_BETTER for found in differences)
-        remark = " (Brier: worse)" if lower else ""
-        canvas, axes = _panel(f"Right of zero: the first arm is higher{remark}", "",
+        remark = " (Brier: below zero is better)" if lower else ""
+        canvas, axes = _panel(f"First arm minus second arm{remark}", "",
                               size_in=(5.0, height_in))  # fmt: skip
         axes.axvline(0, color="#333333", linewidth=1)
         for row, found in enumerate(differences):
@@ -154,25 +154,27 @@ def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
         axes.set_yticks(range(len(differences)), [_difference_name(d, "\n") for d in differences])
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-    said = "; ".join(f"{_difference_name(d)} {words.difference(d.difference)}" for d in differences)
-    return _figure(canvas, "Paired differences with intervals", f"Differences: {said}.")
+    values = "; ".join(
+        f"{_difference_name(d)} {words.difference(d.difference)}" for d in differences
+    )
+    return _figure(canvas, "Paired differences with intervals", f"Differences: {values}.")
 
 
 def term_figures(logs: Mapping[str, TrainingLog]) -> tuple[Figure, ...]:
-    """Draw each loss term over the epochs, one figure a term, for the arms that logged it."""
+    """Draw one figure per loss term: its values over the epochs for the arms that logged it."""
     names = dict.fromkeys(name for log in logs.values() for name in log.terms())
     drawn = []
     for name in names:
         shown = {arm: log for arm, log in logs.items() if name in log.terms()}
-        title = f"Loss term while training: {words.term_words(name)}"
-        drawn.append(_epochs_figure(shown, f"{TERM_PREFIX}{name}", title, "Mean before its weight"))
+        title = f"Loss term during training: {words.term_words(name)}"
+        drawn.append(_epochs_figure(shown, f"{TERM_PREFIX}{name}", title, "Mean before weighting"))
     return tuple(drawn)
 
 
 def validation_figure(logs: Mapping[str, TrainingLog], column: str) -> Figure:
     """Draw one validation metric of all arms over the epochs."""
     metric = words.metric_words(column.removeprefix("val_"))
-    return _epochs_figure(logs, column, f"{metric} on validation while training", metric)
+    return _epochs_figure(logs, column, f"{metric} on validation during training", metric)
 
 
 def _epochs_figure(
@@ -186,8 +188,8 @@ def _epochs_figure(
             _curve(axes, points, arm, style=styles[arm], marker=".")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-    said = "; ".join(f"{arm} {_from_to(log.columns[column])}" for arm, log in logs.items())
-    return _figure(canvas, title, f"Over the epochs: {said}.")
+    ranges = "; ".join(f"{arm} {_from_to(log.columns[column])}" for arm, log in logs.items())
+    return _figure(canvas, title, f"Over the epochs: {ranges}.")
 
 
 def _panel(
@@ -201,7 +203,7 @@ def _panel(
 
 
 def _unit_square(axes: Axes) -> None:
-    """Show 0..1 on both axes."""
+    """Set both axes to 0..1, with a legend below."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
@@ -214,7 +216,7 @@ def _legend_below(axes: Axes, *, columns: int = 2) -> None:
 
 
 def _styles(arms: Iterable[str]) -> dict[str, Style]:
-    """Return colour and line of each arm: its own, or the next that is free."""
+    """Return the style of each arm: its own from `STYLES`, else the next of the others."""
     others = cycle(OTHER_STYLES)
     return {arm: STYLES[arm] if arm in STYLES else next(others) for arm in arms}
 
@@ -234,13 +236,13 @@ def _curve(
 
 
 def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> None:
-    """Interpolate as the LUNA16 script does; thin dots where no mark is left to draw from."""
+    """Draw a curve, interpolated as in the LUNA16 script; dotted beyond its last mark."""
     colour, line = style
     rates = np.asarray([0.0, *result.fp_per_scan])
     found = np.asarray([0.0, *result.sensitivity])
     grid = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 121)
     inside = (rates >= grid[0]) & (rates <= grid[-1])
-    # The curve never falls: sorted by rate, then sensitivity, grid and own points lie in order.
+    # The curve never falls, so sorting by rate, then sensitivity, merges grid and curve points.
     x = np.concatenate([grid, rates[inside]])
     y = np.concatenate([np.interp(grid, rates, found), found[inside]])
     order = np.lexsort((y, x))
@@ -256,7 +258,7 @@ def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> 
 
 
 def _outside(result: FrocResult) -> str:
-    """Tell the frozen point that the axes do not show; empty where they do, or there is none."""
+    """Describe a frozen operating point outside the axes; empty if it is inside or missing."""
     point = result.at_operating_point
     if point is None or point.fp_per_scan is None:
         return ""
@@ -264,7 +266,8 @@ def _outside(result: FrocResult) -> str:
         return ""
     found = words.number(point.sensitivity.value, 2)
     return (
-        f"; frozen point outside: {words.number(point.fp_per_scan, 2)} a scan, sensitivity {found}"
+        f"; operating point outside: {words.number(point.fp_per_scan, 2)} FP per scan, "
+        f"sensitivity {found}"
     )
 
 
@@ -288,6 +291,6 @@ def _figure(canvas: Canvas, title: str, alt: str) -> Figure:
     with mpl.rc_context(RC):
         canvas.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
     svg = stream.getvalue().decode()
-    svg = svg[svg.index("<svg") :]  # no XML prolog and doctype: it stands inside HTML
+    svg = svg[svg.index("<svg") :]  # no XML prolog and doctype, because it is embedded in HTML
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
     return Figure(title, "image/svg+xml", svg.encode(), alt)

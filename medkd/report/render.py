@@ -1,7 +1,8 @@
-"""A report as files: one self-contained HTML, and the JSON and CSV of its numbers beside it.
+"""Write a report as files: one self-contained HTML page, and its numbers as JSON and CSV.
 
-The HTML asks nothing of the network, runs no script (its own policy forbids both) and escapes
-every text. SVG figures are those of `figures.py`: they stand in the page as they are.
+The page loads nothing from the network and runs no script; its content security policy forbids
+both. All texts are escaped, except for the SVG of `figures.py`, which is embedded unchanged but
+for its ids and size.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NUMERIC = re.compile(r"(< )?[+\u2212]?[\d,]+(\.\d+)?( %)?( \(.*\))?|not given|n
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """Where the files of a report stand, and what it found in plain words."""
+    """The paths of a report's files, and the sentences of its summary."""
 
     html: Path
     json: Path
@@ -49,14 +50,17 @@ class WrittenReport:
 
 
 def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
-    """Read a RUN and write its report: HTML, and JSON and CSV of the same name.
+    """Write the report of a RUN as HTML, and as JSON and CSV of the same name.
 
     Args:
         run: a finished run.
-        out: the HTML file; default: `report.html` in the run.
+        out: path of the HTML file; default: `report.html` in the run.
+
+    Returns:
+        The paths of the three files and the sentences of the summary.
 
     Raises:
-        SettingsError: if `run` is no finished RUN, or `out` does not end in .html.
+        SettingsError: if `run` is not a finished RUN, or `out` does not end in .html.
 
     Example:
         >>> write_report(RunFolder(Path("out/demo"))).html  # doctest: +SKIP
@@ -65,7 +69,7 @@ def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
     path = run.report if out is None else out
     if path.suffix != ".html":
         reason = f"expected a file that ends in .html, got {path.name!r}"
-        raise SettingsError(f"{path}: cannot write a report there", [reason])
+        raise SettingsError(f"{path}: the report cannot be written to this file", [reason])
     contents = read_contents(run)
     written = WrittenReport(
         path, path.with_suffix(".json"), path.with_suffix(".csv"), summary_paragraphs(contents)
@@ -78,24 +82,24 @@ def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
 
 
 def build_report(contents: RunContents) -> Report:
-    """Make all sections of a report, in the order of `SECTIONS`."""
+    """Build the sections of a report, in the order of `SECTIONS`."""
     evaluation = contents.evaluation
-    made = (build(contents) for build in SECTIONS)
+    built = (build(contents) for build in SECTIONS)
     return Report(
         title=f"Evaluation report: {evaluation.name}",
-        sections=tuple(section for section in made if section is not None),
+        sections=tuple(section for section in built if section is not None),
         record=evaluation.record,
         banner="\n".join(banner_lines(evaluation)),
     )
 
 
 def write_html(report: Report, path: Path) -> None:
-    """Write a report as one HTML file, whole or not at all."""
+    """Write a report as one HTML file, atomically."""
     write_text(path, render_html(report))
 
 
 def render_html(report: Report) -> str:
-    """Return a report as one HTML page; the same report gives the same text."""
+    """Render a report as one HTML page; the same report always gives the same text."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
     environment.filters["figure"] = _figure_markup
@@ -106,7 +110,7 @@ def render_html(report: Report) -> str:
 
 
 def write_json(contents: RunContents, path: Path) -> None:
-    """Write all numbers of a report as JSON: evaluation, flat rows, logs, refused cases."""
+    """Write all numbers of a report as JSON: evaluation, rows, logs, cases not analysed."""
     evaluation = contents.evaluation
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -119,7 +123,7 @@ def write_json(contents: RunContents, path: Path) -> None:
         },
         "not_analysed": [
             {"case_id": case.case_id, "split": case.split, "reasons": case.reasons}
-            for case in contents.not_analysed  # not its path: that may name a person
+            for case in contents.not_analysed  # without its path, which may contain a name
         ],
         "config": contents.config_text,
     }
@@ -128,7 +132,7 @@ def write_json(contents: RunContents, path: Path) -> None:
 
 
 def write_csv(contents: RunContents, path: Path) -> None:
-    """Write every number as a row: `rows.COLUMNS`."""
+    """Write every number of a report as a CSV row with the columns `rows.COLUMNS`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -137,7 +141,7 @@ def write_csv(contents: RunContents, path: Path) -> None:
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401  # JSON has no narrower type
-    """Put null for numbers that JSON cannot hold."""
+    """Replace NaN and infinity, which JSON does not support, by None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -146,7 +150,7 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  # JSON has no narrower typ
 
 
 def _numeric_columns(table: Table) -> tuple[int, ...]:
-    """Return the columns that hold numbers in every row: they stand right-aligned."""
+    """Return the indices of columns with a number in every row; they are right-aligned."""
     columns = range(1, len(table.columns))
     return tuple(
         n for n in columns if table.rows and all(_NUMERIC.fullmatch(row[n]) for row in table.rows)
@@ -154,16 +158,16 @@ def _numeric_columns(table: Table) -> tuple[int, ...]:
 
 
 def _unbroken(cell: str) -> str:
-    """Keep an interval in brackets on one line."""
+    """Keep text in brackets on one line by non-breaking spaces."""
     return re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), cell)
 
 
 def _figure_markup(figure: Figure, prefix: str) -> Markup:
-    """Return a figure as HTML that a screen reader can name.
+    """Return a figure as HTML with its alternative text for screen readers.
 
     Args:
-        figure: SVG as `figures.py` draws it, or PNG.
-        prefix: goes before each id of an SVG, so that figures do not share definitions.
+        figure: an SVG drawn by `figures.py`, or a PNG.
+        prefix: prefix of each id of an SVG, because ids must be unique on the page.
     """
     if figure.media_type == "image/png":
         content = base64.b64encode(figure.content).decode()
@@ -176,4 +180,4 @@ def _figure_markup(figure: Figure, prefix: str) -> Markup:
     label = Markup(' role="img" aria-label="{}" style="width: {}pt">').format(
         figure.alt, width_pt[1] if width_pt else "400"
     )
-    return Markup(opening) + label + Markup(rest)  # noqa: S704  # drawn by figures.py, text escaped
+    return Markup(opening) + label + Markup(rest)  # noqa: S704  # drawn by figures.py, text is escaped

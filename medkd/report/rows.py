@@ -1,9 +1,9 @@
 """Every number of an evaluation as flat rows for CSV: arm, split, metric, value, low, high.
 
-`caution` says on how few cases a number stands, empty where there are enough or none are counted.
+`caution` is a warning if a number is computed from few cases, else empty.
 
-FROC rows are named `<track>/<metric>`; a paired difference has the arm `first - second`.
-Differences, FROC and fidelity are measured on held-out data; cost has no split.
+FROC metrics are named `<track>/<metric>`. The arm of a paired difference is `first - second`.
+Differences, FROC and fidelity are measured on held-out data; the rows of cost have no split.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COSTS = ("parameters", "macs", "size_mib", "latency_ms")
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One number; `low` and `high` are None where it has no interval, `caution` is in words."""
+    """One number; `low` and `high` are None if it has no interval."""
 
     arm: str
     split: str
@@ -47,7 +47,7 @@ class MetricRow:
 
 
 def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
-    """List every number of an evaluation."""
+    """Return every number of an evaluation as a row."""
     rows: list[MetricRow] = []
     for arm in evaluation.arms:
         for split, results in arm.classification.items():
@@ -64,11 +64,11 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
 
 
 def _label_rows(arm: str, split: str, result: ClassificationResult) -> Iterator[MetricRow]:
-    """Name the label before the metric where there are several."""
+    """Yield the rows of one label; with several labels its name precedes the metric."""
     few = classification_caution(result)
-    of = f"{result.label}/" if result.label else ""
+    prefix = f"{result.label}/" if result.label else ""
     for metric, value, interval in _classification(result):
-        yield _row(arm, split, f"{of}{metric}", value, interval, few)
+        yield _row(arm, split, f"{prefix}{metric}", value, interval, few)
 
 
 Item = tuple[str, float, Interval | None]

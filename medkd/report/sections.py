@@ -1,7 +1,7 @@
-"""The sections of a report: each a function of the run's contents, in the order of `SECTIONS`.
+"""The sections of a report. Each is built by a function of the run's contents.
 
-A section that has nothing to say about a run returns None. To add one: write the function and
-give it its place in the table.
+A function returns None if its section does not apply to the run. To add a section, write its
+function and insert it into `SECTIONS`, which fixes the order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medkd.report.summary import (
     summary_paragraphs,
     transfer_words,
 )
-from medkd.types import Evaluation, Figure, FrocResult, Section
+from medkd.types import Evaluation, Figure, Section
 
 SectionBuilder = Callable[[RunContents], Section | None]
 
@@ -31,16 +31,16 @@ WHOLE_SCAN = "whole-scan"
 
 
 def build_summary(contents: RunContents) -> Section:
-    """What was found, in plain words."""
+    """Summarise the results in sentences."""
     return Section("summary", "What was found", summary_paragraphs(contents))
 
 
 def build_warnings(contents: RunContents) -> Section:
-    """Everything that a reader must know before trusting a number."""
+    """List everything that a reader must know before trusting a number."""
     evaluation = contents.evaluation
     found = [*evaluation.warnings, *_froc_warnings(evaluation), *_gaps(contents)]
-    said = " ".join(evaluation.warnings).casefold()
-    if evaluation.transfer_took_place is False and "no transfer took place" not in said:
+    given = " ".join(evaluation.warnings).casefold()
+    if evaluation.transfer_took_place is False and "no transfer took place" not in given:
         found.insert(0, NO_TRANSFER)
     paragraphs = tuple(dict.fromkeys(found)) or ("None were recorded.",)
     return Section("warnings" if found else "no-warnings", "Warnings", paragraphs)
@@ -56,17 +56,20 @@ def _froc_warnings(evaluation: Evaluation) -> Iterable[str]:
 
 def _gaps(contents: RunContents) -> Iterable[str]:
     if contents.cases is None:
-        yield "The run has no cases.csv: which cases were not analysed is not known."
+        yield "The run has no cases.csv, so it is not known which cases were not analysed."
     if "student" not in contents.logs and any(
         a.name == "student" for a in contents.evaluation.arms
     ):
-        yield "The run has no training log of the student: its loss terms cannot be shown."
+        yield "The run has no training log of the student, so its loss terms cannot be shown."
     if contents.evaluation.record.git_dirty:
-        yield "The code had uncommitted changes: the commit alone does not make this run again."
+        yield (
+            "The code had uncommitted changes, so the recorded commit is not enough to reproduce "
+            "this run."
+        )
 
 
 def build_data(contents: RunContents) -> Section:
-    """What was trained on what, how it was split, and how prevalence shifts."""
+    """Describe the training data, the splits, and the difference in prevalence."""
     evaluation = contents.evaluation
     paragraphs = [
         f"Data set: {evaluation.dataset}.",
@@ -80,20 +83,20 @@ def build_data(contents: RunContents) -> Section:
         made.append(tables.splits_table(evaluation.splits))
     if tables.ordered_splits(evaluation):
         made.append(tables.prevalence_table(evaluation))
-    return Section("data", "What was trained on what", tuple(paragraphs), tuple(made))
+    return Section("data", "Training and test data", tuple(paragraphs), tuple(made))
 
 
 def _origins(evaluation: Evaluation) -> Iterable[str]:
-    """Say of each split how many of its cases are synthetic, where any is."""
+    """Yield the numbers of synthetic and real cases in each split, if any is synthetic."""
     if any(found.synthetic for found in evaluation.origins.values()):
         whole = reduce(joint_origins, evaluation.origins.values())
         parts = "; ".join(f"{name}: {origin_words(o)}" for name, o in evaluation.origins.items())
-        yield f"Where the cases of this run come from: {origin_words(whole)} ({parts})."
+        yield f"Origin of the cases in this run: {origin_words(whole)} ({parts})."
 
 
 def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
     val, test = (tables.results_on(evaluation, split) for split in ("val", "test"))
-    if len(val) != 1 or len(test) != 1:  # of several labels the table of prevalences says it
+    if len(val) != 1 or len(test) != 1:  # with several labels only the table shows prevalences
         return
     before = next(iter(val[0].values())).prevalence
     after = next(iter(test[0].values())).prevalence
@@ -101,43 +104,46 @@ def _prevalence_shift(evaluation: Evaluation) -> Iterable[str]:
     yield (
         f"Prevalence shift: {words.percent(before)} of the validation samples and "
         f"{words.percent(after)} of the test samples are positive ({words.signed(points, 1)} "
-        "points). Temperature and threshold were fixed on validation; precision, F1, accuracy and "
-        "calibration move with prevalence alone, ROC AUC, sensitivity and specificity do not."
+        "percentage points). Temperature and threshold were fixed on validation. A change of "
+        "prevalence alone changes precision, F1, accuracy and calibration, but not ROC AUC, "
+        "sensitivity and specificity."
     )
 
 
 def build_arms(contents: RunContents) -> Section | None:
-    """Teacher, control and student side by side."""
+    """Compare teacher, control and student side by side."""
     evaluation = contents.evaluation
     scored = tables.every_result(evaluation)
     if not scored:
         return None
     intervals = [i for _, results in scored for i in tables.intervals_of(results)]
     paragraphs = (
-        "Probabilities are calibrated on validation, by a temperature and, where training saw "
-        "another share of positives, a shift of the logit. The frozen point is the "
-        "threshold chosen on validation; a sample is positive if its probability reaches it.",
-        "In brackets: " + words.interval_words(intervals),
+        "Probabilities are calibrated on validation: by a temperature, and by a shift of the logit "
+        "if the training samples had a different prevalence. The frozen operating point is a "
+        "threshold chosen on validation. A sample is called positive if its probability is at "
+        "least this threshold.",
+        words.interval_words(intervals),
     )
     made = [tables.scores_table(results, split) for split, results in scored]
     return Section("arms", "Arms side by side", paragraphs, tuple(made))
 
 
 def build_differences(contents: RunContents) -> Section | None:
-    """Paired differences and the rule by which they were made."""
+    """Show the paired differences between arms and how they were computed."""
     differences = contents.evaluation.differences
     if not differences:
         return None
     patients = scored_patients(contents.evaluation)
-    made = words.interval_words(found.difference.interval for found in differences)
+    method = words.interval_words(found.difference.interval for found in differences)
     paragraphs = (
         "Both arms are scored on the same patients. Each resample draws patients for both arms "
-        f"together and takes the difference; the interval holds its percentiles. {made}",
-        "One primary comparison is named in the config before the run; p values of the others "
-        "are adjusted after Holm.",
-        f"Each arm was trained once here (seed {contents.evaluation.record.seed}): the intervals "
-        "hold the choice of patients, not the spread between trainings. The command medkd bench "
-        "repeats the run over seeds and resamples them too.",
+        "together and computes the difference of the arms; the interval is the percentile range "
+        f"of these differences. {method}",
+        "One primary comparison was named in the settings before the run. The p values of the "
+        "others are adjusted for multiple testing (Holm).",
+        f"Each arm was trained once here (seed {contents.evaluation.record.seed}). The intervals "
+        "therefore cover the choice of patients, but not the variation between trainings. The "
+        "command medkd bench repeats the run with several seeds and resamples these too.",
         *(difference_words(found, patients=patients) for found in differences if found.primary),
     )
     ordered = sorted(differences, key=lambda found: not found.primary)
@@ -151,20 +157,20 @@ def build_differences(contents: RunContents) -> Section | None:
 
 
 def build_transfer(contents: RunContents) -> Section:
-    """Term weights, fidelity to the teacher, and the curves of the loss terms."""
+    """Show term weights, fidelity to the teacher, and the curves of the loss terms."""
     evaluation = contents.evaluation
     paragraphs = [
         transfer_words(evaluation),
-        "The rule: on held-out data the student's mean Bernoulli KL from its calibrated teacher "
-        "must be at least 30 % below the control's.",
+        "Rule: on held-out data the mean Bernoulli KL divergence of the student from its "
+        "calibrated teacher must be at least 30 % below that of the control.",
     ]
     made = []
     if evaluation.terms:
         made.append(tables.terms_table(evaluation.terms))
     if all(term.kind == HARD_LABEL for term in evaluation.terms):
         paragraphs.append(
-            "No transfer term stands in this run's record: it has none, or several students with "
-            "terms of their own (see the resolved settings)."
+            "No transfer term is recorded for this run. Either it has none, or it has several "
+            "students with their own terms (see the resolved settings)."
         )
     if evaluation.fidelity:
         made.append(tables.fidelity_table(evaluation.fidelity))
@@ -180,7 +186,7 @@ def build_transfer(contents: RunContents) -> Section:
 
 
 def _validation_column(contents: RunContents) -> str | None:
-    """Name the validation metric to draw: ROC AUC if logged, else the first that is."""
+    """Return the log column of the metric to draw: ROC AUC if logged, else the first one."""
     names = [
         name for log in contents.logs.values() for name in log.columns if name.startswith("val_")
     ]
@@ -188,7 +194,7 @@ def _validation_column(contents: RunContents) -> str | None:
 
 
 def build_curves(contents: RunContents) -> Section | None:
-    """ROC, precision-recall and reliability curves."""
+    """Draw ROC, precision-recall and reliability curves."""
     for split in tables.ordered_splits(contents.evaluation)[:1]:
         drawn: list[Figure] = []
         for results in tables.results_on(contents.evaluation, split):
@@ -203,22 +209,22 @@ def build_curves(contents: RunContents) -> Section | None:
 
 
 def build_candidates_froc(contents: RunContents) -> Section | None:
-    """FROC of the given candidates, scored by each arm."""
+    """Show the FROC of the given candidates, scored by each arm."""
     about = (
-        "False-positive reduction: the arms score candidates that were given; nothing is "
-        "searched. A nodule without a given candidate cannot be found, whatever the arm says."
+        "False-positive reduction: each arm scores a given list of candidates; nothing is "
+        "searched. Every arm misses a nodule that has no candidate in this list."
     )
-    return _froc(contents, CANDIDATES, "FROC, candidates track: given candidates", about)
+    return _froc(contents, CANDIDATES, "FROC, candidates track", about)
 
 
 def build_whole_scan_froc(contents: RunContents) -> Section | None:
-    """FROC of the marks that each arm makes on whole scans."""
-    about = "Detection: each arm searches whole scans by itself and leaves its own marks."
-    return _froc(contents, WHOLE_SCAN, "FROC, whole-scan marks: own marks on whole scans", about)
+    """Show the FROC of the marks that each arm places on whole scans."""
+    about = "Detection: each arm searches whole scans and places its own marks."
+    return _froc(contents, WHOLE_SCAN, "FROC, whole-scan marks", about)
 
 
 def build_other_froc(contents: RunContents) -> Section | None:
-    """FROC of a track of another name, under that name."""
+    """Show the FROC of the first track with another name, under that name."""
     known = (CANDIDATES, WHOLE_SCAN)
     for arm in contents.evaluation.arms:
         for result in arm.froc:
@@ -235,7 +241,8 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
     point = tables.froc_point_table(results)
     made = [tables.froc_scores_table(results), tables.froc_counts_table(results)]
     scored = filter(None, [scored_words(contents.evaluation)])
-    paragraphs = (about, *scored, *contents.evaluation.record.phantoms, _froc_intervals(results))
+    intervals = words.interval_words(result.interval for result in results.values())
+    paragraphs = (about, *scored, *contents.evaluation.record.phantoms, intervals)
     return Section(
         f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
         title,
@@ -245,12 +252,8 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
     )
 
 
-def _froc_intervals(results: dict[str, FrocResult]) -> str:
-    return "In brackets: " + words.interval_words(result.interval for result in results.values())
-
-
 def build_operating_point(contents: RunContents) -> Section | None:
-    """Where the thresholds come from and what they do."""
+    """Show how the thresholds were chosen, and the decisions at them."""
     evaluation = contents.evaluation
     scored = tables.every_result(evaluation)
     if not scored:
@@ -265,38 +268,40 @@ def build_operating_point(contents: RunContents) -> Section | None:
 
 
 def build_efficiency(contents: RunContents) -> Section | None:
-    """What each arm costs."""
+    """Show the cost of each arm."""
     arms = contents.evaluation.arms
     if all(arm.efficiency is None for arm in arms):
         return None
     paragraph = (
-        "MACs (multiply-accumulates) are of one input; latency is the median over repeats of one "
-        "input on the machine of the run record. The repeats of all arms alternate; networks of "
-        "one architecture are timed once and share the latency."
+        "MACs (multiply-accumulate operations) and latency are for one input. Latency is the "
+        "median of repeated runs on the machine of the run record. The runs of all arms alternate. "
+        "Networks of the same architecture are timed once and share the latency."
     )
     return Section("efficiency", "Cost", (paragraph,), (tables.efficiency_table(arms),))
 
 
 def build_not_analysed(contents: RunContents) -> Section:
-    """The cases that were refused, with their reasons."""
+    """List the cases that were not analysed, with their reasons."""
     title = "Cases that were not analysed"
     if contents.cases is None:
         return Section("not-analysed", title, ("Not known: the run has no cases.csv.",))
     refused = contents.not_analysed
     if not refused:
         return Section("not-analysed", title, ("None: every case was analysed.",))
-    paragraph = "Not analysed is not the same as no findings: these cases need another reading."
+    paragraph = (
+        "Not analysed does not mean no findings: these cases must be read without the model."
+    )
     table = tables.not_analysed_table(refused)
     return Section("not-analysed", title, (paragraph,), (table,))
 
 
 def build_record(contents: RunContents) -> Section:
-    """What made the result."""
+    """Show the run record."""
     return Section("record", "Run record", (), (tables.record_table(contents.evaluation.record),))
 
 
 def build_config(contents: RunContents) -> Section:
-    """The resolved settings as they stand in the run folder."""
+    """Show the resolved settings of the run."""
     return Section("config", "Resolved settings", listing=contents.config_text)
 
 

@@ -1,4 +1,4 @@
-"""What was found, in plain words: the sentences that open a report and that the CLI prints."""
+"""The sentences that summarise a run, at the top of a report and on the terminal."""
 
 from __future__ import annotations
 
@@ -17,39 +17,44 @@ from medkd.report.tables import every_result, froc_on, ordered_splits, where_sco
 from medkd.types import ArmResult, Evaluation, PairedDifference
 
 SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
-"""What a run says that does not tell how many of its scans are synthetic."""
+"""The sentence for a run that does not record how many of its scans are synthetic."""
+TRANSFER = (
+    "Transfer took place: on held-out data the student is at least 30 % closer to its calibrated "
+    "teacher (KL divergence) than the control is"
+)
 NO_TRANSFER = (
     "No transfer took place: on held-out data the student is not at least 30 % closer to its "
-    "calibrated teacher (KL) than the control is."
+    "calibrated teacher (KL divergence) than the control is."
 )
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
 
 
 def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return what must be read before any number, most important first."""
-    words = synthetic_sentence(evaluation)
-    lines = [words] if words else []
+    """Return the notices that must be read before any number, most important first."""
+    synthetic = synthetic_sentence(evaluation)
+    lines = [synthetic] if synthetic else []
     if evaluation.transfer_took_place is False:
         lines.append(NO_TRANSFER)
     return (*lines, NOT_A_DEVICE)
 
 
 def synthetic_sentence(evaluation: Evaluation) -> str:
-    """Say how many synthetic and real scans trained a run's models; empty if all are real."""
+    """Return on how many synthetic and real scans the run trained; empty if all are real."""
     counted = [arm.origins for arm in evaluation.arms if arm.origins and arm.origins.synthetic]
-    most = max(counted, key=lambda origins: origins.total, default=None)  # student with teacher
-    said = synthetic_words(most, synthetic=evaluation.trained_on_synthetic)
-    return f"{said[:1].upper()}{said[1:]}." if said else ""
+    most = max(
+        counted, key=lambda origins: origins.total, default=None
+    )  # usually the student's, which include its teacher's
+    return sentence(synthetic_words(most, synthetic=evaluation.trained_on_synthetic))
 
 
 def scored_words(evaluation: Evaluation, split: str = "test") -> str:
-    """Say how many synthetic and real cases a split holds; empty if all of them are real."""
+    """Return how many synthetic and real cases a split holds; empty if all are real."""
     found = evaluation.origins.get(split)
     return f"Scored on {origin_words(found)}." if found and found.synthetic else ""
 
 
 def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
-    """Say in plain words what was trained, what it scored, what it costs, what was left out."""
+    """Return sentences on training, scores, cost, and cases that were not analysed."""
     evaluation = contents.evaluation
     return (
         _trained(evaluation),
@@ -68,40 +73,40 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
 
 
 def difference_words(found: PairedDifference, *, patients: int | None = None) -> str:
-    """Say what a paired difference shows, and what it does not.
+    """Describe a paired difference and whether its interval shows an effect.
 
     Args:
         found: the difference.
-        patients: how many patients it was measured on, where that is known.
+        patients: number of patients that it was measured on, if known.
     """
     first, second = found.first, found.second
     metric = words.metric_words(found.metric)
     head = f"{first.capitalize()} minus {second}, {metric}: {words.difference(found.difference)}."
     interval = found.difference.interval
     if interval is None:
-        return f"{head} There is no interval, so chance cannot be ruled out."
+        return f"{head} It has no interval, so chance cannot be ruled out."
     if patients is not None and patients < FEW_GROUPS:
         return f"{head} Only {patients} patients were scored: too few for a claim."
     if interval.low <= 0 <= interval.high:
-        return f"{head} The interval includes zero: no difference is shown on these data."
-    place = "above" if interval.low > 0 else "below"
-    return f"{head} The whole interval is {place} zero: the {first} is {place} the {second} here."
+        return f"{head} The interval includes zero, so these data do not show a difference."
+    side, order = ("above", "higher") if interval.low > 0 else ("below", "lower")
+    return f"{head} The whole interval is {side} zero: {first} is {order} than {second} here."
 
 
 def scored_patients(evaluation: Evaluation) -> int | None:
-    """Return how many patients the test split has, where the run says so."""
+    """Return the number of patients of the test split; None if the run does not record it."""
     return evaluation.splits.get("test", {}).get("patients")
 
 
 def transfer_words(evaluation: Evaluation) -> str:
-    """Say whether the student became like its teacher, by the 30 % rule."""
+    """State whether transfer took place, by the 30 % rule."""
     if evaluation.transfer_took_place is None:
-        return "Whether transfer took place was not judged in this run."
+        return "This run did not test whether transfer took place."
     drop = _kl_drop(evaluation)
-    said = f" (its KL lies {_below(drop)} the control's)" if drop is not None else ""
+    measured = f" (its KL is {_below(drop)} the control's)" if drop is not None else ""
     if evaluation.transfer_took_place:
-        return f"Transfer took place: the student follows its teacher on held-out data{said}."
-    return f"{NO_TRANSFER[:-1]}{said}."
+        return f"{TRANSFER}{measured}."
+    return f"{NO_TRANSFER[:-1]}{measured}."
 
 
 def _below(drop: float) -> str:
@@ -109,7 +114,7 @@ def _below(drop: float) -> str:
 
 
 def _kl_drop(evaluation: Evaluation) -> float | None:
-    """Return by which share the one student's KL lies below the control's."""
+    """Return by which fraction the KL of the only student is below the control's, or None."""
     by_arm = {found.arm: found.kl for found in evaluation.fidelity}
     control = by_arm.pop("control", 0.0)
     if len(by_arm) != 1 or control <= 0:
@@ -124,11 +129,11 @@ def _trained(evaluation: Evaluation) -> str:
         return (
             f"A large teacher ({models['teacher']}; source data: {evaluation.source_data}) taught "
             f"a small student ({models['student']}) on {evaluation.target_data}. The control is "
-            "the same small model, trained alike but without the teacher: it shows what the "
-            "teacher added."
+            "the same small model, trained in the same way but without the teacher. The difference "
+            "between student and control shows what the teacher added."
         )
     arms = ", ".join(f"{name} ({model})" for name, model in models.items())
-    return f"Arms of this run: {arms}; data: {evaluation.dataset}."
+    return f"Arms of this run: {arms}. Data: {evaluation.dataset}."
 
 
 def _ranking(evaluation: Evaluation) -> Iterator[str]:
@@ -153,16 +158,15 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
         yield (
             f"At the threshold frozen on validation{of} ({words.number(point.threshold)}) the "
             f"student calls {words.count(point.true_positives)} of "
-            f"{words.count(result.positives)} positive test samples positive, and "
-            f"{words.count(point.false_positives)} of "
-            f"{words.count(result.samples - result.positives)} negative ones: sensitivity "
-            f"{words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
+            f"{words.count(result.positives)} positive and {words.count(point.false_positives)} of "
+            f"{words.count(result.samples - result.positives)} negative test samples positive: "
+            f"sensitivity {words.estimate(point.sensitivity)}, F1 {words.estimate(point.f1)}."
             f"{_few(classification_caution(result))}"
         )
 
 
 def _marks(evaluation: Evaluation) -> Iterator[str]:
-    """Give the CPM of the arms' own marks; of the given candidates where no scan was searched."""
+    """Yield the CPM of the whole-scan marks, or of the given candidates if there are none."""
     searched = froc_on(evaluation, "whole-scan")
     results = searched or froc_on(evaluation, "candidates")
     if not results:
@@ -170,17 +174,17 @@ def _marks(evaluation: Evaluation) -> Iterator[str]:
     scores = ", ".join(
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
-    rule = "mean sensitivity at 1/8 to 8 false positives a scan"
-    what = "Marks on whole scans" if searched else "Given candidates as marks"
+    rule = "mean sensitivity at 1/8 to 8 false positives per scan"
+    what = "marks on whole scans" if searched else "the given candidates"
     unsearched = "" if searched else " No arm searched whole scans in this run."
-    told = (scored_words(evaluation), *(f"{line}." for line in evaluation.record.phantoms))
-    beside = "".join(f" {line}" for line in told if line)
+    data = (scored_words(evaluation), *(f"{line}." for line in evaluation.record.phantoms))
+    about_data = "".join(f" {line}" for line in data if line)
     few = _few(froc_caution(next(iter(results.values()))))
-    yield f"{what}, CPM, interpolated ({rule}): {scores}.{few}{unsearched}{beside}"
+    yield f"CPM of {what}, interpolated ({rule}): {scores}.{few}{unsearched}{about_data}"
 
 
 def _few(caution: str) -> str:
-    """Word a caution as a sentence that follows another."""
+    """Return a caution as a sentence to append to another; empty stays empty."""
     return f" {sentence(caution)}" if caution else ""
 
 
@@ -193,18 +197,18 @@ def _cost(evaluation: Evaluation) -> Iterator[str]:
         return
     yield (
         f"The student has {words.count(small.parameters)} parameters, "
-        f"{_ratio(big.parameters, small.parameters)} the teacher, and takes "
-        f"{words.latency(small)} for one input where the teacher takes {words.latency(big)} "
+        f"{_ratio(big.parameters, small.parameters)} the teacher. It takes "
+        f"{words.latency(small)} for one input, the teacher {words.latency(big)} "
         f"({small.device}, {words.threads(small)}{words.busy(small)})."
     )
 
 
 def _ratio(big: int, small: int) -> str:
-    """Word how many times the teacher outnumbers the student, or the other way round."""
+    """Describe the student's number of parameters relative to the teacher's."""
     if big == small:
         return "as many as"
     more, times = small > big, max(big, small) / min(big, small)
-    if times < 1.05:  # "1.0 times" says nothing
+    if times < 1.05:  # "1.0 times" would be meaningless
         return f"{words.count(abs(big - small))} {'more' if more else 'fewer'} than"
     digits = 0 if times >= 5 else 1
     return f"{times:.{digits}f} times {'more' if more else 'fewer'} than"
@@ -212,14 +216,14 @@ def _ratio(big: int, small: int) -> str:
 
 def _left_out(contents: RunContents) -> str:
     if contents.cases is None:
-        return "This run has no cases.csv: which cases were not analysed is not known."
+        return "This run has no cases.csv, so it is not known which cases were not analysed."
     refused = len(contents.not_analysed)
     total = words.count(len(contents.cases))
     if not refused:
         return f"All {total} cases of the worklist were analysed."
     return (
         f"{words.count(refused)} of {total} cases of the worklist "
-        f"{'was' if refused == 1 else 'were'} not analysed; that is not the same as no findings."
+        f"{'was' if refused == 1 else 'were'} not analysed. Not analysed does not mean no findings."
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables of a report: what was measured, arranged for reading. Nothing is computed anew."""
+"""The tables of a report. They only arrange numbers that the run computed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medkd.types import (
 SPLIT_ORDER = ("test", "val")
 
 Results = dict[str, ClassificationResult]
-"""Arm to its scores on one split."""
+"""Maps each arm to its scores on one split."""
 
 
 def ordered_splits(evaluation: Evaluation) -> tuple[str, ...]:
@@ -38,40 +38,40 @@ def ordered_splits(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def results_on(evaluation: Evaluation, split: str) -> list[Results]:
-    """Return each arm's scores on a split, for the arms that have them: one entry a label."""
+    """Return one entry per label: each arm's scores on a split, if the arm has them."""
     scored = {a.name: a.classification[split] for a in evaluation.arms if split in a.classification}
     labels = range(min(map(len, scored.values()), default=0))
     return [{name: results[label] for name, results in scored.items()} for label in labels]
 
 
 def every_result(evaluation: Evaluation) -> list[tuple[str, Results]]:
-    """Return split and scores of every split and label, test first."""
+    """Return (split, scores) for every split and label, test split first."""
     splits = ordered_splits(evaluation)
     return [(split, results) for split in splits for results in results_on(evaluation, split)]
 
 
 def where_scored(split: str, results: Results) -> str:
-    """Name a split, and the label where there are several."""
+    """Return the name of a split, with the label if there are several."""
     label = next(iter(results.values())).label
     return f"{split} split, {label}" if label else f"{split} split"
 
 
 def froc_on(evaluation: Evaluation, track: str) -> dict[str, FrocResult]:
-    """Return each arm's FROC on a track, for the arms that have one."""
+    """Return each arm's FROC on a track; arms without one are omitted."""
     return {
         arm.name: result for arm in evaluation.arms for result in arm.froc if result.track == track
     }
 
 
 def arms_table(arms: Sequence[ArmResult]) -> Table:
-    """Say what each arm is."""
+    """List the arms with model, initialisation and training data."""
     rows = [(arm.name, arm.model, arm.initialisation, arm.trained_on) for arm in arms]
     columns = ("Arm", "Model", "Initialised from", "Trained on")
     return Table(columns, tuple(rows), "The arms")
 
 
 def scores_table(results: Results, split: str) -> Table:
-    """Put the arms side by side on one split, a metric a row."""
+    """Compare the arms on one split, one metric per row."""
     first = next(iter(results.values()))
     rows = [(name, *(read(result) for result in results.values())) for name, read in _score_rows()]
     caption = (
@@ -82,7 +82,7 @@ def scores_table(results: Results, split: str) -> Table:
 
 
 def _warned(caption: str, caution: str) -> str:
-    """Add to a caption on how few cases the table stands."""
+    """Append a caution about few cases to a caption."""
     return f"{caption}. {sentence(caution)}" if caution else caption
 
 
@@ -97,19 +97,19 @@ def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
         (words.metric_words("pr_auc"), lambda r: words.estimate(r.pr_auc)),
         *(
             (
-                f"{words.metric_words(metric)} at the frozen point",
+                f"{words.metric_words(metric)} at the frozen operating point",
                 lambda r, metric=metric: words.estimate(getattr(r.at_operating_point, metric)),
             )
             for metric in frozen
         ),
-        ("Accuracy at probability 0.5", lambda r: words.estimate(r.at_half.accuracy)),
+        ("Accuracy at threshold 0.5", lambda r: words.estimate(r.at_half.accuracy)),
         (words.metric_words("brier"), lambda r: words.estimate(r.brier)),
         (words.metric_words("calibration_error"), lambda r: words.number(r.calibration_error)),
     ]
 
 
 def splits_table(splits: dict[str, dict[str, int]]) -> Table:
-    """Count what stands in each split; the counts are those that the run recorded."""
+    """Show the counts that the run recorded for each split."""
     counted = tuple(dict.fromkeys(key for counts in splits.values() for key in counts))
     rows = [
         (name, *(words.count(counts[key]) if key in counts else "not given" for key in counted))
@@ -120,7 +120,7 @@ def splits_table(splits: dict[str, dict[str, int]]) -> Table:
 
 
 def prevalence_table(evaluation: Evaluation) -> Table:
-    """State the share of positive samples in each scored split."""
+    """Show the prevalence of positive samples in each scored split."""
     rows = []
     for split, results in every_result(evaluation):
         result = next(iter(results.values()))
@@ -128,7 +128,7 @@ def prevalence_table(evaluation: Evaluation) -> Table:
         where = f"{split}, {result.label}" if result.label else split
         rows.append((where, *counts, words.percent(result.prevalence)))
     columns = ("Split", "Samples", "Patients", "Positive samples", "Prevalence")
-    return Table(columns, tuple(rows), "Prevalence in the splits that were scored")
+    return Table(columns, tuple(rows), "Prevalence in the scored splits")
 
 
 def differences_table(differences: Sequence[PairedDifference]) -> Table:
@@ -148,20 +148,25 @@ def differences_table(differences: Sequence[PairedDifference]) -> Table:
 
 
 def terms_table(terms: Sequence[TermRecord]) -> Table:
-    """List the transfer terms with their weights."""
+    """List the loss terms with their weights."""
     rows = [(words.term_words(t.kind), f"{t.weight:g}", t.detail) for t in terms]
-    return Table(("Term", "Weight", "Settings"), tuple(rows), "What the student learned from")
+    return Table(("Term", "Weight", "Settings"), tuple(rows), "Loss terms of the student")
 
 
 def fidelity_table(fidelity: Sequence[Fidelity]) -> Table:
-    """Say how close each arm is to the teacher."""
+    """Show how close each arm is to the teacher."""
     rows = [(f.arm, f.split, words.number(f.kl, 4), words.percent(f.agreement)) for f in fidelity]
-    columns = ("Arm", "Split", "KL from the calibrated teacher (nats)", "Same decision at 0.5")
+    columns = (
+        "Arm",
+        "Split",
+        "KL divergence from the calibrated teacher (nats)",
+        "Same decision at threshold 0.5",
+    )
     return Table(columns, tuple(rows), "Fidelity to the teacher on held-out data")
 
 
 def froc_scores_table(results: dict[str, FrocResult]) -> Table:
-    """Put the arms' CPM and sensitivities side by side."""
+    """Compare the arms' CPM and sensitivities."""
     rows = [
         (
             words.metric_words("cpm_interpolated"),
@@ -173,17 +178,17 @@ def froc_scores_table(results: dict[str, FrocResult]) -> Table:
         ),
         *_script_band(results),
         *(
-            (f"Sensitivity at {rate:g} false positives a scan",
+            (f"Sensitivity at {rate:g} false positives per scan",
              *(_sensitivity_at(r, f"{rate:g}") for r in results.values()))
             for rate in CPM_RATES
         ),
     ]  # fmt: skip
-    caption = _of_froc("CPM and the seven sensitivities it averages", results)
+    caption = _of_froc("CPM and the seven sensitivities that it averages", results)
     return Table(("Metric", *results), tuple(rows), caption)
 
 
 def _script_band(results: dict[str, FrocResult]) -> list[tuple[str, ...]]:
-    """Give what LUNA16's script prints beside its curve, where a run has it."""
+    """Return the row with the bootstrap mean of LUNA16's script, if the run has it."""
     means = {arm: result.cpm_bootstrap_mean for arm, result in results.items()}
     if None in means.values():
         return []
@@ -202,7 +207,7 @@ def _sensitivity_at(result: FrocResult, rate: str) -> str:
 
 
 def froc_counts_table(results: dict[str, FrocResult]) -> Table:
-    """Put the arms' counts side by side, over all marks that were kept."""
+    """Compare the arms' counts over all scored marks."""
     counted = {
         "Scans": "scans",
         "Nodules that must be found": "nodules",
@@ -210,19 +215,19 @@ def froc_counts_table(results: dict[str, FrocResult]) -> Table:
         "Nodules found (TP)": "true_positives",
         "Nodules missed (FN)": "false_negatives",
         "False positives (FP)": "false_positives",
-        "Marks ignored, on an excluded finding": "ignored_excluded",
-        "Marks ignored, a nodule's further ones": "ignored_double",
+        "Marks ignored: on an excluded finding": "ignored_excluded",
+        "Marks ignored: further marks in a found nodule": "ignored_double",
     }
     rows = [
         (name, *(words.count(getattr(result, key)) for result in results.values()))
         for name, key in counted.items()
     ]
-    caption = _of_froc("Counts over all marks, whatever their score", results)
+    caption = _of_froc("Counts over all marks, at any score", results)
     return Table(("Count", *results), tuple(rows), caption)
 
 
 def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
-    """Put the arms side by side at the frozen point; None where no arm has one."""
+    """Compare the arms at the frozen operating point; None if no arm has one."""
     points = {
         arm: result.at_operating_point
         for arm, result in results.items()
@@ -235,14 +240,14 @@ def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
         ("Sensitivity", *(words.estimate(p.sensitivity) for p in points.values())),
         ("Precision", *(words.estimate(p.precision) for p in points.values())),
         ("F1", *(words.estimate(p.f1) for p in points.values())),
-        ("False positives a scan", *(words.number(p.fp_per_scan) for p in points.values())),
+        ("False positives per scan", *(words.number(p.fp_per_scan) for p in points.values())),
     ]
     caption = _of_froc("At the operating point frozen on validation", results)
     return Table(("Metric", *points), tuple(rows), caption)
 
 
 def operating_points_table(evaluation: Evaluation) -> Table:
-    """Say where each arm's threshold comes from and what it gave where it was chosen."""
+    """Show each arm's threshold, its rule, and its scores on the data it was chosen on."""
     rows = []
     for arm in evaluation.arms:
         for result in next(iter(arm.classification.values()), ()):
@@ -262,10 +267,10 @@ def operating_points_table(evaluation: Evaluation) -> Table:
 
 
 def confusion_table(results: Results, split: str) -> Table:
-    """Count right and wrong decisions at the frozen point."""
+    """Count correct and wrong decisions at the frozen operating point."""
     rows = [(arm, *_counts(result.at_operating_point)) for arm, result in results.items()]
     columns = ("Arm", "True positives", "False negatives", "False positives", "True negatives")
-    caption = f"Decisions on the {where_scored(split, results)} at the frozen point"
+    caption = f"Decisions on the {where_scored(split, results)} at the frozen operating point"
     few = classification_caution(next(iter(results.values())))
     return Table(columns, tuple(rows), _warned(caption, few))
 
@@ -278,7 +283,7 @@ def _counts(point: PointScores) -> tuple[str, ...]:
 
 
 def efficiency_table(arms: Sequence[ArmResult]) -> Table:
-    """Say what each arm costs."""
+    """Show the cost of each arm."""
     rows = [
         (
             arm.name,
@@ -295,7 +300,7 @@ def efficiency_table(arms: Sequence[ArmResult]) -> Table:
     ]
     columns = (
         "Arm", "Parameters", "Million MACs", "Size on disk (MiB)", "Latency (ms, median)",
-        "Middle half (ms)", "Input", "Measured on",
+        "Interquartile range (ms)", "Input", "Measured on",
     )  # fmt: skip
     return Table(columns, tuple(rows), "Cost of one input")
 
@@ -308,13 +313,13 @@ def _spread(cost: Efficiency) -> str:
 
 
 def not_analysed_table(cases: Sequence[RunCase]) -> Table:
-    """List refused cases, each with all its reasons."""
+    """List the cases that were not analysed, each with all its reasons."""
     rows = [(case.case_id, case.split, "; ".join(case.reasons) or "not given") for case in cases]
     return Table(("Case", "Split", "Reasons"), tuple(rows), "Cases that were not analysed")
 
 
 def record_table(record: RunRecord) -> Table:
-    """List what is needed to make the run again."""
+    """List the facts that are needed to reproduce the run."""
     clean = {True: "with uncommitted changes", False: "clean", None: ""}[record.git_dirty]
     rows = [
         ("Command", record.command),
@@ -338,7 +343,7 @@ def record_table(record: RunRecord) -> Table:
 
 
 def intervals_of(results: Results) -> Iterable[Interval | None]:
-    """Yield the intervals of all scores."""
+    """Yield the interval of every score."""
     for result in results.values():
         point = result.at_operating_point
         estimates: tuple[Estimate | None, ...] = (

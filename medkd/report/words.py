@@ -1,4 +1,4 @@
-"""Numbers and names as a reader sees them: estimates with intervals, metrics, counts, rules."""
+"""Format numbers and names for readers: estimates with intervals, metrics, counts, rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METRIC_WORDS = {
     "calibration_error": "Expected calibration error (lower is better)",
     "cpm_interpolated": "CPM, interpolated",
     "cpm_nearest": "CPM, nearest curve point",
-    "cpm_bootstrap_mean": "CPM, bootstrap mean (band of LUNA16's script)",
+    "cpm_bootstrap_mean": "CPM, bootstrap mean (as in LUNA16's script)",
 }
 TERM_WORDS = {
     "hard_label": "hard labels",
@@ -27,34 +27,34 @@ TERM_WORDS = {
     "hint": "feature alignment",
 }
 BUSY = 0.2
-"""Share of the machine that others use, above which a latency is longer than it should be."""
+"""Above this share of CPU time used by other processes a latency is marked as too long."""
 
 RULE_WORDS = {
-    "youden": "greatest sensitivity + specificity (Youden)",
-    "max_accuracy": "greatest accuracy",
-    "half": "probability one half",
+    "youden": "highest sensitivity + specificity (Youden)",
+    "max_accuracy": "highest accuracy",
+    "half": "fixed threshold 0.5",
     "sensitivity": "a required sensitivity",
 }
 
 
 def metric_words(metric: str) -> str:
-    """Name a metric for a reader; an unknown one keeps its own name."""
+    """Return the display name of a metric; an unknown metric keeps its own name."""
     return METRIC_WORDS.get(metric, metric)
 
 
 def term_words(kind: str) -> str:
-    """Name a loss term for a reader, its own name beside it."""
-    words = TERM_WORDS.get(kind.rstrip("_0123456789"))  # a kind's second term is hint_2
+    """Return the display name of a loss term, followed by its own name."""
+    words = TERM_WORDS.get(kind.rstrip("_0123456789"))  # the second term of kind hint is hint_2
     return f"{words} ({kind})" if words else kind
 
 
 def rule_words(rule: str) -> str:
-    """Name the rule of an operating point for a reader."""
+    """Return the display text of an operating point's rule."""
     return RULE_WORDS.get(rule, rule)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many decimals, a true minus sign; "not defined" for none or NaN.
+    """Format a number with a true minus sign; None and NaN become "not defined".
 
     Example:
         >>> number(0.91666), number(None), number(12, 1)
@@ -67,13 +67,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Write a difference, a gain with its plus sign."""
+    """Format a difference, with a plus sign if it is positive."""
     text = number(value, digits)
     return f"+{text}" if value > 0 and float(text) else text
 
 
 def estimate(value: Estimate | None) -> str:
-    """Write a number with its interval in brackets.
+    """Format a number with its interval in brackets.
 
     Example:
         >>> estimate(Estimate(0.9, Interval(0.8, 0.95)))
@@ -85,77 +85,78 @@ def estimate(value: Estimate | None) -> str:
 
 
 def with_interval(value: float, interval: Interval | None) -> str:
-    """Write a number with the interval that stands apart from it."""
+    """Format a number with a separately given interval in brackets."""
     if interval is None:
         return number(value)
     return f"{number(value)} ({number(interval.low)} to {number(interval.high)})"
 
 
 def difference(value: Estimate) -> str:
-    """Write a difference with signs on all three numbers."""
+    """Format a difference and its interval, all three numbers with signs."""
     if value.interval is None:
         return signed(value.value)
     return f"{signed(value.value)} ({signed(value.interval.low)} to {signed(value.interval.high)})"
 
 
 def p_value(value: float | None) -> str:
-    """Write a p value with four decimals, a smaller one as such."""
+    """Format a p value with four decimals; smaller values become "< 0.0001"."""
     if value is None:
         return "not given"
     return number(value, 4) if value >= 0.0001 else "< 0.0001"
 
 
 def percent(share: float) -> str:
-    """Write a share 0..1 as percent."""
+    """Format a fraction 0..1 as percent."""
     return f"{100 * share:.1f} %"
 
 
 def count(value: int | None) -> str:
-    """Write a count with thousands apart; "not defined" for none."""
+    """Format a count with commas between thousands; None becomes "not defined"."""
     return "not defined" if value is None else f"{value:,}"
 
 
 def latency(cost: Efficiency) -> str:
-    """Write a median latency with the middle half of its repeats.
+    """Format a median latency with its interquartile range.
 
     Example:
         >>> latency(Efficiency(8, 6, 1.0, 3.14, (1, 3), "cpu", 2, (2.9, 4.0)))
-        '3.1 ms (middle half 2.9 to 4.0)'
+        '3.1 ms (interquartile range 2.9 to 4.0)'
     """
     if cost.latency_spread_ms is None:
         return f"{cost.latency_ms:.1f} ms"
     low, high = cost.latency_spread_ms
-    return f"{cost.latency_ms:.1f} ms (middle half {low:.1f} to {high:.1f})"
+    return f"{cost.latency_ms:.1f} ms (interquartile range {low:.1f} to {high:.1f})"
 
 
 def threads(cost: Efficiency) -> str:
-    """Write how many threads of the processor worked."""
+    """Format the number of CPU threads."""
     return f"{cost.threads} thread{'' if cost.threads == 1 else 's'}"
 
 
 def busy(cost: Efficiency) -> str:
-    """Say how busy the machine was, after a comma; empty where that is not known."""
+    """Return the load of other processes as a clause after a comma; empty if not known."""
     if cost.busy is None:
         return ""
-    told = f", other work on {100 * cost.busy:.0f} % of the machine meanwhile"
-    return f"{told}: longer than on a quiet machine" if cost.busy > BUSY else told
+    load = f", with other processes using {100 * cost.busy:.0f} % of the CPU time"
+    return f"{load}: slower than on an idle machine" if cost.busy > BUSY else load
 
 
 def interval_words(intervals: Iterable[Interval | None]) -> str:
-    """Say how intervals were made, once for all that were made alike.
+    """Describe how intervals were computed, once for all with the same method.
 
-    A resample in which a score is not defined is left out, so their number may vary.
+    Their numbers of resamples may differ, because resamples without a defined score are omitted.
     """
     kinds: dict[tuple[float, str, int], set[int]] = {}
-    for made in intervals:
-        if made is not None:
-            kinds.setdefault((made.level, made.unit, made.seed), set()).add(made.resamples)
-    said = [
-        f"{100 * level:g} % percentile bootstrap intervals: {_range(drawn)} resamples by {unit}, "
-        f"seed {seed}"
+    for interval in intervals:
+        if interval is not None:
+            kind = (interval.level, interval.unit, interval.seed)
+            kinds.setdefault(kind, set()).add(interval.resamples)
+    methods = [
+        f"{100 * level:g} % percentile bootstrap intervals ({_range(drawn)} resamples by {unit}, "
+        f"seed {seed})"
         for (level, unit, seed), drawn in sorted(kinds.items())
     ]
-    return "; ".join(said) + "." if said else "No intervals were computed."
+    return f"In brackets: {'; '.join(methods)}." if methods else "No intervals were computed."
 
 
 def _range(numbers: set[int]) -> str:

@@ -1,1 +1,1 @@
-"""What readers decided."""
+"""What readers review, and what they decide."""

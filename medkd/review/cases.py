@@ -1,7 +1,7 @@
-"""The worklist's logic: order of cases, the marks of a case, how far a reader is with it.
+"""The logic of the worklist: the order of cases, the marks of a case, the progress of a reader.
 
-Reads a RUN (`medkd/runs.py`) and decisions; draws nothing. A case that was not analysed is
-never counted as one without findings: it stands first and keeps its reasons.
+The module reads a RUN (`medkd/runs.py`) and decisions and draws nothing. A case that was not
+analysed is never treated as a case without findings: it is listed first, with its reasons.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import Literal
 from medkd.errors import SeriesError, SettingsError
 from medkd.io.luna16_tables import read_marks, read_seriesuids
 from medkd.jsonio import read_json
+from medkd.models.package import read_info
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
 Progress = Literal["open", "begun", "reviewed"]
-MarkSource = Literal["whole-scan", "candidates", "none"]
+MarkSource = Literal["whole-scan", "candidates", "detect", "none"]
 
 SPLITS = ("test", "val", "train")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A candidate shown to a reader: its number in the case (1 = highest score) and lasting id."""
+    """A candidate shown to a reader: its number in the case (1 = highest score) and a stable id."""
 
     number: int
     mark_id: str
@@ -37,68 +38,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class CaseMarks:
-    """The marks of one case, highest score first, and where they come from."""
+    """The marks of one case, highest score first, and their source."""
 
     marks: tuple[Mark, ...]
     source: MarkSource
     notes: tuple[str, ...] = ()
 
     def above(self, threshold: float | None) -> tuple[Mark, ...]:
-        """Return the marks whose score is at least `threshold`; all where there is none."""
+        """Return the marks whose score is at least `threshold`; all if there is no threshold."""
         return tuple(
             mark for mark in self.marks if threshold is None or mark.candidate.score >= threshold
         )
 
 
 NO_MARKS = CaseMarks((), "none")
-"""Of a scan that nothing searched and no candidate list names."""
-
-
-def check_run(path: Path) -> RunFolder:
-    """Return the run folder at `path`.
-
-    Raises:
-        SettingsError: if it is no folder that `medkd train` or `medkd demo` left.
-    """
-    run = RunFolder(path)
-    if not path.exists():
-        raise SettingsError(f"{path}: no such folder or file", [RUN_HINT])
-    if not path.is_dir():
-        raise SettingsError(f"{path}: a file, not a folder of a run", [RUN_HINT])
-    if not run.cases.is_file():
-        reason = f"expected {run.cases.name} in it, found {_listing(path)}"
-        raise SettingsError(f"{path}: not a run folder", [reason, *_what_it_is(path), RUN_HINT])
-    return run
-
-
-RUN_HINT = (
-    "give the folder that `medkd train` or `medkd demo` left (its --out), or the index.csv of "
-    "`medkd index`"
-)
-
-
-def _what_it_is(path: Path) -> Iterator[str]:
-    """Say what a folder is that is no run, where that is plain, and what to do with it."""
-    results = path / "results.csv"
-    if results.is_file():
-        yield (
-            f"it holds results of `medkd detect`, which the app does not open: its marks are in "
-            f"{results}; to look at the scans themselves, index them and review the INDEX"
-        )
-    if RunFolder(path).record.is_file():
-        yield (
-            "it holds a run that was stopped before it had cases: go on with it by "
-            f"`medkd train CONFIG --out {path} --resume`"
-        )
-    for index in sorted(path.glob("*.csv")):
-        if index.with_suffix(".json").is_file() and index.with_suffix(".nodules.csv").is_file():
-            yield f"it holds an INDEX: medkd review {index}"
-    for cases in sorted(path.glob("*/cases.csv")):
-        yield f"it holds something to review: medkd review {cases.parent}"
+"""For a scan that was not searched and is in no list of candidates."""
 
 
 def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
-    """Sort for reading: not analysed first, then by falling score, ties by case id."""
+    """Sort for reading: not analysed first, then by decreasing score, ties by case id."""
     return sorted(
         cases,
         key=lambda case: (
@@ -109,11 +67,11 @@ def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
     )
 
 
-def read_worklist(path: Path) -> list[RunCase]:
-    """Read cases.csv in reading order.
+def read_run_cases(path: Path) -> list[RunCase]:
+    """Read the cases.csv of a RUN in reading order.
 
     Raises:
-        SeriesError: if it cannot be read, or if two rows have one case id, which would hide a case.
+        SeriesError: if it cannot be read, or if two rows have one case id, which hides a case.
     """
     cases = read_cases(path)
     counts = Counter(case.case_id for case in cases)
@@ -124,14 +82,14 @@ def read_worklist(path: Path) -> list[RunCase]:
 
 
 def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
-    """Return the case that was asked for, never another one in its place.
+    """Return the requested case, and never another one instead.
 
     Args:
-        cases: those of the run.
-        asked: the case ids that were asked for; exactly one is expected, repeated or not.
+        cases: all cases.
+        asked: the requested case ids; exactly one id is expected, possibly repeated.
 
     Raises:
-        SettingsError: if it is none or more than one, or the run has no such case.
+        SettingsError: if no id or several ids were requested, or no case has the id.
     """
     names = list(dict.fromkeys(asked))
     if len(names) != 1:
@@ -150,13 +108,8 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
     raise SettingsError(f"no case is named {names[0]!r} here", reasons)
 
 
-def case_path(run: RunFolder, case: RunCase) -> Path:
-    """Return where the scan or image stands; a relative path is read from the run folder."""
-    return run.path / case.path
-
-
 def mark_id(candidate: Candidate) -> str:
-    """Name a mark by its place in LPS mm, so that a decision outlives another run's numbering."""
+    """Name a mark by its place in LPS mm, so a decision stays valid if marks are renumbered."""
     # + 0.0 turns a rounded -0.0 into 0.0.
     return "at_" + "_".join(f"{round(value, 2) + 0.0:.2f}" for value in candidate.center_mm)
 
@@ -169,17 +122,17 @@ def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     for number, candidate in enumerate(ordered, start=1):
         name = mark_id(candidate)
         times[name] += 1
-        # A decision on one of two marks at one place must not count for the other.
+        # A decision on one of two marks at the same place must not apply to the other.
         again = f"_{times[name]}" if times[name] > 1 else ""
         marks.append(Mark(number, f"{name}{again}", candidate))
     return tuple(marks)
 
 
 def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
-    """Read an arm's marks of all scans.
+    """Read the marks of an arm on all scans of a RUN.
 
-    A scan that the whole-scan run searched has its marks, maybe none; another has the scored
-    places of the given candidate list; a scan of neither is not in the result.
+    A scan that was searched has the marks that were found, possibly none. Other scans have the
+    scored places of the given list of candidates. A scan with neither is not in the result.
 
     Returns:
         Marks by case id.
@@ -215,30 +168,40 @@ def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
 
 
 def _searched(run: RunFolder) -> list[str]:
-    """Return the scans that the run's whole-scan marks were scored on."""
+    """Return the scans on which the whole-scan marks of the run were scored."""
     path = run.reference / "seriesuids.csv"
     return read_seriesuids(path) if path.is_file() else []
 
 
-def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Read each arm's calibrated probabilities of whole images.
+def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
+    """Read the calibrated probability that each arm gives to whole images.
 
     Returns:
-        Case id to arm to one probability a label; an arm that did not score an image is left out.
+        Case id to arm to probability; arms that did not score an image are left out. Of a model
+        with several labels, "arm, label" stands in place of the arm.
 
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
     """
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    found: dict[str, dict[str, float]] = {}
     for arm in ARMS:
         for row in _predictions(run, arm):
             if row.center_mm is None:
-                found.setdefault(row.seriesuid, {})[arm] = row.probabilities
+                names = _label_names(run, arm, len(row.probabilities))
+                named = zip(names, row.probabilities, strict=True)
+                found.setdefault(row.seriesuid, {}).update(named)
     return found
 
 
-def reading_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
-    """Return the student's frozen threshold for marks of that source; None where there is none."""
+def _label_names(run: RunFolder, arm: str, count: int) -> list[str]:
+    """Name the probabilities of an arm: the arm alone where it has one label."""
+    if count == 1:
+        return [arm]
+    return [f"{arm}, {name}" for name in read_info(run.model(arm)).label_names]
+
+
+def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
+    """Return the student's frozen threshold for marks of a source; None if there is none."""
     froc = student_froc(evaluation, source)
     if froc is None or froc.at_operating_point is None:
         return None
@@ -246,7 +209,7 @@ def reading_threshold(evaluation: Evaluation | None, source: MarkSource) -> floa
 
 
 def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResult | None:
-    """Return the student's FROC of the track that marks of `source` belong to."""
+    """Return the student's FROC of the track to which marks of `source` belong."""
     for arm in evaluation.arms if evaluation else ():
         for froc in arm.froc if arm.name == "student" else ():
             if froc.track == source:
@@ -255,7 +218,7 @@ def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResul
 
 
 def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> int:
-    """Count the marks that a reader accepted or rejected (`decisions` by mark id)."""
+    """Count the marks that a reader accepted or rejected; `decisions` are by mark id."""
     return sum(
         mark.mark_id in decisions and decisions[mark.mark_id].verdict in {"accept", "reject"}
         for mark in marks
@@ -263,12 +226,14 @@ def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> i
 
 
 def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
-    """Say how far one reader is with one case.
+    """Return the progress of one reader with one case.
+
+    An image is reviewed once it was accepted or rejected, a scan once the reader marked the whole
+    case as reviewed.
 
     Args:
         case: the case.
-        decisions: this reader's latest decisions on it by mark id. An image is reviewed when it
-            was accepted or rejected, a scan when the reader said that the whole case is done.
+        decisions: the latest decisions of this reader on it, by mark id.
     """
     done: set[Verdict] = {"accept", "reject"} if case.kind == "image" else {"reviewed"}
     whole = decisions.get(WHOLE_CASE)
@@ -279,7 +244,7 @@ def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
 
 
 def by_case(decisions: Iterable[Decision]) -> dict[str, dict[str, Decision]]:
-    """Group one reader's latest decisions: case id to mark id to decision."""
+    """Group the latest decisions of one reader: case id to mark id to decision."""
     grouped: dict[str, dict[str, Decision]] = {}
     for decision in decisions:
         grouped.setdefault(decision.case_id, {})[decision.mark_id] = decision
@@ -291,8 +256,3 @@ def _group(candidates: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     for candidate in candidates:
         grouped.setdefault(candidate.seriesuid, []).append(candidate)
     return grouped
-
-
-def _listing(path: Path) -> str:
-    names = sorted(entry.name for entry in path.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"

@@ -1,8 +1,8 @@
-"""Starts the viewer: finds its folder and a port, runs Streamlit, ends it with the command.
+"""Start the viewer: find its folder and a port, run Streamlit, and end it with the command.
 
-Streamlit runs as a process of its own, bound to this machine unless told otherwise, without
-usage statistics, and with our settings whatever the reader's own Streamlit settings are. Proxies
-are never asked: the app is on this machine. No login: whoever reaches the address sees the cases.
+Streamlit runs as a separate process, bound to this machine unless another address is given. It
+sends no usage statistics and ignores the reader's own Streamlit settings. Proxies are not used,
+because the app is on this machine. There is no login: whoever reaches the address sees the cases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NoReturn
 
 import medkd
 from medkd.errors import SettingsError
-from medkd.runs import RunFolder
+from medkd.review.opened import Review, find_reviews
 
 LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8501
@@ -38,29 +38,29 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What shall be started: the run, who reads it, where it is served."""
+    """What is started: what is reviewed, by whom, and where it is served."""
 
-    run: RunFolder
+    review: Review
     reader: str
     address: str
     port: int
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the app."""
+        """The address of the app for a browser on this machine."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def host(self) -> str:
-        """The name or number by which a browser on this machine calls the app."""
+        """The host name or number of the app for a browser on this machine."""
         return LOCAL if self.address in {"0.0.0.0", "::"} else self.address  # noqa: S104  # compared
 
 
 def viewer_script() -> Path:
-    """Return the app's script: of the installed wheel, else of the checkout.
+    """Return the script of the app: from the installed wheel, otherwise from the checkout.
 
     Raises:
-        SettingsError: if neither has it.
+        SettingsError: if it is in neither.
     """
     package = Path(medkd.__file__).resolve().parent
     places = [package / "_viewer" / "app.py", package.parent / "apps" / "viewer" / "app.py"]
@@ -72,10 +72,10 @@ def viewer_script() -> Path:
 
 
 def choose_port(address: str, wanted: int | None) -> int:
-    """Return a port that is free now: the wanted one (0: any), else 8501, else any.
+    """Return a free port: the wanted one (0: any), otherwise 8501, otherwise any.
 
     Raises:
-        SettingsError: if the wanted port is taken, or the address is not of this machine.
+        SettingsError: if the wanted port is taken, or the address does not belong to this machine.
     """
     if wanted is not None:
         return _bind(address, wanted)
@@ -85,14 +85,13 @@ def choose_port(address: str, wanted: int | None) -> int:
         return _bind(address, 0)
 
 
-def find_run(folder: Path) -> Path:
-    """Find the only run in a folder, at most two levels down.
+def find_review(folder: Path) -> Path:
+    """Find the only RUN, RESULTS or INDEX in a folder, at most two levels down.
 
     Raises:
         SettingsError: if there is none, or more than one.
     """
-    patterns = ("cases.csv", "*/cases.csv", "*/*/cases.csv")
-    found = sorted(path.parent for pattern in patterns for path in folder.glob(pattern))
+    found = find_reviews(folder)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -105,8 +104,8 @@ def find_run(folder: Path) -> Path:
 def build_command(viewer: Viewer) -> list[str]:
     """Build the command line that serves the app.
 
-    A flag overrides the reader's own config.toml, so every setting that could move the app to
-    another address or hide its pages is a flag here.
+    Flags override the reader's own config.toml. Therefore every setting that could move the app to
+    another address or hide its pages is given as a flag.
     """
     flags = {
         "server.address": viewer.address,
@@ -116,7 +115,7 @@ def build_command(viewer: Viewer) -> list[str]:
         "server.baseUrlPath": "",
         "server.sslCertFile": "",
         "server.sslKeyFile": "",
-        # Given, so that Streamlit does not ask an outside service for this machine's address.
+        # Without it Streamlit asks an external service for the address of this machine.
         "browser.serverAddress": viewer.host,
         "browser.gatherUsageStats": "false",
         "client.showSidebarNavigation": "true",
@@ -125,12 +124,12 @@ def build_command(viewer: Viewer) -> list[str]:
         "logger.hideWelcomeMessage": "false",
     }
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    # -P: a streamlit.py in the reader's own folder must not be what starts.
+    # -P prevents a streamlit.py in the reader's folder from being started instead.
     return [sys.executable, "-P", "-m", "streamlit", "run", str(viewer_script()), *words]
 
 
 def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
-    """Run the app until it is interrupted; decisions are on the disk at all times.
+    """Run the app until it is interrupted; every decision is on disk as soon as it is made.
 
     Args:
         viewer: what to serve.
@@ -160,16 +159,17 @@ def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
 
 
 def bypass_proxy(host: str) -> None:
-    """Tell programs that this process starts (a browser) not to use a proxy for the app."""
+    """Exclude the app from proxies in programs that this process starts, such as a browser."""
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), host]))
 
 
 def _environment(viewer: Viewer) -> dict[str, str]:
-    """Return the app's environment: the reader's, without Streamlit settings of their own."""
+    """Return the environment of the app: the reader's, without Streamlit settings."""
     own = {name: text for name, text in os.environ.items() if not name.startswith("STREAMLIT_")}
     return own | {
-        "MEDKD_REVIEW_RUN": str(viewer.run.path.resolve()),
+        "MEDKD_REVIEW_PATH": str(viewer.review.path.resolve()),
+        "MEDKD_REVIEW_INDEX": str(viewer.review.index.resolve()) if viewer.review.index else "",
         "MEDKD_REVIEW_READER": viewer.reader,
         "PYTHONUNBUFFERED": "1",
     }
@@ -188,7 +188,7 @@ def _bind(address: str, port: int) -> int:
 
 
 def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
-    """Wait until our own process serves the port; another program there must not count as it."""
+    """Wait until our own process serves the port; another program on it does not count."""
     bound = threading.Event()
     if process.stdout is not None:
         words = f":{viewer.port}"
@@ -198,7 +198,7 @@ def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
         try:
             process.wait(_STEP_SECONDS)
         except subprocess.TimeoutExpired:
-            # A Streamlit that prints no address is trusted once it had time to fail on the port.
+            # If Streamlit prints no address, it is trusted after enough time to fail on the port.
             if (bound.is_set() or waited > _SILENT_SECONDS) and _answers(viewer.url):
                 return
             continue
@@ -212,7 +212,7 @@ def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
 
 
 def _watch(lines: Iterable[str], words: str, seen: threading.Event) -> None:
-    """Read what the app prints, so that its pipe never fills; note when `words` are in it."""
+    """Read the output of the app, so its pipe never fills; set `seen` once it contains `words`."""
     for line in lines:
         if words in line:
             seen.set()

@@ -1,18 +1,18 @@
-"""What readers decided: an append-only table that survives a killed process.
+"""The decisions of readers: an append-only table that survives a killed process.
 
-A decision is only ever inserted; the latest one of each (case, mark, reader) counts, the older
-ones stay as history. A reader changes one field at a time, on top of the latest row, so two
-browser tabs never undo each other's work. The table refuses UPDATE, DELETE and replacement by its
-own triggers. One SQLite file a run, write-ahead log with `synchronous=FULL`: what `add` or
-`change` returned is on the disk. Holds pseudonymous case ids, never a patient's name. It does not
-guard against somebody who may write the file itself.
+Decisions are only inserted. The latest one of each (case, mark, reader) counts; older ones are kept
+as history. A reader changes one field at a time, based on the latest row, so two browser tabs never
+undo each other's work. Triggers of the table refuse UPDATE, DELETE and replacement. Each review has
+one SQLite file with a write-ahead log and `synchronous=FULL`: a decision that `add` or `change`
+returned is on disk. The file has pseudonymous case ids and never the name of a patient. It is not
+protected against somebody who can write the file directly.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -28,39 +28,28 @@ from medkd.review.store_faults import BUSY_SECONDS, refusing
 from medkd.types import Point
 
 Verdict = Literal["accept", "reject", "undecided", "reviewed"]
-"""accept / reject a mark or an image; undecided = taken back; reviewed = a whole case is done."""
+"""accept / reject: of a mark or an image; undecided: withdrawn; reviewed: a whole case is done."""
 
 Field = Literal["verdict", "note"]
-"""What one change of a decision is about."""
+"""The field that a change of a decision concerns."""
 
 WHOLE_CASE = "case"
 """The `mark_id` of a decision on the case itself."""
 
 NOT_SAVED = "the decision was not saved"
 
-SCHEMA_VERSION = 1
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 
-_METADATA = sa.MetaData()
-_DECISIONS = sa.Table(
+_DECISIONS = sa.table(
     "decisions",
-    _METADATA,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("decided_at", sa.Text, nullable=False),
-    sa.Column("reader", sa.Text, nullable=False),
-    sa.Column("case_id", sa.Text, nullable=False),
-    sa.Column("mark_id", sa.Text, nullable=False),
-    sa.Column("verdict", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("score", sa.Float),
-    sa.Column("x_mm", sa.Float),
-    sa.Column("y_mm", sa.Float),
-    sa.Column("z_mm", sa.Float),
-    sa.Column("medkd_version", sa.Text, nullable=False),
-    sa.Index("decisions_by_case", "case_id", "mark_id", "reader"),
-    sqlite_autoincrement=True,
+    *(sa.column(name, sa.Text) for name in ("decided_at", "reader", "case_id", "mark_id")),
+    *(sa.column(name, sa.Text) for name in ("verdict", "note", "medkd_version")),
+    *(sa.column(name, sa.Float) for name in ("score", "x_mm", "y_mm", "z_mm")),
+    sa.column("number", sa.Integer),
 )
+"""Columns of the present schema; `MIGRATIONS` makes them."""
+
 # INSERT OR REPLACE deletes a row without firing a delete trigger, hence the third one.
 _TRIGGERS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} BEGIN "
@@ -78,11 +67,11 @@ _TRIGGERS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one reader says of one mark (or of the whole case) at one time.
+    """The decision of one reader on one mark, or on the whole case, at one time.
 
-    `score` and `center_mm` (LPS mm) repeat what was on the screen, so that the decision stays
-    meaningful after the model ran again. `number`, `decided_at` (UTC) and `medkd_version` are given
-    by the store.
+    `score` and `center_mm` (LPS mm) repeat what was on the screen, so the decision can still be
+    understood after the model ran again. The store sets `number`, `decided_at` (UTC) and
+    `medkd_version`.
     """
 
     case_id: str
@@ -99,7 +88,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of a change: the decision that counts now, and whether it holds the change."""
+    """Result of a change: the decision that counts now, and whether it contains the change."""
 
     newest: Decision
     saved: bool
@@ -113,39 +102,39 @@ class ReviewStore:
     engine: sa.Engine
 
     def add(self, decision: Decision) -> Decision:
-        """Append a decision; it is on the disk when this returns.
+        """Append a decision; it is on disk when this returns.
 
         Returns:
             The decision with its number and time.
 
         Raises:
-            ValueError: if reader, case or mark is empty, or the verdict is none of the four.
-            SeriesError: if it could not be written; then it is not saved at all.
+            ValueError: if reader, case or mark is empty, or the verdict is not one of the four.
+            SeriesError: if it could not be written; then nothing is saved.
         """
         _check(decision)
         with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             return _insert(connection, decision)
 
     def change(self, seen: Decision, field: Field, value: str) -> Change:
-        """Change one field of a decision, on top of the latest row; the other field stays.
+        """Change one field of a decision, based on the latest row; the other field is kept.
 
         Args:
             seen: the decision as it was on the screen. Its score and place are saved with it.
-            field: what changes.
-            value: what it changes to.
+            field: the field to change.
+            value: its new value.
 
         Returns:
-            The decision that counts now. It is not saved if `field` got another value since
-            `seen` was read: the reader has not seen that value and must decide again.
+            The decision that counts now. The change is not saved if `field` got another value
+            after `seen` was read: the reader has not seen that value and must decide again.
 
         Raises:
             ValueError: as `add`.
-            SeriesError: if it could not be written; then it is not saved at all.
+            SeriesError: if it could not be written; then nothing is saved.
         """
         wanted = _with_field(seen, field, value)
         _check(wanted)
         with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
-            # Takes the right to write first, so that no row appears between reading and writing.
+            # Locks the file first, so no row can be added between reading and writing.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             newest = _newest(connection, seen)
             if getattr(newest, field) not in {getattr(seen, field), value}:
@@ -160,11 +149,11 @@ class ReviewStore:
             return [_decision(row) for row in rows.mappings()]
 
     def latest(self, *, reader: str | None = None, case_id: str | None = None) -> list[Decision]:
-        """Return the decisions that count: the latest of each (case, mark, reader).
+        """Return the decisions that count: the latest one of each (case, mark, reader).
 
         Args:
-            reader: only of this reader.
-            case_id: only of this case.
+            reader: only decisions of this reader.
+            case_id: only decisions on this case.
         """
         table = _DECISIONS.c
         newest = sa.select(sa.func.max(table.number)).group_by(
@@ -184,7 +173,7 @@ class ReviewStore:
             yield opened
 
     def close(self) -> None:
-        """Close all connections; the file stays."""
+        """Close all connections; the file is kept."""
         self.engine.dispose()
 
 
@@ -195,11 +184,14 @@ _GIVEN_COLUMNS = ("number", "decided_at", "medkd_version")
 def open_store(path: Path) -> ReviewStore:
     """Open a store of decisions; a missing file is made.
 
+    A store of an earlier medkd is migrated to the present schema in one transaction, and every
+    decision is kept. A store of a newer medkd is refused and not changed.
+
     Args:
-        path: the SQLite file, `RUN/review.sqlite`.
+        path: the SQLite file, for example `RUN/review.sqlite`.
 
     Raises:
-        SeriesError: if the folder cannot be written, or the file is no store of this version.
+        SeriesError: if the folder cannot be written, or the file is no store or a newer one.
 
     Example:
         >>> import tempfile
@@ -210,7 +202,7 @@ def open_store(path: Path) -> ReviewStore:
         >>> store.close()
     """
     url = sa.URL.create("sqlite", database=str(path))
-    # No pool: each decision opens the file that stands at `path` now, never one that was replaced.
+    # No pool: each decision opens the file that is at `path` now, never one that was replaced.
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "connect", _set_pragmas)
     with refusing(path, "decisions cannot be kept here"):
@@ -219,10 +211,10 @@ def open_store(path: Path) -> ReviewStore:
 
 
 def check_writable(path: Path) -> None:
-    """Open a store as for writing, so that readers learn before they decide that they cannot.
+    """Check before anybody decides that decisions can be written.
 
     Raises:
-        SeriesError: if decisions cannot be kept there, with the remedy.
+        SeriesError: if they cannot be kept there, with the remedy.
     """
     store = open_store(path)
     with refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
@@ -231,13 +223,13 @@ def check_writable(path: Path) -> None:
 
 
 def decisions_csv(decisions: Iterable[Decision]) -> str:
-    """Write decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
+    """Return decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
 
-    A text that a spreadsheet would run as a formula (it begins with = + - @ or a tab) is led by
-    an apostrophe.
+    A text that a spreadsheet would run as a formula (one that begins with = + - @ or a tab) gets an
+    apostrophe in front.
 
     Args:
-        decisions: oldest first, as `ReviewStore.history` gives them.
+        decisions: oldest first, as `ReviewStore.history` returns them.
     """
     history = list(decisions)
     newest = {(d.case_id, d.mark_id, d.reader): d.number for d in history}
@@ -257,7 +249,7 @@ def export_csv(path: Path, out: Path) -> int:
     """Write the whole history of a store as CSV, whole or not at all.
 
     Args:
-        path: the store; where there is none, nobody decided anything and only a header is left.
+        path: the store; if there is none, nobody has decided and only the header is written.
         out: the CSV file.
 
     Returns:
@@ -273,7 +265,7 @@ def export_csv(path: Path, out: Path) -> int:
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
-    """Make an acknowledged commit survive kill -9 and a power cut."""
+    """Set options so that a commit survives kill -9 and a power cut."""
     cursor = connection.cursor()
     busy = f"busy_timeout = {BUSY_SECONDS * 1000}"
     for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
@@ -282,17 +274,45 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # D
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
+    """Migrate a store to the present schema step by step; all steps are kept or none."""
     with engine.begin() as connection:
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if version not in (0, SCHEMA_VERSION):
-            reason = f"expected schema version {SCHEMA_VERSION}, got {version}: update medkd"
-            raise SeriesError(f"{path}: decisions of another version of medkd", [reason])
-        if version == SCHEMA_VERSION:
-            return  # reading must not wait for somebody who writes
-        _METADATA.create_all(connection)
+        if _version_of(connection, path) == len(MIGRATIONS):
+            return  # no lock: a reader must not wait for a writer
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for step in MIGRATIONS[_version_of(connection, path) :]:  # read again under the lock
+            step(connection)
         for trigger in _TRIGGERS:
             connection.exec_driver_sql(trigger)
-        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version_of(connection: sa.Connection, path: Path) -> int:
+    """Return the schema version of a store, 0 for a new one; refuse one of a newer medkd."""
+    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version > len(MIGRATIONS):
+        reason = f"expected schema version {len(MIGRATIONS)}, got {version}: update medkd"
+        raise SeriesError(f"{path}: decisions of a newer medkd, left as they are", [reason])
+    return version
+
+
+def _create_table(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
+        "decided_at TEXT NOT NULL, reader TEXT NOT NULL, case_id TEXT NOT NULL, "
+        "mark_id TEXT NOT NULL, verdict TEXT NOT NULL, note TEXT NOT NULL, score FLOAT, "
+        "x_mm FLOAT, y_mm FLOAT, z_mm FLOAT, medkd_version TEXT NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        "CREATE INDEX IF NOT EXISTS decisions_by_case ON decisions (case_id, mark_id, reader)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table,)
+"""Step n migrates a store from schema n to n + 1; a new schema is a new step at the end.
+
+A step is never changed, because stores of every version pass through it. A step that changes rows
+must drop the triggers first; they are made again after the last step.
+"""
 
 
 def _insert(connection: sa.Connection, decision: Decision) -> Decision:
@@ -307,7 +327,7 @@ def _insert(connection: sa.Connection, decision: Decision) -> Decision:
 
 
 def _newest(connection: sa.Connection, seen: Decision) -> Decision:
-    """Return the latest decision on what `seen` is about, or an undecided one."""
+    """Return the latest decision on the same mark as `seen`, or an undecided one."""
     table = _DECISIONS.c
     same = (table.case_id == seen.case_id, table.mark_id == seen.mark_id)
     query = sa.select(_DECISIONS).where(*same, table.reader == seen.reader)

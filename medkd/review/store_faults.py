@@ -1,4 +1,4 @@
-"""What a fault of the decisions' SQLite file means, and what a reader can do about it."""
+"""Faults of the SQLite file with the decisions: what they mean and what a reader can do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from medkd.errors import SeriesError
 
 BUSY_SECONDS = 10
-"""How long a change waits for another program that writes to the file."""
+"""How long a change waits for another program that writes the file."""
 
 
 @contextmanager
 def refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn a fault of the database into a refusal that says what did not happen."""
+    """Turn a fault of the database into a refusal that says what was not done."""
     try:
         yield
     except sa.exc.DatabaseError as error:
@@ -44,4 +44,4 @@ _REMEDIES = {
     "again",
     "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
 }
-"""What to do, by the beginning of SQLite's name of the fault."""
+"""What to do, by the prefix of SQLite's name of the fault."""

@@ -132,13 +132,15 @@ def build_domain(
     """
     index = settings.data.read_cases(work_dir, _told(progress, _phantom_words(settings)))
     split = build_split(index, settings.split, seed=seed)
+    scans = _prepared(settings, settings.loading)
     if isinstance(settings.data, ArchiveData):
         used = (*split.train, *split.unlabelled, *split.val, *split.test)
         told = _told(progress, f"{index.name}: finding places in scans")
-        index = add_candidates(index, settings.data, used, work_dir=work_dir, progress=told)
+        index = add_candidates(
+            index, settings.data, used, scans=scans, work_dir=work_dir, progress=told
+        )
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
-    scans = _prepared(settings, settings.loading)
     parts = {}
     for part in PARTS:
         train = part == "train"

@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from medkd.config.run_settings import DetectionSettings
-from medkd.data.cases import Case
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
-from medkd.index.table import IndexedCase
+from medkd.index.case import Case
 from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import CLASSIFICATION, LoadedModel, load_model, read_info, save_model
@@ -198,7 +197,7 @@ def write_worklist(
     write_cases(run.cases, listed + refused)
 
 
-def _refused_case(run: RunFolder, domain: Domain, case: IndexedCase) -> RunCase:
+def _refused_case(run: RunFolder, domain: Domain, case: Case) -> RunCase:
     """List a case of the archive that no arm saw, so that nobody takes it for a negative one."""
     index = domain.index.cases[0].path
     return RunCase(

@@ -1,6 +1,6 @@
-"""Scans, radiographs, nodules, candidates: what is read, found and trained on.
+"""Data types for scans, radiographs, nodules, candidates and training batches.
 
-Arrays of volumes are indexed (i, j, k), worlds are LPS mm (`geometry.py`).
+Volume arrays are indexed (i, j, k); world coordinates are LPS mm (`geometry.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How a scan was made, as far as its header says (None = not stated)."""
+    """How a scan was acquired, according to its header (None = not stated)."""
 
     modality: str = "CT"
     slice_thickness_mm: float | None = None
@@ -33,9 +33,9 @@ class Acquisition:
 class SliceFact:
     """Which DICOM image a slice was read from.
 
-    `instance_number` as its header has it (None: not stated); `frame_number` counts the frames of
-    a multi-frame image from 1 (None: an image of its own). The UID is an identity: never shown
-    for a pseudonymised archive, where it is empty.
+    `instance_number` is the header's InstanceNumber (None: not stated). `frame_number` is the
+    1-based frame of a multi-frame image (None: a single-frame image). The UID can identify a
+    patient, so it is empty for a pseudonymised archive.
     """
 
     instance_number: int | None = None
@@ -47,11 +47,11 @@ class SliceFact:
 class Scan:
     """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
 
-    `notes` holds each leniency that was allowed while reading; `patient_id` is a pseudonym.
-    `stored_grid` is the grid of the file where reading turned sagittal or coronal slices into
-    axial ones (`io/axial.py`), else None: places given as indices of the file count on it.
-    `slices` has one fact a slice as it is stored, in the order of k of `stored_grid` (else of
-    `grid`); empty where slices are no DICOM images.
+    `notes` lists each tolerance that was applied while reading; `patient_id` is a pseudonym.
+    `stored_grid` is the grid of the file if the reader turned sagittal or coronal slices into
+    axial ones (`io/axial.py`), else None. Indices into the file refer to this grid.
+    `slices` has one entry per stored slice, ordered along k of `stored_grid` (of `grid` if there
+    is no `stored_grid`). It is empty if the slices are not DICOM images.
     """
 
     seriesuid: str
@@ -68,7 +68,7 @@ class Scan:
 class Radiograph:
     """A projection image: pixels [row, col] float32 in 0..1, bright = dense.
 
-    `notes` holds what of the file was not taken as it stands.
+    `notes` lists every value of the file that was changed or ignored while reading.
     """
 
     imageuid: str
@@ -81,11 +81,12 @@ class Radiograph:
 
 @dataclass(frozen=True, slots=True)
 class Nodule:
-    """Reference standard: a sphere in LPS mm.
+    """A finding of the reference standard: a sphere in LPS mm.
 
-    `counts_as` follows the LUNA16 files: "included" must be found, "excluded" is an irrelevant
-    finding on which a mark is neither right nor wrong (its diameter may be negative: unknown).
-    `sources` names the annotations that say so; empty where that was not kept.
+    `counts_as` follows the LUNA16 files. An "included" nodule must be found. An "excluded" one is
+    an irrelevant finding: a mark on it is neither a hit nor a false positive, and a negative
+    diameter means that the size is unknown. `sources` names the annotations it comes from; empty
+    if they were not recorded.
     """
 
     seriesuid: str
@@ -93,13 +94,13 @@ class Nodule:
     diameter_mm: float
     counts_as: Literal["included", "excluded"] = "included"
     readers_agreeing: int | None = None
-    # Not in the text of a nodule, which phantoms are known by (`data/phantom/difficulty.py`).
+    # Not part of the repr: the fingerprint of the phantom generator hashes that text.
     sources: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Model output: a place in LPS mm with a score used for ranking."""
+    """Model output: a position in LPS mm with a score used for ranking."""
 
     seriesuid: str
     center_mm: Point
@@ -109,10 +110,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The reference standard of a set of scans, as LUNA16's tables state it.
+    """The reference standard of a set of scans, structured like LUNA16's tables.
 
-    `seriesuids` are the scans that count, those without a nodule included; `patients` says
-    which patient each series belongs to (empty: not known).
+    `seriesuids` are the scans that are scored, including those without a nodule. `patients` maps
+    each series to its patient (empty: not known).
     """
 
     nodules: tuple[Nodule, ...]
@@ -123,7 +124,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class LabelledCandidate:
-    """A row of LUNA16's candidates files: a place with its class (1 = nodule)."""
+    """A row of LUNA16's candidates files: a position with its class (1 = nodule)."""
 
     seriesuid: str
     center_mm: Point
@@ -132,7 +133,7 @@ class LabelledCandidate:
 
 @dataclass(frozen=True, slots=True)
 class MarkPlace:
-    """Where in the stored scan a mark is: the voxel (i, j, k) that holds it, and its image."""
+    """Position of a mark in the stored scan: the voxel (i, j, k) and its DICOM image."""
 
     voxel: tuple[int, int, int]
     image: SliceFact = field(default_factory=SliceFact)
@@ -140,11 +141,12 @@ class MarkPlace:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What a model says of one scan or radiograph; a refusal is a result too, with its reasons.
+    """The output of a model for one scan or radiograph, or the reasons why it was refused.
 
-    `places` has one place a candidate, in their order (empty: not recorded). A radiograph has no
-    candidates but calibrated `probabilities` by label. `path` is where it was read from, empty
-    where that may name a patient; `input_key` is a hash by which a resumed search knows it.
+    `places` has one entry per candidate, in the same order (empty: not recorded). A radiograph
+    has no candidates but calibrated `probabilities` by label. `path` is where the case was read
+    from; it is empty if it could name a patient. `input_key` is a hash by which a resumed
+    search recognises the input.
     """
 
     seriesuid: str
@@ -164,9 +166,9 @@ class CaseResult:
 class PatchBatch:
     """One batch: image [B, C, *spatial], label [B, K] float, label_known [B, K] bool.
 
-    K is the number of labels (1 for nodule / not); a label that is not known has label_known
-    False and any value. `view_number` names the view of each sample (`data/augment.py`); it is
-    empty where samples are read as they are.
+    K is the number of labels (1 for nodule / not nodule). If a label is not known, its
+    label_known is False and its value is arbitrary. `view_number` is the number of each sample's
+    view (`data/augment.py`); it is empty if the samples are not augmented.
     """
 
     image: Tensor

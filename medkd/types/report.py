@@ -1,4 +1,4 @@
-"""What people look at: the parts of a report, and the cases of the viewer."""
+"""Data types of reports, and the rows that the viewer lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medkd.types.results import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a report: every cell is text as shown."""
+    """A table of a report; every cell holds the text that is shown."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -19,7 +19,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of a report: an SVG or PNG, with the words for those who cannot see it."""
+    """A figure of a report: an SVG or PNG with its alternative text."""
 
     title: str
     media_type: Literal["image/svg+xml", "image/png"]
@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: paragraphs, tables, figures, a listing of plain text, in that order."""
+    """A section of a report: paragraphs, tables, figures and a text listing, in this order."""
 
     key: str
     title: str
@@ -41,7 +41,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Ordered sections and the record of the run they describe; `banner` has a line a notice."""
+    """Ordered sections and the record of their run; `banner` has one notice per line."""
 
     title: str
     sections: tuple[Section, ...]
@@ -51,11 +51,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RunCase:
-    """A row of a run's `cases.csv`: how the viewer finds and ranks one case.
+    """A row of a run's `cases.csv`, by which the viewer finds and ranks one case.
 
-    `kind` is "scan" (path is a volume or DICOM folder) or "image" (path is a PNG, or a MedMNIST
-    `.npz` of which `row` of `split` is meant); the path of a case of an archive is its INDEX
-    (`.csv`). `score` is the student's highest probability.
+    `kind` is "scan" (`path` is a volume or a DICOM folder) or "image" (`path` is a PNG, or a
+    MedMNIST `.npz` in which the image is row `row` of `split`). For a case of an archive, `path`
+    is the INDEX (`.csv`). `score` is the student's highest probability.
     """
 
     case_id: str

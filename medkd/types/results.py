@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medkd.formats import RUN
+
 CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a scan at which the LUNA16 score is read."""
 
@@ -250,6 +252,7 @@ class RunRecord:
     data_fingerprints: dict[str, str] = field(default_factory=dict)
     weights_sha256: dict[str, str] = field(default_factory=dict)
     phantoms: tuple[str, ...] = ()
+    format_version: int = RUN.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +276,7 @@ class Evaluation:
     warnings: tuple[str, ...]
     record: RunRecord
     origins: dict[str, CaseOrigins] = field(default_factory=dict)
-    schema_version: int = 1
+    format_version: int = RUN.version
 
     def arm(self, name: str) -> ArmResult:
         """Return the arm of that name.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from pydicom.fileset import FileSet
 
 from medkd.archive.check import check_index
 from medkd.errors import SeriesError, SettingsError
-from medkd.index.case_store import read_case
+from medkd.index.case_store import open_image, open_scan
 from medkd.index.pseudonyms import LinkTable, private_folder_of
 from medkd.index.table import (
     IndexedFile,
@@ -93,7 +94,7 @@ def test_cases_on_disk_and_in_a_zip_archive_are_read_back(indexed: Path) -> None
     assert sorted(case.kind for case in ready) == ["image", "image", "scan", "scan"]
     volumes = {c.case_id: c for c in ready if c.kind == "scan"}
     for case_id, case in volumes.items():
-        scan = read_case(indexed, case_id)
+        scan = open_scan(indexed, case_id)
         assert isinstance(scan, Scan)
         assert scan.voxels_hu.shape == case.shape
         assert scan.patient_id == case.patient_id
@@ -101,7 +102,7 @@ def test_cases_on_disk_and_in_a_zip_archive_are_read_back(indexed: Path) -> None
     shapes = sorted(chest(number)[0].voxels_hu.shape for number in (0, 1))
     assert sorted(case.shape for case in volumes.values()) == shapes
     image = next(c for c in ready if c.kind == "image")
-    assert isinstance(read_case(indexed, image.case_id), Radiograph)
+    assert isinstance(open_image(indexed, image.case_id), Radiograph)
 
 
 def test_nothing_public_names_a_patient_a_uid_or_a_path(mixed: Path, indexed: Path) -> None:
@@ -219,7 +220,7 @@ def test_other_settings_assess_again_and_are_written_into_the_reasons(tmp_path: 
     assert refused.status == "not_analysed"
     assert passed.status == "ready"
     assert any(text.startswith("slice_thickness: 5 mm") for text in passed.allowed)
-    scan = read_case(out, passed.case_id)
+    scan = open_scan(out, passed.case_id)
     assert isinstance(scan, Scan)
     assert any("slice_thickness" in note for note in scan.notes)
 
@@ -359,7 +360,8 @@ def test_a_run_that_is_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
         run.send_signal(signal.SIGKILL)
         run.wait()
     resumed = index_of(root, out, identity="keep")
-    assert resumed == whole
+    cases = tuple(replace(case, path=out) for case in whole.cases)
+    assert resumed == replace(whole, cases=cases)
     assert len(fates(out)) == 400
 
 
@@ -402,3 +404,18 @@ def test_a_real_scan_in_the_folder_of_a_set_of_phantoms_is_real(tmp_path: Path) 
     index = index_of(root, out, identity="keep", gate={"allow": ["coarse_voxels"]})
     assert {case.case_id: case.synthetic for case in index.cases}[listed]
     assert sorted(case.synthetic for case in index.cases) == [False, True]
+
+
+def test_an_index_of_an_earlier_version_is_made_again_in_its_place(tmp_path: Path) -> None:
+    write_picture(tmp_path / "archive" / "film.png")
+    out = tmp_path / "work" / "index.csv"
+    made = index_of(tmp_path / "archive", out)
+    record = json.loads(out.with_suffix(".json").read_text())
+    out.with_suffix(".json").write_text(json.dumps(record | {"format_version": 2}))
+    with pytest.raises(SeriesError, match=r"earlier medkd .*make it again with `medkd index ROOT"):
+        read_index(out)
+    assert index_of(tmp_path / "archive", out) == made
+    assert read_index(out) == made
+    out.with_suffix(".json").write_text(json.dumps(record | {"format_version": 99}))
+    with pytest.raises(SeriesError, match="update medkd"):
+        index_of(tmp_path / "archive", out)

@@ -13,15 +13,16 @@ from medkd.archive.check import check_index
 from medkd.archive.notices import Notice
 from medkd.archive.unreadable import UnreadableCount
 from medkd.cli import app
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.types import Nodule
 from tests.real_data import data_root
 
-A = IndexedCase("a", "p1", "scan", "ready", site="north", content="x", manufacturer="Acme",
+A = Case("a", "p1", "scan", "ready", site="north", content="x", manufacturer="Acme",
                 kernel="B70f", spacing_mm=(0.7, 0.7, 1.0))  # fmt: skip
 B = replace(A, case_id="b", patient_id="p2", spacing_mm=(0.8, 0.8, 3.0))
 C = replace(A, case_id="c", patient_id="p1", content="y", kernel="", site="south")
-D = IndexedCase("d", "p3", "scan", "not_analysed", reasons=("few_slices: 3", "few_slices: 4",
+D = Case("d", "p3", "scan", "not_analysed", reasons=("few_slices: 3", "few_slices: 4",
                 "slice_thickness: 5 mm"))  # fmt: skip
 INDEX = ArchiveIndex(
     (A, B, C, D),
@@ -85,12 +86,12 @@ def test_a_label_of_pictures_is_not_asked_of_scans() -> None:
     assert balance(index)["mass", "north"] == (0, 1, 0)
 
 
-def warned(*cases: IndexedCase, **more: object) -> dict[str, Notice]:
+def warned(*cases: Case, **more: object) -> dict[str, Notice]:
     index = ArchiveIndex(cases, **more)  # type: ignore[arg-type]  # fields of the index
     return {warning.code: warning for warning in check_index(index).warnings}
 
 
-def patients(count: int, cases: int = 2) -> tuple[IndexedCase, ...]:
+def patients(count: int, cases: int = 2) -> tuple[Case, ...]:
     return tuple(
         replace(A, case_id=f"{p}.{n}", patient_id=f"p{p}", content=f"{p} {n}")
         for p in range(count)
@@ -163,7 +164,7 @@ def test_a_folder_that_could_not_be_entered_makes_an_index_unusable_unless_allow
      ((replace(D, reasons=("missing_slices: 1",)),), "no option accepts")],
 )  # fmt: skip
 def test_an_index_with_nothing_ready_says_what_would_help(
-    cases: tuple[IndexedCase, ...], told: str
+    cases: tuple[Case, ...], told: str
 ) -> None:
     (obstacle,) = check_index(ArchiveIndex(cases)).obstacles
     assert told in obstacle.remedy

@@ -23,9 +23,10 @@ from medkd.archive.unreadable import unreadable_in
 from medkd.cli import app
 from medkd.errors import SettingsError
 from medkd.geometry import VoxelGrid
-from medkd.index.case_store import read_case
+from medkd.index.case import Case
+from medkd.index.case_store import open_image, open_scan
 from medkd.index.pseudonyms import LinkTable, private_folder_of
-from medkd.index.table import IndexedCase, read_index, read_indexed_files
+from medkd.index.table import read_index, read_indexed_files
 from tests.archive.archives import index_of, write_picture
 from tests.io.dicom_helper import SERIESUID, write_ct_series
 
@@ -48,7 +49,7 @@ def write_series(folder: Path, **values: object) -> list[Path]:
     return [path.rename(name) for path, name in zip(paths, renamed, strict=True)]
 
 
-def only_case(root: Path, tmp_path: Path, **settings: object) -> IndexedCase:
+def only_case(root: Path, tmp_path: Path, **settings: object) -> Case:
     settings = {"identity": "keep", "gate": GATE, **settings}
     (case,) = index_of(root, tmp_path / "work" / "index.csv", **settings).cases
     return case
@@ -316,7 +317,9 @@ def test_names_that_are_no_utf8_are_escaped_everywhere_and_still_open(
     index = index_of(root, out, identity=identity, site=site, gate=GATE, annotations=annotations)
     ready = [case for case in index.cases if case.status == "ready"]
     assert sorted(case.kind for case in ready) == ["image", "scan"]
-    assert all(read_case(out, case.case_id) is not None for case in ready)
+    for case in ready:
+        read = open_scan if case.kind == "scan" else open_image
+        assert read(out, case.case_id) is not None
     texts = [p.read_bytes().decode("utf-8") for p in out.parent.iterdir() if p.is_file()]
     assert read_index(out) == index
     if identity == "keep":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medkd.geometry import VoxelGrid
-from medkd.index.case_store import read_case
+from medkd.index.case_store import open_scan
 from medkd.index.table import read_indexed_files, read_unmatched
 from medkd.io.synthetic_mark import not_stated
 from medkd.types import Scan
@@ -33,7 +33,7 @@ def test_a_segmentation_within_the_archive_gives_a_nodule_in_its_place(
 ) -> None:
     out = tmp_path / "work" / "index.csv"
     index = index_of(oblique, out, gate=OBLIQUE, annotations=[{"kind": "seg"}])
-    scan = read_case(out, index.cases[0].case_id)
+    scan = open_scan(out, index.cases[0].case_id)
     assert isinstance(scan, Scan)
     (nodule,) = index.nodules
     assert nodule.seriesuid == index.cases[0].case_id

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.index.case_store import locate_case, read_case
+from medkd.index.case_store import locate_case, open_scan
 from medkd.index.table import ArchiveIndex, read_indexed_files
 from medkd.types import Scan
 from tests.archive.archives import index_of
@@ -51,7 +51,7 @@ def indexed(root: Path, tmp_path: Path, **settings: object) -> tuple[ArchiveInde
 def check_read(index: ArchiveIndex, out: Path) -> Scan:
     (case,) = index.cases
     assert case.status == "ready", case.reasons
-    scan = read_case(out, case.case_id)
+    scan = open_scan(out, case.case_id)
     assert isinstance(scan, Scan)
     np.testing.assert_array_equal(scan.voxels_hu, voxels())
     return scan
@@ -141,7 +141,7 @@ def test_no_name_in_a_header_is_shown_by_a_pseudonymised_index(tmp_path: Path, s
     assert index.cases[0].status == "not_analysed"
     assert "Doe" not in str(index.cases) + out.read_text()
     with pytest.raises(SeriesError) as refusal:
-        read_case(out, index.cases[0].case_id)
+        open_scan(out, index.cases[0].case_id)
     assert "Doe" not in str(refusal.value)
 
 

@@ -23,7 +23,6 @@ from medkd.detect.jobs import scan_job
 from medkd.detect.radiographs import score_radiograph
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.index.image_inputs import list_images
-from medkd.index.scan_inputs import find_inputs
 from medkd.index.table import read_index, write_index
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.radiograph.read import read_radiograph
@@ -196,7 +195,7 @@ def test_a_stopped_scoring_goes_on(
         patched.setattr("medkd.detect.batch.score_radiograph", stop_at_third)
         stopped = detect(model, *words)
     assert stopped.exit_code != 0
-    assert "what is finished is kept" in stopped.output
+    assert "finished work is kept" in stopped.output
     assert [row["case"] for row in rows_of(tmp_path / "out")] == ["0", "1"]
     assert "add --resume" in str(detect(model, *words).exception)
     assert detect(model, *words, "--resume").exit_code == 0
@@ -251,10 +250,3 @@ def test_real_films_of_both_kinds_are_scored(model: Path, tmp_path: Path) -> Non
     analysed = [row for row in rows_of(tmp_path / "out") if row["status"] == "analysed"]
     assert sum(row["path"].endswith(".png") for row in analysed) == 3
     assert len(analysed) > 3
-
-
-def test_pictures_among_scans_are_counted_by_a_model_of_scans(tmp_path: Path) -> None:
-    write_mhd(chest_with_balls(), tmp_path / "scan.mhd")
-    Image.new("L", (64, 64), 90).save(tmp_path / "beside.png")
-    found = find_inputs([tmp_path])
-    assert (len(found.scans), found.left_out) == (1, 1)

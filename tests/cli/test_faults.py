@@ -29,7 +29,7 @@ def of(number: int, path: str | None = "/out/x") -> OSError:
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "no space left on the disk: free some"),
+        (errno.ENOSPC, "no space left on the disk: free some space"),
         (errno.EDQUOT, "quota"),
         (errno.EFBIG, "ulimit -f"),
         (errno.EROFS, "read-only"),
@@ -39,7 +39,7 @@ def of(number: int, path: str | None = "/out/x") -> OSError:
         (errno.ENAMETOOLONG, "shorter"),
         (errno.ENOENT, "no such file"),
         (errno.ENOTDIR, "not a folder"),
-        (errno.EIO, "reports a fault"),
+        (errno.EIO, "reports an error"),
         (errno.ESTALE, "mount it again"),
         (errno.EXDEV, "cross-device"),
     ],
@@ -195,7 +195,7 @@ def test_a_command_that_finds_no_space_says_so_and_goes_on_later(tmp_path: Path)
     full = run(*words, before=allow_small_files)
     assert full.returncode == 1
     assert full.stderr.startswith(f"medkd: {tmp_path}")
-    assert "free some and run the same command again" in full.stderr
+    assert "free some space and run the same command again" in full.stderr
     assert len(full.stderr.splitlines()) == 1
     assert not out.exists()
     assert run(*words).returncode == 0
@@ -217,7 +217,7 @@ def test_a_folder_without_rights_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     refused = run("config", "copy", "demo/phantom", path, code=AS_NOBODY)
     assert refused.returncode == 1
-    words = "no permission: change the rights of it, or name another place"
+    words = "no permission: change its permissions, or choose another path"
     assert refused.stderr.startswith("medkd: ")
     assert refused.stderr.endswith(f"{words}\n")
     assert len(refused.stderr.splitlines()) == 1

@@ -11,15 +11,16 @@ from typer.testing import CliRunner, Result
 
 from medkd.cli import app
 from medkd.errors import MedkdError
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.types import Nodule
 
 HEADER = "seriesuid,coordX,coordY,coordZ,probability"
 
 
-def case(name: str, status: str = "ready", kind: str = "scan") -> IndexedCase:
+def case(name: str, status: str = "ready", kind: str = "scan") -> Case:
     reasons = ("few_slices: 3",) if status == "not_analysed" else ()
-    return IndexedCase(name, f"p-{name}", kind, status, reasons)  # type: ignore[arg-type]  # literals
+    return Case(name, f"p-{name}", kind, status, reasons)  # type: ignore[arg-type]  # literals
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_scans_whose_nodules_are_not_known_are_left_out_and_named(
         "left out: 1 scans that are not annotated: whether they hold nodules is not known: unread",
         "left out: 1 scans with a label of a nodule but without its place: unplaced",
         "left out: 1 scans not analysed (medkd check says why): broken",
-        "left out: 3 marks on scans that are left out",
+        "left out: 3 marks on scans that are not scored",
     ):
         assert words in done.output
 
@@ -92,7 +93,7 @@ def test_marks_of_no_series_that_counts_end_with_an_error(
     series.write_text("hit\n")
     tables = ("--annotations", index.with_name("index.nodules.csv"), "--seriesuids", series)
     text = refusal("--marks", path, *(("--index", index) if against == "index" else tables))
-    assert "its marks are of no series that counts" in text
+    assert "no mark is on a series that is scored" in text
     assert "zzz, yyy" in text
     assert "hit" in text
     # The names of a pseudonymised INDEX hide UIDs: messages about it do too.
@@ -105,7 +106,9 @@ def test_some_marks_of_other_series_are_a_warning_with_their_count(
     path = marks(tmp_path, "hit,1,0,0,.9", "zzz,1,0,0,.8", "zzz,2,0,0,.8")
     done = froc("--marks", path, "--index", index)
     assert done.exit_code == 0
-    assert "warning: 2 marks of 1 series that do not count were not scored" in done.output
+    assert (
+        "warning: 2 marks of 1 series outside the list of scored series were ignored" in done.output
+    )
 
 
 def test_no_marks_at_all_are_no_error(index: Path, tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_an_index_whose_scans_were_refused_asks_for_no_annotations(tmp_path: Pat
 
 def test_an_empty_table_of_marks_is_told(index: Path, tmp_path: Path) -> None:
     done = froc("--marks", marks(tmp_path), "--index", index)
-    assert "holds no mark that counts" in done.output
+    assert "has no mark on a scored scan" in done.output
 
 
 def test_a_table_of_excluded_findings_is_not_scored_as_nodules(tmp_path: Path) -> None:
@@ -191,12 +194,12 @@ def test_tables_of_other_series_are_refused(index: Path, tmp_path: Path) -> None
     (tmp_path / "s.csv").write_text("hit\nfree\n")
     tables = ("--marks", path, "--seriesuids", tmp_path / "s.csv")
     text = refusal(*tables, "--annotations", wrong)
-    assert "its rows are of no series that counts" in text
-    assert "they name 1.2.840.1.2.3" in text
+    assert "no row belongs to a series that is scored" in text
+    assert "found: 1.2.840.1.2.3" in text
     nodules = index.with_name("index.nodules.csv")
     assert "--excluded" in refusal(*tables, "--annotations", nodules, "--excluded", wrong)
     text = refusal("--marks", path, "--index", index, "--excluded", wrong)
-    assert "they name a UID" in text
+    assert "found: a UID" in text
 
 
 def test_a_reference_without_nodules_has_no_cpm(index: Path, tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_warnings_about_a_pseudonymised_index_hide_uids(index: Path, tmp_path: P
     path = marks(tmp_path, "hit,1,0,0,.9", "1.2.840.1.2.3,0,0,0,.5", "1.2.840.1.2.4,0,0,0,.5")
     out = tmp_path / "froc.json"
     done = froc("--marks", path, "--index", index, "--json", out)
-    assert "2 marks of 2 series that do not count" in done.output
+    assert "2 marks of 2 series outside the list" in done.output
     assert "1.2.840" not in done.output + out.read_text()
 
 

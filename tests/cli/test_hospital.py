@@ -17,7 +17,7 @@ from medkd.cli import app
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.luna16_tables import write_annotations
 from medkd.jsonio import read_json
-from medkd.review.index_cases import open_review
+from medkd.review.opened import open_review, read_worklist
 from medkd.runs import RunFolder, read_cases
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Evaluation
@@ -157,9 +157,9 @@ def words_in(places: list[Path], words: list[str]) -> set[str]:
 
 def test_no_planted_identity_is_shown_by_the_app(ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (ct / "run", ct / "work" / "index.csv"):
-        run = open_review(place)
-        monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
-        for case in read_cases(run.cases)[:6]:
+        opened = open_review(place)
+        monkeypatch.setenv("MEDKD_REVIEW_PATH", str(opened.path))
+        for case in read_worklist(opened)[:6]:
             page = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=60).run()
             page.switch_page("case.py")
             page.query_params["case"] = case.case_id

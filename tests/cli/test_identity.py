@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.errors import SeriesError
-from medkd.index.case_store import read_case
+from medkd.index.case_store import open_scan
 from medkd.index.pseudonyms import LinkTable
 from medkd.io.dicom.write import write_dicom_series
 from medkd.types import Scan
@@ -57,7 +57,7 @@ def test_a_mark_of_a_pseudonymised_scan_leads_back_to_its_image(
         folder = tmp_path / "a"
     index = tmp_path / "work" / "index.csv"
     (case,) = index_of(folder, index).cases
-    shown = read_case(index, case.case_id)
+    shown = open_scan(index, case.case_id)
     assert isinstance(shown, Scan)
     assert {s.sop_instance_uid for s in shown.slices} == {""}
     number = shown.slices[4].instance_number

@@ -43,14 +43,14 @@ def test_an_import_leaves_a_model_that_loads(weights: tuple[Path, str], tmp_path
 
 
 def test_a_wrong_sha256_leaves_nothing(weights: tuple[Path, str], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="another file"):
+    with pytest.raises(CheckpointError, match="not the expected file"):
         run_import((weights[0], "0" * 64), tmp_path / "model", "--set", "channels=4")
 
     assert not (tmp_path / "model").exists()
 
 
 def test_a_place_that_is_taken_is_refused(weights: tuple[Path, str], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="name a new place"):
+    with pytest.raises(CheckpointError, match="choose a new one"):
         run_import(weights, tmp_path)
 
 

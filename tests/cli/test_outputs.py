@@ -10,20 +10,21 @@ from typer.testing import CliRunner
 from medkd.cli import app
 from medkd.cli.outputs import check_output
 from medkd.errors import SettingsError
-from medkd.index.table import ArchiveIndex, IndexedCase, write_index
-from medkd.runs import write_cases
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, write_index
 from medkd.types import Nodule
+from tests.viewer.factory import write_bare_run
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A RUN with an INDEX, its private folder and marks beside it."""
-    cases = tuple(IndexedCase(name, f"p-{name}", "scan", "ready") for name in "abcdef")
+    cases = tuple(Case(name, f"p-{name}", "scan", "ready") for name in "abcdef")
     nodules = (Nodule("a", (0.0, 0.0, 0.0), 8.0),)
     write_index(tmp_path / "index.csv", ArchiveIndex(cases, nodules))
     (tmp_path / "index.private").mkdir()
     (tmp_path / "marks.csv").write_text("seriesuid,coordX,coordY,coordZ,probability\na,0,0,0,1\n")
-    write_cases(tmp_path / "cases.csv", [])
+    write_bare_run(tmp_path, [])
     return tmp_path
 
 

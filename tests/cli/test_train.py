@@ -86,7 +86,7 @@ def test_a_stopped_run_says_so_and_goes_on(
     assert process.returncode == code
     assert "Traceback" not in errors
     assert ("--resume" in errors) == (by != signal.SIGKILL)
-    assert errors.count("nothing is half-written") == int(by != signal.SIGKILL)
+    assert errors.count("no file is partially written") == int(by != signal.SIGKILL)
     (out / "training" / ".log.csv.x.part").touch()  # as a kill while writing leaves
     invoke(config, "--out", out, "--resume", "--set", f"teacher.training.epochs={EPOCHS}")
     assert not list(out.rglob("*.part*"))

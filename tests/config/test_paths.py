@@ -94,10 +94,10 @@ def test_all_absent_paths_are_told_with_what_they_count_from(places: tuple[Path,
         load_settings(path, RunSettings, overrides=["teacher.from=big"], must_exist=True)
     first, second = refused.value.reasons
     assert f"{study}/images/gone.npz: no such file or folder" in first
-    assert f"('images/gone.npz' counts from {study}, that of run.yaml)" in first
+    assert f"('images/gone.npz' is relative to {study}, the folder of run.yaml)" in first
     assert second == (
         f"--set teacher.from: teacher.from: {here}/big: no such file or folder "
-        f"('big' counts from {here}, the current folder)"
+        f"('big' is relative to {here}, the current folder)"
     )
 
 

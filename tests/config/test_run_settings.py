@@ -48,12 +48,14 @@ def test_a_whole_ct_run_is_accepted() -> None:
 
 
 def test_a_student_for_images_cannot_take_scans() -> None:
-    assert "student: compact2d takes 2-D views" in refusal(student={"model": {"kind": "compact2d"}})
+    assert "student: compact2d accepts 2-D views" in refusal(
+        student={"model": {"kind": "compact2d"}}
+    )
 
 
 def test_both_domains_must_give_the_same_kind_of_view() -> None:
     other = [*CT[:3], {"kind": "intensity", "hu_window": [-1200, 600]}]
-    assert "source.loading gives the HU window" in refusal(source=scans(loading=other))
+    assert "source.loading has the HU window" in refusal(source=scans(loading=other))
 
 
 def test_an_imported_model_of_another_window_is_refused() -> None:
@@ -61,16 +63,16 @@ def test_an_imported_model_of_another_window_is_refused() -> None:
 
 
 def test_a_source_that_no_teacher_uses_is_refused() -> None:
-    assert "nothing uses it" in refusal(teacher={"from": "somewhere"})
+    assert "source: not used" in refusal(teacher={"from": "somewhere"})
 
 
 @pytest.mark.parametrize(
     ("transfer", "reason"),
     [
-        ({"terms": []}, "the student would be the control"),
+        ({"terms": []}, "the student would equal the control"),
         (
             {"hard_label": {"weight": 0}, "terms": [{"kind": "soft_label"}]},
-            "leaves nothing for the control",
+            "the control would learn nothing",
         ),
         ({"terms": [{"kind": "dkd"}]}, "two classes"),
         ({"outputs": "exclusive", "terms": [{"kind": "soft_label"}]}, "exclusive"),
@@ -88,7 +90,7 @@ def test_missing_parts_are_all_named_at_once() -> None:
 
 def test_whole_scans_are_searched_in_ct_only() -> None:
     images = {"data": {"kind": "medmnist", "path": "x.npz"}, "split": {"kind": "official"}}
-    assert "only CT scans are searched" in refusal(source=None, target=images, detection={})
+    assert "only CT scans can be searched" in refusal(source=None, target=images, detection={})
 
 
 def test_a_teacher_is_given_or_trained_not_both() -> None:
@@ -99,13 +101,13 @@ def test_a_teacher_is_given_or_trained_not_both() -> None:
 @pytest.mark.parametrize(
     ("bench", "reason"),
     [
-        ({"seeds": [1, 1]}, "a seed stands twice"),
-        ({"primary": {"first": "nobody"}}, "which is no arm"),
+        ({"seeds": [1, 1]}, "a seed occurs twice"),
+        ({"primary": {"first": "nobody"}}, "which is not an arm"),
         (
             {"arms": [{"name": "a", "teacher": "b", "transfer": {}}]},
             "names the teacher 'b'",
         ),
-        ({"teachers": {"control": {"from": "x"}}}, "stands twice"),
+        ({"teachers": {"control": {"from": "x"}}}, "occurs twice"),
     ],
 )
 def test_a_bench_whose_names_do_not_fit_is_refused(bench: dict[str, Any], reason: str) -> None:

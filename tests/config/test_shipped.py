@@ -13,8 +13,7 @@ from medkd.models.table import build_model, check_student_size
 from medkd.yaml_data import read_document
 
 SHIPPED = shipped_configs()
-OF_BENCH = ["bench/phantom_difficulty"]
-OF_RUNS = [name for name in SHIPPED if not name.startswith("data/") and name not in OF_BENCH]
+OF_RUNS = [name for name in SHIPPED if not name.startswith("data/")]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,8 +40,7 @@ def test_a_configuration_is_short_and_opens_with_purpose_data_and_command(name: 
 def test_a_configuration_fits_the_command_that_it_names(name: str) -> None:
     document = read_document(SHIPPED[name])
     command = command_of(document.values)
-    expected = "medkd bench" if name in OF_BENCH else "medkd index"
-    assert command == ("medkd train" if name in OF_RUNS else expected)
+    assert command == ("medkd train" if name in OF_RUNS else "medkd index")
     load_settings(SHIPPED[name], configuration_kinds()[command])
 
 

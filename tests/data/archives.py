@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medkd.index.case_store import StoredCase, write_case_store
+from medkd.index.case import Case
+from medkd.index.case_store import CaseFiles, write_case_store
 from medkd.index.pseudonyms import open_pseudonyms, private_folder_of
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.io.file_ref import FileRef
 from medkd.io.metaimage import write_mhd
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Nodule
 
-READY = IndexedCase("", "", "image", "ready", view="PA")
+READY = Case("", "", "image", "ready", view="PA")
 
 
 def write_archive(
     folder: Path,
-    cases: Iterable[tuple[IndexedCase, tuple[Path, ...]]],
+    cases: Iterable[tuple[Case, tuple[Path, ...]]],
     *,
     nodules: Iterable[Nodule] = (),
     labels: Iterable[CaseLabel] = (),
@@ -35,12 +36,12 @@ def write_archive(
     known = tuple(case for case, _ in rows)
     write_index(index, ArchiveIndex(known, tuple(nodules), tuple(labels)))
     stored = [
-        StoredCase(
-            case.case_id,
-            case.patient_id,
-            "image" if case.kind == "image" else "volume",
-            tuple(FileRef(path, label=f"f{n:06d}") for n, path in enumerate(paths)),
-            case.reasons,
+        (
+            case,
+            CaseFiles(
+                "image" if case.kind == "image" else "volume",
+                tuple(FileRef(path, label=f"f{n:06d}") for n, path in enumerate(paths)),
+            ),
         )
         for case, paths in rows
     ]

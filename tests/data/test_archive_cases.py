@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.data.archive_cases import ArchiveData, add_candidates, label_values
+from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.cache_folder import CacheFolder
 from medkd.data.candidate_patches import candidate_table
 from medkd.data.cases import CaseIndex, read_scan_of
@@ -47,30 +47,8 @@ def images_index(path: Path, **changed: object) -> CaseIndex:
 def scans_index(path: Path, work_dir: Path, **changed: object) -> CaseIndex:
     settings = ArchiveData(index=str(path), cases="scans", **changed)  # type: ignore[arg-type]
     index = settings.read_cases(work_dir)
-    return add_candidates(index, settings, [c.case_id for c in index.cases], work_dir=work_dir)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"a": 1, "b": None}, 1),
-        ({"a": 0, "b": None}, None),
-        ({"a": 0, "b": 0}, 0),
-        ({"a": 0}, None),  # b was never asked
-        ({"a": None, "b": None}, None),
-    ],
-)
-def test_any_positive_label_counts_and_an_unknown_one_is_never_zero(
-    values: dict[str, int | None], expected: int | None
-) -> None:
-    rows = [CaseLabel("x", name, value) for name, value in values.items()]  # type: ignore[arg-type]
-    assert label_values(rows, ["A", "b"]) == {"x": expected}
-
-
-def test_sources_that_contradict_each_other_leave_a_label_unknown() -> None:
-    rows = [CaseLabel("x", "a", 1, "table"), CaseLabel("x", "a", 0, "report")]
-    assert label_values(rows, ["a"]) == {"x": None}
-    assert label_values([*rows[:1], CaseLabel("x", "a", None, "report")], ["a"]) == {"x": 1}
+    scans, names = PreparedScans(CUBES, work_dir / "cache"), [c.case_id for c in index.cases]
+    return add_candidates(index, settings, names, scans=scans, work_dir=work_dir)
 
 
 def test_refused_and_lateral_images_do_not_train_and_are_counted(tmp_path: Path) -> None:
@@ -149,7 +127,9 @@ def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path
     settings = ArchiveData(index=str(scans), cases="scans")
     index = settings.read_cases(tmp_path)
     assert index.candidates == ()
-    some = add_candidates(index, settings, ["s1"], work_dir=tmp_path)
+    some = add_candidates(
+        index, settings, ["s1"], scans=PreparedScans(CUBES, None), work_dir=tmp_path
+    )
     assert {c.seriesuid for c in some.candidates} == {"s1"}
     assert len(list((tmp_path / "data" / "proposals").iterdir())) == 1
 
@@ -213,7 +193,11 @@ def test_a_patch_of_an_archive_is_that_of_its_volume(scans: Path, tmp_path: Path
     files = replace(
         index,
         cases=tuple(
-            replace(case, path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd")
+            replace(
+                case,
+                path=scans.parent.parent / "scans" / f"{case.case_id[1:]}.mhd",
+                archived=False,
+            )
             for case in index.cases
         ),
     )
@@ -275,4 +259,4 @@ def test_the_same_pixels_under_two_patients_leave_the_earlier_part(tmp_path: Pat
             if {"c002", "c003", "c020"} & set(getattr(split, part))
         ]
         assert len(held) == 1
-    assert any("their pixels also stand" in n for split in splits for n in split.notes)
+    assert any("the same pixels are in" in n for split in splits for n in split.notes)

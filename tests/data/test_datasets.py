@@ -53,7 +53,7 @@ def write_scan(folder: Path, uid: str, seed: int) -> Path:
 def index(tmp_path: Path) -> CaseIndex:
     """Two scans with three candidates each; the last one of each reaches beyond the volume."""
     cases = tuple(
-        Case(uid, f"p{n}", "scan", write_scan(tmp_path, uid, n), None, "subset0")
+        Case(uid, f"p{n}", "scan", path=write_scan(tmp_path, uid, n), origin="subset0")
         for n, uid in enumerate(SCANS)
     )
     places = [((28.0, 18.0, -75.0), 1), ((30.3, 20.1, -80.2), 0), ((39.0, 29.5, -89.0), 0)]

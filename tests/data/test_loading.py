@@ -160,7 +160,7 @@ def test_steps_survive_json() -> None:
         (["orientation", "load", "intensity"], ["load (CT) or image", "expected the order"]),
         (["load", "spacing", "spacing"], ["spacing: expected at most once", "an intensity step"]),
         (["load", "crop", "spacing", "intensity"], ["expected the order"]),
-        (["image", "intensity"], ["image: stands alone"]),
+        (["image", "intensity"], ["image: expected as the only step"]),
         ([], ["load (CT) or image", "an intensity step"]),
     ],
 )

@@ -28,7 +28,13 @@ from tests.real_data import data_root
 def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
     """Scans in ten subsets; each third patient is positive."""
     cases = tuple(
-        Case(f"s{i}", f"p{i // scans_a_patient}", "scan", Path("x.mhd"), None, f"subset{i % 10}")
+        Case(
+            f"s{i}",
+            f"p{i // scans_a_patient}",
+            "scan",
+            path=Path("x.mhd"),
+            origin=f"subset{i % 10}",
+        )
         for i in range(count)
     )
     labels = {c.case_id: int(int(c.patient_id[1:]) % 3 == 0) for c in cases}
@@ -108,7 +114,7 @@ def test_planted_copies_are_dropped_from_train_and_named(medmnist_file: Path) ->
     gone = {f"pneumoniamnist-train-{row:06d}" for row in range(20)} - set(split.train)
     assert gone == {"pneumoniamnist-train-000003", "pneumoniamnist-train-000007"}
     assert (len(split.val), len(split.test)) == (6, 8)
-    assert "2 train images dropped: their pixels also stand in val or test" in split.notes
+    assert "2 train images dropped: the same pixels are in val or test" in split.notes
 
 
 def test_a_validation_image_that_stands_in_test_is_dropped_and_test_is_kept(
@@ -213,7 +219,7 @@ def test_ten_real_training_rows_of_pneumoniamnist_are_dropped() -> None:
     index = images(data_root() / "pneumoniamnist" / "pneumoniamnist.npz")
     split = build_split(index, OfficialSplit(), seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (4698, 524, 624)
-    assert "10 train images dropped: their pixels also stand in val or test" in split.notes
+    assert "10 train images dropped: the same pixels are in val or test" in split.notes
 
 
 def test_the_leak_in_the_real_nih_split_is_found() -> None:
@@ -221,12 +227,12 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
         rows = list(csv.DictReader(stream))
     part = {"train": "train", "valid": "val", "test": "test"}
     cases = tuple(
-        Case(r["image"], r["patient"], "scan", Path(r["file"]), None, part[r["split"]])
+        Case(r["image"], r["patient"], "scan", path=Path(r["file"]), origin=part[r["split"]])
         for r in rows
     )
     labels = {r["image"]: int(r["label"]) for r in rows}
     index = CaseIndex("nih", cases, (), (), (), labels, ("finding",), "f")
-    with pytest.raises(SeriesError, match="nih: 30 patients stand in more than one split"):
+    with pytest.raises(SeriesError, match="nih: 30 patients are in more than one part"):
         build_split(index, OfficialSplit(), seed=0)
     split = build_split(index, FractionSplit(), seed=0)
     assert not patients(index, split.train) & patients(index, split.test)
@@ -257,7 +263,7 @@ def test_a_frozen_split_passes_over_cases_that_are_not_trained_on(tmp_path: Path
 
 def test_a_frozen_split_of_another_index_is_refused(tmp_path: Path) -> None:
     settings = frozen(tmp_path / "split.json", index_fingerprint="g")
-    with pytest.raises(SettingsError, match="a split of another index"):
+    with pytest.raises(SettingsError, match="the split of another index"):
         build_split(scans(), settings, seed=0)
 
 

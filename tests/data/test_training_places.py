@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from medkd.data.cases import Case
+from medkd.data.loading import parse_loading
+from medkd.data.prepared import PreparedScans
 from medkd.data.training_places import (
     ProposalSettings,
-    find_blobs,
+    find_bright_places,
     find_places,
     label_places,
     propose_candidates,
@@ -24,6 +26,8 @@ from medkd.lungs import find_lungs
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.types import Nodule, Point, Scan
 
+STEPS = parse_loading([{"kind": "load"}, {"kind": "intensity"}])
+
 
 @pytest.fixture(scope="module")
 def phantom() -> PhantomScan:
@@ -31,7 +35,7 @@ def phantom() -> PhantomScan:
 
 
 def blobs(scan: Scan, **settings: float) -> list[Point]:
-    return find_blobs(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
+    return find_bright_places(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
 
 
 def test_places_lie_in_the_lungs_and_apart(phantom: PhantomScan) -> None:
@@ -49,8 +53,8 @@ def test_the_same_scan_gives_the_same_places_best_first(phantom: PhantomScan) ->
     assert many == blobs(phantom.scan, blobs=30)
     assert blobs(phantom.scan, blobs=10) == many[:10]
     wanted = ProposalSettings(blobs=5)
-    first = find_places(phantom.scan, phantom.nodules, wanted)
-    assert find_places(phantom.scan, phantom.nodules, wanted) == first
+    first = find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
+    assert find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted) == first
 
 
 def test_a_bright_sphere_is_the_first_place_on_oblique_and_flipped_axes(
@@ -85,7 +89,7 @@ def test_places_are_positive_inside_negative_apart_and_nothing_between() -> None
 
 def test_negatives_stand_in_plain_lung_and_beside_nodules_too(phantom: PhantomScan) -> None:
     wanted = ProposalSettings(blobs=1, anywhere=50, beside=6)
-    found = find_places(phantom.scan, phantom.nodules, wanted)
+    found = find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
     negatives = np.array([c.center_mm for c in found if c.label == 0])
     nodule = phantom.nodules[0]
     distance = np.linalg.norm(negatives - nodule.center_mm, axis=1) - nodule.diameter_mm / 2
@@ -99,18 +103,17 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
 ) -> None:
     path = tmp_path / "s1.mhd"
     write_mhd(phantom.scan, path)
-    case = Case("s1", "p1", "scan", path, None, "")
+    case = Case("s1", "p1", "scan", path=path)
     nodules = [dataclasses.replace(n, seriesuid="s1") for n in phantom.nodules]
     told: list[tuple[int, int]] = []
     wanted = ProposalSettings(blobs=20)
-    first = propose_candidates(
-        [case], nodules, wanted, folder=tmp_path / "kept", progress=lambda *n: told.append(n)
-    )
+    kept = {"scans": PreparedScans(STEPS, tmp_path / "cache"), "folder": tmp_path / "kept"}
+    first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: told.append(n))
     monkeypatch.setattr("medkd.data.training_places.find_places", lambda *_: pytest.fail("again"))
-    assert propose_candidates([case], nodules, wanted, folder=tmp_path / "kept") == first
+    assert propose_candidates([case], nodules, wanted, **kept) == first
     assert sum(c.label for c in first) >= len(nodules)
     assert told == [(1, 1)]
     gone = dataclasses.replace(case, case_id="s2", path=tmp_path / "gone.mhd")
     with pytest.raises(SeriesError, match="s2: ") as refused:
-        propose_candidates([case, gone], nodules, wanted, folder=tmp_path / "kept")
+        propose_candidates([case, gone], nodules, wanted, **kept)
     assert len(refused.value.reasons) == 1

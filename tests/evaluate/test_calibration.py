@@ -65,7 +65,7 @@ def test_fully_separated_labels_end_at_the_lowest_temperature():
 @pytest.mark.parametrize(
     ("logits", "labels", "words"),
     [
-        ([1.0, 2.0], [1, 1], "both of them"),
+        ([1.0, 2.0], [1, 1], "both classes"),
         ([1.0], [0, 1], "differ"),
         ([np.nan, 1], [0, 1], "finite"),
     ],

@@ -8,7 +8,8 @@ from medkd.detect.scan_level import score_scan_level
 from medkd.evaluate.caution import classification_caution, few_words, sentence
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.froc import evaluate_froc
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel
 from medkd.types import CaseResult, Nodule, OperatingPoint, Reference
 
 
@@ -56,7 +57,7 @@ def test_scores_of_few_positives_negatives_or_patients_say_so() -> None:
 
 
 def test_a_score_of_whole_scans_says_so() -> None:
-    cases = tuple(IndexedCase(n, f"p{n}", "scan", "ready") for n in "ab")
+    cases = tuple(Case(n, f"p{n}", "scan", "ready") for n in "ab")
     labels = (CaseLabel("a", "Nodule", 1), CaseLabel("b", "Nodule", 0))
     results = [CaseResult(n, (), "analysed") for n in "ab"]
     found = score_scan_level(results, ArchiveIndex(cases, (), labels), bootstrap=0)

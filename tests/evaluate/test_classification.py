@@ -136,7 +136,7 @@ def test_a_result_survives_json(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "probabilities", "groups", "words"),
     [
-        ([1, 1], [0.1, 0.2], None, "both of them"),
+        ([1, 1], [0.1, 0.2], None, "both classes"),
         ([0, 1], [0.1, 1.2], None, r"0\.\.1"),
         ([0, 1], [0.1, 0.2], ["a"], "expected 2 groups"),
         ([0, 1], [0.1], None, r"must be \[N\]"),

@@ -186,14 +186,14 @@ def test_marks_of_unknown_series_are_reported_and_not_scored():
     result = score([mark("a", 0, 0.9), mark("z", 0, 0.9)], reference(nodule("a", 0)))
 
     assert result.candidates == 1
-    assert result.warnings[0].startswith("1 marks of 1 series that do not count were not scored: z")
+    assert result.warnings[0].startswith("1 marks of 1 series outside the list")
 
 
 def test_nodules_of_unknown_series_are_reported_and_not_scored():
     result = score([mark("a", 0, 0.9)], reference(nodule("a", 0), nodule("z", 0)))
 
     assert result.nodules == 1
-    assert result.warnings[0].startswith("1 nodules of series that do not count")
+    assert result.warnings[0].startswith("1 nodules of series outside the list")
 
 
 def test_repeated_rows_of_marks_each_count_and_warn():
@@ -214,7 +214,7 @@ def test_an_included_nodule_without_diameter_reads_as_10_mm_and_warns():
     result = score([mark("a", 4.9, 0.9)], reference(nodule("a", 0, diameter=-1.0)))
 
     assert result.true_positives == 1
-    assert any("no diameter" in warning for warning in result.warnings)
+    assert any("no valid diameter" in warning for warning in result.warnings)
 
 
 def test_equal_scores_make_one_point():
@@ -353,8 +353,8 @@ def test_every_variant_is_named_in_words():
 @pytest.mark.parametrize(
     ("marks", "truth", "words"),
     [
-        ([], Reference((), (), ()), "no series counts"),
-        ([], Reference((), (), ("a", "a")), "named twice"),
+        ([], Reference((), (), ()), "no series to score"),
+        ([], Reference((), (), ("a", "a")), "listed twice"),
         ([mark("a", 0, float("nan"))], reference(), "finite"),
         ([], replace(reference(uids="ab"), patients={"a": "p"}), "1 series have no patient"),
     ],

@@ -12,19 +12,34 @@ from PIL import Image
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.index.case_store import StoredCase, locate_case, read_case, write_case_store
+from medkd.index.case import Case
+from medkd.index.case_store import (
+    CaseFiles,
+    CaseForm,
+    locate_case,
+    open_image,
+    open_scan,
+    write_case_store,
+)
 from medkd.index.pseudonyms import make_private_folder, private_folder_of
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import write_mhd
-from medkd.types import Radiograph, Scan
+from medkd.types import Scan
 
 NAME = "Mustermann_Erika"
 
 
-def stored(tmp_path: Path, *cases: StoredCase) -> Path:
+def stored(
+    tmp_path: Path,
+    form: CaseForm = "dicom",
+    refs: tuple[FileRef, ...] = (),
+    reasons: tuple[str, ...] = (),
+) -> Path:
     index = tmp_path / "work" / "index.csv"
     make_private_folder(private_folder_of(index))
+    case = Case("c1", "p1", "image" if form == "image" else "scan", reasons=reasons)
+    cases = [(case, CaseFiles(form, refs))]
     write_case_store(index, cases, settings='{"gate": {"min_slices": 2}}')
     return index
 
@@ -51,7 +66,9 @@ def zipped(tmp_path: Path, paths: list[Path]) -> tuple[FileRef, ...]:
 
 @pytest.mark.parametrize("within_zip", [False, True])
 @pytest.mark.parametrize("form", ["dicom", "volume"])
-def test_a_scan_comes_back_under_its_case_id(tmp_path: Path, form: str, within_zip: bool) -> None:
+def test_a_scan_comes_back_under_its_case_id(
+    tmp_path: Path, form: CaseForm, within_zip: bool
+) -> None:
     scan, folder = a_scan(), tmp_path / NAME
     if form == "dicom":
         paths = write_dicom_series(scan, folder, patient_name=NAME, patient_id="17")
@@ -60,9 +77,7 @@ def test_a_scan_comes_back_under_its_case_id(tmp_path: Path, form: str, within_z
         write_mhd(scan, folder / "x.mhd")
         paths = [folder / "x.mhd", folder / "x.raw"]
     refs = zipped(tmp_path, paths) if within_zip else labelled(paths)
-    index = stored(tmp_path, StoredCase("c1", "p1", form, refs))  # type: ignore[arg-type]
-    read = read_case(index, "c1")
-    assert isinstance(read, Scan)
+    read = open_scan(stored(tmp_path, form, refs), "c1")
     assert (read.seriesuid, read.patient_id) == ("c1", "p1")
     assert np.array_equal(read.voxels_hu, scan.voxels_hu)
 
@@ -70,10 +85,18 @@ def test_a_scan_comes_back_under_its_case_id(tmp_path: Path, form: str, within_z
 def test_a_radiograph_comes_back_under_its_case_id(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}.png"
     Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6)).save(path)
-    index = stored(tmp_path, StoredCase("c1", "p1", "image", labelled([path])))
-    read = read_case(index, "c1")
-    assert isinstance(read, Radiograph)
+    index = stored(tmp_path, "image", labelled([path]))
+    read = open_image(index, "c1")
     assert (read.imageuid, read.patient_id, read.pixels.shape) == ("c1", "p1", (4, 6))
+    with pytest.raises(SeriesError, match=r"not a scan[\s\S]*holds an image there"):
+        open_scan(index, "c1")
+
+
+def test_a_scan_is_not_opened_as_an_image(tmp_path: Path) -> None:
+    write_mhd(a_scan(), tmp_path / "x.mhd")
+    index = stored(tmp_path, "volume", labelled([tmp_path / "x.mhd", tmp_path / "x.raw"]))
+    with pytest.raises(SeriesError, match=r"not an image[\s\S]*holds a scan there"):
+        open_image(index, "c1")
 
 
 def test_the_store_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -83,9 +106,9 @@ def test_the_store_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_refused_case_says_its_reasons(tmp_path: Path) -> None:
-    index = stored(tmp_path, StoredCase("c1", "p1", "dicom", (), ("gantry_tilt: 18.5 degrees",)))
+    index = stored(tmp_path, reasons=("gantry_tilt: 18.5 degrees",))
     with pytest.raises(SeriesError) as caught:
-        read_case(index, "c1")
+        open_scan(index, "c1")
     assert caught.value.reasons == ("gantry_tilt: 18.5 degrees",)
 
 
@@ -108,8 +131,8 @@ def test_no_message_shows_a_path_or_a_name(
     if content is not None:
         path.write_bytes(content)
     form = "image" if suffix == ".png" else "volume"
-    index = stored(tmp_path, StoredCase("c1", "p1", form, labelled([path])))
+    index = stored(tmp_path, form, labelled([path]))  # type: ignore[arg-type]  # a literal
     with pytest.raises(SeriesError) as caught:
-        read_case(index, "c1")
+        (open_image if form == "image" else open_scan)(index, "c1")
     assert NAME not in str(caught.value)
     assert "f000000" in str(caught.value) or content is not None

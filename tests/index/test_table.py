@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medkd.errors import SeriesError
+from medkd.index.case import Case
 from medkd.index.table import (
     ArchiveIndex,
     CaseLabel,
-    IndexedCase,
     IndexedFile,
     UnmatchedRow,
+    is_index,
     read_index,
     read_index_record,
     read_indexed_files,
@@ -21,16 +23,17 @@ from medkd.index.table import (
     table_path,
     write_index,
 )
+from medkd.runs import write_cases
 from medkd.types import Nodule
 
-SCAN = IndexedCase(
+SCAN = Case(
     "c2", "p1", "scan", "ready", allowed=("slice_thickness: 5 mm, limit 3 mm",),
     notes=('said "so"', "a, b"), site="north", origin="subset3", day=12, modality="CT",
     manufacturer="Scanner & Söhne\nsecond line", kernel="B70f", slice_thickness_mm=2.5,
     shape=(512, 512, 99), spacing_mm=(0.5640000001, 1 / 3, 3.0), content="ab", synthetic=True,
 )  # fmt: skip
-REFUSED = IndexedCase("c1", "p2", "scan", "not_analysed", reasons=("a: 1", "b: x/y"))
-IMAGE = IndexedCase("c3", "p3", "image", "ready", view="PA", shape=(64, 60))
+REFUSED = Case("c1", "p2", "scan", "not_analysed", reasons=("a: 1", "b: x/y"))
+IMAGE = Case("c3", "p3", "image", "ready", view="PA", shape=(64, 60))
 INDEX = ArchiveIndex(
     (SCAN, REFUSED, IMAGE),
     nodules=(Nodule("c2", (-1.5, 1e-17, 3.25), 6.1, "excluded", 2), Nodule("c2", (-2.5, 0, 1), -1)),
@@ -45,7 +48,7 @@ def test_an_index_reads_back_as_written(tmp_path: Path) -> None:
     written = write_index(path, INDEX)
     read = read_index(path)
     assert read == written
-    assert read.by_id()["c2"] == SCAN
+    assert read.by_id()["c2"] == replace(SCAN, path=path, archived=True)
     assert [case.case_id for case in read.cases] == ["c1", "c2", "c3"]
     assert read.nodules[1].center_mm == (-1.5, 1e-17, 3.25)
     assert {label.name: label.value for label in read.labels} == {"mass": None, "effusion": 0}
@@ -105,3 +108,45 @@ def test_a_writer_that_fails_leaves_the_old_index(tmp_path: Path) -> None:
         write_index(path, replace(INDEX, cases=()), files=broken())
     assert read_index(path) == before
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def record_with(path: Path, **changed: object) -> Path:
+    place = path.with_suffix(".json")
+    record = json.loads(place.read_text()) | changed
+    place.write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("versions", "told"),
+    [
+        ({"format_version": 99}, "made by a newer medkd .*update medkd"),
+        ({"format_version": 2}, "made by an earlier medkd .*make it again with `medkd index ROOT"),
+        ({"format_version": None}, "made by an earlier medkd .INDEX format 1, this one reads"),
+        ({"format_version": None, "version": 2}, "INDEX format 2"),
+        ({"format_version": "3"}, "expected a whole number"),
+    ],
+)
+def test_another_version_is_refused_with_what_to_do(
+    tmp_path: Path, versions: dict[str, object], told: str
+) -> None:
+    write_index(tmp_path / "index.csv", INDEX)
+    with pytest.raises(SeriesError, match=told):
+        read_index(record_with(tmp_path / "index.csv", **versions))
+
+
+def test_the_version_is_found_under_its_former_name(tmp_path: Path) -> None:
+    written = write_index(tmp_path / "index.csv", INDEX)
+    path = record_with(tmp_path / "index.csv", format_version=None, version=3)
+    assert read_index(path) == written
+
+
+def test_an_index_is_known_by_its_first_line(tmp_path: Path) -> None:
+    write_index(tmp_path / "index.csv", INDEX)
+    (tmp_path / "index.csv").rename(tmp_path / "table.txt")
+    write_cases(tmp_path / "cases.csv", [])
+    assert is_index(tmp_path / "table.txt")
+    assert not is_index(tmp_path / "cases.csv")
+    assert not is_index(tmp_path / "index.nodules.csv")
+    assert not is_index(tmp_path)
+    assert not is_index(tmp_path / "gone.csv")

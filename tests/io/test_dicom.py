@@ -156,7 +156,7 @@ def test_a_doubled_slice_is_refused(tmp_path: Path) -> None:
             dataset.ImagePositionPatient = oblique_grid().voxel_to_world([0, 0, 2]).tolist()
 
     assert any(
-        "1 places hold several slices, with other pixels" in reason
+        "1 positions have several slices, with different pixels" in reason
         for reason in reasons_for(tmp_path, double)
     )
 
@@ -247,7 +247,7 @@ def _copy_uid(dataset: Dataset, k: int) -> None:
     [
         (_turn, "mixed_orientation: "),
         (_shear, "not at right angles"),
-        (_stack_on_one_place, "few_slices: all 6 slices lie at one place"),
+        (_stack_on_one_place, "few_slices: all 6 slices lie at one position"),
         (_zoom, "mixed_size: expected one PixelSpacing"),
         (_flatten, "expected a positive PixelSpacing"),
         (_shorten, "expected 3 finite numbers in ImagePositionPatient"),

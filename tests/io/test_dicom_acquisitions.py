@@ -141,7 +141,7 @@ def test_what_varies_in_a_good_scan_is_no_fault(tmp_path: Path, name: str, value
 
 def test_steps_of_a_scan_that_have_numbers_are_noted(tmp_path: Path) -> None:
     scan = read_with(tmp_path, lambda d, k: setattr(d, "AcquisitionNumber", str(1 + k // 4)))
-    assert scan.notes == ("6 values of AcquisitionNumber, as of the steps of one scan",)
+    assert scan.notes == ("6 values of AcquisitionNumber, which number the steps of one scan",)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ def test_compressed_pixels_without_file_meta_are_refused_by_name(tmp_path: Path)
     paths = write_dicom_series(SCAN, tmp_path, patient_name="A^B", patient_id="1", syntax="jpegls")
     rewrite(paths[-1], without_meta)
     assert reasons_of(tmp_path) == (
-        f"unreadable: {paths[-1].name}: its pixels are compressed, and no file meta says how",
+        f"unreadable: {paths[-1].name}: its pixels are compressed, but it has no file meta that "
+        "says how",
     )
 
 
@@ -207,7 +208,7 @@ def test_an_element_that_is_cut_short_behind_the_pixels_is_refused(tmp_path: Pat
 
 
 def _beyond(path: Path, count: int) -> str:
-    told = f"{count} bytes that are no padding follow its pixels: export it again"
+    told = f"{count} bytes that are not padding follow its pixels: export it again"
     return f"unreadable: {path.name}: {told}"
 
 
@@ -228,7 +229,7 @@ def test_padding_within_the_pixels_element_is_left_out_and_noted(
     path = series(tmp_path)[3]
     longer_pixels(path, byte * count)
     assert read(tmp_path).notes == (
-        f"{path.name}: {count} bytes of padding behind its pixels were left out",
+        f"{path.name}: {count} bytes of padding after its pixels were ignored",
     )
 
 
@@ -241,7 +242,7 @@ def test_padding_at_the_end_of_a_file_is_left_out_and_noted(
     path = series(tmp_path, syntax)[3]
     rewrite(path, lambda content: content + byte * count)
     assert read(tmp_path).notes == (
-        f"{path.name}: {count} bytes of padding behind its pixels were left out",
+        f"{path.name}: {count} bytes of padding after its pixels were ignored",
     )
 
 
@@ -353,7 +354,7 @@ def test_a_value_that_no_vr_explains_is_refused(tmp_path: Path, value: bytes) ->
     path = series(tmp_path)[4]
     rewrite(path, lambda content: with_vr(content, "0028,1053", b"FD", value))
     (reason,) = reasons_of(tmp_path)
-    assert reason.startswith(f"unreadable: {path.name}: RescaleSlope is no number: got ")
+    assert reason.startswith(f"unreadable: {path.name}: RescaleSlope is not a number: got ")
 
 
 NEEDED = [("RescaleSlope", "0028,1053"), ("RescaleIntercept", "0028,1052"),
@@ -375,7 +376,7 @@ def test_a_number_that_is_needed_and_none_is_shown_with_a_remedy(
     )[4]
     rewrite(path, lambda content: with_vr(content, tag, b"DS", value))
     told = f"got {shown}, expected digits with a decimal point: correct it, or export it again"
-    assert f"unreadable: {path.name}: {name} is no number: {told}" in reasons_of(tmp_path)
+    assert f"unreadable: {path.name}: {name} is not a number: {told}" in reasons_of(tmp_path)
 
 
 OPTIONAL = [("KVP", "0018,0060", b"DS"), ("SliceThickness", "0018,0050", b"DS"),
@@ -397,8 +398,8 @@ def test_a_number_that_is_not_needed_and_none_counts_as_missing(
     (note,) = scan.notes
     shown = value.decode().strip()
     assert note.endswith(
-        f": {name} is no number: got {shown!r}, expected digits with a decimal point: it counts as "
-        "missing"
+        f": {name} is not a number: got {shown!r}, expected digits with a decimal point: treated "
+        "as missing"
     )
     assert (scan.acquisition.kvp is None) == (name == "KVP")
     assert (scan.acquisition.slice_thickness_mm is None) == (name == "SliceThickness")
@@ -415,7 +416,7 @@ def test_a_class_that_the_file_meta_alone_states_is_used_and_noted(
             dataset.SOPClassUID = ""
         dataset.save_as(path)
     (note,) = read(tmp_path).notes
-    assert note.endswith(": no SOPClassUID but that of its file meta, which is used")
+    assert note.endswith(": no SOPClassUID: the one of its file meta is used")
 
 
 def test_another_class_in_the_file_meta_alone_is_refused(tmp_path: Path) -> None:
@@ -444,7 +445,7 @@ def test_implicit_elements_under_an_explicit_syntax_are_read_and_noted(tmp_path:
         path.write_bytes(content[:132] + meta.getvalue() + without_meta(content))
     assert implicit != explicit
     (note,) = read(tmp_path).notes
-    assert note.endswith(": implicit VR, though its file meta says not")
+    assert note.endswith(": implicit VR, although its file meta states explicit VR")
 
 
 def test_no_reason_holds_a_text_of_the_header(tmp_path: Path, monkeypatch) -> None:
@@ -471,7 +472,7 @@ def test_explicit_elements_under_an_implicit_syntax_are_read_and_noted(tmp_path:
         pydicom.filewriter.write_file_meta_info(written, meta)
         path.write_bytes(content[:132] + written.getvalue() + without_meta(content))
     (note,) = read(tmp_path).notes
-    assert note.endswith(": explicit VR, though its file meta says not")
+    assert note.endswith(": explicit VR, although its file meta states implicit VR")
 
 
 @pytest.mark.parametrize("content", [b"\x08\x00", b"a text\n", bytes(2000), b"\x89PNG\r\n\x1a\n"])

@@ -70,7 +70,7 @@ def test_a_missing_identifier_is_noted(tmp_path: Path, name: str, value: str | N
 def test_an_invalid_uid_is_noted_without_its_value(tmp_path: Path, name: str, value: str) -> None:
     write(tmp_path, **{name: value})
     scan = read_dicom_folder(tmp_path, gate=GateSettings())
-    assert scan.notes == (f"all slices: {name} is no valid UID",)
+    assert scan.notes == (f"all slices: {name} is not a valid UID",)
 
 
 def test_a_series_without_uid_is_named_after_its_voxels(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_copy_that_could_not_name_its_original_is_refused(tmp_path, name, valu
     with pytest.raises(SeriesError) as refusal:
         copy(tmp_path / "to", paths)
     (reason,) = refusal.value.reasons
-    assert reason.startswith(f"all slices: expected a valid {name}, by which a copy names its")
+    assert reason.startswith(f"all slices: expected a valid {name}, which a copy needs to refer")
     assert not (tmp_path / "to").exists()
 
 

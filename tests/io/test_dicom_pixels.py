@@ -140,7 +140,7 @@ def test_bytes_put_in_before_the_end_of_raw_pixels_are_noticed(tmp_path: Path) -
     content = path.read_bytes()
     path.write_bytes(content[:-100] + b"\x01\x02" + content[-100:])
     assert reason_for(tmp_path) == (
-        f"unreadable: {path.name}: 2 bytes that are no padding follow its pixels: export it again"
+        f"unreadable: {path.name}: 2 bytes that are not padding follow its pixels: export it again"
     )
     path.write_bytes(content + b"\xfc\xff\xfc\xff" + b"OB\0\0\x02\0\0\0\0\0")  # padding is no fault
     np.testing.assert_array_equal(read_dicom_folder(tmp_path).voxels_hu, SCAN.voxels_hu)

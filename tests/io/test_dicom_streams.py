@@ -110,7 +110,11 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("was", "becomes", "words"),
     [
-        (b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.5.1.1\0", "a transfer syntax that is none"),
+        (
+            b"1.2.840.10008.1.2.1\0",
+            b"1.2.840.10008.5.1.1\0",
+            "a transfer syntax that DICOM does not define",
+        ),
         (b"1.2.840.10008.1.2.1\0", bytes(20), "states no TransferSyntaxUID"),
         (bytes(128) + b"DICM", bytes(120) + b"DICM", "its beginning is damaged"),
         (bytes(128) + b"DICM", b"x" * 128 + b"DUCM", "its beginning is damaged"),

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from medkd.errors import SeriesError, SettingsError
+from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.index.scan_inputs import list_inputs
 from medkd.io.find_scans import find_places, find_scans
 from medkd.io.scans import read_place, read_scan
 from tests.io.dicom_helper import SERIESUID, write_ct_series
@@ -87,12 +85,6 @@ def test_a_series_in_several_folders_or_inputs_is_one_scan(tmp_path: Path) -> No
     for given in inputs:
         (place,) = find_places(given).scans
         assert len(place.files) == SLICES
-
-
-def test_slices_named_one_by_one_are_their_series(tmp_path: Path) -> None:
-    paths = write_series(tmp_path)
-    (scan,) = list_inputs(paths)
-    assert scan.name == SERIESUID
 
 
 def empty(path: Path) -> None:
@@ -284,44 +276,6 @@ def test_a_folder_that_cannot_be_entered_is_a_refusal_of_its_own(
     monkeypatch.setattr(os, "scandir", locked)  # modes do not bind root
     found = find_places([tmp_path]).scans
     assert [(p.path.name, bool(p.reasons)) for p in found] == [("a", False), ("locked", True)]
-
-
-@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: Image.new("L", (4, 4)).save(p)])
-def test_what_holds_no_scan_is_refused_with_what_is_expected(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    place = tmp_path / "input.png"
-    make(place)
-    with pytest.raises(SettingsError, match="expected DICOM CT, or volumes") as refused:
-        list_inputs([place])
-    assert str(place) in refused.value.reasons[0]
-
-
-@pytest.mark.parametrize(("name", "told"), [("a.zip", "unpack it"), ("notes.txt", "expected DICOM"),
-                                            ("x.dcm", "expected DICOM")])  # fmt: skip
-def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, told: str) -> None:
-    path = tmp_path / name
-    if name == "a.zip":
-        write_series(tmp_path / "s")
-        shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "s")
-    else:
-        path.write_text("text")
-    (scan,) = list_inputs([path])
-    assert scan.place is not None
-    assert told in scan.place.reasons[0]
-
-
-def test_a_name_that_is_no_utf8_is_found_and_shown_escaped(tmp_path: Path) -> None:
-    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller"))
-    write_series(place)
-    odd = Path(os.fsdecode(os.fsencode(place) + b"/\xe9.mhd"))
-    odd.write_bytes(b"")
-    series, volume = sorted(list_inputs([tmp_path]), key=lambda scan: scan.name)
-    assert (series.name, volume.name) == (SERIESUID, "\\xe9")
-    assert series.place is not None
-    assert read_place(series.place).seriesuid == SERIESUID
-    with pytest.raises(SeriesError, match=r"M\\xfcller"):
-        raise SeriesError(f"{series.path}: named")
 
 
 def nameless(dataset: Dataset, k: int) -> None:

@@ -113,7 +113,7 @@ def test_any_damage_is_refused_or_changes_no_more_than_values(process: GdcmProce
 
 def test_a_frame_that_takes_too_long_is_given_up(process: GdcmProcess, monkeypatch) -> None:
     monkeypatch.setattr("medkd.io.dicom.gdcm_process.LONGEST_S", 0.0)
-    with pytest.raises(StreamError, match="the decoder ended over it"):
+    with pytest.raises(StreamError, match="the decoder crashed on it"):
         process.decode(encode_jpeg_lossless(RAMP), layout())
 
 
@@ -143,7 +143,7 @@ def test_what_is_no_transfer_syntax_lacks_a_decoder_and_is_not_shown(tmp_path, s
     known = b"1.2.840.10008.1.2.1\0"
     path.write_bytes(content.replace(known, syntax.encode().ljust(len(known), b"\0"), 1))
     (reason,) = read_radiograph_header(path).reasons
-    assert reason == "missing_decoder: no package known here decodes its transfer syntax"
+    assert reason == "missing_decoder: medkd knows no package that decodes its transfer syntax"
 
 
 def test_jpeg_extended_of_12_bits_lacks_a_decoder(tmp_path: Path) -> None:

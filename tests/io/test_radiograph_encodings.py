@@ -98,7 +98,7 @@ def test_compressed_pixels_need_the_preamble_no_more_than_others(tmp_path: Path)
     path.write_bytes(PARTS["preamble"](whole))
     np.testing.assert_allclose(read_radiograph(path).pixels, RAMP / 4095, atol=1e-6)
     path.write_bytes(PARTS["file meta"](whole))
-    with pytest.raises(SeriesError, match="compressed, and no file meta says how"):
+    with pytest.raises(SeriesError, match="compressed, but it has no file meta that says how"):
         read_radiograph(path)
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pydicom import Dataset
 
-from medkd.index.scan_inputs import ScanInput, list_inputs
 from medkd.io.synthetic_mark import (
     IMPLANT,
     PHANTOM,
@@ -19,8 +16,6 @@ from medkd.io.synthetic_mark import (
     stamp_words,
     stated_stamp,
 )
-from tests.io.dicom_helper import write_ct_series
-from tests.io.reference.oblique import oblique_places
 
 STAMP = "medkd phantom 2 0123456789abcdef"
 
@@ -63,33 +58,6 @@ def test_the_record_of_implants_marks_all_below_it(tmp_path: Path) -> None:
     assert stamp_of(tmp_path / "scans" / "1.2.3") == "medkd implant 3"
     (tmp_path / "implant.json").write_text("{}")
     assert stamp_of(tmp_path) == not_stated(IMPLANT)
-
-
-def test_only_the_series_that_a_record_lists_are_synthetic(tmp_path: Path) -> None:
-    rows = [{"seriesuid": "1.2.3"}, {"seriesuid": "1.2.4"}]
-    write_record(tmp_path, generator_version="1", scans=rows)
-    assert ScanInput(tmp_path / "subset0" / "1.2.3.mhd").generator == "medkd phantom 1"
-    assert ScanInput(tmp_path / "subset0" / "9.9.9.mhd").generator == ""
-    assert stamp_of(tmp_path / "annotations.csv") == "medkd phantom 1"
-
-
-@pytest.mark.parametrize("scans", [None, [], "many", [{"uid": 3}], ["1.2.3"]])
-def test_a_record_that_lists_no_series_stands_for_all_below(tmp_path: Path, scans: object) -> None:
-    write_record(tmp_path, generator_version="1", scans=scans)
-    assert ScanInput(tmp_path / "9.9.9.mhd").generator == "medkd phantom 1"
-
-
-@pytest.mark.parametrize("made_by", ["medkd phantom", "Scanner & Sons"])
-def test_a_copy_of_a_phantom_is_known_by_its_header_alone(tmp_path: Path, made_by: str) -> None:
-    def edit(dataset: Dataset, _k: int) -> None:
-        dataset.Manufacturer, dataset.SoftwareVersions = made_by, STAMP
-
-    grid = oblique_places().grid
-    write_ct_series(tmp_path, np.zeros(grid.shape, np.int16), grid, edit=edit)
-    (scan,) = list_inputs([tmp_path])
-    assert scan.generator == (STAMP if made_by == PHANTOM else "")
-    write_record(tmp_path, generator_version="1", scans=[{"seriesuid": scan.name}])
-    assert scan.generator == "medkd phantom 1"
 
 
 def test_a_folder_that_may_not_be_entered_ends_nothing(

@@ -37,7 +37,7 @@ def test_a_wide_network_is_no_student_and_the_reason_says_why() -> None:
 
 
 def test_channels_and_strides_of_different_length_are_refused() -> None:
-    with pytest.raises(ValidationError, match="one number a block each, got 2 and 4"):
+    with pytest.raises(ValidationError, match="one number per block each, got 2 and 4"):
         Compact2dSettings(channels=(8, 8))
 
 
@@ -48,7 +48,7 @@ def test_a_model_that_cannot_take_the_views_says_all_reasons() -> None:
 
     assert len(reasons) == 3
     assert "(28, 28)" in reasons[0]
-    assert "in_channels is 1, the data gives 3" in reasons[1]
+    assert "in_channels is 1, the data has 3" in reasons[1]
     assert "label_count is 1, the data has 14" in reasons[2]
 
 

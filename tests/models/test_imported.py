@@ -74,7 +74,7 @@ def test_another_file_than_the_one_named_is_refused_with_both_hashes(
 ) -> None:
     path, sha256 = luna_state
 
-    with pytest.raises(CheckpointError, match="another file") as caught:
+    with pytest.raises(CheckpointError, match="not the expected file") as caught:
         import_weights(path, LUNA, sha256="0" * 64)
 
     assert any(sha256 in reason for reason in caught.value.reasons)
@@ -100,7 +100,7 @@ def test_weights_of_another_network_are_refused_with_the_tensors(tmp_path: Path)
     path = tmp_path / "other.state"
     torch.save({"model_state": {"conv.weight": torch.zeros(3)}}, path)
 
-    with pytest.raises(CheckpointError, match="not of this network") as caught:
+    with pytest.raises(CheckpointError, match="do not fit this network") as caught:
         import_weights(path, LUNA, sha256=sha256_of(path))
 
     assert "missing tensor 'block1.conv1.bias'" in caught.value.reasons
@@ -122,7 +122,7 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file(build_architecture(settings).state_dict(), path)
     path.write_bytes(path.read_bytes()[:-50])
 
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
         import_weights(path, settings, sha256=sha256_of(path))
 
 
@@ -176,8 +176,8 @@ def test_another_window_or_shape_than_it_was_trained_on_is_refused_before_any_ru
     )
 
     assert len(reasons) == 2
-    assert "(48, 48, 32) only" in reasons[0]
-    assert "HU window (-1000.0, 1000.0), the data gives (-1000.0, 400.0)" in reasons[1]
+    assert "only views of shape (48, 48, 32)" in reasons[0]
+    assert "HU window (-1000.0, 1000.0), the data has (-1000.0, 400.0)" in reasons[1]
 
 
 def test_its_loading_steps_are_those_that_data_understands(luna_state: tuple[Path, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,7 +99,7 @@ def test_a_full_disk_leaves_no_model(tmp_path: Path, full_disk: Callable[[], Non
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
         save_model(tmp_path / "model", a_network(), INFO)
 
-    assert "nothing was left there" in caught.value.reasons[1]
+    assert "nothing was written" in caught.value.reasons[1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +116,7 @@ def test_a_full_disk_leaves_the_old_model(model: Path, full_disk: Callable[[], N
 def test_a_folder_that_is_no_model_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(CheckpointError, match="no model directory"):
+    with pytest.raises(CheckpointError, match="choose another path"):
         save_model(tmp_path, a_network(), INFO)
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
@@ -135,7 +136,7 @@ def test_weights_of_another_network_are_refused_with_every_tensor(model: Path) -
     text = (model / "model.json").read_text()
     (model / "model.json").write_text(text.replace('"channels": 4', '"channels": 5'))
 
-    with pytest.raises(CheckpointError, match="not of this network") as caught:
+    with pytest.raises(CheckpointError, match="do not fit this network") as caught:
         load_model(model)
 
     assert any("(4, 1, 3, 3), expected (5, 1, 3, 3)" in reason for reason in caught.value.reasons)
@@ -160,7 +161,7 @@ def test_a_missing_file_is_refused(model: Path, missing: str) -> None:
 
 
 def test_no_folder_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no model directory"):
+    with pytest.raises(CheckpointError, match="not a model directory"):
         load_model(tmp_path / "nowhere")
 
 
@@ -168,7 +169,7 @@ def test_the_folder_of_a_run_is_refused_with_the_models_in_it(model: Path) -> No
     for wrong in (model.parent, model.parent / "studnet"):
         with pytest.raises(CheckpointError) as caught:
             read_info(wrong)
-        assert caught.value.reasons[-1] == f"models near by: {model}"
+        assert caught.value.reasons[-1] == f"models nearby: {model}"
 
 
 def test_a_run_that_was_stopped_before_it_had_a_model_is_named(tmp_path: Path) -> None:
@@ -181,6 +182,16 @@ def test_a_network_of_a_later_medkd_is_refused(model: Path) -> None:
     (model / "model.json").write_text(text.replace('"shallow2d"', '"quantum2d"'))
 
     with pytest.raises(CheckpointError, match="does not know"):
+        load_model(model)
+
+
+def test_a_model_of_a_newer_medkd_is_refused_and_one_without_a_version_is_read(model: Path) -> None:
+    facts = json.loads((model / "model.json").read_text())
+    written = facts.pop("format_version")
+    (model / "model.json").write_text(json.dumps(facts | {"schema_version": 1}))
+    assert read_info(model).format_version == written
+    (model / "model.json").write_text(json.dumps(facts | {"format_version": written + 1}))
+    with pytest.raises(CheckpointError, match=r"newer medkd .MODEL format .*update medkd"):
         load_model(model)
 
 

@@ -84,8 +84,8 @@ def test_the_report_gives_the_cpm_of_candidates_where_no_scan_was_searched(
 ) -> None:
     alone = replace(scan_contents, evaluation=candidates_alone(scan_contents.evaluation))
     said = " ".join(summary_paragraphs(alone))
-    assert "Given candidates as marks, CPM, interpolated" in said
+    assert "CPM of the given candidates, interpolated" in said
     assert "No arm searched whole scans in this run." in said
     searched = " ".join(summary_paragraphs(scan_contents))
-    assert "Marks on whole scans, CPM, interpolated" in searched
+    assert "CPM of marks on whole scans, interpolated" in searched
     assert "No arm searched" not in searched

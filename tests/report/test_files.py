@@ -92,7 +92,7 @@ def test_a_folder_that_is_no_run_is_refused_with_all_that_is_missing(tmp_path: P
     assert "medkd train" in reasons
 
 
-@pytest.mark.parametrize(("make", "said"), [(False, "nothing there"), (True, "a file")])
+@pytest.mark.parametrize(("make", "said"), [(False, "a missing path"), (True, "a file")])
 def test_what_is_no_folder_is_refused(tmp_path: Path, make: bool, said: str) -> None:
     path = tmp_path / "run"
     if make:
@@ -118,6 +118,14 @@ def test_every_broken_file_of_a_run_is_named_at_once(own_run: RunFolder) -> None
     reasons = "\n".join(caught.value.reasons)
     for part in ("evaluation.json", "cases.csv: row 2", "row 2, train_loss", "row 3, epoch"):
         assert part in reasons
+
+
+def test_a_run_of_a_newer_medkd_is_refused(own_run: RunFolder) -> None:
+    values = json.loads(own_run.evaluation.read_text())
+    assert values["format_version"] == json.loads(own_run.record.read_text())["format_version"]
+    own_run.evaluation.write_text(json.dumps(values | {"format_version": 99}))
+    with pytest.raises(SettingsError, match="RUN format 99"):
+        read_contents(own_run)
 
 
 def test_a_log_without_epochs_is_refused(tmp_path: Path) -> None:
@@ -191,6 +199,7 @@ def test_intervals_of_one_making_are_described_once() -> None:
     made = [Interval(0, 1), Interval(0.1, 0.2, resamples=990), None]
     said = words.interval_words(made)
     assert said == (
-        "95 % percentile bootstrap intervals: 990 to 1,000 resamples by patient, seed 0."
+        "In brackets: 95 % percentile bootstrap intervals "
+        "(990 to 1,000 resamples by patient, seed 0)."
     )
     assert words.interval_words([None]) == "No intervals were computed."

@@ -113,7 +113,7 @@ def test_every_score_that_is_asked_for_stands_in_the_arms_table(
 ) -> None:
     rows = " ".join(row[0] for row in scan_sections["arms"].tables[0].rows)
     for metric in ("ROC AUC", "PR AUC", "Sensitivity", "Specificity", "Precision", "F1", "Brier",
-                   "calibration error", "Accuracy at probability 0.5"):  # fmt: skip
+                   "calibration error", "Accuracy at threshold 0.5"):  # fmt: skip
         assert metric in rows
 
 
@@ -121,7 +121,7 @@ def test_the_shift_of_prevalence_is_named(image_contents: RunContents) -> None:
     said = words_of(build_data(image_contents))
     # 89 of 120 and 93 of 150: 74.17 and 62.00 %, 12.17 points less.
     assert "74.2 % of the validation samples and 62.0 % of the test samples" in said
-    assert "(\u221212.2 points)" in said
+    assert "(\u221212.2 percentage points)" in said
 
 
 def test_each_froc_track_is_titled_as_what_it_is(scan_sections: dict[str, Section]) -> None:
@@ -187,7 +187,7 @@ def test_the_term_weights_and_the_fidelity_are_shown(
     weights, fidelity = scan_sections["transfer"].tables
     assert cell(weights, "soft labels (soft_label)", "Weight") == "0.5"
     student = scan_contents.evaluation.fidelity[1]
-    kl = cell(fidelity, "student", "KL from the calibrated teacher (nats)")
+    kl = cell(fidelity, "student", "KL divergence from the calibrated teacher (nats)")
     assert kl == f"{student.kl:.4f}"
 
 
@@ -262,8 +262,8 @@ def test_a_run_without_warnings_has_no_loud_section(scan_contents: RunContents) 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (-0.01, 0.03, "no difference is shown"),
-        (0.0, 0.03, "no difference is shown"),
+        (-0.01, 0.03, "do not show a difference"),
+        (0.0, 0.03, "do not show a difference"),
         (0.01, 0.03, "above zero"),
         (-0.03, -0.01, "below zero"),
     ],
@@ -301,14 +301,14 @@ def test_the_summary_says_how_far_the_student_follows_its_teacher(
 def test_few_patients_support_no_claim() -> None:
     interval = Interval(0.1, 0.2, 0.95, 1000, "patient", 0)
     found = PairedDifference("student", "control", "roc_auc", Estimate(0.15, interval), 0.01)
-    assert "student is above" in difference_words(found, patients=10)
+    assert "student is higher" in difference_words(found, patients=10)
     assert "Only 9 patients were scored" in difference_words(found, patients=9)
 
 
 def test_the_summary_counts_what_the_student_found(scan_contents: RunContents) -> None:
     point = scan_contents.evaluation.arm("student").classification["test"][0].at_operating_point
     said = " ".join(summary_paragraphs(scan_contents))
-    assert f"calls {point.true_positives} of 12 positive test samples positive" in said
+    assert f"calls {point.true_positives} of 12 positive and" in said
     assert "67 times fewer" in said  # 14,356,929 / 214,017
     arms = scan_contents.evaluation.arms
     teacher = scan_contents.evaluation.arm("teacher")
@@ -352,9 +352,9 @@ def test_a_latency_shows_its_spread_and_how_busy_the_machine_was(
     contents = with_evaluation(scan_contents, arms=arms)
     section = build_efficiency(contents)
     assert section is not None
-    assert cell(section.tables[0], "student", "Middle half (ms)") == "2.5 to 4.2"
+    assert cell(section.tables[0], "student", "Interquartile range (ms)") == "2.5 to 4.2"
     for text in (words_of(section), " ".join(summary_paragraphs(contents))):
-        assert "61 % of the machine meanwhile: longer than on a quiet machine" in text
+        assert "61 % of the CPU time: slower than on an idle machine" in text
 
 
 def test_few_cases_are_named_wherever_a_number_stands(scan_contents: RunContents) -> None:
@@ -382,7 +382,7 @@ def test_the_data_section_says_where_the_cases_come_from(scan_contents: RunConte
         replace(a, origins=CaseOrigins(real=2, phantom=5)) for a in scan_contents.evaluation.arms
     )
     contents = with_evaluation(scan_contents, origins=origins, arms=arms)
-    assert "come from: 7 synthetic and 4 real scans (train: 5 synthetic and 2 real" in words_of(
+    assert "this run: 7 synthetic and 4 real scans (train: 5 synthetic and 2 real" in words_of(
         build_data(contents)
     )
     assert banner_lines(contents.evaluation)[0] == (
@@ -412,8 +412,8 @@ def test_a_ring_outside_the_axes_is_told_in_the_legend_instead(
 ) -> None:
     figure = froc_figure({"student": froc_with(scan_contents, fp_per_scan)}, "FROC")
     svg = figure.content.decode()
-    assert ("(ring: frozen point)" in figure.title) == inside
-    assert ("frozen point outside: " in svg) != inside
+    assert ("(ring: frozen operating point)" in figure.title) == inside
+    assert ("operating point outside: " in svg) != inside
 
 
 def test_the_legend_of_a_froc_lies_below_its_axes(scan_contents: RunContents) -> None:

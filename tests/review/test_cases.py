@@ -35,28 +35,6 @@ def test_cases_stand_not_analysed_first_then_by_falling_score():
     assert ordered == ["refused", "high", "low", "none"]
 
 
-def test_a_folder_that_is_no_run_is_refused_with_what_was_found(tmp_path):
-    (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(SettingsError, match=r"not a run folder[\s\S]*holiday.jpg[\s\S]*medkd demo"):
-        review_cases.check_run(tmp_path)
-
-
-def test_a_run_that_was_stopped_early_is_refused_with_the_way_on(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(SettingsError, match=r"stopped before it had cases[\s\S]*--resume"):
-        review_cases.check_run(tmp_path)
-
-
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="no such folder"):
-        review_cases.check_run(tmp_path / "gone")
-
-
-def test_a_folder_with_a_worklist_is_a_run(tmp_path):
-    write_cases(tmp_path / "cases.csv", [a_case("s1")])
-    assert review_cases.check_run(tmp_path).path == tmp_path
-
-
 def test_marks_are_numbered_from_the_highest_score():
     marks = review_cases.number_marks([a_mark(0.2, x=-0.001), a_mark(0.8, x=1.234)])
     assert [(mark.number, mark.candidate.score) for mark in marks] == [(1, 0.8), (2, 0.2)]
@@ -126,7 +104,7 @@ def test_the_probability_of_an_image_is_found_for_each_arm_that_scored_it(tmp_pa
         row = Prediction("x-4", "p", "x-4", (1,), (2.0,), (probability,))
         write_predictions(run.predictions(arm, split), [row])
     found = review_cases.read_image_probabilities(run)
-    assert found == {"x-4": {"teacher": (0.9,), "student": (0.8,)}}
+    assert found == {"x-4": {"teacher": 0.9, "student": 0.8}}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +151,7 @@ def test_none_and_two_cases_are_no_case(asked):
 def test_rows_with_one_case_id_are_refused(tmp_path):
     write_cases(tmp_path / "cases.csv", [a_case("a"), a_case("b"), a_case("a")])
     with pytest.raises(SeriesError, match="2 rows are named 'a'"):
-        review_cases.read_worklist(tmp_path / "cases.csv")
+        review_cases.read_run_cases(tmp_path / "cases.csv")
 
 
 def test_two_marks_at_one_place_are_two_marks():

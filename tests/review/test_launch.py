@@ -12,7 +12,8 @@ import pytest
 import medkd
 from medkd.errors import SettingsError
 from medkd.review import launch
-from medkd.runs import RunFolder
+from medkd.review.opened import Review
+from tests.viewer.factory import write_bare_run
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def taken_port():
 
 
 def a_viewer(tmp_path, port=1):
-    return launch.Viewer(RunFolder(tmp_path), "anna", "127.0.0.1", port)
+    return launch.Viewer(Review("RUN", tmp_path), "anna", "127.0.0.1", port)
 
 
 def test_the_viewer_is_found_beside_the_package():
@@ -58,23 +59,20 @@ def test_another_port_is_chosen_where_the_default_is_taken(taken_port, monkeypat
 
 
 def test_the_only_run_below_a_folder_is_found(tmp_path):
-    run = tmp_path / "runs" / "first"
-    run.mkdir(parents=True)
-    (run / "cases.csv").touch()
-    assert launch.find_run(tmp_path) == run
+    run = write_bare_run(tmp_path / "runs" / "first", [])
+    assert launch.find_review(tmp_path) == run.path
 
 
 def test_several_runs_are_not_chosen_from(tmp_path):
     for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "cases.csv").touch()
+        write_bare_run(tmp_path / name, [])
     with pytest.raises(SettingsError, match=r"2 runs[\s\S]*first[\s\S]*second"):
-        launch.find_run(tmp_path)
+        launch.find_review(tmp_path)
 
 
 def test_no_run_at_all_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="no run to review here"):
-        launch.find_run(tmp_path)
+        launch.find_review(tmp_path)
 
 
 def test_the_app_is_bound_to_this_machine_and_sends_no_statistics(tmp_path):
@@ -179,8 +177,8 @@ def test_another_program_on_the_port_is_not_our_app(tmp_path, quick_start, answe
 
 
 def test_an_ipv6_address_stands_in_brackets(tmp_path):
-    assert launch.Viewer(RunFolder(tmp_path), "anna", "::1", 8501).url == "http://[::1]:8501"
-    assert launch.Viewer(RunFolder(tmp_path), "anna", "::", 8501).url == "http://127.0.0.1:8501"
+    assert launch.Viewer(Review("RUN", tmp_path), "anna", "::1", 8501).url == "http://[::1]:8501"
+    assert launch.Viewer(Review("RUN", tmp_path), "anna", "::", 8501).url == "http://127.0.0.1:8501"
 
 
 def test_the_browser_that_opens_the_app_is_told_not_to_use_a_proxy(monkeypatch):

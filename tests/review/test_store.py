@@ -14,6 +14,7 @@ import pytest
 
 from medkd.errors import SeriesError
 from medkd.review.store import (
+    MIGRATIONS,
     WHOLE_CASE,
     Decision,
     decisions_csv,
@@ -234,12 +235,70 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
     assert path.read_text().startswith("these are notes")
 
 
-def test_a_store_of_a_later_version_is_refused(store, tmp_path):
+def test_a_store_of_a_later_version_is_refused_and_loses_nothing(store, tmp_path):
+    kept = store.add(MARK)
     with sqlite3.connect(tmp_path / "review.sqlite") as foreign:
         foreign.execute("PRAGMA user_version = 2")
-    foreign.close()
-    with pytest.raises(SeriesError, match="expected schema version 1, got 2"):
+    with pytest.raises(SeriesError, match=r"newer medkd[\s\S]*expected schema version 1, got 2"):
         open_store(tmp_path / "review.sqlite")
+    with foreign:
+        foreign.execute("PRAGMA user_version = 1")
+    foreign.close()
+    assert store.history() == [kept]
+
+
+def add_certainty(connection):
+    """A schema that does not exist yet: one more column, filled from another."""
+    connection.exec_driver_sql("DROP TRIGGER IF EXISTS decisions_no_update")
+    connection.exec_driver_sql("ALTER TABLE decisions ADD COLUMN certainty TEXT")
+    connection.exec_driver_sql("UPDATE decisions SET certainty = verdict || ', sure'")
+
+
+def fail(connection):
+    connection.exec_driver_sql("DELETE FROM no_such_table")
+
+
+def certainties(path):
+    with sqlite3.connect(path) as opened:
+        found = [row[0] for row in opened.execute("SELECT certainty FROM decisions")]
+    opened.close()
+    return found
+
+
+def test_an_older_store_is_migrated_with_every_decision(store, tmp_path, monkeypatch):
+    made = [store.add(MARK), store.add(replace(MARK, verdict="reject", note="vessel"))]
+    monkeypatch.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty))
+    for _ in range(2):  # the second time nothing is left to do
+        newer = open_store(tmp_path / "review.sqlite")
+        assert newer.history() == made
+    assert certainties(newer.path) == ["accept, sure", "reject, sure"]
+    newer.add(MARK)
+    assert len(newer.history()) == 3
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        sqlite3.connect(newer.path).execute("UPDATE decisions SET note = ''")
+
+
+def test_a_new_store_passes_through_every_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty))
+    store = open_store(tmp_path / "new.sqlite")
+    assert store.history() == []
+    added = store.add(MARK)
+    assert store.history() == [added]
+    assert certainties(store.path) == [None]
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(store, tmp_path, monkeypatch):
+    made = store.add(MARK)
+    with monkeypatch.context() as patched:
+        patched.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty, fail))
+        with pytest.raises(SeriesError, match="no_such_table"):
+            open_store(tmp_path / "review.sqlite")
+    again = open_store(tmp_path / "review.sqlite")
+    assert again.history() == [made]
+    with pytest.raises(sqlite3.OperationalError, match="no such column"):
+        certainties(again.path)
+    with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        sqlite3.connect(again.path).execute("DELETE FROM decisions")
 
 
 @pytest.mark.parametrize("change", [{"reader": " "}, {"case_id": ""}, {"verdict": "maybe"}])

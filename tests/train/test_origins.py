@@ -89,7 +89,7 @@ def test_every_arm_counts_the_scans_that_taught_it(finished: RunFolder) -> None:
 def test_report_model_and_terminal_say_how_many(finished: RunFolder, index: Path) -> None:
     whole = "4 synthetic scans, 1 real scan with synthetic nodules and 2 real scans"
     report = finished.report.read_text()
-    assert f"Where the cases of this run come from: {whole}" in report
+    assert f"Origin of the cases in this run: {whole}" in report
     info = read_info(finished.model("student"))
     words = ["detect", str(finished.model("student")), str(index), "--out"]
     done = CliRunner().invoke(app, [*words, str(finished.path / "found")])

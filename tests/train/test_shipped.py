@@ -102,9 +102,7 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
 
 
 def test_every_shipped_configuration_has_its_short_run() -> None:
-    trained = {name for name in SHIPPED if not name.startswith("data/")}
-    # Phantoms are measured, not trained on: test_difficulty.py.
-    assert set(OVERRIDES) == trained - {"bench/phantom_difficulty"}
+    assert set(OVERRIDES) == {name for name in SHIPPED if not name.startswith("data/")}
 
 
 @pytest.mark.parametrize("name", OVERRIDES)

@@ -37,7 +37,7 @@ EVIL = "<img src=x onerror=alert(1)> ![](http://example.org/x.png) :red[**name**
 
 def write_review_run(path: Path) -> RunFolder:
     """Write a whole run with every kind of case that the viewer meets."""
-    run = RunFolder(path)
+    run = write_bare_run(path, build_cases())
     for name in ("scan-a", "scan-b", "scan-refused"):
         write_chest(path / "data" / f"{name}.mhd")
     marks = [
@@ -54,9 +54,16 @@ def write_review_run(path: Path) -> RunFolder:
             [Prediction(f"xray-{row}", f"p{row}", f"xray-{row}", (row % 2,), (0.0,),
                         (0.2 + 0.5 * (row % 2) + shift,)) for row in range(3)],
         )  # fmt: skip
-    write_cases(run.cases, build_cases())
     write_json(run.evaluation, build_evaluation())
     run.report.write_text("<html>report</html>", encoding="utf-8")
+    return run
+
+
+def write_bare_run(path: Path, cases: list[RunCase]) -> RunFolder:
+    """Write what makes a folder a RUN, and its worklist."""
+    run = RunFolder(path)
+    write_json(run.record, build_evaluation().record)
+    write_cases(run.cases, cases)
     return run
 
 

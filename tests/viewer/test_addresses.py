@@ -3,7 +3,6 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from medkd.runs import write_cases
 from tests.viewer import factory
 from tests.viewer.conftest import VIEWER
 
@@ -20,7 +19,7 @@ def open_address(monkeypatch):
     """Open an address of a run: the page and the parts behind the question mark."""
 
     def open_page(run, page="case.py", **parts):
-        monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
+        monkeypatch.setenv("MEDKD_REVIEW_PATH", str(run.path))
         monkeypatch.setenv("MEDKD_REVIEW_READER", "anna")
         app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30)
         if page:
@@ -112,17 +111,15 @@ def test_an_address_without_a_case_shows_the_first_of_the_worklist(run, open_add
     assert "Case scan-refused" in values(open_address(run).text)
 
 
-def test_two_rows_with_one_case_id_are_refused(run, tmp_path, open_address):
-    folder = type(run)(tmp_path)
+def test_two_rows_with_one_case_id_are_refused(tmp_path, open_address):
     case = factory.build_cases()[0]
-    write_cases(folder.cases, [case, case])
-    app = open_address(folder, "")
+    app = open_address(factory.write_bare_run(tmp_path, [case, case]), "")
     assert "2 rows are named 'xray-1'" in values(app.text)
     assert not app.dataframe
 
 
-def test_a_worklist_that_cannot_be_read_is_refused_with_its_reasons(run, tmp_path, open_address):
-    folder = type(run)(tmp_path)
+def test_a_worklist_that_cannot_be_read_is_refused_with_its_reasons(tmp_path, open_address):
+    folder = factory.write_bare_run(tmp_path, [])
     folder.cases.write_text("case_id,kind\nxray-1,image\n")
     app = open_address(folder, "")
     assert "row 2 is no case" in values(app.text)

@@ -30,7 +30,7 @@ def open_tab(run, monkeypatch):
     """Open the case in a tab of its own, as one reader."""
 
     def open_case(reader="anna"):
-        monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
+        monkeypatch.setenv("MEDKD_REVIEW_PATH", str(run.path))
         monkeypatch.setenv("MEDKD_REVIEW_READER", reader)
         app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30)
         app.query_params["case"] = CASE

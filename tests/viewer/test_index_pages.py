@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from medkd.index.table import ArchiveIndex, CaseLabel, IndexedCase, write_index
+from medkd.index.case import Case
+from medkd.index.table import ArchiveIndex, CaseLabel, write_index
 from medkd.models.package import ModelInfo, save_model
 from medkd.models.table import build_model, parse_model_settings
-from medkd.review.index_cases import open_index, open_review
+from medkd.review.opened import open_review
 from medkd.review.store import open_store
-from medkd.runs import RunFolder, write_cases
 from medkd.types import RunCase
 from tests.data.archives import write_scan_archive, write_xray_archive
+from tests.viewer.factory import write_bare_run
 from tests.viewer.test_pages import launch, picture_urls, press, texts  # noqa: F401  # a fixture
 
 
@@ -26,7 +27,7 @@ def images(tmp_path_factory):
 
 
 def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(scans, launch):  # noqa: F811
-    app = launch(open_index(scans))
+    app = launch(open_review(scans))
     table = app.dataframe[0].value
     assert list(table["Case"]) == ["s3", "s0", "s1", "s2", "s4"]
     assert list(table["Status"])[:2] == ["NOT ANALYSED", "ready"]
@@ -39,7 +40,7 @@ def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(
 
 
 def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, launch):  # noqa: F811
-    app = launch(open_index(scans), "case.py", case="s0")
+    app = launch(open_review(scans), "case.py", case="s0")
     assert len(picture_urls(app)) == 1
     jumps = [b.label for b in app.button if b.label.startswith("1: nodule, ")]
     assert len(jumps) == 1
@@ -50,12 +51,12 @@ def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, l
 
 
 def test_a_scan_that_nobody_annotated_is_not_shown_as_one_without_nodules(tmp_path, launch):  # noqa: F811
-    scans = [IndexedCase(name, "p", "scan", "ready") for name in ("read", "unread", "labelled")]
-    made = IndexedCase("made", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
+    scans = [Case(name, "p", "scan", "ready") for name in ("read", "unread", "labelled")]
+    made = Case("made", "p", "scan", "ready", synthetic=True, generator="medkd phantom 3")
     labels = (CaseLabel("read", "nodule", 0), CaseLabel("labelled", "nodule", 1))
     index = tmp_path / "index.csv"
     write_index(index, ArchiveIndex((*scans, made), labels=labels))
-    app = launch(open_index(index))
+    app = launch(open_review(index))
     table = app.dataframe[0].value.set_index("Case")
     assert table["Reference"].to_dict() == {
         "read": "annotated, no nodule", "unread": "not annotated", "made": "not annotated",
@@ -65,7 +66,7 @@ def test_a_scan_that_nobody_annotated_is_not_shown_as_one_without_nodules(tmp_pa
     assert table["Nodules"].isna().sum() == 3
     assert table["Synthetic"]["made"] == "synthetic: medkd phantom 3"
     assert "1 of 4 cases are synthetic" in texts(app.warning)
-    said = texts(launch(open_index(index), "case.py", case="unread").caption)
+    said = texts(launch(open_review(index), "case.py", case="unread").caption)
     assert "not annotated. That is not the same as no nodule" in said
 
 
@@ -74,33 +75,34 @@ def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, lau
         (scans, "s3", "missing_slices: after position -120.0 mm"),
         (images, "c000", "colour: channels differ"),
     ):
-        app = launch(open_index(index), "case.py", case=case)
+        app = launch(open_review(index), "case.py", case=case)
         assert texts(app.text).count(reason) == 1
         assert "not the same as no findings" in texts(app.error)
         assert picture_urls(app) == []
 
 
 def test_an_image_of_an_index_shows_what_is_known_of_its_labels(images, launch):  # noqa: F811
-    app = launch(open_index(images), "case.py", case="c002")
+    app = launch(open_review(images), "case.py", case="c002")
     table = app.dataframe[0].value.set_index("Label")
     assert dict(table["Value"]) == {"Nodule": "not known", "Mass": "absent"}
     assert len(picture_urls(app)) == 1
 
 
 def test_decisions_on_an_index_are_kept_beside_it_when_it_is_opened_again(images, launch):  # noqa: F811
-    press(launch(open_index(images), "case.py", case="c002"), "Accept")
+    press(launch(open_review(images), "case.py", case="c002"), "Accept")
     again = open_review(images)
-    store = open_store(again.review)
+    store = open_store(again.decisions)
     assert [d.case_id for d in store.history()] == ["c002"]
     store.close()
-    assert again.review.parent == images.with_suffix(".review")
+    assert again.decisions.parent == images.with_suffix(".review")
 
 
 def test_no_path_of_the_archive_is_shown_or_written(images, launch):  # noqa: F811
-    run = open_index(images)
-    app = launch(run, "case.py", case="c003")
-    shown = texts([*app.text, *app.caption, *app.error]) + run.cases.read_text()
-    assert "DOE" not in shown
+    review = open_review(images)
+    app = launch(review, "case.py", case="c003")
+    shown = texts([*app.text, *app.caption, *app.error])
+    written = [p.name + p.read_text("latin-1") for p in review.decisions.parent.iterdir()]
+    assert "DOE" not in shown + "".join(written)
 
 
 def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  # noqa: F811
@@ -108,8 +110,7 @@ def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  
     image = RunCase("c003", "p1", "image", str(images), "test", None, 1, 0.7, "analysed")
     refused = RunCase("s3", "p3", "scan", str(scans), "none", None, None, None, "not_analysed",
                       ("missing_slices: after position -120.0 mm",))  # fmt: skip
-    run = RunFolder(tmp_path)
-    write_cases(run.cases, [scan, image, refused])
+    run = write_bare_run(tmp_path, [scan, image, refused])
     for case, pictures in (("s1", 1), ("c003", 1), ("s3", 0)):
         app = launch(run, "case.py", case=case)
         assert len(picture_urls(app)) == pictures
@@ -118,9 +119,8 @@ def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  
 
 
 def test_a_probability_says_of_what(images, tmp_path, launch):  # noqa: F811
-    run = RunFolder(tmp_path)
     image = RunCase("c003", "p1", "image", str(images), "test", None, 1, 0.7, "analysed")
-    write_cases(run.cases, [image])
+    run = write_bare_run(tmp_path, [image])
     assert "of the finding" in texts(launch(run, "case.py", case="c003").text)
     settings = parse_model_settings({"kind": "shallow2d", "channels": 2})
     info = ModelInfo(settings.model_dump(mode="json"), label_names=("Nodule or Mass",))

@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from medkd.jsonio import write_json
 from medkd.review.store import open_store
-from medkd.runs import RunFolder, read_cases, write_cases
+from medkd.runs import read_cases
 from medkd.types import Candidate, CaseResult, RunCase
 from tests.real_data import data_root
 from tests.report.run_factory import write_example_run
@@ -32,7 +32,8 @@ def launch(monkeypatch):
     """Open a page of a run, optionally at a case, as one reader."""
 
     def open_page(run, page="worklist.py", *, case=None, reader="anna"):
-        monkeypatch.setenv("MEDKD_REVIEW_RUN", str(run.path))
+        monkeypatch.setenv("MEDKD_REVIEW_PATH", str(run.path))
+        monkeypatch.setenv("MEDKD_REVIEW_INDEX", str(getattr(run, "index", None) or ""))
         monkeypatch.setenv("MEDKD_REVIEW_READER", reader)
         app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30).run()
         if page != "worklist.py":
@@ -216,7 +217,7 @@ def test_the_results_page_says_beside_each_cpm_how_hard_the_phantoms_are(fresh_r
 def test_the_results_page_shows_every_score_with_its_interval(run, launch):
     table = launch(run, "results.py").dataframe[0].value.set_index("Metric")
     for name in ("Sensitivity", "F1", "Precision", "Specificity"):
-        assert " to " in table.loc[f"{name} at the frozen point", "student"]
+        assert " to " in table.loc[f"{name} at the frozen operating point", "student"]
     assert list(table.columns) == ["teacher", "control", "student"]
 
 
@@ -238,10 +239,10 @@ def test_a_run_without_evaluation_says_that_nothing_is_known(fresh_run, launch):
 
 
 def test_a_folder_that_is_no_run_is_refused_with_reasons(tmp_path, launch, monkeypatch):
-    monkeypatch.setenv("MEDKD_REVIEW_RUN", str(tmp_path))
+    monkeypatch.setenv("MEDKD_REVIEW_PATH", str(tmp_path))
     app = AppTest.from_file(str(VIEWER / "app.py"), default_timeout=30).run()
     assert "cannot be shown" in texts(app.error)
-    assert "not a run folder" in texts(app.text)
+    assert "not a RUN, RESULTS or an INDEX" in texts(app.text)
 
 
 def test_a_decision_that_cannot_be_saved_is_said_loudly(fresh_run, launch):
@@ -270,8 +271,7 @@ def test_real_data_is_shown(tmp_path, launch, kind, path, row):
     place = data_root() / path
     assert place.exists()
     case = RunCase("real", "p", kind, str(place), "test", row, None, None, "analysed")
-    write_cases(tmp_path / "cases.csv", [case])
-    app = launch(RunFolder(tmp_path), "case.py")
+    app = launch(factory.write_bare_run(tmp_path, [case]), "case.py")
     assert not app.error
     assert len(picture_urls(app)) == 1
 

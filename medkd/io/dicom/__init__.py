@@ -1,6 +1,7 @@
-"""DICOM CT series: headers, gate, pixels, and back.
+"""Read and write DICOM CT series.
 
-The way of a series: `header` reads what its files say; `structure` and `kind` and `scope` find
-faults, named by `codes`; `gate` judges; `streams`, `pixels` and `hu` give HU, `order` looks for
-slices out of place; `series` puts it together. `write` goes the other way.
+To read a series, `header` parses its files. `structure`, `kind` and `scope` find faults, whose
+codes are in `codes`, and `gate` accepts or refuses the series. `streams`, `pixels` and `hu` decode
+the pixels to HU, and `order` looks for misplaced slices. `series` calls all of them. `write` writes
+a series.
 """

@@ -1,9 +1,9 @@
-"""Whether the slices of a series come from one acquisition and one reconstruction.
+"""Check that the slices of a series come from one acquisition and one reconstruction.
 
-Archives hold two under one SeriesInstanceUID: halves of a volume with another kernel, tube voltage
-or contrast phase, or slices of both in turn. They can fit together without a gap, and neither
-noise nor densities of such a volume are those of one scan. Exposure, tube current and times differ
-between the slices of a good scan and say nothing.
+In some archives, one SeriesInstanceUID holds two of them: two halves of a volume with different
+kernels, tube voltages or contrast phases, or alternating slices of both. They can fit together
+without a gap, but noise and densities of the volume are then inconsistent. Exposure, tube current
+and times vary within a valid scan and are not checked.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 Values = Sequence[str]
 
 _BLOCK_SHARE = 0.2
-"""A value that a block of at least this share of the slices lacks, or alone has, divides them."""
+"""Smallest share of the slices, with or without a value, that counts as a separate block."""
 
 _MOST_GROUPS = 4
-"""More groups of neighbouring slices with a number each are the steps of one scan."""
+"""More groups of neighbouring slices, each with its own number, are the steps of one scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Divider:
-    """An attribute that is one value in a good scan.
+    """An attribute that has a single value in a valid scan.
 
     Args:
         name: its keyword.
-        read: its value as text, empty where there is none.
-        shown: whether reasons may show its values: free text and times stay unsaid.
-        absence_counts: whether slices without it differ from those with it.
-        divides: whether values, in the order of the slices, are those of several acquisitions.
+        read: returns its value in a header as text; empty if missing.
+        shown: whether reasons may show its values; free text and times are not shown.
+        absence_counts: whether a missing value counts as a different value.
+        divides: returns whether the values, in slice order, belong to several acquisitions.
     """
 
     name: str
@@ -49,10 +49,10 @@ class _Divider:
 
 
 def acquisition_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
-    """Say which attributes divide slices into acquisitions, and name the groups.
+    """Return a fault for each attribute that divides the slices into several acquisitions.
 
     Args:
-        ordered: headers of slices with places, in order along their normal.
+        ordered: headers of slices with positions, in order along their normal.
     """
     faults = []
     for divider in _DIVIDERS:
@@ -66,7 +66,7 @@ def acquisition_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
 
 
 def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
-    """Say which of these attributes only some slices state, and which number the steps of a scan.
+    """Return notes on attributes that some slices lack or that number the steps of a scan.
 
     Args:
         ordered: headers of slices in order along their normal.
@@ -81,7 +81,7 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
             notes.append(f"{named(without)}: no {divider.name}, which the other slices state")
         count = len(set(values) - {""})
         if divider.divides is _are_acquisitions and 1 < count < len(ordered):
-            notes.append(f"{count} values of {divider.name}, as of the steps of one scan")
+            notes.append(f"{count} values of {divider.name}, which number the steps of one scan")
     thicknesses = {header.number("SliceThickness") for header in ordered} - {None}
     if len(thicknesses) > 1:
         notes.append(f"{len(thicknesses)} values of SliceThickness differ between slices")
@@ -98,7 +98,11 @@ def _number(header: SliceHeader, name: str) -> str:
 
 
 def _are_acquisitions(numbers: Values) -> bool:
-    """Tell a few acquisitions from the steps of one: a number a slice, or many in a row."""
+    """Return whether acquisition numbers belong to several acquisitions.
+
+    They number the steps of one acquisition if every slice has its own number, or if there are
+    more than `_MOST_GROUPS` and each occurs in one run of neighbouring slices.
+    """
     count = len(set(numbers))
     blocks = sum(one != other for one, other in pairwise(numbers)) + 1
     is_stepped = count == len(numbers) or (blocks == count > _MOST_GROUPS)
@@ -106,12 +110,12 @@ def _are_acquisitions(numbers: Values) -> bool:
 
 
 def _is_title(texts: Values) -> bool:
-    """Tell a few series by their titles from a title that counts the slices."""
+    """Return whether titles belong to a few series, and do not merely count the slices."""
     return 1 < len(set(texts)) <= _MOST_GROUPS and _are_acquisitions(texts)
 
 
 def _is_block(values: Values) -> bool:
-    """Say whether slices with a value and slices without one lie apart, neither of them few."""
+    """Return whether a block of slices has, or lacks, the value, and neither group is small."""
     stated = [bool(value) for value in values]
     changes = sum(one != other for one, other in pairwise(stated))
     fewer = min(sum(stated), len(stated) - sum(stated))
@@ -119,22 +123,23 @@ def _is_block(values: Values) -> bool:
 
 
 def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -> str:
-    """Word the groups: their value, how many slices, where they lie along the normal."""
+    """Describe the groups: value, number of slices, and range along the normal."""
     axes = np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3))
     normal = np.cross(*axes)
     groups: dict[str, list[SliceHeader]] = {}
     for header, value in zip(ordered, values, strict=True):
         groups.setdefault(value, []).append(header)
-    told = []
+    described = []
     for number, (value, group) in enumerate(groups.items()):
         shown = group[0].text(divider.name) if divider.shown else f"value {number + 1}"
         places_mm = [float(normal @ h.numbers("ImagePositionPatient")) for h in group]
-        told.append(
+        described.append(
             f"{shown if value else 'none'} in {len(group)} slices "
             f"({min(places_mm):.6g} to {max(places_mm):.6g} mm along the normal)"
         )
-    more = f" and {len(told) - _MOST_GROUPS} more groups" if len(told) > _MOST_GROUPS else ""
-    return "; ".join(told[:_MOST_GROUPS]) + more
+    beyond = len(described) - _MOST_GROUPS
+    more = f" and {beyond} more groups" if beyond > 0 else ""
+    return "; ".join(described[:_MOST_GROUPS]) + more
 
 
 _DIVIDERS = (

@@ -1,8 +1,8 @@
-"""The closed list of reasons for which a CT, a DICOM series or a volume file, is refused.
+"""The closed list of codes for which a CT (a DICOM series or a volume file) is refused.
 
-A reason is worded "code: text". The code says what kind of fault it is, the text names files and
-values. `allowable` codes may be let pass by name (`GateSettings.allow`); the others mean that
-there is no volume, or no right one, to be had from the files.
+A reason has the form "code: text". The code is the kind of fault; the text names files and values.
+Faults with an `allowable` code are accepted if `GateSettings.allow` names the code. The other codes
+mean that the files do not hold a volume, or not a correct one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Code(NamedTuple):
-    """What a code means, and if such faults may be let pass by name."""
+    """The meaning of a code, and whether `GateSettings.allow` may accept its faults."""
 
     description: str
     allowable: bool
@@ -24,54 +24,64 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     "unreadable": Code("a file or a value in its header cannot be read", False),
-    "not_ct": Code("not an image of CT densities", False),
+    "not_ct": Code("the image does not show CT densities", False),
     "not_chest": Code("the header names another part of the body, or an animal", True),
-    "localizer": Code("scout images; allowed: they are left out", True),
-    "secondary_capture": Code("screen shots; allowed: they are left out", True),
-    "dose_report": Code("dose records among the images; allowed: they are left out", True),
+    "localizer": Code("scout images; if allowed, they are ignored", True),
+    "secondary_capture": Code("screenshots; if allowed, they are ignored", True),
+    "dose_report": Code("dose records among the images; if allowed, they are ignored", True),
     "no_pixels": Code("an object without pixels", False),
-    "missing_attribute": Code("the header lacks what places or decodes a slice", False),
-    "pixel_format": Code("pixels that are no plain 16-bit densities", False),
-    "mixed_series": Code("several series, or several patients, in one", False),
+    "missing_attribute": Code(
+        "the header lacks an attribute that is needed to place or decode a slice", False
+    ),
+    "pixel_format": Code("pixels that are not one 16-bit density each", False),
+    "mixed_series": Code("files of several series or of several patients", False),
     "mixed_acquisition": Code(
         "slices of several kernels, tube voltages, acquisitions or contrast phases", True
     ),
-    "mixed_orientation": Code("slices turned against each other", False),
+    "mixed_orientation": Code("slices with different orientations", False),
     "mixed_frame_of_reference": Code("slices in several frames of reference", False),
-    "mixed_size": Code("slices of several sizes", False),
-    "mixed_pixel_format": Code("slices that store their values in several ways", True),
-    "missing_slices": Code("gaps where slices must have been", False),
+    "mixed_size": Code("slices of different sizes", False),
+    "mixed_pixel_format": Code("slices with different pixel formats", True),
+    "missing_slices": Code("gaps where slices are missing", False),
     "duplicate_positions": Code(
-        "several slices at one place; allowed where their pixels are identical: one is kept", True
+        "several slices at one position; can be allowed if their pixels are identical: the first "
+        "is kept",
+        True,
     ),
     "duplicate_uids": Code("one SOPInstanceUID for several slices", True),
     "irregular_spacing": Code("slices at uneven distances, or shifted sideways", False),
-    "gantry_tilt": Code("slices that lean against the direction in which they follow", False),
-    "disordered_slices": Code("slices in another order than numbers or pixels say", True),
+    "gantry_tilt": Code("slices that are not perpendicular to the stacking direction", False),
+    "disordered_slices": Code("slice positions contradict the slice numbers or the pixels", True),
     "slice_thickness": Code("slices thicker, or further apart, than the limit", True),
-    "missing_rescale": Code("no rescale to HU; allowed: stored values are taken for HU", True),
-    "few_slices": Code("fewer slices than the limit; never less than 2", True),
+    "missing_rescale": Code("no rescale to HU; if allowed, stored values are used as HU", True),
+    "few_slices": Code("fewer slices than the limit; at least 2 are always required", True),
     "coarse_voxels": Code("pixels wider than the limit", True),
-    "blank_slices": Code("slices of one value throughout", True),
-    "hu_range": Code("HU that no 16-bit number holds", False),
-    "truncated_pixels": Code("pixels cut short", False),
-    "damaged_pixels": Code("pixels that cannot be decoded, or are not those of the header", False),
-    "missing_decoder": Code("compressed pixels, and no package that decodes them", False),
-    "spacing_not_stated": Code("a volume whose header states no spacing; allowed: 1 mm", True),
+    "blank_slices": Code("slices whose pixels are all 0", True),
+    "hu_range": Code("HU outside the range of signed 16-bit numbers", False),
+    "truncated_pixels": Code("the pixel data are cut short", False),
+    "damaged_pixels": Code("pixels that cannot be decoded or contradict the header", False),
+    "missing_decoder": Code("compressed pixels without an installed decoder", False),
+    "spacing_not_stated": Code("the header of a volume has no spacing; if allowed: 1 mm", True),
     "placement_not_stated": Code(
-        "a volume whose header does not state its place or directions; allowed: LPS axes at 0 0 0",
-        True,
+        "the header of a volume has no origin or directions; if allowed: LPS axes at 0 0 0", True
     ),
-    "other_units": Code("a volume in another unit than mm; allowed: converted to mm", True),
-    "contradictory_geometry": Code("a volume whose header states two geometries", False),
-    "bad_geometry": Code("a volume whose spacing, place or directions make no regular grid", False),
-    "lungs_not_in_view": Code("no lungs, or not the whole of them", True),
+    "other_units": Code("a volume in another unit than mm; if allowed, converted to mm", True),
+    "contradictory_geometry": Code("the header of a volume states two geometries", False),
+    "bad_geometry": Code("spacing, origin or directions do not form a regular grid", False),
+    "lungs_not_in_view": Code("the lungs are absent or incomplete", True),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One reason. `lenient`: the code's allowance covers it; `strange`: slices that are none."""
+    """One reason for refusal.
+
+    Args:
+        code: a key of `CODES`.
+        text: names files and values.
+        lenient: False if the fault is refused even where its code is allowed.
+        strange: indices, among the examined headers, of objects that are not CT slices.
+    """
 
     code: str
     text: str
@@ -83,14 +93,14 @@ class Fault:
 
 
 def named(headers: Iterable[SliceHeader], shown: int = 3) -> str:
-    """Name slices: the first few, and how many more."""
+    """Join the names of the first few slices, and add how many more there are."""
     names = [header.name for header in headers]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
 
 def listed(numbers: Iterable[float], shown: int = 5) -> str:
-    """List numbers: the first few, and how many more."""
+    """Join the first few numbers, and add how many more there are."""
     values = [f"{number:.6g}" for number in numbers]
     more = f" and {len(values) - shown} more" if len(values) > shown else ""
     return ", ".join(values[:shown]) + more
@@ -102,6 +112,6 @@ def fault_of(
     fits: Callable[[SliceHeader], Any],
     text: str,
 ) -> list[Fault]:
-    """Word one fault for all slices that do not fit; nothing if all do."""
+    """Return one fault that names all slices for which `fits` is false; empty if there are none."""
     odd = [header for header in headers if not fits(header)]
     return [Fault(code, f"{named(odd)}: {text}")] if odd else []

@@ -1,8 +1,8 @@
-"""Whether bytes are DICOM: the one test by content that every reader of files uses.
+"""Detection of DICOM files by content, used by every reader of files.
 
-Names decide nothing. A DICOM file has a preamble and "DICM" (PS3.10 7.1); many old archives and
-planning systems leave out the preamble, or the file meta too. Only the first bytes are looked at:
-whether the rest of the file can be read is for `header.py`.
+File names are ignored. A DICOM file starts with a preamble and "DICM" (PS3.10 7.1). Many old
+archives and planning systems omit the preamble, or also the file meta. Only the first bytes are
+examined; `header.py` finds out whether the rest can be read.
 """
 
 from __future__ import annotations
@@ -10,47 +10,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HEAD_BYTES = 1024
-"""How many first bytes of a file the tests need."""
+"""Number of bytes at the start of a file that the tests examine."""
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _META_MARKS = (b"DICM\x02\x00", b"\x02\x00\x00\x00UL\x04\x00")
 _CLASS_MARK = b"1.2.840.10008.5.1.4.1.1."
-"""How the UIDs of all storage classes begin (PS3.4 B.5)."""
+"""Prefix of the UIDs of all storage classes (PS3.4 B.5)."""
 
 _FIRST_GROUPS = (0x0002, 0x0008)
 _SECOND_BELOW = 0x00200000
-"""The second element is in group 2, 8 or 10 (hex); an image states its class in group 8."""
+"""The second element is in group 2, 8 or 10 (hex): SOPClassUID of an image is in group 8."""
 
 _LARGEST_FIRST = 256
-"""First elements are group lengths, character sets or image types, all short."""
+"""Upper limit for the first element: a group length, character set or image type, all short."""
 
 _SHORT_VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
 )  # fmt: skip
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 VRS = _SHORT_VRS | _LONG_VRS
-"""Value representations with lengths of two and of four bytes (PS3.5 7.1.2)."""
+"""All value representations, whose length field has two or four bytes (PS3.5 7.1.2)."""
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Say whether a file is DICOM: with preamble, or a data set that begins in group 2 or 8.
+    """Return whether a file is DICOM: it has a preamble or begins with an element of group 2 or 8.
 
     Args:
-        head: the first `HEAD_BYTES` bytes, or all of a shorter file.
+        head: the first `HEAD_BYTES` bytes, or all bytes of a shorter file.
     """
     return has_preamble(head) or _is_data_set(head, little=True) or _is_data_set(head, little=False)
 
 
 def has_preamble(head: bytes) -> bool:
-    """Say whether "DICM" follows a preamble of 128 bytes."""
+    """Return whether the 128 bytes of a preamble are followed by "DICM"."""
     return head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] == _MAGIC
 
 
 def looks_like_damaged_dicom(head: bytes) -> bool:
-    """Say whether a file that is not DICOM has been: its beginning is damaged or cut short.
+    """Return whether a file is probably a DICOM file whose beginning is damaged or cut short.
 
     Args:
-        head: the first `HEAD_BYTES` bytes, or all of a shorter file.
+        head: the first `HEAD_BYTES` bytes, or all bytes of a shorter file.
     """
     if looks_like_dicom(head):
         return False
@@ -62,7 +62,14 @@ def looks_like_damaged_dicom(head: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ElementHead:
-    """Tag, VR (empty where implicit) and length of an element; its value is `start` bytes on."""
+    """The first fields of a data element (PS3.5 7.1).
+
+    Args:
+        tag: group and element number.
+        vr: value representation; empty if implicit.
+        start: bytes from the start of the element to its value.
+        length: bytes of the value.
+    """
 
     tag: int
     vr: bytes
@@ -71,12 +78,12 @@ class ElementHead:
 
 
 def element_head(head: bytes, *, little: bool, implicit: bool | None = None) -> ElementHead:
-    """Read the head of an element (PS3.5 7.1).
+    """Decode tag, VR and length of an element (PS3.5 7.1).
 
     Args:
-        head: at least 8 bytes from its first; 12 where it may have a long VR.
+        head: the first 8 bytes of the element; 12 if its length may have four bytes.
         little: whether numbers are little endian.
-        implicit: whether it has no VR; None: it has one if it shows a known one.
+        implicit: whether the element has no VR; None: it has none if bytes 4 and 5 are not a VR.
     """
     vr = head[4:6]
     if implicit is None:
@@ -90,13 +97,13 @@ def element_head(head: bytes, *, little: bool, implicit: bool | None = None) -> 
 
 
 def _is_data_set(head: bytes, *, little: bool) -> bool:
-    """Say whether an element of group 2 or 8 comes first, and a later one after it."""
+    """Return whether `head` starts with an element of group 2 or 8, followed by a higher tag."""
     if len(head) < 8:
         return False
     first = element_head(head[:12], little=little)
     if first.tag >> 16 not in _FIRST_GROUPS or first.tag & 0xFFFF > 0xFF:
         return False
-    if not first.vr and not little:  # there is no big-endian syntax without VR
+    if not first.vr and not little:  # DICOM has no implicit big-endian syntax
         return False
     after = head[first.start + first.length :][:12]
     follows = len(after) < 8 or first.tag < element_head(after, little=little).tag < _SECOND_BELOW

@@ -1,9 +1,9 @@
-"""The elements of one DICOM file up to its pixels, and where the pixels are.
+"""Parse one DICOM file up to its pixels, and locate the pixels.
 
-With or without preamble and file meta (PS3.10 7.1). What states no transfer syntax is implicit VR
-little endian, as in the standard's default, unless its first element shows a VR. What pydicom
-reads although it is not as stated (a wrong VR, implicit elements under an explicit syntax) is read
-alike, and noted. Knows nothing of slices.
+Preamble and file meta (PS3.10 7.1) are optional. A file without a transfer syntax is read as
+implicit VR little endian, the standard's default, unless its first element has a VR. Deviations
+that pydicom tolerates (a wrong VR, implicit elements under an explicit syntax) are tolerated here
+too, with a note. This module knows nothing of slices.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from medkd.io.dicom.tags import (
 )
 
 DICOMDIR = ("1.2.840.10008.1.3.10",)
-"""A table of contents (PS3.3 F): no image, and nothing that a series lacks."""
+"""SOP class of a directory of files (PS3.3 F). It is not an image, so it is skipped."""
 
 _WANTED = [Tag(tag) for tag in TAGS]
 _PREAMBLE = 132
@@ -56,13 +56,14 @@ _PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
 _DECODED_WHOLE = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 _CHUNK = 1 << 16
 _PADDING = (0x00, 0x20, 0xFF)
-"""Bytes with which programs fill up pixels and files."""
+"""Byte values that programs use to pad pixels and files."""
 _NO_TAG = 0xFFFFFFFF
-_BEYOND = "{} bytes that are no padding follow its pixels: export it again"
+_EXTRA_BYTES = "{} bytes that are not padding follow its pixels: export it again"
+_OTHER_VR = "{} VR, although its file meta states {} VR"
 
 
 class HeaderError(ValueError):
-    """Why the header of a DICOM file cannot be read, in words for the user."""
+    """A DICOM header that cannot be read; the message is written for the user."""
 
 
 @dataclass(slots=True)
@@ -70,12 +71,12 @@ class Parsed:
     """The elements of one file up to its pixels.
 
     Args:
-        values: keyword to value; absent where the file has none.
-        faults: values that cannot be read.
-        notes: what is not as the standard asks, and was read all the same.
-        nested: whether there are sequences that hold more.
-        syntax: UID of the transfer syntax, stated or found.
-        pixels: where they are.
+        values: maps keywords to values; missing and empty attributes have no key.
+        faults: messages on values that cannot be read.
+        notes: messages on violations of the standard that were tolerated.
+        nested: whether the file has sequences that must be read as well.
+        syntax: UID of the transfer syntax, from the file meta or derived from the first element.
+        pixels: where the pixels are.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -88,9 +89,14 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class PixelPlace:
-    """Where the value of a file's pixels begins, its bytes if it stands there as it is.
+    """The location of the pixels in a file.
 
-    `rest` counts the bytes at the end of the file that belong to no element and are not all 0.
+    Args:
+        there: whether the file has pixels.
+        is_raw: whether they are stored uncompressed and little endian.
+        start: offset of the value of PixelData.
+        size: bytes of pixels in the file, if raw.
+        rest: bytes at the end of the file that belong to no element; 0 if all of them are 0.
     """
 
     there: bool = False
@@ -102,7 +108,14 @@ class PixelPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Coding:
-    """How the elements of a data set are written."""
+    """How the elements of a data set are encoded.
+
+    Args:
+        uid: the transfer syntax.
+        implicit: whether the elements have no VR.
+        stated: whether the file meta states the transfer syntax.
+        note: a deviation from the standard; empty if there is none.
+    """
 
     uid: UID
     implicit: bool
@@ -115,17 +128,17 @@ class _Coding:
 
 
 def parse_file(stream: BinaryIO) -> Parsed | None:
-    """Read the wanted elements of a file.
+    """Read the elements of a file that `tags.TAGS` lists.
 
     Args:
-        stream: at the file's first byte.
+        stream: positioned at the first byte of the file.
 
     Returns:
-        What it holds; None if it is empty or not DICOM, or the DICOMDIR of a medium.
+        Its contents; None if the file is empty, not DICOM, or a DICOMDIR.
 
     Raises:
         HeaderError: if it is DICOM and cannot be read.
-        Exception: whatever pydicom raises for what is broken.
+        Exception: any exception that pydicom raises for a damaged file.
     """
     head = stream.read(HEAD_BYTES)
     if not looks_like_dicom(head):
@@ -150,10 +163,10 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     parsed = _elements(stream, coding, lambda tag: tag == PIXEL_DATA)
     parsed.syntax = str(coding.uid)
     parsed.pixels = _pixel_place(stream, coding)
-    _judge_rest(stream, parsed)
+    _drop_padding(stream, parsed)
     if stated_class and not any(parsed.values.get("SOPClassUID", ())):
         parsed.values["SOPClassUID"] = stated_class
-        parsed.notes.append("no SOPClassUID but that of its file meta, which is used")
+        parsed.notes.append("no SOPClassUID: the one of its file meta is used")
     parsed.notes += [coding.note] if coding.note else []
     return parsed
 
@@ -168,7 +181,7 @@ def _stated_syntax(meta: Parsed) -> UID:
         raise HeaderError("its file meta states no TransferSyntaxUID")
     uid = uid_of(name)
     if not uid.is_transfer_syntax:
-        raise HeaderError("its file meta states a transfer syntax that is none of DICOM's")
+        raise HeaderError("its file meta states a transfer syntax that DICOM does not define")
     return uid
 
 
@@ -181,7 +194,7 @@ def _inflated(stream: BinaryIO) -> BinaryIO:
 
 
 def _coding_of(stream: BinaryIO, stated: UID | None) -> _Coding:
-    """Find how a data set is written from its first element, at which the stream stands."""
+    """Determine the encoding of a data set from its first element, at the stream's position."""
     begin = stream.tell()
     first = stream.read(6)
     stream.seek(begin)
@@ -194,14 +207,17 @@ def _coding_of(stream: BinaryIO, stated: UID | None) -> _Coding:
         return _Coding(uid, not explicit, stated=False, note=note)
     looks_implicit = len(first) == 6 and not first[4:6].isupper()
     if stated.is_implicit_VR and explicit:
-        return _Coding(stated, implicit=False, note="explicit VR, though its file meta says not")
+        return _Coding(stated, implicit=False, note=_OTHER_VR.format("explicit", "implicit"))
     if not stated.is_implicit_VR and looks_implicit and stated != ExplicitVRBigEndian:
-        return _Coding(stated, implicit=True, note="implicit VR, though its file meta says not")
+        return _Coding(stated, implicit=True, note=_OTHER_VR.format("implicit", "explicit"))
     return _Coding(stated, implicit=stated.is_implicit_VR)
 
 
 def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) -> Parsed:
-    """Read the wanted elements from where the stream stands; leave it where `stop` held."""
+    """Read the elements in `TAGS` from the stream's position to the first tag that `stop` accepts.
+
+    The stream is left at the start of that element.
+    """
     parsed = Parsed()
     found = data_element_generator(
         stream,
@@ -211,7 +227,7 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
         specific_tags=_WANTED,
     )
     for element in found:
-        if int(element.tag) not in TAGS:  # pydicom adds the character set
+        if int(element.tag) not in TAGS:  # pydicom also yields the character set
             continue
         keyword, kind = TAGS[int(element.tag)]
         if kind is NESTED:
@@ -222,7 +238,7 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
         value = value_of(kind, element.value, vr=element.VR or "", little=coding.little)
         if isinstance(value, str):
             if keyword in OPTIONAL:
-                parsed.notes.append(f"{keyword} {value}: it counts as missing")
+                parsed.notes.append(f"{keyword} {value}: treated as missing")
             else:
                 parsed.faults.append(f"{keyword} {value}: correct it, or export it again")
         elif value is not None:
@@ -230,14 +246,14 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
         if note := wrong_vr(keyword, element.VR or ""):
             parsed.notes.append(note)
     place = stream.tell()
-    if place > stream.seek(0, io.SEEK_END):  # an element was skipped that is not all there
+    if place > stream.seek(0, io.SEEK_END):  # the last skipped element is cut short
         raise HeaderError("the file ends within its DICOM header")
     stream.seek(place)
     return parsed
 
 
 def _pixel_place(stream: BinaryIO, coding: _Coding) -> PixelPlace:
-    """Read the head of the pixels' element, at which the stream stands."""
+    """Locate the pixels from the head of PixelData, at the stream's position."""
     begin = stream.tell()
     head = stream.read(12)
     end = stream.seek(0, io.SEEK_END)
@@ -246,7 +262,7 @@ def _pixel_place(stream: BinaryIO, coding: _Coding) -> PixelPlace:
     element = element_head(head, little=coding.little, implicit=coding.implicit)
     start, size = begin + element.start, element.length
     if size == _UNDEFINED_LENGTH and not coding.stated:
-        raise HeaderError("its pixels are compressed, and no file meta says how")
+        raise HeaderError("its pixels are compressed, but it has no file meta that says how")
     if coding.uid in _DECODED_WHOLE or coding.uid.is_encapsulated or size == _UNDEFINED_LENGTH:
         return PixelPlace(there=start < end, start=start)
     rest = _rest_behind(stream, start + size, coding)
@@ -255,12 +271,13 @@ def _pixel_place(stream: BinaryIO, coding: _Coding) -> PixelPlace:
 
 
 def _rest_behind(stream: BinaryIO, place: int, coding: _Coding) -> int:
-    """Count the bytes behind the pixels that are in no whole element of a higher tag, nor zeros.
+    """Count the bytes after the pixels that do not belong to complete elements with higher tags.
 
-    Bytes that were put in before would push the last pixels out to here.
+    If extra bytes were inserted before or within the pixels, the last pixels would end up here.
+    Returns 0 if all of these bytes are 0.
     """
     end = stream.seek(0, io.SEEK_END)
-    if place >= end:  # cut short at most, which is said where the pixels are read
+    if place >= end:  # pixels that are cut short are reported when they are read
         return 0
     last = PIXEL_DATA
     while place + 8 <= end:
@@ -283,15 +300,18 @@ def _rest_behind(stream: BinaryIO, place: int, coding: _Coding) -> int:
 
 
 def _length_of_sequence(stream: BinaryIO, place: int) -> int:
-    """Return the bytes to the last end of a sequence, which may hold others."""
+    """Return the number of bytes from `place` to the last sequence delimiter in the file.
+
+    The last one is used because sequences may be nested.
+    """
     stream.seek(place)
     return stream.read().rfind(_SEQUENCE_END) + len(_SEQUENCE_END)
 
 
-def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
-    """Leave out padding behind the pixels, within their element and at the end of the file.
+def _drop_padding(stream: BinaryIO, parsed: Parsed) -> None:
+    """Ignore padding after the pixels, inside their element and at the end of the file.
 
-    As long as a whole slice it is none: other images may be more there.
+    As many bytes as a slice has, or more, are a fault instead: they could be another image.
     """
     values = parsed.values
     sizes = [values.get(name, (0.0,))[0] for name in ("Rows", "Columns")]
@@ -301,15 +321,15 @@ def _judge_rest(stream: BinaryIO, parsed: Parsed) -> None:
     formats = (("BitsAllocated", 16.0), ("SamplesPerPixel", 1.0))
     is_plain = all(values.get(name, (usual,))[0] == usual for name, usual in formats)
     if not pixels.is_raw or not wanted or not is_plain:
-        parsed.faults += [_BEYOND.format(pixels.rest)] if pixels.rest else []
+        parsed.faults += [_EXTRA_BYTES.format(pixels.rest)] if pixels.rest else []
         return
     within = max(pixels.size - wanted, 0)
     end = stream.seek(0, io.SEEK_END)
     for start, count in ((pixels.start + wanted, within), (end - pixels.rest, pixels.rest)):
         if count and count < slice_bytes and _is_padding(stream, start, count):
-            parsed.notes.append(f"{count} bytes of padding behind its pixels were left out")
+            parsed.notes.append(f"{count} bytes of padding after its pixels were ignored")
         elif count:
-            parsed.faults.append(_BEYOND.format(count))
+            parsed.faults.append(_EXTRA_BYTES.format(count))
     parsed.pixels = replace(pixels, size=pixels.size - within)
 
 

@@ -1,12 +1,12 @@
-"""A DICOM CT series again, with other densities in some voxels: its own headers, marked as derived.
+"""Write a modified copy of a DICOM CT series, marked as derived.
 
-For synthetic nodules in real scans. Every slice is the original's data set with new UIDs; what
-says how the image came to be is stated as PS3.3 asks: ImageType DERIVED, SECONDARY (C.7.6.1.1.2)
-with `IMPLANT_TYPE`, the image it came from and in words what was done (C.12.4), the program
-as contributing equipment (C.12.1.1.5), quality control image YES, content qualification RESEARCH.
-Patient and frame of reference stay those of the original; study and series do not, so that a
-viewer never shows the copy as part of the real study. Slices without a change keep their pixels
-as they were stored. Enhanced multi-frame CT is refused.
+This is used for synthetic nodules in real scans. Every slice is a copy of the original data set
+with new UIDs. The derivation is documented as PS3.3 requires: ImageType DERIVED, SECONDARY
+(C.7.6.1.1.2) with `IMPLANT_TYPE`, source image and derivation description (C.12.4), the program as
+contributing equipment (C.12.1.1.5), quality control image YES, content qualification RESEARCH. The
+copy keeps the patient and the frame of reference of the original. It has a study and a series of
+its own: a viewer never shows it as part of the real study. Unchanged slices keep their stored
+pixels. Enhanced multi-frame CT is refused.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
 
 IMPLANT_TYPE = "MEDKD_IMPLANT"
-"""Value of ImageType by which a real scan with synthetic nodules is known."""
+"""Value of ImageType that marks a real scan with synthetic nodules."""
 
-_UNTRUE_NOW = (
+_ORIGINAL_ONLY = (
     "SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence",
     "DigitalSignaturesSequence", "MACParametersSequence", "InstanceCreatorUID",
 )  # fmt: skip
-"""What was true of the original only."""
+"""Attributes that are removed because they hold for the original only."""
 
 _TITLE = "SYNTHETIC NODULES "
 _LONGEST_TITLE = 64
@@ -48,12 +48,12 @@ _LONGEST_TITLE = 64
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """What was done, for the headers.
+    """How a copy was derived, as stated in its headers.
 
     Args:
         words: DerivationDescription, at most 1024 characters.
         version: of the program.
-        key: what new UIDs depend on beside the original's: the same key gives the same UIDs.
+        key: new UIDs are derived from the original UIDs and this key; they are reproducible.
     """
 
     words: str
@@ -62,7 +62,7 @@ class Derivation:
 
 
 def derived_uid(uid: str, key: str) -> str:
-    """Return the UID of a copy (PS3.5 B.2) from the original's and a key.
+    """Derive the UID of a copy from the original UID and a key (PS3.5 B.2).
 
     Example:
         >>> derived_uid("1.2.3", "a") == derived_uid("1.2.3", "a") != derived_uid("1.2.3", "b")
@@ -78,19 +78,19 @@ def write_derived_series(
     folder: Path,
     derivation: Derivation,
 ) -> list[Path]:
-    """Write a series again with something added to its voxels.
+    """Write a copy of a series with HU added to its voxels.
 
     Args:
         slices: headers of single-frame CT images in order of k, as `gate.examine` orders them.
-        added_hu: [i, j, k] what is added; stored values end at what their bits hold.
-        folder: made if it is not there; gets 00001.dcm ... by k.
-        derivation: what was done.
+        added_hu: [i, j, k] HU to add; results are clipped to the range of the stored bits.
+        folder: for the files 00001.dcm, 00002.dcm, ... in order of k; created if missing.
+        derivation: the description for the headers.
 
     Returns:
         The files in order of k.
 
     Raises:
-        SeriesError: if the series cannot be written like this, with the reason.
+        SeriesError: if the series cannot be copied; with the reasons.
     """
     check_writable(slices)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def write_derived_series(
         for k, header in enumerate(slices):
             with header.ref.open() as stream:
                 dataset = pydicom.dcmread(stream, force=True)
-            dataset.file_meta.TransferSyntaxUID = header.syntax  # of a file without file meta too
+            dataset.file_meta.TransferSyntaxUID = header.syntax  # the file may have no file meta
             plane = added_hu[:, :, k].T
             if plane.any():
                 _alter_pixels(dataset, header, plane, reader)
@@ -112,31 +112,34 @@ def write_derived_series(
 
 
 def check_writable(slices: Sequence[SliceHeader]) -> None:
-    """Refuse a series that cannot be written again.
+    """Check that a derived copy of a series can be written.
 
     Args:
         slices: as for `write_derived_series`.
 
     Raises:
-        SeriesError: with every reason.
+        SeriesError: if it cannot; with all reasons.
     """
     reasons = missing_references(slices)
     if any(header.frames > 1 for header in slices):
-        reasons.append("enhanced multi-frame CT cannot be written again: give one file a slice")
+        reasons.append("enhanced multi-frame CT cannot be copied: provide one file per slice")
     if any(header.syntax == ExplicitVRBigEndian for header in slices):
-        reasons.append("big-endian files cannot be written again: convert them first")
+        reasons.append("big-endian files cannot be copied: convert them first")
     if reasons:
-        raise SeriesError("the series cannot be written again", reasons)
+        raise SeriesError("no derived copy of the series can be written", reasons)
 
 
 def _alter_pixels(
     dataset: Dataset, header: SliceHeader, added_hu: NDArray[np.int16], reader: PixelReader
 ) -> None:
-    """Put new stored values in a data set, uncompressed; other bits of each word stay."""
+    """Add HU to the pixels of a data set and store them uncompressed.
+
+    Bits above BitsStored are kept if values are unsigned.
+    """
     stored = np.empty(added_hu.shape, dtype=np.int16)
     fault = reader.read_into(stored, header)
     if fault is not None:
-        raise SeriesError("the series cannot be written again", [str(fault)])
+        raise SeriesError("no derived copy of the series can be written", [str(fault)])
     bits = header.whole("BitsStored") or 16
     signed = bool(header.whole("PixelRepresentation"))
     words = stored.view(np.uint16).astype(np.int64)
@@ -147,7 +150,7 @@ def _alter_pixels(
     slope = header.number("RescaleSlope") or 1.0
     wanted = values + np.rint(added_hu / slope).astype(np.int64)
     ends = padding_range(header)
-    if ends is not None:  # what was not measured stays so, and nothing else may look like it
+    if ends is not None:  # padding stays padding, and no other pixel may get a padding value
         padded = (values >= ends[0]) & (values <= ends[1])
         wanted = np.where(padded | ((wanted >= ends[0]) & (wanted <= ends[1])), values, wanted)
     wanted = np.clip(wanted, lowest, lowest + (1 << bits) - 1)
@@ -162,9 +165,9 @@ def _alter_pixels(
 
 
 def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None:
-    """Give new UIDs and say what the image is."""
+    """Set new UIDs and the attributes that document the derivation."""
     source = _reference(dataset)
-    for name in _UNTRUE_NOW:
+    for name in _ORIGINAL_ONLY:
         dataset.pop(name, None)
     for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         setattr(dataset, name, derived_uid(header.text(name), derivation.key))
@@ -186,7 +189,7 @@ def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None
 
 
 def _reference(dataset: Dataset) -> Dataset:
-    """Refer to the original: source image for image processing (PS3.16 CID 7202)."""
+    """Return a reference to the original as source image for processing (PS3.16 CID 7202)."""
     source = Dataset()
     source.ReferencedSOPClassUID = dataset.SOPClassUID
     source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
@@ -197,12 +200,12 @@ def _reference(dataset: Dataset) -> Dataset:
 
 
 def _equipment(derivation: Derivation) -> Dataset:
-    """Name the program that changed the image (PS3.16 CID 7005)."""
+    """Return the item that names medkd as modifying equipment (PS3.16 CID 7005)."""
     made = Dataset()
     made.Manufacturer = "medkd"
     made.ManufacturerModelName = "medkd implant"
     made.SoftwareVersions = derivation.version
-    made.ContributionDescription = "Synthetic nodules were put in; not for diagnosis"
+    made.ContributionDescription = "Synthetic nodules were inserted; not for diagnosis"
     made.PurposeOfReferenceCodeSequence = Items([_code("109103", "Modifying Equipment")])
     return made
 

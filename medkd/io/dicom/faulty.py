@@ -1,8 +1,8 @@
-"""Faults as real archives have them, planted in the files of a sound DICOM CT series.
+"""Insert typical faults of real archives into the files of a valid DICOM CT series.
 
-For tests of what reads archives: each fault comes with the code by which the gate (`codes.CODES`)
-or the check of an INDEX names it. Works on files that `write.py` wrote, uncompressed; changes
-them in place, adds some or removes some. Not for series of real patients.
+This is for testing archive readers: each fault has the code that the gate (`codes.CODES`) or the
+check of an INDEX must report. The functions need uncompressed files from `write.py`. They change
+files in place, add files or remove files. Do not use them on series of real patients.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from medkd.io.dicom.write import save_slice
 Slices = list[Path]
 Edit = Callable[[Dataset], None]
 Planter = Callable[[Slices, Slices, np.random.Generator], Slices]
-"""(slices in order, slices of another patient, generator) to the files that are faulty or new."""
+"""(slices in order, slices of another patient, generator) -> files changed, added or removed."""
 
 _PRIVATE = (0x0099, "MEDKD FAULTS")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault: what was done, and the code by which a reader must name it."""
+    """A fault: its description, the code that a reader must report, and how to insert it."""
 
     what: str
     code: str
@@ -48,12 +48,12 @@ def head_of(path: Path) -> tuple[str, str, str]:
 
 
 def copy_series(slices: Sequence[Path], folder: Path, *, patient_id: str | None = None) -> Slices:
-    """Write a series again under other UIDs, as an archive holds what was sent to it twice.
+    """Copy a series with new UIDs, as in an archive that received it twice.
 
     Args:
-        slices: of the series.
-        folder: where the copies go; made here.
-        patient_id: of the copy, with a name of its own; None: the patient's own.
+        slices: files of the series.
+        folder: for the copies; must not exist yet.
+        patient_id: PatientID of the copies, which then get another PatientName; None: unchanged.
     """
     folder.mkdir(parents=True)
 
@@ -80,13 +80,13 @@ def _other_uid(uid: str) -> str:
 
 
 def _inner(slices: Slices, rng: np.random.Generator) -> int:
-    """Choose a slice from the middle half of a series."""
+    """Return a random index from the middle half of a series."""
     count = len(slices)
     return int(rng.integers(count // 4, count - count // 4))
 
 
 def _setting(*, everywhere: bool = False, **values: object) -> Planter:
-    """Set attributes (None removes them) of one slice, or of all."""
+    """Return a planter that sets attributes (None removes them) in one slice, or in all."""
 
     def edit(dataset: Dataset) -> None:
         for name, value in values.items():
@@ -116,7 +116,7 @@ def _twice(slices: Slices, _other: Slices, rng: np.random.Generator) -> Slices:
 
 
 def _foreign(slices: Slices, other: Slices, rng: np.random.Generator) -> Slices:
-    """Put a slice of another patient into the series, as a wrong merge does."""
+    """Add a slice of another patient to the series, as a wrong merge does."""
     number = _inner(slices, rng)
     series = dcmread(slices[number], stop_before_pixels=True).SeriesInstanceUID
 
@@ -163,7 +163,7 @@ def _few(slices: Slices, _other: Slices, rng: np.random.Generator) -> Slices:
 
 
 def _swapped(slices: Slices, _other: Slices, rng: np.random.Generator) -> Slices:
-    """Exchange the pixels of two slices that lie well apart."""
+    """Exchange the pixels of two slices that are a quarter of the series apart."""
     first = int(rng.integers(len(slices) // 4, len(slices) // 2))
     pair = [slices[first], slices[first + len(slices) // 4]]
     one, other = (dcmread(path) for path in pair)
@@ -181,34 +181,34 @@ def _blank(slices: Slices, _other: Slices, rng: np.random.Generator) -> Slices:
 
 
 def _named(slices: Slices, _other: Slices, _rng: np.random.Generator) -> Slices:
-    """Leave the patient's name in a private attribute, as some scanners do."""
+    """Add the patient's name to every slice as a private attribute, as some scanners do."""
 
-    def tell(dataset: Dataset) -> None:
+    def add_name(dataset: Dataset) -> None:
         block = dataset.private_block(*_PRIVATE, create=True)
         block.add_new(0x01, "LO", str(dataset.PatientName))
 
-    return [_edited(path, tell) for path in slices]
+    return [_edited(path, add_name) for path in slices]
 
 
 HIDDEN_NAME = "private_name"
-"""Code of what no reader names: it must be in nothing that leaves the archive."""
+"""Code of a fault that no reader reports: the name must not occur in any output of medkd."""
 
 FAULTS: tuple[Fault, ...] = (
     Fault("a slice is missing", "missing_slices", _missing),
-    Fault("a slice stands there twice", "duplicate_positions", _twice),
-    Fault("a slice states no rescale", "missing_rescale",
+    Fault("a slice occurs twice", "duplicate_positions", _twice),
+    Fault("a slice has no rescale", "missing_rescale",
           _setting(RescaleSlope=None, RescaleIntercept=None)),
-    Fault("a slice states a wrong rescale", "hu_range", _setting(RescaleIntercept="32000")),
+    Fault("a slice has a wrong rescale", "hu_range", _setting(RescaleIntercept="32000")),
     Fault("a slice of another patient is mixed in", "mixed_series", _foreign),
     Fault("a file is cut short", "truncated_pixels", _cut),
     Fault("a scout image is among the slices", "localizer", _scout),
     Fault("a slice has another orientation", "mixed_orientation", _turned),
     Fault("the header names the head", "not_chest",
           _setting(everywhere=True, BodyPartExamined="HEAD", StudyDescription="CT head")),
-    Fault("most slices are gone", "few_slices", _few),
-    Fault("two slices have exchanged their pixels", "disordered_slices", _swapped),
+    Fault("most slices are missing", "few_slices", _few),
+    Fault("the pixels of two slices are exchanged", "disordered_slices", _swapped),
     Fault("the slices are thick", "slice_thickness",
           _setting(everywhere=True, SliceThickness="5")),
     Fault("a slice is empty", "blank_slices", _blank),
-    Fault("the patient's name stands in a private attribute", HIDDEN_NAME, _named),
+    Fault("the patient's name is in a private attribute", HIDDEN_NAME, _named),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What the sequences of a DICOM header hold: anatomy, species, contrast agents, frames of CT.
+"""Read the sequences of a DICOM header: anatomy, species, contrast agents, frames of enhanced CT.
 
-Functional groups (PS3.3 C.7.6.16) are flattened: a frame has the values of the file, over them
-those of the shared groups, over them its own.
+Functional groups (PS3.3 C.7.6.16) are flattened: a frame has the values of the file, overridden by
+those of the shared groups, overridden by its own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from medkd.io.file_ref import FileRef
 
 _OF_A_FRAME = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-"""A frame's place is its own, never the file's."""
+"""A frame never inherits these from the top level of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class NestedValues:
-    """Values of the file with those of its sequences, and of each frame where it has groups."""
+    """The values of a file that has sequences.
+
+    Args:
+        top: values of the file itself, including those of its sequences.
+        frames: values of each frame; empty if there are no functional groups.
+        fault: what is wrong with the functional groups; empty if nothing is.
+    """
 
     top: dict[str, Value]
     frames: tuple[dict[str, Value], ...] = ()
@@ -36,10 +42,10 @@ def read_nested(ref: FileRef, values: Mapping[str, Value]) -> NestedValues:
 
     Args:
         ref: the file.
-        values: of its other elements.
+        values: the values of its elements that are not sequences.
 
     Raises:
-        Exception: whatever pydicom raises for what is broken.
+        Exception: any exception that pydicom raises for a damaged file.
     """
     with ref.open() as stream:
         dataset: Any = pydicom.dcmread(
@@ -54,7 +60,7 @@ def read_nested(ref: FileRef, values: Mapping[str, Value]) -> NestedValues:
         return NestedValues(top)
     count = int(dataset.get("NumberOfFrames") or 1)
     if len(frames) != count:
-        fault = f"NumberOfFrames {count} disagrees with {len(frames)} items of frames"
+        fault = f"NumberOfFrames is {count}, but {len(frames)} frames have functional groups"
         return NestedValues(top, fault=fault)
     placeless = {name: value for name, value in top.items() if name not in _OF_A_FRAME}
     common = {**placeless, **(_group_values(shared[0]) if shared else {})}
@@ -67,7 +73,7 @@ def _groups(dataset: Any, keyword: str) -> list[Any]:  # noqa: ANN401  # pydicom
 
 
 def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Collect the wanted values of all macros of a functional group (PS3.3 C.7.6.16)."""
+    """Return the values in `KEYWORDS` from all macros of a functional group (PS3.3 C.7.6.16)."""
     values: dict[str, Value] = {}
     for macro in group:
         if macro.VR != "SQ" or not macro.value:
@@ -85,7 +91,7 @@ def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
 
 
 def _usage(agents: Sequence[Any]) -> dict[str, Value]:
-    """Take whether and when each agent was given (PS3.3 C.8.15.3.12): a frame may have several."""
+    """Return whether and in which phase a frame's agents were given (PS3.3 C.8.15.3.12)."""
     found: dict[str, Value] = {}
     for keyword in ("ContrastBolusAgentAdministered", "ContrastBolusAgentPhase"):
         texts = tuple(str(agent.get(keyword) or "") for agent in agents)
@@ -95,7 +101,7 @@ def _usage(agents: Sequence[Any]) -> dict[str, Value]:
 
 
 def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Take the meaning of coded anatomy and species, and which contrast agents are coded."""
+    """Return the code meanings of anatomy and species, and the codes of contrast agents."""
     found: dict[str, Value] = {}
     agents = dataset.get("ContrastBolusAgentSequence") or []
     if agents:
@@ -109,7 +115,7 @@ def _coded(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
 
 
 def _agent(item: Any) -> str:  # noqa: ANN401
-    """Return the code of a contrast agent; what is no item still says that there is one."""
+    """Return the code of a contrast agent; "present" if the item cannot be read."""
     if not isinstance(item, pydicom.Dataset):
         return "present"
     return " ".join(

@@ -1,9 +1,9 @@
-"""The gate: whether the files of a series are one CT volume, and a chest CT fit for analysis.
+"""The gate: decides whether files form one CT volume, and whether it is an analysable chest CT.
 
-Two layers. Structure (always): are these slices of one evenly spaced volume, so that its geometry
-is right? Scope (with `GateSettings`): is it a chest CT of the wanted quality? Strict by default,
-all reasons at once, each as "code: text" with `CODES` as the closed list. What is let pass is named
-in `GateSettings.allow` and worded in `allowed`, never silent.
+There are two layers. Structure (always checked): do the slices form one evenly spaced volume with
+valid geometry? Scope (with `GateSettings`): is it a chest CT of sufficient quality? All reasons are
+returned at once, each "code: text" with a code of `CODES`. By default every fault refuses. A fault
+is accepted only if `GateSettings.allow` names its code, and it is then listed in `allowed`.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = ["CODES", "GateSettings", "Verdict", "examine", "scan_reasons", "serie
 
 
 class GateSettings(Settings):
-    """What a chest CT must be to be analysed, and which faults are let pass."""
+    """Requirements for an analysable chest CT, and which faults are accepted."""
 
     max_slice_thickness_mm: float = Field(
-        3.0, gt=0, description="Thickest slice, and largest distance of slices, in mm."
+        3.0, gt=0, description="Largest slice thickness and slice spacing in mm."
     )
-    min_slices: int = Field(20, ge=2, description="Fewest slices; excerpts have fewer.")
+    min_slices: int = Field(20, ge=2, description="Smallest number of slices.")
     max_voxel_mm: float = Field(
-        1.2, gt=0, description="Widest pixel in mm; medkd's own phantoms may be coarser."
+        1.2, gt=0, description="Largest pixel spacing in mm; medkd's own phantoms may exceed it."
     )
-    allow: tuple[str, ...] = Field((), description="Codes of faults that are let pass.")
+    allow: tuple[str, ...] = Field((), description="Codes of faults that are accepted.")
 
     @field_validator("allow")
     @classmethod
@@ -61,7 +61,7 @@ class GateSettings(Settings):
 
 
 class Verdict(NamedTuple):
-    """Why a series is refused, and which faults were let pass: each "code: text"."""
+    """The reasons why a series is refused, and the faults that were accepted: each "code: text"."""
 
     refused: tuple[str, ...]
     allowed: tuple[str, ...]
@@ -69,7 +69,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A series after the gate: slices in order along the normal, grid (None if refused)."""
+    """A series after the gate: slices in order along the normal, and grid (None if refused)."""
 
     ordered: tuple[SliceHeader, ...]
     grid: VoxelGrid | None
@@ -77,24 +77,25 @@ class Examined:
 
 
 def series_reasons(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Verdict:
-    """Say why a series is refused, and which faults are let pass.
+    """Return the reasons why a series is refused, and the faults that are accepted.
 
     Args:
         headers: of all files of the series, in any order.
-        settings: scope and allowances; None: only whether it is one volume.
+        settings: scope and accepted faults; None: only check that it is one volume.
 
     Returns:
-        Reasons of both kinds, "code: text". What only pixels show (damage, lungs) is not in it.
+        Reasons and accepted faults, each "code: text". Faults that only the pixels show (damage,
+        missing lungs) are not included.
     """
     return examine(headers, settings).verdict
 
 
 def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Examined:
-    """Judge a series by its headers, and order its slices.
+    """Check the headers of a series, and order its slices.
 
     Args:
         headers: of all files of the series, in any order.
-        settings: scope and allowances; None: only whether it is one volume.
+        settings: scope and accepted faults; None: only check that it is one volume.
     """
     allow = settings.allow if settings else ()
     kinds = kind_faults(headers)
@@ -116,20 +117,20 @@ def examine(headers: Sequence[SliceHeader], settings: GateSettings | None) -> Ex
 
 
 def _with_places(headers: Sequence[SliceHeader], faults: Sequence[Fault]) -> list[SliceHeader]:
-    """Take the headers that fill a place among slices, be they slices or not.
+    """Return the headers that have a position in the volume, even if they are not CT slices.
 
-    So a slice without pixels is not called missing as well.
+    Otherwise a slice without pixels would also be reported as missing.
     """
     pictures = frozenset[int]().union(*(f.strange for f in faults if CODES[f.code].allowable))
     return [h for n, h in enumerate(headers) if n not in pictures and has_place(h)]
 
 
 def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:
-    """Judge a volume that is no DICOM by its grid and what is known of its acquisition.
+    """Check a volume that is not DICOM by its grid and its acquisition parameters.
 
     Args:
-        scan: as read; the pixels are not looked at.
-        settings: scope and allowances.
+        scan: as read; the pixels are not examined.
+        settings: scope and accepted faults.
     """
     stated = scan.acquisition.slice_thickness_mm
     grid = scan.grid if scan.stored_grid is None else scan.stored_grid
@@ -152,7 +153,7 @@ def _scope_faults(
 
 
 def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: float) -> Fault:
-    """Name the slices that are too thick where others are not."""
+    """Add the names of the thick slices to a thickness fault, if only some are too thick."""
     thick = [h for h in slices if (h.number("SliceThickness") or 0.0) > limit_mm]
     if fault.code != "slice_thickness" or not 0 < len(thick) < len(slices):
         return fault
@@ -162,13 +163,13 @@ def _naming_the_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: flo
 def _volume_faults(
     grid: VoxelGrid, thickness_mm: Sequence[float], settings: GateSettings
 ) -> list[Fault]:
-    """Judge a grid as it is stored: its planes, and how they follow each other."""
+    """Check the stored grid: slice thickness, number of slices and pixel spacing."""
     thickest_mm, axial = settings.max_slice_thickness_mm, axial_grid(grid)
     faults = thickness_faults(grid, thickness_mm, thickest_mm)
     faults += count_faults(min(grid.shape[2], axial.shape[2]), settings.min_slices)
     coarse = coarse_faults(grid, settings.max_voxel_mm)
     if coarse and not coarse_faults(axial, settings.max_voxel_mm):
-        # Cut from axial slices: the wide side of its pixels is the distance of those.
+        # Reformatted from axial slices: the wide side of the pixels is the axial slice spacing.
         coarse = thickness_faults(axial, (), thickest_mm)
     return [*faults, *coarse]
 
@@ -176,14 +177,14 @@ def _volume_faults(
 def _without_copies(
     slices: list[SliceHeader], layout: Layout, allow: Sequence[str]
 ) -> tuple[Layout, list[SliceHeader]]:
-    """Judge slices at one place; where copies are allowed, keep the first of each."""
+    """Check slices that share a position; if copies are allowed, keep the first of each."""
     if not layout.doubled:
         return layout, slices
     groups = [[slices[n] for n in group] for group in layout.doubled]
     identical = all(map(same_pixels, groups))
-    what = "identical pixels" if identical else "other pixels"
+    what = "identical pixels" if identical else "different pixels"
     names = "; ".join(named(group) for group in groups[:3])
-    text = f"{len(groups)} places hold several slices, with {what} ({names})"
+    text = f"{len(groups)} positions have several slices, with {what} ({names})"
     fault = Fault("duplicate_positions", text, lenient=identical)
     if not identical or "duplicate_positions" not in allow:
         return replace(layout, faults=(*layout.faults, fault)), slices

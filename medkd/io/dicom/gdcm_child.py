@@ -1,11 +1,11 @@
-"""Decodes JPEG streams with gdcm, one after another, in a process that may die of one.
+"""Child process that decodes JPEG streams with gdcm, one after another; a stream may crash it.
 
-Run by `gdcm_process.py` as a script. It imports nothing of medkd, NumPy or pydicom, and therefore
-starts in a tenth of a second; gdcm alone, and only where it runs.
+`gdcm_process.py` runs this file as a script. It does not import medkd, NumPy or pydicom, and
+therefore starts in a tenth of a second. gdcm is imported only inside the functions that use it.
 
 A request on standard input is two lengths (unsigned, 4 bytes, little endian), then a layout as JSON
 and a stream of these lengths. The answer on standard output is two lengths, then JSON with `error`
-(the type of an exception) and `said` (what the codec printed), then the decoded frame.
+(the type of an exception) and `printed` (what the codec printed), then the decoded frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READY = b"ready"
 
 
 def decode(stream: bytes, layout: dict[str, Any]) -> bytes:
-    """Return the samples of one frame as gdcm gives them."""
+    """Return the samples of one frame as gdcm decodes them."""
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -44,13 +44,13 @@ def decode(stream: bytes, layout: dict[str, Any]) -> bytes:
         image.SetPlanarConfiguration(layout["planar"])
     syntax = gdcm.TransferSyntax.GetTSType(layout["syntax"])
     image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    # BitsStored is not passed on: gdcm would drop the bits above it without a word, and it aborts
-    # on sound streams of less than 8 bits.
+    # BitsStored is not passed on: gdcm would silently drop the bits above it, and it aborts on
+    # valid streams of less than 8 bits.
     bits = layout["bits"]
     image.SetPixelFormat(
         gdcm.PixelFormat(layout["samples"], bits, bits, bits - 1, layout["signed"])
     )
-    # gdcm returns its bytes as a text.
+    # gdcm returns its bytes as a str.
     return cast("bytes", image.GetBuffer().encode("utf-8", "surrogateescape"))
 
 
@@ -58,13 +58,13 @@ def serve() -> None:
     """Answer requests until standard input ends."""
     import gdcm
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    gdcm.Trace.WarningOff()  # gdcm's own; its libjpeg prints all the same
+    gdcm.Trace.WarningOff()  # turns off gdcm's own warnings, not those of its libjpeg
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    with tempfile.TemporaryFile() as said, answers:
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as printed, answers:
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
         answers.write(READY)
         answers.flush()
         while len(lengths := requests.read(LENGTHS.size)) == LENGTHS.size:
@@ -74,16 +74,16 @@ def serve() -> None:
             frame, error = b"", ""
             try:
                 frame = decode(stream, layout)
-            except Exception as fault:  # noqa: BLE001  # gdcm raises whatever it likes
+            except Exception as fault:  # noqa: BLE001  # gdcm can raise any exception
                 error = type(fault).__name__
-            head = json.dumps({"error": error, "said": _taken(said.fileno())}).encode()
+            head = json.dumps({"error": error, "printed": _drain(printed.fileno())}).encode()
             answers.write(LENGTHS.pack(len(head), len(frame)) + head)
             answers.write(frame)
             answers.flush()
 
 
-def _taken(file: int) -> str:
-    """Return what was written to a file since the last call, and empty it."""
+def _drain(file: int) -> str:
+    """Return the first 4096 bytes written to a file since the last call as text, and empty it."""
     size = os.fstat(file).st_size
     if not size:
         return ""

@@ -1,10 +1,10 @@
-"""JPEG frames decoded by gdcm in a process of its own, offered to pydicom as a plugin.
+"""Decode JPEG frames with gdcm in a child process; registered as a pydicom plugin.
 
-On some damaged streams gdcm ends its whole process (std::terminate). Of others it fills what is
-lost, and its libjpeg only prints a warning. In a process of its own (`gdcm_child.py`) the first
-costs one frame, and what is printed can be read: a stream that the codec does not find whole is
-refused. There is one such process for each process that decodes; it is started at the first frame
-and again after it died.
+On some damaged streams gdcm terminates its whole process (std::terminate). On others it fills in
+the lost pixels, and its libjpeg only prints a warning. In a child process (`gdcm_child.py`) a crash
+costs one frame, and the printed warnings can be read: a stream is refused if the codec complains
+about it. Each process that decodes has one child. It is started at the first frame, and again if it
+has died.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 DECODER_DEPENDENCIES = dict.fromkeys(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), ("python-gdcm>=3.0.24",)
 )
-"""As pydicom asks of a plugin: which syntaxes it decodes, and what it needs."""
+"""Required by pydicom: maps each transfer syntax of the plugin to its dependencies."""
 
 LONGEST_S = 120.0
-"""A frame that takes longer is given up."""
+"""Time limit for decoding one frame; then the stream counts as damaged."""
 
 _PIPE_BYTES = 1 << 20
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
-"""The C library (glibc alone) keeps the memory of one frame for the next: a tenth faster."""
+"""Makes glibc reuse the memory of one frame for the next, which is 10 % faster."""
 
 _MOST_PADDING = 2
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
@@ -60,13 +60,13 @@ _FAULT: ContextVar[Exception | None] = ContextVar("fault", default=None)
 
 
 def is_available(uid: str) -> bool:
-    """Say if the plugin decodes a transfer syntax here; asked by pydicom."""
+    """Return whether the plugin can decode a transfer syntax; called by pydicom."""
     return uid in DECODER_DEPENDENCIES and find_spec("gdcm") is not None
 
 
 @cache
 def register() -> None:
-    """Make the plugin known to pydicom's decoders, once."""
+    """Register the plugin with pydicom's decoders, once, if gdcm is installed."""
     for uid in DECODER_DEPENDENCIES:
         decoder = get_decoder(uid)
         if is_available(uid) and GDCM_PLUGIN not in decoder.available_plugins:
@@ -76,9 +76,11 @@ def register() -> None:
 def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
     """Decode one frame; called by pydicom.
 
+    pydicom replaces the exceptions by a RuntimeError; `stream_faults` restores them.
+
     Raises:
-        StreamError: if the stream is not whole; pydicom shows its text at most, see
-            `stream_faults`.
+        StreamError: if the stream is damaged.
+        WorkerError: if the child process cannot be started.
     """
     layout = {
         "rows": runner.rows,
@@ -99,7 +101,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
 
 @contextmanager
 def stream_faults() -> Iterator[None]:
-    """Raise what `decode_frame` raised inside the block: pydicom replaces it by a RuntimeError."""
+    """Re-raise the exception of `decode_frame` that pydicom replaced by a RuntimeError."""
     before = _FAULT.set(None)
     try:
         yield
@@ -112,7 +114,7 @@ def stream_faults() -> Iterator[None]:
 
 
 class GdcmProcess:
-    """The process that decodes, and one conversation with it at a time."""
+    """A child process that decodes one frame at a time; it may be shared by threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -122,8 +124,8 @@ class GdcmProcess:
         """Return the decoded frame.
 
         Raises:
-            StreamError: if the stream ends the process, or is not whole.
-            WorkerError: if no process can be started.
+            StreamError: if the stream is damaged, crashes the child or takes over `LONGEST_S`.
+            WorkerError: if the child process cannot be started.
         """
         with self._lock:
             process = self._running()
@@ -132,9 +134,9 @@ class GdcmProcess:
             except (EOFError, OSError) as error:
                 self.end()
                 raise StreamError(
-                    "its compressed stream is damaged: the decoder ended over it"
+                    "its compressed stream is damaged: the decoder crashed on it"
                 ) from error
-            except BaseException:  # what is still to come would be taken for the next answer
+            except BaseException:  # the pending answer would be read as that of the next frame
                 self.end()
                 raise
         if fault := _fault_of(answer, stream):
@@ -142,7 +144,7 @@ class GdcmProcess:
         return frame
 
     def end(self) -> None:
-        """End the process, if there is one."""
+        """Kill the child process, if there is one."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -156,7 +158,7 @@ class GdcmProcess:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    # -P: the modules beside the script must not hide those of the standard library.
+    # -P: modules next to the script must not shadow those of the standard library.
     command = [sys.executable, "-P", str(Path(__file__).with_name("gdcm_child.py"))]
     try:
         process = subprocess.Popen(  # noqa: S603  # the interpreter and a file of medkd
@@ -180,23 +182,23 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _widen(pipe: IO[bytes]) -> None:
-    """Let a pipe hold a frame, so that neither side waits for the other (Linux alone)."""
+    """Enlarge a pipe to hold about a frame: neither side then blocks on the other (Linux only)."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with suppress(OSError):  # the system's limit is lower
+        with suppress(OSError):  # the limit of the system can be lower
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _not_startable() -> WorkerError:
     return WorkerError(
         "the process that decodes JPEG cannot be started here",
-        ["it ends at once: look for a limit on memory or on processes (ulimit -a)"],
+        ["it exits at once: check the limits on memory and processes (ulimit -a)"],
     )
 
 
 def _exchange(
     process: subprocess.Popen[bytes], stream: bytes, layout: dict[str, Any]
 ) -> tuple[dict[str, str], bytearray]:
-    """Ask for one frame; return what is said of it, and the frame."""
+    """Send one stream to the child; return its answer and the decoded frame."""
     words = json.dumps(layout).encode()
     request = memoryview(LENGTHS.pack(len(words), len(stream)) + words + stream)
     pipe = cast("IO[bytes]", process.stdin)
@@ -212,7 +214,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
     """Wait for the first byte of an answer.
 
     Raises:
-        TimeoutError: if it takes longer than any frame can.
+        TimeoutError: if it takes longer than `LONGEST_S`.
     """
     waiting = select.poll()
     waiting.register(cast("IO[bytes]", process.stdout), select.POLLIN)
@@ -233,29 +235,29 @@ def _read(process: subprocess.Popen[bytes], size: int) -> bytearray:
 
 
 def _fault_of(answer: dict[str, str], stream: bytes) -> str:
-    """Say what is wrong with a stream that was decoded; empty if nothing is."""
-    said = answer["said"].strip()
-    if not answer["error"] and (not said or _is_padding(said, stream)):
+    """Return what is wrong with a stream, according to the child's answer; empty if nothing is."""
+    printed = answer["printed"].strip()
+    if not answer["error"] and (not printed or _is_padding(printed, stream)):
         return ""
-    if "premature end" in said.lower():
-        return "its compressed stream is damaged: it lacks a part"
+    if "premature end" in printed.lower():
+        return "its compressed stream is damaged: a part is missing"
     return "its compressed stream is damaged"
 
 
-def _is_padding(said: str, stream: bytes) -> bool:
-    """Say if all that was found are a few zeros before the end of the image."""
-    found = _EXTRANEOUS.fullmatch(said)
+def _is_padding(printed: str, stream: bytes) -> bool:
+    """Return whether the codec only complains about a few zeros before the end of the image."""
+    found = _EXTRANEOUS.fullmatch(printed)
     count = int(found[1]) if found else _MOST_PADDING + 1
     end = stream.rfind(b"\xff\xd9")
     return count <= _MOST_PADDING and not any(stream[end - count : end])
 
 
-def _begin_anew() -> None:
+def _forget_child() -> None:
     global _DECODER
     _DECODER = GdcmProcess()
 
 
 _DECODER = GdcmProcess()
 atexit.register(lambda: _DECODER.end())
-# A process that branches off must not talk to the decoder of the one that it came from.
-os.register_at_fork(after_in_child=_begin_anew)
+# A forked process must not talk to the decoder process of its parent.
+os.register_at_fork(after_in_child=_forget_child)

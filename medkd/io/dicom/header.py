@@ -1,10 +1,10 @@
-"""Headers of DICOM images, read without their pixels: plain values and where the pixels begin.
+"""Read the headers of DICOM images without their pixels.
 
-One `SliceHeader` for each single-frame file and for each frame of an enhanced one, so that what
-follows (`structure.py`, `gate.py`, `pixels.py`) knows no difference. Only the attributes named in
-`tags.py` are read: never a name, a birth date or an accession number. A number whose VR is a binary
-one is read by it, as pydicom does, everything else as what the attribute means; a wrong VR is
-noted. What is no number either way counts as absent, and is a fault of the header unless a slice
+There is one `SliceHeader` for each single-frame file and for each frame of an enhanced one:
+`structure.py`, `gate.py` and `pixels.py` treat both alike. Only the attributes listed in `tags.py`
+are read, never a name, a birth date or an accession number. Numbers with a binary VR are decoded
+by that VR, as in pydicom; all other values by what the standard says about the attribute. A wrong
+VR is noted. An invalid number is treated as missing. It is a fault of the header unless the slice
 can be read without it (`tags.OPTIONAL`).
 """
 
@@ -24,25 +24,25 @@ from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
 
 _SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
-"""What only slices are called: another content under such a name is damage."""
+"""Suffixes that only DICOM files have: other content under such a name means a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceHeader:
-    """One slice: the header of a single-frame image, or of one frame.
+    """The header of one slice: of a single-frame image, or of one frame.
 
     Args:
         ref: its file.
-        values: keyword to value, as `tags.TAGS` says; absent where the header has none.
+        values: maps the keywords of `tags.TAGS` to values; missing attributes have no key.
         syntax: UID of the transfer syntax.
         frame: number of the frame in its file, from 0.
         frames: number of frames in the file.
-        has_pixels: whether the file holds pixels at all.
-        is_raw: whether they can be read as they stand, 16 bit little-endian.
-        pixel_start: byte at which they begin: this frame's if raw, else the first item.
-        pixel_bytes: bytes of this frame that are there, if raw.
-        faults: what is wrong with values of the header.
-        notes: what is not as the standard asks, and was read all the same.
+        has_pixels: whether the file has pixels.
+        is_raw: whether the pixels are uncompressed 16-bit little-endian.
+        pixel_start: byte offset of this frame's pixels if raw, else of the first item.
+        pixel_bytes: bytes of this frame's pixels that the file holds, if raw.
+        faults: messages on values that cannot be read.
+        notes: messages on violations of the standard that were tolerated.
     """
 
     ref: FileRef
@@ -59,39 +59,39 @@ class SliceHeader:
 
     @property
     def name(self) -> str:
-        """What messages call the slice."""
+        """The name of the slice in messages."""
         return self.ref.name if self.frames == 1 else f"{self.ref.name} frame {self.frame + 1}"
 
     def text(self, keyword: str) -> str:
-        """Return a value as one text, several parted by a backslash; empty where absent."""
+        """Return a value as text, with multiple values joined by backslashes; empty if missing."""
         return "\\".join(self.texts(keyword))
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return a value of several texts."""
+        """Return the values of an attribute as strings; empty if missing."""
         return tuple(map(str, self.values.get(keyword, ())))
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
-        """Return a value of several numbers; empty where absent."""
+        """Return the values of an attribute as numbers; empty if missing."""
         return tuple(map(float, self.values.get(keyword, ())))
 
     def number(self, keyword: str) -> float | None:
-        """Return the first number of a value, None where absent."""
+        """Return the first number of an attribute; None if missing."""
         return next(iter(self.numbers(keyword)), None)
 
     def whole(self, keyword: str) -> int | None:
-        """Return a whole number, None where absent or not whole."""
+        """Return the first number as an integer; None if missing or not an integer."""
         number = self.number(keyword)
         return int(number) if number is not None and number.is_integer() else None
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderSet:
-    """What reading the headers of files gave.
+    """The result of reading the headers of several files.
 
     Args:
-        headers: of the files that are DICOM, frames one by one.
+        headers: of the DICOM files, one for each frame.
         reasons: "code: text" for each file that cannot be read.
-        strangers: files that are not DICOM at all, and DICOMDIR.
+        strangers: files that are not DICOM, and DICOMDIR files.
     """
 
     headers: tuple[SliceHeader, ...]
@@ -100,14 +100,15 @@ class HeaderSet:
 
 
 def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
-    """Read the headers of files, of one series or of several.
+    """Read the headers of files, which may belong to several series.
 
     Args:
-        refs: files in any order, whatever they are.
+        refs: files of any kind, in any order.
 
     Returns:
-        Headers in the order of `refs`, what cannot be read with its reason, and the strangers. A
-        file that is not DICOM but has the name of a slice may have been one: it cannot be read.
+        The headers in the order of `refs`, a reason for each file that cannot be read, and the
+        files that are not DICOM. A file that is not DICOM but has the suffix of a slice counts as
+        unreadable, since it may be a damaged slice.
     """
     headers: list[SliceHeader] = []
     reasons: list[str] = []
@@ -120,8 +121,8 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
                 reasons.append(f"unreadable: {ref.name}: {error}")
             except EOFError:
                 reasons.append(f"unreadable: {ref.name}: the file ends within its DICOM header")
-            except Exception as error:  # noqa: BLE001  # pydicom raises whatever it likes
-                kind = worded(error, show_text=False)  # its texts may hold values of the header
+            except Exception as error:  # noqa: BLE001  # pydicom can raise any exception
+                kind = worded(error, show_text=False)  # its messages may show header values
                 reasons.append(f"unreadable: {ref.name}: its DICOM header cannot be read ({kind})")
             else:
                 headers += found
@@ -130,11 +131,11 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
 
 
 def _read_file(ref: FileRef) -> list[SliceHeader]:
-    """Return the slices of a file; none if it is not DICOM."""
+    """Return the slices of a file; empty if it is not DICOM."""
     name = PurePath(ref.member or ref.path.name)
     with ref.open() as stream:
         if name.name.startswith(".") and not looks_like_dicom(stream.read(HEAD_BYTES)):
-            return []  # what systems keep for themselves, as ._IM1.dcm
+            return []  # files of the operating system, such as ._IM1.dcm
         stream.seek(0)
         parsed = parse_file(stream)
         is_empty = stream.seek(0, io.SEEK_END) == 0
@@ -143,13 +144,14 @@ def _read_file(ref: FileRef) -> list[SliceHeader]:
         if is_empty and (suffix in _SLICE_SUFFIXES or not suffix or suffix[1:].isdigit()):
             raise HeaderError("the file is empty")
         if suffix in _SLICE_SUFFIXES:
-            raise HeaderError("its content is not DICOM, as its name says: restore or remove it")
+            text = f"its suffix is {suffix}, but its content is not DICOM: restore or remove it"
+            raise HeaderError(text)
         return []
     return _slices(ref, parsed)
 
 
 def _slices(ref: FileRef, parsed: Parsed) -> list[SliceHeader]:
-    """Make one slice of a file, or one of each of its frames."""
+    """Return one slice for a single-frame file, or one for each frame."""
     pixels = parsed.pixels
     header = SliceHeader(
         ref,

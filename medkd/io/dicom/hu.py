@@ -1,8 +1,8 @@
-"""Stored values of one CT slice into HU: HU = stored * RescaleSlope + RescaleIntercept.
+"""Convert the stored values of one CT slice to HU.
 
-DICOM PS3.3 C.11.1 (modality LUT). Padding (PixelPaddingValue, or the range to
-PixelPaddingRangeLimit, PS3.3 C.7.5.1.1.2) is given in stored values, with the sign of
-PixelRepresentation; it becomes `PADDED_HU` before anything is clipped.
+HU = stored * RescaleSlope + RescaleIntercept (DICOM PS3.3 C.11.1, modality LUT). Padding is
+PixelPaddingValue, or the range from it to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2). It is given
+in stored values, with the sign of PixelRepresentation, and becomes `PADDED_HU`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
 
 PADDED_HU = -2000
-"""What a voxel holds that was not measured: below air, and below `lungs.PADDING_HU`."""
+"""Value of padding voxels, which were not measured: below air and below `lungs.PADDING_HU`."""
 
 _HU_LOW, _HU_HIGH = -32768, 32767
 _WHOLE = 1e-6
@@ -27,10 +27,13 @@ _WHOLE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Rescaled:
-    """What became of one slice: a fault, if HU were rounded, if all pixels have one value.
+    """The outcome of converting one slice.
 
-    `blank` is "zero" where all stored bits are 0, "one value" where all are alike, else empty;
-    `spare_bits`: bits above BitsStored held something that was left out.
+    Args:
+        fault: why the slice could not be converted; None if it was.
+        fractional: whether HU were rounded.
+        blank: "zero" if all stored values are 0, "one value" if all are equal, else empty.
+        spare_bits: whether bits above BitsStored were not empty; they were ignored.
     """
 
     fault: Fault | None = None
@@ -40,11 +43,11 @@ class Rescaled:
 
 
 def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
-    """Turn stored bits into HU in place.
+    """Convert stored bits to HU in place.
 
     Args:
-        place: [row, column] the bits of one slice as stored.
-        header: of that slice; a rescale that is missing counts as none.
+        place: [row, column] the stored bits of one slice; overwritten with HU.
+        header: of that slice; a missing RescaleSlope is 1, a missing RescaleIntercept is 0.
     """
     spare_bits = _has_spare_bits(place, header)
     stored = stored_values(place, header)
@@ -68,7 +71,7 @@ def to_hu(place: NDArray[np.int16], header: SliceHeader) -> Rescaled:
 
 
 def _has_spare_bits(place: NDArray[np.int16], header: SliceHeader) -> bool:
-    """Say if bits above BitsStored are neither 0 nor the sign: old overlays, or lost values."""
+    """Return whether bits above BitsStored are neither 0 nor the sign (overlays or lost values)."""
     bits = header.whole("BitsStored") or 16
     if bits >= 16:
         return False
@@ -79,10 +82,12 @@ def _has_spare_bits(place: NDArray[np.int16], header: SliceHeader) -> bool:
 
 
 def stored_values(place: NDArray[np.int16], header: SliceHeader) -> NDArray[Any]:
-    """View stored bits as the numbers that they store; bits above BitsStored are cleared in place.
+    """Return a view of stored bits as signed or unsigned numbers.
+
+    Bits above BitsStored are overwritten in place with 0 or the sign.
 
     Args:
-        place: [row, column] the bits of one slice.
+        place: [row, column] the stored bits of one slice.
         header: of that slice.
     """
     unused = 16 - (header.whole("BitsStored") or 16)
@@ -94,7 +99,7 @@ def stored_values(place: NDArray[np.int16], header: SliceHeader) -> NDArray[Any]
 
 
 def padding_range(header: SliceHeader) -> tuple[int, int] | None:
-    """Return the lowest and highest stored value that is padding; None where none is stated."""
+    """Return the lowest and highest stored value that is padding; None if there is no padding."""
     ends = [header.whole(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return None
@@ -105,7 +110,7 @@ def padding_range(header: SliceHeader) -> tuple[int, int] | None:
 
 
 def _with_sign(bit_pattern: int, bits: int) -> int:
-    """Read 16 bits as a signed number, whether or not the sign fills those above `bits`."""
+    """Read 16 bits as a signed number, whether or not the sign is repeated above `bits`."""
     if bit_pattern >= 0x8000:
         return bit_pattern - 0x10000
     return bit_pattern - (1 << bits) if bit_pattern >= 1 << (bits - 1) else bit_pattern
@@ -123,9 +128,9 @@ def _padding_of(stored: NDArray[Any], header: SliceHeader) -> NDArray[np.bool_] 
 def _rescale(
     place: NDArray[np.int16], stored: NDArray[Any], slope: float, intercept: float
 ) -> bool:
-    """Rescale in place; say if HU were rounded."""
+    """Rescale in place; return whether HU were rounded."""
     if slope == 1 and intercept.is_integer() and abs(intercept) <= _HU_HIGH:
-        # Sums that fit int16 come out right modulo 2^16, whatever the sign of the stored bits.
+        # Sums that fit int16 are correct modulo 2^16, for signed and unsigned stored values.
         np.add(place, np.int16(intercept), out=place)
         return False
     exact = stored.astype(np.float64) * slope + intercept

@@ -1,8 +1,8 @@
-"""Identifiers that reading does not need, and what is lost where they are missing or invalid.
+"""Checks of UIDs and PatientID, which reading does not need.
 
 Half of the samples of a public chest CT set have an empty SOPInstanceUID and a SeriesInstanceUID
-with letters. Voxels and places do not depend on them: such a series is read, with a note. What
-refers to images (`derive.py`) asks `missing_references` and refuses.
+with letters. Voxels and positions do not depend on them, so the series is read with a note. Code
+that refers to single images (`derive.py`) calls `missing_references` and refuses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _UIDS = ("SeriesInstanceUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfRefe
 
 
 def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
-    """Say which identifiers are missing or are no valid UIDs (PS3.5 9.1), without their values."""
+    """Return notes on identifiers that are missing or invalid UIDs (PS3.5 9.1).
+
+    The notes do not show the identifiers.
+    """
     notes = []
     for name in (*_UIDS, "PatientID"):
         missing = [h for h in headers if not h.text(name)]
@@ -28,7 +31,7 @@ def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
             notes.append(f"{_which(missing, headers)}: no {name}")
         invalid = [] if name == "PatientID" else _invalid(headers, name)
         if invalid:
-            notes.append(f"{_which(invalid, headers)}: {name} is no valid UID")
+            notes.append(f"{_which(invalid, headers)}: {name} is not a valid UID")
     studies = {header.text("StudyInstanceUID") for header in headers} - {""}
     if len(studies) > 1:
         notes.append(f"{len(studies)} values of StudyInstanceUID in one series")
@@ -36,10 +39,10 @@ def identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
 
 
 def missing_references(headers: Sequence[SliceHeader]) -> list[str]:
-    """Say which identifiers are missing that a copy of these slices would be derived from.
+    """Return the reasons why no derived copy can refer to these slices; empty if it can.
 
-    A copy names its originals by their SOPInstanceUID, which must be valid for that; its own study
-    and series are hashes of the original's, whatever these look like.
+    A copy refers to its originals by their SOPInstanceUID, which must be a valid UID. Its study and
+    series UIDs are hashes of the original's, which must exist but may be invalid.
     """
     lacking = {
         name: [h for h in headers if not h.text(name)]
@@ -47,8 +50,8 @@ def missing_references(headers: Sequence[SliceHeader]) -> list[str]:
     }
     lacking["SOPInstanceUID"] += _invalid(headers, "SOPInstanceUID")
     return [
-        f"{_which(odd, headers)}: expected a valid {name}, by which a copy names its original, got "
-        "none: add it with a DICOM tool"
+        f"{_which(odd, headers)}: expected a valid {name}, which a copy needs to refer to its "
+        "original, got none: add it with a DICOM tool"
         for name, odd in lacking.items()
         if odd
     ]

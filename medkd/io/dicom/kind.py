@@ -1,7 +1,7 @@
-"""Which objects of a series are CT slices at all: from SOP class, modality and image type.
+"""Decide from SOP class, modality and image type which objects of a series are CT slices.
 
-Works on one header at a time. Free text is only searched for words of closed lists and never
-repeated in a reason.
+Each header is checked on its own. Free text is only searched for words of closed lists and is never
+shown in a reason.
 """
 
 from __future__ import annotations
@@ -37,14 +37,19 @@ _NOT_DENSITY = {
     "MAX_IP", "MIN_IP", "MIP", "MINIP", "PROJECTION IMAGE", "VOLUME_RENDER", "VRT", "SSD", "RGB",
     "ATTENUATION_CORRECTION", "MATERIAL_FRACTION", "EFFECTIVE_Z", "ELECTRON_DENSITY",
 }  # fmt: skip
-"""Image types (PS3.3 C.8.15.2.1.1.3 and vendors' own) whose pixels are no densities of slices."""
+"""Image types whose pixels are not slice densities (PS3.3 C.8.15.2.1.1.3 and vendors' own)."""
 
 _HU_TYPES = {"", "HU", "HU_MOD", "US"}
-"""RescaleType of HU, as measured or at one energy (PS3.3 C.11.1.1.2); US is "unspecified"."""
+"""Values of RescaleType that mean HU, measured or at one energy (PS3.3 C.11.1.1.2).
+
+US means "unspecified"."""
 
 
 def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Say which headers are not those of CT slices; `strange` are their places in `headers`."""
+    """Return faults for headers of objects that are not CT slices.
+
+    `Fault.strange` holds their indices in `headers`.
+    """
     checks: list[tuple[str, Callable[[SliceHeader], str]]] = [
         ("not_ct", _other_class),
         ("not_ct", _other_modality),
@@ -69,7 +74,7 @@ def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
 
 def _other_class(header: SliceHeader) -> str:
     uid = header.text("SOPClassUID")
-    if uid in CT_CLASSES or uid.startswith(_SECONDARY_CAPTURE):  # the latter is worded as such
+    if uid in CT_CLASSES or uid.startswith(_SECONDARY_CAPTURE):  # the latter has a code of its own
         return ""
     return f"expected SOPClassUID CT Image Storage, got {uid_of(uid).name or 'none'}"
 
@@ -99,7 +104,7 @@ def _is_screen(header: SliceHeader) -> bool:
 def _is_dose(header: SliceHeader) -> bool:
     if header.text("SOPClassUID") == _DOSE_SR or _DOSE.search(header.text("ImageType")):
         return True
-    # A "low dose chest" is a scan; only a screen shot or a record is a dose report by its title.
+    # "Low dose chest" is a scan: DOS in the title only makes a screenshot a dose report.
     title = header.text("SeriesDescription")
     return bool(_DOSE.search(title)) or (_is_screen(header) and "DOS" in title.upper())
 

@@ -1,10 +1,11 @@
-"""Slices that others have swapped: what numbers say, and what the pixels say.
+"""Detect slices whose header position is wrong, from slice numbers and from pixels.
 
-Positions order the slices, and they can be wrong. Where InstanceNumber or SliceLocation follow the
-positions for all slices but a few, the few were swapped. And in a scan a slice resembles the next
-one more than those after it; where two slices would fit far better in each other's place, or one
-nowhere, headers and pixels do not belong together. Which is right cannot be known: such a series
-is refused. Small images, and those of mere noise or of one value, say nothing and pass.
+Slices are ordered by position, and positions can be wrong. If InstanceNumber or SliceLocation
+agrees with the positions for all but a few slices, those few were swapped. Also, a slice resembles
+its neighbours more than slices further away. If exchanging two slices would clearly improve their
+fit, or if a slice fits nowhere, headers and pixels do not match. It is unknown which of them is
+correct, so the series is refused. Small images and images of noise or of one value cannot be
+judged; they are accepted.
 """
 
 from __future__ import annotations
@@ -25,30 +26,32 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 _LEAST_NUMBERED = 10
-"""With fewer slices a shuffled numbering could look like one with two slices swapped."""
+"""With fewer slices, a random numbering could look like one with two slices swapped."""
 
 _LEAST_SLICES, _LEAST_BLOCKS = 8, 256
 _SAMPLES = 128
 _WINDOW_HU = (-1100, 300)
 _LEAST_CHANGE_HU = 2.0
-"""Mean difference of neighbours below which slices are all alike and say nothing."""
+"""With a smaller mean difference between neighbours, all slices are too similar to be judged."""
 
 _FARTHEST = 3
-"""Swaps over so many slices are looked for; farther ones show as slices that fit nowhere."""
+"""Largest distance, in slices, at which swaps are searched.
+
+Slices swapped over a larger distance are detected because they fit nowhere."""
 
 _MOST_SUSPECTS = 24
 
 BETTER = 1.1
-"""How many times the difference to its neighbours must fall for a slice to be out of place. Real
-and synthetic chests reach .92; with two slices swapped they show at least 1.15."""
+"""A slice is misplaced if the difference to its neighbours falls by more than this factor. Real and
+synthetic chests reach .92; with two slices swapped the factor is at least 1.15."""
 
 BETTER_ACROSS = 1.6
-"""The same for sagittal and coronal slices, which change at once where skin or table begin: real
+"""The same for sagittal and coronal slices, which change abruptly at the skin or the table: real
 ones reach 1.37."""
 
 
 def numbering_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
-    """Find the few slices whose number or location disagrees with where they lie."""
+    """Return a fault for a few slices whose number or location contradicts their position."""
     for name in ("SliceLocation", "InstanceNumber"):
         values = [h.number(name) for h in ordered if h.frames == 1]
         known = [value for value in values if value is not None]
@@ -67,7 +70,7 @@ def numbering_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
 
 
 def _longest_rise(values: Sequence[float]) -> set[int]:
-    """Return the places of a longest rising subsequence."""
+    """Return the indices of a longest increasing subsequence."""
     best = np.ones(len(values), dtype=int)
     before = np.full(len(values), -1)
     array = np.asarray(values)
@@ -84,11 +87,11 @@ def _longest_rise(values: Sequence[float]) -> set[int]:
 
 
 def blank_faults(ordered: Sequence[SliceHeader], blanks: Sequence[str]) -> list[Fault]:
-    """Name slices whose stored bits are all 0, unless most are.
+    """Return a fault for slices whose stored bits are all 0; none if at least half of them are.
 
     Args:
         ordered: the slices.
-        blanks: for each "zero", "one value" or empty (`hu.Rescaled`).
+        blanks: `hu.Rescaled.blank` of each slice: "zero", "one value" or empty.
     """
     zero = [h for h, blank in zip(ordered, blanks, strict=True) if blank == "zero"]
     if not zero or 2 * len(zero) >= len(ordered):
@@ -99,7 +102,7 @@ def blank_faults(ordered: Sequence[SliceHeader], blanks: Sequence[str]) -> list[
 def order_faults(
     ordered: Sequence[SliceHeader], slices_hu: NDArray[np.int16], *, axial: bool = True
 ) -> list[Fault]:
-    """Name slices that do not fit where they lie.
+    """Return a fault for slices whose pixels do not fit their position.
 
     Args:
         ordered: the slices along the normal.
@@ -109,19 +112,19 @@ def order_faults(
     strange = misplaced(slices_hu, better=BETTER if axial else BETTER_ACROSS)
     if not strange:
         return []
-    text = f"{named(ordered[k] for k in strange)}: unlike the neighbours, which are alike"
+    text = f"{named(ordered[k] for k in strange)}: the pixels do not fit the adjacent slices"
     return [Fault("disordered_slices", text)]
 
 
 def misplaced(slices_hu: NDArray[np.int16], *, better: float = BETTER) -> list[int]:
-    """Find slices that lie in another's place.
+    """Return the slices whose pixels do not fit their position.
 
     Args:
         slices_hu: [k, row, column] HU.
-        better: how many times the difference to its neighbours must fall.
+        better: factor by which the difference to the neighbours must fall.
 
     Returns:
-        Their k in ascending order; at the ends of the scan only one of two that were swapped.
+        Their k in ascending order; at the ends of the scan only one of two swapped slices.
     """
     blocks = _blocks(slices_hu)
     if len(blocks) < _LEAST_SLICES or blocks[0].size < _LEAST_BLOCKS:
@@ -130,14 +133,14 @@ def misplaced(slices_hu: NDArray[np.int16], *, better: float = BETTER) -> list[i
     usual = float(np.median(apart[0]))
     if usual < _LEAST_CHANGE_HU:
         return []
-    # The more blocks, the less noise in their mean.
+    # With more blocks, their mean is less noisy and the limit can be lower.
     limit = 1 + max(better - 1, 4 / np.sqrt(blocks[0].size))
     suspects = _suspects(apart, floor=0.3 * usual, limit=limit)
     return _culprits(blocks, suspects, least_gain_hu=usual) if suspects else []
 
 
 def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
-    """Sample each slice to about 128 x 128 and average 2 x 2 of these."""
+    """Subsample each slice to about 128 x 128 pixels and average blocks of 2 x 2."""
     step = max(1, min(slices_hu.shape[1:]) // _SAMPLES)
     few = np.clip(slices_hu[:, ::step, ::step], *_WINDOW_HU).astype(np.float32)
     rows, columns = few.shape[1] // 2 * 2, few.shape[2] // 2 * 2
@@ -147,16 +150,16 @@ def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
 
 
 def _differences(blocks: Float32, lag: int) -> Float64:
-    """Mean absolute difference of slices that lie `lag` apart."""
+    """Return, for each slice, the mean absolute difference to the slice `lag` further on."""
     pairs = zip(blocks[:-lag], blocks[lag:], strict=True)
     return np.asarray([float(np.abs(one - other).mean()) for one, other in pairs])
 
 
 def _suspects(apart: list[Float64], *, floor: float, limit: float) -> list[int]:
-    """List the slices without which, or with another in their place, neighbours are more alike.
+    """Return slices after whose removal or exchange neighbouring slices are more similar.
 
-    A slice taken out: the smaller of its differences to both neighbours against that of the
-    neighbours. Two slices exchanged: the differences at both places before and after.
+    Removal: compare the smaller of a slice's differences to its two neighbours with the difference
+    between these neighbours. Exchange: compare the differences at both positions before and after.
     """
     near = apart[0]
     alone = np.minimum(near[:-1], near[1:]) / np.maximum(apart[1], floor)
@@ -170,9 +173,9 @@ def _suspects(apart: list[Float64], *, floor: float, limit: float) -> list[int]:
 
 
 def _culprits(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> list[int]:
-    """Name, pair after pair, the slices near suspects whose exchange makes neighbours most alike.
+    """Find pairs of slices near the suspects whose exchange makes neighbours most similar.
 
-    What no exchange explains is named as it stands.
+    Returns the slices of these pairs, or the suspects themselves if no exchange helps.
     """
     order = list(range(len(blocks)))
     named_slices: set[int] = set()
@@ -192,7 +195,7 @@ def _culprits(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> 
 
 
 def _gain(blocks: Float32, order: list[int], pair: tuple[int, int]) -> float:
-    """By how many HU the differences of neighbours fall if two slices are exchanged."""
+    """Return by how many HU the differences between neighbours fall if two slices are exchanged."""
     one, other = pair
     changed = order.copy()
     changed[one], changed[other] = changed[other], changed[one]

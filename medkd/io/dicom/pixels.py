@@ -1,9 +1,9 @@
-"""Stored pixels of DICOM slices, each read once and straight into its place.
+"""Read the stored pixels of DICOM slices directly into the caller's arrays.
 
-Uncompressed little-endian pixels are read as they stand. Compressed ones are checked
-(`streams.py`) and decoded by the fastest codec that is installed. Values come as stored,
-with the sign that PixelRepresentation states; what they mean is `hu.py`. One process: an
-archive is read by several, a series a process.
+Uncompressed little-endian pixels are read without conversion. Compressed ones are checked
+(`streams.py`) and decoded by the fastest installed codec. The results are stored values with the
+sign of PixelRepresentation; `hu.py` converts them to HU. Slices are read one after another; to read
+several series in parallel, use one process for each series.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MEANING = (
 
 
 def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Say which transfer syntaxes cannot be decoded with what is installed."""
+    """Return faults for slices that no installed package can decode."""
     found: dict[str, list[SliceHeader]] = {}
     for header in headers:
         if header.has_pixels:
@@ -66,28 +66,28 @@ def decoder_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
 
 
 def decoder_advice(syntax: str, bits_stored: str) -> str:
-    """Say what is missing to decode a transfer syntax; empty if nothing is.
+    """Return why a transfer syntax cannot be decoded, and what to install; empty if it can.
 
     Args:
         syntax: its UID.
-        bits_stored: BitsStored as the header has it.
+        bits_stored: BitsStored in the header.
     """
     uid = uid_of(syntax)
-    if not uid.is_transfer_syntax:  # what stands there may be anything: it is not shown
-        return "no package known here decodes its transfer syntax"
+    if not uid.is_transfer_syntax:  # the value can be any text, so it is not shown
+        return "medkd knows no package that decodes its transfer syntax"
     if not uid.is_encapsulated:
         return ""
     if uid == JPEGExtended12Bit and bits_stored != "8":
-        return f"{uid.name} of more than 8 bits; no package known here decodes it"
+        return f"{uid.name} of more than 8 bits; medkd knows no package that decodes it"
     if plugin_for(uid):
         return ""
     if uid not in DECODERS:
-        return f"{uid.name}; no package known here decodes it"
+        return f"{uid.name}; medkd knows no package that decodes it"
     return f"{uid.name}; run: pip install {DECODERS[uid].package}"
 
 
 def plugin_for(uid: UID) -> str:
-    """Return the fastest installed plugin of pydicom for a transfer syntax; empty if none is."""
+    """Return the fastest installed pydicom plugin for a transfer syntax; empty if there is none."""
     if uid not in DECODERS:
         return ""
     register()
@@ -96,9 +96,9 @@ def plugin_for(uid: UID) -> str:
 
 
 def same_pixels(headers: Sequence[SliceHeader]) -> bool:
-    """Say if slices hold the same stored values, and mean the same by them.
+    """Return whether slices have equal stored values and equal attributes for their interpretation.
 
-    Slices that cannot be read hold other ones.
+    Returns False if a slice cannot be read.
     """
     meanings = {tuple(header.text(name) for name in _MEANING) for header in headers}
     first = _stored(headers[0])
@@ -122,16 +122,17 @@ def _stored(header: SliceHeader) -> NDArray[Any] | None:
 
 @dataclass(slots=True)
 class PixelReader:
-    """Reads slices one after another; keeps the frames of the file read last, if it has several."""
+    """Reads slices one after another, and caches the frames of the last multi-frame file."""
 
     _ref: FileRef | None = None
     _frames: list[bytes] = field(default_factory=list)
 
     def read_into(self, place: Stored, header: SliceHeader) -> Fault | None:
-        """Put the stored bits of a slice into `place` [row, column].
+        """Read the stored bits of a slice into `place` [row, column].
 
         Returns:
-            What went wrong, if anything did; `place` holds nothing of use then.
+            The fault if the slice cannot be read, else None. After a fault, the contents of
+            `place` are undefined.
 
         Raises:
             WorkerError: if the process that decodes JPEG cannot be started.
@@ -146,10 +147,10 @@ class PixelReader:
             return Fault(code, f"{header.name}: {error}")
         except WorkerError:
             raise
-        except Exception as error:  # noqa: BLE001  # codecs raise whatever they like
+        except Exception as error:  # noqa: BLE001  # codecs can raise any exception
             return _undecodable(header, worded(error, show_text=False))
         except BaseException as error:
-            # A codec in Rust panics with what is no Exception; anything else is not ours.
+            # A panic of a Rust codec is not an Exception; other BaseExceptions are passed on.
             if type(error).__name__ != "PanicException":
                 raise
             return _undecodable(header, "PanicException")
@@ -165,9 +166,9 @@ class PixelReader:
         if not uid.is_encapsulated:
             with header.ref.open() as stream:
                 dataset = pydicom.dcmread(stream, force=True)
-            # A file without file meta states no syntax; it was found from its elements.
+            # Without file meta the syntax was derived from the elements of the file.
             dataset.file_meta.TransferSyntaxUID = uid
-            # Bits above BitsStored are dropped, and noted, where HU are made of the values.
+            # The conversion to HU drops and notes bits above BitsStored.
             return _frame(np.asarray(pixel_array(dataset, correct_unused_bits=False)), header)
         if self._ref != header.ref:
             with header.ref.open() as stream:
@@ -187,9 +188,9 @@ def _frame(pixels: NDArray[Any], header: SliceHeader) -> NDArray[Any]:
 
 
 def claim_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Refuse sizes that the bytes of the pixels, or the memory, do not hold.
+    """Return faults if files have fewer or more pixels than stated, or if memory is too small.
 
-    Nothing is allocated for what a header claims before this has been asked.
+    Call this before allocating arrays of the sizes that headers state.
     """
     claims = [2 * (h.whole("Rows") or 0) * (h.whole("Columns") or 0) for h in headers]
     faults = [
@@ -227,7 +228,7 @@ def _read_raw(place: Stored, header: SliceHeader) -> Fault | None:
 
 
 def _decoded(stream: bytes, uid: UID, header: SliceHeader) -> NDArray[Any]:
-    """Decode one frame with the sizes of the header."""
+    """Check and decode one frame, with the image size of the header."""
     rows, columns = header.whole("Rows") or 0, header.whole("Columns") or 0
     bits = header.whole("BitsStored") or 16
     check_stream(stream, uid, StreamSize(rows, columns))

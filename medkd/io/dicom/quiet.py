@@ -1,6 +1,6 @@
-"""Keep pydicom silent: its warnings and log lines show values of the header, names among them.
+"""Silence pydicom: its warnings and log lines can show header values, such as patient names.
 
-What matters of a header is checked and worded by medkd, without values that may name a patient.
+medkd checks headers itself and words its messages without values that could name a patient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LOGGERS = ("pydicom", "pydicom.pixels", "highdicom", "pylibjpeg")
 
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
-    """Show no warning and no log line of the DICOM libraries inside the block."""
+    """Suppress warnings and log lines of the DICOM libraries inside the block."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():

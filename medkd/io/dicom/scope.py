@@ -1,7 +1,7 @@
-"""Whether a CT volume is a chest CT fit for analysis, as far as header and grid say.
+"""Checks on header and grid: is a CT volume a chest CT that can be analysed?
 
-Free text is only searched for words of closed lists, and a reason names the word and the attribute,
-never the text. What the header does not say, the pixels do (`lungs.lungs_in_view`).
+Free text is only searched for words of closed lists. A reason names the word and the attribute,
+never the text. `lungs.lungs_in_view` checks the pixels.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _PEOPLE = re.compile(r"^\s*(HOMO SAPIENS.*|HUMAN.*|MENSCH|HOMME)?\s*$", re.IGNOR
 
 
 def is_synthetic(headers: Sequence[SliceHeader]) -> bool:
-    """Say if a series is a phantom of medkd's, by its Manufacturer."""
+    """Return whether a series is a medkd phantom, according to its Manufacturer."""
     return any(h.text("Manufacturer") == SYNTHETIC_MANUFACTURER for h in headers)
 
 
 def generator_of(header: SliceHeader) -> str:
-    """Return the stamp of what made a synthetic series, as its header has it; else empty."""
+    """Return the generator stamp of a phantom or of a scan with implanted nodules; else empty."""
     if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
         return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
     if IMPLANT_TYPE in header.texts("ImageType"):
@@ -62,10 +62,10 @@ def generator_of(header: SliceHeader) -> str:
 
 
 def generator_of_files(paths: Sequence[Path]) -> str:
-    """Return the stamp in the first header of a series that can be read; empty if none has one.
+    """Return the generator stamp in the first readable header of a series; empty if it has none.
 
     Args:
-        paths: its files; only the first few are tried.
+        paths: the files of the series; only the first few are tried.
     """
     for path in paths[:_TRIED]:
         if headers := read_headers([FileRef(path)]).headers:
@@ -74,7 +74,7 @@ def generator_of_files(paths: Sequence[Path]) -> str:
 
 
 def anatomy_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Say whether a header names another part of the body than the chest, or an animal."""
+    """Return faults for headers that name an animal or another part of the body than the chest."""
     animals = [
         h
         for h in headers
@@ -92,25 +92,25 @@ def anatomy_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
 
 
 def _other_part(header: SliceHeader) -> str:
-    """Word which other part of the body a header names; empty if none, or if the chest too."""
+    """Return which attribute names another body part; empty if none does or the chest is named."""
     if any(_CHEST.search(header.text(name)) for name in (*_PART, *_TITLES)):
         return ""
     for name in (*_PART, *_TITLES):
         found = _OTHER.search(header.text(name).replace("_", " "))
         if found:
-            return f"{name} says {found[1].upper()}"
+            return f"{name} contains {found[1].upper()}"
     return ""
 
 
 def thickness_faults(
     grid: VoxelGrid | None, thickness_mm: Sequence[float], limit_mm: float
 ) -> list[Fault]:
-    """Say whether slices are thicker, or lie further apart, than the limit.
+    """Return a fault if slices are thicker, or further apart, than the limit.
 
     Args:
-        grid: of the volume; None where it has none.
-        thickness_mm: what the slices state, empty where they state nothing.
-        limit_mm: the largest that passes.
+        grid: of the volume; None if it has none.
+        thickness_mm: SliceThickness of the slices; empty if none states it.
+        limit_mm: the largest accepted value.
     """
     stated = max(thickness_mm, default=0.0)
     if stated > limit_mm + _SLACK_MM:
@@ -123,17 +123,17 @@ def thickness_faults(
 
 
 def count_faults(slices: int, least: int) -> list[Fault]:
-    """Say whether a volume has too few slices."""
+    """Return a fault if a volume has fewer than `least` slices."""
     text = f"expected at least {least} slices, got {slices}"
     return [Fault("few_slices", text)] if slices < least else []
 
 
 def coarse_faults(grid: VoxelGrid, largest_mm: float) -> list[Fault]:
-    """Say whether the pixels of a volume's planes are too coarse."""
+    """Return a fault if the pixels of a slice are wider than `largest_mm`."""
     widest = float(grid.spacing_mm[:2].max())
     text = f"pixels of {widest:.3g} mm, limit {largest_mm:g} mm"
     return [Fault("coarse_voxels", text)] if widest > largest_mm + _SLACK_MM else []
 
 
 _SLACK_MM = 0.005
-"""Headers round."""
+"""Tolerance for values that are rounded in the header."""

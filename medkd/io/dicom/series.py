@@ -1,10 +1,11 @@
-"""DICOM CT series into `Scan`: headers first, the gate, then pixels once, straight into place.
+"""Read a DICOM CT series into a `Scan`.
 
-A series is a list of files, on disk or in zip archives, whatever they are called; slices are
-ordered by where they lie along their normal, never by file name or InstanceNumber. Single-frame
-CT and enhanced multi-frame CT, in every transfer syntax that `streams.DECODERS` names.
-What is not one evenly spaced volume is refused with all reasons (`gate.py`), not repaired.
-No message names a patient.
+Headers are read first and pass the gate (`gate.py`); then each slice's pixels are read once. A
+series is a list of files with any names, on disk or in zip archives. Slices are ordered by their
+position along the normal, never by file name or InstanceNumber. Single-frame CT and enhanced
+multi-frame CT are supported, uncompressed or in the transfer syntaxes of `streams.DECODERS`. A
+series that is not one evenly spaced volume is refused with all reasons; it is not repaired. No
+message names a patient.
 """
 
 from __future__ import annotations
@@ -51,25 +52,25 @@ def read_dicom_folder(
     seriesuid: str | None = None,
     patient_id: str | None = None,
 ) -> Scan:
-    """Read the one CT series that a folder holds.
+    """Read a folder that holds one CT series.
 
     Args:
-        path: folder with the slices of one series, in files of any name; not searched below.
+        path: folder with the slices of one series, in files with any names; subfolders are ignored.
         gate: see `read_series`.
         seriesuid: see `read_series`.
         patient_id: see `read_series`.
 
     Returns:
-        See `read_series`; `notes` also count the files left out because they are not DICOM.
+        See `read_series`; `notes` also count the files that were ignored as not DICOM.
 
     Raises:
-        SeriesError: with every reason why the folder is not one CT series; a file that is not
-            DICOM but may be a slice by its name (damaged, packed, or a link to nothing) is one.
+        SeriesError: with all reasons why the folder is not one CT series. One reason is a file
+            that is not DICOM but whose name suggests a slice (damaged, packed or a broken link).
     """
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
     entries = sorted(path.iterdir())
-    absent = [entry for entry in entries if _is_absent(entry)]
+    absent = [entry for entry in entries if _is_inaccessible(entry)]
     missing = set(absent)
     files = [entry for entry in entries if entry not in missing and entry.is_file()]
     found = read_headers([FileRef(file) for file in files])
@@ -84,8 +85,8 @@ def read_dicom_folder(
         raise SeriesError(f"{path}: not one CT series", error.reasons) from error
 
 
-def _is_absent(entry: Path) -> bool:
-    """Say whether an entry of a folder cannot be looked up: a link to nothing, above all."""
+def _is_inaccessible(entry: Path) -> bool:
+    """Return whether a folder entry cannot be accessed; it is usually a broken link."""
     try:
         entry.stat()
     except OSError:
@@ -94,7 +95,7 @@ def _is_absent(entry: Path) -> bool:
 
 
 def _headers_of(files: Sequence[FileRef]) -> HeaderSet:
-    """Read the headers of a series; a file of it that is not DICOM is a reason."""
+    """Read the headers of a series; a file that is not DICOM is a reason for refusal."""
     found = read_headers(files)
     return replace(found, reasons=(*found.reasons, *unread_reasons(found.strangers)), strangers=())
 
@@ -109,23 +110,22 @@ def read_series(
     """Read one CT series.
 
     Args:
-        files: all files of the series in any order (one that is not DICOM refuses it), or their
-            headers as `read_headers` gave them.
-        gate: what a chest CT must be to be analysed, and which faults are let pass; None: any CT
-            volume, so long as its geometry is right.
-        seriesuid: name to give the series; its SeriesInstanceUID where not given, a hash of its
-            voxels where it has none.
-        patient_id: pseudonym to give the patient; a hash of the PatientID where not given.
+        files: all files of the series in any order, or their headers from `read_headers`. A file
+            that is not DICOM is a reason for refusal.
+        gate: requirements for a chest CT, and which faults are accepted; None: any CT volume with
+            valid geometry.
+        seriesuid: name of the scan; default: its SeriesInstanceUID, or a hash of the voxels if it
+            has none.
+        patient_id: pseudonym of the patient; default: a hash of the PatientID.
 
     Returns:
-        The scan: axis i along a row, j along a column, k along the slice normal (ascending);
-        sagittal and coronal slices are turned into axial ones (`io/axial.py`). Padding is
-        `hu.PADDED_HU`. `notes` say which faults were let pass ("allowed: ..."),
-        what made a synthetic series, whether slices differ in rescale or padding, and whether HU
-        were rounded.
+        The scan with axis i along a row, j along a column, k along the slice normal (ascending).
+        Sagittal and coronal volumes are converted to axial ones (`io/axial.py`). Padding is
+        `hu.PADDED_HU`. `notes` list accepted faults ("allowed: ..."), the generator of a synthetic
+        series, whether slices differ in rescale or padding, and whether HU were rounded.
 
     Raises:
-        SeriesError: with every reason, each "code: text" (`gate.CODES`).
+        SeriesError: with all reasons, each "code: text" (`gate.CODES`).
     """
     found = files if isinstance(files, HeaderSet) else _headers_of(files)
     examined = examine(found.headers, gate)
@@ -156,16 +156,16 @@ def read_series(
 
 
 def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) -> SeriesPlaces:
-    """Say where the slices of a series lie as they are stored, for annotations that name them.
+    """Return the stored positions of slices, for annotations that refer to single slices.
 
     Args:
         headers: of one series, in any order.
-        gate: what the series is read with; None: any CT volume.
+        gate: the settings used to read the series; None: any CT volume.
 
     Raises:
-        SeriesError: if they do not form one volume.
+        SeriesError: if the slices do not form one volume.
     """
-    # Here and not above: the readers of annotations import this module's neighbours.
+    # Imported here to avoid a cycle: annotation readers import other modules of this package.
     from medkd.io.reference.places import SeriesPlaces
 
     examined = examine(headers, gate)
@@ -184,23 +184,23 @@ def places_of(headers: Sequence[SliceHeader], gate: GateSettings | None = None) 
 
 
 def _name_of(slices_hu: NDArray[np.int16]) -> str:
-    """Name a series without SeriesInstanceUID after its voxels."""
+    """Return a name derived from the voxels, for a series without SeriesInstanceUID."""
     digest = hashlib.sha256(repr(slices_hu.shape).encode())
     digest.update(slices_hu.data)
     return "series-" + digest.hexdigest()[:12]
 
 
 def pseudonym_of(patient_id: str) -> str:
-    """Return the short hash that stands for a PatientID in public sets (`identity: keep`).
+    """Return the short hash that replaces a PatientID in public sets (`identity: keep`).
 
-    It hides the name from screens and file names. It is no protection against somebody who
-    tries all identifiers: hospital archives get keyed pseudonyms.
+    It keeps the PatientID out of screens and file names. It does not protect against trying all
+    possible identifiers: hospital archives use keyed pseudonyms instead.
     """
     return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
 
 
 def acquisition_of(header: SliceHeader) -> Acquisition:
-    """Take from a header how a scan was made."""
+    """Return the acquisition parameters of a scan from a header."""
     return Acquisition(
         modality=header.text("Modality"),
         slice_thickness_mm=header.number("SliceThickness"),
@@ -211,7 +211,7 @@ def acquisition_of(header: SliceHeader) -> Acquisition:
 
 
 def slice_fact(header: SliceHeader) -> SliceFact:
-    """Say which image a slice is read from."""
+    """Return which image a slice was read from."""
     return SliceFact(
         header.whole("InstanceNumber"),
         header.text("SOPInstanceUID"),
@@ -221,7 +221,7 @@ def slice_fact(header: SliceHeader) -> SliceFact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pixels:
-    """HU [k, row, column], what is wrong with slices, and what was changed without being wrong."""
+    """HU [k, row, column], faults of slices, and notes on changes that are not faults."""
 
     slices_hu: NDArray[np.int16]
     faults: tuple[Fault, ...]
@@ -229,7 +229,7 @@ class _Pixels:
 
 
 def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
-    """Read the pixels if the files and the memory hold what the headers claim."""
+    """Read the pixels, after checking that the files hold them and the memory can."""
     claims = claim_faults(ordered)
     if claims:
         raise _refusal(map(str, claims))
@@ -241,7 +241,7 @@ def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
 
 
 def _filled(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
-    """Fill [k, row, column] slice by slice."""
+    """Read all slices into one array [k, row, column]."""
     slices = np.empty(grid.shape[::-1], dtype=np.int16)
     faults: list[Fault] = []
     done: list[Rescaled] = []
@@ -271,7 +271,7 @@ def _pixel_notes(done: Sequence[Rescaled]) -> list[str]:
 
 
 def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
-    """Say what differs between slices, or was changed, without being a fault."""
+    """Return notes on differences between slices and on changes that are not faults."""
     notes = []
     headers = examined.ordered
     if stamp := generator_of(headers[0]):
@@ -283,13 +283,13 @@ def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
     if len(paddings) > 1:
         notes.append(f"{len(paddings)} paddings differ between slices; each slice has its own")
     if any(h.text("LossyImageCompression") == "01" for h in headers):
-        notes.append("pixels were compressed with loss")
+        notes.append("pixels were compressed lossily")
     notes += pixels.notes
-    told: dict[str, list[SliceHeader]] = {}
+    noted: dict[str, list[SliceHeader]] = {}
     for header in headers:
         for note in header.notes:
-            told.setdefault(note, []).append(header)
-    notes += [f"{named(which)}: {note}" for note, which in told.items()]
+            noted.setdefault(note, []).append(header)
+    notes += [f"{named(which)}: {note}" for note, which in noted.items()]
     return notes + acquisition_notes(headers) + identifier_notes(headers)
 
 

@@ -1,8 +1,8 @@
-"""Compressed pixels before they are decoded: whole, and of the size that the header states.
+"""Check compressed pixels before decoding: streams must be complete and match the header.
 
-Codecs guess and fill in where a stream is broken. So the items of the encapsulation (PS3.5 A.4)
-and the size and depth that each stream states of itself are checked first; what is cut short or
-belongs to another image never reaches a decoder.
+Codecs fill in made-up values where a stream is damaged. Therefore the items of the encapsulation
+(PS3.5 A.4) and the size and bit depth in each stream are checked first. A stream that is cut short
+or belongs to another image is not passed to a decoder.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _END_OF_IMAGE = b"\xff\xd9"
 _JP2_BOX = b"\0\0\0\x0cjP  "
 _PADDING_AT_END = 16
-"""Streams may be followed by a few bytes of padding."""
+"""The end marker must be in this many last bytes, since padding may follow it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Which plugins of pydicom decode a syntax, fastest first, and the package of the first."""
+    """The pydicom plugins that decode a transfer syntax, fastest first, and what to install."""
 
     plugins: tuple[str, ...]
     package: str
 
 
 GDCM_PLUGIN = "medkd_gdcm"
-"""Name of the plugin of `gdcm_process.py`."""
+"""Name of the plugin that `gdcm_process.py` registers."""
 
 _J2K = Decoder(("pylibjpeg", "pillow"), "pylibjpeg pylibjpeg-openjpeg")
 _JPEG = Decoder((GDCM_PLUGIN,), "python-gdcm")
@@ -62,18 +62,18 @@ DECODERS: dict[UID, Decoder] = {
     HTJ2KLosslessRPCL: Decoder(("pylibjpeg",), "pylibjpeg pylibjpeg-openjpeg"),
     HTJ2K: Decoder(("pylibjpeg",), "pylibjpeg pylibjpeg-openjpeg"),
 }
-"""Transfer syntaxes with a decoder that is not GPL. Measured per 512 x 512 slice of 16 bit: RLE
-0.4 ms (pydicom's own 3.5), JPEG-LS 3.8, JPEG lossless 7.3, JPEG 2000 25. gdcm decodes JPEG alone:
-it aborts on damaged streams, and only `gdcm_process.py` keeps that from ending everything."""
+"""Transfer syntaxes that a decoder without a GPL licence supports. Measured per 512 x 512 slice of
+16 bit: RLE 0.4 ms (pydicom's own 3.5), JPEG-LS 3.8, JPEG lossless 7.3, JPEG 2000 25. gdcm is used
+for JPEG only, in a process of its own (`gdcm_process.py`), because it aborts on damaged streams."""
 
 
 class StreamError(ValueError):
-    """A compressed stream that is cut short or is not that of the header."""
+    """A compressed stream that is damaged, cut short or does not match the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSize:
-    """What a stream states of itself."""
+    """The image size that a compressed stream states, or that the header requires."""
 
     rows: int
     columns: int
@@ -82,13 +82,13 @@ class StreamSize:
 
 
 def fragments_of(element: bytes) -> list[bytes]:
-    """Take the fragments out of encapsulated pixel data, without the offset table.
+    """Return the fragments of encapsulated pixel data, without the offset table.
 
     Args:
-        element: the value of PixelData from its first item on.
+        element: the bytes of the file from the first item of PixelData on.
 
     Raises:
-        StreamError: if an item is not whole or the end of the sequence is not there.
+        StreamError: if an item is incomplete or the sequence delimiter is missing.
     """
     items: list[bytes] = []
     place = 0
@@ -101,7 +101,7 @@ def fragments_of(element: bytes) -> list[bytes]:
             return items[1:]
         size = int.from_bytes(length, "little")
         if tag != _ITEM or size % 2:
-            raise StreamError("the items of its pixels are damaged")
+            raise StreamError("the items of its pixel data are damaged")
         if place + size > len(element):
             raise StreamError("the file ends within its pixels")
         items.append(element[place : place + size])
@@ -112,7 +112,7 @@ def join_frames(fragments: list[bytes], frames: int) -> list[bytes]:
     """Join fragments into frames.
 
     Raises:
-        StreamError: if it cannot be known which fragments belong to which frame.
+        StreamError: if the fragments cannot be assigned to frames.
     """
     if frames == 1:
         return [b"".join(fragments)]
@@ -131,17 +131,17 @@ def join_frames(fragments: list[bytes], frames: int) -> list[bytes]:
 
 
 def check_stream(stream: bytes, syntax: UID, expected: StreamSize) -> None:
-    """Check that a frame's stream is whole and has the size of the header.
+    """Check that the stream of a frame is complete and has the expected size.
 
     Raises:
-        StreamError: if not.
+        StreamError: if it is incomplete or states no size, another size or more than 16 bits.
     """
     if syntax == RLELossless:
         _check_rle(stream, expected)
         return
     if _END_OF_IMAGE not in stream[-_PADDING_AT_END:]:
         raise StreamError("its compressed stream is cut short")
-    if stream.startswith(_JP2_BOX):  # a file around the code stream, against PS3.5 A.4.4
+    if stream.startswith(_JP2_BOX):  # a JP2 file header, which PS3.5 A.4.4 forbids
         stream = stream[max(stream.find(b"\xff\x4f\xff\x51"), 0) :]
     found = _jpeg2000_size(stream) if stream[:2] == b"\xff\x4f" else _jpeg_size(stream)
     if found is None:
@@ -157,7 +157,7 @@ def check_stream(stream: bytes, syntax: UID, expected: StreamSize) -> None:
 
 
 def _check_rle(stream: bytes, expected: StreamSize) -> None:
-    """Check the header of RLE (PS3.5 G.5): two segments for 16 bit, in order, within the stream."""
+    """Check the RLE header (PS3.5 G.5): two segments for 16 bit, in order, inside the stream."""
     if len(stream) < 64:
         raise StreamError("its compressed stream is cut short")
     count, *offsets = struct.unpack("<16L", stream[:64])
@@ -169,7 +169,7 @@ def _check_rle(stream: bytes, expected: StreamSize) -> None:
 
 
 def _jpeg2000_size(stream: bytes) -> StreamSize | None:
-    """Read the SIZ marker, the first of a JPEG 2000 code stream (ISO 15444-1 A.5.1)."""
+    """Return the size in the SIZ marker of a JPEG 2000 stream (ISO 15444-1 A.5.1), if any."""
     if stream[2:4] != b"\xff\x51" or len(stream) < 45:
         return None
     right, bottom, left, top = struct.unpack(">4L", stream[8:24])
@@ -178,7 +178,10 @@ def _jpeg2000_size(stream: bytes) -> StreamSize | None:
 
 
 def _jpeg_size(stream: bytes) -> StreamSize | None:
-    """Read the frame header (SOF) of JPEG, or of JPEG-LS (ISO 10918-1 B.2.2, 14495-1 C.2.2)."""
+    """Return the size in the frame header (SOF) of a JPEG or JPEG-LS stream, if any.
+
+    Source: ISO 10918-1 B.2.2 and ISO 14495-1 C.2.2.
+    """
     for marker, place in _markers(stream):
         is_frame = marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
         if is_frame and place + 10 <= len(stream):
@@ -188,7 +191,7 @@ def _jpeg_size(stream: bytes) -> StreamSize | None:
 
 
 def _markers(stream: bytes) -> Iterator[tuple[int, int]]:
-    """Walk the marker segments of a JPEG stream: marker and where it stands."""
+    """Yield the marker segments of a JPEG stream as (marker, offset)."""
     place = 2
     while place + 4 <= len(stream) and stream[place] == 0xFF:
         if stream[place + 1] == 0xFF:

@@ -1,9 +1,9 @@
-"""Whether slices form one evenly spaced volume, in which order they lie, and on which grid.
+"""Order slices, check that they form one evenly spaced volume, and compute its grid.
 
-Works on headers alone. Distances are mm in LPS, positions are projected on the slice normal
-(PS3.3 C.7.6.2.1.1); file names and InstanceNumber decide nothing. Every check looks at all slices
-and words each fault once for all that share it. Orientation, spacing and origin of the grid are
-the medians over the slices. Tilted or irregular slices are refused; nothing is resampled.
+Only headers are used. Distances are in mm in LPS, and positions are projected on the slice normal
+(PS3.3 C.7.6.2.1.1). File names and InstanceNumber do not affect the order. Every check covers all
+slices and returns one fault for all slices that share it. Orientation, spacing and origin of the
+grid are medians over the slices. Tilted or irregular slices are refused; nothing is resampled.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 Float64 = NDArray[np.float64]
 
 _PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-"""Attributes that say where a slice lies, and how many numbers each has."""
+"""Attributes that define the position of a slice, and how many numbers each has."""
 
 _NEEDED = (*_PLACE, "Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
-"""Attributes without which a slice cannot be placed or decoded; identifiers are not."""
+"""Attributes that are needed to place and decode a slice; identifiers are not."""
 
 ANGLE_TOLERANCE = 1e-3
-"""Direction cosines agree within this; PixelSpacing within this share."""
+"""Largest difference of direction cosines, and largest relative difference of PixelSpacing."""
 
 GAP_TOLERANCE, GAP_TOLERANCE_MM = 0.01, 0.05
-"""A gap may be off the median by this share of it, or by this many mm if that is more."""
+"""A gap may differ from the median by this fraction of it or by this many mm, whichever is more."""
 
 _SAME_PLACE_MM = 0.01
 _FAR_MM = 1e5
@@ -44,7 +44,14 @@ _TILT_DEGREES = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How slices lie: `order` along the normal, the grid (None where there is none), faults."""
+    """The arrangement of slices.
+
+    Args:
+        order: indices of the slices in ascending order along the normal; empty if unknown.
+        grid: of the volume; None if the slices do not form one.
+        faults: what is wrong with the arrangement.
+        doubled: groups of indices of slices at the same position.
+    """
 
     order: tuple[int, ...]
     grid: VoxelGrid | None
@@ -54,7 +61,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Positions [N, 3], orientations [N, 6], pixel spacings [N, 2], one row a slice."""
+    """Positions [N, 3], orientations [N, 6] and pixel spacings [N, 2] of N slices."""
 
     positions_mm: Float64
     orientations: Float64
@@ -62,7 +69,7 @@ class _Placed:
 
 
 def header_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Say why headers cannot be those of slices of one volume, apart from where they lie."""
+    """Return faults of headers that cannot belong to one volume; positions are not checked here."""
     faults = [Fault("unreadable", f"{h.name}: {fault}") for h in headers for fault in h.faults]
     for name in _NEEDED:
         faults += fault_of("missing_attribute", headers, _has(name), f"has no {name}")
@@ -82,8 +89,8 @@ def lay_out(headers: Sequence[SliceHeader]) -> Layout:
     """Order slices along their normal and check that they form a grid.
 
     Args:
-        headers: slices of one series. Of several, or where an attribute is missing, nothing is
-            said here, since `header_faults` says it.
+        headers: slices of one series. If they belong to several, or an attribute is missing, the
+            layout has neither grid nor faults: `header_faults` reports these faults.
     """
     if not headers:
         return Layout((), None, (Fault("few_slices", "no slices are left", lenient=False),))
@@ -104,7 +111,7 @@ def lay_out(headers: Sequence[SliceHeader]) -> Layout:
 
 
 def _stacked(headers: Sequence[SliceHeader], placed: _Placed) -> Layout:
-    """Check the stack of parallel slices."""
+    """Order parallel slices and check their distances."""
     across = np.median(placed.orientations, axis=0)
     normal = np.cross(across[:3], across[3:])
     along = placed.positions_mm @ normal
@@ -114,7 +121,7 @@ def _stacked(headers: Sequence[SliceHeader], placed: _Placed) -> Layout:
     distinct = along[order][np.r_[True, np.diff(along[order]) >= _SAME_PLACE_MM]]
     indices = tuple(int(n) for n in order)
     if len(distinct) < 2:
-        text = f"all {len(headers)} slices lie at one place"
+        text = f"all {len(headers)} slices lie at one position"
         return Layout(indices, None, (Fault("few_slices", text, lenient=False),), doubled)
     faults = _gap_faults(ordered, along[order], float(np.median(np.diff(distinct))))
     faults += _sideways_faults(ordered, placed.positions_mm[order], normal)
@@ -127,13 +134,13 @@ def _stacked(headers: Sequence[SliceHeader], placed: _Placed) -> Layout:
 
 
 def has_place(header: SliceHeader) -> bool:
-    """Say if a header states all that places and decodes a slice."""
+    """Return whether a header has all attributes that are needed to place and decode a slice."""
     has_size = header.whole("Rows") and header.whole("Columns")
     return bool(has_size) and all(header.values.get(name) for name in _NEEDED)
 
 
 def _has(name: str) -> Callable[[SliceHeader], bool]:
-    """Say if a header states a value, be it one that cannot be read."""
+    """Return a check for whether a header has an attribute, even with an unreadable value."""
     return lambda h: bool(h.values.get(name)) or any(f.startswith(f"{name} ") for f in h.faults)
 
 
@@ -171,7 +178,10 @@ def _sameness_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
 
 
 def _all_in_one_place(doubled: Sequence[SliceHeader]) -> bool:
-    """Say if slices that share a UID share their place too: copies, worded as duplicates."""
+    """Return whether slices that share a UID also share a position.
+
+    Such copies are reported as `duplicate_positions` instead.
+    """
     places: dict[str, set[tuple[float, ...]]] = {}
     for header in doubled:
         place = header.numbers("ImagePositionPatient")
@@ -180,7 +190,7 @@ def _all_in_one_place(doubled: Sequence[SliceHeader]) -> bool:
 
 
 def _format_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
-    """Refuse pixels that are not one 16-bit number each, in the low bits."""
+    """Return faults for pixels that are not one 16-bit number each, stored in the low bits."""
     faults = []
     for name, expected, default in (
         ("SamplesPerPixel", "1", "1"),
@@ -193,7 +203,7 @@ def _format_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
             odd = named(h for h, value in zip(headers, values, strict=True) if value == other)
             text = f"{odd}: expected {name} {expected}, got {other[:16]}"
             faults.append(Fault("pixel_format", text))
-    text = "its values go through a Modality LUT, which is not read: expected a linear rescale"
+    text = "its values need a Modality LUT, which is not supported: expected a linear rescale"
     faults += fault_of("pixel_format", headers, lambda h: not h.texts("ModalityLUTSequence"), text)
     text = "BitsStored, HighBit and PixelRepresentation do not agree"
     return faults + fault_of("pixel_format", headers, _bits_agree, text)
@@ -207,7 +217,7 @@ def _plain(header: SliceHeader, name: str) -> str:
 def _bits_agree(header: SliceHeader) -> bool:
     stored, high = header.whole("BitsStored"), header.whole("HighBit")
     if stored is None:
-        return True  # said to be missing
+        return True  # reported as missing elsewhere
     sign = header.whole("PixelRepresentation")
     return 1 <= stored <= 16 and high in (None, stored - 1) and sign in (None, 0, 1)
 
@@ -222,7 +232,7 @@ def _placed(headers: Sequence[SliceHeader]) -> _Placed | Fault:
             return Fault("missing_attribute", text)
         far = [h for h, row in zip(headers, rows, strict=True) if max(map(abs, row)) > _FAR_MM]
         if far:
-            text = f"{named(far)}: {name} lies beyond {_FAR_MM:g} mm"
+            text = f"{named(far)}: {name} has values beyond {_FAR_MM:g} mm"
             return Fault("missing_attribute", text)
         columns.append(np.asarray(rows, dtype=np.float64))
     return _Placed(*columns)
@@ -234,7 +244,7 @@ def _orientation_faults(headers: Sequence[SliceHeader], placed: _Placed) -> list
     turned = np.abs(placed.orientations - usual).max(axis=1) > ANGLE_TOLERANCE
     if turned.any():
         odd = named(h for h, is_odd in zip(headers, turned, strict=True) if is_odd)
-        text = f"expected one orientation, but {odd} are turned against the others"
+        text = f"expected one orientation, but {odd} differ from the others"
         faults.append(Fault("mixed_orientation", text))
     axes = usual.reshape(2, 3)
     if not turned.any() and np.abs(axes @ axes.T - np.eye(2)).max() > ANGLE_TOLERANCE:
@@ -253,14 +263,14 @@ def _orientation_faults(headers: Sequence[SliceHeader], placed: _Placed) -> list
 
 
 def _doubled(order: NDArray[np.intp], along: Float64) -> tuple[tuple[int, ...], ...]:
-    """Group the slices that lie at one place."""
+    """Return groups of slices that lie at the same position."""
     starts = np.flatnonzero(np.r_[True, np.diff(along) >= _SAME_PLACE_MM])
     groups = np.split(order, starts[1:])
     return tuple(tuple(int(n) for n in group) for group in groups if len(group) > 1)
 
 
 def _gap_faults(ordered: Sequence[SliceHeader], along: Float64, median_mm: float) -> list[Fault]:
-    """Say where slices are missing and where distances are uneven."""
+    """Return faults for missing slices and for uneven distances."""
     gaps = np.diff(along)
     off = np.abs(gaps - median_mm) > max(GAP_TOLERANCE * median_mm, GAP_TOLERANCE_MM)
     uneven = [int(n) for n in np.flatnonzero(off & (gaps >= _SAME_PLACE_MM))]
@@ -293,7 +303,7 @@ def _gap_faults(ordered: Sequence[SliceHeader], along: Float64, median_mm: float
 def _sideways_faults(
     ordered: Sequence[SliceHeader], positions_mm: Float64, normal: Float64
 ) -> list[Fault]:
-    """Refuse slices that shift sideways: all alike (a tilted gantry), or single ones."""
+    """Return a fault if all slices shift sideways evenly (gantry tilt) or if single slices do."""
     along = positions_mm @ normal
     sideways = positions_mm - along[:, None] * normal
     steps = np.diff(along) >= _SAME_PLACE_MM
@@ -315,7 +325,7 @@ def _sideways_faults(
 def _grid(
     headers: Sequence[SliceHeader], placed: _Placed, order: tuple[int, ...], *, spacing_mm: float
 ) -> VoxelGrid:
-    """Build the grid of slices in order: PixelSpacing is (between rows, between columns)."""
+    """Build the grid from slices in order; PixelSpacing is (between rows, between columns)."""
     across = np.median(placed.orientations, axis=0)
     row_step, column_step = np.median(placed.spacings_mm, axis=0)
     affine = np.eye(4)

@@ -1,6 +1,6 @@
-"""The attributes of DICOM images that are read, and what kind of value each is.
+"""The DICOM attributes that medkd reads, and the kind of value of each.
 
-The list is closed: what is not on it is not read. Values become plain Python: tuples of texts or
+Attributes that are not in this list are never read. Values become plain Python tuples of strings or
 of finite numbers.
 """
 
@@ -20,11 +20,11 @@ Value = tuple[str, ...] | tuple[float, ...]
 
 
 class Kind(Enum):
-    """How an attribute's bytes are read."""
+    """How the bytes of an attribute are decoded."""
 
     TEXT = "text"
     NUMBER = "numbers as text"
-    SHORT = "16-bit number without sign"
+    SHORT = "unsigned 16-bit number"
     NESTED = "sequence"
 
 
@@ -33,7 +33,7 @@ NESTED = Kind.NESTED
 _BINARY = {
     "FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q",
 }  # fmt: skip
-"""VR to the letter by which `struct` knows it."""
+"""Maps a VR to its format character in `struct`."""
 
 _NUMBERS_AS_TEXT = ("AE", "CS", "DS", "IS", "LO", "LT", "SH", "ST", "UC", "UT")
 
@@ -70,34 +70,34 @@ TAGS: dict[int, tuple[str, Kind]] = {
     for kind, keywords in _KEYWORDS.items()
     for keyword in keywords
 }
-"""Tag to keyword and kind."""
+"""Maps a tag to its keyword and kind."""
 
 KEYWORDS = [keyword for keyword, _ in TAGS.values()]
 
 OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation", "ContrastBolusVolume")
-"""Numbers without which a slice is read as well: what is none counts as absent."""
+"""Numbers that a slice can be read without: an invalid one is treated as missing."""
 
 PIXEL_DATA = 0x7FE00010
 _SHOWN = 16
-"""Characters of a text in the place of a number that are shown; no name of a patient is there."""
+"""Messages show this many characters of an invalid number. Numeric attributes hold no names."""
 
 
 def uid_of(text: str) -> UID:
-    """Take a text for a UID, without pydicom's warning if it is none."""
+    """Convert a string to a pydicom UID without the warning for invalid ones."""
     return UID(text, IGNORE)
 
 
 def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's
-    """Turn the bytes of an attribute into a value.
+    """Decode the bytes of an attribute.
 
     Args:
-        kind: what the attribute means.
+        kind: the kind of value that the attribute holds.
         raw: its bytes.
-        vr: as the file states it; empty where it states none.
+        vr: the VR in the file; empty if the file has none.
         little: whether numbers are little endian.
 
     Returns:
-        The value, None if there is none, or what is wrong with it as a text.
+        The value, None if it is empty, or a string that describes what is wrong with it.
     """
     if raw is None:
         return None
@@ -107,9 +107,9 @@ def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | No
 
 
 def wrong_vr(keyword: str, vr: str) -> str:
-    """Say that an attribute has another VR than the standard's; empty if it has not.
+    """Return a message if the VR of an attribute differs from the standard's; else empty.
 
-    UN is no fault: it is how a program passes on what it does not know (PS3.5 6.2.2).
+    UN is accepted: programs use it for attributes that they do not know (PS3.5 6.2.2).
     """
     right = dictionary_VR(keyword)
     if vr in ("", "UN", *right.split(" or ")):
@@ -118,7 +118,7 @@ def wrong_vr(keyword: str, vr: str) -> str:
 
 
 def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no types here
-    """Turn an element that pydicom has converted into a value; None where it is empty or odd."""
+    """Convert an element parsed by pydicom to a value; None if it is empty or not finite."""
     kind = next(kind for keyword, kind in TAGS.values() if keyword == element.keyword)
     value = element.value
     if kind is NESTED or value is None or value == "":
@@ -131,24 +131,24 @@ def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no
 
 
 def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
-    """Return one value of a header as text without padding; empty where missing or broken."""
+    """Return a value of a header as text without padding; empty if it is missing or unreadable."""
     try:
         value = header.get(name)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
         return ""
-    if isinstance(value, bytes):  # a VR of bytes, where the standard has text
+    if isinstance(value, bytes):  # the file has a binary VR where the standard requires text
         value = value.decode("latin-1")
     return "" if value is None else str(value).strip(" \0")
 
 
-@lru_cache(maxsize=4096)  # a series states most values alike in every slice
+@lru_cache(maxsize=4096)  # most values are the same in every slice of a series
 def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | None:
     if not raw:
         return None
     binary = _BINARY.get(vr, "")
     if kind is Kind.SHORT:
         return _shorts(raw, vr, little)
-    # The bytes of a small number can be a digit: the stated VR decides, as in pydicom.
+    # The bytes of a small binary number can also be an ASCII digit: the VR decides, as in pydicom.
     if kind is Kind.NUMBER and (unpacked := _unpacked(raw, binary, little)):
         return unpacked
     text = raw.decode("latin-1").strip(" \0")
@@ -159,7 +159,7 @@ def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | No
 
 
 def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
-    """Read a 16-bit number, or what a file with another VR has in its place."""
+    """Decode a 16-bit number, also from a file that stores it under another VR."""
     if vr in _NUMBERS_AS_TEXT:
         numbers = _numbers(tuple(raw.decode("latin-1").strip(" \0").split("\\")))
         if not isinstance(numbers, str):
@@ -170,7 +170,7 @@ def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
 
 
 def _unpacked(raw: bytes, letter: str, little: bool) -> tuple[float, ...] | None:
-    """Read the numbers of a binary VR; None if the bytes are none."""
+    """Decode the numbers of a binary VR; None if their length or value is invalid."""
     if not letter or len(raw) % struct.calcsize(f"={letter}"):
         return None
     count = len(raw) // struct.calcsize(f"={letter}")
@@ -183,8 +183,8 @@ def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:
         numbers = tuple(float(part) for part in parts)
     except ValueError:
         numbers = (math.nan,)
-    # Python takes 1_0 for 10; DICOM does not (PS3.5 6.2).
+    # Python parses 1_0 as 10; DICOM does not allow it (PS3.5 6.2).
     if any("_" in part for part in parts) or not all(map(math.isfinite, numbers)):
         got = "\\".join(parts)[:_SHOWN]
-        return f"is no number: got {got!r}, expected digits with a decimal point"
+        return f"is not a number: got {got!r}, expected digits with a decimal point"
     return numbers

@@ -1,9 +1,9 @@
-"""A `Scan` as a DICOM CT series: one CT Image Storage file a slice (PS3.3 A.3).
+"""Write a `Scan` as a DICOM CT series: one CT Image Storage file per slice (PS3.3 A.3).
 
-For phantoms and tests, and for handing a volume to a viewer. Any grid that is not sheared can be
-written; the header states what is given and nothing is made up of a real patient. Pixels are kept
-exactly, in any lossless transfer syntax that an installed codec writes. Enhanced multi-frame CT is
-not written.
+This is for phantoms and tests, and for passing a volume to a viewer. Any grid without shear can be
+written. The header contains the given values and no invented patient data. Pixels are stored
+exactly, in any lossless transfer syntax that an installed codec supports. Enhanced multi-frame CT
+is not supported.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ SYNTAXES: dict[Syntax, UID] = {
     "jpeg_lossless": JPEGLosslessSV1,
     "jpeg2000": JPEG2000Lossless,
 }
-"""Names of transfer syntaxes (PS3.5 annex A) that can be written, all without loss."""
+"""The lossless transfer syntaxes (PS3.5 annex A) that can be written, by name."""
 
 SYNTHETIC_MANUFACTURER = PHANTOM
-"""Manufacturer of scans that no scanner made: the mark by which a synthetic series is known."""
+"""Value of Manufacturer that marks a series as synthetic."""
 
 _INTERCEPT_HU = -1024
 
@@ -67,18 +67,18 @@ def write_dicom_series(
     names: Literal["shuffled", "ordered"] = "shuffled",
     extra: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write a scan as a DICOM series; the same arguments give the same files.
+    """Write a scan as a DICOM series; the same arguments produce the same files.
 
     Args:
-        scan: HU on any grid; its `seriesuid` becomes the SeriesInstanceUID where it is a valid
-            UID, and the seed of one where it is not.
-        folder: made if it is not there; must not hold files of the same names.
+        scan: HU on any grid. Its `seriesuid` becomes the SeriesInstanceUID if it is a valid UID;
+            otherwise the UID is derived from it.
+        folder: created if missing; must not hold files of the same names.
         patient_name: PatientName, "Family^Given".
         patient_id: PatientID.
         syntax: name in `SYNTAXES`.
-        names: shuffled: file names without suffix in no order; ordered: 00000.dcm by k.
-        extra: DICOM keyword to value, set in every slice last ("StudyDate", "BodyPartExamined",
-            "SeriesInstanceUID" ...); None removes the attribute.
+        names: "shuffled": names without suffix in random order; "ordered": 00000.dcm, ... by k.
+        extra: maps DICOM keywords to values that are set last in every slice ("StudyDate",
+            "BodyPartExamined", "SeriesInstanceUID" ...); None removes the attribute.
 
     Returns:
         The files in order of k.
@@ -118,9 +118,9 @@ def write_dicom_series(
 
 
 def ct_slice(scan: Scan, k: int, *, signed: bool = False) -> Dataset:
-    """Build the uncompressed data set of slice k, without a patient.
+    """Build the uncompressed data set of slice k, with empty patient attributes.
 
-    Stored values are HU + 1024 without sign, or HU with sign (needed below -1024 HU).
+    Stored values are unsigned HU + 1024, or signed HU (`signed`, needed below -1024 HU).
     """
     uid = _series_uid(scan.seriesuid)
     dataset = Dataset()
@@ -132,7 +132,7 @@ def ct_slice(scan: Scan, k: int, *, signed: bool = False) -> Dataset:
     dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "", "", ""
     dataset.AccessionNumber, dataset.ReferringPhysicianName = "", ""
     dataset.SeriesNumber, dataset.AcquisitionNumber = 1, 1
-    # Scanned from the head down: the number falls while k rises along the slice normal.
+    # As in a scan from head to feet: InstanceNumber falls while k rises along the slice normal.
     dataset.InstanceNumber = scan.grid.shape[2] - k
     dataset.Modality, dataset.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.BodyPartExamined, dataset.PatientPosition = "CHEST", "HFS"
@@ -172,7 +172,7 @@ def _state_acquisition(dataset: Dataset, scan: Scan) -> None:
 
 
 def _state_plane(dataset: Dataset, scan: Scan, k: int) -> None:
-    """State the image plane (PS3.3 C.7.6.2): first pixel, direction of rows and of columns."""
+    """Set position, orientation and pixel spacing of the image plane (PS3.3 C.7.6.2)."""
     grid = scan.grid
     dataset.ImagePositionPatient = decimals(grid.voxel_to_world([0, 0, k]))
     dataset.ImageOrientationPatient = decimals(grid.direction[:, :2].T.reshape(-1))
@@ -199,9 +199,9 @@ def decimals(numbers: NDArray[np.float64]) -> list[str]:
 
 
 def _to_jpeg_lossless(dataset: Dataset, path: Path) -> None:
-    """Encode pixels as JPEG lossless, selection value 1, by GDCM.
+    """Encode pixels as JPEG lossless, selection value 1, with GDCM.
 
-    GDCM writes whole files, and rewrites places in them: only the pixels are taken from its file.
+    GDCM writes whole files and changes positions in the header: only its pixels are used.
     """
     try:
         import gdcm

@@ -1,1 +1,1 @@
-"""Chest radiographs: `read` is the way in; `dicom`, `values` and `gate` serve it."""
+"""Read chest radiographs: `read` is the entry point; the other modules are its parts."""

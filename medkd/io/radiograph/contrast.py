@@ -1,7 +1,7 @@
-"""Whether a radiograph shows anything, judged on its pixels before medkd alters any of them.
+"""Detect radiographs without contrast, on the pixels before medkd masks any of them.
 
-A blank picture (an exposure without a patient, a failed export, a window beside the values) is
-refused whatever its grey value; so is one that is black and white alone. A faint one is noted.
+A blank picture (an exposure without a patient, a failed export, a window outside the value range)
+is refused for any grey value, and so is one of only black and white pixels. A faint one is noted.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEARLY_EQUAL = 0.01
-"""How far from the median, as a share of full scale, the pixels of a blank picture may be."""
+"""Largest distance of a blank picture's pixels from the median, as a fraction of full scale."""
 _SHARE = 0.98
-"""Share of a picture that decides what it is; the rest may be a letter or a scratch."""
+"""Fraction of pixels that must meet a criterion; the others may be a letter or a scratch."""
 _BLOCK_PX = 4
-"""Noise is averaged over blocks of at most this side: a noisy blank picture is blank."""
+"""Largest side of the blocks over which pixels are averaged to suppress noise in blank pictures."""
 _LEAST_BLOCKS = 16
 LEAST_PIXELS = 1024
-"""Of fewer pixels, black and white alone, or stored values side by side, are no sign of a fault."""
+"""In smaller pictures, only black and white pixels, or nearly equal stored values, are no fault."""
 _FAINT = 0.1
 _SATURATED = 0.75
-"""Of 1,000 pictures of ChestX-ray14, none has more than .27 of its pixels at the two ends."""
+"""Share of black or white pixels from which a picture gets a note.
+
+The largest share in 1,000 pictures of ChestX-ray14 is .27."""
 
 
 def is_blank(
     values: NDArray[Any], seen: NDArray[np.bool_], *, tolerance: float = NEARLY_EQUAL
 ) -> bool:
-    """Say whether a picture has one value all over, apart from noise and small marks.
+    """Return whether a picture has a single value, apart from noise and small marks.
 
     Args:
         values: [row, col], in any unit.
-        seen: [row, col], False where the file says that nothing is shown (padding, shutter).
-        tolerance: how far from the median a blank picture's values may be, in that unit.
+        seen: [row, col], False where the header marks no picture (padding, shutter).
+        tolerance: largest distance of a blank picture's values from the median, in that unit.
 
     Example:
         >>> white = np.ones((64, 64))
@@ -48,11 +50,11 @@ def is_blank(
 
 
 def contrast_reason(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
-    """Say why a picture shows nothing, without its code; an empty text if it shows something.
+    """Return why a picture has no contrast, without a code; empty if it has.
 
     Args:
-        shown: [row, col] in 0..1, as the file asks, nothing masked.
-        seen: [row, col], False where the file says that nothing is shown.
+        shown: [row, col] in 0..1, displayed as the header specifies, without masks.
+        seen: [row, col], False where the header marks no picture.
     """
     if is_blank(shown, seen):
         level = float(np.median(shown[seen])) if seen.any() else 0.0
@@ -64,27 +66,27 @@ def contrast_reason(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
 
 
 def faint_note(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
-    """Note a picture (without its frame) that uses little of the grey scale; empty: it does not.
+    """Return a note if a picture (without its frame) uses little of the grey scale; else empty.
 
     Args:
         shown: [row, col] in 0..1.
-        seen: [row, col], False where nothing is shown.
+        seen: [row, col], False where the header marks no picture.
     """
     low, high = np.percentile(_block_means(shown, seen), (1, 99)).tolist()
     if high - low >= _FAINT:
         return ""
     return (
-        f"faint: the picture runs from {low:.1%} to {high:.1%} of full scale alone; its file may "
-        "hold fewer bits than it declares"
+        f"faint: the picture only uses {low:.1%} to {high:.1%} of full scale; its file may hold "
+        "fewer bits than it declares"
     )
 
 
 def saturated_note(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
-    """Note a picture that is mostly black or white; an empty text where it is not.
+    """Return a note if most pixels of a picture are black or white; else empty.
 
     Args:
         shown: [row, col] in 0..1.
-        seen: [row, col], False where nothing is shown.
+        seen: [row, col], False where the header marks no picture.
     """
     ends = _share_of_ends(shown, seen)
     if seen.sum() < LEAST_PIXELS or ends < _SATURATED:
@@ -98,7 +100,7 @@ def _share_of_ends(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> float
 
 
 def _block_means(values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean of each block of pixels that are seen."""
+    """Return the mean of the seen pixels of each block that has any."""
     side = max(1, min(_BLOCK_PX, min(values.shape) // _LEAST_BLOCKS))
     rows, columns = (length // side for length in values.shape)
     cut = (slice(rows * side), slice(columns * side))

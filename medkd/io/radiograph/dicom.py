@@ -1,7 +1,7 @@
-"""DICOM radiographs: the dataset, why it is refused, its pixels as the header shows them.
+"""Read DICOM radiographs: dataset, reasons for refusal, pixels displayed as the header specifies.
 
-Used by `read` alone. Values go through `values`, scope is `gate`'s.
-Call it inside `quiet_dicom`: pydicom's warnings show values.
+Only `read` uses this module. `values` maps stored values to 0..1, `gate` checks the header. Call
+the functions inside `quiet_dicom`, because pydicom's warnings show header values.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
 from medkd.io.radiograph.values import ToneError, inside_shutter, stored_range, tone_curve
 
 Dataset = Any
-"""pydicom's, which has no types."""
+"""A pydicom Dataset; pydicom has no type hints for it."""
 
 LOSSY_GREY = 2
-"""Levels of 255 by which the channels of a grey picture may differ after JPEG."""
+"""Grey levels (of 255) by which the channels of a grey picture may differ after JPEG."""
 
 
 _STORED_NOISE = 2.0
-"""How far from the median the stored values of a blank picture may be."""
+"""Largest distance of a blank picture's stored values from their median."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """A picture as its file asks, before any mask: `pixels` [row, col] float32 in 0..1.
+    """A picture displayed as its header specifies, before any masking.
 
-    `seen` [row, col] is False where the file says that nothing is shown: padding, and outside a
-    shutter. `notes` say what of the header was not taken as it stands.
+    Args:
+        pixels: [row, col] float32 in 0..1.
+        seen: [row, col], False for padding and outside a shutter.
+        notes: deviations from what the header states.
     """
 
     pixels: NDArray[np.float32]
@@ -59,16 +61,19 @@ class Shown:
 def refusing_broken(
     ref: FileRef, prefix: str = "unreadable: copy or export it again: "
 ) -> Iterator[None]:
-    """Turn whatever foreign code raises for a damaged file into a refusal, without its text."""
+    """Turn any exception that a library raises for a damaged file into a refusal.
+
+    The reason does not show the exception's message, which may contain header values.
+    """
     with foreign_faults(ref.name, prefix=prefix, show_text=False):
         yield
 
 
 def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
-    """Read a dataset without its pixels, and whether pixels follow.
+    """Read a dataset without its pixels; also return whether it has pixels.
 
     Raises:
-        SeriesError: if it is no DICOM, or damaged.
+        SeriesError: if it is not DICOM, or damaged.
     """
     dataset, _ = _dataset_of(stream, ref, stop_before_pixels=True)
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
@@ -81,10 +86,10 @@ def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
 def read_shown(
     stream: BinaryIO, ref: FileRef, *, allow: Collection[str] | None
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """Read a whole dataset that the gate accepts, and notes on how it was read.
+    """Read a whole dataset that passes the gate; also return notes on how it was read.
 
     Raises:
-        SeriesError: with every reason that is not allowed.
+        SeriesError: with all reasons whose codes are not in `allow`.
     """
     dataset, notes = _dataset_of(stream, ref, stop_before_pixels=False)
     refused, _ = split_allowed(reasons_of(dataset, has_pixels="PixelData" in dataset), allow)
@@ -94,7 +99,7 @@ def read_shown(
 
 
 def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
-    """Return the gate's reasons and those of the pixels' encoding."""
+    """Return the reasons of the gate and those why the pixels cannot be decoded."""
     reasons = list(radiograph_reasons(dataset))
     if not has_pixels:
         return [*reasons, "no_pixels: it has no Pixel Data"]
@@ -106,11 +111,11 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
 
 
 def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
-    """Decode a dataset's pixels and show them as its header asks.
+    """Decode the pixels of a dataset and map them to 0..1 as its header specifies.
 
     Raises:
-        SeriesError: if they cannot be decoded, are in colour, hold one value all over, or fit the
-            header badly.
+        SeriesError: if they cannot be decoded, are in colour, have a single value, or do not match
+            the header.
     """
     with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
         try:
@@ -131,10 +136,15 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
 
 
 def grey_of(pixels: NDArray[Any], ref: FileRef, *, tolerance: int) -> NDArray[Any]:
-    """Return [row, col]; channels must be equal, within a tolerance after lossy compression.
+    """Return the pixels as grey values [row, col].
+
+    Args:
+        pixels: [row, col] or [row, col, channel].
+        ref: the file, for messages.
+        tolerance: largest difference between the channels of a pixel.
 
     Raises:
-        SeriesError: if it is a picture in colour.
+        SeriesError: if the channels differ more: the picture is in colour.
     """
     if pixels.ndim == 2:
         return pixels
@@ -145,9 +155,10 @@ def grey_of(pixels: NDArray[Any], ref: FileRef, *, tolerance: int) -> NDArray[An
 
 
 def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
-    """Return mm between rows and columns: in the body, else at the detector, else as scanned.
+    """Return the spacing of (rows, columns) in mm; None if the header has none.
 
-    The second and third are not corrected for magnification (PS3.3 10.7.1.3).
+    PixelSpacing is used first, then ImagerPixelSpacing, then NominalScannedPixelSpacing. The last
+    two are not corrected for magnification (PS3.3 10.7.1.3).
     """
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         try:
@@ -162,7 +173,7 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
 def _dataset_of(
     stream: BinaryIO, ref: FileRef, *, stop_before_pixels: bool
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """Read a dataset, with or without preamble and file meta, and notes on how it was read."""
+    """Read a dataset, with or without preamble and file meta; also return notes on the reading."""
     begin = stream.tell()
     is_dicom = looks_like_dicom(stream.read(HEAD_BYTES))
     stream.seek(begin)
@@ -181,7 +192,7 @@ def _dataset_of(
 
 
 def _found_syntax(stream: BinaryIO, ref: FileRef) -> UID:
-    """Find the transfer syntax of a file that states none, as for CT."""
+    """Derive the transfer syntax of a file that states none, with the same code as for CT."""
     try:
         parsed = parse_file(stream)
     except HeaderError as error:
@@ -190,10 +201,10 @@ def _found_syntax(stream: BinaryIO, ref: FileRef) -> UID:
 
 
 def _decoded(dataset: Dataset) -> NDArray[Any]:
-    """Decode a dataset's one frame; colours of a palette are looked up.
+    """Decode the single frame of a dataset, and apply its colour palette if it has one.
 
-    Codecs guess where a stream is broken: each is checked before. That of Rust for RLE panics past
-    every except, so pydicom's own decodes that.
+    Streams are checked first, because codecs make up pixels where a stream is damaged. RLE is
+    decoded by pydicom itself: the Rust codec raises a panic that `except Exception` does not catch.
     """
     uid = dataset.file_meta.TransferSyntaxUID
     plugin = ""
@@ -227,18 +238,18 @@ def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
 
 
 def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    """Drop bits outside HighBit .. HighBit - BitsStored + 1: they may hold overlays (PS3.5 8.1.1).
+    """Drop bits outside HighBit .. HighBit - BitsStored + 1, which may be overlays (PS3.5 8.1.1).
 
-    This also repeats the sign in the bits above, where a stream of JPEG leaves them 0.
+    For signed values this also extends the sign to the upper bits, which JPEG streams leave 0.
     """
     allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
     return (decoded << (allocated - 1 - high)) >> (allocated - int(dataset.BitsStored))
 
 
 def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
-    """Note bits that were dropped although no overlay of the header explains them.
+    """Return a note if bits were dropped that are not overlays according to the header.
 
-    The sign of a negative value is repeated in the bits above it and means nothing else.
+    Upper bits that only repeat the sign of a negative value do not count.
     """
     allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
     low = high + 1 - int(dataset.BitsStored)
@@ -261,7 +272,7 @@ def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
 
 
 def _overlay_bits(dataset: Dataset) -> Iterator[int]:
-    """Yield the bits in which overlays stand within the pixels (PS3.3 C.9.2, retired)."""
+    """Yield the bit positions of overlays that are stored in the pixels (PS3.3 C.9.2, retired)."""
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0102) in dataset and (group, 0x3000) not in dataset:
             position = dataset[group, 0x0102].value
@@ -270,15 +281,15 @@ def _overlay_bits(dataset: Dataset) -> Iterator[int]:
 
 
 def _is_value_alone(dataset: Dataset) -> bool:
-    """Say if the pixels hold no overlays: streams of JPEG and its kin hold values alone."""
+    """Return whether the encoding excludes overlay bits: JPEG-like streams only hold the values."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return syntax.is_compressed and not syntax.name.startswith(("RLE", "Deflated"))
 
 
 def _high_bit(decoded: NDArray[Any], dataset: Dataset) -> int:
-    """Return HighBit; where it makes no sense, that of values in the low bits.
+    """Return HighBit; if it is invalid, BitsStored - 1.
 
-    Streams of JPEG and its kin have values in the low bits, whatever HighBit says.
+    JPEG-like streams store values in the low bits, so HighBit is ignored for them.
     """
     stored_bits = int(dataset.BitsStored)
     if _is_value_alone(dataset):

@@ -1,7 +1,7 @@
-"""Which pictures are chest radiographs fit for analysis, as far as the DICOM header says.
+"""Decide from the DICOM header whether a picture is an analysable chest radiograph.
 
-Every reason is "code: text"; `CODES` is the closed table of codes. Texts show words of closed
-lists and numbers, never a header's own free text: that may name a patient.
+Every reason is "code: text"; `CODES` is the closed table of codes. Texts show numbers and words of
+closed lists, never free text of the header, which may name a patient.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from medkd.io.file_ref import FileRef
 
 CODES: dict[str, tuple[str, bool]] = {
     "unreadable": ("the file cannot be read as PNG, JPEG or DICOM", False),
-    "no_pixels": ("the header comes without pixels", False),
-    "missing_decoder": ("no installed decoder reads its transfer syntax", False),
-    "bad_pixels": ("the pixels do not fit the header, or their stream is broken", False),
+    "no_pixels": ("the file has a header but no pixels", False),
+    "missing_decoder": ("no installed decoder supports its transfer syntax", False),
+    "bad_pixels": ("the pixels do not match the header, or their stream is damaged", False),
     "bad_lut": ("a look-up table or window of the header cannot be applied", False),
     "colour": ("a picture in colour", False),
     "multi_frame": ("several frames: fluoroscopy or tomosynthesis", False),
-    "no_contrast": ("blank, or black and white alone: it shows nothing", False),
-    "not_xray": ("no projection radiograph", False),
+    "no_contrast": ("blank, or only black and white pixels", False),
+    "not_xray": ("not a projection radiograph", False),
     "not_human": ("an animal", False),
     "not_chest": ("another part of the body", True),
-    "secondary_capture": ("a secondary capture that does not say what it shows", True),
-    "for_processing": ("raw detector values, not meant to be shown", True),
-    "polarity": ("the header contradicts itself on black and white", True),
-    "burned_in": ("the header says that text is burned into the picture", True),
+    "secondary_capture": ("a secondary capture whose header does not name a chest X-ray", True),
+    "for_processing": ("raw detector values, not intended for display", True),
+    "polarity": ("the header contradicts itself on which values are black", True),
+    "burned_in": ("according to the header, text is burned into the picture", True),
 }
-"""Code to what it means, and whether `allow` may let it pass."""
+"""Maps a code to its meaning, and to whether `allow` may accept it."""
 
 XRAY_MODALITIES = ("CR", "DX", "RG")
 _CAPTURED_MODALITIES = ("OT", "SC", "")
@@ -54,7 +54,7 @@ OTHER_PARTS = (
     "SINUS", "SKULL", "SPINE", "SSPINE", "STOMACH", "TEETH", "THIGH", "THUMB", "TIBIA", "TOE",
     "TSPINE", "ULNA", "WHOLEBODY", "WRIST", "ZYGOMA",
 )  # fmt: skip
-"""Words of PS3.16 Annex L (and their everyday spelling) for parts that are not the chest."""
+"""Words of PS3.16 Annex L (and common spellings) for body parts other than the chest."""
 
 _ANIMALS = (
     "CANINE", "FELINE", "EQUINE", "BOVINE", "PORCINE", "OVINE", "CAPRINE", "AVIAN", "RODENT",
@@ -68,24 +68,24 @@ VIEWS = {
     "PA": "PA", "AP": "AP", "LL": "LL", "RL": "RL", "LLD": "LLD", "RLD": "RLD", "LLO": "LLO",
     "RLO": "RLO", "LAT": "LAT", "LATERAL": "LAT",
 }  # fmt: skip
-"""Spellings of View Position (0018,5101) to its terms; LAT: a lateral of unknown side."""
+"""Maps spellings of View Position (0018,5101) to its terms; LAT: lateral, side unknown."""
 
 _VIEW_CODES = {
     "R-10206": "AP", "399348003": "AP", "R-10214": "PA", "272479007": "PA",
     "R-10236": "LL", "399173006": "LL", "R-10232": "RL", "399198007": "RL",
     "R-102CD": "LAT", "399067008": "LAT",
 }  # fmt: skip
-"""Codes of CID 4010 (DX View): SNOMED RT and CT."""
+"""Maps codes of CID 4010 (DX View), SNOMED RT and CT, to the terms of `VIEWS`."""
 
 
 def radiograph_reasons(header: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydicom's Dataset
-    """Say why a DICOM object is no chest radiograph fit for analysis, from its header alone.
+    """Return the reasons why a DICOM object is not an analysable chest radiograph.
 
     Args:
-        header: a pydicom dataset; its pixels are not looked at.
+        header: a pydicom dataset; its pixels are not examined.
 
     Returns:
-        Every reason as "code: text"; empty if there is none.
+        All reasons, each "code: text"; empty if there are none.
     """
     found = [
         *_kind_reasons(header),
@@ -94,21 +94,21 @@ def radiograph_reasons(header: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydic
     ]
     animal = animal_of(header)
     if animal:
-        found.append(f"not_human: the header says {animal}")
+        found.append(f"not_human: the header names {animal}")
     return tuple(found)
 
 
 def split_allowed(
     reasons: Iterable[str], allow: Collection[str] | None = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part reasons into those that refuse and those that are let pass.
+    """Split reasons into (refused, accepted).
 
     Args:
-        reasons: "code: text".
-        allow: codes to let pass; None: every code that may be.
+        reasons: each "code: text".
+        allow: codes to accept; None: all codes that can be accepted.
 
     Raises:
-        ValueError: if `allow` names a code that does not exist or may not be let pass.
+        ValueError: if `allow` names a code that does not exist or cannot be accepted.
     """
     allowable = {code for code, (_, may_pass) in CODES.items() if may_pass}
     unknown = set(allow or ()) - allowable
@@ -125,10 +125,10 @@ def refusal(ref: FileRef, *reasons: str) -> SeriesError:
 
 
 def view_of(header: Any) -> str | None:  # noqa: ANN401  # pydicom's Dataset
-    """Return the view position: PA, AP, LL, RL, LAT, ...; None where the header does not say.
+    """Return the view position: PA, AP, LL, RL, LAT, ...; None if the header does not state it.
 
-    Taken from View Position, else View Code Sequence, else a word of the descriptions that
-    stands alone there.
+    It is read from View Position, else from View Code Sequence, else from the first description
+    whose words (PA, AP, LAT, LATERAL) name exactly one view.
     """
     stated = VIEWS.get(text_of(header, "ViewPosition").upper())
     if stated:
@@ -145,9 +145,10 @@ def view_of(header: Any) -> str | None:  # noqa: ANN401  # pydicom's Dataset
 
 
 def part_of(header: Any) -> str:  # noqa: ANN401  # pydicom's Dataset
-    """Return "chest", the word of `OTHER_PARTS` that the header names, "other" or "" (unsaid).
+    """Return "chest", the word of `OTHER_PARTS` in the header, "other", or "" if not stated.
 
-    Body Part Examined decides; without it Anatomic Region Sequence, then the descriptions.
+    If Body Part Examined is set, only it is used; otherwise Anatomic Region Sequence and the
+    descriptions are searched, and "chest" in any of them takes precedence.
     """
     stated = text_of(header, "BodyPartExamined").upper()
     if stated:
@@ -160,7 +161,7 @@ def part_of(header: Any) -> str:  # noqa: ANN401  # pydicom's Dataset
 
 
 def animal_of(header: Any) -> str:  # noqa: ANN401  # pydicom's Dataset
-    """Return the word that says that the patient is an animal, or an empty text."""
+    """Return a phrase if the header indicates that the patient is an animal; else empty."""
     species = text_of(header, "PatientSpeciesDescription")
     codes = _codes(header, "PatientSpeciesCodeSequence")
     human = any(word in _HUMAN_CODES for word in [*_words(species), *codes])
@@ -187,7 +188,7 @@ def _kind_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Datase
     if captured and modality in _CAPTURED_MODALITIES:
         if part_of(header) == "chest":
             return []
-        return ["secondary_capture: neither its modality nor its body part says chest X-ray"]
+        return ["secondary_capture: neither its modality nor its body part indicates a chest X-ray"]
     shown = modality if re.fullmatch(r"[A-Z]{2}", modality) else "another"
     return [f"not_xray: expected a CR, DX or secondary capture object, got modality {shown}"]
 
@@ -197,7 +198,7 @@ def _body_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Datase
     if part in ("chest", ""):
         return []
     named = "another part of the body" if part == "other" else part
-    return [f"not_chest: the header says {named}"]
+    return [f"not_chest: the header names {named}"]
 
 
 def _picture_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Dataset
@@ -215,7 +216,7 @@ def _picture_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Dat
 
 
 def _part_in(text: str) -> str:
-    """Return "chest", another part that the text names, or an empty text."""
+    """Return "chest" or another body part that the text names; empty if it names none."""
     words = _words(text)
     joined = "".join(words)
     if re.search(r"\b(THORACIC|DORSAL|T) ?SPINE\b", " ".join(words)):

@@ -1,10 +1,10 @@
-"""Chest radiographs into `Radiograph`: DICOM CR, DX and secondary captures, PNG, JPEG.
+"""Read chest radiographs (DICOM CR, DX and secondary captures, PNG, JPEG) into `Radiograph`.
 
-Pixels become float32 in 0..1, bright = dense, indexed [row, column]. DICOM is shown as its header
-asks (`values`); PNG and JPEG are divided by their bit depth and taken as public sets
-store them, since they cannot say otherwise. A picture without contrast is refused (`contrast`)
-before anything is masked; then a burned-in frame is set to 0. Faults refuse with codes of
-`gate.CODES`. Sizes and aspect are left as they are.
+Pixels become float32 in 0..1, bright = dense, indexed [row, column]. DICOM pixels are mapped as the
+header specifies (`values`). PNG and JPEG pixels are divided by their full scale; they cannot state
+their polarity, so bright = dense is assumed, as in public data sets. A picture without contrast is
+refused (`contrast`) before anything is masked; then a burned-in frame is set to 0. Reasons for
+refusal have codes of `gate.CODES`. Size and aspect ratio are not changed.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from medkd.types import Radiograph
 
 _MODES = {"L": 255.0, "P": 255.0, "LA": 255.0, "RGB": 255.0, "RGBA": 255.0, "I;16": 65535.0,
           "I;16B": 65535.0, "I": 65535.0}  # fmt: skip
-"""Pillow's modes that hold 8 or 16 bits, and their full scale ("I" is 16 bit here)."""
+"""Maps Pillow modes of 8 or 16 bits to their full scale ("I" holds 16 bits here)."""
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-"""How PNG and JPEG begin."""
+"""The first bytes of PNG and JPEG files."""
 
 
 @dataclass(frozen=True, slots=True)
 class RadiographHeader:
-    """What a radiograph's file says of itself, pixels apart.
+    """The header of a radiograph's file.
 
     Args:
-        imageuid: SOPInstanceUID; the file's name without suffix for PNG and JPEG.
-        patient_id: PatientID as it stands there, empty where unsaid. Identity: never shown.
-        study_date: DICOM date, empty where unsaid. Identity: never shown.
-        institution: as it stands there. Identity: never shown.
+        imageuid: SOPInstanceUID; for PNG and JPEG the file name without suffix.
+        patient_id: the original PatientID; empty if not stated. Identifying: never shown.
+        study_date: DICOM date; empty if not stated. Identifying: never shown.
+        institution: InstitutionName; empty if not stated. Identifying: never shown.
         modality: CR, DX, ...; empty for PNG and JPEG.
         view: see `gate.view_of`.
-        manufacturer: as the header says.
-        shape: (rows, columns).
-        spacing_mm: between rows, between columns; None where unsaid.
-        reasons: why it is not fit for analysis, "code: text".
+        manufacturer: Manufacturer; empty if not stated.
+        shape: (rows, columns); empty if unreadable.
+        spacing_mm: (between rows, between columns); None if not stated.
+        reasons: why it cannot be analysed, each "code: text".
     """
 
     imageuid: str = field(repr=False)
@@ -85,19 +85,18 @@ def read_radiograph(
     """Read a chest radiograph.
 
     Args:
-        source: DICOM, PNG (8 or 16 bit) or JPEG; what it is shows in its bytes, not its name.
-        imageuid: what the image is called; SOPInstanceUID or the file's name without suffix
-            where not given.
-        patient_id: pseudonym of the patient; a short hash of PatientID where not given, the
-            imageuid where there is none.
-        allow: codes of `gate.CODES` to let pass; None: all that may be.
+        source: DICOM, PNG (8 or 16 bit) or JPEG; the format is detected from the content.
+        imageuid: name of the image; default: SOPInstanceUID, or the file name without suffix.
+        patient_id: pseudonym of the patient; default: a short hash of PatientID, or the imageuid
+            if there is no PatientID.
+        allow: codes of `gate.CODES` to accept; None: all that can be accepted.
 
     Returns:
-        The radiograph, pixels [row, col] float32 in 0..1, bright = dense; its notes say what of
-        the file was not taken as it stands.
+        The radiograph with pixels [row, col] float32 in 0..1, bright = dense. Its notes list
+        deviations from what the file states.
 
     Raises:
-        SeriesError: with every reason as "code: text".
+        SeriesError: with all reasons, each "code: text".
 
     Example:
         >>> import tempfile
@@ -111,14 +110,14 @@ def read_radiograph(
         if _is_picture(stream):
             name = imageuid or _stem(ref)
             shown = _picture_pixels(stream, ref)
-            notes = _judged(shown, ref)
+            notes = _contrast_notes(shown, ref)
             return Radiograph(name, _masked(shown), patient_id or name, notes=notes)
         with quiet_dicom():
             dataset, found = read_shown(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
             shown = shown_pixels(dataset, ref)
-            notes = (*found, *_judged(shown, ref))
+            notes = (*found, *_contrast_notes(shown, ref))
             return Radiograph(
                 imageuid=name,
                 pixels=_masked(shown),
@@ -130,10 +129,10 @@ def read_radiograph(
 
 
 def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
-    """Read what a radiograph's file says of itself; its pixels are not decoded.
+    """Read the header of a radiograph's file; the pixels are not decoded.
 
     Raises:
-        SeriesError: if it cannot be read as DICOM, PNG or JPEG at all.
+        SeriesError: if the file is not readable as DICOM, PNG or JPEG.
     """
     ref = source if isinstance(source, FileRef) else FileRef(source)
     with refusing_broken(ref), _opened(ref) as stream:
@@ -146,12 +145,12 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
 
 
 def to_unit(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn TorchXRayVision's range into 0..1: x / 2048 + 1/2; `to_xrv` backwards."""
+    """Map TorchXRayVision's range to 0..1: x / 2048 + 1/2, the inverse of `to_xrv`."""
     return (pixels / np.float32(2048.0) + np.float32(0.5)).astype(np.float32)
 
 
 def to_xrv(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn 0..1 into TorchXRayVision's range: (2 x - 1) * 1024, -1024 black to 1024 white.
+    """Map 0..1 to TorchXRayVision's range: (2 x - 1) * 1024, from -1024 (black) to 1024 (white).
 
     Source: `torchxrayvision.utils.normalize`.
 
@@ -187,14 +186,14 @@ def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
 
 
 def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
-    """Return a PNG's or JPEG's pixels in 0..1, turned as its EXIF tag asks."""
+    """Return the pixels of a PNG or JPEG in 0..1, rotated according to its EXIF orientation."""
     with _picture(stream, ref) as image:
         mode, lossy = image.mode, image.format == "JPEG"
         if mode not in _MODES:
             raise refusal(ref, f"colour: expected 8 or 16 bits of grey, got mode {mode!r}")
         with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
             upright = ImageOps.exif_transpose(image)
-            # A palette is an index into colours: look them up before judging.
+            # Palette pixels are indices: look up the colours before checking that they are grey.
             pixels = np.asarray(upright.convert("RGB") if mode == "P" else upright)
     if mode in ("LA", "RGBA"):
         pixels = pixels[..., :-1]
@@ -202,23 +201,23 @@ def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
     return Shown((grey / _MODES[mode]).astype(np.float32), np.ones(grey.shape, np.bool_))
 
 
-def _judged(shown: Shown, ref: FileRef) -> tuple[str, ...]:
-    """Return the notes of a picture that shows something, all of it and within its frame.
+def _contrast_notes(shown: Shown, ref: FileRef) -> tuple[str, ...]:
+    """Check the contrast of a picture, with and without its frame, and return its notes.
 
     Raises:
-        SeriesError: if it does not.
+        SeriesError: if there is no contrast.
     """
     inner = inside_frame(shown.pixels) if shown.pixels.size else (slice(0), slice(0))
     parts = (shown.pixels, shown.seen), (shown.pixels[inner], shown.seen[inner])
     if reason := next(filter(None, (contrast_reason(*part) for part in parts)), ""):
-        told = f"no_contrast: as the file asks to be shown, {reason}"
-        raise refusal(ref, f"{told}; export it again, or correct its window or look-up table")
+        text = f"no_contrast: displayed as the header specifies, {reason}"
+        raise refusal(ref, f"{text}; export it again, or correct its window or look-up table")
     found = (saturated_note(*parts[0]), faint_note(*parts[1]))
     return (*shown.notes, *filter(None, found))
 
 
 def _masked(shown: Shown) -> NDArray[np.float32]:
-    """Set what the file does not show, and a burned-in frame, to 0."""
+    """Set padding, the area outside a shutter, and a burned-in frame to 0."""
     return np.ascontiguousarray(mask_border(shown.pixels * shown.seen))
 
 

@@ -1,11 +1,11 @@
-"""From a DICOM radiograph's stored values to 0..1, bright = dense.
+"""Map the stored values of a DICOM radiograph to 0..1, bright = dense.
 
-In the standard's order (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2): stored value, modality LUT,
-VOI LUT or window, presentation LUT, then inversion of MONOCHROME1. Stored values have at most 16
-bits, so the whole way is one table over all of them. Padding becomes 0 (dark) at the end. Nothing
-is stretched to the pixels that happen to be there: without a window the range is what the bit depth
-can hold. A look-up table whose entries need fewer bits than it declares is scaled by its own
-largest entry.
+The steps follow the standard's order (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2): stored value,
+modality LUT, VOI LUT or window, presentation LUT, inversion of MONOCHROME1. Stored values have at
+most 16 bits, so the whole mapping is computed once as a table of all possible values. Finally,
+padding is set to 0 (dark). The range is never stretched to the pixels of the picture: without a
+window it is the range of the bit depth. A look-up table whose entries need fewer bits than it
+declares is scaled by its largest entry.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Dataset = Any
-"""pydicom's, which has no types."""
+"""A pydicom Dataset; pydicom has no type hints for it."""
 
 MAX_BITS = 16
 
 
 class ToneError(ValueError):
-    """A header whose tables or windows cannot be applied; its text is a reason without code."""
+    """A header whose tables or windows cannot be applied; the message is a reason without code."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRange:
-    """The least and the largest value that the stored bits can hold."""
+    """The smallest and the largest value that the stored bits can hold."""
 
     low: int
     high: int
@@ -36,11 +36,14 @@ class StoredRange:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ToneCurve:
-    """From stored values to what is shown.
+    """A table from stored values to displayed values.
 
-    Entry n of each array belongs to the stored value `stored_range(header).low + n`: `values` [N]
-    float32 in 0..1, and `padding` [N], True where the value means that there is no picture.
-    `notes` say what of the header was not taken as it stands.
+    Entry n of each array belongs to the stored value `stored_range(header).low + n`.
+
+    Args:
+        values: [N] float32 in 0..1.
+        padding: [N], True for values that mark padding.
+        notes: deviations from what the header states.
     """
 
     values: NDArray[np.float32]
@@ -50,9 +53,13 @@ class ToneCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Curve:
-    """A value for every stored one, and the least and largest that it could take.
+    """The output of one step of the mapping.
 
-    `note` matters only where `high` is used.
+    Args:
+        values: the output for every stored value.
+        low: the smallest possible output.
+        high: the largest possible output.
+        note: how `high` was determined, if unusual; only reported if `high` is used.
     """
 
     values: NDArray[np.float64]
@@ -61,15 +68,15 @@ class _Curve:
     note: str = ""
 
     def unit(self) -> NDArray[np.float64]:
-        """Return the values as shares of what they could take."""
+        """Return the values scaled so that `low` is 0 and `high` is 1."""
         return (self.values - self.low) / (self.high - self.low)
 
 
 def stored_range(header: Dataset) -> StoredRange:
-    """Return what BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3).
+    """Return the range of values that BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3).
 
     Raises:
-        ToneError: if they are missing or senseless.
+        ToneError: if they are missing or invalid.
     """
     try:
         bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
@@ -86,7 +93,7 @@ def tone_curve(header: Dataset) -> ToneCurve:
     """Build the table from stored values to 0..1.
 
     Args:
-        header: a dataset with one sample a pixel.
+        header: a dataset with one sample per pixel.
 
     Raises:
         ToneError: if a table, a rescale or a window of the header cannot be applied.
@@ -107,10 +114,10 @@ def tone_curve(header: Dataset) -> ToneCurve:
 
 
 def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the picture with the black or white frame around it set to 0.
+    """Return the picture with a burned-in black or white frame set to 0.
 
-    A frame is burned in: on each side, the outer lines of which 98 % are all white or all black
-    (within 1 %), up to a quarter of the picture. Letters may stand in it; they go too.
+    The frame consists, on each side, of the outer lines in which 98 % of the pixels are white, or
+    98 % are black (within 1 %), up to a quarter of the picture. Letters in it are removed too.
 
     Args:
         pixels: [row, col] in 0..1.
@@ -128,7 +135,7 @@ def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def inside_frame(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
-    """Return the rows and columns within the frame that `mask_border` sets to 0."""
+    """Return the rows and columns inside the frame that `mask_border` sets to 0."""
     rows = slice(_frame_lines(pixels), pixels.shape[0] - _frame_lines(pixels[::-1]))
     inner = pixels[rows].T
     return rows, slice(_frame_lines(inner), len(inner) - _frame_lines(inner[::-1]))
@@ -137,7 +144,7 @@ def inside_frame(pixels: NDArray[np.float32]) -> tuple[slice, slice]:
 def inside_shutter(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return [row, col], False outside a rectangular display shutter (PS3.3 C.7.6.11).
 
-    All is inside where there is none, or where its edges make no sense.
+    All values are True if there is no shutter or if its edges are invalid.
     """
     whole = np.ones(shape, dtype=np.bool_)
     shapes = header.get("ShutterShape") or ()
@@ -148,14 +155,14 @@ def inside_shutter(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]
         top, bottom, left, right = (int(header[f"Shutter{name}"].value) for name in names)
     except (KeyError, TypeError, ValueError):
         return whole
-    # Edges are the first lines hidden, counted from 1.
+    # An edge is the number, from 1, of the first hidden line.
     inside = np.zeros(shape, dtype=np.bool_)
     inside[max(top, 0) : max(bottom - 1, 0), max(left, 0) : max(right - 1, 0)] = True
     return inside if inside.any() else whole
 
 
 def _frame_lines(lines: NDArray[np.float32]) -> int:
-    """Count the leading lines that are one black or one white band."""
+    """Count the leading lines that form one black or one white band."""
     first = lines[0]
     level = float(np.median(first))
     if 0.01 < level < 0.99:
@@ -183,7 +190,7 @@ def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
 
 
 def _voi(curve: _Curve, header: Dataset, notes: list[str]) -> NDArray[np.float64]:
-    """Apply the first VOI LUT, else the first window, else the whole range (PS3.3 C.11.2)."""
+    """Apply the first VOI LUT, else the first window, else the full range (PS3.3 C.11.2)."""
     tables = header.get("VOILUTSequence")
     if tables:
         return _noting(_look_up(curve.values, tables[0], header), "VOI", notes).unit()
@@ -197,34 +204,36 @@ def _voi(curve: _Curve, header: Dataset, notes: list[str]) -> NDArray[np.float64
 def _window(
     values: NDArray[np.float64], center: float, *, width: float, function: str
 ) -> NDArray[np.float64]:
-    """Apply a window: PS3.3 C.11.2.1.2.1, C.11.2.1.3.1 and C.11.2.1.3.2, output 0..1."""
+    """Apply a window (PS3.3 C.11.2.1.2.1, C.11.2.1.3.1, C.11.2.1.3.2); the output is 0..1."""
     least = 1.0 if function == "LINEAR" else 0.0
     if width < least or (width == 0 and function != "LINEAR"):
-        raise ToneError(f"expected a window at least {least:g} wide, got {width:g}")
+        raise ToneError(f"expected a window width of at least {least:g}, got {width:g}")
     if function == "SIGMOID":
-        with np.errstate(over="ignore"):  # exp of a far value is infinite, its share 0
+        with np.errstate(over="ignore"):  # where exp overflows, the result is 0
             return np.asarray(1.0 / (1.0 + np.exp(-4.0 * (values - center) / width)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1.0
     elif function != "LINEAR_EXACT":
-        raise ToneError("expected a VOILUTFunction LINEAR, LINEAR_EXACT or SIGMOID")
+        raise ToneError("expected LINEAR, LINEAR_EXACT or SIGMOID as VOILUTFunction")
     if width == 0:
         return (values > center).astype(np.float64)
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
 
 
 def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Curve:
-    """Apply a LUT item (PS3.3 C.11.1.1.1): below its first value the first entry, above the last.
+    """Apply a LUT item (PS3.3 C.11.1.1.1).
 
-    Its output runs from 0 to 2^bits - 1; to the largest entry where the entries need fewer bits
-    than the descriptor says: some devices declare 16 and write entries up to 4095, or to 2200.
+    Values below the first mapped value get the first entry, values above the last one the last
+    entry. The output range is 0 to 2^bits - 1. If the entries need fewer bits than the descriptor
+    states, it ends at the largest entry: some devices declare 16 bits and write entries up to 4095,
+    or to 2200.
     """
     try:
-        # The number of entries and the first value have 16 bits, with or without a sign.
+        # The number of entries and the first value have 16 bits, signed or unsigned.
         _, first, bits = (int(number) for number in item.LUTDescriptor)
         entries = _entries(item["LUTData"].value, _count_of(item), bits, header=header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ToneError("a look-up table without a sound descriptor and data") from error
+        raise ToneError("a look-up table with a missing or invalid descriptor or data") from error
     largest = int(entries.max())
     held = largest.bit_length()
     if not 8 <= bits <= 16 or held > bits:
@@ -241,19 +250,22 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
 
 
 def _noting(curve: _Curve, kind: str, notes: list[str]) -> _Curve:
-    """Keep the note of a curve whose range is used."""
+    """Append the note of a curve whose range is used; return the curve."""
     if curve.note:
         notes.append(f"{kind} {curve.note}")
     return curve
 
 
 def _count_of(item: Dataset) -> int:
-    """Return the number of a LUT's entries: 16 bits without a sign, 0 means 65536."""
+    """Return the number of entries of a LUT: unsigned 16 bits, where 0 means 65536."""
     return (int(item.LUTDescriptor[0]) & 0xFFFF) or 65536
 
 
 def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
-    """Read a table's first value with the sign by which the table covers most of the values."""
+    """Return a table's first mapped value, signed or unsigned: whichever covers more of the values.
+
+    Its signedness in the file is not reliable.
+    """
 
     def covered(start: int) -> float:
         return min(start + count - 1, float(values.max())) - max(start, float(values.min()))
@@ -264,7 +276,7 @@ def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
 
 
 def _entries(data: Any, count: int, bits: int, *, header: Dataset) -> NDArray[np.int64]:  # noqa: ANN401  # untyped
-    """Return a table's entries: 16-bit words, or 8-bit entries two a word, the first one low."""
+    """Return the entries of a table: one per 16-bit word, or two of 8 bits, the low byte first."""
     order = ">u2" if header.original_encoding[1] is False else "<u2"
     if isinstance(data, bytes):
         words = np.frombuffer(data[: len(data) // 2 * 2], order).astype(np.int64)
@@ -282,7 +294,10 @@ def _entries(data: Any, count: int, bits: int, *, header: Dataset) -> NDArray[np
 def _is_padding(
     stored: NDArray[np.float64], header: Dataset, span: StoredRange
 ) -> NDArray[np.bool_]:
-    """Mark Pixel Padding Value, up to Pixel Padding Range Limit: stored units (C.7.5.1.1.2)."""
+    """Return which stored values are padding.
+
+    These are PixelPaddingValue, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
+    """
     value = _first(header, "PixelPaddingValue")
     if value is None:
         return np.zeros(len(stored), dtype=np.bool_)
@@ -292,7 +307,7 @@ def _is_padding(
 
 
 def _signed_as(value: float, span: StoredRange) -> float:
-    """Read a 16-bit value with the sign of the pixels, whatever sign it was written with."""
+    """Convert a 16-bit value to the signedness of the pixels, in case it was written otherwise."""
     if span.low < 0 and value > 32767:
         return value - 65536
     return value + 65536 if span.low == 0 and value < 0 else value
@@ -304,7 +319,7 @@ def _number(header: Dataset, name: str, default: float) -> float:
 
 
 def _first(header: Dataset, name: str) -> float | None:
-    """Return an attribute's first number; None where it is missing or empty."""
+    """Return the first number of an attribute; None if it is missing or empty."""
     try:
         value = header.get(name)
         if value is None or (not isinstance(value, (int, float)) and len(value) == 0):

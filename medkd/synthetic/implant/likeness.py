@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.implant.lung_map import LungMap
 from medkd.synthetic.implant.paint import Patch
 from medkd.synthetic.implant.response import Float32, Float64
-from medkd.synthetic.phantom.blobs import find_blobs
 from medkd.synthetic.phantom.forms import box_within
 
 if TYPE_CHECKING:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from medkd.errors import SeriesError
-from medkd.index.case_store import locate_case, read_case, unpacked
+from medkd.index.case_store import locate_case, open_scan, unpacked
 from medkd.index.scan_inputs import ScanInput
-from medkd.index.table import IndexedCase, read_index_record
+from medkd.index.table import read_index_record
 from medkd.io.dicom.gate import GateSettings, examine
 from medkd.io.dicom.header import SliceHeader, read_headers
 from medkd.io.dicom.series import read_series
@@ -43,7 +41,7 @@ def opened(source: ScanInput, gate: GateSettings) -> Iterator[OpenedScan]:
         return
     stored = locate_case(source.path, source.case.case_id)
     if stored.form != "dicom":
-        yield OpenedScan(_indexed_volume(source.path, source.case))
+        yield OpenedScan(open_scan(source.path, source.case.case_id))
         return
     record = read_index_record(source.path).get("settings", {})
     gate = GateSettings.model_validate(record.get("gate", {}))
@@ -61,10 +59,3 @@ def _on_disk(place: ScanPlace, gate: GateSettings) -> OpenedScan:
     headers = headers_of(place)
     scan = read_series(headers, gate=gate, seriesuid=place.seriesuid)
     return OpenedScan(scan, examine(headers.headers, gate).ordered)
-
-
-def _indexed_volume(index: Path, case: IndexedCase) -> Scan:
-    found = read_case(index, case.case_id)
-    if not isinstance(found, Scan):
-        raise SeriesError(f"{case.case_id}: not a scan", ["the archive holds an image there"])
-    return found

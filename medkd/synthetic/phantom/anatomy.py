@@ -27,7 +27,7 @@ from medkd.synthetic.phantom.layers import (
 )
 from medkd.synthetic.phantom.parenchyma import fissure_distances
 from medkd.synthetic.phantom.patient import Frame, Patient
-from medkd.synthetic.phantom.trees import ENDS, Cover, Tree, Vasculature, grow_lung_trees
+from medkd.synthetic.phantom.trees import ENDS, Cover, Vasculature, grow_lung_trees
 
 _FAT_HU, _WALL_HU = -103.0, 15.0
 _CARTILAGE_HU = 100.0
@@ -55,11 +55,6 @@ class Anatomy:
     build: Build
     lung_box_mm: Float64
     vasculature: Vasculature
-
-    @property
-    def trees(self) -> tuple[Tree, ...]:
-        """Arteries and veins of both lungs."""
-        return (*self.vasculature.arteries, *self.vasculature.veins)
 
     @property
     def patient(self) -> Patient:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.synthetic.phantom.blobs import averaged, find_blobs
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+from medkd.synthetic.phantom.false_marks import averaged
 from medkd.synthetic.phantom.fields import upsample
 from medkd.synthetic.phantom.findings import MIMICS, Finding
 from medkd.synthetic.phantom.forms import Bools, draw_directions

@@ -87,10 +87,6 @@ class Canvas:
         """LPS mm [N, 3] of points [N, 3] in chest mm."""
         return np.asarray(_turned(self.turn, points_mm) + self.offset_mm)
 
-    def from_lps(self, points_mm: Float64) -> Float64:
-        """Chest mm [N, 3] of points [N, 3] in LPS mm."""
-        return _turned(self.turn.T, points_mm - self.offset_mm)
-
     def contains(self, points_mm: Float64, *, margin_mm: float = 0.0) -> NDArray[np.bool_]:
         """Say which points [N, 3] lie in the box, at least `margin_mm` from its faces."""
         inside = points_mm >= self.low_mm + margin_mm
@@ -131,22 +127,20 @@ class Canvas:
         first = self.first_mm + np.asarray(starts) * self.spacing_mm
         return replace(self, shape=(i, j, k), first_mm=first)
 
-    def slabs(self, slices: int, *, halo: int = 0) -> Iterator[tuple[slice, Canvas]]:
+    def slabs(self, slices: int) -> Iterator[tuple[slice, Canvas]]:
         """Cut the canvas along k.
 
         Args:
             slices: slices a slab; the last may have fewer.
-            halo: slices added on both sides of every slab, beyond the canvas's ends too, since
-                the chest goes on there.
 
         Yields:
-            Which slices of this canvas, and the canvas of these with `halo` more at either side.
+            Which slices of this canvas, and the canvas of these.
         """
         depth = self.shape[2]
         for start in range(0, depth, slices):
             stop = min(start + slices, depth)
-            first = self.first_mm + np.array([0.0, 0.0, (start - halo) * self.spacing_mm[2]])
-            shape = (self.shape[0], self.shape[1], stop - start + 2 * halo)
+            first = self.first_mm + np.array([0.0, 0.0, start * self.spacing_mm[2]])
+            shape = (self.shape[0], self.shape[1], stop - start)
             yield slice(start, stop), replace(self, shape=shape, first_mm=first)
 
     def coarse(self, spacing_mm: float, *, margin_mm: float) -> Canvas:

@@ -1,56 +1,34 @@
-"""Where a blob finder would mark a finished scan, and what it looks at.
+"""What a finder sees in a scan before nodules are put into it: false marks and isolated tissue.
 
-The finder is `blob_log`: the normalised Laplacian of Gaussian inside the true lung. The bench of
-difficulty lets it look at finished phantoms; the generator lets it look at a scan before nodules
-are put into it, since nodules must lie where such marks do.
+Nodules must lie where the blob finder's false marks do. Pieces of soft tissue that the scan shows
+as isolated in the lung (mostly bits of vessels whose thin continuation is blurred away) look like
+nodules to any detector, so they count neither way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medkd.synthetic.phantom.blob_log import Peaks, find_peaks, prune_peaks
-from medkd.synthetic.phantom.blobs import averaged
-from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+from medkd.data.blobs import Blobs, block_means, find_blobs
+from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64, cube_root
+from medkd.synthetic.phantom.findings import Finding
+from medkd.synthetic.phantom.sizes import MOST_DIAMETER_MM
 
-_SIGMAS_MM = (1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 9.0)
-_STEP_MM = 1.25
-_HU_WINDOW = (-1000.0, 400.0)
-_THRESHOLD = 0.04
-_OVERLAP = 0.5
-_FINEST_SIGMA = 0.75
-"""In voxels: the answer to narrower Gaussians is that of the lattice."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LungImage:
-    """The true lung as a blob finder sees it.
-
-    Args:
-        image: [I, J, K] the window's HU as 0 to 1; the lungs' median outside the lungs, so that
-            the chest wall cannot hide a nodule on the pleura.
-        inside: [I, J, K] the lungs.
-        first_vox: (3,) where the image's first voxel lies in the scan.
-        step_vox: (3,) scan voxels from one voxel of the image to the next.
-    """
-
-    image: Float32
-    inside: NDArray[np.bool_]
-    first_vox: Float64
-    step_vox: Float64
-
-    def scan_vox(self, index: Float64 | NDArray[np.intp]) -> Float64:
-        """Return places [N, 3] of the image as continuous indices of the scan."""
-        return np.asarray(self.first_vox + index * self.step_vox)
-
-    def peaks(self, sigmas: Float64, *, threshold: float) -> Peaks:
-        """Find the peaks inside the lungs; `sigmas` [S] in voxels of the image, as `find_peaks`."""
-        found = find_peaks(self.image, sigmas, threshold=threshold)
-        return found.kept(self.inside[tuple(found.index_vox.T)])
+_SOFT_HU = (-500.0, -450.0, -400.0, -350.0, -300.0, -250.0)
+"""Tissue that is isolated above one of these is isolated: how much of a thin vessel holds tissue
+together depends on the finder."""
+_LEAST_MM = 2.7
+"""Below the 3 mm that count, since another finder may see the same piece a little larger."""
+_LEAST_VOXELS = 8
+_LONGEST = 2.0
+"""Longest side of the box around a piece that counts as compact, by the diameter of its volume."""
+_INSIDE = 0.5
+"""Share of a block, or of the border of a piece of tissue, that must be lung."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,16 +38,21 @@ class Seen:
     Args:
         canvas: a lattice of about 2 mm.
         hu: [i, j, k] densities on it.
-        marks_mm: [N, 3] chest mm, the strongest first.
+        blobs: the marks, on that lattice.
     """
 
     canvas: Canvas
     hu: Float32
-    marks_mm: Float64
+    blobs: Blobs
+
+    @property
+    def marks_mm(self) -> Float64:
+        """The marks [N, 3] in chest mm, the strongest first."""
+        return self.canvas.points_mm(self.blobs.places_vox)
 
 
 def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -> Seen:
-    """Look at a scan.
+    """Let the blob finder look at a scan.
 
     Args:
         voxels_hu: [i, j, k].
@@ -77,70 +60,77 @@ def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -
         lung: [i, j, k] the true lungs.
     """
     hu, coarse = averaged(voxels_hu, canvas)
-    return Seen(coarse, hu, find_marks(voxels_hu, canvas, lung))
+    inside = averaged(lung, canvas)[0] > _INSIDE
+    return Seen(coarse, hu, find_blobs(hu, coarse.spacing_mm, inside))
 
 
-def find_marks(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -> Float64:
-    """Return the finder's marks [N, 3] in chest mm, the strongest first; arguments as in `see`."""
-    if not lung.any():
-        return np.zeros((0, 3))
-    step_mm = max(_STEP_MM, float(canvas.spacing_mm[:2].min()))
-    seen = lung_image(
-        voxels_hu, lung, spacing_mm=canvas.spacing_mm, step_mm=step_mm, window_hu=_HU_WINDOW
+def averaged(
+    voxels: NDArray[np.int16] | NDArray[np.bool_] | Float32, canvas: Canvas
+) -> tuple[Float32, Canvas]:
+    """Average voxels [i, j, k] to blocks of at most 2 mm, and say where these lie."""
+    means, count = block_means(voxels, canvas.spacing_mm)
+    a, b, c = means.shape
+    first = canvas.first_mm + (count - 1) / 2.0 * canvas.spacing_mm
+    return means, replace(
+        canvas, shape=(a, b, c), spacing_mm=canvas.spacing_mm * count, first_mm=first
     )
-    sigmas = np.asarray(_SIGMAS_MM) / step_mm
-    sigmas = sigmas[sigmas >= _FINEST_SIGMA]
-    peaks = seen.peaks(sigmas, threshold=_THRESHOLD)
-    rows = prune_peaks(peaks, sigmas, threshold=_THRESHOLD, overlap=_OVERLAP)
-    return canvas.points_mm(seen.scan_vox(peaks.index_vox[rows]))
 
 
-def lung_image(
+def find_isolated(
     voxels_hu: NDArray[np.int16],
+    canvas: Canvas,
     lung: NDArray[np.bool_],
-    *,
-    spacing_mm: Float64,
-    step_mm: float,
-    window_hu: tuple[float, float],
-) -> LungImage:
-    """Cut the lungs out of a scan, on cubic voxels.
+    listed: Sequence[Finding],
+) -> list[Finding]:
+    """Find the soft tissue that hangs together with nothing else, as excluded findings.
 
     Args:
-        voxels_hu: [i, j, k] the scan.
-        lung: [i, j, k] the true lungs, not empty.
-        spacing_mm: (3,) of the scan.
-        step_mm: side of the cubic voxels.
-        window_hu: HU that are read as 0 and 1.
+        voxels_hu: [i, j, k] a scan without nodules.
+        canvas: its voxels.
+        lung: [i, j, k] the true lungs.
+        listed: findings that are in a table already; tissue in their spheres is not listed again.
+
+    Returns:
+        One finding for each compact piece of about 3 mm or more: the sphere of its volume about
+        its centre of mass.
     """
-    box = ndimage.find_objects(lung.view(np.uint8))[0]
-    low, high = window_hu
-    image = _resampled(voxels_hu[box], spacing_mm, step_mm)
-    inside = _resampled(lung[box], spacing_mm, step_mm) > 0.5
-    image -= np.float32(low)
-    image /= np.float32(high - low)
-    np.clip(image, 0.0, 1.0, out=image)
-    if inside.any():
-        image[~inside] = np.median(image[inside])
-    first = np.asarray([part.start for part in box], dtype=np.float64)
-    return LungImage(image, inside, first, step_mm / spacing_mm)
+    if not lung.any():
+        return []
+    i, j, k = ndimage.find_objects(lung.view(np.int8))[0]
+    box = (i, j, k)
+    smooth, part = voxels_hu[box].astype(np.float32), canvas.part(box)
+    for axis in range(3):  # quarters of whole numbers: exact, so the same on every machine
+        ndimage.correlate1d(smooth, [0.25, 0.5, 0.25], axis=axis, output=smooth)
+    found: list[Finding] = []
+    for soft_hu in _SOFT_HU:
+        for center_mm, diameter_mm in _pieces(smooth > np.float32(soft_hu), lung[box], part):
+            apart = [center_mm - f.center_mm for f in (*listed, *found)]
+            radii = [f.diameter_mm / 2.0 for f in (*listed, *found)]
+            if all((d * d).sum() > r * r for d, r in zip(apart, radii, strict=True)):
+                found.append(
+                    Finding("isolated", "solid", "round", "free", center_mm, diameter_mm, (), None)
+                )
+    return found
 
 
-def _resampled(
-    voxels: NDArray[np.int16] | NDArray[np.bool_], spacing_mm: Float64, wanted_mm: float
-) -> Float32:
-    """Interpolate linearly, axis by axis, from the first voxel's centre on."""
-    image: NDArray[np.generic] = voxels
-    for axis in (2, 1, 0):
-        size = image.shape[axis]
-        count = int((size - 1) * spacing_mm[axis] / wanted_mm + 1e-6) + 1
-        place = np.arange(count) * (wanted_mm / spacing_mm[axis])
-        low = np.minimum(np.floor(place).astype(np.intp), max(size - 2, 0))
-        shape = [-1 if a == axis else 1 for a in range(3)]
-        part = (place - low).astype(np.float32).reshape(shape)
-        first = np.take(image, low, axis=axis).astype(np.float32)
-        second = np.take(image, np.minimum(low + 1, size - 1), axis=axis).astype(np.float32)
-        second -= first
-        second *= part
-        first += second
-        image = first
-    return np.asarray(image, dtype=np.float32)
+def _pieces(
+    soft: NDArray[np.bool_], lung: NDArray[np.bool_], canvas: Canvas
+) -> Iterator[tuple[Float64, float]]:
+    """Yield centre (3,) and diameter of the pieces of a mask that lung surrounds."""
+    labels, count = ndimage.label(soft)
+    voxels = np.bincount(labels.reshape(-1), minlength=count + 1)
+    voxel_mm3 = float(canvas.spacing_mm.prod())
+    low, high = (np.pi / 6.0 * d**3 / voxel_mm3 for d in (_LEAST_MM, MOST_DIAMETER_MM))
+    fits = (voxels >= max(low, _LEAST_VOXELS)) & (voxels < high)
+    boxes = ndimage.find_objects(labels)
+    for number in np.flatnonzero(fits[1:]) + 1:
+        sides = np.asarray([s.stop - s.start for s in boxes[number - 1]])
+        diameter_mm = cube_root(float(6.0 / np.pi * voxels[number] * voxel_mm3))
+        if (sides * canvas.spacing_mm).max() > _LONGEST * diameter_mm:
+            continue
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in boxes[number - 1])
+        piece = labels[box] == number
+        border = ndimage.binary_dilation(piece) & ~piece
+        if lung[box][border].mean() > _INSIDE:
+            middle = np.argwhere(piece).mean(axis=0) + [s.start for s in box]
+            yield canvas.points_mm(middle[None])[0], diameter_mm

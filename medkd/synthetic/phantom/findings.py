@@ -1,9 +1,9 @@
 """What is put into a phantom's chest: its kind, its true place and size, and how it is painted.
 
-Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques) count
-neither way. Bumps of the pleura, knots of vessels, plugs of mucus, nodes at the hilum and all of
-the anatomy are what a detector must not mark. A finding knows nothing of voxels: the same one is
-painted on any canvas, slab by slab. Units are chest mm and HU.
+Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques, plugs of
+mucus, nodes at the hilum, isolated soft tissue) count neither way. Bumps of the pleura, knots of
+vessels and all of the anatomy are what a detector must not mark. A finding does not depend on
+voxels: the same one is painted on any canvas, slab by slab. Units are chest mm and HU.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
 from medkd.synthetic.phantom.fields import SmoothField
 from medkd.synthetic.phantom.forms import Form, Outline, box_within, coverage_on, share_of
 
-Kind = Literal["nodule", "small nodule", "scar", "plaque", "bump", "knot", "mucus", "node"]
+Kind = Literal[
+    "nodule", "small nodule", "scar", "plaque", "mucus", "node", "isolated", "bump", "knot"
+]  # fmt: skip
 Texture = Literal["solid", "part-solid", "ground-glass", "calcified"]
 Attachment = Literal["free", "vessel", "pleura", "fissure"]
 
-EXCLUDED: frozenset[Kind] = frozenset({"small nodule", "scar", "plaque"})
+EXCLUDED: frozenset[Kind] = frozenset(
+    {"small nodule", "scar", "plaque", "mucus", "node", "isolated"}
+)
 """Kinds that count neither way."""
 
-MIMICS: frozenset[Kind] = frozenset({"bump", "knot", "mucus", "node"})
+MIMICS: frozenset[Kind] = frozenset({"bump", "knot"})
 """Kinds that only look like nodules and stand in no table."""
 
 _PLEURA_EDGE_MM = 0.6
@@ -83,7 +87,8 @@ class Finding:
         attachment: what it touches.
         center_mm: (3,) chest mm of its true centre.
         diameter_mm: true diameter (of a scar or plaque: its length).
-        layers: what is painted, in this order; the first is its whole outline.
+        layers: what is painted, in this order; the first is its whole outline. None for isolated
+            tissue, which the anatomy has painted.
         side: what cuts it off at the pleura; None if nothing does.
     """
 

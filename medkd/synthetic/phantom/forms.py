@@ -42,9 +42,6 @@ class Form(Protocol):
     def depth_mm(self, offset_mm: Float64) -> Float64:
         """Distance [N] of offsets [N, 3] to the outline in mm, about; negative inside."""
 
-    def inside(self, offset_mm: Float64) -> Bools:
-        """Say which offsets [N, 3] lie inside."""
-
     def scaled(self, factor: float) -> Form:
         """Return the same outline in another size."""
 
@@ -118,10 +115,6 @@ class AnalyticForm:
             grown += height * bulge
         return np.asarray(grown)
 
-    def inside(self, offset_mm: Float64) -> Bools:
-        """Say which offsets [N, 3] lie inside."""
-        return np.asarray(self.depth_mm(offset_mm) < 0.0)
-
     def scaled(self, factor: float) -> AnalyticForm:
         """Return the same outline in another size."""
         return replace(self, half_mm=self.half_mm * factor)
@@ -159,10 +152,6 @@ class TubeForm:
             away = np.sqrt(_dot(rest, rest)) - (first + share * (last - first))
             np.minimum(best, away, out=best)
         return best
-
-    def inside(self, offset_mm: Float64) -> Bools:
-        """Say which offsets [N, 3] lie inside."""
-        return np.asarray(self.depth_mm(offset_mm) < 0.0)
 
     def scaled(self, factor: float) -> TubeForm:
         """Return the same tube in another size."""

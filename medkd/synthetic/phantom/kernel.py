@@ -59,11 +59,6 @@ class Kernel:
         share = np.asarray(frequency, dtype=np.float64) / self.aperture
         return np.asarray(self.gain(frequency) * np.exp(-np.log(2.0) * share**2))
 
-    def frequency_at(self, level: float) -> float:
-        """The highest frequency in 1/mm at which the MTF still reaches a level, 0..1."""
-        frequency = np.arange(0.0, 4.0, 0.001)
-        return float(frequency[np.flatnonzero(self.mtf(frequency) >= level)[-1]])
-
 
 @dataclass(frozen=True, slots=True)
 class SliceProfile:

@@ -123,7 +123,7 @@ def draw_build(rng: np.random.Generator, patient: Patient) -> Build:
         outline=SmoothField.drawn(rng, 40.0),
         ripple=SmoothField.drawn(rng, 16.0),
         uneven=SmoothField.drawn(rng, 14.0),
-        nodes=draw_nodes(rng),
+        nodes=draw_nodes(rng, patient),
         parenchyma=draw_parenchyma(rng, patient),
     )
 

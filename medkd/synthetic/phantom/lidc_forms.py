@@ -77,10 +77,6 @@ class LidcForm:
             beyond += np.maximum(np.abs(place - half) - half, 0.0)
         return np.asarray(read * self.unit_mm + beyond / scale, dtype=np.float64)
 
-    def inside(self, offset_mm: Float64) -> Bools:
-        """Say which offsets [N, 3] lie inside."""
-        return np.asarray(self.depth_mm(offset_mm) < 0.0)
-
     def scaled(self, factor: float) -> LidcForm:
         """Return the same outline in another size."""
         return LidcForm(self.field, self.cell, self.unit_mm * factor, self.turn)

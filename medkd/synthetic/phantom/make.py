@@ -24,14 +24,13 @@ from medkd.settings import InputPath, Settings
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.candidates import Candidates, draw_candidates
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
-from medkd.synthetic.phantom.false_marks import see
+from medkd.synthetic.phantom.false_marks import find_isolated, see
 from medkd.synthetic.phantom.fields import upsample
 from medkd.synthetic.phantom.findings import EXCLUDED, Finding, render_findings
 from medkd.synthetic.phantom.insert import put_into_scan
 from medkd.synthetic.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.synthetic.phantom.patient import draw_patient
-from medkd.synthetic.phantom.placement import Sites, find_sites
-from medkd.synthetic.phantom.places import Chooser
+from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
 from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume, stored
 from medkd.synthetic.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
@@ -131,11 +130,13 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     anatomy = draw_anatomy(draw_patient(streams[1], settings.size), streams[2])
     canvas = _place_canvas(anatomy, protocol, settings.size, streams[0])
     box_mm = np.stack([canvas.low_mm, canvas.high_mm])
-    sites = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
-    rest = draw_rest(sites, box_mm=box_mm, rng=streams[3])
+    survey = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
+    rest = draw_rest(survey, box_mm=box_mm, rng=streams[3])
     voxels = _scan(anatomy, rest, canvas, protocol, rng=streams[4])
-    lung = _lung_mask(sites, canvas)
-    chooser = Chooser(sites.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
+    lung = _lung_mask(survey, canvas)
+    listed = [finding for finding in rest if finding.kind in EXCLUDED]
+    rest += find_isolated(voxels, canvas, lung, listed)
+    chooser = Chooser(survey.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
     low, high = settings.nodule_range
     least_mm = max(LEAST_DIAMETER_MM, _LEAST_OF_SLICE * protocol.slice_spacing_mm)
     nodules = draw_nodules(
@@ -152,8 +153,8 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     drawn = draw_candidates(
         voxels,
         canvas,
-        sites.searched_mm,
-        lung_canvas=sites.canvas,
+        survey.searched_mm,
+        lung_canvas=survey.canvas,
         findings=findings,
         rng=streams[5],
     )
@@ -165,7 +166,7 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )  # fmt: skip
 
 
-def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Sites:
+def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Survey:
     """Look at a chest without findings, on a lattice around what a canvas shows of it."""
     around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
@@ -174,7 +175,7 @@ def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Site
     first, last = np.maximum(first, 0), np.minimum(last, around.shape)
     i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     lattice = around.part((i, j, k))
-    return find_sites(
+    return build_survey(
         lattice,
         render_anatomy(anatomy, lattice),
         fissure_mm=anatomy.fissure_mm(lattice),
@@ -303,11 +304,11 @@ def _assembled(
     )
 
 
-def _lung_mask(sites: Sites, canvas: Canvas) -> NDArray[np.bool_]:
+def _lung_mask(survey: Survey, canvas: Canvas) -> NDArray[np.bool_]:
     """Mark the true lungs [i, j, k], slab by slab."""
     mask = np.zeros(canvas.shape, dtype=np.bool_)
     low, high = canvas.index_vox(
-        sites.canvas.points_mm(np.array([[0, 0, 0], np.asarray(sites.canvas.shape) - 1]))
+        survey.canvas.points_mm(np.array([[0, 0, 0], np.asarray(survey.canvas.shape) - 1]))
     )
     first = np.maximum(np.ceil(low), 0).astype(int)
     last = np.minimum(np.floor(high) + 1, canvas.shape).astype(int)
@@ -315,7 +316,7 @@ def _lung_mask(sites: Sites, canvas: Canvas) -> NDArray[np.bool_]:
     part = canvas.part((i, j, k))
     inner = mask[i, j, k]
     for along, slab in part.slabs(_SLAB):
-        inner[:, :, along] = upsample(sites.searched_mm, sites.canvas, slab) < 0
+        inner[:, :, along] = upsample(survey.searched_mm, survey.canvas, slab) < 0
     return mask
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from medkd.synthetic.phantom.bones import segment_distance, spine_y
 from medkd.synthetic.phantom.canvas import Float32, Float64
-from medkd.synthetic.phantom.chest import Cage
+from medkd.synthetic.phantom.chest import Cage, build_cage
 from medkd.synthetic.phantom.fields import smooth_max, smooth_min, soft_step
 from medkd.synthetic.phantom.patient import Frame, Patient
 
@@ -58,6 +58,8 @@ _AIR: tuple[Line, ...] = (
 _WALL_MM = 1.7
 _NODES = ((-14, 8, 66), (-20, 0, 44), (2, 34, 24), (24, 14, 52), (-40, 16, 12), (46, 22, 14),
           (8, -40, 62), (-6, 36, 2), (-34, 6, 36), (36, 8, 46))  # fmt: skip
+_NODE_DEPTH_MM = 4.0
+"""How deep in the mediastinum the middle of a node lies at least, template mm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,14 +94,32 @@ class Nodes:
     half_mm: Float64
 
 
-def draw_nodes(rng: np.random.Generator) -> Nodes:
-    """Draw nodes of 5 to 11 mm (short axis) at the usual stations, some of them twice."""
+def draw_nodes(rng: np.random.Generator, patient: Patient) -> Nodes:
+    """Draw nodes of 5 to 11 mm (short axis) at the usual stations, some of them twice.
+
+    A node that would lie in the lung is moved towards the midline until it is attached to the
+    mediastinum, so that no node floats in aerated lung.
+    """
     places = np.array(_NODES, dtype=np.float64)
     places = np.concatenate([places, places + rng.normal(0.0, 8.0, places.shape)])
     keep = rng.random(len(places)) < 0.75
     places = places[keep] + rng.normal(0.0, 2.0, (int(keep.sum()), 3))
     short = rng.uniform(2.4, 5.4, (len(places), 1))
+    places = np.stack([_attached(patient, place) for place in places])
     return Nodes(places, short * rng.uniform(1.0, 1.7, (len(places), 3)))
+
+
+def _attached(patient: Patient, place_mm: Float64) -> Float64:
+    """Move a place (3,) in template mm along x until it lies well inside the mediastinum."""
+    x, y, z = place_mm.tolist()
+    line = np.linspace(min(x, 0.0), max(x, 0.0), int(abs(x)) + 2)
+    across, *rest = (np.float32(value).reshape(-1, 1, 1) for value in (line, y, z))
+    frame = Frame(patient, across, *rest)
+    flat = np.zeros(frame.shape, dtype=np.float32)
+    none = Nodes(np.zeros((0, 3)), np.zeros((0, 3)))
+    edge = build_mediastinum(frame, build_cage(frame), none, texture=flat).edge[:, 0, 0]
+    inside = line[edge < -_NODE_DEPTH_MM]
+    return np.array([inside[np.abs(inside - x).argmin()], y, z])
 
 
 def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float32) -> Mediastinum:

@@ -1,7 +1,7 @@
 """What is in a phantom's lungs besides nodules: irrelevant findings, and what looks like a nodule.
 
-Irrelevant (in the excluded table): nodules below 3 mm, scars, pleural plaques. Mimics (in no
-table): bumps of the pleura, knots and crossings of vessels, plugs of mucus, nodes at the hilum.
+Irrelevant (in the excluded table): nodules below 3 mm, scars, pleural plaques, plugs of mucus,
+nodes at the hilum. Mimics (in no table): bumps of the pleura, knots and crossings of vessels.
 Every function draws one, or returns None where the chest has no room for it. Units are chest mm
 and HU.
 """
@@ -20,8 +20,7 @@ from medkd.synthetic.phantom.forms import (
     draw_form,
     true_sphere,
 )
-from medkd.synthetic.phantom.placement import Places, clear_of
-from medkd.synthetic.phantom.places import Chooser
+from medkd.synthetic.phantom.places import Chooser, Places, clear_of
 
 _EDGE_MM = 0.5
 _TISSUE_HU = 40.0
@@ -100,7 +99,7 @@ def knot(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fin
         line += rng.normal(0.0, 0.5, size=line.shape)
         radii = np.full(5, radius * rng.uniform(0.6, 0.95))
     return _single("knot", "solid", TubeForm(line, radii), middle,
-                   value_hu=places.sites.blood_hu, places=places,
+                   value_hu=places.survey.blood_hu, places=places,
                    size_mm=2.0 * float(radii.max()))  # fmt: skip
 
 
@@ -189,7 +188,7 @@ def _branch(
     rng: np.random.Generator, places: Places, *, low_mm: float, high_mm: float
 ) -> tuple[Float64, Float64, float] | None:
     """Draw a piece of a vessel: its middle (3,), unit direction (3,) and radius."""
-    branches = places.sites.branches
+    branches = places.survey.branches
     middles = (branches.start_mm + branches.end_mm) / 2.0
     radius = (branches.start_radius_mm + branches.end_radius_mm) / 2.0
     fit = (radius > low_mm) & (radius < high_mm)

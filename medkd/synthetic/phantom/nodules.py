@@ -15,7 +15,7 @@ import numpy as np
 
 from medkd.synthetic.phantom.canvas import Float64
 from medkd.synthetic.phantom.fields import SmoothField
-from medkd.synthetic.phantom.findings import Attachment, Finding, Kind, Layer, LungSide, Texture
+from medkd.synthetic.phantom.findings import Attachment, Finding, Layer, LungSide, Texture
 from medkd.synthetic.phantom.forms import (
     Form,
     Outline,
@@ -101,7 +101,7 @@ def place_nodule(
         if fitted is not None:
             lung = chooser.lung_hu(middle)
             layers = _layers(rng, traits.texture, Layer(fitted, middle, edge, 0.0, lung))
-            found = _measured("nodule", traits, attachment, layers, side)
+            found = _measured(traits, attachment, layers, side)
             return replace(found, outline="real") if found and forms else found
     return None
 
@@ -131,11 +131,7 @@ def _fitted(
 
 
 def _measured(
-    kind: Kind,
-    traits: Traits,
-    attachment: Attachment,
-    layers: tuple[Layer, ...],
-    side: LungSide | None,
+    traits: Traits, attachment: Attachment, layers: tuple[Layer, ...], side: LungSide | None
 ) -> Finding | None:
     """Build a finding with the true sphere of its first layer; None if that is below 3 mm."""
     outer = layers[0]
@@ -144,8 +140,8 @@ def _measured(
     if sphere.diameter_mm < LEAST_DIAMETER_MM:
         return None
     return Finding(
-        kind, traits.texture, traits.outline, attachment, sphere.center_mm, sphere.diameter_mm,
-        layers, side,
+        "nodule", traits.texture, traits.outline, attachment, sphere.center_mm,
+        sphere.diameter_mm, layers, side,
     )  # fmt: skip
 
 

@@ -17,8 +17,7 @@ from medkd.synthetic.phantom.canvas import Float64
 from medkd.synthetic.phantom.findings import Finding
 from medkd.synthetic.phantom.lidc_forms import LidcForm
 from medkd.synthetic.phantom.nodules import draw_traits, place_nodule
-from medkd.synthetic.phantom.placement import Places, Sites
-from medkd.synthetic.phantom.places import Chooser
+from medkd.synthetic.phantom.places import Chooser, Places, Survey
 from medkd.synthetic.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
 
 _Draw = Callable[[np.random.Generator, Places, list[Finding]], Finding | None]
@@ -37,15 +36,15 @@ _SMALL = (2, 6)
 _TRIES = 6
 
 
-def draw_rest(sites: Sites, *, box_mm: Float64 | None, rng: np.random.Generator) -> list[Finding]:
+def draw_rest(survey: Survey, *, box_mm: Float64 | None, rng: np.random.Generator) -> list[Finding]:
     """Draw what is no nodule: mimics, scars and plaques.
 
     Args:
-        sites: the chest without findings.
+        survey: the chest without findings.
         box_mm: [2, 3] low and high corner in chest mm; None: anywhere.
         rng: source of everything.
     """
-    places = Places(sites, box_mm, rng)
+    places = Places(survey, box_mm, rng)
     rest: list[Finding] = []
     for draw, fewest, most in _REST:
         for _ in range(_count(rng, (fewest, most), places)):

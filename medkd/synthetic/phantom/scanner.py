@@ -124,7 +124,7 @@ class _Optics:
         inner = replace(canvas, spacing_mm=np.array([*canvas.spacing_mm[:2], step]))
         painted = inner.edge_mm
         self._taps = [np.float32(t) for t in protocol.profile.taps(step, painted_mm=painted)]
-        self._canvas = self._samples(inner, canvas, spacing, step)
+        self._canvas = self._samples(inner, canvas, step)
         self._shape = (canvas.shape[1], canvas.shape[0])
         self._padded = tuple(
             scipy.fft.next_fast_len(n + 2 * _MARGIN, real=True) for n in self._shape
@@ -145,7 +145,7 @@ class _Optics:
                 yield self._through_kernel(self._mixed(waiting))
                 del waiting[: self._finer]
 
-    def _samples(self, inner: Canvas, canvas: Canvas, spacing: float, step: float) -> Canvas:
+    def _samples(self, inner: Canvas, canvas: Canvas, step: float) -> Canvas:
         """The samples along k that the slices need, `half` beyond the ends."""
         half = len(self._taps) // 2
         count = (canvas.shape[2] - 1) * self._finer + 1 + 2 * half

@@ -1,4 +1,4 @@
-"""Three sites and how they scan: the ranges that each scan's settings are drawn from.
+"""Three survey and how they scan: the ranges that each scan's settings are drawn from.
 
 a: thin slices and a sharp lung kernel; b: thick slices, a soft kernel and high noise; c: a standard
 kernel and overlapping slices. The ranges lie around two real scans: B70f at 3 mm with 75 HU of

@@ -55,15 +55,6 @@ class Tree:
     start_radius_mm: Float64
     end_radius_mm: Float64
 
-    @property
-    def radius_mm(self) -> Float64:
-        """[N] radius halfway along each branch."""
-        return np.asarray((self.start_radius_mm + self.end_radius_mm) / 2.0)
-
-    def middles_mm(self) -> Float64:
-        """[N, 3] the point halfway along each branch."""
-        return np.asarray((self.start_mm + 2 * self.bend_mm + self.end_mm) / 4.0)
-
     def tubes(self) -> Tubes:
         """Return straight tubes along the branches, more for longer ones."""
         reach = self.end_mm - self.start_mm
@@ -160,7 +151,7 @@ def grow_lung_trees(
     patient: Patient,
     points_mm: Float64,
     *,
-    upper: NDArray[np.bool_] | None = None,
+    upper: NDArray[np.bool_],
 ) -> Vasculature:
     """Grow arteries, veins and airways of both lungs.
 
@@ -169,10 +160,8 @@ def grow_lung_trees(
         patient: tells where vessels and airways enter the lungs.
         points_mm: [N, 3] chest mm, uniform in both lungs and as deep under the pleura as vessels
             shall end; about `ENDS`.
-        upper: [N] which lie before (above) the oblique fissure, that few vessels cross; without
-            it a plane stands for the fissure.
+        upper: [N] which lie before (above) the oblique fissure, that few vessels cross.
     """
-    upper = _before_fissure(patient, points_mm) if upper is None else upper
     rank = _rank_in_cell(points_mm)
     points_mm, high, venous = points_mm[rank < 2], upper[rank < 2], rank[rank < 2] == 1
     starts: list[Float64] = []
@@ -220,12 +209,6 @@ def _rank_in_cell(points_mm: Float64) -> Whole:
     rank = np.empty(len(code), dtype=np.int64)
     rank[order] = np.arange(len(code)) - np.repeat(first, np.diff(first, append=len(code)))
     return rank
-
-
-def _before_fissure(patient: Patient, points_mm: Float64) -> NDArray[np.bool_]:
-    """Say which points lie above a plane that falls to the front like the oblique fissure."""
-    template = points_mm / patient.scale
-    return np.asarray(template[:, 2] > 6.0 + 1.1 * template[:, 1])
 
 
 def _tree(branches: Branches, radius: Float64, own: NDArray[np.bool_]) -> Tree:

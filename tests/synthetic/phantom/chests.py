@@ -6,13 +6,12 @@ from functools import cache
 
 import numpy as np
 
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.anatomy import Rendered
-from medkd.synthetic.phantom.blobs import find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32
 from medkd.synthetic.phantom.false_marks import Seen
 from medkd.synthetic.phantom.findings import Finding
-from medkd.synthetic.phantom.placement import Sites, find_sites
-from medkd.synthetic.phantom.places import Chooser
+from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
 from medkd.synthetic.phantom.tubes import Tubes
 
@@ -75,10 +74,10 @@ def _painted(canvas: Canvas) -> Float32:
 
 
 @cache
-def sites() -> Sites:
+def survey() -> Survey:
     canvas = canvas_of((2.0, 2.0, 2.0))
     fissure = np.broadcast_to(canvas.axis_mm(2) - np.float32(4.0), canvas.shape)
-    return find_sites(
+    return build_survey(
         canvas,
         Rendered(chest_hu(canvas), lung_of(canvas), vessels_of(canvas)),
         fissure_mm=np.ascontiguousarray(fissure),
@@ -87,14 +86,14 @@ def sites() -> Sites:
     )
 
 
-def seen_of(chest: Sites) -> Seen:
+def seen_of(chest: Survey) -> Seen:
     """A scan without noise, and the marks of a quick finder."""
     found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
-    return Seen(chest.canvas, chest.hu, chest.canvas.points_mm(found.places_vox))
+    return Seen(chest.canvas, chest.hu, found)
 
 
 def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:
-    return Chooser(sites(), seen_of(sites()), box, rng)
+    return Chooser(survey(), seen_of(survey()), box, rng)
 
 
 def findings_of(
@@ -105,8 +104,8 @@ def findings_of(
     box: np.ndarray | None = None,
 ) -> list[Finding]:
     """All findings of the toy chest, nodules first."""
-    rest = draw_rest(sites(), box_mm=box, rng=rng)
-    painted = sites().with_painted(rest)
+    rest = draw_rest(survey(), box_mm=box, rng=rng)
+    painted = survey().with_painted(rest)
     chooser = Chooser(painted, seen_of(painted), box, rng)
     found = draw_nodules(chooser, rest, nodules=nodules, rng=rng, diameters_mm=diameters_mm)
     return [*found, *rest]

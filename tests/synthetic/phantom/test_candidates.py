@@ -8,7 +8,7 @@ import numpy as np
 
 from medkd.synthetic.phantom.candidates import GAP_MM, Candidates, draw_candidates
 from medkd.synthetic.phantom.findings import MIMICS, Finding, render_findings
-from tests.synthetic.phantom.chests import canvas_of, chest_hu, findings_of, lung_of, sites
+from tests.synthetic.phantom.chests import canvas_of, chest_hu, findings_of, lung_of, survey
 
 
 @cache
@@ -19,9 +19,9 @@ def made() -> tuple[tuple[Finding, ...], Candidates]:
     hu = chest_hu(canvas)
     render_findings(findings, canvas, hu)
     seen = np.rint(hu + rng.normal(0.0, 15.0, canvas.shape)).astype(np.int16)
-    lung = lung_of(sites().canvas)
+    lung = lung_of(survey().canvas)
     found = draw_candidates(
-        seen, canvas, lung, lung_canvas=sites().canvas, findings=findings, rng=rng
+        seen, canvas, lung, lung_canvas=survey().canvas, findings=findings, rng=rng
     )
     return tuple(findings), found
 

@@ -32,12 +32,6 @@ def test_a_turned_canvas_and_its_grid_agree_on_every_voxel():
     np.testing.assert_allclose(canvas.grid.voxel_to_world(index), expected, atol=1e-5)
 
 
-def test_lps_and_back_is_where_one_began():
-    points = np.random.default_rng(0).normal(size=(20, 3)) * 90
-    canvas = _canvas(_quarter_turn())
-    np.testing.assert_allclose(canvas.from_lps(canvas.to_lps(points)), points, atol=1e-9)
-
-
 def test_sampling_a_linear_field_gives_the_line():
     canvas = _canvas()
     field = canvas.axis_mm(0) * 2 + canvas.axis_mm(1) - canvas.axis_mm(2)
@@ -53,12 +47,12 @@ def test_a_part_keeps_the_places_of_its_voxels():
     np.testing.assert_allclose(part.points_mm(np.zeros((1, 3))), canvas.points_mm([[2, 0, 4]]))
 
 
-def test_slabs_cover_every_slice_once_and_carry_a_halo():
+def test_slabs_cover_every_slice_once():
     canvas = _canvas()
-    slabs = list(canvas.slabs(4, halo=2))
+    slabs = list(canvas.slabs(4))
     assert [(s.start, s.stop) for s, _ in slabs] == [(0, 4), (4, 8), (8, 9)]
-    assert [part.shape[2] for _, part in slabs] == [8, 8, 5]
-    np.testing.assert_allclose(slabs[1][1].first_mm, canvas.points_mm([[0, 0, 2]])[0])
+    assert [part.shape[2] for _, part in slabs] == [4, 4, 1]
+    np.testing.assert_allclose(slabs[1][1].first_mm, canvas.points_mm([[0, 0, 4]])[0])
 
 
 def test_coarse_lattices_of_two_places_share_their_points():

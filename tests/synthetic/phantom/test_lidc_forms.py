@@ -33,7 +33,7 @@ def ellipsoid(radii_mm: tuple[float, float, float]) -> LidcReading:
 def width_along(form: LidcForm, axis: int) -> float:
     line = np.zeros((400, 3))
     line[:, axis] = np.linspace(-20.0, 20.0, 400)
-    return float(form.inside(line).sum() * 0.1)
+    return float((form.depth_mm(line) < 0.0).sum() * 0.1)
 
 
 def test_a_form_is_as_long_along_each_axis_as_what_was_drawn() -> None:
@@ -47,7 +47,7 @@ def test_a_scaled_form_has_the_diameter_wanted_and_keeps_within_its_reach() -> N
     far = np.random.default_rng(0).normal(size=(3000, 3))
     far *= form.reach_mm / np.linalg.norm(far, axis=1, keepdims=True)
     assert true_sphere(form, None, np.zeros(3)).diameter_mm == pytest.approx(9.0, rel=0.01)
-    assert not form.inside(far).any()
+    assert not (form.depth_mm(far) < 0.0).any()
 
 
 def test_turning_a_form_turns_its_axes() -> None:
@@ -65,7 +65,7 @@ def test_a_hole_is_cut_out() -> None:
     holes = tuple(LidcContour(square, c.z_mm, inclusion=False) for c in solid.contours)
     reading = LidcReading(1, 3, solid.contours + holes, (60.0, 80.0), 10.0, 10.0)
     form = form_of_reading(reading, SCAN)
-    assert not form.inside(np.zeros((1, 3)))[0]
+    assert not (form.depth_mm(np.zeros((1, 3))) < 0.0)[0]
 
 
 @needs_data

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.blobs import find_blobs
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.mimics import bump
-from medkd.synthetic.phantom.placement import Places
-from medkd.synthetic.phantom.places import draw_rank
-from tests.synthetic.phantom.chests import sites
+from medkd.synthetic.phantom.places import Places, draw_rank
+from tests.synthetic.phantom.chests import survey
 
 
 def test_every_doubling_of_the_rank_is_drawn_as_often() -> None:
@@ -22,7 +21,7 @@ def test_every_doubling_of_the_rank_is_drawn_as_often() -> None:
 
 
 def test_a_painted_bump_is_marked_and_the_chest_without_it_stays() -> None:
-    plain = sites()
+    plain = survey()
     before = plain.hu.copy()
     rng = np.random.default_rng(3)
     places = Places(plain, None, rng)

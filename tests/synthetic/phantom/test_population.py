@@ -9,7 +9,7 @@ import pytest
 
 from medkd.synthetic.phantom.findings import Finding
 from medkd.synthetic.phantom.nodules import Traits, draw_traits, place_nodule
-from tests.synthetic.phantom.chests import chooser_of, findings_of, sites
+from tests.synthetic.phantom.chests import chooser_of, findings_of, survey
 
 
 def drawn(seed: int, *, box: np.ndarray | None = None, nodules: int = 3) -> list[Finding]:
@@ -57,8 +57,8 @@ def test_traits_cover_all_kinds_and_subsolid_ones_are_not_tiny() -> None:
 def test_nodules_touch_what_they_are_said_to_touch() -> None:
     found = [placed(wanted, seed) for wanted in ("free", "vessel", "fissure") for seed in range(8)]
     middles = np.array([nodule.center_mm for nodule in found])
-    depth = sites().canvas.sample(sites().lung_mm, middles)
-    fissure = sites().canvas.sample(sites().fissure_mm, middles)
+    depth = survey().canvas.sample(survey().lung_mm, middles)
+    fissure = survey().canvas.sample(survey().fissure_mm, middles)
     touches = np.array([nodule.attachment for nodule in found])
     assert set(touches) == {"free", "vessel", "pleura", "fissure"}
     assert (depth[touches == "free"] < -5.0).all()

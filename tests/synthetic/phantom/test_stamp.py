@@ -20,7 +20,7 @@ OLD_PROCESSOR = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F,-AVX,-F
 def test_the_difficulty_hash_is_that_of_what_the_generator_makes() -> None:
     assert probe_hash() == DIFFICULTY, (
         "the same settings give other phantoms than before: raise GENERATOR_VERSION, set "
-        "DIFFICULTY to this hash, and run `medkd bench bench/phantom_difficulty` anew"
+        "DIFFICULTY to this hash, and run `python -m tests.bench.phantom_difficulty` again"
     )
 
 

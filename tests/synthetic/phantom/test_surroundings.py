@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.blobs import find_blobs
+from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.surroundings import Surroundings
-from tests.synthetic.phantom.chests import canvas_of, chest_hu, sites
+from tests.synthetic.phantom.chests import canvas_of, chest_hu, survey
 
 
 def read(hu: np.ndarray) -> Surroundings:
@@ -26,7 +26,7 @@ def test_what_lies_within_the_mask_is_not_seen() -> None:
 
 def test_a_place_is_likest_to_itself() -> None:
     canvas = canvas_of((2.0, 2.0, 2.0))
-    found = find_blobs(chest_hu(canvas), canvas.spacing_mm, sites().searched_mm < 0.0)
+    found = find_blobs(chest_hu(canvas), canvas.spacing_mm, survey().searched_mm < 0.0)
     marks = canvas.points_mm(found.places_vox)[:8]
     found = [read(chest_hu(canvas)).likest(marks, mark, marks, 5.0) for mark in marks]
     assert found == list(range(8))

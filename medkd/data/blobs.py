@@ -1,8 +1,9 @@
-"""A finder of bright compact blobs: where a phantom looks as if there were a nodule.
+"""The one finder of bright compact blobs: places in a lung that look as if there were a nodule.
 
 The normalised Laplacian of Gaussian (T. Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) on
-voxels of about 2 mm, at a few widths, as `medkd.data.training_places` has it. A phantom's hard
-negatives are what this finder finds in the finished scan.
+blocks of voxels of at most 2 mm, at a few widths. It chooses places to train on, the places that
+a phantom's nodules must resemble, and the hard negatives of phantoms. Nothing is learned: it is
+no detector.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 SIGMAS_MM = (1.5, 2.16, 3.11, 4.48, 6.45)
 """Widths of the Gaussians, each 1.44 times the one before."""
 _RATIO = 1.2
-COARSE_MM = 2.0
+_BLOCK_MM = 2.0
 _HU_RANGE = (-1000.0, 400.0)
-_LEAST_RESPONSE = 0.04
-_APART_MM = 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,8 +31,8 @@ class Blobs:
 
     Args:
         places_vox: [N, 3] continuous index of each.
-        sigma_mm: [N] width of the Gaussian that answered most.
-        response: [N] that answer; 1 for 1400 HU.
+        sigma_mm: [N] width of the Gaussian that responded most.
+        response: [N] its response; 1 for 1400 HU.
     """
 
     places_vox: Float64
@@ -43,50 +43,67 @@ class Blobs:
 def find_blobs(
     image_hu: Float32,
     spacing_mm: Float64,
-    lung: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
     *,
     most: int = 400,
+    least_response: float = 0.04,
+    apart_mm: float = 6.0,
 ) -> Blobs:
     """Find bright compact places in the lungs.
 
     Args:
         image_hu: [i, j, k] HU, voxels of about 2 mm.
         spacing_mm: (3,) mm.
-        lung: [i, j, k] where to look; the rest is filled with the lungs' median.
-        most: how many to give at most.
+        inside: [i, j, k] where to look. The rest is filled with the median of this region, so
+            that the chest wall is no blob and hides none.
+        most: largest number of blobs to return.
+        least_response: weaker blobs are dropped.
+        apart_mm: of two blobs nearer than this, the weaker is dropped.
 
     Returns:
-        Places at least 6 mm apart; none if the mask is empty.
+        None if nothing is inside.
+
+    Example:
+        >>> image = np.full((15, 15, 15), -900.0, dtype=np.float32)
+        >>> image[7:9, 7:9, 7:9] = 0.0
+        >>> found = find_blobs(image, np.full(3, 2.0), np.ones(image.shape, dtype=np.bool_))
+        >>> found.places_vox.round(1).tolist()
+        [[7.5, 7.5, 7.5]]
     """
-    if not lung.any():
+    if not inside.any():
         return Blobs(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
-    box = ndimage.find_objects(lung.astype(np.int8))[0]
-    best, width = _strongest(image_hu[box], lung[box], spacing_mm)
-    peak = (best > _LEAST_RESPONSE) & lung[box]
+    box = ndimage.find_objects(inside.view(np.int8))[0]
+    best, width = _strongest(image_hu[box], inside[box], spacing_mm)
+    peak = (best > least_response) & inside[box]
     peak &= best == ndimage.maximum_filter(best, size=3)
-    found = np.argwhere(peak)
-    answer = best[peak]
-    order = np.argsort(-answer, kind="stable")
-    kept = order[_apart(found[order] * spacing_mm, most)]
-    sigmas = np.asarray(SIGMAS_MM)[width[peak][kept]]
-    places = _refined(best, found[kept]) + [part.start for part in box]
-    return Blobs(places, sigmas, answer[kept].astype(np.float64))
+    found, response = np.argwhere(peak), best[peak]
+    order = np.argsort(-response, kind="stable")
+    places = _refined(best, found[order])
+    kept = _apart(places * spacing_mm, most, apart_mm)
+    return Blobs(
+        places[kept] + [part.start for part in box],
+        np.asarray(SIGMAS_MM)[width[peak][order][kept]],
+        response[order][kept].astype(np.float64),
+    )
 
 
-def averaged(voxels: NDArray[np.int16] | Float32, canvas: Canvas) -> tuple[Float32, Canvas]:
+def block_means(
+    voxels: NDArray[np.int16] | NDArray[np.bool_] | Float32, spacing_mm: Float64
+) -> tuple[Float32, NDArray[np.int64]]:
     """Average voxels to blocks of at most 2 mm; what does not fill a block is left out.
 
     Args:
-        voxels: [i, j, k] of any number type.
-        canvas: their places.
+        voxels: [i, j, k].
+        spacing_mm: (3,) mm.
 
     Returns:
-        The means, and where they lie.
+        The means, and how many voxels a block has along each axis (3,): the middle of block b is
+        at voxel b * count + (count - 1) / 2.
     """
-    factor = np.maximum(np.floor(COARSE_MM / canvas.spacing_mm + 1e-6), 1).astype(int)
-    factor = np.minimum(factor, canvas.shape)
-    fi, fj, fk = factor.tolist()
-    a, b, c = (int(n) for n in np.asarray(canvas.shape) // factor)
+    count = np.maximum(np.floor(_BLOCK_MM / spacing_mm + 1e-6), 1).astype(np.int64)
+    count = np.minimum(count, voxels.shape)
+    fi, fj, fk = count.tolist()
+    a, b, c = (int(n) for n in np.asarray(voxels.shape) // count)
     means = np.empty((a, b, c), dtype=np.float32)
     for k in range(c):  # a full-size float copy of a scan would be large
         slab = voxels[: a * fi, : b * fj, k * fk : (k + 1) * fk]
@@ -94,15 +111,13 @@ def averaged(voxels: NDArray[np.int16] | Float32, canvas: Canvas) -> tuple[Float
         for i, j, n in np.ndindex(fi, fj, fk):
             total += slab[i::fi, j::fj, n]
         means[:, :, k] = total / np.float32(fi * fj * fk)
-    first = canvas.first_mm + (factor - 1) / 2.0 * canvas.spacing_mm
-    spacing = canvas.spacing_mm * factor
-    return means, Canvas((a, b, c), spacing, first, canvas.offset_mm, canvas.turn)
+    return means, count
 
 
 def _strongest(
-    image_hu: Float32, lung: NDArray[np.bool_], spacing_mm: Float64
+    image_hu: Float32, inside: NDArray[np.bool_], spacing_mm: Float64
 ) -> tuple[Float32, NDArray[np.int8]]:
-    """Return the largest answer over all widths, and which width gave it.
+    """Return the largest response over all widths, and which width gave it.
 
     The normalised Laplacian is read from the difference of two Gaussians around its width, whose
     scale derivative it is (Lindeberg 1998, eq. 2: the heat equation).
@@ -111,7 +126,7 @@ def _strongest(
     image = np.clip(image_hu, low, high)
     image -= np.float32(low)
     image *= np.float32(1.0 / (high - low))
-    image[~lung] = np.median(image[lung])
+    image[~inside] = np.median(image[inside])
     best = np.full(image.shape, -np.inf, dtype=np.float32)
     width = np.zeros(image.shape, dtype=np.int8)
     finer_mm = SIGMAS_MM[0] / _RATIO
@@ -120,10 +135,10 @@ def _strongest(
         wider_mm = sigma_mm * _RATIO
         more = np.sqrt(wider_mm**2 - finer_mm**2) / spacing_mm
         wider = ndimage.gaussian_filter(finer, more, mode="nearest", truncate=3.0)
-        answer = finer - wider
-        answer *= np.float32(2.0 * sigma_mm**2 / (wider_mm**2 - finer_mm**2))
-        np.copyto(width, np.int8(number), where=answer > best)
-        np.maximum(best, answer, out=best)
+        response = finer - wider
+        response *= np.float32(2.0 * sigma_mm**2 / (wider_mm**2 - finer_mm**2))
+        np.copyto(width, np.int8(number), where=response > best)
+        np.maximum(best, response, out=best)
         finer, finer_mm = wider, wider_mm
     return best, width
 
@@ -144,11 +159,11 @@ def _refined(field: Float32, peaks: NDArray[np.intp]) -> Float64:
     return places
 
 
-def _apart(places_mm: Float64, most: int) -> NDArray[np.intp]:
-    """Indices of the first places that keep their distance from all kept before."""
+def _apart(places_mm: Float64, most: int, apart_mm: float) -> NDArray[np.intp]:
+    """Return the rows of the first places that keep their distance from all kept before."""
     if not len(places_mm):
         return np.zeros(0, dtype=np.intp)
-    near = cKDTree(places_mm).query_ball_point(places_mm, _APART_MM)
+    near = cKDTree(places_mm).query_ball_point(places_mm, apart_mm)
     taken = np.zeros(len(places_mm), dtype=np.bool_)
     kept: list[int] = []
     for number, beside in enumerate(near):

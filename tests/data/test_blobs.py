@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.blobs import averaged, find_blobs
+from medkd.data.blobs import block_means, find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32
 from tests.synthetic.phantom.chests import canvas_of, chest_hu, lung_of
 
@@ -46,8 +46,9 @@ def test_marks_lie_apart_in_the_lung_the_strongest_first() -> None:
     canvas = canvas_of((2.0, 2.0, 2.0))
     lung = lung_of(canvas) < 0.0
     found = find_blobs(chest_hu(canvas), canvas.spacing_mm, lung, most=30)
-    index = found.places_vox.astype(int)
-    apart = np.linalg.norm((index[:, None] - index) * canvas.spacing_mm, axis=2)
+    index = np.rint(found.places_vox).astype(int)
+    places = found.places_vox * canvas.spacing_mm
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
     assert lung[tuple(index.T)].all()
     assert (np.diff(found.response) <= 0.0).all()
     assert apart[~np.eye(len(index), dtype=bool)].min() > 6.0
@@ -65,9 +66,17 @@ def test_no_lung_no_mark() -> None:
     assert not len(find_blobs(chest_hu(canvas), canvas.spacing_mm, empty).response)
 
 
-def test_averaging_keeps_places() -> None:
-    canvas = canvas_of((0.7, 0.7, 1.0), 40.0)
-    ramp = np.broadcast_to(canvas.axis_mm(0) * 20.0, canvas.shape).astype(np.float32)
-    means, coarse = averaged(ramp, canvas)
-    assert coarse.spacing_mm == pytest.approx([1.4, 1.4, 2.0])
-    assert means[:, 3, 3] == pytest.approx(coarse.line_mm(0) * 20.0, abs=1e-2)
+def test_the_middle_of_a_block_is_where_its_mean_lies() -> None:
+    ramp = np.broadcast_to(np.arange(57.0)[:, None, None], (57, 40, 40)).astype(np.float32)
+    means, count = block_means(ramp, np.array([0.7, 0.7, 1.0]))
+    assert count.tolist() == [2, 2, 2]
+    assert means.shape == (28, 20, 20)
+    assert means[:, 3, 3] == pytest.approx(np.arange(28) * 2 + 0.5)
+
+
+def test_of_two_blobs_nearer_than_asked_the_stronger_stays() -> None:
+    canvas = canvas_of((2.0, 2.0, 2.0))
+    hu, inside = lung_with_balls((3.0, 7.0), canvas), lung_of(canvas) < -1.0
+    found = find_blobs(hu, canvas.spacing_mm, inside, apart_mm=100.0, least_response=0.1)
+    assert len(found.response) == 1
+    assert found.response[0] == find_blobs(hu, canvas.spacing_mm, inside).response[0]

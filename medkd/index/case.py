@@ -1,0 +1,58 @@
+"""The record of a case: everything known of one scan or radiograph without reading its pixels.
+
+Archives, public data sets, detection and review all use this one type. Labels and nodules are
+kept beside the cases, under their ids: one case can have many, from several sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medkd.io.synthetic_mark import not_stated
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One scan or radiograph.
+
+    `reasons` say why it is not analysed and `allowed` which faults were accepted, each as
+    "code: text" (`dicom.gate.CODES`). `origin` is the part that the set itself assigns it to
+    ("train", "val", "test", "subset3"; empty: none). `day` counts days since the patient's first
+    study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image. `content`
+    is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of the program
+    that made a synthetic case, or its nodules (`synthetic_mark.py`).
+
+    `path` is the volume, the DICOM folder or the .npz whose `row` of `origin` holds the image; of
+    an `archived` case it is the INDEX, which knows the files. An INDEX does not store these three.
+    """
+
+    case_id: str
+    patient_id: str
+    kind: Literal["scan", "image"]
+    status: Literal["ready", "not_analysed"] = "ready"
+    reasons: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    site: str = ""
+    origin: str = ""
+    day: int | None = None
+    modality: str = ""
+    view: str = ""
+    manufacturer: str = ""
+    kernel: str = ""
+    slice_thickness_mm: float | None = None
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    content: str = ""
+    synthetic: bool = False
+    generator: str = ""
+    path: Path = Path()
+    row: int | None = None
+    archived: bool = False
+
+    @property
+    def stamp(self) -> str:
+        """The stamp of the program that made it, also where none is stated; empty: not made."""
+        return self.generator or (not_stated() if self.synthetic else "")
