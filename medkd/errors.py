@@ -1,4 +1,4 @@
-"""The few exceptions that users meet. Each one carries all its reasons, not the first only."""
+"""The exceptions that users see. Each one carries all of its reasons, not only the first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    r"""Escape the bytes of file names that are no UTF-8, so that every output can hold them.
+    r"""Escape file-name bytes that are not valid UTF-8, so that any output can print them.
 
     Args:
-        text: a name, or a text with names, as Python reads them from the disk (PEP 383).
+        text: a file name, or a text with file names, as Python decodes them (PEP 383).
 
     Example:
         >>> import os
@@ -18,16 +18,16 @@ def printable(text: str) -> str:
     """
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair that no file name gave
+    except UnicodeEncodeError:  # a lone surrogate that no file name contains
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class MedkdError(Exception):
-    """Base of all refusals: a headline and every reason for it, fit to print anywhere.
+    """Base class of all refusals: a headline and all of its reasons, both printable.
 
     Args:
-        headline: what was refused, in one line (names the file or series).
-        reasons: one line each: what was expected, what was got, what to do.
+        headline: one line that says what was refused and names the file or series.
+        reasons: one line each: what was expected, what was found, and what to do.
     """
 
     def __init__(self, headline: str, reasons: Iterable[str] = ()) -> None:
@@ -36,32 +36,32 @@ class MedkdError(Exception):
         super().__init__("\n".join([self.headline, *(f"  - {line}" for line in self.reasons)]))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep headline and reasons apart on the way out of another process."""
+        """Pickle headline and reasons separately, so that worker processes can return them."""
         return type(self), (self.headline, self.reasons)
 
 
 class SeriesError(MedkdError):
-    """A scan, radiograph or table of annotations that cannot be read as it stands."""
+    """A scan, radiograph or annotation table cannot be read."""
 
 
 class SettingsError(MedkdError):
-    """A configuration that cannot be run; reasons name the YAML line."""
+    """A configuration cannot be run; the reasons name the YAML lines."""
 
 
 class CheckpointError(MedkdError):
-    """Weights or a model directory that cannot be loaded or saved."""
+    """Weights or a model directory cannot be loaded or saved."""
 
 
 class WorkerError(MedkdError):
-    """A helper process that died, hangs or could not start; reasons say what works without it."""
+    """A worker process died, hung or could not start; the reasons say what works without it."""
 
 
 class ExtraMissingError(MedkdError):
-    """An optional package is needed; the reason holds the install line.
+    """An optional package is missing; the reason contains the install command.
 
     Args:
         package: the module that could not be imported.
-        extra: the extra of medkd that brings it.
+        extra: the extra of medkd that installs it.
     """
 
     def __init__(self, package: str, extra: str) -> None:
@@ -72,5 +72,5 @@ class ExtraMissingError(MedkdError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Make it again from what it was made of."""
+        """Pickle the arguments of the constructor."""
         return type(self), (self.package, self.extra)

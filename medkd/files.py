@@ -1,6 +1,6 @@
-"""Writing files so that nothing is ever half-written: to a temporary name, then rename.
+"""Atomic file writing: files are written under a temporary name, then renamed.
 
-A fault of the disk always names the file that was to be written, never a temporary one.
+A disk error always names the intended file, never the temporary one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _FULL_WORDS = (
     "no space left", "disk is full", "disk full", "disk quota", "file too large",
     "requested and", "failed writing file", "inline_container.cc",
 )  # fmt: skip
-"""What sqlite, numpy, torch and safetensors say of a full disk, without an error number."""
+"""Phrases by which sqlite, numpy, torch and safetensors report a full disk without an errno."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it there on success, delete it on failure.
+    """Yield a temporary path beside `path`; rename it to `path` on success, else delete it.
 
-    Works for a file or a directory that the caller creates. An existing directory is replaced;
-    a device or pipe (/dev/stdout) is written to as it is, never replaced.
+    The caller creates a file or a directory there. An existing directory is replaced. A device
+    or pipe (/dev/stdout) is never replaced: the caller gets `path` itself and writes to it.
 
     Args:
-        path: where the finished file or directory shall stand; parents are made.
+        path: final path of the file or directory; its parents are created.
 
     Raises:
-        OSError: if it cannot be written; it names `path`.
+        OSError: if writing fails; the error names `path`.
 
     Example:
         >>> import tempfile
@@ -66,12 +66,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def blamed_on(path: Path) -> Iterator[None]:
-    """Make a fault of the disk name the file that the block was to write.
+    """Make disk errors inside the block name the file that the block writes.
 
-    What a library says of a full disk in its own words becomes an OSError too.
+    A full disk that a library reports by an exception of its own becomes an OSError too.
 
     Raises:
-        OSError: with `path` as its file, unless it names a file of its own beside it.
+        OSError: with `path` as its file name, unless it already names another permanent file.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def blamed_on(path: Path) -> Iterator[None]:
         if error.filename is None or _is_temporary(error.filename):
             error.filename, error.filename2 = str(path), None
         raise
-    except WorkerError:  # what was full there was shared memory, not the disk
+    except WorkerError:  # shared memory was full, not the disk
         raise
     except Exception as error:
         if is_full_disk(error):
@@ -90,20 +90,20 @@ def blamed_on(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: Exception) -> bool:
-    """Say whether an exception of any library means that there was no space for what it wrote."""
+    """Return whether an exception, of any library, means that the disk is full."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return any(words in str(error).lower() for words in _FULL_WORDS)
 
 
 def is_sqlite_error(error: BaseException) -> bool:
-    """Say whether an exception comes from SQLite, directly or through SQLAlchemy."""
+    """Return whether an exception comes from SQLite, directly or through SQLAlchemy."""
     return type(error).__module__.partition(".")[0] in ("sqlite3", "sqlalchemy")
 
 
 def sqlite_errno(error: BaseException) -> int:
-    """Return the number of the fault of the disk that an SQLite error reports; 0: it is none."""
-    cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
+    """Return the errno of the disk error behind an SQLite error; 0 if there is none."""
+    cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps the original error
     name, text = getattr(cause, "sqlite_errorname", "") or "", str(cause).lower()
     for code, words, number in _SQLITE_FAULTS:
         if name.startswith(code) or (not name and words in text):
@@ -112,7 +112,12 @@ def sqlite_errno(error: BaseException) -> int:
 
 
 def disk_fault_of(error: Exception, path: Path) -> OSError | None:
-    """Return an SQLite error as the fault of the disk that it reports, naming the file; or None."""
+    """Return the disk error behind an SQLite error, or None if there is none.
+
+    Args:
+        error: an exception of SQLite, which names no file.
+        path: the database file that the returned error names.
+    """
     number = sqlite_errno(error)
     return OSError(number, os.strerror(number), str(path)) if number else None
 
@@ -122,13 +127,14 @@ _SQLITE_FAULTS = (
     ("SQLITE_READONLY", "readonly", errno.EROFS), ("SQLITE_PERM", "permission", errno.EACCES),
     ("SQLITE_CANTOPEN", "unable to open", errno.EACCES),
 )  # fmt: skip
-"""SQLite's name of a fault, what it says where it gives no name, and the system's number."""
+"""SQLite's error name, the phrase in its message (used if there is no name), and the errno."""
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove the temporary files that a killed process left below a folder.
+    """Remove the temporary files below a folder that a killed process has not removed.
 
-    A directory that was being replaced gets its name back if the new one has not taken it yet.
+    A directory whose replacement was interrupted gets its old name back, unless the new
+    directory already has that name.
     """
     for old in list(folder.rglob(".*.old")):
         path = old.with_name(old.name[1:].rsplit(".", 2)[0])
@@ -141,13 +147,13 @@ def remove_partial(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
+    """Write UTF-8 text atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes whole or not at all."""
+    """Write bytes atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -159,7 +165,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _prefix(path: Path) -> str:
-    """Begin a temporary name; of a very long name the first bytes do, so that it still fits."""
+    """Return the prefix of a temporary name; a very long file name is shortened to fit."""
     encoded = os.fsencode(path.name)
     return f".{path.name}." if len(encoded) < 230 else f".{os.fsdecode(encoded[:200])}."
 

@@ -1,9 +1,9 @@
-"""Where a voxel is: the one place that converts between array index and world.
+"""Conversion between array indices and world coordinates; no other module converts them.
 
-Convention: index is (i, j, k) as in MONAI, continuous, with the voxel centre at integers.
+Convention: an index is (i, j, k) as in MONAI; it is continuous, with voxel centres at integers.
 World is LPS millimetres (x to the patient's left, y to the back, z to the head) as in DICOM,
-ITK and the LUNA16 CSV files. All matrices are float64. RAS does not exist here: the only
-LPS / RAS flip for MONAI is `lps_to_ras`, used by `data/monai_bridge.py` alone.
+ITK and the LUNA16 CSV files. All matrices are float64. RAS is not used here: the only
+LPS / RAS flip is `lps_to_ras`, which only `data/monai_bridge.py` calls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Float64 = NDArray[np.float64]
 
 SHEAR_TOLERANCE = 2e-3
-"""Largest cosine between two axes: twice what readers accept for the rounding of a header."""
+"""Largest accepted cosine between two axes: twice the rounding error that file readers accept."""
 
 _LEAST_SPACING_MM = 1e-6
 
@@ -25,17 +25,17 @@ _LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoxelGrid:
-    """A regular grid of voxels in the world.
+    """A regular grid of voxels in world coordinates.
 
     Args:
         shape: number of voxels along (i, j, k).
-        affine_lps_mm: [4, 4] float64, index (i, j, k, 1) to LPS mm; columns may be oblique,
-            flipped (left-handed) or anisotropic but not sheared: the cosine between two columns
-            is at most `SHEAR_TOLERANCE`.
+        affine_lps_mm: [4, 4] float64, maps the index (i, j, k, 1) to LPS mm. Columns may be
+            oblique, flipped (left-handed) or anisotropic but not sheared: the cosine between two
+            columns is at most `SHEAR_TOLERANCE`.
 
     Raises:
-        ValueError: if the shape is not three positive numbers, or the matrix is not a finite
-            affine with columns at right angles, none of length 0.
+        ValueError: if the shape is not three positive numbers, or if the matrix is not a finite
+            affine whose columns are perpendicular and longer than 0.
     """
 
     shape: tuple[int, int, int]
@@ -70,16 +70,16 @@ class VoxelGrid:
         origin_mm: ArrayLike,
         direction: ArrayLike | None = None,
     ) -> VoxelGrid:
-        """Build a grid from spacing, origin and direction cosines, as ITK states them.
+        """Build a grid from spacing, origin and direction cosines in ITK's convention.
 
         Args:
-            shape: voxels along (i, j, k).
+            shape: number of voxels along (i, j, k).
             spacing_mm: (3,) positive mm.
             origin_mm: (3,) LPS mm of the centre of voxel (0, 0, 0).
             direction: [3, 3]; column a is the unit LPS direction of index axis a.
 
         Raises:
-            ValueError: if a spacing is not a positive number, and as for the class.
+            ValueError: if a spacing is not a positive number, or for a reason of the class.
         """
         spacing = np.asarray(spacing_mm, dtype=np.float64)
         if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
@@ -102,7 +102,7 @@ class VoxelGrid:
 
     @property
     def direction(self) -> Float64:
-        """[3, 3] unit LPS direction of each index axis, one a column."""
+        """[3, 3] unit LPS direction of each index axis, one per column."""
         return np.asarray(self.affine_lps_mm[:3, :3] / self.spacing_mm)
 
     def voxel_to_world(self, points_vox: ArrayLike) -> Float64:
@@ -124,14 +124,14 @@ class VoxelGrid:
             points_mm: (3,) or [N, 3] LPS mm.
 
         Returns:
-            The same shape in (i, j, k); not rounded, may lie outside the grid.
+            The same shape in (i, j, k); not rounded, possibly outside the grid.
         """
         points = np.asarray(points_mm, dtype=np.float64)
         inverse = np.linalg.inv(self.affine_lps_mm)
         return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
 
     def contains_world(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Say for each point whether it lies inside the voxels (half a voxel beyond centres).
+        """Return for each point whether it lies in the grid, up to the outer faces of its voxels.
 
         Args:
             points_mm: (3,) or [N, 3] LPS mm.
@@ -144,9 +144,10 @@ class VoxelGrid:
         return np.asarray(((points_vox >= -0.5) & (points_vox <= upper)).all(axis=-1))
 
     def resampled(self, spacing_mm: ArrayLike) -> VoxelGrid:
-        """Return the grid with another spacing that covers the same box.
+        """Return a grid with another spacing that covers the same box.
 
-        The corner of the box (not the centre of its first voxel) stays where it is.
+        The corner of the box stays in place, not the centre of its first voxel. The shape is
+        rounded to whole voxels.
 
         Args:
             spacing_mm: (3,) positive mm along i, j, k.
@@ -163,8 +164,8 @@ class VoxelGrid:
         """Return the grid of the same voxels with its axes in another order or direction.
 
         Args:
-            axes: which present axis becomes i, j and k.
-            flipped: whether each of the new axes counts from the other end.
+            axes: for each new axis i, j, k the number (0 to 2) of the present axis.
+            flipped: for each new axis whether its direction is reversed.
         """
         corner_vox = np.zeros(3)
         affine = self.affine_lps_mm.copy()
@@ -177,11 +178,11 @@ class VoxelGrid:
         return VoxelGrid((i, j, k), affine)
 
     def cropped(self, start_vox: ArrayLike, shape: tuple[int, int, int]) -> VoxelGrid:
-        """Return the grid of a box of whole voxels.
+        """Return the grid of a box of whole voxels of this grid.
 
         Args:
-            start_vox: (3,) first index kept along i, j, k; may be negative (padding).
-            shape: voxels kept.
+            start_vox: (3,) first index of the box along i, j, k; negative means padding.
+            shape: number of voxels of the box.
         """
         affine = self.affine_lps_mm.copy()
         affine[:3, 3] = self.voxel_to_world(start_vox)
@@ -189,7 +190,7 @@ class VoxelGrid:
 
 
 def lps_to_ras(affine: ArrayLike) -> Float64:
-    """Flip the world of an affine between LPS and RAS (the flip is its own inverse).
+    """Convert the world of an affine from LPS to RAS or back (the flip is its own inverse).
 
     Args:
         affine: [4, 4] index to LPS mm (or RAS mm).

@@ -1,10 +1,10 @@
-"""Where the lungs are, from their density alone: the field in which nodules are searched.
+"""Lung segmentation by density: the region in which nodules are searched.
 
-A coarse mask (voxels of about 4 mm) of all air in the body that has the density of lung, closed
-so that vessels, nodules and what lies against the pleura are inside, and the box around it.
-Nothing is learned; lungs that are full of fluid or tumour are not found, and a scan without
-lungs is refused. `lungs_in_view` says whether they lie in the scan as a whole. Axes may point
-anywhere; what lies outside the field of view is air or padding.
+The result is a coarse mask (voxels of about 4 mm) of all air in the body that has the density of
+lung, and the box around it. The mask is closed morphologically to include vessels, nodules and
+tissue at the pleura. No model is involved: lungs full of fluid or tumour are not found, and a
+scan without lungs is refused. `lungs_in_view` checks whether the lungs are complete. The grid may
+have any orientation; voxels outside the field of view must be air or padding.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from medkd.types import Scan
 
 AIR_HU = -400
-"""Between lung and soft tissue."""
+"""Threshold between lung and soft tissue."""
 
 PADDING_HU = -1500
-"""Below it no tissue was measured: outside the field of view."""
+"""Lower values are padding outside the field of view, not a measured tissue."""
 
 LUNG_HU = (-965.0, -450.0)
-"""Median density of a lung; gas in bowel and room air are lower."""
+"""Range of the median density of a lung; bowel gas and room air are lower."""
 
 LEAST_LITRES = 0.15
-"""Smallest piece of lung that starts a lung field: also an excerpt of few slices has more."""
+"""Least volume of a connected lung region; even an excerpt of a few slices has more."""
 
 MOST_AT_END = 0.67
-"""Lung on the first or last slice, as a share of the largest slice: bases may be cut a little, but
-a scan that ends within the lungs has nearly all of it there."""
+"""Most lung area on the first or last slice, as a share of the largest lung area of any slice.
+Lung bases may be cut a little; a scan that ends within the lungs has a share near 1."""
 
 MOST_AT_SIDE_CM2 = 30.0
-"""Lung that touches the side of the field of view: more, and the field was chosen too small."""
+"""Most lung area that may touch a side of the field of view; with more, the field is too small."""
 
 _NOT_IN_VIEW = "lungs_not_in_view"
 _COARSE_MM = 4.0
@@ -57,8 +57,8 @@ class LungField:
 
     Args:
         box: the voxels of the scan around the lungs, with a margin.
-        mask: [i, j, k] bool on `grid`; vessels and what lies against the pleura are inside.
-        grid: the coarse voxels of the mask in LPS mm.
+        mask: [i, j, k] bool on `grid`; it includes vessels and tissue at the pleura.
+        grid: the coarse grid of the mask in LPS mm.
         litres: volume of the air-filled lung, before closing.
     """
 
@@ -68,7 +68,7 @@ class LungField:
     litres: float
 
     def contains(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Say for each point [N, 3] (LPS mm) whether it lies in the lungs."""
+        """Return for each point [N, 3] (LPS mm) whether it lies in the lungs."""
         places = np.rint(self.grid.world_to_voxel(np.reshape(points_mm, (-1, 3)))).astype(int)
         known = np.asarray(((places >= 0) & (places < self.mask.shape)).all(axis=1))
         places = np.where(known[:, None], places, 0)
@@ -82,7 +82,7 @@ def find_lungs(scan: Scan) -> LungField:
         scan: HU on any grid.
 
     Raises:
-        SeriesError: if nothing in it has the density and size of a lung.
+        SeriesError: if no region has the density and size of a lung.
 
     Example:
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
@@ -98,23 +98,23 @@ def find_lungs(scan: Scan) -> LungField:
 
 
 def lung_box(scan: Scan) -> Box:
-    """Return the voxels of a scan around its lungs, as slices along i, j, k.
+    """Return the box around the lungs of a scan, as slices along i, j, k.
 
     Raises:
-        SeriesError: if it has no lungs.
+        SeriesError: if no lungs are found.
     """
     return find_lungs(scan).box
 
 
 def lungs_in_view(scan: Scan) -> list[str]:
-    """Say why the lungs of a scan are not there as a whole.
+    """Return the reasons why the lungs are not completely in the scan.
 
     Args:
         scan: HU on any grid.
 
     Returns:
-        Reasons "lungs_not_in_view: ..."; none if the lungs lie within the scan, but for what
-        `MOST_AT_END` and `MOST_AT_SIDE_CM2` let pass.
+        Reasons "lungs_not_in_view: ..."; empty if the lungs are complete, up to the tolerances
+        `MOST_AT_END` and `MOST_AT_SIDE_CM2`.
     """
     coarse, grid, _ = _coarse(scan)
     try:
@@ -130,7 +130,7 @@ def lungs_in_view(scan: Scan) -> list[str]:
 
 
 def _ends(air: NDArray[np.bool_], grid: VoxelGrid, along_z: int) -> list[str]:
-    """Say at which end of the scan much of the lungs is cut off."""
+    """Return a reason for each end of the scan at which too much of the lungs is cut off."""
     across = tuple(axis for axis in range(3) if axis != along_z)
     cm2 = air.sum(axis=across) * float(np.prod(grid.spacing_mm[list(across)])) / 100
     upwards = bool(grid.direction[2, along_z] > 0)
@@ -149,7 +149,7 @@ def _sides(
     *,
     across: tuple[int, ...],
 ) -> list[str]:
-    """Say if much of the lungs touches a side of the field of view, or the padding around it."""
+    """Return at most one reason: too much lung touches a side of the field of view or padding."""
     padded = np.pad(coarse < PADDING_HU, 1, constant_values=True)
     inner = tuple(slice(1, -1) for _ in range(3))
     reasons = []
@@ -164,7 +164,7 @@ def _sides(
 
 
 def _coarse(scan: Scan) -> tuple[NDArray[np.int16], VoxelGrid, NDArray[np.int64]]:
-    """Take every n-th voxel, about 4 mm apart: voxels, their grid, and n along each axis."""
+    """Return every n-th voxel (about 4 mm apart), the grid of these, and n along each axis."""
     step = np.maximum(np.round(_COARSE_MM / scan.grid.spacing_mm), 1).astype(np.int64)
     coarse = scan.voxels_hu[:: step[0], :: step[1], :: step[2]]
     affine = scan.grid.affine_lps_mm.copy()
@@ -173,8 +173,8 @@ def _coarse(scan: Scan) -> tuple[NDArray[np.int16], VoxelGrid, NDArray[np.int64]
 
 
 def _lung_air(seriesuid: str, coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.bool_]:
-    """Mark the parts of the air that are lung: large, of its density, within the body."""
-    # Padding is no air: it would join the lungs where a round field of view cuts them.
+    """Mark the air regions that are lung: large, of lung density, within the body."""
+    # Padding does not count as air: it would join lungs that a round field of view cuts.
     labels, count = ndimage.label((coarse < AIR_HU) & (coarse > PADDING_HU))
     if count == 0:
         raise _no_lungs(seriesuid, f"no voxel lies between {PADDING_HU} and {AIR_HU} HU")
@@ -184,7 +184,7 @@ def _lung_air(seriesuid: str, coarse: NDArray[np.int16], grid: VoxelGrid) -> NDA
     if not len(numbers):
         raise _no_lungs(
             seriesuid,
-            f"the largest part below {AIR_HU} HU has {litres.max():.2f} litres, "
+            f"the largest region below {AIR_HU} HU has {litres.max():.2f} litres, "
             f"expected at least {LEAST_LITRES}",
         )
     middle_hu = np.asarray(ndimage.median(coarse, labels, numbers))
@@ -203,10 +203,10 @@ def _lung_air(seriesuid: str, coarse: NDArray[np.int16], grid: VoxelGrid) -> NDA
 
 
 def _sides_with_body(coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.int8]:
-    """Count for each voxel on how many of four sides (left, right, front, back) body follows.
+    """Count for each voxel on how many of four sides (left, right, front, back) there is body.
 
-    A lung has body on all sides, or on three where the field of view cuts it; the air around a
-    patient has it on one or two.
+    Lung has body on all four sides, or on three where the field of view cuts it. Air around the
+    patient has body on one or two.
     """
     labels, count = ndimage.label(coarse >= AIR_HU)
     body = labels == (np.bincount(labels.reshape(-1))[1:].argmax() + 1 if count else 0)
@@ -220,7 +220,7 @@ def _sides_with_body(coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.i
 
 
 def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Close gaps up to twice `_CLOSE_MM`, fill what is enclosed, keep one coarse voxel more."""
+    """Close gaps up to twice `_CLOSE_MM`, fill holes, and dilate by one coarse voxel."""
     pad = np.ceil(_CLOSE_MM / spacing_mm).astype(int) + 1
     padded = np.pad(air, [(int(n), int(n)) for n in pad])
     grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= _CLOSE_MM
@@ -232,7 +232,7 @@ def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[
 
 
 def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:
-    """Turn the box of the coarse mask into voxels of the scan."""
+    """Convert the box of the coarse mask to voxels of the scan, with a margin."""
     slices = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -249,6 +249,6 @@ def _no_lungs(seriesuid: str, reason: str) -> SeriesError:
         f"{seriesuid}: no lungs found",
         [
             f"{_NOT_IN_VIEW}: no lungs found: {reason}",
-            "expected a chest CT with air-filled lungs",  # no code: nothing may accept this
+            "expected a chest CT with air-filled lungs",  # without a code: cannot be allowed
         ],
     )

@@ -1,7 +1,7 @@
-"""Work in other processes, of which any may die at any time: nothing waits for ever for one.
+"""Parallel work in processes that may die at any time, without ever waiting for a dead one.
 
-A task that kills its process (a decoder that crashes, the system's out-of-memory killer) costs
-itself alone. Processes end with the one that started them, whatever ends it.
+If a task kills its process (a decoder crashes, or the out-of-memory killer strikes), only that
+task is lost. Worker processes end with their parent process, however that ends.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Result = TypeVar("Result")
 
 
 class Crashed:
-    """Stands for the result of a task whose process died."""
+    """The result of a task whose process died."""
 
 
 class SafePool(Generic[Task, Result]):
-    """Runs one function over many tasks in processes of their own, a few tasks ahead.
+    """Runs one function over many tasks in worker processes, a few tasks ahead of the caller.
 
     Args:
-        function: importable by name; takes a task, returns its result.
-        workers: processes.
+        function: importable by name; accepts a task and returns its result.
+        workers: number of processes.
         initializer: importable by name; called once in each process.
     """
 
@@ -56,7 +56,9 @@ class SafePool(Generic[Task, Result]):
         self._initializer = initializer
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Crashed]]:
-        """Yield every task with its result, in order; at most a few results wait in memory.
+        """Yield every task in order, with its result or with `Crashed` if its process died.
+
+        Only a few results are held in memory.
 
         Raises:
             WorkerError: if processes cannot be started here at all.
@@ -68,7 +70,7 @@ class SafePool(Generic[Task, Result]):
                 yield from self._run_until_broken(waiting, again)
             except BrokenProcessPool:
                 self._check_startable()
-                # Which of the tasks under way killed its process is found by running each alone.
+                # Run each unfinished task alone to find the one that kills its process.
                 for task in again:
                     yield task, self._run_alone(task)
                 again.clear()
@@ -82,7 +84,7 @@ class SafePool(Generic[Task, Result]):
         with self._executor(self._workers) as executor:
             for task in tasks:
                 under_way.append(task)
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(self._function, task)
                 queue.append((task, future))
                 if len(queue) > 2 * self._workers:
@@ -103,17 +105,21 @@ class SafePool(Generic[Task, Result]):
     def _run_alone(self, task: Task) -> Result | Crashed:
         try:
             with self._executor(1) as executor:
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(self._function, task)
                 return future.result()
         except BrokenProcessPool:
             return Crashed()
 
     def _check_startable(self) -> None:
-        """Tell a task that kills its process from processes that cannot start at all."""
+        """Distinguish a task that kills its process from processes that cannot start at all.
+
+        Raises:
+            WorkerError: if a process with an empty task dies too.
+        """
         try:
             with self._executor(1) as executor:
-                with _told_if_not_startable():
+                with _refuse_if_not_startable():
                     future = executor.submit(int)
                 future.result()
         except BrokenProcessPool as error:
@@ -121,17 +127,20 @@ class SafePool(Generic[Task, Result]):
 
     @contextmanager
     def _executor(self, workers: int) -> Iterator[ProcessPoolExecutor]:
-        """Open a pool; on an error or interruption its processes are ended, not waited for."""
+        """Open a pool; on an error or interruption, kill its processes instead of waiting."""
         before = set(active_children())
         context = _context(self._function.__module__)
-        with _told_if_not_startable():
+        with _refuse_if_not_startable():
             executor = ProcessPoolExecutor(
-                workers, mp_context=context, initializer=_begin, initargs=(self._initializer,)
+                workers,
+                mp_context=context,
+                initializer=_start_worker,
+                initargs=(self._initializer,),
             )
         try:
             yield executor
         except BaseException as error:
-            # First of all: one that is just starting would miss the semaphores of the pool.
+            # Kill before shutdown: a process that is just starting needs the pool's semaphores.
             for process in set(active_children()) - before:
                 process.kill()
             if isinstance(error, KeyboardInterrupt):
@@ -143,11 +152,12 @@ class SafePool(Generic[Task, Result]):
 
 
 @contextmanager
-def _told_if_not_startable() -> Iterator[None]:
-    """Refuse where the system has no memory, files or processes for a pool.
+def _refuse_if_not_startable() -> Iterator[None]:
+    """Refuse if the system has too little memory, files or processes for a pool.
 
     Raises:
-        WorkerError: naming what is short; without it a full /dev/shm reads like a full disk.
+        WorkerError: names the limit that was reached; the original error of a full /dev/shm
+            looks like a full disk.
     """
     try:
         yield
@@ -165,10 +175,10 @@ def _told_if_not_startable() -> Iterator[None]:
 
 
 def shared_memory_reason(number: int) -> str:
-    """Say what is wrong with the memory that processes share, and what to do.
+    """Return what is wrong with the shared memory of processes, and what to do.
 
     Args:
-        number: errno of the fault; any other than "read-only" or "no permission" means full.
+        number: errno of the error; EROFS and EACCES mean read-only, any other means full.
     """
     if number in (errno.EROFS, errno.EACCES):
         return "shared memory (/dev/shm) is read-only: mount it for writing"
@@ -181,34 +191,34 @@ _LIMITS = "look for a limit on memory, processes or open files (ulimit -a)"
 
 def _not_startable(reason: str) -> WorkerError:
     return WorkerError(
-        "helper processes cannot be started here",
-        [reason, "where the command takes --workers, 1 may work"],
+        "worker processes cannot be started here",
+        [reason, "if the command has --workers, try --workers 1"],
     )
 
 
 def _context(module: str) -> BaseContext:
-    """Processes branch off one that has loaded the module, where the system can do that."""
+    """Return a fork server that has imported the module, or "spawn" if the system has none."""
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])  # of the first pool; later ones load their own
+    context.set_forkserver_preload([module])  # only for the first pool; later ones import it
     return context
 
 
 def _end_forkserver() -> None:
-    """End the process that others branch off: it may have been asked for one not known here yet.
+    """Kill the fork server: it may be starting a worker that is not known here yet.
 
-    A later pool starts another one.
+    A later pool starts a new server.
     """
-    # The standard library offers no other way; a version without it leaves the process alone.
+    # Only this private attribute has the process id; a Python without it keeps the server.
     number = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
     if number is not None:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
 
 
-def _begin(initializer: Callable[[], None] | None) -> None:
-    # Ctrl-C goes to the whole group: the process that started this one says what happens.
+def _start_worker(initializer: Callable[[], None] | None) -> None:
+    # Ctrl-C reaches the whole process group; only the parent decides what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_parent()
@@ -217,7 +227,7 @@ def _begin(initializer: Callable[[], None] | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """Watch the process that started this one: a killed one would leave it waiting for ever."""
+    """End this process when its parent ends; otherwise it would wait for ever for a dead one."""
 
     def watch(sentinel: int) -> None:
         connection.wait([sentinel])

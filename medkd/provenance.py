@@ -1,6 +1,6 @@
-"""The run record: what made a result, so that it can be made again.
+"""The run record: everything needed to reproduce a result.
 
-Knows nothing of torch: device and determinism are passed in by the caller.
+This module does not import torch: the caller passes device and determinism.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PACKAGES = (
 
 
 NO_PERFORMANCE = "no clinical performance known"
-"""What is added wherever synthetic scans taught a model."""
+"""Statement added wherever a model was trained on synthetic scans."""
 
 
 def origin_words(origins: CaseOrigins) -> str:
-    """Say how many cases come from where.
+    """Describe in words how many cases are synthetic, implanted and real.
 
     Example:
         >>> origin_words(CaseOrigins(real=4, phantom=7))
@@ -55,11 +55,11 @@ def origin_words(origins: CaseOrigins) -> str:
 
 
 def synthetic_words(origins: CaseOrigins | None, *, synthetic: bool) -> str:
-    """Say that synthetic scans taught a model, and how many; empty if none did.
+    """Return the statement that a model was trained on synthetic scans; empty if it was not.
 
     Args:
-        origins: of its training cases; None where that was not recorded.
-        synthetic: whether any of them was synthetic.
+        origins: counts of its training cases by origin; None if they were not recorded.
+        synthetic: whether any training case was synthetic.
 
     Example:
         >>> synthetic_words(CaseOrigins(real=4, phantom=7), synthetic=True)
@@ -90,21 +90,21 @@ def _counted(count: int, adjective: str, origins: CaseOrigins) -> str:
 
 
 def sha256_of_text(text: str) -> str:
-    """Return the sha256 of UTF-8 text as 64 hex digits; a file's name need not be UTF-8."""
+    """Return the sha256 of a text as 64 hex digits; undecodable file-name bytes are accepted."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def start_record(
     config_text: str, *, seed: int, device: str, deterministic: bool, command: str | None = None
 ) -> RunRecord:
-    """Take down what is known when a run starts.
+    """Record what is known when a run starts.
 
     Args:
         config_text: the resolved settings as written beside the result.
         seed: the run's seed.
-        device: as torch names it, for example "cpu" or "cuda:0 NVIDIA H200".
-        deterministic: whether deterministic algorithms were asked for.
-        command: the command line without personal paths; default: this process's own.
+        device: torch's name of it, for example "cpu" or "cuda:0 NVIDIA H200".
+        deterministic: whether deterministic algorithms were requested.
+        command: the command line without personal paths; default: that of this process.
     """
     return RunRecord(
         command=command if command is not None else _own_command(),
@@ -133,7 +133,7 @@ def finish_record(
     weights_sha256: Mapping[str, str],
     phantoms: Iterable[str] = (),
 ) -> RunRecord:
-    """Return the record with what is known only at the end of the run."""
+    """Add to the record what is known only at the end of the run."""
     return replace(
         record,
         seconds=round(seconds, 3),
@@ -144,7 +144,7 @@ def finish_record(
 
 
 def _own_command() -> str:
-    """Return the command line; of an absolute path only the last part, which names no person."""
+    """Return the command line; absolute paths, which may name a person, keep only their end."""
     return " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv)
 
 
@@ -168,7 +168,7 @@ def _processor() -> str:
 
 
 def _git(*words: str) -> str | None:
-    """Ask git about medkd's own checkout; None where there is none."""
+    """Return git's answer about medkd's own checkout; None if there is no checkout."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

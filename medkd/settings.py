@@ -1,4 +1,4 @@
-"""The base of every settings type. Each settings type lives beside the thing it builds."""
+"""The base class of all settings types. Each settings type is defined beside what it builds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic.fields import FieldInfo
 
 
 class Settings(BaseModel):
-    """Frozen settings; an unknown key is an error, and a text is a list of one where lists go."""
+    """Frozen settings: an unknown key is an error, and a list of texts accepts a single text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
     def _text_as_list(cls, values: Any) -> Any:  # noqa: ANN401  # whatever the YAML holds
-        """Take `positive: Nodule` for `positive: [Nodule]`: nothing else can be meant."""
+        """Read `positive: Nodule` as `positive: [Nodule]`: nothing else can be meant."""
         if not isinstance(values, dict):
             return values
         fields = cls.model_fields
@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
 
 def _holds_texts(annotation: Any) -> bool:  # noqa: ANN401  # any annotation
-    """Say whether an annotation is a tuple of texts of any length, or may be one."""
+    """Return whether an annotation is, or includes, a tuple of texts of any length."""
     arguments = get_args(annotation)
     if get_origin(annotation) is tuple:
         return len(arguments) == 2 and arguments[1] is ... and _is_text(arguments[0])
@@ -49,23 +49,23 @@ def _is_text(annotation: Any) -> bool:  # noqa: ANN401  # any annotation
 
 @dataclass(frozen=True, slots=True)
 class PathRule:
-    """Marks a text as a path, so that it can be counted from the right folder.
+    """Marks a text as a path, which is resolved relative to the folder of its YAML file.
 
-    `must_exist`: whether a run cannot begin without it.
+    `must_exist`: whether the path must exist before a run starts.
     """
 
     must_exist: bool = True
 
 
 InputPath = Annotated[str, PathRule()]
-"""A file or folder that a run reads. It may begin with ~ or name an allowed ${VARIABLE}."""
+"""A file or folder that a run reads. It may begin with ~ or contain an allowed ${VARIABLE}."""
 
 OtherPath = Annotated[str, PathRule(must_exist=False)]
-"""A path that is made, or may be absent."""
+"""A path that a run creates, or that need not exist."""
 
 
 def path_rule(info: FieldInfo) -> PathRule | None:
-    """Return the rule of a field that holds a path, None for any other field."""
+    """Return the rule of a field that holds a path; None for any other field."""
     marks = [*info.metadata, *_marks_of(info.annotation)]
     return next((mark for mark in marks if isinstance(mark, PathRule)), None)
 

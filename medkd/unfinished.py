@@ -1,11 +1,11 @@
-"""A folder that takes long to fill: it survives a kill, and gets its name when it is whole.
+"""A folder that takes long to fill: it survives a kill and is renamed when it is complete.
 
-    .NAME.unfinished/purpose.txt    what it is to become
+    .NAME.unfinished/purpose.txt    everything that the pieces depend on
     .NAME.unfinished/kept/          one JSON for each finished piece
     .NAME.unfinished/set/           the folder itself, renamed to NAME at the end
 
-Pieces are finished in any order. The same purpose goes on with what is there; another purpose
-begins anew, since what is there belongs to something else.
+Pieces may be finished in any order. A run with the same purpose resumes; a run with another
+purpose starts again, since the existing pieces do not belong to it.
 """
 
 from __future__ import annotations
@@ -31,45 +31,46 @@ class Unfinished:
         return self.home / "set"
 
     def kept(self, name: str) -> Path:
-        """Where the record of a piece stands once it is finished; it is written last."""
+        """Path of the record of a finished piece; the caller writes it after the piece."""
         return self.home / "kept" / name
 
 
 def unfinished_home(out: Path) -> Path:
-    """Return where a folder is filled before it gets its name."""
+    """Return the hidden folder in which `out` is filled before it is renamed."""
     place = out.resolve()
     return place.parent / f".{place.name}.unfinished"
 
 
 @contextmanager
 def unfinished(out: Path, purpose: str) -> Iterator[Unfinished]:
-    """Fill a folder piece by piece; it gets its name when the block ends without an error.
+    """Fill a folder piece by piece; it is renamed to `out` if the block ends without an error.
 
     Args:
         out: a folder that does not exist or is empty.
-        purpose: everything that the pieces depend on, as text.
+        purpose: everything that the pieces depend on, as text. If it equals that of an earlier,
+            interrupted run, the finished pieces are kept.
     """
     home = unfinished_home(out)
     with blamed_on(out):
-        begun = home / "purpose.txt"
-        if begun.is_file() and begun.read_text(encoding="utf-8") == purpose:
+        purpose_file = home / "purpose.txt"
+        if purpose_file.is_file() and purpose_file.read_text(encoding="utf-8") == purpose:
             remove_partial(home)
         else:
             shutil.rmtree(home, ignore_errors=True)
-            write_text(begun, purpose)
-        made = Unfinished(home)
-        made.folder.mkdir(exist_ok=True)
-        made.kept("").mkdir(exist_ok=True)
+            write_text(purpose_file, purpose)
+        filled = Unfinished(home)
+        filled.folder.mkdir(exist_ok=True)
+        filled.kept("").mkdir(exist_ok=True)
         try:
-            yield made
-            made.folder.replace(out.resolve())
+            yield filled
+            filled.folder.replace(out.resolve())
         finally:
-            if not made.folder.is_dir() or not any(made.kept("").iterdir()):
-                shutil.rmtree(home)  # it has its name, or nothing of it is finished
+            if not filled.folder.is_dir() or not any(filled.kept("").iterdir()):
+                shutil.rmtree(home)  # it was renamed, or no piece is finished
 
 
 def remove_unfinished(out: Path) -> None:
-    """Remove what a kill left of a folder that had just got its name."""
-    left = Unfinished(unfinished_home(out))
-    if not left.folder.is_dir():
-        shutil.rmtree(left.home, ignore_errors=True)
+    """Remove the remains of a run that was killed just after its folder was renamed."""
+    remains = Unfinished(unfinished_home(out))
+    if not remains.folder.is_dir():
+        shutil.rmtree(remains.home, ignore_errors=True)

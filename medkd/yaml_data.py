@@ -1,7 +1,7 @@
-"""YAML as plain data, with the line of every key: no tags, no code, no key twice.
+"""YAML as plain data, with the line of every key: no tags, no code, no duplicate keys.
 
-A document may name at most one `base:` beside it, whose values it overrides (mappings merge,
-lists replace). What the values mean is not known here.
+A document may name one `base:` file in its own folder, whose values it overrides (mappings are
+merged, lists are replaced). This module does not interpret the values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 
 @dataclass(slots=True)
 class Document:
-    """Plain values of a YAML file, and of every key its place ("file:line") and file's folder."""
+    """Plain values of a YAML file, and for every key its place ("file:line") and its folder."""
 
     values: dict[str, Any]
     places: dict[KeyPath, str]
@@ -29,19 +29,19 @@ class Document:
     folders: dict[KeyPath, Path] = field(default_factory=dict)
 
     def place_of(self, keys: KeyPath) -> str:
-        """Return "file:line" of a key, or of the nearest one above it."""
+        """Return "file:line" of a key, or of its nearest known parent."""
         return _nearest(self.places, keys) or "line 1"
 
     def folder_of(self, keys: KeyPath) -> Path:
-        """Return the folder that a relative path at a key counts from."""
+        """Return the folder that a relative path at a key is resolved against."""
         return _nearest(self.folders, keys) or Path.cwd()
 
     def is_here(self, keys: KeyPath) -> bool:
-        """Say whether that is the current folder: by --set, or in a shipped configuration."""
+        """Return whether that is the current folder: by --set, or in a shipped configuration."""
         return _nearest(self.folders, keys) is None or self.place_of(keys).startswith("--set")
 
     def value_at(self, keys: KeyPath) -> Any:  # noqa: ANN401  # plain YAML values
-        """Return what was written at a key; None if nothing was."""
+        """Return the value at a key; None if there is none."""
         value: Any = self.values
         for key in keys:
             if isinstance(value, dict):
@@ -54,7 +54,7 @@ class Document:
 
 
 def _nearest(table: Mapping[KeyPath, Found], keys: KeyPath) -> Found | None:
-    """Look up a key, or the nearest one above it."""
+    """Return the entry of a key, or of its nearest parent."""
     for length in range(len(keys), 0, -1):
         if keys[:length] in table:
             return table[keys[:length]]
@@ -62,10 +62,10 @@ def _nearest(table: Mapping[KeyPath, Found], keys: KeyPath) -> Found | None:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file and its base.
+    """Read a YAML file and its base.
 
     Raises:
-        SettingsError: if either is no plain YAML mapping.
+        SettingsError: if either is not a plain YAML mapping.
     """
     document = _read(path)
     base_name = document.values.pop("base", None)
@@ -134,20 +134,20 @@ def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int, str | 
         seen: set[str] = set()
         for key, value in node.value:
             name = str(key.value)
-            twice = f"the key {name!r} stands twice" if name in seen else None
+            twice = f"the key {name!r} occurs twice" if name in seen else None
             seen.add(name)
             yield (*path, name), key.start_mark.line + 1, twice
             yield from _walk(value, (*path, name))
 
 
 def override(document: Document, text: str) -> None:
-    """Put one "key.sub=value" text into the document; what is wrong goes to its problems."""
+    """Set one "key.sub=value" text in the document; faults are added to its problems."""
     key, equals, raw = text.partition("=")
     parts: list[str | int] = [int(p) if p.isdigit() else p for p in key.strip().split(".")]
     try:
         value = yaml.safe_load(raw)
     except yaml.YAMLError as error:
-        document.problems.append(f"--set {text}: the value is no YAML: {error}")
+        document.problems.append(f"--set {text}: the value is not YAML: {error}")
         return
     if not equals or not key.strip():
         document.problems.append(f"--set {text}: expected key=value, for example seed=3")
@@ -160,7 +160,7 @@ def override(document: Document, text: str) -> None:
         next_is_index = isinstance(parts[depth + 1], int)
         target = _step_into(target, part, [] if next_is_index else {})
         if target is None:
-            document.problems.append(f"{place}: nothing stands at {'.'.join(map(str, parts[:-1]))}")
+            document.problems.append(f"{place}: there is no {'.'.join(map(str, parts[:-1]))}")
             return
     last = parts[-1]
     if isinstance(target, dict):
@@ -168,13 +168,13 @@ def override(document: Document, text: str) -> None:
     elif isinstance(target, list) and isinstance(last, int) and last < len(target):
         target[last] = value
     else:
-        document.problems.append(f"{place}: {last!r} is no key or position here")
+        document.problems.append(f"{place}: {last!r} is not a key or position here")
     document.places[tuple(parts)] = place
     document.folders[tuple(parts)] = Path.cwd()
 
 
 def _forget(document: Document, keys: KeyPath) -> None:
-    """Drop what was noted of a key that is overridden, and of all below it."""
+    """Drop the places and folders of a key that is overridden, and of all keys below it."""
     for table in (document.places, document.folders):
         for known in [known for known in table if known[: len(keys)] == keys]:
             del table[known]

@@ -87,7 +87,7 @@ def test_processes_that_cannot_be_started_are_refused_with_what_is_short(
 
     monkeypatch.setattr(ProcessPoolExecutor, method, short)
     with (
-        pytest.raises(WorkerError, match="--workers, 1 may work") as refused,
+        pytest.raises(WorkerError, match="try --workers 1") as refused,
         blamed_on(Path("a folder")),
     ):
         list(SafePool(square_or_die, 2).run([1, 2]))

@@ -1,1 +1,1 @@
-"""Reading what hospitals and public sets hold, into the types at the seams."""
+"""Readers and writers of the file formats of hospitals and public sets."""

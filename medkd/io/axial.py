@@ -1,10 +1,9 @@
-"""Sagittal and coronal storage: the same voxels with their axes in the order of axial slices.
+"""Reordering of sagittal and coronal volumes into axial order, without resampling.
 
-Lungs, candidates and the viewer take k for the axis from foot to head; the gate judges the sizes
-of the planes as they are stored. A volume whose k is nearest to another axis is turned, without
-resampling: axes are exchanged and counted from the other end, and every voxel keeps its place in
-LPS mm. A tilted gantry, or an axial slice that is turned or flipped within its plane, stays as it
-is.
+Lung search, candidate search and the viewer expect k to run from foot to head; the gate checks
+the sizes of the planes as stored. If another axis is nearest to foot-to-head, axes are permuted
+and reversed; every voxel keeps its place in LPS mm. Axial volumes are not changed, even with a
+tilted gantry or with slices that are rotated or flipped within their plane.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=np.generic)
 
 _TIE = 1e-6
-"""At 45 degrees slices are as axial as they are not: they stay."""
+"""Tolerance for slices at 45 degrees, which count as axial."""
 
 _PLANES = ("sagittal", "coronal")
 
 
 def is_axial(grid: VoxelGrid) -> bool:
-    """Say whether k is the axis of a grid that is nearest to foot-to-head."""
+    """Return whether k is the axis of a grid that is nearest to foot-to-head."""
     along_z = np.abs(grid.direction[2])
     return bool(along_z[2] >= along_z.max() - _TIE)
 
 
 def axial_grid(grid: VoxelGrid) -> VoxelGrid:
-    """Return the grid of the same voxels in the order of axial slices; axial ones unchanged.
+    """Return the grid of the same voxels in axial order; an axial grid is returned unchanged.
 
     Example:
         >>> from medkd.geometry import VoxelGrid
@@ -55,12 +54,12 @@ def to_axial(scan: Scan) -> Scan:
     """Return a scan with k from foot to head, i to the left and j to the back.
 
     Args:
-        scan: with any axes.
+        scan: a scan with axes in any order.
 
     Returns:
-        The scan itself where its slices are axial; else the same voxels in the other order, with
-        a note, `stored_grid`, no slice thickness and no `slices`: what a sagittal slice states of
-        its own is not that of an axial one.
+        The scan itself if its slices are axial. Else the same voxels in axial order, with a note
+        and `stored_grid`, but without slice thickness: the thickness of a sagittal or coronal
+        slice does not apply to an axial one.
     """
     if is_axial(scan.grid):
         return scan
@@ -74,20 +73,20 @@ def to_axial(scan: Scan) -> Scan:
         voxels_hu=np.ascontiguousarray(turned.transpose(2, 1, 0)).transpose(2, 1, 0),
         grid=scan.grid.reordered(axes, flips),
         acquisition=replace(scan.acquisition, slice_thickness_mm=None),
-        notes=(*scan.notes, f"stored as {plane} slices; read in the order of axial ones"),
+        notes=(*scan.notes, f"stored as {plane} slices; read in axial order"),
         stored_grid=scan.grid,
     )
 
 
 def in_stored_order(values: NDArray[T], scan: Scan) -> NDArray[T]:
-    """Return values of a scan's voxels in the order in which its file stores them.
+    """Return voxel values of a scan in the order in which its file stores them.
 
     Args:
-        values: [i, j, k], one a voxel of `scan`.
-        scan: as it was read.
+        values: [i, j, k], one value per voxel of `scan`.
+        scan: the scan as `to_axial` returned it.
 
     Returns:
-        A view [i, j, k] on `scan.stored_grid`; `values` itself where nothing was turned.
+        A view [i, j, k] on `scan.stored_grid`; `values` itself if the scan was not reordered.
     """
     if scan.stored_grid is None:
         return values
@@ -96,7 +95,7 @@ def in_stored_order(values: NDArray[T], scan: Scan) -> NDArray[T]:
 
 
 def _axes(grid: VoxelGrid) -> tuple[int, int, int]:
-    """Find which axis runs from foot to head, and which of the others from right to left."""
+    """Return the axes nearest to right-to-left, front-to-back and foot-to-head, in this order."""
     share = np.abs(grid.direction)
     k = int(share[2].argmax())
     one, other = (axis for axis in range(3) if axis != k)

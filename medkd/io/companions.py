@@ -1,4 +1,4 @@
-"""The files that a volume's header names: without them it cannot be read."""
+"""Companion files: the voxel files that a volume's header names and cannot be read without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ _NRRD_LIMIT_BYTES = 1 << 22
 
 
 def metaimage_header_of(ref: FileRef, head: bytes) -> MetaHeader:
-    """Read the header of an .mhd or .mha from its beginning, and more of the file if need be."""
+    """Read the header of an .mhd or .mha.
+
+    Args:
+        ref: the file; it is opened only if `head` does not contain the whole header.
+        head: the first bytes of the file.
+    """
     header = read_metaimage_header(io.BytesIO(head))
     if not header.is_list and "elementdatafile" in header.values:
         return header
@@ -26,15 +31,15 @@ def metaimage_header_of(ref: FileRef, head: bytes) -> MetaHeader:
 
 
 def metaimage_companions(ref: FileRef, header: MetaHeader) -> tuple[str, ...]:
-    """Name the files of voxels of an .mhd, in the spelling of the disk.
+    """Return the voxel files of an .mhd, spelled as on the disk.
 
     Args:
-        ref: the header's file.
-        header: its text.
+        ref: the header file.
+        header: its parsed text.
 
     Returns:
-        Names relative to the header's folder, whether the files are there or not; what the header
-        states instead if it names no files in a way that is read.
+        Names relative to the header's folder; the files need not exist. If the header names its
+        files in an unsupported way, its own text is returned.
     """
     names = metaimage_header.data_names(header)
     stated = header.listed or (header.values.get("elementdatafile", ""),)
@@ -42,11 +47,11 @@ def metaimage_companions(ref: FileRef, header: MetaHeader) -> tuple[str, ...]:
 
 
 def nrrd_companions(ref: FileRef, head: bytes) -> tuple[str, ...]:
-    """Name the files of voxels of a .nrrd or .nhdr; see `metaimage_companions`.
+    """Return the voxel files of a .nrrd or .nhdr; see `metaimage_companions`.
 
     Args:
         ref: the file.
-        head: its beginning.
+        head: its first bytes.
     """
     text, end, _ = head.partition(b"\n\n")
     if end and b"data" not in text.lower():

@@ -1,9 +1,9 @@
-"""A CSV file as rows of text, whoever wrote it: Excel in any country, a PACS, or a script.
+"""CSV files as rows of text, written by Excel in any country, by a PACS or by a script.
 
-Understood without being told: gzip; UTF-8 with or without byte order mark, UTF-16 and UTF-32 with
-one, else Windows-1252; columns divided by comma, semicolon, tab or bar, or by Excel's first line
-"sep=;"; line ends in quotes; any line end; blank lines. Nothing is dropped but blank lines, and
-blank cells behind the last column.
+Detected automatically: gzip; UTF-8 with or without byte order mark, UTF-16 and UTF-32 with one,
+UTF-16 without one, else Windows-1252; columns separated by comma, semicolon, tab or bar, or as
+Excel's first line "sep=;" states; line breaks in quotes; any line ending; blank lines. Only blank
+lines, and blank cells after the last named column, are dropped.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 SEPARATORS = (",", ";", "\t", "|")
 MAX_REASONS = 20
-"""Reasons shown of one table; the rest is counted."""
+"""Most reasons shown for one table; the others are only counted."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-"""UTF-32's mark begins with UTF-16's: it goes first."""
+"""UTF-32 comes first because its byte order mark begins with that of UTF-16."""
 _EXCEL_HINT = re.compile(r'\s*"?sep=(.)"?[^\S\r\n]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _HEADER_CHARACTERS = 1 << 18
-"""Within this many the first row ends."""
+"""The first row is searched within this many characters."""
 _PACKED = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"BZh", b"\xfd7zXZ")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CsvRows:
-    """The rows of a CSV file that hold any text, all equally long, the header (if any) first.
+    """The rows of a CSV file that are not blank, all equally long, the header (if any) first.
 
     Args:
-        rows: cells as they stand.
-        lines: number of the line that each row begins in, from 1.
-        separator: what divides the columns.
-        encoding: of the text, where it is not UTF-8; else empty.
+        rows: unchanged texts of the cells.
+        lines: number of the line in which each row begins, from 1.
+        separator: the character between columns.
+        encoding: encoding of the text if it is not UTF-8; else empty.
     """
 
     rows: list[list[str]]
@@ -65,30 +65,31 @@ def read_csv_rows(
 
     Args:
         path: a CSV file, plain or gzip.
-        separator: what divides the columns; None: what divides the first row into most.
-        encoding: of its text; a byte order mark goes before it. None: as its bytes say.
+        separator: the character between columns; None: the one that gives the first row most
+            columns.
+        encoding: encoding of the text; a byte order mark overrides it. None: it is detected.
 
     Raises:
-        SeriesError: if the file is missing, empty or no CSV, or a row is longer than the first.
+        SeriesError: if the file is missing, empty or not CSV, or a row is longer than the first.
     """
     text, found = _text_of(path, encoding)
     if hint := _EXCEL_HINT.match(text):
         separator = separator or hint.group(1)
-        # Its line stays, blank, so that lines are counted as the file has them.
+        # The hint becomes a blank line, which keeps the line numbers of the file.
         text = "\n" + text[hint.end() :]
     separator = separator or _separator_of(text)
     try:
         rows, lines = _filled_rows(text, separator)
     except csv.Error as error:
-        told = f"expected a CSV table with equally long rows: {error}"
-        raise _refusal(path, told) from error
+        detail = f"expected a CSV table with equally long rows: {error}"
+        raise _refusal(path, detail) from error
     if not rows:
         raise _refusal(path, "the file is empty; expected a CSV table")
     return CsvRows(_of_equal_length(path, rows, lines, separator), lines, separator, found)
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the names in the first row of a CSV file; none if it is no CSV."""
+    """Return the names in the first row of a CSV file; empty if it is not a CSV file."""
     try:
         text, _ = _text_of(path, None)
     except SeriesError:
@@ -106,10 +107,10 @@ def _text_of(path: Path, encoding: str | None) -> tuple[str, str]:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
-        told = getattr(error, "strerror", None) or error
-        raise _refusal(path, f"expected a CSV table: {told}") from error
+        detail = getattr(error, "strerror", None) or error
+        raise _refusal(path, f"expected a CSV table: {detail}") from error
     if data.startswith(_PACKED):
-        raise _refusal(path, "it is a workbook or packed: save it as CSV (UTF-8) or gzip")
+        raise _refusal(path, "it is a workbook or an archive: save it as CSV (UTF-8) or gzip")
     stated = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
     for name in [stated] if stated else [*_unmarked(data), "utf-8", "cp1252", "latin-1"]:
         try:
@@ -126,7 +127,7 @@ def _text_of(path: Path, encoding: str | None) -> tuple[str, str]:
 
 
 def _unmarked(data: bytes) -> Iterator[str]:
-    """Yield the byte order of UTF-16 without a mark: every other byte of its letters is 0."""
+    """Yield the UTF-16 encoding of a text without a mark: every other byte of Latin text is 0."""
     half = len(data) // 2
     for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
         if data[first::2].count(0) > 0.5 * half and not data[1 - first :: 2].count(0):
@@ -146,11 +147,11 @@ def _first_row(text: str, separator: str) -> list[str]:
 
 
 def _filled_rows(text: str, separator: str) -> tuple[list[list[str]], list[int]]:
-    """Return the rows that hold any text, and the number of the line that each begins in."""
+    """Return the rows that are not blank, and the number of the line in which each begins."""
     if '"' in text:
         numbered = list(_rows_of(text, separator))
         rows, lines = [row for row, _ in numbered], [line for _, line in numbered]
-    else:  # A line a row: tables of a million rows are read much faster so.
+    else:  # Each line is a row: this is much faster for tables of a million rows.
         rows = list(_reader(text, separator))
         lines = list(range(1, len(rows) + 1))
     filled = [bool(row) and (row[0].strip() != "" or any(map(str.strip, row))) for row in rows]
@@ -160,7 +161,7 @@ def _filled_rows(text: str, separator: str) -> tuple[list[list[str]], list[int]]
 
 
 def _rows_of(text: str, separator: str) -> Iterator[tuple[list[str], int]]:
-    """Yield each row and the number of the line that it begins in."""
+    """Yield each row and the number of the line in which it begins."""
     reader = _reader(text, separator)
     line = 1
     for row in reader:
@@ -175,10 +176,12 @@ def _reader(text: str, separator: str) -> Reader:
 def _of_equal_length(
     path: Path, rows: list[list[str]], lines: Sequence[int], separator: str
 ) -> list[list[str]]:
-    """Pad rows to the length of the first, and cut blank cells behind it.
+    """Give all rows the width of the first row, not counting its trailing blank cells.
+
+    Short rows are padded with blank cells; blank cells beyond the width are cut.
 
     Raises:
-        SeriesError: if a row has more cells than the first.
+        SeriesError: if a row has text beyond the width.
     """
     first = rows[0]
     while len(first) > 1 and not first[-1].strip():
@@ -187,8 +190,8 @@ def _of_equal_length(
     if set(map(len, rows)) == {width}:
         return rows
     reasons = [
-        f"row {line}: expected equally long rows of {width} cells divided by {separator!r}, got "
-        f"{len(row)}: put quotes around a cell that holds {separator!r}"
+        f"row {line}: expected equally long rows of {width} cells separated by {separator!r}, got "
+        f"{len(row)}: put quotes around a cell that contains {separator!r}"
         for line, row in zip(lines, rows, strict=True)
         if len(row) > width and any(map(str.strip, row[width:]))
     ]
@@ -200,7 +203,7 @@ def _of_equal_length(
 
 
 def shortened(reasons: Sequence[str]) -> list[str]:
-    """Keep the first reasons and count the rest."""
+    """Keep the first `MAX_REASONS` reasons and add how many others there are."""
     if len(reasons) <= MAX_REASONS:
         return list(reasons)
     return [*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more"]

@@ -1,7 +1,7 @@
-"""Names of data files in the text of a header, and the files that they mean.
+"""Data files that a header names, and how to find them on the disk.
 
-A name is stored in the bytes of some encoding, in the header and on the disk: UTF-8 in either
-Unicode form, or Latin-1. Only files at or below the header's folder are read.
+Names may be encoded differently in the header and on the disk: as UTF-8 in either Unicode
+normal form (NFC, NFD), or as Latin-1. Only files in or below the header's folder are read.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from medkd.io.dicom.codes import Fault
 _COUNTER = re.compile(r"%0?([0-9]{0,2})d")
 
 MOST_FILES = 1 << 16
-"""More slices than any volume has."""
+"""Limit on the files of one volume: more slices than any volume has."""
 
 
 def header_text(content: bytes) -> str:
-    r"""Decode a header so that bytes which are no UTF-8 can be encoded back.
+    r"""Decode a header; bytes that are not valid UTF-8 can be encoded back without loss.
 
     Example:
         >>> header_text("Größe.raw".encode("latin-1")).encode("utf-8", "surrogateescape")
@@ -32,22 +32,29 @@ def header_text(content: bytes) -> str:
 
 
 def outside_fault(names: Iterable[str]) -> Fault | None:
-    """Refuse names that leave the folder of the header."""
+    """Return a fault if one of the names leaves the folder of the header, else None."""
     name = next((name for name in names if not _is_inside(name)), None)
     if name is None:
         return None
-    text = f"its voxels' file {name!r} is not below the header's folder: move it there"
+    text = f"the voxel file {name!r} is not below the header's folder: move it there"
     return Fault("unreadable", text)
 
 
 def count_fault(names: Sequence[str], slices: int, *, stated: str) -> Fault | None:
-    """Refuse names of fewer or more files than a header states slices, or of one file twice."""
+    """Return a fault if a header names fewer or more files than slices, or a file twice.
+
+    Args:
+        names: the files that the header names.
+        slices: the number of slices that the header states.
+        stated: the header's field that states it.
+    """
     doubled = [name for name, count in Counter(map(PurePosixPath, names)).items() if count > 1]
     if len(names) == slices:
         text = "the header names one file for several slices"
         return Fault("damaged_pixels", f"{text}: {doubled[0].name!r}") if doubled else None
     code = "truncated_pixels" if len(names) < slices else "damaged_pixels"
-    return Fault(code, f"{stated} promises {slices} slices, the header names {len(names)} files")
+    text = f"{stated} states {slices} slices, but the header names {len(names)} files"
+    return Fault(code, text)
 
 
 def _is_inside(name: str) -> bool:
@@ -57,14 +64,14 @@ def _is_inside(name: str) -> bool:
 
 
 def find_data_file(folder: Path, name: str) -> Path:
-    """Return the file that a name means, in the spelling that is on the disk.
+    """Return the path of the file that a header names, spelled as on the disk.
 
     Args:
-        folder: of the header.
-        name: as `header_text` decoded it.
+        folder: folder of the header.
+        name: the name as `header_text` decoded it.
 
     Returns:
-        A file, or the path under the name as it is spelled if there is no such file.
+        An existing file; if there is none, the path with the name as spelled in the header.
     """
     return next((p for s in _spellings(name) if (p := folder / s).is_file()), folder / name)
 
@@ -83,12 +90,16 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def is_pattern(name: str) -> bool:
-    """Say whether a name counts files, as slice%03d.raw does."""
+    """Return whether a name is a pattern of numbered files, such as slice%03d.raw."""
     return len(_COUNTER.findall(name)) == 1
 
 
 def counted_names(pattern: str, first: int, last: int, step: int) -> list[str] | None:
-    """Return the names that a pattern means, first to last; None if they are no finite series."""
+    """Return the file names of a pattern, from first to last.
+
+    Returns:
+        The names; None if the step is 0 or the names are more than `MOST_FILES`.
+    """
     if step == 0 or abs((last - first) // step) >= MOST_FILES:
         return None
     width = _COUNTER.findall(pattern)[0]

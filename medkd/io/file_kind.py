@@ -1,9 +1,9 @@
-"""What one file of an archive is, by its content: a slice, a radiograph, a volume, or none of them.
+"""Classification of one file by its content: a CT slice, a radiograph, a volume, or something else.
 
-Names are not trusted: DICOM is known by its bytes (`dicom/content.py`), pictures, volumes and
-zip archives by their first ones. Only heads are read, never pixels. A `DicomHead` holds identities:
-it is for the private side of an INDEX and is not shown. Of files whose names begin with a dot only
-DICOM counts: the others are what systems keep for themselves.
+Names are not trusted: DICOM is detected by its bytes (`dicom/content.py`), and pictures, volumes
+and zip archives by their first bytes. Only the beginning of a file is read, never pixels. A
+`DicomHead` contains identities: it belongs to the private side of an INDEX and is never shown.
+Files whose names begin with a dot are system files and are ignored, unless they are DICOM.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ FileForm = Literal[
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DicomHead:
-    """What a DICOM file says of where it belongs. Identity: never shown.
+    """Header values that tell which series, study and patient a DICOM file belongs to.
 
-    `identity` are texts of the header that name the patient or the examination.
+    These values identify a patient: they are never shown. `identity` holds the texts of the
+    header that name the patient or the examination.
     """
 
     sop_class: str
@@ -56,18 +57,18 @@ class DicomHead:
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file is.
+    """The type of a file.
 
     Args:
         form: "series" is one image of a DICOM series, "image" one radiograph, "volume" a CT in
-            one file, "annotation" a DICOM object of `OBJECT_KINDS`, "table" may hold annotations,
-            "container" names or holds other files.
-        reason: why it is no case; empty for series, image, volume. Of an unreadable file it is
-            "code: text", with a code of `UNREADABLE`.
-        head: of a DICOM file.
-        companion: files beside it that it cannot do without (the voxels of an .mhd, of a .nrrd
-            with a data file), one a line.
-        names: files that a DICOMDIR lists, as paths from its folder.
+            one file, "annotation" a DICOM object of `OBJECT_KINDS`, "table" may contain
+            annotations, "container" lists (DICOMDIR) or contains (zip) other files.
+        reason: why the file is not a case; empty for series, image, volume. For an unreadable
+            file it is "code: text", with a code of `UNREADABLE`.
+        head: header values of a DICOM file; else None.
+        companion: voxel files that it needs (of an .mhd, or of a .nrrd with a data file), one per
+            line.
+        names: files that a DICOMDIR lists, as paths relative to its folder.
     """
 
     form: FileForm
@@ -79,14 +80,14 @@ class FileKind:
 
 UNREADABLE = {
     "unreadable_folder": "folders that cannot be entered",
-    "no_permission": "files that may not be read",
-    "missing_file": "links to files that are not there",
+    "no_permission": "files without permission to read them",
+    "missing_file": "links to files that do not exist",
     "empty_file": "empty files",
-    "damaged_dicom": "DICOM files that are cut short or damaged",
-    "damaged_file": "files that are cut short, damaged or not what their names say",
+    "damaged_dicom": "DICOM files that are truncated or damaged",
+    "damaged_file": "files that are truncated, damaged or of another type than their names state",
     "damaged_zip": "zip archives that are damaged or encrypted",
 }
-"""Code to what cannot be read."""
+"""Code of an unreadable file to the words for such files."""
 
 _HEAD_BYTES = 4096
 
@@ -106,13 +107,13 @@ _CT = _STORAGE + "2"
 _CAPTURE = _STORAGE + "7"
 _RADIOGRAPHS = tuple(_STORAGE + kind for kind in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3",
                                                   "1.3.1"))  # fmt: skip
-"""CR, DX, mammography and intra-oral images: one case a file, whatever their gate says then."""
+"""CR, DX, mammography and intra-oral images: each file is one case, which the gate may refuse."""
 
 _CAPTURED_XRAYS = ("CR", "DX", "DR", "RG", "MG", "PX", "IO")
 _NO_IMAGE = ("88", "11", "104", "9", "66", "67", "68", "481.2", "481.3", "481.4", "481.5", "481.6",
              "481.7", "481.8", "481.9")  # fmt: skip
-"""Storage classes without pictures: reports, presentation states, documents, waveforms, raw data,
-registrations, RT objects (RT images, 481.1, are pictures)."""
+"""Storage classes without images: reports, presentation states, documents, waveforms, raw data,
+registrations, RT objects (RT images, 481.1, are images)."""
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 _NOT_READ = {
@@ -125,13 +126,13 @@ _NOT_READ = {
     b"\x93NUMPY": "a NumPy array: it has no geometry", b"\x89HDF": "an HDF5 file",
     b"\x80\x02": "a pickle", b"\x80\x04": "a pickle", b"MZ": "a program", b"\x7fELF": "a program",
 }  # fmt: skip
-"""First bytes to what a file is that medkd does not read."""
+"""First bytes of a file to its type, for types that medkd does not read."""
 
-UNKNOWN = "no picture, volume or table of a known format"
+UNKNOWN = "not a picture, volume or table of a known format"
 TEXT = f"{UNKNOWN}: a text"
-PACKED_DICOM = "a gzip file with DICOM in it: unpack it"
+PACKED_DICOM = "a gzip file that contains DICOM: unpack it"
 FOREIGN = frozenset((TEXT, UNKNOWN, PACKED_DICOM, *_NOT_READ.values()))
-"""Reasons of files that hold no DICOM at all."""
+"""Reasons of files that are not DICOM."""
 
 _HIDDEN = FileKind("other", "a hidden file: its name begins with a dot")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
@@ -140,15 +141,15 @@ _NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
 
 def kind_of_file(ref: FileRef, size: int) -> FileKind:
-    """Say what a file is.
+    """Classify a file by its content.
 
     Args:
         ref: the file, or a member of a zip archive.
-        size: its bytes.
+        size: its size in bytes.
     """
     is_hidden = PurePosixPath(ref.member or ref.path.name).name.startswith(".")
     if size == 0:
-        empty = FileKind("unreadable", "empty_file: it has no bytes")
+        empty = FileKind("unreadable", "empty_file: the file is empty")
         return _HIDDEN if is_hidden else empty
     is_dicom = False
     try:
@@ -184,14 +185,14 @@ def _dicom_kind(stream: BinaryIO) -> FileKind:
         head = _head_of(dataset, stated)
         is_slice = modality == "CT" and text_of(dataset, "ImagePositionPatient")
         if is_slice and head.sop_class not in CT_CLASSES and not _is_capture(head):
-            # A slice, even if its class says otherwise: then its reader refuses the series.
+            # It counts as a CT slice in spite of its class; the reader then refuses the series.
             head = replace(head, sop_class=_CT)
         if _DIRECTORY in (head.sop_class, stated):
             stream.seek(0)
             names = _names_in_directory(pydicom.dcmread(stream, force=True))
             return FileKind("container", "the directory of a DICOM medium", names=names)
         if not head.sop_class:
-            return _damaged("a DICOM header without SOPClassUID: cut short or damaged", head)
+            return _damaged("a DICOM header without SOPClassUID: truncated or damaged", head)
         if not head.seriesuid and not text_of(dataset, "Rows"):
             return _damaged("a DICOM header that ends before its SeriesInstanceUID", head)
         return _kind_of_class(head, modality)
@@ -222,11 +223,11 @@ def _kind_of_class(head: DicomHead, modality: str) -> FileKind:
     if kind in OBJECT_KINDS:
         return FileKind("annotation", f"a DICOM {OBJECT_KINDS[kind].upper()} object", head)
     if not kind.startswith(_STORAGE):
-        return FileKind("other", f"no DICOM object of a storage class: {_class_name(kind)}", head)
+        return FileKind("other", f"not of a DICOM storage class: {_class_name(kind)}", head)
     branch = kind.removeprefix(_STORAGE)
     if any(branch == part or branch.startswith(f"{part}.") for part in _NO_IMAGE):
-        told = "dose_report: " if branch in ("88.67", "88.73") else ""
-        return FileKind("other", f"{told}no picture: {_class_name(kind)}", head)
+        prefix = "dose_report: " if branch in ("88.67", "88.73") else ""
+        return FileKind("other", f"{prefix}not an image: {_class_name(kind)}", head)
     captured = _is_capture(head) and modality in _CAPTURED_XRAYS
     if kind in _RADIOGRAPHS or captured:
         return FileKind("image", head=head)
@@ -238,7 +239,7 @@ def _damaged(text: str, head: DicomHead | None = None) -> FileKind:
 
 
 def _names_in_directory(dataset: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydicom's Dataset
-    """Return the paths that a DICOMDIR lists (PS3.3 F.3.2.2: parts of a name from its folder)."""
+    """Return the paths that a DICOMDIR lists, relative to its folder (PS3.3 F.3.2.2)."""
     names = []
     for record in dataset.get("DirectoryRecordSequence") or []:
         parts = record.get("ReferencedFileID")
@@ -248,7 +249,7 @@ def _names_in_directory(dataset: Any) -> tuple[str, ...]:  # noqa: ANN401  # pyd
 
 
 def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
-    """Say what a file is that is no DICOM."""
+    """Classify a file that is not DICOM."""
     name = (ref.member or ref.path.name).lower()
     if any(head.startswith(magic) for magic in _PICTURES):
         return FileKind("image")
@@ -258,23 +259,23 @@ def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
     if volume:
         return volume
     if head.startswith(b"SQLite format 3") or name.endswith(_TABLE_SUFFIXES):
-        return FileKind("table", "a table: read where it is named as a source of annotations")
+        return FileKind("table", "a table: it is read if it is named as a source of annotations")
     return _foreign_kind(name, head)
 
 
 def _foreign_kind(name: str, head: bytes) -> FileKind:
-    """Say what a file is that medkd does not read, or that is damaged."""
+    """Classify a file that medkd does not read, or that is damaged."""
     if looks_like_damaged_dicom(head):
-        return _damaged("its beginning is damaged or cut short")
-    meaning = next((said for magic, said in _NOT_READ.items() if head.startswith(magic)), "")
-    if _holds_packed_dicom(head):
+        return _damaged("its beginning is damaged or truncated")
+    meaning = next((text for magic, text in _NOT_READ.items() if head.startswith(magic)), "")
+    if _contains_packed_dicom(head):
         meaning = PACKED_DICOM
     if not meaning and name.endswith((".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg")):
-        return _no_such_content("its content is not what its name says")
+        return _wrong_content("its content does not match its name")
     return FileKind("other", meaning or (TEXT if _is_text(head) else UNKNOWN))
 
 
-def _holds_packed_dicom(head: bytes) -> bool:
+def _contains_packed_dicom(head: bytes) -> bool:
     try:
         begin = zlib.decompressobj(GZIP_BITS).decompress(head, HEAD_BYTES)
     except zlib.error:
@@ -282,12 +283,12 @@ def _holds_packed_dicom(head: bytes) -> bool:
     return looks_like_dicom(begin) or looks_like_damaged_dicom(begin)
 
 
-def _no_such_content(text: str) -> FileKind:
+def _wrong_content(text: str) -> FileKind:
     return FileKind("unreadable", f"damaged_file: {text}")
 
 
 def _is_text(head: bytes) -> bool:
-    """Say whether bytes are text: no control characters but those of lines and tabs."""
+    """Return whether bytes are text: no control characters except line breaks, tabs and escape."""
     return not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
 
 
@@ -297,28 +298,28 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
     if head.startswith(_NRRD):
         if name.endswith(_NRRD_SUFFIXES):
             return FileKind("volume", companion="\n".join(nrrd_companions(ref, head)))
-        return FileKind("other", "an NRRD volume by another name: rename it to .nrrd or .nhdr")
+        return FileKind("other", "an NRRD volume with another suffix: rename it to .nrrd or .nhdr")
     if name.endswith(".nii.gz"):
         with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
             head = unpacked.read(352)
     if name.endswith((".nii", ".nii.gz")):
         known = head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0"
-        return FileKind("volume") if known else _no_such_content("no NIfTI header in it")
+        return FileKind("volume") if known else _wrong_content("it has no NIfTI header")
     if name.endswith(_NRRD_SUFFIXES):
-        return _no_such_content("no NRRD header in it")
+        return _wrong_content("it has no NRRD header")
     return None
 
 
 def _metaimage_kind(ref: FileRef, head: bytes) -> FileKind:
     header = metaimage_header_of(ref, head)
     if "ndims" not in header.values and "elementdatafile" not in header.values:
-        return _no_such_content("no MetaImage header in it")
+        return _wrong_content("it has no MetaImage header")
     return FileKind("volume", companion="\n".join(metaimage_companions(ref, header)))
 
 
 @contextmanager
 def _opened(ref: FileRef) -> Iterator[BinaryIO]:
-    """Open a file for its beginning; a zip archive stays open for its next member."""
+    """Open a file to read its beginning; a zip archive stays open for its next member."""
     if ref.member is None:
         with ref.path.open("rb") as stream:
             yield stream

@@ -1,4 +1,4 @@
-"""Where the bytes of one file are: on disk, or a member of a zip archive."""
+"""A reference to one file: on disk, or a member of a zip archive."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def shown_name(name: str) -> str:
-    r"""Word a file's name or path in one line: bytes that are no text are shown as escapes.
+    r"""Return a file's name or path on one line; bytes that are not text become escapes.
 
     Example:
         >>> print(shown_name("two\nlines"))
@@ -32,10 +32,10 @@ class FileRef:
     """One file of an archive.
 
     Args:
-        path: the file, or the zip archive that holds it.
+        path: the file, or the zip archive that contains it.
         member: its name inside the zip archive; None for a file on disk.
-        label: what messages call it, since a real name may hold a patient's; the file's own
-            name where empty.
+        label: name of the file in messages, since its real name may contain a patient's name;
+            if empty, messages use the real name.
     """
 
     path: Path
@@ -44,11 +44,11 @@ class FileRef:
 
     @property
     def name(self) -> str:
-        """What messages call the file."""
+        """The name of the file in messages."""
         return shown_name(self.label or self.member or self.path.name)
 
     def open(self) -> BinaryIO:
-        """Open it for reading; a zip member is unpacked into memory."""
+        """Open the file for reading; a zip member is unpacked into memory."""
         if self.member is None:
             return self.path.open("rb")
         with zipfile.ZipFile(self.path) as archive:

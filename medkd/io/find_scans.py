@@ -1,8 +1,8 @@
-"""The scans among files and folders, by their content: DICOM series, volumes, and what is neither.
+"""Search for scans in files and folders by content: DICOM series and volumes.
 
-`medkd index` classifies and groups files by the same rules (`file_kind.py`, `grouping.py`), so
-that `detect` and `implant` find in a folder what an INDEX of it would hold. Zip archives are not
-opened: `medkd index` reads them.
+`medkd index` classifies and groups files by the same rules (`file_kind.py`, `grouping.py`):
+`detect` and `implant` find in a folder what an INDEX of it would contain. Zip archives are not
+opened here; only `medkd index` reads them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class ScanPlace:
 
     Args:
         path: the volume, or the folder of the series' first file.
-        files: the volume alone, or every file of the series, in whatever folders; none where it
-            is no scan, which `reasons` say.
-        seriesuid: SeriesInstanceUID; empty for what is no DICOM.
-        reasons: why it cannot be read as a whole, each "code: text".
+        files: the volume, or every file of the series, in any folders; empty if it is not a
+            scan, for one of the `reasons`.
+        seriesuid: SeriesInstanceUID; empty if it is not DICOM.
+        reasons: why it cannot be read or is not complete, each "code: text".
     """
 
     path: Path
@@ -53,7 +53,7 @@ class ScanPlace:
 
 @dataclass(frozen=True, slots=True)
 class FoundPlaces:
-    """What files and folders hold: scans, and radiographs (one file each), sorted by path."""
+    """The scans and radiographs (one file each) of files and folders, sorted by path."""
 
     scans: tuple[ScanPlace, ...] = ()
     images: tuple[Path, ...] = ()
@@ -61,7 +61,7 @@ class FoundPlaces:
 
 @dataclass(slots=True)
 class _Sorted:
-    """Files by what they are; `suspects` are those that may be damaged slices."""
+    """Files sorted by type; `suspects` are files that may be damaged slices."""
 
     series: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     uids: dict[str, str] = field(default_factory=dict)
@@ -75,12 +75,12 @@ def find_places(
 ) -> FoundPlaces:
     """Find every scan and radiograph at or below some paths.
 
-    A series is one scan whatever folders its files lie in. A path that is a file is always taken
-    for a scan or radiograph: reading it says what it is not.
+    A series is one scan even if its files are in several folders. A path of a file is always
+    returned as a scan or radiograph; if it is neither, it has `reasons`, or reading it fails.
 
     Args:
-        inputs: files and folders that exist; what lies below two of them counts once.
-        progress: called with the number of files looked at.
+        inputs: existing files and folders; a file below two of them counts once.
+        progress: called with the number of files examined so far.
     """
     found = _Sorted()
     for count, (path, kind, is_named) in enumerate(classified_files(inputs), start=1):
@@ -95,7 +95,7 @@ def find_places(
 
 
 def find_scans(path: Path) -> tuple[Path, ...]:
-    """List the volumes and the folders of DICOM slices at or below a path, sorted.
+    """Return the volumes and the folders of DICOM slices at or below a path, sorted.
 
     Args:
         path: a file or a folder.
@@ -110,10 +110,12 @@ def find_scans(path: Path) -> tuple[Path, ...]:
 
 
 def classified_files(inputs: Iterable[Path]) -> Iterator[tuple[Path, FileKind, bool]]:
-    """Yield each file at or below some paths once with what it is, and whether it was named itself.
+    """Yield (path, type, whether the path is itself an input) of each file at or below the inputs.
+
+    A file below several inputs is yielded once.
 
     Args:
-        inputs: files and folders that exist.
+        inputs: existing files and folders.
     """
     seen: set[Path] = set()
     for given in inputs:
@@ -133,7 +135,7 @@ def _below(folder: Path) -> Iterator[tuple[Path, FoundFile]]:
 
 def _named(path: Path) -> FoundFile:
     if not path.is_file():
-        return FoundFile(path, form="other", reason="no plain file")
+        return FoundFile(path, form="other", reason="not a regular file")
     return FoundFile(path, size=path.stat().st_size)
 
 
@@ -154,7 +156,7 @@ def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> N
     elif kind.form == "image":
         found.images.append(path)
     elif kind.form == "volume" or (volume_suffix(path) and kind.form == "unreadable"):
-        # What is damaged its reader words better; what has no bytes it need not be asked about.
+        # The reader of a damaged file gives better reasons; other reasons are final.
         known = kind.form == "unreadable" and not kind.reason.startswith("damaged")
         found.others.append(ScanPlace(path, (path,), reasons=(kind.reason,) if known else ()))
     elif kind.reason.startswith(FOLDER_CODE):
@@ -171,12 +173,12 @@ def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> N
 
 
 def _container_reason(kind: FileKind) -> str:
-    what = "name the folder that it lies in" if kind.names else "unpack it"
+    what = "name its folder instead" if kind.names else "unpack it"
     return f"not_ct: {kind.reason}: {what}, or index it first: medkd index"
 
 
 def _series_places(found: _Sorted) -> Iterator[ScanPlace]:
-    """Yield every series, refused where a file beside it may be a damaged slice of it."""
+    """Yield every series; it has reasons if a file beside it may be one of its slices, damaged."""
     beside: dict[Path, list[tuple[Path, FileKind]]] = defaultdict(list)
     for path, kind in found.suspects:
         beside[path.parent].append((path, kind))
@@ -188,10 +190,10 @@ def _series_places(found: _Sorted) -> Iterator[ScanPlace]:
         named = ((shown_name(path.name), kind.reason) for path, kind in suspects)
         yield replace(place, reasons=suspect_reasons(named))
     for folder, suspects in sorted(beside.items()):
-        left = [(p, k) for p, k in suspects if p not in claimed and _is_slice(p, k)]
-        if left:
-            reasons = tuple(f"unreadable: {shown_name(p.name)}: {k.reason}" for p, k in left)
-            yield ScanPlace(folder, tuple(sorted(p for p, _ in left)), reasons=reasons)
+        others = [(p, k) for p, k in suspects if p not in claimed and _is_slice(p, k)]
+        if others:
+            reasons = tuple(f"unreadable: {shown_name(p.name)}: {k.reason}" for p, k in others)
+            yield ScanPlace(folder, tuple(sorted(p for p, _ in others)), reasons=reasons)
 
 
 def _suspects(
@@ -205,6 +207,6 @@ def _suspects(
 
 
 def _is_slice(path: Path, kind: FileKind) -> bool:
-    """Say whether a file that is in no series was one by its bytes or its name."""
+    """Return whether the content or the name of a file without a series is that of a slice."""
     is_named = path.suffix.lower() in (".dcm", ".dicom", ".ima")
     return kind.reason.startswith("damaged_dicom") or (is_named and kind.form == "unreadable")

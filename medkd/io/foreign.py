@@ -1,7 +1,7 @@
-"""The boundary around foreign readers: whatever they raise becomes a `SeriesError`.
+"""Error handling around third-party readers: any exception becomes a `SeriesError`.
 
-nibabel, SimpleITK, pydicom, gdcm, PIL, zlib and NumPy raise many types for broken files, and which
-ones changes from version to version. Only code that calls them belongs inside the block: a
+nibabel, SimpleITK, pydicom, gdcm, PIL, zlib and NumPy raise many exception types for broken files,
+and the types change between versions. Only calls of these libraries belong inside the block: a
 programming error of medkd inside it would be reported as a damaged file.
 """
 
@@ -20,16 +20,16 @@ def foreign_faults(
 ) -> Iterator[None]:
     """Turn every exception that is raised inside the block into a `SeriesError`.
 
-    Refusals of medkd pass unchanged, and so do KeyboardInterrupt and SystemExit.
+    `MedkdError`, KeyboardInterrupt and SystemExit are raised unchanged.
 
     Args:
-        path: the file that is read, or the label that messages use for it (`FileRef.name`).
-        prefix: begins the reason, for example "unreadable: " or "unreadable: f000017: ".
-        show_text: False where the foreign text may hold values of a header, such as a
-            patient's name: then the reason gives the exception's type only.
+        path: the file that is read, or its label in messages (`FileRef.name`).
+        prefix: beginning of the reason, for example "unreadable: " or "unreadable: f000017: ".
+        show_text: False if the exception's text may contain header values such as a patient's
+            name; the reason then contains only the exception's type.
 
     Raises:
-        SeriesError: "<path>: cannot be read", with one reason that never holds the path.
+        SeriesError: "<path>: cannot be read", with one reason that never contains the path.
 
     Example:
         >>> with foreign_faults("scan.nii.gz"):
@@ -43,7 +43,7 @@ def foreign_faults(
     except MedkdError:
         raise
     except BaseException as error:
-        # Decoders written in Rust panic with an exception that is no Exception (pyo3).
+        # Decoders written in Rust (pyo3) panic with a subclass of BaseException only.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = prefix + worded(error, path, show_text=show_text)
@@ -51,19 +51,20 @@ def foreign_faults(
 
 
 def worded(error: BaseException, path: PurePath | str = "", *, show_text: bool = True) -> str:
-    """Say in one line what a foreign exception reports, without the file's path.
+    """Describe a third-party exception in one line, without the file's path.
 
     Args:
-        error: as raised.
-        path: the file; its path and name are left out of the text, since both may hold a name.
-        show_text: False: the exception's type only.
+        error: the exception.
+        path: the file; its path and name are removed from the text, since both may contain a
+            patient's name.
+        show_text: if False, only the exception's type is returned.
     """
     if isinstance(error, MemoryError):
         return "it does not fit into memory: read it on a machine with more memory"
     kind = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror} ({kind})"
-    # ITK names its own source files and addresses first, and the fault in the last line.
+    # ITK writes its source files and addresses first, and the error in the last line.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Reason:")] or lines
     if not show_text or not lines:

@@ -1,8 +1,8 @@
-"""Which files belong together: one rule for `medkd index` and for paths given to other commands.
+"""Grouping of files into cases: the same rules for `medkd index` and for paths on a command line.
 
-A DICOM series is every file with its SeriesInstanceUID, whatever it is called and in whatever
-folder it lies. A file that cannot be read may be a slice of a series beside it: such a series is
-refused by name, since without its first or last slice it would look whole.
+A DICOM series consists of all files with its SeriesInstanceUID, whatever their names and folders.
+An unreadable file may be a slice of a series in the same folder: that series is then refused,
+since a series without its first or last slice would look complete.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _PACKED_SUFFIXES = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".z", ".7z", ".rar", 
 NAMELESS_REASON = "damaged_dicom: a DICOM image without SeriesInstanceUID"
 
 FOLDER_CODE = "unreadable_folder"
-"""Code of a folder that cannot be entered."""
+"""Reason code of a folder that cannot be entered."""
 
 
 def group_key(place: str, kind: FileKind) -> str:
-    """Name the group of a file: its DICOM series, or itself where it is one case.
+    """Return the key of the case that a file belongs to: a DICOM series, or the file itself.
 
     Args:
-        place: its path below the root of the archive; slices without SeriesInstanceUID are a
-            series with those of the same folder.
-        kind: what it is.
+        place: the file's path below the root of the archive. Slices without SeriesInstanceUID
+            form a series with those of the same folder and study.
+        kind: type of the file.
 
     Returns:
-        "series:UID" for CT, "series:UID:CLASS" for other pictures of a series, "image:UID",
-        "picture:PLACE" or "volume:PLACE"; empty for a file that is no case.
+        "series:UID" for CT, "series:UID:CLASS" for other images of a series, "image:UID",
+        "picture:PLACE" or "volume:PLACE"; empty for a file that is not part of a case.
     """
     head = kind.head
     if kind.form == "series" and head is not None:
@@ -51,10 +51,10 @@ def group_key(place: str, kind: FileKind) -> str:
 
 
 class SliceNames:
-    """Says of the files beside the slices of a series which may be slices that are damaged.
+    """Tells which files beside the slices of a series may be damaged slices of it.
 
     Args:
-        names: of its slices in one folder.
+        names: file names of the series' slices in one folder.
 
     Example:
         >>> beside = SliceNames(["IM0001", "IM0002"])
@@ -72,12 +72,12 @@ class SliceNames:
             self._suffixes.add(_suffix(name))
 
     def may_hold(self, name: str, form: str, reason: str) -> bool:
-        """Say whether a file that is no readable DICOM may be one of the slices.
+        """Return whether a file that is not readable DICOM may be one of the slices.
 
         Args:
-            name: of the file, without its folder.
-            form: of its `FileKind`.
-            reason: of its `FileKind`.
+            name: the file's name without its folder.
+            form: `FileKind.form` of the file.
+            reason: `FileKind.reason` of the file.
         """
         if name.startswith("."):
             return False
@@ -88,7 +88,7 @@ class SliceNames:
         return unknown and _suffix(name) in self._suffixes
 
     def _is_packed_slice(self, name: str) -> bool:
-        """Say whether a name is that of a slice with the suffix of a packing program behind it."""
+        """Return whether a name is that of a slice with a compression suffix (IM0001.gz)."""
         plain, dot, packed = name.lower().rpartition(".")
         if dot + packed not in _PACKED_SUFFIXES:
             return False
@@ -97,27 +97,27 @@ class SliceNames:
 
 
 def is_suspect(form: str, reason: str) -> bool:
-    """Say whether a file may be a damaged slice at all: it is no DICOM that can be read."""
+    """Return whether a file may be a damaged slice at all: it is not readable DICOM."""
     return reason in FOREIGN or (form == "unreadable" and not reason.startswith(FOLDER_CODE))
 
 
 def unread_reasons(strangers: Iterable[FileRef]) -> tuple[str, ...]:
-    """Word why slices refuse their series that its reader left out as no DICOM.
+    """Return the reason to refuse a series that has unreadable files.
 
     Args:
-        strangers: files of a series by their head.
+        strangers: files that belong to the series by their header, but which its reader could
+            not read as DICOM.
     """
     names = [ref.name for ref in strangers]
     return (f"unreadable: {_listed(names)}: cannot be read as a slice",) if names else ()
 
 
 def stranger_reasons(slices: Iterable[FileRef], strangers: Iterable[FileRef]) -> tuple[str, ...]:
-    """Word why files that are no DICOM refuse the series of the same folder.
+    """Return the reasons to refuse a series because of other files in its folder.
 
     Args:
         slices: files of the series.
-        strangers: files on disk beside them that its reader left out as no DICOM, and links to
-            files that are not there.
+        strangers: files beside them that are not readable DICOM, and links to missing files.
     """
     names = SliceNames(ref.path.name for ref in slices)
     kinds = [(ref, _kind_on_disk(ref)) for ref in strangers]
@@ -138,28 +138,28 @@ def _kind_on_disk(ref: FileRef) -> FileKind:
 
 
 def is_closed(kind: FileKind) -> bool:
-    """Say whether a file is a zip archive, in which a reader that does not open it sees nothing."""
+    """Return whether a file is a zip archive, which may contain slices that are not read."""
     return kind.form == "container" and not kind.names
 
 
 def is_nameless(key: str) -> bool:
-    """Say whether a group is of slices without SeriesInstanceUID."""
+    """Return whether a group key is that of slices without SeriesInstanceUID."""
     return key.startswith(f"series:{_NAMELESS}")
 
 
 def suspect_reasons(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Word why files that cannot be read refuse the series beside them.
+    """Return the reasons to refuse a series because of unreadable files beside its slices.
 
     Args:
-        found: what messages call each file, and the reason of its `FileKind`.
+        found: for each file its name in messages and the reason of its `FileKind`.
     """
     names: dict[str, list[str]] = defaultdict(list)
     for name, reason in found:
         code, _, text = reason.partition(": ")
         names[text if code in UNREADABLE else reason].append(name)
     return tuple(
-        f"unreadable: {_listed(files)}: beside the slices, may be one of them, and cannot be read "
-        f"as such ({text}): restore it, or move it out of the folder"
+        f"unreadable: {_listed(files)}: this file beside the slices may be one of them, but it "
+        f"cannot be read as a slice ({text}): restore it, or move it out of the folder"
         for text, files in names.items()
     )
 
@@ -178,11 +178,11 @@ def _shape(name: str) -> str:
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix that says a format; numbers after a dot belong to the name (UIDs)."""
+    """Return the suffix of a format; digits after a dot belong to the name (as in UIDs)."""
     suffix = PurePosixPath(name.lower()).suffix
     return "" if suffix[1:].isdigit() else suffix
 
 
 def _uid(text: str) -> str:
-    """Keep what a UID is made of: damaged headers hold other things."""
+    """Replace characters that do not belong in a UID; damaged headers may contain them."""
     return re.sub(r"[^\w.-]", "_", text)

@@ -1,12 +1,12 @@
-"""LUNA16 in its official layout, and anything written in the same layout.
+"""Reader of LUNA16 in its official layout, and of any data set in the same layout.
 
     ROOT/subset0 ... subset9/<seriesuid>.mhd with its .raw
     annotations.csv, annotations_excluded.csv, candidates.csv, candidates_V2.csv, seriesuids.csv
         at ROOT, or in ROOT/CSVFILES or ROOT/evaluationScript/annotations
 
-Reads tables and headers, never voxels. A set that does not hang together is refused with every
-reason; a copy of some subsets only is read with `allow_partial`, which is noted. A root with a
-file `phantom.json` is synthetic, and says there which generator made it.
+Reads tables and headers, never voxels. An inconsistent set is refused with all reasons. A copy
+with only some subsets is read with `allow_partial`, which is recorded in the notes. A root with
+a file `phantom.json` is synthetic; the file states which generator made it.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Row = TypeVar("Row", Nodule, LabelledCandidate)
 
 SUBSETS = range(10)
 TABLE_FOLDERS = (".", "CSVFILES", "evaluationScript/annotations")
-"""Where the official downloads put their tables, below the root."""
+"""Folders below the root in which the official downloads have their tables."""
 MAX_NAMED = 10
-"""Scans or points named in one kind of reason; the rest is counted."""
+"""Most scans or points named in one kind of reason; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Luna16Set:
     """A set in LUNA16's layout: its scans and all rows that belong to them.
 
-    `subset` is the fold (0..9) of each scan; `seriesuids` are those of the scans that are here,
-    in the order of the official list. `generator` is the stamp of what made a synthetic set, empty
-    for a real one. `fingerprint` covers tables, headers and the sizes of the
-    voxel files, not the voxels.
+    `subset` is the fold (0..9) of each scan; `seriesuids` lists the present scans in the order of
+    the official list. `generator` is the stamp of the generator of a synthetic set, empty for a
+    real set. `fingerprint` covers tables, headers and the sizes of the voxel files, not the
+    voxels.
     """
 
     root: Path
@@ -66,17 +66,17 @@ class Luna16Set:
 
     @property
     def synthetic(self) -> bool:
-        """Whether no scanner made it."""
+        """Whether the set is synthetic."""
         return bool(self.generator)
 
     def reference(self) -> Reference:
-        """Return the reference standard of the scans that are here."""
+        """Return the reference standard of the present scans."""
         return Reference(self.nodules, self.excluded, self.seriesuids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tables:
-    """The four tables as read, and where they stand."""
+    """The four tables and their paths."""
 
     nodules: list[Nodule]
     excluded: list[Nodule]
@@ -99,17 +99,17 @@ def read_luna16(
     candidates: Literal["candidates_V2", "candidates"] = "candidates_V2",
     allow_partial: bool = False,
 ) -> Luna16Set:
-    """Read what a LUNA16 root holds, without any voxel.
+    """Read tables and scan headers of a LUNA16 root, without voxels.
 
     Args:
-        root: folder of the subsets.
-        candidates: which table of candidates is used.
-        allow_partial: leave out rows of series whose scan is absent, and note how many.
+        root: folder that contains the subsets.
+        candidates: name of the table of candidates to use.
+        allow_partial: leave out the rows of series without a scan, and note how many.
 
     Raises:
-        SeriesError: with every reason: no subset folder, a table that is missing or faulty, a
-            header without its voxels or of another size, a scan in two subsets, a scan or a row
-            whose series is not in seriesuids.csv, a listed series without a scan.
+        SeriesError: with all reasons: no subset folder, a missing or faulty table, a header
+            whose voxel file is missing or has another size, a scan in two subsets, a scan or a
+            row whose series is not in seriesuids.csv, a listed series without a scan.
     """
     reasons: list[str] = []
     found = _find_scans(root, reasons)
@@ -138,16 +138,16 @@ def read_luna16(
 
 
 def check_coordinates(luna: Luna16Set, headers: Mapping[str, VoxelGrid]) -> list[str]:
-    """Say which nodules and candidates lie outside the volume of their scan.
+    """Return a reason for each nodule and candidate that lies outside the volume of its scan.
 
-    Irrelevant findings are not checked: outside they change nothing.
+    Irrelevant findings are not checked: outside a volume they have no effect.
 
     Args:
-        luna: a set.
+        luna: the set to check.
         headers: the grid of each scan, by seriesuid.
 
     Returns:
-        One reason a point, the first ones by name; empty if all lie inside.
+        At most `MAX_NAMED` reasons and how many others there are; empty if all points lie inside.
     """
     reasons = []
     for kind, rows in (("nodule", luna.nodules), ("candidate", luna.candidates)):
@@ -165,7 +165,7 @@ def check_coordinates(luna: Luna16Set, headers: Mapping[str, VoxelGrid]) -> list
 
 
 def _find_scans(root: Path, reasons: list[str]) -> dict[str, list[Path]]:
-    """Find the headers of all subsets, by seriesuid."""
+    """Return the header files of all subsets by seriesuid; add faults to `reasons`."""
     folders = [root / f"subset{number}" for number in SUBSETS]
     present = [folder for folder in folders if folder.is_dir()]
     if not present:
@@ -175,10 +175,10 @@ def _find_scans(root: Path, reasons: list[str]) -> dict[str, list[Path]]:
         for path in sorted(folder.glob("*.mhd")):
             found[path.stem].append(path)
     if present and not found:
-        reasons.append("the subset folders hold no .mhd file")
+        reasons.append("the subset folders contain no .mhd file")
     reasons += _limited(
         [
-            f"series {uid} stands in {' and '.join(path.parent.name for path in paths)}"
+            f"series {uid} is in {' and '.join(path.parent.name for path in paths)}"
             for uid, paths in found.items()
             if len(paths) > 1
         ]
@@ -214,7 +214,7 @@ def _read_tables(root: Path, candidates: str, reasons: list[str]) -> _Tables:
 def _compare_names(
     tables: _Tables, scan_paths: Mapping[str, Path], *, absent: Sequence[str]
 ) -> list[str]:
-    """Compare scans and rows with the list of series."""
+    """Return the reasons why scans and rows do not match the list of series."""
     listed = set(tables.seriesuids)
     reasons = _limited(
         [f"scan {uid} is not in seriesuids.csv" for uid in scan_paths if uid not in listed]
@@ -222,7 +222,7 @@ def _compare_names(
     if absent:
         reasons.append(
             f"{len(absent)} series of seriesuids.csv have no scan, the first is {absent[0]}; "
-            "allow a partial copy (allow_partial) to leave their rows out"
+            "set allow_partial to read a partial copy without their rows"
         )
     for table, uids in tables.series_of_rows().items():
         unknown = sorted(uids - listed)
@@ -258,7 +258,7 @@ def _rows_of(rows: Sequence[Row], kept: set[str]) -> tuple[Row, ...]:
 
 
 def _fingerprint(root: Path, headers: Iterable[Path], tables: Sequence[Path]) -> str:
-    """Hash tables, headers and sizes of voxel files; where the set lies does not matter."""
+    """Hash tables, headers and sizes of voxel files, independently of the folder of the set."""
     digest = hashlib.sha256()
     for path in sorted(tables):
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())
@@ -270,7 +270,7 @@ def _fingerprint(root: Path, headers: Iterable[Path], tables: Sequence[Path]) ->
 
 
 def _limited(reasons: list[str]) -> list[str]:
-    """Keep the first reasons of one kind and count the rest."""
+    """Keep the first `MAX_NAMED` reasons of one kind and add how many others there are."""
     if len(reasons) <= MAX_NAMED:
         return reasons
     return [*reasons[:MAX_NAMED], f"and {len(reasons) - MAX_NAMED} more of this kind"]

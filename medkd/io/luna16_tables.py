@@ -1,8 +1,8 @@
-"""LUNA16's tables: nodules, irrelevant findings, candidates, marks, series, in and out.
+"""Reading and writing of LUNA16's tables: nodules, irrelevant findings, candidates, marks, series.
 
-All places are LPS mm as the official CSV files state them. A table with any fault (missing
-column, text where a number belongs, NaN, duplicate seriesuid) is refused with all its faults and
-their row numbers. Identical rows of marks are kept: LUNA16's script counts each one.
+All coordinates are LPS mm as in the official CSV files. A table with any fault (missing column,
+text instead of a number, NaN, duplicate seriesuid) is refused with all its faults and their row
+numbers. Duplicate rows of marks are kept: LUNA16's script counts each one.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CountsAs = Literal["included", "excluded"]
 _COUNTS: dict[str, CountsAs] = {"included": "included", "excluded": "excluded"}
 
 EXCLUDED_NAME = "annotations_excluded"
-"""How LUNA16 names its table of irrelevant findings; see `is_named_excluded`."""
+"""Name of LUNA16's table of irrelevant findings; see `is_named_excluded`."""
 
 TWICE_GIVEN = "the nodules and the excluded findings are the same table: give each its own"
-"""Why a table cannot be both: every nodule would be excluded."""
+"""Reason to refuse one table as both: every nodule would be excluded."""
 
 PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
 MARK_COLUMNS = (*PLACE_COLUMNS, "probability")
@@ -38,7 +38,7 @@ CANDIDATE_COLUMNS = (*PLACE_COLUMNS, "class")
 def read_annotations(path: Path) -> list[Nodule]:
     """Read the nodules that must be found (`annotations.csv`).
 
-    In a table with a column counts_as (`index.nodules.csv`) these are the included rows.
+    If the table has a column counts_as (`index.nodules.csv`), only its included rows are returned.
 
     Raises:
         SeriesError: with every fault of the table.
@@ -49,7 +49,7 @@ def read_annotations(path: Path) -> list[Nodule]:
 def read_excluded(path: Path) -> list[Nodule]:
     """Read the irrelevant findings (`annotations_excluded.csv`); diameter -1 means unknown.
 
-    In a table with a column counts_as these are the excluded rows.
+    If the table has a column counts_as, only its excluded rows are returned.
 
     Raises:
         SeriesError: with every fault of the table.
@@ -58,10 +58,10 @@ def read_excluded(path: Path) -> list[Nodule]:
 
 
 def read_findings(path: Path) -> list[Nodule]:
-    """Read nodules that must be found, and what a column counts_as excludes.
+    """Read the rows that a column counts_as includes or excludes; without it all are included.
 
     Raises:
-        SeriesError: with every fault of the table; one that holds irrelevant findings is refused:
+        SeriesError: with every fault of the table, or if it is a table of irrelevant findings:
             its name says so, or at least half of its diameters are unknown (-1).
     """
     findings = _read_nodules(path, "included")
@@ -69,16 +69,16 @@ def read_findings(path: Path) -> list[Nodule]:
     unknown = sum(finding.diameter_mm < 0 for finding in included)
     named = is_named_excluded(path) and included
     if named or (unknown and 2 * unknown >= len(included)):
-        told = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
+        sign = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
         raise SeriesError(
-            f"{path}: no table of nodules",
-            [f"it holds irrelevant findings ({told}): give it as the table of excluded ones"],
+            f"{path}: not a table of nodules",
+            [f"it lists irrelevant findings ({sign}): give it as the table of excluded findings"],
         )
     return findings
 
 
 def is_named_excluded(path: Path) -> bool:
-    """Say whether a file is named like LUNA16's irrelevant findings; only letters are compared.
+    """Return whether a file is named like LUNA16's irrelevant findings; only letters are compared.
 
     Example:
         >>> is_named_excluded(Path("Annotations-excluded (1).csv"))
@@ -88,7 +88,7 @@ def is_named_excluded(path: Path) -> bool:
 
 
 def is_same_table(one: Path, other: Path) -> bool:
-    """Say whether two names are of one table: the same file, or a copy that holds rows."""
+    """Return whether two paths are the same table: the same file, or equal non-empty contents."""
     if one.resolve() == other.resolve():
         return True
     contents = [path.read_bytes() if path.is_file() else b"" for path in (one, other)]
@@ -96,10 +96,10 @@ def is_same_table(one: Path, other: Path) -> bool:
 
 
 def read_candidates(path: Path) -> list[LabelledCandidate]:
-    """Read the candidates given for false-positive reduction (`candidates_V2.csv`).
+    """Read the official candidates for false-positive reduction (`candidates_V2.csv`).
 
     Raises:
-        SeriesError: with every fault of the table; a class other than 0 or 1 is one.
+        SeriesError: with every fault of the table, for example a class other than 0 or 1.
     """
     table = read_table(path)
     uids, points = table.words("seriesuid"), table.points_mm()
@@ -132,26 +132,26 @@ def read_marks(path: Path) -> list[Candidate]:
 
 
 def read_seriesuids(path: Path) -> list[str]:
-    """Read the series that count, one a line; officially without a header.
+    """Read the series to evaluate, one per line; the official file has no header.
 
-    A table with a column "seriesuid" is read as well.
+    A table with a header that has a column "seriesuid" is accepted too.
 
     Raises:
-        SeriesError: with every fault of the table; a series named twice is one.
+        SeriesError: with every fault of the table, for example a duplicate series.
     """
     table = read_table(path, header=False)
     header = [name.strip().casefold() for name in table.row(0)]
     first = 1 if "seriesuid" in header else 0
     if len(header) > 1 and not first:
-        table.reasons.append(f"row 1: expected one seriesuid a line, got {len(header)} cells")
+        table.reasons.append(f"row 1: expected one seriesuid per line, got {len(header)} cells")
     words = table.words(str(header.index("seriesuid") if first else 0))
     seen: dict[str, int] = {}
     for line, word in zip(table.lines.tolist()[first:], words[first:], strict=True):
         if word in seen:
-            table.reasons.append(f"row {line}: series {word} stands in row {seen[word]} already")
+            table.reasons.append(f"row {line}: series {word} is already in row {seen[word]}")
         seen.setdefault(word, line)
     if not words[first:]:
-        table.reasons.append("no series is named; expected one seriesuid a line")
+        table.reasons.append("it lists no series; expected one seriesuid per line")
     table.refuse_if_faulty()
     return words[first:]
 
@@ -160,14 +160,14 @@ def read_patients(path: Path) -> dict[str, str]:
     """Read which patient each series belongs to: columns seriesuid, patient_id.
 
     Raises:
-        SeriesError: with every fault of the table; a series with two patients is one.
+        SeriesError: with every fault of the table, for example a series with two patients.
     """
     table = read_table(path)
     uids, names = table.words("seriesuid"), table.words("patient_id")
     patients: dict[str, str] = {}
     for line, uid, name in zip(table.lines.tolist(), uids, names, strict=False):
         if patients.setdefault(uid, name) != name:
-            table.reasons.append(f"row {line}: series {uid} has another patient further up")
+            table.reasons.append(f"row {line}: series {uid} has another patient in an earlier row")
     table.refuse_if_faulty()
     return patients
 
@@ -175,16 +175,17 @@ def read_patients(path: Path) -> dict[str, str]:
 def read_reference(
     annotations: Path, excluded: Path | None, *, seriesuids: Path, patients: Path | None = None
 ) -> Reference:
-    """Read the reference standard of a set of scans, all tables before any refusal.
+    """Read the reference standard of a set of scans; all tables are read before any refusal.
 
     Args:
-        annotations: nodules that must be found; what a column counts_as excludes is excluded.
-        excluded: irrelevant findings, if there are any more.
-        seriesuids: series that count.
+        annotations: nodules that must be found; a column counts_as may exclude some of its rows.
+        excluded: table of further irrelevant findings, if any.
+        seriesuids: series to evaluate.
         patients: which patient each series belongs to, if known.
 
     Raises:
-        SeriesError: with every fault of every table, and if the two tables of places are one.
+        SeriesError: with every fault of every table, or if `annotations` and `excluded` are the
+            same table.
     """
     reasons: list[str] = []
     findings = _attempt(read_findings, annotations, reasons) or []
@@ -197,35 +198,35 @@ def read_reference(
     if excluded and is_same_table(annotations, excluded):
         reasons.append(f"{excluded}: {TWICE_GIVEN}")
     if reasons:
-        raise SeriesError("the reference standard cannot be used as it stands", reasons)
+        raise SeriesError("the reference standard cannot be used", reasons)
     nodules = tuple(finding for finding in findings if finding.counts_as == "included")
     others = [*(finding for finding in findings if finding.counts_as == "excluded"), *others]
     return Reference(nodules, tuple(others), tuple(uids), groups)
 
 
 def write_annotations(path: Path, nodules: Sequence[Nodule]) -> None:
-    """Write nodules or irrelevant findings in LUNA16's columns, whole or not at all."""
+    """Write nodules or irrelevant findings atomically, with LUNA16's columns."""
     rows = [(n.seriesuid, *n.center_mm, n.diameter_mm) for n in nodules]
     write_table(path, NODULE_COLUMNS, rows)
 
 
 def write_candidates(path: Path, candidates: Sequence[LabelledCandidate]) -> None:
-    """Write candidates with their class in LUNA16's columns, whole or not at all."""
+    """Write candidates with their class atomically, with LUNA16's columns."""
     write_table(path, CANDIDATE_COLUMNS, [(c.seriesuid, *c.center_mm, c.label) for c in candidates])
 
 
 def write_marks(path: Path, marks: Sequence[Candidate]) -> None:
-    """Write marks in LUNA16's submission columns, whole or not at all."""
+    """Write marks atomically, with LUNA16's submission columns."""
     write_table(path, MARK_COLUMNS, [(m.seriesuid, *m.center_mm, m.score) for m in marks])
 
 
 def write_seriesuids(path: Path, seriesuids: Sequence[str]) -> None:
-    """Write the series that count, one a line without a header, whole or not at all."""
+    """Write the series to evaluate atomically, one per line without a header."""
     write_text(path, "".join(f"{uid}\n" for uid in seriesuids))
 
 
 def _read_nodules(path: Path, counts_as: CountsAs) -> list[Nodule]:
-    """Read a table of places with diameters; its own column counts_as goes before the default."""
+    """Read nodules with diameters; `counts_as` applies if the table has no column counts_as."""
     table = read_table(path)
     uids, points = table.words("seriesuid"), table.points_mm()
     diameters = table.numbers("diameter_mm")
@@ -255,7 +256,7 @@ def _places(points_mm: NDArray[np.float64]) -> list[Point]:
 
 
 def _attempt(read: Callable[[Path], T], path: Path, reasons: list[str]) -> T | None:
-    """Read a table; a refusal goes to the reasons."""
+    """Read a table; if it is refused, add why to `reasons` and return None."""
     try:
         return read(path)
     except SeriesError as error:

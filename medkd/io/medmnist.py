@@ -1,8 +1,8 @@
-"""MedMNIST `.npz` files, 2-D and 3-D, any size, with their official splits.
+"""Reader of MedMNIST `.npz` files, 2-D and 3-D, of any size, with their official splits.
 
-Images stay uint8 as stored ([N, row, column] or [N, i, j, k]), labels become int64 [N, K].
-A file whose checksum is not the official one is read all the same, but is `unverified`, says so
-in its notes and in the log. Colour sets are refused: medkd is about CT and radiographs.
+Images remain uint8 as stored ([N, row, column] or [N, i, j, k]), labels become int64 [N, K].
+A file with another checksum than the official one is still read, but its notes and the log
+report it as unverified. Colour sets are refused: medkd is for CT and radiographs.
 Checksums: `medmnist/info.py` of MedMNIST 3.0.2, repository MedMNIST/MedMNIST, commit 3bb56be.
 """
 
@@ -55,7 +55,7 @@ OFFICIAL_MD5 = {
     "synapsemnist3d": "1235b78a3cd6280881dd7850a78eadb6",
     "synapsemnist3d_64": "43bd14ebf3af9d3dd072446fedc14d5e",
 }
-"""File name without suffix to the official MD5. Other names are read, always unverified."""
+"""File name without suffix to the official MD5. Files of other names are always unverified."""
 
 LABEL_NAMES = {
     "pneumoniamnist": ("normal", "pneumonia"),
@@ -65,14 +65,14 @@ LABEL_NAMES = {
         "pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia",
     ),
 }  # fmt: skip
-"""Names of classes (one label column) or of label columns (several), chest sets only."""
+"""Names of the classes (one label column) or of the label columns (several); chest sets only."""
 
 OFFICIAL_SIZES = {
     "pneumoniamnist": {"train": 4708, "val": 524, "test": 624},
     "nodulemnist3d": {"train": 1158, "val": 165, "test": 310},
     "chestmnist": {"train": 78468, "val": 11219, "test": 22433},
 }
-"""Images a split has, chest sets only."""
+"""Number of images in each split; chest sets only."""
 
 
 class MedMnistSplit(NamedTuple):
@@ -84,10 +84,10 @@ class MedMnistSplit(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MedMnistSet:
-    """A MedMNIST file as read: `name` without size ("pneumoniamnist"), K label columns.
+    """The content of a MedMNIST file; `name` is without the size, for example "pneumoniamnist".
 
-    `label_names` names the K columns, or for K = 1 the classes; numbers where not known.
-    `verified` is True only if the MD5 is the official one.
+    `label_names` are the names of the K label columns, or for K = 1 of the classes; if they are
+    not known, numbers. `verified` is True only if the MD5 is the official one.
     """
 
     name: str
@@ -103,12 +103,12 @@ def read_medmnist(path: Path) -> MedMnistSet:
     """Read a MedMNIST file with its official splits.
 
     Args:
-        path: `<name>.npz` or `<name>_<size>.npz` as downloaded; the name is what the official
-            checksum is looked up by.
+        path: `<name>.npz` or `<name>_<size>.npz` as downloaded; the official checksum is looked
+            up by this name.
 
     Raises:
-        SeriesError: with every reason: no such file, no `.npz`, missing arrays, wrong types,
-            counts that disagree, colour images, negative labels.
+        SeriesError: with all reasons: a missing file, not an `.npz`, missing arrays, wrong types,
+            inconsistent counts, colour images, negative labels.
     """
     if not path.is_file():
         raise _refusal(path, ["there is no such file"])
@@ -144,11 +144,11 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise _refusal(path, [f"expected a .npz of arrays without pickle: {error}"]) from error
+        raise _refusal(path, [f"expected an .npz of arrays without pickle: {error}"]) from error
 
 
 def _split_reasons(arrays: dict[str, NDArray[Any]], split: SplitName) -> list[str]:
-    """Say what is wrong with one split's two arrays."""
+    """Return what is wrong with the two arrays of one split."""
     missing = [f"{split}_{kind}" for kind in ("images", "labels")]
     missing = [name for name in missing if name not in arrays]
     if missing:

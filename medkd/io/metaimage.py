@@ -1,10 +1,10 @@
-"""MetaImage (.mhd with its voxels in other files, .mha in one) as LUNA16 uses it.
+"""MetaImage files (.mhd with separate voxel files, .mha in one file), the format of LUNA16.
 
-Reading follows MetaIO's names and ITK's meaning: in the file, row a of `TransformMatrix` is the LPS
-direction of index axis a (the transpose of ITK's direction matrix), `Offset` the centre of voxel
-(0, 0, 0), and `AnatomicalOrientation` names the side from which each axis comes (RAI for axes along
-LPS). Not read, but refused: text voxels, compressed slices, several values a voxel, an intensity
-function. Writing gives pairs whose bytes depend on the scan alone.
+Keys follow MetaIO, their meaning follows ITK: row a of `TransformMatrix` is the LPS direction of
+index axis a (the transpose of ITK's direction matrix), `Offset` is the centre of voxel (0, 0, 0),
+and `AnatomicalOrientation` names the side from which each axis starts (RAI for axes along LPS).
+Refused: text voxels, compressed slices, several values per voxel, an intensity function. The
+bytes of written files depend only on the scan.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ ELEMENTS = {
     "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8",
     "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
-"""NumPy's name of each scalar type; LONG is 4 bytes in MetaIO whatever the machine says."""
+"""NumPy's name of each scalar type; LONG has 4 bytes in MetaIO on every machine."""
 
 _SIDES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
-"""Letter of `AnatomicalOrientation` to the LPS axis and sign of an axis that comes from there."""
+"""Letter of `AnatomicalOrientation` to LPS axis and sign of an index axis that starts there."""
 
 
 def read_metaimage(path: Path) -> VolumeHeader:
-    """Read what an .mhd or .mha states.
+    """Read the header of an .mhd or .mha.
 
     Args:
-        path: the file; other files are not opened.
+        path: the file; separate voxel files are not opened.
     """
     with path.open("rb") as stream:
         header = read_metaimage_header(stream)
@@ -73,10 +73,10 @@ def read_metaimage(path: Path) -> VolumeHeader:
 
 
 def data_reasons(path: Path) -> tuple[str, ...]:
-    """Say why the files of an .mhd cannot hold the voxels that it promises; none is opened.
+    """Return why the voxel files of an .mhd do not fit its header; voxel files are not opened.
 
     Raises:
-        SeriesError: if a file cannot be reached.
+        SeriesError: if a file cannot be accessed.
     """
     with foreign_faults(path, prefix="unreadable: "):
         header = read_metaimage(path)
@@ -86,7 +86,7 @@ def data_reasons(path: Path) -> tuple[str, ...]:
 
 
 def _text_faults(header: MetaHeader) -> list[Fault]:
-    """Say what the header's text alone gets wrong, but for the geometry."""
+    """Return the faults of missing, duplicate or contradictory keys, except geometry."""
     faults = [
         Fault("missing_attribute", f"the header has no {label} line")
         for label in ("NDims", "DimSize", "ElementType", "ElementDataFile")
@@ -110,7 +110,7 @@ def _text_faults(header: MetaHeader) -> list[Fault]:
 
 
 def _layout_faults(header: MetaHeader) -> list[Fault]:
-    """Say which ways of storing voxels are asked for that are not read."""
+    """Return a fault for each unsupported way of storing voxels in the header."""
     values = header.values
     texts = []
     if (kind := values.get("objecttype", "Image")).lower() != "image":
@@ -121,7 +121,7 @@ def _layout_faults(header: MetaHeader) -> list[Fault]:
         texts.append(f"unknown ElementType {values['elementtype']!r}; known: {known}")
     channels = values.get("elementnumberofchannels", "1")
     if channels != "1" or element.endswith("_ARRAY"):
-        texts.append(f"expected one value a voxel, got {channels}")
+        texts.append(f"expected one value per voxel, got {channels}")
     if values.get("binarydata", "True").lower() != "true":
         texts.append("its voxels are text (BinaryData): convert it to binary voxels")
     texts += [
@@ -139,7 +139,7 @@ def _layout_faults(header: MetaHeader) -> list[Fault]:
 
 
 def _spacing(header: MetaHeader) -> tuple[tuple[float, ...] | None, list[Fault]]:
-    # MetaIO takes ElementSize for the spacing only where ElementSpacing is absent.
+    # MetaIO uses ElementSize as the spacing only if ElementSpacing is absent.
     key = "elementspacing" if "elementspacing" in header.values else "elementsize"
     if key not in header.values:
         return None, [no_spacing("ElementSpacing")]
@@ -150,7 +150,7 @@ def _spacing(header: MetaHeader) -> tuple[tuple[float, ...] | None, list[Fault]]
 
 
 def _numbers(header: MetaHeader, label: str, count: int) -> tuple[tuple[float, ...], list[Fault]]:
-    """Return the numbers of a key, however many, or why it holds none."""
+    """Return the numbers of a key, and a fault if it has none."""
     numbers = header.numbers(label.lower())
     text = header.values[label.lower()]
     return numbers, [] if numbers else [not_numbers(label, text, count)]
@@ -183,9 +183,9 @@ def _placement(
 
 
 def _orientation_notes(header: MetaHeader, direction: Float64 | None) -> list[str]:
-    """Compare `AnatomicalOrientation`, which no reader uses, with the directions.
+    """Return a note if `AnatomicalOrientation`, which is not used, contradicts the directions.
 
-    Many writers put RAI into every header, whatever the directions are; "???" states nothing.
+    Many writers put RAI into every header, whatever the directions are; "???" means unknown.
     """
     letters = header.values.get("anatomicalorientation", "")
     if direction is None or direction.shape != (3, 3) or set(letters) <= {"?"}:
@@ -199,13 +199,13 @@ def _orientation_notes(header: MetaHeader, direction: Float64 | None) -> list[st
     ):
         return []
     return [
-        f"AnatomicalOrientation = {letters!r} contradicts TransformMatrix, whose axes come from "
+        f"AnatomicalOrientation = {letters!r} contradicts TransformMatrix, whose axes start at "
         f"{orientation_of(direction)}: TransformMatrix is used, as ITK does"
     ]
 
 
 def orientation_of(direction: Float64) -> str:
-    """Name the side from which each index axis comes, as ITK does.
+    """Return the letter of the side at which each index axis starts, as ITK does.
 
     Args:
         direction: [3, 3]; column a is the LPS direction of index axis a.
@@ -247,7 +247,7 @@ def _data(
         files=tuple(find_data_file(path.parent, name) for name in names) or (path,),
         packing="zlib" if compressed else "raw",
         skip_bytes=header.length_bytes if header.is_local else skip,
-        # MetaIO takes 0 for a size that is not stated.
+        # In MetaIO 0 means that the size is not stated.
         packed_bytes=packed[0] if packed and packed[0] else None,
     ), []
 
@@ -265,9 +265,9 @@ def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:
     known = skip == "-1" or len(whole_numbers_in(skip) or ()) == 1
     texts = []
     if compressed and len(names) > 1:
-        texts.append("its slices are compressed files of their own: write them as one file")
+        texts.append("its slices are separate compressed files: write them as one file")
     if skip != "0" and (not known or header.is_local or (compressed and skip == "-1")):
-        texts.append(f"HeaderSize = {skip}: voxels cannot be placed by it here")
+        texts.append(f"HeaderSize = {skip} cannot be used here to find the voxels")
     size = header.values.get("compresseddatasize", "0")
     if len(whole_numbers_in(size) or ()) != 1:
         texts.append(f"expected a number of bytes, got CompressedDataSize = {size}")
@@ -277,17 +277,17 @@ def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:
 def write_mhd(scan: Scan, path: Path) -> None:
     """Write a scan as a pair of header (`.mhd`) and voxels (`.raw` beside it).
 
-    The same scan gives the same bytes. Both files are written under temporary names first; the
-    header gets its name last, so that a header never stands without its voxels. The header names
-    the voxels' file in UTF-8, as ITK does.
+    The same scan always gives the same bytes. Both files are written under temporary names; the
+    header is renamed last, so that no header exists without its voxels. The header names the
+    voxel file in UTF-8, as ITK does.
 
     Args:
         scan: voxels in HU on their grid.
         path: ends in `.mhd`.
 
     Raises:
-        ValueError: if `path` does not end in `.mhd`, or its name cannot stand in a header.
-        OSError: if the disk is full or not writable; then nothing is left behind.
+        ValueError: if `path` does not end in `.mhd`, or if a header cannot contain its name.
+        OSError: if the disk is full or not writable; then no partial file remains.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""The text of a MetaImage header: its keys, and the names of the files that hold the voxels."""
+"""The text of a MetaImage header: its keys, and the names of its voxel files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class MetaHeader:
     """The text part of a MetaImage file.
 
     Args:
-        values: lower-case keys to what is stated.
-        length_bytes: where the text ends.
-        listed: names of files below `ElementDataFile = LIST`.
-        doubled: keys that are stated twice with different values.
+        values: lower-case keys to their values.
+        length_bytes: length of the text.
+        listed: file names below `ElementDataFile = LIST`.
+        doubled: keys that occur twice with different values.
     """
 
     values: dict[str, str]
@@ -37,11 +37,11 @@ class MetaHeader:
     doubled: tuple[str, ...] = ()
 
     def numbers(self, key: str) -> tuple[float, ...]:
-        """Return the numbers of a key; empty if it is absent or holds something else."""
+        """Return the numbers of a key; empty if it is absent or has another content."""
         return numbers_in(self.values.get(key, "")) or ()
 
     def says(self, key: str) -> bool | None:
-        """Return what a key says that is True or False; None if it is absent or neither."""
+        """Return a key's value as a bool; None if it is absent or neither True nor False."""
         return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
             self.values.get(key, "").lower()
         )
@@ -53,12 +53,12 @@ class MetaHeader:
 
     @property
     def is_list(self) -> bool:
-        """Whether the names of files follow, one a slice."""
+        """Whether a list of file names follows, one per slice."""
         return self.values.get("elementdatafile", "").upper().split()[:1] == ["LIST"]
 
 
 def read_metaimage_header(stream: BinaryIO) -> MetaHeader:
-    """Read the header's text up to and with `ElementDataFile`, its last key."""
+    """Read the header's text up to and including `ElementDataFile`, its last key."""
     values: dict[str, str] = {}
     doubled = []
     length = 0
@@ -81,10 +81,10 @@ def read_metaimage_header(stream: BinaryIO) -> MetaHeader:
 
 
 def data_names(header: MetaHeader) -> list[str] | Fault:
-    """Return the names of the files that hold the voxels; none if they follow the header.
+    """Return the names of the voxel files; empty if the voxels follow the header.
 
     Returns:
-        One name, or one a slice; or why they cannot be told.
+        One name, or one per slice; a fault if the header does not name them in a supported way.
     """
     value = header.values.get("elementdatafile", "")
     if header.is_local or not value:

@@ -1,9 +1,9 @@
-"""NIfTI-1 and NIfTI-2 in one file (.nii, .nii.gz): what the header states.
+"""Reader of NIfTI-1 and NIfTI-2 headers of single files (.nii, .nii.gz).
 
-Follows the NIfTI-1 standard (nifti1.h, 2007) and NIfTI-2 (2011). The world of NIfTI is RAS; here it
-becomes LPS. Where both are stated, the sform is used, as nibabel and FSL do, and must agree with
-the qform and with pixdim within .5 mm over the whole volume. Pairs (.hdr with .img), Analyze,
-volumes of more than three dimensions and of several values a voxel are refused.
+Follows the NIfTI-1 standard (nifti1.h, 2007) and NIfTI-2 (2011). NIfTI's world is RAS; it is
+converted to LPS. If a header has both sform and qform, the sform is used, as in nibabel and FSL;
+it must agree with the qform and with pixdim within .5 mm over the whole volume. Pairs (.hdr with
+.img), Analyze, more than three dimensions and several values per voxel are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from medkd.io.voxel_data import VoxelData, unpacked_head
 
 _ELEMENTS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4",
              1024: "i8", 1280: "u8"}  # fmt: skip
-"""Datatype code to NumPy's name; the others are colours, complex, bits and long doubles."""
+"""Datatype code to NumPy's name; other codes are colours, complex, bits and long doubles."""
 
 _LAYOUTS = {
     348: {"magic": (344, "S4", 1), "dim": (40, "i2", 8), "datatype": (70, "i2", 1),
@@ -36,7 +36,7 @@ _LAYOUTS = {
           "qform": (344, "i4", 1), "sform": (348, "i4", 1), "quaternion": (352, "f8", 6),
           "rows": (400, "f8", 12)},
 }  # fmt: skip
-"""sizeof_hdr of NIfTI-1 and -2 to the fields that are read: offset, type, how many."""
+"""sizeof_hdr of NIfTI-1 and -2 to the fields that are read: offset, type, count."""
 
 _MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
 _UNITS = {1: "m", 2: "mm", 3: "micron"}
@@ -44,15 +44,15 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _GZIP = b"\x1f\x8b"
 
 MOST_CONFLICT_MM = 0.5
-"""How far two statements of one header may place a corner of the volume apart."""
+"""Largest accepted distance between the corners of the volume by two fields of one header."""
 _NOTED_CONFLICT_MM = 0.01
-"""Above the rounding of single precision numbers."""
+"""Larger distances are noted; the value is above the rounding of single precision numbers."""
 _QUATERNION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """The bytes of a header with its layout and byte order."""
+    """The bytes of a header, its size (which selects the layout) and its byte order."""
 
     content: bytes
     size: int
@@ -68,22 +68,22 @@ class _Fields:
 
 
 def read_nifti(path: Path) -> VolumeHeader:
-    """Read what a .nii or .nii.gz states.
+    """Read the header of a .nii or .nii.gz.
 
     Args:
         path: the file.
 
     Raises:
         OSError: if it cannot be read.
-        SeriesError: if its beginning cannot be inflated.
+        SeriesError: if its beginning cannot be decompressed.
     """
     with path.open("rb") as stream:
         content = stream.read(540)
     packed = path.name.lower().endswith(".gz")
     if packed != content.startswith(_GZIP):
-        text = "expected gzip, as its name says, got plain NIfTI or other bytes: rename it"
+        text = "expected gzip by its name, got plain NIfTI or other bytes: rename it"
         if not packed:
-            text = "expected plain NIfTI, as its name says, got gzip: rename it to .nii.gz"
+            text = "expected plain NIfTI by its name, got gzip: rename it to .nii.gz"
         return VolumeHeader(faults=(Fault("unreadable", text),))
     if packed:
         content = unpacked_head(path, 540)
@@ -98,7 +98,7 @@ def _fields_of(content: bytes) -> _Fields | VolumeHeader:
                 text = f"the header has {size} bytes, the file {len(content)}"
                 return VolumeHeader(faults=(Fault("truncated_pixels", text),))
             return _Fields(content, size, order)
-    fault = Fault("unreadable", "its header cannot be read: it does not begin as NIfTI does")
+    fault = Fault("unreadable", "its header cannot be read: it does not begin like NIfTI")
     return VolumeHeader(faults=(fault,))
 
 
@@ -137,7 +137,7 @@ def _stated(path: Path, fields: _Fields, *, packed: bool) -> VolumeHeader:
 
 
 def _form_faults(fields: _Fields) -> list[Fault]:
-    """Say what of the header's form keeps the voxels from being read."""
+    """Return the faults of the header, except geometry, that prevent reading the voxels."""
     magic, kind, bits = fields.one("magic"), fields.one("datatype"), fields.one("bitpix")
     faults = []
     if magic != _MAGIC[fields.size].rstrip(b"\0"):
@@ -146,14 +146,14 @@ def _form_faults(fields: _Fields) -> list[Fault]:
         faults.append(Fault("unreadable", f"it is {what}: convert it to one .nii file"))
     offset = fields.one("vox_offset")
     if not math.isfinite(offset) or offset % 1 or not fields.size + 4 <= offset < 1 << 40:
-        text = f"expected voxels behind the {fields.size + 4} bytes of the header, got vox_offset"
+        text = f"expected voxels after the {fields.size + 4} bytes of the header, got vox_offset"
         faults.append(Fault("unreadable", f"{text} = {offset:g}"))
     slope, intercept = fields.one("slope"), fields.one("intercept")
     if math.isfinite(slope) and slope not in (0, 1) and not math.isfinite(intercept):
         text = f"expected a finite scl_inter beside scl_slope = {slope:g}, got {intercept:g}"
         faults.append(Fault("missing_rescale", text, lenient=False))
     if kind not in _ELEMENTS:
-        text = f"expected one whole or real number a voxel, got datatype {kind}"
+        text = f"expected one integer or real number per voxel, got datatype {kind}"
         faults.append(Fault("pixel_format", text))
     elif bits != 8 * int(_ELEMENTS[kind][1]):
         faults.append(Fault("unreadable", f"bitpix = {bits} contradicts datatype {kind}"))
@@ -161,18 +161,18 @@ def _form_faults(fields: _Fields) -> list[Fault]:
 
 
 def _scaling(fields: _Fields) -> tuple[float, float, list[str]]:
-    """Return slope, intercept and notes; a slope of 0 or one that is no number scales nothing."""
+    """Return slope, intercept and notes; if a value is not finite or the slope is 0: 1 and 0."""
     slope, intercept = fields.one("slope"), fields.one("intercept")
     if math.isfinite(slope) and slope != 0 and math.isfinite(intercept):
-        told = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
-        return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [told]
+        note = f"HU are {slope:g} x the stored values + {intercept:g}, as the header states"
+        return slope, intercept, [] if (slope, intercept) == (1.0, 0.0) else [note]
     stated = slope != 0 and (not math.isnan(slope) or (math.isfinite(intercept) and intercept != 0))
-    told = f"scl_slope {slope:g} and scl_inter {intercept:g} are no scaling: stored values are HU"
-    return 1.0, 0.0, [told] if stated else []
+    note = f"scl_slope {slope:g} and scl_inter {intercept:g} are ignored: stored values are HU"
+    return 1.0, 0.0, [note] if stated else []
 
 
 def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
-    """Read where the voxels lie, from the sform, else the qform."""
+    """Return spacing, origin and direction from the sform, else from the qform."""
     if len(shape) != 3:
         return VolumeHeader()
     factor, faults, notes = _unit(fields)
@@ -183,8 +183,8 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
         faults.append(_bad_pixdim(pixdim))
     elif forms:
         with np.errstate(over="ignore", invalid="ignore"):  # then the conflict is infinite
-            told, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
-        notes, faults = notes + told, faults + conflicts
+            more_notes, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
+        notes, faults = notes + more_notes, faults + conflicts
     if not forms:
         missing = no_placement("qform_code and sform_code are 0: it states no orientation")
         faults.append(missing)
@@ -221,7 +221,7 @@ def _unit(fields: _Fields) -> tuple[float, list[Fault], list[str]]:
 def _forms(
     fields: _Fields, qfac: float, pixdim: list[float]
 ) -> tuple[dict[str, Float64], list[Fault]]:
-    """Return the stated affines in RAS by name, the one that is used first."""
+    """Return the affines of the header in RAS by name; the first of them is used."""
     forms, faults = {}, []
     codes = {name: fields.one(name) for name in ("sform", "qform")}
     for name, code in codes.items():
@@ -234,7 +234,7 @@ def _forms(
         b, c, d, *origin = fields.all("quaternion")
         rest = 1.0 - (b * b + c * c + d * d)
         if qfac not in (-1.0, 0.0, 1.0) or not rest >= -_QUATERNION_TOLERANCE:
-            text = f"the qform is no rotation: quaternion {(b, c, d)}, qfac {qfac:g}"
+            text = f"the qform is not a rotation: quaternion {(b, c, d)}, qfac {qfac:g}"
             faults.append(Fault("bad_geometry", text))
         else:
             signs = [1.0, 1.0, -1.0 if qfac < 0 else 1.0]
@@ -260,7 +260,12 @@ def _rotation(a: float, b: float, c: float, d: float) -> Float64:
 def _conflicts(
     forms: dict[str, Float64], pixdim_mm: list[float], shape: tuple[int, ...], factor: float
 ) -> tuple[list[str], list[Fault]]:
-    """Compare the statements of one header where they differ most: at the volume's corners."""
+    """Compare the affine in use with pixdim and qform at the volume's corners.
+
+    Returns:
+        Notes and faults, by `_NOTED_CONFLICT_MM` and `MOST_CONFLICT_MM`. The corners are compared
+        because the difference is largest there.
+    """
     used = next(iter(forms))
     edges = np.maximum(np.array(shape) - 1, 1)
     lengths = np.linalg.norm(forms[used][:3, :3], axis=0) * factor

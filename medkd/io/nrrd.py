@@ -1,9 +1,9 @@
-"""NRRD (.nrrd, .nhdr) of one scalar volume, its voxels behind the header or in other files.
+"""Reader of NRRD headers (.nrrd, .nhdr) of one scalar volume, with attached or detached voxels.
 
-Follows the definition of NRRD, version 5 (teem.sourceforge.net/nrrd/format.html). The world is
-converted from the stated space to LPS. Not read, but refused: text and hexadecimal encodings,
-axes that are not of space, quantised values, spaces of unknown handedness or meaning. A field that
-the definition does not know is refused as well, as it asks.
+Follows the definition of NRRD, version 5 (teem.sourceforge.net/nrrd/format.html). Coordinates are
+converted from the stated space to LPS. Refused: text and hexadecimal encodings, non-spatial axes,
+quantised values, spaces of unknown handedness or meaning, and, as the definition requires, unknown
+fields.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ _SPACES = {
     "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
-"""Space to the signs that turn its coordinates into LPS."""
+"""Space to the signs that convert its coordinates to LPS."""
 
 MOST_SPACING_CONFLICT = 0.01
-"""Share by which `spacings` may differ from the space directions: the rounding of a header."""
+"""Largest relative difference of `spacings` and the space directions: rounding of a header."""
 
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
 
 def read_nrrd(path: Path) -> VolumeHeader:
-    """Read what a .nrrd states.
+    """Read the header of a .nrrd or .nhdr.
 
     Args:
-        path: the file; other files are not opened, unless lines of them are to be skipped.
+        path: the file; detached voxel files are not opened.
 
     Raises:
         OSError: if it cannot be read.
@@ -91,7 +91,7 @@ def read_nrrd(path: Path) -> VolumeHeader:
 
 
 def _form_faults(header: NrrdHeader) -> list[Fault]:
-    """Say which forms of voxels are stated that are not read."""
+    """Return a fault for each unsupported way of storing voxels in the header."""
     fields = header.fields
     if not fields:
         return []
@@ -125,18 +125,18 @@ def _axes_faults(fields: dict[str, str]) -> list[Fault]:
     elif str(len(sizes)) != dimension:
         code, text = "unreadable", f"dimension: {dimension}, but sizes has {len(sizes)} numbers"
     elif len(sizes) == 4 and 0 <= odd < 4:
-        text = f"expected one value a voxel, got {sizes[odd]}"
+        text = f"expected one value per voxel, got {sizes[odd]}"
     elif len(sizes) != 3:
         text = f"expected 3 dimensions, got {len(sizes)}"
     elif odd >= 0:
-        text = f"expected three axes of space, got kinds: {fields['kinds']}"
+        text = f"expected three spatial axes, got kinds: {fields['kinds']}"
     else:
         return []
     return [Fault(code, text)]
 
 
 def _odd_axis(fields: dict[str, str]) -> int:
-    """Return the first axis that is not one of space; -1 if there is none."""
+    """Return the first non-spatial axis; -1 if there is none."""
     kinds = fields.get("kinds", "").lower().split()
     return next((n for n, kind in enumerate(kinds) if kind not in _SPATIAL_KINDS), -1)
 
@@ -156,7 +156,7 @@ def _data(
     plain = packing == "raw"
     if not known or (skip == "-1" and not (plain and names)) or (len(names) > 1 and not plain):
         text = f"line skip: {lines}, byte skip: {skip} of {packing} data in {len(names)} files"
-        return None, [Fault("unreadable", f"{text} is not read: write it as one plain file")]
+        return None, [Fault("unreadable", f"{text} is not supported: write it as one plain file")]
     start = header.length_bytes if not names else 0
     count = int(skip)
     skipped = AT_END if count < 0 else start + (count if packing == "raw" else 0)
@@ -172,7 +172,7 @@ def _data(
 
 
 def _placed(header: NrrdHeader) -> VolumeHeader:
-    """Read where the voxels lie; vectors of an unknown space are taken as they stand."""
+    """Return spacing, origin and direction; vectors of an unknown space are not converted."""
     fields = header.fields
     factor, faults = _unit(fields)
     signs = _SPACES.get(fields.get("space", "").lower())
@@ -203,9 +203,9 @@ def _placed(header: NrrdHeader) -> VolumeHeader:
 
 
 def _unit(fields: dict[str, str]) -> tuple[float, list[Fault]]:
-    """Return mm a unit; an empty unit and ??? state nothing."""
+    """Return the mm per unit and faults; an empty unit and ??? are ignored."""
     text = f"{fields.get('space units', '')} {fields.get('units', '')}"
-    # Quotes are asked for, but a unit without them is no less a unit.
+    # The definition asks for quotes, but units without quotes occur too.
     stated = {quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s"]+)', text)}
     units = sorted(stated - {"", "???"})
     if len({mm_per_unit(unit) or unit for unit in units}) > 1:
@@ -214,17 +214,17 @@ def _unit(fields: dict[str, str]) -> tuple[float, list[Fault]]:
 
 
 def _contradictions(fields: dict[str, str], vectors: Float64 | None) -> list[Fault]:
-    """Say where a field that is not used states another geometry than those that are."""
+    """Return a fault for each unused field that contradicts the geometry in use."""
     texts = []
     dimension = fields.get("space dimension", "3")
     if dimension != "3":
-        texts.append(f"space dimension: {dimension}, expected 3 as of a volume: correct the header")
+        texts.append(f"space dimension: {dimension}, expected 3 for a volume: correct the header")
     stated = numbers_in(fields["spacings"]) if "spacings" in fields else None
     if vectors is None or "spacings" not in fields:
         pass
     elif stated is None or len(stated) != 3:
         texts.append(
-            f"spacings: {fields['spacings']} beside space directions, expected three numbers: "
+            f"spacings: {fields['spacings']}, expected three numbers as for space directions: "
             "correct or remove it"
         )
     else:
@@ -239,7 +239,7 @@ def _contradictions(fields: dict[str, str], vectors: Float64 | None) -> list[Fau
 
 
 def _vectors(fields: dict[str, str]) -> tuple[Float64 | None, list[Fault]]:
-    """Return the space directions, one a column."""
+    """Return the space directions, one per column; None if absent or faulty."""
     text = fields.get("space directions")
     if text is None:
         return None, []
@@ -252,7 +252,7 @@ def _vectors(fields: dict[str, str]) -> tuple[Float64 | None, list[Fault]]:
 
 
 def _spacings(fields: dict[str, str], faults: list[Fault]) -> tuple[float, ...] | None:
-    """Return `spacings`; where neither they nor space directions are there, note that."""
+    """Return `spacings`, unless there are space directions; add a fault if both are absent."""
     if "space directions" in fields:
         return None
     if "spacings" not in fields:
@@ -265,7 +265,7 @@ def _spacings(fields: dict[str, str], faults: list[Fault]) -> tuple[float, ...] 
 
 
 def _origin(fields: dict[str, str]) -> tuple[tuple[float, ...] | None, list[Fault]]:
-    """Return the numbers of the space origin "(x,y,z)", however many."""
+    """Return the numbers of the space origin "(x,y,z)", of any count; None if absent or faulty."""
     text = fields.get("space origin")
     if text is None:
         return None, []

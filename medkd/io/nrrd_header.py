@@ -1,4 +1,4 @@
-"""The text of an NRRD header: its fields, and the names of the files that hold the voxels."""
+"""The text of an NRRD header: its fields, and the names of its voxel files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IGNORED = {
     "content", "number", "min", "max", "sample units", "axis mins", "axis maxs", "thicknesses",
     "centerings", "labels", "measurement frame",
 }  # fmt: skip
-"""Fields that say nothing about where a scalar voxel lies in a stated space, or what it holds."""
+"""Fields that affect neither the position nor the value of a voxel."""
 _READ = {
     "type", "dimension", "sizes", "encoding", "endian", "space", "space dimension", "space origin",
     "space directions", "space units", "spacings", "units", "kinds", "data file", "line skip",
@@ -31,7 +31,14 @@ _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte 
 
 @dataclass(frozen=True, slots=True)
 class NrrdHeader:
-    """The text of an NRRD file: lower-case fields, where the text ends, what is wrong with it."""
+    """The text of an NRRD file.
+
+    Args:
+        fields: lower-case names to their values.
+        length_bytes: length of the text.
+        listed: file names below `data file: LIST`.
+        faults: what is wrong with the text.
+    """
 
     fields: dict[str, str]
     length_bytes: int
@@ -40,10 +47,10 @@ class NrrdHeader:
 
 
 def read_nrrd_header(content: bytes) -> NrrdHeader:
-    """Read the text of a header.
+    """Parse the text of a header.
 
     Args:
-        content: the beginning of the file.
+        content: the first bytes of the file, at least up to the end of the header.
     """
     fields: dict[str, str] = {}
     texts: list[str] = []
@@ -62,8 +69,8 @@ def read_nrrd_header(content: bytes) -> NrrdHeader:
             continue
         name = _ALIASES.get(name.strip().lower(), name.strip().lower())
         if not found or name not in _READ | _IGNORED | REFUSED_FIELDS:
-            # Not the text of the line: it may hold a patient's name.
-            texts.append(f"line {number} of the header is no field of NRRD")
+            # The message does not quote the line, which may contain a patient's name.
+            texts.append(f"line {number} of the header is not an NRRD field")
         elif name in fields:
             texts.append(f"{name!r} is stated twice")
         fields[name] = value.strip()
@@ -74,7 +81,7 @@ def read_nrrd_header(content: bytes) -> NrrdHeader:
 
 
 def _lines(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield each line without its end, and where the next one begins."""
+    """Yield each line without its line break, and the offset of the next line."""
     place = 0
     while place < len(content):
         end = content.find(b"\n", place)
@@ -92,7 +99,11 @@ def _with_faults(header: NrrdHeader, texts: list[str]) -> NrrdHeader:
 
 
 def data_names(header: NrrdHeader) -> list[str] | Fault:
-    """Return the names of the files that hold the voxels; none if they follow the header."""
+    """Return the names of the voxel files; empty if the voxels follow the header.
+
+    Returns:
+        One name, or one per slice; a fault if the header does not name them in a supported way.
+    """
     value = header.fields.get("data file")
     if value is None:
         return []
@@ -100,7 +111,7 @@ def data_names(header: NrrdHeader) -> list[str] | Fault:
     word = value.split()[0] if value else ""
     if word.upper() == "LIST":
         if value.split()[1:] not in ([], ["2"]):
-            return Fault("unreadable", f"expected one file a slice, got data file: {value}")
+            return Fault("unreadable", f"expected one file per slice, got data file: {value}")
         names = list(header.listed)
     elif is_pattern(word) and len(value.split()) > 1:
         counted = _counted(value)
@@ -114,7 +125,7 @@ def data_names(header: NrrdHeader) -> list[str] | Fault:
 
 
 def _counted(value: str) -> list[str] | None:
-    """Read "slice%03d.raw first last step", with a subdimension of 2 or none."""
+    """Return the names of "slice%03d.raw first last step", with subdimension 2 or none."""
     pattern, *rest = value.split()
     if len(rest) not in (3, 4) or rest[3:] not in ([], ["2"]):
         return None

@@ -1,7 +1,7 @@
-"""How every table's text becomes a number: in one place, and more strictly than Python's `float`.
+"""Conversion of table cells to numbers, stricter than Python's `float`; used for every table.
 
-A number is written with the digits 0 to 9, at most one decimal mark and at most one exponent.
-Underscores, thousands separators, other scripts' digits, nan, inf and what overflows are refused.
+A number consists of the digits 0 to 9, at most one decimal mark and at most one exponent.
+Underscores, thousands separators, digits of other scripts, nan, inf and overflow are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 Decimal = Literal[".", ","]
 _SIGNS = "0123456789.+-eE"
-"""Of these alone, Python's `float` reads what `number_in` reads."""
+"""For texts of only these characters, Python's `float` gives the same result as `number_in`."""
 
 MARKS: tuple[Decimal, ...] = (".", ",")
 
@@ -22,11 +22,11 @@ _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?:([,.'\u2019\s])\d{3})(?:\1\d{3})*(?:
 
 
 def number_in(text: str, decimal: Decimal = ".") -> float | None:
-    """Return the finite number that a text is, rounded as Python rounds it; None: it is none.
+    """Return the finite number of a text, rounded as by Python; None if it is not a number.
 
     Args:
-        text: a cell; blanks around the number do not count.
-        decimal: the mark before the fraction; the other mark is no part of a number.
+        text: a cell; blanks around the number are ignored.
+        decimal: the decimal mark; a text with the other mark is not a number.
 
     Example:
         >>> number_in("-1.5e3"), number_in("1,5", ","), number_in("1_0.5"), number_in("nan")
@@ -42,7 +42,7 @@ def number_in(text: str, decimal: Decimal = ".") -> float | None:
 
 
 def numbers_in(texts: Sequence[str], decimal: Decimal = ".") -> list[float | None]:
-    """Return `number_in` of each text, faster where all are numbers."""
+    """Return `number_in` of each text; this is fast if all are numbers."""
     if decimal == "." and not "".join(texts).strip(_SIGNS):
         try:
             values = list(map(float, texts))
@@ -54,7 +54,7 @@ def numbers_in(texts: Sequence[str], decimal: Decimal = ".") -> list[float | Non
 
 
 def is_grouped(text: str) -> bool:
-    """Say whether a text may be a number with thousands separators.
+    """Return whether a text may be a number with thousands separators.
 
     Example:
         >>> is_grouped("1,234"), is_grouped("20,5")
@@ -64,7 +64,7 @@ def is_grouped(text: str) -> bool:
 
 
 def why_no_number(text: str, decimal: Decimal = ".") -> str:
-    """Say what to change in a text that `number_in` refuses; empty where that is plain.
+    """Return how to correct a text that `number_in` refuses; empty if no advice is known.
 
     Example:
         >>> why_no_number("1,234.5")

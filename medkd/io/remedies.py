@@ -1,4 +1,4 @@
-"""The option that accepts a fault, where there is one: for everybody who prints a refusal."""
+"""The command line option that accepts a fault, for messages about a refusal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from medkd.io.radiograph.gate import CODES as IMAGE_CODES
 
 
 def accepting_option(codes: Iterable[str]) -> str:
-    """Word the option that accepts faults; empty if one of them cannot be accepted.
+    """Return the option that accepts the given faults; empty if one of them cannot be accepted.
 
     Args:
-        codes: of the faults (`dicom.codes.CODES`, or those of radiographs).
+        codes: codes of the faults (`dicom.codes.CODES`, or those of radiographs).
 
     Example:
         >>> accepting_option(["slice_thickness", "few_slices"])
@@ -22,30 +22,30 @@ def accepting_option(codes: Iterable[str]) -> str:
         ''
     """
     unique = list(dict.fromkeys(codes))
-    return f"--allow {','.join(unique)}" if unique and all(map(_may_pass, unique)) else ""
+    return f"--allow {','.join(unique)}" if unique and all(map(_is_allowable, unique)) else ""
 
 
 def codes_in(reasons: Iterable[str]) -> list[str]:
-    """Return the codes of reasons "code: text", each once; what has no code is left out."""
+    """Return the codes of reasons "code: text", each once; reasons without a code are ignored."""
     found = (reason.partition(": ") for reason in reasons)
     known = (code for code, colon, _ in found if colon and re.fullmatch(r"[a-z_]+", code))
     return list(dict.fromkeys(known))
 
 
 def with_option(reasons: Iterable[str], *, command: str = "") -> tuple[str, ...]:
-    """Add to the reasons of a refusal the option that would accept all of them.
+    """Add to the reasons of a refusal the option that accepts all of them, if there is one.
 
     Args:
         reasons: each "code: text".
-        command: the command that takes the option; empty: the one that is running.
+        command: the command that has the option; empty for the command that is running.
     """
-    told = tuple(reasons)
-    whole = all(codes_in([reason]) for reason in told)
-    option = accepting_option(codes_in(told)) if whole else ""
+    given = tuple(reasons)
+    whole = all(codes_in([reason]) for reason in given)
+    option = accepting_option(codes_in(given)) if whole else ""
     where = f" of {command}" if command else ""
-    return (*told, f"to accept this: {option}{where}") if option else told
+    return (*given, f"to accept this: {option}{where}") if option else given
 
 
-def _may_pass(code: str) -> bool:
+def _is_allowable(code: str) -> bool:
     image = IMAGE_CODES.get(code)
     return (code in CODES and CODES[code].allowable) or bool(image and image[1])

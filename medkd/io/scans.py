@@ -1,8 +1,7 @@
-"""Any CT on disk into `Scan`: one table says which reader takes which path.
+"""Reading of any CT on disk into `Scan`; the table `READERS` assigns a reader to each path.
 
-A volume is one file; a DICOM series is one folder, or the files that `find_scans.find_places` puts
-together. Which reader takes a path is decided before reading: a refusal is never followed by
-another attempt.
+A volume is one file; a DICOM series is one folder, or the files that `find_scans.find_places`
+groups. The reader is chosen before reading: after a refusal no other reader is tried.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["FOLDER", "READERS", "ScanPlace", "find_places", "find_scans", "heade
 
 
 class ScanReader(Protocol):
-    """What stands in `READERS`: a path to a scan, or `SeriesError` with all reasons."""
+    """An entry of `READERS`: it returns the scan at a path, or raises `SeriesError`."""
 
     def __call__(
         self, path: Path, *, seriesuid: str | None = None, patient_id: str | None = None
@@ -43,7 +42,7 @@ READERS: dict[str, ScanReader] = {
     **dict.fromkeys(VOLUME_SUFFIXES, read_volume),
     FOLDER: read_dicom_folder,
 }
-"""File suffix (or `FOLDER`) to reader. A new format is one line here."""
+"""File suffix (or `FOLDER`) to reader. A new format needs one line here."""
 
 
 def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | None = None) -> Scan:
@@ -51,15 +50,15 @@ def read_scan(path: Path, *, seriesuid: str | None = None, patient_id: str | Non
 
     Args:
         path: file whose suffix is in `READERS`, or a folder with the slices of one series.
-        seriesuid: name to give the series; else a DICOM series' own UID or the file's name.
-        patient_id: pseudonym to give the patient; else a short hash of DICOM's PatientID, or
-            the seriesuid for a volume file, which names no patient.
+        seriesuid: name of the series; default: the UID of a DICOM series, or the file's name.
+        patient_id: pseudonym of the patient; default: a short hash of DICOM's PatientID, or the
+            seriesuid for a volume file, which has no patient.
 
     Returns:
         The scan: HU int16 [i, j, k] on its grid in LPS mm.
 
     Raises:
-        SeriesError: with all reasons why it cannot be read.
+        SeriesError: with all reasons why the scan cannot be read.
 
     Example:
         >>> import tempfile
@@ -83,15 +82,15 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
     """Read a scan that `find_places` found.
 
     Args:
-        place: which one.
-        gate: what a DICOM series must be to be analysed, and which faults of a volume's header are
-            accepted; None: any CT volume, and no faults.
+        place: place of the scan.
+        gate: requirements for a DICOM series, and the accepted faults of a volume's header; None:
+            any series that is one CT volume is accepted, and no faults of a volume file.
 
     Returns:
         The scan: HU int16 [i, j, k] on its grid in LPS mm.
 
     Raises:
-        SeriesError: with all reasons why it cannot be read, or is not whole.
+        SeriesError: with all reasons why the scan cannot be read or is not complete.
     """
     if place.seriesuid:
         return read_series(headers_of(place), gate=gate, seriesuid=place.seriesuid)
@@ -103,7 +102,7 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
 
 
 def headers_of(place: ScanPlace) -> HeaderSet:
-    """Read the headers of a DICOM series; why it is not whole is among their reasons."""
+    """Read the headers of a DICOM series; their reasons include why it may not be complete."""
     found = read_headers([FileRef(file) for file in place.files])
     unread = unread_reasons(found.strangers)
     return replace(found, reasons=(*place.reasons, *found.reasons, *unread))

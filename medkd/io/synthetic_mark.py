@@ -1,9 +1,9 @@
-"""The mark by which synthetic scans are known: what made them, and how hard it makes them.
+"""Marks of synthetic scans: which generator made them, and for phantoms of which difficulty.
 
-A folder that `medkd phantom` wrote holds `phantom.json`, one of `medkd implant` `implant.json`;
-their DICOM files say the same in their headers. All name what made them by its stamp, "medkd
-phantom 2 0123456789abcdef" or "medkd implant 1": version and, of phantoms, difficulty hash.
-Whatever is made from such scans carries the stamp on.
+A folder from `medkd phantom` contains `phantom.json`, a folder from `medkd implant` contains
+`implant.json`; the headers of their DICOM files have the same mark. The mark is a stamp, "medkd
+phantom 2 0123456789abcdef" or "medkd implant 1": generator, version and, for phantoms, a hash of
+the difficulty. Everything derived from such scans keeps the stamp.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from typing import Literal
 from medkd.types import CaseOrigins
 
 PHANTOM = "medkd phantom"
-"""Makes whole scans; the Manufacturer of scans that no scanner made."""
+"""Generator of whole synthetic scans; also the Manufacturer in their DICOM headers."""
 
 IMPLANT = "medkd implant"
-"""Puts synthetic nodules into real scans."""
+"""Generator of synthetic nodules in real scans."""
 
 SYNTHETIC_SCAN = "synthetic scan"
-"""First words of a scan's note that tells its stamp."""
+"""First words of the note with the stamp of a synthetic scan."""
 
 IMPLANTED_SCAN = "synthetic nodules in a real scan"
-"""The same of a real scan with implanted nodules."""
+"""First words of the note with the stamp of a real scan with implanted nodules."""
 
 RECORDS = {"phantom.json": PHANTOM, "implant.json": IMPLANT}
-"""A folder with such a file was made by that: the series it lists are synthetic, whatever their
-headers say. What lies beside them may be real. A record that lists none stands for all below."""
+"""Record file to the generator of its folder. The series that a record lists are synthetic,
+whatever their headers state; other series beside them may be real. If a record lists no series,
+all series below its folder are synthetic."""
 
 
 def stamp_words(generator: str, version: str, difficulty: str = "") -> str:
-    """Word a stamp.
+    """Return a stamp as text.
 
     Args:
         generator: `PHANTOM` or `IMPLANT`.
-        version: of the generator.
+        version: version of the generator.
         difficulty: 16 hex digits; empty for generators that have none.
 
     Example:
@@ -50,16 +51,16 @@ def stamp_words(generator: str, version: str, difficulty: str = "") -> str:
 
 
 def is_implant(stamp: str) -> bool:
-    """Say whether a stamp is of synthetic nodules in a real scan, not of a whole phantom."""
+    """Return whether a stamp means synthetic nodules in a real scan, not a whole phantom."""
     return stamp.startswith(IMPLANT)
 
 
 def synthetic_note(stamp: str, words: str = "") -> str:
-    """Word the note of a synthetic scan, or of a real scan with synthetic nodules.
+    """Return the note of a synthetic scan, or of a real scan with synthetic nodules.
 
     Args:
-        stamp: of what made it.
-        words: what is told; the stamp itself where empty.
+        stamp: stamp of the generator.
+        words: text of the note; if empty, the stamp.
 
     Example:
         >>> synthetic_note("medkd implant 1")
@@ -69,16 +70,16 @@ def synthetic_note(stamp: str, words: str = "") -> str:
 
 
 def is_synthetic_note(note: str) -> bool:
-    """Say whether a scan's note is one of `synthetic_note`."""
+    """Return whether a note is one of `synthetic_note`."""
     return note.startswith((f"{SYNTHETIC_SCAN}:", f"{IMPLANTED_SCAN}:"))
 
 
 def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) -> CaseOrigins:
-    """Count cases by where they come from.
+    """Count cases by origin: real, implanted or phantom.
 
     Args:
-        stamps: one a case, empty for a case that is real.
-        kind: what the cases are.
+        stamps: one per case; empty for a real case.
+        kind: type of the cases.
 
     Example:
         >>> count_origins(["", "medkd phantom 2", "medkd implant 1", ""], kind="scans")
@@ -91,18 +92,18 @@ def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) ->
 
 
 def not_stated(generator: str = PHANTOM) -> str:
-    """Stand for the stamp of scans whose record or header does not tell it."""
+    """Return the stamp of synthetic scans whose record or header does not state a valid stamp."""
     return f"{generator}, version not stated"
 
 
 def read_stamp(record: Path) -> str:
-    """Read what made the scans of a folder.
+    """Read the stamp of a folder of synthetic scans.
 
     Args:
-        record: its file of `RECORDS`.
+        record: the folder's file that is named in `RECORDS`.
 
     Returns:
-        The stamp; `not_stated` where the record is no such record.
+        The stamp; `not_stated` if the record is unreadable or states no version.
     """
     generator = RECORDS[record.name]
     try:
@@ -116,13 +117,13 @@ def read_stamp(record: Path) -> str:
 
 
 def stated_stamp(generator: str, text: str) -> str:
-    """Take a stamp from a header's text; `not_stated` where it is none."""
+    """Return the stamp in a header's text; `not_stated` if the text is not a valid stamp."""
     known = re.fullmatch(rf"{generator} \w{{1,8}}( [0-9a-f]{{16}})?", text)
     return text if known else not_stated(generator)
 
 
 def listed_series(record: Path) -> frozenset[str]:
-    """Read which series a record of `RECORDS` lists; empty if it lists none or cannot be read."""
+    """Read which series a record lists; empty if it lists none or cannot be read."""
     try:
         state = record.stat()
     except OSError:
@@ -143,12 +144,13 @@ def _listed(record: Path, _changed_ns: int, _bytes: int) -> frozenset[str]:
 
 
 def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:
-    """Return the stamp of the set that a file belongs to; empty if it belongs to none.
+    """Return the stamp of the synthetic set that a file belongs to; empty if there is none.
 
     Args:
         path: a volume, a table or a series folder; or the folder of a set itself.
-        levels: how many folders above it may be the set's.
-        seriesuid: of a scan, which belongs to a set alone whose record lists it (or none at all).
+        levels: number of folders above it that are searched for a record.
+        seriesuid: UID of a scan; it belongs to a set only if the record lists it or lists no
+            series. Empty: any record counts.
     """
     for folder in (path, *list(path.parents)[:levels]):
         for name in RECORDS:
@@ -161,7 +163,7 @@ def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:
 
 
 def _is_there(record: Path) -> bool:
-    """Say whether a folder holds a record; what may not be entered is refused where it is read."""
+    """Return whether a record exists; False if its folder cannot be entered."""
     try:
         return record.is_file()
     except OSError:

@@ -1,8 +1,8 @@
-"""Reading CSV tables whole and checked: every fault of a file is found before it is refused.
+"""Checked reading of CSV tables: all faults of a file are collected before it is refused.
 
-How files of many origins become rows is in `csv_text`, how cells become numbers in `number_text`.
-Numbers are rounded as Python rounds them, as LUNA16's official script does. Nothing is filled or
-guessed. Row numbers are line numbers of the file.
+`csv_text` splits files into rows, `number_text` converts cells to numbers. Numbers are rounded as
+by Python, like in LUNA16's official script. Missing values are not filled in. Row numbers are line
+numbers of the file.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["MAX_REASONS", "CheckedTable", "read_table", "write_table"]
 
 
 class CheckedTable:
-    """A table of text with its faults: ask for columns, then call `refuse_if_faulty`.
+    """A table of text that collects its faults: read columns, then call `refuse_if_faulty`.
 
     Args:
-        path: where it was read, for messages.
-        names: the columns; where none has the name that is asked for, case does not count.
-        content: its rows, without the header.
-        decimal: decimal mark of its numbers; None: the one that they have.
+        path: the file, for messages.
+        names: names of the columns. A column is found by its exact name, else ignoring case.
+        content: the rows without the header.
+        decimal: decimal mark of the numbers; None: it is detected (see `decimal_of`).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CheckedTable:
         return len(self.lines)
 
     def words(self, name: str) -> list[str]:
-        """Return a column of names; blank names and blanks around them are faults."""
+        """Return a column of names; an empty name or one with blanks around it is a fault."""
         words = self._column(name)
         if all(word and word == word.strip() for word in set(words)):
             return words
@@ -65,11 +65,11 @@ class CheckedTable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns, in order."""
+        """The names of the columns, in order."""
         return tuple(self._names)
 
     def has(self, name: str) -> bool:
-        """Say whether there is a column of this name."""
+        """Return whether there is a column of this name."""
         return bool(self._places(name))
 
     def row(self, number: int) -> tuple[str, ...]:
@@ -77,11 +77,11 @@ class CheckedTable:
         return tuple(column[number] for column in self._columns)
 
     def texts(self, name: str) -> list[str]:
-        """Return a column as it stands; blank cells are no faults."""
+        """Return the unchanged texts of a column; blank cells are accepted."""
         return self._column(name)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column of finite numbers [N]; anything else is a fault and reads as NaN."""
+        """Return a column of finite numbers [N]; other cells are faults and become NaN."""
         texts = self._column(name)
         decimal = self.decimal_of([name])
         numbers = numbers_in(texts, decimal)
@@ -90,15 +90,15 @@ class CheckedTable:
         for line, text, number in zip(self.lines, texts, numbers, strict=False):
             if number is None:
                 why = why_no_number(text, decimal)
-                told = f"got {text!r}" + (f": {why}" if why else "")
-                self.reasons.append(f"row {line}: {name} must be a finite number, {told}")
+                detail = f"got {text!r}" + (f": {why}" if why else "")
+                self.reasons.append(f"row {line}: {name} must be a finite number, {detail}")
         return np.asarray([np.nan if n is None else n for n in numbers], dtype=np.float64)
 
     def decimal_of(self, columns: Iterable[str]) -> Decimal:
-        """Return the decimal mark of columns of numbers: one for the whole table.
+        """Return the decimal mark of the table, detected in the given columns.
 
-        The first cell that has a mark decides; a cell with the other one is no number. Where
-        commas divide the columns, a quoted "1,234" may be a thousand and decides nothing.
+        The first number with a mark decides for the whole table. In a table separated by commas
+        a quoted "1,234" is ignored, since its comma may be a thousands separator.
         """
         if self._decimal:
             return self._decimal
@@ -120,24 +120,24 @@ class CheckedTable:
         return np.stack(axes, axis=1)
 
     def refuse_if_faulty(self) -> None:
-        """Refuse the table with all reasons collected so far.
+        """Refuse the table if it has faults.
 
         Raises:
-            SeriesError: if there is any.
+            SeriesError: with all reasons collected so far, if there are any.
         """
         if not self.reasons:
             return
         read_as = self._encoding
-        told = f" (it is no UTF-8 and was read as {read_as})" if read_as else ""
-        headline = f"{self.path}: the table cannot be used as it stands{told}"
+        detail = f" (it is not UTF-8 and was read as {read_as})" if read_as else ""
+        headline = f"{self.path}: the table cannot be used{detail}"
         raise SeriesError(headline, shortened(self.reasons))
 
     def _column(self, name: str) -> list[str]:
-        """Return the cells of a column; none, and a fault, if it is not there exactly once."""
+        """Return the cells of a column; empty, and a fault, if it does not exist exactly once."""
         found = self._places(name)
         if len(found) == 1:
             return list(self._cells(found[0]))
-        count = "missing" if not found else f"there {len(found)} times"
+        count = "missing" if not found else f"present {len(found)} times"
         reason = (
             f"row 1: column {name!r} is {count}: expected the column {name!r} once, "
             f"got {self._names}"
@@ -149,19 +149,19 @@ class CheckedTable:
         return self._columns[place] if self._columns else ()
 
     def _places(self, name: str) -> list[int]:
-        """Return where a column is; letters' case counts only where several differ in it."""
+        """Return the indices of a column: those of its exact name, else ignoring case."""
         low = name.strip().casefold()
         alike = [index for index, present in enumerate(self._names) if present.casefold() == low]
         return [index for index in alike if self._names[index] == name.strip()] or alike
 
     def _separator_hint(self) -> str:
-        """Say what seems to divide a header that was read as one column."""
+        """Return a hint about the separator if the header was read as one column; else empty."""
         others = [s for s in SEPARATORS if s != self._separator]
         seems = next((s for s in others if len(self._names) == 1 and s in self._names[0]), "")
         if not seems:
             return ""
         got = self._separator
-        return f"; they seem divided by {seems!r}, not {got!r}: set separator={seems!r}"
+        return f"; they seem separated by {seems!r}, not {got!r}: set separator={seems!r}"
 
 
 def read_table(
@@ -172,18 +172,19 @@ def read_table(
     encoding: str | None = None,
     decimal: Decimal | None = None,
 ) -> CheckedTable:
-    r"""Read a CSV table; lines without any text are passed over.
+    r"""Read a CSV table; blank lines are ignored.
 
     Args:
         path: a CSV file, plain or gzip.
-        header: whether the first line names the columns; if not, they are "0", "1", ...
-        separator: what divides the columns; None: what divides the first row into most.
-        encoding: of its text; None: as its bytes say (see `csv_text`).
-        decimal: decimal mark of its numbers; None: as they have it (see
+        header: whether the first line names the columns; if not, they are named "0", "1", ...
+        separator: the character between columns; None: the one that gives the first row most
+            columns.
+        encoding: encoding of the text; None: it is detected (see `csv_text`).
+        decimal: decimal mark of the numbers; None: it is detected (see
             `CheckedTable.decimal_of`).
 
     Raises:
-        SeriesError: if the file is missing, empty or no CSV.
+        SeriesError: if the file is missing, empty or not CSV.
 
     Example:
         >>> import tempfile
@@ -203,7 +204,7 @@ def read_table(
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a CSV with a header, whole or not at all; numbers so that they read back the same."""
+    """Write a CSV file with a header atomically; numbers are written without loss."""
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
     with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")

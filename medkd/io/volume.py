@@ -1,10 +1,10 @@
-"""CT volumes in files (.mhd, .mha, .nii, .nii.gz, .nrrd, .nhdr) into `Scan`.
+"""Reader of CT volume files (.mhd, .mha, .nii, .nii.gz, .nrrd, .nhdr) into `Scan`.
 
-`metaimage.py`, `nifti.py` and `nrrd.py` read headers, `volume_header.py` holds the rules that they
-share, and `voxel_data.py` counts, inflates and checks the bytes. Voxels become HU int16 [i, j, k],
-an (i, j, k) view of a slice-contiguous buffer; the grid is in LPS mm. A file is refused with every
-reason that can be found, each "code: text" (`dicom/codes.py`), never repaired: no resampling, no
-squeezing of a fourth dimension, no filling of NaN, no geometry that the header does not state.
+`metaimage.py`, `nifti.py` and `nrrd.py` read headers, `volume_header.py` has their common rules,
+and `voxel_data.py` counts, decompresses and checks the bytes. Voxels become HU int16 [i, j, k], an
+(i, j, k) view of a slice-contiguous buffer; the grid is in LPS mm. A faulty file is refused with
+all reasons, each "code: text" (`dicom/codes.py`). It is never repaired: no resampling, no removal
+of a fourth dimension, no replacement of NaN, no assumed geometry.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ FORMATS: dict[str, Callable[[Path], VolumeHeader]] = {
     ".nrrd": read_nrrd,
     ".nhdr": read_nrrd,
 }
-"""Suffix to the reader of the header."""
+"""Suffix to the reader of its header."""
 
 VOLUME_SUFFIXES = tuple(FORMATS)
 
 ROUNDED = "fractional HU were rounded to whole HU"
-"""Note on a scan whose stored values are no whole numbers."""
+"""Note of a scan whose stored values are not whole numbers."""
 
 HU_LIMITS = (-32768, 32767)
 
 
 class _Checked(NamedTuple):
-    """A header that can be read, where its voxels are, and what a reader must know."""
+    """A valid header, the place of its voxels, and notes for the scan."""
 
     header: VolumeHeader
     data: VoxelData
@@ -57,7 +57,7 @@ class _Checked(NamedTuple):
 
 
 def volume_suffix(path: Path) -> str:
-    """Return the suffix that says the format, lower case; empty if it is none of ours."""
+    """Return the format's suffix of a path in lower case; empty if it is not in `FORMATS`."""
     name = path.name.lower()
     return max((s for s in VOLUME_SUFFIXES if name.endswith(s)), key=len, default="")
 
@@ -72,23 +72,23 @@ def read_volume(
     """Read a CT volume from one file.
 
     Args:
-        path: .mhd or .nhdr (with the files of its voxels beside it), .mha, .nii, .nii.gz or .nrrd,
+        path: .mhd or .nhdr (with its voxel files beside it), .mha, .nii, .nii.gz or .nrrd, with
             voxels in HU.
-        seriesuid: name of the series; the file's name without suffix where not given.
-        patient_id: pseudonym of the patient; the seriesuid where not given, so that every
-            series counts as a patient of its own.
+        seriesuid: name of the series; default: the file's name without suffix.
+        patient_id: pseudonym of the patient; default: the seriesuid, which makes every series a
+            separate patient.
         allow: codes of faults to accept: spacing_not_stated, placement_not_stated, other_units;
-            other codes accept nothing here.
+            other codes have no effect here.
 
     Returns:
-        The scan; `notes` say which faults were accepted ("allowed: ..."), what else the header
-        leaves open, and if fractional HU were rounded.
+        The scan; its `notes` list accepted faults ("allowed: ..."), what else the header does not
+        state, and whether fractional HU were rounded.
 
     Raises:
-        SeriesError: with every reason: a file that is missing, too short, too long, damaged or
-            larger than memory, a header that is incomplete or contradicts itself, geometry that
-            is not stated, sheared or degenerate, not 3-D or several values a voxel, NaN or
-            infinite values, HU outside int16.
+        SeriesError: with all reasons: a file that is missing, too short, too long, damaged or
+            larger than memory; an incomplete or contradictory header; geometry that is missing,
+            sheared or degenerate; not 3-D or several values per voxel; NaN or infinite values;
+            HU outside int16.
     """
     with foreign_faults(path, prefix="unreadable: "):
         header, data, notes = _checked(path, allow, with_data=True)
@@ -105,21 +105,21 @@ def read_volume(
 
 
 def read_grid(path: Path, *, allow: Collection[str] = ()) -> VoxelGrid:
-    """Read where a volume's voxels lie as its file stores them, from its header alone.
+    """Read the grid of a volume in its stored axis order, only from its header.
 
     Args:
-        path: as for `read_volume`; the files of an .mhd's voxels need not be there.
+        path: as for `read_volume`; separate voxel files need not exist.
         allow: as for `read_volume`.
 
     Raises:
-        SeriesError: with every reason that the header gives.
+        SeriesError: with all faults of the header.
     """
     with foreign_faults(path, prefix="unreadable: "):
         return _checked(path, allow, with_data=False)[0].grid()
 
 
 def _checked(path: Path, allow: Collection[str], *, with_data: bool) -> _Checked:
-    """Read a header, and refuse what is wrong with it and with the bytes that it promises."""
+    """Read a header; refuse its faults and, if `with_data`, voxel files of a wrong size."""
     read_header = FORMATS.get(volume_suffix(path))
     if read_header is None:
         raise _refusal(path, [f"unreadable: expected one of {', '.join(VOLUME_SUFFIXES)}"])
@@ -146,7 +146,7 @@ def _scaled(stored: NDArray[Any], header: VolumeHeader) -> NDArray[Any]:
 
 
 def _value_reasons(stored: NDArray[Any]) -> list[str]:
-    """Say why stored values are not HU that fit int16; stored is [i, j, k] of any type."""
+    """Return why stored values [i, j, k] of any type are not finite HU within int16."""
     reasons = []
     finite = stored
     if stored.dtype.kind == "f":

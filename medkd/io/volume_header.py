@@ -1,8 +1,8 @@
-"""What the header of a volume file states, and the rules that MHD, NRRD and NIfTI share.
+"""The content of a volume file's header, and the common rules of MHD, NRRD and NIfTI.
 
-Geometry that a header does not state is not assumed: what is missing is a fault with a code of its
-own, which `allow` accepts by name; only then the default below is used, and the scan's notes say
-so. A length in another unit than mm is a fault too; where it is accepted, it is converted.
+Missing geometry is a fault with its own code. Only if `allow` names that code, a default is used,
+which the scan's notes report. A length in another unit than mm is also a fault; if it is allowed,
+the length is converted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from medkd.io.voxel_data import VoxelData
 Float64 = NDArray[np.float64]
 
 DIRECTION_TOLERANCE = 1e-3
-"""How far direction cosines may be from orthonormal: rounding of a header, not a shear."""
+"""Largest deviation of direction cosines from orthonormal: rounding of a header, not a shear."""
 
 SPACING_LIMITS_MM, FARTHEST_MM = (1e-4, 1e4), 1e6
-"""Far outside what any scanner makes: beyond them a header is damaged."""
+"""Limits of spacings and origins, far outside those of any scanner; beyond, a header is damaged."""
 
 MM_PER_UNIT = {
     "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0, "cm": 10.0, "centimeter": 10.0,
@@ -33,25 +33,25 @@ MM_PER_UNIT = {
     "µm": 1e-3, "micron": 1e-3, "micrometer": 1e-3, "micrometre": 1e-3, "nm": 1e-6,
     "nanometer": 1e-6, "nanometre": 1e-6,
 }  # fmt: skip
-"""Units of length by their names in headers, lower case, without a plural s."""
+"""Name of a unit of length in headers (lower case, singular) to its mm."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.I)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VolumeHeader:
-    """What a header states, in LPS mm; None: it does not say.
+    """The content of a header, in LPS mm; None means that the header does not state a value.
 
     Args:
         sizes: voxels along (i, j, k), of any number of axes; empty if unknown.
-        spacing_mm: distance of voxel centres along each axis.
+        spacing_mm: distance between voxel centres along each axis.
         origin_mm: centre of voxel (0, 0, 0).
         direction: [3, 3]; column a is the direction of index axis a.
-        data: where the voxels are; None if the header does not say enough.
-        slope: factor of stored values; with `intercept` it gives HU.
-        intercept: added to scaled values.
-        faults: why it cannot be read, or only with `allow`.
-        notes: what a reader of the scan must know.
+        data: place of the voxels; None if the header does not determine it.
+        slope: HU are stored values * slope + intercept.
+        intercept: see `slope`.
+        faults: why the file cannot be read, or only with `allow`.
+        notes: notes for the scan.
     """
 
     sizes: tuple[int, ...] = ()
@@ -65,10 +65,10 @@ class VolumeHeader:
     notes: tuple[str, ...] = ()
 
     def grid(self) -> VoxelGrid:
-        """Return the grid, with defaults for what is not stated.
+        """Return the grid, with defaults for geometry that the header does not state.
 
         Raises:
-            ValueError: if `geometry_faults` has something to say.
+            ValueError: if `geometry_faults` returns a fault.
         """
         i, j, k = self.sizes
         return VoxelGrid.from_parts(
@@ -80,14 +80,14 @@ class VolumeHeader:
 
 
 class Judged(NamedTuple):
-    """Faults after `allow`: reasons to refuse, and notes on what was accepted."""
+    """The result of `judge`: reasons to refuse, and notes on accepted faults."""
 
     refused: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
-    """Divide faults into refused ones and those that `allow` accepts by their code."""
+    """Separate faults into refused ones and those whose code is in `allow`."""
     refused, notes = [], []
     for fault in dict.fromkeys(faults):
         accepted = fault.lenient and fault.code in allow and CODES[fault.code].allowable
@@ -99,7 +99,7 @@ def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
 
 
 def numbers_in(text: str) -> tuple[float, ...] | None:
-    """Return the plain numbers of a text that are divided by blanks; None if there is other text.
+    """Return the numbers of a text, separated by blanks; None if the text has anything else.
 
     Example:
         >>> numbers_in("0.7 -1e-3 2"), numbers_in("1_0 2"), numbers_in("0,7")
@@ -110,13 +110,13 @@ def numbers_in(text: str) -> tuple[float, ...] | None:
 
 
 def whole_numbers_in(text: str) -> tuple[int, ...] | None:
-    """Return the non-negative whole numbers of a text; None if there is other text."""
+    """Return the non-negative integers of a text; None if the text has anything else."""
     parts = text.split()
     return tuple(map(int, parts)) if all(re.fullmatch(r"[0-9]{1,18}", p) for p in parts) else None
 
 
 def mm_per_unit(unit: str) -> float | None:
-    """Return the millimetres of a unit of length by its name; None if it is unknown.
+    """Return the millimetres per unit of length; None if the unit is unknown.
 
     Example:
         >>> mm_per_unit("Millimeters"), mm_per_unit("cm"), mm_per_unit("voxels")
@@ -127,14 +127,14 @@ def mm_per_unit(unit: str) -> float | None:
 
 
 def unit_fault(unit: str, *, where: str) -> tuple[float, list[Fault]]:
-    """Judge a stated unit of length.
+    """Return the millimetres per unit of length, and a fault unless the unit is mm.
 
     Args:
-        unit: as the header spells it.
-        where: the header's field.
+        unit: name of the unit in the header.
+        where: the header's field, for the message.
 
     Returns:
-        Millimetres a unit (1 if it is unknown) and, unless it is mm, the fault.
+        Millimetres per unit (1 if the unit is unknown), and the faults.
     """
     factor = mm_per_unit(unit)
     if factor == 1.0:
@@ -150,13 +150,13 @@ def unit_fault(unit: str, *, where: str) -> tuple[float, list[Fault]]:
 
 
 def no_spacing(what: str) -> Fault:
-    """Word that a header states no spacing; `what` names the field that is missing."""
+    """Return the fault of a header without spacing; `what` names the missing field."""
     text = f"the header states no spacing ({what}): add it; if allowed, 1 mm is assumed"
     return Fault("spacing_not_stated", text)
 
 
 def no_placement(what: str) -> Fault:
-    """Word that a header states no origin or no directions; `what` names the missing field."""
+    """Return the fault of a header without origin or directions; `what` names the missing field."""
     text = (
         f"the header does not state how the axes point or where the volume lies ({what}), so left "
         "and right are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed "
@@ -166,19 +166,19 @@ def no_placement(what: str) -> Fault:
 
 
 def not_numbers(what: str, text: str, count: int) -> Fault:
-    """Word that a field of the geometry holds something else than plain numbers.
+    """Return the fault of a geometry field whose value is not a list of plain numbers.
 
     Args:
         what: the header's field.
         text: its value.
-        count: how many numbers it should hold.
+        count: expected count of numbers.
     """
-    told = f"expected {count} plain numbers with decimal points in {what}, got {text[:60]!r}"
-    return Fault("bad_geometry", f"{told}: correct the header")
+    detail = f"expected {count} plain numbers with decimal points in {what}, got {text[:60]!r}"
+    return Fault("bad_geometry", f"{detail}: correct the header")
 
 
 def geometry_faults(header: VolumeHeader) -> list[Fault]:
-    """Say why the stated geometry is no grid of `VoxelGrid`; what is not stated is no fault."""
+    """Return why the stated geometry is not a valid `VoxelGrid`; missing geometry is ignored."""
     if not header.sizes:
         return []
     if len(header.sizes) != 3:

@@ -1,9 +1,9 @@
-"""The bytes of a volume's voxels: counted first, then read or inflated to exactly that size.
+"""The bytes of a volume's voxels: first counted, then read or decompressed to exactly that size.
 
-The formats' headers (`metaimage.py`, `nrrd.py`, `nifti.py`) say where the bytes are; nothing here
-knows a header. A file that is too short, too long, damaged or that cannot hold what its header
-claims is refused. Checksums of compressed streams (gzip: CRC-32 and size, zlib: Adler-32, bzip2:
-CRC) are verified.
+The header readers (`metaimage.py`, `nrrd.py`, `nifti.py`) determine where the bytes are; this
+module does not know headers. A file that is too short, too long, damaged, or too small for the
+voxels of its header is refused. Checksums of compressed streams (gzip: CRC-32 and size, zlib:
+Adler-32, bzip2: CRC) are verified.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from medkd.io.foreign import foreign_faults
 Packing = Literal["raw", "zlib", "gzip", "bzip2"]
 
 AT_END = -1
-"""Value of `skip_bytes`: the voxels are the last bytes of the file, whatever precedes them."""
+"""Value of `skip_bytes`: the voxels are the last bytes of the file."""
 
 CHUNK_BYTES = 1 << 20
 _DAMAGED = "damaged_pixels: its voxels are incomplete or damaged: "
 GZIP_BITS = 31
-"""Window bits of zlib that mean a gzip stream."""
+"""Value of zlib's `wbits` for a gzip stream."""
 
 MOST_EXPANSION = 1032
-"""Deflate cannot expand more: 258 bytes from 2 bits (zlib technical details, "Maximum
-Compression Factor"). bzip2 has no useful bound; its memory is taken only as it is filled."""
+"""Largest expansion by deflate: 258 bytes from 2 bits (zlib technical details, "Maximum
+Compression Factor"). bzip2 has no useful bound; memory is used only as its data arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class VoxelData:
-    """Where the voxels of a volume are.
+    """The place of a volume's voxels in files.
 
     Args:
-        shape: voxels along (i, j, k); i runs fastest in the file.
+        shape: voxels along (i, j, k); i varies fastest in the file.
         element: type of one value with its byte order.
         files: one file for all voxels, or one for each slice k.
-        packing: how the bytes are compressed.
+        packing: compression of the bytes.
         skip_bytes: bytes of each file before the voxels (or before the compressed stream), or
             `AT_END`.
-        skip_unpacked: bytes of the inflated stream before the voxels.
-        packed_bytes: size of the compressed stream where the header states it.
-        countable: False if the header is too faulty to say how many bytes there must be.
+        skip_unpacked: bytes of the decompressed stream before the voxels.
+        packed_bytes: size of the compressed stream; None if the header does not state it.
+        countable: False if the header is too faulty to determine the number of bytes.
     """
 
     shape: tuple[int, int, int]
@@ -64,20 +64,20 @@ class VoxelData:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all voxels, not compressed."""
+        """Uncompressed size of all voxels."""
         return math.prod(self.shape) * self.element.itemsize
 
 
 def data_faults(data: VoxelData) -> list[Fault]:
-    """Count the bytes of the files without reading them.
+    """Check the sizes of the voxel files without reading them.
 
     Returns:
-        Why they cannot hold the voxels that the header states; empty if they can.
+        Why they do not match the voxels of the header; empty if they match.
     """
     missing = [repr(file.name) for file in data.files if not file.is_file()]
     if missing:
         more = f" (and {len(missing) - 1} more files)" if missing[1:] else ""
-        text = f"its voxels' file {missing[0]} is missing{more}; it must stand beside the header"
+        text = f"the voxel file {missing[0]} is missing{more}: put it beside the header"
         return [Fault("truncated_pixels", text)]
     if not data.countable:
         return []
@@ -91,7 +91,7 @@ def _counted_raw(data: VoxelData) -> list[Fault]:
     short, long = [], []
     for file in data.files:
         got = file.stat().st_size - max(data.skip_bytes, 0)
-        text = f"the header promises {expected} bytes of voxels, {file.name!r} has {max(got, 0)}"
+        text = f"the header requires {expected} bytes of voxels, {file.name!r} has {max(got, 0)}"
         if got < expected:
             short.append(text)
         elif got > expected and data.skip_bytes != AT_END:
@@ -108,22 +108,22 @@ def _counted_packed(data: VoxelData) -> list[Fault]:
     got = file.stat().st_size - data.skip_bytes
     if data.packed_bytes is not None and got != data.packed_bytes:
         code = "truncated_pixels" if got < data.packed_bytes else "damaged_pixels"
-        text = f"the header promises {data.packed_bytes} bytes of compressed voxels"
+        text = f"the header requires {data.packed_bytes} bytes of compressed voxels"
         return [Fault(code, f"{text}, {file.name!r} has {max(got, 0)}")]
     most = max(got, 0) * MOST_EXPANSION
     if data.packing != "bzip2" and data.size_bytes + data.skip_unpacked > most:
         text = (
-            f"the header promises {data.size_bytes} bytes of voxels, the {max(got, 0)} compressed"
+            f"the header requires {data.size_bytes} bytes of voxels, the {max(got, 0)} compressed"
         )
-        return [Fault("truncated_pixels", f"{text} bytes of {file.name!r} hold at most {most}")]
+        return [Fault("truncated_pixels", f"{text} bytes of {file.name!r} give at most {most}")]
     return []
 
 
 def read_voxels(data: VoxelData, header: Path) -> NDArray[Any]:
-    """Read voxels whose bytes `data_faults` has counted.
+    """Read voxels; `data_faults` must have been called before.
 
     Args:
-        data: where they are.
+        data: place of the voxels.
         header: the file that errors name.
 
     Returns:
@@ -131,8 +131,8 @@ def read_voxels(data: VoxelData, header: Path) -> NDArray[Any]:
         slice-contiguous buffer.
 
     Raises:
-        SeriesError: if the bytes are fewer, more or damaged.
-        MemoryError: if they do not fit into memory.
+        SeriesError: if there are too few or too many bytes, or if they are damaged.
+        MemoryError: if the voxels do not fit into memory.
     """
     buffer = np.empty(math.prod(data.shape), dtype=data.element)
     target = memoryview(buffer.view(np.uint8))  # type: ignore[arg-type]  # an array is a buffer
@@ -166,37 +166,37 @@ def _read_packed(data: VoxelData, target: memoryview) -> None:
             start = max(filled, 0)
             filled += len(chunk)
             if filled > len(target):
-                raise ValueError(f"expected {len(target)} bytes of voxels, the stream holds more")
+                raise ValueError(f"expected {len(target)} bytes of voxels, the stream has more")
             target[start : start + len(wanted)] = wanted
     if filled != len(target):
-        raise EOFError(f"expected {len(target)} bytes of voxels, the stream holds {filled}")
+        raise EOFError(f"expected {len(target)} bytes of voxels, the stream has {filled}")
 
 
 def unpacked_head(path: Path, size: int) -> bytes:
-    """Inflate the first bytes of a gzip file.
+    """Decompress the first bytes of a gzip file.
 
     Args:
         path: the file.
-        size: bytes wanted; fewer come back if the file ends before.
+        size: number of bytes; fewer are returned if the file is shorter.
 
     Raises:
-        SeriesError: if its beginning is no gzip stream, or is damaged.
+        SeriesError: if its beginning is not a gzip stream, or is damaged.
     """
     with foreign_faults(path, prefix=_DAMAGED), path.open("rb") as stream:
         return zlib.decompressobj(GZIP_BITS).decompress(stream.read(CHUNK_BYTES), size)
 
 
 def _unpacked_chunks(stream: BinaryIO, packing: Packing) -> Iterator[bytes]:
-    """Inflate from where the stream stands to its end, at most `CHUNK_BYTES` at a time."""
+    """Decompress a stream from its current position, at most `CHUNK_BYTES` at a time."""
     if packing == "bzip2":
         return _bunzipped(stream)
-    # MetaIO's readers take a gzip stream for a zlib stream too: 47 detects which one it is.
+    # MetaIO's readers accept gzip where zlib is stated: 47 detects which of them it is.
     return _inflated(stream, 47 if packing == "zlib" else GZIP_BITS)
 
 
 def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
     waiting = stream.read(CHUNK_BYTES)
-    while True:  # one round a member: bgzip and pigz write several
+    while True:  # once per gzip member: bgzip and pigz write several
         engine = zlib.decompressobj(window_bits)
         while not engine.eof:
             chunk = engine.decompress(waiting, CHUNK_BYTES)
@@ -204,8 +204,8 @@ def _inflated(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:
             if not (chunk or waiting or engine.eof):
                 raise EOFError("the compressed stream ends too early")
             yield chunk
-        # `waiting` was read behind the end of the member, if anything was. gzip ignores zeros
-        # there, which fill up the last block of a tape.
+        # `waiting` has bytes read beyond the end of the member. gzip ignores zeros there, which
+        # pad the last block of a tape.
         waiting = engine.unused_data + waiting
         while window_bits == GZIP_BITS and waiting and not waiting.strip(b"\0"):
             waiting = stream.read(CHUNK_BYTES)

@@ -1,8 +1,8 @@
-"""Every file below a folder, one by one, in an order that does not change from run to run.
+"""Iteration over all files below a folder, always in the same order.
 
-Nothing is passed over in silence: what cannot be entered or is no plain file comes with a reason.
-Linked folders are entered once, whatever leads to them. Memory grows with one folder's entries,
-not with the archive.
+No entry is skipped silently: folders that cannot be entered and entries that are not regular files
+are returned with a reason. A folder that several links lead to is entered once. Memory grows with
+the entries of one folder, not with the archive.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 MOST_MEMBER_BYTES = 8 * 2**30
-"""Members of a zip archive above this size are not unpacked."""
+"""Larger members of a zip archive are not unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,14 @@ class FoundFile:
     """A file of an archive.
 
     Args:
-        path: relative to the archive's root.
+        path: path relative to the archive's root.
         member: name inside the zip archive `path`; empty for a file on disk.
-        size: bytes; of a member once unpacked.
-        changed: when it was last written, in ns; of a member that of its zip archive.
-        form: what it is where that shows without opening it: "unreadable", or "other" for what
-            is left out; empty for a file to look into.
-        reason: why; of what is unreadable "code: text" (`file_kind.UNREADABLE`).
+        size: size in bytes; for a zip member its unpacked size.
+        changed: modification time in ns; for a zip member that of the archive.
+        form: "unreadable", or "other" for an ignored entry; empty for a file whose content is
+            still to be examined.
+        reason: why it has this form; for "unreadable" it is "code: text"
+            (`file_kind.UNREADABLE`).
     """
 
     path: Path
@@ -42,11 +43,12 @@ class FoundFile:
 
 
 def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFile]:
-    """List every file at any depth, zip archives as one file.
+    """Yield every file at any depth; a zip archive is one file.
 
     Args:
-        root: the archive.
-        skip: says of an absolute path that it is medkd's own and no part of the archive.
+        root: folder of the archive.
+        skip: called with an absolute path; returns True for medkd's own files, which are not part
+            of the archive.
     """
     top = root.stat()
     entered = {(top.st_dev, top.st_ino)}
@@ -68,16 +70,16 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
                 state = entry.stat()
             except OSError as error:
                 if isinstance(error, PermissionError) and not entry.is_symlink():
-                    # A folder with the right to list it, but not to enter it.
+                    # The folder may be listed, but not entered.
                     yield _locked(folder, root, error)
                     break
-                told = absent_reason(error)
-                yield FoundFile(path.relative_to(root), form="unreadable", reason=told)
+                reason = absent_reason(error)
+                yield FoundFile(path.relative_to(root), form="unreadable", reason=reason)
                 continue
             if stat.S_ISDIR(state.st_mode):
                 if entry.name.startswith("."):
-                    told = "a hidden folder: its name begins with a dot"
-                    yield FoundFile(path.relative_to(root), form="other", reason=told)
+                    reason = "a hidden folder: its name begins with a dot"
+                    yield FoundFile(path.relative_to(root), form="other", reason=reason)
                 elif (state.st_dev, state.st_ino) not in entered:
                     entered.add((state.st_dev, state.st_ino))
                     deeper.append(path)
@@ -87,14 +89,14 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
 
 
 def zip_members(root: Path, path: Path) -> Iterator[FoundFile]:
-    """List the files inside a zip archive.
+    """Yield the files inside a zip archive.
 
     Args:
-        root: the archive's root.
-        path: the zip archive, relative to it.
+        root: folder of the archive.
+        path: the zip file, relative to `root`.
 
     Raises:
-        OSError, zipfile.BadZipFile, ValueError: if it is damaged.
+        OSError, zipfile.BadZipFile, ValueError: if the zip file is damaged.
     """
     place = root / path
     changed = place.stat().st_mtime_ns
@@ -108,10 +110,10 @@ def zip_members(root: Path, path: Path) -> Iterator[FoundFile]:
 
 
 def foreign_zip(root: Path, path: Path) -> str:
-    """Say what a zip archive is that holds no files of its own: a document, an array; else "".
+    """Return the type of a zip file that is a document, arrays or weights; else an empty text.
 
     Raises:
-        OSError, zipfile.BadZipFile, ValueError: if it is damaged.
+        OSError, zipfile.BadZipFile, ValueError: if the zip file is damaged.
     """
     with zipfile.ZipFile(root / path) as archive:
         names = archive.namelist()
@@ -125,14 +127,14 @@ def foreign_zip(root: Path, path: Path) -> str:
 
 
 def _locked(folder: Path, root: Path, error: OSError) -> FoundFile:
-    told = f"unreadable_folder: it cannot be entered ({_kind(error)})"
-    return FoundFile(folder.relative_to(root), form="unreadable", reason=told)
+    reason = f"unreadable_folder: it cannot be entered ({_kind(error)})"
+    return FoundFile(folder.relative_to(root), form="unreadable", reason=reason)
 
 
 def _file(path: Path, root: Path, state: os.stat_result, *, linked: bool) -> FoundFile:
     where = path.relative_to(root)
     if not stat.S_ISREG(state.st_mode):
-        return FoundFile(where, form="other", reason="no plain file")
+        return FoundFile(where, form="other", reason="not a regular file")
     if linked and path.resolve().is_relative_to(root.resolve()):
         return FoundFile(where, form="other", reason="a link to another file of the archive")
     return FoundFile(where, size=state.st_size, changed=state.st_mtime_ns)
@@ -142,14 +144,17 @@ def _member_fault(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "damaged_zip: the zip archive is encrypted: unpack it"
     too_large = info.file_size > MOST_MEMBER_BYTES
-    return "damaged_file: larger than is unpacked: unpack the zip archive" if too_large else ""
+    return "damaged_file: too large to be read from a zip archive: unpack it" if too_large else ""
 
 
 def absent_reason(error: OSError) -> str:
-    """Word why an entry of a folder cannot be looked up, as "code: text" (`file_kind.UNREADABLE`).
+    """Return why an entry of a folder cannot be accessed, as "code: text".
 
     Args:
-        error: what asking for its state raised; of a link to nothing `FileNotFoundError`.
+        error: the exception of `stat`; for a broken link `FileNotFoundError`.
+
+    Returns:
+        A reason with a code of `file_kind.UNREADABLE`.
     """
     code = "no_permission" if isinstance(error, PermissionError) else "missing_file"
     return f"{code}: it cannot be found or read ({_kind(error)})"

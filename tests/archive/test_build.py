@@ -297,7 +297,7 @@ def test_links_odd_names_and_damaged_zips_are_listed(tmp_path: Path) -> None:
     found = fates(out)
     assert found["film.png"].became == "case"
     assert found["link.png"].reason == "a link to another file of the archive"
-    assert found["pipe"].reason == "no plain file"
+    assert found["pipe"].reason == "not a regular file"
     assert found["cut.zip"].became == "unreadable"
     assert found["nowhere"].became == "unreadable"
     assert len(found) == 6

@@ -251,7 +251,7 @@ def test_a_user_without_rights_is_told_of_folders_and_files(tmp_path: Path) -> N
     (root / "listed").chmod(0o700)
     assert code == 0, text
     assert "2 folders that cannot be entered" in text
-    assert "1 files that may not be read" in text
+    assert "1 files without permission to read them" in text
 
 
 def test_an_empty_folder_is_refused_and_leaves_an_older_index_as_it_was(tmp_path: Path) -> None:

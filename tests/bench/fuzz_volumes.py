@@ -55,7 +55,7 @@ from tests.io.volume_helper import oblique_grid
 FORMATS = ("mhd", "nrrd", "nifti")
 GOOD = ("refused", "equal", "noted", "raw_pixels", "other_object")
 BAD = ("wrong_geometry", "wrong_voxels", "unworded", "crash", "hang")
-EXPLAINING = ("differ by up to", "x the stored values", "are no scaling")
+EXPLAINING = ("differ by up to", "x the stored values", "are ignored: stored values are HU")
 OWN_FAULTS = (TypeError, IndexError, KeyError, AttributeError, AssertionError, UnicodeError)
 SHAPE = (18, 16, 12)
 

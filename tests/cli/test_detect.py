@@ -91,7 +91,7 @@ def test_each_series_of_a_flat_export_is_a_result_of_its_own(model, tmp_path):
     assert "to accept this: --allow slice_thickness" in refused.reasons
     assert any(str(flat) in reason for reason in refused.reasons)
     mask = read_json(tmp_path / "out" / "mask.json", CaseResult)
-    assert mask.reasons[0] == "empty_file: it has no bytes"
+    assert mask.reasons[0] == "empty_file: the file is empty"
 
 
 def test_scans_of_an_index_are_scored_by_the_labels_that_it_has(model, tmp_path):

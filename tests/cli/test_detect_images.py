@@ -141,7 +141,7 @@ def test_a_file_that_was_named_is_never_left_out(model: Path, tmp_path: Path) ->
     (tmp_path / "notes.txt").write_text("no picture")
     done = detect(model, tmp_path / "notes.txt", "--out", tmp_path / "out")
     assert done.exit_code == 1
-    assert "not_radiograph: no picture, volume or table" in done.output
+    assert "not_radiograph: not a picture, volume or table" in done.output
 
 
 def test_a_ct_model_refuses_a_picture_and_says_what_it_is(tmp_path: Path) -> None:

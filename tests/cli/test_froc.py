@@ -79,7 +79,7 @@ def test_a_broken_table_ends_with_every_reason_and_leaves_nothing(tables, tmp_pa
     assert done.returncode == 1
     assert "coordX must be a finite number, got 'x'" in done.stderr
     assert "column 'diameter_mm' is missing" in done.stderr
-    assert "row 2: series a stands in row 1 already" in done.stderr
+    assert "row 2: series a is already in row 1" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "froc.json").exists()
 

@@ -182,7 +182,7 @@ def test_a_table_of_excluded_findings_is_not_scored_as_nodules(tmp_path: Path) -
     (tmp_path / "s.csv").write_text("a\n")
     text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--annotations", table,
                    "--seriesuids", tmp_path / "s.csv")  # fmt: skip
-    assert "it holds irrelevant findings" in text
+    assert "it lists irrelevant findings" in text
 
 
 PLACES = "seriesuid,coordX,coordY,coordZ,diameter_mm"

@@ -73,7 +73,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (reason,) = reasons_of(write(tmp_path, "name: a\nname: b\n"))
-    assert reason == "run.yaml:2: the key 'name' stands twice"
+    assert reason == "run.yaml:2: the key 'name' occurs twice"
 
 
 def test_a_python_tag_is_refused_and_nothing_runs(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_bad_override_is_named_as_such(tmp_path: Path) -> None:
     path = write(tmp_path, "name: a\n")
     assert "--set training.epochs" in reasons_of(path, "training.epochs=none")[0]
     assert "expected key=value" in reasons_of(path, "training")[0]
-    assert "nothing stands" in reasons_of(path, "terms.4.weight=1")[0]
+    assert "there is no terms.4" in reasons_of(path, "terms.4.weight=1")[0]
 
 
 def test_a_base_is_merged_below_the_file(tmp_path: Path) -> None:

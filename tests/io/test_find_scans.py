@@ -180,7 +180,7 @@ def test_pipes_links_and_loops_never_hang(tmp_path: Path) -> None:
     (place,) = find_places([tmp_path]).scans
     assert len(place.files) == SLICES
     (named,) = find_places([tmp_path / "a" / "pipe"]).scans
-    assert "no plain file" in named.reasons[0]
+    assert "not a regular file" in named.reasons[0]
 
 
 def test_a_link_to_a_slice_that_is_gone_refuses_the_series(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_packed_slice_is_known_by_its_content_whatever_its_name(tmp_path: Path
     last.unlink()
     (place,) = find_places([tmp_path]).scans
     assert "backup.bin" in place.reasons[0]
-    assert "a gzip file with DICOM in it: unpack it" in place.reasons[0]
+    assert "a gzip file that contains DICOM: unpack it" in place.reasons[0]
 
 
 @pytest.mark.parametrize("name", ["notes.txt.gz", "masks.nii.gz", "findings.csv.gz", "old.tar.gz"])

@@ -86,7 +86,7 @@ def test_a_folder_without_anything_names_all_that_is_missing(tmp_path):
 def test_a_header_without_its_voxels_is_refused(root):
     (root / "subset0" / "1.2.raw").unlink()
 
-    assert "subset0/1.2.mhd: truncated_pixels: its voxels' file '1.2.raw' is missing" in reasons_of(
+    assert "subset0/1.2.mhd: truncated_pixels: the voxel file '1.2.raw' is missing" in reasons_of(
         root
     )
 
@@ -101,7 +101,7 @@ def test_a_scan_in_two_subsets_is_refused(root):
     for path in (root / "subset7").glob("1.3.*"):
         shutil.copy(path, root / "subset0" / path.name)
 
-    assert "series 1.3 stands in subset0 and subset7" in reasons_of(root)
+    assert "series 1.3 is in subset0 and subset7" in reasons_of(root)
 
 
 def test_names_that_do_not_agree_are_all_reported(root):

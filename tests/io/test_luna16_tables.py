@@ -84,7 +84,7 @@ def test_all_missing_columns_are_named_at_once(tmp_path):
         read_annotations(write(tmp_path / "a.csv", "seriesuid,coordX,coordX,coordZ\na,1,2,3\n"))
 
     text = str(refusal.value)
-    assert "column 'coordX' is there 2 times" in text
+    assert "column 'coordX' is present 2 times" in text
     assert "column 'coordY' is missing" in text
     assert "column 'diameter_mm' is missing" in text
 
@@ -136,12 +136,12 @@ def test_the_list_of_series_has_no_header_and_may_have_one(tmp_path):
 
 
 def test_a_series_listed_twice_is_refused_with_both_rows(tmp_path):
-    with pytest.raises(SeriesError, match=r"row 3: series 1\.2 stands in row 1 already"):
+    with pytest.raises(SeriesError, match=r"row 3: series 1\.2 is already in row 1"):
         read_seriesuids(write(tmp_path / "s.csv", "1.2\n1.3\n1.2\n"))
 
 
 def test_a_list_of_no_series_is_refused(tmp_path):
-    with pytest.raises(SeriesError, match="no series is named"):
+    with pytest.raises(SeriesError, match="it lists no series"):
         read_seriesuids(write(tmp_path / "s.csv", "seriesuid\n"))
 
 
@@ -162,7 +162,7 @@ def test_a_reference_is_refused_with_the_faults_of_all_tables(tmp_path):
     text = str(refusal.value)
     assert "diameter_mm must be a finite number, got 'x'" in text
     assert "absent.csv: cannot be read as a table: no such file" in text
-    assert "stands in row 1 already" in text
+    assert "is already in row 1" in text
 
 
 def test_a_reference_without_a_patient_for_a_series_is_refused(tmp_path):

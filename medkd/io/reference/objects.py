@@ -1,7 +1,7 @@
-"""Annotation objects of DICOM (SR, SEG, RTSTRUCT): which files they are, opened one by one.
+"""Finding and opening of DICOM annotation objects (SR, SEG, RTSTRUCT), one by one.
 
-One broken object of many is listed, not raised. Messages call a file by its label and show coded
-terms alone: free text (region names, comments) may name a patient.
+A broken object is listed as unmatched and does not stop the others. Messages contain only labels
+of files and coded terms: free text (region names, comments) may name a patient.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ OBJECT_KINDS = {
     "1.2.840.10008.5.1.4.1.1.66.7": "seg",
     "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
 }
-"""SOP class of an annotation object to the kind of source that reads it: Basic Text, Enhanced,
+"""SOP class of an annotation object to its kind of annotation source: Basic Text, Enhanced,
 Comprehensive, Comprehensive 3D and Extensible SR; Segmentation and Label Map Segmentation; RT
 Structure Set."""
 
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
-"""How a little-endian data set begins where the preamble is missing: group 2 or 8."""
+"""First bytes of a little-endian data set without preamble: group 2 or 8."""
 
 _PUBLIC_SCHEMES = ("DCM", "FMA", "LN", "NCIt", "RADLEX", "SCT", "SNM3", "SRT", "UMLS")
-"""Coding schemes (PS3.16 chapter 8) whose meanings are nobody's own words."""
+"""Public coding schemes (PS3.16 chapter 8), whose meanings contain no free text."""
 
 
 def read_objects(
@@ -48,13 +48,13 @@ def read_objects(
     *,
     read: Callable[[Dataset, RowCollector], None],
 ) -> ReferenceRows:
-    """Read objects of one kind, each once, with what cannot be read listed.
+    """Read all objects of one kind, each once; broken and duplicate objects are unmatched.
 
     Args:
         kind: "sr", "seg" or "rtstruct".
-        refs: files to look at; those of another kind are counted in the notes.
+        refs: files to examine; a note counts those of another kind.
         finder: the archive's series.
-        read: adds what one object says to its collector.
+        read: adds the content of one object to its collector.
     """
     parts: list[ReferenceRows] = []
     seen: set[str] = set()
@@ -73,31 +73,31 @@ def read_objects(
                 seen.add(uid)
         parts.append(rows.collected())
     if strangers:
-        parts.append(ReferenceRows(notes=(f"{strangers} files are no DICOM {kind.upper()}",)))
+        parts.append(ReferenceRows(notes=(f"{strangers} files are not DICOM {kind.upper()}",)))
     return joined(parts)
 
 
 def object_refs(kind: str, path: Path | None, found: Sequence[FileRef]) -> list[FileRef]:
-    """List the files to read: those of the user's path, or those found in the archive.
+    """Return the files to read: those of the user's path, or else those found in the archive.
 
     Raises:
-        SeriesError: if the path leads nowhere.
+        SeriesError: if the path does not exist.
     """
     if path is None:
         return list(found)
     if not path.exists():
-        raise SeriesError(f"{path}: no DICOM {kind.upper()}", ["there is no such file or folder"])
+        raise SeriesError(f"{path}: not DICOM {kind.upper()}", ["there is no such file or folder"])
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return [FileRef(file, label=f"{kind} file {n}") for n, file in enumerate(files, start=1)]
 
 
 def sequence(dataset: Dataset, name: str) -> Iterator[Dataset]:
-    """Yield the items of a sequence; none where it is absent or empty."""
+    """Yield the items of a sequence; nothing if it is absent or empty."""
     yield from dataset.get(name) or ()
 
 
 class Code(NamedTuple):
-    """A coded term; empty texts where there is none."""
+    """A coded term; its texts are empty if there is none."""
 
     value: str = ""
     meaning: str = ""
@@ -105,12 +105,12 @@ class Code(NamedTuple):
 
     @property
     def told(self) -> str:
-        """The meaning, if a standard says it: a private one may be free text."""
+        """The meaning if its scheme is public; the meaning of a private code may be free text."""
         return self.meaning if self.scheme in _PUBLIC_SCHEMES else "not coded"
 
 
 def first_code(dataset: Dataset, name: str) -> Code:
-    """Return the first item of a code sequence; an empty code if there is none."""
+    """Return the first item of a code sequence; an empty `Code` if there is none."""
     for item in sequence(dataset, name):
         value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
         meaning, scheme = item.get("CodeMeaning", ""), item.get("CodingSchemeDesignator", "")
@@ -119,7 +119,7 @@ def first_code(dataset: Dataset, name: str) -> Code:
 
 
 def _opened(ref: FileRef, kind: str) -> Dataset | None:
-    """Read an object whole if it is of the kind; a file without DICOM's preamble may be."""
+    """Read an object of a kind; None if it is of another kind. The preamble may be missing."""
     try:
         with ref.open() as stream:
             forced = stream.read(2) in _FIRST_GROUPS
@@ -138,11 +138,11 @@ def _opened(ref: FileRef, kind: str) -> Dataset | None:
 def _read_one(
     dataset: Dataset, rows: RowCollector, read: Callable[[Dataset, RowCollector], None]
 ) -> bool:
-    """Add what an object says; say whether it holds together (else another copy may)."""
+    """Add the content of an object to `rows`; return False if it is broken (a copy may not be)."""
     try:
         read(dataset, rows)
     except Exception as error:  # noqa: BLE001  # pydicom converts values late
         uid = str(dataset.get("SOPInstanceUID", ""))
-        rows.refuse("object", f"it does not hold together ({type(error).__name__})", uid)
+        rows.refuse("object", f"its content is damaged ({type(error).__name__})", uid)
         return False
     return True

@@ -1,8 +1,8 @@
-"""Where the slices of a series lie, and which series a UID of an annotation means.
+"""Geometry of an archive's series, and lookup of series and slices by UID.
 
-Annotations name places by world mm, by a slice's SOPInstanceUID, by its InstanceNumber or by its
-z. Slices are counted by k, along the slice normal, as in the series' grid; a column of an image is
-index i, a row is index j. Nothing here reads a file.
+Annotations give places in world mm, or on a slice that they name by SOPInstanceUID,
+InstanceNumber or z. Slices are numbered by k along the slice normal, as in the series' grid; an
+image column is index i, a row is index j. This module reads no files.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from medkd.geometry import VoxelGrid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesPlaces:
-    """The places of one series, as its headers state them.
+    """Grid and slice identifiers of one series, from its headers.
 
     Args:
-        seriesuid: real SeriesInstanceUID; the name of a volume that is no DICOM.
+        seriesuid: real SeriesInstanceUID; for a volume that is not DICOM, its name.
         grid: voxels in LPS mm; axis i along a row, j along a column, k along the slice normal.
-        frame_of_reference_uid: empty where none is stated.
-        sop_uids: SOPInstanceUID of each slice, by k, "" where not stated; empty for a volume. All
-            the same in a multi-frame image.
-        instance_numbers: InstanceNumber of each slice, by k, None where not stated.
+        frame_of_reference_uid: empty if not stated.
+        sop_uids: SOPInstanceUID of each slice, by k, "" if not stated; empty for a volume. In a
+            multi-frame image all are equal.
+        instance_numbers: InstanceNumber of each slice, by k, None if not stated.
         frame_numbers: frame (from 1) of each slice in a multi-frame image, by k; else empty.
 
     Raises:
-        ValueError: if a tuple has neither no entry nor one a slice.
+        ValueError: if a tuple is not empty and its length is not the number of slices.
     """
 
     seriesuid: str
@@ -47,21 +47,21 @@ class SeriesPlaces:
                 )
 
     def slices_of_sop(self, sop_uid: str, frame: int | None = None) -> tuple[int, ...]:
-        """Return k of every slice of an image: one, or one a frame where no frame is named."""
+        """Return k of every slice of an image: one, or one per frame if no frame is given."""
         return tuple(
             k
             for k, uid in enumerate(self.sop_uids)
-            if uid == sop_uid != ""  # not stated by the file and the annotation is no match
+            if uid == sop_uid != ""  # two missing UIDs do not match
             and (frame is None or not self.frame_numbers or self.frame_numbers[k] == frame)
         )
 
     def slices_of_instance(self, number: int) -> tuple[int, ...]:
-        """Return k of every slice with an InstanceNumber: one, unless the series repeats it."""
+        """Return k of every slice with an InstanceNumber: one, unless the number is repeated."""
         return tuple(k for k, stated in enumerate(self.instance_numbers) if stated == number)
 
 
 class PlaceFinder:
-    """Finds the series that an annotation means.
+    """Finds the series to which an annotation belongs.
 
     Args:
         places: the series of an archive, by seriesuid.
@@ -78,25 +78,25 @@ class PlaceFinder:
                 self._by_frame[series.frame_of_reference_uid].append(series)
 
     def series(self, seriesuid: str) -> SeriesPlaces | None:
-        """Return the series of this UID, if the archive holds it."""
+        """Return the series with this UID; None if it is not in the archive."""
         return self._places.get(seriesuid)
 
     def of_sop(self, sop_uid: str) -> SeriesPlaces | None:
-        """Return the series that an image belongs to, if the archive holds it."""
+        """Return the series to which an image belongs; None if it is not in the archive."""
         return self._places.get(self._by_sop.get(sop_uid, ""))
 
     def sharing_frame(
         self, frame_of_reference_uid: str, named: Iterable[str] = ()
     ) -> tuple[SeriesPlaces, ...]:
-        """Return the series that a place in world mm of a frame of reference belongs to.
+        """Return the series to which a place in world mm of a frame of reference belongs.
 
-        One frame of reference may hold several reconstructions of one acquisition; a place is
-        the same in each (DICOM PS3.3 C.7.4.1).
+        Several reconstructions of one acquisition may share a frame of reference; a place has the
+        same coordinates in each (DICOM PS3.3 C.7.4.1).
 
         Args:
-            frame_of_reference_uid: the frame that the place is given in.
-            named: series that the annotation names; where some of the frame are among them,
-                those alone.
+            frame_of_reference_uid: frame of reference of the place.
+            named: series that the annotation names; if any of them is in the frame, only those
+                are returned.
         """
         inside = self._by_frame.get(frame_of_reference_uid, [])
         wanted = set(named)

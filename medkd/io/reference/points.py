@@ -1,8 +1,8 @@
-"""Nodules as points in a table, as a PACS exports them, by a declared map of its columns.
+"""Nodules as points in a table such as a PACS export; the settings map its columns.
 
-Places are LPS mm, voxel indices, or a column and row on one slice that is named by its
-SOPInstanceUID or by series and InstanceNumber. A row that cannot be placed is listed with its
-reason and the others are read; only a missing column refuses the table.
+Places are LPS mm, voxel indices, or a column and row on a slice that is named by its
+SOPInstanceUID or by series and InstanceNumber. A row that cannot be placed is listed as unmatched
+with its reason; only a missing column refuses the whole table.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class Cells:
         return self.texts[name]
 
     def number(self, name: str) -> float:
-        """Read a number; a cell's text is not shown (it may name)."""
+        """Return a cell's number; errors do not quote the cell, which may name a patient."""
         text = self.texts[name]
         value = number_in(text, self.decimal)
         if value is None:
             why = why_no_number(text, self.decimal)
-            told = f"is no finite number with decimal {self.decimal!r}" if text else "is blank"
-            raise _RowError(f"{name} {told}" + (f": {why}" if why else ""))
+            fault = f"is not a finite number with decimal {self.decimal!r}" if text else "is blank"
+            raise _RowError(f"{name} {fault}" + (f": {why}" if why else ""))
         return value
 
 
 class _RowError(Exception):
-    """Why one row cannot be placed, and the UID that it names; never leaves this module."""
+    """Why one row cannot be placed, and the UID that it names; caught within this module."""
 
     def __init__(self, reason: str, key: str = "") -> None:
         super().__init__(reason)
@@ -65,10 +65,11 @@ def read_points(settings: PointsAnnotations, finder: PlaceFinder) -> ReferenceRo
         finder: the archive's series.
 
     Returns:
-        A nodule a row; rows that fit no series or lie outside their volume are unmatched.
+        One nodule per row; rows without a series in the archive or outside its volume are
+        unmatched.
 
     Raises:
-        SeriesError: if the file is no table, or a mapped column is missing.
+        SeriesError: if the file is not a table, or a mapped column is missing.
     """
     table = read_table(
         settings.path,
@@ -90,7 +91,11 @@ def read_points(settings: PointsAnnotations, finder: PlaceFinder) -> ReferenceRo
 
 
 def _rows_of(table: CheckedTable, settings: PointsAnnotations) -> list[tuple[int, Cells]]:
-    """Return line number and mapped cells of each row, or refuse for the missing columns."""
+    """Return line number and mapped cells of each row.
+
+    Raises:
+        SeriesError: if a mapped column is missing.
+    """
     place = settings.place.model_dump(exclude={"given_as", "axes", "origin", "slice_order"})
     names = [name for value in place.values() for name in np.atleast_1d(value).tolist()]
     columns = {name: table.texts(name) for name in dict.fromkeys([*names, *settings.diameter])}
@@ -106,7 +111,7 @@ def _rows_of(table: CheckedTable, settings: PointsAnnotations) -> list[tuple[int
 
 
 def _numeric(place: PlaceColumns) -> tuple[str, ...]:
-    """Return the columns of a place that hold numbers with a fraction."""
+    """Return the columns of a place that contain fractional numbers."""
     if isinstance(place, WorldPlace | VoxelPlace):
         return place.columns
     return place.column, place.row
@@ -158,13 +163,13 @@ def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells
         found = series.slices_of_instance(int(number))
         named = f"InstanceNumber {int(number)}"
     if len(found) != 1:
-        reason = f"{named} means {len(found)} slices of the series; expected 1"
+        reason = f"{named} matches {len(found)} slices of the series; expected 1"
         raise _RowError(reason, series.seriesuid)
     return found[0]
 
 
 def _diameter(settings: PointsAnnotations, cells: Cells, *, key: str) -> float:
-    """Return the mean of the axes that the row gives, or the stand-in of the settings."""
+    """Return the mean of the row's axes; if it has none, the default of the settings."""
     given = [name for name in settings.diameter if cells[name]]
     if not given:
         if settings.diameter_mm is None:

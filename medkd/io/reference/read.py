@@ -1,4 +1,4 @@
-"""One table from the kind of annotation to its reader."""
+"""Selection of the annotation reader by the kind of source."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def read_reference_source(
     *,
     wanted: Wanted | None = None,
 ) -> ReferenceRows:
-    """Read one source of annotations against the series of an archive.
+    """Read one source of annotations and match it with the series of an archive.
 
     Args:
-        settings: the form, and where it is.
+        settings: kind and path of the source.
         places: every usable CT series of the archive, by its real seriesuid (a volume's name).
         refs: annotation objects found in the archive, by kind (the values of `OBJECT_KINDS`);
-            read where the settings of that kind give no path. Messages call them by their label.
-        wanted: (key, key_is) of a label: whether the archive has such a case. A row of another
-            key becomes one unmatched row. None: every label is returned as it stands.
+            they are read if the settings of their kind have no path. Messages use their labels.
+        wanted: returns for (key, key_is) of a label whether the archive has such a case; a row
+            with another key is unmatched. None: all labels are returned.
 
     Returns:
-        Nodules inside their volume, labels with their keys, and each row or item that fits
+        Nodules inside their volume, labels with their keys, and each row or item that matches
         nothing.
 
     Raises:
-        SeriesError: if a table cannot be used as it stands, with every reason. An object that
-            cannot be read is listed as unmatched instead: one of many must not stop an archive.
+        SeriesError: with all reasons, if a table cannot be used. An unreadable object is listed as
+            unmatched instead: it must not stop the indexing of an archive.
     """
     match settings:
         case NihAnnotations():

@@ -1,4 +1,4 @@
-"""From drawn voxels to spheres: centre of mass and volume-equivalent diameter of each region."""
+"""Centre of mass and volume-equivalent diameter of drawn regions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One drawn region: LPS mm."""
+    """A drawn region in LPS mm."""
 
     center_mm: Point
     diameter_mm: float
 
 
 def regions_of(drawn: NDArray[np.bool_], grid: VoxelGrid, *, split: bool) -> list[Region]:
-    """Measure what is drawn.
+    """Measure the drawn regions of a mask.
 
     Args:
         drawn: [i, j, k] bool on `grid`.
-        grid: where its voxels lie.
-        split: each connected component is a region; else all of it is one.
+        grid: grid of the mask.
+        split: if True, each connected component is a region; else all drawn voxels are one.
 
     Returns:
-        Regions in the order of their first voxel; none if nothing is drawn.
+        Regions in the order of their first voxel; empty if nothing is drawn.
     """
     return [
         Region(_point(grid.voxel_to_world(places.mean(axis=0))), _diameter_mm(len(places), grid))
@@ -44,7 +44,7 @@ def regions_of(drawn: NDArray[np.bool_], grid: VoxelGrid, *, split: bool) -> lis
 
 
 def sphere_diameter_mm(volume_mm3: float) -> float:
-    """Return the diameter in mm of a sphere of this volume."""
+    """Return the diameter in mm of a sphere with this volume."""
     return math.cbrt(6 * volume_mm3 / math.pi)
 
 
@@ -57,7 +57,7 @@ def _places_vox(drawn: NDArray[np.bool_], *, split: bool) -> Iterator[NDArray[np
     if not split:
         yield np.stack(filled, axis=1)
         return
-    # Only the box that holds everything is labelled: labels of a whole volume take gigabytes.
+    # Only the bounding box is labelled: labels of a whole volume need gigabytes.
     box = tuple(slice(axis.min(), axis.max() + 1) for axis in filled)
     labels: Any = ndimage.label(drawn[box], structure=_TOUCHING)[0]
     for number, part in enumerate(ndimage.find_objects(labels), start=1):

@@ -1,8 +1,8 @@
-"""What every form of reference standard is read into, and what becomes of rows that fit nothing.
+"""The common result of all annotation readers, including rows that match nothing.
 
-UIDs are real here and keys stand as the source writes them: `medkd index` turns them into
-pseudonyms. `reason`, `row` and `source` of an unmatched row name no patient, UID or free text;
-its `key` may, and is for the site alone.
+UIDs are real and keys are as written in the source: `medkd index` replaces them by pseudonyms.
+`reason`, `row` and `source` of an unmatched row contain no patient name, UID or free text; its
+`key` may contain them and must not leave the hospital.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from medkd.io.reference.places import PlaceFinder
 from medkd.types import Nodule
 
 KeyKind = Literal["file", "seriesuid", "sop_uid"]
-"""What the key of a label means: a file's name or path, a series, or one DICOM image."""
+"""Meaning of a label's key: a file's name or path, a series, or one DICOM image."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLabel:
-    """A label of a whole case; value None: not known, never to be taken for 0."""
+    """A label of a whole case; the value None means unknown, which is not 0."""
 
     key: str
     name: str
@@ -34,8 +34,8 @@ class FoundLabel:
 class FoundBox:
     """A box around a finding on a radiograph.
 
-    `box_px` is (column, row, width, height) from the image's upper left corner, in pixels of a
-    picture of `picture_px` (columns, rows); None: of the image as it is stored.
+    `box_px` is (column, row, width, height) from the upper left corner, in pixels of an image of
+    size `picture_px` (columns, rows); if that is None, in pixels of the stored image.
     """
 
     key: str
@@ -48,9 +48,9 @@ class FoundBox:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A row or item that became nothing: where it stands and why.
+    """A row or item that matches nothing: its place in the source, and the reason.
 
-    `key` is the UID or name that the source gives (real, so for the site alone).
+    `key` is the UID or name in the source; it is real and must not leave the hospital.
     """
 
     source: str
@@ -61,7 +61,7 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRows:
-    """All that one source says; each nodule lies inside the volume of its series."""
+    """All annotations of one source; each nodule lies inside the volume of its series."""
 
     nodules: tuple[Nodule, ...] = ()
     labels: tuple[FoundLabel, ...] = ()
@@ -71,7 +71,7 @@ class ReferenceRows:
 
 
 def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
-    """Join what several files say; a note is kept once."""
+    """Join the annotations of several files; duplicate notes are removed."""
     all_parts = list(parts)
     return ReferenceRows(
         nodules=tuple(nodule for part in all_parts for nodule in part.nodules),
@@ -83,10 +83,10 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
 
 
 class RowCollector:
-    """Keeps what lies inside its volume and lists the rest, each with its reason.
+    """Collects nodules inside their volume, and unmatched rows with their reasons.
 
     Args:
-        source: what messages call the source: its kind, or a file's label.
+        source: name of the source in messages: its kind, or a file's label.
         finder: the archive's series.
     """
 
@@ -98,7 +98,7 @@ class RowCollector:
         self._notes: list[str] = []
 
     def add(self, nodule: Nodule, row: str) -> None:
-        """Keep a nodule, unless its series is not here or it lies outside the volume."""
+        """Add a nodule; it is unmatched if its series is unknown or it is outside the volume."""
         series = self.finder.series(nodule.seriesuid)
         if series is None:
             self.refuse(row, "no series of the archive has this UID", nodule.seriesuid)
@@ -110,11 +110,11 @@ class RowCollector:
             self._nodules.append(nodule)
 
     def refuse(self, row: str, reason: str, key: str = "") -> None:
-        """List a row that becomes nothing."""
+        """Add an unmatched row."""
         self._unmatched.append(Unmatched(self.source, row, reason, key))
 
     def note(self, text: str) -> None:
-        """Keep what must be known of how the source was read."""
+        """Add a note on how the source was read."""
         self._notes.append(text)
 
     def collected(self) -> ReferenceRows:

@@ -1,9 +1,9 @@
-"""Nodules drawn as regions of a DICOM RTSTRUCT (PS3.3 C.8.8.5, C.8.8.6): closed planar contours.
+"""Nodules as regions of a DICOM RTSTRUCT (PS3.3 C.8.8.5, C.8.8.6): closed planar contours.
 
-Contours are in LPS mm, so a region is measured in the world: area by the shoelace formula in the
-contours' own plane, volume as areas times the distance between planes. A contour inside another
-one of its plane is a hole. Points and open lines beside closed contours enclose nothing and are
-left out, with a note. One region is one nodule.
+Contours are in LPS mm, so regions are measured in the world: area by the shoelace formula in the
+plane of the contours, volume as the sum of areas times the distance between planes. A contour
+inside another one in the same plane is a hole. Points and open lines beside closed contours are
+ignored, with a note. Each region is one nodule.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def read_rtstruct(
     """Read structure sets.
 
     Args:
-        settings: where they are and which regions are nodules.
+        settings: path, and which regions are nodules.
         finder: the archive's series.
-        found: structure sets in the archive, read where the settings name no path.
+        found: structure sets in the archive; they are read if the settings have no path.
 
     Returns:
-        A nodule for each region in each series that it is drawn in.
+        A nodule for each region in each series in which it is drawn.
 
     Raises:
-        SeriesError: if the path of the settings leads nowhere.
+        SeriesError: if the path of the settings does not exist.
     """
 
     def read(dataset: Dataset, rows: RowCollector) -> None:
@@ -57,7 +57,7 @@ def read_rtstruct(
         for number, roi in named.items():
             row = f"region {number}"
             if not settings.means(str(roi.get("ROIName", "")), *codes.get(number, ())):
-                rows.refuse(row, "its name is none of the findings asked for")
+                rows.refuse(row, "its name is not one of the findings in the settings")
                 continue
             contours = list(sequence(drawn.get(number, {}), "ContourSequence"))
             _add(roi, contours, rows, row=row, settings=settings, dataset=dataset)
@@ -83,8 +83,8 @@ def _add(
         rows.refuse(row, reason)
         return
     if others:
-        told = ", ".join(sorted(others))
-        rows.note(f"contours of type {told} beside closed ones enclose nothing and are left out")
+        kinds = ", ".join(sorted(others))
+        rows.note(f"contours of type {kinds} beside closed ones enclose nothing and are ignored")
     outlines = _outlines(closed)
     drawn_in = _series_of(roi, closed, dataset, rows.finder)
     if not drawn_in:
@@ -103,7 +103,7 @@ def _add(
 
 
 def _codes(dataset: Dataset) -> dict[int, tuple[str, ...]]:
-    """Return the coded terms of each region's observations."""
+    """Return the coded terms of the observations, by region number."""
     return {
         int(item.ReferencedROINumber): first_code(item, "RTROIIdentificationCodeSequence")[:2]
         for item in sequence(dataset, "RTROIObservationsSequence")
@@ -114,7 +114,11 @@ def _codes(dataset: Dataset) -> dict[int, tuple[str, ...]]:
 def _series_of(
     roi: Dataset, contours: Iterable[Dataset], dataset: Dataset, finder: PlaceFinder
 ) -> tuple[SeriesPlaces, ...]:
-    """Return the series of the images drawn on, else those named, else those of the frame."""
+    """Return the series of a region.
+
+    In this order: the series of the images on which it is drawn, the series that the object
+    names, all series of its frame of reference.
+    """
     images = [
         str(image.ReferencedSOPInstanceUID)
         for contour in contours

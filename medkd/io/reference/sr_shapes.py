@@ -1,7 +1,7 @@
-"""Graphics of structured reports as places in the world (DICOM PS3.3 C.18.6 and C.18.9).
+"""Conversion of graphics in structured reports to LPS mm (DICOM PS3.3 C.18.6 and C.18.9).
 
-SCOORD names columns and rows of one image, from the upper left corner of its first pixel, so that
-a pixel's centre is at .5; SCOORD3D names LPS mm. Circles and ellipses become outlines.
+SCOORD has columns and rows of one image, from the upper left corner of its first pixel: a pixel's
+centre is at .5. SCOORD3D has LPS mm. Circles and ellipses are converted to outlines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIXEL_CENTRE = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """One graphic in one series: points [N, 3] LPS mm."""
+    """A graphic in one series: points [N, 3] LPS mm."""
 
     points_mm: Float64
     kind: str
@@ -37,14 +37,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the graphics of one finding say; no diameter of points alone."""
+    """Centre and diameter of one finding's graphics; points alone have no diameter."""
 
     center_mm: Point
     diameter_mm: float | None
 
 
 def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[Shape] | str:
-    """Place one SCOORD or SCOORD3D item, or say why it cannot be.
+    """Convert one SCOORD or SCOORD3D item to shapes in LPS mm.
 
     Args:
         item: the content item.
@@ -52,8 +52,8 @@ def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[
         named: series that the report names as evidence.
 
     Returns:
-        A shape in each series that it lies in: of SCOORD the image's own, of SCOORD3D those of
-        the frame of reference.
+        A shape in each series in which the item lies (SCOORD: the series of its image; SCOORD3D:
+        those of its frame of reference), or the reason why it cannot be placed.
     """
     values = np.asarray([float(value) for value in item.GraphicData], dtype=np.float64)
     kind = str(item.GraphicType)
@@ -69,21 +69,24 @@ def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[
     uid, frame_number = image
     series = finder.of_sop(uid)
     if series is None:
-        return "the image that it is drawn on is in no series of the archive"
+        return "the image on which it is drawn is in no series of the archive"
     slices = series.slices_of_sop(uid, frame_number)
     if len(slices) != 1:
-        return f"the image that it is drawn on means {len(slices)} slices; expected 1"
+        return f"the image on which it is drawn matches {len(slices)} slices; expected 1"
     pixels = _drawn(values.reshape(-1, 2), kind) - _PIXEL_CENTRE
     places_vox = np.column_stack([pixels, np.full(len(pixels), slices[0])])
     return [Shape(series.grid.voxel_to_world(places_vox), kind, series)]
 
 
 def measure_shapes(shapes: Sequence[Shape]) -> Measured | str:
-    """Return centre and diameter of one finding's graphics, all in one series.
+    """Return centre and diameter of one finding's graphics, or why they cannot be measured.
 
-    Outlines on several planes give a volume-equivalent diameter, on one plane that of a circle of
-    equal area; lines their length (of two, as of a long and a short axis, the mean), an ellipsoid
-    that of a sphere of its volume. Outlines go before lines, lines before points.
+    All graphics must be in one series. The first kind that is present decides:
+
+    1. An ellipsoid or outlines on several planes: the volume-equivalent diameter. Outlines on one
+       plane: the diameter of a circle of equal area.
+    2. Lines: the greatest length; of exactly two lines (long and short axis) the mean length.
+    3. Points: their centre, without a diameter.
     """
     solids = [shape.points_mm for shape in shapes if shape.kind == "ELLIPSOID"]
     if solids:
@@ -109,7 +112,7 @@ def measure_shapes(shapes: Sequence[Shape]) -> Measured | str:
 
 
 def _image_of(item: Dataset) -> tuple[str, int | None] | None:
-    """Return SOPInstanceUID and frame of the image that an SCOORD is drawn on."""
+    """Return SOPInstanceUID and frame of the image on which an SCOORD is drawn, or None."""
     for child in sequence(item, "ContentSequence"):
         for image in sequence(child, "ReferencedSOPSequence"):
             frames = image.get("ReferencedFrameNumber")
@@ -120,7 +123,7 @@ def _image_of(item: Dataset) -> tuple[str, int | None] | None:
 
 
 def _drawn(points: Float64, kind: str) -> Float64:
-    """Turn a circle (centre, rim) or ellipse (ends of its axes) into an outline."""
+    """Convert a circle (centre, rim) or ellipse (ends of its axes) to an outline."""
     if kind == "CIRCLE":
         radius = float(np.linalg.norm(points[1] - points[0]))
         return np.asarray(points[0] + radius * np.hstack([np.cos(_TURN), np.sin(_TURN)]))

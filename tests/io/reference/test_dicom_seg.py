@@ -86,7 +86,7 @@ def test_a_segment_marks_the_sphere_of_an_oblique_series(
 def test_a_fraction_below_the_threshold_is_not_inside(tmp_path: Path, places: SeriesPlaces) -> None:
     fractional = segments(tmp_path / "series", {"nodule": sphere() * 0.4}, "FRACTIONAL")
     (row,) = read(fractional, tmp_path, places).unmatched
-    assert row.reason == "nothing is drawn in it"
+    assert row.reason == "it is empty"
     assert len(read(fractional, tmp_path, places, threshold=0.3).nodules) == 1
 
 
@@ -142,11 +142,11 @@ def test_a_segmentation_without_its_pixels_is_listed(tmp_path: Path, places: Ser
     del drawn.PixelData
     found = read(drawn, tmp_path, places)
     assert found.nodules == ()
-    assert found.unmatched[0].reason.startswith("it does not hold together")
+    assert found.unmatched[0].reason.startswith("its content is damaged")
     assert found.unmatched[0].key == str(drawn.SOPInstanceUID)
 
 
 def test_a_ct_slice_is_no_segmentation(tmp_path: Path, places: SeriesPlaces) -> None:
     ref = FileRef(next((tmp_path / "series").iterdir()))
     found = read_reference_source(SegAnnotations(kind="seg"), {SERIESUID: places}, {"seg": [ref]})
-    assert found.notes == ("1 files are no DICOM SEG",)
+    assert found.notes == ("1 files are not DICOM SEG",)

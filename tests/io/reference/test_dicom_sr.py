@@ -161,27 +161,27 @@ REFUSED: dict[str, tuple[Callable[[Series], Any], str]] = {
             on_image("POINT", [[COL, ROW]], s.image), finding_type=codes.SCT.LymphNode,
             measurements=diameter(),
         ),
-        "its finding (Lymph Node) is none of those asked for",
+        "its finding (Lymph Node) is not one of the findings in the settings",
     ),
     "a nodule elsewhere": (
         lambda s: planar(
             on_image("POINT", [[COL, ROW]], s.image), finding_type=codes.SCT.ThyroidNodule,
             measurements=diameter(),
         ),
-        "its finding (Thyroid Nodule) is none of those asked for",
+        "its finding (Thyroid Nodule) is not one of the findings in the settings",
     ),
     "another site": (
         lambda s: planar(
             on_image("POINT", [[COL, ROW]], s.image), measurements=diameter(),
             finding_sites=[sr.FindingSite(codes.SCT.LobeOfThyroid)],
         ),
-        "its finding site (Lobe of thyroid) is none of those asked for",
+        "its finding site (Lobe of thyroid) is not one of the sites in the settings",
     ),
     "no finding": (
         lambda s: planar(
             on_image("POINT", [[COL, ROW]], s.image), finding_type=None, measurements=diameter()
         ),
-        "its finding (not coded) is none of those asked for",
+        "its finding (not coded) is not one of the findings in the settings",
     ),
     "no diameter": (
         lambda s: planar(on_image("POINT", [[COL, ROW]], s.image)),
@@ -252,14 +252,14 @@ def test_a_finding_in_a_site_s_own_words_is_not_told(tmp_path: Path, series: Ser
     point = on_image("POINT", [[COL, ROW]], series.image)
     ref = write_report(tmp_path / "sr", [planar(point, finding_type=words)], series.images)
     (row,) = read(series.places, ref).unmatched
-    assert row.reason == "its finding (not coded) is none of those asked for"
+    assert row.reason == "its finding (not coded) is not one of the findings in the settings"
 
 
 def test_an_image_of_another_archive_is_listed(tmp_path: Path, series: Series) -> None:
     ref = write_report(tmp_path / "sr", [GROUPS["SCOORD line"](series)], series.images)
     stranger = SeriesPlaces("1.2.9", series.places.grid)
     (row,) = read(stranger, ref).unmatched
-    assert row.reason == "the image that it is drawn on is in no series of the archive"
+    assert row.reason == "the image on which it is drawn is in no series of the archive"
     assert row.key == series.places.seriesuid
 
 
@@ -270,4 +270,4 @@ def test_a_report_of_words_alone_is_listed(tmp_path: Path, series: Series) -> No
     report.save_as(ref.path)
     (row,) = read(series.places, ref).unmatched
     assert (row.source, row.row) == ("fsr", "object")
-    assert row.reason == "it holds no measurement group of TID 1500"
+    assert row.reason == "it has no measurement group of TID 1500"

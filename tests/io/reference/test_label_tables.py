@@ -72,7 +72,7 @@ def test_chexpert_uncertain_and_blank_are_not_known_and_never_absent(tmp_path: P
     assert [label.view for label in found.labels[::4]] == ["AP", "LATERAL"]
     assert {label.patient_id for label in found.labels} == {"patient00007"}
     assert found.notes == (
-        "Edema: 1 values say neither present nor absent and are taken as not known",
+        "Edema: 1 values mean neither present nor absent and are read as unknown",
     )
 
 
@@ -134,7 +134,7 @@ def test_rows_of_cases_that_the_archive_does_not_hold_are_listed_once(tmp_path: 
 
 def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("Path,Sex\na.png,F\n")
-    with pytest.raises(SeriesError, match="at least one column of a label"):
+    with pytest.raises(SeriesError, match="at least one label column"):
         read(kind="chexpert", path=tmp_path / "t.csv")
     with pytest.raises(SeriesError, match="column 'Finding Labels' is missing"):
         read(kind="nih", data_entry=tmp_path / "t.csv")
@@ -180,7 +180,7 @@ def test_any_text_but_a_negative_word_says_yes_where_the_rule_is_non_blank(tmp_p
     )
     found = read_reference_source(settings, {})
     assert [label.value for label in found.labels] == [1, 1, 0, 0, 0, 0]
-    assert found.notes == ("n: by the rule non_blank, 2 texts say present and 2 blank cells say "
+    assert found.notes == ("n: by the rule non_blank, 2 texts mean present and 2 blank cells mean "
                            "absent",)  # fmt: skip
     words = settings.model_copy(update={"rule": "words"})
     values = [label.value for label in read_reference_source(words, {}).labels]

@@ -135,10 +135,10 @@ def test_german_exports_with_semicolons_and_decimal_commas_are_read(tmp_path: Pa
         ("1.2.3,1,1,1,5", "no series of the archive has this UID"),
         (",1,1,1,5", "it names no series"),
         (f"{SERIESUID},,1,1,5", "a is blank"),
-        (f"{SERIESUID},Doe Jane,1,1,5", "a is no finite number with decimal '.'"),
+        (f"{SERIESUID},Doe Jane,1,1,5", "a is not a finite number with decimal '.'"),
         (f"{SERIESUID},1,1,1,0", "expected a diameter above 0, got 0"),
         (f"{SERIESUID},1,1,1,", "d is blank"),
-        (f"{SERIESUID},1,1,1,nan", "d is no finite number with decimal '.'"),
+        (f"{SERIESUID},1,1,1,nan", "d is not a finite number with decimal '.'"),
     ],
 )
 def test_a_row_that_cannot_be_placed_is_listed_and_the_others_are_read(
@@ -162,7 +162,7 @@ def test_an_instance_number_that_is_not_one_slice_is_listed(tmp_path: Path) -> N
     text = f"seriesuid,n,col,row\n{SERIESUID},999,1,1\n{SERIESUID},1.5,1,1\n"
     found = read(tmp_path, oblique_places(), text, place=place)
     assert [row.reason for row in found.unmatched] == [
-        "InstanceNumber 999 means 0 slices of the series; expected 1",
+        "InstanceNumber 999 matches 0 slices of the series; expected 1",
         "n must be a whole number",
     ]
 

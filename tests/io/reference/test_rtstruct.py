@@ -193,7 +193,7 @@ def test_a_folder_of_the_user_is_searched_and_other_files_are_counted(tmp_path: 
     settings = RtstructAnnotations(kind="rtstruct", path=tmp_path)
     found = read_reference_source(settings, {SERIESUID: oblique_places()})
     assert len(found.nodules) == 1
-    assert found.notes == ("1 files are no DICOM RTSTRUCT",)
+    assert found.notes == ("1 files are not DICOM RTSTRUCT",)
     assert found.unmatched[0].reason == "the same object was read from another file"
 
 
@@ -212,7 +212,7 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
 def test_a_structure_set_that_does_not_hold_together_is_listed(tmp_path: Path) -> None:
     ref = write_rtstruct(tmp_path / "rt", {"nodule": [(square(6)[:, :2], None)]}, FRAME)
     (row,) = read(ref, oblique_places()).unmatched
-    assert row.reason == "it does not hold together (ValueError)"
+    assert row.reason == "its content is damaged (ValueError)"
 
 
 @pytest.mark.parametrize("points", [1, 2])
