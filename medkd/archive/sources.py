@@ -122,8 +122,7 @@ def _table(path: Path) -> AnnotationSettings:
             raise _refusal(str(path), "it holds irrelevant findings: give it with --excluded")
         return Luna16Annotations(kind="luna16", annotations=path, excluded=_excluded_beside(path))
     if _has(columns, _NIH):
-        boxes = next(iter(sorted(path.parent.glob("BBox_List_2017.csv*"))), None)
-        return NihAnnotations(kind="nih", data_entry=path, boxes=boxes)
+        return NihAnnotations(kind="nih", data_entry=path)
     if _has(columns, _CHEXPERT):
         return ChexpertAnnotations(kind="chexpert", path=path)
     if _has(columns, _VINDR_BOXES):

@@ -22,7 +22,6 @@ from medkd.io.reference.settings import (
     NihAnnotations,
     PointsAnnotations,
     TableAnnotations,
-    VindrAnnotations,
 )
 from medkd.io.tables import read_table
 from tests.io.reference.oblique import SERIESUID, oblique_places
@@ -212,15 +211,6 @@ def test_a_table_of_labels_is_read_with_any_separator_and_mark(tmp_path: Path) -
     path = write(tmp_path / "t.csv", "File;Größe\na.png;1\nb.png;0\n".encode("cp1252"))
     settings = TableAnnotations(kind="table", path=path, key="file", labels={"big": "größe"})
     assert [label.value for label in read_reference_source(settings, {}).labels] == [1, 0]
-
-
-def test_boxes_with_underscores_are_listed(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "b.csv",
-        "image_id,class_name,rad_id,x_min,y_min,x_max,y_max\na,Nodule,R1,1_0,2,30,40\n",
-    )
-    found = read_reference_source(VindrAnnotations(kind="vindr", boxes=path), {})
-    assert (found.boxes, len(found.unmatched)) == ((), 1)
 
 
 def test_nih_tables_with_a_mark_and_semicolons_are_read(tmp_path: Path) -> None:

@@ -10,14 +10,13 @@ from medkd.io.reference.keys import FileNames
 from medkd.io.reference.objects import OBJECT_KINDS
 from medkd.io.reference.places import SeriesPlaces
 from medkd.io.reference.read import read_reference_source
-from medkd.io.reference.rows import FoundBox, FoundLabel, ReferenceRows, Unmatched
+from medkd.io.reference.rows import FoundLabel, ReferenceRows, Unmatched
 from medkd.io.reference.settings import AnnotationSettings
 
 __all__ = [
     "OBJECT_KINDS",
     "AnnotationSettings",
     "FileNames",
-    "FoundBox",
     "FoundLabel",
     "ReferenceRows",
     "SeriesPlaces",

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError
-from medkd.io.number_text import number_in
-from medkd.io.reference.rows import FoundBox, FoundLabel, KeyKind, ReferenceRows, Unmatched
+from medkd.io.reference.rows import FoundLabel, KeyKind, ReferenceRows, Unmatched
 from medkd.io.reference.settings import (
     ChexpertAnnotations,
     NihAnnotations,
@@ -34,15 +33,11 @@ NIH_FINDINGS = (
     "Hernia", "Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax",
 )  # fmt: skip
 NO_FINDING = "No Finding"
-_NIH_BOX_NAMES = {"Infiltrate": "Infiltration"}
-"""Findings whose names in BBox_List_2017 differ from those in Data_Entry_2017."""
-_NIH_PICTURE_PX = (1024, 1024)
 
 _CHEXPERT_FACTS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 _UNKNOWN_TEXTS = ("", "-1", "-1.0")
 """Expected texts of unknown values: blank, and CheXpert's uncertain."""
 _VINDR_FACTS = ("image_id", "rad_id")
-_VINDR_CORNERS = ("x_min", "y_min", "x_max", "y_max")
 
 
 class _Labels:
@@ -53,7 +48,6 @@ class _Labels:
         self.key_is: KeyKind = key_is
         self._wanted = wanted
         self.labels: list[FoundLabel] = []
-        self.boxes: list[FoundBox] = []
         self.unmatched: list[Unmatched] = []
         self.notes: list[str] = []
 
@@ -69,13 +63,11 @@ class _Labels:
         return False
 
     def collected(self) -> ReferenceRows:
-        return ReferenceRows(
-            (), tuple(self.labels), tuple(self.unmatched), tuple(self.notes), tuple(self.boxes)
-        )
+        return ReferenceRows((), tuple(self.labels), tuple(self.unmatched), tuple(self.notes))
 
 
 def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> ReferenceRows:
-    """Read NIH's labels: for each image all fourteen findings and "No Finding", and boxes if given.
+    """Read NIH's labels: for each image all fourteen findings and "No Finding".
 
     Args:
         settings: the two tables, plain or gzip.
@@ -102,8 +94,6 @@ def read_nih(settings: NihAnnotations, wanted: Wanted | None = None) -> Referenc
                 )
                 for name in (*NIH_FINDINGS, NO_FINDING)
             ]
-    if settings.boxes:
-        _add_nih_boxes(settings.boxes, found)
     return found.collected()
 
 
@@ -211,19 +201,6 @@ def _non_blank_note(texts: Sequence[str], values: Sequence[Value], name: str) ->
     )
 
 
-def _add_nih_boxes(path: Path, found: _Labels) -> None:
-    """Read BBox_List_2017: its header names x, y, w, h as "Bbox [x", "y", "w", "h]"."""
-    table = read_table(path)
-    images, names = table.texts("Image Index"), table.texts("Finding Label")
-    sides = [table.numbers(column) for column in ("Bbox [x", "y", "w", "h]")]
-    table.refuse_if_faulty()
-    for n, line in enumerate(table.lines):
-        if found.accepts(images[n], f"boxes, row {line}"):
-            x, y, width, height = (float(side[n]) for side in sides)
-            name = _NIH_BOX_NAMES.get(names[n], names[n])
-            found.boxes.append(FoundBox(images[n], name, (x, y, width, height), _NIH_PICTURE_PX))
-
-
 def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
     """Return the values of all readers, by image and finding."""
     table = read_table(path)
@@ -241,39 +218,20 @@ def _vindr_votes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]
 
 
 def _vindr_boxes(path: Path, found: _Labels) -> dict[str, dict[str, list[Value]]]:
-    """Collect boxes; return the values of all readers, derived from the boxes they drew."""
+    """Return the values of all readers, derived from the names of the boxes they drew."""
     table = read_table(path)
     images, names = table.texts("image_id"), table.texts("class_name")
     readers = table.texts("rad_id") if table.has("rad_id") else [""] * len(table)
-    corners = [table.texts(column) for column in _VINDR_CORNERS]
     table.refuse_if_faulty()
     named: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for n, line in enumerate(table.lines):
-        if not found.accepts(images[n], f"boxes, row {line}"):
-            continue
-        named[images[n]][readers[n]].add(names[n])
-        if any(column[n] for column in corners):
-            box = _box_between([column[n] for column in corners])
-            if box is None:
-                reason = "expected x_min < x_max and y_min < y_max, all numbers"
-                found.unmatched.append(Unmatched("vindr", f"boxes, row {line}", reason, images[n]))
-            else:
-                reader = readers[n] or None
-                found.boxes.append(FoundBox(images[n], names[n], box, reader=reader))
+        if found.accepts(images[n], f"boxes, row {line}"):
+            named[images[n]][readers[n]].add(names[n])
     all_names = sorted(set(names))
     return {
         image: {name: [_bit(name in seen) for seen in by_reader.values()] for name in all_names}
         for image, by_reader in named.items()
     }
-
-
-def _box_between(corners: Sequence[str]) -> tuple[float, float, float, float] | None:
-    """Return (column, row, width, height) of a box from its corners; None if they are invalid."""
-    numbers = [number for corner in corners if (number := number_in(corner)) is not None]
-    if len(numbers) != len(corners):
-        return None
-    left, top, right, bottom = numbers
-    return (left, top, right - left, bottom - top) if left < right and top < bottom else None
 
 
 def _agreed(values: Sequence[Value], needed: int) -> Value:

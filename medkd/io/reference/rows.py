@@ -31,22 +31,6 @@ class FoundLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundBox:
-    """A box around a finding on a radiograph.
-
-    `box_px` is (column, row, width, height) from the upper left corner, in pixels of an image of
-    size `picture_px` (columns, rows); if that is None, in pixels of the stored image.
-    """
-
-    key: str
-    name: str
-    box_px: tuple[float, float, float, float]
-    picture_px: tuple[int, int] | None = None
-    reader: str | None = None
-    key_is: KeyKind = "file"
-
-
-@dataclass(frozen=True, slots=True)
 class Unmatched:
     """A row or item that matches nothing: its place in the source, and the reason.
 
@@ -67,7 +51,6 @@ class ReferenceRows:
     labels: tuple[FoundLabel, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
     notes: tuple[str, ...] = ()
-    boxes: tuple[FoundBox, ...] = ()
 
 
 def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
@@ -78,7 +61,6 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
         labels=tuple(label for part in all_parts for label in part.labels),
         unmatched=tuple(row for part in all_parts for row in part.unmatched),
         notes=tuple(dict.fromkeys(note for part in all_parts for note in part.notes)),
-        boxes=tuple(box for part in all_parts for box in part.boxes),
     )
 
 

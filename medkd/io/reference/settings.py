@@ -143,11 +143,10 @@ class LabelMapAnnotations(Settings):
 
 
 class NihAnnotations(Settings):
-    """NIH ChestX-ray14: `Data_Entry_2017` and `BBox_List_2017`."""
+    """NIH ChestX-ray14: `Data_Entry_2017`."""
 
     kind: Literal["nih"]
     data_entry: Path = Field(description="Findings of each image.")
-    boxes: Path | None = Field(None, description="Boxes of some findings, in 1024 x 1024 pixels.")
 
 
 class ChexpertAnnotations(Settings):
@@ -164,7 +163,7 @@ class VindrAnnotations(Settings):
     labels: Path | None = Field(
         None, description="Table with a column per finding and a row per reader and image."
     )
-    boxes: Path | None = Field(None, description="Table with a row per finding and its box.")
+    boxes: Path | None = Field(None, description="Table with a row per reader, image and finding.")
     readers_needed: int = Field(
         2,
         ge=1,

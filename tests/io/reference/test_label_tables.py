@@ -11,7 +11,6 @@ from medkd.errors import SeriesError
 from medkd.io.reference import (
     AnnotationSettings,
     FileNames,
-    FoundBox,
     ReferenceRows,
     read_reference_source,
 )
@@ -19,7 +18,6 @@ from medkd.io.reference.settings import TableAnnotations
 from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
-BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
 
 def read(wanted: Any = None, **settings: Any) -> ReferenceRows:
@@ -48,13 +46,6 @@ def test_an_nih_row_with_a_strange_finding_is_listed_and_makes_no_label(tmp_path
     found = read(kind="nih", data_entry=tmp_path / "d.csv")
     assert found.labels == ()
     assert [row.row for row in found.unmatched] == ["data_entry, row 2", "data_entry, row 3"]
-
-
-def test_nih_boxes_are_read_from_their_odd_header_and_named_as_the_labels(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text(NIH_HEADER + "a.png,Infiltration,0,17,PA\n")
-    (tmp_path / "b.csv").write_text(BOX_HEADER + "a.png,Infiltrate,1.5,2,30,40,,,\n")
-    found = read(kind="nih", data_entry=tmp_path / "d.csv", boxes=tmp_path / "b.csv")
-    assert found.boxes == (FoundBox("a.png", "Infiltration", (1.5, 2, 30, 40), (1024, 1024)),)
 
 
 def test_chexpert_uncertain_and_blank_are_not_known_and_never_absent(tmp_path: Path) -> None:
@@ -102,8 +93,6 @@ def test_vindr_boxes_alone_give_labels_too(tmp_path: Path) -> None:
     found = read(kind="vindr", boxes=tmp_path / "b.csv")
     assert values(found, "a") == {"ILD": None, "No finding": None, "Nodule/Mass": 1}
     assert values(found, "b") == {"ILD": 0, "No finding": 1, "Nodule/Mass": 0}
-    assert found.boxes[0] == FoundBox("a", "Nodule/Mass", (10, 20, 30, 40), reader="R1")
-    assert [row.row for row in found.unmatched] == ["boxes, row 4"]
 
 
 def test_a_site_table_says_present_absent_or_not_known_in_its_own_words(tmp_path: Path) -> None:
@@ -163,12 +152,8 @@ def test_the_real_nih_tables_label_every_image_of_the_thousand() -> None:
         lambda key, _: bool(names.find(key)),
         kind="nih",
         data_entry=next(folder.glob("Data_Entry*")),
-        boxes=next(folder.glob("BBox*")),
     )
     assert len({label.key for label in found.labels}) == 1000
-    assert found.boxes
-    labelled = {(label.key, label.name) for label in found.labels if label.value}
-    assert {(box.key, box.name) for box in found.boxes} <= labelled
 
 
 def test_any_text_but_a_negative_word_says_yes_where_the_rule_is_non_blank(tmp_path: Path) -> None:
