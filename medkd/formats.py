@@ -52,6 +52,8 @@ class Format:
 
 
 INDEX = Format("INDEX", 3, 3, "medkd index ROOT --out INDEX")
-RUN = Format("RUN", 2, 2, "medkd train CONFIG --out RUN")
+RUN = Format("RUN", 2, 1, "medkd train CONFIG --out RUN")
+EVALUATION = Format("RUN", 2, 2, "medkd train CONFIG --out RUN")
+"""Of the scores in a RUN: version 1 had one result a split, and not one a label."""
 RESULTS = Format("RESULTS", 1, 1, "medkd detect MODEL INPUT --out RESULTS")
 MODEL = Format("MODEL", 2, 1, "medkd train CONFIG --out RUN")

@@ -18,7 +18,7 @@ from display import AxialStack, build_axial_stack
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
-from medkd.formats import RUN
+from medkd.formats import EVALUATION
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.io.medmnist import MedMnistSet, read_medmnist
 from medkd.jsonio import read_json
@@ -291,7 +291,7 @@ def _cases(_review: Review, path: str, stamps: tuple[tuple[int, int], ...]) -> l
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _evaluation(path: str, stamp: tuple[int, int]) -> Evaluation:
-    return read_json(Path(path), Evaluation, form=RUN)
+    return read_json(Path(path), Evaluation, form=EVALUATION)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading marks ...")

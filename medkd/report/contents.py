@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medkd.errors import CheckpointError, MedkdError, SeriesError, SettingsError
-from medkd.formats import RUN
+from medkd.formats import EVALUATION
 from medkd.jsonio import read_json
 from medkd.runs import RunFolder, read_cases
 from medkd.types import Evaluation, RunCase
@@ -125,7 +125,7 @@ def _hint(path: Path) -> str:
 
 def _read_evaluation(run: RunFolder, faults: list[str]) -> Evaluation | None:
     try:
-        return read_json(run.evaluation, Evaluation, form=RUN)
+        return read_json(run.evaluation, Evaluation, form=EVALUATION)
     except CheckpointError as error:
         faults.extend(_lines(error))
         return None

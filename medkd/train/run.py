@@ -18,7 +18,7 @@ import torch
 from medkd.config.load import dump_settings, fill_run_dir
 from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
-from medkd.formats import RUN
+from medkd.formats import EVALUATION
 from medkd.jsonio import read_json, write_json
 from medkd.models.table import check_student_size
 from medkd.provenance import start_record
@@ -78,7 +78,7 @@ def run_arms(
         progress: told of every step.
     """
     if run.evaluation.is_file():
-        return read_json(run.evaluation, Evaluation, form=RUN)
+        return read_json(run.evaluation, Evaluation, form=EVALUATION)
     started = time.perf_counter()
     context = _build_context(settings, run, work_dir=work_dir, progress=progress)
     record = _begin_record(context, settings)

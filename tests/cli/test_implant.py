@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_the_tables_are_a_reference_standard(made):
 def test_no_name_of_a_patient_is_in_names_or_text(made):
     names = " ".join(str(path.relative_to(made)) for path in made.rglob("*"))
     texts = [path.read_text() for path in (*made.glob("*.json"), *made.glob("*.csv"))]
-    page = (made / "report.html").read_text()
+    page = re.sub(r"base64,[\w+/=]+", "", (made / "report.html").read_text())  # pictures
     for text in (names, *texts, page):
         assert "Doe" not in text
         assert "hospital-17" not in text

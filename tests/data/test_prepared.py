@@ -31,7 +31,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     scan = make_phantom(PhantomSettings(site="b"), 0).scan
     path = tmp_path_factory.mktemp("scan") / f"{scan.seriesuid}.mhd"
     write_mhd(scan, path)
-    return Case(scan.seriesuid, "p0", "scan", path, None, "")
+    return Case(scan.seriesuid, "p0", "scan", path=path)
 
 
 def assert_same(one: PreparedScan, two: PreparedScan) -> None:
@@ -62,7 +62,7 @@ def test_a_scan_without_lungs_is_prepared_and_says_why(case: Case) -> None:
 
 
 def test_every_scan_that_cannot_be_prepared_is_named(case: Case, tmp_path: Path) -> None:
-    broken = [Case(name, "p", "scan", tmp_path / f"{name}.mhd", None, "") for name in "ab"]
+    broken = [Case(name, "p", "scan", path=tmp_path / f"{name}.mhd") for name in "ab"]
     for one in broken:
         one.path.write_text("nonsense")
     with pytest.raises(SeriesError) as refused:
