@@ -97,15 +97,6 @@ def find_lungs(scan: Scan) -> LungField:
     return LungField(_box(mask, step, scan.grid), mask, grid, litres)
 
 
-def lung_box(scan: Scan) -> Box:
-    """Return the box around the lungs of a scan, as slices along i, j, k.
-
-    Raises:
-        SeriesError: if no lungs are found.
-    """
-    return find_lungs(scan).box
-
-
 def lungs_in_view(scan: Scan) -> list[str]:
     """Return the reasons why the lungs are not completely in the scan.
 

@@ -9,7 +9,7 @@ import pytest
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.lungs import find_lungs, lung_box, lungs_in_view
+from medkd.lungs import find_lungs, lungs_in_view
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
 from tests.real_data import needs_data
@@ -35,7 +35,7 @@ def test_the_field_holds_the_lungs_and_every_nodule_in_them(phantom):
 
 
 def test_the_box_holds_the_lungs_and_leaves_the_rest(phantom):
-    box = lung_box(phantom.scan)
+    box = find_lungs(phantom.scan).box
     assert phantom.lung[box].sum() == phantom.lung.sum()
     assert phantom.lung[box].size < 0.75 * phantom.lung.size
 

@@ -194,11 +194,6 @@ def scan_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
     return steps[: kinds.index("crop")] if "crop" in kinds else steps
 
 
-def patch_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
-    """Return the crop and the steps after it; their result depends on the candidate."""
-    return steps[len(scan_steps(steps)) :]
-
-
 def hu_window(steps: tuple[LoadingStep, ...]) -> tuple[float, float] | None:
     """Return the HU that become 0 and 1; None without an intensity step (images)."""
     return next((step.hu_window for step in steps if isinstance(step, IntensityStep)), None)
@@ -230,7 +225,7 @@ def build_loading(steps: tuple[LoadingStep, ...], *, pad: float | None = None) -
     """Build the MONAI `Compose` of dictionary transforms for the steps.
 
     Args:
-        steps: all steps of a configuration, or a part of them (`scan_steps`, `patch_steps`).
+        steps: all steps of a configuration, or a part of them (`scan_steps`).
         pad: fill value of a crop outside the volume; None: `pad_value(steps)`. If `steps` is
             only a part without the HU window, pass `pad_value` of all steps.
 

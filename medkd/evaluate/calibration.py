@@ -61,19 +61,6 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
-def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Return the mean squared difference of probability and label.
-
-    Source: Brier, Mon Weather Rev 1950;78:1.
-
-    Args:
-        labels: [N] 0 or 1.
-        probabilities: [N] 0..1.
-    """
-    label = np.asarray(labels, dtype=np.float64)
-    return float(((np.asarray(probabilities, dtype=np.float64) - label) ** 2).mean())
-
-
 def reliability_curve(
     labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 10
 ) -> list[ReliabilityBin]:

@@ -47,12 +47,10 @@ class LabelledSamples:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First arm minus second arm, with interval, p-value and each arm's SD over seeds."""
+    """First arm minus second arm, with interval and p-value."""
 
     estimate: Estimate
     p_value: float
-    seed_sd_first: float
-    seed_sd_second: float
 
 
 def draw_weights(groups: int, *, resamples: int, seed: int) -> Float64:
@@ -216,8 +214,6 @@ def two_way_difference(
     return Difference(
         Estimate(value, interval_of(means, seed=seed, unit=unit) if resamples else None),
         _two_sided(means),
-        _spread(observed[:split]),
-        _spread(observed[split:]),
     )
 
 
@@ -287,8 +283,3 @@ def _two_sided(differences: Float64) -> float:
     finite = differences[np.isfinite(differences)]
     fewer = min(int((finite <= 0).sum()), int((finite >= 0).sum()))
     return min(1.0, 2.0 * (1 + fewer) / (1 + len(finite)))
-
-
-def _spread(values: Float64) -> float:
-    """Return the standard deviation over seeds (n - 1); 0 for one seed."""
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from medkd.evaluate.calibration import (
     TEMPERATURE_RANGE,
-    brier,
     expected_calibration_error,
     fit_temperature,
     reliability_curve,
@@ -96,10 +95,6 @@ def test_the_reliability_curve_holds_filled_bins_only():
     assert [(row.probability, row.observed, row.count) for row in curve] == [
         (0.05, 0.0, 1), (0.15, 1.0, 1), (1.0, 1.0, 1),
     ]  # fmt: skip
-
-
-def test_the_brier_score_of_a_coin_is_a_quarter():
-    assert brier([0, 1, 1], [0.5, 0.5, 0.5]) == 0.25
 
 
 def test_reliability_outside_probabilities_is_refused():
