@@ -135,7 +135,8 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of threshold; return the marks at or above it."""
     found = session.load_marks(review).get(case.case_id, NO_MARKS)
     st.caption(panels.SOURCE_WORDS[found.source])
-    for note in found.notes:
+    shown_above = (session.load_record(review).notes or ()) if review.kind == "RESULTS" else ()
+    for note in (note for note in found.notes if note not in shown_above):
         st.text(note)
     threshold = session.mark_threshold(review, found.source)
     if threshold is None or not found.marks:
