@@ -6,6 +6,7 @@ a folder; it is written whole or not at all, and its time of change is its time 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -66,7 +67,11 @@ class CacheFolder:
     def entries(self) -> list[CacheEntry]:
         """Return the entries, least recently used first."""
         folders = self.path.iterdir() if self.path.is_dir() else ()
-        found = [_measured(path) for path in folders if path.is_dir() and path.name[0] != "."]
+        found = []
+        for path in folders:
+            if path.is_dir() and path.name[0] != ".":
+                with contextlib.suppress(FileNotFoundError):  # another process removed it
+                    found.append(_measured(path))
         return sorted(found, key=lambda entry: entry.used_s)
 
     def clear(self) -> None:

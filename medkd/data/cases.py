@@ -14,9 +14,9 @@ from typing import Protocol
 
 from medkd.errors import SeriesError
 from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
-from medkd.index.case_store import locate_case, open_image, open_scan
+from medkd.index.case_store import locate_case, open_scan
 from medkd.io.scans import read_scan
-from medkd.types import LabelledCandidate, Nodule, Radiograph, Scan
+from medkd.types import LabelledCandidate, Nodule, Scan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,12 +112,3 @@ def file_states(case: Case) -> list[list[str | int]]:
         reason = f"a file of it cannot be found any more: {type(error).__name__}"
         raise SeriesError(f"{case.case_id}: cannot be read", [reason]) from None
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]
-
-
-def read_image_of(case: Case) -> Radiograph:
-    """Read a radiograph of an archive.
-
-    Raises:
-        SeriesError: with every reason why it cannot be read.
-    """
-    return open_image(case.path, case.case_id)

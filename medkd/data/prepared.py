@@ -10,6 +10,7 @@ are written whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -185,9 +186,11 @@ class PreparedScans:
         Raises:
             SeriesError: if it cannot be read.
         """
-        if self.cache is None:
-            return prepare_scan(read_scan_of(case), self.steps)
-        return _read_entry(self._entry(case))
+        if self.cache is not None:
+            # Another thread or process may remove the entry before it is read: the size limit.
+            with contextlib.suppress(FileNotFoundError):
+                return _read_entry(self._entry(case))
+        return prepare_scan(read_scan_of(case), self.steps)
 
     def get(self, case: Case) -> PreparedScan:
         """Return a prepared scan; asking for neighbours in turn is cheapest.

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.cases import Case, read_image_of
+from medkd.data.cases import Case
 from medkd.data.patches import PatchSource, SampleTable
 from medkd.errors import SeriesError
+from medkd.index.case_store import open_image
 from medkd.provenance import sha256_of_text
 from medkd.types import Radiograph
 
@@ -142,7 +143,7 @@ def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int
 def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
     """Return [rows, columns], or a refusal as a value so that the others are read too."""
     try:
-        radiograph = read_image_of(case)
+        radiograph = open_image(case.path, case.case_id)
     except SeriesError as refusal:
         return refusal
     return resize_radiograph(radiograph, size_px)

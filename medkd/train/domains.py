@@ -18,7 +18,6 @@ from medkd.data.loading import (
     LoadingStep,
     hu_window,
     loading_as_dicts,
-    parse_loading,
     spacing_mm,
 )
 from medkd.data.patches import PatchSource
@@ -27,7 +26,7 @@ from medkd.data.splits import Split, build_split
 from medkd.errors import SettingsError
 from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
-from medkd.models.package import ModelInfo, Preprocessing
+from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
 from medkd.train.engine import View
@@ -53,9 +52,8 @@ class Domain:
     parts: dict[str, PatchSource]
     scans: PreparedScans
 
-    def scans_for(self, info: ModelInfo) -> PreparedScans:
-        """Return scans prepared as a model asks: the domain's own where the steps are the same."""
-        steps = parse_loading(info.preprocessing.steps)
+    def scans_for(self, steps: tuple[LoadingStep, ...]) -> PreparedScans:
+        """Return scans prepared by a model's steps: the domain's own where they are the same."""
         return self.scans if steps == self.scans.steps else _prepared(self.settings, steps)
 
     @property

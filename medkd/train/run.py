@@ -134,6 +134,8 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
                 f"{arm.name}: outputs: exclusive chooses one of several classes; several labels "
                 "are trained and scored as outputs: independent"
             )
+    if context.settings.bench and len(context.target.index.label_names) > 1:
+        reasons.append(f"a bench scores one label, got {len(context.target.index.label_names)}")
     reasons += _check_precision(context, arms)
     if context.source.image_shape != context.target.image_shape:
         reasons.append(
@@ -164,7 +166,7 @@ def _warn_of_weak_teachers(arm: Arm, finished: dict[str, FinishedArm]) -> None:
     """Log, once the control is there, which teachers are no better than it on validation."""
     if arm.role != "control":
         return
-    for name in finished.keys() - {arm.name}:
-        if weigh_teacher(finished[name], finished[arm.name]):
+    for name, teacher in finished.items():
+        if name != arm.name and weigh_teacher(teacher, finished[arm.name]):
             words = "TEACHER NOT BETTER: %s on validation, against %s; the end of the run says more"
             logger.warning(words, name, arm.name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from medkd.config.run_settings import DetectionSettings
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
+from medkd.detect.view import check_model
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.index.case import Case
@@ -85,7 +86,7 @@ def search_scans(name: str, context: RunContext, settings: DetectionSettings) ->
     """
     run, domain = context.run, context.target
     model = load_model(run.model(name), device=context.device)
-    scans = domain.scans_for(model.info)
+    scans = domain.scans_for(check_model(model))
     uids = [uid for split in HELD_OUT for uid in getattr(domain.split, split)]
     for done, uid in enumerate(uids, start=1):
         kept = run.result(name, uid)

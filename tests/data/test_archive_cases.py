@@ -96,9 +96,9 @@ def test_images_are_read_once_and_filling_goes_on_where_it_stopped(
     read: list[str] = []
     from medkd.data import radiograph_patches as module
 
-    whole = module.read_image_of
+    whole = module.open_image
     monkeypatch.setattr(
-        module, "read_image_of", lambda case: (read.append(case.case_id), whole(case))[1]
+        module, "open_image", lambda path, name: (read.append(name), whole(path, name))[1]
     )
     first = source()
     assert read == ["c005"]

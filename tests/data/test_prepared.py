@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +70,21 @@ def test_every_scan_that_cannot_be_prepared_is_named(case: Case, tmp_path: Path)
     with pytest.raises(SeriesError) as refused:
         PreparedScans(STEPS, tmp_path / "cache").prepare([case, *broken])
     assert {reason.split(":")[0] for reason in refused.value.reasons} == {"a", "b"}
+
+
+def test_a_scan_whose_entry_is_removed_before_it_is_read_is_prepared_again(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = PreparedScans(STEPS, tmp_path)
+    whole = CacheFolder.entry
+
+    def removed(folder: CacheFolder, *words: Any) -> Path:
+        entry = whole(folder, *words)
+        shutil.rmtree(entry)
+        return entry
+
+    monkeypatch.setattr(CacheFolder, "entry", removed)
+    assert_same(scans.get(case), PreparedScans(STEPS, None).get(case))
 
 
 def fill(folder: CacheFolder, name: str, *, used_s: float) -> Path:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from medkd.config.run_settings import RunSettings
+from medkd.errors import SettingsError
 from medkd.jsonio import read_json
 from medkd.models.package import read_info
 from medkd.report.render import write_report
 from medkd.review.cases import read_image_probabilities
 from medkd.runs import RunFolder, read_predictions
+from medkd.train.bench import run_bench
 from medkd.train.run import run_training
 from medkd.types import Evaluation
 
@@ -33,9 +35,7 @@ def write_two_labels(path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, image_values: dict[str, Any]) -> RunFolder:
-    folder = tmp_path_factory.mktemp("labels")
+def settings_in(folder: Path, image_values: dict[str, Any], **changed: Any) -> RunSettings:
     data = {"kind": "medmnist", "path": str(write_two_labels(folder / "chestmnist.npz"))}
     networks = {
         name: {
@@ -45,9 +45,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, image_values: dict[str, A
         for name in ("teacher", "student")
     }
     target = {**image_values["target"], "data": data}
-    values = {**image_values, **networks, "target": target}
+    return RunSettings.model_validate({**image_values, **networks, "target": target, **changed})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, image_values: dict[str, Any]) -> RunFolder:
+    folder = tmp_path_factory.mktemp("labels")
     run = RunFolder(folder / "run")
-    run_training(RunSettings.model_validate(values), run)
+    run_training(settings_in(folder, image_values), run)
     return run
 
 
@@ -80,3 +85,13 @@ def test_report_and_app_name_every_label(finished: RunFolder) -> None:
     assert all(f"test split, {name}" in page for name in names)
     (shown, *_) = read_image_probabilities(finished).values()
     assert {f"student, {name}" for name in names} <= set(shown)
+
+
+def test_a_bench_of_several_labels_is_refused_before_anything_is_trained(
+    tmp_path: Path, image_values: dict[str, Any]
+) -> None:
+    settings = settings_in(tmp_path, image_values, bench={"seeds": [0]})
+    with pytest.raises(SettingsError) as refused:
+        run_bench(settings, tmp_path / "bench")
+    assert "a bench scores one label, got 2" in refused.value.reasons
+    assert not list(tmp_path.rglob("model.json"))
