@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from medkd.cli import app
 from medkd.jsonio import read_json
 from medkd.train.bench_record import BenchRecord
 from medkd.train.tables import bench_markdown
+from tests.bench.phantom_difficulty.score import Result
+from tests.bench.tables import implant_markdown, phantom_markdown
+
+WRITERS = {
+    "pneumoniamnist.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
+    "phantom_difficulty.json": lambda path: phantom_markdown(read_json(path, Result)),
+    "implant_realism.json": lambda path: implant_markdown(json.loads(path.read_text())),
+}
+"""How each stored result becomes the table of `tests/bench/README.md`."""
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,8 +51,11 @@ def test_every_command_has_help_with_an_example() -> None:
 
 @pytest.mark.parametrize(("name", "shown"), GENERATED, ids=[name for name, _ in GENERATED])
 def test_a_results_table_is_the_one_its_stored_rows_give(name: str, shown: str) -> None:
-    record = read_json(RESULTS / name, BenchRecord)
-    assert shown.strip() == bench_markdown(record).strip()
+    assert shown.strip() == WRITERS[name](RESULTS / name).strip()
+
+
+def test_every_stored_table_is_shown() -> None:
+    assert {name for name, _ in GENERATED} == set(WRITERS)
 
 
 def test_the_result_table_of_the_readme_is_the_one_its_stored_rows_give() -> None:

@@ -1,0 +1,58 @@
+"""Markdown tables of stored results on synthetic scans, as the README of this folder shows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.bench.phantom_difficulty.score import Auc, Result
+
+
+def phantom_markdown(result: Result) -> str:
+    """Write how hard the phantoms are, one line per figure."""
+    blob, classifier = result.blob_finder, result.luna16_classifier
+    assert classifier is not None
+    rows = [
+        ("blob finder inside the lung, CPM", _with_interval(blob.cpm, blob.interval_95)),
+        ("blob finder, nodules among its best marks", f"{blob.found_of_best_marks}/{blob.nodules}"),
+        ("LUNA16 classifier, ROC AUC against false marks", _auc(classifier)),
+        *(
+            (f"the same, {re.sub(r'^0(?=[0-9])', '', name)}", f"{value:.3f}")
+            for name, value in classifier.by.items()
+        ),
+        ("boosted trees on masked surroundings, ROC AUC", _auc(result.masked_surroundings)),
+    ]
+    head = f"{result.generator}, {result.scans} scans of the size {result.size}:"
+    return f"{head}\n\n{_table(('measure', 'value'), rows)}"
+
+
+def implant_markdown(result: dict[str, Any]) -> str:
+    """Write how far implants look like nodules: one line per judge and scan."""
+    judges = {
+        "discriminator, both scans": result["discriminator"],
+        **{f"discriminator, {scan}": found for scan, found in result["by_scan"].items()},
+        "discriminator, solid only": result["solid"],
+        "discriminator on pasted spheres (positive control)": result["positive_control"],
+    }
+    rows = [
+        (name, f"{found['auc']:.3f} ({found['low']:.3f} to {found['high']:.3f})")
+        for name, found in judges.items()
+    ] + [
+        (f"LUNA16 classifier above .5, {name} ({found['count']})", f"{found['above_half']:.1%}")
+        for name, found in result["classifier"].items()
+    ]
+    seeds = ", ".join(map(str, result["seeds"]))
+    head = f"Implants version {result['generator_version']}, seeds {seeds}:"
+    return f"{head}\n\n{_table(('judge', 'ROC AUC or share'), rows)}"
+
+
+def _auc(found: Auc) -> str:
+    return _with_interval(found.roc_auc, found.interval_95)
+
+
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])
