@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.codes import Fault, join_names
 
 if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
@@ -35,14 +35,12 @@ class _Divider:
 
     Args:
         name: its keyword.
-        read: returns its value in a header as text; empty if missing.
         shown: whether reasons may show its values; free text and times are not shown.
         absence_counts: whether a missing value counts as a different value.
         divides: returns whether the values, in slice order, belong to several acquisitions.
     """
 
     name: str
-    read: Callable[[SliceHeader, str], str]
     shown: bool = True
     absence_counts: bool = False
     divides: Callable[[Values], bool] = lambda values: len(set(values)) > 1
@@ -56,7 +54,7 @@ def acquisition_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
     """
     faults = []
     for divider in _DIVIDERS:
-        values = [divider.read(header, divider.name) for header in ordered]
+        values = [_value(header, divider.name) for header in ordered]
         known = values if divider.absence_counts else [value for value in values if value]
         absent_block = not divider.absence_counts and _is_block(values)
         if divider.divides(known) or absent_block:
@@ -73,12 +71,12 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
     """
     notes = []
     for divider in _DIVIDERS:
-        values = [divider.read(header, divider.name) for header in ordered]
+        values = [_value(header, divider.name) for header in ordered]
         without = [h for h, value in zip(ordered, values, strict=True) if not value]
         if divider.absence_counts or _is_block(values):
             continue
         if 0 < len(without) < len(ordered):
-            notes.append(f"{named(without)}: no {divider.name}, which the other slices state")
+            notes.append(f"{join_names(without)}: no {divider.name}, which the other slices state")
         count = len(set(values) - {""})
         if divider.divides is _are_acquisitions and 1 < count < len(ordered):
             notes.append(f"{count} values of {divider.name}, which number the steps of one scan")
@@ -88,13 +86,12 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
     return notes
 
 
-def _text(header: SliceHeader, name: str) -> str:
+def _value(header: SliceHeader, name: str) -> str:
+    """Return a text without differences in case and spaces, or the first number; else empty."""
+    values = header.values.get(name, ())
+    if values and isinstance(values[0], float):
+        return f"{values[0]:g}"
     return " ".join(header.text(name).upper().split())
-
-
-def _number(header: SliceHeader, name: str) -> str:
-    number = header.number(name)
-    return "" if number is None else f"{number:g}"
 
 
 def _are_acquisitions(numbers: Values) -> bool:
@@ -105,27 +102,25 @@ def _are_acquisitions(numbers: Values) -> bool:
     """
     count = len(set(numbers))
     blocks = sum(one != other for one, other in pairwise(numbers)) + 1
-    is_stepped = count == len(numbers) or (blocks == count > _MOST_GROUPS)
-    return count > 1 and not is_stepped
+    return 1 < count < len(numbers) and not blocks == count > _MOST_GROUPS
 
 
 def _is_title(texts: Values) -> bool:
     """Return whether titles belong to a few series, and do not merely count the slices."""
-    return 1 < len(set(texts)) <= _MOST_GROUPS and _are_acquisitions(texts)
+    return len(set(texts)) <= _MOST_GROUPS and _are_acquisitions(texts)
 
 
 def _is_block(values: Values) -> bool:
     """Return whether a block of slices has, or lacks, the value, and neither group is small."""
     stated = [bool(value) for value in values]
     changes = sum(one != other for one, other in pairwise(stated))
-    fewer = min(sum(stated), len(stated) - sum(stated))
-    return 1 <= changes <= 2 and fewer > 1 and fewer >= _BLOCK_SHARE * len(stated)
+    smaller = min(sum(stated), len(stated) - sum(stated))
+    return 1 <= changes <= 2 and smaller > 1 and smaller >= _BLOCK_SHARE * len(stated)
 
 
 def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -> str:
     """Describe the groups: value, number of slices, and range along the normal."""
-    axes = np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3))
-    normal = np.cross(*axes)
+    normal = np.cross(*np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3)))
     groups: dict[str, list[SliceHeader]] = {}
     for header, value in zip(ordered, values, strict=True):
         groups.setdefault(value, []).append(header)
@@ -143,16 +138,16 @@ def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -
 
 
 _DIVIDERS = (
-    _Divider("ConvolutionKernel", _text),
-    _Divider("KVP", _number),
-    _Divider("AcquisitionNumber", _number, divides=_are_acquisitions),
-    _Divider("FrameAcquisitionNumber", _number, divides=_are_acquisitions),
-    _Divider("ContrastBolusAgent", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentPhase", _text, absence_counts=True),
-    _Divider("ContrastBolusStartTime", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentSequence", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentAdministered", _text, absence_counts=True),
-    _Divider("ContrastBolusVolume", _number, absence_counts=True),
-    _Divider("ContrastBolusRoute", _text, shown=False, absence_counts=True),
-    _Divider("SeriesDescription", _text, shown=False, divides=_is_title),
+    _Divider("ConvolutionKernel"),
+    _Divider("KVP"),
+    _Divider("AcquisitionNumber", divides=_are_acquisitions),
+    _Divider("FrameAcquisitionNumber", divides=_are_acquisitions),
+    _Divider("ContrastBolusAgent", shown=False, absence_counts=True),
+    _Divider("ContrastBolusAgentPhase", absence_counts=True),
+    _Divider("ContrastBolusStartTime", shown=False, absence_counts=True),
+    _Divider("ContrastBolusAgentSequence", shown=False, absence_counts=True),
+    _Divider("ContrastBolusAgentAdministered", absence_counts=True),
+    _Divider("ContrastBolusVolume", absence_counts=True),
+    _Divider("ContrastBolusRoute", shown=False, absence_counts=True),
+    _Divider("SeriesDescription", shown=False, divides=_is_title),
 )

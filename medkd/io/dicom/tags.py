@@ -6,6 +6,7 @@ of finite numbers.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from enum import Enum
@@ -85,6 +86,12 @@ _SHOWN = 16
 def uid_of(text: str) -> UID:
     """Convert a string to a pydicom UID without the warning for invalid ones."""
     return UID(text, IGNORE)
+
+
+def hashed_uid(text: str) -> str:
+    """Derive a UID under the root 2.25 from a text (PS3.5 B.2)."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
 def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's

@@ -19,8 +19,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
-from medkd.io.dicom.content import HEAD_BYTES, looks_like_dicom
-from medkd.io.dicom.dataset import HeaderError, parse_file
+from medkd.io.dicom.dataset import HEAD_BYTES, HeaderError, looks_like_dicom, parse_file
 from medkd.io.dicom.gdcm_process import stream_faults
 from medkd.io.dicom.pixels import decoder_advice, plugin_for
 from medkd.io.dicom.streams import StreamError, StreamSize, check_stream

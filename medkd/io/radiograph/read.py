@@ -10,7 +10,7 @@ refusal have codes of `gate.CODES`. Size and aspect ratio are not changed.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,10 +51,6 @@ class RadiographHeader:
     """The header of a radiograph's file.
 
     Args:
-        imageuid: SOPInstanceUID; for PNG and JPEG the file name without suffix.
-        patient_id: the original PatientID; empty if not stated. Identifying: never shown.
-        study_date: DICOM date; empty if not stated. Identifying: never shown.
-        institution: InstitutionName; empty if not stated. Identifying: never shown.
         modality: CR, DX, ...; empty for PNG and JPEG.
         view: see `gate.view_of`.
         manufacturer: Manufacturer; empty if not stated.
@@ -63,10 +59,6 @@ class RadiographHeader:
         reasons: why it cannot be analysed, each "code: text".
     """
 
-    imageuid: str = field(repr=False)
-    patient_id: str = field(default="", repr=False)
-    study_date: str = field(default="", repr=False)
-    institution: str = field(default="", repr=False)
     modality: str = ""
     view: str | None = None
     manufacturer: str = ""
@@ -138,27 +130,10 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
     with refusing_broken(ref), _opened(ref) as stream:
         if _is_picture(stream):
             with _picture(stream, ref) as image:
-                return RadiographHeader(_stem(ref), shape=(image.height, image.width))
+                return RadiographHeader(shape=(image.height, image.width))
         with quiet_dicom():
             dataset, has_pixels = read_header(stream, ref)
             return _header_of(dataset, ref, has_pixels=has_pixels)
-
-
-def to_unit(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map TorchXRayVision's range to 0..1: x / 2048 + 1/2, the inverse of `to_xrv`."""
-    return (pixels / np.float32(2048.0) + np.float32(0.5)).astype(np.float32)
-
-
-def to_xrv(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map 0..1 to TorchXRayVision's range: (2 x - 1) * 1024, from -1024 (black) to 1024 (white).
-
-    Source: `torchxrayvision.utils.normalize`.
-
-    Example:
-        >>> to_xrv(np.array([0.0, 0.5, 1.0], np.float32)).tolist()
-        [-1024.0, 0.0, 1024.0]
-    """
-    return ((pixels * np.float32(2.0) - np.float32(1.0)) * np.float32(1024.0)).astype(np.float32)
 
 
 def _opened(ref: FileRef) -> BinaryIO:
@@ -224,10 +199,6 @@ def _masked(shown: Shown) -> NDArray[np.float32]:
 def _header_of(dataset: Any, ref: FileRef, *, has_pixels: bool) -> RadiographHeader:  # noqa: ANN401
     size = tuple(text_of(dataset, name) for name in ("Rows", "Columns"))
     return RadiographHeader(
-        imageuid=text_of(dataset, "SOPInstanceUID") or _stem(ref),
-        patient_id=text_of(dataset, "PatientID"),
-        study_date=text_of(dataset, "StudyDate"),
-        institution=text_of(dataset, "InstitutionName"),
         modality=text_of(dataset, "Modality"),
         view=view_of(dataset),
         manufacturer=text_of(dataset, "Manufacturer"),
