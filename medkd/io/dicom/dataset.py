@@ -26,13 +26,13 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from medkd.io.dicom.tags import (
-    NESTED,
     OPTIONAL,
     PIXEL_DATA,
     TAGS,
+    Kind,
     Value,
+    decode_value,
     uid_of,
-    value_of,
     wrong_vr,
 )
 
@@ -286,12 +286,12 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
         if int(element.tag) not in TAGS:  # pydicom also yields the character set
             continue
         keyword, kind = TAGS[int(element.tag)]
-        if kind is NESTED:
+        if kind is Kind.NESTED:
             parsed.nested = True
             continue
         if isinstance(element.value, bytes) and len(element.value) < element.length:
             raise HeaderError("the file ends within its DICOM header")
-        value = value_of(kind, element.value, vr=element.VR or "", little=coding.little)
+        value = decode_value(kind, element.value, vr=element.VR or "", little=coding.little)
         if isinstance(value, str):
             if keyword in OPTIONAL:
                 parsed.notes.append(f"{keyword} {value}: treated as missing")

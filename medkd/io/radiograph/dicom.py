@@ -28,14 +28,13 @@ from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
 from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
 from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
-from medkd.io.radiograph.values import ToneError, inside_shutter, stored_range, tone_curve
+from medkd.io.radiograph.values import ToneError, inside_shutter, tone_curve
 
 Dataset = Any
 """A pydicom Dataset; pydicom has no type hints for it."""
 
 LOSSY_GREY = 2
 """Grey levels (of 255) by which the channels of a grey picture may differ after JPEG."""
-
 
 _STORED_NOISE = 2.0
 """Largest distance of a blank picture's stored values from their median."""
@@ -184,19 +183,14 @@ def _dataset_of(
             return dataset, ()
         end = stream.tell()
         stream.seek(begin)
-        syntax = _found_syntax(stream, ref)
+        try:
+            parsed = parse_file(stream)  # derives the syntax, as for CT
+        except HeaderError as error:
+            raise refusal(ref, f"unreadable: {error}") from None
         stream.seek(end)
+    syntax = UID(parsed.syntax if parsed else "")
     dataset.file_meta.TransferSyntaxUID = syntax
     return dataset, (f"no file meta: read as {syntax.name}",)
-
-
-def _found_syntax(stream: BinaryIO, ref: FileRef) -> UID:
-    """Derive the transfer syntax of a file that states none, with the same code as for CT."""
-    try:
-        parsed = parse_file(stream)
-    except HeaderError as error:
-        raise refusal(ref, f"unreadable: {error}") from None
-    return UID(parsed.syntax if parsed else "")
 
 
 def _decoded(dataset: Dataset) -> NDArray[Any]:
@@ -222,17 +216,16 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
 
 def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
     try:
-        span = stored_range(dataset)
         curve = tone_curve(dataset)
     except ToneError as error:
         raise refusal(ref, f"bad_lut: {error}") from None
     stored = _stored_values(decoded, dataset)
-    entries = stored.astype(np.int32) - span.low
+    entries = stored.astype(np.int32) - curve.low
     seen = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
     noise = _STORED_NOISE if stored.size >= LEAST_PIXELS else 0.0
     if is_blank(stored, seen, tolerance=noise):
         raise refusal(ref, "no_contrast: its stored values are equal, apart from noise")
-    notes = (*curve.notes, *_dropped_bits(decoded, dataset))
+    notes = (*curve.notes, *_dropped_bits(decoded, stored, dataset))
     return Shown(curve.values[entries], seen, notes)
 
 
@@ -245,27 +238,24 @@ def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return (decoded << (allocated - 1 - high)) >> (allocated - int(dataset.BitsStored))
 
 
-def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
+def _dropped_bits(decoded: NDArray[Any], stored: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
     """Return a note if bits were dropped that are not overlays according to the header.
 
     Upper bits that only repeat the sign of a negative value do not count.
     """
-    allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
-    low = high + 1 - int(dataset.BitsStored)
-    outside = (1 << allocated) - (1 << (high + 1)) | ((1 << low) - 1)
+    stored_bits = int(dataset.BitsStored)
+    low = _high_bit(decoded, dataset) + 1 - stored_bits
+    used = ((1 << stored_bits) - 1) << low
     for bit in () if _is_value_alone(dataset) else _overlay_bits(dataset):
-        outside &= ~(1 << bit)
+        used |= 1 << bit
     bits = decoded.view(f"u{decoded.dtype.itemsize}")
-    extra = bits & bits.dtype.type(outside)
-    if decoded.dtype.kind == "i":
-        above = outside >> (high + 1) << (high + 1)
-        negative = (bits >> bits.dtype.type(high)) & 1 == 1
-        extra[negative & (extra & above == above)] &= bits.dtype.type(outside ^ above)
-    count = int(np.count_nonzero(extra))
+    unused = ~bits.dtype.type(used & np.iinfo(bits.dtype).max)
+    extended = (stored << low).view(bits.dtype)
+    count = int(np.count_nonzero((bits & unused != 0) & ((bits ^ extended) & unused != 0)))
     if not count:
         return ()
     return (
-        f"{count} pixels have values above the {dataset.BitsStored} bits that BitsStored declares "
+        f"{count} pixels have values above the {stored_bits} bits that BitsStored declares "
         f"(up to {int(bits.max())}): the bits outside were dropped (PS3.5 8.1.1)",
     )
 

@@ -87,13 +87,8 @@ def radiograph_reasons(header: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydic
     Returns:
         All reasons, each "code: text"; empty if there are none.
     """
-    found = [
-        *_kind_reasons(header),
-        *_body_reasons(header),
-        *_picture_reasons(header),
-    ]
-    animal = animal_of(header)
-    if animal:
+    found = [*_kind_reasons(header), *_body_reasons(header), *_picture_reasons(header)]
+    if animal := animal_of(header):
         found.append(f"not_human: the header names {animal}")
     return tuple(found)
 

@@ -26,26 +26,20 @@ class ToneError(ValueError):
     """A header whose tables or windows cannot be applied; the message is a reason without code."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRange:
-    """The smallest and the largest value that the stored bits can hold."""
-
-    low: int
-    high: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ToneCurve:
     """A table from stored values to displayed values.
 
-    Entry n of each array belongs to the stored value `stored_range(header).low + n`.
+    Entry n of each array belongs to the stored value `low + n`.
 
     Args:
+        low: the smallest value that the stored bits can hold.
         values: [N] float32 in 0..1.
         padding: [N], True for values that mark padding.
         notes: deviations from what the header states.
     """
 
+    low: int
     values: NDArray[np.float32]
     padding: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
@@ -72,23 +66,6 @@ class _Curve:
         return (self.values - self.low) / (self.high - self.low)
 
 
-def stored_range(header: Dataset) -> StoredRange:
-    """Return the range of values that BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3).
-
-    Raises:
-        ToneError: if they are missing or invalid.
-    """
-    try:
-        bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ToneError("BitsStored or PixelRepresentation is missing") from error
-    if not 2 <= bits <= MAX_BITS or signed not in (0, 1):
-        raise ToneError(f"expected 2 to {MAX_BITS} bits, got {bits} (representation {signed})")
-    if signed:
-        return StoredRange(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return StoredRange(0, 2**bits - 1)
-
-
 def tone_curve(header: Dataset) -> ToneCurve:
     """Build the table from stored values to 0..1.
 
@@ -98,8 +75,7 @@ def tone_curve(header: Dataset) -> ToneCurve:
     Raises:
         ToneError: if a table, a rescale or a window of the header cannot be applied.
     """
-    span = stored_range(header)
-    stored = np.arange(span.low, span.high + 1, dtype=np.float64)
+    stored = _stored_range(header)
     notes: list[str] = []
     shown = _voi(_modality(stored, header), header, notes)
     tables = header.get("PresentationLUTSequence")
@@ -108,9 +84,9 @@ def tone_curve(header: Dataset) -> ToneCurve:
         shown = _noting(presented, "presentation", notes).unit()
     if str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1":
         shown = 1.0 - shown
-    padding = _is_padding(stored, header, span)
+    padding = _is_padding(stored, header)
     shown[padding] = 0.0
-    return ToneCurve(shown.astype(np.float32), padding, tuple(notes))
+    return ToneCurve(int(stored[0]), shown.astype(np.float32), padding, tuple(notes))
 
 
 def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -161,6 +137,17 @@ def inside_shutter(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]
     return inside if inside.any() else whole
 
 
+def _stored_range(header: Dataset) -> NDArray[np.float64]:
+    """Return all values that BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3)."""
+    try:
+        bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ToneError("BitsStored or PixelRepresentation is missing") from error
+    if not 2 <= bits <= MAX_BITS or signed not in (0, 1):
+        raise ToneError(f"expected 2 to {MAX_BITS} bits, got {bits} (representation {signed})")
+    return np.arange(2**bits, dtype=np.float64) - signed * 2 ** (bits - 1)
+
+
 def _frame_lines(lines: NDArray[np.float32]) -> int:
     """Count the leading lines that form one black or one white band."""
     first = lines[0]
@@ -179,10 +166,8 @@ def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
     tables = header.get("ModalityLUTSequence")
     if tables:
         return _look_up(stored, tables[0], header)
-    slope, intercept = (
-        _number(header, name, default)
-        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
+    slope, intercept = _first(header, "RescaleSlope"), _first(header, "RescaleIntercept") or 0.0
+    slope = 1.0 if slope is None else slope
     if slope == 0:
         raise ToneError("RescaleSlope is 0")
     low, high = sorted((stored[0] * slope + intercept, stored[-1] * slope + intercept))
@@ -291,9 +276,7 @@ def _entries(data: Any, count: int, bits: int, *, header: Dataset) -> NDArray[np
     return words[:count]
 
 
-def _is_padding(
-    stored: NDArray[np.float64], header: Dataset, span: StoredRange
-) -> NDArray[np.bool_]:
+def _is_padding(stored: NDArray[np.float64], header: Dataset) -> NDArray[np.bool_]:
     """Return which stored values are padding.
 
     These are PixelPaddingValue, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
@@ -302,20 +285,15 @@ def _is_padding(
     if value is None:
         return np.zeros(len(stored), dtype=np.bool_)
     limit = _first(header, "PixelPaddingRangeLimit")
-    ends = [_signed_as(v, span) for v in (value, value if limit is None else limit)]
+    ends = [_signed_as(v, signed=stored[0] < 0) for v in (value, value if limit is None else limit)]
     return (stored >= min(ends)) & (stored <= max(ends))
 
 
-def _signed_as(value: float, span: StoredRange) -> float:
+def _signed_as(value: float, *, signed: bool) -> float:
     """Convert a 16-bit value to the signedness of the pixels, in case it was written otherwise."""
-    if span.low < 0 and value > 32767:
+    if signed and value > 32767:
         return value - 65536
-    return value + 65536 if span.low == 0 and value < 0 else value
-
-
-def _number(header: Dataset, name: str, default: float) -> float:
-    value = _first(header, name)
-    return default if value is None else value
+    return value + 65536 if not signed and value < 0 else value
 
 
 def _first(header: Dataset, name: str) -> float | None:
