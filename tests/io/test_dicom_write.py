@@ -53,14 +53,13 @@ def test_the_same_scan_gives_the_same_files_under_names_in_no_order(tmp_path: Pa
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-def test_what_is_given_stands_in_every_header_and_what_is_taken_away_does_not(tmp_path) -> None:
+def test_given_values_are_in_every_header(tmp_path: Path) -> None:
     scan = make_scan(oblique_grid((4, 4, 3)), uid="not a UID")
-    paths = write(tmp_path, scan, extra={"StudyDate": "20200102", "BodyPartExamined": None})
+    paths = write(tmp_path, scan, extra={"StudyDate": "20200102"})
     headers = [pydicom.dcmread(path) for path in paths]
     assert {(str(h.PatientName), h.PatientID, h.StudyDate) for h in headers} == {
         ("A^B", "17", "20200102")
     }
-    assert not any("BodyPartExamined" in header for header in headers)
     assert len({h.SeriesInstanceUID for h in headers}) == 1
     assert UID(headers[0].SeriesInstanceUID).is_valid
     assert len({h.SOPInstanceUID for h in headers}) == 3

@@ -139,7 +139,7 @@ class _ElementHead:
 
 
 @dataclass(frozen=True, slots=True)
-class _Coding:
+class _Encoding:
     """How the elements of a data set are encoded.
 
     Args:
@@ -206,8 +206,8 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     stated, stated_class = None, None
     if head[start : start + 2] == _META_GROUP:
         stream.seek(start)
-        coding = _Coding(ExplicitVRLittleEndian, implicit=False)
-        meta = _elements(stream, coding, lambda tag: tag >> 16 != 2)
+        encoding = _Encoding(ExplicitVRLittleEndian, implicit=False)
+        meta = _elements(stream, encoding, lambda tag: tag >> 16 != 2)
         stated_class = meta.values.get("MediaStorageSOPClassUID")
         if stated_class == DICOMDIR:
             return None
@@ -215,15 +215,15 @@ def parse_file(stream: BinaryIO) -> Parsed | None:
     stream.seek(start)
     if stated == DeflatedExplicitVRLittleEndian:
         stream = _inflated(stream)
-    coding = _coding_of(stream, stated)
-    parsed = _elements(stream, coding, lambda tag: tag == PIXEL_DATA)
-    parsed.syntax = str(coding.uid)
-    parsed.pixels = _locate_pixels(stream, coding)
+    encoding = _encoding_of(stream, stated)
+    parsed = _elements(stream, encoding, lambda tag: tag == PIXEL_DATA)
+    parsed.syntax = str(encoding.uid)
+    parsed.pixels = _locate_pixels(stream, encoding)
     _drop_padding(stream, parsed)
     if stated_class and not any(parsed.values.get("SOPClassUID", ())):
         parsed.values["SOPClassUID"] = stated_class
         parsed.notes.append("no SOPClassUID: the one of its file meta is used")
-    parsed.notes += [coding.note] if coding.note else []
+    parsed.notes += [encoding.note] if encoding.note else []
     return parsed
 
 
@@ -249,7 +249,7 @@ def _inflated(stream: BinaryIO) -> BinaryIO:
     return content
 
 
-def _coding_of(stream: BinaryIO, stated: UID | None) -> _Coding:
+def _encoding_of(stream: BinaryIO, stated: UID | None) -> _Encoding:
     """Determine the encoding of a data set from its first element, at the stream's position."""
     begin = stream.tell()
     first = stream.read(6)
@@ -260,16 +260,16 @@ def _coding_of(stream: BinaryIO, stated: UID | None) -> _Coding:
         found = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
         uid = found if explicit else ImplicitVRLittleEndian
         note = f"no file meta: read as {uid.name}"
-        return _Coding(uid, not explicit, stated=False, note=note)
+        return _Encoding(uid, not explicit, stated=False, note=note)
     looks_implicit = len(first) == 6 and not first[4:6].isupper()
     if stated.is_implicit_VR and explicit:
-        return _Coding(stated, implicit=False, note=_OTHER_VR.format("explicit", "implicit"))
+        return _Encoding(stated, implicit=False, note=_OTHER_VR.format("explicit", "implicit"))
     if not stated.is_implicit_VR and looks_implicit and stated != ExplicitVRBigEndian:
-        return _Coding(stated, implicit=True, note=_OTHER_VR.format("implicit", "explicit"))
-    return _Coding(stated, implicit=stated.is_implicit_VR)
+        return _Encoding(stated, implicit=True, note=_OTHER_VR.format("implicit", "explicit"))
+    return _Encoding(stated, implicit=stated.is_implicit_VR)
 
 
-def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) -> Parsed:
+def _elements(stream: BinaryIO, encoding: _Encoding, stop: Callable[[int], bool]) -> Parsed:
     """Read the elements in `TAGS` from the stream's position to the first tag that `stop` accepts.
 
     The stream is left at the start of that element.
@@ -277,8 +277,8 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
     parsed = Parsed()
     found = data_element_generator(
         stream,
-        is_implicit_VR=coding.implicit,
-        is_little_endian=coding.little,
+        is_implicit_VR=encoding.implicit,
+        is_little_endian=encoding.little,
         stop_when=lambda tag, vr, length: stop(int(tag)),
         specific_tags=_WANTED,
     )
@@ -291,7 +291,7 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
             continue
         if isinstance(element.value, bytes) and len(element.value) < element.length:
             raise HeaderError("the file ends within its DICOM header")
-        value = decode_value(kind, element.value, vr=element.VR or "", little=coding.little)
+        value = decode_value(kind, element.value, vr=element.VR or "", little=encoding.little)
         if isinstance(value, str):
             if keyword in OPTIONAL:
                 parsed.notes.append(f"{keyword} {value}: treated as missing")
@@ -308,25 +308,25 @@ def _elements(stream: BinaryIO, coding: _Coding, stop: Callable[[int], bool]) ->
     return parsed
 
 
-def _locate_pixels(stream: BinaryIO, coding: _Coding) -> PixelLocation:
+def _locate_pixels(stream: BinaryIO, encoding: _Encoding) -> PixelLocation:
     """Locate the pixels from the head of PixelData, at the stream's position."""
     begin = stream.tell()
     head = stream.read(12)
     end = stream.seek(0, io.SEEK_END)
     if head[:4] not in _PIXEL_TAGS:
         return PixelLocation()
-    element = _element_head(head, little=coding.little, implicit=coding.implicit)
+    element = _element_head(head, little=encoding.little, implicit=encoding.implicit)
     start, size = begin + element.start, element.length
-    if size == _UNDEFINED_LENGTH and not coding.stated:
+    if size == _UNDEFINED_LENGTH and not encoding.stated:
         raise HeaderError("its pixels are compressed, but it has no file meta that says how")
-    if coding.uid in _DECODED_WHOLE or coding.uid.is_encapsulated or size == _UNDEFINED_LENGTH:
+    if encoding.uid in _DECODED_WHOLE or encoding.uid.is_encapsulated or size == _UNDEFINED_LENGTH:
         return PixelLocation(present=start < end, start=start)
-    trailing = _count_trailing(stream, start + size, coding)
+    trailing = _count_trailing(stream, start + size, encoding)
     size = min(size, end - start)
     return PixelLocation(size > 0, is_raw=True, start=start, size=size, trailing=trailing)
 
 
-def _count_trailing(stream: BinaryIO, place: int, coding: _Coding) -> int:
+def _count_trailing(stream: BinaryIO, place: int, encoding: _Encoding) -> int:
     """Count the bytes after the pixels that do not belong to complete elements with higher tags.
 
     If extra bytes were inserted before or within the pixels, the last pixels are among them.
@@ -338,11 +338,11 @@ def _count_trailing(stream: BinaryIO, place: int, coding: _Coding) -> int:
     last = PIXEL_DATA
     while place + 8 <= end:
         stream.seek(place)
-        element = _element_head(stream.read(12), little=True, implicit=coding.implicit)
+        element = _element_head(stream.read(12), little=True, implicit=encoding.implicit)
         if (
             element.tag <= last
             or element.tag == _NO_TAG
-            or not (coding.implicit or element.vr in _VRS)
+            or not (encoding.implicit or element.vr in _VRS)
         ):
             break
         size = element.length

@@ -40,7 +40,7 @@ _ORIGINAL_ONLY = (
 """Attributes that are removed because they hold for the original only."""
 
 _TITLE = "SYNTHETIC NODULES "
-_LONGEST_TITLE = 64
+_MAX_TITLE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Derivation:
     """How a copy was derived, as stated in its headers.
 
     Args:
-        words: DerivationDescription, at most 1024 characters.
+        description: DerivationDescription, at most 1024 characters.
         version: of the program.
         key: new UIDs are derived from the original UIDs and this key; they are reproducible.
     """
 
-    words: str
+    description: str
     version: str
     key: str
 
@@ -147,7 +147,7 @@ def _alter_pixels(
     fault = reader.read_into(stored, header)
     if fault is not None:
         raise SeriesError("no derived copy of the series can be written", [str(fault)])
-    words = stored.view(np.uint16).astype(np.int64)
+    original = stored.view(np.uint16).astype(np.int64)
     values = stored_values(stored, header).astype(np.int64)
     slope = header.number("RescaleSlope") or 1.0
     wanted = values + np.rint(added_hu / slope).astype(np.int64)
@@ -160,7 +160,7 @@ def _alter_pixels(
     lowest = -(1 << (bits - 1)) if signed else 0
     wanted = np.clip(wanted, lowest, lowest + (1 << bits) - 1)
     if not signed:
-        wanted |= words >> bits << bits
+        wanted |= original >> bits << bits
     dataset.PixelData = (wanted & 0xFFFF).astype("<u2").tobytes()
     dataset["PixelData"].VR = "OW"
     dataset["PixelData"].is_undefined_length = False
@@ -177,12 +177,12 @@ def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None
         setattr(dataset, name, derived_uid(header.text(name), derivation.key))
     kinds = [kind for kind in header.texts("ImageType")[2:] if kind != IMPLANT_TYPE]
     dataset.ImageType = ["DERIVED", "SECONDARY", *(kinds or ["AXIAL"]), IMPLANT_TYPE]
-    dataset.DerivationDescription = derivation.words[:1024]
+    dataset.DerivationDescription = derivation.description[:1024]
     dataset.SourceImageSequence = [source]
     dataset.QualityControlImage = "YES"
     dataset.ContentQualification = "RESEARCH"
     old = header.text("SeriesDescription").removeprefix(_TITLE)
-    dataset.SeriesDescription = f"{_TITLE}{old}"[:_LONGEST_TITLE].strip()
+    dataset.SeriesDescription = f"{_TITLE}{old}"[:_MAX_TITLE].strip()
     equipment = [*dataset.get("ContributingEquipmentSequence", []), _equipment(derivation)]
     dataset.ContributingEquipmentSequence = equipment
     meta = dataset.file_meta

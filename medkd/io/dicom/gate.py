@@ -127,8 +127,8 @@ def _with_geometry(headers: Sequence[SliceHeader], faults: Sequence[Fault]) -> l
 
     Otherwise a slice without pixels would also be reported as missing.
     """
-    pictures = frozenset[int]().union(*(f.non_slices for f in faults if CODES[f.code].allowable))
-    return [h for n, h in enumerate(headers) if n not in pictures and has_geometry(h)]
+    others = frozenset[int]().union(*(f.non_slices for f in faults if CODES[f.code].allowable))
+    return [h for n, h in enumerate(headers) if n not in others and has_geometry(h)]
 
 
 def scan_reasons(scan: Scan, settings: GateSettings) -> Verdict:
@@ -152,13 +152,13 @@ def _scope_faults(
     faults = _anatomy_faults(slices)
     if grid is not None:
         faults += _volume_faults(grid, stated, settings)
-        return [_with_names_of_thick(f, slices, settings.max_slice_thickness_mm) for f in faults]
+        return [_add_names_of_thick(f, slices, settings.max_slice_thickness_mm) for f in faults]
     if len(slices) > 1:
         faults += _count_faults(len(slices), settings.min_slices)
     return faults + _thickness_faults(None, stated, settings.max_slice_thickness_mm)
 
 
-def _with_names_of_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: float) -> Fault:
+def _add_names_of_thick(fault: Fault, slices: Sequence[SliceHeader], limit_mm: float) -> Fault:
     """Add the names of the thick slices to a thickness fault, if only some are too thick."""
     thick = [h for h in slices if (h.number("SliceThickness") or 0.0) > limit_mm]
     if fault.code != "slice_thickness" or not 0 < len(thick) < len(slices):
@@ -175,7 +175,7 @@ def _volume_faults(
     faults += _count_faults(min(grid.shape[2], axial.shape[2]), settings.min_slices)
     coarse = _coarse_faults(grid, settings.max_voxel_mm)
     if coarse and not _coarse_faults(axial, settings.max_voxel_mm):
-        # Reformatted from axial slices: the wide side of the pixels is the axial slice spacing.
+        # The volume is reformatted: the wide side of its pixels is the axial slice spacing.
         coarse = _thickness_faults(axial, (), thickest_mm)
     return [*faults, *coarse]
 

@@ -46,13 +46,13 @@ DECODER_DEPENDENCIES = dict.fromkeys(
 )
 """Required by pydicom: maps each transfer syntax of the plugin to its dependencies."""
 
-LONGEST_S = 120.0
+TIME_LIMIT_S = 120.0
 """Time limit for decoding one frame; then the stream counts as damaged."""
 
-_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+_MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
 """Makes glibc reuse the memory of one frame for the next, which is 10 % faster."""
 
-_MOST_PADDING = 2
+_MAX_PADDING = 2
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _FAULT: ContextVar[Exception | None] = ContextVar("fault", default=None)
 
@@ -123,7 +123,7 @@ class GdcmProcess:
         """Return the decoded frame.
 
         Raises:
-            StreamError: if the stream is damaged, crashes the child or takes over `LONGEST_S`.
+            StreamError: if the stream is damaged, crashes the child or takes over `TIME_LIMIT_S`.
             WorkerError: if the child process cannot be started.
         """
         with self._lock:
@@ -166,7 +166,7 @@ class GdcmProcess:
                     command,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[child_end.fileno()],
-                    env={**os.environ, **_KEPT_MEMORY},
+                    env={**os.environ, **_MALLOC_SETTINGS},
                 )
             connection.recv_bytes()
         except (EOFError, OSError) as error:
@@ -184,7 +184,7 @@ def _exchange(
 ) -> tuple[dict[str, str], bytearray]:
     connection.send_bytes(json.dumps(layout).encode())
     connection.send_bytes(stream)
-    if not connection.poll(LONGEST_S):
+    if not connection.poll(TIME_LIMIT_S):
         raise TimeoutError
     answer: dict[str, str] = json.loads(connection.recv_bytes())
     return answer, bytearray(connection.recv_bytes())
@@ -203,9 +203,9 @@ def _fault_of(answer: dict[str, str], stream: bytes) -> str:
 def _is_padding(printed: str, stream: bytes) -> bool:
     """Return whether the codec only complains about a few zeros before the end of the image."""
     found = _EXTRANEOUS.fullmatch(printed)
-    count = int(found[1]) if found else _MOST_PADDING + 1
+    count = int(found[1]) if found else _MAX_PADDING + 1
     end = stream.rfind(b"\xff\xd9")
-    return count <= _MOST_PADDING and not any(stream[end - count : end])
+    return count <= _MAX_PADDING and not any(stream[end - count : end])
 
 
 def _forget_child() -> None:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from medkd.io.dicom.header import SliceHeader
 
-CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
-}
+CT_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+)
+"""SOP classes of CT, enhanced CT and legacy converted enhanced CT images (PS3.4 B.5)."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
 
@@ -57,7 +58,7 @@ def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
         ("secondary_capture", lambda h: "a secondary capture" if _is_screen(h) else ""),
         ("dose_report", lambda h: "a dose record" if _is_dose(h) else ""),
         ("localizer", lambda h: "a localizer (scout)" if _is_localizer(h) else ""),
-        ("no_pixels", lambda h: "" if h.pixels.present else "holds no pixels"),
+        ("no_pixels", lambda h: "" if h.pixels.present else "it has no pixels"),
     ]
     faults = []
     for code, describe in checks:

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_LEAST_NUMBERED = 10
+_MIN_NUMBERED = 10
 """With fewer slices, a random numbering could look like one with two slices swapped."""
 
-_LEAST_SLICES, _LEAST_BLOCKS = 8, 256
+_MIN_SLICES, _MIN_BLOCKS = 8, 256
 _SAMPLES = 128
 _WINDOW_HU = (-1100, 300)
-_LEAST_CHANGE_HU = 2.0
+_MIN_CHANGE_HU = 2.0
 """With a smaller mean difference between neighbours, all slices are too similar to be judged."""
 
-_FARTHEST = 3
+_MAX_LAG = 3
 """Largest distance, in slices, at which swaps are searched.
 
 Slices swapped over a larger distance are detected because they fit nowhere."""
 
-_MOST_SUSPECTS = 24
+_MAX_SUSPECTS = 24
 
 SWAP_RATIO = 1.1
 """A slice is misplaced if moving it reduces the difference between neighbours by more than this
@@ -55,7 +55,7 @@ def numbering_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
     for name in ("SliceLocation", "InstanceNumber"):
         values = [h.number(name) for h in ordered if h.frames == 1]
         known = [value for value in values if value is not None]
-        if not _LEAST_NUMBERED <= len(ordered) == len(known) == len(set(known)):
+        if not _MIN_NUMBERED <= len(ordered) == len(known) == len(set(known)):
             continue
         falling = _longest_rise([-value for value in known])
         kept = max(_longest_rise(known), falling, key=len)
@@ -111,16 +111,16 @@ def misplaced(slices_hu: NDArray[np.int16], *, better: float = SWAP_RATIO) -> li
         Their k in ascending order; at the ends of the scan only one of two swapped slices.
     """
     blocks = _blocks(slices_hu)
-    if len(blocks) < _LEAST_SLICES or blocks[0].size < _LEAST_BLOCKS:
+    if len(blocks) < _MIN_SLICES or blocks[0].size < _MIN_BLOCKS:
         return []
-    apart = [_differences(blocks, lag) for lag in range(1, _FARTHEST + 2)]
-    usual = float(np.median(apart[0]))
-    if usual < _LEAST_CHANGE_HU:
+    differences = [_differences(blocks, lag) for lag in range(1, _MAX_LAG + 2)]
+    usual = float(np.median(differences[0]))
+    if usual < _MIN_CHANGE_HU:
         return []
     # With more blocks, their mean is less noisy and the limit can be lower.
     limit = 1 + max(better - 1, 4 / np.sqrt(blocks[0].size))
-    suspects = _suspects(apart, floor=0.3 * usual, limit=limit)
-    return _swapped(blocks, suspects, least_gain_hu=usual) if suspects else []
+    suspects = _suspects(differences, floor=0.3 * usual, limit=limit)
+    return _swapped(blocks, suspects, min_gain_hu=usual) if suspects else []
 
 
 def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
@@ -139,24 +139,24 @@ def _differences(blocks: Float32, lag: int) -> Float64:
     return np.asarray([float(np.abs(one - other).mean()) for one, other in pairs])
 
 
-def _suspects(apart: list[Float64], *, floor: float, limit: float) -> list[int]:
+def _suspects(differences: list[Float64], *, floor: float, limit: float) -> list[int]:
     """Return slices after whose removal or exchange neighbouring slices are more similar.
 
     Removal: compare the smaller of a slice's differences to its two neighbours with the difference
     between these neighbours. Exchange: compare the differences at both positions before and after.
     """
-    near = apart[0]
-    alone = np.minimum(near[:-1], near[1:]) / np.maximum(apart[1], floor)
+    near = differences[0]
+    alone = np.minimum(near[:-1], near[1:]) / np.maximum(differences[1], floor)
     found = {int(k) + 1 for k in np.flatnonzero(alone > limit)}
-    for lag in range(1, _FARTHEST + 1):
+    for lag in range(1, _MAX_LAG + 1):
         before = near[: len(near) - lag - 1] + near[lag + 1 :]
-        after = np.maximum(apart[lag][:-1] + apart[lag][1:], 2 * floor)
+        after = np.maximum(differences[lag][:-1] + differences[lag][1:], 2 * floor)
         for k in np.flatnonzero(before / after > limit):
             found |= {int(k) + 1, int(k) + 1 + lag}
     return sorted(found)
 
 
-def _swapped(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> list[int]:
+def _swapped(blocks: Float32, suspects: list[int], *, min_gain_hu: float) -> list[int]:
     """Find pairs of slices near the suspects whose exchange makes neighbours most similar.
 
     Returns the slices of these pairs, or the suspects themselves if no exchange helps.
@@ -164,17 +164,17 @@ def _swapped(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> l
     order = list(range(len(blocks)))
     swapped: set[int] = set()
     near = {k + step for k in suspects for step in (-2, -1, 0, 1, 2)} & set(order)
-    left = sorted(near) if len(suspects) <= _MOST_SUSPECTS else []
+    left = sorted(near) if len(suspects) <= _MAX_SUSPECTS else []
     while len(left) > 1:
         pairs = [(one, other) for n, one in enumerate(left) for other in left[n + 1 :]]
         gains = [_gain(blocks, order, pair) for pair in pairs]
         best = int(np.argmax(gains))
-        if gains[best] < least_gain_hu:
+        if gains[best] < min_gain_hu:
             break
         one, other = pairs[best]
         order[one], order[other] = order[other], order[one]
         swapped |= {one, other}
-        left = [k for k in left if min(abs(k - one), abs(k - other)) > _FARTHEST + 1]
+        left = [k for k in left if min(abs(k - one), abs(k - other)) > _MAX_LAG + 1]
     return sorted(swapped or suspects)
 
 

@@ -48,7 +48,7 @@ PADDED_HU = -2000
 
 _HU_LOW, _HU_HIGH = -32768, 32767
 
-_MEANING = (
+_INTERPRETATION = (
     "RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation", "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 )  # fmt: skip
@@ -103,7 +103,7 @@ def same_pixels(headers: Sequence[SliceHeader]) -> bool:
 
     Returns False if a slice cannot be read.
     """
-    meanings = {tuple(header.text(name) for name in _MEANING) for header in headers}
+    meanings = {tuple(header.text(name) for name in _INTERPRETATION) for header in headers}
     first, *others = map(_stored, headers)
     return (
         first is not None
@@ -249,13 +249,13 @@ class Rescaled:
         fault: why the slice could not be converted; None if it was.
         fractional: whether HU were rounded.
         blank: whether all stored values are 0.
-        spare_bits: whether bits above BitsStored were not empty; they were ignored.
+        extra_bits: whether bits above BitsStored were not empty; they were ignored.
     """
 
     fault: Fault | None = None
     fractional: bool = False
     blank: bool = False
-    spare_bits: bool = False
+    extra_bits: bool = False
 
 
 def to_hu(array: NDArray[np.int16], header: SliceHeader) -> Rescaled:
@@ -265,7 +265,7 @@ def to_hu(array: NDArray[np.int16], header: SliceHeader) -> Rescaled:
         array: [row, column] the stored bits of one slice; overwritten with HU.
         header: of that slice; a missing RescaleSlope is 1, a missing RescaleIntercept is 0.
     """
-    spare_bits = _has_spare_bits(array, header)
+    extra_bits = _has_extra_bits(array, header)
     stored = stored_values(array, header)
     low, high = int(stored.min()), int(stored.max())
     ends = padding_range(header)
@@ -283,10 +283,10 @@ def to_hu(array: NDArray[np.int16], header: SliceHeader) -> Rescaled:
     fractional = _rescale(array, stored, slope, intercept)
     if padding is not None:
         np.copyto(array, np.int16(PADDED_HU), where=padding)
-    return Rescaled(None, fractional, low == high == 0, spare_bits)
+    return Rescaled(None, fractional, low == high == 0, extra_bits)
 
 
-def _has_spare_bits(array: NDArray[np.int16], header: SliceHeader) -> bool:
+def _has_extra_bits(array: NDArray[np.int16], header: SliceHeader) -> bool:
     """Return whether bits above BitsStored are neither 0 nor the sign (overlays or lost values)."""
     bits = header.whole("BitsStored") or 16
     if bits >= 16:

@@ -145,7 +145,7 @@ def read_series(
         pixels.slices_hu.transpose(2, 1, 0),
         examined.grid,
         patient_id=patient_id or pseudonym_of(first.text("PatientID") or name),
-        acquisition=acquisition_of(first),
+        acquisition=_acquisition_of(first),
         notes=tuple(notes),
         slices=tuple(slice_fact(header) for header in examined.ordered),
     )
@@ -196,7 +196,7 @@ def pseudonym_of(patient_id: str) -> str:
     return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
 
 
-def acquisition_of(header: SliceHeader) -> Acquisition:
+def _acquisition_of(header: SliceHeader) -> Acquisition:
     """Return the acquisition parameters of a scan from a header."""
     return Acquisition(
         modality=header.text("Modality"),
@@ -282,8 +282,8 @@ def _notes(headers: Sequence[SliceHeader], rescaled: Sequence[Rescaled]) -> list
         notes.append("pixels were compressed lossily")
     if any(one.fractional for one in rescaled):
         notes.append("fractional HU were rounded to whole HU")
-    if spare := sum(one.spare_bits for one in rescaled):
-        notes.append(f"{spare} slices have bits above BitsStored, which were left out")
+    if extra := sum(one.extra_bits for one in rescaled):
+        notes.append(f"{extra} slices have bits above BitsStored, which were left out")
     noted: dict[str, list[SliceHeader]] = {}
     for header in headers:
         for note in header.notes:

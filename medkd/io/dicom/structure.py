@@ -73,10 +73,10 @@ def header_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     """Return faults of headers that cannot belong to one volume; positions are not checked here."""
     faults = [Fault("unreadable", f"{h.name}: {fault}") for h in headers for fault in h.faults]
     for name in _NEEDED:
-        odd = [h for h in headers if not _states(h, name)]
+        odd = [h for h in headers if not _has_attribute(h, name)]
         faults += faults_of("missing_attribute", odd, f"has no {name}")
     for name in ("RescaleSlope", "RescaleIntercept"):
-        odd = [h for h in headers if not _states(h, name)]
+        odd = [h for h in headers if not _has_attribute(h, name)]
         faults += faults_of("missing_rescale", odd, f"has no {name}")
         odd = [h for h in headers if len(set(h.numbers(name))) > 1]
         faults += faults_of("unreadable", odd, f"expected one {name}, got several values")
@@ -85,7 +85,7 @@ def header_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     for name in ("Rows", "Columns"):
         odd = [h for h in headers if h.whole(name) == 0]
         faults += faults_of("missing_attribute", odd, f"{name} is 0")
-    return faults + _sameness_faults(headers) + _format_faults(headers)
+    return faults + _consistency_faults(headers) + _format_faults(headers)
 
 
 def arrange(headers: Sequence[SliceHeader]) -> Layout:
@@ -110,10 +110,10 @@ def arrange(headers: Sequence[SliceHeader]) -> Layout:
         )
     if faults:
         return Layout((), None, tuple(faults))
-    return _stacked(headers, geometry)
+    return _stack_layout(headers, geometry)
 
 
-def _stacked(headers: Sequence[SliceHeader], geometry: _Geometry) -> Layout:
+def _stack_layout(headers: Sequence[SliceHeader], geometry: _Geometry) -> Layout:
     """Order parallel slices and check their distances."""
     across = np.median(geometry.orientations, axis=0)
     normal = np.cross(across[:3], across[3:])
@@ -140,12 +140,12 @@ def has_geometry(header: SliceHeader) -> bool:
     return bool(has_size) and all(header.values.get(name) for name in _NEEDED)
 
 
-def _states(header: SliceHeader, name: str) -> bool:
+def _has_attribute(header: SliceHeader, name: str) -> bool:
     """Return whether a header has an attribute, even with an unreadable value."""
     return bool(header.values.get(name)) or any(f.startswith(f"{name} ") for f in header.faults)
 
 
-def _sameness_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
+def _consistency_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     faults = []
     for name, code, label in (
         ("SeriesInstanceUID", "mixed_series", "series"),
@@ -245,7 +245,7 @@ def _orientation_faults(headers: Sequence[SliceHeader], geometry: _Geometry) -> 
 
 
 def _duplicates(order: NDArray[np.intp], along: Float64) -> tuple[tuple[int, ...], ...]:
-    """Return groups of slices that lie at the same position."""
+    """Return groups of slices at the same position."""
     starts = np.flatnonzero(np.r_[True, np.diff(along) >= _SAME_POSITION_MM])
     groups = np.split(order, starts[1:])
     return tuple(tuple(int(n) for n in group) for group in groups if len(group) > 1)

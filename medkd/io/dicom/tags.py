@@ -77,7 +77,7 @@ OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation", "Contras
 """Numbers that a slice can be read without: an invalid one is treated as missing."""
 
 PIXEL_DATA = 0x7FE00010
-_SHOWN = 16
+_SHOWN_CHARACTERS = 16
 """Messages show this many characters of an invalid number. Numeric attributes hold no names."""
 
 
@@ -190,6 +190,6 @@ def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:
         numbers = (math.nan,)
     # Python parses 1_0 as 10; DICOM does not allow it (PS3.5 6.2).
     if any("_" in part for part in parts) or not all(map(math.isfinite, numbers)):
-        got = "\\".join(parts)[:_SHOWN]
+        got = "\\".join(parts)[:_SHOWN_CHARACTERS]
         return f"is not a number: got {got!r}, expected digits with a decimal point"
     return numbers

@@ -47,7 +47,7 @@ def write_dicom_series(
         patient_name: PatientName, "Family^Given".
         patient_id: PatientID.
         extra: maps DICOM keywords to values that are set last in every slice ("StudyDate",
-            "BodyPartExamined", "SeriesInstanceUID" ...); None removes the attribute.
+            "BodyPartExamined", "SeriesInstanceUID" ...).
 
     Returns:
         The files in order of k; their names are shuffled and have no suffix.
@@ -70,10 +70,7 @@ def write_dicom_series(
         dataset = ct_slice(scan, k, signed=signed)
         dataset.PatientName, dataset.PatientID = patient_name, patient_id
         for keyword, value in (extra or {}).items():
-            if value is None:
-                dataset.pop(keyword, None)
-            else:
-                setattr(dataset, keyword, value)
+            setattr(dataset, keyword, value)
         digest = hashlib.sha256(str(dataset.SOPInstanceUID).encode()).hexdigest()
         path = folder / f"I{digest[:11].upper()}"
         save_slice(dataset, path)

@@ -26,7 +26,7 @@ from medkd.io.dicom.streams import StreamError, StreamSize, check_stream
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
-from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
+from medkd.io.radiograph.contrast import MIN_PIXELS, is_blank
 from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
 from medkd.io.radiograph.values import ToneError, inside_shutter, tone_curve
 
@@ -41,22 +41,22 @@ _STORED_NOISE = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class DisplayedImage:
     """A picture displayed as its header specifies, before any masking.
 
     Args:
         pixels: [row, col] float32 in 0..1.
-        seen: [row, col], False for padding and outside a shutter.
+        visible: [row, col], False for padding and outside a shutter.
         notes: deviations from what the header states.
     """
 
     pixels: NDArray[np.float32]
-    seen: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
 
 
 @contextmanager
-def refusing_broken(
+def refuse_damaged(
     ref: FileRef, prefix: str = "unreadable: copy or export it again: "
 ) -> Iterator[None]:
     """Turn any exception that a library raises for a damaged file into a refusal.
@@ -81,7 +81,7 @@ def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
     return dataset, here < stream.seek(0, io.SEEK_END)
 
 
-def read_shown(
+def read_accepted(
     stream: BinaryIO, ref: FileRef, *, allow: Collection[str] | None
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Read a whole dataset that passes the gate; also return notes on how it was read.
@@ -90,13 +90,13 @@ def read_shown(
         SeriesError: with all reasons whose codes are not in `allow`.
     """
     dataset, notes = _dataset_of(stream, ref, stop_before_pixels=False)
-    refused, _ = split_allowed(reasons_of(dataset, has_pixels="PixelData" in dataset), allow)
+    refused, _ = split_allowed(dicom_reasons(dataset, has_pixels="PixelData" in dataset), allow)
     if refused:
         raise refusal(ref, *refused)
     return dataset, notes
 
 
-def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
+def dicom_reasons(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     """Return the reasons of the gate and those why the pixels cannot be decoded."""
     reasons = list(radiograph_reasons(dataset))
     if not has_pixels:
@@ -108,14 +108,14 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     return [*reasons, f"missing_decoder: {advice}"] if advice else reasons
 
 
-def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
+def displayed_pixels(dataset: Dataset, ref: FileRef) -> DisplayedImage:
     """Decode the pixels of a dataset and map them to 0..1 as its header specifies.
 
     Raises:
         SeriesError: if they cannot be decoded, are in colour, have a single value, or do not match
             the header.
     """
-    with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
+    with refuse_damaged(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
         try:
             decoded = _decoded(dataset)
         except StreamError as error:
@@ -123,9 +123,9 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
     if decoded.ndim == 3:
         full = float(np.iinfo(decoded.dtype).max)
         grey = (grey_of(decoded, ref, tolerance=LOSSY_GREY) / full).astype(np.float32)
-        return Shown(grey, inside_shutter(dataset, grey.shape))
+        return DisplayedImage(grey, inside_shutter(dataset, grey.shape))
     if decoded.ndim == 2 and decoded.dtype.kind in "iu" and decoded.dtype.itemsize <= 2:
-        return _toned(decoded, dataset, ref)
+        return _displayed(decoded, dataset, ref)
     raise refusal(
         ref,
         f"bad_pixels: expected whole numbers of 8 or 16 bits in rows and columns, got "
@@ -177,7 +177,7 @@ def _dataset_of(
     stream.seek(begin)
     if not is_dicom:
         raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG")
-    with refusing_broken(ref, "unreadable: its DICOM header cannot be read: "):
+    with refuse_damaged(ref, "unreadable: its DICOM header cannot be read: "):
         dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=True)
         if dataset.file_meta:
             return dataset, ()
@@ -214,19 +214,19 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
     return np.asarray(decoded).astype(decoded.dtype.newbyteorder("="), copy=False)
 
 
-def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
+def _displayed(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> DisplayedImage:
     try:
         curve = tone_curve(dataset)
     except ToneError as error:
         raise refusal(ref, f"bad_lut: {error}") from None
     stored = _stored_values(decoded, dataset)
     entries = stored.astype(np.int32) - curve.low
-    seen = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
-    noise = _STORED_NOISE if stored.size >= LEAST_PIXELS else 0.0
-    if is_blank(stored, seen, tolerance=noise):
+    visible = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
+    noise = _STORED_NOISE if stored.size >= MIN_PIXELS else 0.0
+    if is_blank(stored, visible, tolerance=noise):
         raise refusal(ref, "no_contrast: its stored values are equal, apart from noise")
     notes = (*curve.notes, *_dropped_bits(decoded, stored, dataset))
-    return Shown(curve.values[entries], seen, notes)
+    return DisplayedImage(curve.values[entries], visible, notes)
 
 
 def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:

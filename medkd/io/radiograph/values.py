@@ -61,8 +61,10 @@ class _Curve:
     high: float
     note: str = ""
 
-    def unit(self) -> NDArray[np.float64]:
-        """Return the values scaled so that `low` is 0 and `high` is 1."""
+    def unit(self, kind: str, notes: list[str]) -> NDArray[np.float64]:
+        """Return the values scaled so that `low` is 0 and `high` is 1; add the note on `high`."""
+        if self.note:
+            notes.append(f"{kind} {self.note}")
         return (self.values - self.low) / (self.high - self.low)
 
 
@@ -80,8 +82,8 @@ def tone_curve(header: Dataset) -> ToneCurve:
     shown = _voi(_modality(stored, header), header, notes)
     tables = header.get("PresentationLUTSequence")
     if tables:
-        presented = _look_up(shown * (_count_of(tables[0]) - 1), tables[0], header)
-        shown = _noting(presented, "presentation", notes).unit()
+        presented = _look_up(shown * (_entry_count(tables[0]) - 1), tables[0], header)
+        shown = presented.unit("presentation", notes)
     if str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1":
         shown = 1.0 - shown
     padding = _is_padding(stored, header)
@@ -145,7 +147,8 @@ def _stored_range(header: Dataset) -> NDArray[np.float64]:
         raise ToneError("BitsStored or PixelRepresentation is missing") from error
     if not 2 <= bits <= MAX_BITS or signed not in (0, 1):
         raise ToneError(f"expected 2 to {MAX_BITS} bits, got {bits} (representation {signed})")
-    return np.arange(2**bits, dtype=np.float64) - signed * 2 ** (bits - 1)
+    low = -signed * 2 ** (bits - 1)
+    return np.arange(low, low + 2**bits, dtype=np.float64)
 
 
 def _frame_lines(lines: NDArray[np.float32]) -> int:
@@ -154,11 +157,9 @@ def _frame_lines(lines: NDArray[np.float32]) -> int:
     level = float(np.median(first))
     if 0.01 < level < 0.99:
         return 0
-    limit = len(lines) // 4
-    near = np.abs(lines[: limit + 1] - round(level)) <= 0.01
-    plain = near.mean(axis=1) >= 0.98
-    count = len(plain) if plain.all() else int(np.argmin(plain))
-    return min(count, limit)
+    near = np.abs(lines[: len(lines) // 4] - round(level)) <= 0.01
+    is_plain = near.mean(axis=1) >= 0.98
+    return int(np.argmin(np.append(is_plain, False)))
 
 
 def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
@@ -178,10 +179,10 @@ def _voi(curve: _Curve, header: Dataset, notes: list[str]) -> NDArray[np.float64
     """Apply the first VOI LUT, else the first window, else the full range (PS3.3 C.11.2)."""
     tables = header.get("VOILUTSequence")
     if tables:
-        return _noting(_look_up(curve.values, tables[0], header), "VOI", notes).unit()
+        return _look_up(curve.values, tables[0], header).unit("VOI", notes)
     center, width = (_first(header, name) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None:
-        return _noting(curve, "modality", notes).unit()
+        return curve.unit("modality", notes)
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     return _window(curve.values, center, width=width, function=function)
 
@@ -216,7 +217,7 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
     try:
         # The number of entries and the first value have 16 bits, signed or unsigned.
         _, first, bits = (int(number) for number in item.LUTDescriptor)
-        entries = _entries(item["LUTData"].value, _count_of(item), bits, header=header)
+        entries = _entries(item["LUTData"].value, _entry_count(item), bits, header=header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ToneError("a look-up table with a missing or invalid descriptor or data") from error
     largest = int(entries.max())
@@ -225,7 +226,7 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
         raise ToneError(f"a look-up table of {bits} bits with entries up to {largest}")
     if held == 0:
         raise ToneError("a look-up table whose entries are all 0")
-    first = _nearest_sign(first, len(entries), values)
+    first = _first_mapped(first, len(entries), values)
     index = np.clip(np.floor(values) - first, 0, len(entries) - 1).astype(np.intp)
     values = entries[index].astype(np.float64)
     if held == bits:
@@ -234,19 +235,12 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
     return _Curve(values, 0.0, float(largest), note)
 
 
-def _noting(curve: _Curve, kind: str, notes: list[str]) -> _Curve:
-    """Append the note of a curve whose range is used; return the curve."""
-    if curve.note:
-        notes.append(f"{kind} {curve.note}")
-    return curve
-
-
-def _count_of(item: Dataset) -> int:
+def _entry_count(item: Dataset) -> int:
     """Return the number of entries of a LUT: unsigned 16 bits, where 0 means 65536."""
     return (int(item.LUTDescriptor[0]) & 0xFFFF) or 65536
 
 
-def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
+def _first_mapped(first: int, count: int, values: NDArray[np.float64]) -> int:
     """Return a table's first mapped value, signed or unsigned: whichever covers more of the values.
 
     Its signedness in the file is not reliable.
