@@ -18,11 +18,10 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.index.case import Case
 from medkd.index.case_store import CaseForm, on_disk, unpacked, without_paths
-from medkd.io.dicom.gate import GateSettings, scan_reasons, series_reasons
+from medkd.io.dicom.gate import GateSettings, examine, scan_reasons
 from medkd.io.dicom.header import HeaderSet, read_headers
 from medkd.io.dicom.quiet import quiet_dicom
-from medkd.io.dicom.scope import generator_of
-from medkd.io.dicom.series import places_of, read_series
+from medkd.io.dicom.series import generator_of, places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
 from medkd.io.grouping import unread_reasons
@@ -126,8 +125,8 @@ Assessed = tuple[Case, Places | None]
 def _assess_series(group: Group) -> Assessed:
     with unpacked(group.refs) as refs:
         headers = read_headers(refs)
-        refused, allowed = series_reasons(headers.headers, group.gate)
-        reasons = (*headers.reasons, *unread_reasons(headers.strangers), *refused)
+        refused, allowed = examine(headers.headers, group.gate).verdict
+        reasons = (*headers.reasons, *unread_reasons(headers.not_dicom), *refused)
         case = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
             return case, None

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from medkd.archive.unreadable import ARCHIVE_CODES
 from medkd.errors import SettingsError
-from medkd.io.dicom.gate import CODES, GateSettings
+from medkd.io.dicom.codes import CODES
+from medkd.io.dicom.gate import GateSettings
 from medkd.io.radiograph.gate import CODES as IMAGE_CODES
 from medkd.io.reference import AnnotationSettings
 from medkd.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.case import Case
 from medkd.index.table import is_index, read_index
-from medkd.io.dicom.scope import generator_of_files
+from medkd.io.dicom.series import generator_of_files
 from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import FoundPlaces, ScanPlace, find_places
 from medkd.io.remedies import with_option

@@ -11,7 +11,8 @@ from pathlib import Path
 from medkd.errors import SeriesError
 from medkd.index.case_store import CaseFiles, gate_of, locate_case, unpacked
 from medkd.index.pseudonyms import Link
-from medkd.io.dicom.series import read_headers, read_series, slice_fact
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.series import read_series, slice_fact
 from medkd.io.file_ref import FileRef
 
 

@@ -1,6 +1,6 @@
 """Classification of one file by its content: a CT slice, a radiograph, a volume, or something else.
 
-Names are not trusted: DICOM is detected by its bytes (`dicom/content.py`), and pictures, volumes
+Names are not trusted: DICOM is detected by its bytes (`dicom/dataset.py`), and pictures, volumes
 and zip archives by their first bytes. Only the beginning of a file is read, never pixels. A
 `DicomHead` contains identities: it belongs to the private side of an INDEX and is never shown.
 Files whose names begin with a dot are system files and are ignored, unless they are DICOM.
@@ -22,7 +22,7 @@ import pydicom
 from pydicom.uid import UID
 
 from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
-from medkd.io.dicom.content import HEAD_BYTES, looks_like_damaged_dicom, looks_like_dicom
+from medkd.io.dicom.dataset import HEAD_BYTES, looks_like_damaged_dicom, looks_like_dicom
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import text_of

@@ -151,7 +151,7 @@ def _form_faults(fields: _Fields) -> list[Fault]:
     slope, intercept = fields.one("slope"), fields.one("intercept")
     if math.isfinite(slope) and slope not in (0, 1) and not math.isfinite(intercept):
         text = f"expected a finite scl_inter beside scl_slope = {slope:g}, got {intercept:g}"
-        faults.append(Fault("missing_rescale", text, lenient=False))
+        faults.append(Fault("missing_rescale", text, allowable=False))
     if kind not in _ELEMENTS:
         text = f"expected one integer or real number per voxel, got datatype {kind}"
         faults.append(Fault("pixel_format", text))

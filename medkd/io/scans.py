@@ -104,5 +104,5 @@ def read_place(place: ScanPlace, *, gate: GateSettings | None = None) -> Scan:
 def headers_of(place: ScanPlace) -> HeaderSet:
     """Read the headers of a DICOM series; their reasons include why it may not be complete."""
     found = read_headers([FileRef(file) for file in place.files])
-    unread = unread_reasons(found.strangers)
+    unread = unread_reasons(found.not_dicom)
     return replace(found, reasons=(*place.reasons, *found.reasons, *unread))

@@ -90,7 +90,7 @@ def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
     """Separate faults into refused ones and those whose code is in `allow`."""
     refused, notes = [], []
     for fault in dict.fromkeys(faults):
-        accepted = fault.lenient and fault.code in allow and CODES[fault.code].allowable
+        accepted = fault.allowable and fault.code in allow and CODES[fault.code].allowable
         if accepted:
             notes.append(f"allowed: {fault}")
         else:

@@ -39,13 +39,14 @@ import pydicom
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom.gate import CODES, GateSettings
-from medkd.io.dicom.series import read_headers, read_series
-from medkd.io.dicom.write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.codes import CODES
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.series import read_series
 from medkd.io.file_ref import FileRef
 from medkd.types import Scan
 from tests.bench.fuzzing import Guarded, OneCase, changed_bytes, restructured, run_cases
-from tests.io.dicom_helper import write_enhanced_ct
+from tests.io.dicom_helper import SYNTAXES, write_encoded_series, write_enhanced_ct
 from tests.io.volume_helper import oblique_grid
 
 GOOD = ("refused", "equal", "reported", "decoded_otherwise", "other_object")
@@ -97,15 +98,11 @@ def corpus(folder: Path) -> list[Series]:
     found = []
     for syntax in SYNTAXES:
         home = folder / syntax
-        write_dicom_series(
-            scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
-        )
+        write_encoded_series(scan, home, syntax=syntax, extra=extra)
         found.append(_series(syntax, home, scan))
     for syntax in ("explicit", "implicit"):
         home = folder / f"headless_{syntax}"
-        write_dicom_series(
-            scan, home, patient_name="Doe^Jane", patient_id="17", syntax=syntax, extra=extra
-        )
+        write_encoded_series(scan, home, syntax=syntax, extra=extra)
         for file in home.iterdir():
             content = file.read_bytes()
             file.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
@@ -131,7 +128,7 @@ def _pixels_at(file: Path, name: str) -> int:
     if name == "deflated":  # everything behind the file meta is one compressed stream
         meta = pydicom.filereader.read_file_meta_info(file)
         return int(meta.FileMetaInformationGroupLength) + 144
-    return read_headers([FileRef(file)]).headers[0].pixel_start
+    return read_headers([FileRef(file)]).headers[0].pixels.start
 
 
 def mutate(series: Series, rng: np.random.Generator) -> Mutation:

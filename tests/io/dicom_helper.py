@@ -2,20 +2,89 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom.write import Syntax, ct_slice, save_slice
+from medkd.io.dicom.write import ct_slice, save_slice, write_dicom_series
 from medkd.types import Scan
 
 SERIESUID = "1.2.826.0.1.3680043.8.498.7"
+SYNTAXES = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpegls": JPEGLSLossless,
+    "jpeg_lossless": JPEGLosslessSV1,
+    "jpeg2000": JPEG2000Lossless,
+}
+"""Lossless transfer syntaxes (PS3.5 annex A) by name."""
 Edit = Callable[[Dataset, int], None]
+
+
+def write_encoded_series(
+    scan: Scan, folder: Path, *, syntax: str, extra: dict[str, object] | None = None
+) -> list[Path]:
+    """Write a scan as a series of the patient Doe^Jane in a transfer syntax of `SYNTAXES`."""
+    paths = write_dicom_series(scan, folder, patient_name="Doe^Jane", patient_id="17", extra=extra)
+    for path in paths:
+        encode(path, syntax)
+    return paths
+
+
+def encode(path: Path, syntax: str) -> None:
+    """Change an uncompressed file to another transfer syntax."""
+    if syntax == "jpeg_lossless":
+        _encode_jpeg_lossless(path)
+        return
+    dataset, uid = pydicom.dcmread(path), SYNTAXES[syntax]
+    if uid.is_encapsulated:
+        dataset.compress(uid, generate_instance_uid=False)
+    dataset.file_meta.TransferSyntaxUID = uid
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _encode_jpeg_lossless(path: Path) -> None:
+    """Encode pixels with GDCM, which also changes positions: only its pixels are used."""
+    import gdcm
+
+    with tempfile.TemporaryDirectory() as folder:
+        compressed = Path(folder) / "compressed"
+        reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        writer.SetFileName(str(compressed))
+        assert reader.Read()
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        pixels = pydicom.dcmread(compressed).PixelData
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = pixels
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def write_ct_series(
@@ -73,7 +142,7 @@ def write_enhanced_ct(
     path: Path,
     scan: Scan,
     *,
-    syntax: Syntax = "explicit",
+    syntax: str = "explicit",
     uid: str = "1.2.3",
     seed: int = 0,
     edit: Callable[[Dataset], None] | None = None,
@@ -113,7 +182,8 @@ def write_enhanced_ct(
     if edit is not None:
         edit(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_slice(dataset, path, syntax)
+    save_slice(dataset, path)
+    encode(path, syntax)
     return path
 
 

@@ -16,7 +16,8 @@ from medkd.geometry import VoxelGrid, sphere_mask
 from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
 from medkd.io.dicom.derive import Derivation, write_derived_series
 from medkd.io.dicom.gate import GateSettings, examine, scan_reasons
-from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume, write_mhd
 from medkd.types import Acquisition, Scan
@@ -110,7 +111,7 @@ def test_the_axial_spacing_of_a_sagittal_series_is_judged(tmp_path: Path) -> Non
     write_ct_series(tmp_path, voxels, grid)
     with pytest.raises(SeriesError) as refusal:
         read_dicom_folder(tmp_path, gate=GateSettings())
-    assert refusal.value.reasons == ("slice_thickness: slices lie 5 mm apart, limit 3 mm",)
+    assert refusal.value.reasons == ("slice_thickness: the slices are 5 mm apart, limit 3 mm",)
 
 
 PLANES = {

@@ -147,7 +147,7 @@ def test_a_missing_slice_is_refused_and_located(tmp_path: Path) -> None:
     reasons = reasons_for(tmp_path, shift)
     assert len(reasons) == 1
     assert reasons[0].startswith("missing_slices: 1 slices at -6")
-    assert "slices lie every 2 mm" in reasons[0]
+    assert "the slice spacing is 2 mm" in reasons[0]
 
 
 def test_a_doubled_slice_is_refused(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def _copy_uid(dataset: Dataset, k: int) -> None:
     [
         (_turn, "mixed_orientation: "),
         (_shear, "not at right angles"),
-        (_stack_on_one_place, "few_slices: all 6 slices lie at one position"),
+        (_stack_on_one_place, "few_slices: all 6 slices are at one position"),
         (_zoom, "mixed_size: expected one PixelSpacing"),
         (_flatten, "expected a positive PixelSpacing"),
         (_shorten, "expected 3 finite numbers in ImagePositionPatient"),

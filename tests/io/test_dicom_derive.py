@@ -17,10 +17,9 @@ from medkd.io.dicom.derive import (
 )
 from medkd.io.dicom.gate import examine
 from medkd.io.dicom.header import read_headers
-from medkd.io.dicom.scope import generator_of
-from medkd.io.dicom.series import read_dicom_folder
+from medkd.io.dicom.series import generator_of, read_dicom_folder
 from medkd.io.file_ref import FileRef
-from tests.io.dicom_helper import SERIESUID, write_ct_series
+from tests.io.dicom_helper import SERIESUID, write_ct_series, write_encoded_series
 
 DONE = Derivation("medkd implant 7: synthetic nodules", "0.1", "key")
 GRID = VoxelGrid.from_parts((12, 10, 4), spacing_mm=[0.8, 0.8, 2.0], origin_mm=[-5, 7, 30])
@@ -72,13 +71,10 @@ def test_padding_stays_padding(tmp_path):
 
 
 def test_compressed_slices_can_be_altered(tmp_path):
-    from medkd.io.dicom.write import write_dicom_series
     from medkd.types import Scan
 
     scan = Scan(SERIESUID, VOXELS, GRID, "p")
-    source = write_dicom_series(
-        scan, tmp_path / "from", patient_name="A", patient_id="1", syntax="rle"
-    )
+    source = write_encoded_series(scan, tmp_path / "from", syntax="rle")
     slices = examine(read_headers([FileRef(path) for path in source]).headers, None).ordered
     paths = write_derived_series(slices, added(), tmp_path / "to", DONE)
     read = read_dicom_folder(tmp_path / "to").voxels_hu

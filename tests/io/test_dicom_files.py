@@ -21,10 +21,9 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder, read_series
-from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.types import Scan
-from tests.io.dicom_helper import write_ct_series
+from tests.io.dicom_helper import write_ct_series, write_encoded_series
 from tests.io.volume_helper import make_scan, oblique_grid
 
 GRID = oblique_grid((12, 10, 24))
@@ -99,7 +98,7 @@ def test_big_endian_slices_without_file_meta_are_read(tmp_path: Path) -> None:
 
 
 def test_compressed_pixels_without_file_meta_are_refused_by_name(tmp_path: Path) -> None:
-    paths = write_dicom_series(SCAN, tmp_path, patient_name="A^B", patient_id="1", syntax="jpegls")
+    paths = write_encoded_series(SCAN, tmp_path, syntax="jpegls")
     rewrite(paths[-1], without_meta)
     assert reasons_of(tmp_path) == (
         f"unreadable: {paths[-1].name}: its pixels are compressed, but it has no file meta that "

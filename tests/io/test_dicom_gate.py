@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,13 +16,20 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from medkd.errors import SeriesError
-from medkd.io.dicom.gate import CODES, GateSettings, scan_reasons, series_reasons
-from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
+from medkd.io.dicom.codes import CODES
+from medkd.io.dicom.gate import GateSettings, Verdict, examine, scan_reasons
+from medkd.io.dicom.header import SliceHeader, read_headers
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER, write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume
 from medkd.types import Scan
-from tests.io.dicom_helper import Edit, write_ct_series, write_enhanced_ct
+from tests.io.dicom_helper import (
+    Edit,
+    write_ct_series,
+    write_encoded_series,
+    write_enhanced_ct,
+)
 from tests.io.volume_helper import make_scan, oblique_grid
 from tests.real_data import needs_data
 
@@ -87,6 +94,10 @@ class Planted:
     gate: GateSettings = field(default_factory=GateSettings)
     syntax: str = ExplicitVRLittleEndian
     slices_read: int = 24
+
+
+def series_reasons(headers: Sequence[SliceHeader], gate: GateSettings | None) -> Verdict:
+    return examine(headers, gate).verdict
 
 
 SCREEN_SHOT = "1.2.840.10008.5.1.4.1.1.7"
@@ -224,7 +235,7 @@ def test_slices_far_apart_are_as_bad_as_thick_ones(tmp_path: Path) -> None:
     refs = plant(tmp_path, Planted("", slices(SliceThickness="1")))
     gate = GateSettings(max_slice_thickness_mm=1.5)
     (reason,) = series_reasons(read_headers(refs).headers, gate).refused
-    assert reason == "slice_thickness: slices lie 2 mm apart, limit 1.5 mm"
+    assert reason == "slice_thickness: the slices are 2 mm apart, limit 1.5 mm"
 
 
 def test_thick_slices_among_thin_ones_are_named(tmp_path: Path) -> None:
@@ -250,7 +261,7 @@ def test_a_table_of_contents_beside_the_slices_is_left_out(tmp_path: Path) -> No
     image, directory = b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.1.3.10\0\0\0\0\0\0"
     (tmp_path / "DICOMDIR").write_bytes(content.replace(image, directory, 1))
     found = read_headers(refs_of(tmp_path))
-    assert [ref.name for ref in found.strangers] == ["DICOMDIR"]
+    assert [ref.name for ref in found.not_dicom] == ["DICOMDIR"]
     assert len(found.headers) == 24
 
 
@@ -310,9 +321,8 @@ def test_an_animal_is_never_allowed(tmp_path: Path) -> None:
 
 
 def test_a_missing_decoder_is_named_with_its_package(tmp_path: Path, monkeypatch) -> None:
-    write_dicom_series(
-        SCAN, tmp_path, patient_name="A^B", patient_id="1", syntax="jpegls", names="ordered"
-    )
+    for k, path in enumerate(write_encoded_series(SCAN, tmp_path, syntax="jpegls")):
+        path.rename(tmp_path / f"{k:05d}.dcm")
     headers = read_headers(refs_of(tmp_path)).headers
     monkeypatch.setattr("medkd.io.dicom.pixels.plugin_for", lambda uid: "")
     (reason,) = series_reasons(headers, None).refused
@@ -345,7 +355,7 @@ def test_real_scans_pass_or_are_refused_for_what_they_are() -> None:
         read_series(refs_of(root / "lidc/series_excerpts/LIDC-IDRI-0001"), gate=GateSettings())
     thick = read_volume(root / "ct_lung1" / "lung1_image.nrrd")
     (reason,) = scan_reasons(thick, GateSettings()).refused
-    assert reason == "slice_thickness: slices lie 5 mm apart, limit 3 mm"
+    assert reason == "slice_thickness: the slices are 5 mm apart, limit 3 mm"
     allowing = GateSettings(allow=("slice_thickness",))
     assert scan_reasons(thick, allowing) == ((), (reason,))
     coarse = scan_reasons(read_volume(root / "ct_small" / "ct-64.nrrd"), GateSettings()).refused

@@ -24,14 +24,18 @@ from pydicom.uid import (
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid, sphere_mask
-from medkd.io.dicom.hu import PADDED_HU
-from medkd.io.dicom.pixels import PixelReader
-from medkd.io.dicom.series import places_of, read_dicom_folder, read_headers, read_series
-from medkd.io.dicom.write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.pixels import PADDED_HU, PixelReader
+from medkd.io.dicom.series import places_of, read_dicom_folder, read_series
 from medkd.io.file_ref import FileRef
 from medkd.lungs import PADDING_HU
 from medkd.types import Scan
-from tests.io.dicom_helper import write_ct_series, write_enhanced_ct
+from tests.io.dicom_helper import (
+    SYNTAXES,
+    write_ct_series,
+    write_encoded_series,
+    write_enhanced_ct,
+)
 from tests.io.jpeg_helper import encode_jpeg_lossless, put_stream
 from tests.io.volume_helper import make_scan, oblique_grid
 from tests.real_data import needs_data
@@ -41,7 +45,7 @@ SCAN = make_scan(oblique_grid((40, 36, 4)))
 
 
 def write(folder: Path, syntax: str, scan: Scan = SCAN) -> list[Path]:
-    return write_dicom_series(scan, folder, patient_name="A^B", patient_id="17", syntax=syntax)
+    return write_encoded_series(scan, folder, syntax=syntax)
 
 
 def reason_for(folder: Path) -> str:

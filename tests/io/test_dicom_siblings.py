@@ -16,8 +16,7 @@ from medkd.errors import SeriesError
 from medkd.io.dicom import pixels
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.dicom.series import read_dicom_folder
-from medkd.io.dicom.write import write_dicom_series
-from tests.io.dicom_helper import write_ct_series
+from tests.io.dicom_helper import write_ct_series, write_encoded_series
 from tests.io.volume_helper import make_scan, oblique_grid
 
 GRID = oblique_grid((12, 10, 24))
@@ -126,9 +125,7 @@ class OddError(Exception):
 def test_whatever_a_decoder_raises_is_a_reason_with_the_file(
     tmp_path: Path, monkeypatch, error: Exception
 ) -> None:
-    paths = write_dicom_series(
-        SCAN, tmp_path, patient_name="Doe^Jane", patient_id="1", syntax="rle"
-    )
+    paths = write_encoded_series(SCAN, tmp_path, syntax="rle")
 
     def decode(*args: object) -> None:
         raise error
@@ -154,7 +151,7 @@ def test_running_out_of_memory_is_a_reason(tmp_path: Path, monkeypatch) -> None:
 
 def claims(folder: Path, syntax: str) -> None:
     """Write slices whose headers claim 65535 x 65535 pixels."""
-    write_dicom_series(SCAN, folder, patient_name="A", patient_id="1", syntax=syntax)
+    write_encoded_series(SCAN, folder, syntax=syntax)
     for path in folder.iterdir():
         dataset = pydicom.dcmread(path)
         dataset.Rows = dataset.Columns = 65535
@@ -176,7 +173,7 @@ def test_a_size_beyond_bytes_or_memory_is_refused_before_it_is_allocated(
 
 
 def test_a_claim_beyond_memory_names_what_it_would_take(tmp_path: Path, monkeypatch) -> None:
-    write_dicom_series(SCAN, tmp_path, patient_name="A", patient_id="1", syntax="rle")
+    write_encoded_series(SCAN, tmp_path, syntax="rle")
     monkeypatch.setattr(pixels, "_memory_bytes", lambda: 5000)
     assert reasons_of(tmp_path) == (
         "damaged_pixels: 5.76e-06 GB of pixels do not fit into the memory of this machine",
@@ -186,7 +183,7 @@ def test_a_claim_beyond_memory_names_what_it_would_take(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("syntax", ["jpegls", "jpeg2000", "jpeg_lossless"])
 def test_a_frame_that_decodes_to_another_size_is_never_decoded(tmp_path: Path, syntax: str) -> None:
     scan = make_scan(oblique_grid((44, 36, 4)))
-    path = write_dicom_series(scan, tmp_path, patient_name="A", patient_id="1", syntax=syntax)[3]
+    path = write_encoded_series(scan, tmp_path, syntax=syntax)[3]
     dataset = pydicom.dcmread(path)
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
     huge = struct.pack(">H", 60000)

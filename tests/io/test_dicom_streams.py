@@ -9,7 +9,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from medkd.io.dicom.series import read_headers
+from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.streams import (
     StreamError,
     StreamSize,
@@ -123,14 +123,14 @@ def path(tmp_path: Path) -> Path:
 def test_damaged_files_are_not_taken_for_strangers(path, was, becomes, words: str) -> None:
     path.write_bytes(path.read_bytes().replace(was, becomes, 1))
     found = read_headers([FileRef(path, label="f000001")])
-    assert found.headers == found.strangers == ()
+    assert found.headers == found.not_dicom == ()
     assert found.reasons[0].startswith("unreadable: f000001: ")
     assert words in found.reasons[0]
 
 
 def test_other_files_are_strangers(path: Path) -> None:
     path.write_text("Licence text. " * 50)
-    assert read_headers([FileRef(path)]).strangers == (FileRef(path),)
+    assert read_headers([FileRef(path)]).not_dicom == (FileRef(path),)
 
 
 def test_values_are_plain_and_never_those_of_a_person(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scans as DICOM series: every syntax reads back the same; the header says what was given."""
+"""Scans as DICOM series: a series reads back the same; the header holds the given values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from medkd.io.dicom.series import read_dicom_folder
-from medkd.io.dicom.write import SYNTAXES, write_dicom_series
+from medkd.io.dicom.write import write_dicom_series
 from tests.io.volume_helper import grids, make_scan, oblique_grid
 
 
@@ -20,16 +20,14 @@ def write(folder: Path, scan, **keywords):
     return write_dicom_series(scan, folder, patient_name="A^B", patient_id="17", **keywords)
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES)
 @pytest.mark.parametrize("lowest_hu", [-1024, -3000])
-def test_a_series_reads_back_as_it_was(tmp_path: Path, syntax, lowest_hu: int) -> None:
+def test_a_series_reads_back_as_it_was(tmp_path: Path, lowest_hu: int) -> None:
     scan = make_scan(oblique_grid((40, 36, 4)))
     scan.voxels_hu[3, 2, 1] = lowest_hu
-    paths = write(tmp_path, scan, syntax=syntax)
+    write(tmp_path, scan)
     back = read_dicom_folder(tmp_path)
     np.testing.assert_array_equal(back.voxels_hu, scan.voxels_hu)
     np.testing.assert_allclose(back.grid.affine_lps_mm, scan.grid.affine_lps_mm, atol=1e-8)
-    assert pydicom.dcmread(paths[0]).file_meta.TransferSyntaxUID == SYNTAXES[syntax]
 
 
 @given(grids(largest=5), st.integers(0, 99))
@@ -53,23 +51,15 @@ def test_the_same_scan_gives_the_same_files_under_names_in_no_order(tmp_path: Pa
     assert [p.name for p in first] == [p.name for p in second]
     assert [p.name for p in first] != sorted(p.name for p in first)
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    ordered = write(tmp_path / "c", scan, names="ordered")
-    assert [p.name for p in ordered] == [f"{k:05d}.dcm" for k in range(8)]
 
 
-def test_what_is_given_stands_in_every_header_and_what_is_taken_away_does_not(tmp_path) -> None:
+def test_given_values_are_in_every_header(tmp_path: Path) -> None:
     scan = make_scan(oblique_grid((4, 4, 3)), uid="not a UID")
-    paths = write(tmp_path, scan, extra={"StudyDate": "20200102", "BodyPartExamined": None})
+    paths = write(tmp_path, scan, extra={"StudyDate": "20200102"})
     headers = [pydicom.dcmread(path) for path in paths]
     assert {(str(h.PatientName), h.PatientID, h.StudyDate) for h in headers} == {
         ("A^B", "17", "20200102")
     }
-    assert not any("BodyPartExamined" in header for header in headers)
     assert len({h.SeriesInstanceUID for h in headers}) == 1
     assert UID(headers[0].SeriesInstanceUID).is_valid
     assert len({h.SOPInstanceUID for h in headers}) == 3
-
-
-def test_an_unknown_syntax_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="jpeg2000"):
-        write(tmp_path, make_scan(oblique_grid()), syntax="mpeg")

@@ -1,7 +1,7 @@
 """Read and write DICOM CT series.
 
-To read a series, `header` parses its files. `structure`, `kind` and `scope` find faults, whose
-codes are in `codes`, and `gate` accepts or refuses the series. `streams`, `pixels` and `hu` decode
-the pixels to HU, and `order` looks for misplaced slices. `series` calls all of them. `write` writes
-a series.
+To read a series, `header` parses its files with `dataset` and `tags`. `kind`, `structure` and
+`acquisitions` find faults, whose codes are in `codes`, and `gate` accepts or refuses the series.
+`pixels` decodes the pixels to HU with `streams` and `gdcm_process`, and `order` looks for misplaced
+slices. `series` calls all of them. `write` and `derive` write series, `faulty` inserts faults.
 """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.codes import Fault, join_names
 
 if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
@@ -25,42 +25,40 @@ Values = Sequence[str]
 _BLOCK_SHARE = 0.2
 """Smallest share of the slices, with or without a value, that counts as a separate block."""
 
-_MOST_GROUPS = 4
+_MAX_GROUPS = 4
 """More groups of neighbouring slices, each with its own number, are the steps of one scan."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Divider:
+class _Attribute:
     """An attribute that has a single value in a valid scan.
 
     Args:
         name: its keyword.
-        read: returns its value in a header as text; empty if missing.
         shown: whether reasons may show its values; free text and times are not shown.
         absence_counts: whether a missing value counts as a different value.
-        divides: returns whether the values, in slice order, belong to several acquisitions.
+        is_mixed: returns whether the values, in slice order, belong to several acquisitions.
     """
 
     name: str
-    read: Callable[[SliceHeader, str], str]
     shown: bool = True
     absence_counts: bool = False
-    divides: Callable[[Values], bool] = lambda values: len(set(values)) > 1
+    is_mixed: Callable[[Values], bool] = lambda values: len(set(values)) > 1
 
 
 def acquisition_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
-    """Return a fault for each attribute that divides the slices into several acquisitions.
+    """Return a fault for each attribute whose values show several acquisitions.
 
     Args:
         ordered: headers of slices with positions, in order along their normal.
     """
     faults = []
-    for divider in _DIVIDERS:
-        values = [divider.read(header, divider.name) for header in ordered]
-        known = values if divider.absence_counts else [value for value in values if value]
-        absent_block = not divider.absence_counts and _is_block(values)
-        if divider.divides(known) or absent_block:
-            text = f"expected one {divider.name}, got {_groups(ordered, values, divider)}"
+    for attribute in _ATTRIBUTES:
+        values = [_value(header, attribute.name) for header in ordered]
+        known = values if attribute.absence_counts else [value for value in values if value]
+        absent_block = not attribute.absence_counts and _is_block(values)
+        if attribute.is_mixed(known) or absent_block:
+            text = f"expected one {attribute.name}, got {_groups(ordered, values, attribute)}"
             faults.append(Fault("mixed_acquisition", text))
     return faults
 
@@ -72,87 +70,86 @@ def acquisition_notes(ordered: Sequence[SliceHeader]) -> list[str]:
         ordered: headers of slices in order along their normal.
     """
     notes = []
-    for divider in _DIVIDERS:
-        values = [divider.read(header, divider.name) for header in ordered]
+    for attribute in _ATTRIBUTES:
+        values = [_value(header, attribute.name) for header in ordered]
         without = [h for h, value in zip(ordered, values, strict=True) if not value]
-        if divider.absence_counts or _is_block(values):
+        if attribute.absence_counts or _is_block(values):
             continue
         if 0 < len(without) < len(ordered):
-            notes.append(f"{named(without)}: no {divider.name}, which the other slices state")
+            notes.append(
+                f"{join_names(without)}: no {attribute.name}, which the other slices state"
+            )
         count = len(set(values) - {""})
-        if divider.divides is _are_acquisitions and 1 < count < len(ordered):
-            notes.append(f"{count} values of {divider.name}, which number the steps of one scan")
+        if attribute.is_mixed is _are_acquisitions and 1 < count < len(ordered):
+            notes.append(f"{count} values of {attribute.name}, which number the steps of one scan")
     thicknesses = {header.number("SliceThickness") for header in ordered} - {None}
     if len(thicknesses) > 1:
         notes.append(f"{len(thicknesses)} values of SliceThickness differ between slices")
     return notes
 
 
-def _text(header: SliceHeader, name: str) -> str:
+def _value(header: SliceHeader, name: str) -> str:
+    """Return a text without differences in case and spaces, or the first number; else empty."""
+    values = header.values.get(name, ())
+    if values and isinstance(values[0], float):
+        return f"{values[0]:g}"
     return " ".join(header.text(name).upper().split())
-
-
-def _number(header: SliceHeader, name: str) -> str:
-    number = header.number(name)
-    return "" if number is None else f"{number:g}"
 
 
 def _are_acquisitions(numbers: Values) -> bool:
     """Return whether acquisition numbers belong to several acquisitions.
 
     They number the steps of one acquisition if every slice has its own number, or if there are
-    more than `_MOST_GROUPS` and each occurs in one run of neighbouring slices.
+    more than `_MAX_GROUPS` and each occurs in one run of neighbouring slices.
     """
     count = len(set(numbers))
     blocks = sum(one != other for one, other in pairwise(numbers)) + 1
-    is_stepped = count == len(numbers) or (blocks == count > _MOST_GROUPS)
-    return count > 1 and not is_stepped
+    return 1 < count < len(numbers) and not blocks == count > _MAX_GROUPS
 
 
-def _is_title(texts: Values) -> bool:
+def _are_series_titles(texts: Values) -> bool:
     """Return whether titles belong to a few series, and do not merely count the slices."""
-    return 1 < len(set(texts)) <= _MOST_GROUPS and _are_acquisitions(texts)
+    return len(set(texts)) <= _MAX_GROUPS and _are_acquisitions(texts)
 
 
 def _is_block(values: Values) -> bool:
     """Return whether a block of slices has, or lacks, the value, and neither group is small."""
     stated = [bool(value) for value in values]
     changes = sum(one != other for one, other in pairwise(stated))
-    fewer = min(sum(stated), len(stated) - sum(stated))
-    return 1 <= changes <= 2 and fewer > 1 and fewer >= _BLOCK_SHARE * len(stated)
+    smaller = min(sum(stated), len(stated) - sum(stated))
+    return 1 <= changes <= 2 and smaller > 1 and smaller >= _BLOCK_SHARE * len(stated)
 
 
-def _groups(ordered: Sequence[SliceHeader], values: Values, divider: _Divider) -> str:
+def _groups(ordered: Sequence[SliceHeader], values: Values, attribute: _Attribute) -> str:
     """Describe the groups: value, number of slices, and range along the normal."""
-    axes = np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3))
-    normal = np.cross(*axes)
+    normal = np.cross(*np.reshape(ordered[0].numbers("ImageOrientationPatient"), (2, 3)))
     groups: dict[str, list[SliceHeader]] = {}
     for header, value in zip(ordered, values, strict=True):
         groups.setdefault(value, []).append(header)
     described = []
     for number, (value, group) in enumerate(groups.items()):
-        shown = group[0].text(divider.name) if divider.shown else f"value {number + 1}"
-        places_mm = [float(normal @ h.numbers("ImagePositionPatient")) for h in group]
+        shown = group[0].text(attribute.name) if attribute.shown else f"value {number + 1}"
+        positions_mm = [float(normal @ h.numbers("ImagePositionPatient")) for h in group]
         described.append(
             f"{shown if value else 'none'} in {len(group)} slices "
-            f"({min(places_mm):.6g} to {max(places_mm):.6g} mm along the normal)"
+            f"({min(positions_mm):.6g} to {max(positions_mm):.6g} mm along the normal)"
         )
-    beyond = len(described) - _MOST_GROUPS
+    beyond = len(described) - _MAX_GROUPS
     more = f" and {beyond} more groups" if beyond > 0 else ""
-    return "; ".join(described[:_MOST_GROUPS]) + more
+    return "; ".join(described[:_MAX_GROUPS]) + more
 
 
-_DIVIDERS = (
-    _Divider("ConvolutionKernel", _text),
-    _Divider("KVP", _number),
-    _Divider("AcquisitionNumber", _number, divides=_are_acquisitions),
-    _Divider("FrameAcquisitionNumber", _number, divides=_are_acquisitions),
-    _Divider("ContrastBolusAgent", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentPhase", _text, absence_counts=True),
-    _Divider("ContrastBolusStartTime", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentSequence", _text, shown=False, absence_counts=True),
-    _Divider("ContrastBolusAgentAdministered", _text, absence_counts=True),
-    _Divider("ContrastBolusVolume", _number, absence_counts=True),
-    _Divider("ContrastBolusRoute", _text, shown=False, absence_counts=True),
-    _Divider("SeriesDescription", _text, shown=False, divides=_is_title),
+_ATTRIBUTES = (
+    _Attribute("ConvolutionKernel"),
+    _Attribute("KVP"),
+    _Attribute("AcquisitionNumber", is_mixed=_are_acquisitions),
+    _Attribute("FrameAcquisitionNumber", is_mixed=_are_acquisitions),
+    _Attribute("ContrastBolusAgent", shown=False, absence_counts=True),
+    _Attribute("ContrastBolusAgentPhase", absence_counts=True),
+    _Attribute("ContrastBolusStartTime", shown=False, absence_counts=True),
+    _Attribute("ContrastBolusAgentSequence", shown=False, absence_counts=True),
+    _Attribute("ContrastBolusAgentAdministered", absence_counts=True),
+    _Attribute("ContrastBolusVolume", absence_counts=True),
+    _Attribute("ContrastBolusRoute", shown=False, absence_counts=True),
+    _Attribute("SeriesDescription", shown=False, is_mixed=_are_series_titles),
 )

@@ -7,9 +7,9 @@ mean that the files do not hold a volume, or not a correct one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
@@ -31,7 +31,7 @@ CODES: dict[str, Code] = {
     "dose_report": Code("dose records among the images; if allowed, they are ignored", True),
     "no_pixels": Code("an object without pixels", False),
     "missing_attribute": Code(
-        "the header lacks an attribute that is needed to place or decode a slice", False
+        "the header lacks an attribute that is needed to position or decode a slice", False
     ),
     "pixel_format": Code("pixels that are not one 16-bit density each", False),
     "mixed_series": Code("files of several series or of several patients", False),
@@ -79,39 +79,39 @@ class Fault:
     Args:
         code: a key of `CODES`.
         text: names files and values.
-        lenient: False if the fault is refused even where its code is allowed.
-        strange: indices, among the examined headers, of objects that are not CT slices.
+        allowable: False if the fault is refused even where its code is allowed.
+        non_slices: indices, among the examined headers, of objects that are not CT slices.
     """
 
     code: str
     text: str
-    lenient: bool = True
-    strange: frozenset[int] = frozenset()
+    allowable: bool = True
+    non_slices: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}"
 
 
-def named(headers: Iterable[SliceHeader], shown: int = 3) -> str:
+def join_names(headers: Iterable[SliceHeader]) -> str:
     """Join the names of the first few slices, and add how many more there are."""
-    names = [header.name for header in headers]
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return _joined([header.name for header in headers], 3)
 
 
-def listed(numbers: Iterable[float], shown: int = 5) -> str:
+def name_slices(some: Sequence[SliceHeader], every: Sequence[SliceHeader]) -> str:
+    """Return "all slices", or the names of the slices."""
+    return "all slices" if len(some) == len(every) else join_names(some)
+
+
+def join_numbers(numbers: Iterable[float], shown: int = 5) -> str:
     """Join the first few numbers, and add how many more there are."""
-    values = [f"{number:.6g}" for number in numbers]
-    more = f" and {len(values) - shown} more" if len(values) > shown else ""
-    return ", ".join(values[:shown]) + more
+    return _joined([f"{number:.6g}" for number in numbers], shown)
 
 
-def fault_of(
-    code: str,
-    headers: Sequence[SliceHeader],
-    fits: Callable[[SliceHeader], Any],
-    text: str,
-) -> list[Fault]:
-    """Return one fault that names all slices for which `fits` is false; empty if there are none."""
-    odd = [header for header in headers if not fits(header)]
-    return [Fault(code, f"{named(odd)}: {text}")] if odd else []
+def _joined(words: list[str], shown: int) -> str:
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return ", ".join(words[:shown]) + more
+
+
+def faults_of(code: str, odd: Sequence[SliceHeader], text: str) -> list[Fault]:
+    """Return one fault that names the slices; empty if there are none."""
+    return [Fault(code, f"{join_names(odd)}: {text}")] if odd else []

@@ -3,15 +3,13 @@
 This is used for synthetic nodules in real scans. Every slice is a copy of the original data set
 with new UIDs. The derivation is documented as PS3.3 requires: ImageType DERIVED, SECONDARY
 (C.7.6.1.1.2) with `IMPLANT_TYPE`, source image and derivation description (C.12.4), the program as
-contributing equipment (C.12.1.1.5), quality control image YES, content qualification RESEARCH. The
-copy keeps the patient and the frame of reference of the original. It has a study and a series of
-its own: a viewer never shows it as part of the real study. Unchanged slices keep their stored
-pixels. Enhanced multi-frame CT is refused.
+contributing equipment (C.12.1.1.5). The copy keeps the patient and the frame of reference of the
+original. It has a study and a series of its own, so a viewer never shows it as part of the real
+study. Unchanged slices keep their stored pixels. Enhanced multi-frame CT is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +19,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medkd.errors import SeriesError
-from medkd.io.dicom.hu import padding_range
-from medkd.io.dicom.identifiers import missing_references
-from medkd.io.dicom.pixels import PixelReader
+from medkd.io.dicom.codes import name_slices
+from medkd.io.dicom.pixels import PixelReader, padding_range, stored_values
 from medkd.io.dicom.quiet import quiet_dicom
+from medkd.io.dicom.tags import hashed_uid
 
 if TYPE_CHECKING:
     from medkd.io.dicom.header import SliceHeader
@@ -43,7 +40,7 @@ _ORIGINAL_ONLY = (
 """Attributes that are removed because they hold for the original only."""
 
 _TITLE = "SYNTHETIC NODULES "
-_LONGEST_TITLE = 64
+_MAX_TITLE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +48,12 @@ class Derivation:
     """How a copy was derived, as stated in its headers.
 
     Args:
-        words: DerivationDescription, at most 1024 characters.
+        description: DerivationDescription, at most 1024 characters.
         version: of the program.
         key: new UIDs are derived from the original UIDs and this key; they are reproducible.
     """
 
-    words: str
+    description: str
     version: str
     key: str
 
@@ -68,8 +65,7 @@ def derived_uid(uid: str, key: str) -> str:
         >>> derived_uid("1.2.3", "a") == derived_uid("1.2.3", "a") != derived_uid("1.2.3", "b")
         True
     """
-    digest = hashlib.sha256(f"medkd derived {uid} {key}".encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    return hashed_uid(f"medkd derived {uid} {key}")
 
 
 def write_derived_series(
@@ -120,7 +116,18 @@ def check_writable(slices: Sequence[SliceHeader]) -> None:
     Raises:
         SeriesError: if it cannot; with all reasons.
     """
-    reasons = missing_references(slices)
+    # The study and series UIDs of a copy are hashes of the original's, which may be invalid.
+    lacking = {
+        "SOPInstanceUID": [h for h in slices if not h.has_uid("SOPInstanceUID")],
+        "SeriesInstanceUID": [h for h in slices if not h.text("SeriesInstanceUID")],
+        "StudyInstanceUID": [h for h in slices if not h.text("StudyInstanceUID")],
+    }
+    reasons = [
+        f"{name_slices(odd, slices)}: expected a valid {name}, which a copy needs to refer to its "
+        "original, got none: add it with a DICOM tool"
+        for name, odd in lacking.items()
+        if odd
+    ]
     if any(header.frames > 1 for header in slices):
         reasons.append("enhanced multi-frame CT cannot be copied: provide one file per slice")
     if any(header.syntax == ExplicitVRBigEndian for header in slices):
@@ -140,24 +147,21 @@ def _alter_pixels(
     fault = reader.read_into(stored, header)
     if fault is not None:
         raise SeriesError("no derived copy of the series can be written", [str(fault)])
-    bits = header.whole("BitsStored") or 16
-    signed = bool(header.whole("PixelRepresentation"))
-    words = stored.view(np.uint16).astype(np.int64)
-    values = words & ((1 << bits) - 1)
-    lowest = -(1 << (bits - 1)) if signed else 0
-    if signed:
-        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+    original = stored.view(np.uint16).astype(np.int64)
+    values = stored_values(stored, header).astype(np.int64)
     slope = header.number("RescaleSlope") or 1.0
     wanted = values + np.rint(added_hu / slope).astype(np.int64)
     ends = padding_range(header)
     if ends is not None:  # padding stays padding, and no other pixel may get a padding value
         padded = (values >= ends[0]) & (values <= ends[1])
         wanted = np.where(padded | ((wanted >= ends[0]) & (wanted <= ends[1])), values, wanted)
+    bits = header.whole("BitsStored") or 16
+    signed = bool(header.whole("PixelRepresentation"))
+    lowest = -(1 << (bits - 1)) if signed else 0
     wanted = np.clip(wanted, lowest, lowest + (1 << bits) - 1)
-    mask = np.int64((1 << bits) - 1)
-    kept = words & ~mask if not signed else np.int64(0)
-    fresh = wanted & (np.int64(0xFFFF) if signed else mask)
-    dataset.PixelData = np.asarray(kept | fresh, dtype="<u2").tobytes()
+    if not signed:
+        wanted |= original >> bits << bits
+    dataset.PixelData = (wanted & 0xFFFF).astype("<u2").tobytes()
     dataset["PixelData"].VR = "OW"
     dataset["PixelData"].is_undefined_length = False
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
@@ -173,14 +177,14 @@ def _mark(dataset: Dataset, header: SliceHeader, derivation: Derivation) -> None
         setattr(dataset, name, derived_uid(header.text(name), derivation.key))
     kinds = [kind for kind in header.texts("ImageType")[2:] if kind != IMPLANT_TYPE]
     dataset.ImageType = ["DERIVED", "SECONDARY", *(kinds or ["AXIAL"]), IMPLANT_TYPE]
-    dataset.DerivationDescription = derivation.words[:1024]
-    dataset.SourceImageSequence = Items([source])
+    dataset.DerivationDescription = derivation.description[:1024]
+    dataset.SourceImageSequence = [source]
     dataset.QualityControlImage = "YES"
     dataset.ContentQualification = "RESEARCH"
     old = header.text("SeriesDescription").removeprefix(_TITLE)
-    dataset.SeriesDescription = f"{_TITLE}{old}"[:_LONGEST_TITLE].strip()
+    dataset.SeriesDescription = f"{_TITLE}{old}"[:_MAX_TITLE].strip()
     equipment = [*dataset.get("ContributingEquipmentSequence", []), _equipment(derivation)]
-    dataset.ContributingEquipmentSequence = Items(equipment)
+    dataset.ContributingEquipmentSequence = equipment
     meta = dataset.file_meta
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name in ("ImplementationClassUID", "ImplementationVersionName",
@@ -193,21 +197,21 @@ def _reference(dataset: Dataset) -> Dataset:
     source = Dataset()
     source.ReferencedSOPClassUID = dataset.SOPClassUID
     source.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
-    source.PurposeOfReferenceCodeSequence = Items(
-        [_code("121322", "Source image for image processing operation")]
-    )
+    source.PurposeOfReferenceCodeSequence = [
+        _code("121322", "Source image for image processing operation")
+    ]
     return source
 
 
 def _equipment(derivation: Derivation) -> Dataset:
     """Return the item that names medkd as modifying equipment (PS3.16 CID 7005)."""
-    made = Dataset()
-    made.Manufacturer = "medkd"
-    made.ManufacturerModelName = "medkd implant"
-    made.SoftwareVersions = derivation.version
-    made.ContributionDescription = "Synthetic nodules were inserted; not for diagnosis"
-    made.PurposeOfReferenceCodeSequence = Items([_code("109103", "Modifying Equipment")])
-    return made
+    program = Dataset()
+    program.Manufacturer = "medkd"
+    program.ManufacturerModelName = "medkd implant"
+    program.SoftwareVersions = derivation.version
+    program.ContributionDescription = "Synthetic nodules were inserted; not for diagnosis"
+    program.PurposeOfReferenceCodeSequence = [_code("109103", "Modifying Equipment")]
+    return program
 
 
 def _code(value: str, meaning: str) -> Dataset:

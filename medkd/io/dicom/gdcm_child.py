@@ -1,11 +1,10 @@
 """Child process that decodes JPEG streams with gdcm, one after another; a stream may crash it.
 
-`gdcm_process.py` runs this file as a script. It does not import medkd, NumPy or pydicom, and
-therefore starts in a tenth of a second. gdcm is imported only inside the functions that use it.
+`gdcm_process.py` runs this file as a script, with the file descriptor of a connection as argument.
+It does not import medkd, NumPy or pydicom, and therefore starts in a tenth of a second.
 
-A request on standard input is two lengths (unsigned, 4 bytes, little endian), then a layout as JSON
-and a stream of these lengths. The answer on standard output is two lengths, then JSON with `error`
-(the type of an exception) and `printed` (what the codec printed), then the decoded frame.
+A request is two messages: a layout as JSON, and a stream. The answer is two messages: JSON with
+`error` (the type of an exception) and `printed` (what the codec printed), and the decoded frame.
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ import json
 import os
 import resource
 import signal
-import struct
 import sys
 import tempfile
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import Any, cast
 
-LENGTHS = struct.Struct("<II")
-READY = b"ready"
+import gdcm
 
 
 def decode(stream: bytes, layout: dict[str, Any]) -> bytes:
     """Return the samples of one frame as gdcm decodes them."""
-    import gdcm
-
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(stream)
     fragments = gdcm.SequenceOfFragments.New()
@@ -54,32 +51,26 @@ def decode(stream: bytes, layout: dict[str, Any]) -> bytes:
     return cast("bytes", image.GetBuffer().encode("utf-8", "surrogateescape"))
 
 
-def serve() -> None:
-    """Answer requests until standard input ends."""
-    import gdcm
-
+def serve(connection: Connection) -> None:
+    """Answer requests until the parent process closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gdcm.Trace.WarningOff()  # turns off gdcm's own warnings, not those of its libjpeg
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    with tempfile.TemporaryFile() as printed, answers:
+    with tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
-        answers.write(READY)
-        answers.flush()
-        while len(lengths := requests.read(LENGTHS.size)) == LENGTHS.size:
-            layout_size, stream_size = LENGTHS.unpack(lengths)
-            layout = json.loads(requests.read(layout_size))
-            stream = requests.read(stream_size)
+        connection.send_bytes(b"ready")
+        while True:
+            layout = json.loads(connection.recv_bytes())
+            stream = connection.recv_bytes()
             frame, error = b"", ""
             try:
                 frame = decode(stream, layout)
             except Exception as fault:  # noqa: BLE001  # gdcm can raise any exception
                 error = type(fault).__name__
-            head = json.dumps({"error": error, "printed": _drain(printed.fileno())}).encode()
-            answers.write(LENGTHS.pack(len(head), len(frame)) + head)
-            answers.write(frame)
-            answers.flush()
+            answer = {"error": error, "printed": _drain(printed.fileno())}
+            connection.send_bytes(json.dumps(answer).encode())
+            connection.send_bytes(frame)
 
 
 def _drain(file: int) -> str:
@@ -94,4 +85,5 @@ def _drain(file: int) -> str:
 
 
 if __name__ == "__main__":
-    serve()
+    with suppress(EOFError):
+        serve(Connection(int(sys.argv[1])))

@@ -2,29 +2,27 @@
 
 On some damaged streams gdcm terminates its whole process (std::terminate). On others it fills in
 the lost pixels, and its libjpeg only prints a warning. In a child process (`gdcm_child.py`) a crash
-costs one frame, and the printed warnings can be read: a stream is refused if the codec complains
-about it. Each process that decodes has one child. It is started at the first frame, and again if it
-has died.
+costs one frame, and the printed warnings can be read: a stream is refused if there are any. Each
+process that decodes has one child, which is started at the first frame, and again if it has died.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import json
 import os
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
+from multiprocessing import Pipe
 from pathlib import Path
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
@@ -36,10 +34,11 @@ from pydicom.uid import (
 )
 
 from medkd.errors import WorkerError
-from medkd.io.dicom.gdcm_child import LENGTHS, READY
 from medkd.io.dicom.streams import GDCM_PLUGIN, StreamError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from pydicom.pixels.decoders.base import DecodeRunner
 
 DECODER_DEPENDENCIES = dict.fromkeys(
@@ -47,14 +46,13 @@ DECODER_DEPENDENCIES = dict.fromkeys(
 )
 """Required by pydicom: maps each transfer syntax of the plugin to its dependencies."""
 
-LONGEST_S = 120.0
+TIME_LIMIT_S = 120.0
 """Time limit for decoding one frame; then the stream counts as damaged."""
 
-_PIPE_BYTES = 1 << 20
-_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+_MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
 """Makes glibc reuse the memory of one frame for the next, which is 10 % faster."""
 
-_MOST_PADDING = 2
+_MAX_PADDING = 2
 _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _FAULT: ContextVar[Exception | None] = ContextVar("fault", default=None)
 
@@ -119,18 +117,19 @@ class GdcmProcess:
     def __init__(self) -> None:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
 
     def decode(self, stream: bytes, layout: dict[str, Any]) -> bytearray:
         """Return the decoded frame.
 
         Raises:
-            StreamError: if the stream is damaged, crashes the child or takes over `LONGEST_S`.
+            StreamError: if the stream is damaged, crashes the child or takes over `TIME_LIMIT_S`.
             WorkerError: if the child process cannot be started.
         """
         with self._lock:
-            process = self._running()
+            connection = self._connected()
             try:
-                answer, frame = _exchange(process, stream, layout)
+                answer, frame = _exchange(connection, stream, layout)
             except (EOFError, OSError) as error:
                 self.end()
                 raise StreamError(
@@ -145,93 +144,50 @@ class GdcmProcess:
 
     def end(self) -> None:
         """Kill the child process, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
-            self._process = None
+            self._process.wait()
+        self._process = self._connection = None
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _connected(self) -> Connection:
+        """Return the connection to the child, which is started if it is not running."""
+        if self._connection is not None and self._process and self._process.poll() is None:
+            return self._connection
+        self.end()
+        script = str(Path(__file__).with_name("gdcm_child.py"))
+        try:
+            connection, child_end = Pipe()
+            # -P: modules next to the script must not shadow those of the standard library.
+            command = [sys.executable, "-P", script, str(child_end.fileno())]
+            with child_end:
+                self._process = subprocess.Popen(  # noqa: S603  # the interpreter and a file of medkd
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[child_end.fileno()],
+                    env={**os.environ, **_MALLOC_SETTINGS},
+                )
+            connection.recv_bytes()
+        except (EOFError, OSError) as error:
             self.end()
-            self._process = _started()
-        return self._process
-
-
-def _started() -> subprocess.Popen[bytes]:
-    # -P: modules next to the script must not shadow those of the standard library.
-    command = [sys.executable, "-P", str(Path(__file__).with_name("gdcm_child.py"))]
-    try:
-        process = subprocess.Popen(  # noqa: S603  # the interpreter and a file of medkd
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, **_KEPT_MEMORY},
-        )
-    except OSError as error:
-        raise _not_startable() from error
-    for pipe in (process.stdin, process.stdout):
-        _widen(cast("IO[bytes]", pipe))
-    try:
-        _read(process, len(READY))
-    except (EOFError, OSError) as error:
-        process.kill()
-        process.communicate()
-        raise _not_startable() from error
-    return process
-
-
-def _widen(pipe: IO[bytes]) -> None:
-    """Enlarge a pipe to hold about a frame: neither side then blocks on the other (Linux only)."""
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with suppress(OSError):  # the limit of the system can be lower
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _not_startable() -> WorkerError:
-    return WorkerError(
-        "the process that decodes JPEG cannot be started here",
-        ["it exits at once: check the limits on memory and processes (ulimit -a)"],
-    )
+            raise WorkerError(
+                "the process that decodes JPEG cannot be started here",
+                ["it exits at once: check the limits on memory and processes (ulimit -a)"],
+            ) from error
+        self._connection = connection
+        return connection
 
 
 def _exchange(
-    process: subprocess.Popen[bytes], stream: bytes, layout: dict[str, Any]
+    connection: Connection, stream: bytes, layout: dict[str, Any]
 ) -> tuple[dict[str, str], bytearray]:
-    """Send one stream to the child; return its answer and the decoded frame."""
-    words = json.dumps(layout).encode()
-    request = memoryview(LENGTHS.pack(len(words), len(stream)) + words + stream)
-    pipe = cast("IO[bytes]", process.stdin)
-    while request:
-        request = request[pipe.write(request) :]
-    _wait(process)
-    head, size = LENGTHS.unpack(_read(process, LENGTHS.size))
-    answer: dict[str, str] = json.loads(_read(process, head))
-    return answer, _read(process, size)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the first byte of an answer.
-
-    Raises:
-        TimeoutError: if it takes longer than `LONGEST_S`.
-    """
-    waiting = select.poll()
-    waiting.register(cast("IO[bytes]", process.stdout), select.POLLIN)
-    if not waiting.poll(LONGEST_S * 1000):
+    connection.send_bytes(json.dumps(layout).encode())
+    connection.send_bytes(stream)
+    if not connection.poll(TIME_LIMIT_S):
         raise TimeoutError
-
-
-def _read(process: subprocess.Popen[bytes], size: int) -> bytearray:
-    pipe = cast("IO[bytes]", process.stdout)
-    content = bytearray(size)
-    rest = memoryview(content)
-    while rest:
-        count = pipe.readinto(rest)  # type: ignore[attr-defined]  # raw pipes have it
-        if not count:
-            raise EOFError
-        rest = rest[count:]
-    return content
+    answer: dict[str, str] = json.loads(connection.recv_bytes())
+    return answer, bytearray(connection.recv_bytes())
 
 
 def _fault_of(answer: dict[str, str], stream: bytes) -> str:
@@ -247,9 +203,9 @@ def _fault_of(answer: dict[str, str], stream: bytes) -> str:
 def _is_padding(printed: str, stream: bytes) -> bool:
     """Return whether the codec only complains about a few zeros before the end of the image."""
     found = _EXTRANEOUS.fullmatch(printed)
-    count = int(found[1]) if found else _MOST_PADDING + 1
+    count = int(found[1]) if found else _MAX_PADDING + 1
     end = stream.rfind(b"\xff\xd9")
-    return count <= _MOST_PADDING and not any(stream[end - count : end])
+    return count <= _MAX_PADDING and not any(stream[end - count : end])
 
 
 def _forget_child() -> None:

@@ -1,30 +1,40 @@
 """Read the headers of DICOM images without their pixels.
 
-There is one `SliceHeader` for each single-frame file and for each frame of an enhanced one:
-`structure.py`, `gate.py` and `pixels.py` treat both alike. Only the attributes listed in `tags.py`
-are read, never a name, a birth date or an accession number. Numbers with a binary VR are decoded
-by that VR, as in pydicom; all other values by what the standard says about the attribute. A wrong
-VR is noted. An invalid number is treated as missing. It is a fault of the header unless the slice
-can be read without it (`tags.OPTIONAL`).
+There is one `SliceHeader` for each single-frame file and for each frame of an enhanced one; the
+gate and the decoding of pixels treat both alike. Only the attributes listed in `tags.py` are read,
+never a name, a birth date or an accession number. The functional groups of enhanced CT (PS3.3
+C.7.6.16) are flattened: a frame has the values of the file, overridden by those of the shared
+groups, overridden by its own.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
+from typing import Any
 
-from medkd.io.dicom.content import HEAD_BYTES, looks_like_dicom
-from medkd.io.dicom.dataset import HeaderError, Parsed, parse_file
-from medkd.io.dicom.frames import read_nested
+import pydicom
+
+from medkd.io.dicom.dataset import (
+    HEAD_BYTES,
+    HeaderError,
+    Parsed,
+    PixelLocation,
+    looks_like_dicom,
+    parse_file,
+)
 from medkd.io.dicom.quiet import quiet_dicom
-from medkd.io.dicom.tags import Value
+from medkd.io.dicom.tags import KEYWORDS, Value, plain_value, uid_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
 
 _SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 """Suffixes that only DICOM files have: other content under such a name means a damaged file."""
+
+_OF_A_FRAME = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+"""A frame never inherits these from the top level of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +47,7 @@ class SliceHeader:
         syntax: UID of the transfer syntax.
         frame: number of the frame in its file, from 0.
         frames: number of frames in the file.
-        has_pixels: whether the file has pixels.
-        is_raw: whether the pixels are uncompressed 16-bit little-endian.
-        pixel_start: byte offset of this frame's pixels if raw, else of the first item.
-        pixel_bytes: bytes of this frame's pixels that the file holds, if raw.
+        pixels: location of the pixels: of this frame if they are raw, else of all frames.
         faults: messages on values that cannot be read.
         notes: messages on violations of the standard that were tolerated.
     """
@@ -50,10 +57,7 @@ class SliceHeader:
     syntax: str = ""
     frame: int = 0
     frames: int = 1
-    has_pixels: bool = True
-    is_raw: bool = False
-    pixel_start: int = 0
-    pixel_bytes: int = 0
+    pixels: PixelLocation = field(default_factory=PixelLocation)
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -83,6 +87,10 @@ class SliceHeader:
         number = self.number(keyword)
         return int(number) if number is not None and number.is_integer() else None
 
+    def has_uid(self, keyword: str) -> bool:
+        """Return whether an attribute holds a valid UID (PS3.5 9.1)."""
+        return bool(uid_of(self.text(keyword)).is_valid)
+
 
 @dataclass(frozen=True, slots=True)
 class HeaderSet:
@@ -91,12 +99,12 @@ class HeaderSet:
     Args:
         headers: of the DICOM files, one for each frame.
         reasons: "code: text" for each file that cannot be read.
-        strangers: files that are not DICOM, and DICOMDIR files.
+        not_dicom: files that are not DICOM, and DICOMDIR files.
     """
 
     headers: tuple[SliceHeader, ...]
     reasons: tuple[str, ...] = ()
-    strangers: tuple[FileRef, ...] = ()
+    not_dicom: tuple[FileRef, ...] = ()
 
 
 def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
@@ -112,7 +120,7 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
     """
     headers: list[SliceHeader] = []
     reasons: list[str] = []
-    strangers: list[FileRef] = []
+    not_dicom: list[FileRef] = []
     with quiet_dicom():
         for ref in refs:
             try:
@@ -126,8 +134,8 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
                 reasons.append(f"unreadable: {ref.name}: its DICOM header cannot be read ({kind})")
             else:
                 headers += found
-                strangers += [] if found else [ref]
-    return HeaderSet(tuple(headers), tuple(reasons), tuple(strangers))
+                not_dicom += [] if found else [ref]
+    return HeaderSet(tuple(headers), tuple(reasons), tuple(not_dicom))
 
 
 def _read_file(ref: FileRef) -> list[SliceHeader]:
@@ -151,35 +159,95 @@ def _read_file(ref: FileRef) -> list[SliceHeader]:
 
 
 def _slices(ref: FileRef, parsed: Parsed) -> list[SliceHeader]:
-    """Return one slice for a single-frame file, or one for each frame."""
-    pixels = parsed.pixels
     header = SliceHeader(
         ref,
         parsed.values,
         syntax=parsed.syntax,
-        has_pixels=pixels.there,
-        is_raw=pixels.is_raw,
-        pixel_start=pixels.start,
-        pixel_bytes=pixels.size,
+        pixels=parsed.pixels,
         faults=tuple(parsed.faults),
         notes=tuple(parsed.notes),
     )
     if not parsed.nested:
         return [header]
-    nested = read_nested(ref, header.values)
-    if not nested.frames:
-        faults = (*header.faults, *([nested.fault] if nested.fault else []))
-        return [replace(header, values=nested.top, faults=faults)]
-    count = len(nested.frames)
-    size = header.pixel_bytes // count
+    with ref.open() as stream:
+        dataset = pydicom.dcmread(
+            stream, stop_before_pixels=True, specific_tags=KEYWORDS, force=True
+        )
+    values = {**parsed.values, **_sequence_values(dataset)}
+    if _items(dataset, "ModalityLUTSequence"):
+        values["ModalityLUTSequence"] = ("present",)
+    header = replace(header, values=values)
+    shared = _items(dataset, "SharedFunctionalGroupsSequence")
+    groups = _items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not shared and not groups:
+        return [header]
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if len(groups) != count:
+        fault = f"NumberOfFrames is {count}, but {len(groups)} frames have functional groups"
+        return [replace(header, faults=(*header.faults, fault))]
+    common = {name: value for name, value in values.items() if name not in _OF_A_FRAME}
+    common |= _group_values(shared[0]) if shared else {}
     return [
         replace(
             header,
-            values=values,
+            values={**common, **_group_values(group), "NumberOfFrames": (1.0,)},
             frame=number,
             frames=count,
-            pixel_start=header.pixel_start + (number * size if header.is_raw else 0),
-            pixel_bytes=size,
+            pixels=parsed.pixels.of_frame(number, count),
         )
-        for number, values in enumerate(nested.frames)
+        for number, group in enumerate(groups)
     ]
+
+
+def _items(dataset: Any, keyword: str) -> list[Any]:  # noqa: ANN401  # pydicom has no types here
+    return list(dataset.get(keyword) or [])
+
+
+def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
+    """Return the values in `KEYWORDS` from all macros of a functional group (PS3.3 C.7.6.16)."""
+    values: dict[str, Value] = {}
+    for macro in group:
+        if macro.VR != "SQ" or not macro.value:
+            continue
+        item = macro.value[0]
+        values |= {
+            element.keyword: value
+            for element in item
+            if element.keyword in KEYWORDS and (value := plain_value(element)) is not None
+        }
+        values |= _sequence_values(item)
+        if macro.keyword == "ContrastBolusUsageSequence":
+            values |= _usage(macro.value)
+    return values
+
+
+def _usage(agents: Sequence[Any]) -> dict[str, Value]:
+    """Return whether and in which phase a frame's agents were given (PS3.3 C.8.15.3.12)."""
+    found: dict[str, Value] = {}
+    for keyword in ("ContrastBolusAgentAdministered", "ContrastBolusAgentPhase"):
+        texts = tuple(str(agent.get(keyword) or "") for agent in agents)
+        if any(texts):
+            found[keyword] = texts
+    return found
+
+
+def _sequence_values(dataset: Any) -> dict[str, Value]:  # noqa: ANN401
+    """Return the values that medkd uses of the sequences in `tags.TAGS`."""
+    found: dict[str, Value] = {}
+    if agents := _items(dataset, "ContrastBolusAgentSequence"):
+        found["ContrastBolusAgentSequence"] = tuple(map(_agent, agents))
+    for keyword in ("AnatomicRegionSequence", "PatientSpeciesCodeSequence"):
+        items = _items(dataset, keyword)
+        meanings = tuple(str(item.get("CodeMeaning", "")) for item in items)
+        if any(meanings):
+            found[keyword] = meanings
+    return found
+
+
+def _agent(item: Any) -> str:  # noqa: ANN401
+    """Return the code of a contrast agent; "present" if the item cannot be read."""
+    if not isinstance(item, pydicom.Dataset):
+        return "present"
+    return " ".join(
+        str(item.get(name, "")) for name in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.codes import Fault, join_names
 from medkd.io.dicom.tags import uid_of
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from medkd.io.dicom.header import SliceHeader
 
-CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
-}
+CT_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+)
+"""SOP classes of CT, enhanced CT and legacy converted enhanced CT images (PS3.4 B.5)."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
 
@@ -48,7 +49,7 @@ US means "unspecified"."""
 def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
     """Return faults for headers of objects that are not CT slices.
 
-    `Fault.strange` holds their indices in `headers`.
+    `Fault.non_slices` holds their indices in `headers`.
     """
     checks: list[tuple[str, Callable[[SliceHeader], str]]] = [
         ("not_ct", _other_class),
@@ -57,18 +58,17 @@ def kind_faults(headers: Sequence[SliceHeader]) -> list[Fault]:
         ("secondary_capture", lambda h: "a secondary capture" if _is_screen(h) else ""),
         ("dose_report", lambda h: "a dose record" if _is_dose(h) else ""),
         ("localizer", lambda h: "a localizer (scout)" if _is_localizer(h) else ""),
-        ("no_pixels", lambda h: "" if h.has_pixels else "holds no pixels"),
+        ("no_pixels", lambda h: "" if h.pixels.present else "it has no pixels"),
     ]
     faults = []
-    for code, wording in checks:
+    for code, describe in checks:
         odd: dict[str, list[int]] = {}
         for number, header in enumerate(headers):
-            if words := wording(header):
-                odd.setdefault(words, []).append(number)
-        faults += [
-            Fault(code, f"{named(headers[n] for n in which)}: {words}", strange=frozenset(which))
-            for words, which in odd.items()
-        ]
+            if text := describe(header):
+                odd.setdefault(text, []).append(number)
+        for text, numbers in odd.items():
+            names = join_names(headers[n] for n in numbers)
+            faults.append(Fault(code, f"{names}: {text}", non_slices=frozenset(numbers)))
     return faults
 
 
@@ -85,14 +85,11 @@ def _other_modality(header: SliceHeader) -> str:
 
 
 def _other_kind(header: SliceHeader) -> str:
-    kinds = _other_kinds(header)
-    return f"expected densities of slices, got {', '.join(sorted(kinds))}" if kinds else ""
-
-
-def _other_kinds(header: SliceHeader) -> set[str]:
     kinds = {kind.upper() for kind in header.texts("ImageType")[2:]} & _NOT_DENSITY
     unit = header.text("RescaleType").upper()
-    return kinds if unit in _HU_TYPES else kinds | {f"RescaleType {unit[:16]}"}
+    if unit not in _HU_TYPES:
+        kinds.add(f"RescaleType {unit[:16]}")
+    return f"expected densities of slices, got {', '.join(sorted(kinds))}" if kinds else ""
 
 
 def _is_screen(header: SliceHeader) -> bool:

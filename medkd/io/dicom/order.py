@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.io.dicom.codes import Fault, named
+from medkd.io.dicom.codes import Fault, join_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_LEAST_NUMBERED = 10
+_MIN_NUMBERED = 10
 """With fewer slices, a random numbering could look like one with two slices swapped."""
 
-_LEAST_SLICES, _LEAST_BLOCKS = 8, 256
+_MIN_SLICES, _MIN_BLOCKS = 8, 256
 _SAMPLES = 128
 _WINDOW_HU = (-1100, 300)
-_LEAST_CHANGE_HU = 2.0
+_MIN_CHANGE_HU = 2.0
 """With a smaller mean difference between neighbours, all slices are too similar to be judged."""
 
-_FARTHEST = 3
+_MAX_LAG = 3
 """Largest distance, in slices, at which swaps are searched.
 
 Slices swapped over a larger distance are detected because they fit nowhere."""
 
-_MOST_SUSPECTS = 24
+_MAX_SUSPECTS = 24
 
-BETTER = 1.1
-"""A slice is misplaced if the difference to its neighbours falls by more than this factor. Real and
-synthetic chests reach .92; with two slices swapped the factor is at least 1.15."""
+SWAP_RATIO = 1.1
+"""A slice is misplaced if moving it reduces the difference between neighbours by more than this
+factor. Real and synthetic chests reach .92; with two slices swapped it is at least 1.15."""
 
-BETTER_ACROSS = 1.6
+SWAP_RATIO_REFORMATTED = 1.6
 """The same for sagittal and coronal slices, which change abruptly at the skin or the table: real
 ones reach 1.37."""
 
@@ -55,16 +55,13 @@ def numbering_faults(ordered: Sequence[SliceHeader]) -> list[Fault]:
     for name in ("SliceLocation", "InstanceNumber"):
         values = [h.number(name) for h in ordered if h.frames == 1]
         known = [value for value in values if value is not None]
-        if len(known) != len(ordered) or len(set(known)) != len(known):
+        if not _MIN_NUMBERED <= len(ordered) == len(known) == len(set(known)):
             continue
-        if len(known) < _LEAST_NUMBERED:
-            continue
-        rising = _longest_rise(known)
         falling = _longest_rise([-value for value in known])
-        kept = max(rising, falling, key=len)
+        kept = max(_longest_rise(known), falling, key=len)
         odd = sorted(set(range(len(known))) - kept)
         if odd and len(odd) <= max(2, len(known) // 20):
-            text = f"{named(ordered[n] for n in odd)}: {name} disagrees with the position"
+            text = f"{join_names(ordered[n] for n in odd)}: {name} disagrees with the position"
             return [Fault("disordered_slices", text)]
     return []
 
@@ -86,19 +83,6 @@ def _longest_rise(values: Sequence[float]) -> set[int]:
     return kept
 
 
-def blank_faults(ordered: Sequence[SliceHeader], blanks: Sequence[str]) -> list[Fault]:
-    """Return a fault for slices whose stored bits are all 0; none if at least half of them are.
-
-    Args:
-        ordered: the slices.
-        blanks: `hu.Rescaled.blank` of each slice: "zero", "one value" or empty.
-    """
-    zero = [h for h, blank in zip(ordered, blanks, strict=True) if blank == "zero"]
-    if not zero or 2 * len(zero) >= len(ordered):
-        return []
-    return [Fault("blank_slices", f"{named(zero)}: all pixels are 0")]
-
-
 def order_faults(
     ordered: Sequence[SliceHeader], slices_hu: NDArray[np.int16], *, axial: bool = True
 ) -> list[Fault]:
@@ -109,14 +93,14 @@ def order_faults(
         slices_hu: [k, row, column] HU.
         axial: whether the slices are axial.
     """
-    strange = misplaced(slices_hu, better=BETTER if axial else BETTER_ACROSS)
-    if not strange:
+    odd = misplaced(slices_hu, better=SWAP_RATIO if axial else SWAP_RATIO_REFORMATTED)
+    if not odd:
         return []
-    text = f"{named(ordered[k] for k in strange)}: the pixels do not fit the adjacent slices"
+    text = f"{join_names(ordered[k] for k in odd)}: the pixels do not fit the adjacent slices"
     return [Fault("disordered_slices", text)]
 
 
-def misplaced(slices_hu: NDArray[np.int16], *, better: float = BETTER) -> list[int]:
+def misplaced(slices_hu: NDArray[np.int16], *, better: float = SWAP_RATIO) -> list[int]:
     """Return the slices whose pixels do not fit their position.
 
     Args:
@@ -127,16 +111,16 @@ def misplaced(slices_hu: NDArray[np.int16], *, better: float = BETTER) -> list[i
         Their k in ascending order; at the ends of the scan only one of two swapped slices.
     """
     blocks = _blocks(slices_hu)
-    if len(blocks) < _LEAST_SLICES or blocks[0].size < _LEAST_BLOCKS:
+    if len(blocks) < _MIN_SLICES or blocks[0].size < _MIN_BLOCKS:
         return []
-    apart = [_differences(blocks, lag) for lag in range(1, _FARTHEST + 2)]
-    usual = float(np.median(apart[0]))
-    if usual < _LEAST_CHANGE_HU:
+    differences = [_differences(blocks, lag) for lag in range(1, _MAX_LAG + 2)]
+    usual = float(np.median(differences[0]))
+    if usual < _MIN_CHANGE_HU:
         return []
     # With more blocks, their mean is less noisy and the limit can be lower.
     limit = 1 + max(better - 1, 4 / np.sqrt(blocks[0].size))
-    suspects = _suspects(apart, floor=0.3 * usual, limit=limit)
-    return _culprits(blocks, suspects, least_gain_hu=usual) if suspects else []
+    suspects = _suspects(differences, floor=0.3 * usual, limit=limit)
+    return _swapped(blocks, suspects, min_gain_hu=usual) if suspects else []
 
 
 def _blocks(slices_hu: NDArray[np.int16]) -> Float32:
@@ -155,43 +139,43 @@ def _differences(blocks: Float32, lag: int) -> Float64:
     return np.asarray([float(np.abs(one - other).mean()) for one, other in pairs])
 
 
-def _suspects(apart: list[Float64], *, floor: float, limit: float) -> list[int]:
+def _suspects(differences: list[Float64], *, floor: float, limit: float) -> list[int]:
     """Return slices after whose removal or exchange neighbouring slices are more similar.
 
     Removal: compare the smaller of a slice's differences to its two neighbours with the difference
     between these neighbours. Exchange: compare the differences at both positions before and after.
     """
-    near = apart[0]
-    alone = np.minimum(near[:-1], near[1:]) / np.maximum(apart[1], floor)
+    near = differences[0]
+    alone = np.minimum(near[:-1], near[1:]) / np.maximum(differences[1], floor)
     found = {int(k) + 1 for k in np.flatnonzero(alone > limit)}
-    for lag in range(1, _FARTHEST + 1):
+    for lag in range(1, _MAX_LAG + 1):
         before = near[: len(near) - lag - 1] + near[lag + 1 :]
-        after = np.maximum(apart[lag][:-1] + apart[lag][1:], 2 * floor)
+        after = np.maximum(differences[lag][:-1] + differences[lag][1:], 2 * floor)
         for k in np.flatnonzero(before / after > limit):
             found |= {int(k) + 1, int(k) + 1 + lag}
     return sorted(found)
 
 
-def _culprits(blocks: Float32, suspects: list[int], *, least_gain_hu: float) -> list[int]:
+def _swapped(blocks: Float32, suspects: list[int], *, min_gain_hu: float) -> list[int]:
     """Find pairs of slices near the suspects whose exchange makes neighbours most similar.
 
     Returns the slices of these pairs, or the suspects themselves if no exchange helps.
     """
     order = list(range(len(blocks)))
-    named_slices: set[int] = set()
+    swapped: set[int] = set()
     near = {k + step for k in suspects for step in (-2, -1, 0, 1, 2)} & set(order)
-    left = sorted(near) if len(suspects) <= _MOST_SUSPECTS else []
+    left = sorted(near) if len(suspects) <= _MAX_SUSPECTS else []
     while len(left) > 1:
         pairs = [(one, other) for n, one in enumerate(left) for other in left[n + 1 :]]
         gains = [_gain(blocks, order, pair) for pair in pairs]
         best = int(np.argmax(gains))
-        if gains[best] < least_gain_hu:
+        if gains[best] < min_gain_hu:
             break
         one, other = pairs[best]
         order[one], order[other] = order[other], order[one]
-        named_slices |= {one, other}
-        left = [k for k in left if min(abs(k - one), abs(k - other)) > _FARTHEST + 1]
-    return sorted(named_slices or suspects)
+        swapped |= {one, other}
+        left = [k for k in left if min(abs(k - one), abs(k - other)) > _MAX_LAG + 1]
+    return sorted(swapped or suspects)
 
 
 def _gain(blocks: Float32, order: list[int], pair: tuple[int, int]) -> float:

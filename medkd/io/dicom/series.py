@@ -11,7 +11,7 @@ message names a patient.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,27 +22,24 @@ from numpy.typing import NDArray
 from medkd.errors import SeriesError
 from medkd.io.axial import is_axial, to_axial
 from medkd.io.dicom.acquisitions import acquisition_notes
-from medkd.io.dicom.codes import Fault, named
-from medkd.io.dicom.gate import Examined, GateSettings, examine
+from medkd.io.dicom.codes import Fault, join_names, name_slices
+from medkd.io.dicom.derive import IMPLANT_TYPE
+from medkd.io.dicom.gate import GateSettings, examine
 from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
-from medkd.io.dicom.hu import Rescaled, padding_range, to_hu
-from medkd.io.dicom.identifiers import identifier_notes
-from medkd.io.dicom.order import blank_faults, order_faults
-from medkd.io.dicom.pixels import PixelReader, claim_faults
-from medkd.io.dicom.scope import generator_of
+from medkd.io.dicom.order import order_faults
+from medkd.io.dicom.pixels import PixelReader, Rescaled, padding_range, size_faults, to_hu
+from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import worded
 from medkd.io.grouping import stranger_reasons, unread_reasons
-from medkd.io.synthetic_mark import synthetic_note
+from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stated_stamp, synthetic_note
 from medkd.types import Acquisition, Scan, SliceFact
 
 if TYPE_CHECKING:
     from medkd.geometry import VoxelGrid
     from medkd.io.reference.places import SeriesPlaces
 
-__all__ = [
-    "HeaderSet", "places_of", "read_dicom_folder", "read_headers", "read_series", "slice_fact",
-]  # fmt: skip
+_UIDS = ("SeriesInstanceUID", "SOPInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 
 def read_dicom_folder(
@@ -70,14 +67,13 @@ def read_dicom_folder(
     if not path.is_dir():
         raise SeriesError(f"{path}: not a DICOM folder", ["there is no such folder"])
     entries = sorted(path.iterdir())
-    absent = [entry for entry in entries if _is_inaccessible(entry)]
-    missing = set(absent)
-    files = [entry for entry in entries if entry not in missing and entry.is_file()]
+    absent = {entry for entry in entries if _is_inaccessible(entry)}
+    files = [entry for entry in entries if entry not in absent and entry.is_file()]
     found = read_headers([FileRef(file) for file in files])
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
-    strangers = [*found.strangers, *map(FileRef, absent)]
-    beside = stranger_reasons([header.ref for header in found.headers], strangers)
+    others = [*found.not_dicom, *map(FileRef, sorted(absent))]
+    beside = stranger_reasons([header.ref for header in found.headers], others)
     found = replace(found, reasons=(*found.reasons, *beside))
     try:
         return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
@@ -92,12 +88,6 @@ def _is_inaccessible(entry: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def _headers_of(files: Sequence[FileRef]) -> HeaderSet:
-    """Read the headers of a series; a file that is not DICOM is a reason for refusal."""
-    found = read_headers(files)
-    return replace(found, reasons=(*found.reasons, *unread_reasons(found.strangers)), strangers=())
 
 
 def read_series(
@@ -121,26 +111,33 @@ def read_series(
     Returns:
         The scan with axis i along a row, j along a column, k along the slice normal (ascending).
         Sagittal and coronal volumes are converted to axial ones (`io/axial.py`). Padding is
-        `hu.PADDED_HU`. `notes` list accepted faults ("allowed: ..."), the generator of a synthetic
-        series, whether slices differ in rescale or padding, and whether HU were rounded.
+        `pixels.PADDED_HU`. `notes` list accepted faults ("allowed: ..."), the generator of a
+        synthetic series, and what is unusual about headers and pixels.
 
     Raises:
-        SeriesError: with all reasons, each "code: text" (`gate.CODES`).
+        SeriesError: with all reasons, each "code: text" (`codes.CODES`).
     """
-    found = files if isinstance(files, HeaderSet) else _headers_of(files)
+    found = files if isinstance(files, HeaderSet) else read_headers(files)
     examined = examine(found.headers, gate)
-    reasons = [*found.reasons, *examined.verdict.refused]
+    unread = () if found is files else unread_reasons(found.not_dicom)
+    reasons = [*found.reasons, *unread, *examined.verdict.refused]
     if reasons or examined.grid is None:
         raise _refusal(reasons)
-    pixels = _read_pixels(examined.ordered, examined.grid)
+    if faults := size_faults(examined.ordered):
+        raise _refusal(map(str, faults))
+    try:
+        pixels = _read_pixels(examined.ordered, examined.grid)
+    except MemoryError as error:
+        text = f"damaged_pixels: a volume of {examined.grid.shape} voxels: {worded(error)}"
+        raise _refusal([text]) from error
     allow = gate.allow if gate else ()
     refused = [f for f in pixels.faults if f.code not in allow]
     if refused:
         raise _refusal(map(str, refused))
-    allowed = [*examined.verdict.allowed, *(str(f) for f in pixels.faults)]
-    notes = [f"allowed: {fault}" for fault in allowed] + _notes(examined, pixels)
-    if found.strangers:
-        notes.append(f"{len(found.strangers)} files that are not DICOM were left out")
+    allowed = [*examined.verdict.allowed, *map(str, pixels.faults)]
+    notes = [f"allowed: {fault}" for fault in allowed] + _notes(examined.ordered, pixels.rescaled)
+    if found.not_dicom:
+        notes.append(f"{len(found.not_dicom)} files that are not DICOM were left out")
     first = examined.ordered[0]
     name = seriesuid or first.text("SeriesInstanceUID") or _name_of(pixels.slices_hu)
     scan = Scan(
@@ -148,7 +145,7 @@ def read_series(
         pixels.slices_hu.transpose(2, 1, 0),
         examined.grid,
         patient_id=patient_id or pseudonym_of(first.text("PatientID") or name),
-        acquisition=acquisition_of(first),
+        acquisition=_acquisition_of(first),
         notes=tuple(notes),
         slices=tuple(slice_fact(header) for header in examined.ordered),
     )
@@ -199,7 +196,7 @@ def pseudonym_of(patient_id: str) -> str:
     return "p" + hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:12]
 
 
-def acquisition_of(header: SliceHeader) -> Acquisition:
+def _acquisition_of(header: SliceHeader) -> Acquisition:
     """Return the acquisition parameters of a scan from a header."""
     return Acquisition(
         modality=header.text("Modality"),
@@ -208,6 +205,27 @@ def acquisition_of(header: SliceHeader) -> Acquisition:
         kvp=header.number("KVP"),
         manufacturer=header.text("Manufacturer") or None,
     )
+
+
+def generator_of(header: SliceHeader) -> str:
+    """Return the generator stamp of a phantom or of a scan with implanted nodules; else empty."""
+    if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
+        return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
+    if IMPLANT_TYPE in header.texts("ImageType"):
+        return stated_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
+    return ""
+
+
+def generator_of_files(paths: Sequence[Path]) -> str:
+    """Return the generator stamp in the first readable header of a series; empty if it has none.
+
+    Args:
+        paths: the files of the series; only the first three are tried.
+    """
+    for path in paths[:3]:
+        if headers := read_headers([FileRef(path)]).headers:
+            return generator_of(headers[0])
+    return ""
 
 
 def slice_fact(header: SliceHeader) -> SliceFact:
@@ -221,77 +239,77 @@ def slice_fact(header: SliceHeader) -> SliceFact:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pixels:
-    """HU [k, row, column], faults of slices, and notes on changes that are not faults."""
+    """HU [k, row, column], faults of slices, and how each slice was converted."""
 
     slices_hu: NDArray[np.int16]
     faults: tuple[Fault, ...]
-    notes: tuple[str, ...] = ()
+    rescaled: tuple[Rescaled, ...]
 
 
 def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
-    """Read the pixels, after checking that the files hold them and the memory can."""
-    claims = claim_faults(ordered)
-    if claims:
-        raise _refusal(map(str, claims))
-    try:
-        return _filled(ordered, grid)
-    except MemoryError as error:
-        text = f"damaged_pixels: a volume of {grid.shape} voxels: {worded(error)}"
-        raise _refusal([text]) from error
-
-
-def _filled(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
-    """Read all slices into one array [k, row, column]."""
     slices = np.empty(grid.shape[::-1], dtype=np.int16)
     faults: list[Fault] = []
     done: list[Rescaled] = []
     reader = PixelReader()
-    for place, header in zip(slices, ordered, strict=True):
-        fault = reader.read_into(place, header)
+    for array, header in zip(slices, ordered, strict=True):
+        fault = reader.read_into(array, header)
         if fault is None:
-            done.append(to_hu(place, header))
+            done.append(to_hu(array, header))
             fault = done[-1].fault
         if fault is not None:
             faults.append(fault)
     if not faults:
-        blanks = [rescaled.blank for rescaled in done]
-        faults = blank_faults(ordered, blanks)
-        faults = faults or order_faults(ordered, slices, axial=is_axial(grid))
-    return _Pixels(slices, tuple(faults), tuple(_pixel_notes(done)))
+        blank = [h for h, rescaled in zip(ordered, done, strict=True) if rescaled.blank]
+        if 0 < 2 * len(blank) < len(ordered):
+            faults = [Fault("blank_slices", f"{join_names(blank)}: all pixels are 0")]
+        else:
+            faults = order_faults(ordered, slices, axial=is_axial(grid))
+    return _Pixels(slices, tuple(faults), tuple(done))
 
 
-def _pixel_notes(done: Sequence[Rescaled]) -> list[str]:
-    notes = []
-    if any(rescaled.fractional for rescaled in done):
-        notes.append("fractional HU were rounded to whole HU")
-    spare = sum(rescaled.spare_bits for rescaled in done)
-    if spare:
-        notes.append(f"{spare} slices have bits above BitsStored, which were left out")
-    return notes
-
-
-def _notes(examined: Examined, pixels: _Pixels) -> list[str]:
+def _notes(headers: Sequence[SliceHeader], rescaled: Sequence[Rescaled]) -> list[str]:
     """Return notes on differences between slices and on changes that are not faults."""
     notes = []
-    headers = examined.ordered
     if stamp := generator_of(headers[0]):
         notes.append(synthetic_note(stamp))
-    rescales = {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}
-    if len(rescales) > 1:
-        notes.append(f"{len(rescales)} rescales differ between slices; each slice has its own")
-    paddings = {padding_range(h) for h in headers}
-    if len(paddings) > 1:
-        notes.append(f"{len(paddings)} paddings differ between slices; each slice has its own")
+    for name, values in (
+        ("rescales", {(h.number("RescaleSlope"), h.number("RescaleIntercept")) for h in headers}),
+        ("paddings", {padding_range(h) for h in headers}),
+    ):
+        if len(values) > 1:
+            notes.append(f"{len(values)} {name} differ between slices; each slice has its own")
     if any(h.text("LossyImageCompression") == "01" for h in headers):
         notes.append("pixels were compressed lossily")
-    notes += pixels.notes
+    if any(one.fractional for one in rescaled):
+        notes.append("fractional HU were rounded to whole HU")
+    if extra := sum(one.extra_bits for one in rescaled):
+        notes.append(f"{extra} slices have bits above BitsStored, which were left out")
     noted: dict[str, list[SliceHeader]] = {}
     for header in headers:
         for note in header.notes:
             noted.setdefault(note, []).append(header)
-    notes += [f"{named(which)}: {note}" for note, which in noted.items()]
-    return notes + acquisition_notes(headers) + identifier_notes(headers)
+    notes += [f"{join_names(which)}: {note}" for note, which in noted.items()]
+    return notes + acquisition_notes(headers) + _identifier_notes(headers)
 
 
-def _refusal(reasons: Sequence[str] | map[str]) -> SeriesError:
-    return SeriesError("not one CT series", reasons)
+def _identifier_notes(headers: Sequence[SliceHeader]) -> list[str]:
+    """Return notes on identifiers that are missing or invalid UIDs (PS3.5 9.1), without values.
+
+    Some archives have them. Voxels and positions do not depend on identifiers, so such a series is
+    read. `derive.py` refers to single images and refuses it.
+    """
+    notes = []
+    for name in (*_UIDS, "PatientID"):
+        if missing := [h for h in headers if not h.text(name)]:
+            notes.append(f"{name_slices(missing, headers)}: no {name}")
+        invalid = [h for h in headers if h.text(name) and not h.has_uid(name)]
+        if invalid and name != "PatientID":
+            notes.append(f"{name_slices(invalid, headers)}: {name} is not a valid UID")
+    studies = {header.text("StudyInstanceUID") for header in headers} - {""}
+    if len(studies) > 1:
+        notes.append(f"{len(studies)} values of StudyInstanceUID in one series")
+    return notes
+
+
+def _refusal(reasons: Iterable[str]) -> SeriesError:
+    return SeriesError("not one CT series", tuple(reasons))

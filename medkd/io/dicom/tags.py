@@ -6,6 +6,7 @@ of finite numbers.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from enum import Enum
@@ -27,8 +28,6 @@ class Kind(Enum):
     SHORT = "unsigned 16-bit number"
     NESTED = "sequence"
 
-
-NESTED = Kind.NESTED
 
 _BINARY = {
     "FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q",
@@ -78,7 +77,7 @@ OPTIONAL = ("SliceThickness", "KVP", "InstanceNumber", "SliceLocation", "Contras
 """Numbers that a slice can be read without: an invalid one is treated as missing."""
 
 PIXEL_DATA = 0x7FE00010
-_SHOWN = 16
+_SHOWN_CHARACTERS = 16
 """Messages show this many characters of an invalid number. Numeric attributes hold no names."""
 
 
@@ -87,7 +86,13 @@ def uid_of(text: str) -> UID:
     return UID(text, IGNORE)
 
 
-def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's
+def hashed_uid(text: str) -> str:
+    """Derive a UID under the root 2.25 from a text (PS3.5 B.2)."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def decode_value(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | None:  # noqa: ANN401  # pydicom's
     """Decode the bytes of an attribute.
 
     Args:
@@ -103,7 +108,7 @@ def value_of(kind: Kind, raw: Any, *, vr: str, little: bool) -> Value | str | No
         return None
     if not isinstance(raw, bytes):
         return "is a sequence, expected a value"
-    return _value_of(kind, raw, vr, little)
+    return _decoded(kind, raw, vr, little)
 
 
 def wrong_vr(keyword: str, vr: str) -> str:
@@ -119,9 +124,9 @@ def wrong_vr(keyword: str, vr: str) -> str:
 
 def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no types here
     """Convert an element parsed by pydicom to a value; None if it is empty or not finite."""
-    kind = next(kind for keyword, kind in TAGS.values() if keyword == element.keyword)
+    _, kind = TAGS[int(element.tag)]
     value = element.value
-    if kind is NESTED or value is None or value == "":
+    if kind is Kind.NESTED or value is None or value == "":
         return None
     parts = list(value) if element.VM > 1 else [value]
     if kind is Kind.TEXT:
@@ -142,7 +147,7 @@ def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
 
 
 @lru_cache(maxsize=4096)  # most values are the same in every slice of a series
-def _value_of(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | None:
+def _decoded(kind: Kind, raw: bytes, vr: str, little: bool) -> Value | str | None:
     if not raw:
         return None
     binary = _BINARY.get(vr, "")
@@ -171,10 +176,10 @@ def _shorts(raw: bytes, vr: str, little: bool) -> Value | str | None:
 
 def _unpacked(raw: bytes, letter: str, little: bool) -> tuple[float, ...] | None:
     """Decode the numbers of a binary VR; None if their length or value is invalid."""
-    if not letter or len(raw) % struct.calcsize(f"={letter}"):
+    size = struct.calcsize(f"={letter}")
+    if not letter or len(raw) % size:
         return None
-    count = len(raw) // struct.calcsize(f"={letter}")
-    numbers = struct.unpack(f"{'<' if little else '>'}{count}{letter}", raw)
+    numbers = struct.unpack(f"{'<' if little else '>'}{len(raw) // size}{letter}", raw)
     return tuple(map(float, numbers)) if all(map(math.isfinite, numbers)) else None
 
 
@@ -185,6 +190,6 @@ def _numbers(parts: tuple[str, ...]) -> tuple[float, ...] | str:
         numbers = (math.nan,)
     # Python parses 1_0 as 10; DICOM does not allow it (PS3.5 6.2).
     if any("_" in part for part in parts) or not all(map(math.isfinite, numbers)):
-        got = "\\".join(parts)[:_SHOWN]
+        got = "\\".join(parts)[:_SHOWN_CHARACTERS]
         return f"is not a number: got {got!r}, expected digits with a decimal point"
     return numbers

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 NEARLY_EQUAL = 0.01
 """Largest distance of a blank picture's pixels from the median, as a fraction of full scale."""
-_SHARE = 0.98
+_FRACTION = 0.98
 """Fraction of pixels that must meet a criterion; the others may be a letter or a scratch."""
 _BLOCK_PX = 4
 """Largest side of the blocks over which pixels are averaged to suppress noise in blank pictures."""
-_LEAST_BLOCKS = 16
-LEAST_PIXELS = 1024
+_MIN_BLOCKS = 16
+MIN_PIXELS = 1024
 """In smaller pictures, only black and white pixels, or nearly equal stored values, are no fault."""
 _FAINT = 0.1
 _SATURATED = 0.75
@@ -28,13 +28,13 @@ The largest share in 1,000 pictures of ChestX-ray14 is .27."""
 
 
 def is_blank(
-    values: NDArray[Any], seen: NDArray[np.bool_], *, tolerance: float = NEARLY_EQUAL
+    values: NDArray[Any], visible: NDArray[np.bool_], *, tolerance: float = NEARLY_EQUAL
 ) -> bool:
     """Return whether a picture has a single value, apart from noise and small marks.
 
     Args:
         values: [row, col], in any unit.
-        seen: [row, col], False where the header marks no picture (padding, shutter).
+        visible: [row, col], False where the header marks no picture (padding, shutter).
         tolerance: largest distance of a blank picture's values from the median, in that unit.
 
     Example:
@@ -42,69 +42,65 @@ def is_blank(
         >>> is_blank(white, white > 0), is_blank(np.tile(np.arange(64.0), (64, 1)), white > 0)
         (True, False)
     """
-    means = _block_means(values, seen)
+    means = _block_means(values, visible)
     if not len(means):
         return True
     near = np.abs(means - np.median(means)) <= tolerance
-    return bool(near.mean() >= _SHARE)
+    return bool(near.mean() >= _FRACTION)
 
 
-def contrast_reason(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
+def contrast_reason(shown: NDArray[np.float32], visible: NDArray[np.bool_]) -> str:
     """Return why a picture has no contrast, without a code; empty if it has.
 
     Args:
         shown: [row, col] in 0..1, displayed as the header specifies, without masks.
-        seen: [row, col], False where the header marks no picture.
+        visible: [row, col], False where the header marks no picture.
     """
-    if is_blank(shown, seen):
-        level = float(np.median(shown[seen])) if seen.any() else 0.0
+    if is_blank(shown, visible):
+        level = float(np.median(shown[visible])) if visible.any() else 0.0
         return f"the pixels are nearly equal, at {level:.0%} of full scale"
-    ends = _share_of_ends(shown, seen)
-    if seen.sum() >= LEAST_PIXELS and ends >= _SHARE:
+    ends = _black_or_white_fraction(shown, visible)
+    if visible.sum() >= MIN_PIXELS and ends >= _FRACTION:
         return f"{ends:.0%} of the pixels are black or white"
     return ""
 
 
-def faint_note(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
-    """Return a note if a picture (without its frame) uses little of the grey scale; else empty.
+def contrast_notes(
+    shown: NDArray[np.float32], visible: NDArray[np.bool_], inner: tuple[slice, slice]
+) -> tuple[str, ...]:
+    """Return notes if most pixels are black or white, or if little of the grey scale is used.
 
     Args:
         shown: [row, col] in 0..1.
-        seen: [row, col], False where the header marks no picture.
+        visible: [row, col], False where the header marks no picture.
+        inner: rows and columns inside the frame of the picture.
     """
-    low, high = np.percentile(_block_means(shown, seen), (1, 99)).tolist()
-    if high - low >= _FAINT:
-        return ""
-    return (
-        f"faint: the picture only uses {low:.1%} to {high:.1%} of full scale; its file may hold "
-        "fewer bits than it declares"
-    )
+    notes = []
+    ends = _black_or_white_fraction(shown, visible)
+    if visible.sum() >= MIN_PIXELS and ends >= _SATURATED:
+        notes.append(
+            f"saturated: {ends:.0%} of the pixels are black or white; its window may not fit"
+        )
+    low, high = np.percentile(_block_means(shown[inner], visible[inner]), (1, 99)).tolist()
+    if high - low < _FAINT:
+        notes.append(
+            f"faint: the picture only uses {low:.1%} to {high:.1%} of full scale; its file may "
+            "hold fewer bits than it declares"
+        )
+    return tuple(notes)
 
 
-def saturated_note(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> str:
-    """Return a note if most pixels of a picture are black or white; else empty.
-
-    Args:
-        shown: [row, col] in 0..1.
-        seen: [row, col], False where the header marks no picture.
-    """
-    ends = _share_of_ends(shown, seen)
-    if seen.sum() < LEAST_PIXELS or ends < _SATURATED:
-        return ""
-    return f"saturated: {ends:.0%} of the pixels are black or white; its window may not fit"
-
-
-def _share_of_ends(shown: NDArray[np.float32], seen: NDArray[np.bool_]) -> float:
-    inside = shown[seen]
+def _black_or_white_fraction(shown: NDArray[np.float32], visible: NDArray[np.bool_]) -> float:
+    inside = shown[visible]
     return float(((inside <= NEARLY_EQUAL) | (inside >= 1 - NEARLY_EQUAL)).mean())
 
 
-def _block_means(values: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean of the seen pixels of each block that has any."""
-    side = max(1, min(_BLOCK_PX, min(values.shape) // _LEAST_BLOCKS))
+def _block_means(values: NDArray[Any], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean of the visible pixels of each block that has any."""
+    side = max(1, min(_BLOCK_PX, min(values.shape) // _MIN_BLOCKS))
     rows, columns = (length // side for length in values.shape)
     cut = (slice(rows * side), slice(columns * side))
     blocks = (rows, side, columns, side)
-    counts = seen[cut].reshape(blocks).sum(axis=(1, 3))
-    sums = np.where(seen[cut], values[cut], 0).reshape(blocks).sum(axis=(1, 3), dtype=np.float64)
+    counts = visible[cut].reshape(blocks).sum(axis=(1, 3))
+    sums = np.where(visible[cut], values[cut], 0).reshape(blocks).sum(axis=(1, 3), dtype=np.float64)
     return np.asarray(sums[counts > 0] / counts[counts > 0], dtype=np.float64)

@@ -19,17 +19,16 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
-from medkd.io.dicom.content import HEAD_BYTES, looks_like_dicom
-from medkd.io.dicom.dataset import HeaderError, parse_file
+from medkd.io.dicom.dataset import HEAD_BYTES, HeaderError, looks_like_dicom, parse_file
 from medkd.io.dicom.gdcm_process import stream_faults
 from medkd.io.dicom.pixels import decoder_advice, plugin_for
 from medkd.io.dicom.streams import StreamError, StreamSize, check_stream
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
-from medkd.io.radiograph.contrast import LEAST_PIXELS, is_blank
+from medkd.io.radiograph.contrast import MIN_PIXELS, is_blank
 from medkd.io.radiograph.gate import radiograph_reasons, refusal, split_allowed
-from medkd.io.radiograph.values import ToneError, inside_shutter, stored_range, tone_curve
+from medkd.io.radiograph.values import ToneError, inside_shutter, tone_curve
 
 Dataset = Any
 """A pydicom Dataset; pydicom has no type hints for it."""
@@ -37,28 +36,27 @@ Dataset = Any
 LOSSY_GREY = 2
 """Grey levels (of 255) by which the channels of a grey picture may differ after JPEG."""
 
-
 _STORED_NOISE = 2.0
 """Largest distance of a blank picture's stored values from their median."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class DisplayedImage:
     """A picture displayed as its header specifies, before any masking.
 
     Args:
         pixels: [row, col] float32 in 0..1.
-        seen: [row, col], False for padding and outside a shutter.
+        visible: [row, col], False for padding and outside a shutter.
         notes: deviations from what the header states.
     """
 
     pixels: NDArray[np.float32]
-    seen: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
 
 
 @contextmanager
-def refusing_broken(
+def refuse_damaged(
     ref: FileRef, prefix: str = "unreadable: copy or export it again: "
 ) -> Iterator[None]:
     """Turn any exception that a library raises for a damaged file into a refusal.
@@ -83,7 +81,7 @@ def read_header(stream: BinaryIO, ref: FileRef) -> tuple[Dataset, bool]:
     return dataset, here < stream.seek(0, io.SEEK_END)
 
 
-def read_shown(
+def read_accepted(
     stream: BinaryIO, ref: FileRef, *, allow: Collection[str] | None
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Read a whole dataset that passes the gate; also return notes on how it was read.
@@ -92,13 +90,13 @@ def read_shown(
         SeriesError: with all reasons whose codes are not in `allow`.
     """
     dataset, notes = _dataset_of(stream, ref, stop_before_pixels=False)
-    refused, _ = split_allowed(reasons_of(dataset, has_pixels="PixelData" in dataset), allow)
+    refused, _ = split_allowed(dicom_reasons(dataset, has_pixels="PixelData" in dataset), allow)
     if refused:
         raise refusal(ref, *refused)
     return dataset, notes
 
 
-def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
+def dicom_reasons(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     """Return the reasons of the gate and those why the pixels cannot be decoded."""
     reasons = list(radiograph_reasons(dataset))
     if not has_pixels:
@@ -110,14 +108,14 @@ def reasons_of(dataset: Dataset, *, has_pixels: bool) -> list[str]:
     return [*reasons, f"missing_decoder: {advice}"] if advice else reasons
 
 
-def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
+def displayed_pixels(dataset: Dataset, ref: FileRef) -> DisplayedImage:
     """Decode the pixels of a dataset and map them to 0..1 as its header specifies.
 
     Raises:
         SeriesError: if they cannot be decoded, are in colour, have a single value, or do not match
             the header.
     """
-    with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
+    with refuse_damaged(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
         try:
             decoded = _decoded(dataset)
         except StreamError as error:
@@ -125,9 +123,9 @@ def shown_pixels(dataset: Dataset, ref: FileRef) -> Shown:
     if decoded.ndim == 3:
         full = float(np.iinfo(decoded.dtype).max)
         grey = (grey_of(decoded, ref, tolerance=LOSSY_GREY) / full).astype(np.float32)
-        return Shown(grey, inside_shutter(dataset, grey.shape))
+        return DisplayedImage(grey, inside_shutter(dataset, grey.shape))
     if decoded.ndim == 2 and decoded.dtype.kind in "iu" and decoded.dtype.itemsize <= 2:
-        return _toned(decoded, dataset, ref)
+        return _displayed(decoded, dataset, ref)
     raise refusal(
         ref,
         f"bad_pixels: expected whole numbers of 8 or 16 bits in rows and columns, got "
@@ -179,25 +177,20 @@ def _dataset_of(
     stream.seek(begin)
     if not is_dicom:
         raise refusal(ref, "unreadable: expected DICOM, PNG or JPEG")
-    with refusing_broken(ref, "unreadable: its DICOM header cannot be read: "):
+    with refuse_damaged(ref, "unreadable: its DICOM header cannot be read: "):
         dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=True)
         if dataset.file_meta:
             return dataset, ()
         end = stream.tell()
         stream.seek(begin)
-        syntax = _found_syntax(stream, ref)
+        try:
+            parsed = parse_file(stream)  # derives the syntax, as for CT
+        except HeaderError as error:
+            raise refusal(ref, f"unreadable: {error}") from None
         stream.seek(end)
+    syntax = UID(parsed.syntax if parsed else "")
     dataset.file_meta.TransferSyntaxUID = syntax
     return dataset, (f"no file meta: read as {syntax.name}",)
-
-
-def _found_syntax(stream: BinaryIO, ref: FileRef) -> UID:
-    """Derive the transfer syntax of a file that states none, with the same code as for CT."""
-    try:
-        parsed = parse_file(stream)
-    except HeaderError as error:
-        raise refusal(ref, f"unreadable: {error}") from None
-    return UID(parsed.syntax if parsed else "")
 
 
 def _decoded(dataset: Dataset) -> NDArray[Any]:
@@ -221,20 +214,19 @@ def _decoded(dataset: Dataset) -> NDArray[Any]:
     return np.asarray(decoded).astype(decoded.dtype.newbyteorder("="), copy=False)
 
 
-def _toned(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> Shown:
+def _displayed(decoded: NDArray[Any], dataset: Dataset, ref: FileRef) -> DisplayedImage:
     try:
-        span = stored_range(dataset)
         curve = tone_curve(dataset)
     except ToneError as error:
         raise refusal(ref, f"bad_lut: {error}") from None
     stored = _stored_values(decoded, dataset)
-    entries = stored.astype(np.int32) - span.low
-    seen = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
-    noise = _STORED_NOISE if stored.size >= LEAST_PIXELS else 0.0
-    if is_blank(stored, seen, tolerance=noise):
+    entries = stored.astype(np.int32) - curve.low
+    visible = inside_shutter(dataset, stored.shape) & ~curve.padding[entries]
+    noise = _STORED_NOISE if stored.size >= MIN_PIXELS else 0.0
+    if is_blank(stored, visible, tolerance=noise):
         raise refusal(ref, "no_contrast: its stored values are equal, apart from noise")
-    notes = (*curve.notes, *_dropped_bits(decoded, dataset))
-    return Shown(curve.values[entries], seen, notes)
+    notes = (*curve.notes, *_dropped_bits(decoded, stored, dataset))
+    return DisplayedImage(curve.values[entries], visible, notes)
 
 
 def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
@@ -246,27 +238,24 @@ def _stored_values(decoded: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return (decoded << (allocated - 1 - high)) >> (allocated - int(dataset.BitsStored))
 
 
-def _dropped_bits(decoded: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
+def _dropped_bits(decoded: NDArray[Any], stored: NDArray[Any], dataset: Dataset) -> tuple[str, ...]:
     """Return a note if bits were dropped that are not overlays according to the header.
 
     Upper bits that only repeat the sign of a negative value do not count.
     """
-    allocated, high = decoded.dtype.itemsize * 8, _high_bit(decoded, dataset)
-    low = high + 1 - int(dataset.BitsStored)
-    outside = (1 << allocated) - (1 << (high + 1)) | ((1 << low) - 1)
+    stored_bits = int(dataset.BitsStored)
+    low = _high_bit(decoded, dataset) + 1 - stored_bits
+    used = ((1 << stored_bits) - 1) << low
     for bit in () if _is_value_alone(dataset) else _overlay_bits(dataset):
-        outside &= ~(1 << bit)
+        used |= 1 << bit
     bits = decoded.view(f"u{decoded.dtype.itemsize}")
-    extra = bits & bits.dtype.type(outside)
-    if decoded.dtype.kind == "i":
-        above = outside >> (high + 1) << (high + 1)
-        negative = (bits >> bits.dtype.type(high)) & 1 == 1
-        extra[negative & (extra & above == above)] &= bits.dtype.type(outside ^ above)
-    count = int(np.count_nonzero(extra))
+    unused = ~bits.dtype.type(used & np.iinfo(bits.dtype).max)
+    extended = (stored << low).view(bits.dtype)
+    count = int(np.count_nonzero((bits & unused != 0) & ((bits ^ extended) & unused != 0)))
     if not count:
         return ()
     return (
-        f"{count} pixels have values above the {dataset.BitsStored} bits that BitsStored declares "
+        f"{count} pixels have values above the {stored_bits} bits that BitsStored declares "
         f"(up to {int(bits.max())}): the bits outside were dropped (PS3.5 8.1.1)",
     )
 

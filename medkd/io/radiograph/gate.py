@@ -87,13 +87,13 @@ def radiograph_reasons(header: Any) -> tuple[str, ...]:  # noqa: ANN401  # pydic
     Returns:
         All reasons, each "code: text"; empty if there are none.
     """
-    found = [
-        *_kind_reasons(header),
-        *_body_reasons(header),
-        *_picture_reasons(header),
-    ]
-    animal = animal_of(header)
-    if animal:
+    found = _kind_reasons(header)
+    part = part_of(header)
+    if part not in ("chest", ""):
+        named = "another part of the body" if part == "other" else part
+        found.append(f"not_chest: the header names {named}")
+    found += _picture_reasons(header)
+    if animal := animal_of(header):
         found.append(f"not_human: the header names {animal}")
     return tuple(found)
 
@@ -191,14 +191,6 @@ def _kind_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Datase
         return ["secondary_capture: neither its modality nor its body part indicates a chest X-ray"]
     shown = modality if re.fullmatch(r"[A-Z]{2}", modality) else "another"
     return [f"not_xray: expected a CR, DX or secondary capture object, got modality {shown}"]
-
-
-def _body_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Dataset
-    part = part_of(header)
-    if part in ("chest", ""):
-        return []
-    named = "another part of the body" if part == "other" else part
-    return [f"not_chest: the header names {named}"]
 
 
 def _picture_reasons(header: Any) -> list[str]:  # noqa: ANN401  # pydicom's Dataset

@@ -10,7 +10,7 @@ refusal have codes of `gate.CODES`. Size and aspect ratio are not changed.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,16 +22,16 @@ from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.series import pseudonym_of
 from medkd.io.dicom.tags import text_of
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph.contrast import contrast_reason, faint_note, saturated_note
+from medkd.io.radiograph.contrast import contrast_notes, contrast_reason
 from medkd.io.radiograph.dicom import (
     LOSSY_GREY,
-    Shown,
+    DisplayedImage,
+    dicom_reasons,
+    displayed_pixels,
     grey_of,
+    read_accepted,
     read_header,
-    read_shown,
-    reasons_of,
-    refusing_broken,
-    shown_pixels,
+    refuse_damaged,
     spacing_of,
 )
 from medkd.io.radiograph.gate import refusal, view_of
@@ -51,10 +51,6 @@ class RadiographHeader:
     """The header of a radiograph's file.
 
     Args:
-        imageuid: SOPInstanceUID; for PNG and JPEG the file name without suffix.
-        patient_id: the original PatientID; empty if not stated. Identifying: never shown.
-        study_date: DICOM date; empty if not stated. Identifying: never shown.
-        institution: InstitutionName; empty if not stated. Identifying: never shown.
         modality: CR, DX, ...; empty for PNG and JPEG.
         view: see `gate.view_of`.
         manufacturer: Manufacturer; empty if not stated.
@@ -63,10 +59,6 @@ class RadiographHeader:
         reasons: why it cannot be analysed, each "code: text".
     """
 
-    imageuid: str = field(repr=False)
-    patient_id: str = field(default="", repr=False)
-    study_date: str = field(default="", repr=False)
-    institution: str = field(default="", repr=False)
     modality: str = ""
     view: str | None = None
     manufacturer: str = ""
@@ -106,17 +98,17 @@ def read_radiograph(
         [[0.20000000298023224, 0.4000000059604645]]
     """
     ref = source if isinstance(source, FileRef) else FileRef(source)
-    with refusing_broken(ref), _opened(ref) as stream:
+    with refuse_damaged(ref), _opened(ref) as stream:
         if _is_picture(stream):
             name = imageuid or _stem(ref)
             shown = _picture_pixels(stream, ref)
             notes = _contrast_notes(shown, ref)
             return Radiograph(name, _masked(shown), patient_id or name, notes=notes)
         with quiet_dicom():
-            dataset, found = read_shown(stream, ref, allow=allow)
+            dataset, found = read_accepted(stream, ref, allow=allow)
             name = imageuid or text_of(dataset, "SOPInstanceUID") or _stem(ref)
             patient = text_of(dataset, "PatientID")
-            shown = shown_pixels(dataset, ref)
+            shown = displayed_pixels(dataset, ref)
             notes = (*found, *_contrast_notes(shown, ref))
             return Radiograph(
                 imageuid=name,
@@ -135,30 +127,13 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
         SeriesError: if the file is not readable as DICOM, PNG or JPEG.
     """
     ref = source if isinstance(source, FileRef) else FileRef(source)
-    with refusing_broken(ref), _opened(ref) as stream:
+    with refuse_damaged(ref), _opened(ref) as stream:
         if _is_picture(stream):
             with _picture(stream, ref) as image:
-                return RadiographHeader(_stem(ref), shape=(image.height, image.width))
+                return RadiographHeader(shape=(image.height, image.width))
         with quiet_dicom():
             dataset, has_pixels = read_header(stream, ref)
             return _header_of(dataset, ref, has_pixels=has_pixels)
-
-
-def to_unit(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map TorchXRayVision's range to 0..1: x / 2048 + 1/2, the inverse of `to_xrv`."""
-    return (pixels / np.float32(2048.0) + np.float32(0.5)).astype(np.float32)
-
-
-def to_xrv(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map 0..1 to TorchXRayVision's range: (2 x - 1) * 1024, from -1024 (black) to 1024 (white).
-
-    Source: `torchxrayvision.utils.normalize`.
-
-    Example:
-        >>> to_xrv(np.array([0.0, 0.5, 1.0], np.float32)).tolist()
-        [-1024.0, 0.0, 1024.0]
-    """
-    return ((pixels * np.float32(2.0) - np.float32(1.0)) * np.float32(1024.0)).astype(np.float32)
 
 
 def _opened(ref: FileRef) -> BinaryIO:
@@ -179,59 +154,53 @@ def _stem(ref: FileRef) -> str:
 
 
 def _picture(stream: BinaryIO, ref: FileRef) -> Image.Image:
-    with refusing_broken(
-        ref, "unreadable: expected a whole PNG or JPEG, copy or export it again: "
-    ):
+    with refuse_damaged(ref, "unreadable: expected a whole PNG or JPEG, copy or export it again: "):
         return Image.open(stream, formats=["PNG", "JPEG"])
 
 
-def _picture_pixels(stream: BinaryIO, ref: FileRef) -> Shown:
+def _picture_pixels(stream: BinaryIO, ref: FileRef) -> DisplayedImage:
     """Return the pixels of a PNG or JPEG in 0..1, rotated according to its EXIF orientation."""
     with _picture(stream, ref) as image:
         mode, lossy = image.mode, image.format == "JPEG"
         if mode not in _MODES:
             raise refusal(ref, f"colour: expected 8 or 16 bits of grey, got mode {mode!r}")
-        with refusing_broken(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
+        with refuse_damaged(ref, "bad_pixels: they cannot be decoded, copy or export it again: "):
             upright = ImageOps.exif_transpose(image)
             # Palette pixels are indices: look up the colours before checking that they are grey.
             pixels = np.asarray(upright.convert("RGB") if mode == "P" else upright)
     if mode in ("LA", "RGBA"):
         pixels = pixels[..., :-1]
     grey = grey_of(pixels, ref, tolerance=LOSSY_GREY if lossy else 0)
-    return Shown((grey / _MODES[mode]).astype(np.float32), np.ones(grey.shape, np.bool_))
+    return DisplayedImage((grey / _MODES[mode]).astype(np.float32), np.ones(grey.shape, np.bool_))
 
 
-def _contrast_notes(shown: Shown, ref: FileRef) -> tuple[str, ...]:
+def _contrast_notes(shown: DisplayedImage, ref: FileRef) -> tuple[str, ...]:
     """Check the contrast of a picture, with and without its frame, and return its notes.
 
     Raises:
         SeriesError: if there is no contrast.
     """
-    inner = inside_frame(shown.pixels) if shown.pixels.size else (slice(0), slice(0))
-    parts = (shown.pixels, shown.seen), (shown.pixels[inner], shown.seen[inner])
-    if reason := next(filter(None, (contrast_reason(*part) for part in parts)), ""):
+    pixels, visible = shown.pixels, shown.visible
+    inner = inside_frame(pixels) if pixels.size else (slice(0), slice(0))
+    whole = contrast_reason(pixels, visible)
+    if reason := whole or contrast_reason(pixels[inner], visible[inner]):
         text = f"no_contrast: displayed as the header specifies, {reason}"
         raise refusal(ref, f"{text}; export it again, or correct its window or look-up table")
-    found = (saturated_note(*parts[0]), faint_note(*parts[1]))
-    return (*shown.notes, *filter(None, found))
+    return (*shown.notes, *contrast_notes(pixels, visible, inner))
 
 
-def _masked(shown: Shown) -> NDArray[np.float32]:
+def _masked(shown: DisplayedImage) -> NDArray[np.float32]:
     """Set padding, the area outside a shutter, and a burned-in frame to 0."""
-    return np.ascontiguousarray(mask_border(shown.pixels * shown.seen))
+    return np.ascontiguousarray(mask_border(shown.pixels * shown.visible))
 
 
 def _header_of(dataset: Any, ref: FileRef, *, has_pixels: bool) -> RadiographHeader:  # noqa: ANN401
     size = tuple(text_of(dataset, name) for name in ("Rows", "Columns"))
     return RadiographHeader(
-        imageuid=text_of(dataset, "SOPInstanceUID") or _stem(ref),
-        patient_id=text_of(dataset, "PatientID"),
-        study_date=text_of(dataset, "StudyDate"),
-        institution=text_of(dataset, "InstitutionName"),
         modality=text_of(dataset, "Modality"),
         view=view_of(dataset),
         manufacturer=text_of(dataset, "Manufacturer"),
         shape=tuple(int(n) for n in size) if all(n.isdigit() for n in size) else (),
         spacing_mm=spacing_of(dataset),
-        reasons=tuple(reasons_of(dataset, has_pixels=has_pixels)),
+        reasons=tuple(dicom_reasons(dataset, has_pixels=has_pixels)),
     )

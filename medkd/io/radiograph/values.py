@@ -26,26 +26,20 @@ class ToneError(ValueError):
     """A header whose tables or windows cannot be applied; the message is a reason without code."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRange:
-    """The smallest and the largest value that the stored bits can hold."""
-
-    low: int
-    high: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ToneCurve:
     """A table from stored values to displayed values.
 
-    Entry n of each array belongs to the stored value `stored_range(header).low + n`.
+    Entry n of each array belongs to the stored value `low + n`.
 
     Args:
+        low: the smallest value that the stored bits can hold.
         values: [N] float32 in 0..1.
         padding: [N], True for values that mark padding.
         notes: deviations from what the header states.
     """
 
+    low: int
     values: NDArray[np.float32]
     padding: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
@@ -67,26 +61,11 @@ class _Curve:
     high: float
     note: str = ""
 
-    def unit(self) -> NDArray[np.float64]:
-        """Return the values scaled so that `low` is 0 and `high` is 1."""
+    def unit(self, kind: str, notes: list[str]) -> NDArray[np.float64]:
+        """Return the values scaled so that `low` is 0 and `high` is 1; add the note on `high`."""
+        if self.note:
+            notes.append(f"{kind} {self.note}")
         return (self.values - self.low) / (self.high - self.low)
-
-
-def stored_range(header: Dataset) -> StoredRange:
-    """Return the range of values that BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3).
-
-    Raises:
-        ToneError: if they are missing or invalid.
-    """
-    try:
-        bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ToneError("BitsStored or PixelRepresentation is missing") from error
-    if not 2 <= bits <= MAX_BITS or signed not in (0, 1):
-        raise ToneError(f"expected 2 to {MAX_BITS} bits, got {bits} (representation {signed})")
-    if signed:
-        return StoredRange(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return StoredRange(0, 2**bits - 1)
 
 
 def tone_curve(header: Dataset) -> ToneCurve:
@@ -98,19 +77,18 @@ def tone_curve(header: Dataset) -> ToneCurve:
     Raises:
         ToneError: if a table, a rescale or a window of the header cannot be applied.
     """
-    span = stored_range(header)
-    stored = np.arange(span.low, span.high + 1, dtype=np.float64)
+    stored = _stored_range(header)
     notes: list[str] = []
     shown = _voi(_modality(stored, header), header, notes)
     tables = header.get("PresentationLUTSequence")
     if tables:
-        presented = _look_up(shown * (_count_of(tables[0]) - 1), tables[0], header)
-        shown = _noting(presented, "presentation", notes).unit()
+        presented = _look_up(shown * (_entry_count(tables[0]) - 1), tables[0], header)
+        shown = presented.unit("presentation", notes)
     if str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1":
         shown = 1.0 - shown
-    padding = _is_padding(stored, header, span)
+    padding = _is_padding(stored, header)
     shown[padding] = 0.0
-    return ToneCurve(shown.astype(np.float32), padding, tuple(notes))
+    return ToneCurve(int(stored[0]), shown.astype(np.float32), padding, tuple(notes))
 
 
 def mask_border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -161,17 +139,27 @@ def inside_shutter(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_]
     return inside if inside.any() else whole
 
 
+def _stored_range(header: Dataset) -> NDArray[np.float64]:
+    """Return all values that BitsStored and PixelRepresentation allow (PS3.3 C.7.6.3)."""
+    try:
+        bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ToneError("BitsStored or PixelRepresentation is missing") from error
+    if not 2 <= bits <= MAX_BITS or signed not in (0, 1):
+        raise ToneError(f"expected 2 to {MAX_BITS} bits, got {bits} (representation {signed})")
+    low = -signed * 2 ** (bits - 1)
+    return np.arange(low, low + 2**bits, dtype=np.float64)
+
+
 def _frame_lines(lines: NDArray[np.float32]) -> int:
     """Count the leading lines that form one black or one white band."""
     first = lines[0]
     level = float(np.median(first))
     if 0.01 < level < 0.99:
         return 0
-    limit = len(lines) // 4
-    near = np.abs(lines[: limit + 1] - round(level)) <= 0.01
-    plain = near.mean(axis=1) >= 0.98
-    count = len(plain) if plain.all() else int(np.argmin(plain))
-    return min(count, limit)
+    near = np.abs(lines[: len(lines) // 4] - round(level)) <= 0.01
+    is_plain = near.mean(axis=1) >= 0.98
+    return int(np.argmin(np.append(is_plain, False)))
 
 
 def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
@@ -179,10 +167,8 @@ def _modality(stored: NDArray[np.float64], header: Dataset) -> _Curve:
     tables = header.get("ModalityLUTSequence")
     if tables:
         return _look_up(stored, tables[0], header)
-    slope, intercept = (
-        _number(header, name, default)
-        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
+    slope, intercept = _first(header, "RescaleSlope"), _first(header, "RescaleIntercept") or 0.0
+    slope = 1.0 if slope is None else slope
     if slope == 0:
         raise ToneError("RescaleSlope is 0")
     low, high = sorted((stored[0] * slope + intercept, stored[-1] * slope + intercept))
@@ -193,10 +179,10 @@ def _voi(curve: _Curve, header: Dataset, notes: list[str]) -> NDArray[np.float64
     """Apply the first VOI LUT, else the first window, else the full range (PS3.3 C.11.2)."""
     tables = header.get("VOILUTSequence")
     if tables:
-        return _noting(_look_up(curve.values, tables[0], header), "VOI", notes).unit()
+        return _look_up(curve.values, tables[0], header).unit("VOI", notes)
     center, width = (_first(header, name) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None:
-        return _noting(curve, "modality", notes).unit()
+        return curve.unit("modality", notes)
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     return _window(curve.values, center, width=width, function=function)
 
@@ -231,7 +217,7 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
     try:
         # The number of entries and the first value have 16 bits, signed or unsigned.
         _, first, bits = (int(number) for number in item.LUTDescriptor)
-        entries = _entries(item["LUTData"].value, _count_of(item), bits, header=header)
+        entries = _entries(item["LUTData"].value, _entry_count(item), bits, header=header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ToneError("a look-up table with a missing or invalid descriptor or data") from error
     largest = int(entries.max())
@@ -240,7 +226,7 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
         raise ToneError(f"a look-up table of {bits} bits with entries up to {largest}")
     if held == 0:
         raise ToneError("a look-up table whose entries are all 0")
-    first = _nearest_sign(first, len(entries), values)
+    first = _first_mapped(first, len(entries), values)
     index = np.clip(np.floor(values) - first, 0, len(entries) - 1).astype(np.intp)
     values = entries[index].astype(np.float64)
     if held == bits:
@@ -249,19 +235,12 @@ def _look_up(values: NDArray[np.float64], item: Dataset, header: Dataset) -> _Cu
     return _Curve(values, 0.0, float(largest), note)
 
 
-def _noting(curve: _Curve, kind: str, notes: list[str]) -> _Curve:
-    """Append the note of a curve whose range is used; return the curve."""
-    if curve.note:
-        notes.append(f"{kind} {curve.note}")
-    return curve
-
-
-def _count_of(item: Dataset) -> int:
+def _entry_count(item: Dataset) -> int:
     """Return the number of entries of a LUT: unsigned 16 bits, where 0 means 65536."""
     return (int(item.LUTDescriptor[0]) & 0xFFFF) or 65536
 
 
-def _nearest_sign(first: int, count: int, values: NDArray[np.float64]) -> int:
+def _first_mapped(first: int, count: int, values: NDArray[np.float64]) -> int:
     """Return a table's first mapped value, signed or unsigned: whichever covers more of the values.
 
     Its signedness in the file is not reliable.
@@ -291,9 +270,7 @@ def _entries(data: Any, count: int, bits: int, *, header: Dataset) -> NDArray[np
     return words[:count]
 
 
-def _is_padding(
-    stored: NDArray[np.float64], header: Dataset, span: StoredRange
-) -> NDArray[np.bool_]:
+def _is_padding(stored: NDArray[np.float64], header: Dataset) -> NDArray[np.bool_]:
     """Return which stored values are padding.
 
     These are PixelPaddingValue, or the range to PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2).
@@ -302,20 +279,15 @@ def _is_padding(
     if value is None:
         return np.zeros(len(stored), dtype=np.bool_)
     limit = _first(header, "PixelPaddingRangeLimit")
-    ends = [_signed_as(v, span) for v in (value, value if limit is None else limit)]
+    ends = [_signed_as(v, signed=stored[0] < 0) for v in (value, value if limit is None else limit)]
     return (stored >= min(ends)) & (stored <= max(ends))
 
 
-def _signed_as(value: float, span: StoredRange) -> float:
+def _signed_as(value: float, *, signed: bool) -> float:
     """Convert a 16-bit value to the signedness of the pixels, in case it was written otherwise."""
-    if span.low < 0 and value > 32767:
+    if signed and value > 32767:
         return value - 65536
-    return value + 65536 if span.low == 0 and value < 0 else value
-
-
-def _number(header: Dataset, name: str, default: float) -> float:
-    value = _first(header, name)
-    return default if value is None else value
+    return value + 65536 if not signed and value < 0 else value
 
 
 def _first(header: Dataset, name: str) -> float | None:

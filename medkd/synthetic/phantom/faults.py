@@ -22,7 +22,7 @@ from medkd.io.dicom.faulty import (
     HIDDEN_NAME,
     Slices,
     copy_series,
-    head_of,
+    ids_of,
     slices_in,
 )
 
@@ -77,7 +77,7 @@ def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
     planted = [*_several(archive, series[len(FAULTS) : ONE_EACH - 1])]
     for fault, slices in zip(FAULTS, series[: len(FAULTS)], strict=True):
         seen: Literal["index", "nobody"] = "nobody" if fault.code == HIDDEN_NAME else "index"
-        patient_id, seriesuid, _ = head_of(slices[0])
+        patient_id, seriesuid = ids_of(slices[0])
         files = fault.plant(slices, whole, rng)
         planted.append(
             PlantedFault(fault.what, fault.code, seen, patient_id, seriesuid, _told(files, archive))
@@ -109,16 +109,16 @@ def _drawn_order(patients: Iterable[str], rng: np.random.Generator) -> list[str]
 def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
     """Plant what takes several series, or a table, to be seen."""
     first, second, third = series
-    patient_id, seriesuid, _ = head_of(first[0])
+    patient_id, seriesuid = ids_of(first[0])
     files = copy_series(first, archive / patient_id / "again")
     yield PlantedFault("a study stands there twice, under two UIDs", "duplicate", "check",
                        patient_id, seriesuid, _told(files, archive))  # fmt: skip
-    patient_id, seriesuid, _ = head_of(second[0])
+    patient_id, seriesuid = ids_of(second[0])
     twin = f"{patient_id}{_TWIN}"
     files = copy_series(second, archive / twin / "series", patient_id=twin)
     yield PlantedFault("a study stands there under two patients", "same_pixels_two_patients",
                        "check", patient_id, seriesuid, _told(files, archive))  # fmt: skip
-    patient_id, seriesuid, _ = head_of(third[0])
+    patient_id, seriesuid = ids_of(third[0])
     write_text(archive / "labels.csv", f"seriesuid,nodule\n{seriesuid},1\n{seriesuid},0\n")
     write_text(archive / "labels.yaml", _LABELS_YAML)
     yield PlantedFault("a table says of a study that it has a nodule, and that it has none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medkd.io.dicom.content import looks_like_damaged_dicom, looks_like_dicom
+from medkd.io.dicom.dataset import looks_like_damaged_dicom, looks_like_dicom
 
 SOP_CLASS = b"1.2.840.10008.5.1.4.1.1.2\0"
 HEADLESS = {
