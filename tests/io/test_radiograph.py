@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from medkd.errors import SeriesError
 from medkd.io.file_ref import FileRef
-from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
+from medkd.io.radiograph.read import read_radiograph, read_radiograph_header, to_unit, to_xrv
 from medkd.io.radiograph.values import mask_border
 from tests.io.radiograph_helper import STORED, lut, write_dx
 from tests.real_data import needs_data
@@ -323,6 +323,20 @@ def test_a_member_of_a_zip_reads_like_a_file(tmp_path: Path) -> None:
     header = read_radiograph_header(ref)
     assert (header.view, header.shape) == ("PA", (2, 3))
     assert "hospital-17" not in repr(header)
+
+
+def test_the_two_ranges_convert_both_ways() -> None:
+    unit = np.array([0.0, 0.25, 1.0], np.float32)
+    assert to_xrv(unit).tolist() == [-1024.0, -512.0, 1024.0]
+    assert to_unit(to_xrv(unit)).tolist() == unit.tolist()
+
+
+def test_the_xrv_range_is_that_of_torchxrayvision() -> None:
+    xrv = pytest.importorskip("torchxrayvision", reason="extra pretrained")
+    pixels = np.array([[0, 51, 255]], np.uint8)
+    np.testing.assert_allclose(
+        to_xrv((pixels / 255).astype(np.float32)), xrv.utils.normalize(pixels, 255), atol=1e-3
+    )
 
 
 @needs_data

@@ -136,6 +136,23 @@ def read_radiograph_header(source: Path | FileRef) -> RadiographHeader:
             return _header_of(dataset, ref, has_pixels=has_pixels)
 
 
+def to_unit(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map TorchXRayVision's range to 0..1: x / 2048 + 1/2, the inverse of `to_xrv`."""
+    return (pixels / np.float32(2048.0) + np.float32(0.5)).astype(np.float32)
+
+
+def to_xrv(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map 0..1 to TorchXRayVision's range: (2 x - 1) * 1024, from -1024 (black) to 1024 (white).
+
+    Source: `torchxrayvision.utils.normalize`.
+
+    Example:
+        >>> to_xrv(np.array([0.0, 0.5, 1.0], np.float32)).tolist()
+        [-1024.0, 0.0, 1024.0]
+    """
+    return ((pixels * np.float32(2.0) - np.float32(1.0)) * np.float32(1024.0)).astype(np.float32)
+
+
 def _opened(ref: FileRef) -> BinaryIO:
     try:
         return ref.open()
