@@ -11,7 +11,6 @@ from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
 from medkd.io.luna16_tables import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
@@ -27,6 +26,7 @@ from medkd.io.reference.settings import (
     SrAnnotations,
     VindrAnnotations,
 )
+from medkd.io.tables import header_of
 
 _OBJECTS: dict[str, type[SrAnnotations | SegAnnotations | RtstructAnnotations]] = {
     "sr": SrAnnotations, "seg": SegAnnotations, "rtstruct": RtstructAnnotations,
