@@ -2,8 +2,8 @@
 
 Convention: an index is (i, j, k) as in MONAI; it is continuous, with voxel centres at integers.
 World is LPS millimetres (x to the patient's left, y to the back, z to the head) as in DICOM,
-ITK and the LUNA16 CSV files. All matrices are float64. RAS is not used here: the only
-LPS / RAS flip is `lps_to_ras`, which only `data/monai_bridge.py` calls.
+ITK and the LUNA16 CSV files. All matrices are float64. RAS occurs only where NIfTI or MONAI
+requires it, and `lps_to_ras` is the only conversion.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class VoxelGrid:
         return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
 
     def contains_world(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Return for each point whether it lies in the grid, up to the outer faces of its voxels.
+        """Return for each point whether it is in the grid, up to the outer faces of its voxels.
 
         Args:
             points_mm: (3,) or [N, 3] LPS mm.

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medkd.types import CaseOrigins
 
@@ -105,12 +105,8 @@ def read_stamp(record: Path) -> str:
     Returns:
         The stamp; `not_stated` if the record is unreadable or states no version.
     """
-    generator = RECORDS[record.name]
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return not_stated(generator)
-    if not isinstance(content, dict) or not content.get("generator_version"):
+    generator, content = RECORDS[record.name], _content(record)
+    if not content.get("generator_version"):
         return not_stated(generator)
     difficulty = str(content.get("difficulty") or "")
     return stamp_words(generator, str(content["generator_version"]), difficulty)
@@ -133,14 +129,19 @@ def listed_series(record: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _listed(record: Path, _changed_ns: int, _bytes: int) -> frozenset[str]:
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return frozenset()
-    scans = content.get("scans") if isinstance(content, dict) else None
+    scans = _content(record).get("scans")
     rows = scans if isinstance(scans, list) else []
     uids = (row.get("seriesuid") for row in rows if isinstance(row, dict))
     return frozenset(uid for uid in uids if isinstance(uid, str) and uid)
+
+
+def _content(record: Path) -> dict[str, Any]:
+    """Return the content of a record; empty if it cannot be read."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:

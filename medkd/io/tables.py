@@ -252,11 +252,10 @@ def header_of(path: Path) -> list[str]:
     return _first_row(text, hinted or _separator_of(text))
 
 
-def shortened(reasons: Sequence[str]) -> list[str]:
-    """Keep the first `MAX_REASONS` reasons and add how many others there are."""
-    if len(reasons) <= MAX_REASONS:
-        return list(reasons)
-    return [*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more"]
+def shortened(reasons: Sequence[str], most: int = MAX_REASONS) -> list[str]:
+    """Keep the first `most` reasons and add how many others there are."""
+    more = len(reasons) - most
+    return [*reasons[:most], *([f"and {more} more"] if more > 0 else [])]
 
 
 def _read_csv_rows(path: Path, separator: str | None, encoding: str | None) -> _CsvRows:

@@ -8,15 +8,13 @@ the length is converted.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom.codes import CODES, Fault
+from medkd.io.dicom.codes import Fault
 from medkd.io.voxel_data import VoxelData
 
 Float64 = NDArray[np.float64]
@@ -77,25 +75,6 @@ class VolumeHeader:
             origin_mm=(0.0, 0.0, 0.0) if self.origin_mm is None else self.origin_mm,
             direction=self.direction,
         )
-
-
-class Judged(NamedTuple):
-    """The result of `judge`: reasons to refuse, and notes on accepted faults."""
-
-    refused: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
-    """Separate faults into refused ones and those whose code is in `allow`."""
-    refused, notes = [], []
-    for fault in dict.fromkeys(faults):
-        accepted = fault.lenient and fault.code in allow and CODES[fault.code].allowable
-        if accepted:
-            notes.append(f"allowed: {fault}")
-        else:
-            refused.append(str(fault))
-    return Judged(tuple(refused), tuple(notes))
 
 
 def numbers_in(text: str) -> tuple[float, ...] | None:
