@@ -23,8 +23,9 @@ from medkd.evaluate.curves import (
     read_interpolated,
     read_nearest,
 )
-from medkd.evaluate.intervals import draw_weights, interval_of, resamples_for
+from medkd.evaluate.intervals import draw_weights, interval_of
 from medkd.evaluate.matching import Matching, match_marks
+from medkd.evaluate.metrics import ratio
 from medkd.types import (
     CPM_RATES,
     Candidate,
@@ -121,7 +122,6 @@ def choose_froc_operating_point(
     reference: Reference,
     *,
     fp_per_scan: float = 1.0,
-    chosen_on: str = "validation",
 ) -> OperatingPoint:
     """Choose the lowest threshold whose rate of false positives is within a limit.
 
@@ -129,7 +129,6 @@ def choose_froc_operating_point(
         marks: marks on the scans that the threshold is chosen on.
         reference: reference standard of the same scans.
         fp_per_scan: highest allowed rate, > 0.
-        chosen_on: name of the split, stored with the threshold.
 
     Returns:
         The threshold (marks with score >= threshold are kept), with its sensitivity and rate on
@@ -139,17 +138,17 @@ def choose_froc_operating_point(
     scans, nodules = len(reference.seriesuids), int(matching.nodules.sum())
     rule = f"lowest threshold with at most {fp_per_scan:g} false positives per scan"
     if not len(matching.scores):
-        return OperatingPoint(0.5, f"{rule}; there were no marks", chosen_on, 0.0, None, 0.0)
+        rule += "; there were no marks"
+        return OperatingPoint(0.5, rule, sensitivity=0.0, fp_per_scan=0.0)
     counts = count_roc(matching.is_nodule, matching.scores, drop_intermediate=False)
     allowed = np.flatnonzero(counts.false_positives <= fp_per_scan * scans)
     if not len(allowed):
         above = float(np.nextafter(counts.thresholds[0], np.inf))
-        return OperatingPoint(above, rule, chosen_on, 0.0, None, 0.0)
+        return OperatingPoint(above, rule, sensitivity=0.0, fp_per_scan=0.0)
     point = int(allowed[-1])
     return OperatingPoint(
         threshold=float(counts.thresholds[point]),
         rule=rule,
-        chosen_on=chosen_on,
         sensitivity=float(counts.true_positives[point]) / nodules if nodules else 0.0,
         fp_per_scan=float(counts.false_positives[point]) / scans,
     )
@@ -194,7 +193,6 @@ def _resample(reference: Reference, *, resamples: int, seed: int) -> _Resampled:
         raise ValueError(f"{len(missing)} series have no patient, the first is {missing[0]!r}")
     groups = [reference.patients.get(uid, uid) for uid in uids]
     names, position = np.unique(groups, return_inverse=True)
-    resamples = resamples_for(len(names), resamples)
     weights = draw_weights(len(names), resamples=resamples, seed=seed)[:, position]
     return _Resampled(weights, seed, "patient" if reference.patients else "series")
 
@@ -305,9 +303,7 @@ def _rates(counts: NDArray[np.float64] | NDArray[np.intp]) -> Float64:
     true, false, missed = np.asarray(counts, dtype=np.float64).T
     numerators = np.stack([true, true, 2 * true], axis=1)
     denominators = np.stack([true + missed, true + false, 2 * true + false + missed], axis=1)
-    rates = np.full(numerators.shape, np.nan)
-    np.divide(numerators, denominators, out=rates, where=denominators > 0)
-    return rates
+    return ratio(numerators, denominators)
 
 
 def _curve_warnings(curve: FrocCurve, *, nodules: int) -> tuple[str, ...]:
