@@ -30,6 +30,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -212,7 +213,7 @@ def write_predictions(
             row.sample_id,
             row.patient_id,
             row.seriesuid,
-            *(_cell(value) for values in _by_label(row) for value in values),
+            *chain.from_iterable(zip(row.labels, row.logits, row.probabilities, strict=True)),
             *(row.center_mm or ("", "", "")),
         ]
         for row in predictions
@@ -234,22 +235,10 @@ def read_predictions(path: Path) -> list[Prediction]:
     return [_prediction(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
 
 
-def _by_label(row: Prediction) -> Iterable[tuple[object, ...]]:
-    return zip(row.labels, row.logits, row.probabilities, strict=True)
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else value
-
-
 def write_cases(path: Path, cases: Sequence[RunCase]) -> None:
     """Write the worklist as CSV, whole or not at all."""
-    columns = list(RunCase.__dataclass_fields__)
-    rows = []
-    for case in cases:
-        fields = asdict(case) | {"reasons": json.dumps(case.reasons)}
-        rows.append(["" if fields[c] is None else fields[c] for c in columns])
-    _write_csv(path, columns, rows)
+    rows = [asdict(case) | {"reasons": json.dumps(case.reasons)} for case in cases]
+    _write_csv(path, list(RunCase.__dataclass_fields__), [list(row.values()) for row in rows])
 
 
 def read_cases(path: Path) -> list[RunCase]:

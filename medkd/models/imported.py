@@ -45,7 +45,6 @@ def import_weights(
     *,
     sha256: str,
     facts: ImportFacts | None = None,
-    seed: int = 0,
 ) -> LoadedModel:
     """Load a foreign weights file into a network of a known kind.
 
@@ -54,7 +53,6 @@ def import_weights(
         settings: the network; the weights that its `weights` names are not loaded.
         sha256: the 64 hex digits that the file must have.
         facts: labels, training data and licence; some kinds have defaults for missing facts.
-        seed: for a new head, if the file holds only the body.
 
     Raises:
         CheckpointError: if the sha256 differs, or the file is damaged, needs code to be loaded,
@@ -72,7 +70,7 @@ def import_weights(
                 f"{list(known.label_names)}: give one name per output"
             ],
         )
-    network = build_architecture(settings, seed=seed)
+    network = build_architecture(settings)
     network.initialisation = _fill(
         network, settings, found=read_weights(path, sha256=sha256), path=path
     )

@@ -38,8 +38,8 @@ MODELS: dict[str, ModelEntry] = {
     "compact3d": ModelEntry(classifiers.Compact3dSettings, classifiers.build_compact),
     "shallow2d": ModelEntry(classifiers.Shallow2dSettings, classifiers.build_shallow),
     "shallow3d": ModelEntry(classifiers.Shallow3dSettings, classifiers.build_shallow),
-    "linear2d": ModelEntry(classifiers.Linear2dSettings, classifiers.build_linear),
-    "linear3d": ModelEntry(classifiers.Linear3dSettings, classifiers.build_linear),
+    "linear2d": ModelEntry(classifiers.Linear2dSettings, classifiers.LinearClassifier),
+    "linear3d": ModelEntry(classifiers.Linear3dSettings, classifiers.LinearClassifier),
     "resnet3d": ModelEntry(
         teachers.Resnet3dSettings, teachers.build_resnet3d, teachers.initialise_resnet3d
     ),
@@ -58,7 +58,7 @@ MODELS: dict[str, ModelEntry] = {
         teachers_xray.adopt_torchxrayvision2d,
     ),
     "luna_classifier": ModelEntry(
-        luna_classifier.LunaClassifierSettings, luna_classifier.build_luna_classifier
+        luna_classifier.LunaClassifierSettings, luna_classifier.LunaClassifier
     ),
 }
 
