@@ -2,8 +2,8 @@
 
 CPM is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan. It is
 reported in two named variants: `cpm_interpolated` (the script's plotted curve) and `cpm_nearest`
-(the leaderboard's nearest curve point). Other variants (next point, six rates, box overlap) give
-other numbers and are not computed. Scans without nodules are included. The matching rules are in
+(the leaderboard's nearest curve point). Other variants (next point, six rates, box overlap) yield
+other values and are not computed. Scans without nodules are included. The matching rules are in
 `matching.py`, the curve in `curves.py`.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.evaluate.caution import few_words
+from medkd.evaluate.caution import few_cases_warning
 from medkd.evaluate.curves import (
     FrocCurve,
     build_froc_curve,
@@ -82,8 +82,8 @@ def evaluate_froc(
         track: name of what is scored ("whole-scan marks", "given candidates").
         threshold: a frozen operating point; sensitivity, precision and F1 are computed for
             marks with score >= threshold.
-        bootstrap: number of resamples, by patient if patients are known, else by series. 0 gives
-            no intervals; neither do fewer groups than `intervals.LEAST_GROUPS`.
+        bootstrap: number of resamples, by patient if patients are known, else by series. There
+            are no intervals if it is 0 or if there are fewer groups than `intervals.LEAST_GROUPS`.
         seed: seed of the bootstrap.
 
     Returns:
@@ -160,7 +160,7 @@ def _score_all(matching: Matching, *, track: str) -> FrocResult:
     found = int(matching.is_nodule.sum())
     curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
     interpolated = read_interpolated(curve)
-    few = few_words([(nodules, "nodules")], [(scans, "scans")]) if nodules else ""
+    few = few_cases_warning([(nodules, "nodules")], [(scans, "scans")]) if nodules else ""
     return FrocResult(
         track=track,
         scans=scans,

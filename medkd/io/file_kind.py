@@ -40,10 +40,10 @@ FileForm = Literal[
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DicomHead:
-    """Header values that tell which series, study and patient a DICOM file belongs to.
+    """Header values that identify the series, study and patient of a DICOM file.
 
-    These values identify a patient: they are never shown. `identity` holds the texts of the
-    header that name the patient or the examination.
+    These values are never shown. `identity` has the texts of the header that name the patient or
+    the examination.
     """
 
     sop_class: str

@@ -91,7 +91,7 @@ def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) ->
     return CaseOrigins(real, implanted, len(known) - real - implanted, kind)
 
 
-def not_stated(generator: str = PHANTOM) -> str:
+def unknown_stamp(generator: str = PHANTOM) -> str:
     """Return the stamp of synthetic scans whose record or header does not state a valid stamp."""
     return f"{generator}, version not stated"
 
@@ -103,19 +103,19 @@ def read_stamp(record: Path) -> str:
         record: the folder's file that is named in `RECORDS`.
 
     Returns:
-        The stamp; `not_stated` if the record is unreadable or states no version.
+        The stamp; `unknown_stamp` if the record is unreadable or states no version.
     """
     generator, content = RECORDS[record.name], _content(record)
     if not content.get("generator_version"):
-        return not_stated(generator)
+        return unknown_stamp(generator)
     difficulty = str(content.get("difficulty") or "")
     return stamp_words(generator, str(content["generator_version"]), difficulty)
 
 
-def stated_stamp(generator: str, text: str) -> str:
-    """Return the stamp in a header's text; `not_stated` if the text is not a valid stamp."""
+def parse_stamp(generator: str, text: str) -> str:
+    """Return the stamp in a header's text; `unknown_stamp` if the text is not a valid stamp."""
     known = re.fullmatch(rf"{generator} \w{{1,8}}( [0-9a-f]{{16}})?", text)
-    return text if known else not_stated(generator)
+    return text if known else unknown_stamp(generator)
 
 
 def listed_series(record: Path) -> frozenset[str]:

@@ -137,9 +137,9 @@ def no_spacing(what: str) -> Fault:
 def no_placement(what: str) -> Fault:
     """Return the fault of a header without origin or directions; `what` names the missing field."""
     text = (
-        f"the header does not state how the axes point or where the volume lies ({what}), so left "
-        "and right are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed "
-        "where the header states none"
+        f"the header states no orientation or origin of the volume ({what}), so left and right "
+        "are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed where the "
+        "header states none"
     )
     return Fault("placement_not_stated", text)
 

@@ -1,4 +1,4 @@
-"""The table of all networks. To add one: its file, `ModelSettings`, and a line in `MODELS`."""
+"""The table of all networks. A new network needs a module, its settings and a line in `MODELS`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ModelEntry:
 
     `build` creates the network with random weights. `initialise` loads the weights that the
     settings name in `weights`, and returns a description of them. `adopt` loads tensors under the
-    names of a foreign library and returns a description; it is needed only if loading them is
-    more than filling the body.
+    names of a foreign library and returns a description; it is needed only if they do not simply
+    fill the body.
     """
 
     settings: type[NetworkSettings]

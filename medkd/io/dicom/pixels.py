@@ -33,7 +33,7 @@ from medkd.io.dicom.streams import (
     join_frames,
 )
 from medkd.io.dicom.tags import uid_of
-from medkd.io.foreign import worded
+from medkd.io.foreign import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +148,7 @@ class PixelReader:
         except WorkerError:
             raise
         except Exception as error:  # noqa: BLE001  # codecs can raise any exception
-            return _undecodable(header, worded(error, show_text=False))
+            return _undecodable(header, describe_error(error, show_text=False))
         except BaseException as error:
             # A panic of a Rust codec is not an Exception; other BaseExceptions are passed on.
             if type(error).__name__ != "PanicException":

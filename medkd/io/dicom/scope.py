@@ -14,7 +14,7 @@ from medkd.io.dicom.derive import IMPLANT_TYPE
 from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
-from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stated_stamp
+from medkd.io.synthetic_mark import IMPLANT, PHANTOM, parse_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,9 +55,9 @@ def is_synthetic(headers: Sequence[SliceHeader]) -> bool:
 def generator_of(header: SliceHeader) -> str:
     """Return the generator stamp of a phantom or of a scan with implanted nodules; else empty."""
     if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
-        return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
+        return parse_stamp(PHANTOM, header.text("SoftwareVersions"))
     if IMPLANT_TYPE in header.texts("ImageType"):
-        return stated_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
+        return parse_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
     return ""
 
 

@@ -31,8 +31,8 @@ from medkd.io.dicom.order import blank_faults, order_faults
 from medkd.io.dicom.pixels import PixelReader, claim_faults
 from medkd.io.dicom.scope import generator_of
 from medkd.io.file_ref import FileRef
-from medkd.io.foreign import worded
-from medkd.io.grouping import stranger_reasons, unread_reasons
+from medkd.io.foreign import describe_error
+from medkd.io.grouping import neighbour_reasons, unread_reasons
 from medkd.io.synthetic_mark import synthetic_note
 from medkd.types import Acquisition, Scan, SliceFact
 
@@ -77,7 +77,7 @@ def read_dicom_folder(
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
     strangers = [*found.strangers, *map(FileRef, absent)]
-    beside = stranger_reasons([header.ref for header in found.headers], strangers)
+    beside = neighbour_reasons([header.ref for header in found.headers], strangers)
     found = replace(found, reasons=(*found.reasons, *beside))
     try:
         return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
@@ -236,7 +236,7 @@ def _read_pixels(ordered: Sequence[SliceHeader], grid: VoxelGrid) -> _Pixels:
     try:
         return _filled(ordered, grid)
     except MemoryError as error:
-        text = f"damaged_pixels: a volume of {grid.shape} voxels: {worded(error)}"
+        text = f"damaged_pixels: a volume of {grid.shape} voxels: {describe_error(error)}"
         raise _refusal([text]) from error
 
 
