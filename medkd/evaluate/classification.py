@@ -76,6 +76,9 @@ def evaluate_classification(
         samples=len(label),
         positives=int(label.sum()),
         patients=len(set(names)),
+        roc_auc=ranking["roc_auc"],
+        pr_auc=ranking["pr_auc"],
+        brier=ranking["brier"],
         calibration_error=expected_calibration_error(label, probability),
         at_operating_point=frozen,
         at_half=half,
@@ -83,7 +86,6 @@ def evaluate_classification(
         roc_curve=_roc_curve(label, probability),
         pr_curve=_pr_curve(label, probability),
         reliability=tuple(reliability_curve(label, probability)),
-        **ranking,
     )
 
 

@@ -1,9 +1,9 @@
-"""Marks of synthetic scans: which generator made them, and for phantoms of which difficulty.
+"""Stamps of synthetic scans, which name the generator and identify the difficulty of phantoms.
 
-A folder from `medkd phantom` contains `phantom.json`, a folder from `medkd implant` contains
-`implant.json`; the headers of their DICOM files have the same mark. The mark is a stamp, "medkd
-phantom 2 0123456789abcdef" or "medkd implant 1": generator, version and, for phantoms, a hash of
-the difficulty. Everything derived from such scans keeps the stamp.
+A folder from `medkd phantom` contains the stamp in `phantom.json`, a folder from `medkd implant` in
+`implant.json`; the headers of their DICOM files contain it too. A stamp is "medkd phantom 2
+0123456789abcdef" or "medkd implant 1": generator, version and, for phantoms, a hash of the
+difficulty. Everything derived from such scans keeps the stamp.
 """
 
 from __future__ import annotations
