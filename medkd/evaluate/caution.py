@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from medkd.types import ClassificationResult, FrocResult
 
 FEW_CASES = 20
-"""With fewer nodules, positive or negative samples each single one changes a score a lot."""
+"""With fewer nodules, positive or negative samples, a single one changes a score considerably."""
 
 FEW_GROUPS = 10
-"""With fewer patients or scans no claim is made."""
+"""With fewer patients or scans, a bootstrap interval is not reliable."""
 
 
 def few_cases_warning(
@@ -43,7 +43,7 @@ def few_cases_warning(
 
 
 def sentence(caution: str) -> str:
-    """Return a caution as a sentence with capital and full stop; an empty one stays empty."""
+    """Return a warning as a sentence with capital and full stop; an empty text stays empty."""
     return f"{caution[:1].upper()}{caution[1:]}." if caution else ""
 
 

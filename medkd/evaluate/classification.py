@@ -139,7 +139,7 @@ def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: fl
         return 0.5
     points = count_roc(label == 1, probability, drop_intermediate=False)
     positives, negatives = float(label.sum()), float((1 - label).sum())
-    # The first threshold calls nothing positive; each next one calls one more score positive.
+    # No sample is positive at the first threshold; each further one adds those of one score.
     true, false = np.r_[0.0, points.true_positives], np.r_[0.0, points.false_positives]
     thresholds = _between(points.thresholds)
     if rule == "sensitivity":

@@ -2,7 +2,7 @@
 
 A weight is how often a sample counts. Weights of 1 give the usual score; the weights of bootstrap
 draws give the scores of all resamples at once. Undefined scores (a class without weight, no sample
-called positive) are NaN here; the caller decides how to report them.
+classified as positive) are NaN here; the caller decides how to report them.
 """
 
 from __future__ import annotations

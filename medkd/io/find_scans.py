@@ -53,7 +53,7 @@ class ScanPlace:
 
 @dataclass(frozen=True, slots=True)
 class FoundPlaces:
-    """The scans and radiographs (one file each) of files and folders, sorted by path."""
+    """The scans and radiographs (one file each) that were found, sorted by path."""
 
     scans: tuple[ScanPlace, ...] = ()
     images: tuple[Path, ...] = ()
@@ -61,7 +61,7 @@ class FoundPlaces:
 
 @dataclass(slots=True)
 class _Sorted:
-    """Files sorted by type; `suspects` are files that may be damaged slices."""
+    """Files by their type; `suspects` are files that may be damaged slices."""
 
     series: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     uids: dict[str, str] = field(default_factory=dict)
