@@ -1,14 +1,14 @@
-"""medkd: train a small lung-nodule model that knows what a big one knows.
+"""medkd: train a small lung-nodule model by knowledge distillation from a large one.
 
-Not a medical device. The names below are the public face; each is imported on first use, so that
-`import medkd` is fast. README.md has an example and a table of the rooms.
+Not a medical device. The names below are the public interface; each is imported on first use, so
+that `import medkd` is fast. README.md has an example and a table of the rooms.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_FACE = {
+_PUBLIC = {
     "RunFolder": "medkd.runs",
     "detect_nodules": "medkd.detect",
     "evaluate_froc": "medkd.evaluate.froc",
@@ -22,14 +22,14 @@ _FACE = {
 }
 """Public name to the module that defines it."""
 
-__all__ = list(_FACE)  # the table is the list
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _FACE:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'medkd' has no attribute {name!r}; it has {__all__}")
-    return getattr(import_module(_FACE[name]), name)
+    return getattr(import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_FACE]
+    return [*globals(), *_PUBLIC]

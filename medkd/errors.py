@@ -26,7 +26,7 @@ class MedkdError(Exception):
     """Base class of all refusals: a headline and all of its reasons, both printable.
 
     Args:
-        headline: one line that says what was refused and names the file or series.
+        headline: one line that states what was refused and names the file or series.
         reasons: one line each: what was expected, what was found, and what to do.
     """
 
@@ -53,7 +53,7 @@ class CheckpointError(MedkdError):
 
 
 class WorkerError(MedkdError):
-    """A worker process died, hung or could not start; the reasons say what works without it."""
+    """A worker process died, hung or could not start; the reasons state what works without it."""
 
 
 class ExtraMissingError(MedkdError):

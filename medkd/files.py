@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    with blamed_on(path):
+    with attribute_errors_to(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
             yield path
             return
@@ -65,8 +65,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def blamed_on(path: Path) -> Iterator[None]:
-    """Make disk errors inside the block name the file that the block writes.
+def attribute_errors_to(path: Path) -> Iterator[None]:
+    """Set the file name of disk errors inside the block to the file that the block writes.
 
     A full disk that a library reports by an exception of its own becomes an OSError too.
 

@@ -1,8 +1,8 @@
-"""The formats of what medkd leaves on disk: the version that is written and those that are read.
+"""Versions of medkd's file formats: the version that is written, and the versions that are read.
 
-A version is raised when an earlier medkd could not read what this one writes. A file that states
-no version counts as version 1. Readers' decisions are not in this table: they cannot be made
-again, so `medkd.review.store` migrates them.
+A version is raised when an earlier medkd could not read the new files. A file that states no
+version counts as version 1. The decisions of human readers have no entry here: they cannot be
+generated again, so `medkd.review.store` migrates their database.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KEY = "format_version"
-"""Under which every record states its version."""
+VERSION_KEY = "format_version"
+"""The field in which every record states its version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One kind of folder or file.
+    """The format of one kind of folder or file.
 
     Args:
-        name: as the command line calls it.
-        version: that is written.
-        oldest: version that is still read.
-        remake: the command that makes it again.
+        name: the name that the command line uses.
+        version: the version that is written.
+        oldest: the oldest version that can be read.
+        remake: the command that generates it again.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Format:
     remake: str
 
     def refusal(self, record: Mapping[str, Any]) -> str:
-        """Say why a record cannot be read; empty if it can.
+        """Return why a record cannot be read; empty if it can be read.
 
         Example:
             >>> MODEL.refusal({"format_version": 1})
@@ -40,9 +40,9 @@ class Format:
             >>> MODEL.refusal({"format_version": 99})
             'made by a newer medkd (MODEL format 99, this one reads 2): update medkd'
         """
-        found = record.get(KEY, 1)
+        found = record.get(VERSION_KEY, 1)
         if type(found) is not int or found < 1:
-            return f"{KEY}: expected a whole number from 1, got {found!r}"
+            return f"{VERSION_KEY}: expected a whole number from 1, got {found!r}"
         reads = f"{self.name} format {found}, this one reads {self.version}"
         if found > self.version:
             return f"made by a newer medkd ({reads}): update medkd"
@@ -54,6 +54,6 @@ class Format:
 INDEX = Format("INDEX", 3, 3, "medkd index ROOT --out INDEX")
 RUN = Format("RUN", 2, 1, "medkd train CONFIG --out RUN")
 EVALUATION = Format("RUN", 2, 2, "medkd train CONFIG --out RUN")
-"""Of the scores in a RUN: version 1 had one result a split, and not one a label."""
+"""Format of the scores in a RUN: version 1 had one result for each split, not for each label."""
 RESULTS = Format("RESULTS", 1, 1, "medkd detect MODEL INPUT --out RESULTS")
 MODEL = Format("MODEL", 2, 1, "medkd train CONFIG --out RUN")

@@ -2,8 +2,8 @@
 
 Convention: an index is (i, j, k) as in MONAI; it is continuous, with voxel centres at integers.
 World is LPS millimetres (x to the patient's left, y to the back, z to the head) as in DICOM,
-ITK and the LUNA16 CSV files. All matrices are float64. RAS is not used here: the only
-LPS / RAS flip is `lps_to_ras`, which only `data/monai_bridge.py` calls.
+ITK and the LUNA16 CSV files. All matrices are float64. RAS occurs only where NIfTI or MONAI
+requires it, and `lps_to_ras` is the only conversion.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class VoxelGrid:
         return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
 
     def contains_world(self, points_mm: ArrayLike) -> NDArray[np.bool_]:
-        """Return for each point whether it lies in the grid, up to the outer faces of its voxels.
+        """Return for each point whether it is in the grid, up to the outer faces of its voxels.
 
         Args:
             points_mm: (3,) or [N, 3] LPS mm.
@@ -142,23 +142,6 @@ class VoxelGrid:
         points_vox = self.world_to_voxel(points_mm)
         upper = np.asarray(self.shape) - 0.5
         return np.asarray(((points_vox >= -0.5) & (points_vox <= upper)).all(axis=-1))
-
-    def resampled(self, spacing_mm: ArrayLike) -> VoxelGrid:
-        """Return a grid with another spacing that covers the same box.
-
-        The corner of the box stays in place, not the centre of its first voxel. The shape is
-        rounded to whole voxels.
-
-        Args:
-            spacing_mm: (3,) positive mm along i, j, k.
-        """
-        spacing = np.asarray(spacing_mm, dtype=np.float64)
-        scale = spacing / self.spacing_mm
-        shape = np.maximum(np.round(np.asarray(self.shape) / scale), 1).astype(int)
-        affine = self.affine_lps_mm.copy()
-        affine[:3, :3] = self.affine_lps_mm[:3, :3] * scale
-        affine[:3, 3] = self.voxel_to_world((scale - 1.0) / 2.0)
-        return VoxelGrid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
     def reordered(self, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> VoxelGrid:
         """Return the grid of the same voxels with its axes in another order or direction.
@@ -199,30 +182,3 @@ def lps_to_ras(affine: ArrayLike) -> Float64:
         [4, 4] index to RAS mm (or LPS mm).
     """
     return np.asarray(_LPS_RAS @ np.asarray(affine, dtype=np.float64))
-
-
-def sphere_mask(grid: VoxelGrid, center_mm: ArrayLike, diameter_mm: float) -> NDArray[np.bool_]:
-    """Mark the voxels whose centre lies strictly inside a sphere.
-
-    Args:
-        grid: voxels to mark.
-        center_mm: (3,) LPS mm.
-        diameter_mm: positive mm.
-
-    Returns:
-        [i, j, k] bool.
-    """
-    center = np.asarray(center_mm, dtype=np.float64)
-    axes = [np.arange(size, dtype=np.float64) for size in grid.shape]
-    columns = grid.affine_lps_mm[:3, :3]
-    offset = grid.affine_lps_mm[:3, 3] - center
-    distance_squared = np.zeros(grid.shape)
-    for row in range(3):
-        along = (
-            columns[row, 0] * axes[0][:, None, None]
-            + columns[row, 1] * axes[1][None, :, None]
-            + columns[row, 2] * axes[2][None, None, :]
-            + offset[row]
-        )
-        distance_squared += along**2
-    return np.asarray(distance_squared < (diameter_mm / 2.0) ** 2)

@@ -1,4 +1,4 @@
-"""The frozen types as JSON and back. No code in the files, unknown types refused."""
+"""Conversion of the frozen data types to JSON and back; the files contain no code."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 def to_jsonable(value: object) -> Any:  # noqa: ANN401  # JSON has no narrower type
-    """Turn a frozen dataclass (or a list or dict of them) into plain JSON values."""
+    """Convert a frozen dataclass (or a list or dict of them) into plain JSON values."""
     kind: Any = type(value)
     return _adapter(kind).dump_python(value, mode="json")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a frozen dataclass as indented JSON, whole or not at all."""
+    """Write a frozen dataclass as indented JSON, atomically."""
     write_text(path, json.dumps(to_jsonable(value), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, kind: type[T], *, form: Format | None = None) -> T:
-    """Read a frozen dataclass back.
+    """Read a frozen dataclass.
 
     Args:
         path: the file.
@@ -36,8 +36,8 @@ def read_json(path: Path, kind: type[T], *, form: Format | None = None) -> T:
         form: the format whose version the file must have; None: the file has no versions.
 
     Raises:
-        CheckpointError: if the file is missing, is no JSON, is of a version that is not read, or
-            does not fit `kind`.
+        CheckpointError: if the file is missing, is not JSON, has an unsupported version, or does
+            not match `kind`.
     """
     try:
         content = path.read_bytes()
@@ -54,7 +54,7 @@ def read_json(path: Path, kind: type[T], *, form: Format | None = None) -> T:
 
 @cache
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Return the reader and writer of a type; to build one takes longer than to use it."""
+    """Return the converter of a type; it is kept because building it takes longer than using it."""
     return TypeAdapter(kind)
 
 
@@ -62,6 +62,6 @@ def _check_version(path: Path, content: bytes, form: Format) -> None:
     try:
         record = json.loads(content)
     except ValueError:
-        return  # the reader of the dataclass says what is wrong with it
+        return  # the dataclass adapter reports what is wrong
     if isinstance(record, dict) and (reason := form.refusal(record)):
         raise CheckpointError(f"{path}: cannot be read", [reason])

@@ -112,17 +112,19 @@ def lungs_in_view(scan: Scan) -> list[str]:
         air = _lung_air(scan.seriesuid, coarse, grid)
     except SeriesError as error:
         return [error.reasons[0]]
+    return [f"{_NOT_IN_VIEW}: {why}" for why in (*_ends(air, grid), *_sides(air, coarse, grid))]
+
+
+def _axes_across(grid: VoxelGrid) -> tuple[int, ...]:
+    """Return the two axes other than the one nearest to foot-to-head."""
     along_z = int(np.abs(grid.direction[2]).argmax())
-    across = tuple(axis for axis in range(3) if axis != along_z)
-    return [
-        f"{_NOT_IN_VIEW}: {reason}"
-        for reason in (*_ends(air, grid, along_z), *_sides(air, coarse, grid, across=across))
-    ]
+    return tuple(axis for axis in range(3) if axis != along_z)
 
 
-def _ends(air: NDArray[np.bool_], grid: VoxelGrid, along_z: int) -> list[str]:
+def _ends(air: NDArray[np.bool_], grid: VoxelGrid) -> list[str]:
     """Return a reason for each end of the scan at which too much of the lungs is cut off."""
-    across = tuple(axis for axis in range(3) if axis != along_z)
+    across = _axes_across(grid)
+    (along_z,) = {0, 1, 2} - set(across)
     cm2 = air.sum(axis=across) * float(np.prod(grid.spacing_mm[list(across)])) / 100
     upwards = bool(grid.direction[2, along_z] > 0)
     names = ("bottom", "top") if upwards else ("top", "bottom")
@@ -133,18 +135,12 @@ def _ends(air: NDArray[np.bool_], grid: VoxelGrid, along_z: int) -> list[str]:
     ]
 
 
-def _sides(
-    air: NDArray[np.bool_],
-    coarse: NDArray[np.int16],
-    grid: VoxelGrid,
-    *,
-    across: tuple[int, ...],
-) -> list[str]:
+def _sides(air: NDArray[np.bool_], coarse: NDArray[np.int16], grid: VoxelGrid) -> list[str]:
     """Return at most one reason: too much lung touches a side of the field of view or padding."""
     padded = np.pad(coarse < PADDING_HU, 1, constant_values=True)
     inner = tuple(slice(1, -1) for _ in range(3))
     reasons = []
-    for axis in across:
+    for axis in _axes_across(grid):
         face_cm2 = float(np.prod(np.delete(grid.spacing_mm, axis))) / 100
         for step in (-1, 1):
             beyond = np.roll(padded, step, axis=axis)[inner]
@@ -201,12 +197,10 @@ def _sides_with_body(coarse: NDArray[np.int16], grid: VoxelGrid) -> NDArray[np.i
     """
     labels, count = ndimage.label(coarse >= AIR_HU)
     body = labels == (np.bincount(labels.reshape(-1))[1:].argmax() + 1 if count else 0)
-    along_z = int(np.abs(grid.direction[2]).argmax())
     sides = np.zeros(coarse.shape, dtype=np.int8)
-    for axis in range(3):
-        if axis != along_z:
-            sides += np.logical_or.accumulate(body, axis=axis)
-            sides += np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
+    for axis in _axes_across(grid):
+        sides += np.logical_or.accumulate(body, axis=axis)
+        sides += np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
     return sides
 
 

@@ -30,6 +30,7 @@ from medkd.errors import WorkerError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Found = TypeVar("Found")
 
 
 class Crashed:
@@ -68,11 +69,12 @@ class SafePool(Generic[Task, Result]):
         while True:
             try:
                 yield from self._run_until_broken(waiting, again)
-            except BrokenProcessPool:
-                self._check_startable()
+            except BrokenProcessPool as error:
+                if isinstance(self._run_alone(int), Crashed):  # a process without a task dies too
+                    raise _not_startable(f"each ends at once: {_LIMITS}") from error
                 # Run each unfinished task alone to find the one that kills its process.
                 for task in again:
-                    yield task, self._run_alone(task)
+                    yield task, self._run_alone(self._function, task)
                 again.clear()
                 continue
             return
@@ -102,28 +104,14 @@ class SafePool(Generic[Task, Result]):
         under_way.pop(0)
         return task, result
 
-    def _run_alone(self, task: Task) -> Result | Crashed:
+    def _run_alone(self, function: Callable[..., Found], *arguments: object) -> Found | Crashed:
         try:
             with self._executor(1) as executor:
                 with _refuse_if_not_startable():
-                    future = executor.submit(self._function, task)
+                    future = executor.submit(function, *arguments)
                 return future.result()
         except BrokenProcessPool:
             return Crashed()
-
-    def _check_startable(self) -> None:
-        """Distinguish a task that kills its process from processes that cannot start at all.
-
-        Raises:
-            WorkerError: if a process with an empty task dies too.
-        """
-        try:
-            with self._executor(1) as executor:
-                with _refuse_if_not_startable():
-                    future = executor.submit(int)
-                future.result()
-        except BrokenProcessPool as error:
-            raise _not_startable(f"each ends at once: {_LIMITS}") from error
 
     @contextmanager
     def _executor(self, workers: int) -> Iterator[ProcessPoolExecutor]:

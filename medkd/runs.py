@@ -1,4 +1,4 @@
-"""The folders that `medkd train` and `medkd detect` leave: what they contain, and their files.
+"""The output folders of `medkd train` (RUN) and `medkd detect` (RESULTS), and their files.
 
 A folder is a RUN if it contains run.json, and RESULTS if it contains detect.record; both state the
 version of their format.
@@ -6,21 +6,21 @@ version of their format.
 RUN/config.yaml                  the resolved settings
 RUN/run.json                     the run record (`RunRecord`)
 RUN/teacher, control, student    model directories
-RUN/training/<arm>/log.csv       one row an epoch; `events/` for TensorBoard; `state/` to resume
+RUN/training/<arm>/log.csv       one row per epoch; `events/` for TensorBoard; `state/` to resume
 RUN/predictions/<arm>_<split>.csv
-RUN/evaluations/<arm>.json       what was measured of one arm (`ArmResult`)
+RUN/evaluations/<arm>.json       the scores of one arm (`ArmResult`)
 RUN/reference/                   annotations.csv, annotations_excluded.csv, seriesuids.csv (CT)
 RUN/marks/<arm>.csv              whole-scan marks, LUNA16 submission columns (CT)
-RUN/results/<arm>/<case>.json    one `CaseResult` a scan (CT)
+RUN/results/<arm>/<case>.json    one `CaseResult` per scan (CT)
 RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
 RUN/evaluation.json              `Evaluation`
 RUN/report.html, report.json, report.csv
-RUN/review.sqlite                what readers decided
+RUN/review.sqlite                decisions of readers
 
 RESULTS/detect.record            JSON: model, settings, version, inputs (`SearchRecord`)
-RESULTS/<case>.json              one `CaseResult` a scan or radiograph, refused ones too
-RESULTS/results.csv              every mark of scans, or a row for each radiograph
-RESULTS/review.sqlite            what readers decided
+RESULTS/<case>.json              one `CaseResult` per scan or radiograph, including refused ones
+RESULTS/results.csv              one row per mark of a scan, or per radiograph
+RESULTS/review.sqlite            decisions of readers
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,11 +47,11 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What an arm says of one sample, for each of K labels: logit and calibrated probability.
+    """The output of an arm for one sample: for each of K labels a logit and a probability.
 
-    `labels` are 0 or 1, None where not known; `logits` are not calibrated.
-    `center_mm` (LPS) is the place of a candidate, None for a whole image; `seriesuid` names the
-    scan or image that the sample is cut from.
+    `labels` are 0 or 1, or None if not known. `logits` are not calibrated, `probabilities` are.
+    `center_mm` (LPS) is the position of a candidate, None for a whole image. `seriesuid` names the
+    scan or image that contains the sample.
     """
 
     sample_id: str
@@ -64,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Names of everything inside one RUN."""
+    """The paths of the files in one RUN."""
 
     path: Path
 
@@ -85,7 +86,7 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The self-contained HTML; `.json` and `.csv` of the same name hold its numbers."""
+        """The self-contained HTML; `.json` and `.csv` of the same name contain its numbers."""
         return self.path / "report.html"
 
     @property
@@ -95,7 +96,7 @@ class RunFolder:
 
     @property
     def review(self) -> Path:
-        """The readers' decisions."""
+        """The decisions of readers."""
         return self.path / "review.sqlite"
 
     @property
@@ -112,34 +113,34 @@ class RunFolder:
         return self.path / "training" / arm
 
     def log(self, arm: str) -> Path:
-        """One row an epoch."""
+        """The training log, one row per epoch."""
         return self.training(arm) / "log.csv"
 
     def predictions(self, arm: str, split: str) -> Path:
-        """One row a sample of a split."""
+        """The predictions for one split, one row per sample."""
         return self.path / "predictions" / f"{arm}_{split}.csv"
 
     def marks(self, arm: str) -> Path:
-        """Whole-scan marks of an arm."""
+        """The whole-scan marks of an arm."""
         return self.path / "marks" / f"{arm}.csv"
 
     def arm_result(self, arm: str) -> Path:
-        """The evaluation of one arm; its costs are measured with the other arms."""
+        """The evaluation of one arm without its costs, which are measured for all arms at once."""
         return self.path / "evaluations" / f"{arm}.json"
 
     def result(self, arm: str, case_id: str) -> Path:
-        """What an arm's whole-scan run says of one scan."""
+        """The whole-scan output of an arm for one scan."""
         return self.path / "results" / arm / f"{case_id}.json"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """What a search is made with; a stopped search goes on only with the same.
+    """The model, settings and inputs of a search; a stopped search resumes only if they are equal.
 
-    `model` is the sha256 of everything known of the model, the sha256 of its weights included;
-    `inputs` that of the list of inputs, of which there are `cases`. `threshold` is the model's
-    frozen one (None: it has none), `labels` name what probabilities are of, and `notes` say what
-    every page must repeat of the model (None: not recorded).
+    `model` is the sha256 of the model's description, which includes the sha256 of its weights.
+    `inputs` is the sha256 of the list of inputs, `cases` their number. `threshold` is the model's
+    frozen threshold (None: it has none), `labels` are the names of its outputs, and `notes` are the
+    statements about the model that every page must repeat (None: not recorded).
     """
 
     kind: Literal["scan", "image"]
@@ -156,30 +157,30 @@ class SearchRecord:
 
 @dataclass(frozen=True, slots=True)
 class ResultsFolder:
-    """Names of everything inside one folder of RESULTS."""
+    """The paths of the files in one folder of RESULTS."""
 
     path: Path
 
     @property
     def record(self) -> Path:
-        """What the search was made with; a folder with this file is RESULTS."""
+        """The record of the search; a folder with this file is RESULTS."""
         return self.path / "detect.record"
 
     @property
     def table(self) -> Path:
-        """Every mark of scans, or a row for each radiograph."""
+        """The table of results: one row per mark of a scan, or per radiograph."""
         return self.path / "results.csv"
 
     @property
     def review(self) -> Path:
-        """The readers' decisions."""
+        """The decisions of readers."""
         return self.path / "review.sqlite"
 
     def read_record(self) -> SearchRecord:
         """Read the record of the search.
 
         Raises:
-            CheckpointError: if it is missing, no record, or of a version that is not read.
+            CheckpointError: if it is missing, is not a record, or has an unsupported version.
         """
         return read_json(self.record, SearchRecord, form=RESULTS)
 
@@ -189,7 +190,7 @@ class ResultsFolder:
         for path in sorted(self.path.glob("*.json")):
             try:
                 found.append(read_json(path, CaseResult))
-            except CheckpointError:  # a scan-level score, or cut off by a full disk: done again
+            except CheckpointError:  # a scan-level score, or a file that a full disk cut off
                 continue
         return found
 
@@ -197,13 +198,13 @@ class ResultsFolder:
 def write_predictions(
     path: Path, predictions: Sequence[Prediction], label_names: Sequence[str] = ("",)
 ) -> None:
-    """Write predictions as CSV, whole or not at all.
+    """Write predictions as CSV, atomically.
 
     Args:
         path: the file.
-        predictions: of K labels.
-        label_names: K names; with one label the columns are `label, logit, probability`, with
-            several `label:NAME` and so on. A label that is not known is an empty cell.
+        predictions: predictions for K labels.
+        label_names: K names. With one label the columns are `label, logit, probability`; with
+            several they are `label:NAME` and so on. A label that is not known is an empty cell.
     """
     named = [f":{name}" if len(label_names) > 1 else "" for name in label_names]
     columns = [f"{what}{name}" for name in named for what in _VALUES]
@@ -212,7 +213,7 @@ def write_predictions(
             row.sample_id,
             row.patient_id,
             row.seriesuid,
-            *(_cell(value) for values in _by_label(row) for value in values),
+            *chain.from_iterable(zip(row.labels, row.logits, row.probabilities, strict=True)),
             *(row.center_mm or ("", "", "")),
         ]
         for row in predictions
@@ -226,37 +227,25 @@ _PLACE = ("coordX", "coordY", "coordZ")
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read what `write_predictions` wrote.
+    """Read the predictions in a file of `write_predictions`.
 
     Raises:
-        SeriesError: if the file is missing or a row does not fit, naming the row.
+        SeriesError: if the file is missing or a row is not valid; the error names the row.
     """
     return [_prediction(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
 
 
-def _by_label(row: Prediction) -> Iterable[tuple[object, ...]]:
-    return zip(row.labels, row.logits, row.probabilities, strict=True)
-
-
-def _cell(value: object) -> object:
-    return "" if value is None else value
-
-
 def write_cases(path: Path, cases: Sequence[RunCase]) -> None:
-    """Write the worklist as CSV, whole or not at all."""
-    columns = list(RunCase.__dataclass_fields__)
-    rows = []
-    for case in cases:
-        fields = asdict(case) | {"reasons": json.dumps(case.reasons)}
-        rows.append(["" if fields[c] is None else fields[c] for c in columns])
-    _write_csv(path, columns, rows)
+    """Write the worklist as CSV, atomically."""
+    rows = [asdict(case) | {"reasons": json.dumps(case.reasons)} for case in cases]
+    _write_csv(path, list(RunCase.__dataclass_fields__), [list(row.values()) for row in rows])
 
 
 def read_cases(path: Path) -> list[RunCase]:
-    """Read what `write_cases` wrote.
+    """Read the cases in a file of `write_cases`.
 
     Raises:
-        SeriesError: if the file is missing or a row does not fit, naming the row.
+        SeriesError: if the file is missing or a row is not valid; the error names the row.
     """
     return [_case(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
 
@@ -287,16 +276,16 @@ def _prediction(path: Path, number: int, row: dict[str, str]) -> Prediction:
             sample_id=row["sample_id"],
             patient_id=row["patient_id"],
             seriesuid=row["seriesuid"],
-            labels=tuple(int(cell) if cell else None for cell in _some(labels)),
+            labels=tuple(int(cell) if cell else None for cell in _required(labels)),
             logits=tuple(map(float, logits)),
             probabilities=tuple(map(float, probabilities)),
             center_mm=(float(place[0]), float(place[1]), float(place[2])) if place[0] else None,
         )
     except (KeyError, ValueError, AttributeError) as error:
-        raise SeriesError(f"{path}: row {number} is no prediction", [repr(error)]) from error
+        raise SeriesError(f"{path}: row {number} is not a prediction", [repr(error)]) from error
 
 
-def _some(cells: list[str]) -> list[str]:
+def _required(cells: list[str]) -> list[str]:
     if not cells:
         raise KeyError("label")
     return cells
@@ -317,4 +306,4 @@ def _case(path: Path, number: int, row: dict[str, str]) -> RunCase:
             reasons=tuple(json.loads(row["reasons"] or "[]")),
         )
     except (KeyError, ValueError) as error:
-        raise SeriesError(f"{path}: row {number} is no case", [repr(error)]) from error
+        raise SeriesError(f"{path}: row {number} is not a case", [repr(error)]) from error

@@ -18,8 +18,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _text_as_list(cls, values: Any) -> Any:  # noqa: ANN401  # whatever the YAML holds
-        """Read `positive: Nodule` as `positive: [Nodule]`: nothing else can be meant."""
+    def _text_as_list(cls, values: Any) -> Any:  # noqa: ANN401  # any YAML value
+        """Accept `positive: Nodule` for `positive: [Nodule]`."""
         if not isinstance(values, dict):
             return values
         fields = cls.model_fields

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkd.files import blamed_on, remove_partial, write_text
+from medkd.files import attribute_errors_to, remove_partial, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def unfinished(out: Path, purpose: str) -> Iterator[Unfinished]:
             interrupted run, the finished pieces are kept.
     """
     home = unfinished_home(out)
-    with blamed_on(out):
+    with attribute_errors_to(out):
         purpose_file = home / "purpose.txt"
         if purpose_file.is_file() and purpose_file.read_text(encoding="utf-8") == purpose:
             remove_partial(home)

@@ -36,8 +36,11 @@ class Document:
         """Return the folder that a relative path at a key is resolved against."""
         return _nearest(self.folders, keys) or Path.cwd()
 
-    def is_here(self, keys: KeyPath) -> bool:
-        """Return whether that is the current folder: by --set, or in a shipped configuration."""
+    def is_relative_to_cwd(self, keys: KeyPath) -> bool:
+        """Return whether a path at a key is relative to the current folder.
+
+        This is so for --set and for shipped configurations.
+        """
         return _nearest(self.folders, keys) is None or self.place_of(keys).startswith("--set")
 
     def value_at(self, keys: KeyPath) -> Any:  # noqa: ANN401  # plain YAML values

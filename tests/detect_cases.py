@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from torch import Tensor, nn
 
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.models.classifiers import Shallow3dSettings
 from medkd.models.network import Network
 from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
 from medkd.types import Scan
+from tests.spheres import sphere_mask
 
 PATCH = (12, 14, 10)
 SPACING_MM = (2.0, 2.0, 2.0)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from medkd.errors import ExtraMissingError, MedkdError, SeriesError, WorkerError
-from medkd.files import blamed_on
+from medkd.files import attribute_errors_to
 from medkd.processes import Crashed, SafePool
 
 
@@ -88,7 +88,7 @@ def test_processes_that_cannot_be_started_are_refused_with_what_is_short(
     monkeypatch.setattr(ProcessPoolExecutor, method, short)
     with (
         pytest.raises(WorkerError, match="try --workers 1") as refused,
-        blamed_on(Path("a folder")),
+        attribute_errors_to(Path("a folder")),
     ):
         list(SafePool(square_or_die, 2).run([1, 2]))
     assert words in str(refused.value)

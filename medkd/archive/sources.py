@@ -11,10 +11,9 @@ from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.csv_text import header_of
 from medkd.io.file_kind import kind_of_file
 from medkd.io.file_ref import FileRef
-from medkd.io.luna16_tables import EXCLUDED_NAME, TWICE_GIVEN, is_named_excluded, is_same_table
+from medkd.io.luna16_tables import EXCLUDED_NAME, SAME_TABLE, is_named_excluded, is_same_table
 from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
 from medkd.io.reference.settings import (
     ChexpertAnnotations,
@@ -27,6 +26,7 @@ from medkd.io.reference.settings import (
     SrAnnotations,
     VindrAnnotations,
 )
+from medkd.io.tables import header_of
 
 _OBJECTS: dict[str, type[SrAnnotations | SegAnnotations | RtstructAnnotations]] = {
     "sr": SrAnnotations, "seg": SegAnnotations, "rtstruct": RtstructAnnotations,
@@ -83,7 +83,7 @@ def with_excluded(
         reason = f"--excluded: expected the columns {', '.join(sorted(_LUNA16))}; say what other "
         raise _refusal(str(excluded), reason + "columns mean in --config, counts_as: excluded")
     if any(is_same_table(path, excluded) for source in sources for path in _nodules_of(source)):
-        raise _refusal(str(excluded), f"--excluded: {TWICE_GIVEN}")
+        raise _refusal(str(excluded), f"--excluded: {SAME_TABLE}")
     for place, source in enumerate(sources):
         if isinstance(source, Luna16Annotations):
             joined = source.model_copy(update={"excluded": excluded})

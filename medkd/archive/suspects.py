@@ -63,5 +63,5 @@ class Suspects:
         self, folder: PurePosixPath, slices: SliceNames
     ) -> Iterator[tuple[KnownFile, str]]:
         for file, reason in self._beside[folder]:
-            if slices.may_hold(PurePosixPath(file.place).name, file.form, reason):
+            if slices.may_be_slice(PurePosixPath(file.place).name, file.form, reason):
                 yield file, reason

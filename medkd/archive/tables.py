@@ -23,7 +23,7 @@ from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, priv
 from medkd.index.table import ArchiveIndex, FileFate, IndexedFile, UnmatchedRow, write_index
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
-from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
+from medkd.io.synthetic_mark import RECORDS, listed_series, read_stamp, unknown_stamp
 
 _FATES: dict[str, FileFate] = {
     "series": "case", "image": "case", "volume": "case", "sr": "annotation", "seg": "annotation",
@@ -126,7 +126,7 @@ class TableWriter:
             for file in self._store.tables_named(name):
                 record = self._ref_of(file).path
                 hidden = bool(file.member)
-                stamp = not_stated(generator) if hidden else read_stamp(record)
+                stamp = unknown_stamp(generator) if hidden else read_stamp(record)
                 listed = frozenset() if hidden else listed_series(record)
                 found[PurePosixPath(file.place).parent] = (stamp, listed)
         return found

@@ -291,7 +291,7 @@ def _some(ids: Iterable[str]) -> str:
 def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
     """Return the generators of synthetic scans, from the data set or INDEX of a table."""
     from medkd.index.table import read_index, table_path
-    from medkd.io.synthetic_mark import not_stated, stamp_of
+    from medkd.io.synthetic_mark import stamp_of, unknown_stamp
 
     if stamp := stamp_of(annotations):
         return [stamp]
@@ -300,7 +300,7 @@ def _stamps_of(annotations: Path, reference: Reference) -> list[str]:
         return []
     counted = set(reference.seriesuids)
     synthetic = [c for c in read_index(index).cases if c.synthetic and c.case_id in counted]
-    return list(dict.fromkeys(case.generator or not_stated() for case in synthetic))
+    return list(dict.fromkeys(case.generator or unknown_stamp() for case in synthetic))
 
 
 def _phantoms(stamps: Iterable[str]) -> list[str]:

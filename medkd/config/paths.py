@@ -101,6 +101,8 @@ def _origin(keys: KeyPath, document: Document) -> str:
         return ""
     place = document.place_of(keys)
     owner = (
-        "the current folder" if document.is_here(keys) else f"the folder of {place.split(':')[0]}"
+        "the current folder"
+        if document.is_relative_to_cwd(keys)
+        else f"the folder of {place.split(':')[0]}"
     )
     return f" ({typed!r} is relative to {document.folder_of(keys)}, {owner})"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medkd.data.archive_cases import known_scan_labels
-from medkd.evaluate.caution import few_words
+from medkd.evaluate.caution import few_cases_warning
 from medkd.evaluate.intervals import bootstrap_interval
 from medkd.evaluate.metrics import build_metric, compute_metric
 from medkd.index.table import ArchiveIndex
@@ -84,7 +84,7 @@ def score_scan_level(
         patients=len(set(patients)),
         unknown=len(analysed) - len(scored),
         not_analysed=len(indexed) - len(analysed),
-        caution=few_words(
+        caution=few_cases_warning(
             [
                 (sum(labels), "scans with a nodule"),
                 (len(labels) - sum(labels), "scans without one"),

@@ -7,8 +7,7 @@ the ranking.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,30 +18,26 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 """Range of the search; logits that separate the labels perfectly give the lower bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Samples of similar probability: mean probability, observed share of positives, count."""
+class ReliabilityBin(NamedTuple):
+    """Samples of similar probability: mean probability, observed share of positives, number."""
 
     probability: float
     observed: float
-    count: int
+    samples: int
 
 
-def fit_temperature(
-    logits: ArrayLike, labels: ArrayLike, label_known: ArrayLike | None = None
-) -> float:
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """Find the temperature T that minimises the negative log-likelihood of sigmoid(logit / T).
 
     Args:
         logits: any shape, one logit per label.
         labels: the same shape, 0 or 1.
-        label_known: the same shape, False where a label is missing; default: all known.
 
     Returns:
         Temperature > 0; above 1 if the model was overconfident.
 
     Raises:
-        ValueError: if shapes differ, a logit is not finite, or all known labels are equal.
+        ValueError: if shapes differ, a logit is not finite, or all labels are equal.
 
     Example:
         >>> round(fit_temperature([4.0, 4.0, 4.0, -4.0], [1, 1, 0, 0]), 2)  # log 3 = 4 / T
@@ -50,7 +45,14 @@ def fit_temperature(
     """
     from scipy.optimize import minimize_scalar  # slow to import and rarely needed
 
-    logit, label = _known(logits, labels, label_known)
+    logit = np.asarray(logits, dtype=np.float64)
+    label = np.asarray(labels, dtype=np.float64)
+    if logit.shape != label.shape:
+        raise ValueError(f"logits {logit.shape} and labels {label.shape} differ in shape")
+    if not np.isfinite(logit).all():
+        raise ValueError("logits must be finite")
+    if set(np.unique(label).tolist()) != {0.0, 1.0}:
+        raise ValueError("fitting a temperature needs labels of both classes, 0 and 1")
     sign = 2.0 * label - 1.0
 
     def loss(log_temperature: float) -> float:
@@ -85,9 +87,7 @@ def reliability_curve(
     filled = np.flatnonzero(count)
     mean = np.bincount(number, weights=probability, minlength=bins)[filled] / count[filled]
     observed = np.bincount(number, weights=label, minlength=bins)[filled] / count[filled]
-    rows: Sequence[tuple[float, float, int]] = list(
-        zip(mean.tolist(), observed.tolist(), count[filled].tolist(), strict=True)
-    )
+    rows = zip(mean.tolist(), observed.tolist(), count[filled].tolist(), strict=True)
     return [ReliabilityBin(*row) for row in rows]
 
 
@@ -105,23 +105,5 @@ def expected_calibration_error(
         bins: number of bins of equal width in 0..1.
     """
     rows = reliability_curve(labels, probabilities, bins=bins)
-    samples = sum(row.count for row in rows)
-    return sum(row.count * abs(row.probability - row.observed) for row in rows) / samples
-
-
-def _known(
-    logits: ArrayLike, labels: ArrayLike, label_known: ArrayLike | None
-) -> tuple[Float64, Float64]:
-    logit = np.asarray(logits, dtype=np.float64)
-    label = np.asarray(labels, dtype=np.float64)
-    known = np.ones(label.shape, dtype=bool) if label_known is None else np.asarray(label_known)
-    if not logit.shape == label.shape == known.shape:
-        raise ValueError(
-            f"logits {logit.shape}, labels {label.shape} and label_known {known.shape} differ"
-        )
-    logit, label = logit[known.astype(bool)], label[known.astype(bool)]
-    if not np.isfinite(logit).all():
-        raise ValueError("logits must be finite")
-    if set(np.unique(label).tolist()) != {0.0, 1.0}:
-        raise ValueError("fitting a temperature needs known labels of both classes, 0 and 1")
-    return logit, label
+    samples = sum(row.samples for row in rows)
+    return sum(row.samples * abs(row.probability - row.observed) for row in rows) / samples

@@ -13,13 +13,15 @@ from collections.abc import Iterable
 from medkd.types import ClassificationResult, FrocResult
 
 FEW_CASES = 20
-"""With fewer nodules, positive or negative samples each single one changes a score a lot."""
+"""With fewer nodules, positive or negative samples, a single one changes a score considerably."""
 
 FEW_GROUPS = 10
-"""With fewer patients or scans no claim is made."""
+"""With fewer patients or scans, a bootstrap interval is not reliable."""
 
 
-def few_words(counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str]] = ()) -> str:
+def few_cases_warning(
+    counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str]] = ()
+) -> str:
     """Return a warning with the counts that are too small; empty if all are large enough.
 
     Args:
@@ -27,9 +29,9 @@ def few_words(counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str
         groups: numbers of patients or scans, likewise.
 
     Example:
-        >>> few_words([(7, "nodules")], [(3, "scans")])
+        >>> few_cases_warning([(7, "nodules")], [(3, "scans")])
         'few cases (7 nodules, 3 scans): numbers may differ greatly on other cases'
-        >>> few_words([(20, "nodules")], [(10, "scans")])
+        >>> few_cases_warning([(20, "nodules")], [(10, "scans")])
         ''
     """
     few = [(n, noun) for n, noun in counts if n < FEW_CASES]
@@ -41,20 +43,20 @@ def few_words(counts: Iterable[tuple[int, str]], groups: Iterable[tuple[int, str
 
 
 def sentence(caution: str) -> str:
-    """Return a caution as a sentence with capital and full stop; an empty one stays empty."""
+    """Return a warning as a sentence with capital and full stop; an empty text stays empty."""
     return f"{caution[:1].upper()}{caution[1:]}." if caution else ""
 
 
 def froc_caution(result: FrocResult) -> str:
     """Return a warning if a FROC has few nodules or scans; empty if it has enough."""
-    return few_words([(result.nodules, "nodules")], [(result.scans, "scans")])
+    return few_cases_warning([(result.nodules, "nodules")], [(result.scans, "scans")])
 
 
 def classification_caution(result: ClassificationResult) -> str:
     """Return a warning if scores have few samples or patients; empty if they have enough."""
     negatives = result.samples - result.positives
     counts = [(result.positives, "positive samples"), (negatives, "negative samples")]
-    return few_words(counts, [(result.patients, "patients")])
+    return few_cases_warning(counts, [(result.patients, "patients")])
 
 
 def _noun(count: int, plural: str) -> str:

@@ -76,15 +76,16 @@ def evaluate_classification(
         samples=len(label),
         positives=int(label.sum()),
         patients=len(set(names)),
+        roc_auc=ranking["roc_auc"],
+        pr_auc=ranking["pr_auc"],
+        brier=ranking["brier"],
         calibration_error=expected_calibration_error(label, probability),
         at_operating_point=frozen,
         at_half=half,
         operating_point=operating_point,
         roc_curve=_roc_curve(label, probability),
         pr_curve=_pr_curve(label, probability),
-        reliability=_reliability(label, probability),
-        label="",
-        **ranking,
+        reliability=tuple(reliability_curve(label, probability)),
     )
 
 
@@ -94,7 +95,6 @@ def choose_operating_point(
     *,
     rule: Rule,
     sensitivity: float = 0.9,
-    chosen_on: str = "validation",
 ) -> OperatingPoint:
     """Choose a threshold by a rule, half way between two neighbouring probabilities.
 
@@ -107,7 +107,6 @@ def choose_operating_point(
         rule: "youden" (highest sensitivity + specificity), "max_accuracy", "half" (always 0.5),
             or "sensitivity" (the highest threshold that reaches `sensitivity`).
         sensitivity: required sensitivity 0..1 of the rule "sensitivity".
-        chosen_on: name of the split, stored with the threshold.
 
     Raises:
         ValueError: if there is no sample, the rule is unknown, "youden" lacks one class, or
@@ -130,7 +129,6 @@ def choose_operating_point(
     return OperatingPoint(
         threshold=threshold,
         rule=f"sensitivity >= {sensitivity:g}" if rule == "sensitivity" else rule,
-        chosen_on=chosen_on,
         sensitivity=float((called * label).sum() / positives) if positives else None,
         specificity=float((~called * (1 - label)).sum() / negatives) if negatives else None,
     )
@@ -141,7 +139,7 @@ def _choose(rule: Rule, label: Float64, probability: Float64, *, sensitivity: fl
         return 0.5
     points = count_roc(label == 1, probability, drop_intermediate=False)
     positives, negatives = float(label.sum()), float((1 - label).sum())
-    # The first threshold calls nothing positive; each next one calls one more score positive.
+    # No sample is positive at the first threshold; each further one adds those of one score.
     true, false = np.r_[0.0, points.true_positives], np.r_[0.0, points.false_positives]
     thresholds = _between(points.thresholds)
     if rule == "sensitivity":
@@ -244,11 +242,6 @@ def _pr_curve(label: Float64, probability: Float64) -> tuple[tuple[float, float]
     points = count_roc(label == 1, probability, drop_intermediate=False)
     called = points.true_positives + points.false_positives
     return _thin(points.true_positives / points.true_positives[-1], points.true_positives / called)
-
-
-def _reliability(label: Float64, probability: Float64) -> tuple[tuple[float, float, int], ...]:
-    rows = reliability_curve(label, probability)
-    return tuple((row.probability, row.observed, row.count) for row in rows)
 
 
 def _thin(x: Float64, y: Float64) -> tuple[tuple[float, float], ...]:

@@ -2,8 +2,8 @@
 
 CPM is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan. It is
 reported in two named variants: `cpm_interpolated` (the script's plotted curve) and `cpm_nearest`
-(the leaderboard's nearest curve point). Other variants (next point, six rates, box overlap) give
-other numbers and are not computed. Scans without nodules are included. The matching rules are in
+(the leaderboard's nearest curve point). Other variants (next point, six rates, box overlap) yield
+other values and are not computed. Scans without nodules are included. The matching rules are in
 `matching.py`, the curve in `curves.py`.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.evaluate.caution import few_words
+from medkd.evaluate.caution import few_cases_warning
 from medkd.evaluate.curves import (
     FrocCurve,
     build_froc_curve,
@@ -23,8 +23,9 @@ from medkd.evaluate.curves import (
     read_interpolated,
     read_nearest,
 )
-from medkd.evaluate.intervals import draw_weights, interval_of, resamples_for
+from medkd.evaluate.intervals import draw_weights, interval_of
 from medkd.evaluate.matching import Matching, match_marks
+from medkd.evaluate.metrics import ratio
 from medkd.types import (
     CPM_RATES,
     Candidate,
@@ -81,8 +82,8 @@ def evaluate_froc(
         track: name of what is scored ("whole-scan marks", "given candidates").
         threshold: a frozen operating point; sensitivity, precision and F1 are computed for
             marks with score >= threshold.
-        bootstrap: number of resamples, by patient if patients are known, else by series. 0 gives
-            no intervals; neither do fewer groups than `intervals.LEAST_GROUPS`.
+        bootstrap: number of resamples, by patient if patients are known, else by series. There
+            are no intervals if it is 0 or if there are fewer groups than `intervals.LEAST_GROUPS`.
         seed: seed of the bootstrap.
 
     Returns:
@@ -121,7 +122,6 @@ def choose_froc_operating_point(
     reference: Reference,
     *,
     fp_per_scan: float = 1.0,
-    chosen_on: str = "validation",
 ) -> OperatingPoint:
     """Choose the lowest threshold whose rate of false positives is within a limit.
 
@@ -129,7 +129,6 @@ def choose_froc_operating_point(
         marks: marks on the scans that the threshold is chosen on.
         reference: reference standard of the same scans.
         fp_per_scan: highest allowed rate, > 0.
-        chosen_on: name of the split, stored with the threshold.
 
     Returns:
         The threshold (marks with score >= threshold are kept), with its sensitivity and rate on
@@ -139,17 +138,17 @@ def choose_froc_operating_point(
     scans, nodules = len(reference.seriesuids), int(matching.nodules.sum())
     rule = f"lowest threshold with at most {fp_per_scan:g} false positives per scan"
     if not len(matching.scores):
-        return OperatingPoint(0.5, f"{rule}; there were no marks", chosen_on, 0.0, None, 0.0)
+        rule += "; there were no marks"
+        return OperatingPoint(0.5, rule, sensitivity=0.0, fp_per_scan=0.0)
     counts = count_roc(matching.is_nodule, matching.scores, drop_intermediate=False)
     allowed = np.flatnonzero(counts.false_positives <= fp_per_scan * scans)
     if not len(allowed):
         above = float(np.nextafter(counts.thresholds[0], np.inf))
-        return OperatingPoint(above, rule, chosen_on, 0.0, None, 0.0)
+        return OperatingPoint(above, rule, sensitivity=0.0, fp_per_scan=0.0)
     point = int(allowed[-1])
     return OperatingPoint(
         threshold=float(counts.thresholds[point]),
         rule=rule,
-        chosen_on=chosen_on,
         sensitivity=float(counts.true_positives[point]) / nodules if nodules else 0.0,
         fp_per_scan=float(counts.false_positives[point]) / scans,
     )
@@ -161,7 +160,7 @@ def _score_all(matching: Matching, *, track: str) -> FrocResult:
     found = int(matching.is_nodule.sum())
     curve = build_froc_curve(matching.is_nodule, matching.scores, nodules=nodules, scans=scans)
     interpolated = read_interpolated(curve)
-    few = few_words([(nodules, "nodules")], [(scans, "scans")]) if nodules else ""
+    few = few_cases_warning([(nodules, "nodules")], [(scans, "scans")]) if nodules else ""
     return FrocResult(
         track=track,
         scans=scans,
@@ -194,7 +193,6 @@ def _resample(reference: Reference, *, resamples: int, seed: int) -> _Resampled:
         raise ValueError(f"{len(missing)} series have no patient, the first is {missing[0]!r}")
     groups = [reference.patients.get(uid, uid) for uid in uids]
     names, position = np.unique(groups, return_inverse=True)
-    resamples = resamples_for(len(names), resamples)
     weights = draw_weights(len(names), resamples=resamples, seed=seed)[:, position]
     return _Resampled(weights, seed, "patient" if reference.patients else "series")
 
@@ -305,9 +303,7 @@ def _rates(counts: NDArray[np.float64] | NDArray[np.intp]) -> Float64:
     true, false, missed = np.asarray(counts, dtype=np.float64).T
     numerators = np.stack([true, true, 2 * true], axis=1)
     denominators = np.stack([true + missed, true + false, 2 * true + false + missed], axis=1)
-    rates = np.full(numerators.shape, np.nan)
-    np.divide(numerators, denominators, out=rates, where=denominators > 0)
-    return rates
+    return ratio(numerators, denominators)
 
 
 def _curve_warnings(curve: FrocCurve, *, nodules: int) -> tuple[str, ...]:

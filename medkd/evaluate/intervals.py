@@ -23,6 +23,7 @@ Statistic = Callable[[Float64], Float64]
 """A function from weights [resamples, samples] to one value per resample (NaN: undefined)."""
 
 LEVEL = 0.95
+"""Fraction of the bootstrap values inside an interval."""
 
 LEAST_GROUPS = 2
 """With a single group all resamples are equal, so there is no interval."""
@@ -36,13 +37,11 @@ class LabelledSamples:
 
     Args:
         labels: [N] 0 or 1, or [N, K] for K labels; NaN: not known.
-        groups: [N] the patient (or other unit of resampling) of each sample.
-        unit: name of the unit of resampling, for example "patient".
+        groups: [N] the patient of each sample, the unit of resampling.
     """
 
     labels: ArrayLike
     groups: Sequence[str]
-    unit: str = "patient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +61,14 @@ def draw_weights(groups: int, *, resamples: int, seed: int) -> Float64:
         seed: seed of the generator; the same seed draws the same resamples.
 
     Returns:
-        [resamples, groups]: how often each group was drawn; each row sums to `groups`.
+        [resamples, groups]: how often each group was drawn; each row sums to `groups`. Without
+        rows if there are fewer groups than `LEAST_GROUPS`.
     """
+    resamples = resamples if groups >= LEAST_GROUPS else 0
     drawn = np.random.default_rng(seed).integers(groups, size=(resamples, groups))
     flat = drawn + np.arange(resamples)[:, None] * groups
     counts = np.bincount(flat.ravel(), minlength=resamples * groups)
     return counts.reshape(resamples, groups).astype(np.float64)
-
-
-def resamples_for(groups: int, wanted: int) -> int:
-    """Return `wanted` resamples, or 0 if there are fewer groups than `LEAST_GROUPS`."""
-    return wanted if groups >= LEAST_GROUPS else 0
 
 
 def bootstrap_values(
@@ -90,36 +86,32 @@ def bootstrap_values(
         [statistics, resamples]; [statistics, 0] if there are fewer groups than `LEAST_GROUPS`.
     """
     names, position = np.unique(np.asarray(list(groups)), return_inverse=True)
-    resamples = resamples_for(len(names), resamples)
     weights = draw_weights(len(names), resamples=resamples, seed=seed)
     rows = max(1, _CHUNK_VALUES // max(1, len(position)))
-    values = np.empty((len(statistics), resamples))
-    for start in range(0, resamples, rows):
+    values = np.empty((len(statistics), len(weights)))
+    for start in range(0, len(weights), rows):
         chunk = weights[start : start + rows][:, position]
         for index, statistic in enumerate(statistics):
             values[index, start : start + rows] = statistic(chunk)
     return values
 
 
-def interval_of(
-    values: ArrayLike, *, seed: int, unit: str, level: float = LEVEL
-) -> Interval | None:
+def interval_of(values: ArrayLike, *, seed: int, unit: str) -> Interval | None:
     """Return the percentile interval of bootstrap values; None if no value is defined.
 
     Args:
         values: [resamples], one per resample; values that are not finite are omitted.
         seed: seed that the resamples were drawn with.
         unit: name of the resampled unit, for example "patient".
-        level: 0..1, fraction of the values inside the interval.
     """
     finite = np.sort(np.asarray(values, dtype=np.float64))
     finite = finite[np.isfinite(finite)]
     if not len(finite):
         return None
-    outside = (1.0 - level) / 2.0
+    outside = (1.0 - LEVEL) / 2.0
     low = finite[int(outside * len(finite))]
     high = finite[min(int((1.0 - outside) * len(finite)), len(finite) - 1)]
-    return Interval(float(low), float(high), level, len(finite), unit, seed)
+    return Interval(float(low), float(high), LEVEL, len(finite), unit, seed)
 
 
 def bootstrap_interval(
@@ -144,30 +136,6 @@ def bootstrap_interval(
         return None
     values = bootstrap_values([statistic], groups, resamples=resamples, seed=seed)
     return interval_of(values[0], seed=seed, unit=unit)
-
-
-def paired_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    samples: LabelledSamples,
-    *,
-    metric: str,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """Compare two models on the same samples, resampling patients jointly for both.
-
-    Args:
-        first: [N] or [N, K] probabilities (decisions 0 / 1 for a metric at a threshold).
-        second: the same for the other model.
-        samples: labels and groups.
-        metric: a key of `medkd.evaluate.metrics.METRICS`.
-        resamples: number of bootstrap resamples.
-        seed: seed of the draws.
-    """
-    return two_way_difference(
-        [first], [second], samples, metric=metric, resamples=resamples, seed=seed
-    )
 
 
 def two_way_difference(
@@ -209,7 +177,7 @@ def two_way_difference(
     drawn = bootstrap_values(statistics, samples.groups, resamples=resamples, seed=seed)
     split = len(first)
     means = _seed_means(drawn[:split], drawn[split:], seed=seed)
-    unit = samples.unit if max(len(first), len(second)) == 1 else f"{samples.unit} and seed"
+    unit = "patient" if max(len(first), len(second)) == 1 else "patient and seed"
     value = float(observed[:split].mean() - observed[split:].mean())
     return Difference(
         Estimate(value, interval_of(means, seed=seed, unit=unit) if resamples else None),
@@ -230,15 +198,10 @@ def _mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) 
 
     def mean(weights: Float64) -> Float64:
         every = weights.shape[1]
-        return np.asarray(
-            np.mean(
-                [
-                    part(weights if len(known) == every else weights[:, known])
-                    for known, part in parts
-                ],
-                axis=0,
-            )
-        )
+        values = [
+            part(weights if len(known) == every else weights[:, known]) for known, part in parts
+        ]
+        return np.asarray(np.mean(values, axis=0))
 
     return mean
 
@@ -269,9 +232,8 @@ def _seed_means(first: Float64, second: Float64, *, seed: int) -> Float64:
     generator = np.random.default_rng([seed, 1])  # a stream separate from the draw of patients
     resamples = first.shape[1]
     drawn = generator.integers(len(first), size=(len(first), resamples))
-    if len(second) == len(first):
-        drawn_second = drawn
-    else:
+    drawn_second = drawn
+    if len(second) != len(first):
         drawn_second = generator.integers(len(second), size=(len(second), resamples))
     columns = np.arange(resamples)
     return np.asarray(

@@ -89,9 +89,11 @@ def match_marks(marks: Sequence[Candidate], reference: Reference) -> Matching:
     position = {uid: index for index, uid in enumerate(reference.seriesuids)}
     if len(position) != len(reference.seriesuids):
         raise ValueError("a series is listed twice among the scored series")
-    nodules = _group_nodules(reference.nodules, position)
-    excluded = _group_nodules(reference.excluded, position)
-    pool = _group_marks(marks, position)
+    nodules, excluded = (
+        _group(findings, [finding.diameter_mm for finding in findings], position)
+        for findings in (reference.nodules, reference.excluded)
+    )
+    pool = _group(marks, [mark.score for mark in marks], position)
     scans = [_match_scan(pool.of(s), nodules.of(s), excluded.of(s)) for s in range(len(position))]
     found = [scan.found for scan in scans]
     false = [scan.false for scan in scans]
@@ -148,40 +150,21 @@ def _inside(places_mm: Float64, centers_mm: Float64, diameters_mm: Float64) -> N
     return np.asarray(squared < (diameters / 2.0) ** 2)
 
 
-def _group_nodules(nodules: Sequence[Nodule], position: dict[str, int]) -> _Points:
-    known = [nodule for nodule in nodules if nodule.seriesuid in position]
-    return _group(
-        [position[nodule.seriesuid] for nodule in known],
-        [nodule.center_mm for nodule in known],
-        [nodule.diameter_mm for nodule in known],
-        series=len(position),
-    )
-
-
-def _group_marks(marks: Sequence[Candidate], position: dict[str, int]) -> _Points:
-    known = [mark for mark in marks if mark.seriesuid in position]
-    return _group(
-        [position[mark.seriesuid] for mark in known],
-        [mark.center_mm for mark in known],
-        [mark.score for mark in known],
-        series=len(position),
-    )
-
-
 def _group(
-    of_series: list[int],
-    places_mm: list[tuple[float, float, float]],
-    values: list[float],
-    *,
-    series: int,
+    points: Sequence[Candidate] | Sequence[Nodule],
+    values: Sequence[float],
+    position: dict[str, int],
 ) -> _Points:
-    index = np.asarray(of_series, dtype=np.intp)
+    """Sort the points of the scored series, each with one value, by series."""
+    index = np.asarray([position.get(point.seriesuid, -1) for point in points], dtype=np.intp)
     order = np.argsort(index, kind="stable")
-    places = np.asarray(places_mm, dtype=np.float64).reshape(-1, 3)[order]
+    order = order[np.searchsorted(index[order], 0) :]
+    places = np.asarray([point.center_mm for point in points], dtype=np.float64)
+    places = places.reshape(-1, 3)[order]
     value = np.asarray(values, dtype=np.float64)[order]
     if not (np.isfinite(places).all() and np.isfinite(value).all()):
         raise ValueError("positions, scores and diameters must be finite numbers")
-    return _Points(places, value, np.searchsorted(index[order], np.arange(series + 1)))
+    return _Points(places, value, np.searchsorted(index[order], np.arange(len(position) + 1)))
 
 
 def _collect_warnings(

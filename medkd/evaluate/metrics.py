@@ -2,7 +2,7 @@
 
 A weight is how often a sample counts. Weights of 1 give the usual score; the weights of bootstrap
 draws give the scores of all resamples at once. Undefined scores (a class without weight, no sample
-called positive) are NaN here; the caller decides how to report them.
+classified as positive) are NaN here; the caller decides how to report them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _roc_auc(labels: Float64, scores: Float64) -> Weighted:
         above = np.add.reduceat(ordered * positive, starts, axis=1)
         below = np.add.reduceat(ordered * (1.0 - positive), starts, axis=1)
         won = (above * (np.cumsum(below, axis=1) - 0.5 * below)).sum(axis=1)
-        return _ratio(won, above.sum(axis=1) * below.sum(axis=1))
+        return ratio(won, above.sum(axis=1) * below.sum(axis=1))
 
     return statistic
 
@@ -76,7 +76,7 @@ def _pr_auc(labels: Float64, scores: Float64) -> Weighted:
         step = np.add.reduceat(ordered * positive, starts, axis=1)
         called = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
         precision = np.cumsum(step, axis=1) / np.maximum(called, 1e-300)
-        return _ratio((step * precision).sum(axis=1), step.sum(axis=1))
+        return ratio((step * precision).sum(axis=1), step.sum(axis=1))
 
     return statistic
 
@@ -125,7 +125,7 @@ def _weighted_share(numerator: Float64, denominator: Float64) -> Weighted:
 
     def statistic(weights: Float64) -> Float64:
         sums = weights @ terms
-        return _ratio(sums[:, 0], sums[:, 1])
+        return ratio(sums[:, 0], sums[:, 1])
 
     return statistic
 
@@ -137,7 +137,8 @@ def _tie_groups(scores: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
 
 
-def _ratio(numerator: Float64, denominator: Float64) -> Float64:
+def ratio(numerator: Float64, denominator: Float64) -> Float64:
+    """Divide element by element; NaN where the denominator is not positive."""
     out = np.full(np.shape(numerator), np.nan)
     np.divide(numerator, denominator, out=out, where=denominator > 0)
     return out

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medkd.io.synthetic_mark import not_stated
+from medkd.io.synthetic_mark import unknown_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +55,4 @@ class Case:
     @property
     def stamp(self) -> str:
         """The stamp of the program that made it, also where none is stated; empty: not made."""
-        return self.generator or (not_stated() if self.synthetic else "")
+        return self.generator or (unknown_stamp() if self.synthetic else "")

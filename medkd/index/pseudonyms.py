@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from medkd.errors import SeriesError
-from medkd.files import blamed_on, disk_fault_of
+from medkd.files import attribute_errors_to, disk_fault_of
 
 Identity = Literal["keep", "pseudonymise"]
 
@@ -318,7 +318,7 @@ def _make_private_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with blamed_on(path), os.fdopen(handle, "wb") as stream:
+        with attribute_errors_to(path), os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

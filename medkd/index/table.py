@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 
 from medkd.errors import SeriesError
 from medkd.files import replacing
-from medkd.formats import INDEX, KEY
+from medkd.formats import INDEX, VERSION_KEY
 from medkd.index.case import Case
 from medkd.index.cells import read_cells, write_cells
 from medkd.types import Nodule
@@ -133,7 +133,7 @@ def write_index(
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
         fingerprint = _fingerprint(written[name] for name in _PRINTED)
         content = {
-            KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
+            VERSION_KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -199,10 +199,10 @@ def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     wanted = {"identity", "fingerprint", "notes"}
     if not isinstance(record, dict) or not wanted <= set(record):
         raise _refusal(path, [f"{place.name} is not the record of an index"])
-    if KEY not in record and "version" in record:
-        record[KEY] = record["version"]  # what earlier versions of medkd called it
+    if VERSION_KEY not in record and "version" in record:
+        record[VERSION_KEY] = record["version"]  # what earlier versions of medkd called it
     reason = INDEX.refusal(record)
-    if reason and not (older and record.get(KEY, 1) < INDEX.version):
+    if reason and not (older and record.get(VERSION_KEY, 1) < INDEX.version):
         raise _refusal(path, [reason])
     return record
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -31,15 +31,6 @@ def header_text(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
-def outside_fault(names: Iterable[str]) -> Fault | None:
-    """Return a fault if one of the names leaves the folder of the header, else None."""
-    name = next((name for name in names if not _is_inside(name)), None)
-    if name is None:
-        return None
-    text = f"the voxel file {name!r} is not below the header's folder: move it there"
-    return Fault("unreadable", text)
-
-
 def count_fault(names: Sequence[str], slices: int, *, stated: str) -> Fault | None:
     """Return a fault if a header names fewer or more files than slices, or a file twice.
 
@@ -48,10 +39,10 @@ def count_fault(names: Sequence[str], slices: int, *, stated: str) -> Fault | No
         slices: the number of slices that the header states.
         stated: the header's field that states it.
     """
-    doubled = [name for name, count in Counter(map(PurePosixPath, names)).items() if count > 1]
+    repeated = [name for name, count in Counter(map(PurePosixPath, names)).items() if count > 1]
     if len(names) == slices:
         text = "the header names one file for several slices"
-        return Fault("damaged_pixels", f"{text}: {doubled[0].name!r}") if doubled else None
+        return Fault("damaged_pixels", f"{text}: {repeated[0].name!r}") if repeated else None
     code = "truncated_pixels" if len(names) < slices else "damaged_pixels"
     text = f"{stated} states {slices} slices, but the header names {len(names)} files"
     return Fault(code, text)
@@ -63,17 +54,27 @@ def _is_inside(name: str) -> bool:
     return ".." not in (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
 
 
-def find_data_file(folder: Path, name: str) -> Path:
-    """Return the path of the file that a header names, spelled as on the disk.
+def find_data_files(folder: Path, names: Sequence[str] | Fault) -> tuple[Path, ...] | Fault:
+    """Return the paths of the files that a header names, spelled as on the disk.
 
     Args:
         folder: folder of the header.
-        name: the name as `header_text` decoded it.
+        names: the names as `header_text` decoded them, or the fault of a header without names.
 
     Returns:
-        An existing file; if there is none, the path with the name as spelled in the header.
+        Existing files; for a missing file, the path with the name as spelled in the header. A
+        fault if there are no names, or if one of them is not below the folder.
     """
-    return next((p for s in _spellings(name) if (p := folder / s).is_file()), folder / name)
+    if isinstance(names, Fault):
+        return names
+    outside = next((name for name in names if not _is_inside(name)), None)
+    if outside is not None:
+        text = f"the voxel file {outside!r} is not below the header's folder: move it there"
+        return Fault("unreadable", text)
+    return tuple(
+        next((p for s in _spellings(name) if (p := folder / s).is_file()), folder / name)
+        for name in names
+    )
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -94,7 +95,7 @@ def is_pattern(name: str) -> bool:
     return len(_COUNTER.findall(name)) == 1
 
 
-def counted_names(pattern: str, first: int, last: int, step: int) -> list[str] | None:
+def numbered_names(pattern: str, first: int, last: int, step: int) -> list[str] | None:
     """Return the file names of a pattern, from first to last.
 
     Returns:

@@ -9,9 +9,10 @@ Files whose names begin with a dot are system files and are ignored, unless they
 from __future__ import annotations
 
 import gzip
+import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,7 +22,9 @@ from typing import Any, BinaryIO, Literal, cast
 import pydicom
 from pydicom.uid import UID
 
-from medkd.io.companions import metaimage_companions, metaimage_header_of, nrrd_companions
+from medkd.io import metaimage, nrrd
+from medkd.io.data_files import find_data_files
+from medkd.io.dicom.codes import Fault
 from medkd.io.dicom.dataset import HEAD_BYTES, looks_like_damaged_dicom, looks_like_dicom
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.dicom.quiet import quiet_dicom
@@ -37,10 +40,10 @@ FileForm = Literal[
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DicomHead:
-    """Header values that tell which series, study and patient a DICOM file belongs to.
+    """Header values that identify the series, study and patient of a DICOM file.
 
-    These values identify a patient: they are never shown. `identity` holds the texts of the
-    header that name the patient or the examination.
+    These values are never shown. `identity` has the texts of the header that name the patient or
+    the examination.
     """
 
     sop_class: str
@@ -297,7 +300,7 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
         return _metaimage_kind(ref, head)
     if head.startswith(_NRRD):
         if name.endswith(_NRRD_SUFFIXES):
-            return FileKind("volume", companion="\n".join(nrrd_companions(ref, head)))
+            return FileKind("volume", companion=_nrrd_companions(ref, head))
         return FileKind("other", "an NRRD volume with another suffix: rename it to .nrrd or .nhdr")
     if name.endswith(".nii.gz"):
         with ref.open() as stream, gzip.GzipFile(fileobj=stream) as unpacked:
@@ -311,10 +314,39 @@ def _volume_kind(ref: FileRef, name: str, head: bytes) -> FileKind | None:
 
 
 def _metaimage_kind(ref: FileRef, head: bytes) -> FileKind:
-    header = metaimage_header_of(ref, head)
+    header = metaimage.read_metaimage_header(io.BytesIO(head))
+    if header.is_list or "elementdatafile" not in header.values:  # `head` may be cut off
+        with ref.open() as stream:
+            header = metaimage.read_metaimage_header(stream)
     if "ndims" not in header.values and "elementdatafile" not in header.values:
         return _wrong_content("it has no MetaImage header")
-    return FileKind("volume", companion="\n".join(metaimage_companions(ref, header)))
+    stated = header.listed or (header.values.get("elementdatafile", ""),)
+    return FileKind("volume", companion=_companions(ref, metaimage.data_names(header), stated))
+
+
+def _nrrd_companions(ref: FileRef, head: bytes) -> str:
+    text, end, _ = head.partition(b"\n\n")
+    if end and b"data" not in text.lower():
+        return ""
+    with ref.open() as stream:
+        header = nrrd.read_nrrd_header(stream)
+    stated = header.listed or (header.fields.get("data file", ""),)
+    return _companions(ref, nrrd.data_names(header), stated)
+
+
+def _companions(ref: FileRef, names: list[str] | Fault, stated: Iterable[str]) -> str:
+    """Return the voxel files of a header, one per line, spelled as on the disk.
+
+    The paths are relative to the header's folder; the files need not exist. If the header names
+    its files in an unsupported way, its own text `stated` is returned.
+    """
+    if isinstance(names, Fault):
+        names = [name for name in dict.fromkeys(stated) if name]
+    folder = ref.path.parent
+    files = find_data_files(folder, names)
+    if ref.member is not None or isinstance(files, Fault):
+        return "\n".join(names)
+    return "\n".join(file.relative_to(folder).as_posix() for file in files)
 
 
 @contextmanager

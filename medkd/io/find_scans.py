@@ -1,7 +1,7 @@
 """Search for scans in files and folders by content: DICOM series and volumes.
 
-`medkd index` classifies and groups files by the same rules (`file_kind.py`, `grouping.py`):
-`detect` and `implant` find in a folder what an INDEX of it would contain. Zip archives are not
+`medkd index` classifies and groups files by the same rules (`file_kind.py`, `grouping.py`), so
+`detect` and `implant` find the same cases in a folder as its INDEX has. Zip archives are not
 opened here; only `medkd index` reads them.
 """
 
@@ -19,9 +19,9 @@ from medkd.io.grouping import (
     NAMELESS_REASON,
     SliceNames,
     group_key,
-    is_closed,
     is_nameless,
     is_suspect,
+    is_zip_archive,
     suspect_reasons,
 )
 from medkd.io.volume import VOLUME_SUFFIXES, volume_suffix
@@ -53,7 +53,7 @@ class ScanPlace:
 
 @dataclass(frozen=True, slots=True)
 class FoundPlaces:
-    """The scans and radiographs (one file each) of files and folders, sorted by path."""
+    """The scans and radiographs (one file each) that were found, sorted by path."""
 
     scans: tuple[ScanPlace, ...] = ()
     images: tuple[Path, ...] = ()
@@ -61,7 +61,7 @@ class FoundPlaces:
 
 @dataclass(slots=True)
 class _Sorted:
-    """Files sorted by type; `suspects` are files that may be damaged slices."""
+    """Files by their type; `suspects` are files that may be damaged slices."""
 
     series: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     uids: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def find_places(
     """
     found = _Sorted()
     for count, (path, kind, is_named) in enumerate(classified_files(inputs), start=1):
-        _sort_in(found, path, kind, is_named=is_named)
+        _add(found, path, kind, is_named=is_named)
         if progress is not None:
             progress(count)
     scans = [*_series_places(found), *found.others]
@@ -118,22 +118,18 @@ def classified_files(inputs: Iterable[Path]) -> Iterator[tuple[Path, FileKind, b
         inputs: existing files and folders.
     """
     seen: set[Path] = set()
-    for given in inputs:
-        named = not given.is_dir()
-        entries = [(given, _named(given))] if named else _below(given)
-        for path, file in entries:
+    for start in inputs:
+        is_named = not start.is_dir()
+        files = [_input_file(start)] if is_named else walk_files(start, skip=lambda _: False)
+        for file in files:
+            path = start if is_named else start / file.path
             absolute = path.absolute()
             if absolute not in seen:
                 seen.add(absolute)
-                yield path, _kind_of(path, file), named
+                yield path, _kind_of(path, file), is_named
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, FoundFile]]:
-    for file in walk_files(folder, skip=lambda _: False):
-        yield folder / file.path, file
-
-
-def _named(path: Path) -> FoundFile:
+def _input_file(path: Path) -> FoundFile:
     if not path.is_file():
         return FoundFile(path, form="other", reason="not a regular file")
     return FoundFile(path, size=path.stat().st_size)
@@ -145,7 +141,7 @@ def _kind_of(path: Path, file: FoundFile) -> FileKind:
     return kind_of_file(FileRef(path), file.size)
 
 
-def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> None:
+def _add(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> None:
     if kind.form == "series":
         key = group_key(shown_name(path.as_posix()), kind)
         found.series[key].append(path)
@@ -163,7 +159,7 @@ def _sort_in(found: _Sorted, path: Path, kind: FileKind, *, is_named: bool) -> N
         found.others.append(ScanPlace(path, reasons=(kind.reason,)))
     elif kind.form == "container" and (is_named or not kind.names):
         found.others.append(ScanPlace(path, reasons=(_container_reason(kind),)))
-        if is_closed(kind) and not is_named:
+        if is_zip_archive(kind) and not is_named:
             found.suspects.append((path, kind))
     elif is_named:
         expected = f"expected DICOM, or a volume ({', '.join(VOLUME_SUFFIXES)})"
@@ -202,7 +198,7 @@ def _suspects(
     for folder in place.folders:
         names = SliceNames(file.name for file in place.files if file.parent == folder)
         for path, kind in beside.get(folder, ()):
-            if names.may_hold(path.name, kind.form, kind.reason):
+            if names.may_be_slice(path.name, kind.form, kind.reason):
                 yield path, kind
 
 

@@ -46,11 +46,13 @@ def foreign_faults(
         # Decoders written in Rust (pyo3) panic with a subclass of BaseException only.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = prefix + worded(error, path, show_text=show_text)
+        reason = prefix + describe_error(error, path, show_text=show_text)
         raise SeriesError(f"{path}: cannot be read", [reason]) from error
 
 
-def worded(error: BaseException, path: PurePath | str = "", *, show_text: bool = True) -> str:
+def describe_error(
+    error: BaseException, path: PurePath | str = "", *, show_text: bool = True
+) -> str:
     """Describe a third-party exception in one line, without the file's path.
 
     Args:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.file_kind import FOREIGN, PACKED_DICOM, UNKNOWN, UNREADABLE, FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
-from medkd.io.walk import absent_reason
+from medkd.io.walk import inaccessible_reason
 
 _SHOWN = 3
 _NAMELESS = "nameless-"
@@ -51,16 +51,16 @@ def group_key(place: str, kind: FileKind) -> str:
 
 
 class SliceNames:
-    """Tells which files beside the slices of a series may be damaged slices of it.
+    """Decides which files beside the slices of a series may be damaged slices of it.
 
     Args:
         names: file names of the series' slices in one folder.
 
     Example:
         >>> beside = SliceNames(["IM0001", "IM0002"])
-        >>> beside.may_hold("IM0003", "other", "a text"), beside.may_hold("README", "other", "")
-        (True, False)
-        >>> beside.may_hold("IM0003.gz", "other", "a gzip file: unpack it")
+        >>> beside.may_be_slice("IM0003", "other", "a text")
+        True
+        >>> beside.may_be_slice("IM0003.gz", "other", "a gzip file: unpack it")
         True
     """
 
@@ -71,7 +71,7 @@ class SliceNames:
             self._shapes.add(_shape(name))
             self._suffixes.add(_suffix(name))
 
-    def may_hold(self, name: str, form: str, reason: str) -> bool:
+    def may_be_slice(self, name: str, form: str, reason: str) -> bool:
         """Return whether a file that is not readable DICOM may be one of the slices.
 
         Args:
@@ -101,31 +101,31 @@ def is_suspect(form: str, reason: str) -> bool:
     return reason in FOREIGN or (form == "unreadable" and not reason.startswith(FOLDER_CODE))
 
 
-def unread_reasons(strangers: Iterable[FileRef]) -> tuple[str, ...]:
-    """Return the reason to refuse a series that has unreadable files.
+def unread_reasons(unread: Iterable[FileRef]) -> tuple[str, ...]:
+    """Return the reason to refuse a series that has unreadable files; empty if it has none.
 
     Args:
-        strangers: files that belong to the series by their header, but which its reader could
-            not read as DICOM.
+        unread: files that belong to the series by their header, but which its reader could not
+            read as DICOM.
     """
-    names = [ref.name for ref in strangers]
+    names = [ref.name for ref in unread]
     return (f"unreadable: {_listed(names)}: cannot be read as a slice",) if names else ()
 
 
-def stranger_reasons(slices: Iterable[FileRef], strangers: Iterable[FileRef]) -> tuple[str, ...]:
+def neighbour_reasons(slices: Iterable[FileRef], unread: Iterable[FileRef]) -> tuple[str, ...]:
     """Return the reasons to refuse a series because of other files in its folder.
 
     Args:
         slices: files of the series.
-        strangers: files beside them that are not readable DICOM, and links to missing files.
+        unread: files beside them that are not readable DICOM, and links to missing files.
     """
     names = SliceNames(ref.path.name for ref in slices)
-    kinds = [(ref, _kind_on_disk(ref)) for ref in strangers]
+    kinds = [(ref, _kind_on_disk(ref)) for ref in unread]
     return suspect_reasons(
         (ref.name, kind.reason)
         for ref, kind in kinds
-        if (is_suspect(kind.form, kind.reason) or is_closed(kind))
-        and names.may_hold(ref.path.name, kind.form, kind.reason)
+        if (is_suspect(kind.form, kind.reason) or is_zip_archive(kind))
+        and names.may_be_slice(ref.path.name, kind.form, kind.reason)
     )
 
 
@@ -133,11 +133,11 @@ def _kind_on_disk(ref: FileRef) -> FileKind:
     try:
         size = ref.path.stat().st_size
     except OSError as error:
-        return FileKind("unreadable", absent_reason(error))
+        return FileKind("unreadable", inaccessible_reason(error))
     return kind_of_file(ref, size)
 
 
-def is_closed(kind: FileKind) -> bool:
+def is_zip_archive(kind: FileKind) -> bool:
     """Return whether a file is a zip archive, which may contain slices that are not read."""
     return kind.form == "container" and not kind.names
 
@@ -184,5 +184,5 @@ def _suffix(name: str) -> str:
 
 
 def _uid(text: str) -> str:
-    """Replace characters that do not belong in a UID; damaged headers may contain them."""
+    """Replace characters that a UID cannot contain; damaged headers may have them."""
     return re.sub(r"[^\w.-]", "_", text)

@@ -31,7 +31,8 @@ from medkd.io.luna16_tables import (
 )
 from medkd.io.metaimage import data_reasons
 from medkd.io.synthetic_mark import stamp_of
-from medkd.types import LabelledCandidate, Nodule, Point, Reference
+from medkd.io.tables import shortened
+from medkd.types import LabelledCandidate, Nodule, Point
 
 T = TypeVar("T")
 Row = TypeVar("Row", Nodule, LabelledCandidate)
@@ -64,15 +65,6 @@ class Luna16Set:
     generator: str = ""
     notes: tuple[str, ...] = ()
 
-    @property
-    def synthetic(self) -> bool:
-        """Whether the set is synthetic."""
-        return bool(self.generator)
-
-    def reference(self) -> Reference:
-        """Return the reference standard of the present scans."""
-        return Reference(self.nodules, self.excluded, self.seriesuids)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tables:
@@ -83,14 +75,6 @@ class _Tables:
     candidates: list[LabelledCandidate]
     seriesuids: list[str]
     paths: tuple[Path, ...]
-
-    def series_of_rows(self) -> dict[str, set[str]]:
-        """Return the series that each table of points names."""
-        return {
-            "annotations": {row.seriesuid for row in self.nodules},
-            "annotations_excluded": {row.seriesuid for row in self.excluded},
-            "candidates": {row.seriesuid for row in self.candidates},
-        }
 
 
 def read_luna16(
@@ -118,11 +102,17 @@ def read_luna16(
     absent = [uid for uid in tables.seriesuids if uid not in scan_paths]
     if tables.seriesuids:
         reasons += _compare_names(tables, scan_paths, absent=() if allow_partial else absent)
-    reasons += _voxel_reasons(scan_paths.values())
+    reasons += shortened(
+        [
+            f"{path.parent.name}/{path.name}: {reason}"
+            for path in scan_paths.values()
+            for reason in data_reasons(path)
+        ],
+        MAX_NAMED,
+    )
     if reasons:
         raise SeriesError(f"{root}: not a usable set in LUNA16's layout", reasons)
     kept = set(scan_paths)
-    notes = [] if not absent else [_partial_note(tables, kept, absent)]
     return Luna16Set(
         root=root,
         scan_paths=scan_paths,
@@ -133,7 +123,7 @@ def read_luna16(
         seriesuids=tuple(uid for uid in tables.seriesuids if uid in kept),
         fingerprint=_fingerprint(root, scan_paths.values(), tables.paths),
         generator=stamp_of(root, levels=0),
-        notes=tuple(notes),
+        notes=(_partial_note(tables, kept, absent),) if absent else (),
     )
 
 
@@ -161,7 +151,7 @@ def check_coordinates(luna: Luna16Set, headers: Mapping[str, VoxelGrid]) -> list
                 for (x, y, z), within in zip(places, inside.tolist(), strict=True)
                 if not within
             ]
-    return _limited(reasons)
+    return shortened(reasons, MAX_NAMED)
 
 
 def _find_scans(root: Path, reasons: list[str]) -> dict[str, list[Path]]:
@@ -176,12 +166,13 @@ def _find_scans(root: Path, reasons: list[str]) -> dict[str, list[Path]]:
             found[path.stem].append(path)
     if present and not found:
         reasons.append("the subset folders contain no .mhd file")
-    reasons += _limited(
+    reasons += shortened(
         [
             f"series {uid} is in {' and '.join(path.parent.name for path in paths)}"
             for uid, paths in found.items()
             if len(paths) > 1
-        ]
+        ],
+        MAX_NAMED,
     )
     return dict(found)
 
@@ -216,28 +207,25 @@ def _compare_names(
 ) -> list[str]:
     """Return the reasons why scans and rows do not match the list of series."""
     listed = set(tables.seriesuids)
-    reasons = _limited(
-        [f"scan {uid} is not in seriesuids.csv" for uid in scan_paths if uid not in listed]
+    reasons = shortened(
+        [f"scan {uid} is not in seriesuids.csv" for uid in scan_paths if uid not in listed],
+        MAX_NAMED,
     )
     if absent:
         reasons.append(
             f"{len(absent)} series of seriesuids.csv have no scan, the first is {absent[0]}; "
             "set allow_partial to read a partial copy without their rows"
         )
-    for table, uids in tables.series_of_rows().items():
-        unknown = sorted(uids - listed)
-        reasons += _limited([f"{table}: series {uid} is not in seriesuids.csv" for uid in unknown])
+    rows_of: dict[str, Sequence[Nodule] | Sequence[LabelledCandidate]] = {
+        "annotations": tables.nodules,
+        "annotations_excluded": tables.excluded,
+        "candidates": tables.candidates,
+    }
+    for table, rows in rows_of.items():
+        unknown = sorted({row.seriesuid for row in rows} - listed)
+        texts = [f"{table}: series {uid} is not in seriesuids.csv" for uid in unknown]
+        reasons += shortened(texts, MAX_NAMED)
     return reasons
-
-
-def _voxel_reasons(paths: Iterable[Path]) -> list[str]:
-    return _limited(
-        [
-            f"{path.parent.name}/{path.name}: {reason}"
-            for path in paths
-            for reason in data_reasons(path)
-        ]
-    )
 
 
 def _partial_note(tables: _Tables, kept: set[str], absent: Sequence[str]) -> str:
@@ -267,10 +255,3 @@ def _fingerprint(root: Path, headers: Iterable[Path], tables: Sequence[Path]) ->
         size = raw.stat().st_size if raw.is_file() else 0
         digest.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)} {size}\n".encode())
     return digest.hexdigest()
-
-
-def _limited(reasons: list[str]) -> list[str]:
-    """Keep the first `MAX_NAMED` reasons of one kind and add how many others there are."""
-    if len(reasons) <= MAX_NAMED:
-        return reasons
-    return [*reasons[:MAX_NAMED], f"and {len(reasons) - MAX_NAMED} more of this kind"]

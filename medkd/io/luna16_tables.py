@@ -26,7 +26,7 @@ _COUNTS: dict[str, CountsAs] = {"included": "included", "excluded": "excluded"}
 EXCLUDED_NAME = "annotations_excluded"
 """Name of LUNA16's table of irrelevant findings; see `is_named_excluded`."""
 
-TWICE_GIVEN = "the nodules and the excluded findings are the same table: give each its own"
+SAME_TABLE = "the nodules and the excluded findings are the same table: name two different tables"
 """Reason to refuse one table as both: every nodule would be excluded."""
 
 PLACE_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ")
@@ -62,17 +62,17 @@ def read_findings(path: Path) -> list[Nodule]:
 
     Raises:
         SeriesError: with every fault of the table, or if it is a table of irrelevant findings:
-            its name says so, or at least half of its diameters are unknown (-1).
+            it is named like one, or at least half of its diameters are unknown (-1).
     """
     findings = _read_nodules(path, "included")
     included = [finding for finding in findings if finding.counts_as == "included"]
     unknown = sum(finding.diameter_mm < 0 for finding in included)
     named = is_named_excluded(path) and included
     if named or (unknown and 2 * unknown >= len(included)):
-        sign = "its name says so" if named else f"{unknown} of {len(included)} diameters are -1"
+        sign = "by its name" if named else f"{unknown} of {len(included)} diameters are -1"
         raise SeriesError(
             f"{path}: not a table of nodules",
-            [f"it lists irrelevant findings ({sign}): give it as the table of excluded findings"],
+            [f"it lists irrelevant findings ({sign}): pass it as the table of excluded findings"],
         )
     return findings
 
@@ -196,7 +196,7 @@ def read_reference(
         missing = [uid for uid in uids if uid not in groups]
         reasons += [f"{patients}: no patient for series {uid}" for uid in missing[:MAX_REASONS]]
     if excluded and is_same_table(annotations, excluded):
-        reasons.append(f"{excluded}: {TWICE_GIVEN}")
+        reasons.append(f"{excluded}: {SAME_TABLE}")
     if reasons:
         raise SeriesError("the reference standard cannot be used", reasons)
     nodules = tuple(finding for finding in findings if finding.counts_as == "included")

@@ -87,15 +87,13 @@ class MedMnistSet:
     """The content of a MedMNIST file; `name` is without the size, for example "pneumoniamnist".
 
     `label_names` are the names of the K label columns, or for K = 1 of the classes; if they are
-    not known, numbers. `verified` is True only if the MD5 is the official one.
+    not known, numbers. The first of the `notes` is "unverified: ..." unless the MD5 is official.
     """
 
     name: str
     splits: dict[SplitName, MedMnistSplit]
     label_names: tuple[str, ...]
-    md5: str
     sha256: str
-    verified: bool
     notes: tuple[str, ...] = ()
 
 
@@ -128,15 +126,7 @@ def read_medmnist(path: Path) -> MedMnistSet:
     notes = _notes(stem, name, md5, splits)
     for note in notes:
         _LOG.warning("%s: %s", path.name, note)
-    return MedMnistSet(
-        name,
-        splits,
-        _label_names(name, splits),
-        md5,
-        sha256_of(path),
-        verified=md5 == OFFICIAL_MD5.get(stem),
-        notes=notes,
-    )
+    return MedMnistSet(name, splits, _label_names(name, splits), sha256_of(path), notes)
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -9,22 +9,28 @@ bytes of written files depend only on the scan.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from medkd.files import replacing
-from medkd.io.data_files import find_data_file, is_pattern, outside_fault
+from medkd.io.data_files import (
+    count_fault,
+    find_data_files,
+    header_text,
+    is_pattern,
+    numbered_names,
+)
 from medkd.io.dicom.codes import Fault
 from medkd.io.foreign import foreign_faults
-from medkd.io.metaimage_header import MetaHeader, data_names, read_metaimage_header
 from medkd.io.volume_header import (
     Float64,
     VolumeHeader,
     no_placement,
     no_spacing,
     not_numbers,
+    numbers_in,
     unit_fault,
     whole_numbers_in,
 )
@@ -44,6 +50,115 @@ ELEMENTS = {
 
 _SIDES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
 """Letter of `AnatomicalOrientation` to LPS axis and sign of an index axis that starts there."""
+
+_HEADER_LIMIT_BYTES = 65536
+_LIST_LIMIT_BYTES = 1 << 22
+_ALIASES = {
+    "position": "offset",
+    "origin": "offset",
+    "rotation": "transformmatrix",
+    "orientation": "transformmatrix",
+    "elementbyteordermsb": "binarydatabyteordermsb",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetaHeader:
+    """The text part of a MetaImage file.
+
+    Args:
+        values: lower-case keys to their values.
+        length_bytes: length of the text.
+        listed: file names below `ElementDataFile = LIST`.
+        contradictory: keys that occur twice with different values.
+    """
+
+    values: dict[str, str]
+    length_bytes: int
+    listed: tuple[str, ...] = ()
+    contradictory: tuple[str, ...] = ()
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return the numbers of a key; empty if it is absent or has another content."""
+        return numbers_in(self.values.get(key, "")) or ()
+
+    def flag(self, key: str) -> bool | None:
+        """Return a key's value as a bool; None if it is absent or neither True nor False."""
+        return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
+            self.values.get(key, "").lower()
+        )
+
+    @property
+    def element(self) -> str:
+        """NumPy's name of the voxel type, without byte order; u1 if the type is not known."""
+        return ELEMENTS.get(self.values.get("elementtype", "").upper(), "u1")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the voxels follow the text in the same file."""
+        return self.values.get("elementdatafile", "").upper() == "LOCAL"
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a list of file names follows, one per slice."""
+        return self.values.get("elementdatafile", "").upper().split()[:1] == ["LIST"]
+
+
+def read_metaimage_header(stream: BinaryIO) -> MetaHeader:
+    """Read the header's text up to and including `ElementDataFile`, its last key."""
+    values: dict[str, str] = {}
+    contradictory = []
+    length = 0
+    while length < _HEADER_LIMIT_BYTES:
+        line = stream.readline(_HEADER_LIMIT_BYTES)
+        length += len(line)
+        key, found, value = header_text(line).partition("=")
+        name = key.strip().lower()
+        name = _ALIASES.get(name, name)
+        if found and values.setdefault(name, value.strip()) != value.strip():
+            contradictory.append(key.strip())
+        if not line or name == "elementdatafile":
+            break
+    header = MetaHeader(values, length, contradictory=tuple(contradictory))
+    if not header.is_list:
+        return header
+    lines = header_text(stream.read(_LIST_LIMIT_BYTES)).splitlines()
+    listed = tuple(line.strip() for line in lines if line.strip())
+    return MetaHeader(values, length, listed, header.contradictory)
+
+
+def data_names(header: MetaHeader) -> list[str] | Fault:
+    """Return the names of the voxel files; empty if the voxels follow the header.
+
+    Returns:
+        One name, or one per slice; a fault if the header does not name them in a supported way.
+    """
+    value = header.values.get("elementdatafile", "")
+    if header.is_local or not value:
+        return [] if value else Fault("missing_attribute", "ElementDataFile names no file")
+    slices = (whole_numbers_in(header.values.get("dimsize", "")) or (0,))[-1]
+    names: list[str] | None
+    if header.is_list:
+        names = list(header.listed) if value.split()[1:] in ([], ["2"], ["2D"]) else None
+    elif is_pattern(value.split()[0]):
+        names = _pattern_names(value, slices)
+    else:
+        return [value]
+    if names is None:
+        text = f"expected LIST, or a pattern, first, last and step, got ElementDataFile = {value}"
+        return Fault("unreadable", text)
+    return count_fault(names, slices, stated="DimSize") or names
+
+
+def _pattern_names(value: str, slices: int) -> list[str] | None:
+    pattern, *rest = value.split()
+    numbers = [n for part in rest if (n := whole_numbers_in(part)) is not None]
+    if len(numbers) != len(rest) or len(rest) > 3:
+        return None
+    stated = [n for (n,) in numbers]
+    first = stated[0] if stated else 1
+    last = stated[1] if stated[1:] else first + slices - 1
+    return numbered_names(pattern, first, last, stated[2] if stated[2:] else 1)
 
 
 def read_metaimage(path: Path) -> VolumeHeader:
@@ -92,7 +207,7 @@ def _text_faults(header: MetaHeader) -> list[Fault]:
         for label in ("NDims", "DimSize", "ElementType", "ElementDataFile")
         if label.lower() not in header.values
     ]
-    faults += [Fault("unreadable", f"{key} is stated twice") for key in header.doubled]
+    faults += [Fault("unreadable", f"{key} is stated twice") for key in header.contradictory]
     values = header.values
     sizes = whole_numbers_in(values.get("dimsize", ""))
     dimensions = header.numbers("ndims")
@@ -127,7 +242,7 @@ def _layout_faults(header: MetaHeader) -> list[Fault]:
     texts += [
         f"expected True or False, got {key} = {values[key.lower()]}"
         for key in ("CompressedData", "BinaryDataByteOrderMSB")
-        if key.lower() in values and header.says(key.lower()) is None
+        if key.lower() in values and header.flag(key.lower()) is None
     ]
     for key, plain in (("slope", 1.0), ("offset", 0.0)):
         name = f"elementtointensityfunction{key}"
@@ -140,11 +255,10 @@ def _layout_faults(header: MetaHeader) -> list[Fault]:
 
 def _spacing(header: MetaHeader) -> tuple[tuple[float, ...] | None, list[Fault]]:
     # MetaIO uses ElementSize as the spacing only if ElementSpacing is absent.
-    key = "elementspacing" if "elementspacing" in header.values else "elementsize"
-    if key not in header.values:
+    label = "ElementSpacing" if "elementspacing" in header.values else "ElementSize"
+    if label.lower() not in header.values:
         return None, [no_spacing("ElementSpacing")]
     factor, faults = _unit(header)
-    label = {"elementspacing": "ElementSpacing", "elementsize": "ElementSize"}[key]
     numbers, odd = _numbers(header, label, 3)
     return None if odd else tuple(n * factor for n in numbers), [*faults, *odd]
 
@@ -228,23 +342,20 @@ def _data(
 ) -> tuple[VoxelData | None, list[Fault]]:
     if "elementdatafile" not in header.values:
         return None, []
-    names = data_names(header)
-    if isinstance(names, Fault):
-        return None, [names]
-    if outside := outside_fault(names):
-        return None, [outside]
-    element = ELEMENTS.get(header.values.get("elementtype", "").upper(), "u1")
-    faults = _skip_faults(header, names)
+    files = find_data_files(path.parent, data_names(header))
+    if isinstance(files, Fault):
+        return None, [files]
+    faults = _skip_faults(header, len(files))
     if faults or len(sizes) != 3 or min(sizes) < 1:
         return None, faults
-    order = ">" if header.says("binarydatabyteordermsb") else "<"
-    compressed = header.says("compresseddata") or False
+    order = ">" if header.flag("binarydatabyteordermsb") else "<"
+    compressed = header.flag("compresseddata") or False
     packed = whole_numbers_in(header.values.get("compresseddatasize", "")) if compressed else None
     skip = int(header.values.get("headersize", "0"))
     return VoxelData(
         shape=(sizes[0], sizes[1], sizes[2]),
-        element=np.dtype(order + element),
-        files=tuple(find_data_file(path.parent, name) for name in names) or (path,),
+        element=np.dtype(order + header.element),
+        files=files or (path,),
         packing="zlib" if compressed else "raw",
         skip_bytes=header.length_bytes if header.is_local else skip,
         # In MetaIO 0 means that the size is not stated.
@@ -253,18 +364,17 @@ def _data(
 
 
 def _byte_order_notes(header: MetaHeader) -> list[str]:
-    element = ELEMENTS.get(header.values.get("elementtype", "").upper(), "u1")
-    if element.endswith("1") or header.says("binarydatabyteordermsb") is not None:
+    if header.element.endswith("1") or header.flag("binarydatabyteordermsb") is not None:
         return []
     return ["the header states no byte order: read as little endian"]
 
 
-def _skip_faults(header: MetaHeader, names: list[str]) -> list[Fault]:
-    compressed = header.says("compresseddata") or False
+def _skip_faults(header: MetaHeader, file_count: int) -> list[Fault]:
+    compressed = header.flag("compresseddata") or False
     skip = header.values.get("headersize", "0")
     known = skip == "-1" or len(whole_numbers_in(skip) or ()) == 1
     texts = []
-    if compressed and len(names) > 1:
+    if compressed and file_count > 1:
         texts.append("its slices are separate compressed files: write them as one file")
     if skip != "0" and (not known or header.is_local or (compressed and skip == "-1")):
         texts.append(f"HeaderSize = {skip} cannot be used here to find the voxels")

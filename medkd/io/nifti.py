@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from medkd.geometry import lps_to_ras
 from medkd.io.dicom.codes import Fault
 from medkd.io.volume_header import Float64, VolumeHeader, no_placement, no_spacing, unit_fault
 from medkd.io.voxel_data import VoxelData, unpacked_head
@@ -40,7 +41,6 @@ _LAYOUTS = {
 
 _MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
 _UNITS = {1: "m", 2: "mm", 3: "micron"}
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _GZIP = b"\x1f\x8b"
 
 MOST_CONFLICT_MM = 0.5
@@ -179,19 +179,21 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
     qfac, *pixdim = fields.all("pixdim")[:4]
     forms, form_faults = _forms(fields, qfac, pixdim)
     faults += form_faults
-    if not all(mm > 0 and math.isfinite(mm) for mm in pixdim):
-        faults.append(_bad_pixdim(pixdim))
+    if min(pixdim) < 0 or not all(map(math.isfinite, pixdim)):
+        text = f"expected positive spacings in mm, got pixdim {pixdim}"
+        faults.append(Fault("bad_geometry", text))
+    elif min(pixdim) == 0:
+        faults.append(no_spacing(f"pixdim {pixdim}"))
     elif forms:
         with np.errstate(over="ignore", invalid="ignore"):  # then the conflict is infinite
             more_notes, conflicts = _conflicts(forms, [mm * factor for mm in pixdim], shape, factor)
         notes, faults = notes + more_notes, faults + conflicts
     if not forms:
-        missing = no_placement("qform_code and sform_code are 0: it states no orientation")
-        faults.append(missing)
+        faults.append(no_placement("qform_code and sform_code are 0: it states no orientation"))
         known = all(mm > 0 for mm in pixdim)
         spacing = tuple(mm * factor for mm in pixdim) if known else None
         return VolumeHeader(spacing_mm=spacing, faults=tuple(faults), notes=tuple(notes))
-    affine = _RAS_TO_LPS @ next(iter(forms.values()))
+    affine = lps_to_ras(next(iter(forms.values())))
     with np.errstate(over="ignore", invalid="ignore"):  # then the spacing is refused
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / np.where(lengths > 0, lengths, 1.0)
@@ -202,12 +204,6 @@ def _placed(fields: _Fields, shape: tuple[int, ...]) -> VolumeHeader:
         faults=tuple(faults),
         notes=tuple(notes),
     )
-
-
-def _bad_pixdim(pixdim: list[float]) -> Fault:
-    if min(pixdim) < 0 or not all(map(math.isfinite, pixdim)):
-        return Fault("bad_geometry", f"expected positive spacings in mm, got pixdim {pixdim}")
-    return no_spacing(f"pixdim {pixdim}")
 
 
 def _unit(fields: _Fields) -> tuple[float, list[Fault], list[str]]:

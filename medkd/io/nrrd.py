@@ -9,13 +9,21 @@ fields.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from medkd.io.data_files import find_data_file, outside_fault
+from medkd.io.data_files import (
+    count_fault,
+    find_data_files,
+    header_text,
+    is_pattern,
+    numbered_names,
+)
 from medkd.io.dicom.codes import Fault
-from medkd.io.nrrd_header import REFUSED_FIELDS, NrrdHeader, data_names, read_nrrd_header
 from medkd.io.volume_header import (
     Float64,
     VolumeHeader,
@@ -60,6 +68,122 @@ MOST_SPACING_CONFLICT = 0.01
 
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
+_MAGIC = re.compile(r"NRRD000[1-5]")
+
+_IGNORED = {
+    "content", "number", "min", "max", "sample units", "axis mins", "axis maxs", "thicknesses",
+    "centerings", "labels", "measurement frame",
+}  # fmt: skip
+"""Fields that affect neither the position nor the value of a voxel."""
+_READ = {
+    "type", "dimension", "sizes", "encoding", "endian", "space", "space dimension", "space origin",
+    "space directions", "space units", "spacings", "units", "kinds", "data file", "line skip",
+    "byte skip",
+}  # fmt: skip
+_REFUSED = {"block size", "old min", "old max"}
+_ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip",
+            "centers": "centerings", "sampleunits": "sample units", "axismins": "axis mins",
+            "axismaxs": "axis maxs", "oldmin": "old min", "oldmax": "old max",
+            "blocksize": "block size"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NrrdHeader:
+    """The text of an NRRD file.
+
+    Args:
+        fields: lower-case names to their values.
+        length_bytes: length of the text.
+        listed: file names below `data file: LIST`.
+        faults: what is wrong with the text.
+    """
+
+    fields: dict[str, str]
+    length_bytes: int
+    listed: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+def read_nrrd_header(stream: BinaryIO) -> NrrdHeader:
+    """Read the text of a header from the beginning of a file."""
+    fields: dict[str, str] = {}
+    listed: tuple[str, ...] = ()
+    texts: list[str] = []
+    lines = _lines(stream.read(_LIMIT_BYTES))
+    magic, place = next(lines, (b"", 0))
+    if not _MAGIC.fullmatch(header_text(magic)):
+        fault = Fault("unreadable", "its header cannot be read: it does not begin with NRRD0001-5")
+        return NrrdHeader({}, 0, faults=(fault,))
+    for number, (line, end) in enumerate(lines, start=2):
+        place = end
+        text = header_text(line)
+        if not text:
+            break
+        name, found, value = text.partition(":")
+        if text.startswith("#") or value.startswith("="):
+            continue
+        name = _ALIASES.get(name.strip().lower(), name.strip().lower())
+        if not found or name not in _READ | _IGNORED | _REFUSED:
+            # The message does not quote the line, which may contain a patient's name.
+            texts.append(f"line {number} of the header is not an NRRD field")
+        elif name in fields:
+            texts.append(f"{name!r} is stated twice")
+        fields[name] = value.strip()
+        if name == "data file" and value.upper().split()[:1] == ["LIST"]:
+            listed = tuple(t for other, _ in lines if (t := header_text(other).strip()))
+    missing = [n for n in ("type", "dimension", "sizes", "encoding") if n not in fields]
+    faults = [Fault("missing_attribute", f"the header has no {name} line") for name in missing]
+    faults += [Fault("unreadable", text) for text in texts]
+    return NrrdHeader(fields, place, listed, tuple(faults))
+
+
+def _lines(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield each line without its line break, and the offset of the next line."""
+    place = 0
+    while place < len(content):
+        end = content.find(b"\n", place)
+        end = len(content) if end < 0 else end
+        line = content[place:end]
+        place = min(end + 1, len(content))
+        yield line.removesuffix(b"\r"), place
+
+
+def data_names(header: NrrdHeader) -> list[str] | Fault:
+    """Return the names of the voxel files; empty if the voxels follow the header.
+
+    Returns:
+        One name, or one per slice; a fault if the header does not name them in a supported way.
+    """
+    value = header.fields.get("data file")
+    if value is None:
+        return []
+    sizes = whole_numbers_in(header.fields.get("sizes", "")) or (0,)
+    word = value.split()[0] if value else ""
+    if word.upper() == "LIST":
+        if value.split()[1:] not in ([], ["2"]):
+            return Fault("unreadable", f"expected one file per slice, got data file: {value}")
+        names = list(header.listed)
+    elif is_pattern(word) and len(value.split()) > 1:
+        counted = _counted(value)
+        if counted is None:
+            text = f"expected a pattern, first, last and step, got data file: {value}"
+            return Fault("unreadable", text)
+        names = counted
+    else:
+        return [value] if value else Fault("missing_attribute", "data file: names no file")
+    return count_fault(names, sizes[-1], stated="sizes") or names
+
+
+def _counted(value: str) -> list[str] | None:
+    """Return the names of "slice%03d.raw first last step", with subdimension 2 or none."""
+    pattern, *rest = value.split()
+    if len(rest) not in (3, 4) or rest[3:] not in ([], ["2"]):
+        return None
+    if not all(re.fullmatch(r"-?[0-9]{1,9}", part) for part in rest):
+        return None
+    first, last, step = map(int, rest[:3])
+    return numbered_names(pattern, first, last, step) if min(first, last) >= 0 else None
+
 
 def read_nrrd(path: Path) -> VolumeHeader:
     """Read the header of a .nrrd or .nhdr.
@@ -71,7 +195,7 @@ def read_nrrd(path: Path) -> VolumeHeader:
         OSError: if it cannot be read.
     """
     with path.open("rb") as stream:
-        header = read_nrrd_header(stream.read(_LIMIT_BYTES))
+        header = read_nrrd_header(stream)
     faults = [*header.faults, *_form_faults(header)]
     sizes = whole_numbers_in(header.fields.get("sizes", "")) or ()
     if len(sizes) != 3:
@@ -103,7 +227,7 @@ def _form_faults(header: NrrdHeader) -> list[Fault]:
     if packing not in _PACKINGS:
         text = f"expected encoding raw, gzip or bzip2, got {packing!r}: convert it"
         faults.append(Fault("pixel_format", text))
-    if strange := sorted(REFUSED_FIELDS & set(fields)):
+    if strange := sorted(_REFUSED & set(fields)):
         text = f"its values are quantised or in blocks ({', '.join(strange)}): store HU"
         faults.append(Fault("pixel_format", text))
     order = fields.get("endian", "").lower()
@@ -145,29 +269,27 @@ def _data(
     path: Path, header: NrrdHeader, shape: tuple[int, int, int]
 ) -> tuple[VoxelData | None, list[Fault]]:
     fields = header.fields
-    names = data_names(header)
-    if isinstance(names, Fault):
-        return None, [names]
-    if outside := outside_fault(names):
-        return None, [outside]
+    files = find_data_files(path.parent, data_names(header))
+    if isinstance(files, Fault):
+        return None, [files]
     packing = _PACKINGS[fields["encoding"].lower()]
     lines, skip = fields.get("line skip", "0"), fields.get("byte skip", "0")
     known = lines == "0" and (skip == "-1" or len(whole_numbers_in(skip) or ()) == 1)
     plain = packing == "raw"
-    if not known or (skip == "-1" and not (plain and names)) or (len(names) > 1 and not plain):
-        text = f"line skip: {lines}, byte skip: {skip} of {packing} data in {len(names)} files"
+    if not known or (skip == "-1" and not (plain and files)) or (len(files) > 1 and not plain):
+        text = f"line skip: {lines}, byte skip: {skip} of {packing} data in {len(files)} files"
         return None, [Fault("unreadable", f"{text} is not supported: write it as one plain file")]
-    start = header.length_bytes if not names else 0
+    start = 0 if files else header.length_bytes
     count = int(skip)
-    skipped = AT_END if count < 0 else start + (count if packing == "raw" else 0)
+    skipped = AT_END if count < 0 else start + (count if plain else 0)
     order = ">" if fields.get("endian", "").lower() == "big" else "<"
     return VoxelData(
         shape,
         np.dtype(order + _ELEMENTS[fields["type"].lower()]),
-        tuple(find_data_file(path.parent, name) for name in names) or (path,),
+        files or (path,),
         packing=packing,
         skip_bytes=skipped,
-        skip_unpacked=0 if packing == "raw" else count,
+        skip_unpacked=0 if plain else count,
     ), []
 
 

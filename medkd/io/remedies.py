@@ -39,11 +39,10 @@ def with_option(reasons: Iterable[str], *, command: str = "") -> tuple[str, ...]
         reasons: each "code: text".
         command: the command that has the option; empty for the command that is running.
     """
-    given = tuple(reasons)
-    whole = all(codes_in([reason]) for reason in given)
-    option = accepting_option(codes_in(given)) if whole else ""
+    stated = tuple(reasons)
+    option = accepting_option(codes_in(stated)) if all(codes_in([r]) for r in stated) else ""
     where = f" of {command}" if command else ""
-    return (*given, f"to accept this: {option}{where}") if option else given
+    return (*stated, f"to accept this: {option}{where}") if option else stated
 
 
 def _is_allowable(code: str) -> bool:

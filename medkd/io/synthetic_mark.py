@@ -1,9 +1,9 @@
-"""Marks of synthetic scans: which generator made them, and for phantoms of which difficulty.
+"""Stamps of synthetic scans, which name the generator and identify the difficulty of phantoms.
 
-A folder from `medkd phantom` contains `phantom.json`, a folder from `medkd implant` contains
-`implant.json`; the headers of their DICOM files have the same mark. The mark is a stamp, "medkd
-phantom 2 0123456789abcdef" or "medkd implant 1": generator, version and, for phantoms, a hash of
-the difficulty. Everything derived from such scans keeps the stamp.
+A folder from `medkd phantom` contains the stamp in `phantom.json`, a folder from `medkd implant` in
+`implant.json`; the headers of their DICOM files contain it too. A stamp is "medkd phantom 2
+0123456789abcdef" or "medkd implant 1": generator, version and, for phantoms, a hash of the
+difficulty. Everything derived from such scans keeps the stamp.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medkd.types import CaseOrigins
 
@@ -91,7 +91,7 @@ def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) ->
     return CaseOrigins(real, implanted, len(known) - real - implanted, kind)
 
 
-def not_stated(generator: str = PHANTOM) -> str:
+def unknown_stamp(generator: str = PHANTOM) -> str:
     """Return the stamp of synthetic scans whose record or header does not state a valid stamp."""
     return f"{generator}, version not stated"
 
@@ -103,23 +103,19 @@ def read_stamp(record: Path) -> str:
         record: the folder's file that is named in `RECORDS`.
 
     Returns:
-        The stamp; `not_stated` if the record is unreadable or states no version.
+        The stamp; `unknown_stamp` if the record is unreadable or states no version.
     """
-    generator = RECORDS[record.name]
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return not_stated(generator)
-    if not isinstance(content, dict) or not content.get("generator_version"):
-        return not_stated(generator)
+    generator, content = RECORDS[record.name], _content(record)
+    if not content.get("generator_version"):
+        return unknown_stamp(generator)
     difficulty = str(content.get("difficulty") or "")
     return stamp_words(generator, str(content["generator_version"]), difficulty)
 
 
-def stated_stamp(generator: str, text: str) -> str:
-    """Return the stamp in a header's text; `not_stated` if the text is not a valid stamp."""
+def parse_stamp(generator: str, text: str) -> str:
+    """Return the stamp in a header's text; `unknown_stamp` if the text is not a valid stamp."""
     known = re.fullmatch(rf"{generator} \w{{1,8}}( [0-9a-f]{{16}})?", text)
-    return text if known else not_stated(generator)
+    return text if known else unknown_stamp(generator)
 
 
 def listed_series(record: Path) -> frozenset[str]:
@@ -133,14 +129,19 @@ def listed_series(record: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _listed(record: Path, _changed_ns: int, _bytes: int) -> frozenset[str]:
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return frozenset()
-    scans = content.get("scans") if isinstance(content, dict) else None
+    scans = _content(record).get("scans")
     rows = scans if isinstance(scans, list) else []
     uids = (row.get("seriesuid") for row in rows if isinstance(row, dict))
     return frozenset(uid for uid in uids if isinstance(uid, str) and uid)
+
+
+def _content(record: Path) -> dict[str, Any]:
+    """Return the content of a record; empty if it cannot be read."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def stamp_of(path: Path, *, levels: int = 2, seriesuid: str = "") -> str:

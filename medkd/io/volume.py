@@ -10,8 +10,9 @@ of a fourth dimension, no replacement of NaN, no assumed geometry.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from medkd.errors import SeriesError, printable
 from medkd.geometry import VoxelGrid
 from medkd.io.axial import to_axial
-from medkd.io.dicom.codes import Fault
+from medkd.io.dicom.codes import CODES, Fault
 from medkd.io.foreign import foreign_faults
 from medkd.io.metaimage import read_metaimage, write_mhd
 from medkd.io.nifti import read_nifti
 from medkd.io.nrrd import read_nrrd
-from medkd.io.volume_header import VolumeHeader, geometry_faults, judge
-from medkd.io.voxel_data import VoxelData, data_faults, read_voxels
+from medkd.io.volume_header import VolumeHeader, geometry_faults
+from medkd.io.voxel_data import data_faults, read_voxels
 from medkd.types import Scan
 
 __all__ = ["VOLUME_SUFFIXES", "read_grid", "read_volume", "write_mhd"]
@@ -46,14 +47,6 @@ ROUNDED = "fractional HU were rounded to whole HU"
 """Note of a scan whose stored values are not whole numbers."""
 
 HU_LIMITS = (-32768, 32767)
-
-
-class _Checked(NamedTuple):
-    """A valid header, the place of its voxels, and notes for the scan."""
-
-    header: VolumeHeader
-    data: VoxelData
-    notes: tuple[str, ...]
 
 
 def volume_suffix(path: Path) -> str:
@@ -91,13 +84,15 @@ def read_volume(
             HU outside int16.
     """
     with foreign_faults(path, prefix="unreadable: "):
-        header, data, notes = _checked(path, allow, with_data=True)
-        stored = _scaled(read_voxels(data, path), header)
+        header = _checked_header(path, allow, with_data=True)
+        if header.data is None:
+            raise ValueError(f"{path.name}: a header without voxels and without a fault")
+        stored = _scaled(read_voxels(header.data, path), header)
         if reasons := _value_reasons(stored):
             raise _refusal(path, reasons)
         whole = np.rint(stored) if stored.dtype.kind == "f" else stored
-        if whole is not stored and not np.array_equal(whole, stored):
-            notes = (*notes, ROUNDED)
+        rounded = whole is not stored and not np.array_equal(whole, stored)
+        notes = (*header.notes, *([ROUNDED] if rounded else []))
         voxels = whole.astype(np.int16, order="K", copy=False)
     name = seriesuid or printable(path.name[: -len(volume_suffix(path))])
     scan = Scan(name, voxels, header.grid(), patient_id=patient_id or name, notes=notes)
@@ -115,10 +110,10 @@ def read_grid(path: Path, *, allow: Collection[str] = ()) -> VoxelGrid:
         SeriesError: with all faults of the header.
     """
     with foreign_faults(path, prefix="unreadable: "):
-        return _checked(path, allow, with_data=False)[0].grid()
+        return _checked_header(path, allow, with_data=False).grid()
 
 
-def _checked(path: Path, allow: Collection[str], *, with_data: bool) -> _Checked:
+def _checked_header(path: Path, allow: Collection[str], *, with_data: bool) -> VolumeHeader:
     """Read a header; refuse its faults and, if `with_data`, voxel files of a wrong size."""
     read_header = FORMATS.get(volume_suffix(path))
     if read_header is None:
@@ -129,12 +124,11 @@ def _checked(path: Path, allow: Collection[str], *, with_data: bool) -> _Checked
     faults: list[Fault] = [*header.faults, *geometry_faults(header)]
     if with_data and header.data is not None:
         faults += data_faults(header.data)
-    judged = judge(faults, allow)
-    if judged.refused:
-        raise _refusal(path, judged.refused)
-    if header.data is None:
-        raise ValueError(f"{path.name}: a header without voxels and without a fault")
-    return _Checked(header, header.data, (*judged.notes, *header.notes))
+    unique = dict.fromkeys(faults)
+    accepted = [f for f in unique if f.allowable and f.code in allow and CODES[f.code].allowable]
+    if refused := [str(fault) for fault in unique if fault not in accepted]:
+        raise _refusal(path, refused)
+    return replace(header, notes=(*(f"allowed: {fault}" for fault in accepted), *header.notes))
 
 
 def _scaled(stored: NDArray[Any], header: VolumeHeader) -> NDArray[Any]:

@@ -8,15 +8,13 @@ the length is converted.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medkd.geometry import VoxelGrid
-from medkd.io.dicom.codes import CODES, Fault
+from medkd.io.dicom.codes import Fault
 from medkd.io.voxel_data import VoxelData
 
 Float64 = NDArray[np.float64]
@@ -79,25 +77,6 @@ class VolumeHeader:
         )
 
 
-class Judged(NamedTuple):
-    """The result of `judge`: reasons to refuse, and notes on accepted faults."""
-
-    refused: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def judge(faults: Collection[Fault], allow: Collection[str]) -> Judged:
-    """Separate faults into refused ones and those whose code is in `allow`."""
-    refused, notes = [], []
-    for fault in dict.fromkeys(faults):
-        accepted = fault.allowable and fault.code in allow and CODES[fault.code].allowable
-        if accepted:
-            notes.append(f"allowed: {fault}")
-        else:
-            refused.append(str(fault))
-    return Judged(tuple(refused), tuple(notes))
-
-
 def numbers_in(text: str) -> tuple[float, ...] | None:
     """Return the numbers of a text, separated by blanks; None if the text has anything else.
 
@@ -158,9 +137,9 @@ def no_spacing(what: str) -> Fault:
 def no_placement(what: str) -> Fault:
     """Return the fault of a header without origin or directions; `what` names the missing field."""
     text = (
-        f"the header does not state how the axes point or where the volume lies ({what}), so left "
-        "and right are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed "
-        "where the header states none"
+        f"the header states no orientation or origin of the volume ({what}), so left and right "
+        "are unknown: add it; if allowed, LPS axes and the origin 0 0 0 are assumed where the "
+        "header states none"
     )
     return Fault("placement_not_stated", text)
 

@@ -73,7 +73,7 @@ def walk_files(root: Path, *, skip: Callable[[Path], bool]) -> Iterator[FoundFil
                     # The folder may be listed, but not entered.
                     yield _locked(folder, root, error)
                     break
-                reason = absent_reason(error)
+                reason = inaccessible_reason(error)
                 yield FoundFile(path.relative_to(root), form="unreadable", reason=reason)
                 continue
             if stat.S_ISDIR(state.st_mode):
@@ -147,7 +147,7 @@ def _member_fault(info: zipfile.ZipInfo) -> str:
     return "damaged_file: too large to be read from a zip archive: unpack it" if too_large else ""
 
 
-def absent_reason(error: OSError) -> str:
+def inaccessible_reason(error: OSError) -> str:
     """Return why an entry of a folder cannot be accessed, as "code: text".
 
     Args:

@@ -53,6 +53,16 @@ class _Convolutional(NetworkSettings):
     )
 
 
+class _Convolutional3d(_Convolutional):
+    spatial_dims: ClassVar[int] = 3
+    padding: Literal["zeros", "replicate"] = Field(
+        "replicate", description="fill value outside the view; replicate: the outermost voxel"
+    )
+    pooling: Literal["mean", "centre"] = Field(
+        "centre", description="centre: features far from the centre get less weight"
+    )
+
+
 class _Compact(_Convolutional):
     stem_channels: Positive = Field(16, description="channels of the first convolution")
     stem_stride: Literal[1, 2] = Field(1, description="2 halves the resolution in the stem")
@@ -79,17 +89,10 @@ class Compact2dSettings(_Compact):
     kind: Literal["compact2d"] = "compact2d"
 
 
-class Compact3dSettings(_Compact):
+class Compact3dSettings(_Convolutional3d, _Compact):
     """Residual 3-D network; the defaults have 0.36 M parameters and a total stride of 4."""
 
-    spatial_dims: ClassVar[int] = 3
     kind: Literal["compact3d"] = "compact3d"
-    padding: Literal["zeros", "replicate"] = Field(
-        "replicate", description="fill value outside the view; replicate: the outermost voxel"
-    )
-    pooling: Literal["mean", "centre"] = Field(
-        "centre", description="centre: features far from the centre get less weight"
-    )
     stem_stride: Literal[1, 2] = Field(2, description="2 halves the resolution in the stem")
     channels: tuple[Positive, ...] = Field((16, 32, 48, 64), description="one per residual block")
     strides: tuple[Literal[1, 2], ...] = Field((1, 2, 1, 1), description="one per residual block")
@@ -105,17 +108,10 @@ class Shallow2dSettings(_Convolutional):
     )
 
 
-class Shallow3dSettings(_Convolutional):
+class Shallow3dSettings(_Convolutional3d):
     """Two convolutions and spatial pooling: a weak baseline for 3-D."""
 
-    spatial_dims: ClassVar[int] = 3
     kind: Literal["shallow3d"] = "shallow3d"
-    padding: Literal["zeros", "replicate"] = Field(
-        "replicate", description="fill value outside the view; replicate: the outermost voxel"
-    )
-    pooling: Literal["mean", "centre"] = Field(
-        "centre", description="centre: features far from the centre get less weight"
-    )
     channels: Positive = Field(
         16, description="channels of the first convolution; the second doubles them"
     )
@@ -317,11 +313,6 @@ def build_shallow(settings: Shallow2dSettings | Shallow3dSettings) -> PooledConv
         nn.ReLU(),
     )
     return PooledConvNet(features, 2 * width, settings=settings, stride=4)
-
-
-def build_linear(settings: Linear2dSettings | Linear3dSettings) -> LinearClassifier:
-    """Build a logistic regression; its random weights come from the global generator."""
-    return LinearClassifier(settings)
 
 
 def _convolution3(

@@ -1,6 +1,6 @@
-"""Import foreign weights as a model, by an explicit command and with a given sha256.
+"""Import foreign weights as a model, by an explicit command and only with their sha256.
 
-The network must be of a kind in the table of models. The file holds one of three things: every
+The network must be of a kind in the table of models. The file contains one of three things: every
 tensor of the network under medkd's names; only the body under the library's names (the head is
 then new); or, for `luna_classifier`, the training state of the network described in
 `luna_classifier.py`. Code in a file is never executed.
@@ -20,7 +20,7 @@ from medkd.models.luna_classifier import LunaClassifierSettings
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
 from medkd.models.table import MODELS, build_architecture, parse_model_settings
-from medkd.models.weights import fit_weights, read_weights
+from medkd.models.weights import load_weights, read_weights
 
 LUNA_STATE_KEY = "model_state"
 IMPORTED = "imported from"
@@ -45,7 +45,6 @@ def import_weights(
     *,
     sha256: str,
     facts: ImportFacts | None = None,
-    seed: int = 0,
 ) -> LoadedModel:
     """Load a foreign weights file into a network of a known kind.
 
@@ -54,7 +53,6 @@ def import_weights(
         settings: the network; the weights that its `weights` names are not loaded.
         sha256: the 64 hex digits that the file must have.
         facts: labels, training data and licence; some kinds have defaults for missing facts.
-        seed: for a new head, if the file holds only the body.
 
     Raises:
         CheckpointError: if the sha256 differs, or the file is damaged, needs code to be loaded,
@@ -69,10 +67,10 @@ def import_weights(
             f"{path}: not imported",
             [
                 f"label_count is {settings.label_count}, but the label names are "
-                f"{list(known.label_names)}: give one name per output"
+                f"{list(known.label_names)}: state one name per output"
             ],
         )
-    network = build_architecture(settings, seed=seed)
+    network = build_architecture(settings)
     network.initialisation = _fill(
         network, settings, found=read_weights(path, sha256=sha256), path=path
     )
@@ -108,7 +106,7 @@ def _import_luna_classifier(
     state = found.get(LUNA_STATE_KEY, found)
     network = build_architecture(settings)
     plain = {key.removeprefix("raw."): value for key, value in dict(state).items()}
-    fit_weights(network.get_submodule("raw"), plain, name=str(path))
+    load_weights(network.get_submodule("raw"), plain, name=str(path))
     known = facts or ImportFacts()
     network.initialisation = f"{IMPORTED} {path.name}"
     info = ModelInfo(
@@ -141,12 +139,12 @@ def _fill(
 ) -> str:
     body = dict(network.named_children()).get("body")
     if body is None or any(key.startswith("body.") for key in found):
-        fit_weights(network, found, name=str(path))
+        load_weights(network, found, name=str(path))
         return f"{IMPORTED} {path.name}"
     adopt = MODELS[str(getattr(settings, "kind", ""))].adopt
     if adopt is not None:
         return f"{IMPORTED} {path.name}: {adopt(network, settings, found)}"
-    fit_weights(body, found, name=str(path))
+    load_weights(body, found, name=str(path))
     return f"{IMPORTED} {path.name}: its body, new head"
 
 

@@ -99,8 +99,3 @@ class LunaClassifier(Network):
         two = self.raw(patch_hu.permute(0, 1, 4, 3, 2))  # (i, j, k) = (x, y, z) to (z, y, x)
         margin: Tensor = two[:, 1:] - two[:, :1]
         return margin
-
-
-def build_luna_classifier(settings: LunaClassifierSettings) -> LunaClassifier:
-    """Build the network; its random weights come from the global generator."""
-    return LunaClassifier(settings)

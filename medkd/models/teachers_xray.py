@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from medkd.errors import CheckpointError
 from medkd.models.teachers import BodyAndHead, ImageSettings, read_body_file
-from medkd.models.weights import fit_weights
+from medkd.models.weights import load_weights
 
 OUTPUTS = (
     "Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema",
@@ -151,7 +151,7 @@ def adopt_torchxrayvision2d(
         CheckpointError: if tensors are missing, unknown, of a wrong shape or not finite.
     """
     features = {k: v for k, v in found.items() if not k.startswith(("classifier.", "op_threshs"))}
-    fit_weights(network.body, features, name=settings.name)
+    load_weights(network.body, features, name=settings.name)
     if not settings.outputs:
         return f"{settings.name}, new head"
     places = [OUTPUTS.index(name) for name in settings.outputs]
@@ -167,5 +167,5 @@ def adopt_torchxrayvision2d(
                 ],
             )
         head[part] = values[places]
-    fit_weights(network.head, head, name=settings.name)
+    load_weights(network.head, head, name=settings.name)
     return f"{settings.name}, head of its {', '.join(settings.outputs)}"

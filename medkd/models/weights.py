@@ -60,7 +60,7 @@ def parse_safetensors(content: bytes, name: str) -> dict[str, Any]:
         ) from error
 
 
-def fit_weights(module: nn.Module, weights: Mapping[str, Any], *, name: str) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Any], *, name: str) -> None:
     """Copy tensors into a module if all of them fit; otherwise change nothing.
 
     Args:
@@ -128,11 +128,11 @@ def _parse_torch_file(content: bytes, path: Path) -> dict[str, Any]:
     return found
 
 
-def _misfits(key: str, own: Tensor, given: object) -> list[str]:
-    if not isinstance(given, Tensor):
-        return [f"{key!r} is {type(given).__name__}, not a tensor"]
-    if own.shape != given.shape:
-        return [f"{key!r} has shape {tuple(given.shape)}, expected {tuple(own.shape)}"]
-    if given.is_floating_point() and not bool(torch.isfinite(given).all()):
-        return [f"{key!r} holds NaN or infinite values"]
+def _misfits(key: str, own: Tensor, loaded: object) -> list[str]:
+    if not isinstance(loaded, Tensor):
+        return [f"{key!r} is {type(loaded).__name__}, not a tensor"]
+    if own.shape != loaded.shape:
+        return [f"{key!r} has shape {tuple(loaded.shape)}, expected {tuple(own.shape)}"]
+    if loaded.is_floating_point() and not bool(torch.isfinite(loaded).all()):
+        return [f"{key!r} contains NaN or infinite values"]
     return []

@@ -14,7 +14,7 @@ from scipy.special import expit, log_expit
 
 from medkd.config.run_settings import EvaluationSettings
 from medkd.evaluate.caution import FEW_CASES
-from medkd.evaluate.intervals import LabelledSamples, holm, paired_difference
+from medkd.evaluate.intervals import LabelledSamples, holm, two_way_difference
 from medkd.evaluate.metrics import compute_metric
 from medkd.runs import Prediction
 from medkd.train.arm import FinishedArm
@@ -121,9 +121,9 @@ def _difference(
     primary: bool,
 ) -> PairedDifference:
     rows = _paired_rows(first, second)
-    found = paired_difference(
-        _probabilities(first, "test"),
-        _probabilities(second, "test"),
+    found = two_way_difference(
+        [_probabilities(first, "test")],
+        [_probabilities(second, "test")],
         LabelledSamples(_labels(first, "test"), [row.patient_id for row in rows]),
         metric=metric,
         resamples=settings.bootstrap,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medkd.evaluate.caution import few_words, sentence
+from medkd.evaluate.caution import few_cases_warning, sentence
 from medkd.evaluate.intervals import (
     LabelledSamples,
     bootstrap_values,
@@ -129,7 +129,7 @@ def _few(record: BenchRecord) -> str:
         (positive, "positive samples"),
         (len(samples.labels) - positive, "negative samples"),
     ]
-    return sentence(few_words(counts, [(len(set(samples.patients)), "patients")]))
+    return sentence(few_cases_warning(counts, [(len(set(samples.patients)), "patients")]))
 
 
 def _transfer_notes(record: BenchRecord) -> Iterator[str]:

@@ -1,79 +1,38 @@
-"""The frozen types at the seams between rooms: what one room hands to the next.
+"""The frozen data types that the rooms exchange.
 
 Nodule = reference standard, candidate = model output with a score, mark = candidate shown to a
-reader. No logic here beyond small derived values; JSON in and out is in `jsonio.py`.
+reader. The types have no logic beyond small derived values; `jsonio.py` converts them to JSON.
 """
 
-from medkd.types.imaging import (
-    Acquisition,
-    Candidate,
-    CaseResult,
-    LabelledCandidate,
-    MarkPlace,
-    Nodule,
-    PatchBatch,
-    Point,
-    Radiograph,
-    Reference,
-    Scan,
-    SliceFact,
-)
-from medkd.types.report import (
-    Figure,
-    Report,
-    RunCase,
-    Section,
-    Table,
-)
-from medkd.types.results import (
-    CPM_RATES,
-    ArmResult,
-    CaseOrigins,
-    ClassificationResult,
-    Efficiency,
-    Estimate,
-    Evaluation,
-    Fidelity,
-    FrocResult,
-    Interval,
-    OperatingPoint,
-    PairedDifference,
-    PointScores,
-    RunRecord,
-    TermRecord,
-)
-
-__all__ = [
-    "CPM_RATES",
-    "Acquisition",
-    "ArmResult",
-    "Candidate",
-    "CaseOrigins",
-    "CaseResult",
-    "ClassificationResult",
-    "Efficiency",
-    "Estimate",
-    "Evaluation",
-    "Fidelity",
-    "Figure",
-    "FrocResult",
-    "Interval",
-    "LabelledCandidate",
-    "MarkPlace",
-    "Nodule",
-    "OperatingPoint",
-    "PairedDifference",
-    "PatchBatch",
-    "Point",
-    "PointScores",
-    "Radiograph",
-    "Reference",
-    "Report",
-    "RunCase",
-    "RunRecord",
-    "Scan",
-    "Section",
-    "SliceFact",
-    "Table",
-    "TermRecord",
-]
+from medkd.types.imaging import Acquisition as Acquisition
+from medkd.types.imaging import Candidate as Candidate
+from medkd.types.imaging import CaseResult as CaseResult
+from medkd.types.imaging import LabelledCandidate as LabelledCandidate
+from medkd.types.imaging import MarkPlace as MarkPlace
+from medkd.types.imaging import Nodule as Nodule
+from medkd.types.imaging import PatchBatch as PatchBatch
+from medkd.types.imaging import Point as Point
+from medkd.types.imaging import Radiograph as Radiograph
+from medkd.types.imaging import Reference as Reference
+from medkd.types.imaging import Scan as Scan
+from medkd.types.imaging import SliceFact as SliceFact
+from medkd.types.report import Figure as Figure
+from medkd.types.report import Report as Report
+from medkd.types.report import RunCase as RunCase
+from medkd.types.report import Section as Section
+from medkd.types.report import Table as Table
+from medkd.types.results import CPM_RATES as CPM_RATES
+from medkd.types.results import ArmResult as ArmResult
+from medkd.types.results import CaseOrigins as CaseOrigins
+from medkd.types.results import ClassificationResult as ClassificationResult
+from medkd.types.results import Efficiency as Efficiency
+from medkd.types.results import Estimate as Estimate
+from medkd.types.results import Evaluation as Evaluation
+from medkd.types.results import Fidelity as Fidelity
+from medkd.types.results import FrocResult as FrocResult
+from medkd.types.results import Interval as Interval
+from medkd.types.results import OperatingPoint as OperatingPoint
+from medkd.types.results import PairedDifference as PairedDifference
+from medkd.types.results import PointScores as PointScores
+from medkd.types.results import RunRecord as RunRecord
+from medkd.types.results import TermRecord as TermRecord

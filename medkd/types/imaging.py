@@ -20,7 +20,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How a scan was acquired, according to its header (None = not stated)."""
+    """Acquisition parameters of a scan according to its header (None: not stated)."""
 
     modality: str = "CT"
     slice_thickness_mm: float | None = None
@@ -31,7 +31,7 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class SliceFact:
-    """Which DICOM image a slice was read from.
+    """The DICOM image that a slice was read from.
 
     `instance_number` is the header's InstanceNumber (None: not stated). `frame_number` is the
     1-based frame of a multi-frame image (None: a single-frame image). The UID can identify a

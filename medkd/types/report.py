@@ -10,7 +10,7 @@ from medkd.types.results import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a report; every cell holds the text that is shown."""
+    """A table of a report; every cell is the text that is shown."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

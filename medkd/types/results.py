@@ -1,4 +1,4 @@
-"""Numbers with their intervals: what is measured of arms, models and marks, and of the run."""
+"""Data types of results: scores with their intervals, costs, and the records of runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 from medkd.formats import RUN
 
 CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives a scan at which the LUNA16 score is read."""
+"""False positives per scan at which LUNA16's CPM reads the sensitivity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval and how it was made."""
+    """A confidence interval, with the method that computed it."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval (None where no interval can be given)."""
+    """A number with its interval (None: no interval can be computed)."""
 
     value: float
     interval: Interval | None = None
@@ -33,10 +33,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A threshold on the probability, and where and by which rule it was chosen.
+    """A threshold on the probability, with the rule and the split by which it was chosen.
 
-    A case is positive if probability >= threshold. `sensitivity`, `specificity` and
-    `fp_per_scan` are what the split it was chosen on gave (None where not defined).
+    A case is positive if probability >= threshold. `sensitivity`, `specificity` and `fp_per_scan`
+    are its rates on the split `chosen_on` (None: not defined).
     """
 
     threshold: float
@@ -49,7 +49,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class PointScores:
-    """Counts and rates at one threshold; rates are NaN-free (0 where undefined)."""
+    """Counts and rates at one threshold; an undefined rate is 0, never NaN."""
 
     threshold: float
     true_positives: int
@@ -66,9 +66,10 @@ class PointScores:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationResult:
-    """Scores of one yes-or-no label on one split.
+    """Scores of one binary label on one split.
 
-    `label` names it where a model has several; samples whose label is not known do not count.
+    `label` is the name of the label if the model has several. Samples whose label is not known do
+    not count.
     """
 
     split: str
@@ -95,11 +96,11 @@ class ClassificationResult:
 
 @dataclass(frozen=True, slots=True)
 class FrocResult:
-    """LUNA16-exact FROC of one set of marks; `track` says what was scored.
+    """FROC of one set of marks by LUNA16's rules; `track` names the marks that were scored.
 
-    `interval` holds the middle share of bootstrap CPMs (interpolated). LUNA16's script draws
-    bounds of the curve instead: `interval_of_curve` is their mean over the seven rates, a little
-    wider, and `cpm_bootstrap_mean` the mean of the bootstrap CPMs.
+    `interval` is the percentile interval of the bootstrap CPMs (interpolated). LUNA16's script
+    draws bounds of the curve instead: `interval_of_curve` is their mean over the seven rates, which
+    is a little wider. `cpm_bootstrap_mean` is the mean of the bootstrap CPMs.
     """
 
     track: str
@@ -143,11 +144,11 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What a model costs.
+    """The cost of running a model.
 
-    Latency is the median over repeats of one input of `input_shape`, its spread the middle half
-    of them; the repeats of all arms alternate. `busy` is the share of the machine's cores that
-    other processes used meanwhile, 0..1. None: not measured.
+    `latency_ms` is the median and `latency_spread_ms` the interquartile range of repeated runs on
+    one input of `input_shape`; the runs of all arms alternate. `busy` is the fraction 0..1 of the
+    machine's cores that other processes used meanwhile. None: not measured.
     """
 
     parameters: int
@@ -163,10 +164,10 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class CaseOrigins:
-    """How many cases come from where.
+    """Numbers of cases by origin.
 
-    `real`: patients' cases as they are; `implanted`: real scans with nodules of `medkd implant`;
-    `phantom`: scans that `medkd phantom` made whole.
+    `real`: unchanged cases of patients; `implanted`: real scans with nodules of `medkd implant`;
+    `phantom`: scans that `medkd phantom` generated completely.
     """
 
     real: int = 0
@@ -176,18 +177,18 @@ class CaseOrigins:
 
     @property
     def total(self) -> int:
-        """All cases."""
+        """The number of all cases."""
         return self.real + self.implanted + self.phantom
 
     @property
     def synthetic(self) -> bool:
-        """Whether any case is synthetic, or holds synthetic nodules."""
+        """Whether any case is synthetic or contains synthetic nodules."""
         return bool(self.implanted or self.phantom)
 
 
 @dataclass(frozen=True, slots=True)
 class TermRecord:
-    """One transfer term as it ran: kind, weight, settings in words."""
+    """A transfer term of a run: its kind, its weight, and its settings in words."""
 
     kind: str
     weight: float
@@ -196,10 +197,10 @@ class TermRecord:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How close an arm is to the calibrated teacher on held-out data.
+    """Agreement of an arm with the calibrated teacher on held-out data.
 
-    `kl` is the mean Bernoulli KL(teacher || arm) in nats on `split`, over samples and labels;
-    `agreement` the share of equal decisions at each one's probability .5.
+    `kl` is the mean Bernoulli KL(teacher || arm) in nats over samples and labels of `split`.
+    `agreement` is the fraction of equal decisions if both use the threshold 0.5.
     """
 
     arm: str
@@ -210,10 +211,10 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """Everything measured of one arm: "teacher", "control" or "student".
+    """All scores and costs of one arm: "teacher", "control" or "student".
 
-    `classification` holds, by split, one result for each label of the model.
-    `origins` counts the cases that it and its teacher were trained on; None: not recorded.
+    `classification` has, for each split, one result for each label of the model. `origins` counts
+    the cases that the arm and its teacher were trained on (None: not recorded).
     """
 
     name: str
@@ -228,10 +229,10 @@ class ArmResult:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What made a result: enough to make it again. Written beside every result.
+    """The facts needed to reproduce a result; they are written beside every result.
 
-    `phantoms` names, a line each, the generators of the synthetic scans it was made from, with
-    what outsiders reach on their phantoms.
+    `phantoms` has one line for each generator of the synthetic scans that were used: its stamp and
+    the difficulty of its phantoms (`medkd.difficulty`).
     """
 
     command: str
@@ -257,9 +258,9 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A run's result: arms, differences, transfer evidence, record. `evaluation.json`.
+    """The result of a run, stored as `evaluation.json`.
 
-    `origins` counts the cases of each split of `splits`, by where they come from.
+    `origins` counts the cases of each split of `splits` by origin.
     """
 
     name: str
@@ -284,7 +285,4 @@ class Evaluation:
         Raises:
             KeyError: if the run has no such arm.
         """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise KeyError(f"no arm {name!r}; arms are {[arm.name for arm in self.arms]}")
+        return {arm.name: arm for arm in self.arms}[name]

@@ -10,7 +10,7 @@ import pytest
 from medkd.geometry import VoxelGrid
 from medkd.index.case_store import open_scan
 from medkd.index.table import read_indexed_files, read_unmatched
-from medkd.io.synthetic_mark import not_stated
+from medkd.io.synthetic_mark import unknown_stamp
 from medkd.types import Scan
 from tests.archive.archives import index_of, write_picture
 from tests.io.reference.oblique import CENTER_VOX, write_oblique_series
@@ -107,4 +107,4 @@ def test_a_volume_is_named_by_its_file_for_annotations(tmp_path: Path) -> None:
     assert not index.cases[0].synthetic
     (tmp_path / "archive" / "phantom.json").write_text("{}")
     again = index_of(tmp_path / "archive", out, gate=OBLIQUE).cases[0]
-    assert (again.synthetic, again.generator) == (True, not_stated())
+    assert (again.synthetic, again.generator) == (True, unknown_stamp())

@@ -162,7 +162,7 @@ def test_a_table_of_excluded_findings_is_no_table_of_nodules_by_its_name(
     path = table(tmp_path / name, (5, 6.0))
     with pytest.raises(SettingsError, match="give it with --excluded"):
         source_of(str(path))
-    with pytest.raises(SeriesError, match="its name says so"):
+    with pytest.raises(SeriesError, match="by its name"):
         read_findings(path)
 
 

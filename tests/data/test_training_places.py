@@ -20,11 +20,12 @@ from medkd.data.training_places import (
     propose_candidates,
 )
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.metaimage import write_mhd
 from medkd.lungs import find_lungs
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.types import Nodule, Point, Scan
+from tests.spheres import sphere_mask
 
 STEPS = parse_loading([{"kind": "load"}, {"kind": "intensity"}])
 

@@ -49,14 +49,6 @@ def test_a_temperature_by_hand():
     assert fit_temperature([4.0] * 4, [1, 1, 1, 0]) == pytest.approx(4 / np.log(3), rel=1e-4)
 
 
-def test_missing_labels_do_not_count():
-    logits = np.array([[4.0, 9.0], [4.0, -9.0], [4.0, 9.0], [4.0, 9.0]])
-    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0]])
-    known = np.array([[True, False]] * 4)
-
-    assert fit_temperature(logits, labels, known) == fit_temperature(logits[:, 0], labels[:, 0])
-
-
 def test_fully_separated_labels_end_at_the_lowest_temperature():
     assert fit_temperature([-3.0, 3.0], [0, 1]) == pytest.approx(TEMPERATURE_RANGE[0], rel=1e-3)
 
@@ -92,7 +84,7 @@ def test_the_calibration_error_is_that_of_the_slow_oracle(pairs, bins):
 def test_the_reliability_curve_holds_filled_bins_only():
     curve = reliability_curve([0, 1, 1], [0.05, 0.15, 1.0], bins=10)
 
-    assert [(row.probability, row.observed, row.count) for row in curve] == [
+    assert [(row.probability, row.observed, row.samples) for row in curve] == [
         (0.05, 0.0, 1), (0.15, 1.0, 1), (1.0, 1.0, 1),
     ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medkd.detect.scan_level import score_scan_level
-from medkd.evaluate.caution import classification_caution, few_words, sentence
+from medkd.evaluate.caution import classification_caution, few_cases_warning, sentence
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.froc import evaluate_froc
 from medkd.index.case import Case
@@ -66,5 +66,5 @@ def test_a_score_of_whole_scans_says_so() -> None:
 
 
 def test_enough_cases_need_no_words() -> None:
-    assert few_words([(20, "nodules")], [(10, "scans")]) == sentence("") == ""
+    assert few_cases_warning([(20, "nodules")], [(10, "scans")]) == sentence("") == ""
     assert sentence("few cases") == "Few cases."

@@ -12,7 +12,6 @@ from medkd.evaluate.intervals import (
     draw_weights,
     holm,
     interval_of,
-    paired_difference,
     two_way_difference,
 )
 from medkd.evaluate.metrics import build_metric
@@ -73,7 +72,7 @@ def test_one_patient_alone_has_no_interval():
         is None
     )
     samples = LabelledSamples([0, 1], ["a", "a"])
-    found = paired_difference([0.1, 0.9], [0.9, 0.1], samples, metric="roc_auc", resamples=9)
+    found = two_way_difference([[0.1, 0.9]], [[0.9, 0.1]], samples, metric="roc_auc", resamples=9)
     assert (found.estimate.value, found.estimate.interval, found.p_value) == (1.0, None, 1.0)
 
 
@@ -112,7 +111,7 @@ def test_a_model_against_itself_differs_by_nothing():
     samples = make_samples()
     scores = np.random.default_rng(1).random(60)
 
-    difference = paired_difference(scores, scores, samples, metric="roc_auc", resamples=100)
+    difference = two_way_difference([scores], [scores], samples, metric="roc_auc", resamples=100)
 
     assert difference.estimate.value == 0.0
     assert (difference.estimate.interval.low, difference.estimate.interval.high) == (0.0, 0.0)
@@ -124,7 +123,7 @@ def test_a_paired_difference_is_the_resampled_pair_counting_difference():
     generator = np.random.default_rng(2)
     first, second = generator.integers(0, 6, (2, 24)) / 8
 
-    result = paired_difference(first, second, samples, metric="roc_auc", resamples=20, seed=4)
+    result = two_way_difference([first], [second], samples, metric="roc_auc", resamples=20, seed=4)
 
     names = sorted(set(samples.groups))
     drawn = []
@@ -167,7 +166,7 @@ def test_resampling_seeds_widens_the_interval():
     second = [labels + generator.normal(0, 0.5, 400) for _ in range(3)]
 
     two_way = two_way_difference(first, second, samples, metric="roc_auc", resamples=300)
-    middle = paired_difference(first[1], second[1], samples, metric="roc_auc", resamples=300)
+    middle = two_way_difference([first[1]], [second[1]], samples, metric="roc_auc", resamples=300)
 
     width = two_way.estimate.interval.high - two_way.estimate.interval.low
     assert width > 2 * (middle.estimate.interval.high - middle.estimate.interval.low)
@@ -197,8 +196,8 @@ def test_a_clear_difference_has_a_small_p_value_and_swapping_arms_turns_it_round
     good = np.asarray(samples.labels, float)
     bad = np.random.default_rng(1).random(60)
 
-    forward = paired_difference(good, bad, samples, metric="roc_auc", resamples=200)
-    back = paired_difference(bad, good, samples, metric="roc_auc", resamples=200)
+    forward = two_way_difference([good], [bad], samples, metric="roc_auc", resamples=200)
+    back = two_way_difference([bad], [good], samples, metric="roc_auc", resamples=200)
 
     assert forward.p_value == back.p_value == pytest.approx(2 / 201)
     assert forward.estimate.value == -back.estimate.value > 0.3

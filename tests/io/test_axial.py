@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from medkd.detect.search import place_in
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.axial import axial_grid, in_stored_order, is_axial, to_axial
 from medkd.io.dicom.derive import Derivation, write_derived_series
 from medkd.io.dicom.gate import GateSettings, examine, scan_reasons
@@ -22,6 +22,7 @@ from medkd.io.file_ref import FileRef
 from medkd.io.volume import read_volume, write_mhd
 from medkd.types import Acquisition, Scan
 from tests.io.dicom_helper import write_ct_series
+from tests.spheres import sphere_mask
 
 CENTER_MM = np.array([-12.0, 31.5, -207.25])
 SPACING_MM = np.array([0.9, 1.0, 1.5])

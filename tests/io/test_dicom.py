@@ -17,12 +17,13 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 from scipy.spatial.transform import Rotation
 
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.axial import axial_grid
 from medkd.io.dicom.series import read_dicom_folder
 from tests.io.dicom_helper import SERIESUID, Edit, write_ct_series
 from tests.io.volume_helper import make_scan, oblique_grid
 from tests.real_data import needs_data
+from tests.spheres import sphere_mask
 
 
 def reasons_for(folder: Path, edit: Edit | None = None, **keywords: object) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.pixels import PADDED_HU, PixelReader
 from medkd.io.dicom.series import places_of, read_dicom_folder, read_series
@@ -39,6 +39,7 @@ from tests.io.dicom_helper import (
 from tests.io.jpeg_helper import encode_jpeg_lossless, put_stream
 from tests.io.volume_helper import make_scan, oblique_grid
 from tests.real_data import needs_data
+from tests.spheres import sphere_mask
 
 COMPRESSED = ("rle", "jpegls", "jpeg_lossless", "jpeg2000")
 SCAN = make_scan(oblique_grid((40, 36, 4)))

@@ -51,8 +51,7 @@ def test_the_official_layout_is_read(root):
     assert luna.scan_paths["1.3"] == root / "subset7" / "1.3.mhd"
     assert (len(luna.nodules), len(luna.excluded), len(luna.candidates)) == (1, 1, 3)
     assert luna.excluded[0].counts_as == "excluded"
-    assert (luna.synthetic, luna.notes) == (False, ())
-    assert luna.reference().seriesuids == UIDS
+    assert (luna.generator, luna.notes) == ("", ())
 
 
 def test_either_file_of_candidates_can_be_used(root):
@@ -72,7 +71,7 @@ def test_tables_may_stand_where_the_official_downloads_put_them(root, folder):
 def test_a_root_with_a_phantom_file_is_synthetic(root):
     (root / "phantom.json").write_text("{}")
 
-    assert read_luna16(root).synthetic
+    assert read_luna16(root).generator
 
 
 def test_a_folder_without_anything_names_all_that_is_missing(tmp_path):
@@ -144,7 +143,7 @@ def test_many_reasons_of_one_kind_are_counted(root):
         root / "annotations.csv", [Nodule(f"9.{n}", (0.0, 0.0, 0.0), 4.0) for n in range(30)]
     )
 
-    assert "and 20 more of this kind" in reasons_of(root)
+    assert "and 20 more" in reasons_of(root)
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_place(root, tmp_path_factory):

@@ -10,11 +10,11 @@ import pytest
 from medkd.io.synthetic_mark import (
     IMPLANT,
     PHANTOM,
-    not_stated,
+    parse_stamp,
     read_stamp,
     stamp_of,
     stamp_words,
-    stated_stamp,
+    unknown_stamp,
 )
 
 STAMP = "medkd phantom 2 0123456789abcdef"
@@ -36,9 +36,9 @@ def test_the_record_of_a_generator_without_difficulty_gives_its_version(tmp_path
 
 
 def test_an_empty_or_damaged_record_still_means_phantoms(tmp_path: Path) -> None:
-    assert read_stamp(write_record(tmp_path)) == not_stated()
+    assert read_stamp(write_record(tmp_path)) == unknown_stamp()
     (tmp_path / "phantom.json").write_text("no json")
-    assert stamp_of(tmp_path) == not_stated()
+    assert stamp_of(tmp_path) == unknown_stamp()
 
 
 def test_a_scan_belongs_to_the_set_two_folders_above_and_no_higher(tmp_path: Path) -> None:
@@ -49,15 +49,15 @@ def test_a_scan_belongs_to_the_set_two_folders_above_and_no_higher(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["", "VB10", "medkd phantom", f"{STAMP} Mustermann"])
 def test_a_header_without_a_stamp_gives_none(text: str) -> None:
-    assert stated_stamp(PHANTOM, text) == not_stated()
-    assert stated_stamp(PHANTOM, STAMP) == STAMP
+    assert parse_stamp(PHANTOM, text) == unknown_stamp()
+    assert parse_stamp(PHANTOM, STAMP) == STAMP
 
 
 def test_the_record_of_implants_marks_all_below_it(tmp_path: Path) -> None:
     (tmp_path / "implant.json").write_text(json.dumps({"generator_version": "3"}))
     assert stamp_of(tmp_path / "scans" / "1.2.3") == "medkd implant 3"
     (tmp_path / "implant.json").write_text("{}")
-    assert stamp_of(tmp_path) == not_stated(IMPLANT)
+    assert stamp_of(tmp_path) == unknown_stamp(IMPLANT)
 
 
 def test_a_folder_that_may_not_be_entered_ends_nothing(

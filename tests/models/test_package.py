@@ -148,7 +148,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network.head.weight.data[0, 0] = float("nan")
     save_model(tmp_path / "model", network, INFO)
 
-    with pytest.raises(CheckpointError, match=r"'head.weight' holds NaN"):
+    with pytest.raises(CheckpointError, match=r"'head.weight' contains NaN"):
         load_model(tmp_path / "model")
 
 

@@ -181,7 +181,7 @@ def test_a_scan_without_nodules_can_be_asked_for():
 
 def test_a_set_is_read_as_luna16_and_called_synthetic(written):
     luna = read_luna16(written)
-    assert luna.synthetic
+    assert luna.generator
     assert len(luna.scan_paths) == 2
     assert len(luna.nodules) == 8
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.luna16_tables import write_marks
 from medkd.jsonio import write_json
 from medkd.runs import Prediction, RunFolder, write_cases, write_predictions
@@ -25,6 +25,7 @@ from medkd.types import (
     RunCase,
     RunRecord,
 )
+from tests.spheres import sphere_mask
 
 GRID = VoxelGrid.from_parts(
     (120, 100, 40), spacing_mm=(2.6, 2.6, 6.0), origin_mm=(-155, -130, -200)

@@ -122,4 +122,4 @@ def test_a_worklist_that_cannot_be_read_is_refused_with_its_reasons(tmp_path, op
     folder = factory.write_bare_run(tmp_path, [])
     folder.cases.write_text("case_id,kind\nxray-1,image\n")
     app = open_address(folder, "")
-    assert "row 2 is no case" in values(app.text)
+    assert "row 2 is not a case" in values(app.text)

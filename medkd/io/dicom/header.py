@@ -28,7 +28,7 @@ from medkd.io.dicom.dataset import (
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.tags import KEYWORDS, Value, plain_value, uid_of
 from medkd.io.file_ref import FileRef
-from medkd.io.foreign import worded
+from medkd.io.foreign import describe_error
 
 _SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 """Suffixes that only DICOM files have: other content under such a name means a damaged file."""
@@ -130,7 +130,7 @@ def read_headers(refs: Sequence[FileRef]) -> HeaderSet:
             except EOFError:
                 reasons.append(f"unreadable: {ref.name}: the file ends within its DICOM header")
             except Exception as error:  # noqa: BLE001  # pydicom can raise any exception
-                kind = worded(error, show_text=False)  # its messages may show header values
+                kind = describe_error(error, show_text=False)  # its messages may show header values
                 reasons.append(f"unreadable: {ref.name}: its DICOM header cannot be read ({kind})")
             else:
                 headers += found

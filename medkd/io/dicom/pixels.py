@@ -33,7 +33,7 @@ from medkd.io.dicom.streams import (
     join_frames,
 )
 from medkd.io.dicom.tags import uid_of
-from medkd.io.foreign import worded
+from medkd.io.foreign import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ class PixelReader:
             # Codecs can raise any exception; a panic of a Rust codec is not an Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            kind = worded(error, show_text=False)
+            kind = describe_error(error, show_text=False)
             return Fault("damaged_pixels", f"{header.name}: its pixels cannot be decoded ({kind})")
         if decoded.shape != array.shape or decoded.dtype.itemsize != 2:
             got = f"{decoded.shape} {decoded.dtype}"

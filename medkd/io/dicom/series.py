@@ -30,9 +30,9 @@ from medkd.io.dicom.order import order_faults
 from medkd.io.dicom.pixels import PixelReader, Rescaled, padding_range, size_faults, to_hu
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
-from medkd.io.foreign import worded
-from medkd.io.grouping import stranger_reasons, unread_reasons
-from medkd.io.synthetic_mark import IMPLANT, PHANTOM, stated_stamp, synthetic_note
+from medkd.io.foreign import describe_error
+from medkd.io.grouping import neighbour_reasons, unread_reasons
+from medkd.io.synthetic_mark import IMPLANT, PHANTOM, parse_stamp, synthetic_note
 from medkd.types import Acquisition, Scan, SliceFact
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_dicom_folder(
     if not found.headers and not found.reasons:
         raise SeriesError(f"{path}: no CT series", ["expected DICOM files, found none"])
     others = [*found.not_dicom, *map(FileRef, sorted(absent))]
-    beside = stranger_reasons([header.ref for header in found.headers], others)
+    beside = neighbour_reasons([header.ref for header in found.headers], others)
     found = replace(found, reasons=(*found.reasons, *beside))
     try:
         return read_series(found, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
@@ -128,7 +128,7 @@ def read_series(
     try:
         pixels = _read_pixels(examined.ordered, examined.grid)
     except MemoryError as error:
-        text = f"damaged_pixels: a volume of {examined.grid.shape} voxels: {worded(error)}"
+        text = f"damaged_pixels: a volume of {examined.grid.shape} voxels: {describe_error(error)}"
         raise _refusal([text]) from error
     allow = gate.allow if gate else ()
     refused = [f for f in pixels.faults if f.code not in allow]
@@ -210,9 +210,9 @@ def _acquisition_of(header: SliceHeader) -> Acquisition:
 def generator_of(header: SliceHeader) -> str:
     """Return the generator stamp of a phantom or of a scan with implanted nodules; else empty."""
     if header.text("Manufacturer") == SYNTHETIC_MANUFACTURER:
-        return stated_stamp(PHANTOM, header.text("SoftwareVersions"))
+        return parse_stamp(PHANTOM, header.text("SoftwareVersions"))
     if IMPLANT_TYPE in header.texts("ImageType"):
-        return stated_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
+        return parse_stamp(IMPLANT, header.text("DerivationDescription").partition(":")[0])
     return ""
 
 

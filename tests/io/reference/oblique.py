@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.reference import SeriesPlaces
 from medkd.types import Scan
+from tests.spheres import sphere_mask
 
 SERIESUID = "1.2.826.0.1.3680043.8.498.7"
 FRAME = SERIESUID + ".1"

@@ -10,7 +10,6 @@ import pytest
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 
-from medkd.geometry import sphere_mask
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
 from medkd.io.reference.settings import SegAnnotations
@@ -22,6 +21,7 @@ from tests.io.reference.oblique import (
     off_by_vox,
     write_oblique_series,
 )
+from tests.spheres import sphere_mask
 
 VOXEL_MM = (6 * 0.7 * 0.9 * 1.5 / np.pi) ** (1 / 3)
 """Diameter of a sphere of one voxel."""

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  # its own customary name
 
 from medkd.errors import SeriesError
-from medkd.geometry import VoxelGrid, sphere_mask
+from medkd.geometry import VoxelGrid
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
 from medkd.io.reference.settings import LabelMapAnnotations
 from tests.io.reference.oblique import (
@@ -20,6 +20,7 @@ from tests.io.reference.oblique import (
     rotation,
     write_oblique_series,
 )
+from tests.spheres import sphere_mask
 
 
 def write_labels(path: Path, labels: np.ndarray, grid: VoxelGrid) -> None:
