@@ -18,7 +18,7 @@ from medkd.models.imported import import_weights
 from medkd.models.luna_classifier import HIGH_HU, LOW_HU, LunaClassifierSettings
 from medkd.models.package import LoadedModel
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
-from medkd.synthetic.phantom.false_marks import see
+from medkd.synthetic.phantom.finder import see
 from medkd.types import Candidate, Nodule, Point, Scan
 from tests.bench.phantom_difficulty.surroundings import read_surroundings
 
