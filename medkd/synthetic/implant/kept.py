@@ -74,7 +74,7 @@ class KeptScan:
     path: Path
 
     @property
-    def is_whole(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the scan is finished."""
         return self.path.with_suffix(".json").is_file()
 
@@ -99,8 +99,8 @@ class KeptScan:
             return [
                 Views(
                     nodule,
-                    *(held[f"{name}-{number}"] for name in _PICTURES),
-                    float(held[f"aspect-{number}"]),
+                    **{name: held[f"{name}-{number}"] for name in _PICTURES},
+                    aspect=float(held[f"aspect-{number}"]),
                 )
                 for number, nodule in enumerate(self.row().nodules)
             ]

@@ -167,11 +167,10 @@ def _implant_at(
     center_vox = lungs.to_scan_vox(place_map[None])[0] + jitter
     keep = _lung_side(measured, center_vox) if kind.attachment == "pleura" else None
     axes = measured.grid.affine_lps_mm[:3, :3]
+    place = Place(center_vox, axes, keep, draw_tags(rng, kind))
     patch = draw_patch(
-        measured.voxels_hu, form, kind.tissue,
-        place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
-        response=measured.response, rng=rng,
-    )  # fmt: skip
+        measured.voxels_hu, form, kind.tissue, place=place, response=measured.response, rng=rng
+    )
     sphere = true_sphere(form, keep, np.zeros(3), edge_mm=kind.tissue.edge_mm)
     center_mm = measured.grid.voxel_to_world(center_vox) + sphere.center_mm
     return Implant(

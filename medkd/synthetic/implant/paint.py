@@ -159,7 +159,7 @@ def draw_patch(
     step = density - clean
     lowest = -_MOST_ENGULFED_HU if tissue.engulfs and place.keep is None else 0.0
     raised = share * np.where(step > -_MOST_ENGULFED_HU, np.maximum(step, lowest), 0.0)
-    return Patch(box, np.rint(response.seen(raised, spacing, finer)).astype(np.int16))
+    return Patch(box, np.rint(response.blurred(raised, spacing, finer)).astype(np.int16))
 
 
 def clean_hu(volume_hu: Float32, spacing_mm: Float64, noise_hu: float) -> Float32:

@@ -73,7 +73,7 @@ class ScanResponse:
             slice_sigma_mm=factor * self.slice_sigma_mm,
         )  # fmt: skip
 
-    def seen(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
+    def blurred(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
         """Return the voxels [i, j, k] in which the scanner shows a field on a fine grid.
 
         Args:

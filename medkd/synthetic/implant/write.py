@@ -115,7 +115,7 @@ def write_implant_set(
                     progress(what, before * total + done, len(sources) * total)
 
             try:
-                if not piece.is_whole:
+                if not piece.is_finished:
                     with _opened(source, gate) as given:
                         check_writable(given.slices)
                         implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
@@ -123,7 +123,7 @@ def write_implant_set(
                     piece.write(row, views_of(implanted, row))
             except SeriesError as error:
                 refused.append((source.name, error if source.case else refusal_of(source, error)))
-        whole = [piece for piece in kept if piece.is_whole]
+        whole = [piece for piece in kept if piece.is_finished]
         _refuse_if_none(whole, refused)
         rows = [piece.row() for piece in whole]
         _write_tables(made.folder, rows, settings, refused)

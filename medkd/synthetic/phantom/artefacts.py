@@ -32,6 +32,21 @@ from medkd.synthetic.phantom.kernel import Kernel, noise_filters, weighted_sum
 
 _HALF_MM = (252.0, 180.0)
 _DEPTH_MM = 8.0
+_STREAK_ANGLES = 60
+_BONE_HU = (150.0, 1000.0)
+_PER_MM = 0.012
+"""Size of the shortfall: mm of water lost per mm2 of dense bone crossed."""
+Complex64 = NDArray[np.complex64]
+_ATTENUATION = 0.014
+"""1/mm. Water has .019 at 70 keV (NIST), but scatter and hardening flatten the rise of the noise;
+this value reproduces the ratio between lung, fat and contrast-filled heart in a real scan."""
+_BOWTIE = 0.3
+_BOWTIE_RADIUS_MM = 180.0
+_REFERENCE_MM = 260.0
+_NOISE_ANGLES = 16
+Strength = tuple[Float32, Float32, Float32]
+_SHIFT = 4096
+"""Offset that keeps the numbers of slices before the first one positive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +123,7 @@ class Views:
         return np.asarray(spread.reshape(self._shape))
 
 
-class Stretch:
+class MapInterpolator:
     """Interpolates maps [k, j, i] of a lattice linearly at the pixels of a canvas, by slice."""
 
     def __init__(self, lattice: Lattice, canvas: Canvas) -> None:
@@ -141,12 +156,6 @@ def as_slices(maps: Float64) -> Float32:
     return np.ascontiguousarray(maps.transpose(2, 1, 0), dtype=np.float32)
 
 
-_STREAK_ANGLES = 60
-_BONE_HU = (150.0, 1000.0)
-_PER_MM = 0.012
-"""Size of the shortfall: mm of water lost per mm2 of dense bone crossed."""
-
-
 def find_streaks(lattice: Lattice, body_hu: Float32, *, strength: float) -> Float32:
     """Return the HU that streaks add to a scan.
 
@@ -177,22 +186,6 @@ def _ramped(rays: Float64, step_mm: float) -> Float64:
     ramp = frequency * np.cos(np.pi * frequency * step_mm) ** 2
     spectrum = scipy.fft.rfft(rays, size, axis=0) * ramp[:, None]
     return np.asarray(scipy.fft.irfft(spectrum, size, axis=0)[: len(rays)])
-
-
-Complex64 = NDArray[np.complex64]
-
-_ATTENUATION = 0.014
-"""1/mm. Water has .019 at 70 keV (NIST), but scatter and hardening flatten the rise of the noise;
-this value reproduces the ratio between lung, fat and contrast-filled heart in a real scan."""
-
-_BOWTIE = 0.3
-_BOWTIE_RADIUS_MM = 180.0
-_REFERENCE_MM = 260.0
-_NOISE_ANGLES = 16
-Strength = tuple[Float32, Float32, Float32]
-
-_SHIFT = 4096
-"""Offset that keeps the numbers of slices before the first one positive."""
 
 
 def find_strength(lattice: Lattice, body_hu: Float32, *, modulation: float) -> Strength:

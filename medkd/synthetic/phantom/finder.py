@@ -35,10 +35,17 @@ _LONGEST = 2.0
 """Greatest side of a compact piece's bounding box, over the diameter of its volume's sphere."""
 _INSIDE = 0.5
 """Least share of lung in a block, or in the border of a piece of tissue."""
+GAP_MM = 4.0
+"""Least distance of a negative to the surface of a nodule or excluded finding."""
+_BLOBS = 70
+_ANYWHERE = 24
+_BESIDE = 3
+_DEPTH_MM = 1.0
+"""Least depth in the lungs of a voxel that is searched."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class MarkedScan:
     """A scan without its nodules on a coarse lattice, and the marks of the blob finder in it.
 
     Args:
@@ -57,7 +64,7 @@ class Seen:
         return self.canvas.points_mm(self.blobs.places_vox)
 
 
-def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -> Seen:
+def mark_scan(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -> MarkedScan:
     """Run the blob finder on a scan.
 
     Args:
@@ -67,7 +74,7 @@ def see(voxels_hu: NDArray[np.int16], canvas: Canvas, lung: NDArray[np.bool_]) -
     """
     hu, coarse = averaged(voxels_hu, canvas)
     inside = averaged(lung, canvas)[0] > _INSIDE
-    return Seen(coarse, hu, find_blobs(hu, coarse.spacing_mm, inside))
+    return MarkedScan(coarse, hu, find_blobs(hu, coarse.spacing_mm, inside))
 
 
 def averaged(
@@ -138,16 +145,6 @@ def _pieces(
         if lung[box][border].mean() > _INSIDE:
             middle = np.argwhere(piece).mean(axis=0) + [s.start for s in box]
             yield canvas.points_mm(middle[None])[0], diameter_mm
-
-
-GAP_MM = 4.0
-"""Least distance of a negative to the surface of a nodule or excluded finding."""
-
-_BLOBS = 70
-_ANYWHERE = 24
-_BESIDE = 3
-_DEPTH_MM = 1.0
-"""Least depth in the lungs of a voxel that is searched."""
 
 
 class Candidates(NamedTuple):

@@ -28,14 +28,14 @@ from medkd.settings import InputPath, Settings
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
 from medkd.synthetic.phantom.fields import upsample
-from medkd.synthetic.phantom.finder import Candidates, draw_candidates, find_isolated, see
+from medkd.synthetic.phantom.finder import Candidates, draw_candidates, find_isolated, mark_scan
 from medkd.synthetic.phantom.findings import EXCLUDED, Finding, render_findings
 from medkd.synthetic.phantom.forms import LEAST_DIAMETER_MM, MOST_DIAMETER_MM, box_within
 from medkd.synthetic.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
-from medkd.synthetic.phantom.scanner import add_to_scan, draw_canvas, scan_volume, stored
+from medkd.synthetic.phantom.scanner import add_to_scan, clip_to_stored, draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
 
@@ -144,11 +144,19 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     box_mm = np.stack([canvas.low_mm, canvas.high_mm])
     survey = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
     rest = draw_rest(survey, box_mm=box_mm, rng=streams[3])
-    voxels = _scan(anatomy, rest, canvas, protocol, rng=streams[4])
+    voxels = scan_volume(
+        canvas,
+        protocol,
+        partial(_paint, anatomy, rest),
+        rng=streams[4],
+        body=partial(render_body, anatomy),
+    )
     lung = _lung_mask(survey, canvas)
     listed = [finding for finding in rest if finding.kind in EXCLUDED]
     rest += find_isolated(voxels, canvas, lung, listed)
-    chooser = Chooser(survey.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
+    chooser = Chooser(
+        survey.with_painted(rest), mark_scan(voxels, canvas, lung), box_mm, streams[3]
+    )
     low, high = settings.nodule_range
     least_mm = max(LEAST_DIAMETER_MM, _LEAST_OF_SLICE * protocol.slice_spacing_mm)
     nodules = draw_nodules(
@@ -159,8 +167,8 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
         diameters_mm=(least_mm, MOST_DIAMETER_MM),
         forms=_real_forms(Path(settings.lidc)) if settings.lidc else (),
     )
-    put_into_scan(voxels, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
-    voxels = stored(voxels)
+    add_findings(voxels, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
+    voxels = clip_to_stored(voxels)
     findings = [*nodules, *rest]
     drawn = draw_candidates(
         voxels,
@@ -178,7 +186,7 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )  # fmt: skip
 
 
-def put_into_scan(
+def add_findings(
     voxels_hu: NDArray[np.int16],
     findings: Sequence[Finding],
     *,
@@ -244,7 +252,7 @@ def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Surv
 
 
 def series_uid(settings: PhantomSettings, index: int) -> str:
-    """Return a fictive UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
+    """Return a fictitious UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
     words = _identity(settings, index) + (" oblique" if settings.oblique else "")
     digest = hashlib.sha256(words.encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
@@ -330,18 +338,6 @@ def _place_in_lungs(anatomy: Anatomy, margin_mm: Float64, rng: np.random.Generat
     inside = rough.points_mm(np.argwhere(anatomy.lung_mm(rough) < -_DEPTH_MM))
     inside = inside[((inside > low + margin_mm) & (inside < high - margin_mm)).all(axis=1)]
     return np.asarray(inside[int(rng.integers(len(inside)))])
-
-
-def _scan(
-    anatomy: Anatomy,
-    findings: list[Finding],
-    canvas: Canvas,
-    protocol: Protocol,
-    *,
-    rng: np.random.Generator,
-) -> NDArray[np.int16]:
-    paint, body = partial(_paint, anatomy, findings), partial(render_body, anatomy)
-    return scan_volume(canvas, protocol, paint, rng=rng, body=body)
 
 
 def _paint(anatomy: Anatomy, findings: Sequence[Finding], canvas: Canvas) -> Float32:

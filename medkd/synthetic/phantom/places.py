@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from medkd.synthetic.phantom.anatomy import Rendered
 from medkd.synthetic.phantom.canvas import Bools, Canvas, Float32, Float64
-from medkd.synthetic.phantom.finder import Seen
+from medkd.synthetic.phantom.finder import MarkedScan
 from medkd.synthetic.phantom.findings import (
     MIMICS,
     Attachment,
@@ -44,6 +44,24 @@ _LEAST_SPREAD = np.tile(
 """Least spread of each feature: HU, and HU per 2 voxels for gradients."""
 _WEIGHTS = np.repeat([1.2, 2.0, 2.8, 0.8, 1.6, 2.2, 0.8, 1.2, 1.6], 3 * [7, 3, 2])
 """Weights of the features: the inner shell is the most informative, and gradients more than HU."""
+_WIDE_MM = 4.5
+_DIRECTIONS = 40
+_TRIED = 1600
+"""Number of places whose surroundings are compared; those at the twin come first."""
+_DRAWN = 4800
+"""Number of places from which these are taken."""
+_STRONGEST = 64
+"""Number of the strongest marks that can be a twin; each doubling of the rank is equally likely."""
+_ORDINARY = 40
+"""Number of the strongest marks whose spread scales differences of surroundings."""
+_MASK_MM = 2.0
+"""Distance from a nodule's surface to its surroundings."""
+_NEAR_MM = 14.0
+"""Greatest distance from a mark at which places are drawn, besides the nodule's radius."""
+_DENSE_HU = -350.0
+_MOST_HIDDEN, _MOST_TOUCHED = 0.4, 0.06
+"""Greatest share of a nodule in dense tissue; greatest share of a free nodule's surface there."""
+_ROOM_MM = 5.0
 
 
 class Surroundings:
@@ -113,27 +131,6 @@ class Surroundings:
         apart = self.at(points_mm, mask_mm) - self.at(twin_mm[None], mask_mm)
         apart *= _WEIGHTS / spread
         return int((apart * apart).sum(axis=1).argmin())
-
-
-_WIDE_MM = 4.5
-_DIRECTIONS = 40
-
-_TRIED = 1600
-"""Number of places whose surroundings are compared; those at the twin come first."""
-_DRAWN = 4800
-"""Number of places from which these are taken."""
-_STRONGEST = 64
-"""Number of the strongest marks that can be a twin; each doubling of the rank is equally likely."""
-_ORDINARY = 40
-"""Number of the strongest marks whose spread scales differences of surroundings."""
-_MASK_MM = 2.0
-"""Distance from a nodule's surface to its surroundings."""
-_NEAR_MM = 14.0
-"""Greatest distance from a mark at which places are drawn, besides the nodule's radius."""
-_DENSE_HU = -350.0
-_MOST_HIDDEN, _MOST_TOUCHED = 0.4, 0.06
-"""Greatest share of a nodule in dense tissue; greatest share of a free nodule's surface there."""
-_ROOM_MM = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -288,17 +285,17 @@ class Chooser(Places):
 
     Args:
         survey: the chest with all findings that are not nodules.
-        seen: the scan of this chest.
+        marked: the scan of this chest, with the marks of the finder.
         box_mm: [2, 3] low and high corner; None means the whole lattice.
         rng: source of the places.
     """
 
     def __init__(
-        self, survey: Survey, seen: Seen, box_mm: Float64 | None, rng: np.random.Generator
+        self, survey: Survey, marked: MarkedScan, box_mm: Float64 | None, rng: np.random.Generator
     ) -> None:
         super().__init__(survey, box_mm, rng)
-        self._marks = seen.marks_mm[self.contains(seen.marks_mm)]
-        self._surroundings = Surroundings(seen.canvas, seen.hu, rng)
+        self._marks = marked.marks_mm[self.contains(marked.marks_mm)]
+        self._surroundings = Surroundings(marked.canvas, marked.hu, rng)
         lung, vessels = survey.lung_mm[self._cut], survey.vessels[self._cut]
         self._vessel = np.flatnonzero((vessels > 0.3) & (lung < -3.0))
         near = np.abs(survey.fissure_mm[self._cut]) < 1.2

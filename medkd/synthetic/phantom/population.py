@@ -42,6 +42,19 @@ _ATTACHMENTS: tuple[Attachment, ...] = ("free", "vessel", "pleura", "fissure")
 _ATTACHMENT_SHARES = (0.2, 0.5, 0.25, 0.05)
 _LEAST_SUBSOLID_MM, _LEAST_PART_SOLID_MM = 5.0, 6.5
 _NODULE_TRIES = 12
+_Draw = Callable[[np.random.Generator, Places, list[Finding]], Finding | None]
+_REST: tuple[tuple[_Draw, int, int], ...] = (
+    (mimics.scar, 0, 3),
+    (mimics.plaque, 0, 2),
+    (mimics.bump, 5, 12),
+    (mimics.knot, 5, 12),
+    (mimics.mucus, 0, 3),
+    (mimics.node, 0, 3),
+)
+"""Other findings: the function that draws one, and the least and greatest number in two lungs."""
+_SMALL = (2, 6)
+"""Least and greatest number of nodules below 3 mm."""
+_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +210,6 @@ def _drawn(rng: np.random.Generator, shares: object) -> int:
     """Draw an index with these probabilities, which need not add up to 1."""
     weights = np.cumsum(np.asarray(shares, dtype=np.float64))
     return int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))
-
-
-_Draw = Callable[[np.random.Generator, Places, list[Finding]], Finding | None]
-_REST: tuple[tuple[_Draw, int, int], ...] = (
-    (mimics.scar, 0, 3),
-    (mimics.plaque, 0, 2),
-    (mimics.bump, 5, 12),
-    (mimics.knot, 5, 12),
-    (mimics.mucus, 0, 3),
-    (mimics.node, 0, 3),
-)
-"""Other findings: the function that draws one, and the least and greatest number in two lungs."""
-_SMALL = (2, 6)
-"""Least and greatest number of nodules below 3 mm."""
-_TRIES = 6
 
 
 def draw_rest(survey: Survey, *, box_mm: Float64 | None, rng: np.random.Generator) -> list[Finding]:

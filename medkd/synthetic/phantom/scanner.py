@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from medkd.synthetic.phantom.artefacts import (
     Lattice,
+    MapInterpolator,
     NoiseTexture,
-    Stretch,
     find_streaks,
     find_strength,
 )
@@ -77,7 +77,7 @@ def scan_volume(
             defaults to `paint`.
 
     Returns:
-        HU [i, j, k] as int16, not yet `stored`; a view of memory in which k varies slowest.
+        HU [i, j, k] as int16, before `clip_to_stored`; a view of memory in which k varies slowest.
     """
     seed = int(rng.integers(2**62))
     effects = _Effects(canvas, protocol, body or paint, seed)
@@ -110,7 +110,7 @@ def add_to_scan(
         plane[:] = np.clip(changed, *_INT16)
 
 
-def stored(voxels_hu: NDArray[np.int16]) -> NDArray[np.int16]:
+def clip_to_stored(voxels_hu: NDArray[np.int16]) -> NDArray[np.int16]:
     """Clip voxels in place to the range that scanners store, -1024 to 3071 HU; return them."""
     return np.clip(voxels_hu, np.int16(_LOWEST_HU), np.int16(_HIGHEST_HU), out=voxels_hu)
 
@@ -184,7 +184,7 @@ class _Effects:
         self._streaks = None
         if protocol.streaks:
             self._streaks = find_streaks(lattice, body_hu, strength=protocol.streaks)
-        self._stretch = Stretch(lattice, canvas)
+        self._maps = MapInterpolator(lattice, canvas)
         columns, rows, depth = canvas.shape
         self._beyond = _beyond_circle(columns, rows) if protocol.circle else None
         texture = NoiseTexture(
@@ -199,10 +199,10 @@ class _Effects:
     def add(self, seen: Float32, number: int) -> None:
         """Add noise and streaks to slice `number` in place and crop it; call it in slice order."""
         for part, strength in zip(next(self._texture), self._strength, strict=True):
-            part *= self._stretch.plane(strength, number)
+            part *= self._maps.plane(strength, number)
             seen += part
         if self._streaks is not None:
-            seen += self._stretch.plane(self._streaks, number)
+            seen += self._maps.plane(self._streaks, number)
         if self._beyond is not None:
             seen[self._beyond] = _LOWEST_HU
 

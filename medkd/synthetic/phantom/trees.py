@@ -37,6 +37,18 @@ _PART = (0.15, 0.55)
 """Limits of the length of a branch, as a share of the distance to that centroid."""
 _STEEPEST = 0.17
 """Cosine of the largest angle (80 degrees) between a branch and its mother."""
+ENDS = 24_000
+"""Number of points in both lungs that `grow_lung_trees` expects; it uses about half of them."""
+_CELL_MM = 10.0
+"""In each cube of this side one point ends an artery and another one a vein."""
+_MURRAY = 3.15
+_END_RADIUS_MM = (0.43, 0.51)
+_LEAST_LUMEN_MM = 1.0
+_LUMEN = 0.78
+"""Radius of an airway's lumen as a share of its artery's."""
+_APART_MM = 0.5
+_BEND_MM = 6.0
+"""Length of the straight tubes that a curved branch is drawn with; each has at least two."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,22 +235,6 @@ def _sums(points: Float64, group: Whole, count: int) -> Float64:
     )
 
 
-ENDS = 24_000
-"""Number of points in both lungs that `grow_lung_trees` expects; it uses about half of them."""
-
-_CELL_MM = 10.0
-"""In each cube of this side one point ends an artery and another one a vein."""
-
-_MURRAY = 3.15
-_END_RADIUS_MM = (0.43, 0.51)
-_LEAST_LUMEN_MM = 1.0
-_LUMEN = 0.78
-"""Radius of an airway's lumen as a share of its artery's."""
-_APART_MM = 0.5
-_BEND_MM = 6.0
-"""Length of the straight tubes that a curved branch is drawn with; each has at least two."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
     """A branching tree of bent branches.
@@ -392,7 +388,7 @@ def _flow_root(ends: Whole) -> Float64:
 
 
 def _rank_in_cell(points_mm: Float64) -> Whole:
-    """Number the points [N] of each cube; using only the first spreads ends evenly."""
+    """Number the points [N] in each cube; using only the first two spreads ends evenly."""
     cell = np.floor(points_mm / _CELL_MM).astype(np.int64) + 500
     code = (cell[:, 0] * 1000 + cell[:, 1]) * 1000 + cell[:, 2]
     order = np.argsort(code, kind="stable")

@@ -58,7 +58,7 @@ def block() -> np.ndarray:
 
 def test_the_response_keeps_the_sum_and_overshoots_beside_an_edge():
     response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
-    seen = response.seen(block(), np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3]))
+    seen = response.blurred(block(), np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3]))
     assert seen.shape == (21, 21, 14)
     assert float(seen.sum()) == pytest.approx(float(block().sum()) / 27, rel=1e-3)
     assert float(seen.min()) < -3.0
@@ -73,7 +73,7 @@ def test_the_response_equals_two_gaussian_filters():
         for s in (0.6, 1.2)
     )
     expected = (1.5 * narrow - 0.5 * wide)[1::3, 1::3, 1::3]
-    seen = response.seen(block(), spacing, finer)
+    seen = response.blurred(block(), spacing, finer)
     np.testing.assert_allclose(seen, expected, atol=0.3)  # of 100
 
 

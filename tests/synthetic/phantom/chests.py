@@ -9,7 +9,7 @@ import numpy as np
 from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.anatomy import Rendered
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from medkd.synthetic.phantom.finder import Seen
+from medkd.synthetic.phantom.finder import MarkedScan
 from medkd.synthetic.phantom.findings import Finding
 from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
@@ -93,10 +93,10 @@ def survey() -> Survey:
     )
 
 
-def seen_of(chest: Survey) -> Seen:
+def seen_of(chest: Survey) -> MarkedScan:
     """Return a scan without noise, with the marks of the finder."""
     found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
-    return Seen(chest.canvas, chest.hu, found)
+    return MarkedScan(chest.canvas, chest.hu, found)
 
 
 def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:

@@ -5,8 +5,8 @@ import pytest
 
 from medkd.synthetic.phantom.artefacts import (
     Lattice,
+    MapInterpolator,
     NoiseTexture,
-    Stretch,
     Views,
     find_streaks,
     find_strength,
@@ -92,7 +92,7 @@ def test_a_linear_map_stays_linear_on_the_pixels():
     canvas = LATTICE.canvas(CANVAS)
     rising = axis_mm(canvas, 0) + 2 * axis_mm(canvas, 1) + 3 * axis_mm(canvas, 2)
     maps = np.ascontiguousarray(rising.transpose(2, 1, 0))
-    plane = Stretch(LATTICE, CANVAS).plane(maps, 4)
+    plane = MapInterpolator(LATTICE, CANVAS).plane(maps, 4)
     expected = axis_mm(CANVAS, 0) + 2 * axis_mm(CANVAS, 1) + 3 * axis_mm(CANVAS, 2)
     assert np.allclose(plane, expected[:, :, 4].T, atol=1e-3)
 

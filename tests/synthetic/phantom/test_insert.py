@@ -9,9 +9,9 @@ import numpy as np
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from medkd.synthetic.phantom.finder import see
+from medkd.synthetic.phantom.finder import mark_scan
 from medkd.synthetic.phantom.findings import render_findings
-from medkd.synthetic.phantom.make import put_into_scan
+from medkd.synthetic.phantom.make import add_findings
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, draw_protocol
@@ -53,7 +53,7 @@ def test_adding_nodules_to_a_scan_equals_scanning_a_chest_with_them() -> None:
         )  # fmt: skip
 
     before, wanted = scanned(rest), scanned([*rest, *nodules])
-    put_into_scan(before, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
+    add_findings(before, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
     off = np.abs(before.astype(int) - wanted)
     assert len(nodules) > 1
     assert off.max() <= 2  # rounded twice, and the kernel's tails are cut off
@@ -62,17 +62,17 @@ def test_adding_nodules_to_a_scan_equals_scanning_a_chest_with_them() -> None:
 
 def test_a_finder_marks_only_the_lungs() -> None:
     phantom = made()
-    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
+    marks = mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     index = np.rint(phantom.canvas.index_vox(marks)).astype(int)
     assert len(marks) > 20
     near = [phantom.lung[tuple(slice(max(a - 1, 0), a + 2) for a in place)] for place in index]
     assert all(part.any() for part in near)
-    assert not len(see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False).marks_mm)
+    assert not len(mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False).marks_mm)
 
 
 def test_a_strong_nodule_is_among_a_finders_first_marks() -> None:
     phantom = made()
-    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
+    marks = mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     solid = [f for f in phantom.findings if f.kind == "nodule" and f.texture == "solid"]
     largest = max(solid, key=lambda f: f.diameter_mm)
     away = np.linalg.norm(marks[:40] - largest.center_mm, axis=1)

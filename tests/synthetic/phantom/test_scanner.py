@@ -7,7 +7,7 @@ import pytest
 
 from medkd.synthetic.phantom.canvas import Canvas
 from medkd.synthetic.phantom.kernel import Kernel, SliceProfile
-from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume, stored
+from medkd.synthetic.phantom.scanner import clip_to_stored, draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, draw_protocol
 from tests.synthetic.phantom.chests import axis_mm
 
@@ -32,7 +32,7 @@ def scanned(protocol: Protocol, paint, *, seed: int = 0, canvas: Canvas | None =
     rng = np.random.default_rng(seed)
     if canvas is None:
         canvas = draw_canvas(protocol, "region", middle_mm=np.zeros(3), rng=rng)
-    return stored(scan_volume(canvas, protocol, paint, rng=rng))
+    return clip_to_stored(scan_volume(canvas, protocol, paint, rng=rng))
 
 
 @pytest.mark.parametrize("site", "abc")
