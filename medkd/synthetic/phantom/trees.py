@@ -56,9 +56,9 @@ class Branches:
     """Curved branches, sorted so that mothers come before daughters.
 
     Args:
-        start_mm: [B, 3].
+        start_mm: [B, 3] chest mm.
         bend_mm: [B, 3] control point of a quadratic Bezier curve.
-        end_mm: [B, 3].
+        end_mm: [B, 3] chest mm.
         direction: [B, 3] unit vectors from start to end.
         onward: [B, 3] unit vectors along the curve at its end.
         ends: [B] number of end points that each feeds.

@@ -93,14 +93,14 @@ def survey() -> Survey:
     )
 
 
-def seen_of(chest: Survey) -> MarkedScan:
+def marked_scan_of(chest: Survey) -> MarkedScan:
     """Return a scan without noise, with the marks of the finder."""
     found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
     return MarkedScan(chest.canvas, chest.hu, found)
 
 
 def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:
-    return Chooser(survey(), seen_of(survey()), box, rng)
+    return Chooser(survey(), marked_scan_of(survey()), box, rng)
 
 
 def findings_of(
@@ -113,6 +113,6 @@ def findings_of(
     """Return all findings of the toy chest, nodules first."""
     rest = draw_rest(survey(), box_mm=box, rng=rng)
     painted = survey().with_painted(rest)
-    chooser = Chooser(painted, seen_of(painted), box, rng)
+    chooser = Chooser(painted, marked_scan_of(painted), box, rng)
     found = draw_nodules(chooser, rest, nodules=nodules, rng=rng, diameters_mm=diameters_mm)
     return [*found, *rest]
