@@ -1,4 +1,4 @@
-"""Phantoms as a data set: written on first use, then read like any set in LUNA16's layout."""
+"""Phantoms as a data set that is written on first use and then read in LUNA16's layout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PhantomData(PhantomSettings):
     )
 
     def read_cases(self, work_dir: Path, told: Told = ignore) -> CaseIndex:
-        """Write the phantoms below `work_dir/data` if they are not there, and read them."""
+        """Read the phantoms below `work_dir/data`, after writing them if they are missing."""
         root = self._written(work_dir, told)
         luna = read_luna16(root, candidates=self.candidates)
         return luna16_cases(luna, name=f"phantom, site {self.site}", patients={})

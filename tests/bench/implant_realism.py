@@ -35,8 +35,7 @@ from medkd.io.scans import read_scan
 from medkd.lungs import find_lungs
 from medkd.models.luna_classifier import RawLunaNetwork
 from medkd.synthetic.implant.make import VERSION, Implant, add_patch, draw_implant
-from medkd.synthetic.implant.measured import MeasuredScan, measure_scan
-from medkd.synthetic.implant.places import place_finder
+from medkd.synthetic.implant.measured import MeasuredScan, measure_scan, place_finder
 from medkd.synthetic.implant.settings import ImplantSettings
 from medkd.types import Scan
 from tests.bench.implant_discriminator import (

@@ -17,7 +17,7 @@ from medkd.io.dicom.write import write_dicom_series
 from medkd.io.luna16_tables import read_annotations, read_reference
 from medkd.io.volume import read_volume, write_mhd
 from medkd.synthetic.implant import write as writing
-from medkd.synthetic.implant.places import PlaceFinder
+from medkd.synthetic.implant.measured import PlaceFinder
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from tests.real_data import needs_data
 

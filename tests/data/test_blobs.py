@@ -7,7 +7,7 @@ import pytest
 
 from medkd.data.blobs import block_means, find_blobs
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from tests.synthetic.phantom.chests import canvas_of, chest_hu, lung_of
+from tests.synthetic.phantom.chests import axis_mm, canvas_of, chest_hu, lung_of
 
 MIDDLES = np.array([[-18.0, 0.0, 10.0], [16.0, 8.0, -12.0]])
 
@@ -36,7 +36,7 @@ def test_a_balls_answer_is_that_of_the_normalised_laplacian() -> None:
     # contrast x (r^3 / s^3) (2 / pi)^.5 exp(-r^2 / 2 s^2) = .925 x contrast. The difference of
     # two Gaussians 1.44 apart in width is an average over widths: a little less.
     canvas = canvas_of((1.0, 1.0, 1.0), 60.0)
-    away = np.sqrt(sum(canvas.axis_mm(a) ** 2 for a in range(3))) - 5.4
+    away = np.sqrt(sum(axis_mm(canvas, a) ** 2 for a in range(3))) - 5.4
     hu = np.asarray(-860.0 + 900.0 * np.clip(0.5 - away, 0.0, 1.0), dtype=np.float32)
     found = find_blobs(hu, canvas.spacing_mm, np.ones(canvas.shape, dtype=bool), most=1)
     assert found.response[0] == pytest.approx(0.925 * 900.0 / 1400.0, rel=0.12)

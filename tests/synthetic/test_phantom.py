@@ -1,4 +1,4 @@
-"""Chest phantoms: same seed, same bytes; true places and sizes; a layout that reads back."""
+"""Chest phantoms: reproducible bytes, true positions and sizes, a layout that can be read back."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(writt
     assert bytes_of(tmp_path / "again") == bytes_of(written)
 
 
-def test_a_scan_depends_on_its_number_and_not_on_how_many_there_are(written, phantom):
+def test_a_scan_depends_on_its_number_and_not_on_the_number_of_scans(written, phantom):
     assert read_seriesuids(written / "seriesuids.csv")[0] == phantom.scan.seriesuid
     again = read_volume(written / "subset0" / f"{phantom.scan.seriesuid}.mhd")
     np.testing.assert_array_equal(again.voxels_hu, phantom.scan.voxels_hu)
@@ -65,7 +65,7 @@ def test_another_seed_site_or_number_is_another_series():
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)
 
 
-def test_scans_lie_round_robin_in_subsets(written):
+def test_scans_are_distributed_round_robin_over_subsets(written):
     uids = read_seriesuids(written / "seriesuids.csv")
     for number, uid in enumerate(uids):
         assert (written / f"subset{number}" / f"{uid}.raw").is_file()
@@ -83,7 +83,7 @@ def test_the_record_names_generator_settings_and_every_finding(written):
     assert [f["diameter_mm"] for f in painted] == [n.diameter_mm for n in listed]
 
 
-def test_every_nodule_and_candidate_lies_in_its_scan(phantom):
+def test_every_nodule_and_candidate_is_inside_its_scan(phantom):
     points = [n.center_mm for n in phantom.nodules] + [c.center_mm for c in phantom.candidates]
     assert phantom.scan.grid.contains_world(points).all()
     assert not np.allclose(phantom.scan.grid.origin_mm, 0)
@@ -98,7 +98,7 @@ def test_nodules_are_denser_than_the_lung_around_them(phantom):
         assert 3.0 <= nodule.diameter_mm <= 33.0
 
 
-def test_true_candidates_lie_within_their_nodule_and_the_others_in_none(phantom):
+def test_true_candidates_are_inside_their_nodule_and_the_others_in_none(phantom):
     for candidate in phantom.candidates:
         apart = [
             np.linalg.norm(np.subtract(candidate.center_mm, n.center_mm)) - n.diameter_mm / 2
@@ -115,14 +115,14 @@ def test_nodules_do_not_overlap(phantom):
         assert apart > (first.diameter_mm + second.diameter_mm) / 2
 
 
-def test_irrelevant_findings_and_candidates_are_written_in_lunas_tables(written):
+def test_irrelevant_findings_and_candidates_are_written_to_luna16s_tables(written):
     excluded = read_excluded(written / "annotations_excluded.csv")
     assert excluded
     labels = [c.label for c in read_candidates(written / "candidates_V2.csv")]
     assert 0 < sum(labels) < len(labels) / 3
 
 
-def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(SettingsError, match="not empty"):
         write_phantom_set(tmp_path, PhantomSettings(scans=1))
@@ -137,7 +137,7 @@ def interrupted_at(count: int):
     return stop
 
 
-def test_a_stopped_set_goes_on_after_its_last_scan_with_the_same_bytes(written, tmp_path):
+def test_an_interrupted_set_continues_after_its_last_scan_with_the_same_bytes(written, tmp_path):
     settings = PhantomSettings(site="b", scans=2, seed=3, nodules_per_scan="4-4")
     out = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
@@ -145,7 +145,7 @@ def test_a_stopped_set_goes_on_after_its_last_scan_with_the_same_bytes(written, 
     assert not out.exists()
     (uid,) = [path.stem for path in (tmp_path / ".set.unfinished").rglob("*.raw")]
     leftover = tmp_path / ".set.unfinished/set/subset1" / f".{uid}.raw.abc.part"
-    leftover.write_text("half")  # as a kill while writing leaves
+    leftover.write_text("half")  # left by a kill while writing
     seen = []
     write_phantom_set(out, settings, progress=lambda *counts: seen.append(counts))
     assert seen == [(2, 2)]
@@ -153,7 +153,7 @@ def test_a_stopped_set_goes_on_after_its_last_scan_with_the_same_bytes(written, 
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_a_stopped_set_of_other_settings_is_begun_anew(tmp_path, phantom):
+def test_an_interrupted_set_of_other_settings_is_restarted(tmp_path, phantom):
     out = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
         write_phantom_set(out, PhantomSettings(site="b", scans=2), progress=interrupted_at(1))
@@ -161,7 +161,7 @@ def test_a_stopped_set_of_other_settings_is_begun_anew(tmp_path, phantom):
     assert [path.stem for path in out.rglob("*.mhd")] == [phantom.scan.seriesuid]
 
 
-def test_what_a_kill_at_the_very_end_leaves_is_removed(written, tmp_path):
+def test_leftovers_of_a_kill_at_the_very_end_are_removed(written, tmp_path):
     home = written.parent / ".set.unfinished"
     (home / "kept").mkdir(parents=True)
     with pytest.raises(SettingsError, match="not empty"):
@@ -170,23 +170,23 @@ def test_what_a_kill_at_the_very_end_leaves_is_removed(written, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["4", "4-1", "a-b", "-1-3", "1-3-5"])
-def test_a_nodule_range_that_is_none_is_refused(text):
+def test_an_invalid_nodule_range_is_refused(text):
     with pytest.raises(ValueError, match="A-B"):
         PhantomSettings(nodules_per_scan=text)
 
 
-def test_a_scan_without_nodules_can_be_asked_for():
+def test_a_scan_may_have_no_nodules():
     assert make_phantom(PhantomSettings(site="b", nodules_per_scan="0-0"), 0).nodules == ()
 
 
-def test_a_set_is_read_as_luna16_and_called_synthetic(written):
+def test_a_set_is_read_as_luna16_and_marked_as_synthetic(written):
     luna = read_luna16(written)
     assert luna.generator
     assert len(luna.scan_paths) == 2
     assert len(luna.nodules) == 8
 
 
-def test_some_negatives_lie_close_to_a_nodule(phantom):
+def test_some_negatives_are_close_to_a_nodule(phantom):
     nearest = [
         min(
             np.linalg.norm(np.subtract(candidate.center_mm, n.center_mm)) - n.diameter_mm / 2
@@ -199,7 +199,7 @@ def test_some_negatives_lie_close_to_a_nodule(phantom):
     assert sum(gap < 14.0 for gap in nearest) >= 4
 
 
-def test_no_candidate_beside_a_nodule_at_the_lung_s_end_leaves_the_volume() -> None:
+def test_candidates_beside_a_nodule_at_the_end_of_the_lung_stay_in_the_volume() -> None:
     settings = PhantomSettings(site="b", seed=2, scans=26, nodules_per_scan="2-5")
     phantom = make_phantom(settings, 25)
     points = [candidate.center_mm for candidate in phantom.candidates]

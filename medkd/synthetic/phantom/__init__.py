@@ -1,16 +1,17 @@
 """Chest CT phantoms with known nodules, in LUNA16's layout or as a DICOM archive."""
 
-from medkd.synthetic.phantom.make import PhantomScan, PhantomSettings, make_phantom, series_uid
-from medkd.synthetic.phantom.stamp import (
+from medkd.synthetic.phantom.make import (
     DIFFICULTY,
-    GENERATOR_VERSION,
+    PhantomScan,
+    PhantomSettings,
     generator_stamp,
+    make_phantom,
+    series_uid,
 )
 from medkd.synthetic.phantom.write import Layout, write_phantom_set
 
 __all__ = [
     "DIFFICULTY",
-    "GENERATOR_VERSION",
     "Layout",
     "PhantomScan",
     "PhantomSettings",

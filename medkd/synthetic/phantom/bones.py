@@ -1,8 +1,8 @@
-"""Bones: ribs with their cartilage, vertebrae, breast bone, collar bones, shoulder blades.
+"""Bones: ribs with their cartilage, vertebrae, sternum, clavicles, scapulae.
 
-One signed distance in template mm for all bones; the shell of compact bone is painted from it at
-the fine voxels. Ribs are not drawn one by one: on the cage's surface the height of a point says
-between which two ribs it lies.
+All bones share one signed distance in template mm, from which the shell of compact bone is painted
+at the fine voxels. Ribs are not drawn separately: on the cage's surface the height of a point
+determines the nearest rib.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medkd.synthetic.phantom.fields import soft_step
 from medkd.synthetic.phantom.patient import Frame
 
 FAR_MM = 12.0
-"""Distances to bone beyond this are not worked out."""
+"""Distances to bone are computed up to this value."""
 
 _RIB_HEIGHT_MM, _RIB_APART_MM = 126.0, 24.0
 _DROP_MM, _MORE_DROP_MM = 28.0, 8.0
@@ -32,7 +32,7 @@ class Bones:
 
     Args:
         distance: [i, j, k] template mm, negative inside, at most `FAR_MM`.
-        hard: [i, j, k] 1 bone, 0 cartilage and discs.
+        hard: [i, j, k] 1 for bone, 0 for cartilage and discs.
     """
 
     distance: Float32
@@ -40,7 +40,7 @@ class Bones:
 
 
 def build_bones(frame: Frame, cage: Cage) -> Bones:
-    """Work out all bones of a frame."""
+    """Compute all bones of a frame."""
     distance, hard = _ribs(frame, cage)
     np.minimum(distance, FAR_MM, out=distance)
     _add_spine(frame, cage, distance, hard)
@@ -50,12 +50,12 @@ def build_bones(frame: Frame, cage: Cage) -> Bones:
 
 
 def spine_y(cage: Cage) -> Float32:
-    """[1, 1, k] where the middle of the vertebral bodies lies to the back."""
+    """Return y [1, 1, k] of the middle of the vertebral bodies, template mm."""
     return cage.back - np.float32(26.0)
 
 
 def _ribs(frame: Frame, cage: Cage) -> tuple[Float32, Float32]:
-    """Signed distance to ribs and rib cartilage, and which of the two it is."""
+    """Return the signed distance to ribs and rib cartilage, and `Bones.hard`."""
     ahead = cage.ahead
     half = np.maximum(np.float32(0.5) - np.float32(0.5) * ahead, np.float32(0.0))
     drop = np.float32(0.55) * half + np.float32(0.45) * np.sqrt(half)
@@ -71,7 +71,7 @@ def _ribs(frame: Frame, cage: Cage) -> tuple[Float32, Float32]:
     height = np.maximum(np.abs(number - own) * apart * np.float32(0.92) - np.float32(3.6), 0.0)
     out = cage.distance - np.float32(5.2)
     distance = np.sqrt(height * height + out * out) - np.float32(3.3)
-    # Cartilage in front, no rib behind the spine; the last two end at the side.
+    # Ribs end in cartilage in front and at the spine behind; the last two end at the side.
     distance = np.maximum(distance, np.float32(22.0) - np.abs(frame.x) + np.minimum(ahead, 0.0) * 9)
     end = np.where(own > 9.5, np.float32(-0.2), np.float32(-0.9))
     end = np.where(own > 10.5, np.float32(0.3), end)
@@ -82,7 +82,7 @@ def _ribs(frame: Frame, cage: Cage) -> tuple[Float32, Float32]:
 
 
 def _add_spine(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> None:
-    """Bodies with waists, discs between them, an arch around the canal and its processes."""
+    """Add vertebrae: bodies with waists, discs, and arches with their processes."""
     box = frame.box(np.array([-44.0, -10.0, -400.0]), np.array([44.0, 170.0, 400.0]))
     own = frame.part(box)
     if 0 in own.shape:
@@ -101,7 +101,7 @@ def _add_spine(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> No
     near = np.minimum(body, arch)
     hard_part[...] = np.where(near < part, np.float32(1.0), hard_part)
     np.minimum(part, near, out=part)
-    # A disc is softer than bone and denser than muscle: cartilage.
+    # A disc is painted as cartilage: softer than bone and denser than muscle.
     hard_part *= np.float32(1.0) - disc
     np.minimum(part, np.maximum(column, np.abs(up) - np.float32(13.0)), out=part)
 
@@ -112,7 +112,7 @@ def _arch(own: Frame, y: Float32, up: Float32) -> Float32:
     ring = np.sqrt(own.x * own.x + canal * canal)
     ring = np.abs(ring - np.float32(11.5)) - np.float32(2.6)
     ring = np.maximum(ring, np.abs(up + 3.0) - np.float32(9.5))
-    # Transverse processes, back and outwards.
+    # The transverse processes point backwards and outwards.
     share = _clipped((aside - np.float32(11.0)) / np.float32(24.0))
     wing = _length(
         aside - np.float32(11.0) - np.float32(24.0) * share,
@@ -142,37 +142,29 @@ def _add_sternum(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> 
 
 
 def _add_shoulders(frame: Frame, cage: Cage, distance: Float32, hard: Float32) -> None:
-    """Shoulder blades as plates at a distance from the ribs, collar bones, heads of the arms."""
-    # Its outer edge stands off the ribs, the inner one lies on them.
+    """Add scapulae as plates at a distance from the ribs, clavicles and humeral heads."""
+    # The outer edge of a scapula is away from the ribs, its inner edge touches them.
     off = np.float32(34.0) - np.float32(26.0) * cage.ahead
     blade = np.abs(cage.distance - off) * np.float32(0.9) - np.float32(1.7)
     blade = np.maximum(blade, np.abs(cage.ahead - np.float32(0.42)) * 95.0 - np.float32(32.0))
     blade = np.maximum(blade, np.abs(frame.z - np.float32(66.0)) - np.float32(58.0))
-    # It narrows to its lower angle.
+    # A scapula narrows to its lower angle.
     narrow = np.abs(cage.ahead - np.float32(0.42)) * 95.0 - (frame.z + 10.0) * np.float32(0.9)
     _merge(np.maximum(blade, narrow * np.float32(0.7)), distance, hard)
     for side in (-1.0, 1.0):
         collar = np.array([[24, -66, 92], [58, -66, 110], [100, -42, 124], [142, -4, 136]], float)
         spur = np.array([[70, 100, 92], [120, 72, 112], [156, 34, 138]], float)
         turn = np.array([side, 1.0, 1.0])
-        add_tube(frame, distance, hard, collar * turn, radius=5.8)
-        add_tube(frame, distance, hard, spur * turn, radius=5.0)
+        _add_tube(frame, distance, hard, collar * turn, radius=5.8)
+        _add_tube(frame, distance, hard, spur * turn, radius=5.0)
         head = np.array([[168, 14, 140], [176, 4, 200]], float)
-        add_tube(frame, distance, hard, head * turn, radius=21.0)
+        _add_tube(frame, distance, hard, head * turn, radius=21.0)
 
 
-def add_tube(
+def _add_tube(
     frame: Frame, distance: Float32, hard: Float32, line: Float64, *, radius: float
 ) -> None:
-    """Lower a distance by a bent tube of bone.
-
-    Args:
-        frame: the points.
-        distance: [i, j, k] template mm, changed in place.
-        hard: [i, j, k] set to 1 where the tube is nearest.
-        line: [N, 3] points along its axis, template mm.
-        radius: template mm.
-    """
+    """Add a bent tube of bone through points [N, 3] in template mm."""
     for start, end in pairwise(line):
         reach = radius + FAR_MM
         box = frame.box(np.minimum(start, end) - reach, np.maximum(start, end) + reach)
@@ -184,12 +176,10 @@ def add_tube(
 def segment_distance(
     own: Frame, start: Float64, end: Float64, radii: tuple[float, float]
 ) -> Float32:
-    """Signed distance to a straight tube with round ends whose radius changes evenly."""
+    """Return the distance to a straight tube with round ends whose radius changes linearly."""
     along = end - start
     squared = max(float((along * along).sum()), 1e-9)
-    x, y, z = (
-        line - np.float32(place) for line, place in zip((own.x, own.y, own.z), start, strict=True)
-    )
+    x, y, z = own.offsets(start)
     ax, ay, az = (np.float32(part) for part in along)
     t = (x * (ax / np.float32(squared)) + y * (ay / np.float32(squared))) + z * (
         az / np.float32(squared)

@@ -1,11 +1,12 @@
-"""The chest's walls: inside of the rib cage, skin, layers of fat and muscle, diaphragm, organs.
+"""The chest wall: inside of the rib cage, skin, layers of fat and muscle, diaphragm, organs.
 
-Signed distances in template mm, negative inside, approximate away from the surface. The heights
-of the profiles are those of an adult in deep inspiration with raised arms.
+Signed distances are in template mm, negative inside, and approximate away from the surface. The
+profiles are those of an adult in deep inspiration with raised arms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.interpolate import PchipInterpolator
 
 from medkd.synthetic.phantom.canvas import Float32, Float64
 from medkd.synthetic.phantom.fields import smooth_max, smooth_min, soft_step
-from medkd.synthetic.phantom.patient import Frame, Patient
+from medkd.synthetic.phantom.patient import Frame
 
 APEX_MM = 141.0
 
@@ -42,8 +43,8 @@ class Cage:
 
     Args:
         distance: [i, j, k] template mm, negative inside.
-        ahead: [i, j, k] direction seen from the chest's middle: 1 back, 0 sideways, -1 front.
-        front: [1, 1, k] y of the front wall in the middle.
+        ahead: [i, j, k] direction from the chest's middle: 1 back, 0 sideways, -1 front.
+        front: [1, 1, k] y of the front wall in the midline.
         back: [1, 1, k] y of the back wall.
     """
 
@@ -54,13 +55,13 @@ class Cage:
 
 
 def profile(table: Float64, column: int, z: Float32) -> Float32:
-    """Read a column of a table of heights at heights z (monotone cubic, Fritsch-Carlson)."""
+    """Interpolate a column of a table at heights z (monotone cubic, Fritsch-Carlson)."""
     curve = PchipInterpolator(table[:, 0], table[:, column])
     return np.asarray(curve(z.astype(np.float64)), dtype=np.float32)
 
 
 def build_cage(frame: Frame) -> Cage:
-    """Work out the inside of the rib cage: an oval that narrows into the two apices."""
+    """Compute the inside of the rib cage: an oval that narrows into the two apices."""
     wide, middle, front, back = (profile(_CAGE, column, frame.z) for column in (1, 2, 3, 4))
     aside = np.maximum(np.abs(frame.x) - middle, 0.0)
     y = frame.y - (front + back) / 2
@@ -70,7 +71,7 @@ def build_cage(frame: Frame) -> Cage:
     distance = np.sqrt(aside * aside + y * y)
     distance *= 1.0 - 1.0 / rho
     ahead = v / np.sqrt(np.maximum(squared, np.float32(1e-6)))
-    # The ribs leave the spine backwards before they turn to the side.
+    # Near the spine ribs run backwards before they turn to the side.
     dent = np.maximum(np.float32(1.0) - (frame.x / np.float32(58.0)) ** 2, np.float32(0.0))
     distance += np.float32(11.0) * dent * np.clip(y / np.float32(40.0), 0.0, 1.0)
     top = np.asarray(frame.z - np.float32(APEX_MM), dtype=np.float32)
@@ -78,7 +79,7 @@ def build_cage(frame: Frame) -> Cage:
 
 
 def body_distance(frame: Frame) -> Float32:
-    """Signed distance to the skin: an oval, flat at the back, with shoulders and breasts."""
+    """Return the signed distance to the skin: an oval with shoulders and breasts."""
     patient = frame.patient
     fat = np.float32(patient.fat_mm / patient.unit)
     wide, front, back = (profile(_BODY, column, frame.z) for column in (1, 2, 3))
@@ -89,7 +90,7 @@ def body_distance(frame: Frame) -> Float32:
     rho = _squircle(u * u + v * v, u * v, 0.5)
     body = np.sqrt(frame.x * frame.x + y * y)
     body *= 1.0 - 1.0 / rho
-    # The groove over the spine and over the breast bone.
+    # There are grooves over the spine and over the sternum.
     groove = np.float32(1.0) / (np.float32(1.0) + (frame.x / np.float32(22.0)) ** 2)
     body += groove * np.where(y > 0, np.float32(4.0), np.float32(5.0))
     if patient.breast_mm:
@@ -107,13 +108,13 @@ def _breasts(frame: Frame, front: Float32) -> Float32:
 
 
 def wall_distance(frame: Frame, cage: Cage, body: Float32, *, texture: Float32) -> Float32:
-    """Signed distance to the lean layers around the rib cage, fat planes between them left out.
+    """Return the signed distance to the lean layers around the rib cage, without fat planes.
 
     Args:
         frame: the points.
-        cage: inside of the ribs.
-        body: signed distance to the skin.
-        texture: smooth field of unit variance that makes the layers uneven.
+        cage: inside of the rib cage.
+        body: [i, j, k] signed distance to the skin.
+        texture: [i, j, k] smooth field of unit variance that deforms the layers.
     """
     patient = frame.patient
     share = np.float32(patient.muscle)
@@ -132,7 +133,7 @@ def wall_distance(frame: Frame, cage: Cage, body: Float32, *, texture: Float32) 
 
 
 def _muscle_mm(frame: Frame, cage: Cage) -> Float32:
-    """Thickness of the muscles outside the ribs, by direction and height."""
+    """Return the thickness of the muscles outside the ribs."""
     z, ahead = frame.z, cage.ahead
     back = np.clip(ahead * np.float32(1.6) - np.float32(0.5), 0.0, 1.0)
     front = np.clip(np.float32(-1.8) * ahead - np.float32(0.5), 0.0, 1.0)
@@ -150,7 +151,7 @@ def _muscle_mm(frame: Frame, cage: Cage) -> Float32:
 
 
 def diaphragm_height(frame: Frame) -> Float32:
-    """Height z of the diaphragm [i, j, 1]: two domes that fall to the ribs, most at the back."""
+    """Return the height z [i, j, 1] of the diaphragm: two domes, steepest at the back."""
     patient = frame.patient
     right = _dome(frame, -66.0, patient.dome_right_mm)
     left = _dome(frame, 64.0, patient.dome_left_mm)
@@ -172,17 +173,17 @@ def _dome(frame: Frame, middle: float, top: float) -> Float32:
 def organs(
     frame: Frame, cage: Cage, height: Float32, *, texture: Float32
 ) -> tuple[Float32, Float32]:
-    """Return the lean parts below the diaphragm and their density.
+    """Return the distance to diaphragm and organs below it, and their density.
 
     Args:
         frame: the points.
-        cage: inside of the ribs.
-        height: of the diaphragm, [i, j, 1].
-        texture: smooth field of unit variance.
+        cage: inside of the rib cage.
+        height: [i, j, 1] height of the diaphragm.
+        texture: [i, j, k] smooth field of unit variance.
 
     Returns:
-        Signed distance [i, j, k] to muscle of the diaphragm, liver, spleen and stomach together,
-        and HU [i, j, k].
+        Signed distance [i, j, k] to the union of diaphragm, liver, spleen, stomach and bowel, and
+        HU [i, j, k].
     """
     patient = frame.patient
     below = frame.z - height
@@ -190,8 +191,10 @@ def organs(
     muscle = np.maximum(np.abs(below + np.float32(1.4)) - np.float32(1.6), cage.distance)
     edge = _liver_edge(frame) + np.float32(5.0) * texture
     liver = np.maximum(inside + np.float32(3.0), edge)
-    spleen = np.maximum(_ellipsoid(frame, (96.0, 50.0, -112.0), (30.0, 48.0, 46.0)), inside + 3.0)
-    stomach = np.maximum(_ellipsoid(frame, (58.0, -18.0, -114.0), (50.0, 50.0, 46.0)), inside + 3.5)
+    spleen = ellipsoid_distance(frame, (96.0, 50.0, -112.0), (30.0, 48.0, 46.0))
+    spleen = np.maximum(spleen, inside + 3.0)
+    stomach = ellipsoid_distance(frame, (58.0, -18.0, -114.0), (50.0, 50.0, 46.0))
+    stomach = np.maximum(stomach, inside + 3.5)
     bowel = np.maximum(inside + np.float32(6.0), np.float32(4.0) * (texture - np.float32(0.2)))
     bowel = np.maximum(bowel, frame.z + np.float32(128.0))
     gain = np.float32(patient.contrast_hu)
@@ -205,26 +208,26 @@ def organs(
 
 
 def _liver_edge(frame: Frame) -> Float32:
-    """Where the left lobe ends: far to the left in front, right of the spine at the back."""
+    """Return the distance to a plane that bounds the liver on the left."""
     edge = frame.x - np.float32(16.0) + np.float32(0.55) * frame.y
     edge = edge - np.float32(0.2) * frame.z - np.float32(16.0)
     return np.asarray(edge * np.float32(0.8), dtype=np.float32)
 
 
-def _ellipsoid(
-    frame: Frame, middle: tuple[float, float, float], half: tuple[float, float, float]
+def ellipsoid_distance(
+    frame: Frame, middle: Sequence[float] | Float64, half: Sequence[float] | Float64
 ) -> Float32:
-    x, y, z = (
-        (line - np.float32(place)) / np.float32(size)
-        for line, place, size in zip((frame.x, frame.y, frame.z), middle, half, strict=True)
-    )
+    """Return the signed distance to an ellipsoid with this centre (3,) and half axes (3,)."""
+    offsets = frame.offsets(np.asarray(middle))
+    x, y, z = (line / np.float32(size) for line, size in zip(offsets, half, strict=True))
     return np.asarray((np.sqrt(x * x + y * y + z * z) - 1.0) * np.float32(min(half)), np.float32)
 
 
 def couch_hu(frame: Frame) -> Float32:
-    """Density around the patient: air, a mat and the couch's shell, [i, j, 1]."""
+    """Return the HU [i, j, 1] around the patient: air, a mat and the couch."""
     patient = frame.patient
-    top = np.float32(_couch_y(patient)) - np.float32(0.00065) * frame.x * frame.x
+    couch_y = 141.0 + 0.7 * patient.fat_mm / patient.unit - 2.0
+    top = np.float32(couch_y) - np.float32(0.00065) * frame.x * frame.x
     depth = frame.y - top
     shell = soft_step(np.abs(depth - np.float32(16.0)) - np.float32(0.6), 3.0)
     lower = soft_step(np.abs(depth - np.float32(52.0)) - np.float32(0.8), 3.0)
@@ -234,17 +237,11 @@ def couch_hu(frame: Frame) -> Float32:
     return np.asarray(np.float32(-1000.0) + np.maximum(40.0 * mat + 25.0 * foam, lines), np.float32)
 
 
-def _couch_y(patient: Patient) -> float:
-    return 141.0 + 0.7 * patient.fat_mm / patient.unit - 2.0
-
-
 def _squircle(squared: Float32, product: Float32, square: float) -> Float32:
-    """How far out a point lies in units of a rounded rectangle (Fernandez Guasti's squircle).
+    """Return the distance from the centre in units of Fernandez Guasti's squircle.
 
-    Args:
-        squared: u^2 + v^2 in units of the half axes.
-        product: u v.
-        square: 0 an ellipse, 1 a rectangle.
+    `squared` is u^2 + v^2 and `product` is u v in units of the half axes; `square` is 0 for an
+    ellipse and 1 for a rectangle.
     """
     root = squared * squared
     root -= np.float32(4.0 * square) * product * product

@@ -1,16 +1,16 @@
-"""Plants faults in a DICOM archive of phantoms, each in a patient of its own.
+"""Plants faults in a DICOM archive of phantoms, each in a different patient.
 
-The seed decides which fault is planted where. `phantom.json` lists every fault with its files and
-the code that `medkd index` (a refusal) or `medkd check` (a warning) must report. It also lists the
-name in a private attribute that must not appear anywhere afterwards. `labels.csv` and `labels.yaml`
-belong to the contradictory label: `medkd index --config labels.yaml`.
+The seed determines which patient gets which fault. `phantom.json` lists every fault with its files
+and the code that `medkd index` (a refusal) or `medkd check` (a warning) must report. It also lists
+the name in a private attribute, which must not appear in any output. `labels.csv` and `labels.yaml`
+contain the contradictory label: `medkd index --config labels.yaml`.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ from medkd.io.dicom.faulty import (
 )
 
 ONE_EACH = len(FAULTS) + 4
-"""Scans that it takes: one a fault of a series, three for those of several, and one untouched."""
+"""Scans needed: one per fault of a series, three for faults of several, and one without a fault."""
 
 _TWIN = "-TWIN"
 
@@ -44,8 +44,8 @@ annotations:
 class PlantedFault:
     """A fault of an archive.
 
-    `code` is what `seen_by` must say of the series `seriesuid`; `files` are those that are
-    faulty, new or gone, relative to the archive.
+    `code` is the code that `seen_by` must report for the series `seriesuid`; `files` are the
+    changed, added or deleted files, relative to the archive.
     """
 
     what: str
@@ -55,17 +55,13 @@ class PlantedFault:
     seriesuid: str
     files: tuple[str, ...]
 
-    def as_row(self) -> dict[str, object]:
-        """Return it as plain values for phantom.json."""
-        return asdict(self)
-
 
 def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
     """Plant every fault once.
 
     Args:
-        archive: folder of patients, in each one series.
-        seed: of the choice of patients and slices.
+        archive: folder with a folder per patient, each with one series.
+        seed: seed of the choice of patients and slices.
 
     Raises:
         ValueError: if there are fewer than `ONE_EACH` patients.
@@ -80,19 +76,21 @@ def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
         patient_id, seriesuid = ids_of(slices[0])
         files = fault.plant(slices, whole, rng)
         planted.append(
-            PlantedFault(fault.what, fault.code, seen, patient_id, seriesuid, _told(files, archive))
+            PlantedFault(
+                fault.what, fault.code, seen, patient_id, seriesuid, _relative(files, archive)
+            )
         )
     return tuple(sorted(planted, key=lambda fault: fault.patient_id))
 
 
 def altered_patients(patients: Iterable[str], *, seed: int) -> set[str]:
-    """Name the patients of an archive that `plant_faults` alters."""
+    """Return the patients of an archive that `plant_faults` alters."""
     rng = np.random.Generator(np.random.PCG64([seed, 0xFA]))
     return set(_drawn_order(patients, rng)[: ONE_EACH - 1])
 
 
 def unplant_faults(archive: Path, altered: Iterable[str]) -> None:
-    """Remove the folders of altered patients, and all else that `plant_faults` adds."""
+    """Remove the folders of altered patients, and all other files that `plant_faults` adds."""
     for folder in [*(archive / name for name in altered), *archive.glob(f"*{_TWIN}")]:
         shutil.rmtree(folder, ignore_errors=True)
     for name in ("labels.csv", "labels.yaml"):
@@ -107,24 +105,24 @@ def _drawn_order(patients: Iterable[str], rng: np.random.Generator) -> list[str]
 
 
 def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
-    """Plant what takes several series, or a table, to be seen."""
+    """Plant the faults that are visible only in several series or in a table."""
     first, second, third = series
     patient_id, seriesuid = ids_of(first[0])
     files = copy_series(first, archive / patient_id / "again")
-    yield PlantedFault("a study stands there twice, under two UIDs", "duplicate", "check",
-                       patient_id, seriesuid, _told(files, archive))  # fmt: skip
+    yield PlantedFault("a study occurs twice, under two UIDs", "duplicate", "check",
+                       patient_id, seriesuid, _relative(files, archive))  # fmt: skip
     patient_id, seriesuid = ids_of(second[0])
     twin = f"{patient_id}{_TWIN}"
     files = copy_series(second, archive / twin / "series", patient_id=twin)
-    yield PlantedFault("a study stands there under two patients", "same_pixels_two_patients",
-                       "check", patient_id, seriesuid, _told(files, archive))  # fmt: skip
+    yield PlantedFault("a study occurs under two patients", "same_pixels_two_patients",
+                       "check", patient_id, seriesuid, _relative(files, archive))  # fmt: skip
     patient_id, seriesuid = ids_of(third[0])
     write_text(archive / "labels.csv", f"seriesuid,nodule\n{seriesuid},1\n{seriesuid},0\n")
     write_text(archive / "labels.yaml", _LABELS_YAML)
-    yield PlantedFault("a table says of a study that it has a nodule, and that it has none",
+    yield PlantedFault("a table labels a study both with and without a nodule",
                        "label_conflict", "check", patient_id, seriesuid,
                        ("labels.csv",))  # fmt: skip
 
 
-def _told(files: Slices, archive: Path) -> tuple[str, ...]:
+def _relative(files: Slices, archive: Path) -> tuple[str, ...]:
     return tuple(sorted(path.relative_to(archive).as_posix() for path in files))

@@ -1,9 +1,8 @@
 """Smooth fields on canvases: signed distances, soft edges, random fields, upsampling.
 
-Shapes are signed distances in mm, negative inside, worked out on a coarse lattice and read
-between its points by linear interpolation; an edge is then drawn at the fine voxels. The
-arithmetic is float32 with + - * / and sqrt alone, which IEEE 754 fixes bit by bit, so that the
-bytes do not depend on the processor.
+Shapes are signed distances in mm, negative inside. They are computed on a coarse lattice and
+interpolated linearly; edges are then drawn at the fine voxels. The arithmetic is float32 with only
++ - * / and sqrt, for which IEEE 754 defines every bit, so the bytes do not depend on the processor.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
 
 _SPLINE_GAIN = 3.02
-"""Brings a cubic B-spline of unit white noise back to a standard deviation of about one."""
+"""Factor by which a cubic B-spline of unit white noise gets a standard deviation of about one."""
 
 Plane = NDArray[np.float32]
 
@@ -26,11 +25,11 @@ Plane = NDArray[np.float32]
 class SmoothField:
     """A random field of mean 0 and standard deviation about 1, the same on every canvas.
 
-    Cubic B-splines over white noise at knots, which repeat beyond their number.
+    It is a periodic cubic B-spline over white noise at knots.
 
     Args:
         knots: [a, b, c] values at the knots.
-        knot_mm: distance of the knots in chest mm; details are about this large.
+        knot_mm: spacing of the knots in chest mm; details have about this size.
     """
 
     knots: Float32
@@ -40,13 +39,13 @@ class SmoothField:
     def drawn(
         cls, rng: np.random.Generator, knot_mm: float, *, period_mm: float = 480.0
     ) -> SmoothField:
-        """Draw the knots of a field that repeats after `period_mm`."""
+        """Draw the knots of a field with this period."""
         count = max(int(np.ceil(period_mm / knot_mm)), 4)
         knots = rng.standard_normal((count, count, count)).astype(np.float32)
         return cls(knots * np.float32(_SPLINE_GAIN), knot_mm)
 
     def on(self, canvas: Canvas) -> Float32:
-        """Return the field [i, j, k] at the canvas's voxel centres."""
+        """Return the field [i, j, k] at the voxel centres of a canvas."""
         field = self.knots
         for axis in range(3):
             field = _stretch(field, axis, canvas.line_mm(axis) / self.knot_mm)
@@ -54,7 +53,7 @@ class SmoothField:
 
 
 def _stretch(field: Float32, axis: int, places: Float64) -> Float32:
-    """Evaluate a cubic B-spline along one axis at places given in knots, periodic."""
+    """Evaluate a periodic cubic B-spline along one axis at places in units of knots."""
     first = np.floor(places).astype(np.int64)
     t = places - first
     taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
@@ -69,24 +68,24 @@ def _stretch(field: Float32, axis: int, places: Float64) -> Float32:
 
 
 def soft_step(distance_mm: Float32, width_mm: float) -> Float32:
-    """Turn a signed distance (negative inside) into a coverage with an edge of this width."""
+    """Convert a signed distance (negative inside) to a coverage with an edge of this width."""
     cover = distance_mm * np.float32(-1.0 / width_mm)
     cover += np.float32(0.5)
-    # Faster than `np.clip`, which costs more than the work on a small plane.
+    # Faster than `np.clip`, whose overhead dominates on small planes.
     np.maximum(cover, np.float32(0.0), out=cover)
     np.minimum(cover, np.float32(1.0), out=cover)
     return np.asarray(cover, dtype=np.float32)
 
 
 def paint(volume_hu: Float32, coverage: Float32, value_hu: float | np.float32 | Float32) -> None:
-    """Mix a value into a volume in place, by coverage."""
+    """Blend a value into a volume in place, weighted by coverage."""
     change = np.asarray(value_hu, dtype=np.float32) - volume_hu
     change *= coverage
     volume_hu += change
 
 
 def smooth_max(first: Float32, second: Float32, *, blend_mm: float) -> Float32:
-    """Larger of two fields with a rounded edge (Quilez's polynomial smooth maximum)."""
+    """Return the maximum of two fields with a rounded edge (Quilez's polynomial smooth maximum)."""
     apart = first - second
     share = apart * np.float32(0.5 / blend_mm)
     share += np.float32(0.5)
@@ -100,24 +99,22 @@ def smooth_max(first: Float32, second: Float32, *, blend_mm: float) -> Float32:
 
 
 def smooth_min(first: Float32, second: Float32, *, blend_mm: float) -> Float32:
-    """Smaller of two fields with a rounded edge."""
+    """Return the minimum of two fields with a rounded edge."""
     return -smooth_max(-first, -second, blend_mm=blend_mm)
 
 
 def upsampled(fields: Sequence[Float32], coarse: Canvas, fine: Canvas) -> Iterator[list[Plane]]:
-    """Read fields of a lattice at the voxels of a canvas inside it, plane by plane.
+    """Interpolate fields of a lattice at the voxels of a canvas inside it, plane by plane.
 
-    One plane after the other stays in the processor's cache: painting them at once costs a
-    fraction of painting whole volumes.
+    A plane fits the processor's cache, so painting planes is much faster than painting volumes.
 
     Args:
-        fields: [i, j, k] each, on `coarse`.
-        coarse: their lattice; must reach the outer voxel centres of `fine`.
-        fine: the voxels wanted.
+        fields: fields [i, j, k] on `coarse`.
+        coarse: their lattice; it must cover all voxel centres of `fine`.
+        fine: the wanted voxels.
 
     Yields:
-        For each i of `fine` a list with one plane [j, k] a field. The planes are overwritten by
-        the next step.
+        For each i of `fine` a list with one plane [j, k] per field. The next step overwrites them.
     """
     readers = [_Reader(field, coarse, fine) for field in fields]
     low, part = _places(0, coarse, fine)
@@ -126,7 +123,7 @@ def upsampled(fields: Sequence[Float32], coarse: Canvas, fine: Canvas) -> Iterat
 
 
 def upsample(field: Float32, coarse: Canvas, fine: Canvas) -> Float32:
-    """Read one field of a lattice at all voxels [i, j, k] of a canvas inside it."""
+    """Interpolate a field of a lattice at all voxels [i, j, k] of a canvas inside it."""
     out = np.empty(fine.shape, dtype=np.float32)
     for i, planes in enumerate(upsampled([field], coarse, fine)):
         out[i] = planes[0]
@@ -134,14 +131,14 @@ def upsample(field: Float32, coarse: Canvas, fine: Canvas) -> Float32:
 
 
 def _places(axis: int, coarse: Canvas, fine: Canvas) -> tuple[NDArray[np.int64], Float32]:
-    """Which lattice point lies below each voxel along an axis, and how far on it is (0..1)."""
+    """Return the lattice index below each voxel along an axis, and its fraction (0..1)."""
     places = (fine.line_mm(axis) - coarse.first_mm[axis]) / coarse.spacing_mm[axis]
     low = np.clip(np.floor(places).astype(np.int64), 0, coarse.shape[axis] - 2)
     return low, np.clip(places - low, 0.0, 1.0).astype(np.float32)
 
 
 class _Reader:
-    """Reads one field of a lattice plane by plane; keeps the two lattice planes around."""
+    """Interpolates one field of a lattice plane by plane; caches the two nearest lattice planes."""
 
     def __init__(self, field: Float32, coarse: Canvas, fine: Canvas) -> None:
         self._field = field

@@ -1,9 +1,9 @@
-"""A finding of a phantom's chest: its kind, its true place and size, and how it is painted.
+"""A finding in a phantom's chest: its kind, its true position and size, and how it is painted.
 
-Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques, plugs of
-mucus, nodes at the hilum, isolated soft tissue) count neither way. Bumps of the pleura, knots of
-vessels and all of the anatomy are what a detector must not mark. A finding does not depend on
-voxels: the same one is painted on any canvas, slab by slab. Units are chest mm and HU.
+Nodules must be found. Irrelevant findings (nodules below 3 mm, scars, pleural plaques, mucus
+plugs, hilar lymph nodes, isolated soft tissue) count neither way. A detector must not mark pleural
+bumps, vessel knots and the rest of the anatomy. A finding does not depend on voxels: the same one
+can be painted on any canvas, slab by slab. Units are chest mm and HU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+from medkd.synthetic.phantom.canvas import Bools, Box, Canvas, Float32, Float64
 from medkd.synthetic.phantom.fields import SmoothField
 from medkd.synthetic.phantom.forms import Form, Outline, box_within, coverage_on, share_of
 
@@ -30,41 +30,41 @@ EXCLUDED: frozenset[Kind] = frozenset(
 """Kinds that count neither way."""
 
 MIMICS: frozenset[Kind] = frozenset({"bump", "knot"})
-"""Kinds that only look like nodules and are in no table."""
+"""Kinds that look like nodules but are in no table."""
 
 _PLEURA_EDGE_MM = 0.6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LungSide:
-    """The lung's side of the pleura around one finding: nothing is painted beyond.
+    """The lung's side of the pleura around one finding; nothing is painted on the other side.
 
     Args:
         canvas: a small lattice.
-        lung_mm: [i, j, k] signed distance to the lungs' surface on it, negative in the lungs.
+        lung_mm: [i, j, k] signed distance to the lungs' surface, negative in the lungs.
     """
 
     canvas: Canvas
     lung_mm: Float32
 
     def share(self, points_mm: Float64) -> Float64:
-        """Share [N] of points [N, 3] that lies in the lung."""
+        """Return the share [N] of points [N, 3] that is in the lung."""
         depth = self.canvas.sample(self.lung_mm, points_mm)
         return np.asarray(np.clip(0.5 - depth / _PLEURA_EDGE_MM, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One body of a finding, of about one density.
+    """One part of a finding, of about one density.
 
     Args:
-        form: its outline.
+        form: outline.
         middle_mm: (3,) chest mm of the form's middle.
-        edge_mm: width of its soft edge.
-        value_hu: its density.
-        over_hu: density of what it takes the place of (lung, or the layer below).
-        grain_hu: how far its density varies (standard deviation).
-        grain: how it varies; None where `grain_hu` is 0.
+        edge_mm: width of the soft edge.
+        value_hu: density.
+        over_hu: density of the tissue that it replaces (lung, or the layer below).
+        grain_hu: standard deviation of the density.
+        grain: texture of the density; None if `grain_hu` is 0.
     """
 
     form: Form
@@ -78,18 +78,18 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """One thing in a chest.
+    """A nodule or another finding in a chest.
 
     Args:
         kind: what it is.
         texture: what it is made of.
-        outline: how its border runs; real: as a real nodule's.
+        outline: shape of its border; real: from the contours of a real nodule.
         attachment: what it touches.
         center_mm: (3,) chest mm of its true centre.
-        diameter_mm: true diameter (of a scar or plaque: its length).
-        layers: what is painted, in this order; the first is its whole outline. None for isolated
-            tissue, which the anatomy has painted.
-        side: what cuts it off at the pleura; None if nothing does.
+        diameter_mm: true diameter; length for a scar or plaque.
+        layers: what is painted, in this order; the first has the whole outline. Isolated tissue has
+            no layers, because it is part of the anatomy.
+        side: cuts it off at the pleura; None if it is clear of the pleura.
     """
 
     kind: Kind
@@ -101,36 +101,34 @@ class Finding:
     layers: tuple[Layer, ...]
     side: LungSide | None
 
-    @property
-    def form(self) -> Form:
-        """The whole outline."""
-        return self.layers[0].form
+
+def clear_of(points_mm: Float64, findings: Iterable[Finding], room_mm: float) -> Bools:
+    """Mark the points [N, 3] that are more than `room_mm` from the surface of every finding."""
+    clear = np.ones(len(points_mm), dtype=np.bool_)
+    for finding in findings:
+        apart = points_mm - finding.center_mm
+        clear &= np.sqrt((apart * apart).sum(axis=1)) > room_mm + finding.diameter_mm / 2.0
+    return clear
 
 
 def render_findings(findings: Iterable[Finding], canvas: Canvas, volume_hu: Float32) -> None:
     """Paint findings into a chest, in place.
 
-    Tissue that is already denser than lung (vessels, chest wall) keeps its share of a voxel, so
-    that vessels run through a nodule and no gap is left at the pleura.
+    Tissue that is already denser than lung (vessels, chest wall) keeps its share of a voxel. So
+    vessels run through a nodule, and there is no gap at the pleura.
 
     Args:
-        findings: any; those outside the canvas are ignored.
-        canvas: where the volume lies.
-        volume_hu: [i, j, k] noise-free HU; changed.
+        findings: what to paint; findings outside the canvas are ignored.
+        canvas: voxel grid of the volume.
+        volume_hu: [i, j, k] noise-free HU; changed in place.
     """
     for finding in findings:
         for layer in finding.layers:
             _paint(layer, finding.side, canvas, volume_hu)
 
 
-def cover_finding(finding: Finding, canvas: Canvas) -> tuple[tuple[slice, slice, slice], Float32]:
-    """Return the box of a finding's voxels and the share of each that lies in it."""
-    return _cover(finding.layers[0], finding.side, canvas)
-
-
-def _cover(
-    layer: Layer, side: LungSide | None, canvas: Canvas
-) -> tuple[tuple[slice, slice, slice], Float32]:
+def cover_layer(layer: Layer, side: LungSide | None, canvas: Canvas) -> tuple[Box, Float32]:
+    """Return the box of a layer's voxels and the share [i, j, k] of each that it fills."""
     reach = layer.form.reach_mm + layer.edge_mm / 2.0
     middle = canvas.index_vox(layer.middle_mm[None])[0]
     box = box_within(middle, reach / canvas.spacing_mm + 0.5, canvas.shape)
@@ -154,7 +152,7 @@ def _cover(
 
 
 def _paint(layer: Layer, side: LungSide | None, canvas: Canvas, volume_hu: Float32) -> None:
-    box, cover = _cover(layer, side, canvas)
+    box, cover = cover_layer(layer, side, canvas)
     if not cover.any():
         return
     part = volume_hu[box]

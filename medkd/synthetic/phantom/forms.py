@@ -1,10 +1,10 @@
-"""The outline of a nodule, on any voxels, and the sphere that describes it in a table.
+"""The size and outline of a nodule, and the sphere that describes it in a table.
 
-A form gives the depth of a point in a nodule and does not depend on voxels. It is painted as a
-share, 0..1, that falls from 1 to 0 across an edge of given width. The true centre and diameter are
-the centre of mass of this share and the diameter of the sphere of the same volume, measured on a
-fine grid of the form's own. Offsets are mm from the form's middle, in the frame of the caller
-(chest mm or LPS mm). Arrays are computed with + - * / and square roots only, so that the bytes do
+Diameters follow LUNA16. A form gives the depth of a point in a nodule and does not depend on
+voxels. It is painted as a share, 0..1, that falls from 1 to 0 across an edge of a given width. The
+true centre and diameter are the centre of mass of this share and the diameter of the sphere of the
+same volume, measured on a fine grid. Offsets are mm from the form's middle, in the frame of the
+caller (chest mm or LPS mm). Arrays are computed with + - * / and square roots only, so the bytes do
 not depend on the processor.
 """
 
@@ -17,37 +17,81 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from medkd.synthetic.phantom.canvas import Bools, Box, Float32, Float64
+
+LEAST_DIAMETER_MM = 3.0
+"""Smaller nodules need not be found (LIDC-IDRI's bound)."""
+MOST_DIAMETER_MM = 33.0
+LUNA16_SHARES = (
+    0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0,
+)  # fmt: skip
+LUNA16_DIAMETERS_MM = (
+    3.25, 4.09, 4.40, 4.90, 5.32, 5.90, 6.43, 7.30, 8.72, 11.07, 15.48, 18.95, 21.85, 23.99, 32.27,
+)  # fmt: skip
+"""Quantiles (linear between order statistics) of the 1,186 diameters in `annotations.csv`.
+
+Each diameter is the mean over the LIDC-IDRI readers who marked a nodule of at least 3 mm (Setio et
+al. 2017, Medical Image Analysis 42, sec. 2). The density is taken as uniform between two quantiles.
+"""
+
+
+def draw_diameter(
+    rng: np.random.Generator,
+    *,
+    low_mm: float = LEAST_DIAMETER_MM,
+    high_mm: float = MOST_DIAMETER_MM,
+) -> float:
+    """Draw a diameter from LUNA16's distribution, truncated to a range.
+
+    Args:
+        rng: source of the draw.
+        low_mm: least diameter in mm.
+        high_mm: largest diameter in mm.
+
+    Returns:
+        Diameter in mm; it is uniform if LUNA16 has no nodule in the range.
+
+    Raises:
+        ValueError: if the range is empty.
+    """
+    if not 0 < low_mm <= high_mm:
+        raise ValueError(f"diameters need 0 < low_mm <= high_mm, got {low_mm!r}, {high_mm!r}")
+    first, last = np.interp([low_mm, high_mm], LUNA16_DIAMETERS_MM, LUNA16_SHARES).tolist()
+    share = rng.random()
+    if last <= first:
+        return float(low_mm + share * (high_mm - low_mm))
+    drawn = np.interp(first + share * (last - first), LUNA16_SHARES, LUNA16_DIAMETERS_MM)
+    return float(min(max(float(drawn), low_mm), high_mm))
+
+
 Outline = Literal["round", "lobulated", "spiculated"]
 Keep = Callable[[Float64], Float64 | Bools]
-"""Says of points [N, 3] which share of each may be painted (the lung's side of the pleura)."""
+"""Returns the share of each of N points [N, 3] that may be painted: the lung side of the pleura."""
 
 _STEP_MM, _FEWEST_STEPS, _MOST_STEPS = 0.4, 16, 40
-"""Of the fine grid: its cells, and how many of them from the middle of a form to its reach."""
+"""Cell of the fine grid, and the range of the number of cells from a form's middle to its reach."""
 _CHUNK = 120_000
-"""Points worked out at once."""
+"""Number of points that are computed at once."""
 _RAYS = 2500
-"""Directions in which a form's radius is measured."""
+"""Number of directions in which a form's radius is measured."""
 
 
 class Form(Protocol):
-    """What a nodule's outline is."""
+    """The outline of a nodule."""
 
     @property
     def reach_mm(self) -> float:
-        """No point of the form lies farther from its middle."""
+        """Upper bound of the distance of the form's points from its middle."""
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Distance [N] of offsets [N, 3] to the outline in mm, about; negative inside."""
+        """Return the approximate distance [N] in mm of offsets [N, 3]; negative inside."""
 
     def scaled(self, factor: float) -> Form:
         """Return the same outline in another size."""
 
 
 class Sphere(NamedTuple):
-    """The row of a nodule in a table: centre (3,) and diameter, mm."""
+    """Centre (3,) and diameter of a nodule in mm, as tables state them."""
 
     center_mm: Float64
     diameter_mm: float
@@ -55,15 +99,15 @@ class Sphere(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalyticForm:
-    """An ellipsoid with lobes and spicules: each direction has one distance to the outline.
+    """A star-shaped outline: an ellipsoid with lobes and spicules.
 
     Args:
-        half_mm: (3,) half axes before turning.
+        half_mm: (3,) half axes before the rotation.
         turn: [3, 3] rotation.
-        bulges: [L, 3] unit directions in which it bulges.
-        heights: [L] share of the radius that each bulge adds; negative is a notch.
-        sharpness: [L] doublings: a bulge is ((1 + cos) / 2)^(2^sharpness), so that 3 is a lobe
-            of about 70 degrees across and 7 a spicule of about 17.
+        bulges: [L, 3] unit vectors towards the bulges.
+        heights: [L] share of the radius that each bulge adds; negative for a notch.
+        sharpness: [L] exponents; a bulge is ((1 + cos) / 2)^(2^sharpness): 3 is a lobe about 70
+            degrees wide and 7 a spicule about 17 degrees wide.
     """
 
     half_mm: Float64
@@ -74,9 +118,9 @@ class AnalyticForm:
 
     @property
     def diameter_mm(self) -> float:
-        """Diameter of the sphere of the same volume: the mean of the cubed radius decides."""
+        """Diameter of the sphere of the same volume, from the mean of the cubed radius."""
         z = (np.arange(_RAYS) + 0.5) * (2.0 / _RAYS) - 1.0
-        turned = np.arange(_RAYS) * (np.pi * (3.0 - np.sqrt(5.0)))  # a spiral of even density
+        turned = np.arange(_RAYS) * (np.pi * (3.0 - np.sqrt(5.0)))  # evenly dense spiral
         flat = np.sqrt(1.0 - z * z)
         rays = np.stack([flat * np.cos(turned), flat * np.sin(turned), z], axis=1)
         radius = 1.0 - self.depth_mm(rays)
@@ -84,14 +128,14 @@ class AnalyticForm:
 
     @property
     def reach_mm(self) -> float:
-        """Longest half axis with the highest bulge: at a bulge's tip, or between two."""
+        """Longest half axis with the highest bulge, checked at each bulge and between two."""
         first, second = np.triu_indices(len(self.bulges))
         tips = self.bulges[first] + self.bulges[second]
         highest = self._grown(tips[:, 0], tips[:, 1], tips[:, 2]).max(initial=1.0)
         return float(self.half_mm.max() * highest) * 1.03
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Distance [N] to the outline along the ray from the middle, negative inside."""
+        """Return the distance [N] to the outline along the ray from the middle; negative inside."""
         x, y, z = offset_mm[:, 0], offset_mm[:, 1], offset_mm[:, 2]
         length = np.sqrt(x * x + y * y + z * z)
         squared = np.zeros_like(length)
@@ -102,7 +146,7 @@ class AnalyticForm:
         return np.asarray(length - radius * self._grown(x, y, z))
 
     def _grown(self, x: Float64, y: Float64, z: Float64) -> Float64:
-        """How many times the ellipsoid's radius the outline's is, in these directions [N]."""
+        """Return the outline's radius over the ellipsoid's radius [N] in these directions."""
         length = np.sqrt(x * x + y * y + z * z) + 1e-9
         grown = np.ones_like(length)
         for direction, height, doublings in zip(
@@ -122,11 +166,11 @@ class AnalyticForm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TubeForm:
-    """A bent tube with round ends: scars, plugs, knots of vessels.
+    """A bent tube with round ends, for scars, mucus and vessel knots.
 
     Args:
-        points_mm: [N, 3] its axis, N at least 2, as offsets from the form's middle.
-        radius_mm: [N] at these points.
+        points_mm: [N, 3] points of its axis (N >= 2) as offsets from the form's middle.
+        radius_mm: [N] radius at these points.
     """
 
     points_mm: Float64
@@ -134,12 +178,12 @@ class TubeForm:
 
     @property
     def reach_mm(self) -> float:
-        """How far its farthest end lies."""
+        """Greatest distance of the tube's surface from the form's middle."""
         length = np.sqrt((self.points_mm * self.points_mm).sum(axis=1))
         return float((length + self.radius_mm).max())
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Distance [N] to the tube's surface, negative inside."""
+        """Return the distance [N] to the tube's surface; negative inside."""
         best = np.full(len(offset_mm), np.inf)
         for number in range(len(self.points_mm) - 1):
             start, along = self.points_mm[number], self.points_mm[number + 1]
@@ -159,12 +203,12 @@ class TubeForm:
 
 
 def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) -> AnalyticForm:
-    """Draw a form of a kind of outline.
+    """Draw a form.
 
     Args:
-        rng: source of axes, turn and bulges.
-        outline: round (an ellipsoid, nearly), lobulated, or spiculated.
-        diameter_mm: of the sphere of the same volume.
+        rng: source of axes, rotation and bulges.
+        outline: round (nearly an ellipsoid), lobulated, or spiculated.
+        diameter_mm: diameter of the sphere of the same volume.
     """
     flatness = {"round": 0.14, "lobulated": 0.22, "spiculated": 0.24}[outline]
     stretch = 1.0 + rng.uniform(-flatness, flatness, size=3)
@@ -196,7 +240,7 @@ def draw_form(rng: np.random.Generator, outline: Outline, diameter_mm: float) ->
 
 
 def draw_turn(rng: np.random.Generator) -> Float64:
-    """Draw a rotation [3, 3], all equally likely (unit quaternion: Shoemake 1992, sec. 2)."""
+    """Draw a uniformly distributed rotation [3, 3] (unit quaternion: Shoemake 1992, sec. 2)."""
     q = rng.normal(size=4)
     w, x, y, z = (q / np.sqrt((q * q).sum())).tolist()
     return np.array(
@@ -209,13 +253,13 @@ def draw_turn(rng: np.random.Generator) -> Float64:
 
 
 def draw_directions(rng: np.random.Generator, count: int) -> Float64:
-    """Draw unit vectors [count, 3], all directions equally likely."""
+    """Draw unit vectors [count, 3] that are uniform on the sphere."""
     drawn = rng.normal(size=(count, 3))
     return np.asarray(drawn / np.sqrt((drawn * drawn).sum(axis=1, keepdims=True)))
 
 
 def share_of(form: Form, offset_mm: Float64, *, edge_mm: float) -> Float64:
-    """Share [N] of a form at offsets [N, 3]: 1 within, 0 without, `edge_mm` from one to other."""
+    """Return the share [N] of a form at offsets [N, 3]: 1 inside, 0 outside, linear in the edge."""
     return np.asarray(np.clip(0.5 - form.depth_mm(offset_mm) / max(edge_mm, 1e-6), 0.0, 1.0))
 
 
@@ -230,15 +274,14 @@ def true_sphere(
     """Measure the true centre and diameter of a form as it is painted.
 
     Args:
-        form: its outline.
-        keep: which share of points [N, 3] is painted at all; None keeps everything.
-        center_mm: (3,) where the form's middle lies.
-        edge_mm: width of its soft edge.
-        fineness: of the grid; .5 is good enough to fit a size.
+        form: outline.
+        keep: returns the share of points [N, 3] that may be painted; None keeps everything.
+        center_mm: (3,) position of the form's middle.
+        edge_mm: width of the soft edge.
+        fineness: factor on the number of grid cells; .5 is enough to fit a size.
 
     Returns:
-        Centre of mass and the diameter of the sphere of the same volume; the diameter is 0 if
-        nothing is kept.
+        Centre of mass, and diameter of the sphere of the same volume: 0 if nothing is kept.
     """
     reach = form.reach_mm + edge_mm / 2.0
     steps = min(max(np.ceil(reach / _STEP_MM), _FEWEST_STEPS), _MOST_STEPS)
@@ -248,7 +291,7 @@ def true_sphere(
     planes = max(1, _CHUNK // (2 * count * count))
     mass, moment = 0.0, np.zeros(3)
     for begin in range(0, count, planes):
-        offset = _lattice(line[begin : begin + planes], line)
+        offset = _lattice(line[begin : begin + planes], line, line)
         offset = offset[_dot(offset, offset) <= (reach + step) ** 2]
         share = share_of(form, offset, edge_mm=max(edge_mm, step))
         found = np.flatnonzero(share)
@@ -263,30 +306,28 @@ def true_sphere(
     return Sphere(np.asarray(center_mm + moment / mass), diameter)
 
 
-def _lattice(first: Float64, line: Float64) -> Float64:
-    """Points [N, 3] of a box, its lines along j and k alike."""
-    points = np.empty((len(first), len(line), len(line), 3))
-    points[..., 0] = first[:, None, None]
-    points[..., 1] = line[:, None]
-    points[..., 2] = line
+def _lattice(x: Float64, y: Float64, z: Float64) -> Float64:
+    """Return the points [N, 3] of the grid with these coordinates, the last one fastest."""
+    points = np.empty((len(x), len(y), len(z), 3))
+    points[..., 0] = x[:, None, None]
+    points[..., 1] = y[:, None]
+    points[..., 2] = z
     return points.reshape(-1, 3)
 
 
 def _dot(first: Float64, second: Float64) -> Float64:
-    """Products [N] of vectors [N, 3], written out so that no BLAS sums them."""
+    """Return scalar products [N] of vectors [N, 3]; BLAS is avoided, since its sums differ."""
     total = first[:, 0] * second[:, 0] + first[:, 1] * second[:, 1]
     return np.asarray(total + first[:, 2] * second[:, 2])
 
 
-def box_within(
-    center_vox: Float64, reach_vox: Float64, shape: tuple[int, int, int]
-) -> tuple[slice, slice, slice]:
-    """Box of whole voxels around a place, cut off at the volume; it may be empty.
+def box_within(center_vox: Float64, reach_vox: Float64, shape: tuple[int, int, int]) -> Box:
+    """Return a box of whole voxels around a point, clipped to the volume; it may be empty.
 
     Args:
         center_vox: (3,) continuous index of the middle.
         reach_vox: (3,) half widths in voxels.
-        shape: of the volume.
+        shape: shape of the volume.
     """
     low = np.floor(center_vox - reach_vox).astype(int)
     high = np.ceil(center_vox + reach_vox).astype(int) + 1
@@ -305,17 +346,17 @@ def coverage_on(
     shape: tuple[int, int, int],
     finer: tuple[int, int, int],
 ) -> Float32:
-    """Share of each voxel of a box that lies in a form.
+    """Compute the share of each voxel of a box that lies in a form.
 
     Args:
-        points_mm: turns continuous indices [N, 3] into mm; of a canvas or of any `VoxelGrid`.
-        inside: share 0..1, or whether, of points [N, 3] in these mm.
+        points_mm: converts continuous indices [N, 3] to mm.
+        inside: returns the share 0..1 of points [N, 3] in mm, or whether they are inside.
         start: index of the box's first voxel.
-        shape: voxels of the box.
-        finer: points a voxel along i, j, k at which `inside` is asked.
+        shape: shape of the box in voxels.
+        finer: number of sample points per voxel along i, j, k.
 
     Returns:
-        [i, j, k] of the box, 0..1.
+        Shares [i, j, k] of the box, 0..1.
     """
     fi, fj, fk = finer
     lines = [
@@ -327,11 +368,7 @@ def coverage_on(
     step = max(1, _CHUNK // max(plane_points, 1))
     for begin in range(0, shape[0], step):
         rows = lines[0][begin * fi : (begin + step) * fi]
-        index = np.empty((len(rows), len(lines[1]), len(lines[2]), 3))
-        index[..., 0] = rows[:, None, None]
-        index[..., 1] = lines[1][:, None]
-        index[..., 2] = lines[2]
-        share = np.asarray(inside(points_mm(index.reshape(-1, 3))), dtype=np.float64)
+        share = np.asarray(inside(points_mm(_lattice(rows, lines[1], lines[2]))), dtype=np.float64)
         blocks = share.reshape(len(rows) // fi, fi, shape[1], fj, shape[2], fk)
         cover[begin : begin + step] = blocks.mean(axis=(1, 3, 5))
     return cover

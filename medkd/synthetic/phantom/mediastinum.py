@@ -1,7 +1,7 @@
-"""The middle of the chest: heart with its chambers, great vessels, nodes, gullet, windpipe.
+"""The mediastinum: heart with its chambers, great vessels, lymph nodes, oesophagus, trachea.
 
-Written in template mm like the walls. The lungs are the inside of the rib cage less all this, so
-that the outline of the mediastinum follows what lies in it: the arch, the hollow veins, the heart.
+All is in template mm. The lungs are the inside of the rib cage minus the mediastinum, so the
+outline of the lungs follows aortic arch, venae cavae and heart.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 
 from medkd.synthetic.phantom.bones import segment_distance, spine_y
 from medkd.synthetic.phantom.canvas import Float32, Float64
-from medkd.synthetic.phantom.chest import Cage, build_cage
+from medkd.synthetic.phantom.chest import Cage, build_cage, ellipsoid_distance
 from medkd.synthetic.phantom.fields import smooth_max, smooth_min, soft_step
 from medkd.synthetic.phantom.patient import Frame, Patient
 
 FAR_MM = 22.0
-"""Distances beyond this are not worked out."""
+"""Distances are computed up to this value."""
 
 Line = list[tuple[float, float, float, float]]
 
 _BLOOD: tuple[Line, ...] = (
-    # x, y, z, radius: aorta, its branches, pulmonary arteries, hollow veins, pulmonary veins
+    # x, y, z, radius: aorta, its branches, pulmonary arteries, venae cavae, pulmonary veins
     [(4, -24, -6, 15), (-10, -26, 22, 16), (-12, -22, 52, 15), (-3, -15, 72, 14),
      (13, -3, 80, 12.5), (21, 18, 80, 12), (25, 38, 74, 12.5), (27, 54, 58, 12.5),
      (27, 60, 34, 12.5), (25, 63, 0, 12), (21, 63, -50, 11.5),
@@ -44,13 +44,13 @@ _BLOOD: tuple[Line, ...] = (
      (-29, -10, 52, 5)],
 )  # fmt: skip
 _SOFT: tuple[Line, ...] = (
-    # gullet, thyroid and neck, roots of the lungs
+    # oesophagus, thyroid and neck, roots of the lungs
     [(3, 34, 170, 6), (5, 40, 90, 7), (3, 44, 40, 7), (6, 43, -30, 7), (14, 38, -90, 8)],
     [(-22, 4, 150, 11), (-24, 2, 220, 13)], [(22, 4, 150, 11), (24, 2, 220, 13)],
     [(-30, 16, 22, 9), (-38, 18, 6, 8)], [(32, 18, 24, 9), (40, 20, 8, 8)],
 )  # fmt: skip
 _AIR: tuple[Line, ...] = (
-    # windpipe and main bronchi; radius of the lumen
+    # trachea and main bronchi; radius of the lumen
     [(0, 4, 230, 9), (-1, 12, 130, 8.6), (-4, 20, 80, 8.6), (2, 23, 46, 9.3)],
     [(1, 23, 46, 8), (-14, 22, 33, 7.2), (-37, 21, 16, 5.8)],
     [(5, 23, 46, 7.5), (22, 23, 30, 6.2), (41, 21, 20, 5.4)],
@@ -59,19 +59,19 @@ _WALL_MM = 1.7
 _NODES = ((-14, 8, 66), (-20, 0, 44), (2, 34, 24), (24, 14, 52), (-40, 16, 12), (46, 22, 14),
           (8, -40, 62), (-6, 36, 2), (-34, 6, 36), (36, 8, 46))  # fmt: skip
 _NODE_DEPTH_MM = 4.0
-"""How deep in the mediastinum the middle of a node lies at least, template mm."""
+"""Least depth of the centre of a node in the mediastinum, template mm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mediastinum:
-    """What lies between the lungs, on a frame; signed distances in template mm, negative inside.
+    """The mediastinum on a frame: signed distances in template mm, negative inside.
 
     Args:
-        edge: to the outline that the lungs see.
-        spine: to the vertebrae and what lies beside and behind them.
-        lean: to muscle and blood, everything but fat.
-        lean_hu: density of these, HU.
-        air: to the lumen of the windpipe and the main bronchi.
+        edge: distance to the outline that borders on the lungs.
+        spine: distance to the vertebrae with the tissue beside and behind them.
+        lean: distance to everything but fat: muscle and blood.
+        lean_hu: HU of muscle and blood.
+        air: distance to the lumen of trachea and main bronchi.
     """
 
     edge: Float32
@@ -95,10 +95,10 @@ class Nodes:
 
 
 def draw_nodes(rng: np.random.Generator, patient: Patient) -> Nodes:
-    """Draw nodes of 5 to 11 mm (short axis) at the usual stations, some of them twice.
+    """Draw nodes of 5 to 11 mm (short axis) at the usual stations, two at some of them.
 
-    A node that would lie in the lung is moved towards the midline until it is attached to the
-    mediastinum, so that no node floats in aerated lung.
+    A node that would be in the lung is moved towards the midline until it is attached to the
+    mediastinum, because isolated nodes in aerated lung would look like nodules.
     """
     places = np.array(_NODES, dtype=np.float64)
     places = np.concatenate([places, places + rng.normal(0.0, 8.0, places.shape)])
@@ -110,7 +110,7 @@ def draw_nodes(rng: np.random.Generator, patient: Patient) -> Nodes:
 
 
 def _attached(patient: Patient, place_mm: Float64) -> Float64:
-    """Move a place (3,) in template mm along x until it lies well inside the mediastinum."""
+    """Move a place (3,) in template mm along x until it is well inside the mediastinum."""
     x, y, z = place_mm.tolist()
     line = np.linspace(min(x, 0.0), max(x, 0.0), int(abs(x)) + 2)
     across, *rest = (np.float32(value).reshape(-1, 1, 1) for value in (line, y, z))
@@ -123,13 +123,13 @@ def _attached(patient: Patient, place_mm: Float64) -> Float64:
 
 
 def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float32) -> Mediastinum:
-    """Work out the mediastinum of a frame.
+    """Compute the mediastinum of a frame.
 
     Args:
         frame: the points.
-        cage: inside of the ribs.
-        nodes: the patient's.
-        texture: smooth field of unit variance.
+        cage: inside of the rib cage.
+        nodes: lymph nodes of the patient.
+        texture: [i, j, k] smooth field of unit variance.
     """
     patient = frame.patient
     blood = _tubes(frame, _BLOOD)
@@ -151,7 +151,7 @@ def build_mediastinum(frame: Frame, cage: Cage, nodes: Nodes, *, texture: Float3
 
 
 def _sheet_mm(frame: Frame, cage: Cage) -> Float32:
-    """Half width of the mediastinum without its organs: fat, wider towards the neck."""
+    """Return the half width of the mediastinal fat, which is wider towards the neck."""
     y, z = frame.y, frame.z
     high = np.clip((z - np.float32(78.0)) / np.float32(56.0), 0.0, 1.0)
     center = np.clip((z + np.float32(16.0)) / np.float32(40.0), 0.0, 1.0)
@@ -159,13 +159,13 @@ def _sheet_mm(frame: Frame, cage: Cage) -> Float32:
     depth = (y - np.float32(14.0)) / np.float32(50.0)
     depth = np.float32(1.0) / (np.float32(1.0) + (depth * depth) ** 2)
     width = np.float32(4.0) + depth * (middle - np.float32(4.0))
-    # Fat behind the breast bone parts the lungs in front.
+    # Fat behind the sternum separates the lungs in front.
     near = np.clip((cage.front + np.float32(20.0) - y) / np.float32(18.0), 0.0, 1.0)
     return np.asarray(width + np.float32(5.0) * near * near, dtype=np.float32)
 
 
 def _spine_edge(frame: Frame, cage: Cage) -> Float32:
-    """Vertebral bodies with the tissue beside them; behind them the muscles of the back."""
+    """Return the distance to the vertebral bodies with tissue beside and muscles behind them."""
     y = frame.y - spine_y(cage)
     front = np.minimum(y, np.float32(0.0))
     # The necks of the ribs run backwards and outwards.
@@ -174,17 +174,21 @@ def _spine_edge(frame: Frame, cage: Cage) -> Float32:
 
 
 def _heart(frame: Frame, texture: Float32) -> tuple[Float32, Float32, Float32]:
-    """Signed distances to the heart's wall, to its blood and to the sac around its fat."""
+    """Return the signed distances to the heart's wall, to its blood and to its pericardial sac."""
     patient = frame.patient
     far = np.full(frame.shape, FAR_MM, dtype=np.float32)
     muscle, cavity = far, far.copy()
     for middle, half, axis, wall in _CHAMBERS:
-        outer, inner = _chamber(frame, patient, middle=middle, half=half, axis=axis, wall=wall)
-        box = outer[0]
-        if 0 in outer[1].shape:
+        center = np.array(middle) + patient.heart_shift_mm
+        size = np.array(half) * patient.heart
+        reach = float(size.max()) + FAR_MM
+        box = frame.box(center - reach, center + reach)
+        own = frame.part(box)
+        if 0 in own.shape:
             continue
-        muscle[box] = smooth_min(muscle[box], outer[1], blend_mm=7.0)
-        np.minimum(cavity[box], inner, out=cavity[box])
+        outer = _turned_ellipsoid(own, center, size, _turn(np.array(axis)))
+        muscle[box] = smooth_min(muscle[box], outer, blend_mm=7.0)
+        np.minimum(cavity[box], outer + np.float32(wall), out=cavity[box])
     fat = np.float32(4.0) + np.float32(1.6) * texture
     hull = muscle - np.maximum(fat, np.float32(1.0))
     return muscle, cavity, hull
@@ -199,37 +203,19 @@ _CHAMBERS = (
 )
 
 
-def _chamber(
-    frame: Frame,
-    patient: Patient,
-    *,
-    middle: tuple[float, float, float],
-    half: tuple[float, float, float],
-    axis: tuple[float, float, float],
-    wall: float,
-) -> tuple[tuple[tuple[slice, slice, slice], Float32], Float32]:
-    """Signed distance to one chamber with its wall, in its box, and to its blood."""
-    center = np.array(middle) + patient.heart_shift_mm
-    size = np.array(half) * patient.heart
-    reach = float(size.max()) + FAR_MM
-    box = frame.box(center - reach, center + reach)
-    own = frame.part(box)
-    x, y, z = (
-        line - np.float32(place) for line, place in zip((own.x, own.y, own.z), center, strict=True)
-    )
-    turn = _turn(np.array(axis))
+def _turned_ellipsoid(own: Frame, center: Float64, size: Float64, turn: Float64) -> Float32:
+    """Return the distance to an ellipsoid with half axes `size` along the rows of `turn`."""
+    x, y, z = own.offsets(center)
     squared = np.zeros(own.shape, dtype=np.float32)
     for row, length in zip(turn, size, strict=True):
         a, b, c = (np.float32(part / length) for part in row)
         along = a * x + b * y + c * z
         squared += along * along
-    rho = np.sqrt(squared) - np.float32(1.0)
-    outer = rho * np.float32(size.min())
-    return (box, outer), outer + np.float32(wall)
+    return np.asarray((np.sqrt(squared) - np.float32(1.0)) * np.float32(size.min()))
 
 
 def _turn(axis: Float64) -> Float64:
-    """Rows of a rotation whose first row points along an axis."""
+    """Return a rotation [3, 3] whose first row points along an axis."""
     first = axis / np.sqrt((axis * axis).sum())
     second = np.cross(first, np.array([0.0, 0.0, 1.0]))
     length = np.sqrt((second * second).sum())
@@ -240,7 +226,7 @@ def _turn(axis: Float64) -> Float64:
 
 
 def _tubes(frame: Frame, lines: tuple[Line, ...]) -> Float32:
-    """Signed distance to a set of tubes, at most `FAR_MM`."""
+    """Return the signed distance to a set of tubes, at most `FAR_MM`."""
     distance = np.full(frame.shape, FAR_MM, dtype=np.float32)
     for line in lines:
         for first, second in pairwise(np.array(line, dtype=np.float64)):
@@ -261,23 +247,18 @@ def _lower_by_nodes(frame: Frame, distance: Float32, nodes: Nodes) -> None:
         own = frame.part(box)
         if 0 in own.shape:
             continue
-        x, y, z = (
-            (line - np.float32(place)) / np.float32(size)
-            for line, place, size in zip((own.x, own.y, own.z), middle, half, strict=True)
-        )
-        near = (np.sqrt(x * x + y * y + z * z) - np.float32(1.0)) * np.float32(half.min())
-        np.minimum(distance[box], near, out=distance[box])
+        np.minimum(distance[box], ellipsoid_distance(own, middle, half), out=distance[box])
 
 
 def lung_distance(cage: Cage, middle: Mediastinum, below: Float32) -> Float32:
-    """Signed distance to both lungs: the cage less mediastinum, spine and diaphragm.
+    """Return the signed distance to both lungs: the cage minus mediastinum, spine and diaphragm.
 
     Args:
-        cage: inside of the ribs.
+        cage: inside of the rib cage.
         middle: the mediastinum.
         below: [i, j, k] depth under the diaphragm, positive below it.
     """
-    # Round where the lung reaches behind the vertebrae.
+    # The lung is rounded where it extends behind the vertebrae.
     lung = smooth_max(cage.distance, -middle.spine, blend_mm=9.0)
     lung = smooth_max(lung, -middle.edge, blend_mm=3.5)
     return smooth_max(lung, below, blend_mm=2.5)

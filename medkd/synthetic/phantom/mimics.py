@@ -1,17 +1,19 @@
-"""What is in a phantom's lungs besides nodules: irrelevant findings, and what looks like a nodule.
+"""Findings in a phantom's lungs that are not nodules: irrelevant findings, and mimics of nodules.
 
-Irrelevant (in the excluded table): nodules below 3 mm, scars, pleural plaques, plugs of mucus,
-nodes at the hilum. Mimics (in no table): bumps of the pleura, knots and crossings of vessels.
-Every function draws one, or returns None where the chest has no room for it. Units are chest mm
-and HU.
+Irrelevant findings (in the excluded table) are nodules below 3 mm, scars, pleural plaques, mucus
+plugs and hilar lymph nodes. Mimics (in no table) are pleural bumps, and knots and crossings of
+vessels. Every function draws one, or returns None if the chest has no room for it. Units are chest
+mm and HU.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from medkd.synthetic.phantom.canvas import Float64
-from medkd.synthetic.phantom.findings import Attachment, Finding, Kind, Layer, Texture
+from medkd.synthetic.phantom.findings import Attachment, Finding, Kind, Layer, Texture, clear_of
 from medkd.synthetic.phantom.forms import (
     AnalyticForm,
     Form,
@@ -20,7 +22,7 @@ from medkd.synthetic.phantom.forms import (
     draw_form,
     true_sphere,
 )
-from medkd.synthetic.phantom.places import Chooser, Places, clear_of
+from medkd.synthetic.phantom.places import Chooser, Places
 
 _EDGE_MM = 0.5
 _TISSUE_HU = 40.0
@@ -29,7 +31,7 @@ _TISSUE_HU = 40.0
 def small_nodule(
     rng: np.random.Generator, chooser: Chooser, others: list[Finding]
 ) -> Finding | None:
-    """Draw a nodule below 3 mm; one in four is calcified."""
+    """Draw a nodule below 3 mm; a quarter of them is calcified."""
     wanted = float(rng.uniform(1.6, 2.8))
     attachment = ("free", "vessel")[int(rng.integers(2))]
     middle = chooser.choose("free" if attachment == "free" else "vessel", wanted / 2.0, others)
@@ -63,7 +65,7 @@ def scar(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fin
 
 
 def plaque(rng: np.random.Generator, places: Places, others: list[Finding]) -> Finding | None:
-    """Draw a flat thickening of the pleura, calcified in two of five."""
+    """Draw a flat thickening of the pleura; two of five are calcified."""
     wide = float(rng.uniform(8.0, 15.0))
     hard = rng.random() < 0.4
     value = float(rng.uniform(200.0, 500.0)) if hard else _TISSUE_HU
@@ -83,11 +85,9 @@ def bump(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fin
 def knot(rng: np.random.Generator, places: Places, others: list[Finding]) -> Finding | None:
     """Draw a bulge of a vessel along its direction, or a short vessel that crosses it."""
     found = _branch(rng, places, low_mm=0.9, high_mm=2.6)
-    if found is None:
+    if found is None or not _has_room(places, found.middle_mm, others, 8.0):
         return None
     middle, along, radius = found
-    if not _has_room(places, middle, others, 8.0):
-        return None
     t = np.linspace(-1.0, 1.0, 5)[:, None]
     if rng.random() < 0.5:
         line, wide = t * along * (radius * rng.uniform(1.5, 3.0)), radius * rng.uniform(1.2, 1.6)
@@ -104,7 +104,7 @@ def knot(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fin
 
 
 def mucus(rng: np.random.Generator, places: Places, others: list[Finding]) -> Finding | None:
-    """Draw a forked plug of mucus beside a vessel, where an airway runs."""
+    """Draw a forked mucus plug beside a vessel, where an airway runs."""
     found = _branch(rng, places, low_mm=0.9, high_mm=2.2)
     if found is None:
         return None
@@ -124,7 +124,7 @@ def mucus(rng: np.random.Generator, places: Places, others: list[Finding]) -> Fi
 
 
 def node(rng: np.random.Generator, places: Places, others: list[Finding]) -> Finding | None:
-    """Draw a lymph node at the hilum, beside a large vessel."""
+    """Draw a hilar lymph node beside a large vessel."""
     found = _branch(rng, places, low_mm=2.8, high_mm=9.0)
     if found is None:
         return None
@@ -148,7 +148,7 @@ def _on_pleura(
     others: list[Finding],
     value_hu: float,
 ) -> Finding | None:
-    """Put a flat ellipsoid on the pleura; half of it lies beyond and is not painted."""
+    """Build a flat ellipsoid at the pleura; the half beyond the pleura is not painted."""
     begin = places.on_pleura()
     if begin is None or not clear_of(begin[None], others, float(half_mm.max()) + 4.0)[0]:
         return None
@@ -171,7 +171,7 @@ def _single(
     places: Places,
     size_mm: float | None = None,
 ) -> Finding | None:
-    """Build a finding of one even body, with the size given or its true sphere."""
+    """Build a finding with one layer, with the given size or else its true sphere."""
     side = places.side(middle_mm, form.reach_mm + 1.0)
     center, size = middle_mm, size_mm
     if size is None:
@@ -184,30 +184,38 @@ def _single(
     return Finding(kind, texture, "round", attachment, center, size, (layer,), side)
 
 
+class _Piece(NamedTuple):
+    """A piece of a vessel: centre (3,), unit direction (3,) and radius."""
+
+    middle_mm: Float64
+    along: Float64
+    radius_mm: float
+
+
 def _branch(
     rng: np.random.Generator, places: Places, *, low_mm: float, high_mm: float
-) -> tuple[Float64, Float64, float] | None:
-    """Draw a piece of a vessel: its middle (3,), unit direction (3,) and radius."""
+) -> _Piece | None:
+    """Draw a piece of a vessel with a radius in this range."""
     branches = places.survey.branches
     middles = (branches.start_mm + branches.end_mm) / 2.0
     radius = (branches.start_radius_mm + branches.end_radius_mm) / 2.0
     fit = (radius > low_mm) & (radius < high_mm)
-    fit &= places.holds(middles)
+    fit &= places.contains(middles)
     if not fit.any():
         return None
     chosen = int(rng.choice(np.flatnonzero(fit)))
     along = branches.end_mm[chosen] - branches.start_mm[chosen]
     along = along / max(float(np.sqrt((along * along).sum())), 1e-9)
-    return middles[chosen], along, float(radius[chosen])
+    return _Piece(middles[chosen], along, float(radius[chosen]))
 
 
 def _has_room(places: Places, middle_mm: Float64, others: list[Finding], room_mm: float) -> bool:
-    """Say whether a place lies in the lung, clear of other findings."""
+    """Return whether a place is in the lung and clear of other findings."""
     deep = bool(places.depth(middle_mm[None])[0] < -3.0)
     return deep and bool(clear_of(middle_mm[None], others, room_mm)[0])
 
 
 def _across(direction: Float64, rng: np.random.Generator) -> Float64:
-    """Draw a unit vector (3,) at right angles to another."""
+    """Draw a unit vector (3,) orthogonal to another."""
     beside = np.cross(direction, draw_directions(rng, 1)[0])
     return np.asarray(beside / max(float(np.sqrt((beside * beside).sum())), 1e-9))

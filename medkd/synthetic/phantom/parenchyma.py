@@ -1,8 +1,8 @@
-"""What the lung is made of besides its vessels: gravity, texture, fissures, holes, plates.
+"""Lung tissue without its vessels: gravity gradient, texture, fissures, emphysema, atelectasis.
 
-The density of the lung falls with its height above the couch; the smallest vessels and lobules
-give it a texture at several scales. Emphysema is holes of a lobule's size, more in the upper
-parts. Plates are thin sheets of collapsed lung near the diaphragm.
+The density of the lung falls with the height above the couch; the smallest vessels and lobules give
+it a texture at several scales. Emphysema consists of holes of a lobule's size, more of them in the
+upper parts. Plates are thin sheets of collapsed lung near the diaphragm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from medkd.synthetic.phantom.fields import SmoothField, soft_step
 from medkd.synthetic.phantom.patient import Frame, Patient
 
 _AIRLESS_HU = -30.0
-_FAR_MM = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +26,7 @@ class Plates:
         middle_mm: [N, 3] template mm.
         normal: [N, 3] unit vectors.
         half_mm: [N] half width along the plate, template mm.
-        thick_mm: [N] thickness.
+        thick_mm: [N] thickness, template mm.
     """
 
     middle_mm: Float64
@@ -38,15 +37,15 @@ class Plates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parenchyma:
-    """What was drawn for a patient's lung tissue.
+    """The drawn properties of a patient's lung tissue.
 
     Args:
-        lobes: texture of 30 mm, also bends the fissures.
+        lobes: texture of 30 mm, which also bends the fissures.
         lobules: texture of 9 mm.
         grains: texture of 4 mm.
         plates: collapsed lung.
-        slope: (2,) how steep the oblique fissure falls to the front, right and left.
-        middle_z_mm: (2,) its height at y = 0, right and left, template mm.
+        slope: (2,) slope of the oblique fissure, right and left.
+        middle_z_mm: (2,) height of the oblique fissure at y = 0, right and left, template mm.
         minor_z_mm: height of the right horizontal fissure, template mm.
     """
 
@@ -64,10 +63,10 @@ class Tissue:
     """Lung tissue on a lattice.
 
     Args:
-        density_hu: [i, j, k] without vessels and fissures.
+        density_hu: [i, j, k] HU without vessels and fissures.
         major_mm: [i, j, k] signed distance to the oblique fissure in chest mm, negative above.
-        minor_mm: [i, j, k] the same for the right horizontal one; far away elsewhere.
-        fissure_hu: [i, j, k] how much a fissure adds; 0 where it is incomplete.
+        minor_mm: [i, j, k] the same for the right horizontal fissure; large in the left lung.
+        fissure_hu: [i, j, k] HU that a fissure adds; 0 where it is incomplete.
     """
 
     density_hu: Float32
@@ -77,7 +76,7 @@ class Tissue:
 
 
 def draw_parenchyma(rng: np.random.Generator, patient: Patient) -> Parenchyma:
-    """Draw a patient's textures, fissures and plates."""
+    """Draw the textures, fissures and plates of a patient."""
     return Parenchyma(
         lobes=SmoothField.drawn(rng, 30.0),
         lobules=SmoothField.drawn(rng, 9.0, period_mm=290.0),
@@ -100,11 +99,11 @@ def _draw_plates(rng: np.random.Generator, patient: Patient) -> Plates:
 
 
 def build_tissue(drawn: Parenchyma, frame: Frame, canvas: Canvas, *, lung: Float32) -> Tissue:
-    """Work out the lung tissue on a lattice.
+    """Compute the lung tissue on a lattice.
 
     Args:
         drawn: textures and fissures of the patient.
-        frame: the lattice's points in template mm.
+        frame: points of the lattice in template mm.
         canvas: the lattice.
         lung: [i, j, k] signed distance to the lungs' surface in chest mm.
     """
@@ -123,19 +122,19 @@ def build_tissue(drawn: Parenchyma, frame: Frame, canvas: Canvas, *, lung: Float
 
 
 def fissure_distances(drawn: Parenchyma, frame: Frame, canvas: Canvas) -> tuple[Float32, Float32]:
-    """Return the signed distances of `Tissue.major_mm` and `Tissue.minor_mm` alone."""
+    """Compute only `Tissue.major_mm` and `Tissue.minor_mm`."""
     return _fissures(drawn, frame, drawn.lobes.on(canvas))
 
 
 def _fissures(drawn: Parenchyma, frame: Frame, lobes: Float32) -> tuple[Float32, Float32]:
-    """Distances in chest mm to the curved surfaces between the lobes."""
+    """Return the signed distances in chest mm to oblique and horizontal fissure."""
     x, y, z = frame.x, frame.y, frame.z
     bend = np.float32(4.5) * lobes
     heights = []
     for number, side in enumerate((-1.0, 1.0)):
         slope = np.float32(drawn.slope[number])
         across = (x - np.float32(side * 75.0)) / np.float32(75.0)
-        # Higher at the back and a little higher at the side than in the middle (a propeller).
+        # A propeller: higher at the back, and slightly higher at the side than in the middle.
         height = np.float32(drawn.middle_z_mm[number]) + slope * y
         height = height + np.float32(8.0) * across * across - np.float32(0.0012) * y * y
         heights.append(height)
@@ -143,7 +142,7 @@ def _fissures(drawn: Parenchyma, frame: Frame, lobes: Float32) -> tuple[Float32,
     major = (np.where(x < 0, heights[0], heights[1]) + bend - z) * steep
     minor = z - np.float32(drawn.minor_z_mm) - bend * np.float32(0.8)
     minor = minor + np.float32(0.0011) * ((x + 80.0) ** 2 + (y + 20.0) ** 2)
-    # Only in the right lung and in front of the oblique fissure.
+    # The horizontal fissure exists only in the right lung in front of the oblique one.
     beyond = np.maximum(major, 0.0) * np.float32(8.0) + np.maximum(x, 0.0) * np.float32(8.0)
     minor = np.where(minor < 0, minor - beyond, minor + beyond)
     unit = np.float32(frame.patient.unit)
@@ -151,7 +150,7 @@ def _fissures(drawn: Parenchyma, frame: Frame, lobes: Float32) -> tuple[Float32,
 
 
 def _dependent(frame: Frame, lung: Float32, lobes: Float32) -> Float32:
-    """Density that gravity adds next to the pleura at the back."""
+    """Return the density that gravity adds next to the pleura at the back."""
     back = np.clip((frame.y - np.float32(45.0)) / np.float32(50.0), 0.0, 1.0)
     near = np.clip((lung + np.float32(16.0)) / np.float32(16.0), 0.0, 1.0)
     share = np.clip(np.float32(0.8) + np.float32(0.5) * lobes, 0.0, 1.8)
@@ -161,7 +160,7 @@ def _dependent(frame: Frame, lung: Float32, lobes: Float32) -> Float32:
 
 
 def _holes(frame: Frame, lobes: Float32, lobules: Float32, grains: Float32) -> Float32:
-    """What emphysema takes away: holes of a lobule's size, more in the upper parts."""
+    """Return the density that emphysema removes."""
     severe = frame.patient.emphysema
     if severe <= 0.0:
         return np.zeros((1, 1, 1), dtype=np.float32)
@@ -180,10 +179,7 @@ def _add_plates(plates: Plates, frame: Frame, density: Float32, lobules: Float32
         own = frame.part(box)
         if 0 in own.shape:
             continue
-        x, y, z = (
-            line - np.float32(place)
-            for line, place in zip((own.x, own.y, own.z), middle, strict=True)
-        )
+        x, y, z = own.offsets(middle)
         a, b, c = (np.float32(part) for part in normal)
         across = a * x + b * y + c * z
         along = x * x + y * y + z * z - across * across

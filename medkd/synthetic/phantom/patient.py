@@ -1,14 +1,14 @@
 """The sizes and densities of one phantom patient, drawn at random within human limits.
 
-The anatomy is written down once, for a chest of 280 x 208 x 300 mm of lung: the template. A
-patient is that template stretched along each axis, with a heart, a diaphragm, layers of fat and
-muscle and densities of its own. `Frame` carries the voxels of a lattice into the template.
+The anatomy is defined once, for a chest with 280 x 208 x 300 mm of lung: the template. A patient is
+that template stretched along each axis, with a heart, a diaphragm, layers of fat and muscle and
+densities of its own. `Frame` converts the points of a lattice to the template.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,59 +17,51 @@ from medkd.synthetic.phantom.canvas import Box, Canvas, Float32, Float64, cube_r
 Size = Literal["small", "region", "full"]
 
 _LEAST_BOX_MM3 = 24.6e6
-"""Of a large chest: 24.2 million mm3 and what a rough lattice may be wrong by."""
-
-_ROOTS_MM = {
-    "artery": (38.0, 12.0, 27.0),
-    "upper_vein": (38.0, -4.0, 14.0),
-    "lower_vein": (38.0, 24.0, -8.0),
-    "bronchus": (37.0, 21.0, 16.0),
-}
+"""Least box of a large chest: 24.2 million mm3 plus the error of a rough lattice."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Hilum:
-    """Where the vessels and the main bronchus of one lung enter it.
+class Hilum(NamedTuple):
+    """Points (3,) in chest mm where vessels and the main bronchus enter one lung."""
 
-    Args:
-        side: -1 right (x < 0), 1 left.
-        artery_mm: (3,) chest mm of the root of the arteries.
-        upper_vein_mm: (3,) chest mm of the superior pulmonary vein.
-        lower_vein_mm: (3,) chest mm of the inferior pulmonary vein.
-        bronchus_mm: (3,) chest mm of the main bronchus' end.
-    """
-
-    side: float
     artery_mm: Float64
     upper_vein_mm: Float64
     lower_vein_mm: Float64
     bronchus_mm: Float64
 
 
+_ROOTS_MM = Hilum(
+    artery_mm=np.array([38.0, 12.0, 27.0]),
+    upper_vein_mm=np.array([38.0, -4.0, 14.0]),
+    lower_vein_mm=np.array([38.0, 24.0, -8.0]),
+    bronchus_mm=np.array([37.0, 21.0, 16.0]),
+)
+"""Template mm, right lung with the sign of x reversed."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Patient:
-    """What is particular to one patient; lengths in mm, densities in HU.
+    """The properties of one patient; lengths in mm, densities in HU.
 
     Args:
-        scale: (3,) chest mm over template mm along x, y, z.
-        fat_mm: fat below the skin.
+        scale: (3,) chest mm per template mm along x, y, z.
+        fat_mm: thickness of the fat below the skin.
         muscle: thickness of the muscles as a share of the template's.
-        breast_mm: how far the breasts stand out; 0 for none.
+        breast_mm: height of the breasts; 0 for none.
         dome_right_mm: height of the right dome of the diaphragm, template mm.
-        dome_left_mm: height of the left one.
+        dome_left_mm: height of the left dome, template mm.
         heart: size of the heart as a share of the template's.
-        heart_shift_mm: (3,) how far the heart lies from the template's, template mm.
-        contrast_hu: what contrast medium adds to blood.
-        bone_hu: of cortical bone.
-        marrow_hu: of the bone inside.
-        lung_hu: of the lung in the middle of the chest, its larger vessels apart.
-        gradient_hu: how much denser the lung is at its back than at its front.
-        dependent_hu: added density next to the pleura at the back.
-        emphysema: share of holes, 0 for none to 1 for severe.
+        heart_shift_mm: (3,) shift of the heart from the template's, template mm.
+        contrast_hu: HU that contrast medium adds to blood.
+        bone_hu: density of cortical bone.
+        marrow_hu: density of the bone inside the cortex.
+        lung_hu: density of the lung in the middle of the chest without larger vessels.
+        gradient_hu: difference in density between the back and the front of the lung.
+        dependent_hu: density that is added next to the pleura at the back.
+        emphysema: severity, 0 (none) to 1 (severe).
         atelectases: number of plates of collapsed lung.
         lobule_hu: standard deviation of the lung's texture at the size of a lobule.
-        fissure_hu: how much a fissure stands out.
-        least_box_mm3: volume that a box around both lungs has at least; 0 for any.
+        fissure_hu: density that a fissure adds.
+        least_box_mm3: least volume of a box around both lungs; 0 for any.
     """
 
     scale: Float64
@@ -94,7 +86,7 @@ class Patient:
 
     @property
     def unit(self) -> float:
-        """Chest mm of one template mm, the same for all directions: for thicknesses."""
+        """Chest mm per template mm as one factor for all directions, used for thicknesses."""
         return cube_root(float(self.scale[0] * self.scale[1] * self.scale[2]))
 
     @property
@@ -106,17 +98,7 @@ class Patient:
         """Return where vessels and airways enter the lung of one side (-1 right, 1 left)."""
         higher = np.array([4.0, 0.0, 4.0]) if side > 0 else np.array([0.0, 0.0, 0.0])
         turn = np.array([side, 1.0, 1.0])
-        places = {
-            name: (np.array(place) + higher) * turn * self.scale
-            for name, place in _ROOTS_MM.items()
-        }
-        return Hilum(
-            side,
-            artery_mm=places["artery"],
-            upper_vein_mm=places["upper_vein"],
-            lower_vein_mm=places["lower_vein"],
-            bronchus_mm=places["bronchus"],
-        )
+        return Hilum(*((place + higher) * turn * self.scale for place in _ROOTS_MM))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +106,7 @@ class Frame:
     """The points of a lattice in template mm.
 
     Args:
-        patient: whose chest.
+        patient: the patient.
         x: [i, 1, 1] template mm, to the left.
         y: [1, j, 1] template mm, to the back.
         z: [1, 1, k] template mm, to the head.
@@ -145,11 +127,11 @@ class Frame:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Points along (i, j, k)."""
+        """Number of points along (i, j, k)."""
         return self.x.size, self.y.size, self.z.size
 
     def box(self, low_mm: Float64, high_mm: Float64) -> Box:
-        """Return the index of the points between two corners (template mm); may be empty."""
+        """Return the index box of the points between two corners (template mm); may be empty."""
         lines = (self.x.reshape(-1), self.y.reshape(-1), self.z.reshape(-1))
         i, j, k = (
             slice(int(np.searchsorted(line, low)), int(np.searchsorted(line, high, side="right")))
@@ -161,13 +143,18 @@ class Frame:
         """Return the frame of a box of points."""
         return Frame(self.patient, self.x[box[0]], self.y[:, box[1]], self.z[..., box[2]])
 
+    def offsets(self, place_mm: Float64) -> tuple[Float32, Float32, Float32]:
+        """Return x [i, 1, 1], y [1, j, 1], z [1, 1, k] relative to a place (3,), template mm."""
+        x, y, z = np.asarray(place_mm, dtype=np.float32)
+        return self.x - x, self.y - y, self.z - z
+
 
 def draw_patient(rng: np.random.Generator, size: Size = "full") -> Patient:
     """Draw one patient.
 
     Args:
-        rng: source of all that is particular.
-        size: full and region: a large chest in deep inspiration (a box around the lungs holds at
+        rng: source of all draws.
+        size: full and region: a large chest in deep inspiration (the box around the lungs is at
             least 24.2 million mm3); small: an ordinary one.
     """
     scale = _draw_scale(rng, size)

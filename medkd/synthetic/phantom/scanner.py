@@ -1,9 +1,9 @@
-"""The scanner: which voxels it makes, and what it shows of a chest.
+"""The scanner: its voxel grid, and the scan of a chest.
 
 A `Protocol` holds the settings of one scan, drawn from a style. `scan_volume` has the chest painted
 slab by slab and passes each slice through slice profile, kernel, noise and streaks (`kernel.py`,
-`noise.py`, `streaks.py`). Apart from the result only a few slices are in memory at any time. A
-slice does not depend on how the slabs are cut.
+`artefacts.py`). Apart from the result only a few slices are in memory at any time. A slice does not
+depend on how the slabs are cut.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from medkd.synthetic.phantom.canvas import Canvas
-from medkd.synthetic.phantom.kernel import signal_filter
-from medkd.synthetic.phantom.noise import NoiseTexture, find_strength
-from medkd.synthetic.phantom.rays import Lattice, Stretch
-from medkd.synthetic.phantom.streaks import find_streaks
+from medkd.synthetic.phantom.artefacts import (
+    Lattice,
+    MapInterpolator,
+    NoiseTexture,
+    find_streaks,
+    find_strength,
+)
+from medkd.synthetic.phantom.canvas import Canvas, Float32, Float64
+from medkd.synthetic.phantom.kernel import signal_filter, weighted_sum
 from medkd.synthetic.phantom.styles import Protocol, Size
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 Painter = Callable[[Canvas], Float32]
 
 _SLAB_VOXELS = 8_400_000
@@ -38,13 +40,14 @@ _INT16 = (-32768.0, 32767.0)
 def draw_canvas(
     protocol: Protocol, size: Size, *, middle_mm: Float64, rng: np.random.Generator
 ) -> Canvas:
-    """Place the voxels of a scan in the chest.
+    """Place the voxel grid of a scan in the chest.
 
     Args:
-        protocol: the scan's settings.
+        protocol: settings of the scan.
         size: small: a whole chest; region: 112x112x64 voxels; full: 512x512 pixels.
-        middle_mm: (3,) chest mm around which they lie, up to a few mm (region: half a voxel).
-        rng: source of the place and of the scanner's own zero.
+        middle_mm: (3,) chest mm of the grid's centre, to which a shift of up to a few mm is added
+            (region: half a voxel).
+        rng: source of the shift and of the scanner's origin.
     """
     spacing = np.array([protocol.pixel_mm, protocol.pixel_mm, protocol.slice_spacing_mm])
     reach = {"small": [6.0, 5.0, 6.0], "full": [8.0, 8.0, 2.0], "region": [0.0, 0.0, 0.0]}[size]
@@ -65,16 +68,16 @@ def scan_volume(
     """Scan a chest.
 
     Args:
-        canvas: voxels of the scan.
-        protocol: the scan's settings.
-        paint: gives the noise-free HU [i, j, k] of any canvas: of slabs of this one, in order,
-            each of its slices once, and a few slices beyond its ends.
+        canvas: voxel grid of the scan.
+        protocol: settings of the scan.
+        paint: returns the noise-free HU [i, j, k] of a canvas. It is called for slabs of this
+            canvas in order, each slice once, and for a few slices beyond its ends.
         rng: source of the noise.
-        body: the same without detail, for the coarse lattice that path lengths need; `paint` if
-            left out.
+        body: the same without detail, for the coarse lattice on which path lengths are computed;
+            defaults to `paint`.
 
     Returns:
-        [i, j, k] int16 HU, not yet `stored`; a view of memory in which k varies slowest.
+        HU [i, j, k] as int16, before `clip_to_stored`; a view of memory in which k varies slowest.
     """
     seed = int(rng.integers(2**62))
     effects = _Effects(canvas, protocol, body or paint, seed)
@@ -92,14 +95,14 @@ def scan_volume(
 def add_to_scan(
     voxels_hu: NDArray[np.int16], canvas: Canvas, protocol: Protocol, paint: Painter
 ) -> None:
-    """Add to a scan, in place, what a change of the chest shows there: the same noise stays.
+    """Add the effect of a change of the chest to a scan, in place; the noise is not changed.
 
     Args:
         voxels_hu: [i, j, k] voxels of a finished scan, or of a box of it.
-        canvas: these voxels.
-        protocol: the scan's settings.
-        paint: gives the change of noise-free HU [i, j, k] of slabs, as for `scan_volume`; zero
-            near the box's faces.
+        canvas: grid of these voxels.
+        protocol: settings of the scan.
+        paint: returns the change of noise-free HU [i, j, k] of slabs, as for `scan_volume`; it must
+            be zero near the faces of the box.
     """
     for number, seen in enumerate(_Optics(canvas, protocol).slices(paint)):
         plane = voxels_hu[:, :, number]
@@ -107,13 +110,13 @@ def add_to_scan(
         plane[:] = np.clip(changed, *_INT16)
 
 
-def stored(voxels_hu: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Clip voxels in place to what scanners store, -1024 to 3071 HU, and return them."""
+def clip_to_stored(voxels_hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Clip voxels in place to the range that scanners store, -1024 to 3071 HU; return them."""
     return np.clip(voxels_hu, np.int16(_LOWEST_HU), np.int16(_HIGHEST_HU), out=voxels_hu)
 
 
 class _Optics:
-    """Slice profile and kernel: painted samples in, blurred slices [j, i] out."""
+    """Applies slice profile and kernel: turns painted samples into blurred slices [j, i]."""
 
     def __init__(self, canvas: Canvas, protocol: Protocol) -> None:
         spacing = float(canvas.spacing_mm[2])
@@ -136,16 +139,16 @@ class _Optics:
         )
 
     def slices(self, paint: Painter) -> Iterator[Float32]:
-        """Yield one slice after the other."""
+        """Yield the slices in order."""
         waiting: list[Float32] = []
         for sample in self._painted(paint):
             waiting.append(sample)
             if len(waiting) == len(self._taps):
-                yield self._through_kernel(self._mixed(waiting))
+                yield self._through_kernel(weighted_sum(waiting, self._taps))
                 del waiting[: self._finer]
 
     def _samples(self, inner: Canvas, canvas: Canvas, step: float) -> Canvas:
-        """The samples along k that the slices need, `half` beyond the ends."""
+        """Return the canvas of the samples along k that the slices need, beyond their ends too."""
         half = len(self._taps) // 2
         count = (canvas.shape[2] - 1) * self._finer + 1 + 2 * half
         first = canvas.first_mm - np.array([0.0, 0.0, half * step])
@@ -156,14 +159,8 @@ class _Optics:
         for _, slab in self._canvas.slabs(max(8, _SLAB_VOXELS // (columns * rows))):
             yield from np.ascontiguousarray(paint(slab).transpose(2, 1, 0))
 
-    def _mixed(self, waiting: list[Float32]) -> Float32:
-        mixed = waiting[0] * self._taps[0]
-        for tap, sample in zip(self._taps[1:], waiting[1:], strict=True):
-            mixed += sample * tap
-        return mixed
-
     def _through_kernel(self, plane: Float32) -> Float32:
-        """Filter a slice whose edge goes on unchanged beyond the field of view."""
+        """Filter a slice; its edge values are repeated beyond the field of view."""
         rows, columns = self._shape
         beyond = [
             (_MARGIN, whole - size - _MARGIN)
@@ -187,7 +184,7 @@ class _Effects:
         self._streaks = None
         if protocol.streaks:
             self._streaks = find_streaks(lattice, body_hu, strength=protocol.streaks)
-        self._stretch = Stretch(lattice, canvas)
+        self._maps = MapInterpolator(lattice, canvas)
         columns, rows, depth = canvas.shape
         self._beyond = _beyond_circle(columns, rows) if protocol.circle else None
         texture = NoiseTexture(
@@ -200,18 +197,18 @@ class _Effects:
         self._texture = texture.slices(0, depth)
 
     def add(self, seen: Float32, number: int) -> None:
-        """Add noise and streaks to slice `number` in place, and cut it; slices come in order."""
+        """Add noise and streaks to slice `number` in place and crop it; call it in slice order."""
         for part, strength in zip(next(self._texture), self._strength, strict=True):
-            part *= self._stretch.plane(strength, number)
+            part *= self._maps.plane(strength, number)
             seen += part
         if self._streaks is not None:
-            seen += self._stretch.plane(self._streaks, number)
+            seen += self._maps.plane(self._streaks, number)
         if self._beyond is not None:
             seen[self._beyond] = _LOWEST_HU
 
 
 def _beyond_circle(columns: int, rows: int) -> NDArray[np.bool_]:
-    """Say which pixels [j, i] lie outside the circle that touches the sides."""
+    """Mark the pixels [j, i] outside the circle that touches the sides of the image."""
     across = (np.arange(columns) - (columns - 1) / 2.0) / columns
     down = (np.arange(rows) - (rows - 1) / 2.0) / rows
     return np.asarray(across[None] ** 2 + down[:, None] ** 2 > 0.25)

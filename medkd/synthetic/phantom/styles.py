@@ -1,9 +1,9 @@
-"""The scanner styles of three synthetic hospitals: ranges that a scan's settings are drawn from.
+"""The scanner styles of three synthetic hospitals: ranges from which a scan's settings are drawn.
 
 a: thin slices and a sharp lung kernel; b: thick slices, a soft kernel and high noise; c: a standard
-kernel and overlapping slices. The ranges lie around two real scans: B70f at 3 mm with 75 HU of
-noise in the heart, and a soft kernel at 5 mm with 5 HU. The noise is that of low-dose CT. For
-`small`, whose pixels are three times a scanner's, the kernels are blunter accordingly.
+kernel and overlapping slices. The ranges are based on two real scans: B70f at 3 mm with 75 HU of
+noise in the heart, and a soft kernel at 5 mm with 5 HU. The noise is that of low-dose CT. The
+pixels of `small` are three times as wide as those of a scanner, so its kernels are softer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SMALL_PIXEL_MM = (2.02, 2.18)
 
 @dataclass(frozen=True, slots=True)
 class KernelRange:
-    """Ranges of a `Kernel`'s numbers: cutoff and aperture in 1/mm."""
+    """Ranges of the parameters of a `Kernel`: cutoff and aperture in 1/mm."""
 
     cutoff: Range
     rise: Range
@@ -41,16 +41,13 @@ class KernelRange:
 
     def draw(self, name: str, rng: np.random.Generator) -> Kernel:
         """Draw one kernel."""
-        cutoff, rise, order, aperture = (
-            float(rng.uniform(*span))
-            for span in (self.cutoff, self.rise, self.order, self.aperture)
-        )
-        return Kernel(name, cutoff, rise, order, aperture)
+        ranges = (self.cutoff, self.rise, self.order, self.aperture)
+        return Kernel(name, *(float(rng.uniform(*ends)) for ends in ranges))
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Ranges of slice spacing and thickness in mm; slices are never thinner than spaced."""
+    """Ranges of slice spacing and thickness in mm; the thickness is at least the spacing."""
 
     spacing_mm: Range
     thickness_mm: Range
@@ -64,7 +61,7 @@ class Slices:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a site uses for scans of one size of pixels; `noise_hu` see `Protocol`."""
+    """The ranges of a site for one pixel size; for `noise_hu` see `Protocol`."""
 
     kernel: KernelRange
     noise_hu: Range
@@ -73,15 +70,15 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ScannerStyle:
-    """How a site scans.
+    """The scanner style of a site.
 
     Args:
-        kernel_name: as the header states it.
-        fine: for full scans and regions.
-        wide: slices that regions are sometimes drawn from instead, thinner or thicker.
-        coarse: for small scans.
+        kernel_name: name of the kernel in the header.
+        fine: ranges for full scans and regions.
+        wide: thinner or thicker slices, which some regions have.
+        coarse: ranges for small scans.
         streaks: share of scans with streaks near bone.
-        circles: share of full scans of a large field of view that show only the circle in it.
+        circles: share of full scans with a large field of view that are cropped to a circle.
     """
 
     kernel_name: str
@@ -149,16 +146,16 @@ class Protocol:
     """The settings of one scan.
 
     Args:
-        shape: voxels along (i, j, k).
+        shape: number of voxels along (i, j, k).
         pixel_mm: side of a pixel.
-        slice_spacing_mm: distance of slices.
-        profile: thickness and shape of a slice.
-        kernel: in the slice.
-        noise_hu: standard deviation where all rays cross 260 mm of water; more in larger
-            patients and between the shoulders, less in the lungs and outside.
-        modulation: how far the tube current follows the body, see `noise.find_strength`.
-        streaks: their strength; 0 for none.
-        circle: nothing is shown outside the circle that touches the image's sides.
+        slice_spacing_mm: spacing of the slices.
+        profile: thickness and profile of a slice.
+        kernel: kernel in the slice.
+        noise_hu: standard deviation where all rays cross 260 mm of water; the noise is stronger in
+            larger patients and between the shoulders, and weaker in the lungs and outside.
+        modulation: modulation of the tube current, see `artefacts.find_strength`.
+        streaks: strength of streaks; 0 for none.
+        circle: whether the image is cropped to the circle that touches its sides.
     """
 
     shape: tuple[int, int, int]
@@ -176,10 +173,10 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
     """Draw one scan's settings.
 
     Args:
-        style: the site.
-        size: small: about 160x125 pixels of 2.1 mm, a whole chest. full: 512x512 pixels over 360
-            to 420 mm, at least 300 slices over 360 to 400 mm. region: 112x112x64 voxels of a full
-            scan; a third of them with thinner or thicker slices, .6 to 3 mm.
+        style: style of the site.
+        size: small: a whole chest with about 160x125 pixels of 2.1 mm. full: 512x512 pixels over
+            360 to 420 mm, at least 300 slices over 360 to 400 mm. region: 112x112x64 voxels of a
+            full scan; a third of the regions have thinner or thicker slices, .6 to 3 mm.
         rng: source of the draws.
 
     Example:
@@ -210,7 +207,7 @@ def draw_protocol(style: ScannerStyle, size: Size, rng: np.random.Generator) -> 
 def _shape(
     size: Size, pixel_mm: float, spacing_mm: float, rng: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Voxels of a scan of that size."""
+    """Return the shape of a scan of this size."""
     if size == "region":
         return _REGION_SHAPE
     if size == "full":

@@ -1,17 +1,17 @@
-"""Tubes with partial volume: what vessels and airways are painted with.
+"""Tubes with partial volume, from which vessels and airways are painted.
 
-A tube is a straight piece with round ends whose radius changes linearly. What is drawn is a
-coverage, 0..1: the share of a voxel that is filled. Tubes wider than a voxel are drawn from the
-distance to their axis, with an edge one voxel wide. Thinner ones are drawn as points along their
-axis, each with its share of the volume, spread over the eight voxels around it (cloud in cell:
-Hockney and Eastwood 1988, section 5-3); so a vessel of a tenth of a voxel still holds its blood.
-Nothing here is random, and every tube is drawn alike on a whole canvas and on its slabs.
+A tube is a straight piece with round ends whose radius changes linearly. It is drawn as a coverage,
+0..1: the share of a voxel that is filled. Tubes wider than a voxel are drawn from the distance to
+their axis, with an edge one voxel wide. Thinner ones are drawn as points along their axis, each
+with its share of the volume, spread over the eight voxels around it (cloud in cell: Hockney and
+Eastwood 1988, section 5-3), so even vessels far thinner than a voxel keep their volume. Nothing
+here is random, and a slab of a canvas shows the same tubes as the whole canvas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ _CHUNK = 600_000
 _THIN = 0.5
 """Radius in voxel edges below which a tube is drawn as points."""
 _STEP = 0.5
-"""Distance of these points in voxels."""
+"""Distance between these points in voxels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +33,8 @@ class Tubes:
     Args:
         start_mm: [N, 3] chest mm.
         end_mm: [N, 3] chest mm.
-        start_radius_mm: [N].
-        end_radius_mm: [N].
+        start_radius_mm: [N] radius at the start.
+        end_radius_mm: [N] radius at the end.
     """
 
     start_mm: Float64
@@ -48,31 +48,22 @@ class Tubes:
 
     @classmethod
     def along(cls, points_mm: Float64, radius_mm: float | Float64) -> Tubes:
-        """Chain tubes through points [N, 3] with one radius, or one a point."""
+        """Chain tubes through points [N, 3] with one radius, or one radius per point."""
         radii = np.broadcast_to(np.asarray(radius_mm, dtype=np.float64), (len(points_mm),))
         return cls(points_mm[:-1], points_mm[1:], radii[:-1], radii[1:])
 
     @classmethod
     def joined(cls, parts: Sequence[Tubes]) -> Tubes:
-        """Put several sets into one."""
-        return cls(
-            np.concatenate([part.start_mm for part in parts]),
-            np.concatenate([part.end_mm for part in parts]),
-            np.concatenate([part.start_radius_mm for part in parts]),
-            np.concatenate([part.end_radius_mm for part in parts]),
-        )
+        """Join several sets into one."""
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
+        return cls(*map(np.concatenate, columns))
 
     def chosen(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Tubes:
-        """Return some of them, by mask or index."""
-        return Tubes(
-            self.start_mm[which],
-            self.end_mm[which],
-            self.start_radius_mm[which],
-            self.end_radius_mm[which],
-        )
+        """Return some tubes, by mask or index."""
+        return Tubes(*(getattr(self, f.name)[which] for f in fields(self)))
 
     def near(self, canvas: Canvas) -> Tubes:
-        """Return those that can touch a canvas."""
+        """Return the tubes that can touch a canvas."""
         radius = np.maximum(self.start_radius_mm, self.end_radius_mm)[:, None]
         reach = radius + 2.0 * canvas.spacing_mm + canvas.edge_mm
         low = np.minimum(self.start_mm, self.end_mm) - reach
@@ -82,15 +73,15 @@ class Tubes:
 
 
 def draw_tubes(canvas: Canvas, tubes: Tubes) -> Float32:
-    """Draw tubes with partial volume; where thick ones overlap the largest coverage counts.
+    """Draw tubes with partial volume; where thick ones overlap, the largest coverage counts.
 
     Args:
-        canvas: any voxels.
-        tubes: in chest mm; those elsewhere cost little.
+        canvas: voxel grid.
+        tubes: tubes in chest mm; those outside the canvas cost little.
 
     Returns:
-        [i, j, k] coverage 0..1. Its sum times a voxel's volume is the tubes' volume, overlaps
-        apart.
+        Coverage [i, j, k], 0..1. Without overlaps its sum times the volume of a voxel is the volume
+        of the tubes.
     """
     pieces = _chop(tubes.near(canvas))
     middle = (pieces.start_radius_mm + pieces.end_radius_mm) / 2.0
@@ -107,7 +98,7 @@ def _chop(tubes: Tubes) -> Tubes:
     along = tubes.end_mm - tubes.start_mm
     length = np.sqrt((along * along).sum(axis=1))
     counts = np.maximum(np.ceil(length / _PIECE_MM), 1).astype(np.int64)
-    owner, number = _parts(counts)
+    owner, number = parts_of(counts)
     begin, end = number / counts[owner], (number + 1) / counts[owner]
     widening = (tubes.end_radius_mm - tubes.start_radius_mm)[owner]
     return Tubes(
@@ -118,26 +109,26 @@ def _chop(tubes: Tubes) -> Tubes:
     )
 
 
-def _parts(counts: Whole) -> tuple[Whole, Whole]:
-    """Owner and running number of each part where owner n has counts[n] parts."""
+def parts_of(counts: Whole) -> tuple[Whole, Whole]:
+    """Return owner and number within the owner of each part, if owner n has counts[n] parts."""
     owner = np.repeat(np.arange(len(counts)), counts)
     return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _add_thin(canvas: Canvas, coverage: Float32, tubes: Tubes) -> None:
-    """Spread points along the tubes' axes over the voxels, each with its share of volume."""
+    """Distribute points along the tubes' axes over the voxels, each with its share of volume."""
     if not len(tubes):
         return
     along = tubes.end_mm - tubes.start_mm
     length = np.sqrt((along * along).sum(axis=1))
     steps = np.abs(along / canvas.spacing_mm).max(axis=1) / _STEP
     counts = np.maximum(np.ceil(steps), 1).astype(np.int64)
-    owner, number = _parts(counts)
+    owner, number = parts_of(counts)
     share = (number + 0.5) / counts[owner]
     wide, narrow = tubes.start_radius_mm, tubes.end_radius_mm
     radius = wide[owner] + share * (narrow - wide)[owner]
-    # The part of a cone between two cuts holds pi h (a^2 + a b + b^2) / 3 = pi h (m^2 + d^2 / 3)
-    # with the radius m in its middle and m +- d at its ends.
+    # A truncated cone has the volume pi h (a^2 + a b + b^2) / 3 = pi h (m^2 + d^2 / 3) with the
+    # radius m in its middle and m +- d at its ends.
     half = ((narrow - wide) / counts / 2.0)[owner]
     area = np.pi * (radius * radius + half * half / 3.0)
     spacing = canvas.spacing_mm
@@ -164,7 +155,7 @@ def _add_points(coverage: Float32, places_vox: Float64, volume: Float64) -> None
 
 
 def _draw_thick(canvas: Canvas, coverage: Float32, pieces: Tubes) -> None:
-    """Draw pieces from the distance to their axis, all that fit boxes of one size at once."""
+    """Draw pieces from the distance to their axis; those with boxes of one size go together."""
     along = pieces.end_mm - pieces.start_mm
     radius = np.maximum(pieces.start_radius_mm, pieces.end_radius_mm)
     reach = np.abs(along) / 2.0 + (radius + canvas.edge_mm / 2.0)[:, None]
@@ -176,7 +167,7 @@ def _draw_thick(canvas: Canvas, coverage: Float32, pieces: Tubes) -> None:
 
 
 def _groups(half: Whole) -> Iterator[tuple[Whole, NDArray[np.intp]]]:
-    """Yield each size of box [3] that occurs and which pieces have it."""
+    """Yield each box size [3] that occurs, and the pieces that have it."""
     if not len(half):
         return
     code = (half[:, 0] * 1000 + half[:, 1]) * 1000 + half[:, 2]
@@ -187,7 +178,7 @@ def _groups(half: Whole) -> Iterator[tuple[Whole, NDArray[np.intp]]]:
 
 
 def _draw_boxes(canvas: Canvas, coverage: Float32, pieces: Tubes, *, half: Whole) -> None:
-    """Draw pieces in boxes of 2 half + 1 voxels around their middles."""
+    """Draw pieces in boxes of 2 half + 1 voxels around their centres."""
     start, along = pieces.start_mm, pieces.end_mm - pieces.start_mm
     middle = np.rint(canvas.index_vox(start + along / 2.0)).astype(np.int64)
     lines = [middle[:, a, None] + np.arange(-half[a], half[a] + 1) for a in range(3)]
@@ -209,13 +200,10 @@ def _draw_boxes(canvas: Canvas, coverage: Float32, pieces: Tubes, *, half: Whole
 
 
 def _cover(offset: list[Float32], along: Float64, pieces: Tubes, *, edge_mm: float) -> Float32:
-    """Coverage [N, a, b, c] of boxes of voxels by one piece each.
+    """Return the coverage [N, a, b, c] of boxes of voxels by one piece each.
 
-    Args:
-        offset: three [N, n] places of the voxels from the piece's start, mm.
-        along: [N, 3] from start to end, mm.
-        pieces: the N pieces.
-        edge_mm: width of the soft edge.
+    `offset` holds, per axis, the distances [N, n] of the voxels from the piece's start in mm;
+    `along` [N, 3] runs from its start to its end.
     """
     squared_length = np.maximum((along * along).sum(axis=1), 1e-9)
     step = (along / squared_length[:, None]).astype(np.float32)
@@ -239,14 +227,14 @@ def _cover(offset: list[Float32], along: Float64, pieces: Tubes, *, edge_mm: flo
 
 
 def _soft_disc(distance: Float32, radius: Float32, edge: np.float32) -> Float32:
-    """Coverage of a disc with a soft edge that keeps the area pi r^2; changes `distance`.
+    """Return the coverage by a disc with a soft edge whose area is pi r^2.
 
-    The profile clip(.5 + (r - d) / w, 0, 1) integrates over the plane to pi (r^2 + w^2 / 12)
-    where r >= w / 2; the radius is made smaller by as much.
+    The profile clip(.5 + (r - d) / w, 0, 1) integrates over the plane to pi (r^2 + w^2 / 12) if
+    r >= w / 2; the radius is reduced to compensate for that.
     """
     squared = radius * radius
     squared -= edge * edge / np.float32(12.0)
-    # Where a taper ends a little below half a voxel: still a disc, of little width.
+    # A taper may end slightly below half a voxel: it is still drawn, as a narrow disc.
     np.maximum(squared, edge * edge / np.float32(8.0), out=squared)
     np.sqrt(squared, out=squared)
     squared -= distance

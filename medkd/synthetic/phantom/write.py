@@ -1,10 +1,10 @@
 """Writes a set of phantoms in LUNA16's layout or as a DICOM archive, completely or not at all.
 
-A stopped set is continued with the missing scans; its bytes are those of an uninterrupted run.
+An interrupted set is continued with the missing scans; its bytes are those of an uninterrupted run.
 
 LUNA16: OUT/subset0 ... subset9/<seriesuid>.mhd and .raw, and LUNA16's five tables. DICOM:
-OUT/<patient>/<series>/ with the slices under shuffled names, and the tables of nodules. Both get
-phantom.json, which records the generator, the settings and everything that was painted.
+OUT/<patient>/<series>/ with the slices under shuffled names, and the tables of nodules. Both
+contain phantom.json, which records the generator, the settings and all painted findings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
@@ -33,8 +33,15 @@ from medkd.synthetic.phantom.faults import (
     plant_faults,
     unplant_faults,
 )
-from medkd.synthetic.phantom.make import PhantomScan, PhantomSettings, make_phantom, to_lps
-from medkd.synthetic.phantom.stamp import DIFFICULTY, GENERATOR_VERSION, generator_stamp
+from medkd.synthetic.phantom.make import (
+    DIFFICULTY,
+    GENERATOR_VERSION,
+    PhantomScan,
+    PhantomSettings,
+    generator_stamp,
+    make_phantom,
+    to_lps,
+)
 from medkd.synthetic.phantom.styles import Size
 from medkd.types import LabelledCandidate, Nodule, Scan
 from medkd.unfinished import Unfinished, remove_unfinished, unfinished, unfinished_home
@@ -44,10 +51,10 @@ Layout = Literal["luna16", "dicom"]
 Row = dict[str, object]
 
 _PLANTING = "planting"
-"""A file that is kept while faults are planted, because scans are then altered in place."""
+"""A file that exists while faults are planted, because scans are then altered in place."""
 
 _SCAN_MIB: dict[Size, int] = {"small": 8, "region": 2, "full": 190}
-"""Most space that one scan takes on disk."""
+"""Greatest size of a scan on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +77,27 @@ def write_phantom_set(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a set, whole or not at all; each worker holds one scan at a time.
+    """Write a set completely or not at all; each worker holds one scan in memory.
 
     If it is stopped or killed, the same call continues after the last finished scan.
 
     Args:
         out: a folder that does not exist or is empty.
-        settings: which phantoms.
-        layout: luna16: subset0 to subset9 with volumes, and LUNA16's tables; dicom: a folder a
-            patient, in it one a series with its slices, and the tables of nodules.
-        faults: dicom only: plant the faults of `faults.py`, named in phantom.json.
-        workers: processes; the bytes do not depend on it.
-        progress: called with (scans done, scans in all).
+        settings: settings of the set.
+        layout: luna16: subset0 to subset9 with volumes, and LUNA16's tables; dicom: a folder per
+            patient with a folder of slices per series, and the tables of nodules.
+        faults: dicom only: plant the faults of `faults.py`, which phantom.json lists.
+        workers: number of processes; the bytes do not depend on it.
+        progress: called with (scans done, total number of scans).
 
     Raises:
-        SettingsError: if `out` is not empty, the disk has not the space, or faults cannot be
-            planted in this set.
-        WorkerError: if the process that writes a scan is killed again and again.
+        SettingsError: if `out` is not empty, the disk is too full, or faults cannot be planted in
+            this set.
+        WorkerError: if the process that writes a scan is killed twice.
     """
     _check(out, settings, layout, faults=faults)
-    told = [generator_stamp(), settings.model_dump_json(), layout, str(faults)]
-    with unfinished(out, "\n".join(told)) as made:
+    purpose = [generator_stamp(), settings.model_dump_json(), layout, str(faults)]
+    with unfinished(out, "\n".join(purpose)) as made:
         _undo_planting(made, settings)
         for number in range(SUBSETS if layout == "luna16" else 0):
             (made.folder / f"subset{number}").mkdir(exist_ok=True)
@@ -104,7 +111,7 @@ def write_phantom_set(
 
 
 def _undo_planting(made: Unfinished, settings: PhantomSettings) -> None:
-    """Drop the scans that were being altered when the process was killed."""
+    """Delete the scans that may have been altered when the process was killed."""
     if not made.kept(_PLANTING).exists():
         return
     patients = [_patient_of(settings, number) for number in range(settings.scans)]
@@ -125,8 +132,8 @@ def _check(out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool
         reasons.append("faults are planted in DICOM series: use the format dicom")
     if faults and settings.scans < ONE_EACH:
         reasons.append(f"to plant each fault once takes {ONE_EACH} scans or more")
-    standing = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(standing).free / 2**20
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free / 2**20
     missing = settings.scans - len(list((unfinished_home(out) / "kept").glob("*.json")))
     need = max(missing, 0) * _SCAN_MIB[settings.size]
     if need > free:
@@ -144,7 +151,7 @@ def _size(mib: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _ScanTask:
-    """The task of a process: which scan to write, and where."""
+    """One scan to write, and its destination."""
 
     made: Unfinished
     settings: PhantomSettings
@@ -153,7 +160,7 @@ class _ScanTask:
 
     @property
     def kept(self) -> Path:
-        """File of the scan's row, written last."""
+        """The file of the scan's row, which is written last."""
         return self.made.kept(f"{self.number:05d}.json")
 
 
@@ -165,7 +172,7 @@ def _write_scans(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[PhantomRow]:
-    """Write the scans that are missing, and return the rows of all."""
+    """Write the missing scans, and return the rows of all scans."""
     tasks = [_ScanTask(made, settings, layout, number) for number in range(settings.scans)]
     missing = [task for task in tasks if not task.kept.is_file()]
     done = len(tasks) - len(missing)
@@ -204,7 +211,7 @@ def _write_scan(task: _ScanTask) -> None:
 
 
 def _findings_of(made: PhantomScan) -> tuple[Row, ...]:
-    """State all that was painted, mimics too, in LPS mm."""
+    """Return all painted findings, including mimics, in LPS mm."""
     return tuple(
         {
             "kind": f.kind, "texture": f.texture, "outline": f.outline,
@@ -217,10 +224,10 @@ def _findings_of(made: PhantomScan) -> tuple[Row, ...]:
 
 
 def _write_series(folder: Path, settings: PhantomSettings, scan: Scan, *, index: int) -> None:
-    """Write a scan as one series of a patient of its own, with a fictive name and study date."""
+    """Write a scan as the only series of a patient with a fictitious name and study date."""
     site = settings.site_of(index)
     patient_id = _patient_of(settings, index)
-    shutil.rmtree(folder / patient_id, ignore_errors=True)  # slices that a kill has left
+    shutil.rmtree(folder / patient_id, ignore_errors=True)  # slices of an interrupted run
     write_dicom_series(
         scan,
         folder / patient_id / scan.seriesuid,
@@ -251,12 +258,6 @@ def _write_tables(folder: Path, layout: Layout, *, rows: list[PhantomRow]) -> No
         write_candidates(folder / "candidates.csv", candidates[::2])
 
 
-def _told_settings(settings: PhantomSettings) -> Row:
-    """Return the settings without where a file lay on this machine."""
-    told: Row = settings.model_dump(mode="json")
-    return told | {"lidc": Path(settings.lidc).name if settings.lidc else None}
-
-
 def _write_record(
     folder: Path,
     settings: PhantomSettings,
@@ -264,15 +265,16 @@ def _write_record(
     rows: list[PhantomRow],
     planted: tuple[PlantedFault, ...],
 ) -> None:
+    lidc = Path(settings.lidc).name if settings.lidc else None  # without its folder
     record = {
         "synthetic": True,
         "generator": PHANTOM,
         "generator_version": GENERATOR_VERSION,
         "difficulty": DIFFICULTY,
-        "settings": _told_settings(settings),
+        "settings": settings.model_dump(mode="json") | {"lidc": lidc},
         "note": "synthetic scans: no clinical performance can be read from them",
         "scans": [{"seriesuid": row.seriesuid, "findings": row.findings} for row in rows],
     }
     if planted:
-        record["planted_faults"] = [fault.as_row() for fault in planted]
+        record["planted_faults"] = [asdict(fault) for fault in planted]
     write_text(folder / "phantom.json", json.dumps(record, indent=1) + "\n")

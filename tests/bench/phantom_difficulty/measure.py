@@ -18,7 +18,7 @@ from medkd.models.imported import import_weights
 from medkd.models.luna_classifier import HIGH_HU, LOW_HU, LunaClassifierSettings
 from medkd.models.package import LoadedModel
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
-from medkd.synthetic.phantom.false_marks import see
+from medkd.synthetic.phantom.finder import mark_scan
 from medkd.types import Candidate, Nodule, Point, Scan
 from tests.bench.phantom_difficulty.surroundings import read_surroundings
 
@@ -106,7 +106,7 @@ def measure_scan(number: int) -> ScanRow:
 def blob_marks(phantom: PhantomScan) -> tuple[Candidate, ...]:
     """Return the blob finder's best marks inside the true lung."""
     scan = phantom.scan
-    seen = see(scan.voxels_hu, phantom.canvas, phantom.lung)
+    seen = mark_scan(scan.voxels_hu, phantom.canvas, phantom.lung)
     places = phantom.canvas.to_lps(seen.marks_mm[:MARKS_KEPT]).round(3).tolist()
     return tuple(
         Candidate(scan.seriesuid, (x, y, z), round(float(response), 6))

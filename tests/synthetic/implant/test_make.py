@@ -9,8 +9,7 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs
 from medkd.synthetic.implant.make import ImplantedScan, implant_scan
-from medkd.synthetic.implant.measured import slice_axis
-from medkd.synthetic.implant.places import PlaceFinder
+from medkd.synthetic.implant.measured import PlaceFinder, slice_axis
 from medkd.synthetic.implant.settings import ImplantSettings
 from medkd.types import Scan
 
@@ -31,14 +30,14 @@ def test_the_original_is_left_as_it_was(chest: Scan, implanted: ImplantedScan):
     assert not np.shares_memory(implanted.scan.voxels_hu, chest.voxels_hu)
 
 
-def test_nodules_lie_in_the_lungs_and_apart(chest: Scan, implanted: ImplantedScan):
+def test_nodules_are_in_the_lungs_and_apart(chest: Scan, implanted: ImplantedScan):
     centers = np.array([implant.center_mm for implant in implanted.implants])
     assert find_lungs(chest).contains(centers).all()
     apart = np.linalg.norm(centers[:, None] - centers[None], axis=2)[np.triu_indices(2, 1)]
     assert apart.min() > 8.0
 
 
-def test_sizes_are_those_asked_for(implanted: ImplantedScan):
+def test_sizes_are_in_the_requested_range(implanted: ImplantedScan):
     for implant in implanted.implants:
         cut = implant.kind.attachment == "pleura"
         assert implant.diameter_mm <= 8.1
@@ -56,7 +55,7 @@ def test_another_scan_gets_other_nodules(chest: Scan):
     assert not np.allclose(made.implants[0].center_mm, again.implants[0].center_mm)
 
 
-def test_slices_may_lie_along_any_axis(chest: Scan):
+def test_slices_may_be_along_any_axis(chest: Scan):
     order = [2, 0, 1]
     affine = chest.grid.affine_lps_mm[:, [*order, 3]]
     thick = chest.voxels_hu.transpose(order)[::2]
@@ -74,12 +73,14 @@ def test_slices_may_lie_along_any_axis(chest: Scan):
         ((0.625, 0.7, 0.7), 0), ((0.7, 3.0, 0.7), 1),
     ],
 )  # fmt: skip
-def test_slices_lie_across_the_two_spacings_that_are_equal(spacing_mm, axis):
+def test_the_slice_axis_is_the_one_whose_other_spacings_are_equal(spacing_mm, axis):
     grid = VoxelGrid.from_parts((8, 8, 8), spacing_mm=spacing_mm, origin_mm=(0, 0, 0))
     assert slice_axis(grid) == axis
 
 
-def test_a_scan_without_room_says_how_many_fit(chest: Scan, monkeypatch: pytest.MonkeyPatch):
+def test_a_scan_without_room_reports_how_many_nodules_fit(
+    chest: Scan, monkeypatch: pytest.MonkeyPatch
+):
     find = PlaceFinder.find
     monkeypatch.setattr(PlaceFinder, "find", lambda *args, **kwargs: find(*args, **kwargs)[:0])
     with pytest.raises(SeriesError, match="0 of 5 nodules fit"):
@@ -96,6 +97,6 @@ def test_progress_is_reported_to_its_end(chest: Scan):
 
 
 @pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])
-def test_sizes_that_make_no_sense_are_refused(sizes):
+def test_invalid_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match="expected luna16"):
         ImplantSettings(sizes=sizes)

@@ -38,7 +38,7 @@ def test_a_nodule_adds_its_volume_times_its_contrast():
     assert added == pytest.approx(np.pi / 6 * 8.0**3 * 900.0, rel=0.02)
 
 
-def test_a_nodule_lies_where_it_should():
+def test_a_nodule_is_at_its_stated_position():
     patch = patch_of(lung())
     weight = patch.added_hu / patch.added_hu.sum()
     start = [s.start for s in patch.box]
@@ -46,7 +46,7 @@ def test_a_nodule_lies_where_it_should():
     assert np.add(start, middle) == pytest.approx([30.2, 29.7, 15.1], abs=0.05)
 
 
-def test_denser_tissue_runs_on_through_a_nodule():
+def test_denser_tissue_is_not_changed_by_a_nodule():
     volume = lung()
     volume[28:33, :, 12:19] = 150
     patch = patch_of(volume)
@@ -78,8 +78,8 @@ def test_a_vessel_reaches_beyond_the_nodule():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_stays_where_a_nodule_stands(seed: int):
-    """Also where there is more of it than in the scan's quietest places."""
+def test_noise_is_kept_inside_a_nodule(seed: int):
+    """This also holds where noise is stronger than in the scan's quietest places."""
     noise = np.random.default_rng(seed).normal(0.0, 1.3 * RESPONSE.noise_hu, (60, 60, 30))
     noise = np.rint(noise).astype(np.int16)
     patch, clean = patch_of(lung() + noise), patch_of(lung())
@@ -88,7 +88,7 @@ def test_noise_stays_where_a_nodule_stands(seed: int):
     assert float(left[inside].std()) > 0.945 * float(noise[patch.box][inside].std())
 
 
-def test_noise_is_no_structure_and_structure_no_noise():
+def test_cleaning_removes_noise_and_keeps_structure():
     rng = np.random.default_rng(0)
     noisy = (-860 + rng.normal(0, 20, (60, 60, 8))).astype(np.float32)
     assert float(clean_hu(noisy, SPACING, 20.0).std()) < 10.0

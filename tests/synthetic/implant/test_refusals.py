@@ -35,8 +35,8 @@ def test_a_series_without_sop_instance_uids_is_refused_at_once(tmp_path: Path, m
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", ["nowhere.nii", "a.nii"])  # the second: a link to itself
-def test_a_link_to_nothing_refuses_itself_alone(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("target", ["nowhere.nii", "a.nii"])  # the second is a link to itself
+def test_a_broken_link_does_not_stop_the_other_scans(tmp_path: Path, target: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.nii").symlink_to(folder / target)

@@ -1,4 +1,4 @@
-"""What is measured in a scan: its edge, its overshoot, its noise."""
+"""The measured response of a scan: its edge, its overshoot, its noise."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_the_blur_of_an_edge_is_measured(sigma_mm):
 
 def test_the_noise_is_measured():
     volume, lung = chest_wall(1.0, noise_hu=25.0)
-    # White noise loses what the subtraction of a mean over 1.7 mm takes: a few percent.
+    # Subtracting a mean over 1.7 mm removes a few percent of white noise.
     assert measure_noise(volume, lung, SPACING) == pytest.approx(25.0, rel=0.15)
 
 
@@ -56,15 +56,15 @@ def block() -> np.ndarray:
     return field
 
 
-def test_what_is_seen_keeps_its_sum_and_overshoots_beside_an_edge():
+def test_the_response_keeps_the_sum_and_overshoots_beside_an_edge():
     response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
-    seen = response.seen(block(), np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3]))
+    seen = response.blurred(block(), np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3]))
     assert seen.shape == (21, 21, 14)
     assert float(seen.sum()) == pytest.approx(float(block().sum()) / 27, rel=1e-3)
     assert float(seen.min()) < -3.0
 
 
-def test_a_field_is_read_as_two_gaussian_filters_would_show_it():
+def test_the_response_equals_two_gaussian_filters():
     response = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100)
     spacing, finer = np.array([0.9, 0.9, 1.2]), np.array([3, 3, 3])
     fine = spacing / finer
@@ -73,10 +73,10 @@ def test_a_field_is_read_as_two_gaussian_filters_would_show_it():
         for s in (0.6, 1.2)
     )
     expected = (1.5 * narrow - 0.5 * wide)[1::3, 1::3, 1::3]
-    seen = response.seen(block(), spacing, finer)
+    seen = response.blurred(block(), spacing, finer)
     np.testing.assert_allclose(seen, expected, atol=0.3)  # of 100
 
 
-def test_all_widths_of_a_response_are_narrowed_alike():
+def test_all_widths_of_a_response_are_narrowed_by_one_factor():
     narrow = ScanResponse(0.6, 1.2, 0.5, 0.8, 20.0, 100).narrowed(0.5)
     assert narrow == ScanResponse(0.3, 0.6, 0.5, 0.4, 20.0, 100)

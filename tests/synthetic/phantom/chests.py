@@ -1,4 +1,4 @@
-"""A toy chest without anatomy: two lungs with a few vessels and a fissure, drawn in a moment."""
+"""A toy chest without anatomy that is fast to draw: two lungs with a few vessels and a fissure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from medkd.data.blobs import find_blobs
 from medkd.synthetic.phantom.anatomy import Rendered
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from medkd.synthetic.phantom.false_marks import Seen
+from medkd.synthetic.phantom.finder import MarkedScan
 from medkd.synthetic.phantom.findings import Finding
 from medkd.synthetic.phantom.places import Chooser, Survey, build_survey
 from medkd.synthetic.phantom.population import draw_nodules, draw_rest
@@ -17,6 +17,13 @@ from medkd.synthetic.phantom.tubes import Tubes
 
 BLOOD_HU = 60.0
 _PAINTED: dict[object, Float32] = {}
+
+
+def axis_mm(canvas: Canvas, axis: int) -> Float32:
+    """Return the chest mm of the voxel centres along an axis, to broadcast over [i, j, k]."""
+    wide = [1, 1, 1]
+    wide[axis] = -1
+    return canvas.line_mm(axis).reshape(wide).astype(np.float32)
 
 
 def canvas_of(spacing: tuple[float, float, float], extent_mm: float = 110.0) -> Canvas:
@@ -27,8 +34,8 @@ def canvas_of(spacing: tuple[float, float, float], extent_mm: float = 110.0) -> 
 
 
 def lung_of(canvas: Canvas) -> Float32:
-    """A ball of 45 mm radius."""
-    x, y, z = (canvas.axis_mm(axis) for axis in range(3))
+    """Return the signed distance to a ball of 45 mm radius."""
+    x, y, z = (axis_mm(canvas, axis) for axis in range(3))
     return np.asarray(np.sqrt(x * x + y * y + z * z) - np.float32(45.0), dtype=np.float32)
 
 
@@ -59,7 +66,7 @@ def vessels_of(canvas: Canvas) -> Float32:
 
 
 def chest_hu(canvas: Canvas) -> Float32:
-    """Paint the chest; the same canvas is worked out once."""
+    """Paint the chest; the result is cached per canvas."""
     spacing = canvas.spacing_mm.tolist()
     key = (canvas.shape, tuple(spacing), tuple(canvas.first_mm.tolist()))
     if key not in _PAINTED:
@@ -76,7 +83,7 @@ def _painted(canvas: Canvas) -> Float32:
 @cache
 def survey() -> Survey:
     canvas = canvas_of((2.0, 2.0, 2.0))
-    fissure = np.broadcast_to(canvas.axis_mm(2) - np.float32(4.0), canvas.shape)
+    fissure = np.broadcast_to(axis_mm(canvas, 2) - np.float32(4.0), canvas.shape)
     return build_survey(
         canvas,
         Rendered(chest_hu(canvas), lung_of(canvas), vessels_of(canvas)),
@@ -86,14 +93,14 @@ def survey() -> Survey:
     )
 
 
-def seen_of(chest: Survey) -> Seen:
-    """A scan without noise, and the marks of a quick finder."""
+def marked_scan_of(chest: Survey) -> MarkedScan:
+    """Return a scan without noise, with the marks of the finder."""
     found = find_blobs(chest.hu, chest.canvas.spacing_mm, chest.searched_mm < 0.0)
-    return Seen(chest.canvas, chest.hu, found)
+    return MarkedScan(chest.canvas, chest.hu, found)
 
 
 def chooser_of(rng: np.random.Generator, *, box: np.ndarray | None = None) -> Chooser:
-    return Chooser(survey(), seen_of(survey()), box, rng)
+    return Chooser(survey(), marked_scan_of(survey()), box, rng)
 
 
 def findings_of(
@@ -103,9 +110,9 @@ def findings_of(
     diameters_mm: tuple[float, float],
     box: np.ndarray | None = None,
 ) -> list[Finding]:
-    """All findings of the toy chest, nodules first."""
+    """Return all findings of the toy chest, nodules first."""
     rest = draw_rest(survey(), box_mm=box, rng=rng)
     painted = survey().with_painted(rest)
-    chooser = Chooser(painted, seen_of(painted), box, rng)
+    chooser = Chooser(painted, marked_scan_of(painted), box, rng)
     found = draw_nodules(chooser, rest, nodules=nodules, rng=rng, diameters_mm=diameters_mm)
     return [*found, *rest]

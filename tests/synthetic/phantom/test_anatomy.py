@@ -1,4 +1,4 @@
-"""The chest: the same on all voxels, large enough, and dense where it should be."""
+"""The chest: equal on all voxel grids, large enough, with the right densities."""
 
 from functools import cache
 
@@ -8,6 +8,7 @@ import pytest
 from medkd.synthetic.phantom.anatomy import draw_anatomy, render_anatomy
 from medkd.synthetic.phantom.canvas import Canvas
 from medkd.synthetic.phantom.patient import draw_patient
+from tests.synthetic.phantom.chests import axis_mm
 
 
 def _rng(seed=0):
@@ -42,11 +43,11 @@ def chest():
 @pytest.mark.parametrize("seed", range(3))
 def test_every_large_chest_fills_a_box_of_24_2_million_voxels_at_1_mm(seed):
     anatomy = _anatomy(seed)
-    # Rows of 1 mm through the middle of nothing: the box is checked against a finer lattice.
+    # The box is checked on a finer lattice.
     fine = anatomy.lung_mm(_canvas(anatomy, 3.0)) < 0
     sizes = [np.flatnonzero(fine.any(axis=(1, 2))), np.flatnonzero(fine.any(axis=(0, 2))),
              np.flatnonzero(fine.any(axis=(0, 1)))]  # fmt: skip
-    # Voxels of 3 mm miss up to 3 mm at each end of an axis, on average half of that.
+    # Voxels of 3 mm miss up to 3 mm at each end of an axis, half of it on average.
     volume = np.prod([3.0 * (line[-1] - line[0] + 1.5) for line in sizes])
     assert volume >= 24.2e6
 
@@ -64,7 +65,7 @@ def test_another_seed_gives_another_chest():
     assert np.abs(one - other).mean() > 20.0
 
 
-def test_slabs_show_what_the_whole_shows():
+def test_slabs_equal_the_whole():
     anatomy = _anatomy(1)
     canvas = _canvas(anatomy, 1.5, share=0.2)
     whole = render_anatomy(anatomy, canvas)
@@ -74,7 +75,7 @@ def test_slabs_show_what_the_whole_shows():
         np.testing.assert_allclose(part.lung_mm, whole.lung_mm[..., inner], atol=1e-3)
 
 
-def test_a_region_shows_what_the_whole_shows_there():
+def test_a_region_equals_that_part_of_the_whole():
     anatomy = _anatomy(1)
     canvas = _canvas(anatomy, 1.5, share=0.2)
     box = (slice(4, 30), slice(9, 21), slice(11, 40))
@@ -96,7 +97,7 @@ def test_coarse_and_fine_voxels_agree_on_where_the_lungs_are(chest):
     assert fine.sum() * 8.0 == pytest.approx(coarse, rel=0.03)
 
 
-def test_lung_is_dark_and_what_surrounds_it_is_not(chest):
+def test_lung_is_dark_and_its_surroundings_are_not(chest):
     _, _, rendered = chest
     deep = rendered.hu[rendered.lung_mm < -6.0]
     assert -930 < np.median(deep) < -780
@@ -113,7 +114,7 @@ def test_the_lungs_hold_between_4_and_10_litres(chest):
 def test_the_back_of_the_lung_is_denser_than_its_front():
     anatomy = _anatomy(1)
     rendered = render_anatomy(anatomy, canvas := _canvas(anatomy, 4.0))
-    deep, y = rendered.lung_mm < -8.0, np.broadcast_to(canvas.axis_mm(1), canvas.shape)
+    deep, y = rendered.lung_mm < -8.0, np.broadcast_to(axis_mm(canvas, 1), canvas.shape)
     front, back = (np.median(rendered.hu[deep & part]) for part in (y < -35.0, y > 45.0))
     assert back - front > 12.0
 
@@ -127,24 +128,24 @@ def test_fissures_are_thin_surfaces_denser_than_the_lung():
     assert np.median(on) - np.median(off) > 40.0
 
 
-def test_bones_stand_out_of_the_body_and_most_of_all_in_the_middle_of_the_back(chest):
+def test_bones_are_denser_than_the_body_and_most_frequent_at_the_spine(chest):
     anatomy, _, _ = chest
     canvas = _canvas(anatomy, 2.0)
     canvas = canvas.part((slice(None), slice(None), slice(90, 102)))
     bone = render_anatomy(anatomy, canvas).hu > 400
     assert 0.003 < bone.mean() < 0.06
-    spine = np.broadcast_to(np.abs(canvas.axis_mm(0)) < 20.0, canvas.shape)
+    spine = np.broadcast_to(np.abs(axis_mm(canvas, 0)) < 20.0, canvas.shape)
     assert bone[spine].mean() > 1.5 * bone[~spine].mean()
 
 
-def test_windpipe_air_lies_outside_the_lungs(chest):
+def test_air_in_the_trachea_is_outside_the_lungs(chest):
     anatomy, canvas, rendered = chest
     place = np.array([[-4.0, 20.0, 80.0]]) * anatomy.patient.scale
     assert canvas.sample(rendered.hu, place)[0] < -850
     assert canvas.sample(rendered.lung_mm, place)[0] > 2.0
 
 
-def test_hila_lie_at_the_inner_border_of_their_lung():
+def test_hila_are_at_the_inner_border_of_their_lung():
     anatomy = _anatomy(0)
     canvas = _canvas(anatomy, 3.0)
     lung = anatomy.lung_mm(canvas)

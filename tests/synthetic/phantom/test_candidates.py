@@ -1,4 +1,4 @@
-"""Candidates: true within nodules, false ones the finder's own marks, never near findings."""
+"""Candidates: true ones inside nodules, false ones from the finder and away from findings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from medkd.synthetic.phantom.candidates import GAP_MM, Candidates, draw_candidates
+from medkd.synthetic.phantom.finder import GAP_MM, Candidates, draw_candidates
 from medkd.synthetic.phantom.findings import MIMICS, Finding, render_findings
 from tests.synthetic.phantom.chests import canvas_of, chest_hu, findings_of, lung_of, survey
 
@@ -30,7 +30,7 @@ def depth_mm(place: np.ndarray, finding: Finding) -> float:
     return float(np.linalg.norm(place - finding.center_mm)) - finding.diameter_mm / 2.0
 
 
-def test_true_candidates_lie_within_nodules_and_each_nodule_has_one() -> None:
+def test_true_candidates_are_inside_nodules_and_each_nodule_has_one() -> None:
     findings, found = made()
     nodules = [f for f in findings if f.kind == "nodule"]
     true = found.places_mm[found.labels == 1]
@@ -39,7 +39,7 @@ def test_true_candidates_lie_within_nodules_and_each_nodule_has_one() -> None:
     assert (depths.min(axis=0) < 0.0).all()
 
 
-def test_false_candidates_keep_away_from_nodules_and_excluded_findings() -> None:
+def test_false_candidates_are_away_from_nodules_and_excluded_findings() -> None:
     findings, found = made()
     false = found.places_mm[found.labels == 0]
     apart = [f for f in findings if f.kind not in MIMICS]

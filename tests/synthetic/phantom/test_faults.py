@@ -1,4 +1,4 @@
-"""Planted faults: the index or the check names every one of them, by its code."""
+"""Planted faults: index or check reports every one of them by its code."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.archive.archives import ignore
 
 
 def thinned_chest() -> Scan:
-    """Return a chest with a quarter of a small phantom's columns, to write many of them fast."""
+    """Return a chest with a quarter of a small phantom's columns, which is fast to write."""
     scan = make_phantom(PhantomSettings(site="b", seed=2), 0).scan
     voxels = np.ascontiguousarray(scan.voxels_hu[::2, ::2])
-    spacing = [*(2 * scan.grid.spacing_mm[:2]), 3.0]  # as thick as the gate lets pass
+    spacing = [*(2 * scan.grid.spacing_mm[:2]), 3.0]  # the greatest thickness that the gate accepts
     grid = VoxelGrid.from_parts(voxels.shape, spacing_mm=spacing, origin_mm=scan.grid.origin_mm)
     acquisition = replace(scan.acquisition, slice_thickness_mm=3.0)
     return replace(scan, voxels_hu=voxels, grid=grid, acquisition=acquisition)
 
 
 def write_archive(folder: Path, patients: int) -> None:
-    """Write patients who differ in one corner voxel, and in their names."""
+    """Write patients that differ in one corner voxel and in their names."""
     chest = thinned_chest()
     for number in range(patients):
         voxels = chest.voxels_hu.copy()
@@ -56,7 +56,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Plante
 
 
 def said_of(archive: Path, out: Path) -> dict[str, set[str]]:
-    """Return the codes that index and check say of each series, by its UID."""
+    """Return the codes that index and check report for each series UID."""
     labels = {"kind": "table", "path": archive / "labels.csv", "key": "seriesuid",
               "key_is": "seriesuid", "labels": {"nodule": "nodule"}}  # fmt: skip
     settings = IndexSettings.model_validate(
@@ -74,14 +74,14 @@ def said_of(archive: Path, out: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-def test_every_planted_fault_is_named_by_its_code_and_nothing_else_is(spoilt, tmp_path) -> None:
+def test_every_planted_fault_is_reported_by_its_code_and_nothing_else_is(spoilt, tmp_path) -> None:
     archive, planted = spoilt
     said = said_of(archive, tmp_path / "index.csv")
     for fault in planted:
         if fault.seen_by != "nobody":
             assert fault.code in said[fault.seriesuid], fault
     spoken = {uid for uid, codes in said.items() if codes}
-    copies = 2  # of the studies that stand there twice
+    copies = 2  # of the studies that occur twice
     assert len(spoken) == len(planted) - 1 + copies
     assert len(said) == ONE_EACH + copies
 
@@ -98,7 +98,7 @@ def test_the_stamp_reaches_the_index_but_no_name_in_a_private_attribute(spoilt, 
 
 
 @pytest.mark.slow
-def test_each_fault_is_planted_once_in_a_patient_of_its_own(spoilt) -> None:
+def test_each_fault_is_planted_once_and_in_a_different_patient(spoilt) -> None:
     archive, planted = spoilt
     assert len(planted) == len({fault.patient_id for fault in planted}) == ONE_EACH - 1
     assert {fault.code for fault in FAULTS} < {fault.code for fault in planted}

@@ -1,4 +1,4 @@
-"""Smooth fields, soft edges, and reading a lattice at voxels."""
+"""Smooth fields, soft edges, and interpolation of a lattice at voxels."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from medkd.synthetic.phantom.fields import (
     upsample,
     upsampled,
 )
+from tests.synthetic.phantom.chests import axis_mm
 
 
 def _canvas(shape=(20, 18, 16), spacing=0.8, first=(-7.0, 3.0, 1.0)):
@@ -44,8 +45,8 @@ def test_a_smooth_field_repeats_after_its_period():
 def test_upsampling_is_exact_for_a_linear_field():
     fine = _canvas()
     coarse = fine.coarse(2.0, margin_mm=0.0)
-    field = coarse.axis_mm(0) - 2 * coarse.axis_mm(1) + 0.5 * coarse.axis_mm(2)
-    expected = fine.axis_mm(0) - 2 * fine.axis_mm(1) + 0.5 * fine.axis_mm(2)
+    field = axis_mm(coarse, 0) - 2 * axis_mm(coarse, 1) + 0.5 * axis_mm(coarse, 2)
+    expected = axis_mm(fine, 0) - 2 * axis_mm(fine, 1) + 0.5 * axis_mm(fine, 2)
     np.testing.assert_allclose(upsample(field, coarse, fine), expected, atol=1e-4)
 
 
@@ -58,7 +59,7 @@ def test_upsampling_agrees_with_sampling_at_the_voxel_centres():
     np.testing.assert_allclose(upsample(field, coarse, fine), expected, atol=1e-5)
 
 
-def test_several_fields_are_read_side_by_side():
+def test_several_fields_are_interpolated_together():
     fine = _canvas()
     coarse = fine.coarse(2.0, margin_mm=0.0)
     first = np.random.default_rng(2).normal(size=coarse.shape).astype(np.float32)
@@ -67,18 +68,18 @@ def test_several_fields_are_read_side_by_side():
     np.testing.assert_array_equal(pairs[7][0], -pairs[7][1])
 
 
-def test_a_soft_edge_is_half_at_the_surface_and_full_half_a_width_inside():
+def test_a_soft_edge_is_one_half_at_the_surface_and_1_half_a_width_inside():
     cover = soft_step(np.array([-2.0, -0.5, 0.0, 0.25, 9.0], np.float32), 1.0)
     np.testing.assert_allclose(cover, [1.0, 1.0, 0.5, 0.25, 0.0])
 
 
-def test_painting_mixes_by_coverage():
+def test_painting_blends_by_coverage():
     volume = np.array([-1000.0, 0.0], np.float32)
     paint(volume, np.array([0.5, 1.0], np.float32), 100.0)
     np.testing.assert_allclose(volume, [-450.0, 100.0])
 
 
-def test_smooth_extremes_are_the_plain_ones_away_from_the_edge():
+def test_smooth_extrema_equal_plain_ones_away_from_the_edge():
     one, other = np.array([-9.0, 5.0], np.float32), np.array([3.0, -8.0], np.float32)
     np.testing.assert_allclose(smooth_max(one, other, blend_mm=2.0), [3.0, 5.0])
     np.testing.assert_allclose(smooth_min(one, other, blend_mm=2.0), [-9.0, -8.0])

@@ -1,4 +1,4 @@
-"""Findings are painted alike on all voxels, and their truth is that of their voxels."""
+"""Findings are painted equally on all voxel grids, and their true spheres agree with the voxels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medkd.synthetic.phantom.canvas import Canvas
-from medkd.synthetic.phantom.findings import EXCLUDED, Finding, cover_finding, render_findings
+from medkd.synthetic.phantom.findings import EXCLUDED, Finding, cover_layer, render_findings
 from tests.synthetic.phantom.chests import (
     BLOOD_HU,
     canvas_of,
@@ -32,7 +32,7 @@ def nodules_of(*seeds: int) -> list[Finding]:
 
 
 def own_sphere(finding: Finding, canvas: Canvas) -> tuple[np.ndarray, float]:
-    box, cover = cover_finding(finding, canvas)
+    box, cover = cover_layer(finding.layers[0], finding.side, canvas)
     weight = cover[cover > 0].astype(np.float64)
     index = np.argwhere(cover > 0) + [part.start for part in box]
     center = (canvas.points_mm(index) * weight[:, None]).sum(axis=0) / weight.sum()
@@ -40,11 +40,11 @@ def own_sphere(finding: Finding, canvas: Canvas) -> tuple[np.ndarray, float]:
 
 
 @pytest.mark.parametrize("spacing", GRIDS)
-def test_truth_is_that_of_a_nodules_own_voxels(spacing: tuple[float, float, float]) -> None:
+def test_the_true_sphere_agrees_with_a_nodules_voxels(spacing: tuple[float, float, float]) -> None:
     canvas = canvas_of(spacing)
     for nodule in nodules_of(0, 1, 2):
         center, diameter = own_sphere(nodule, canvas)
-        bound = 0.05 if max(spacing) < 1.0 else 0.2  # a voxel's mass is thought in its middle
+        bound = 0.05 if max(spacing) < 1.0 else 0.2  # the mass of a voxel is taken at its centre
         assert np.linalg.norm(center - nodule.center_mm) < bound
         assert diameter == pytest.approx(nodule.diameter_mm, rel=0.01)
 
@@ -54,13 +54,13 @@ def test_pleural_nodules_are_cut_off_at_the_pleura() -> None:
     depth = lung_of(canvas)
     pleural = [f for seed in range(6) for f in nodules_of(seed) if f.attachment == "pleura"]
     for nodule in pleural:
-        box, cover = cover_finding(nodule, canvas)
+        box, cover = cover_layer(nodule.layers[0], nodule.side, canvas)
         assert not cover[depth[box] > 1.2].any()
         assert depth[box][cover > 0.5].max() > -2.0
     assert pleural
 
 
-def test_slabs_show_what_the_whole_shows() -> None:
+def test_slabs_equal_the_whole() -> None:
     canvas = canvas_of((1.5, 1.5, 1.7))
     whole = chest_hu(canvas)
     pieces = whole.copy()
@@ -77,10 +77,10 @@ def test_nothing_is_changed_away_from_findings() -> None:
     render_findings(drawn(), canvas, after)
     touched = np.zeros(canvas.shape, dtype=bool)
     for finding in drawn():
-        for box, cover in [cover_finding(finding, canvas)]:
-            touched[box] |= cover > 0
+        box, cover = cover_layer(finding.layers[0], finding.side, canvas)
+        touched[box] |= cover > 0
     assert (after != before).any()
-    extra = (after != before) & ~touched  # cores may stick out of an outline, a little
+    extra = (after != before) & ~touched  # cores may extend slightly beyond an outline
     assert extra.sum() < 0.01 * touched.sum()
 
 
@@ -102,7 +102,7 @@ def test_a_solid_nodules_middle_has_its_density() -> None:
         assert abs(middle - layer.value_hu) < 5.0 * layer.grain_hu + BLOOD_HU
 
 
-def test_every_soft_sphere_that_is_no_nodule_is_excluded() -> None:
+def test_every_soft_sphere_that_is_not_a_nodule_is_excluded() -> None:
     assert {"small nodule", "node", "mucus", "isolated"} <= EXCLUDED
     assert all(f.diameter_mm < 3.0 for s in range(4) for f in drawn(s) if f.kind == "small nodule")
     assert all(f.diameter_mm >= 3.0 for s in range(4) for f in drawn(s) if f.kind == "nodule")

@@ -1,4 +1,4 @@
-"""The sphere that stands for a form is that of what is painted of it, on whatever voxels."""
+"""The true sphere of a form agrees with the painted form on any voxel grid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ball(radius_mm: float) -> AnalyticForm:
 def measured(
     form: Form, center: Float64, spacing: Float64, turn: Float64, cut: bool
 ) -> tuple[Float64, float]:
-    """Centre of mass and diameter of a form's own voxels on a turned grid."""
+    """Return centre of mass and diameter of a form's voxels on a rotated grid."""
     first = center - 45.0 * turn.sum(axis=1) * spacing.max()
 
     def points(index: Float64) -> Float64:
@@ -54,7 +54,7 @@ def measured(
 
 
 def above(points_mm: Float64) -> Float64:
-    """A pleura at z = 1 mm: nothing is painted above it."""
+    """Return the share below a pleura at z = 1 mm."""
     return np.clip(0.5 - (points_mm[:, 2] - 1.0) / 0.5, 0.0, 1.0)
 
 
@@ -72,7 +72,7 @@ def test_half_a_ball_has_the_centre_and_volume_of_half_a_ball() -> None:
 
 @pytest.mark.parametrize("outline", OUTLINES)
 @pytest.mark.parametrize("cut", [False, True])
-def test_true_sphere_is_that_of_the_voxels_however_they_lie(outline: Outline, cut: bool) -> None:
+def test_the_true_sphere_is_that_of_the_voxels_on_any_grid(outline: Outline, cut: bool) -> None:
     rng = np.random.default_rng(3)
     for spacing in ([0.6, 0.6, 0.6], [0.7, 0.7, 1.2], [0.7, 0.7, 2.5]):
         form, turn = draw_form(rng, outline, 9.0), draw_turn(rng)
@@ -84,7 +84,7 @@ def test_true_sphere_is_that_of_the_voxels_however_they_lie(outline: Outline, cu
 
 
 @pytest.mark.parametrize("outline", OUTLINES)
-def test_forms_have_the_volume_asked_for_and_stay_within_their_reach(outline: Outline) -> None:
+def test_forms_have_the_requested_volume_and_stay_within_their_reach(outline: Outline) -> None:
     rng = np.random.default_rng(5)
     for wanted in (3.0, 8.0, 30.0):
         form = draw_form(rng, outline, wanted)
@@ -94,7 +94,7 @@ def test_forms_have_the_volume_asked_for_and_stay_within_their_reach(outline: Ou
         assert not (form.depth_mm(far * 1.001) < 0.0).any()
 
 
-def test_spiculated_forms_reach_farther_than_round_ones() -> None:
+def test_spiculated_forms_extend_farther_than_round_ones() -> None:
     rng = np.random.default_rng(1)
     reach = {o: np.mean([draw_form(rng, o, 10.0).reach_mm for _ in range(8)]) for o in OUTLINES}
     assert reach["spiculated"] > 1.4 * reach["round"]
@@ -106,11 +106,11 @@ def test_scaling_a_form_scales_its_depth() -> None:
     assert np.allclose(form.scaled(2.0).depth_mm(2.0 * points), 2.0 * form.depth_mm(points))
 
 
-def test_a_turn_is_a_rotation() -> None:
+def test_a_drawn_turn_is_a_rotation() -> None:
     turn = draw_turn(np.random.default_rng(4))
     assert np.allclose(turn @ turn.T, np.eye(3))
     assert np.linalg.det(turn) == pytest.approx(1.0)
 
 
-def test_what_keeps_nothing_has_no_diameter() -> None:
+def test_a_form_of_which_nothing_is_kept_has_diameter_0() -> None:
     assert true_sphere(ball(2.0), lambda p: np.zeros(len(p)), np.zeros(3)).diameter_mm == 0.0

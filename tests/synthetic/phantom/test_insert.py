@@ -1,4 +1,4 @@
-"""Nodules that are put into a scan look as if they had been there when it was made."""
+"""Nodules that are added to a scan look as if they had been in the scanned chest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
 from medkd.synthetic.phantom.anatomy import Anatomy, draw_anatomy, render_anatomy, render_body
 from medkd.synthetic.phantom.canvas import Canvas, Float32
-from medkd.synthetic.phantom.false_marks import see
+from medkd.synthetic.phantom.finder import mark_scan
 from medkd.synthetic.phantom.findings import render_findings
-from medkd.synthetic.phantom.make import put_into_scan
+from medkd.synthetic.phantom.make import add_findings
 from medkd.synthetic.phantom.patient import draw_patient
 from medkd.synthetic.phantom.scanner import draw_canvas, scan_volume
 from medkd.synthetic.phantom.styles import STYLES, Protocol, draw_protocol
@@ -23,7 +23,7 @@ def made() -> PhantomScan:
 
 
 def scene() -> tuple[Anatomy, Protocol, Canvas]:
-    """Another chest, and voxels in it that hold the findings of the first."""
+    """Return another chest and a canvas in it that contains the findings of the first."""
     rng = np.random.default_rng(0)
     protocol = draw_protocol(STYLES["a"], "region", rng)
     anatomy = draw_anatomy(draw_patient(rng, "region"), rng)
@@ -31,7 +31,7 @@ def scene() -> tuple[Anatomy, Protocol, Canvas]:
     return anatomy, protocol, draw_canvas(protocol, "region", middle_mm=middle, rng=rng)
 
 
-def test_putting_nodules_in_equals_scanning_a_chest_that_has_them() -> None:
+def test_adding_nodules_to_a_scan_equals_scanning_a_chest_with_them() -> None:
     anatomy, protocol, canvas = scene()
     nodules = [
         f
@@ -53,26 +53,26 @@ def test_putting_nodules_in_equals_scanning_a_chest_that_has_them() -> None:
         )  # fmt: skip
 
     before, wanted = scanned(rest), scanned([*rest, *nodules])
-    put_into_scan(before, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
+    add_findings(before, nodules, anatomy=anatomy, rest=rest, canvas=canvas, protocol=protocol)
     off = np.abs(before.astype(int) - wanted)
     assert len(nodules) > 1
-    assert off.max() <= 2  # rounding twice, and a kernel's tails
+    assert off.max() <= 2  # rounded twice, and the kernel's tails are cut off
     assert (off > 1).mean() < 1e-3
 
 
-def test_a_finder_marks_a_scan_inside_its_lungs_alone() -> None:
+def test_a_finder_marks_only_the_lungs() -> None:
     phantom = made()
-    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
+    marks = mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     index = np.rint(phantom.canvas.index_vox(marks)).astype(int)
     assert len(marks) > 20
     near = [phantom.lung[tuple(slice(max(a - 1, 0), a + 2) for a in place)] for place in index]
     assert all(part.any() for part in near)
-    assert not len(see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False).marks_mm)
+    assert not len(mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung & False).marks_mm)
 
 
 def test_a_strong_nodule_is_among_a_finders_first_marks() -> None:
     phantom = made()
-    marks = see(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
+    marks = mark_scan(phantom.scan.voxels_hu, phantom.canvas, phantom.lung).marks_mm
     solid = [f for f in phantom.findings if f.kind == "nodule" and f.texture == "solid"]
     largest = max(solid, key=lambda f: f.diameter_mm)
     away = np.linalg.norm(marks[:40] - largest.center_mm, axis=1)

@@ -1,8 +1,9 @@
-"""Forms of real contours keep their shape, whatever size they are scaled to."""
+"""Forms of real contours keep their shape at any size."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +37,13 @@ def width_along(form: LidcForm, axis: int) -> float:
     return float((form.depth_mm(line) < 0.0).sum() * 0.1)
 
 
-def test_a_form_is_as_long_along_each_axis_as_what_was_drawn() -> None:
+def test_a_form_has_the_extent_of_its_contours_along_each_axis() -> None:
     form = form_of_reading(ellipsoid((6.0, 4.0, 5.0)), SCAN).scaled(2.0 * (6 * 4 * 5) ** (1 / 3))
     widths = [width_along(form, axis) for axis in range(3)]
     assert widths == pytest.approx([12.0, 8.0, 10.0], rel=0.1)
 
 
-def test_a_scaled_form_has_the_diameter_wanted_and_keeps_within_its_reach() -> None:
+def test_a_scaled_form_has_the_requested_diameter_and_stays_within_its_reach() -> None:
     form = form_of_reading(ellipsoid((6.0, 4.0, 5.0)), SCAN).scaled(9.0)
     far = np.random.default_rng(0).normal(size=(3000, 3))
     far *= form.reach_mm / np.linalg.norm(far, axis=1, keepdims=True)
@@ -50,12 +51,12 @@ def test_a_scaled_form_has_the_diameter_wanted_and_keeps_within_its_reach() -> N
     assert not (form.depth_mm(far) < 0.0).any()
 
 
-def test_turning_a_form_turns_its_axes() -> None:
+def test_rotating_a_form_rotates_its_axes() -> None:
     form = form_of_reading(ellipsoid((6.0, 4.0, 5.0)), SCAN).scaled(9.0)
     turn = draw_turn(np.random.default_rng(1))
     points = np.random.default_rng(2).normal(size=(200, 3)) * 4.0
     assert np.allclose(
-        form.turned(turn).depth_mm(points @ turn.T), form.depth_mm(points), atol=1e-6
+        replace(form, turn=turn).depth_mm(points @ turn.T), form.depth_mm(points), atol=1e-6
     )
 
 

@@ -1,4 +1,4 @@
-"""A patient: sizes within limits, and where its parts lie."""
+"""A patient: sizes within limits, and the positions of its parts."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def test_small_chests_are_smaller():
     assert small.max() < large.min()
 
 
-def test_the_hila_mirror_each_other_but_for_the_higher_left_one():
+def test_the_hila_are_symmetric_except_that_the_left_is_higher():
     right, left = _patient().hilum(-1.0), _patient().hilum(1.0)
     assert right.artery_mm[0] < 0 < left.artery_mm[0]
     assert left.artery_mm[2] > right.artery_mm[2]
 
 
-def test_a_frame_measures_in_template_mm():
+def test_a_frame_is_in_template_mm():
     patient = _patient()
     canvas = Canvas((3, 4, 5), np.full(3, 2.0), np.array([10.0, 20.0, 30.0]), np.zeros(3))
     frame = Frame.of(patient, canvas)
@@ -41,7 +41,7 @@ def test_a_frame_measures_in_template_mm():
     assert frame.y[0, 3, 0] == pytest.approx(26.0 / patient.scale[1])
 
 
-def test_a_box_of_a_frame_holds_the_points_between_its_corners():
+def test_a_box_of_a_frame_contains_the_points_between_its_corners():
     canvas = Canvas((9, 9, 9), np.full(3, 5.0), np.full(3, -20.0), np.zeros(3))
     frame = Frame.of(_patient(), canvas)
     part = frame.part(frame.box(np.full(3, -8.0), np.full(3, 12.0)))

@@ -1,4 +1,4 @@
-"""Places are chosen in the chest that the mimics are in, by marks of all strengths."""
+"""Places are chosen in a chest that contains the mimics, by marks of all strengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medkd.synthetic.phantom.places import Places, draw_rank
 from tests.synthetic.phantom.chests import survey
 
 
-def test_every_doubling_of_the_rank_is_drawn_as_often() -> None:
+def test_every_doubling_of_the_rank_is_equally_likely() -> None:
     rng = np.random.default_rng(0)
     ranks = np.array([draw_rank(100, rng) for _ in range(7000)])
     assert ranks.min() == 1
@@ -20,7 +20,7 @@ def test_every_doubling_of_the_rank_is_drawn_as_often() -> None:
     assert counts == pytest.approx([1000] * 7, abs=150)
 
 
-def test_a_painted_bump_is_marked_and_the_chest_without_it_stays() -> None:
+def test_a_painted_bump_is_marked_and_the_original_chest_is_not_changed() -> None:
     plain = survey()
     before = plain.hu.copy()
     rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Nodules of all kinds find places of all kinds; the rest keeps away from them."""
+"""Nodules of all kinds find places of all kinds, away from other findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medkd.synthetic.phantom.findings import Finding
-from medkd.synthetic.phantom.nodules import Traits, draw_traits, place_nodule
+from medkd.synthetic.phantom.population import Traits, draw_traits, place_nodule
 from tests.synthetic.phantom.chests import chooser_of, findings_of, survey
 
 
@@ -31,7 +31,7 @@ def test_the_same_seed_draws_the_same_findings() -> None:
     assert all((a.center_mm == b.center_mm).all() for a, b in zip(first, again, strict=True))
 
 
-def test_nodules_keep_apart_from_all_else() -> None:
+def test_nodules_are_apart_from_all_other_findings() -> None:
     findings = drawn(4)
     for nodule in (f for f in findings if f.kind == "nodule"):
         for other in (f for f in findings if f is not nodule):
@@ -39,7 +39,7 @@ def test_nodules_keep_apart_from_all_else() -> None:
             assert gap > (nodule.diameter_mm + other.diameter_mm) / 2.0
 
 
-def test_nodules_lie_in_the_box_asked_for() -> None:
+def test_nodules_are_in_the_requested_box() -> None:
     box = np.array([[-30.0, -30.0, 0.0], [30.0, 30.0, 40.0]])
     nodules = [f for seed in range(4) for f in drawn(seed, box=box) if f.kind == "nodule"]
     assert nodules
@@ -54,7 +54,7 @@ def test_traits_cover_all_kinds_and_subsolid_ones_are_not_tiny() -> None:
     assert min(t.diameter_mm for t in traits if t.texture == "ground-glass") >= 5.0
 
 
-def test_nodules_touch_what_they_are_said_to_touch() -> None:
+def test_nodules_touch_their_stated_attachment() -> None:
     found = [placed(wanted, seed) for wanted in ("free", "vessel", "fissure") for seed in range(8)]
     middles = np.array([nodule.center_mm for nodule in found])
     depth = survey().canvas.sample(survey().lung_mm, middles)
@@ -67,7 +67,7 @@ def test_nodules_touch_what_they_are_said_to_touch() -> None:
     assert (np.abs(fissure[touches == "fissure"]) < 4.0).all()
 
 
-def test_a_nodule_lies_at_the_pleura_where_its_twin_leaves_it_no_room() -> None:
+def test_a_nodule_is_at_the_pleura_if_its_twin_is_too_close_to_it() -> None:
     chooser = chooser_of(np.random.default_rng(0))
     near, deep = np.array([0.0, 0.0, 41.0]), np.zeros(3)
     assert chooser.attachment("free", 5.0, near) == "pleura"
@@ -87,7 +87,7 @@ def test_each_texture_has_its_densities(texture: str) -> None:
     assert min(inner) > -100.0 or texture == "ground-glass"
 
 
-def test_a_region_holds_fewer_of_the_rest_than_a_chest() -> None:
+def test_a_region_has_fewer_other_findings_than_a_chest() -> None:
     share = chooser_of(np.random.default_rng(0)).lung_share
     rest = [len(drawn(seed, nodules=0)) for seed in range(6)]
     assert share == pytest.approx(4.0 / 3.0 * np.pi * 44.0**3 / 3.0e6, rel=0.05)

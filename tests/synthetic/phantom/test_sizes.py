@@ -1,4 +1,4 @@
-"""Diameters are LUNA16's."""
+"""Diameters follow LUNA16's distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medkd.synthetic.phantom.sizes import LUNA16_DIAMETERS_MM, LUNA16_SHARES, draw_diameter
+from medkd.synthetic.phantom.forms import LUNA16_DIAMETERS_MM, LUNA16_SHARES, draw_diameter
 from tests.real_data import needs_data
 
 
@@ -20,15 +20,15 @@ def test_drawn_diameters_have_the_tables_quantiles() -> None:
     assert np.quantile(drawn, LUNA16_SHARES[2:-3]) == pytest.approx(wanted, rel=0.03)
 
 
-def test_a_range_cuts_the_distribution() -> None:
+def test_a_range_truncates_the_distribution() -> None:
     rng = np.random.default_rng(1)
     drawn = [draw_diameter(rng, low_mm=6.0, high_mm=9.0) for _ in range(2000)]
     assert min(drawn) >= 6.0
     assert max(drawn) <= 9.0
-    assert np.median(drawn) < 7.5  # more small ones than large ones
+    assert np.median(drawn) < 7.5  # small nodules are more frequent
 
 
-def test_where_luna16_has_none_any_diameter_of_the_range_is_drawn() -> None:
+def test_diameters_are_uniform_in_a_range_without_luna16_nodules() -> None:
     drawn = draw_diameter(np.random.default_rng(2), low_mm=40.0, high_mm=41.0)
     assert 40.0 <= drawn <= 41.0
 

@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 
 from medkd.synthetic.phantom import DIFFICULTY
-from medkd.synthetic.phantom.stamp import probe_hash
+from medkd.synthetic.phantom.make import probe_hash
 
 OLD_PROCESSOR = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F,-AVX,-FMA4"}
-"""Makes the C library take the exponentials and sines of a processor without these (x86, Linux)."""
+"""Makes the C library use exponentials and sines for a processor without these (x86, Linux)."""
 
 
 @pytest.mark.slow
-def test_the_difficulty_hash_is_that_of_what_the_generator_makes() -> None:
+def test_the_difficulty_hash_is_that_of_the_generators_output() -> None:
     assert probe_hash() == DIFFICULTY, (
-        "the same settings give other phantoms than before: raise GENERATOR_VERSION, set "
+        "the same settings produce other phantoms than before: raise GENERATOR_VERSION, set "
         "DIFFICULTY to this hash, and run `python -m tests.bench.phantom_difficulty` again"
     )
 
 
 @pytest.mark.slow
-def test_the_bytes_do_not_depend_on_what_the_processor_can_do() -> None:
+def test_the_bytes_do_not_depend_on_the_processors_instruction_set() -> None:
     features = np.show_config("dicts")["SIMD Extensions"]["found"]
-    code = "from medkd.synthetic.phantom.stamp import probe_hash; print(probe_hash())"
+    code = "from medkd.synthetic.phantom.make import probe_hash; print(probe_hash())"
     done = subprocess.run(  # noqa: S603  # our own interpreter
         [sys.executable, "-c", code],
         env={**os.environ, **OLD_PROCESSOR, "NPY_DISABLE_CPU_FEATURES": " ".join(features)},

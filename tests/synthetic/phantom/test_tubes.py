@@ -1,4 +1,4 @@
-"""Tubes keep their volume on any voxels, and slabs of a canvas show what the whole shows."""
+"""Tubes keep their volume on any voxel grid, and slabs equal the whole canvas."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,12 @@ def rng() -> np.random.Generator:
 
 @pytest.mark.parametrize("radius_mm", [0.05, 0.2, 0.4, 0.5, 0.7, 1.5, 4.0])
 @pytest.mark.parametrize("spacing_mm", [(0.7, 0.7, 1.2), (0.6, 0.6, 3.0), (2.1, 2.1, 1.75)])
-def test_a_tube_keeps_its_volume_however_thin_it_is(
+def test_a_tube_of_any_width_keeps_its_volume(
     radius_mm: float, spacing_mm: tuple[float, float, float]
 ) -> None:
     canvas = _canvas((60, 60, 40), spacing_mm)
     length = float(np.sqrt(17.7**2 + 18.3**2 + 26.6**2))
-    # A cylinder, and half a ball at either end where the tube is wider than a voxel.
+    # A cylinder, with half a ball at each end if the tube is wider than a voxel.
     ends = 4.0 / 3.0 * np.pi * radius_mm**3 if radius_mm > 0.5 * canvas.edge_mm else 0.0
     expected = np.pi * radius_mm**2 * length + ends
     found = draw_tubes(canvas, _tube(radius_mm)).sum(dtype=np.float64) * np.prod(spacing_mm)
@@ -55,7 +55,7 @@ def test_a_thin_taper_holds_the_volume_of_a_cone() -> None:
     assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_middle_of_a_thick_tube_is_full_and_its_edge_is_where_the_radius_ends() -> None:
+def test_the_middle_of_a_thick_tube_is_full_and_its_edge_is_at_the_radius() -> None:
     canvas = _canvas((41, 41, 41), (0.5, 0.5, 0.5))
     tube = Tubes.along(np.array([[0.0, 0.0, -8.0], [0.0, 0.0, 8.0]]), 3.0)
     line = draw_tubes(canvas, tube)[:, 20, 20]
@@ -64,21 +64,21 @@ def test_the_middle_of_a_thick_tube_is_full_and_its_edge_is_where_the_radius_end
     assert crossing == pytest.approx(3.0, abs=0.02)
 
 
-def test_slabs_show_what_the_whole_canvas_shows(rng: np.random.Generator) -> None:
+def test_slabs_equal_the_whole_canvas(rng: np.random.Generator) -> None:
     canvas, tubes = _canvas(), _bundle(rng)
     whole = draw_tubes(canvas, tubes)
     for where, part in canvas.slabs(7):
         np.testing.assert_allclose(draw_tubes(part, tubes), whole[:, :, where], atol=2e-5)
 
 
-def test_a_region_shows_what_the_whole_canvas_shows(rng: np.random.Generator) -> None:
+def test_a_region_equals_that_part_of_the_whole_canvas(rng: np.random.Generator) -> None:
     canvas, tubes = _canvas(), _bundle(rng)
     box = (slice(11, 37), slice(20, 52), slice(5, 31))
     whole = draw_tubes(canvas, tubes)[box]
     np.testing.assert_allclose(draw_tubes(canvas.part(box), tubes), whole, atol=2e-5)
 
 
-def test_coverage_lies_between_nothing_and_all(rng: np.random.Generator) -> None:
+def test_coverage_is_between_0_and_1(rng: np.random.Generator) -> None:
     coverage = draw_tubes(_canvas((30, 30, 20), (2.1, 2.1, 3.0)), _bundle(rng))
     assert coverage.min() == 0.0
     assert coverage.max() <= 1.0

