@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import streamlit as st
@@ -148,7 +148,7 @@ def load_evaluation(review: Review) -> Evaluation | None:
 
 
 def load_record(review: Review) -> SearchRecord:
-    """Return the record of RESULTS: model, settings, origins of the cases."""
+    """Return the record of the search that wrote RESULTS."""
     with stopping():
         return review.results.read_record()
 
@@ -284,7 +284,9 @@ def _files(review: Review) -> list[Path]:
     ]  # fmt: skip
 
 
-def _cached(cache: Callable[..., T], what: str, files: Sequence[Path], read: Callable[[], T]) -> T:
+def _cached(
+    cache: Callable[..., object], what: str, files: Sequence[Path], read: Callable[[], T]
+) -> T:
     """Return what `read` returns, from a cache unless a file was written or removed since.
 
     Args:
@@ -295,15 +297,15 @@ def _cached(cache: Callable[..., T], what: str, files: Sequence[Path], read: Cal
     """
     states = [path.stat() if path.exists() else None for path in files]
     stamps = [(s.st_mtime_ns, s.st_size) if s else (0, 0) for s in states]
-    return cache((what, [str(path) for path in files], stamps), read)
+    return cast("T", cache((what, [str(path) for path in files], stamps), read))
 
 
 # Streamlit does not use arguments with an underscore as keys of a cache.
 @st.cache_resource(max_entries=6, show_spinner="Reading ...")
-def _tables(key: object, _read: Callable[[], Any]) -> Any:  # noqa: ANN401  # as `_read`
+def _tables(key: object, _read: Callable[[], object]) -> object:
     return _read()
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the image ...")
-def _images(key: object, _read: Callable[[], Any]) -> Any:  # noqa: ANN401  # as `_read`
+def _images(key: object, _read: Callable[[], object]) -> object:
     return _read()

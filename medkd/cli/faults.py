@@ -154,8 +154,9 @@ def _number_of(error: BaseException) -> int:
         return error.errno or (errno.ENOSPC if is_full_disk(error) else 0)
     if is_sqlite_error(error):
         return sqlite_errno(error)
-    foreign = isinstance(error, Exception) and not isinstance(error, MedkdError)
-    return errno.ENOSPC if foreign and is_full_disk(error) else 0
+    if isinstance(error, Exception) and not isinstance(error, MedkdError) and is_full_disk(error):
+        return errno.ENOSPC
+    return 0
 
 
 def _line_of(error: BaseException, *, resumes: bool) -> str:
