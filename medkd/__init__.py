@@ -1,7 +1,7 @@
 """medkd: train a small lung-nodule model by knowledge distillation from a large one.
 
-Not a medical device. The names below are the public interface; each is imported on first use, so
-that `import medkd` is fast. README.md has an example and a table of the rooms.
+Not a medical device. The names below are the public interface. Each is imported on first use,
+which keeps `import medkd` fast. README.md has an example and a table of the packages.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""The review app: a router. `medkd review RUN|RESULTS|INDEX` starts it; `session.py` opens that.
+"""The entry script of the review app, which `medkd review RUN|RESULTS|INDEX` starts.
 
-Three pages: worklist, case, and of a RUN its results. They draw; `medkd/review` and `display.py`
-compute.
+It has the pages worklist and case, and for a RUN results. The pages only draw: the logic is in
+`medkd/review` and `display.py`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ with st.sidebar:
 session.show_notices(review)
 deciding.show_unsaved(review)
 if page is worklist and (asked := session.asked_in_address()):
-    # An address without the page's name: the case in it must not be ignored.
+    # An address with a case but without the page's name also opens the case.
     st.session_state[session.OPEN_CASE] = asked
     st.switch_page(case)
 known = set(session.case_keys()) if page is case else set()
 if unknown := set(st.query_params) - known:
-    st.warning("This address has parts that this page does not know; they change nothing here:")
+    st.warning("This page ignores unknown parts of the address:")
     st.text(", ".join(sorted(unknown)))
 page.run()

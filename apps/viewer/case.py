@@ -1,4 +1,4 @@
-"""Page: one case. Slices with marks, or the image with each arm's probability; decisions."""
+"""Page: one case: slices with marks, or an image with probabilities; and the decisions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ from display import Ring
 from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
 
 from medkd.errors import MedkdError
-from medkd.review.cases import (
-    NO_MARKS,
-    CaseMarks,
-    Mark,
-    case_progress,
-    find_case,
-)
+from medkd.review.cases import NO_MARKS, Mark, case_progress, find_case
 from medkd.review.opened import Review
 from medkd.review.store import Decision
 from medkd.types import RunCase
 
 YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
 COLORS = {"accept": GREEN, "reject": GREY}
+CHOSEN = "chosen_case"
 LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
 
@@ -49,10 +44,10 @@ def show_case() -> None:
 
 
 def choose_case(cases: Sequence[RunCase]) -> RunCase:
-    """Draw previous and next; return the case that the page shows.
+    """Draw the buttons for the previous and next case, and return the case to show.
 
-    It is the one that was asked for, by a click or in the address; the first of the worklist only
-    where none was asked for. A case that is not there stops the page.
+    This is the case requested by a click or in the address, otherwise the first of the worklist.
+    If the requested case does not exist, the page stops.
     """
     if not cases:
         st.info("There are no cases here.")
@@ -73,23 +68,23 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
         inside = 0 <= place + step < len(order)
         target = order[place + step] if inside else case.case_id
         bar.button(label, disabled=not inside, on_click=ask_for, args=(target,))
-    bar.caption(f"{place + 1} of {len(order)} in the worklist's order")
+    bar.caption(f"{place + 1} of {len(order)} in the order of the worklist")
     return case
 
 
 def choose_order(cases: Sequence[RunCase]) -> list[str]:
-    """Return the case ids as the worklist last listed them; of a filter that fits none, all."""
+    """Return the case ids in the order of the worklist; all cases if its filters match none."""
     known = dict.fromkeys(case.case_id for case in cases)
     listed = st.session_state.get(session.CASE_ORDER, ())
     return [name for name in listed if name in known] or list(known)
 
 
 def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
-    """Say that the case that was asked for is not there, and offer those that are."""
+    """Show that the requested case does not exist, offer the others, and stop the page."""
     st.error("This case cannot be shown.")
     st.text(str(error))
     st.selectbox(
-        "Open a case that is here",
+        "Open another case",
         [case.case_id for case in cases],
         index=None,
         key=CHOSEN,
@@ -99,17 +94,14 @@ def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
     st.stop()
 
 
-CHOSEN = "chosen_case"
-
-
 def ask_for_chosen() -> None:
-    """Show the case that was chosen from the list."""
+    """Open the case that was chosen from the list."""
     if chosen := st.session_state[CHOSEN]:
         ask_for(chosen)
 
 
 def ask_for(case_id: str) -> None:
-    """Show that case when the page runs next."""
+    """Open a case when the page is drawn next."""
     st.session_state[session.OPEN_CASE] = [case_id]
 
 
@@ -132,7 +124,7 @@ def show_scan_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> 
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
-    """Draw the choice of threshold; return the marks at or above it."""
+    """Draw the choice of marks and return the chosen ones."""
     found = session.load_marks(review).get(case.case_id, NO_MARKS)
     st.caption(panels.SOURCE_WORDS[found.source])
     shown_above = (session.load_record(review).notes or ()) if review.kind == "RESULTS" else ()
@@ -141,20 +133,15 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     threshold = session.mark_threshold(review, found.source)
     if threshold is None or not found.marks:
         return found.marks
-    return threshold_choice(found, threshold)
-
-
-def threshold_choice(found: CaseMarks, threshold: float) -> tuple[Mark, ...]:
-    """Let the reader choose between the frozen threshold and every mark."""
     above = found.above(threshold)
-    frozen_words = f"score of at least {threshold:.3f} (frozen on validation): {len(above)}"
+    above_words = f"score at least {threshold:.3f} (chosen on validation): {len(above)}"
     all_words = f"all: {len(found.marks)}"
-    chosen = st.radio("Marks shown", [frozen_words, all_words], key="marks_shown")
-    return above if chosen == frozen_words else found.marks
+    chosen = st.radio("Marks shown", [above_words, all_words], key="marks_shown")
+    return above if chosen == above_words else found.marks
 
 
 def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -> Ring:
-    """Build the circle of a mark; its colour tells the reader's decision."""
+    """Build the circle of a mark, coloured by the reader's decision."""
     verdict = mine[mark.mark_id].verdict if mark.mark_id in mine else "undecided"
     return Ring(
         mark.candidate.center_mm,
@@ -166,7 +153,7 @@ def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -
 
 
 def show_image_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
-    """Draw an image with each arm's probability and the decision on it."""
+    """Draw an image with its probabilities and the decision on it."""
     left, right = st.columns([5, 3], gap="medium")
     with left:
         show_picture(review, case)
@@ -175,29 +162,22 @@ def show_image_case(review: Review, case: RunCase, mine: dict[str, Decision]) ->
         st.text(f"of {session.finding_name(review)}")
         table = probability_table(review, case)
         if table.empty:
-            st.text("There is no probability of this image.")
+            st.text("There is no probability for this image.")
         else:
             st.dataframe(table, hide_index=True)
         panels.show_image_decision(review, case, mine)
 
 
 def probability_table(review: Review, case: RunCase) -> pd.DataFrame:
-    """Build one row an arm (of RESULTS: a label): probability, frozen threshold, what follows."""
+    """Build one row per arm, or for RESULTS per label: probability, threshold, decision."""
     rows = []
     named = "Label" if review.kind == "RESULTS" else "Arm"
     for name, probability in session.load_probabilities(review).get(case.case_id, {}).items():
         threshold = session.image_threshold(review, name)
         call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
         words = "none" if threshold is None else f"{threshold:.3f}"
-        rows.append(
-            {
-                named: name,
-                "Probability": f"{probability:.3f}",
-                "Frozen threshold": words,
-                "Call": call,
-            }
-        )
-    return pd.DataFrame(rows, columns=[named, "Probability", "Frozen threshold", "Call"])
+        rows.append((name, f"{probability:.3f}", words, call))
+    return pd.DataFrame(rows, columns=[named, "Probability", "Threshold", "Decision"])
 
 
 show_case()

@@ -1,4 +1,4 @@
-"""Curves of an evaluation for the browser: pure, knows no Streamlit. Tables: `medkd.report`."""
+"""The curves of an evaluation as interactive Plotly figures, without Streamlit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER_COLOR = "#888888"
 
 
 def roc_figure(results: Mapping[str, ClassificationResult]) -> go.Figure:
-    """Draw each arm's ROC curve with its frozen point."""
+    """Draw each arm's ROC curve with the operating point chosen on validation."""
     figure = _figure("1 - specificity", "Sensitivity")
     for arm, result in results.items():
         name = f"{arm}, AUC {result.roc_auc.value:.3f}"
@@ -28,13 +28,13 @@ def roc_figure(results: Mapping[str, ClassificationResult]) -> go.Figure:
 
 
 def froc_figure(results: Mapping[str, FrocResult]) -> go.Figure:
-    """Draw each arm's FROC curve from 1/8 to 8 false positives a scan."""
-    figure = _figure("False positives a scan", "Sensitivity")
+    """Draw each arm's FROC curve, and the operating point chosen on validation."""
+    figure = _figure("False positives per scan", "Sensitivity")
     for arm, froc in results.items():
         curve = [
             (fp, sensitivity)
             for fp, sensitivity in zip(froc.fp_per_scan, froc.sensitivity, strict=True)
-            if fp > 0  # a logarithmic axis has no 0
+            if fp > 0  # 0 has no place on a logarithmic axis
         ]
         name = f"{arm}, CPM {froc.cpm_interpolated:.3f} interpolated"
         figure.add_trace(_curve(arm, name, curve))
@@ -76,7 +76,7 @@ def _point(arm: str, x: float, y: float) -> go.Scatter:
         x=[x],
         y=[y],
         mode="markers",
-        name=f"{arm}, frozen point",
+        name=f"{arm}, operating point chosen on validation",
         marker={**marker, "line": {"width": 2}},
         showlegend=False,
     )

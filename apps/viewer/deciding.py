@@ -1,9 +1,8 @@
-"""How a reader's decision is saved, and what the reader sees of one that was not.
+"""How a reader's decisions are saved, and how changes that could not be saved are shown.
 
-Each browser tab is a session of its own. A change is made on top of the latest row; where that
-row holds a value which this tab never showed, the change waits until the reader chose. Nothing
-that was typed is dropped without a message: a change that was not saved stays on top of every
-page, with the way to save it, until it is saved or given up.
+Each browser tab has its own session. A change is based on the latest row of the store. If another
+tab has meanwhile changed the same field, the change is not saved until the reader chooses. A change
+that was not saved is shown on top of every page until it is saved or discarded.
 """
 
 from __future__ import annotations
@@ -21,9 +20,11 @@ UNSAVED = "unsaved_changes"
 WRITTEN = "written_here"
 MERGED = "merged_changes"
 NOTES = "note_fields"
+NOTES_MADE = "note_fields_made"
 
-About = tuple[str, str, str]
-WORDS: dict[Verdict, str] = {
+DecisionKey = tuple[str, str, str]
+"""Case, mark, reader."""
+VERDICT_WORDS: dict[Verdict, str] = {
     "accept": "accepted",
     "reject": "rejected",
     "undecided": "undecided",
@@ -33,9 +34,9 @@ WORDS: dict[Verdict, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A change that was not saved, and the decision that it can be saved on top of.
+    """A change that was not saved, and the decision that it would replace.
 
-    `fault` is the store's refusal; it is empty where another tab changed the same field.
+    `fault` is the store's refusal; it is empty if another tab changed the same field.
     """
 
     newest: Decision
@@ -46,7 +47,7 @@ class Unsaved:
 
 @dataclass(frozen=True, slots=True)
 class NoteField:
-    """The text field of a note: its key, the text it began with, the note saved when last drawn."""
+    """The text field of a note: its key, its initial text, and the saved note when last drawn."""
 
     key: str
     begins_with: str
@@ -54,22 +55,22 @@ class NoteField:
 
 
 def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
-    """Save a change of one field; keep it as unsaved where that cannot be done.
+    """Save a change of one field; if that fails, keep it as unsaved.
 
     Args:
-        review: what is reviewed.
-        shown: the decision as this tab drew it.
-        field: what changes.
-        value: what it changes to.
+        review: the opened RUN, RESULTS or INDEX.
+        shown: the decision as shown in this tab.
+        field: the field to change.
+        value: its new value.
     """
     st.session_state.pop(MERGED, None)
-    name = (*about(shown), field)
-    # A second click can come before the page was drawn again after the first one.
+    name = (*key_of(shown), field)
+    # A second click can arrive before the page is drawn again after the first one.
     written = st.session_state.setdefault(WRITTEN, {})
     own: Decision | None = written.get(name)
     seen = _with(shown, field, getattr(own, field)) if own and own.number > shown.number else shown
     if field == "note" and value == seen.note:
-        return  # a field that leaves the page can report its unchanged text once more
+        return  # a field that is removed from the page may report its unchanged text again
     unsaved = st.session_state.setdefault(UNSAVED, {})
     try:
         change = session.load_store(review).change(seen, field, value)
@@ -84,22 +85,22 @@ def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
     _note_merge(shown, change.newest, field)
 
 
-def about(decision: Decision) -> About:
-    """Name what a decision is about: case, mark, reader."""
+def key_of(decision: Decision) -> DecisionKey:
+    """Return the case, mark and reader of a decision."""
     return (decision.case_id, decision.mark_id, decision.reader)
 
 
 def is_unsaved(shown: Decision) -> bool:
-    """Whether a change of this decision waits for the reader."""
-    waiting = st.session_state.get(UNSAVED, {})
-    return any(name[:3] == about(shown) for name in waiting)
+    """Return whether a change of this decision is not saved."""
+    return any(name[:3] == key_of(shown) for name in st.session_state.get(UNSAVED, {}))
 
 
 def show_unsaved(review: Review) -> None:
-    """Draw every change that was not saved, with what can be done about it."""
+    """Draw every unsaved change with buttons to save or discard it."""
     for name, change in list(st.session_state.get(UNSAVED, {}).items()):
         with st.container(border=True):
-            st.error(f"Your {change.field} was NOT saved.{'' if change.fault else CHANGED}")
+            changed = " It was meanwhile changed in another tab."
+            st.error(f"Your {change.field} was NOT saved.{'' if change.fault else changed}")
             st.text(_describe(change))
             row = st.container(horizontal=True)
             key = ":".join(name)
@@ -111,39 +112,33 @@ def show_unsaved(review: Review) -> None:
                 args=(review, change.newest, change.field, change.value),
             )
             row.button(
-                "Give it up" if change.fault else "Keep the saved one",
+                "Discard it" if change.fault else "Keep the saved one",
                 key=f"drop:{key}",
                 on_click=_drop,
                 args=(name,),
             )
     if merged := st.session_state.get(MERGED):
-        st.info("Your change was saved. Another tab had changed this decision meanwhile:")
+        st.info("Your change was saved. Another tab also changed this decision:")
         st.text(merged)
 
 
-CHANGED = " It was changed in another tab since this one showed it."
-
-
 def note_field(shown: Decision) -> NoteField:
-    """Return the text field of a note; a new one where it must show another text than it holds.
+    """Return the text field of a note; a new field if another text must be shown.
 
-    A field that the reader did not touch follows what other tabs save; a typed text stays.
+    If the reader has typed nothing, the field shows what other tabs save. Typed text is kept.
     """
-    fields: dict[About, NoteField] = st.session_state.setdefault(NOTES, {})
-    field = fields.get(about(shown))
+    fields: dict[DecisionKey, NoteField] = st.session_state.setdefault(NOTES, {})
+    field = fields.get(key_of(shown))
     held = None if field is None else st.session_state.get(field.key)
     if field is None or held is None or held == field.saved != shown.note:
         number = st.session_state[NOTES_MADE] = st.session_state.get(NOTES_MADE, 0) + 1
-        field = NoteField(f"note:{':'.join(about(shown))}:{number}", shown.note, shown.note)
-    fields[about(shown)] = replace(field, saved=shown.note)
+        field = NoteField(f"note:{':'.join(key_of(shown))}:{number}", shown.note, shown.note)
+    fields[key_of(shown)] = replace(field, saved=shown.note)
     return field
 
 
-NOTES_MADE = "note_fields_made"
-
-
 def save_note(review: Review, shown: Decision, key: str) -> None:
-    """Save what a note's text field holds."""
+    """Save the content of a note's text field."""
     decide(review, shown, "note", str(st.session_state[key]))
 
 
@@ -158,9 +153,9 @@ def _with(decision: Decision, field: Field, value: str) -> Decision:
 
 
 def _note_merge(shown: Decision, newest: Decision, changed: Field) -> None:
-    """Remember to say that the other field is not as this tab showed it."""
+    """Remember a message if another tab changed the decision's other field."""
     other: Field = "note" if changed == "verdict" else "verdict"
-    own: Decision | None = st.session_state[WRITTEN].get((*about(shown), other))
+    own: Decision | None = st.session_state[WRITTEN].get((*key_of(shown), other))
     known = own if own and own.number > shown.number else shown
     if getattr(newest, other) != getattr(known, other):
         st.session_state[MERGED] = f"{_place(newest)}\n{other}: {_words(newest, other)}"
@@ -171,13 +166,13 @@ def _describe(change: Unsaved) -> str:
     lines = [_place(change.newest), f"Yours: {mine}"]
     if change.fault:
         return "\n".join([*lines, change.fault])
-    when = say_when(change.newest)
-    return "\n".join([*lines, f"Saved: {_words(change.newest, change.field)} ({when})"])
+    saved = _words(change.newest, change.field)
+    return "\n".join([*lines, f"Saved: {saved} ({saved_words(change.newest)})"])
 
 
 def _words(decision: Decision, field: Field) -> str:
     if field == "verdict":
-        return WORDS[decision.verdict]
+        return VERDICT_WORDS[decision.verdict]
     return decision.note or "(empty)"
 
 
@@ -189,6 +184,6 @@ def _place(decision: Decision) -> str:
     return f"Case {decision.case_id}{where}, reader {decision.reader}"
 
 
-def say_when(decision: Decision) -> str:
-    """Say when a decision was saved."""
+def saved_words(decision: Decision) -> str:
+    """Return in words when a decision was saved."""
     return f"saved {decision.decided_at[:19].replace('T', ' ')} UTC"

@@ -1,8 +1,8 @@
-"""Pixels of the viewer: HU windows, axial slices, marks in true millimetres. Knows no Streamlit.
+"""Pixel computations of the viewer, without Streamlit: HU windows, axial slices, marks in mm.
 
-An axial stack is indexed [column, row, slice]: columns run to the patient's left, rows to the
-back, slices to the head, so a picture shows the patient from the feet with the right side on
-the left, as radiologists read it. No resampling through slices, no MPR.
+An axial stack is indexed [column, row, slice]. Columns run to the patient's left, rows to the
+back, slices to the head. A slice therefore shows the patient from the feet, with the right side
+on the left, as is usual in radiology. There is no resampling across slices and no MPR.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medkd.geometry import Float64, VoxelGrid
 from medkd.types import Point
 
 PICTURE_PX = 760
-"""Longer side of a picture on the screen."""
+"""Longer side of an image on the screen."""
 
 _LEAST_RADIUS_PX = 3.0
 _NEAREST_FROM_PX = 8.0
@@ -31,7 +31,7 @@ _MARGIN_PX = 22
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A grey window: HU of the middle grey and HU from black to white."""
+    """A display window: its centre, and its width from black to white, in HU."""
 
     center_hu: float
     width_hu: float
@@ -46,7 +46,7 @@ WINDOWS = {
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A circle to draw: a sphere in LPS mm, its label and colour (R, G, B)."""
+    """A circle to draw: a sphere in LPS mm with its label and colour (R, G, B)."""
 
     center_mm: Point
     diameter_mm: float
@@ -57,7 +57,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxialStack:
-    """A scan turned for reading: voxels_hu [column, row, slice] and their grid in LPS mm."""
+    """A scan as axial slices: voxels_hu [column, row, slice] and their grid in LPS mm."""
 
     voxels_hu: NDArray[np.int16]
     grid: VoxelGrid
@@ -79,11 +79,11 @@ class AxialStack:
 
 
 def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialStack:
-    """Turn and flip whole axes so that the stack reads as axial slices; copies no voxel.
+    """Permute and flip the axes of a scan to get axial slices; voxels are not copied.
 
     Args:
         voxels_hu: [i, j, k] HU.
-        grid: its grid; oblique axes go to the body axis that they follow most.
+        grid: grid of the voxels; an oblique axis is assigned to the nearest body axis.
     """
     direction = grid.direction
     axis_up = int(np.argmax(np.abs(direction[2])))
@@ -105,11 +105,11 @@ def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialSta
 
 
 def apply_window(values_hu: NDArray[np.int16], window: Window) -> NDArray[np.uint8]:
-    """Map HU linearly to grey: window's low edge to 0, high edge to 255, clipped outside.
+    """Map HU linearly to grey values: lower edge of the window to 0, upper edge to 255; clip.
 
     Args:
         values_hu: HU of any shape.
-        window: middle and width in HU.
+        window: centre and width in HU.
     """
     low = window.center_hu - window.width_hu / 2.0
     grey = (values_hu.astype(np.float32) - low) * (255.0 / window.width_hu)
@@ -117,13 +117,13 @@ def apply_window(values_hu: NDArray[np.int16], window: Window) -> NDArray[np.uin
 
 
 def direction_letters(vector: Float64) -> str:
-    """Name the side of the body that a direction points to (DICOM PS3.3 C.7.6.1.1.1).
+    """Return the letters of a direction in the body (DICOM PS3.3 C.7.6.1.1.1).
 
     Args:
         vector: (3,) unit LPS direction.
 
     Returns:
-        L or R, P or A, H or F; more than one letter, greatest first, where it is oblique.
+        L or R, P or A, H or F; if it is oblique, several letters, largest component first.
     """
     axes = sorted(range(3), key=lambda axis: -abs(vector[axis]))
     named = [axis for axis in axes if abs(vector[axis]) > _OBLIQUE]
@@ -131,13 +131,13 @@ def direction_letters(vector: Float64) -> str:
 
 
 def section_radius_mm(diameter_mm: float, distance_mm: float, slice_spacing_mm: float) -> float:
-    """Return the radius in mm of a sphere's cut with a slice; 0 where the slice misses it.
+    """Return the radius in mm of the circle in which a sphere cuts a slice; 0 if it does not.
 
     Args:
-        diameter_mm: of the sphere.
-        distance_mm: from the sphere's centre to the middle of the slice.
-        slice_spacing_mm: a centre within half of it is shown on that slice at full size, so that
-            a sphere between two slices is never lost.
+        diameter_mm: diameter of the sphere.
+        distance_mm: distance from the sphere's centre to the middle of the slice.
+        slice_spacing_mm: slice spacing. If the distance is at most half of it, the sphere has its
+            full size, because otherwise a sphere between two slices would not be shown at all.
     """
     radius = diameter_mm / 2.0
     if abs(distance_mm) <= slice_spacing_mm / 2.0:
@@ -148,13 +148,13 @@ def section_radius_mm(diameter_mm: float, distance_mm: float, slice_spacing_mm: 
 def draw_slice(
     stack: AxialStack, number: int, *, window: Window, rings: Sequence[Ring] = ()
 ) -> bytes:
-    """Draw an axial slice with square millimetres, orientation letters and rings.
+    """Draw an axial slice without distortion, with orientation letters and rings.
 
     Args:
-        stack: the scan turned for reading.
-        number: slice, 0 is the lowest.
-        window: grey window.
-        rings: spheres, highest score first; each is drawn where it cuts the slice.
+        stack: the scan as axial slices.
+        number: index of the slice; 0 is the lowest.
+        window: display window.
+        rings: spheres, highest score first; each is drawn if it cuts the slice.
 
     Returns:
         A PNG.
@@ -163,7 +163,7 @@ def draw_slice(
     columns_mm, rows_mm, slices_mm = (float(mm) for mm in stack.grid.spacing_mm)
     picture, scale = _enlarge(grey, (rows_mm, columns_mm))
     draw = ImageDraw.Draw(picture)
-    # The first ring (the highest score) and the selected one cover what lies below them.
+    # The selected ring is drawn last, and before it the ring with the highest score.
     below = [ring for ring in reversed(rings) if not ring.selected]
     for ring in [*below, *(ring for ring in rings if ring.selected)]:
         column, row, level = (float(v) for v in stack.grid.world_to_voxel(ring.center_mm))
@@ -182,7 +182,7 @@ def draw_image(
 
     Args:
         pixels: [row, col] in 0..1.
-        spacing_mm: (row, column) distance of pixel centres; None is read as square pixels.
+        spacing_mm: (row, column) distance of pixel centres; None: pixels are square.
 
     Returns:
         A PNG.
@@ -194,14 +194,14 @@ def draw_image(
 def data_uri(png: bytes) -> str:
     """Return a PNG as a data URI.
 
-    The picture then travels in the reader's own session: Streamlit's media files answer any
-    browser, and can confuse two contents above 1 MiB.
+    An image in the page itself reaches only this reader. Streamlit's media files can be loaded by
+    any browser, and Streamlit can confuse two files above 1 MiB.
     """
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _enlarge(grey: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> tuple[Image.Image, float]:
-    """Scale to the screen with square mm; few pixels stay visible as squares."""
+    """Scale to the screen without distortion; large pixels stay visible as squares."""
     rows, columns = grey.shape
     height_mm, width_mm = rows * spacing_mm[0], columns * spacing_mm[1]
     scale = PICTURE_PX / max(height_mm, width_mm)
@@ -217,7 +217,7 @@ def _draw_ring(
     radius = max(radius_px, _LEAST_RADIUS_PX)
     x, y = middle[0] - 0.5, middle[1] - 0.5
     width = 3 if ring.selected else 2
-    # Drawn outwards from the true radius, so that the edge of the nodule stays visible.
+    # The line is drawn outside the radius, which keeps the edge of the nodule visible.
     outer = radius + width
     draw.ellipse((x - outer, y - outer, x + outer, y + outer), outline=ring.color, width=width)
     place = (x + outer * 0.75 + 3, y - outer * 0.75 - 3)

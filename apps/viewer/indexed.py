@@ -1,4 +1,4 @@
-"""A case of an INDEX: its picture, the reference nodules and labels that it came with."""
+"""A case of an INDEX: its image with the reference nodules, and its labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from medkd.types import Nodule, RunCase
 BLUE, VIOLET = (70, 190, 255), (190, 140, 255)
 COLORS = {"included": BLUE, "excluded": VIOLET}
 LEGEND = "Blue: reference nodule, violet: excluded finding."
-MEANING = "Accept: picture and labels are as they should be. Reject: they are not."
+MEANING = "Accept: the image and its labels are correct. Reject: they are not."
 LISTED = 50
 
 
 def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
-    """Draw the picture on the left, what the INDEX says and decisions on the right."""
+    """Draw the image on the left, and the INDEX's entries and the decisions on the right."""
     archive = session.load_archive(review)
     nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
     left, right = st.columns([5, 3], gap="medium")
@@ -53,7 +53,7 @@ def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) ->
 
 
 def describe_case(row: Case) -> str:
-    """Say how a case was made, as far as its header tells."""
+    """Describe the acquisition of a case, as far as its header states it."""
     thickness = row.slice_thickness_mm
     parts = [
         row.modality,
@@ -69,7 +69,7 @@ def describe_case(row: Case) -> str:
 
 
 def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
-    """Number nodules from 1, included ones first, from the feet upwards."""
+    """Number nodules from 1: included ones first, then by position from the feet upwards."""
     ordered = sorted(nodules, key=lambda n: (n.counts_as == "excluded", n.center_mm[2]))
     return list(enumerate(ordered, start=1))
 
@@ -77,7 +77,7 @@ def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
 def list_nodules(
     case: RunCase, nodules: Sequence[Nodule], *, fact: NoduleFact, stack: AxialStack | None
 ) -> None:
-    """Draw a button a nodule that jumps to it; where there is none, what is known of the scan."""
+    """Draw what is known about the scan, and one button per nodule that jumps to it."""
     st.subheader("Reference standard")
     unread = "" if fact.count is not None else ". That is not the same as no nodule"
     st.caption(f"This scan: {fact.words}{unread}.")
@@ -91,20 +91,20 @@ def list_nodules(
                 stack=stack,
             )
     if len(nodules) > LISTED:
-        st.caption(f"{len(nodules) - LISTED} more are on the slices.")
+        st.caption(f"{len(nodules) - LISTED} more are drawn on the slices.")
 
 
 def describe(nodule: Nodule) -> str:
-    """Say what a row of the reference standard is."""
+    """Describe a nodule or excluded finding of the reference standard."""
     known = nodule.diameter_mm > 0
-    size = f"{nodule.diameter_mm:.1f} mm" if known else "diameter not known"
+    size = f"{nodule.diameter_mm:.1f} mm" if known else "diameter unknown"
     kind = "nodule" if nodule.counts_as == "included" else "excluded finding"
     readers = f", {nodule.readers_agreeing} readers" if nodule.readers_agreeing else ""
     return f"{kind}, {size}{readers}"
 
 
 def nodule_name(number: int) -> str:
-    """Name a nodule among the things that can be selected."""
+    """Return the name under which a nodule can be selected."""
     return f"reference-{number}"
 
 
@@ -120,7 +120,7 @@ def build_ring(number: int, nodule: Nodule, *, selected: str | None) -> Ring:
 
 
 def show_labels(rows: Sequence[tuple[str, str, str]]) -> None:
-    """Draw the labels of the whole case."""
+    """Draw a table of the labels of the whole case."""
     if rows:
         st.subheader("Labels")
         table = pd.DataFrame(list(rows), columns=["Label", "Value", "Source"])

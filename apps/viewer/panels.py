@@ -1,4 +1,4 @@
-"""The widgets with which a reader decides: on marks, on a whole scan, on an image."""
+"""The widgets for a reader's decisions on marks, on a whole scan, and on an image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.types import Point, RunCase
 
 SOURCE_WORDS: dict[MarkSource, str] = {
-    "whole-scan": "Marks of the student's whole-scan run, highest score first.",
-    "candidates": "Places of the given candidate list, scored by the student, highest first. "
-    "What the list left out is not here.",
-    "detect": "Marks that `medkd detect` found, highest score first.",
-    "none": "This run holds no marks of this scan: it was not searched.",
+    "whole-scan": "Marks from the student's search of whole scans, highest score first.",
+    "candidates": "Candidates of a given list, scored by the student, highest score first. "
+    "Nodules that the list omits are not shown.",
+    "detect": "Marks of `medkd detect`, highest score first.",
+    "none": "This run has no marks for this scan, because the scan was not searched.",
 }
 VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
     ("accept", "Accept", "Accepted"),
@@ -33,12 +33,12 @@ LIST_PX = 620
 
 
 def slice_key(case: RunCase) -> str:
-    """Name the session state that holds the slice of a case."""
+    """Return the session key of the slice number of a case."""
     return f"slice:{case.case_id}"
 
 
 def selected_key(case: RunCase) -> str:
-    """Name the session state that holds the mark last jumped to."""
+    """Return the session key of the selected mark of a case."""
     return f"mark:{case.case_id}"
 
 
@@ -50,39 +50,27 @@ def show_marks(
     mine: Mapping[str, Decision],
     stack: AxialStack | None,
 ) -> None:
-    """Draw a box a mark: jump, accept, reject, clear, note."""
+    """Draw one box per mark with the buttons jump, accept, reject and clear, and a note."""
     st.caption(f"{count_decided(marks, mine)} of {len(marks)} decided" if marks else "No mark.")
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
     with st.container(height=LIST_PX if len(marks) > FITTING else "content", border=False):
-        _show_list(review, case, marks[:listed], mine=mine, stack=stack)
+        for mark in marks[:listed]:
+            place, score = mark.candidate.center_mm, mark.candidate.score
+            shown = replace(_current(mine, case, mark.mark_id), score=score, center_mm=place)
+            with st.container(border=True):
+                label = f"Mark {mark.number}: score {score:.3f}"
+                jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
+                _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
+                _show_note(review, shown)
         rest = len(marks) - listed
         if rest > 0:
             label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
             st.button(label, on_click=_list_more, args=(key, listed))
 
 
-def _show_list(
-    review: Review,
-    case: RunCase,
-    marks: Sequence[Mark],
-    *,
-    mine: Mapping[str, Decision],
-    stack: AxialStack | None,
-) -> None:
-    for mark in marks:
-        shown = _current(mine, case, mark.mark_id)
-        place = mark.candidate.center_mm
-        shown = replace(shown, score=mark.candidate.score, center_mm=place)
-        with st.container(border=True):
-            label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
-            jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
-            _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
-            _show_note(review, shown)
-
-
 def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
-    """Draw what a reader says of a scan as a whole."""
+    """Draw the decision and the note on the whole scan."""
     st.subheader("Whole scan")
     shown = _current(mine, case, WHOLE_CASE)
     done = shown.verdict == "reviewed"
@@ -103,7 +91,7 @@ def show_image_decision(
     *,
     meaning: str = "Accept: the finding is present. Reject: it is not.",
 ) -> None:
-    """Draw what a reader says of an image, and what accept and reject mean."""
+    """Draw the decision and the note on an image, and what accept and reject mean."""
     st.subheader("Decision")
     st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
@@ -112,7 +100,7 @@ def show_image_decision(
 
 
 def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
-    """Return the decision that counts now, or an undecided one."""
+    """Return the latest decision, or an undecided one."""
     fresh = Decision(case.case_id, mark_id, session.reader_name(), "undecided")
     return mine.get(mark_id, fresh)
 
@@ -120,7 +108,7 @@ def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decis
 def jump_button(
     case: RunCase, label: str, *, center_mm: Point, name: str, stack: AxialStack | None
 ) -> None:
-    """Draw a button that shows the slice of a place and selects what is there."""
+    """Draw a button that selects a mark or nodule and shows its slice."""
     inside = stack is not None and bool(stack.grid.contains_world(center_mm))
     target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
     place = f", slice {target}" if target else ", outside the scan" if stack else ""
@@ -155,7 +143,7 @@ def _show_verdicts(review: Review, shown: Decision, *, key: str) -> None:
 
 
 def _show_note(review: Review, shown: Decision) -> None:
-    """Draw the note and what is saved; leaving the field or pressing Enter saves it."""
+    """Draw the note, which is saved on Enter or on leaving the field, and what is saved."""
     field = deciding.note_field(shown)
     st.text_input(
         "Note",
@@ -167,8 +155,8 @@ def _show_note(review: Review, shown: Decision) -> None:
         on_change=deciding.save_note,
         args=(review, shown, field.key),
     )
-    # Always one line: buttons below must not move while a reader presses one.
-    when = deciding.say_when(shown) if shown.decided_at else ""
+    # Always one line, because buttons below must not move while a reader presses one.
+    when = deciding.saved_words(shown) if shown.decided_at else ""
     saved = f"{shown.verdict}, {when}" if when else "Nothing saved yet."
     unsaved = " Your change is NOT saved: see the top of the page."
     st.caption(f"{saved}{unsaved if deciding.is_unsaved(shown) else ''}")

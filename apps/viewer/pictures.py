@@ -1,4 +1,4 @@
-"""The pictures of a case: slices with circles, a radiograph, or why there is none."""
+"""The images of a case: slices with circles, a radiograph, or the reasons if it cannot be read."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from medkd.errors import MedkdError
 from medkd.review.opened import Review
 from medkd.types import RunCase
 
-# Diameter of the circle where none is known. (A comment: Streamlit prints bare strings.)
+# For nodules and marks without a diameter. (Not a docstring: Streamlit prints bare strings.)
 UNKNOWN_DIAMETER_MM = 10.0
 
 
 def try_stack(review: Review, case: RunCase) -> AxialStack | None:
-    """Read the scan; where that fails show all reasons and return None."""
+    """Read the scan; if that fails, show all reasons and return None."""
     try:
         return session.load_stack(review, case)
     except MedkdError as error:
-        say_unreadable(case, error)
+        show_unreadable(case, error)
         return None
 
 
-def say_unreadable(case: RunCase, error: MedkdError) -> None:
-    """Show all reasons, but not those that stand on the page already."""
+def show_unreadable(case: RunCase, error: MedkdError) -> None:
+    """Show all reasons, unless the page already shows them."""
     if case.status == "not_analysed" and error.reasons == case.reasons:
         st.caption(f"Not shown: this {case.kind} was refused.")
         return
@@ -36,7 +36,7 @@ def say_unreadable(case: RunCase, error: MedkdError) -> None:
 
 
 def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, legend: str) -> None:
-    """Draw the window, the slice slider, the slice, and what the colours of circles mean."""
+    """Draw the choice of window, the slice slider, the slice, and the legend of the circles."""
     window = st.radio(
         "Window", list(WINDOWS), horizontal=True, key="window", label_visibility="collapsed"
     )
@@ -53,33 +53,29 @@ def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, lege
     number = 0 if one else bar.slider("Slice (1 = lowest)", 1, stack.slices, key=key) - 1
     png = draw_slice(stack, number, window=WINDOWS[window], rings=rings)
     st.image(data_uri(png), width="stretch")
-    unknown = " Circles of 10 mm: the diameter is not known." if has_unknown(rings) else ""
+    assumed = any(ring.diameter_mm == UNKNOWN_DIAMETER_MM for ring in rings)
+    unknown = " Circles of 10 mm: the diameter is unknown." if assumed else ""
     st.caption(
         f"Slice {number + 1} of {stack.slices}, z {stack.slice_z_mm(number):.1f} mm (LPS). Seen "
         f"from the feet. {legend}{unknown}"
     )
 
 
-def has_unknown(rings: Sequence[Ring]) -> bool:
-    """Say whether a circle has the size that stands for an unknown diameter."""
-    return any(ring.diameter_mm == UNKNOWN_DIAMETER_MM for ring in rings)
-
-
 def step_slice(key: str, step: int, slices: int) -> None:
-    """Move one slice, inside the stack."""
+    """Move by one slice within the stack."""
     st.session_state[key] = min(max(st.session_state[key] + step, 1), slices)
 
 
 def show_picture(review: Review, case: RunCase) -> None:
-    """Draw an image; where that fails show all reasons."""
+    """Draw an image; if that fails, show all reasons."""
     try:
         _draw_picture(review, case)
     except MedkdError as error:
-        say_unreadable(case, error)
+        show_unreadable(case, error)
 
 
 def _draw_picture(review: Review, case: RunCase) -> None:
-    """Draw a radiograph, or a row of a MedMNIST file (of a volume its middle slice or another)."""
+    """Draw a radiograph, or a row of a MedMNIST file; a slider chooses the slice of a volume."""
     if case.row is None:
         radiograph = session.load_radiograph(review, case)
         png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)

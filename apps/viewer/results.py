@@ -1,4 +1,4 @@
-"""Page: what the run is worth: arms side by side at the frozen point, curves, differences."""
+"""Page: the results of a run: scores of the arms side by side, curves, differences."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from medkd.types import Evaluation, Table
 TRACKS = {
     "candidates": (
         "Detection, candidates track",
-        "The models scored the places of a given candidate list. They did not search the scans.",
+        "The models scored the candidates of a given list. They did not search the scans.",
     ),
     "whole-scan": (
         "Detection, whole scans",
-        "The models searched each scan by themselves and made their own marks.",
+        "The models searched whole scans and placed their own marks.",
     ),
 }
-OTHER_TRACK = ("Detection, another track", "The run names it:")
+OTHER_TRACK = ("Detection, another track", "Its name in this run:")
+
+CIRCLES = "Open circles: operating points chosen on validation."
 
 
 def show_results() -> None:
@@ -32,7 +34,7 @@ def show_results() -> None:
     evaluation = session.load_evaluation(review)
     st.title("Results")
     if evaluation is None:
-        st.info("This run has no evaluation yet: `medkd train` writes it at its end.")
+        st.info("This run has no evaluation yet: `medkd train` writes it when it ends.")
         st.stop()
     st.text(
         f"{evaluation.name}: {evaluation.dataset}\n"
@@ -69,7 +71,7 @@ def show_classification(evaluation: Evaluation, split: str) -> None:
         show_table(tables.confusion_table(results, split))
         middle = st.columns([1, 4, 1])[1]
         middle.plotly_chart(charts.roc_figure(results), key=f"roc:{split}:{number}")
-        middle.caption("ROC curves; the open circles are the frozen points.")
+        middle.caption(f"ROC curves. {CIRCLES}")
 
 
 def show_froc(evaluation: Evaluation, track: str) -> None:
@@ -89,14 +91,14 @@ def show_froc(evaluation: Evaluation, track: str) -> None:
     st.caption(interval_words(froc.interval for froc in results.values()))
     middle = st.columns([1, 4, 1])[1]
     middle.plotly_chart(charts.froc_figure(results), key=f"froc:{track}")
-    middle.caption("FROC curves by LUNA16's rules; the open circles are the frozen points.")
+    middle.caption(f"FROC curves by LUNA16's rules. {CIRCLES}")
     show_table(tables.froc_counts_table(results))
     for warning in dict.fromkeys(w for froc in results.values() for w in froc.warnings):
         st.text(f"Warning: {warning}")
 
 
 def show_transfer(evaluation: Evaluation) -> None:
-    """Show what the teacher added, and where each threshold comes from."""
+    """Show differences between arms, fidelity to the teacher, and the choice of thresholds."""
     st.header("Differences and thresholds")
     if evaluation.differences:
         show_table(tables.differences_table(evaluation.differences))
@@ -107,14 +109,14 @@ def show_transfer(evaluation: Evaluation) -> None:
 
 
 def show_table(table: Table) -> None:
-    """Draw a table of the report under its caption."""
+    """Draw a table of the report with its caption."""
     st.text(table.caption)
     rows = pd.DataFrame(list(table.rows), columns=list(table.columns))
     st.dataframe(rows, hide_index=True)
 
 
 def show_report(review: Review) -> None:
-    """Say where the full report is and offer it."""
+    """Show the path of the full report with a download button."""
     st.header("Full report")
     report = review.run.report
     if not report.is_file():

@@ -1,16 +1,17 @@
-"""What every page shares: what is reviewed, the reader, cached reading, the notices on top.
+"""What all pages share: the reviewed data, the reader, cached reading, and the notices on top.
 
-What is reviewed and by whom comes from the environment (`MEDKD_REVIEW_PATH`, `MEDKD_REVIEW_INDEX`,
-`MEDKD_REVIEW_READER`), as `medkd review` sets it. Text that comes from data is shown by `st.text`
-and tables alone, never as markdown or HTML.
+`medkd review` passes data and reader in environment variables (`MEDKD_REVIEW_PATH`,
+`MEDKD_REVIEW_INDEX`, `MEDKD_REVIEW_READER`). Text from the data is shown only by `st.text` and in
+tables, never as Markdown or HTML.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import streamlit as st
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from medkd.errors import MedkdError, SeriesError
 from medkd.formats import EVALUATION
 from medkd.index.table import ArchiveIndex, read_index
-from medkd.io.medmnist import MedMnistSet, read_medmnist
+from medkd.io.medmnist import read_medmnist
 from medkd.jsonio import read_json
 from medkd.models.package import read_info
 from medkd.provenance import NO_PERFORMANCE
@@ -41,26 +42,25 @@ from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
 from medkd.types import Evaluation, Radiograph, RunCase
 
+T = TypeVar("T")
+
 ARM = "student"
-"""Whose marks and scores the reader sees."""
+"""The arm whose marks and scores are shown."""
 
 OPEN_CASE = "open_case"
-"""Session key of the case ids that somebody asked for: the case page shows the only one."""
+"""Session key of the case ids that were requested; the case page shows the case if it is one."""
 
 CASE_ORDER = "case_order"
-"""Session key of the case ids as the worklist last listed them."""
+"""Session key of the case ids in the order of the worklist."""
 
-NO_MODEL = "An index of an archive: no model has looked at these cases."
+NO_MODEL = "An index of an archive: no model has analysed these cases."
 
 UNKNOWN_TRAINING = (
-    "This run has no evaluation.json: how well its model works, and whether it was trained on "
-    "synthetic scans, is not known."
+    "This run has no evaluation.json: the performance of its model is unknown, and so is whether "
+    "it was trained on synthetic scans."
 )
 
-UNKNOWN_MODEL = (
-    "These results do not say whether synthetic scans were used to train the model: that is not "
-    "known."
-)
+UNKNOWN_MODEL = "These results do not record whether the model was trained on synthetic scans."
 
 SYNTHETIC_MODEL = f"The model was trained on synthetic scans: {NO_PERFORMANCE}."
 
@@ -68,17 +68,17 @@ NOT_COMPARED = "Results of `medkd detect`: they were not compared with a referen
 
 
 def case_keys() -> list[str]:
-    """Return the parts of the address that name a case, in whatever letters."""
+    """Return the address parameters that name a case, in upper or lower case."""
     return [key for key in st.query_params if key.casefold() == "case"]
 
 
 def asked_in_address() -> list[str]:
-    """Return the case ids that the address asks for."""
+    """Return the case ids in the address."""
     return [name for key in case_keys() for name in st.query_params.get_all(key)]
 
 
 def current_review() -> Review:
-    """Return what is reviewed."""
+    """Open the RUN, RESULTS or INDEX that is reviewed."""
     index = os.environ.get("MEDKD_REVIEW_INDEX", "")
     with stopping():
         path = Path(os.environ.get("MEDKD_REVIEW_PATH", ""))
@@ -86,13 +86,13 @@ def current_review() -> Review:
 
 
 def reader_name() -> str:
-    """Return who decides."""
+    """Return the name of the reader."""
     return os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader"
 
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """End the page if something is refused, and show the refusal with all its reasons."""
+    """Stop the page after a refusal, and show the refusal with all its reasons."""
     try:
         yield
     except MedkdError as error:
@@ -102,7 +102,7 @@ def stopping() -> Iterator[None]:
 
 
 def show_notices(review: Review) -> None:
-    """Show what stands on top of every page."""
+    """Show the notices on top of every page."""
     if review.kind == "INDEX":
         st.caption(f"{NO_MODEL} {NOT_A_DEVICE}")
     elif review.kind == "RESULTS":
@@ -133,20 +133,22 @@ def _notice_of_results(record: SearchRecord) -> None:
 def load_cases(review: Review) -> list[RunCase]:
     """Return the cases in reading order."""
     with stopping():
-        return _cases(review, str(review.path), _stamps(review))
+        return _cached(_tables, "cases", _files(review), lambda: read_worklist(review))
 
 
 def load_evaluation(review: Review) -> Evaluation | None:
-    """Return the evaluation of a run, None if there is none."""
+    """Return the evaluation of a run; None if there is none."""
     path = review.run.evaluation
     if review.kind != "RUN" or not path.is_file():
         return None
     with stopping():
-        return _evaluation(str(path), _stamp(path))
+        return _cached(
+            _tables, "evaluation", [path], lambda: read_json(path, Evaluation, form=EVALUATION)
+        )
 
 
 def load_record(review: Review) -> SearchRecord:
-    """Return what RESULTS were made with."""
+    """Return the record of the search that wrote RESULTS."""
     with stopping():
         return review.results.read_record()
 
@@ -154,34 +156,39 @@ def load_record(review: Review) -> SearchRecord:
 def load_archive(review: Review) -> ArchiveIndex:
     """Return the INDEX that is reviewed."""
     with stopping():
-        return _archive(str(review.path), _stamp(review.path))
+        return _cached(_tables, "index", [review.path], lambda: read_index(review.path))
 
 
 def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
-    """Return what the INDEX that is reviewed knows of each scan's nodules."""
-    return _nodule_facts(load_archive(review), str(review.path), _stamp(review.path))
+    """Return what the reviewed INDEX records about the nodules of each scan."""
+    archive = load_archive(review)
+    return _cached(_tables, "nodules", [review.path], lambda: nodule_facts(archive))
 
 
 def load_marks(review: Review) -> dict[str, CaseMarks]:
     """Return the model's marks by case id."""
     with stopping():
-        return _marks(review, str(review.path), _stamps(review))
+        return _cached(_tables, "marks", _files(review), lambda: read_marks(review, ARM))
 
 
 def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
-    """Return the probability of each image by arm, of RESULTS by label."""
+    """Return the probabilities of each image by arm, or for RESULTS by label."""
     with stopping():
-        return _probabilities(review, str(review.path), _stamps(review))
+        return _cached(_tables, "probabilities", _files(review), lambda: read_probabilities(review))
 
 
 def load_stack(review: Review, case: RunCase) -> AxialStack:
-    """Read a scan turned for reading.
+    """Read a scan as axial slices.
 
     Raises:
         MedkdError: if the scan cannot be read, with all reasons.
     """
-    path = pixels_path(review, case)
-    return _stack(review, case, str(path), case.case_id, _stamp(path))
+
+    def read() -> AxialStack:
+        scan = read_case_scan(review, case)
+        return build_axial_stack(scan.voxels_hu, scan.grid)
+
+    return _cached(_images, f"scan {case.case_id}", [pixels_path(review, case)], read)
 
 
 def load_radiograph(review: Review, case: RunCase) -> Radiograph:
@@ -190,12 +197,13 @@ def load_radiograph(review: Review, case: RunCase) -> Radiograph:
     Raises:
         MedkdError: if it cannot be read, with all reasons.
     """
-    path = pixels_path(review, case)
-    return _radiograph(review, case, str(path), case.case_id, _stamp(path))
+    paths = [pixels_path(review, case)]
+    name = f"radiograph {case.case_id}"
+    return _cached(_images, name, paths, lambda: read_case_image(review, case))
 
 
 def load_row(review: Review, case: RunCase) -> NDArray[np.float32]:
-    """Read the row of a MedMNIST file that a case is.
+    """Read the image of a case that is a row of a MedMNIST file.
 
     Returns:
         [row, col] or [i, j, k] in 0..1.
@@ -204,7 +212,7 @@ def load_row(review: Review, case: RunCase) -> NDArray[np.float32]:
         MedkdError: if the file cannot be read or has no such row.
     """
     path = pixels_path(review, case)
-    splits = _medmnist(str(path), _stamp(path)).splits
+    splits = _cached(_images, "medmnist", [path], lambda: read_medmnist(path)).splits
     images = next((part.images for name, part in splits.items() if name == case.split), ())
     if case.row is None or not 0 <= case.row < len(images):
         reason = f"expected a row below {len(images)}, got {case.row!r}"
@@ -213,14 +221,14 @@ def load_row(review: Review, case: RunCase) -> NDArray[np.float32]:
 
 
 def mark_threshold(review: Review, source: MarkSource) -> float | None:
-    """Return the frozen threshold for marks of that source; None where there is none."""
+    """Return the threshold chosen on validation for marks of a source; None if there is none."""
     if review.kind == "RESULTS":
         return load_record(review).threshold
     return student_threshold(load_evaluation(review), source)
 
 
 def image_threshold(review: Review, name: str) -> float | None:
-    """Return the threshold on the probability of that name; None where there is none."""
+    """Return the threshold chosen on validation for an arm or label; None if there is none."""
     if review.kind == "RESULTS":
         record = load_record(review)
         return record.threshold if len(record.labels) == 1 else None
@@ -233,7 +241,7 @@ def image_threshold(review: Review, name: str) -> float | None:
 
 
 def finding_name(review: Review) -> str:
-    """Name what the probabilities are of, as the model says."""
+    """Return the label names of the model: what the probabilities refer to."""
     if review.kind == "RESULTS":
         return " or ".join(load_record(review).labels) or "the finding"
     try:
@@ -243,96 +251,61 @@ def finding_name(review: Review) -> str:
 
 
 def load_store(review: Review) -> ReviewStore:
-    """Open the readers' decisions anew each time: the file may have been replaced meanwhile.
+    """Open the store of decisions; not cached, because the file may have been replaced.
 
     Raises:
-        MedkdError: if they cannot be kept there.
+        MedkdError: if it cannot be opened.
     """
     return open_store(review.decisions)
 
 
 def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
-    """Return this reader's decisions that count: case id to mark id to decision."""
+    """Return this reader's latest decisions by case id and mark id."""
     with stopping():
         return by_case(load_store(review).latest(reader=reader_name()))
 
 
 def load_history(review: Review) -> list[Decision]:
-    """Return every decision of every reader, oldest first."""
+    """Return all decisions of all readers, oldest first."""
     with stopping():
         return load_store(review).history()
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written anew, so that caches never show an old one."""
-    if not path.exists():
-        return (0, 0)
-    status = path.stat()
-    return (status.st_mtime_ns, status.st_size)
-
-
-def _stamps(review: Review) -> tuple[tuple[int, int], ...]:
-    """Return the stamps of all files that worklist, marks and probabilities are read from."""
+def _files(review: Review) -> list[Path]:
+    """Return all files that worklist, marks and probabilities are read from."""
     if review.kind == "INDEX":
-        return (_stamp(review.path),)
-    if review.kind == "RESULTS":  # the table is written last
-        return (_stamp(review.results.record), _stamp(review.results.table))
+        return [review.path]
+    if review.kind == "RESULTS":
+        return [review.results.record, review.results.table]  # the table is written last
     run = review.run
-    files = [run.cases, run.marks(ARM), run.result(ARM, "x").parent, run.reference]
-    files += [run.predictions(arm, split) for arm in ARMS for split in SPLITS]
-    return tuple(_stamp(path) for path in files)
+    return [
+        run.cases, run.marks(ARM), run.result(ARM, "x").parent, run.reference,
+        *(run.predictions(arm, split) for arm in ARMS for split in SPLITS),
+    ]  # fmt: skip
 
 
-# Arguments with an underscore are no keys of a cache: path and stamps stand for them.
-@st.cache_data(max_entries=4, show_spinner=False)
-def _cases(_review: Review, path: str, stamps: tuple[tuple[int, int], ...]) -> list[RunCase]:
-    return read_worklist(_review)
+def _cached(
+    cache: Callable[..., object], what: str, files: Sequence[Path], read: Callable[[], T]
+) -> T:
+    """Return what `read` returns, from a cache unless a file was written or removed since.
+
+    Args:
+        cache: `_tables` or `_images`.
+        what: what is read; with the files it identifies the entry.
+        files: all files that it is read from.
+        read: reads it.
+    """
+    states = [path.stat() if path.exists() else None for path in files]
+    stamps = [(s.st_mtime_ns, s.st_size) if s else (0, 0) for s in states]
+    return cast("T", cache((what, [str(path) for path in files], stamps), read))
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _evaluation(path: str, stamp: tuple[int, int]) -> Evaluation:
-    return read_json(Path(path), Evaluation, form=EVALUATION)
+# Streamlit does not use arguments with an underscore as keys of a cache.
+@st.cache_resource(max_entries=6, show_spinner="Reading ...")
+def _tables(key: object, _read: Callable[[], object]) -> object:
+    return _read()
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading marks ...")
-def _marks(_review: Review, path: str, stamps: tuple[tuple[int, int], ...]) -> dict[str, CaseMarks]:
-    return read_marks(_review, ARM)
-
-
-@st.cache_resource(max_entries=2, show_spinner="Reading probabilities ...")
-def _probabilities(
-    _review: Review, path: str, stamps: tuple[tuple[int, int], ...]
-) -> dict[str, dict[str, float]]:
-    return read_probabilities(_review)
-
-
-@st.cache_resource(max_entries=2, show_spinner="Reading the scan ...")
-def _stack(
-    _review: Review, _case: RunCase, path: str, case_id: str, stamp: tuple[int, int]
-) -> AxialStack:
-    scan = read_case_scan(_review, _case)
-    return build_axial_stack(scan.voxels_hu, scan.grid)
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _radiograph(
-    _review: Review, _case: RunCase, path: str, case_id: str, stamp: tuple[int, int]
-) -> Radiograph:
-    return read_case_image(_review, _case)
-
-
-@st.cache_resource(max_entries=1, show_spinner="Reading the index ...")
-def _archive(path: str, stamp: tuple[int, int]) -> ArchiveIndex:
-    return read_index(Path(path))
-
-
-@st.cache_resource(max_entries=1, show_spinner=False)
-def _nodule_facts(
-    _archive: ArchiveIndex, path: str, stamp: tuple[int, int]
-) -> dict[str, NoduleFact]:
-    return nodule_facts(_archive)
-
-
-@st.cache_resource(max_entries=1, show_spinner="Reading the images ...")
-def _medmnist(path: str, stamp: tuple[int, int]) -> MedMnistSet:
-    return read_medmnist(Path(path))
+@st.cache_resource(max_entries=2, show_spinner="Reading the image ...")
+def _images(key: object, _read: Callable[[], object]) -> object:
+    return _read()

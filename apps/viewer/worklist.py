@@ -1,4 +1,4 @@
-"""Page: the cases in reading order, filtered, with the reader's progress; export of decisions."""
+"""Page: the cases in reading order with filters, the reader's progress, and export of decisions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ import pandas as pd
 import session
 import streamlit as st
 
-from medkd.review.cases import (
-    NO_MARKS,
-    CaseMarks,
-    case_progress,
-    count_decided,
-)
+from medkd.review.cases import NO_MARKS, CaseMarks, case_progress, count_decided
 from medkd.review.index_cases import synthetic_words
 from medkd.review.opened import Review
 from medkd.review.store import Decision, decisions_csv
@@ -38,18 +33,18 @@ def show_worklist() -> None:
     if refused:
         st.warning(
             f"{refused} of {len(cases)} cases {'are' if indexed else 'were'} not analysed. That is "
-            "not the same as no findings: read them without the model. They stand first."
+            "not the same as no findings: read them without the model. They are listed first."
         )
     made = sum(case.synthetic for case in session.load_archive(review).cases) if indexed else 0
     if made:
-        st.warning(f"{made} of {len(cases)} cases are synthetic; the others are patients'.")
+        st.warning(f"{made} of {len(cases)} cases are synthetic; the others are from patients.")
     passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
     st.session_state[session.CASE_ORDER] = [case.case_id for case in passing]
     whose = "student's" if review.kind == "RUN" else "model's"
     order = "" if indexed else f", highest score first (the {whose} highest probability)"
     st.caption(f"{len(passing)} of {len(cases)} cases{order}. Tick a row to open its case.")
     if not passing:
-        st.info("No case passes the filter.")
+        st.info("No case matches the filters.")
     elif indexed:
         show_table(passing, index_rows(passing, decided, review=review))
     else:
@@ -69,7 +64,7 @@ def show_worklist() -> None:
 def filter_cases(
     cases: Sequence[RunCase], decided: Decided, *, words: Mapping[str, str]
 ) -> list[RunCase]:
-    """Draw the filters and return the cases that pass."""
+    """Draw the filters and return the cases that match."""
     columns = st.columns([2, 1, 1, 1])
     text = columns[0].text_input("Case id contains")
     status = columns[1].selectbox("Status", [ANY, *words.values()])
@@ -88,7 +83,7 @@ def filter_cases(
 def run_rows(
     cases: Sequence[RunCase], decided: Decided, *, review: Review
 ) -> list[dict[str, object]]:
-    """Say of each case what the model found in it."""
+    """Build a row for each case of a RUN or RESULTS: score, marks, status, progress."""
     marks = session.load_marks(review)
     return [
         {
@@ -110,7 +105,7 @@ def run_rows(
 def index_rows(
     cases: Sequence[RunCase], decided: Decided, *, review: Review
 ) -> list[dict[str, object]]:
-    """Say of each case what the archive says of it."""
+    """Build a row for each case of an INDEX: status, reference nodules, labels, progress."""
     archive = session.load_archive(review)
     facts = session.load_nodule_facts(review)
     present: dict[str, list[str]] = defaultdict(list)
@@ -138,7 +133,7 @@ def index_rows(
 
 
 def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -> None:
-    """Draw the table without columns that say nothing; ticking a row opens its case."""
+    """Draw the table without empty columns; ticking a row opens its case."""
     columns = {
         "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
         "Reasons": st.column_config.TextColumn(width="large"),
@@ -171,7 +166,7 @@ def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -
 
 
 def describe_marks(case: RunCase, decided: Decided, *, found: CaseMarks, review: Review) -> str:
-    """Say how many marks a scan has at the frozen threshold, and how many are decided."""
+    """Return how many marks of a scan reach the threshold, and how many are decided."""
     if case.kind != "scan" or case.status != "analysed":
         return ""
     if found.source == "none":
@@ -182,7 +177,7 @@ def describe_marks(case: RunCase, decided: Decided, *, found: CaseMarks, review:
 
 
 def progress_of(case: RunCase, decided: Decided) -> str:
-    """Say how far this reader is with a case."""
+    """Return how far this reader is with a case."""
     return case_progress(case, decided.get(case.case_id, {}))
 
 

@@ -5,6 +5,7 @@ Commands import these packages when they run, which keeps `medkd --help` fast.
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -15,12 +16,11 @@ import typer
 
 from medkd import __version__
 from medkd.cli.faults import ended_by_signals, explain, leave_pipe_quietly, received
-from medkd.cli.terminal import accept_any_text
 
 app = typer.Typer(
     name="medkd",
-    help="Train a small lung-nodule model by knowledge transfer from a large one. Not a medical "
-    "device.",
+    help="Train a small lung-nodule model by knowledge distillation from a large one. Not a "
+    "medical device.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ COMMAND_MODULES = (
     "bench",
     "cache",
 )
-"""Modules of this package that define commands; `register(app)` of each is called on import."""
+"""Modules that define commands. `register(app)` of each is called when this package is imported."""
 
 _CLOSED_PIPE = 128 + 13
 """Exit code after writing to a closed pipe, as if SIGPIPE had ended the command (128 + 13)."""
@@ -59,7 +59,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every event.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print log messages.")] = False,
     version: Annotated[  # eager: its callback prints and exits
         bool,
         typer.Option(
@@ -67,7 +67,9 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    accept_any_text()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # print unsupported characters as escape sequences
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",

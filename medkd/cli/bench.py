@@ -1,4 +1,4 @@
-"""`medkd bench`: arms over seeds, one restartable cell each, and the table."""
+"""`medkd bench`: train several arms with several seeds, and tabulate the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from medkd.cli.train import ConfigArgument, ResumeOption, SetOption, explained_interruption
+from medkd.cli.options import ConfigArgument, ResumeOption, SetOption
+from medkd.cli.train import explained_interruption
 
 
 def register(app: typer.Typer) -> None:
@@ -25,13 +26,13 @@ def bench(
     cross_validate: Annotated[
         bool,
         typer.Option(
-            "--cross-validate", help="Score folds of train and validation; leave test alone."
+            "--cross-validate", help="Cross-validate on train and validation; do not use test."
         ),
     ] = False,
 ) -> None:
-    """Compare arms over seeds: rows as JSON, and a table.
+    """Compare arms over several seeds; write the results as JSON and as a table.
 
-    Cells that are finished are not run again with --resume.
+    With --resume, finished trainings are not repeated.
 
     Example: `medkd bench bench/pneumoniamnist --out runs/pneumonia`
     """

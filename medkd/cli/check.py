@@ -1,14 +1,16 @@
-"""`medkd check`: what is wrong with an INDEX."""
+"""`medkd check`: report the problems and the contents of an INDEX."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.counting import counted
+from medkd.cli.options import IndexArgument
 from medkd.cli.outputs import check_output, index_places
+from medkd.cli.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _EXAMPLES = 3
-_TO_SCREEN = Path("-")
+_STDOUT = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,39 +28,45 @@ def register(app: typer.Typer) -> None:
 
 
 def check_command(
-    index: Annotated[Path, typer.Argument(help="INDEX: the index.csv of medkd index.")],
+    index: IndexArgument,
     *,
     split: Annotated[
-        Path | None, typer.Option(help="A frozen split: look for its leaks, not the folders'.")
+        Path | None,
+        typer.Option(
+            help="A file of `medkd split`: check it, not the archive's folders, for leaks."
+        ),
     ] = None,
     json: Annotated[
         Path | None,
-        typer.Option(help="Write all findings with their codes as JSON, too; - prints it alone."),
+        typer.Option(help="Also write the results as JSON to this file; - prints only the JSON."),
     ] = None,
 ) -> None:
-    """Say what of an INDEX is refused and why, what to look at, and how it is made up.
+    """Check an INDEX: refused cases and the reasons, warnings, leaks between splits, statistics.
 
-    Exits with 0 if the index can be used, else with 1: if no case is ready, if a folder of the
-    archive could not be entered (unless `medkd index --allow unreadable_folder` accepted that), or
-    if a patient (or the same pixels under two identities) is in several parts: of the split that is
-    given, else of the archive's own folders train, val and test. `medkd split` makes a division
-    that does not leak. An index that cannot be divided by patient is named (cannot_split): it
-    serves detect and review, not training.
+    Exits with 0 if the index can be used, and with 1 if no case is ready, if a folder of the
+    archive could not be opened (unless `medkd index --allow unreadable_folder` accepted that), or
+    if a patient, or the same image under two patient identifiers, occurs in more than one of
+    train, val and test. These are the parts of the file given by --split, otherwise the archive's
+    own folders. `medkd split` writes a split without leaks. The warning cannot_split means that
+    the index cannot be divided by patient: use it for detect and review, but not for training.
 
-    The JSON has: usable and its obstacles (code, text, ids, remedy); divisible; refusals and
+    The JSON contains: usable, obstacles (code, text, ids, remedy); divisible; refusals and
     allowed (kind, code, cases, ids, option); warnings (code, text, ids, remedy); unreadable (code,
-    what, files, examples); leaks, balance, sites, notes, counts; schema, its version.
+    what, files, examples); leaks, balance, sites, notes, counts; schema (the version).
 
     Example: `medkd check work/index.csv --json work/check.json`
 
     Example: `medkd check work/index.csv --split work/split.json`
     """
+    from json import dumps
+
     from medkd.archive.check import check_index
-    from medkd.archive.unreadable import allowed_in, unreadable_in
+    from medkd.archive.unreadable import allowed_in, places_of_cases, unreadable_in
     from medkd.index.frozen_split import read_split
     from medkd.index.table import read_index
+    from medkd.jsonio import to_jsonable, write_json
 
-    if json is not None and json != _TO_SCREEN:
+    if json is not None and json != _STDOUT:
         check_output("--json", json, [*index_places(index), split])
     archive = read_index(index)
     found = check_index(
@@ -67,76 +75,64 @@ def check_command(
         unreadable=unreadable_in(index),
         allow=allowed_in(index),
     )
-    if json is not None:
-        _write_json(json, found)
-    if json != _TO_SCREEN:
-        _tell(found, _places(found, index) if archive.identity == "keep" else {})
+    if json == _STDOUT:
+        typer.echo(dumps(to_jsonable(found), indent=1))
+    else:
+        if json is not None:
+            write_json(json, found)
+        examples = [name for row in found.refusals for name in row.ids[:_EXAMPLES]]
+        _print_check(found, places_of_cases(index, examples) if archive.identity == "keep" else {})
     if not found.usable:
         raise typer.Exit(1)
 
 
-def _write_json(place: Path, found: IndexCheck) -> None:
-    from json import dumps
-
-    from medkd.jsonio import to_jsonable, write_json
-
-    if place == _TO_SCREEN:
-        typer.echo(dumps(to_jsonable(found), indent=1))
-        return
-    write_json(place, found)
-
-
-def _places(found: IndexCheck, index: Path) -> dict[str, str]:
-    """Return where the cases are that refusals show as examples."""
-    from medkd.archive.unreadable import places_of_cases
-
-    shown = [name for row in found.refusals for name in row.ids[:_EXAMPLES]]
-    return places_of_cases(index, shown)
-
-
-def _tell(found: IndexCheck, places: Mapping[str, str]) -> None:
+def _print_check(found: IndexCheck, places: Mapping[str, str]) -> None:
     typer.echo(
         f"{counted(found.cases, 'case')} of {counted(found.patients, 'patient')}: "
         f"{found.ready} ready, {found.cases - found.ready} not analysed; "
         f"{counted(found.nodules, 'nodule')}"
     )
-    _tell_refusals(found.refusals, places)
-    _tell_accepted(found.allowed)
+    _print_codes("not analysed (options are those of medkd index)", found.refusals, places)
+    _print_codes(
+        "analysed despite these accepted faults (accepted by medkd index --allow; coarse voxels of "
+        "synthetic scans are always accepted)",
+        [replace(row, option="") for row in found.allowed],
+        places,
+    )
     if found.unreadable:
         typer.echo("\ncould not be read")
     for count in found.unreadable:
         typer.echo(f"  {count.files} {count.what}: {count.names}")
     for site in found.sites:
-        _tell_site(site)
+        _print_site(site)
     if found.balance:
-        typer.echo("\nlabels: present / absent / not known (not annotated, or contradictory)")
+        typer.echo("\nlabels: present / absent / unknown (not annotated or contradictory)")
     for row in found.balance:
         where = f" at {row.site}" if row.site else ""
         typer.echo(f"  {row.label}{where}: {row.present} / {row.absent} / {row.unknown}")
     if found.warnings:
         typer.echo(f"\n{counted(len(found.warnings), 'warning')}")
-    _tell_some([str(warning) for warning in found.warnings])
+    _print_first([str(warning) for warning in found.warnings])
     for note in found.notes:
         typer.echo(f"note: {note}")
     for leaks in found.leaks:
-        _tell_leaks(leaks)
-    _tell_end(found)
+        _print_leaks(leaks)
+    _print_verdict(found)
 
 
-def _tell_end(found: IndexCheck) -> None:
-    """Say whether the index can be used, and what to do if not."""
+def _print_verdict(found: IndexCheck) -> None:
     for obstacle in found.obstacles:
         typer.secho(f"\nNOT usable: {obstacle.code}: {obstacle.text}", fg=typer.colors.RED)
         typer.echo(f"  to do: {obstacle.remedy}")
     if found.usable:
         typer.echo(
-            "\nusable" if found.divisible else "\nusable, but not to train: see cannot_split"
+            "\nusable" if found.divisible else "\nusable, but not for training: see cannot_split"
         )
 
 
-def _tell_refusals(counts: Sequence[ReasonCount], places: Mapping[str, str]) -> None:
+def _print_codes(title: str, counts: Sequence[ReasonCount], places: Mapping[str, str]) -> None:
     if counts:
-        typer.echo("\nnot analysed (options are those of medkd index)")
+        typer.echo(f"\n{title}")
     for row in counts:
         shown = [f"{name} ({places[name]})" if name in places else name
                  for name in row.ids[:_EXAMPLES]]  # fmt: skip
@@ -146,19 +142,7 @@ def _tell_refusals(counts: Sequence[ReasonCount], places: Mapping[str, str]) -> 
         typer.echo(f"  {row.code}: {what}: {', '.join(shown)}{more}{accepted}")
 
 
-def _tell_accepted(counts: Sequence[ReasonCount]) -> None:
-    if counts:
-        typer.echo(
-            "\nanalysed in spite of faults that were accepted (by medkd index --allow; coarse "
-            "voxels of synthetic scans always)"
-        )
-    for row in counts:
-        more = ", ..." if row.cases > _EXAMPLES else ""
-        what = counted(row.cases, row.kind)
-        typer.echo(f"  {row.code}: {what}: {', '.join(row.ids[:_EXAMPLES])}{more}")
-
-
-def _tell_site(site: SiteSummary) -> None:
+def _print_site(site: SiteSummary) -> None:
     where = f" at {site.site}" if site.site else ""
     typer.echo(
         f"\n{counted(site.cases, site.kind)} of {counted(site.patients, 'patient')}{where}, "
@@ -167,7 +151,7 @@ def _tell_site(site: SiteSummary) -> None:
     for title, spread in (("pixel", site.spacing_mm), ("slice", site.slice_spacing_mm)):
         if spread:
             low, middle, high = (f"{mm:.3g}" for mm in spread)
-            typer.echo(f"  {title} spacing {low} / {middle} / {high} mm (least, median, most)")
+            typer.echo(f"  {title} spacing {low} / {middle} / {high} mm (minimum, median, maximum)")
     for title, tally in (
         ("manufacturer", site.manufacturers), ("kernel", site.kernels), ("view", site.views)
     ):  # fmt: skip
@@ -177,24 +161,24 @@ def _tell_site(site: SiteSummary) -> None:
             typer.echo(f"  {title}: {', '.join(shown)}{more}")
 
 
-def _tell_leaks(leaks: LeakSummary) -> None:
+def _print_leaks(leaks: LeakSummary) -> None:
     whose = "the split" if leaks.division == "split" else "the archive's own folders"
     if not leaks.leaks:
         typer.echo(f"\nno leak in {whose}")
         return
     typer.secho(
         f"\nLEAK in {whose}: {counted(leaks.patients, 'patient')} and "
-        f"{counted(leaks.pixels, 'equal picture')} of several patients in more than one part",
+        f"{counted(leaks.pixels, 'identical image')} of different patients in more than one part",
         fg=typer.colors.RED,
     )
     for part, count in leaks.leaking.items():
         whole = leaks.cases[part]
-        typer.echo(f"  {part}: {count} of {whole} cases have their patient in another part too")
-    _tell_some([str(leak) for leak in leaks.leaks])
+        typer.echo(f"  {part}: {count} of {whole} cases have a patient who is also in another part")
+    _print_first([str(leak) for leak in leaks.leaks])
 
 
-def _tell_some(lines: Sequence[str]) -> None:
+def _print_first(lines: Sequence[str]) -> None:
     for line in lines[:_SHOWN]:
         typer.echo(f"  {line}")
     if len(lines) > _SHOWN:
-        typer.echo(f"  and {len(lines) - _SHOWN} more: --json FILE lists them all")
+        typer.echo(f"  and {len(lines) - _SHOWN} more: --json FILE lists all of them")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from medkd.cli.train import ResumeOption, SetOption, echo_next_steps, run_with_bars
+from medkd.cli.options import ResumeOption, SetOption
+from medkd.cli.text import echo_lines
+from medkd.cli.train import echo_next_steps, run_with_bars
 
 CONFIG = "demo/phantom"
 
@@ -35,13 +37,12 @@ def demo(
     """
     from medkd.config.load import find_config, load_settings
     from medkd.config.run_settings import RunSettings
-    from medkd.report.closing import closing_lines
+    from medkd.report.summary import closing_lines
     from medkd.runs import RunFolder
 
     run = RunFolder(out)
     settings = load_settings(find_config(CONFIG), RunSettings, overrides=overrides or ())
     evaluation, written = run_with_bars(run, settings, resume=resume)
     typer.echo("")
-    for line in closing_lines(evaluation):
-        typer.echo(line)
+    echo_lines(closing_lines(evaluation))
     echo_next_steps(run, written)

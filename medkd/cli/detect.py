@@ -1,15 +1,14 @@
-"""`medkd detect`: marks on whole scans, probabilities for radiographs."""
+"""`medkd detect`: find marks on whole scans, or score radiographs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.counting import counted
-from medkd.cli.train import ResumeOption
+from medkd.cli.options import AllowOption, ResumeOption, split_commas
+from medkd.cli.text import counted
 
 if TYPE_CHECKING:
     from medkd.detect.jobs import SearchJob
@@ -28,8 +27,8 @@ def detect(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="CT: volumes, DICOM folders. X-ray: PNG, JPEG, DICOM. Folders of them, or the "
-            "index.csv of `medkd index`.",
+            help="CT: volumes or DICOM folders. X-ray: PNG, JPEG or DICOM. Folders of these or "
+            "the index.csv of `medkd index`.",
         ),
     ],
     *,
@@ -37,31 +36,30 @@ def detect(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Label of an INDEX that says a scan holds a nodule; default: nodule."),
+        typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
     ] = None,
-    allow: Annotated[
-        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
-    ] = "",
+    allow: AllowOption = "",
     resume: ResumeOption = False,
 ) -> None:
     """Search CT scans for nodules, or score chest X-rays. Not a medical device.
 
-    What is done depends on MODEL: whether it was trained on patches of scans or on X-rays.
-    OUT gets one JSON a case (`CaseResult`; what cannot be read, is not fit for analysis or has no
-    lungs is there as not_analysed, with its reasons) and results.csv. Each file is whole as soon
-    as it stands there: after Ctrl-C or a kill the same command with --resume skips what is
-    finished. Ends with 1 if no case at all could be analysed.
+    MODEL determines which: a model trained on CT patches searches scans, and a model trained on
+    X-rays scores X-rays. OUT gets results.csv and one JSON file per case. A case that cannot be
+    read, is not fit for analysis, or shows no lungs has the status not_analysed with its reasons.
+    If the command is stopped or killed, run it again with --resume to skip the finished cases.
+    Exits with 1 if no case could be analysed.
 
-    CT: results.csv has every mark, at most 100 a scan: LUNA16's columns (LPS mm), then voxel and
-    slice (voxels from 0, slice_number from 1 along k), the DICOM image's InstanceNumber, the
-    threshold frozen on validation and whether the mark reaches it. X-ray: a row a picture with
-    the calibrated probability of each label. diameter_mm is empty: this version measures none.
+    CT: results.csv lists all marks, at most 100 per scan: LUNA16's columns (LPS mm), voxel indices
+    (from 0), slice_number (from 1 along k), the InstanceNumber of the DICOM image, the threshold
+    chosen on validation, and whether the mark reaches it. diameter_mm is empty, because this
+    version does not measure diameters. X-ray: results.csv has one row per image with the
+    calibrated probability of each label.
 
-    Cases of an INDEX bear its case ids, others their UID or the name of their file or folder:
-    index a hospital's archive first. Of a pseudonymised INDEX no path and no UID is written;
-    `medkd identity lookup CASE --index INDEX --why REASON --slice N` gives them, and is audited.
-    Where an INDEX knows which scans hold a nodule, the ROC AUC of the highest mark is printed and
-    left in scan_level-INDEX.json.
+    Cases of an INDEX are named by its case ids, other cases by their UID or the name of their file
+    or folder; therefore index a hospital's archive first. For a pseudonymised INDEX no path and no
+    UID is written. `medkd identity lookup CASE --index INDEX --why REASON --slice N` prints them
+    and records the look-up. If an INDEX states which scans have a nodule, the ROC AUC of each
+    scan's highest mark score is printed and written to scan_level-INDEX.json.
 
     Example: `medkd detect medkd-demo/student scans/ --out found`
 
@@ -69,39 +67,38 @@ def detect(
 
     Example: `medkd detect runs/xray/student xrays/ --out found`
     """
+    from medkd.index.table import is_index
     from medkd.models.package import load_model
 
     loaded = load_model(model, device=device)
-    job = _job_of(loaded, inputs, allow)
-    _warn(told := _synthetic_model(loaded.info, job))
+    job = _build_job(loaded, inputs, allow)
+    _warn(synthetic := _synthetic_warning(loaded.info, job))
     results = _run(job, out, resume=resume)
-    _say_results(results, job, out)
-    if job.record.kind == "scan":
-        _say_scan_levels(inputs, results, label, out=out)
-    _warn(told)
+    _print_results(results, job, out)
+    for index in filter(is_index, inputs if job.record.kind == "scan" else ()):
+        _print_scan_level(index, results, label, out=out)
+    _warn(synthetic)
     if all(result.status == "not_analysed" for result in results):
         raise typer.Exit(1)
 
 
-def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
-    """Choose by the model whether scans are searched or radiographs scored."""
+def _build_job(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
+    """Build a job that searches scans or scores radiographs, depending on the model."""
     from medkd.cli.progress import progress_bars
     from medkd.config.load import make_settings
     from medkd.detect.jobs import image_job, scan_job
     from medkd.detect.radiographs import takes_radiographs
     from medkd.io.dicom.gate import GateSettings
 
-    if takes_radiographs(loaded.info):
-        codes = [code.strip() for code in allow.split(",") if code.strip()]
-        with progress_bars() as report:
-            return image_job(inputs, loaded, allow=codes, looked_at=_looking(report))
-    gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     with progress_bars() as report:
-        return scan_job(inputs, loaded, gate=gate, looked_at=_looking(report))
 
+        def show_count(count: int) -> None:
+            report("reading files", count, 0, "")
 
-def _looking(report: Callable[[str, int, int, str], None]) -> Callable[[int], None]:
-    return lambda count: report("looking at: files", count, 0, "")
+        if takes_radiographs(loaded.info):
+            return image_job(inputs, loaded, allow=split_commas(allow), looked_at=show_count)
+        gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
+        return scan_job(inputs, loaded, gate=gate, looked_at=show_count)
 
 
 def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:
@@ -111,23 +108,23 @@ def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:
 
     with explained_interruption(out), progress_bars() as report:
 
-        def told(done: int, total: int, refused: int) -> None:
+        def show_progress(done: int, total: int, refused: int) -> None:
             report(_noun(job), done, total, f"{refused} not analysed" if refused else "")
 
-        return run_job(job, out, resume=resume, progress=told)
+        return run_job(job, out, resume=resume, progress=show_progress)
 
 
 def _noun(job: SearchJob) -> str:
     return "scans" if job.record.kind == "scan" else "radiographs"
 
 
-def _synthetic_model(info: ModelInfo, job: SearchJob) -> str:
-    """Say that synthetic scans taught the model, unless all inputs are phantoms themselves."""
+def _synthetic_warning(info: ModelInfo, job: SearchJob) -> str:
+    """Return a warning if the model was trained on synthetic scans and an input is no phantom."""
     from medkd.provenance import synthetic_words
 
     words = synthetic_words(info.origins, synthetic=info.trained_on_synthetic)
-    of_people = job.origins.real + job.origins.implanted
-    return f"This model was {words}." if words and of_people else ""
+    from_patients = job.origins.real + job.origins.implanted
+    return f"This model was {words}." if words and from_patients else ""
 
 
 def _warn(sentence: str) -> None:
@@ -135,18 +132,10 @@ def _warn(sentence: str) -> None:
         typer.secho(sentence, fg=typer.colors.YELLOW, err=True)
 
 
-def _say_synthetic_inputs(job: SearchJob) -> None:
-    """Say how many synthetic scans were searched, what made them, and how hard phantoms are."""
+def _print_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     from medkd.difficulty import difficulty_words
     from medkd.provenance import origin_words
 
-    if job.origins.synthetic:
-        typer.echo(f"searched: {origin_words(job.origins)}")
-    for stamp in job.stamps:
-        typer.echo(difficulty_words(stamp))
-
-
-def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     refused = [result for result in results if result.status == "not_analysed"]
     for result in refused:
         reasons = "".join(f"\n  - {reason}" for reason in result.reasons)
@@ -154,58 +143,52 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     analysed = f"{len(results) - len(refused)} of {len(results)} {_noun(job)} analysed"
     if job.left_out:
         of_scans = job.record.kind == "scan"
-        told = "radiographs" if of_scans else "files or cases that are no radiographs"
-        typer.echo(f"{job.left_out} {told} were left out: this model takes {_noun(job)} alone")
+        what = "radiographs" if of_scans else "files or cases that are not radiographs"
+        typer.echo(f"{job.left_out} {what} were skipped: this model accepts only {_noun(job)}")
     if job.record.kind == "scan":
         scores = [mark.score for result in results for mark in result.candidates]
         typer.echo(f"{analysed}, {len(scores)} marks: {out}")
-        noun, aim = "mark", ""
+        noun, label = "mark", ""
     else:
         scores = [p for result in results for p in result.probabilities.values()]
         typer.echo(f"{analysed}: {out}")
-        noun, aim = "radiograph", f" for {' or '.join(job.facts.labels)}"
+        noun, label = "radiograph", f" for {' or '.join(job.facts.labels)}"
     if job.point is not None:
         above = sum(score >= job.point.threshold for score in scores)
         reach = "reaches" if above == 1 else "reach"
         typer.echo(
-            f"{counted(above, noun)} {reach} the threshold{aim}: {job.point.threshold:.3g}, "
-            f"frozen on {job.point.chosen_on}"
+            f"{counted(above, noun)} {reach} the threshold{label}: {job.point.threshold:.3g}, "
+            f"chosen on {job.point.chosen_on}"
         )
     else:
-        typer.echo("no threshold was frozen in this model: above_threshold is left empty")
-    _say_synthetic_inputs(job)
+        typer.echo("this model has no stored threshold: above_threshold is empty")
+    if job.origins.synthetic:
+        typer.echo(f"searched: {origin_words(job.origins)}")
+    for stamp in job.stamps:
+        typer.echo(difficulty_words(stamp))
 
 
-def _say_scan_levels(
-    inputs: list[Path], results: list[CaseResult], label: list[str] | None, *, out: Path
-) -> None:
-    from medkd.index.table import is_index
-
-    for index in filter(is_index, inputs):
-        _say_scan_level(index, results, label, out=out)
-
-
-def _say_scan_level(
+def _print_scan_level(
     index: Path, results: list[CaseResult], label: list[str] | None, *, out: Path
 ) -> None:
-    """Score by the labels of whole scans, where the INDEX has them; and say what is left out."""
+    """Score the highest mark of each scan against the scan labels of an INDEX, if it has any."""
     from medkd.detect.scan_level import score_scan_level
     from medkd.index.table import read_index
     from medkd.jsonio import write_json
 
     archive = read_index(index)
     if images := sum(case.kind == "image" for case in archive.cases):
-        typer.echo(f"{index.name}: {images} radiographs left out, this model searches CT alone")
+        typer.echo(f"{index.name}: {images} radiographs skipped: this model searches only CT")
     score = score_scan_level(results, archive, positive=label or ["nodule"])
     if score is None:
-        words = "no scan-level score: it takes scans known to hold a nodule and scans known not to"
-        typer.echo(f"{index.name}: {words}")
+        needed = "scans known to have a nodule and scans known to have none"
+        typer.echo(f"{index.name}: no scan-level score: this requires {needed}")
         return
     interval = score.roc_auc.interval
     words = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
     typer.echo(
         f"{index.name}: scan-level ROC AUC of the highest mark {score.roc_auc.value:.3f}{words}, "
-        f"{score.positives} of {score.scans} scans with a nodule, {score.unknown} not known"
+        f"{score.positives} of {score.scans} scans with a nodule, {score.unknown} unknown"
     )
     if score.caution:
         typer.secho(f"warning: {index.name}: {score.caution}", fg=typer.colors.YELLOW, err=True)

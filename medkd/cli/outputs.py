@@ -12,7 +12,7 @@ def check_output(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
     """Refuse an output path that would overwrite an input. Call this before writing anything.
 
     Args:
-        option: the option that names the output, such as "--json".
+        option: the option of the output, such as "--json".
         out: the file to write.
         inputs: files that the command reads (None: not given), and folders that must not be
             written to.

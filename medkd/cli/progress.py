@@ -1,9 +1,7 @@
-"""Show the progress of long commands on stderr.
+"""Show the progress of long commands on stderr: as bars on a terminal, as lines in a log file.
 
 The last word of a task's name is the plural of what is counted: "site a: writing phantoms" is
-shown as "site a: writing  12/40 phantoms". A total of 0 means that the total is not known yet. On
-a terminal each running task has a bar, and each finished task a line. In a log file a task has a
-line from time to time, and one when it is finished.
+shown as "site a: writing  12/40 phantoms". A total of 0 means that the total is not known yet.
 """
 
 from __future__ import annotations
@@ -14,7 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,16 +104,6 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-class _Display(Protocol):
-    """An output for the progress of tasks."""
-
-    def show(self, task: Task) -> None:
-        """Show the progress of a running task."""
-
-    def finish(self, task: Task) -> None:
-        """Show the last line of a finished task."""
-
-
 class LogLines:
     """Progress as lines of a log file: a few while a task runs, one when it is finished.
 
@@ -191,10 +182,11 @@ def progress_bars() -> Iterator[Report]:
         with bars.live, _log_above_bars():
             yield reporter(bars, time.monotonic)
     else:
-        yield reporter(LogLines(_write_error_line, time.monotonic), time.monotonic)
+        lines = LogLines(partial(typer.echo, err=True), time.monotonic)
+        yield reporter(lines, time.monotonic)
 
 
-def reporter(display: _Display, clock: Callable[[], float]) -> Report:
+def reporter(display: LogLines | Bars, clock: Callable[[], float]) -> Report:
     """Return a `Report` function that tracks tasks by name and passes them to a display.
 
     Args:
@@ -232,8 +224,3 @@ def _log_above_bars() -> Iterator[None]:
     finally:
         for handler, stream in zip(handlers, streams, strict=True):
             handler.setStream(stream)
-
-
-def _write_error_line(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medkd.cli.text import echo_lines
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -14,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder of `medkd train` or `medkd demo`.")],
+    run: Annotated[Path, typer.Argument(help="Output folder of `medkd train` or `medkd demo`.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="The HTML file; default: RUN/report.html.")
     ] = None,
@@ -27,6 +29,5 @@ def report(
     from medkd.runs import RunFolder
 
     written = write_report(RunFolder(run), out)
-    for sentence in written.found:
-        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print the minus sign
+    echo_lines(written.found)
     typer.echo(f"wrote {written.html}, {written.json.name} and {written.csv.name}")

@@ -1,4 +1,4 @@
-"""`medkd review`: opens the app on a RUN, RESULTS or INDEX, or exports what readers decided."""
+"""`medkd review`: open a RUN, RESULTS or INDEX in the review app, or export decisions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medkd.cli.outputs import check_output, index_places
+from medkd.errors import SettingsError
 
 if TYPE_CHECKING:
     from medkd.review.launch import Viewer
@@ -24,35 +25,34 @@ def review(
         Path | None,
         typer.Argument(
             metavar="[RUN|RESULTS|INDEX]",
-            help="What `medkd train`, `medkd demo` or `medkd detect` left, or the index.csv of "
-            "`medkd index`; default: the only one here.",
+            help="The output folder of `medkd train`, `medkd demo` or `medkd detect`, or the "
+            "index.csv of `medkd index`; default: the only one in the current folder.",
         ),
     ] = None,
     index: Annotated[
-        Path | None,
-        typer.Option(help="The INDEX that RESULTS come from, to see its pseudonymised cases."),
+        Path | None, typer.Option(help="For RESULTS of a pseudonymised INDEX: that index.csv.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Default: 8501, or any free port if that is taken.")
+        int | None, typer.Option(help="Default: 8501, or a free port if 8501 is in use.")
     ] = None,
     reader: Annotated[
-        str | None, typer.Option(help="Who decides; default: the name of your account.")
+        str | None, typer.Option(help="Name of the reader; default: your account name.")
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
     address: Annotated[
-        str, typer.Option(help="Where to listen. There is no login: keep it to this machine.")
+        str, typer.Option(help="Address to listen on. There is no login: keep the default.")
     ] = "127.0.0.1",
     export: Annotated[
-        Path | None, typer.Option(help="Write all decisions to this CSV and open nothing.")
+        Path | None, typer.Option(help="Write all decisions to this CSV file; start no app.")
     ] = None,
 ) -> None:
-    """Review cases in the browser: worklist, marks, accept, reject, note, results.
+    """Review cases in the browser: worklist, accept or reject marks, notes, results.
 
-    Of an INDEX it shows every case, those not analysed with their reasons, where the reference
-    nodules lie, and which scans nobody annotated; of RESULTS the marks or probabilities, and the
-    pictures as far as the inputs can still be read. Decisions are kept in RUN/review.sqlite or
-    RESULTS/review.sqlite (of index.csv: index.review/review.sqlite), append-only. Ctrl-C ends the
-    app.
+    For an INDEX the app shows all cases, the reasons of cases that were not analysed, the
+    reference nodules, and which scans are not annotated. For RESULTS it shows marks or
+    probabilities, and the images if the inputs still exist. Decisions are only ever added, never
+    changed: to RUN/review.sqlite, RESULTS/review.sqlite, or for index.csv to
+    index.review/review.sqlite. Stop the app with Ctrl-C.
 
     Example: `medkd review medkd-demo --reader anna`
 
@@ -73,17 +73,16 @@ def review(
         count = export_csv(opened.decisions, export)
         typer.echo(f"{count} decisions written to {export}")
         return
-    read_worklist(opened)  # a fault of it is reported here, not in the browser
+    read_worklist(opened)  # an error in it is reported here, not in the browser
     check_writable(opened.decisions)
     viewer = Viewer(opened, _reader(reader), address, choose_port(address, port))
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
-    received.clear()  # a signal is how the app is ended: no failure
-    typer.echo(f"Ended. Decisions are in {opened.decisions}")
+    received.clear()  # a signal is the normal way to stop the app, not a failure
+    typer.echo(f"Stopped. Decisions are in {opened.decisions}")
 
 
 def _check_export(opened: Review, export: Path) -> None:
-    """Refuse to replace what belongs to the review; an earlier export may be replaced."""
-    from medkd.errors import SettingsError
+    """Refuse to overwrite a file of the review, unless it is an earlier export."""
     from medkd.review.store import decisions_csv
 
     if opened.kind == "INDEX":
@@ -95,14 +94,12 @@ def _check_export(opened: Review, export: Path) -> None:
     with export.open("rb") as stream:
         if stream.read(len(header)) == header:
             return
-    reason = f"it is a file of {home} and no earlier export: give another name"
+    reason = f"it is a file in {home} and not an earlier export: give another name"
     raise SettingsError(f"--export {export}: not written", [reason])
 
 
 def _reader(given: str | None) -> str:
     import getpass
-
-    from medkd.errors import SettingsError
 
     try:
         name = (given if given is not None else getpass.getuser()).strip()
@@ -115,11 +112,11 @@ def _reader(given: str | None) -> str:
 
 def _announce_only(viewer: Viewer) -> None:
     if viewer.address not in {"127.0.0.1", "localhost", "::1"}:
-        told = f"No login: whoever reaches {viewer.address} can read and decide."
-        typer.secho(told, fg="yellow")
+        warning = f"No login: anybody who can reach {viewer.address} can read and decide."
+        typer.secho(warning, fg="yellow")
     typer.echo(f"medkd review: {viewer.url}")
     opened = viewer.review
-    typer.echo(f"{opened.kind} {opened.path}, reader {viewer.reader}; Ctrl-C ends it")
+    typer.echo(f"{opened.kind} {opened.path}, reader {viewer.reader}; stop it with Ctrl-C")
 
 
 def _announce_and_open(viewer: Viewer) -> None:

@@ -1,4 +1,4 @@
-"""`medkd split`: divide an INDEX by patient and freeze the division."""
+"""`medkd split`: divide an INDEX by patient and write the split to a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.counting import counted
+from medkd.cli.options import IndexArgument, settings_from_options
 from medkd.cli.outputs import check_output, index_places
+from medkd.cli.text import counted
+from medkd.errors import SettingsError
 
 if TYPE_CHECKING:
     from medkd.archive.split import SplitSettings
+
+_REFUSAL = "the index cannot be divided with these options"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,33 +24,38 @@ def register(app: typer.Typer) -> None:
 
 
 def split_command(
-    index: Annotated[Path, typer.Argument(help="INDEX: the index.csv of medkd index.")],
+    index: IndexArgument,
     *,
     out: Annotated[Path, typer.Option(help="The split.json to write.")],
-    val: Annotated[float | None, typer.Option(help="Share for validation; .2 if not given.")] = (
-        None
-    ),
-    test: Annotated[float | None, typer.Option(help="Share for test; .2 if not given.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Folds for cross-validation instead.")] = None,
+    val: Annotated[
+        float | None, typer.Option(help="Fraction of cases for validation; default: 0.2.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(help="Fraction of cases for test; default: 0.2.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of cross-validation folds, instead of fractions.")
+    ] = None,
     official: Annotated[
         bool,
         typer.Option(
             "--official",
-            help="What the folders of the archive say: train, val, test, or LUNA16's subsets.",
+            help="Use the archive's own folders: train, val and test, or LUNA16's subsets.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same split.")] = 0,
 ) -> None:
-    """Divide an INDEX into train, validation and test, by patient, alike in labels and sites.
+    """Divide an INDEX into train, validation and test by patient, stratified by label and site.
 
-    Patients whose pixels are equal stay together. The archive's own division is refused if it
-    leaks, naming every patient. A configuration takes the file as `split: {kind: frozen, path:
-    split.json}`, with `fold: 0` where there are folds; with a changed index it is refused.
+    Patients with identical pixels stay in the same part. With --official, a division with leaks
+    is refused, and all patients concerned are named. To use the file, set `split: {kind: frozen,
+    path: split.json}` in a configuration, with `fold: 0` for folds. The file is valid only for
+    this index: if the index changes, the split is refused.
 
     Example: `medkd split work/index.csv --out work/split.json --val 0.1 --test 0.3`
 
     Example: `medkd split work/index.csv --out work/folds.json --folds 5`
-    """  # fmt: skip
+    """
     from medkd.archive.divisible import split_notices
     from medkd.archive.split import freeze_split
     from medkd.index.frozen_split import write_split
@@ -65,29 +74,18 @@ def split_command(
         typer.echo(f"note: {note}")
     for notice in split_notices(archive, [c for c in archive.cases if c.status == "ready"]):
         typer.echo(f"warning: {notice}")
-    typer.echo(f"written: {out}, for index {archive.fingerprint[:12]} alone")
+    typer.echo(f"written: {out}, only for index {archive.fingerprint[:12]}")
 
 
 def _settings(
     val: float | None, test: float | None, folds: int | None, *, official: bool, seed: int
 ) -> SplitSettings:
-    from pydantic import ValidationError
-
     from medkd.archive.split import SplitSettings
-    from medkd.errors import SettingsError
 
     shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
     if sum((bool(shares), folds is not None, official)) > 1:
-        reason = "give shares (--val, --test), --folds, or --official"
-        raise SettingsError("the index cannot be divided like this", [reason])
+        reason = "give only one of: fractions (--val, --test), --folds, --official"
+        raise SettingsError(_REFUSAL, [reason])
     kind = "official" if official else "fractions" if folds is None else "folds"
     given = {"kind": kind, "seed": seed, **shares, **({} if folds is None else {"folds": folds})}
-    try:
-        return SplitSettings.model_validate(given)
-    except ValidationError as error:
-        reasons = [
-            f"--{'.'.join(map(str, fault['loc'])) or 'val, --test'}: "
-            f"{fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise SettingsError("the index cannot be divided like this", reasons) from error
+    return settings_from_options(SplitSettings, given, refusal=_REFUSAL)

@@ -9,31 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medkd.cli.options import ConfigArgument, ResumeOption, SetOption
+from medkd.cli.text import echo_lines
+
 if TYPE_CHECKING:
     from medkd.config.run_settings import RunSettings
     from medkd.report.render import WrittenReport
     from medkd.runs import RunFolder
     from medkd.types import Evaluation
-
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A YAML file, or the name of a shipped configuration (`medkd config list`). Paths in "
-        "a YAML file are relative to its folder.",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="key=value that overrides the file; repeatable. Paths are relative to the current "
-        "folder.",
-    ),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Resume the run in the output folder.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,15 +45,9 @@ def train(
 
     settings = load_run_settings(config, *(overrides or ()))
     run = RunFolder(out or Path("runs") / settings.name)
-    train_and_report(run, settings, resume=resume)
-
-
-def train_and_report(run: RunFolder, settings: RunSettings, *, resume: bool) -> None:
-    """Run a training with progress bars, write its report, and print the main results."""
     evaluation, written = run_with_bars(run, settings, resume=resume)
     typer.echo("")
-    for sentence in written.found:
-        typer.echo(sentence.replace("\u2212", "-"))  # not every terminal can print the minus sign
+    echo_lines(written.found)
     for warning in evaluation.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
     echo_next_steps(run, written)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from medkd.errors import CheckpointError, MedkdError, SeriesError, SettingsError
+from medkd.errors import MedkdError, SeriesError, SettingsError
 from medkd.formats import EVALUATION
 from medkd.jsonio import read_json
 from medkd.runs import RunFolder, read_cases
 from medkd.types import Evaluation, RunCase
+
+T = TypeVar("T")
 
 TERM_PREFIX = "term_"
 """Prefix of the columns of loss terms in `log.csv`."""
@@ -62,8 +67,8 @@ def read_contents(run: RunFolder) -> RunContents:
     if reasons:
         raise SettingsError(f"{run.path}: not a finished run folder", [*reasons, _hint(run.path)])
     faults: list[str] = []
-    evaluation = _read_evaluation(run, faults)
-    cases = _read_cases(run, faults)
+    evaluation = _try(faults, lambda: read_json(run.evaluation, Evaluation, form=EVALUATION))
+    cases = _try(faults, lambda: tuple(read_cases(run.cases))) if run.cases.is_file() else None
     logs = _read_logs(run, evaluation, faults)
     if faults or evaluation is None:
         raise SettingsError(f"{run.path}: this run folder cannot be read", faults)
@@ -123,21 +128,12 @@ def _hint(path: Path) -> str:
     )
 
 
-def _read_evaluation(run: RunFolder, faults: list[str]) -> Evaluation | None:
+def _try(faults: list[str], read: Callable[[], T]) -> T | None:
+    """Return what `read` returns; after a refusal add its lines to `faults` and return None."""
     try:
-        return read_json(run.evaluation, Evaluation, form=EVALUATION)
-    except CheckpointError as error:
-        faults.extend(_lines(error))
-        return None
-
-
-def _read_cases(run: RunFolder, faults: list[str]) -> tuple[RunCase, ...] | None:
-    if not run.cases.is_file():
-        return None
-    try:
-        return tuple(read_cases(run.cases))
-    except SeriesError as error:
-        faults.extend(_lines(error))
+        return read()
+    except MedkdError as error:
+        faults += [error.headline, *error.reasons]
         return None
 
 
@@ -146,15 +142,10 @@ def _read_logs(
 ) -> dict[str, TrainingLog]:
     """Read the logs in the order of the arms; an arm without training has no log."""
     found = {path.parent.name: path for path in (run.path / "training").glob("*/log.csv")}
-    arms = [arm.name for arm in evaluation.arms] if evaluation else []
+    arms = [arm.name for arm in evaluation.arms if arm.name in found] if evaluation else []
     logs = {}
-    for arm in (*[name for name in arms if name in found], *sorted(set(found).difference(arms))):
-        try:
-            logs[arm] = read_log(found[arm])
-        except SeriesError as error:
-            faults.extend(_lines(error))
+    for arm in (*arms, *sorted(set(found).difference(arms))):
+        log = _try(faults, partial(read_log, found[arm]))
+        if log is not None:
+            logs[arm] = log
     return logs
-
-
-def _lines(error: MedkdError) -> list[str]:
-    return [error.headline, *error.reasons]

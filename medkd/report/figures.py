@@ -59,7 +59,7 @@ Style = tuple[str, str]
 
 
 def roc_figure(results: Results, where: str) -> Figure:
-    """Draw the arms' ROC curves; a ring marks the frozen operating point."""
+    """Draw the arms' ROC curves; a ring marks the operating point."""
     with mpl.rc_context(RC):
         canvas, axes = _panel("False-positive rate (1 \u2212 specificity)", "Sensitivity")
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, label="chance")
@@ -74,7 +74,7 @@ def roc_figure(results: Results, where: str) -> Figure:
     areas = ", ".join(f"{a} {words.number(r.roc_auc.value)}" for a, r in results.items())
     return _figure(
         canvas,
-        f"ROC curves, {where} (ring: frozen operating point)",
+        f"ROC curves, {where} (ring: operating point chosen on validation)",
         f"ROC curves; areas under the curves: {areas}.",
     )
 
@@ -117,7 +117,7 @@ def reliability_figure(results: Results, where: str) -> Figure:
 def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
     """Draw FROC curves from 1/8 to 8 false positives per scan, with dots at the seven CPM rates.
 
-    A ring marks the frozen operating point. If it lies outside the axes, the legend states it.
+    A ring marks the operating point. If it is outside the axes, the legend states it.
     """
     with mpl.rc_context(RC):
         canvas, axes = _panel("False positives per scan", "Sensitivity", size_in=(6.4, 4.0))
@@ -132,7 +132,7 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
         axes.set_ylim(-0.03, 1.03)
         _legend_below(axes, columns=1)
     ringed = any(r.at_operating_point and not _outside(r) for r in results.values())
-    shown = f"{title} (ring: frozen operating point)" if ringed else title
+    shown = f"{title} (ring: operating point chosen on validation)" if ringed else title
     scores = ", ".join(f"{a} {words.number(r.cpm_interpolated)}" for a, r in results.items())
     return _figure(canvas, shown, f"FROC curves; interpolated CPM: {scores}.")
 
@@ -258,7 +258,7 @@ def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> 
 
 
 def _outside(result: FrocResult) -> str:
-    """Describe a frozen operating point outside the axes; empty if it is inside or missing."""
+    """Describe an operating point outside the axes; empty if it is inside or missing."""
     point = result.at_operating_point
     if point is None or point.fp_per_scan is None:
         return ""

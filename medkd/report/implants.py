@@ -1,6 +1,6 @@
-"""The pictures and the page of `medkd implant`: nodules before and after, and what they are.
+"""The report of `medkd implant`, with a picture of each nodule before and after its insertion.
 
-One picture a nodule, in a lung window (-600 HU, 1500 wide), and one page for all.
+The pictures have a lung window (-600 HU, 1500 wide).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 WINDOW_HU = (-1350.0, 150.0)
 MOST_SHOWN = 20
-"""Number of pictures on the page; the folder holds all."""
+"""Number of pictures on the page; the folder contains all of them."""
 
 _PIXELS_PER_INCH = 110
 
@@ -37,12 +37,12 @@ def write_implant_pages(
     views: Sequence[Views],
     settings: ImplantSettings,
 ) -> None:
-    """Write `pictures/` and `report.html` into a folder.
+    """Write `pictures/` and `report.html`.
 
     Args:
         folder: folder of the set.
         rows: scans of the set.
-        views: pictures of all nodules, in the order of the scans.
+        views: views of all nodules, in the order of the scans.
         settings: settings of the set.
     """
     pictures = [draw_views(view) for view in views]
@@ -59,14 +59,15 @@ def build_page(
     *,
     pictures: Sequence[bytes],
 ) -> Report:
-    """Build the page: what was made, its limits, the literature, tables and pictures."""
+    """Build the page: description, limits, literature, tables and pictures."""
     record = start_record(
         settings.model_dump_json(), seed=settings.seed, device="cpu", deterministic=True,
         command="medkd implant",
     )  # fmt: skip
     figures = tuple(
         Figure(
-            f"Nodule {n}: {_kind_words(view)}",
+            f"Nodule {n}: {number(view.row.diameter_mm, 1)} mm, {view.row.texture}, "
+            f"{view.row.outline}, {_AT[view.row.attachment]}",
             "image/png",
             picture,
             f"Slice and coronal plane through synthetic nodule {n}, before and after",
@@ -75,13 +76,17 @@ def build_page(
             zip(views[:MOST_SHOWN], pictures[:MOST_SHOWN], strict=True), start=1
         )
     )
+    nodules = sum(len(row.nodules) for row in rows)
+    scans = "1 scan" if len(rows) == 1 else f"{len(rows)} scans"
+    summary = f"{nodules} synthetic nodules in {scans}."
+    shown = f"{len(figures)} of {len(views)} nodules, lung window; all are in the folder pictures."
     sections = (
-        Section("summary", "What this is", (_summary(rows), *WHAT_IT_IS)),
+        Section("summary", "What this is", (summary, *WHAT_IT_IS)),
         Section("limits", "What this is not", WHAT_IT_IS_NOT),
-        Section("literature", "What is known of such nodules", LITERATURE),
+        Section("literature", "What is known about such nodules", LITERATURE),
         Section("measured", "What was measured in each scan", tables=(_scan_table(rows),)),
         Section("nodules", "The nodules", tables=(_nodule_table(rows),)),
-        Section("pictures", "Before and after", (_shown(len(views)),), figures=figures),
+        Section("pictures", "Before and after", (shown,), figures=figures),
     )
     return Report(
         "Synthetic nodules in real scans", sections, record, banner=NOTE[0].upper() + NOTE[1:] + "."
@@ -113,25 +118,23 @@ def draw_views(view: Views) -> bytes:
 
 
 WHAT_IT_IS = (
-    "Each scan here is a copy of a real one to which medkd added nodules of known place and size. "
-    "They are as sharp as the scan's own structure, and the noise of the scan is kept. They are in "
-    "aerated lung, at vessels and at the pleura. The original scans are untouched. The copies have "
-    "new UIDs, and their headers state that they are derived and contain synthetic nodules.",
-    "The copies carry the patient's identity as the originals do: name, number and dates stay in "
-    "their headers. Keep them where the originals may be, and give them only to people who may "
-    "have those.",
-    "They serve as an acceptance test before a reference standard exists: what share of nodules "
-    "like these does a detector find in the scans of this hospital, with its scanners and "
-    "protocols?",
+    "Each scan here is a copy of a real scan with added nodules of known position and size. The "
+    "nodules have the sharpness of the scan, and its noise is kept. They are in aerated lung, at "
+    "vessels and at the pleura. The original scans are unchanged. The copies have new UIDs, and "
+    "their headers state that they are derived and contain synthetic nodules.",
+    "The copies identify the patient like the originals: name, number and dates stay in their "
+    "headers. Protect them like the originals, and give them only to people who may see those.",
+    "They are an acceptance test before a reference standard exists: which fraction of such "
+    "nodules does a detector find in the scans of this hospital, with its scanners and protocols?",
 )
 WHAT_IT_IS_NOT = (
     "No evidence of clinical performance. A nodule drawn by a program lacks the variety, the "
     "growth, the surroundings and the prevalence of disease; a sensitivity measured here may be "
     "higher or lower than that on patients.",
     "No reference standard of the whole scan. Real findings of the patient are not in the "
-    "tables: a mark on one counts as false, though it may be right.",
-    "Not for diagnosis, and not to be stored with the patient's studies. Models trained on such "
-    "nodules are models trained on synthetic data, and have to say so.",
+    "tables: a mark on a real finding counts as a false positive, although it may be correct.",
+    "Not for diagnosis, and not to be stored with the patient's studies. A model trained on such "
+    "nodules must be described as trained on synthetic data.",
 )
 LITERATURE = (
     "Readers could hardly distinguish inserted nodules from real ones where blur and noise were "
@@ -144,25 +147,9 @@ LITERATURE = (
     "10.1258/ar.2012.120230).",
     "Nodules blended into other scans helped to train detectors where few samples were available "
     "(Pezeshk, Petrick, Chen, Sahiner, IEEE Trans Med Imaging 36, 1005, 2017). Anatomy around a "
-    "nodule, vessels above all, decides how easily it is found (J Med Imaging 2018, PMC6250496): "
-    "so most nodules here touch a vessel or the pleura.",
+    "nodule, above all vessels, determines how easily it is found (J Med Imaging 2018, "
+    "PMC6250496). Therefore most nodules here touch a vessel or the pleura.",
 )
-
-
-def _summary(rows: Sequence[ScanRow]) -> str:
-    nodules = sum(len(row.nodules) for row in rows)
-    scans = "1 scan" if len(rows) == 1 else f"{len(rows)} scans"
-    return f"{nodules} synthetic nodules in {scans}."
-
-
-def _shown(count: int) -> str:
-    shown = min(count, MOST_SHOWN)
-    return f"{shown} of {count} nodules, lung window; all are in the folder pictures."
-
-
-def _kind_words(view: Views) -> str:
-    row = view.row
-    return f"{number(row.diameter_mm, 1)} mm, {row.texture}, {row.outline}, {_AT[row.attachment]}"
 
 
 _AT = {"free": "free", "vessel": "at a vessel", "pleura": "at the pleura"}

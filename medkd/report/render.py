@@ -10,17 +10,15 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import logging
-import math
 import re
 from dataclasses import astuple, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from pydantic_core import to_json
 
 from medkd.errors import SettingsError
 from medkd.files import write_text
@@ -94,7 +92,7 @@ def build_report(contents: RunContents) -> Report:
 
 
 def write_html(report: Report, path: Path) -> None:
-    """Write a report as one HTML file, atomically."""
+    """Write a report as one HTML file. The file is never partially written."""
     write_text(path, render_html(report))
 
 
@@ -127,7 +125,7 @@ def write_json(contents: RunContents, path: Path) -> None:
         ],
         "config": contents.config_text,
     }
-    text = json.dumps(_without_nan(document), indent=1, allow_nan=False)
+    text = to_json(document, indent=1, inf_nan_mode="null").decode()  # JSON has no NaN
     write_text(path, text + "\n")
 
 
@@ -138,15 +136,6 @@ def write_csv(contents: RunContents, path: Path) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(astuple(row) for row in metric_rows(contents.evaluation))
     write_text(path, stream.getvalue())
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401  # JSON has no narrower type
-    """Replace NaN and infinity, which JSON does not support, by None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _numeric_columns(table: Table) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ from functools import reduce
 from medkd.provenance import joint_origins, origin_words
 from medkd.report import figures, tables, words
 from medkd.report.contents import RunContents
-from medkd.report.froc_rules import froc_rules_table
 from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
@@ -119,9 +118,9 @@ def build_arms(contents: RunContents) -> Section | None:
     intervals = [i for _, results in scored for i in tables.intervals_of(results)]
     paragraphs = (
         "Probabilities are calibrated on validation: by a temperature, and by a shift of the logit "
-        "if the training samples had a different prevalence. The frozen operating point is a "
-        "threshold chosen on validation. A sample is called positive if its probability is at "
-        "least this threshold.",
+        "if the training samples had a different prevalence. The operating point is a threshold "
+        "chosen on validation. A sample is called positive if its probability is at least this "
+        "threshold.",
         words.interval_words(intervals),
     )
     made = [tables.scores_table(results, split) for split, results in scored]
@@ -247,7 +246,7 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
         f"froc-{track}" if track in (CANDIDATES, WHOLE_SCAN) else "froc-other",
         title,
         paragraphs,
-        (*made, *([] if point is None else [point]), froc_rules_table(results)),
+        (*made, *([] if point is None else [point]), tables.froc_rules_table(results)),
         (figures.froc_figure(results, title),),
     )
 
@@ -259,7 +258,7 @@ def build_operating_point(contents: RunContents) -> Section | None:
     if not scored:
         return None
     paragraph = (
-        "Thresholds were chosen on validation and frozen in the model directories before the "
+        "Thresholds were chosen on validation and stored in the model directories before the "
         "test split was scored."
     )
     made = [tables.operating_points_table(evaluation)]

@@ -1,23 +1,16 @@
-"""The sentences that summarise a run, at the top of a report and on the terminal."""
+"""The sentences that summarise a run: at the top of a report, and on the terminal after a demo."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from medkd.evaluate.caution import (
-    FEW_GROUPS,
-    classification_caution,
-    froc_caution,
-    sentence,
-)
+from medkd.evaluate.caution import FEW_GROUPS, classification_caution, froc_caution, sentence
 from medkd.provenance import origin_words, synthetic_words
 from medkd.report import words
 from medkd.report.contents import RunContents
-from medkd.report.tables import every_result, froc_on, ordered_splits, where_scored
-from medkd.types import ArmResult, Evaluation, PairedDifference
+from medkd.report.tables import every_result, froc_on, ordered_splits, results_on, where_scored
+from medkd.types import ArmResult, Evaluation, FrocResult, PairedDifference
 
-SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
-"""The sentence for a run that does not record how many of its scans are synthetic."""
 TRANSFER = (
     "Transfer took place: on held-out data the student is at least 30 % closer to its calibrated "
     "teacher (KL divergence) than the control is"
@@ -27,28 +20,29 @@ NO_TRANSFER = (
     "calibrated teacher (KL divergence) than the control is."
 )
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
+CAUTION = (
+    "These scans are synthetic: the numbers illustrate the method and say nothing about its "
+    "value for patients."
+)
 
 
 def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
     """Return the notices that must be read before any number, most important first."""
     synthetic = synthetic_sentence(evaluation)
-    lines = [synthetic] if synthetic else []
-    if evaluation.transfer_took_place is False:
-        lines.append(NO_TRANSFER)
-    return (*lines, NOT_A_DEVICE)
+    no_transfer = NO_TRANSFER if evaluation.transfer_took_place is False else ""
+    return tuple(filter(None, (synthetic, no_transfer, NOT_A_DEVICE)))
 
 
 def synthetic_sentence(evaluation: Evaluation) -> str:
     """Return on how many synthetic and real scans the run trained; empty if all are real."""
     counted = [arm.origins for arm in evaluation.arms if arm.origins and arm.origins.synthetic]
-    most = max(
-        counted, key=lambda origins: origins.total, default=None
-    )  # usually the student's, which include its teacher's
+    # The largest is usually the student's, which includes the training cases of its teacher.
+    most = max(counted, key=lambda origins: origins.total, default=None)
     return sentence(synthetic_words(most, synthetic=evaluation.trained_on_synthetic))
 
 
 def scored_words(evaluation: Evaluation, split: str = "test") -> str:
-    """Return how many synthetic and real cases a split holds; empty if all are real."""
+    """Return how many synthetic and real cases a split contains; empty if all are real."""
     found = evaluation.origins.get(split)
     return f"Scored on {origin_words(found)}." if found and found.synthetic else ""
 
@@ -59,17 +53,19 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
     return (
         _trained(evaluation),
         *_ranking(evaluation),
-        *(
-            difference_words(found, patients=scored_patients(evaluation))
-            for found in evaluation.differences
-            if found.primary
-        ),
+        *_primary_differences(evaluation),
         transfer_words(evaluation),
         *_decisions(evaluation),
         *_marks(evaluation),
         *_cost(evaluation),
         _left_out(contents),
     )
+
+
+def _primary_differences(evaluation: Evaluation) -> Iterator[str]:
+    for found in evaluation.differences:
+        if found.primary:
+            yield difference_words(found, patients=scored_patients(evaluation))
 
 
 def difference_words(found: PairedDifference, *, patients: int | None = None) -> str:
@@ -156,7 +152,7 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
         point = result.at_operating_point
         of = f" for {result.label}" if result.label else ""
         yield (
-            f"At the threshold frozen on validation{of} ({words.number(point.threshold)}) the "
+            f"At the threshold chosen on validation{of} ({words.number(point.threshold)}) the "
             f"student calls {words.count(point.true_positives)} of "
             f"{words.count(result.positives)} positive and {words.count(point.false_positives)} of "
             f"{words.count(result.samples - result.positives)} negative test samples positive: "
@@ -167,10 +163,10 @@ def _decisions(evaluation: Evaluation) -> Iterator[str]:
 
 def _marks(evaluation: Evaluation) -> Iterator[str]:
     """Yield the CPM of the whole-scan marks, or of the given candidates if there are none."""
-    searched = froc_on(evaluation, "whole-scan")
-    results = searched or froc_on(evaluation, "candidates")
+    results = main_froc(evaluation)
     if not results:
         return
+    searched = any(result.track == "whole-scan" for result in results.values())
     scores = ", ".join(
         f"{arm} {words.with_interval(r.cpm_interpolated, r.interval)}" for arm, r in results.items()
     )
@@ -225,6 +221,59 @@ def _left_out(contents: RunContents) -> str:
         f"{words.count(refused)} of {total} cases of the worklist "
         f"{'was' if refused == 1 else 'were'} not analysed. Not analysed does not mean no findings."
     )
+
+
+def main_froc(evaluation: Evaluation) -> dict[str, FrocResult]:
+    """Return each arm's FROC of whole-scan marks, or of the given candidates if there are none."""
+    return froc_on(evaluation, "whole-scan") or froc_on(evaluation, "candidates")
+
+
+def closing_lines(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return lines that summarise the training, the scores of the arms and their difference.
+
+    Args:
+        evaluation: result of a run on CT scans with the arms teacher, control and student.
+
+    Returns:
+        Lines for a terminal; table columns are aligned by spaces.
+    """
+    return (
+        *_models(evaluation),
+        "",
+        *_scores(evaluation),
+        "",
+        *_primary_differences(evaluation),
+        # Warnings that begin in capitals report that the comparison failed.
+        *(warning for warning in evaluation.warnings if warning[:2].isupper()),
+        CAUTION,
+    )
+
+
+def _models(evaluation: Evaluation) -> Iterator[str]:
+    for arm in evaluation.arms:
+        data = evaluation.source_data if arm.name == "teacher" else evaluation.target_data
+        without_stamp = data.split(", made by ")[0]
+        yield f"{arm.name}: {arm.model}; trained on {without_stamp}"
+    yield "The student also learns from the teacher's output; the control does not."
+
+
+def _scores(evaluation: Evaluation) -> Iterator[str]:
+    froc, results = main_froc(evaluation), results_on(evaluation, "test")[0]
+    first = next(iter(results.values()))
+    yield (
+        f"Scored on {words.count(first.samples)} given candidates "
+        f"({words.count(first.positives)} of them in nodules) in "
+        f"{words.count(scored_patients(evaluation))} other scans of the same site."
+    )
+    if all(found.track != "whole-scan" for found in froc.values()):
+        yield "The demo does not search whole scans; `medkd detect` does."
+    yield ""
+    yield f"{'':10}{'ROC AUC':26}CPM (both with 95 % intervals)"
+    for arm, result in results.items():
+        found = froc.get(arm)
+        cpm = words.with_interval(found.cpm_interpolated, found.interval) if found else "not scored"
+        yield f"{arm:10}{words.estimate(result.roc_auc):26}{cpm}"
+    yield "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."
 
 
 def _arm(evaluation: Evaluation, name: str) -> ArmResult | None:

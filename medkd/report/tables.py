@@ -1,4 +1,4 @@
-"""The tables of a report. They only arrange numbers that the run computed."""
+"""The tables of a report, which arrange the numbers that the run computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from medkd.types import (
     CPM_RATES,
     ArmResult,
     ClassificationResult,
-    Efficiency,
     Estimate,
     Evaluation,
     Fidelity,
@@ -25,6 +24,40 @@ from medkd.types import (
 )
 
 SPLIT_ORDER = ("test", "val")
+
+FROC_RULES = (
+    (
+        "Localisation criterion",
+        "A mark hits a nodule if its distance from the nodule's centre is strictly less than the "
+        "nodule's radius (LPS mm).",
+    ),
+    (
+        "Assignment",
+        "Marks inside a nodule are not false positives. The mark with the highest score is the "
+        "nodule's hit, the others are ignored. A mark inside two nodules counts for both.",
+    ),
+    (
+        "Ignore list",
+        "A mark on an excluded finding (annotations_excluded.csv) is neither a hit nor a false "
+        "positive. A diameter below zero in this table is read as 10 mm.",
+    ),
+    (
+        "Cap",
+        "At most 100 marks per scan. If a scan has more, only the marks with a score strictly "
+        "above the 101st are kept.",
+    ),
+    (
+        "CPM, interpolated",
+        "Mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan, by linear "
+        "interpolation of the curve. Beyond its last mark the curve is extended flat (dotted).",
+    ),
+    (
+        "CPM, nearest curve point",
+        "As on the LUNA16 leaderboard: mean sensitivity of the curve points that are nearest to "
+        "the seven rates.",
+    ),
+)
+"""LUNA16's rules, which `medkd/evaluate/froc.py` implements. Other rules give other numbers."""
 
 Results = dict[str, ClassificationResult]
 """Maps each arm to its scores on one split."""
@@ -91,16 +124,16 @@ def _of_froc(caption: str, results: dict[str, FrocResult]) -> str:
 
 
 def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
-    frozen = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+    at_point = ("sensitivity", "specificity", "precision", "f1", "accuracy")
     return [
         (words.metric_words("roc_auc"), lambda r: words.estimate(r.roc_auc)),
         (words.metric_words("pr_auc"), lambda r: words.estimate(r.pr_auc)),
         *(
             (
-                f"{words.metric_words(metric)} at the frozen operating point",
+                f"{words.metric_words(metric)} at the operating point",
                 lambda r, metric=metric: words.estimate(getattr(r.at_operating_point, metric)),
             )
-            for metric in frozen
+            for metric in at_point
         ),
         ("Accuracy at threshold 0.5", lambda r: words.estimate(r.at_half.accuracy)),
         (words.metric_words("brier"), lambda r: words.estimate(r.brier)),
@@ -226,8 +259,20 @@ def froc_counts_table(results: dict[str, FrocResult]) -> Table:
     return Table(("Count", *results), tuple(rows), caption)
 
 
+def froc_rules_table(results: dict[str, FrocResult]) -> Table:
+    """Return the rules by which marks were scored, one per row."""
+    scans = " or ".join(words.count(n) for n in sorted({r.scans for r in results.values()}))
+    denominator = (
+        "False positives per scan",
+        f"Divided by all {scans} scans of seriesuids.csv, including scans without a nodule.",
+    )
+    return Table(
+        ("Topic", "Rule"), (denominator, *FROC_RULES), "How marks were scored (LUNA16's rules)"
+    )
+
+
 def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
-    """Compare the arms at the frozen operating point; None if no arm has one."""
+    """Compare the arms at their operating points; None if no arm has one."""
     points = {
         arm: result.at_operating_point
         for arm, result in results.items()
@@ -242,7 +287,7 @@ def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
         ("F1", *(words.estimate(p.f1) for p in points.values())),
         ("False positives per scan", *(words.number(p.fp_per_scan) for p in points.values())),
     ]
-    caption = _of_froc("At the operating point frozen on validation", results)
+    caption = _of_froc("At the operating point chosen on validation", results)
     return Table(("Metric", *points), tuple(rows), caption)
 
 
@@ -256,21 +301,21 @@ def operating_points_table(evaluation: Evaluation) -> Table:
                 (
                     f"{arm.name}, {result.label}" if result.label else arm.name,
                     words.number(point.threshold),
-                    words.rule_words(point.rule),
+                    words.RULE_WORDS.get(point.rule, point.rule),
                     point.chosen_on,
                     words.number(point.sensitivity),
                     words.number(point.specificity),
                 )
             )
     columns = ("Arm", "Threshold", "Rule", "Chosen on", "Sensitivity there", "Specificity there")
-    return Table(columns, tuple(rows), "Frozen operating points")
+    return Table(columns, tuple(rows), "Operating points")
 
 
 def confusion_table(results: Results, split: str) -> Table:
-    """Count correct and wrong decisions at the frozen operating point."""
+    """Count correct and wrong decisions at the operating point."""
     rows = [(arm, *_counts(result.at_operating_point)) for arm, result in results.items()]
     columns = ("Arm", "True positives", "False negatives", "False positives", "True negatives")
-    caption = f"Decisions on the {where_scored(split, results)} at the frozen operating point"
+    caption = f"Decisions on the {where_scored(split, results)} at the operating point"
     few = classification_caution(next(iter(results.values())))
     return Table(columns, tuple(rows), _warned(caption, few))
 
@@ -291,7 +336,7 @@ def efficiency_table(arms: Sequence[ArmResult]) -> Table:
             f"{cost.macs / 1e6:,.1f}",
             f"{cost.size_mib:.2f}",
             f"{cost.latency_ms:.1f}",
-            _spread(cost),
+            words.latency_range(cost),
             " \u00d7 ".join(map(str, cost.input_shape)),
             f"{cost.device}, {words.threads(cost)}{words.busy(cost)}",
         )
@@ -303,13 +348,6 @@ def efficiency_table(arms: Sequence[ArmResult]) -> Table:
         "Interquartile range (ms)", "Input", "Measured on",
     )  # fmt: skip
     return Table(columns, tuple(rows), "Cost of one input")
-
-
-def _spread(cost: Efficiency) -> str:
-    if cost.latency_spread_ms is None:
-        return "not measured"
-    low, high = cost.latency_spread_ms
-    return f"{low:.1f} to {high:.1f}"
 
 
 def not_analysed_table(cases: Sequence[RunCase]) -> Table:

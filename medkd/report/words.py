@@ -26,9 +26,6 @@ TERM_WORDS = {
     "soft_label": "soft labels",
     "hint": "feature alignment",
 }
-BUSY = 0.2
-"""Above this share of CPU time used by other processes a latency is marked as too long."""
-
 RULE_WORDS = {
     "youden": "highest sensitivity + specificity (Youden)",
     "max_accuracy": "highest accuracy",
@@ -38,7 +35,7 @@ RULE_WORDS = {
 
 
 def metric_words(metric: str) -> str:
-    """Return the display name of a metric; an unknown metric keeps its own name."""
+    """Return the display name of a metric; for an unknown metric its own name."""
     return METRIC_WORDS.get(metric, metric)
 
 
@@ -48,13 +45,8 @@ def term_words(kind: str) -> str:
     return f"{words} ({kind})" if words else kind
 
 
-def rule_words(rule: str) -> str:
-    """Return the display text of an operating point's rule."""
-    return RULE_WORDS.get(rule, rule)
-
-
 def number(value: float | None, digits: int = 3) -> str:
-    """Format a number with a true minus sign; None and NaN become "not defined".
+    """Format a number with the minus sign U+2212; None and NaN become "not defined".
 
     Example:
         >>> number(0.91666), number(None), number(12, 1)
@@ -116,16 +108,22 @@ def count(value: int | None) -> str:
 
 
 def latency(cost: Efficiency) -> str:
-    """Format a median latency with its interquartile range.
+    """Format a median latency with its interquartile range, if it was measured.
 
     Example:
         >>> latency(Efficiency(8, 6, 1.0, 3.14, (1, 3), "cpu", 2, (2.9, 4.0)))
         '3.1 ms (interquartile range 2.9 to 4.0)'
     """
+    spread = f" (interquartile range {latency_range(cost)})" if cost.latency_spread_ms else ""
+    return f"{cost.latency_ms:.1f} ms{spread}"
+
+
+def latency_range(cost: Efficiency) -> str:
+    """Format the interquartile range of a latency in ms."""
     if cost.latency_spread_ms is None:
-        return f"{cost.latency_ms:.1f} ms"
+        return "not measured"
     low, high = cost.latency_spread_ms
-    return f"{cost.latency_ms:.1f} ms (interquartile range {low:.1f} to {high:.1f})"
+    return f"{low:.1f} to {high:.1f}"
 
 
 def threads(cost: Efficiency) -> str:
@@ -133,8 +131,12 @@ def threads(cost: Efficiency) -> str:
     return f"{cost.threads} thread{'' if cost.threads == 1 else 's'}"
 
 
+BUSY = 0.2
+"""If other processes use a larger share of the CPU time, a latency is marked as too long."""
+
+
 def busy(cost: Efficiency) -> str:
-    """Return the load of other processes as a clause after a comma; empty if not known."""
+    """Return a clause on the CPU use of other processes; empty if it was not measured."""
     if cost.busy is None:
         return ""
     load = f", with other processes using {100 * cost.busy:.0f} % of the CPU time"
@@ -142,7 +144,7 @@ def busy(cost: Efficiency) -> str:
 
 
 def interval_words(intervals: Iterable[Interval | None]) -> str:
-    """Describe how intervals were computed, once for all with the same method.
+    """Describe how intervals were computed; intervals with the same method are described once.
 
     Their numbers of resamples may differ, because resamples without a defined score are omitted.
     """

@@ -249,7 +249,7 @@ def test_the_real_x_rays_own_split_leaks_and_a_new_one_does_not(tmp_path: Path) 
     own = run.invoke(app, ["check", str(index)])
     assert own.exit_code == 1
     assert "1000 cases of 264 patients" in own.output
-    assert "30 patients and 0 equal pictures" in own.output
+    assert "30 patients and 0 identical images" in own.output
     assert "test: 95 of 200 cases" in own.output
     refused = run.invoke(app, ["split", str(index), "--out", str(split), "--official"])
     assert refused.exit_code == 1

@@ -48,7 +48,7 @@ def test_marks_are_written_and_a_synthetic_model_says_so(model, tmp_path):
     marks = read_marks(tmp_path / "out" / "results.csv")
     assert f"1 of 1 scans analysed, {len(marks)} marks" in done.output
     assert "no clinical performance known" in done.output
-    assert f"{len(marks)} marks reach the threshold: 0, frozen on " in done.output
+    assert f"{len(marks)} marks reach the threshold: 0, chosen on " in done.output
 
 
 def test_marks_on_phantoms_say_which_generator_made_them(model, tmp_path):
@@ -102,7 +102,7 @@ def test_scans_of_an_index_are_scored_by_the_labels_that_it_has(model, tmp_path)
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "not analysed: s2\n  - missing_slices: after position -120.0 mm" in done.output
-    assert "2 of 3 scans with a nodule, 0 not known" in done.output
+    assert "2 of 3 scans with a nodule, 0 unknown" in done.output
     score = read_json(tmp_path / "out" / "scan_level-index.json", ScanLevelScore)
     assert (score.scans, score.not_analysed) == (3, 1)
 

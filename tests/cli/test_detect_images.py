@@ -90,8 +90,8 @@ def test_pictures_get_the_calibrated_probability_of_training(model: Path, tmp_pa
     done = detect(model, tmp_path / "in", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "2 of 2 radiographs analysed" in done.output
-    assert re.search(r"\d radiographs? reach(es)? the threshold for .*, frozen on", done.output)
-    assert "1 files or cases that are no radiographs were left out" in done.output
+    assert re.search(r"\d radiographs? reach(es)? the threshold for .*, chosen on", done.output)
+    assert "1 files or cases that are not radiographs were skipped" in done.output
     loaded = load_model(model)
     for path, row in zip(paths, rows_of(tmp_path / "out"), strict=True):
         pixels = resize_radiograph(read_radiograph(path), SIZE)

@@ -93,7 +93,7 @@ def test_marks_of_no_series_that_counts_end_with_an_error(
     series.write_text("hit\n")
     tables = ("--annotations", index.with_name("index.nodules.csv"), "--seriesuids", series)
     text = refusal("--marks", path, *(("--index", index) if against == "index" else tables))
-    assert "no mark is on a series that is scored" in text
+    assert "no row belongs to a series that is scored" in text
     assert "zzz, yyy" in text
     assert "hit" in text
     # The names of a pseudonymised INDEX hide UIDs: messages about it do too.

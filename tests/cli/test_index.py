@@ -106,7 +106,7 @@ def test_a_configuration_describes_tables_of_ones_own(tmp_path: Path) -> None:
     assert [(label.case_id, label.name, label.value) for label in index.labels] == [
         ("film", "mass", 1)
     ]
-    assert "1 annotation rows that fit no case" in result.output
+    assert "1 annotation rows match no case" in result.output
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def test_phantoms_are_written_and_called_synthetic(tmp_path):
     out = tmp_path / "set"
     done = CliRunner().invoke(app, ["phantom", str(out), "--scans", "1", "--site", "b"])
     assert done.exit_code == 0, done.output
-    assert "no clinical performance" in done.output
+    assert "no measure of clinical performance" in done.output
     assert len(list(out.glob("subset0/*.mhd"))) == 1
 
 

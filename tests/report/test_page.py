@@ -9,12 +9,13 @@ import pytest
 
 from medkd.report.contents import RunContents, read_contents
 from medkd.report.render import build_report, render_html
-from medkd.report.summary import NO_TRANSFER, NOT_A_DEVICE, SYNTHETIC
+from medkd.report.summary import NO_TRANSFER, NOT_A_DEVICE
 from medkd.runs import RunFolder, write_cases
 from medkd.types import Figure, Report, RunCase, Section, Table, TermRecord
 from tests.report.pages import Page
 from tests.report.run_factory import RECORD
 
+SYNTHETIC = "Trained on synthetic scans: no clinical performance known."
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'& $x_1$ $\\frac$ {{ 7*7 }}"
 
 

@@ -10,7 +10,6 @@ import pytest
 from medkd.report import words
 from medkd.report.contents import RunContents, TrainingLog
 from medkd.report.figures import froc_figure
-from medkd.report.froc_rules import RULES
 from medkd.report.rows import metric_rows
 from medkd.report.sections import (
     SECTIONS,
@@ -33,6 +32,7 @@ from medkd.report.summary import (
     summary_paragraphs,
     transfer_words,
 )
+from medkd.report.tables import FROC_RULES
 from medkd.types import (
     CaseOrigins,
     Estimate,
@@ -136,7 +136,7 @@ def test_every_froc_names_both_cpm_readings_and_all_rules(
 ) -> None:
     for key in ("froc-candidates", "froc-whole-scan"):
         said = words_of(scan_sections[key])
-        assert all(name in said and rule in said for name, rule in RULES)
+        assert all(name in said and rule in said for name, rule in FROC_RULES)
         assert "Divided by all 8 scans" in said
         assert "100 marks" in said
 
@@ -367,7 +367,7 @@ def test_few_cases_are_named_wherever_a_number_stands(scan_contents: RunContents
         warned = [t for t in sections[key].tables if "12 nodules, 8 scans" in t.caption]
         assert len(warned) >= 2
     summary = words_of(sections["summary"]).casefold()
-    assert summary.count("few cases (") == 3  # ROC AUC, the frozen point, CPM
+    assert summary.count("few cases (") == 3  # ROC AUC, the operating point, CPM
     rows = [row for row in metric_rows(scan_contents.evaluation) if row.caution]
     named = {row.metric for row in rows}
     assert {"roc_auc", "f1@frozen", "accuracy@frozen", "whole-scan/cpm_interpolated"} <= named
@@ -412,7 +412,7 @@ def test_a_ring_outside_the_axes_is_told_in_the_legend_instead(
 ) -> None:
     figure = froc_figure({"student": froc_with(scan_contents, fp_per_scan)}, "FROC")
     svg = figure.content.decode()
-    assert ("(ring: frozen operating point)" in figure.title) == inside
+    assert ("(ring: operating point chosen on validation)" in figure.title) == inside
     assert ("operating point outside: " in svg) != inside
 
 

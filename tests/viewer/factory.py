@@ -134,7 +134,7 @@ def estimate(value: float) -> Estimate:
 
 
 def build_point(sensitivity: float) -> PointScores:
-    """Build the scores at the frozen point."""
+    """Build the scores at the operating point."""
     return PointScores(
         THRESHOLD, 80, 20, 20, 80, estimate(sensitivity), estimate(0.89), estimate(0.84),
         specificity=estimate(0.8), accuracy=estimate(0.85), fp_per_scan=1.25,

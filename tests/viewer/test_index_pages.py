@@ -35,7 +35,7 @@ def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(
     assert table["Nodules"][1] >= 2
     assert table["Reference"][1] == "nodules with their places"
     assert "not the same as no findings" in texts(app.warning)
-    assert "no model has looked at these cases" in texts(app.caption)
+    assert "no model has analysed these cases" in texts(app.caption)
     assert "highest score first" not in texts(app.caption)
 
 

@@ -86,7 +86,7 @@ def test_the_worklist_sorts_by_score_and_never_hides_what_was_not_analysed(run, 
     assert "not the same as no findings" in texts(app.warning)
 
 
-def test_the_worklist_counts_the_marks_at_the_frozen_threshold(run, launch):
+def test_the_worklist_counts_the_marks_that_reach_the_threshold(run, launch):
     table = launch(run).dataframe[0].value.set_index("Case")["Marks"]
     assert table["scan-a"] == "0 of 2 decided"
     assert table["scan-b"] == "no mark"
@@ -112,7 +112,7 @@ def test_text_from_data_is_never_markdown(run, launch):
     assert "onerror" not in texts(app.markdown) + texts(app.error) + texts(app.caption)
 
 
-def test_marks_below_the_frozen_threshold_are_counted_and_can_be_shown(run, launch):
+def test_marks_below_the_threshold_are_counted_and_can_be_shown(run, launch):
     app = launch(run, "case.py", case="scan-a")
     marks = next(radio for radio in app.radio if radio.label == "Marks shown")
     assert [option[-1] for option in marks.options] == ["2", "3"]
@@ -191,7 +191,7 @@ def test_a_scan_is_reviewed_when_the_reader_says_so(fresh_run, launch):
 def test_an_image_shows_the_arms_and_is_reviewed_by_a_verdict(fresh_run, launch):
     app = launch(fresh_run, "case.py", case="xray-1")
     assert list(app.dataframe[0].value["Arm"]) == ["teacher", "control", "student"]
-    assert list(app.dataframe[0].value["Call"]) == ["positive"] * 3
+    assert list(app.dataframe[0].value["Decision"]) == ["positive"] * 3
     press(app, "Reject")
     assert launch(fresh_run).dataframe[0].value.set_index("Case")["Review"]["xray-1"] == "reviewed"
 
@@ -217,7 +217,7 @@ def test_the_results_page_says_beside_each_cpm_how_hard_the_phantoms_are(fresh_r
 def test_the_results_page_shows_every_score_with_its_interval(run, launch):
     table = launch(run, "results.py").dataframe[0].value.set_index("Metric")
     for name in ("Sensitivity", "F1", "Precision", "Specificity"):
-        assert " to " in table.loc[f"{name} at the frozen operating point", "student"]
+        assert " to " in table.loc[f"{name} at the operating point", "student"]
     assert list(table.columns) == ["teacher", "control", "student"]
 
 
@@ -234,7 +234,7 @@ def test_a_run_on_real_data_has_no_banner(fresh_run, launch):
 
 def test_a_run_without_evaluation_says_that_nothing_is_known(fresh_run, launch):
     fresh_run.evaluation.unlink()
-    assert "is not known" in texts(launch(fresh_run).warning)
+    assert "is unknown" in texts(launch(fresh_run).warning)
     assert "no evaluation yet" in texts(launch(fresh_run, "results.py").info)
 
 

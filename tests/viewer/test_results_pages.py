@@ -80,11 +80,11 @@ def test_refused_cases_come_first_then_those_with_the_highest_marks(found, launc
 def test_a_scan_is_shown_with_its_marks_where_its_files_still_are(found, launch, case):  # noqa: F811
     app = launch(open_review(found), "case.py", case=case)
     assert len(picture_urls(app)) == 1
-    assert "Marks that `medkd detect` found" in texts(app.caption)
+    assert "Marks of `medkd detect`" in texts(app.caption)
     jump = next(b.label for b in app.button if b.label.startswith("Mark 1: score"))
     press(app, jump)
     assert app.slider[0].value == int(jump.rsplit("slice ", 1)[1])
-    assert "frozen on validation" in str([radio.options for radio in app.radio])
+    assert "chosen on validation" in str([radio.options for radio in app.radio])
 
 
 def test_a_scan_whose_files_are_gone_keeps_its_marks(tmp_path, launch):  # noqa: F811
@@ -125,7 +125,7 @@ def test_a_radiograph_shows_the_probability_of_each_label(images, launch):  # no
     app = launch(images, "case.py", case="c002")
     (row,) = app.dataframe[0].value.to_dict("records")
     assert row == {
-        "Label": "Nodule", "Probability": "0.700", "Frozen threshold": "0.600", "Call": "positive",
+        "Label": "Nodule", "Probability": "0.700", "Threshold": "0.600", "Decision": "positive",
     }  # fmt: skip
     assert "of Nodule" in texts(app.text)
     assert len(picture_urls(app)) == 1
@@ -144,5 +144,5 @@ def test_results_that_do_not_say_what_trained_the_model_say_so(tmp_path, launch)
     mark = Candidate("s", (0.0, 0.0, 0.0), 0.2)
     write_json(tmp_path / "s.json", CaseResult("s", (mark,), "analysed"))
     app = launch(open_review(tmp_path))
-    assert "that is not known" in texts(app.warning)
+    assert "do not record whether" in texts(app.warning)
     assert list(app.dataframe[0].value["Marks"]) == ["0 of 1 decided"]

@@ -1,4 +1,4 @@
-"""What a demo ends with on the terminal is short, and says what the numbers are of."""
+"""The lines that a demo prints at its end are short and state what was measured."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from medkd.report.closing import CAUTION, closing_lines, shown_froc
 from medkd.report.contents import RunContents
-from medkd.report.summary import summary_paragraphs
+from medkd.report.summary import CAUTION, closing_lines, main_froc, summary_paragraphs
 from medkd.types import Evaluation
 
 WEAK = "TEACHER NOT BETTER: on validation teacher has ROC AUC 0.7 and control 0.8"
@@ -50,14 +49,14 @@ def test_the_difference_of_student_and_control_is_shown_whatever_it_is(
     )
     said = closing_lines(replace(evaluation, differences=worse))
     (line,) = [line for line in said if line.startswith("Student minus control")]
-    assert "ROC AUC: -0.250" in line
+    assert "ROC AUC: \u22120.250" in line
 
 
 def test_a_run_that_searched_no_scans_says_so(evaluation: Evaluation) -> None:
     unsearched = "The demo does not search whole scans; `medkd detect` does."
     assert unsearched in closing_lines(candidates_alone(evaluation))
     assert unsearched not in closing_lines(evaluation)
-    assert {f.track for f in shown_froc(evaluation).values()} == {"whole-scan"}
+    assert {f.track for f in main_froc(evaluation).values()} == {"whole-scan"}
 
 
 def test_a_weak_teacher_is_named_and_notes_on_the_data_are_not(evaluation: Evaluation) -> None:
@@ -66,11 +65,11 @@ def test_a_weak_teacher_is_named_and_notes_on_the_data_are_not(evaluation: Evalu
     assert not any("a note" in line for line in said)
 
 
-def test_the_end_is_short_ascii_and_cautious(evaluation: Evaluation) -> None:
+def test_the_end_is_short_cautious_and_ascii_but_for_minus_signs(evaluation: Evaluation) -> None:
     said = closing_lines(evaluation)
     assert said[-1] == CAUTION
     assert len(said) <= 20
-    assert "\n".join(said).isascii()
+    assert "\n".join(said).replace("\u2212", "-").isascii()
 
 
 def test_the_generators_stamp_stays_in_the_report(evaluation: Evaluation) -> None:

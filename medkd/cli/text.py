@@ -1,6 +1,10 @@
-"""Counts with singular or plural nouns."""
+"""Helpers for the text that commands print."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,3 +15,9 @@ def counted(number: int, noun: str) -> str:
         ('1 scan', '0 scans')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines with a hyphen for each minus sign, which not every terminal supports."""
+    for line in lines:
+        typer.echo(line.replace("\u2212", "-"))
