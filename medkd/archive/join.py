@@ -22,7 +22,7 @@ from medkd.io.reference import (
     Unmatched,
     read_reference_source,
 )
-from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.types import Nodule
 
 
@@ -89,7 +89,7 @@ class Joiner:
         joined = Joined()
         found: list[tuple[str, list[Nodule]]] = []
         for name, source in _named(settings.annotations):
-            rows = read_reference_source(source, self._places, refs, wanted=self._wanted)
+            rows = read_reference_source(source, self._places, refs, has_case=self._has_case)
             self._add(joined, rows, source.kind, namer)
             found.append((name, [self._renamed(nodule) for nodule in rows.nodules]))
         merged = merge_nodules(found)
@@ -120,7 +120,7 @@ class Joiner:
         if label.view and not self._cases[case_id].view:
             joined.views[case_id] = label.view
 
-    def _wanted(self, key: str, key_is: str) -> bool:
+    def _has_case(self, key: str, key_is: str) -> bool:
         return bool(self._find(key, key_is))
 
     def _find(self, key: str, key_is: str) -> tuple[str, ...]:

@@ -18,11 +18,9 @@ from medkd.io.luna16_tables import (
 )
 from medkd.io.number_text import number_in
 from medkd.io.reference import SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import (
-    NihAnnotations,
-    PointsAnnotations,
-    TableAnnotations,
-)
+from medkd.io.reference.case_table import TableAnnotations
+from medkd.io.reference.nih import NihAnnotations
+from medkd.io.reference.points import PointsAnnotations
 from medkd.io.tables import read_table
 from tests.io.reference.oblique import SERIESUID, oblique_places
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from medkd.io.file_ref import FileRef
+from pydantic import Field
+
 from medkd.io.reference.objects import (
     Code,
     Dataset,
+    ObjectSource,
     first_code,
-    object_refs,
+    has_word,
     read_objects,
     sequence,
 )
-from medkd.io.reference.places import PlaceFinder
+from medkd.io.reference.places import ArchiveLookup
 from medkd.io.reference.regions import sphere_diameter_mm
 from medkd.io.reference.rows import ReferenceRows, RowCollector, joined
-from medkd.io.reference.settings import SrAnnotations, is_meant
 from medkd.io.reference.sr_shapes import Shape, measure_shapes, shapes_of
 from medkd.types import Nodule
 
@@ -39,9 +41,23 @@ _DIAMETER = ("81827009", "M-02550", "410668003", "G-D7FE")
 _VOLUME = ("118565006", "G-D705")
 """Codes of SNOMED CT and, before 2019, SRT (PS3.16 annex O): axes, diameter or length, volume."""
 
+LUNG_WORDS = ("lung", "pulmonary", "lingula", "chest", "thorax", "thoracic", "39607008")
+"""Words in a finding's site, or its codes, that make it a finding in the lungs."""
+
 _MM = {"mm": 1.0, "cm": 10.0, "um": 0.001, "m": 1000.0}
 _MM3 = {"mm3": 1.0, "cm3": 1000.0, "ml": 1000.0, "mL": 1000.0}
 """UCUM units of length and volume, in mm and mm3."""
+
+
+class SrAnnotations(ObjectSource):
+    """DICOM SR of template TID 1500: measured regions and points."""
+
+    kind: Literal["sr"]
+    sites: tuple[str, ...] = Field(
+        LUNG_WORDS,
+        description="Words or codes of a finding's site; [] accepts all sites. A nodule without a "
+        "site is accepted; a lesion, a mass or an unnamed finding is accepted only with a site.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +71,12 @@ class _Finding:
     stamp: str
 
 
-def read_dicom_sr(
-    settings: SrAnnotations, finder: PlaceFinder, found: Sequence[FileRef]
-) -> ReferenceRows:
+def read_dicom_sr(settings: SrAnnotations, archive: ArchiveLookup) -> ReferenceRows:
     """Read structured reports.
 
     Args:
         settings: path, and which findings at which sites are nodules.
-        finder: the archive's series.
-        found: reports in the archive; they are read if the settings have no path.
+        archive: the series that can be annotated, and its reports.
 
     Returns:
         A nodule for each measurement group in each series in which it lies.
@@ -82,11 +95,11 @@ def read_dicom_sr(
                 _read_group(group, dataset, rows, row=f"group {number}", settings=settings)
             )
 
-    listed = read_objects("sr", object_refs("sr", settings.path, found), finder, read=read)
-    return joined([listed, *_newest(findings, finder)])
+    listed = read_objects(settings, archive, read)
+    return joined([listed, *_newest(findings, archive)])
 
 
-def _newest(findings: Sequence[_Finding], finder: PlaceFinder) -> Iterator[ReferenceRows]:
+def _newest(findings: Sequence[_Finding], archive: ArchiveLookup) -> Iterator[ReferenceRows]:
     """Yield the rows of each finding; a finding superseded by its tracking UID is unmatched."""
     newest: dict[tuple[str, str], _Finding] = {}
     for finding in findings:
@@ -94,7 +107,7 @@ def _newest(findings: Sequence[_Finding], finder: PlaceFinder) -> Iterator[Refer
         if key not in newest or finding.stamp >= newest[key].stamp:
             newest[key] = finding
     for finding in findings:
-        rows = RowCollector(finding.source, finder)
+        rows = RowCollector(finding.source, archive)
         kept = newest[finding.nodule.seriesuid, finding.tracking_uid]
         if not finding.tracking_uid or kept is finding:
             rows.add(finding.nodule, finding.row)
@@ -135,7 +148,7 @@ def _shapes_by_series(
     problems: list[str] = []
     for item in _below(group):
         if item.get("ValueType") in ("SCOORD", "SCOORD3D"):
-            shapes = shapes_of(item, rows.finder, evidence)
+            shapes = shapes_of(item, rows.archive, evidence)
             if isinstance(shapes, str):
                 problems.append(shapes)
             else:
@@ -182,14 +195,14 @@ def _why_not_wanted(group: Dataset, settings: SrAnnotations) -> str:
         elif _is_named(item, _TRACKING_NAME):
             names.append(str(item.get("TextValue", "")))
     terms = [term for finding in findings for term in finding[:2]] or names
-    in_lungs = is_meant(settings.sites, *(term for site in sites for term in site[:2]))
+    in_lungs = has_word(settings.sites, *(term for site in sites for term in site[:2]))
     if sites and not in_lungs:
-        shown = ", ".join(site.told for site in sites)
+        shown = ", ".join(site.public_meaning for site in sites)
         return f"its finding site ({shown}) is not one of the sites in the settings"
-    vague = not findings or is_meant(_VAGUE, *terms)
-    if settings.means(*terms) or (vague and sites):
+    vague = not findings or has_word(_VAGUE, *terms)
+    if settings.is_nodule(*terms) or (vague and sites):
         return ""
-    shown = ", ".join(finding.told for finding in findings) or "not coded"
+    shown = ", ".join(finding.public_meaning for finding in findings) or "not coded"
     return f"its finding ({shown}) is not one of the findings in the settings"
 
 

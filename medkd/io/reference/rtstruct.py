@@ -9,37 +9,38 @@ ignored, with a note. Each region is one nodule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from medkd.io.file_ref import FileRef
 from medkd.io.reference.contours import measure_outlines
-from medkd.io.reference.objects import (
-    Dataset,
-    first_code,
-    object_refs,
-    read_objects,
-    sequence,
-)
-from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.objects import Dataset, ObjectSource, first_code, read_objects, sequence
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
 from medkd.io.reference.regions import sphere_diameter_mm
 from medkd.io.reference.rows import ReferenceRows, RowCollector
-from medkd.io.reference.settings import RtstructAnnotations
 from medkd.types import Nodule
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def read_rtstruct(
-    settings: RtstructAnnotations, finder: PlaceFinder, found: Sequence[FileRef]
-) -> ReferenceRows:
+class RtstructAnnotations(ObjectSource):
+    """DICOM RTSTRUCT: regions drawn as closed planar contours."""
+
+    kind: Literal["rtstruct"]
+    findings: tuple[str, ...] = Field(
+        ("nodule", "gtv", "lesion", "tumor", "tumour"),
+        description="Words in a region's name that make it a nodule; [] accepts all regions.",
+    )
+
+
+def read_rtstruct(settings: RtstructAnnotations, archive: ArchiveLookup) -> ReferenceRows:
     """Read structure sets.
 
     Args:
         settings: path, and which regions are nodules.
-        finder: the archive's series.
-        found: structure sets in the archive; they are read if the settings have no path.
+        archive: the series that can be annotated, and its structure sets.
 
     Returns:
         A nodule for each region in each series in which it is drawn.
@@ -56,15 +57,13 @@ def read_rtstruct(
         codes = _codes(dataset)
         for number, roi in named.items():
             row = f"region {number}"
-            if not settings.means(str(roi.get("ROIName", "")), *codes.get(number, ())):
+            if not settings.is_nodule(str(roi.get("ROIName", "")), *codes.get(number, ())):
                 rows.refuse(row, "its name is not one of the findings in the settings")
                 continue
             contours = list(sequence(drawn.get(number, {}), "ContourSequence"))
             _add(roi, contours, rows, row=row, settings=settings, dataset=dataset)
 
-    return read_objects(
-        "rtstruct", object_refs("rtstruct", settings.path, found), finder, read=read
-    )
+    return read_objects(settings, archive, read)
 
 
 def _add(
@@ -86,7 +85,7 @@ def _add(
         kinds = ", ".join(sorted(others))
         rows.note(f"contours of type {kinds} beside closed ones enclose nothing and are ignored")
     outlines = _outlines(closed)
-    drawn_in = _series_of(roi, closed, dataset, rows.finder)
+    drawn_in = _series_of(roi, closed, dataset, rows.archive)
     if not drawn_in:
         reason = "none of the series or frames that it names is in the archive"
         rows.refuse(row, reason, next(_named(roi, dataset), ""))
@@ -112,7 +111,7 @@ def _codes(dataset: Dataset) -> dict[int, tuple[str, ...]]:
 
 
 def _series_of(
-    roi: Dataset, contours: Iterable[Dataset], dataset: Dataset, finder: PlaceFinder
+    roi: Dataset, contours: Iterable[Dataset], dataset: Dataset, archive: ArchiveLookup
 ) -> tuple[SeriesPlaces, ...]:
     """Return the series of a region.
 
@@ -124,11 +123,11 @@ def _series_of(
         for contour in contours
         for image in sequence(contour, "ContourImageSequence")
     ]
-    of_images = {s.seriesuid: s for uid in images if (s := finder.of_sop(uid))}
+    of_images = {s.seriesuid: s for uid in images if (s := archive.of_sop(uid))}
     if of_images:
         return tuple(of_images.values())
-    here = tuple(s for uid in _named(roi, dataset) if (s := finder.series(uid)))
-    return here or finder.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
+    here = tuple(s for uid in _named(roi, dataset) if (s := archive.series(uid)))
+    return here or archive.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
 
 
 def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:

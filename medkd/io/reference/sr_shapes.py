@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medkd.io.reference.contours import measure_outlines
 from medkd.io.reference.objects import Dataset, sequence
-from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
 from medkd.io.reference.regions import sphere_diameter_mm
 from medkd.types import Point
 
@@ -43,12 +43,12 @@ class Measured:
     diameter_mm: float | None
 
 
-def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[Shape] | str:
+def shapes_of(item: Dataset, archive: ArchiveLookup, named: Sequence[str]) -> list[Shape] | str:
     """Convert one SCOORD or SCOORD3D item to shapes in LPS mm.
 
     Args:
         item: the content item.
-        finder: the archive's series.
+        archive: the series that can be annotated.
         named: series that the report names as evidence.
 
     Returns:
@@ -59,7 +59,7 @@ def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[
     kind = str(item.GraphicType)
     if item.ValueType == "SCOORD3D":
         frame = str(item.get("ReferencedFrameOfReferenceUID", ""))
-        series_of_frame = finder.sharing_frame(frame, named)
+        series_of_frame = archive.sharing_frame(frame, named)
         if not series_of_frame:
             return "no series of the archive is in its frame of reference"
         return [Shape(_drawn(values.reshape(-1, 3), kind), kind, s) for s in series_of_frame]
@@ -67,7 +67,7 @@ def shapes_of(item: Dataset, finder: PlaceFinder, named: Sequence[str]) -> list[
     if image is None:
         return "its coordinates name no image"
     uid, frame_number = image
-    series = finder.of_sop(uid)
+    series = archive.of_sop(uid)
     if series is None:
         return "the image on which it is drawn is in no series of the archive"
     slices = series.slices_of_sop(uid, frame_number)

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from medkd.geometry import sphere_mask
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import SegAnnotations
+from medkd.io.reference.dicom_seg import SegAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     DIAMETER_MM,

@@ -14,15 +14,15 @@ from medkd.io.reference import (
     ReferenceRows,
     read_reference_source,
 )
-from medkd.io.reference.settings import TableAnnotations
+from medkd.io.reference.case_table import TableAnnotations
 from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
 
 
-def read(wanted: Any = None, **settings: Any) -> ReferenceRows:
+def read(has_case: Any = None, **settings: Any) -> ReferenceRows:
     return read_reference_source(
-        TypeAdapter(AnnotationSettings).validate_python(settings), {}, wanted=wanted
+        TypeAdapter(AnnotationSettings).validate_python(settings), {}, has_case=has_case
     )
 
 

@@ -10,8 +10,7 @@ import pytest
 from medkd.errors import SeriesError
 from medkd.io.luna16_tables import read_annotations
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.lidc_readings import read_lidc_nodules
-from medkd.io.reference.settings import LidcAnnotations
+from medkd.io.reference.lidc import LidcAnnotations, read_lidc_nodules
 from tests.io.reference.oblique import SERIESUID, oblique_places, places_of_files
 from tests.real_data import data_root
 

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from medkd.errors import SeriesError
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import RtstructAnnotations
+from medkd.io.reference.rtstruct import RtstructAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     DIAMETER_MM,

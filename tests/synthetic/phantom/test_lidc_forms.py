@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.io.reference.lidc_readings import LidcContour, LidcReading, LidcScan
+from medkd.io.reference.lidc import LidcContour, LidcReading, LidcScan
 from medkd.synthetic.phantom.forms import draw_turn, true_sphere
 from medkd.synthetic.phantom.lidc_forms import LidcForm, form_of_reading, read_lidc_forms
 from tests.real_data import needs_data
