@@ -1,8 +1,8 @@
-"""The names of cases, patients and sites in an INDEX, and the part that a case belongs to.
+"""Names of cases, patients and sites in an INDEX, and the part that a case belongs to.
 
 Under `identity: keep` a DICOM case keeps its UID, and a plain file its name (with its folders if
 two files share the name). Under `pseudonymise` all of these and the site are keyed hashes, and the
-links back are collected for the private folder.
+links from hashes to identifiers are collected for the private folder.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ _SHORTEST_IDENTITY = 3
 class CaseName:
     """The names of one case, and the identifying facts of its header.
 
+    `key` (its group in the work store), `real`, `place`, `study_date` and `identity` identify a
+    patient and are never shown.
+
     Args:
-        key: its group in the work store. Identity: never shown.
-        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file. Never shown.
+        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file.
         case_id: its name in the INDEX.
         patient_id: the name of its patient in the INDEX; empty if nothing names a patient.
         site: empty if not stated.
         origin: the part of a split that its folders name.
-        place: of its first file, below the root. Never shown.
-        study_date: as in the header. Never shown.
-        identity: texts of the header that name the patient. Never shown.
+        place: path of its first file below the root.
+        identity: texts of the header that name the patient.
         of_study: whether the study is used as the patient, because the header names none.
     """
 
@@ -84,7 +85,7 @@ class CaseNamer:
     def name(self, key: str) -> CaseName:
         """Name one group and collect its links."""
         head = self._store.head_of(key)
-        first = self._store.first_file(key)
+        (first,) = self._store.files_of(key, limit=1)
         real = self._real(key)
         case_id = self._unused(self._case_id(key, real))
         patient = self.patient(head.patient_id or _fallback(head)) if head is not None else ""
@@ -131,7 +132,7 @@ class CaseNamer:
         return self._pseudonyms.case(key.partition(":")[2] if _is_plain(key) else real)
 
     def _unused(self, case_id: str) -> str:
-        """Add a number if two groups would get one name, for example a series and its image."""
+        """Add a number if two groups would get one name, such as a series and its image."""
         self._taken[case_id] += 1
         count = self._taken[case_id]
         return case_id if count == 1 else self._unused(f"{case_id}-{count}")

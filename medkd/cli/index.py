@@ -146,7 +146,7 @@ def _tell_refusals(index: ArchiveIndex) -> None:
 
 def _tell_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
     """Say of how many scans a nodule is known, none, or nothing at all."""
-    from medkd.archive.balance import SCAN_LABEL, label_balance
+    from medkd.archive.check import SCAN_LABEL, label_balance
 
     ready = [case for case in index.cases if case.status == "ready"]
     included = sum(nodule.counts_as == "included" for nodule in index.nodules)

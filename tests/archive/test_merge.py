@@ -80,7 +80,7 @@ def test_the_source_named_first_gives_place_and_diameter_as_far_as_it_knows() ->
     assert merged.notes == (
         "merged: 1 findings are in points and lidc and count once; place and diameter are those "
         "of points, which is named first",
-        "merged: 1 of them are excluded in one source and included in another: included",
+        "merged: 1 of them, excluded in one source and included in another, count as included",
     )
 
 

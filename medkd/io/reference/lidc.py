@@ -26,7 +26,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from medkd.errors import SeriesError
-from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces, to_point
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.source import AnnotationSource, CountsAs
 from medkd.types import Nodule
@@ -165,10 +165,10 @@ def _add(
     if center_vox is None:
         rows.refuse(row, "the slices of this series cannot be identified by z", series.seriesuid)
         return
-    x, y, z = series.grid.voxel_to_world(center_vox).tolist()
+    center_mm = to_point(series.grid.voxel_to_world(center_vox))
     readers = min(len(nodule.readings), READERS)
     counts_as: CountsAs = "included" if readers >= readers_needed else "excluded"
-    rows.add(Nodule(nodule.seriesuid, (x, y, z), nodule.diameter_mm, counts_as, readers), row)
+    rows.add(Nodule(nodule.seriesuid, center_mm, nodule.diameter_mm, counts_as, readers), row)
 
 
 def _place_of(nodule: LidcNodule, series: SeriesPlaces) -> tuple[float, float, float] | None:

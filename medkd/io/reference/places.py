@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medkd.geometry import VoxelGrid
 from medkd.io.file_ref import FileRef
+from medkd.types import Point
 
 KeyKind = Literal["file", "seriesuid", "sop_uid"]
 """Meaning of a label's key: a file's name or path, a series, or one DICOM image."""
@@ -120,3 +124,9 @@ class ArchiveLookup:
     def seriesuids(self) -> Iterable[str]:
         """Return the UIDs (or names) of all series."""
         return self._places.keys()
+
+
+def to_point(place_mm: NDArray[np.float64]) -> Point:
+    """Convert an array [3] to a point."""
+    x, y, z = place_mm.tolist()
+    return x, y, z

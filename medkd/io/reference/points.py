@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from medkd.io.number_text import Decimal, number_in, why_no_number
-from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces, to_point
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.source import Column, CountsAs, TableSource
 from medkd.io.tables import CheckedTable, read_table
@@ -219,8 +219,7 @@ def _place(place: PlaceColumns, cells: Cells, archive: ArchiveLookup) -> tuple[S
         column = cells.number(place.column) - place.origin
         row = cells.number(place.row) - place.origin
         center_vox = [column, row, _slice(place, series, cells)]
-    x, y, z = series.grid.voxel_to_world(center_vox).tolist()
-    return series, (x, y, z)
+    return series, to_point(series.grid.voxel_to_world(center_vox))
 
 
 def _series(place: PlaceColumns, cells: Cells, archive: ArchiveLookup) -> SeriesPlaces:

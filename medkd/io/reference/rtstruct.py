@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from medkd.io.reference.contours import measure_outlines
 from medkd.io.reference.objects import Dataset, ObjectSource, first_code, read_objects, sequence
 from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
-from medkd.io.reference.regions import sphere_diameter_mm
+from medkd.io.reference.regions import measure_outlines, sphere_diameter_mm
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.types import Nodule
 
