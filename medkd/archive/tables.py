@@ -16,9 +16,15 @@ from medkd.archive.suspects import Suspects
 from medkd.archive.work_store import KnownFile, WorkStore
 from medkd.index.case import Case
 from medkd.index.case_store import CaseFiles, CaseForm, write_case_store
-from medkd.index.cells import write_cells
 from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, private_folder_of
-from medkd.index.table import ArchiveIndex, FileFate, IndexedFile, UnmatchedRow, write_index
+from medkd.index.table import (
+    ArchiveIndex,
+    FileFate,
+    IndexedFile,
+    UnmatchedRow,
+    write_cells,
+    write_index,
+)
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
 from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
@@ -238,8 +244,8 @@ class TableWriter:
             return
         folder = private_folder_of(self._out)
         links = LinkTable(folder)
-        links.record_all(dict.fromkeys(self._namer.links))
-        links.record_all((f"f{file.number:06d}", "file", file.place)
+        links.record(dict.fromkeys(self._namer.links))
+        links.record((f"f{file.number:06d}", "file", file.place)
                          for file in self._store.files())  # fmt: skip
         rows = ((row.source, row.row, row.key) for row in joined.unmatched)
         place = folder / "unmatched.csv"

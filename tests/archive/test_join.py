@@ -9,10 +9,10 @@ import pytest
 
 from medkd.geometry import VoxelGrid
 from medkd.index.case_store import open_scan
-from medkd.index.table import read_indexed_files, read_unmatched
+from medkd.index.table import read_indexed_files
 from medkd.io.synthetic_mark import not_stated
 from medkd.types import Scan
-from tests.archive.archives import index_of, write_picture
+from tests.archive.archives import index_of, read_unmatched, write_picture
 from tests.io.reference.oblique import CENTER_VOX, write_oblique_series
 from tests.io.reference.test_dicom_seg import segments, sphere
 

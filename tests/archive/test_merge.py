@@ -16,11 +16,11 @@ from medkd.archive.settings import IndexSettings
 from medkd.archive.sources import source_of, with_excluded
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.scan_states import scan_states
-from medkd.index.table import read_index, read_unmatched
+from medkd.index.table import read_index
 from medkd.io.luna16_tables import read_annotations, read_excluded, read_findings, read_reference
 from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.types import Nodule
-from tests.archive.archives import ignore
+from tests.archive.archives import ignore, read_unmatched
 from tests.io.reference.oblique import SERIESUID, oblique_places, write_oblique_series
 from tests.real_data import data_root
 
