@@ -75,7 +75,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case before it is named.
+    """What is known about a case before it is named.
 
     `case` has everything except names, site, part and day. `places` are those of a readable scan.
     `crashed`: reading the case killed its process.

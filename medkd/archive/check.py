@@ -258,7 +258,7 @@ def _nothing_ready(cases: Sequence[Case]) -> Notice:
 def _counted(cases: Iterable[tuple[Case, Sequence[str]]]) -> tuple[ReasonCount, ...]:
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case, reasons in cases:
-        for code in dict.fromkeys(reason.partition(":")[0] for reason in reasons):
+        for code in codes_in(reasons):
             found[case.kind, code].append(case.case_id)
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     return tuple(

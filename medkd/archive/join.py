@@ -23,6 +23,7 @@ from medkd.io.reference import (
     read_reference_source,
 )
 from medkd.io.reference.luna16 import Luna16Annotations
+from medkd.io.remedies import codes_in
 from medkd.types import Nodule
 
 
@@ -135,7 +136,7 @@ class Joiner:
         case_id = self._by_real.get(row.key, "")
         if not case_id or row.key in self._places:
             return row
-        codes = codes_of(self._cases[case_id].reasons)
+        codes = ", ".join(codes_in(self._cases[case_id].reasons))
         return replace(row, reason=f"its series is not analysed: {codes}")
 
 
@@ -152,13 +153,3 @@ def _has_no_nodules(source: AnnotationSettings) -> bool:
     if isinstance(source, Luna16Annotations):
         return source.annotations is None
     return getattr(source, "counts_as", "included") == "excluded"
-
-
-def codes_of(reasons: Iterable[str]) -> str:
-    """Return the codes of reasons, each once.
-
-    Example:
-        >>> codes_of(["few_slices: 3", "few_slices: 4", "not_ct: MR"])
-        'few_slices, not_ct'
-    """
-    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in reasons))

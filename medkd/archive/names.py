@@ -78,25 +78,26 @@ class CaseNamer:
         self._pseudonyms = pseudonyms
         groups = store.groups()
         self._stems = Counter(_stem(key) for key in groups if _is_plain(key))
-        self._series = Counter(_series_of(key) for key in groups if key.startswith("series:"))
+        self._series = Counter(key.split(":")[1] for key in groups if key.startswith("series:"))
         self._taken: Counter[str] = Counter()
         self.links: list[Link] = []
 
     def name(self, key: str) -> CaseName:
         """Name one group and collect its links."""
-        head = self._store.head_of(key)
+        head = self._store.head_of(key) or DicomHead("", "", "")
         (first,) = self._store.files_of(key, limit=1)
         real = self._real(key)
         case_id = self._unused(self._case_id(key, real))
-        patient = self.patient(head.patient_id or _fallback(head)) if head is not None else ""
+        # If the header names no patient, the study is used as one.
+        study = f"study {head.study_uid}" if head.study_uid else ""
+        patient = self.patient(head.patient_id or study)
         kind = "file" if _is_plain(key) else key.partition(":")[0] + "_uid"
         self._link(case_id, kind, real)
         return CaseName(
             key=key, real=real, case_id=case_id, patient_id=patient,
             site=self._site(head, first), origin=_origin(first.place), place=first.place,
-            study_date=head.study_date if head is not None else "",
-            identity=head.identity if head is not None else (),
-            of_study=bool(patient) and head is not None and not head.patient_id,
+            study_date=head.study_date, identity=head.identity,
+            of_study=bool(patient) and not head.patient_id,
         )  # fmt: skip
 
     def patient(self, patient_id: str) -> str:
@@ -107,7 +108,7 @@ class CaseNamer:
         self._link(name, "patient_id", patient_id)
         return name
 
-    def clean(self, text: str, name: CaseName) -> str:
+    def redact(self, text: str, name: CaseName) -> str:
         """Remove texts that name the patient of a case, and UIDs, from a text."""
         if self._pseudonyms.mode == "keep":
             return text
@@ -137,15 +138,13 @@ class CaseNamer:
         count = self._taken[case_id]
         return case_id if count == 1 else self._unused(f"{case_id}-{count}")
 
-    def _site(self, head: DicomHead | None, first: KnownFile) -> str:
+    def _site(self, head: DicomHead, first: KnownFile) -> str:
         source = self._settings.site
         parts = PurePosixPath(first.place).parts
         if source == "folder":
             text = parts[0] if len(parts) > 1 else ""
-        elif head is None or source == "none":
-            return ""
         else:
-            text = str(getattr(head, source))
+            text = "" if source == "none" else str(getattr(head, source))
         if not text or self._pseudonyms.mode == "keep" or source == "manufacturer":
             return text
         site = "s" + self._pseudonyms.case(f"site {text}")[1:]
@@ -161,10 +160,6 @@ def _is_plain(key: str) -> bool:
     return key.startswith(("picture:", "volume:"))
 
 
-def _series_of(key: str) -> str:
-    return key.split(":")[1]
-
-
 def _stem(key: str) -> str:
     return _without_suffix(PurePosixPath(key.partition(":")[2]).name)
 
@@ -172,11 +167,6 @@ def _stem(key: str) -> str:
 def _without_suffix(place: str) -> str:
     found = next((s for s in _SUFFIXES if place.lower().endswith(s)), "")
     return place[: len(place) - len(found)]
-
-
-def _fallback(head: DicomHead) -> str:
-    """Return the study, which is used as the patient if the header names none."""
-    return f"study {head.study_uid}" if head.study_uid else ""
 
 
 def _origin(place: str) -> str:

@@ -58,7 +58,7 @@ class IndexSettings(Settings):
         return codes
 
 
-def allowing(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
+def allow_faults(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
     """Accept more faults, each in the setting for series, for radiographs, or for the archive.
 
     Raises:

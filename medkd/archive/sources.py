@@ -26,7 +26,7 @@ from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.io.reference.table import SOURCES
 
 
-def source_of(text: str) -> AnnotationSettings:
+def recognise_source(text: str) -> AnnotationSettings:
     """Return the settings of a source of annotations.
 
     Args:
@@ -55,7 +55,7 @@ def source_of(text: str) -> AnnotationSettings:
     raise _refusal(text, f"it is no annotation: {file_kind.reason or 'a picture or scan'}")
 
 
-def with_excluded(
+def add_excluded(
     sources: Sequence[AnnotationSettings], excluded: Path
 ) -> tuple[AnnotationSettings, ...]:
     """Add a table of irrelevant findings, to LUNA16's nodules if they are a source.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from medkd.archive.assess import FACTS_JSON
-from medkd.archive.join import Joined, Joiner, codes_of
+from medkd.archive.join import Joined, Joiner
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.notices import STUDY_PATIENT
 from medkd.archive.settings import IndexSettings, paths_of
@@ -27,6 +27,7 @@ from medkd.index.table import (
 )
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
+from medkd.io.remedies import codes_in
 from medkd.io.synthetic_mark import RECORDS, listed_series, not_stated, read_stamp
 
 _FATES: dict[str, FileFate] = {
@@ -134,23 +135,23 @@ class TableWriter:
         return found
 
     def _case(self, case: Case, name: CaseName) -> Case:
-        def clean(text: str) -> str:
-            return self._namer.clean(text, name)
+        def redact(text: str) -> str:
+            return self._namer.redact(text, name)
 
         return replace(
             case,
             case_id=name.case_id,
             patient_id=name.patient_id,
             status="not_analysed" if case.reasons else "ready",
-            reasons=tuple(map(clean, case.reasons)),
-            allowed=tuple(map(clean, case.allowed)),
-            notes=tuple(map(clean, case.notes)),
+            reasons=tuple(map(redact, case.reasons)),
+            allowed=tuple(map(redact, case.allowed)),
+            notes=tuple(map(redact, case.notes)),
             site=name.site,
             origin=name.origin,
-            modality=clean(case.modality),
-            view=clean(case.view),
-            manufacturer=clean(case.manufacturer),
-            kernel=clean(case.kernel),
+            modality=redact(case.modality),
+            view=redact(case.view),
+            manufacturer=redact(case.manufacturer),
+            kernel=redact(case.kernel),
         )
 
     def _join(self, gathered: Gathered) -> Joined:
@@ -220,7 +221,7 @@ class TableWriter:
                 yield IndexedFile(ref.name, _FATES[file.form], reason=reason)
                 continue
             case = cases[gathered.names[file.key].case_id]
-            refused = f"not_analysed: {codes_of(case.reasons)}" if case.reasons else ""
+            refused = f"not_analysed: {', '.join(codes_in(case.reasons))}" if case.reasons else ""
             yield IndexedFile(ref.name, "case", case.case_id, refused)
 
     def _public(self, source: str, row: str, reason: str, key: str) -> UnmatchedRow:

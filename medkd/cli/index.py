@@ -61,7 +61,7 @@ def index_command(
     Example: `medkd index nih --out work/index.csv --identity keep --labels nih/Data_Entry_2017.csv`
     """
     from medkd.archive.build import build_archive_index
-    from medkd.archive.sources import with_excluded
+    from medkd.archive.sources import add_excluded
     from medkd.cli.progress import progress_bars
 
     texts = list(set_ or [])
@@ -70,7 +70,7 @@ def index_command(
     settings = _settings(config, texts, allow or "", sources=[*(annotations or []),
                                                               *(labels or [])])  # fmt: skip
     if excluded is not None:
-        added = with_excluded(settings.annotations, excluded)
+        added = add_excluded(settings.annotations, excluded)
         settings = settings.model_copy(update={"annotations": added})
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
@@ -91,8 +91,8 @@ def _check_any(index: ArchiveIndex, root: Path, out: Path) -> None:
 
 def _settings(config: str | None, texts: list[str], allow: str, *, sources: list[str]
               ) -> IndexSettings:  # fmt: skip
-    from medkd.archive.settings import IndexSettings, allowing
-    from medkd.archive.sources import source_of
+    from medkd.archive.settings import IndexSettings, allow_faults
+    from medkd.archive.sources import recognise_source
     from medkd.config.load import find_config, load_settings, make_settings
 
     if config is None:
@@ -101,8 +101,8 @@ def _settings(config: str | None, texts: list[str], allow: str, *, sources: list
         settings = load_settings(
             find_config(config), IndexSettings, overrides=texts, must_exist=True
         )
-    settings = allowing(settings, [code.strip() for code in allow.split(",") if code.strip()])
-    added = tuple(source_of(text) for text in sources)
+    settings = allow_faults(settings, [code.strip() for code in allow.split(",") if code.strip()])
+    added = tuple(recognise_source(text) for text in sources)
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
 
 

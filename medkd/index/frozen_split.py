@@ -96,7 +96,7 @@ def read_split(path: Path) -> SplitFile:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        reason = "there is no such file: medkd split INDEX --out makes it"
+        reason = "there is no such file: medkd split INDEX --out creates it"
         raise _refusal(path, reason) from error
     except (ValueError, OSError) as error:
         raise _refusal(path, "it is not JSON") from error

@@ -92,7 +92,7 @@ def find_inputs(
     Args:
         inputs: files, folders, or an INDEX; a series in several of them is one scan.
         headline: first line of a refusal.
-        ready_only: leave out scans of an INDEX that are not ready.
+        ready_only: omit scans of an INDEX that are not ready.
         progress: called with the number of files examined so far.
 
     Raises:
@@ -119,7 +119,7 @@ def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
 def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
     """Return why an input contains no scan; empty if it contains one."""
     if not given.exists():
-        return f"{given}: no such place"
+        return f"{given}: no such file or folder"
     if given in listed:
         reason = "no scan in it that can be used: medkd check lists its content"
         return "" if listed[given] else f"{given}: {reason}"

@@ -231,7 +231,7 @@ def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     """
     place = path.with_suffix(".json")
     if not path.is_file():
-        raise _refusal(path, ["there is no such file: medkd index ROOT --out index.csv makes it"])
+        raise _refusal(path, ["there is no such file: medkd index ROOT --out index.csv creates it"])
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

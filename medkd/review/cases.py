@@ -140,11 +140,16 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
     """
-    listed = _group(_scored_candidates(run, arm))
+    listed = _group(
+        Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
+        for row in _predictions(run, arm)
+        if row.center_mm is not None
+    )
     found = {name: CaseMarks(number_marks(c), "candidates") for name, c in listed.items()}
     if run.marks(arm).is_file():
         marks = _group(read_marks(run.marks(arm)))
-        searched = [*_searched(run), *marks]
+        uids = run.reference / "seriesuids.csv"
+        searched = [*(read_seriesuids(uids) if uids.is_file() else ()), *marks]
         found |= {
             name: CaseMarks(number_marks(marks.get(name, ())), "whole-scan") for name in searched
         }
@@ -155,22 +160,10 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
     return found
 
 
-def _scored_candidates(run: RunFolder, arm: str) -> Iterator[Candidate]:
-    for row in _predictions(run, arm):
-        if row.center_mm is not None:
-            yield Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
-
-
 def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
     for split in SPLITS:
         path = run.predictions(arm, split)
         yield from read_predictions(path) if path.is_file() else ()
-
-
-def _searched(run: RunFolder) -> list[str]:
-    """Return the scans in which the run searched marks."""
-    path = run.reference / "seriesuids.csv"
-    return read_seriesuids(path) if path.is_file() else []
 
 
 def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:

@@ -41,7 +41,7 @@ BUSY_SECONDS = 10
 """How long a change waits for another program that writes the file."""
 _TO_WRITE = (
     "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
-    "the whole folder to a place of your own and review it there"
+    "the whole folder to a folder of your own and review it there"
 )
 _REMEDIES = {
     "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
@@ -50,8 +50,8 @@ _REMEDIES = {
     "SQLITE_READONLY": _TO_WRITE,
     "SQLITE_CANTOPEN": _TO_WRITE,
     "SQLITE_PERM": _TO_WRITE,
-    "SQLITE_FULL": "the disk is full: make room in {folder} and try again",
-    "SQLITE_IOERR": "the disk is full or fails: make room in {folder} and try again",
+    "SQLITE_FULL": "the disk is full: free space in {folder} and try again",
+    "SQLITE_IOERR": "the disk is full or fails: free space in {folder} and try again",
     "SQLITE_NOTADB": "the file is not a store of medkd: move it to another folder and try again",
     "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
 }

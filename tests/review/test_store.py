@@ -195,7 +195,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_saved(store, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "the decision was not saved" in done.stderr
-    assert "make room" in done.stderr
+    assert "free space" in done.stderr
     assert store.latest() == [saved]
 
 

@@ -207,7 +207,9 @@ def read_lidc_nodules(
         "FROM annotations a JOIN contours c ON c.annotation_id = a.id ORDER BY a.id, c.id",
     ):
         if scan_number in wanted:
-            contour = LidcContour(_outline_of(coords), float(z_mm), bool(inclusion))
+            # `coords` has lines of "column,row".
+            outline_px = np.asarray([line.split(",") for line in coords.split("\n")], np.int64)
+            contour = LidcContour(outline_px, float(z_mm), bool(inclusion))
             contours[scan_number, annotation_id, malignancy].append(contour)
     for (number, annotation_id, malignancy), drawn in contours.items():
         place = _measured(drawn, wanted[number])
@@ -276,11 +278,6 @@ def _measured(
     column, row, z_mm = (total / count).tolist()
     volume_mm3 = count * scan.pixel_mm**2 * scan.slice_mm
     return (column, row), z_mm, math.cbrt(6 * volume_mm3 / math.pi)
-
-
-def _outline_of(coords: str) -> NDArray[np.int64]:
-    """Parse lines of "column,row"."""
-    return np.asarray([line.split(",") for line in coords.split("\n")], dtype=np.int64)
 
 
 def _pixels(outline_px: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -42,7 +42,6 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _PUBLIC_SCHEMES = ("DCM", "FMA", "LN", "NCIt", "RADLEX", "SCT", "SNM3", "SRT", "UMLS")
 """Public coding schemes (PS3.16 chapter 8): their meanings contain no free text."""
 
-
 LUNG_NODULE_WORDS = ("nodule", "27925004", "786838002", "RID50149")
 """Words in a finding's name, or its codes (SNOMED CT, RadLex), that make it a lung nodule."""
 
@@ -109,8 +108,14 @@ def read_objects(
             uid = str(dataset.get("SOPInstanceUID", ""))
             if uid and uid in seen:
                 rows.refuse("object", "the same object was read from another file", uid)
-            elif _read_one(dataset, rows, read):
-                seen.add(uid)
+            else:
+                try:
+                    read(dataset, rows)
+                except Exception as error:  # noqa: BLE001  # pydicom converts values late
+                    reason = f"its content is damaged ({type(error).__name__})"
+                    rows.refuse("object", reason, uid)
+                else:
+                    seen.add(uid)  # a copy of a damaged object may be intact
         parts.append(rows.collected())
     if others:
         parts.append(ReferenceRows(notes=(f"{others} files are not DICOM {kind.upper()}",)))
@@ -166,16 +171,3 @@ def _opened(ref: FileRef, kind: str) -> Dataset | None:
             return pydicom.dcmread(stream, force=forced)
     except Exception:  # noqa: BLE001  # pydicom raises many types
         return None
-
-
-def _read_one(
-    dataset: Dataset, rows: RowCollector, read: Callable[[Dataset, RowCollector], None]
-) -> bool:
-    """Add the content of an object to `rows`; return False if it is broken (a copy may not be)."""
-    try:
-        read(dataset, rows)
-    except Exception as error:  # noqa: BLE001  # pydicom converts values late
-        uid = str(dataset.get("SOPInstanceUID", ""))
-        rows.refuse("object", f"its content is damaged ({type(error).__name__})", uid)
-        return False
-    return True

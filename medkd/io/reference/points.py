@@ -211,7 +211,9 @@ def _place(place: PlaceColumns, cells: Cells, archive: ArchiveLookup) -> tuple[S
         x, y, z = (cells.number(name) for name in place.columns)
         return series, (x, y, z)
     if isinstance(place, VoxelPlace):
-        voxel = _voxel(place, [cells.number(name) for name in place.columns])
+        axes = place.axes.translate(str.maketrans("xyz", "ijk"))
+        values = [cells.number(name) - place.origin for name in place.columns]
+        voxel = dict(zip(axes, values, strict=True))
         if place.slice_order == "descending":
             voxel["k"] = series.grid.shape[2] - 1 - voxel["k"]
         center_vox = [voxel[axis] for axis in "ijk"]
@@ -232,11 +234,6 @@ def _series(place: PlaceColumns, cells: Cells, archive: ArchiveLookup) -> Series
         what = "image" if by_image else "series"
         raise _RowError(f"no {what} of the archive has this UID", uid)
     return series
-
-
-def _voxel(place: VoxelPlace, values: list[float]) -> dict[str, float]:
-    axes = place.axes.translate(str.maketrans("xyz", "ijk"))
-    return {axis: value - place.origin for axis, value in zip(axes, values, strict=True)}
 
 
 def _slice(place: ImagePlace | InstancePlace, series: SeriesPlaces, cells: Cells) -> int:

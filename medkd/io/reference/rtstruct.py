@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from medkd.io.reference.objects import Dataset, ObjectSource, first_code, read_objects, sequence
@@ -83,12 +82,15 @@ def _add(
     if others:
         kinds = ", ".join(sorted(others))
         rows.note(f"contours of type {kinds} beside closed ones enclose nothing and are ignored")
-    outlines = _outlines(closed)
-    drawn_in = _series_of(roi, closed, dataset, rows.archive)
-    if not drawn_in:
+    outlines = [
+        np.asarray([float(value) for value in contour.ContourData]).reshape(-1, 3)
+        for contour in closed
+    ]
+    series_of_region = _series_of(roi, closed, dataset, rows.archive)
+    if not series_of_region:
         reason = "none of the series or frames that it names is in the archive"
         rows.refuse(row, reason, next(_named(roi, dataset), ""))
-    for series in drawn_in:
+    for series in series_of_region:
         drawn = measure_outlines(outlines, series)
         if isinstance(drawn, str):
             rows.refuse(row, drawn, series.seriesuid)
@@ -141,11 +143,3 @@ def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
 
 def _kind_of(contour: Dataset) -> str:
     return str(contour.get("ContourGeometricType") or "").strip().upper()
-
-
-def _outlines(contours: Iterable[Dataset]) -> list[NDArray[np.float64]]:
-    """Return the points [N, 3] LPS mm of each contour."""
-    return [
-        np.asarray([float(value) for value in contour.ContourData]).reshape(-1, 3)
-        for contour in contours
-    ]
