@@ -138,7 +138,7 @@ def _assess_series(group: Group) -> Assessed:
             scan = read_series(headers, gate=group.gate)
         except SeriesError as error:
             return replace(case, reasons=error.reasons), None
-    places = _plain(places_of(headers.headers, group.gate))
+    places = _plain_places(places_of(headers.headers, group.gate))
     return _with_scan(case, scan, group.gate), places
 
 
@@ -171,7 +171,7 @@ def _assess_volume(group: Group) -> Assessed:
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
     allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
     case = replace(SCAN, reasons=refused, allowed=allowed, modality="CT")
-    places = _plain(SeriesPlaces("", scan.stored_grid or scan.grid))
+    places = _plain_places(SeriesPlaces("", scan.stored_grid or scan.grid))
     return _with_scan(case, scan, group.gate), places
 
 
@@ -227,7 +227,7 @@ def _digest(pixels: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _plain(places: SeriesPlaces) -> Places:
+def _plain_places(places: SeriesPlaces) -> Places:
     affine = tuple(tuple(float(v) for v in row) for row in places.grid.affine_lps_mm)
     return Places(
         places.grid.shape, affine, places.frame_of_reference_uid, places.sop_uids,

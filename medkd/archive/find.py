@@ -24,7 +24,7 @@ _NO_SIZE = -1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Files to classify: below `root`."""
+    """Files below `root` that are classified together."""
 
     root: Path
     files: tuple[FoundFile, ...]

@@ -87,7 +87,7 @@ class CaseNamer:
         head = self._store.head_of(key) or DicomHead("", "", "")
         (first,) = self._store.files_of(key, limit=1)
         real = self._real(key)
-        case_id = self._unused(self._case_id(key, real))
+        case_id = self._unique(self._case_id(key, real))
         # If the header names no patient, the study is used as one.
         study = f"study {head.study_uid}" if head.study_uid else ""
         patient = self.patient(head.patient_id or study)
@@ -132,11 +132,11 @@ class CaseNamer:
         # A plain file is hashed by its whole path, so another file of its name changes nothing.
         return self._pseudonyms.case(key.partition(":")[2] if _is_plain(key) else real)
 
-    def _unused(self, case_id: str) -> str:
+    def _unique(self, case_id: str) -> str:
         """Add a number if two groups would get one name, such as a series and its image."""
         self._taken[case_id] += 1
         count = self._taken[case_id]
-        return case_id if count == 1 else self._unused(f"{case_id}-{count}")
+        return case_id if count == 1 else self._unique(f"{case_id}-{count}")
 
     def _site(self, head: DicomHead, first: KnownFile) -> str:
         source = self._settings.site

@@ -85,7 +85,7 @@ class Pseudonyms:
         Raises:
             ValueError: if it is empty: cases without an identifier are not one patient.
         """
-        return self._named("p", patient_id)
+        return self._pseudonym("p", patient_id)
 
     def case(self, uid: str) -> str:
         """Return the name of a scan or radiograph, from its SeriesInstanceUID or similar.
@@ -93,9 +93,9 @@ class Pseudonyms:
         Raises:
             ValueError: if it is empty.
         """
-        return self._named("c", uid)
+        return self._pseudonym("c", uid)
 
-    def _named(self, prefix: str, value: str) -> str:
+    def _pseudonym(self, prefix: str, value: str) -> str:
         plain = value.strip(" \0")
         if not plain:
             raise ValueError("expected an identifier, got an empty one")
@@ -165,7 +165,7 @@ class LinkTable:
         missing = [f"{name} is needed for the audit" for name in asked if not asked[name].strip()]
         if missing:
             raise SeriesError(f"{pseudonym}: not looked up", missing)
-        self._check_there()
+        self._check_exists()
         with self._connection() as connection:
             entry = (datetime.now(UTC).isoformat(timespec="seconds"), who, why, pseudonym)
             connection.execute(
@@ -184,12 +184,12 @@ class LinkTable:
         Raises:
             SeriesError: if there is no table, or others may read it.
         """
-        self._check_there()
+        self._check_exists()
         with self._connection() as connection:
             rows = connection.execute("SELECT at, who, why, pseudonym FROM audit ORDER BY id")
             return tuple(AuditEntry(*row) for row in rows)
 
-    def _check_there(self) -> None:
+    def _check_exists(self) -> None:
         if not self.path.is_file():
             raise SeriesError(
                 f"{self.private_dir}: nothing to look up",

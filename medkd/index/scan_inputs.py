@@ -51,9 +51,9 @@ class ScanInput:
         """The stamp of the program that made it; empty for a scan that is not synthetic."""
         if self.case is not None:
             return self.case.stamp
-        return stamp_of(self.path, seriesuid=self.name) or self._headed()
+        return stamp_of(self.path, seriesuid=self.name) or self._stamp_in_headers()
 
-    def _headed(self) -> str:
+    def _stamp_in_headers(self) -> str:
         """Return the stamp in the headers of a DICOM series; copies of the series keep it."""
         is_series = self.place is not None and self.place.seriesuid
         return generator_of_files(self.files) if is_series else ""

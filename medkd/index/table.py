@@ -123,7 +123,7 @@ def write_index(
     Returns:
         The index as `read_index` returns it: sorted, with its fingerprint and paths.
     """
-    index = _in_order(index)
+    index = _sorted(index)
     counts = {"cases": len(index.cases), "nodules": len(index.nodules), "files": 0, "unmatched": 0}
     counts["ready"] = sum(case.status == "ready" for case in index.cases)
     with ExitStack() as stack:
@@ -314,7 +314,7 @@ def _place(path: Path, table: str) -> Path:
     return path if table == "cases" else table_path(path, table)
 
 
-def _in_order(index: ArchiveIndex) -> ArchiveIndex:
+def _sorted(index: ArchiveIndex) -> ArchiveIndex:
     return replace(
         index,
         cases=tuple(sorted(index.cases, key=lambda case: case.case_id)),

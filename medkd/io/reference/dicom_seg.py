@@ -19,7 +19,7 @@ from medkd.io.reference.regions import Region, regions_of
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.types import Nodule
 
-Opened = Any  # highdicom's Segmentation, imported only where one is read
+OpenSegmentation = Any  # highdicom's Segmentation, which is imported only when one is read
 
 _BACKGROUND = 0
 """Segment number of the background of a label map (PS3.3 C.8.20.2.3.3)."""
@@ -59,11 +59,11 @@ def read_dicom_seg(settings: SegAnnotations, archive: ArchiveLookup) -> Referenc
     def read(dataset: Dataset, rows: RowCollector) -> None:
         drawn_on = _series_of(dataset, rows.archive)
         if not drawn_on:
-            reason = "none of the series or frames that it names is in the archive"
-            rows.refuse("object", reason, next(iter(_named(dataset)), ""))
+            reason = "none of its referenced series and frames is in the archive"
+            rows.refuse("object", reason, next(iter(_referenced_series(dataset)), ""))
             return
         wanted = []
-        _state_step(dataset, drawn_on[0])
+        _add_slice_spacing(dataset, drawn_on[0])
         segmentation = Segmentation.from_dataset(dataset, copy=False)
         for item in sequence(dataset, "SegmentSequence"):
             number = int(item.SegmentNumber)
@@ -81,7 +81,7 @@ def read_dicom_seg(settings: SegAnnotations, archive: ArchiveLookup) -> Referenc
 
 
 def _add(
-    segmentation: Opened,
+    segmentation: OpenSegmentation,
     number: int,
     drawn_on: Sequence[SeriesPlaces],
     *,
@@ -99,7 +99,7 @@ def _add(
             rows.add(nodule, f"segment {number}, region {count}")
 
 
-def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> list[Region]:
+def _regions(segmentation: OpenSegmentation, number: int, settings: SegAnnotations) -> list[Region]:
     volume = segmentation.get_volume(
         segment_numbers=[number], rescale_fractional=True, skip_overlap_checks=True
     )
@@ -111,11 +111,11 @@ def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> lis
     return regions_of(inside, grid, split=settings.split == "components")
 
 
-def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
+def _add_slice_spacing(dataset: Dataset, series: SeriesPlaces) -> None:
     """Add the distance between planes to an object that does not state it.
 
-    A SEG may omit empty frames, so a gap between frames can mean thick slices or omitted ones. If
-    all planes lie on slices of the series, the slice distance of the series is used.
+    A SEG may omit empty frames, so a gap between frames can mean thick slices or omitted frames.
+    If all planes are on slices of the series, the slice distance of the series is used.
     """
     shared = next(sequence(dataset, "SharedFunctionalGroupsSequence"), None)
     measures = next(sequence(shared, "PixelMeasuresSequence"), None) if shared else None
@@ -139,10 +139,10 @@ def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
 
 
 def _series_of(dataset: Dataset, archive: ArchiveLookup) -> tuple[SeriesPlaces, ...]:
-    """Return the series that the object names; if none is found, all of its frame of reference."""
-    here = tuple(series for uid in _named(dataset) if (series := archive.series(uid)))
-    return here or archive.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
+    """Return the series that the object references, or else all of its frame of reference."""
+    named = tuple(series for uid in _referenced_series(dataset) if (series := archive.series(uid)))
+    return named or archive.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
 
 
-def _named(dataset: Dataset) -> list[str]:
+def _referenced_series(dataset: Dataset) -> list[str]:
     return [str(s.SeriesInstanceUID) for s in sequence(dataset, "ReferencedSeriesSequence")]

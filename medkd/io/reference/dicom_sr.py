@@ -100,7 +100,7 @@ def read_dicom_sr(settings: SrAnnotations, archive: ArchiveLookup) -> ReferenceR
         archive: the series that can be annotated, and its reports.
 
     Returns:
-        A nodule for each measurement group in each series in which it lies.
+        A nodule for each measurement group in each of its series.
 
     Raises:
         SeriesError: if the path of the settings does not exist.
@@ -168,7 +168,7 @@ def _shapes_by_series(
     """Return the shapes of a group by series; add the reasons for unplaced shapes to `rows`."""
     by_series: dict[str, list[_Shape]] = defaultdict(list)
     problems: list[str] = []
-    for item in _below(group):
+    for item in _descendants(group):
         if item.get("ValueType") in ("SCOORD", "SCOORD3D"):
             shapes = _shapes_of(item, rows.archive, evidence)
             if isinstance(shapes, str):
@@ -193,11 +193,11 @@ def _groups(item: Dataset) -> Iterator[Dataset]:
             yield from _groups(child)
 
 
-def _below(item: Dataset) -> Iterator[Dataset]:
+def _descendants(item: Dataset) -> Iterator[Dataset]:
     """Yield all content items below an item, at any depth."""
     for child in sequence(item, "ContentSequence"):
         yield child
-        yield from _below(child)
+        yield from _descendants(child)
 
 
 def _is_named(item: Dataset, codes: Sequence[str]) -> bool:
@@ -228,14 +228,14 @@ def _why_not_wanted(group: Dataset, settings: SrAnnotations) -> str:
 
 
 def _why_no_place(group: Dataset) -> str:
-    images = [i for item in _below(group) for i in sequence(item, "ReferencedSOPSequence")]
+    images = [i for item in _descendants(group) for i in sequence(item, "ReferencedSOPSequence")]
     if any(OBJECT_KINDS.get(str(image.get("ReferencedSOPClassUID"))) == "seg" for image in images):
         return "its region is a DICOM SEG: add a separate source for it (kind: seg)"
     return "it has no coordinates"
 
 
 def _evidence(dataset: Dataset) -> Iterator[str]:
-    """Yield the series that a report names as evidence."""
+    """Yield the series that a report references as evidence."""
     for name in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
         for study in sequence(dataset, name):
             for series in sequence(study, "ReferencedSeriesSequence"):
@@ -266,7 +266,7 @@ def _stated_diameter_mm(group: Dataset) -> float | None:
 
 def _measurement(group: Dataset, codes: Sequence[str], units: dict[str, float]) -> float | None:
     """Return the first positive measurement with one of the codes and a known unit, or None."""
-    for item in _below(group):
+    for item in _descendants(group):
         if item.get("ValueType") == "NUM" and _is_named(item, codes):
             for value in sequence(item, "MeasuredValueSequence"):
                 unit = first_code(value, "MeasurementUnitsCodeSequence").value

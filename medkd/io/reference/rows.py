@@ -1,4 +1,4 @@
-"""The common result of all annotation readers, including rows that match nothing.
+"""The common result of all annotation readers, including rows that match no case.
 
 UIDs are real and keys are as written in the source: `medkd index` replaces them by pseudonyms.
 `reason`, `row` and `source` of an unmatched row contain no patient name, UID or free text; its
@@ -32,9 +32,9 @@ class FoundLabel:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A row or item that matches nothing: its place in the source, and the reason.
+    """A row or item that matches no case: its position in the source, and the reason.
 
-    `key` is the UID or name in the source; it is real and must not leave the hospital.
+    `key` is the real UID or name in the source and must not leave the hospital.
     """
 
     source: str

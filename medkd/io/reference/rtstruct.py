@@ -88,8 +88,8 @@ def _add(
     ]
     series_of_region = _series_of(roi, closed, dataset, rows.archive)
     if not series_of_region:
-        reason = "none of the series or frames that it names is in the archive"
-        rows.refuse(row, reason, next(_named(roi, dataset), ""))
+        reason = "none of its referenced series and frames is in the archive"
+        rows.refuse(row, reason, next(_referenced_series(roi, dataset), ""))
     for series in series_of_region:
         drawn = measure_outlines(outlines, series)
         if isinstance(drawn, str):
@@ -116,8 +116,8 @@ def _series_of(
 ) -> tuple[SeriesPlaces, ...]:
     """Return the series of a region.
 
-    In this order: the series of the images on which it is drawn, the series that the object
-    names, all series of its frame of reference.
+    In this order: the series of the images on which it is drawn, the referenced series, all series
+    of its frame of reference.
     """
     images = [
         str(image.ReferencedSOPInstanceUID)
@@ -127,12 +127,12 @@ def _series_of(
     of_images = {s.seriesuid: s for uid in images if (s := archive.of_sop(uid))}
     if of_images:
         return tuple(of_images.values())
-    here = tuple(s for uid in _named(roi, dataset) if (s := archive.series(uid)))
-    return here or archive.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
+    named = tuple(s for uid in _referenced_series(roi, dataset) if (s := archive.series(uid)))
+    return named or archive.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
 
 
-def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
-    """Yield the series that the object names in the region's frame of reference."""
+def _referenced_series(roi: Dataset, dataset: Dataset) -> Iterator[str]:
+    """Yield the referenced series in the region's frame of reference."""
     frame = str(roi.get("ReferencedFrameOfReferenceUID", ""))
     for reference in sequence(dataset, "ReferencedFrameOfReferenceSequence"):
         if str(reference.get("FrameOfReferenceUID", "")) == frame:

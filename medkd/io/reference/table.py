@@ -80,8 +80,7 @@ def read_reference_source(
             row with another key is unmatched. None: all labels are returned.
 
     Returns:
-        Nodules inside their volume, labels with their keys, and each row or item that matches
-        nothing.
+        Nodules inside their volume, labels with their keys, and all unmatched rows or items.
 
     Raises:
         SeriesError: with all reasons, if a table cannot be used. An unreadable object is listed as

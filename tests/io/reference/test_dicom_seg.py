@@ -133,7 +133,7 @@ def test_a_series_of_the_same_frame_of_reference_gets_the_nodule_where_none_is_n
     assert [n.seriesuid for n in read(drawn, tmp_path, other).nodules] == ["1.2.9"]
     stranger = SeriesPlaces("1.2.9", places.grid, "1.7")
     (row,) = read(drawn, tmp_path, stranger).unmatched
-    assert row.reason == "none of the series or frames that it names is in the archive"
+    assert row.reason == "none of its referenced series and frames is in the archive"
     assert row.key == SERIESUID
 
 
