@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from medkd.io.reference import (
     read_reference_source,
 )
 from medkd.io.reference.case_table import TableAnnotations
+from medkd.io.reference.table import SOURCES
 from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
@@ -28,6 +29,13 @@ def read(has_case: Any = None, **settings: Any) -> ReferenceRows:
 
 def values(rows: ReferenceRows, key: str) -> dict[str, int | None]:
     return {label.name: label.value for label in rows.labels if label.key == key}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_source_is_listed_under_its_own_kind_and_its_columns_name_its_settings(kind: str) -> None:
+    fields = SOURCES[kind].settings.model_fields
+    assert get_args(fields["kind"].annotation) == (kind,)
+    assert set(SOURCES[kind].columns) <= set(fields)
 
 
 def test_nih_findings_are_present_or_absent_with_patient_and_view(tmp_path: Path) -> None:
