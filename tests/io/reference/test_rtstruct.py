@@ -166,7 +166,7 @@ def test_a_series_named_by_the_object_goes_before_others_of_its_frame(tmp_path: 
 @pytest.mark.parametrize(
     ("outlines", "kind", "frame", "reason"),
     [
-        ([(square(6), None)], "CLOSED_PLANAR", "1.7", "none of the series or frames that it names"),
+        ([(square(6), None)], "CLOSED_PLANAR", "1.7", "none of its referenced series and frames"),
         ([(square(6)[:1], None)], "POINT", FRAME, "expected closed planar contours, got POINT"),
         ([], "CLOSED_PLANAR", FRAME, "expected closed planar contours, got none"),
         ([(square(0), None)], "CLOSED_PLANAR", FRAME, "its outlines enclose no area"),
