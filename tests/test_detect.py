@@ -17,7 +17,7 @@ from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.results import write_results
 from medkd.detect.view import PatchView, build_view
 from medkd.errors import CheckpointError
-from medkd.index.scan_inputs import list_inputs
+from medkd.index.scan_inputs import find_inputs
 from medkd.io.luna16_tables import read_marks
 from medkd.io.volume import read_volume, write_mhd
 from medkd.jsonio import read_json
@@ -110,7 +110,7 @@ def test_a_scan_without_lungs_is_not_analysed_with_the_reason(scan):
 def test_a_volume_without_lungs_is_refused_with_its_path_and_no_option(scan, tmp_path):
     path = tmp_path / "solid.mhd"
     write_mhd(replace(scan, voxels_hu=np.full_like(scan.voxels_hu, 40)), path)
-    (result,) = search_scans(list_inputs([path]), ball_model())
+    (result,) = search_scans(find_inputs([path]).scans, ball_model())
     assert [reason.partition(":")[0] for reason in result.reasons] == [
         "lungs_not_in_view",
         "expected a chest CT with air-filled lungs",
@@ -137,7 +137,7 @@ def test_a_model_that_cannot_search_is_refused_with_every_reason(scan):
 def test_results_hold_every_scan_and_every_mark(scan, tmp_path):
     write_mhd(scan, tmp_path / "in" / "2.25.7.mhd")
     (tmp_path / "in" / "broken.mhd").write_text("no header")
-    paths = list_inputs([tmp_path / "in"])
+    paths = find_inputs([tmp_path / "in"]).scans
     results = write_results(tmp_path / "out", search_scans(paths, ball_model()))
     assert sorted(r.status for r in results) == ["analysed", "not_analysed"]
     found = read_json(tmp_path / "out" / "2.25.7.json", CaseResult)
@@ -149,7 +149,7 @@ def test_results_hold_every_scan_and_every_mark(scan, tmp_path):
 def test_a_series_that_comes_twice_is_searched_once(scan, tmp_path):
     for folder in ("a", "b"):
         write_mhd(scan, tmp_path / folder / "2.25.7.mhd")
-    results = list(search_scans(list_inputs([tmp_path]), ball_model()))
+    results = list(search_scans(find_inputs([tmp_path]).scans, ball_model()))
     assert [r.status for r in results] == ["analysed", "not_analysed"]
     assert "already" in results[1].reasons[0]
     assert results[0].seriesuid != results[1].seriesuid

@@ -18,7 +18,7 @@ from medkd.detect.results import write_results
 from medkd.detect.results_table import TableFacts
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
-from medkd.index.scan_inputs import ScanInput, list_inputs
+from medkd.index.scan_inputs import ScanInput, find_inputs
 from medkd.index.table import ArchiveIndex, read_index, write_index
 from medkd.io.dicom.write import write_dicom_series
 from medkd.io.luna16_tables import read_marks
@@ -236,7 +236,9 @@ def test_whatever_one_input_raises_becomes_its_reason_and_the_others_go_on(
     monkeypatch.setattr(batch, step, fail_first)
     results = list(
         search_scans(
-            list_inputs([scans]), ball_model(), DetectSettings(step_mm=24.0, proposals=5, refined=0)
+            find_inputs([scans]).scans,
+            ball_model(),
+            DetectSettings(step_mm=24.0, proposals=5, refined=0),
         )
     )
     assert [r.status for r in results] == ["not_analysed", "analysed", "analysed"]
@@ -255,7 +257,7 @@ def test_a_model_that_cannot_search_is_not_the_fault_of_each_input(
     with pytest.raises(CheckpointError):
         list(
             search_scans(
-                list_inputs([scans]),
+                find_inputs([scans]).scans,
                 ball_model(),
                 DetectSettings(step_mm=24.0, proposals=5, refined=0),
             )

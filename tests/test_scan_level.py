@@ -10,7 +10,7 @@ import pytest
 from medkd.detect.batch import search_scans
 from medkd.detect.scan_level import score_scan_level
 from medkd.index.case import Case
-from medkd.index.scan_inputs import list_inputs
+from medkd.index.scan_inputs import find_inputs
 from medkd.index.table import ArchiveIndex, CaseLabel
 from medkd.types import Candidate, CaseResult, Nodule
 from tests.data.archives import write_scan_archive
@@ -18,7 +18,7 @@ from tests.test_detect import ball_model
 
 
 def test_scans_of_an_index_keep_their_ids_and_refused_ones_their_reasons(tmp_path: Path) -> None:
-    inputs = list_inputs([write_scan_archive(tmp_path, scans=1)])
+    inputs = find_inputs([write_scan_archive(tmp_path, scans=1)]).scans
     results = {r.seriesuid: r for r in search_scans(inputs, ball_model())}
     assert list(results) == ["s0", "s1", "s2"]
     assert results["s0"].status == "analysed"

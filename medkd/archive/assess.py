@@ -1,4 +1,4 @@
-"""Assess one series, radiograph or volume: apply its gate, read its pixels once, note its facts.
+"""Assessment of one series, radiograph or volume: its gate is applied, its pixels are read once.
 
 This runs in separate processes and returns plain values. Every fault becomes a reason of the form
 "code: text"; a broken file raises nothing. Cases, patients and sites are named later.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
@@ -42,7 +43,7 @@ _HIGHEST_AIR_HU = -500
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The files of one case and how to read them; names in `hidden` must not be shown."""
+    """The files of one case and how to read them; messages must not contain names in `hidden`."""
 
     key: str
     refs: tuple[FileRef, ...]
@@ -63,7 +64,7 @@ class Places:
     frame_numbers: tuple[int, ...] = ()
 
     def as_series(self, seriesuid: str) -> SeriesPlaces:
-        """Return the places under the name of their series."""
+        """Return the places with the name of their series."""
         grid = VoxelGrid(self.shape, np.asarray(self.affine_lps_mm))
         return SeriesPlaces(
             seriesuid, grid, self.frame_of_reference_uid, self.sop_uids, self.instance_numbers,
@@ -73,10 +74,10 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case before it is named.
+    """What is known about a case before it is named.
 
-    `case` has everything but names, site, part and day. `places` are those of a scan that can be
-    read; `crashed`: its process died.
+    `case` has everything except names, site, part and day. `places` are those of a readable scan.
+    `crashed`: reading the case killed its process.
     """
 
     form: CaseForm
@@ -85,12 +86,14 @@ class CaseFacts:
     crashed: bool = False
 
 
+FACTS_JSON = TypeAdapter(CaseFacts)
+
 SCAN = Case("", "", "scan")
 IMAGE = Case("", "", "image")
 
 
 def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
-    """Assess a few groups, one after another."""
+    """Assess a few groups in sequence."""
     return [assess_group(group) for group in groups]
 
 
@@ -108,7 +111,7 @@ def assess_group(group: Group) -> CaseFacts:
     except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
         reason = f"unreadable: {type(error).__name__} on reading it"
         case = replace(blank, reasons=(reason,))
-    reasons = _told_once(map(_with_code, case.reasons), group.refs)
+    reasons = _merge_files(map(_with_code, case.reasons), group.refs)
     return CaseFacts(form, replace(case, reasons=reasons), places)
 
 
@@ -134,12 +137,12 @@ def _assess_series(group: Group) -> Assessed:
             scan = read_series(headers, gate=group.gate)
         except SeriesError as error:
             return replace(case, reasons=error.reasons), None
-    places = _plain(places_of(headers.headers, group.gate))
+    places = _plain_places(places_of(headers.headers, group.gate))
     return _with_scan(case, scan, group.gate), places
 
 
 def _stated(headers: HeaderSet) -> Case:
-    """Return what the headers say of the acquisition, also for a refused series."""
+    """Return the acquisition as the headers state it, also for a refused series."""
     if not headers.headers:
         return SCAN
     first = headers.headers[0]
@@ -160,27 +163,26 @@ def _assess_volume(group: Group) -> Assessed:
         with on_disk(group.refs) as path:
             scan = read_volume(path, allow=group.gate.allow)
     except SeriesError as error:
-        told = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
-        raise SeriesError(group.refs[0].name, told) from None
+        reasons = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
+        raise SeriesError(group.refs[0].name, reasons) from None
     refused, allowed = scan_reasons(scan, group.gate)
     refused += _density_reasons(scan)
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
     allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
     case = replace(SCAN, reasons=refused, allowed=allowed, modality="CT")
-    places = _plain(SeriesPlaces("", scan.stored_grid or scan.grid))
+    places = _plain_places(SeriesPlaces("", scan.stored_grid or scan.grid))
     return _with_scan(case, scan, group.gate), places
 
 
 def _density_reasons(scan: Scan) -> tuple[str, ...]:
     """Refuse masks and label maps, which are volumes too but contain no air."""
     lowest = int(scan.voxels_hu.min())
-    if lowest < _HIGHEST_AIR_HU:
-        return ()
-    return (f"not_ct: the lowest value is {lowest}, no air in HU: a mask or label map?",)
+    reason = f"not_ct: the lowest value is {lowest}, no air in HU: a mask or label map?"
+    return () if lowest < _HIGHEST_AIR_HU else (reason,)
 
 
 def _with_scan(case: Case, scan: Scan, gate: GateSettings) -> Case:
-    """Add what the pixels show; lungs are searched for only if nothing else refuses the scan."""
+    """Add what follows from the pixels; lungs are searched only if nothing refuses the scan."""
     lungs = () if case.reasons else tuple(lungs_in_view(scan))
     passes = "lungs_not_in_view" in gate.allow
     known = set(case.allowed)
@@ -213,7 +215,7 @@ def _assess_image(group: Group) -> Assessed:
         reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
         return replace(case, reasons=(reason,)), None
     copies = len(digests) - 1
-    note = (f"{copies} more files hold the same image: the first is read",) if copies else ()
+    note = (f"{copies} more files contain the same image: the first is read",) if copies else ()
     return replace(case, content=digests[0], notes=(*images[0].notes, *note)), None
 
 
@@ -224,7 +226,7 @@ def _digest(pixels: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _plain(places: SeriesPlaces) -> Places:
+def _plain_places(places: SeriesPlaces) -> Places:
     affine = tuple(tuple(float(v) for v in row) for row in places.grid.affine_lps_mm)
     return Places(
         places.grid.shape, affine, places.frame_of_reference_uid, places.sop_uids,
@@ -232,22 +234,22 @@ def _plain(places: SeriesPlaces) -> Places:
     )  # fmt: skip
 
 
-def _told_once(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
+def _merge_files(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
     """Merge reasons that differ only in the file they name.
 
     Example: "unreadable: f1: cut short" and "unreadable: f2: cut short" become
     "unreadable: f1, f2: cut short".
     """
     names = {ref.name for ref in refs}
-    told: dict[tuple[str, str], list[str]] = {}
+    files_of: dict[tuple[str, str], list[str]] = {}
     for reason in dict.fromkeys(reasons):
         code, _, text = reason.partition(": ")
         name, _, rest = text.partition(": ")
         of_file = name in names
-        told.setdefault((code, rest if of_file else text), []).extend([name] if of_file else [])
+        files_of.setdefault((code, rest if of_file else text), []).extend([name] * of_file)
     return tuple(
         f"{code}: {_listed(files)}: {text}" if files else f"{code}: {text}"
-        for (code, text), files in told.items()
+        for (code, text), files in files_of.items()
     )
 
 
@@ -269,4 +271,4 @@ _FORMS: dict[str, tuple[CaseForm, Case, Callable[[Group], Assessed]]] = {
     "image": ("image", IMAGE, _assess_image),
     "picture": ("image", IMAGE, _assess_image),
 }
-"""First word of a group's key to its form, what is known before reading, and how it is read."""
+"""First word of a group's key to its form, the facts known before reading, and its reader."""

@@ -1,4 +1,4 @@
-"""`medkd index`: from a folder to an INDEX, in three phases that can be killed and resumed.
+"""`medkd index` turns a folder into an INDEX in three phases, which can be killed and resumed.
 
 1. Find: every file is classified (`find.py`).
 2. Assess: every series, image and volume passes its gate and is read once, in separate processes
@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from medkd.archive.assess import CaseFacts, Group, assess_groups, crashed_facts
+from medkd.archive.assess import FACTS_JSON, CaseFacts, Group, assess_groups, crashed_facts
 from medkd.archive.find import find_files
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.tables import TableWriter
@@ -31,17 +29,15 @@ from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 
 FACTS_VERSION = 4
-"""Raised when the same files would give other facts, or the facts are stored differently."""
+"""Increased when the same files would give other facts, or facts are stored differently."""
 
 KINDS_VERSION = "2"
-"""Raised when the same file would be classified differently."""
+"""Increased when the same file would be classified differently."""
 
 Progress = Callable[[str, int, int, str], None]
 
 _TOGETHER = 16
 """Number of pictures in one task, because each is small."""
-
-facts_json = TypeAdapter(CaseFacts)
 
 
 def build_archive_index(
@@ -51,9 +47,9 @@ def build_archive_index(
 
     Args:
         root: folder of the archive.
-        out: the index.csv to write; other tables and the private folder are put beside it.
+        out: the index.csv to write; other tables and the private folder are written beside it.
         settings: how to index.
-        progress: called with (what, done, in all, note); "in all" is 0 while it is not known.
+        progress: called with (what, done, total, note); the total is 0 while it is unknown.
 
     Returns:
         The index as it was written.
@@ -88,7 +84,7 @@ def build_archive_index(
 
 
 def ref_of(file: KnownFile, root: Path, identity: str) -> FileRef:
-    """Return the reference of a file, labelled by its place or, if paths are private, by number."""
+    """Return the reference of a file, labelled by its path or, if paths are private, by number."""
     label = file.place if identity == "keep" else f"f{file.number:06d}"
     return FileRef(root / file.path, file.member or None, label)
 
@@ -107,7 +103,7 @@ def _check_places(root: Path, out: Path, settings: IndexSettings) -> None:
         if known != settings.identity:
             reasons.append(f"it was made with identity {known}: give another --out")
     if reasons:
-        raise SettingsError(f"{root}: cannot be indexed like this", reasons)
+        raise SettingsError(f"{root}: cannot be indexed", reasons)
 
 
 def _check_not_empty(root: Path, own: Callable[[Path], bool]) -> None:
@@ -116,8 +112,8 @@ def _check_not_empty(root: Path, own: Callable[[Path], bool]) -> None:
     if first is None:
         raise SettingsError(
             f"{root}: nothing to index",
-            ["the folder is empty: name the folder that holds the scans; if it is a network "
-             "drive or a disk, see that it is mounted"],
+            ["the folder is empty: name the folder with the scans; if it is a network drive or a "
+             "disk, check that it is mounted"],
         )  # fmt: skip
     if first.path == Path() and first.form == "unreadable":
         raise SettingsError(f"{root}: cannot be indexed", [f"{first.reason}: give the right to it"])
@@ -129,7 +125,7 @@ def _facts_settings(settings: IndexSettings) -> str:
 
 
 def _is_own(out: Path, path: Path) -> bool:
-    """Say whether a path belongs to the index being made and not to the archive."""
+    """Return whether a path belongs to the index being made and not to the archive."""
     if path.parent != out.parent:
         return False
     own = {table.name for table in index_tables(out)} | {private_folder_of(out).name}
@@ -144,7 +140,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
     for groups, results in pool.run(_tasks(store, root, settings, waiting)):
         facts = _crashed(groups) if isinstance(results, Crashed) else results
         store.add_facts(
-            (group.key, facts_json.dump_json(found, exclude_defaults=True).decode(), found.crashed)
+            (group.key, FACTS_JSON.dump_json(found, exclude_defaults=True).decode(), found.crashed)
             for group, found in zip(groups, facts, strict=True)
         )
         done += len(groups)
@@ -154,7 +150,7 @@ def _assess(store: WorkStore, root: Path, settings: IndexSettings, progress: Pro
 def _tasks(
     store: WorkStore, root: Path, settings: IndexSettings, keys: list[str]
 ) -> Iterator[list[Group]]:
-    """Yield groups to assess: each series or volume alone, pictures a few at a time."""
+    """Yield groups to assess: one series, one volume, or a few pictures at a time."""
     pictures: list[Group] = []
     for key in keys:
         refs = tuple(ref_of(file, root, settings.identity) for file in store.files_of(key))
@@ -172,7 +168,7 @@ def _tasks(
 
 
 def _crashed(groups: Sequence[Group]) -> Sequence[CaseFacts]:
-    """Assess groups again, one by one in separate processes, after they killed their process."""
+    """Assess groups again, each in its own process, after they killed their process."""
     if len(groups) == 1:
         return [crashed_facts(groups[0].key)]
     facts: list[CaseFacts] = []

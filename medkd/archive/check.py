@@ -1,4 +1,4 @@
-"""What is wrong with an INDEX and what it contains: refusals, warnings, leaks, distributions.
+"""Check of an INDEX: its refusals, warnings, leaks, labels and acquisitions.
 
 Only the tables are read. A leak is a patient, or equal pixels, in two parts of a division. The
 division is a frozen split if one is given, otherwise the folders of the archive itself.
@@ -11,23 +11,39 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from medkd.archive.balance import LabelBalance, label_balance
-from medkd.archive.divisible import CANNOT_SPLIT, split_notices
-from medkd.archive.leaks import Leak, find_leaks, same_pixels
-from medkd.archive.notices import Notice
+from medkd.archive.notices import CANNOT_SPLIT, Notice, split_notices
+from medkd.archive.split import Leak, find_leaks, same_pixels
 from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
 from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
+from medkd.index.scan_states import label_values, scan_states
 from medkd.index.table import ArchiveIndex
 from medkd.io.remedies import accepting_option, codes_in
 
 SCHEMA = 2
-"""Raised when fields of `IndexCheck` change their name or meaning, not when fields are added."""
+"""Increased when a field of `IndexCheck` is renamed or changes its meaning, not for new fields."""
 
 _EXAMPLES = 3
 _PLACEHOLDER_CASES = 20
 _PLACEHOLDER_SHARE = 0.2
+
+SCAN_LABEL = "scan with a nodule"
+"""Name of the combined information on nodules of a scan: places, or a label `nodule`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBalance:
+    """In how many cases at one site a label is present, absent, or unknown.
+
+    Cases that no source mentions count as unknown, never as absent.
+    """
+
+    label: str
+    site: str
+    present: int
+    absent: int
+    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +100,7 @@ class IndexCheck:
         cases: their number; `ready`, `patients` and `nodules` are numbers too.
         refusals: why cases are not analysed, by code.
         allowed: faults that were accepted, by code.
-        warnings: what should be looked at, each with its code.
+        warnings: what should be checked, each with its code.
         balance: labels by site.
         sites: summaries of the cases of each site.
         leaks: of the archive's own division and of the frozen one.
@@ -164,8 +180,41 @@ def check_index(
     )
 
 
+def label_balance(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[LabelBalance]:
+    """Count every label at every site, then the scans with and without nodules.
+
+    Args:
+        index: provides labels and nodules.
+        ready: its cases that are ready.
+    """
+    known: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for label in index.labels:
+        values = known[label.name][label.case_id]
+        values.update([] if label.value is None else [label.value])
+    for name, of_cases in sorted(known.items()):
+        kinds = {case.kind for case in ready if case.case_id in of_cases}
+        mine = [case for case in ready if case.kind in kinds]
+        yield from _by_site(name, mine, {c.case_id: of_cases.get(c.case_id, set()) for c in mine})
+    scans = [case for case in ready if case.kind == "scan"]
+    labelled = label_values(index.labels, ["nodule"])
+    states = scan_states(scans, index.nodules, known=labelled)
+    meaning = {"nodules": {1}, "label_only": {1}, "free": {0}, "unannotated": set[int]()}
+    states_of = {name: meaning[state] for name, state in states.items()}
+    yield from _by_site(SCAN_LABEL, scans, states_of)
+
+
+def _by_site(
+    label: str, cases: Sequence[Case], known: Mapping[str, set[int]]
+) -> Iterator[LabelBalance]:
+    """Count a label at each site; it is unknown if sources contradict each other."""
+    for site in sorted({case.site for case in cases}):
+        values = [known[case.case_id] for case in cases if case.site == site]
+        present, absent = values.count({1}), values.count({0})
+        yield LabelBalance(label, site, present, absent, len(values) - present - absent)
+
+
 def _is_divided(leaks: Sequence[LeakSummary]) -> bool:
-    """Say whether the folders of the archive already divide it without leaks."""
+    """Return whether the folders of the archive already divide it without leaks."""
     return bool(leaks) and not leaks[-1].leaks and len(leaks[-1].cases) >= len(PARTS)
 
 
@@ -195,23 +244,21 @@ def _nothing_ready(cases: Sequence[Case]) -> Notice:
     if not cases:
         return Notice(
             "nothing_found",
-            "the index holds no scan and no radiograph",
-            remedy="index the folder that holds them; index.files.csv says what each file is",
+            "the index contains no scan and no radiograph",
+            remedy="index the folder that contains them; index.files.csv lists what each file is",
         )
     acceptable = [case for case in cases if accepting_option(codes_in(case.reasons))]
     option = accepting_option(code for case in acceptable for code in codes_in(case.reasons))
-    remedy = "no option accepts these faults: the files themselves must be mended or replaced"
+    remedy = "no option accepts these faults: the files themselves must be repaired or replaced"
     if acceptable:
         remedy = f"index again with {option}, which accepts {len(acceptable)} of {len(cases)}"
     return Notice("nothing_ready", f"none of {len(cases)} cases is ready", remedy=remedy)
 
 
-def _counted(
-    cases: Iterable[tuple[Case, Sequence[str]]],
-) -> tuple[ReasonCount, ...]:
+def _counted(cases: Iterable[tuple[Case, Sequence[str]]]) -> tuple[ReasonCount, ...]:
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case, reasons in cases:
-        for code in dict.fromkeys(reason.partition(":")[0] for reason in reasons):
+        for code in codes_in(reasons):
             found[case.kind, code].append(case.case_id)
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     return tuple(
@@ -249,7 +296,7 @@ def _conflicts(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
             values[label.case_id, label.name].add(label.value)
     for (case_id, name), known in sorted(values.items()):
         if len(known) > 1:
-            text = f"{case_id}: label {name} is said to be present and to be absent"
+            text = f"{case_id}: label {name} is present in one row and absent in another"
             yield Notice("label_conflict", text, (case_id,))
     for members in same_pixels(ready):
         ids = tuple(case.case_id for case in members)
@@ -287,19 +334,19 @@ def _leaks(ready: Sequence[Case], split: SplitFile | None) -> Iterator[LeakSumma
     if len(set(own.values())) > 1:
         yield _leaks_of("origin", ready, own)
     if split is not None:
-        homes = {case_id: name for name, ids in split.groups.items() for case_id in ids}
-        yield _leaks_of("split", ready, homes)
+        part_of = {case_id: name for name, ids in split.groups.items() for case_id in ids}
+        yield _leaks_of("split", ready, part_of)
 
 
-def _leaks_of(division: str, ready: Sequence[Case], homes: Mapping[str, str]) -> LeakSummary:
-    leaks = find_leaks(ready, homes)
+def _leaks_of(division: str, ready: Sequence[Case], part_of: Mapping[str, str]) -> LeakSummary:
+    leaks = find_leaks(ready, part_of)
     patients = [leak for leak in leaks if leak.what == "patient"]
-    parts = Counter(homes[case_id] for leak in patients for case_id in leak.case_ids)
+    parts = Counter(part_of[case_id] for leak in patients for case_id in leak.case_ids)
     return LeakSummary(
         division=division,
         patients=len(patients),
         pixels=len(leaks) - len(patients),
-        cases=dict(Counter(homes.values())),
+        cases=dict(Counter(part_of.values())),
         leaking=dict(sorted(parts.items())),
         leaks=tuple(leaks),
     )

@@ -1,4 +1,4 @@
-"""Find and classify every file of an archive, in batches, into the work store."""
+"""Finding and classification of every file of an archive, in batches, into the work store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medkd.io.walk import FoundFile, foreign_zip, walk_files, zip_members
 from medkd.processes import Crashed, SafePool
 
 BATCH = 200
-"""Number of files that are classified and stored at once; a kill loses at most these."""
+"""Number of files that are classified and stored together; a kill loses at most these."""
 
 _NO_SIZE = -1
 """Stored as the size of a file that the next run must examine again."""
@@ -24,7 +24,7 @@ _NO_SIZE = -1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Files to classify: below `root`."""
+    """Files below `root` that are classified together."""
 
     root: Path
     files: tuple[FoundFile, ...]
@@ -44,7 +44,7 @@ def find_files(
         store: receives the files, batch by batch.
         root: the archive.
         workers: number of processes.
-        skip: says whether an absolute path belongs to medkd itself.
+        skip: returns whether an absolute path belongs to medkd itself.
         progress: called with the number of files so far.
     """
     pool = SafePool(classify_batch, workers)
@@ -60,7 +60,7 @@ def find_files(
 
 
 def classify_batch(batch: Batch) -> list[ClassifiedFile]:
-    """Say what each file of a batch is."""
+    """Classify each file of a batch."""
     return [_classified(batch.root, found) for found in batch.files]
 
 
@@ -104,9 +104,9 @@ def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
     if kind.names:
         folder = root / found.path.parent
         absent = [] if found.member else [n for n in kind.names if not (folder / n).exists()]
-        told = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
+        missing = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
         again = replace(found, size=_NO_SIZE)  # the files that it lists may change without it
-        return ClassifiedFile(again, "container", kind.reason + (told if absent else ""))
+        return ClassifiedFile(again, "container", kind.reason + (missing if absent else ""))
     if found.member or "zip" not in kind.reason:
         nested = "a zip archive inside a zip archive: unpack it"
         reason = nested if "zip" in kind.reason else kind.reason
@@ -122,25 +122,22 @@ def _add_zip(store: WorkStore, root: Path, file: ClassifiedFile) -> None:
     try:
         members = list(zip_members(root, file.found.path))
     except Exception as error:  # noqa: BLE001  # zipfile raises many types for broken archives
-        store.add_files([_with(file, "unreadable", _damaged_zip(error))])
+        store.add_files([ClassifiedFile(file.found, "unreadable", _damaged_zip(error))])
         return
     for batch in _batched(members):
         store.add_files(classify_batch(Batch(root, batch)))
-    store.add_files([_with(file, "container", f"a zip archive of {len(members)} files")])
-
-
-def _with(file: ClassifiedFile, form: str, reason: str) -> ClassifiedFile:
-    return ClassifiedFile(file.found, form, reason)
+    reason = f"a zip archive of {len(members)} files"
+    store.add_files([ClassifiedFile(file.found, "container", reason)])
 
 
 def _crashed(batch: Batch) -> list[ClassifiedFile]:
-    """Classify files again, one by one in separate processes, after they killed their process."""
+    """Classify files again, each in its own process, after they killed their process."""
     if len(batch.files) == 1:
         again = replace(batch.files[0], size=_NO_SIZE)
         return [ClassifiedFile(again, "unreadable", "damaged_file: reading its beginning crashes")]
-    alone = SafePool(classify_batch, 1)
     files: list[ClassifiedFile] = []
-    for single, result in alone.run(Batch(batch.root, (file,)) for file in batch.files):
+    singles = (Batch(batch.root, (file,)) for file in batch.files)
+    for single, result in SafePool(classify_batch, 1).run(singles):
         files += _crashed(single) if isinstance(result, Crashed) else result
     return files
 

@@ -1,4 +1,4 @@
-"""Join annotations to the cases of an archive: real names come in, names of the INDEX go out."""
+"""Joining of annotations to the cases of an archive, under the names of the INDEX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from medkd.io.reference import (
     Unmatched,
     read_reference_source,
 )
-from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.reference.luna16 import Luna16Annotations
+from medkd.io.remedies import codes_in
 from medkd.types import Nodule
 
 
@@ -48,8 +49,8 @@ class Joiner:
     Args:
         names: the names of every case.
         cases: the same cases by case id.
-        places: of every scan that is analysed, by its real name.
-        files: place of a file below the root to its case id.
+        places: geometry of every scan that is analysed, by its real name.
+        files: case id of each file, by its path below the root.
     """
 
     def __init__(
@@ -84,12 +85,12 @@ class Joiner:
             namer: names patients that occur only in tables.
 
         Raises:
-            SeriesError: if a source cannot be used as it stands.
+            SeriesError: if a source cannot be used.
         """
         joined = Joined()
         found: list[tuple[str, list[Nodule]]] = []
         for name, source in _named(settings.annotations):
-            rows = read_reference_source(source, self._places, refs, wanted=self._wanted)
+            rows = read_reference_source(source, self._places, refs, has_case=self._has_case)
             self._add(joined, rows, source.kind, namer)
             found.append((name, [self._renamed(nodule) for nodule in rows.nodules]))
         merged = merge_nodules(found)
@@ -109,8 +110,8 @@ class Joiner:
     def _add_label(self, joined: Joined, label: FoundLabel, source: str, namer: CaseNamer) -> None:
         found = self._find(label.key, label.key_is)
         if len(found) != 1:
-            what = f"{len(found)} files of the archive" if found else "no case of the archive"
-            reason = f"{what} may be meant"
+            what = f"{len(found)} files of the archive match" if found else "no case matches"
+            reason = f"{what} its key"
             joined.unmatched.append(Unmatched(source, f"label {label.name}", reason, label.key))
             return
         case_id = found[0]
@@ -120,7 +121,7 @@ class Joiner:
         if label.view and not self._cases[case_id].view:
             joined.views[case_id] = label.view
 
-    def _wanted(self, key: str, key_is: str) -> bool:
+    def _has_case(self, key: str, key_is: str) -> bool:
         return bool(self._find(key, key_is))
 
     def _find(self, key: str, key_is: str) -> tuple[str, ...]:
@@ -131,34 +132,24 @@ class Joiner:
         return (found,) if found else ()
 
     def _explained(self, row: Unmatched) -> Unmatched:
-        """Give a row the reason that its series was refused, if that is why it fits no case."""
+        """Replace the reason of a row by the refusal of its series if the series was refused."""
         case_id = self._by_real.get(row.key, "")
         if not case_id or row.key in self._places:
             return row
-        codes = codes_of(self._cases[case_id].reasons)
+        codes = ", ".join(codes_in(self._cases[case_id].reasons))
         return replace(row, reason=f"its series is not analysed: {codes}")
 
 
 def _named(sources: Iterable[AnnotationSettings]) -> Iterator[tuple[str, AnnotationSettings]]:
-    """Name each source by its kind; from the second one of a kind on, a number is added."""
+    """Name each source by its kind; the second and later ones of a kind also get a number."""
     seen: Counter[str] = Counter()
     for source in sources:
-        name = f"{source.kind} {EXCLUDED_ALONE}" if _gives_no_nodules(source) else source.kind
+        name = f"{source.kind} {EXCLUDED_ALONE}" if _has_no_nodules(source) else source.kind
         seen[name] += 1
         yield name + (f" {seen[name]}" if seen[name] > 1 else ""), source
 
 
-def _gives_no_nodules(source: AnnotationSettings) -> bool:
+def _has_no_nodules(source: AnnotationSettings) -> bool:
     if isinstance(source, Luna16Annotations):
         return source.annotations is None
     return getattr(source, "counts_as", "included") == "excluded"
-
-
-def codes_of(reasons: Iterable[str]) -> str:
-    """Return the codes of reasons, each once.
-
-    Example:
-        >>> codes_of(["few_slices: 3", "few_slices: 4", "not_ct: MR"])
-        'few_slices, not_ct'
-    """
-    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in reasons))

@@ -1,14 +1,14 @@
-"""Merge the annotations of several sources: each nodule is counted once.
+"""Merging of the annotations of several sources: each nodule is counted once.
 
 Two nodules of different sources in one scan are the same nodule if the distance of their centres is
 at most the radius of the larger one, or 2 mm. The nearest pairs are merged first, and a merged
-nodule has at most one row from each source: two nodules that one source distinguishes stay two.
+nodule has at most one row from each source: two nodules of one source are never merged.
 Included nodules are paired before excluded findings, because LUNA16 excludes drawings of single
-readers at nodules that it includes. Place, diameter and number of readers come from the source
-named first, if it has them. A nodule that any source includes is included, since leaving it out
-would hide a miss. Included nodules of one source with equal place and diameter are one nodule
-written several times. Equal excluded findings are kept (LUNA16's own table has one row a reader);
-they change no score.
+readers at nodules that it includes. Place, diameter and number of readers come from the first
+source that has them. A nodule that any source includes is included, since excluding it would hide a
+miss. Included nodules of one source with equal place and diameter are one nodule written several
+times. Equal excluded findings are kept (LUNA16's own table has one row per reader); they change no
+score.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,12 +23,12 @@ from scipy.spatial import cKDTree
 from medkd.types import Nodule
 
 LEAST_MM = 2.0
-"""Centres at this distance belong to one nodule, even if it is small or has no known size."""
+"""Centres within this distance belong to one nodule, even if it is small or has no known size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """All nodules, each once, and notes on how many were merged between which sources."""
+    """All nodules, each once, and notes on the numbers of merged rows."""
 
     nodules: tuple[Nodule, ...]
     notes: tuple[str, ...] = ()
@@ -44,7 +43,7 @@ def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
     Returns:
         The nodules with the names of their sources.
     """
-    once = [(name, _once(nodules)) for name, nodules in found]
+    once = [(name, _without_copies(nodules)) for name, nodules in found]
     rows = [
         (number, replace(nodule, sources=(name,)))
         for number, (name, nodules) in enumerate(once)
@@ -56,10 +55,10 @@ def merge_nodules(found: Sequence[tuple[str, Sequence[Nodule]]]) -> Merged:
     groups = [group for members in by_series.values() for group in _groups(members)]
     repeated = {name: sum(count > 1 for _, count in nodules) for name, nodules in once}
     notes = (*_repeated_notes(repeated), *_notes(groups))
-    return Merged(tuple(_as_one(group) for group in groups), notes)
+    return Merged(tuple(_combined(group) for group in groups), notes)
 
 
-def _once(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
+def _without_copies(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
     """Return each included nodule of a source once, with the number of its rows."""
     rows: dict[tuple[object, ...], list[Nodule]] = defaultdict(list)
     for number, nodule in enumerate(nodules):
@@ -99,17 +98,15 @@ def _near_pairs(members: Sequence[tuple[int, Nodule]]) -> Iterator[tuple[int, in
             yield first, second
 
 
-def _as_one(group: Sequence[Nodule]) -> Nodule:
-    first = group[0]
+def _combined(group: Sequence[Nodule]) -> Nodule:
     included = any(nodule.counts_as == "included" for nodule in group)
-    counts_as: Literal["included", "excluded"] = "included" if included else "excluded"
-    sized = [nodule.diameter_mm for nodule in group if nodule.diameter_mm > 0]
-    readers = [n.readers_agreeing for n in group if n.readers_agreeing is not None]
+    sized = (nodule.diameter_mm for nodule in group if nodule.diameter_mm > 0)
+    readers = (n.readers_agreeing for n in group if n.readers_agreeing is not None)
     return replace(
-        first,
-        diameter_mm=sized[0] if sized else first.diameter_mm,
-        counts_as=counts_as,
-        readers_agreeing=readers[0] if readers else None,
+        group[0],
+        diameter_mm=next(sized, group[0].diameter_mm),
+        counts_as="included" if included else "excluded",
+        readers_agreeing=next(readers, None),
         sources=tuple(source for nodule in group for source in nodule.sources),
     )
 
@@ -131,6 +128,9 @@ def _notes(groups: Sequence[Sequence[Nodule]]) -> Iterator[str]:
             f"merged: {count} findings are in {' and '.join(sources)} and count once; place and "
             f"diameter are those of {sources[0]}, which is named first"
         )
-    torn = sum(len({nodule.counts_as for nodule in group}) > 1 for group in merged)
-    if torn:
-        yield f"merged: {torn} of them are excluded in one source and included in another: included"
+    mixed = sum(len({nodule.counts_as for nodule in group}) > 1 for group in merged)
+    if mixed:
+        yield (
+            f"merged: {mixed} of them, excluded in one source and included in another, count as "
+            "included"
+        )

@@ -1,8 +1,8 @@
-"""The names of cases, patients and sites in an INDEX, and the part that a case belongs to.
+"""Names of cases, patients and sites in an INDEX, and the part that a case belongs to.
 
 Under `identity: keep` a DICOM case keeps its UID, and a plain file its name (with its folders if
 two files share the name). Under `pseudonymise` all of these and the site are keyed hashes, and the
-links back are collected for the private folder.
+links from hashes to identifiers are collected for the private folder.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ _SHORTEST_IDENTITY = 3
 class CaseName:
     """The names of one case, and the identifying facts of its header.
 
+    `key` (its group in the work store), `real`, `place`, `study_date` and `identity` identify a
+    patient and are never shown.
+
     Args:
-        key: its group in the work store. Identity: never shown.
-        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file. Never shown.
+        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file.
         case_id: its name in the INDEX.
         patient_id: the name of its patient in the INDEX; empty if nothing names a patient.
         site: empty if not stated.
         origin: the part of a split that its folders name.
-        place: of its first file, below the root. Never shown.
-        study_date: as in the header. Never shown.
-        identity: texts of the header that name the patient. Never shown.
+        place: path of its first file below the root.
+        identity: texts of the header that name the patient.
         of_study: whether the study is used as the patient, because the header names none.
     """
 
@@ -77,25 +78,26 @@ class CaseNamer:
         self._pseudonyms = pseudonyms
         groups = store.groups()
         self._stems = Counter(_stem(key) for key in groups if _is_plain(key))
-        self._series = Counter(_series_of(key) for key in groups if key.startswith("series:"))
+        self._series = Counter(key.split(":")[1] for key in groups if key.startswith("series:"))
         self._taken: Counter[str] = Counter()
         self.links: list[Link] = []
 
     def name(self, key: str) -> CaseName:
         """Name one group and collect its links."""
-        head = self._store.head_of(key)
-        first = self._store.first_file(key)
+        head = self._store.head_of(key) or DicomHead("", "", "")
+        (first,) = self._store.files_of(key, limit=1)
         real = self._real(key)
-        case_id = self._unused(self._case_id(key, real))
-        patient = self.patient(head.patient_id or _fallback(head)) if head is not None else ""
+        case_id = self._unique(self._case_id(key, real))
+        # If the header names no patient, the study is used as one.
+        study = f"study {head.study_uid}" if head.study_uid else ""
+        patient = self.patient(head.patient_id or study)
         kind = "file" if _is_plain(key) else key.partition(":")[0] + "_uid"
         self._link(case_id, kind, real)
         return CaseName(
             key=key, real=real, case_id=case_id, patient_id=patient,
             site=self._site(head, first), origin=_origin(first.place), place=first.place,
-            study_date=head.study_date if head is not None else "",
-            identity=head.identity if head is not None else (),
-            of_study=bool(patient) and head is not None and not head.patient_id,
+            study_date=head.study_date, identity=head.identity,
+            of_study=bool(patient) and not head.patient_id,
         )  # fmt: skip
 
     def patient(self, patient_id: str) -> str:
@@ -106,7 +108,7 @@ class CaseNamer:
         self._link(name, "patient_id", patient_id)
         return name
 
-    def clean(self, text: str, name: CaseName) -> str:
+    def redact(self, text: str, name: CaseName) -> str:
         """Remove texts that name the patient of a case, and UIDs, from a text."""
         if self._pseudonyms.mode == "keep":
             return text
@@ -130,21 +132,19 @@ class CaseNamer:
         # A plain file is hashed by its whole path, so another file of its name changes nothing.
         return self._pseudonyms.case(key.partition(":")[2] if _is_plain(key) else real)
 
-    def _unused(self, case_id: str) -> str:
-        """Add a number if two groups would get one name, for example a series and its image."""
+    def _unique(self, case_id: str) -> str:
+        """Add a number if two groups would get one name, such as a series and its image."""
         self._taken[case_id] += 1
         count = self._taken[case_id]
-        return case_id if count == 1 else self._unused(f"{case_id}-{count}")
+        return case_id if count == 1 else self._unique(f"{case_id}-{count}")
 
-    def _site(self, head: DicomHead | None, first: KnownFile) -> str:
+    def _site(self, head: DicomHead, first: KnownFile) -> str:
         source = self._settings.site
         parts = PurePosixPath(first.place).parts
         if source == "folder":
             text = parts[0] if len(parts) > 1 else ""
-        elif head is None or source == "none":
-            return ""
         else:
-            text = str(getattr(head, source))
+            text = "" if source == "none" else str(getattr(head, source))
         if not text or self._pseudonyms.mode == "keep" or source == "manufacturer":
             return text
         site = "s" + self._pseudonyms.case(f"site {text}")[1:]
@@ -160,10 +160,6 @@ def _is_plain(key: str) -> bool:
     return key.startswith(("picture:", "volume:"))
 
 
-def _series_of(key: str) -> str:
-    return key.split(":")[1]
-
-
 def _stem(key: str) -> str:
     return _without_suffix(PurePosixPath(key.partition(":")[2]).name)
 
@@ -171,11 +167,6 @@ def _stem(key: str) -> str:
 def _without_suffix(place: str) -> str:
     found = next((s for s in _SUFFIXES if place.lower().endswith(s)), "")
     return place[: len(place) - len(found)]
-
-
-def _fallback(head: DicomHead) -> str:
-    """Return the study, which is used as the patient if the header names none."""
-    return f"study {head.study_uid}" if head.study_uid else ""
 
 
 def _origin(place: str) -> str:

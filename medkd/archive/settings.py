@@ -22,45 +22,45 @@ class IndexSettings(Settings):
 
     identity: Literal["keep", "pseudonymise"] = Field(
         "pseudonymise",
-        description="keep: identifiers as the archive has them (public sets alone); "
-        "pseudonymise: keyed hashes, the key and the way back in the private folder.",
+        description="keep: identifiers as in the archive (only for public sets); "
+        "pseudonymise: keyed hashes; key and link table are in the private folder.",
     )
     gate: GateSettings = Field(
-        default_factory=GateSettings, description="Which CT series are fit for analysis."
+        default_factory=GateSettings, description="Checks that every analysed CT series passes."
     )
     allow_images: tuple[str, ...] = Field(
-        (), description="Faults of radiographs that are let pass, by their codes."
+        (), description="Codes of accepted faults of radiographs."
     )
     allow_archive: tuple[str, ...] = Field(
-        (), description="Faults of the archive as a whole that are accepted: unreadable_folder."
+        (), description="Codes of accepted faults of the whole archive: unreadable_folder."
     )
     annotations: tuple[AnnotationSettings, ...] = Field(
         (), description="Sources of nodules and labels."
     )
     site: Literal["institution", "station", "manufacturer", "folder", "none"] = Field(
         "institution",
-        description="What names the site of a case; folder: the first one below the root.",
+        description="Source of the site's name; folder: the first folder below the root.",
     )
-    workers: int = Field(2, ge=1, le=64, description="Processes that read.")
+    workers: int = Field(2, ge=1, le=64, description="Number of reading processes.")
 
     @field_validator("allow_archive")
     @classmethod
-    def _of_archive(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := sorted(set(codes) - set(ARCHIVE_CODES)):
             raise ValueError(f"expected codes of {sorted(ARCHIVE_CODES)}, got {unknown}")
         return codes
 
     @field_validator("allow_images")
     @classmethod
-    def _allowable(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+    def _allowed_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
         allowable = sorted(code for code, (_, may_pass) in IMAGE_CODES.items() if may_pass)
         if unknown := sorted(set(codes) - set(allowable)):
             raise ValueError(f"expected codes of {allowable}, got {unknown}")
         return codes
 
 
-def allowing(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
-    """Accept more faults, each in the settings it concerns: series, radiographs, or the archive.
+def allow_faults(settings: IndexSettings, codes: Sequence[str]) -> IndexSettings:
+    """Accept more faults, each in the setting for series, for radiographs, or for the archive.
 
     Raises:
         SettingsError: if a code does not exist or must not be accepted.

@@ -1,4 +1,4 @@
-"""Recognise the form of a file of annotations by its content, for options of `medkd index`.
+"""Recognition of annotation sources by their content, for options of `medkd index`.
 
 Tables with the columns of a public set are recognised. Any other table must be described in a
 configuration (kind: points, or kind: table), because voxel indices look like millimetres.
@@ -6,40 +6,28 @@ configuration (kind: points, or kind: table), because voxel indices look like mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.file_kind import kind_of_file
+from medkd.io.file_kind import FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
-from medkd.io.luna16_tables import EXCLUDED_NAME, SAME_TABLE, is_named_excluded, is_same_table
-from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
-from medkd.io.reference.settings import (
-    ChexpertAnnotations,
-    LabelMapAnnotations,
-    LidcAnnotations,
-    Luna16Annotations,
-    NihAnnotations,
-    RtstructAnnotations,
-    SegAnnotations,
-    SrAnnotations,
-    VindrAnnotations,
+from medkd.io.luna16_tables import (
+    EXCLUDED_NAME,
+    NODULE_COLUMNS,
+    SAME_TABLE,
+    is_named_excluded,
+    is_same_table,
 )
+from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
+from medkd.io.reference.luna16 import Luna16Annotations
+from medkd.io.reference.table import SOURCES
 from medkd.io.tables import header_of
 
-_OBJECTS: dict[str, type[SrAnnotations | SegAnnotations | RtstructAnnotations]] = {
-    "sr": SrAnnotations, "seg": SegAnnotations, "rtstruct": RtstructAnnotations,
-}  # fmt: skip
-_LUNA16 = {"seriesuid", "coordX", "coordY", "coordZ", "diameter_mm"}
-_NIH = {"Image Index", "Finding Labels"}
-_CHEXPERT = {"Path", "Frontal/Lateral"}
-_VINDR_BOXES = {"image_id", "class_name", "x_min"}
-_VINDR_LABELS = {"image_id", "No finding"}
 
-
-def source_of(text: str) -> AnnotationSettings:
-    """Find out how to read a source of annotations.
+def recognise_source(text: str) -> AnnotationSettings:
+    """Return the settings of a source of annotations.
 
     Args:
         text: a file, a folder, or "sr", "seg", "rtstruct" for the objects in the archive itself.
@@ -49,23 +37,25 @@ def source_of(text: str) -> AnnotationSettings:
     """
     path = Path(text)
     if not path.exists():
-        if text in _OBJECTS:
-            return _objects(text, None)
-        known = ", ".join(sorted(_OBJECTS))
+        objects = sorted(set(OBJECT_KINDS.values()))
+        if text in objects:
+            return _settings(text)
+        known = ", ".join(objects)
         raise _refusal(text, f"no such file; {known} name the objects in the archive itself")
     if path.is_dir():
-        return _folder(path)
-    kind = kind_of_file(FileRef(path), path.stat().st_size)
-    if kind.form == "annotation" and kind.head is not None:
-        return _objects(OBJECT_KINDS[kind.head.sop_class], path)
-    if kind.form == "volume":
-        return LabelMapAnnotations(kind="label_map", path=path)
-    if kind.form == "table":
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            if kind := _kind_of(kind_of_file(FileRef(file), file.stat().st_size)):
+                return _settings(kind, path=path)
+        raise _refusal(text, "a folder without DICOM objects and without volumes")
+    file_kind = kind_of_file(FileRef(path), path.stat().st_size)
+    if file_kind.form == "table":
         return _table(path)
-    raise _refusal(text, f"it is no annotation: {kind.reason or 'a picture or scan'}")
+    if kind := _kind_of(file_kind):
+        return _settings(kind, path=path)
+    raise _refusal(text, f"it is no annotation: {file_kind.reason or 'a picture or scan'}")
 
 
-def with_excluded(
+def add_excluded(
     sources: Sequence[AnnotationSettings], excluded: Path
 ) -> tuple[AnnotationSettings, ...]:
     """Add a table of irrelevant findings, to LUNA16's nodules if they are a source.
@@ -79,9 +69,10 @@ def with_excluded(
     """
     if not excluded.is_file():
         raise _refusal(str(excluded), "--excluded: no such file")
-    if not _has({name.strip() for name in header_of(excluded)}, _LUNA16):
-        reason = f"--excluded: expected the columns {', '.join(sorted(_LUNA16))}; say what other "
-        raise _refusal(str(excluded), reason + "columns mean in --config, counts_as: excluded")
+    if not _has({name.strip() for name in header_of(excluded)}, NODULE_COLUMNS):
+        reason = f"--excluded: expected the columns {', '.join(sorted(NODULE_COLUMNS))}; "
+        reason += "describe a table with other columns in --config, counts_as: excluded"
+        raise _refusal(str(excluded), reason)
     if any(is_same_table(path, excluded) for source in sources for path in _nodules_of(source)):
         raise _refusal(str(excluded), f"--excluded: {SAME_TABLE}")
     for place, source in enumerate(sources):
@@ -98,42 +89,41 @@ def _nodules_of(source: AnnotationSettings) -> list[Path]:
     return [path for path in paths_of(source) if path.is_file()]
 
 
-def _folder(path: Path) -> AnnotationSettings:
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        kind = kind_of_file(FileRef(file), file.stat().st_size)
-        if kind.form == "annotation" and kind.head is not None:
-            return _objects(OBJECT_KINDS[kind.head.sop_class], path)
-        if kind.form == "volume":
-            return LabelMapAnnotations(kind="label_map", path=path)
-    raise _refusal(str(path), "a folder without DICOM objects and without volumes")
+def _kind_of(file: FileKind) -> str | None:
+    """Return the kind of source of a DICOM object or volume; None for another file."""
+    if file.form == "annotation" and file.head is not None:
+        return OBJECT_KINDS[file.head.sop_class]
+    return "label_map" if file.form == "volume" else None
 
 
-def _objects(kind: str, path: Path | None) -> AnnotationSettings:
-    return _OBJECTS[kind].model_validate({"kind": kind, "path": path})
+def _settings(kind: str, **paths: Path) -> AnnotationSettings:
+    return SOURCES[kind].settings.model_validate({"kind": kind, **paths})
 
 
 def _table(path: Path) -> AnnotationSettings:
     with path.open("rb") as stream:
         if stream.read(15) == b"SQLite format 3":
-            return LidcAnnotations(kind="lidc", path=path)
+            return _settings("lidc", path=path)
     columns = {name.strip() for name in header_of(path)}
-    if _has(columns, _LUNA16):
-        if is_named_excluded(path):
-            raise _refusal(str(path), "it holds irrelevant findings: give it with --excluded")
-        return Luna16Annotations(kind="luna16", annotations=path, excluded=_excluded_beside(path))
-    if _has(columns, _NIH):
-        return NihAnnotations(kind="nih", data_entry=path)
-    if _has(columns, _CHEXPERT):
-        return ChexpertAnnotations(kind="chexpert", path=path)
-    if _has(columns, _VINDR_BOXES):
-        return VindrAnnotations(kind="vindr", boxes=path)
-    if _has(columns, _VINDR_LABELS):
-        return VindrAnnotations(kind="vindr", labels=path)
+    for kind, source in SOURCES.items():
+        for name, wanted in source.columns.items():
+            if _has(columns, wanted):
+                return _with_excluded_beside(_settings(kind, **{name: path}))
     raise _refusal(
         str(path),
-        f"its columns {sorted(columns)} are of no known set: say what they mean in --config, "
+        f"its columns {sorted(columns)} are of no known set: describe them in --config, "
         "under annotations, kind: points (places) or kind: table (labels)",
     )
+
+
+def _with_excluded_beside(source: AnnotationSettings) -> AnnotationSettings:
+    """Add LUNA16's irrelevant findings from the folder of its nodules; keep other sources."""
+    if not isinstance(source, Luna16Annotations) or source.annotations is None:
+        return source
+    if is_named_excluded(source.annotations):
+        reason = "it contains irrelevant findings: give it with --excluded"
+        raise _refusal(str(source.annotations), reason)
+    return source.model_copy(update={"excluded": _excluded_beside(source.annotations)})
 
 
 def _excluded_beside(nodules: Path) -> Path | None:
@@ -145,8 +135,8 @@ def _excluded_beside(nodules: Path) -> Path | None:
     return alike[0] if len(alike) == 1 and alike[0].is_file() else None
 
 
-def _has(columns: set[str], wanted: set[str]) -> bool:
-    """Say whether a table has the given columns; upper and lower case are the same."""
+def _has(columns: Collection[str], wanted: Iterable[str]) -> bool:
+    """Return whether a table has all wanted columns, ignoring case."""
     return {name.casefold() for name in columns} >= {name.casefold() for name in wanted}
 
 

@@ -1,7 +1,7 @@
 """Files of an archive that may be damaged slices of a series beside them (`io/grouping.py`).
 
-They are searched for when the tables are written and not when a series is assessed. A file that is
-added, removed or repaired then changes the refusal of its neighbours without reading their pixels.
+They are searched when the tables are written, not when a series is assessed: a file that is added,
+removed or repaired then changes the refusal of its neighbours without reading their pixels again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Suspects:
 
     Args:
         store: every file, classified.
-        ref_of: gives a file's reference, which names it in messages.
+        ref_of: returns a file's reference, which names it in messages.
     """
 
     def __init__(self, store: WorkStore, ref_of: Callable[[KnownFile], FileRef]) -> None:

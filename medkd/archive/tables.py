@@ -1,4 +1,4 @@
-"""Write the tables of an INDEX from the work store: public ones without identities, and private."""
+"""Writing of the tables of an INDEX, public and private ones, from the work store."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from pydantic import TypeAdapter
-
-from medkd.archive.assess import CaseFacts
-from medkd.archive.divisible import STUDY_PATIENT
-from medkd.archive.join import Joined, Joiner, codes_of
+from medkd.archive.assess import FACTS_JSON
+from medkd.archive.join import Joined, Joiner
 from medkd.archive.names import CaseName, CaseNamer
+from medkd.archive.notices import STUDY_PATIENT
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.suspects import Suspects
 from medkd.archive.work_store import KnownFile, WorkStore
 from medkd.index.case import Case
 from medkd.index.case_store import CaseFiles, CaseForm, write_case_store
-from medkd.index.cells import write_cells
 from medkd.index.pseudonyms import LinkTable, Pseudonyms, days_since_first, private_folder_of
-from medkd.index.table import ArchiveIndex, FileFate, IndexedFile, UnmatchedRow, write_index
+from medkd.index.table import (
+    ArchiveIndex,
+    FileFate,
+    IndexedFile,
+    UnmatchedRow,
+    write_cells,
+    write_index,
+)
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
+from medkd.io.remedies import codes_in
 from medkd.io.synthetic_mark import RECORDS, listed_series, read_stamp, unknown_stamp
 
 _FATES: dict[str, FileFate] = {
@@ -32,12 +37,10 @@ _FATES: dict[str, FileFate] = {
 }  # fmt: skip
 OBJECT_FORMS = ("sr", "seg", "rtstruct")
 
-_facts_json = TypeAdapter(CaseFacts)
-
 
 @dataclass(slots=True)
 class Gathered:
-    """All cases of an archive, named, before annotations."""
+    """All cases of an archive with their names, before annotations are joined."""
 
     names: dict[str, CaseName] = field(default_factory=dict)
     cases: dict[str, Case] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class TableWriter:
         """Name the cases, join the annotations and write everything, the record last.
 
         Raises:
-            SeriesError: if a source of annotations cannot be used as it stands.
+            SeriesError: if a source of annotations cannot be used.
         """
         gathered = self._gather()
         joined = self._join(gathered)
@@ -103,13 +106,13 @@ class TableWriter:
         sets = self._synthetic_sets()
         suspects = Suspects(self._store, self._ref_of)
         for key, text in self._store.facts():
-            facts = _facts_json.validate_json(text)
+            facts = FACTS_JSON.validate_json(text)
             reasons = (*facts.case.reasons, *suspects.reasons(key))
             name = self._namer.name(key)
             case = self._case(replace(facts.case, reasons=reasons), name)
             if inside := sets.keys() & set(PurePosixPath(name.place).parents):
                 stamp, listed = sets[max(inside)]
-                # Real scans may lie there too; a case that cannot be read is not known as real.
+                # Real scans may be there too; an unreadable case is not known to be real.
                 if not listed or name.real in listed or reasons:
                     case = replace(case, synthetic=True, generator=case.generator or stamp)
             gathered.names[key] = name
@@ -120,7 +123,7 @@ class TableWriter:
         return gathered
 
     def _synthetic_sets(self) -> dict[PurePosixPath, tuple[str, frozenset[str]]]:
-        """Map each folder of synthetic scans to the stamp of their generator, and their series."""
+        """Return the stamp of the generator and the series of each folder of synthetic scans."""
         found = {}
         for name, generator in RECORDS.items():
             for file in self._store.tables_named(name):
@@ -132,23 +135,23 @@ class TableWriter:
         return found
 
     def _case(self, case: Case, name: CaseName) -> Case:
-        def clean(text: str) -> str:
-            return self._namer.clean(text, name)
+        def redact(text: str) -> str:
+            return self._namer.redact(text, name)
 
         return replace(
             case,
             case_id=name.case_id,
             patient_id=name.patient_id,
             status="not_analysed" if case.reasons else "ready",
-            reasons=tuple(map(clean, case.reasons)),
-            allowed=tuple(map(clean, case.allowed)),
-            notes=tuple(map(clean, case.notes)),
+            reasons=tuple(map(redact, case.reasons)),
+            allowed=tuple(map(redact, case.allowed)),
+            notes=tuple(map(redact, case.notes)),
             site=name.site,
             origin=name.origin,
-            modality=clean(case.modality),
-            view=clean(case.view),
-            manufacturer=clean(case.manufacturer),
-            kernel=clean(case.kernel),
+            modality=redact(case.modality),
+            view=redact(case.view),
+            manufacturer=redact(case.manufacturer),
+            kernel=redact(case.kernel),
         )
 
     def _join(self, gathered: Gathered) -> Joined:
@@ -167,14 +170,16 @@ class TableWriter:
         return joiner.join(self._settings, refs, self._namer)
 
     def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, Case]:
-        """Add patient, day and view, as far as tables know them, to each case."""
+        """Add the patient and view from tables, and the day of the study, to each case."""
         cases = {}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
-            told = joined.patients.get(name.case_id, "")
-            patient = (told if name.of_study else "") or case.patient_id or told or self._own(name)
+            of_table = joined.patients.get(name.case_id, "")
+            # A table overrides a study that is used as the patient, but not a PatientID.
+            known = of_table or case.patient_id if name.of_study else case.patient_id or of_table
+            patient = known or self._own_patient(name)
             view = case.view or joined.views.get(name.case_id, "")
-            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not told else case.notes
+            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not of_table else case.notes
             cases[name.case_id] = replace(case, patient_id=patient, view=view, notes=notes)
         dates: dict[str, list[CaseName]] = defaultdict(list)
         for name in gathered.names.values():
@@ -186,8 +191,8 @@ class TableWriter:
                 cases[name.case_id] = replace(cases[name.case_id], day=day)
         return cases
 
-    def _own(self, name: CaseName) -> str:
-        """Return a patient of its own for a case whose patient nothing names."""
+    def _own_patient(self, name: CaseName) -> str:
+        """Return a separate patient for a case that names no patient."""
         return f"p{name.case_id[1:]}" if self._private else name.case_id
 
     def _notes(self, gathered: Gathered, joined: Joined) -> Iterator[str]:
@@ -196,13 +201,14 @@ class TableWriter:
             for name in gathered.names.values()
         )
         if nameless:
-            told = "each counts as one, so their leaks cannot be seen"
-            yield f"cases that name no patient: {nameless}; {told}"
+            effect = "each counts as one, so their leaks cannot be detected"
+            yield f"cases that name no patient: {nameless}; {effect}"
         kinds = {source.kind for source in self._settings.annotations}
         for form in OBJECT_FORMS:
             count = sum(1 for _ in self._store.files(form))
             if count and form not in kinds:
-                yield f"{count} {form.upper()} objects are not read: --annotations {form} does"
+                what = f"{count} {form.upper()} objects"
+                yield f"{what} are not read; --annotations {form} reads them"
         yield from joined.notes
 
     def _files(self, gathered: Gathered, cases: Mapping[str, Case]) -> Iterator[IndexedFile]:
@@ -215,12 +221,12 @@ class TableWriter:
                 yield IndexedFile(ref.name, _FATES[file.form], reason=reason)
                 continue
             case = cases[gathered.names[file.key].case_id]
-            refused = f"not_analysed: {codes_of(case.reasons)}" if case.reasons else ""
+            refused = f"not_analysed: {', '.join(codes_in(case.reasons))}" if case.reasons else ""
             yield IndexedFile(ref.name, "case", case.case_id, refused)
 
     def _public(self, source: str, row: str, reason: str, key: str) -> UnmatchedRow:
-        told = row if self._private or not key else f"{row}: {key}"
-        return UnmatchedRow(source, told, reason)
+        shown = row if self._private or not key else f"{row}: {key}"
+        return UnmatchedRow(source, shown, reason)
 
     def _write_private(self, gathered: Gathered, cases: Mapping[str, Case], joined: Joined) -> None:
         stored = (
@@ -239,8 +245,8 @@ class TableWriter:
             return
         folder = private_folder_of(self._out)
         links = LinkTable(folder)
-        links.record_all(dict.fromkeys(self._namer.links))
-        links.record_all((f"f{file.number:06d}", "file", file.place)
+        links.record(dict.fromkeys(self._namer.links))
+        links.record((f"f{file.number:06d}", "file", file.place)
                          for file in self._store.files())  # fmt: skip
         rows = ((row.source, row.row, row.key) for row in joined.unmatched)
         place = folder / "unmatched.csv"

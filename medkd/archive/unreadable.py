@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkd.index.table import IndexedFile, read_index_record, read_indexed_files
+from medkd.index.table import read_index_record, read_indexed_files
 from medkd.io.file_kind import UNKNOWN, UNREADABLE
 from medkd.io.grouping import FOLDER_CODE
 
@@ -15,20 +15,16 @@ _EXAMPLES = 3
 
 _WORDS = {**UNREADABLE, "unknown_file": "files of no known format"}
 
-ARCHIVE_CODES = {FOLDER_CODE: "folders that cannot be entered: what they hold is not in the index"}
+ARCHIVE_CODES = (FOLDER_CODE,)
 """Faults of an archive as a whole that make its INDEX unusable, unless they are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableCount:
-    """One reason why files could not be read, and how many there are.
+    """A reason why files could not be read, and the number of these files (or folders).
 
-    Args:
-        code: of `file_kind.UNREADABLE`, or "unknown_file" for a file that has no known format and
-            is not text.
-        what: the same in words.
-        files: number of files (or folders).
-        examples: some of them, named as in index.files.csv.
+    `code` is one of `file_kind.UNREADABLE`, or "unknown_file" for a file that has no known format
+    and is not text; `what` is its meaning. `examples` are named as in index.files.csv.
     """
 
     code: str
@@ -50,36 +46,13 @@ class UnreadableCount:
     def remedy(self) -> str:
         """What to do about an obstacle."""
         return (
-            "what they hold is not in the index: give the right to enter them and index again, or "
+            "their content is not in the index: get the right to enter them and index again, or "
             f"accept it by --allow {self.code} of medkd index"
         )
 
 
-def count_unreadable(files: Iterable[IndexedFile]) -> tuple[UnreadableCount, ...]:
-    """Count the files that could not be read, folders first.
-
-    Args:
-        files: what became of every file.
-    """
-    found: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        if file.became == "unreadable":
-            found[file.reason.partition(":")[0]].append(file.file)
-        elif file.became == "other" and file.reason == UNKNOWN:
-            found["unknown_file"].append(file.file)
-    order = list(_WORDS)
-    return tuple(
-        UnreadableCount(code, _WORDS.get(code, code), len(names), tuple(names[:_EXAMPLES]))
-        for code, names in sorted(found.items(), key=lambda item: _place(order, item[0]))
-    )
-
-
-def _place(order: list[str], code: str) -> int:
-    return order.index(code) if code in order else len(order)
-
-
 def unreadable_in(index: Path) -> tuple[UnreadableCount, ...]:
-    """Count the files that `medkd index` could not read.
+    """Count the files that `medkd index` could not read, folders first.
 
     Args:
         index: index.csv, with index.files.csv beside it.
@@ -87,7 +60,19 @@ def unreadable_in(index: Path) -> tuple[UnreadableCount, ...]:
     Raises:
         SeriesError: if that table cannot be read.
     """
-    return count_unreadable(read_indexed_files(index))
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in read_indexed_files(index):
+        if file.became == "unreadable":
+            found[file.reason.partition(":")[0]].append(file.file)
+        elif file.became == "other" and file.reason == UNKNOWN:
+            found["unknown_file"].append(file.file)
+    ordered = dict.fromkeys([*(code for code in _WORDS if code in found), *found])
+    return tuple(
+        UnreadableCount(
+            code, _WORDS.get(code, code), len(found[code]), tuple(found[code][:_EXAMPLES])
+        )
+        for code in ordered
+    )
 
 
 def allowed_in(index: Path) -> tuple[str, ...]:
@@ -100,7 +85,7 @@ def allowed_in(index: Path) -> tuple[str, ...]:
 
 
 def places_of_cases(index: Path, case_ids: Collection[str]) -> dict[str, str]:
-    """Return where cases are: their file, or the folder of the first of their files.
+    """Return the location of cases: their file, or the folder of the first of their files.
 
     Args:
         index: index.csv of an INDEX that keeps identities; otherwise places are only labels.

@@ -1,9 +1,9 @@
 """The state of indexing on disk: after a kill at any moment, the next run continues from it.
 
-`work.sqlite` in the private folder of an INDEX stores every file with its size and time, its form,
-and the group (series, image, volume) that it belongs to, and the facts of every group. If a file
-is new, changed or gone, its groups are assessed again; nothing else is repeated. Paths are stored
-as bytes, because a file name need not be valid text.
+`work.sqlite` in the private folder of an INDEX stores every file with its size, time, form and
+group (series, image or volume), and the facts of every group. If a file is new, changed or
+deleted, its groups are assessed again; nothing else is repeated. Paths are stored as bytes, because
+a file name need not be valid text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class KnownFile:
 
     @property
     def place(self) -> str:
-        """Its place below the root of the archive, as text; use `path` to open it."""
+        """Its path below the root of the archive, as text; use `path` to open it."""
         return place_of(self.path, self.member)
 
 
@@ -70,7 +70,7 @@ class ClassifiedFile:
 
 
 def place_of(path: Path, member: str) -> str:
-    """Return the place of a file as text; bytes that are not valid UTF-8 are escaped."""
+    """Return the path of a file as text; bytes that are not valid UTF-8 are escaped."""
     where = path.as_posix()
     return shown_name(f"{where}/{member}" if member else where)
 
@@ -87,13 +87,12 @@ class WorkStore:
         self.generation = int(self._setting("generation") or 0)
 
     def begin(self, root: Path, settings: str, *, kinds: str = "") -> None:
-        """Begin a run: another root is refused, other settings discard all facts.
+        """Begin a run.
 
         Args:
-            root: the archive.
-            settings: the settings that facts depend on, as text.
-            kinds: version of the rules that classify files; with another one all are classified
-                again.
+            root: the archive; another root than before is refused.
+            settings: the settings that facts depend on, as text; a change discards all facts.
+            kinds: version of the rules that classify files; a change classifies all again.
 
         Raises:
             SeriesError: if the store is of another root.
@@ -102,8 +101,8 @@ class WorkStore:
         if known is not None and known != os.fsencode(root).hex():
             raise SeriesError(
                 f"{root}: not the archive of this index",
-                ["it was made of another folder: give another --out, or remove it with its "
-                 "private folder"],
+                ["it indexes another folder: give another --out, or remove it with its private "
+                 "folder"],
             )  # fmt: skip
         with self._connection:
             if self._setting("settings") != settings:
@@ -112,15 +111,11 @@ class WorkStore:
             if self._setting("kinds") != kinds:
                 self._connection.execute("UPDATE files SET size = -1")
             self.generation += 1
-            for name, value in (
-                ("root", os.fsencode(root).hex()),
-                ("settings", settings),
-                ("kinds", kinds),
-                ("generation", str(self.generation)),
-            ):
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value)
-                )
+            values = {"root": os.fsencode(root).hex(), "settings": settings, "kinds": kinds,
+                      "generation": str(self.generation)}  # fmt: skip
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO settings VALUES (?, ?)", values.items()
+            )
 
     def unchanged(self, files: Sequence[FoundFile]) -> set[FoundFile]:
         """Return the files that have not changed since they were stored, and mark them as seen.
@@ -146,7 +141,7 @@ class WorkStore:
         return same
 
     def add_files(self, files: Iterable[ClassifiedFile]) -> None:
-        """Store the forms of files; the groups that they leave and join are assessed again."""
+        """Store the forms of files; their previous and their new groups are assessed again."""
         with self._connection:
             for file in files:
                 path = os.fsencode(file.found.path)
@@ -220,23 +215,9 @@ class WorkStore:
         rows = self._connection.execute("SELECT DISTINCT key FROM files WHERE key <> ''")
         return [key for (key,) in rows]
 
-    def files_of(self, key: str) -> list[KnownFile]:
+    def files_of(self, key: str, *, limit: int = -1) -> list[KnownFile]:
         """Return the files of a group in the order in which they were found, headers first."""
-        rows = self._connection.execute(
-            "SELECT id, path, member, form, reason, key FROM files WHERE key = ? "
-            "ORDER BY companion = '', id",
-            (key,),
-        )
-        return [_known(row) for row in rows]
-
-    def first_file(self, key: str) -> KnownFile:
-        """Return the first of a group's files."""
-        row = self._connection.execute(
-            "SELECT id, path, member, form, reason, key FROM files WHERE key = ? "
-            "ORDER BY companion = '', id LIMIT 1",
-            (key,),
-        ).fetchone()
-        return _known(row)
+        return list(self._files("WHERE key = ? ORDER BY companion = '', id LIMIT ?", key, limit))
 
     def companions_of(self, key: str) -> tuple[str, ...]:
         """Return the names of files that a group needs, whether they exist or not."""
@@ -247,13 +228,10 @@ class WorkStore:
 
     def files(self, form: str | None = None) -> Iterator[KnownFile]:
         """Yield every file, or every file of one form, in the order in which they were found."""
-        where, values = ("WHERE form = ?", (form,)) if form else ("", ())
-        rows = self._connection.execute(
-            f"SELECT id, path, member, form, reason, key FROM files {where} ORDER BY id",  # noqa: S608  # a constant
-            values,
-        )
-        for row in rows:
-            yield _known(row)
+        if form:
+            yield from self._files("WHERE form = ? ORDER BY id", form)
+        else:
+            yield from self._files("ORDER BY id")
 
     def tables_named(self, name: str) -> Iterator[KnownFile]:
         """Yield the tables of this name."""
@@ -279,6 +257,11 @@ class WorkStore:
             "GROUP BY facts.key ORDER BY min(files.id)"
         )
 
+    def _files(self, which: str, *values: object) -> Iterator[KnownFile]:
+        query = f"SELECT id, path, member, form, reason, key FROM files {which}"  # noqa: S608  # a constant
+        for number, path, *rest in self._connection.execute(query, values):
+            yield KnownFile(number, Path(os.fsdecode(path)), *rest)
+
     def _setting(self, name: str) -> str | None:
         row = self._connection.execute(
             "SELECT value FROM settings WHERE name = ?", (name,)
@@ -302,9 +285,8 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
     connection = sqlite3.connect(path, timeout=2.0)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute(
-            "PRAGMA journal_mode = WAL"
-        )  # a kill loses nothing, and commits are fast
+        # With a write-ahead log a kill loses nothing, and commits are fast.
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         with connection:
@@ -317,12 +299,7 @@ def opened_store(private_dir: Path) -> Iterator[WorkStore]:
             raise fault from None
         # The text of the error may contain a value, so only its type is shown.
         locked = "locked" in str(error)
-        reason = "another medkd index is at work on it" if locked else type(error).__name__
+        reason = "another medkd index is using it" if locked else type(error).__name__
         raise SeriesError(f"{path}: cannot be used", [reason]) from None
     finally:
         connection.close()
-
-
-def _known(row: tuple[int, bytes, str, str, str, str]) -> KnownFile:
-    number, path, member, form, reason, key = row
-    return KnownFile(number, Path(os.fsdecode(path)), member, form, reason, key)

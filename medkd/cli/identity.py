@@ -44,8 +44,8 @@ def lookup_command(
     Example: `medkd identity lookup c5e619a0132d275a5 --index work/index.csv --slice 57 --why call`
     """
     from medkd.errors import SeriesError
+    from medkd.index.case_store import look_up_files, look_up_slice
     from medkd.index.pseudonyms import LinkTable, current_user, private_folder_of
-    from medkd.index.slice_lookup import look_up_files, look_up_slice
 
     table = LinkTable(private_folder_of(index))
     links = table.look_up(pseudonym, who=current_user(), why=why)

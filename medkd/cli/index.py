@@ -59,7 +59,7 @@ def index_command(
     Example: `medkd index nih --out work/index.csv --identity keep --labels nih/Data_Entry_2017.csv`
     """
     from medkd.archive.build import build_archive_index
-    from medkd.archive.sources import with_excluded
+    from medkd.archive.sources import add_excluded
     from medkd.cli.progress import progress_bars
 
     texts = list(overrides or [])
@@ -68,7 +68,7 @@ def index_command(
     settings = _settings(config, texts, split_commas(allow),
                          sources=[*(annotations or []), *(labels or [])])  # fmt: skip
     if excluded is not None:
-        added = with_excluded(settings.annotations, excluded)
+        added = add_excluded(settings.annotations, excluded)
         settings = settings.model_copy(update={"annotations": added})
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
@@ -84,8 +84,8 @@ def index_command(
 def _settings(
     config: str | None, texts: list[str], allow: list[str], *, sources: list[str]
 ) -> IndexSettings:
-    from medkd.archive.settings import IndexSettings, allowing
-    from medkd.archive.sources import source_of
+    from medkd.archive.settings import IndexSettings, allow_faults
+    from medkd.archive.sources import recognise_source
     from medkd.config.load import find_config, load_settings, make_settings
 
     if config is None:
@@ -94,8 +94,8 @@ def _settings(
         settings = load_settings(
             find_config(config), IndexSettings, overrides=texts, must_exist=True
         )
-    settings = allowing(settings, allow)
-    added = tuple(source_of(text) for text in sources)
+    settings = allow_faults(settings, allow)
+    added = tuple(recognise_source(text) for text in sources)
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
 
 
@@ -133,7 +133,7 @@ def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> N
 
 def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
     """Print how many scans have nodules, are known to have none, or are not annotated."""
-    from medkd.archive.balance import SCAN_LABEL, label_balance
+    from medkd.archive.check import SCAN_LABEL, label_balance
 
     ready = [case for case in index.cases if case.status == "ready"]
     included = sum(nodule.counts_as == "included" for nodule in index.nodules)

@@ -56,7 +56,7 @@ def split_command(
 
     Example: `medkd split work/index.csv --out work/folds.json --folds 5`
     """
-    from medkd.archive.divisible import split_notices
+    from medkd.archive.notices import split_notices
     from medkd.archive.split import freeze_split
     from medkd.index.frozen_split import write_split
     from medkd.index.table import read_index

@@ -1,7 +1,7 @@
-"""The record of a case: everything known of one scan or radiograph without reading its pixels.
+"""The record of a case: everything known about a scan or radiograph without reading its pixels.
 
-Archives, public data sets, detection and review all use this one type. Labels and nodules are
-kept beside the cases, under their ids: one case can have many, from several sources.
+Archives, public data sets, detection and review all use this type. Labels and nodules are stored
+separately and refer to cases by id, since a case can have many from several sources.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from medkd.io.synthetic_mark import unknown_stamp
 class Case:
     """One scan or radiograph.
 
-    `reasons` say why it is not analysed and `allowed` which faults were accepted, each as
-    "code: text" (`dicom.gate.CODES`). `origin` is the part that the set itself assigns it to
+    `reasons` are the faults for which it is not analysed and `allowed` the accepted faults, each as
+    "code: text" (`dicom.gate.CODES`). `origin` is the part to which the set itself assigns it
     ("train", "val", "test", "subset3"; empty: none). `day` counts days since the patient's first
     study. `shape` and `spacing_mm` are (i, j, k) of a scan, (row, column) of an image. `content`
-    is a digest of the pixels: equal pixels, equal digest. `generator` is the stamp of the program
-    that made a synthetic case, or its nodules (`synthetic_mark.py`).
+    is a digest of the pixels. `generator` is the stamp of the program that made a synthetic case,
+    or its nodules (`synthetic_mark.py`).
 
-    `path` is the volume, the DICOM folder or the .npz whose `row` of `origin` holds the image; of
-    an `archived` case it is the INDEX, which knows the files. An INDEX does not store these three.
+    `path` is the volume, the DICOM folder, or the .npz whose `row` of the part `origin` is the
+    image; of an `archived` case it is the INDEX. An INDEX does not store these three.
     """
 
     case_id: str
@@ -54,5 +54,5 @@ class Case:
 
     @property
     def stamp(self) -> str:
-        """The stamp of the program that made it, also where none is stated; empty: not made."""
+        """The stamp of a synthetic case, also if it states no generator; else empty."""
         return self.generator or (unknown_stamp() if self.synthetic else "")

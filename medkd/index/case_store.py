@@ -1,9 +1,10 @@
-"""Where the files of each indexed case are, and the one way to its pixels.
+"""The files of each indexed case, and the only way to read its pixels.
 
 The store is `files.sqlite` in the private folder of an INDEX (mode 0600). Paths of an archive often
-contain names, so the store never leaves the site. Training, detection and the viewer read pixels
-through `open_scan` and `open_image`. Their messages name the case, and files by their label; they
-never contain a path.
+contain names, so the store never leaves the hospital. Training, detection and the viewer read
+pixels through `open_scan` and `open_image`. Their messages name cases, and files by their label;
+they never contain a path. `look_up_files` and `look_up_slice` return real paths and UIDs: the
+caller must have recorded the look-up in the audit (`pseudonyms.LinkTable.look_up`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import sqlite3
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,10 +25,11 @@ from typing import Any, Literal, NamedTuple
 from medkd.errors import SeriesError, printable
 from medkd.files import replacing
 from medkd.index.case import Case
-from medkd.index.pseudonyms import private_folder_of
+from medkd.index.pseudonyms import Link, private_folder_of
 from medkd.index.table import read_index_record
 from medkd.io.dicom.gate import GateSettings, scan_reasons
-from medkd.io.dicom.series import read_series
+from medkd.io.dicom.header import read_headers
+from medkd.io.dicom.series import read_series, slice_fact
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.volume import read_volume, volume_suffix
@@ -51,12 +53,9 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """The files of one case.
+    """The files of one case: a DICOM series, a volume, or one radiograph.
 
-    Args:
-        form: which reader takes them: a DICOM series, a volume in one file (the file with the
-            voxels of an .mhd follows it), or one radiograph.
-        refs: the files.
+    A volume is one file, followed by the file with its voxels if they are separate (.mhd).
     """
 
     form: CaseForm
@@ -66,11 +65,11 @@ class CaseFiles:
 def write_case_store(
     index: Path, cases: Iterable[tuple[Case, CaseFiles]], *, settings: str = "{}"
 ) -> None:
-    """Write the store of an INDEX, whole or not at all.
+    """Write the store of an INDEX atomically.
 
     Args:
         index: index.csv; its private folder must exist.
-        cases: every case with its files, refused cases too.
+        cases: every case with its files, including refused cases.
         settings: JSON of what was accepted when the cases were checked: `gate` (`GateSettings`)
             for series, `allow_images` for radiographs.
     """
@@ -99,10 +98,10 @@ def locate_case(index: Path, case_id: str) -> CaseFiles:
 
     Args:
         index: index.csv, its private folder beside it.
-        case_id: as the INDEX names it.
+        case_id: as in the INDEX.
 
     Raises:
-        SeriesError: if the store is missing or does not hold the case.
+        SeriesError: if the store is missing or does not contain the case.
     """
     return _stored(index, case_id).files
 
@@ -112,37 +111,94 @@ def open_scan(index: Path, case_id: str) -> Scan:
 
     Args:
         index: index.csv, its private folder beside it.
-        case_id: as the INDEX names it.
+        case_id: as in the INDEX.
 
     Returns:
-        The scan under its case_id and the patient's pseudonym. The UIDs of its slices are kept
-        under `identity: keep` alone. Faults that were accepted are in its notes.
+        The scan with its case_id and the patient's pseudonym. It has the UIDs of its slices only
+        under `identity: keep`. Its notes list the faults that were accepted.
 
     Raises:
         SeriesError: if there is no such case, if it is not analysed (with its reasons) or no scan,
-            or if its files are gone or cannot be read any more.
+            or if its files are missing or unreadable.
     """
     found = _read(index, case_id)
     if not isinstance(found, Scan):
-        raise SeriesError(f"{case_id}: not a scan", ["the archive holds an image there"])
-    return found if keeps_identity(index) else _nameless(found)
+        raise SeriesError(f"{case_id}: not a scan", ["the case is an image"])
+    if keeps_identity(index):
+        return found
+    return replace(found, slices=tuple(replace(s, sop_instance_uid="") for s in found.slices))
 
 
 def open_image(index: Path, case_id: str) -> Radiograph:
     """Read a radiograph of an INDEX; arguments and refusals as those of `open_scan`."""
     found = _read(index, case_id)
     if not isinstance(found, Radiograph):
-        raise SeriesError(f"{case_id}: not an image", ["the archive holds a scan there"])
+        raise SeriesError(f"{case_id}: not an image", ["the case is a scan"])
     return found
 
 
-class _Stored(NamedTuple):
-    """A row of the store."""
+def look_up_files(index: Path, case_id: str) -> tuple[Link, ...]:
+    """Return every file of a case.
 
-    case_id: str
+    Raises:
+        SeriesError: if the INDEX does not contain the case.
+    """
+    return tuple(map(_link_to, locate_case(index, case_id).refs))
+
+
+def look_up_slice(index: Path, case_id: str, number: int) -> tuple[Link, ...]:
+    """Return the DICOM image of a slice of a case.
+
+    Args:
+        index: index.csv, its private folder beside it.
+        case_id: of a scan.
+        number: of the slice, counted from 1 along k as in `results.csv`.
+
+    Returns:
+        SOPInstanceUID, InstanceNumber, frame number and file, as far as they are known.
+
+    Raises:
+        SeriesError: if the case is not a DICOM series, cannot be read, or has no such slice.
+    """
+    case = _stored(index, case_id)
+    if case.files.form != "dicom":
+        reason = f"it is stored as one {case.files.form}: its slices are not separate DICOM images"
+        raise SeriesError(f"{case_id}: no slice to look up", [reason])
+    with unpacked(case.files.refs) as refs:
+        facts = read_series(refs, gate=case.gate, seriesuid=case_id).slices
+        if not 1 <= number <= len(facts):
+            reason = f"expected a slice from 1 to {len(facts)}, got {number}"
+            raise SeriesError(f"{case_id}: no slice to look up", [reason])
+        wanted = facts[number - 1]
+        # Unpacked copies have other paths, so files are identified by their position.
+        headers = read_headers(refs).headers
+        numbers = [refs.index(h.ref) for h in headers if slice_fact(h) == wanted]
+    known = {
+        "sop_instance_uid": wanted.sop_instance_uid,
+        "instance_number": wanted.instance_number,
+        "frame_number": wanted.frame_number,
+    }
+    named = [Link(kind, str(value)) for kind, value in known.items() if value not in (None, "")]
+    return (*named, *(_link_to(case.files.refs[number]) for number in numbers))
+
+
+def _link_to(ref: FileRef) -> Link:
+    place = str(ref.path) if ref.member is None else f"{ref.path}: {ref.member}"
+    raw = place.encode("utf-8", "surrogateescape")
+    return Link("file", raw.decode("utf-8", "backslashreplace"))
+
+
+class _Stored(NamedTuple):
+    """A case of the store, and the settings with which its files were accepted."""
+
     patient_id: str
     reasons: tuple[str, ...]
     files: CaseFiles
+    settings: Mapping[str, Any]
+
+    @property
+    def gate(self) -> GateSettings:
+        return GateSettings.model_validate(self.settings.get("gate", {}))
 
 
 def _stored(index: Path, case_id: str) -> _Stored:
@@ -151,17 +207,21 @@ def _stored(index: Path, case_id: str) -> _Stored:
             "SELECT patient_id, form, reasons FROM cases WHERE case_id = ?", (case_id,)
         ).fetchone()
         if found is None:
-            raise SeriesError(f"{case_id}: no such case", [f"{index} does not hold it"])
+            raise SeriesError(f"{case_id}: no such case", [f"{index} does not contain it"])
         rows = connection.execute(
             "SELECT path, member, label FROM files WHERE case_id = ? ORDER BY place", (case_id,)
         )
         refs = tuple(FileRef(Path(os.fsdecode(path)), *rest) for path, *rest in rows)
+        (settings,) = connection.execute(
+            "SELECT value FROM settings WHERE name = 'read'"
+        ).fetchone()
     patient_id, form, reasons = found
-    return _Stored(case_id, patient_id, tuple(json.loads(reasons)), CaseFiles(form, refs))
+    files = CaseFiles(form, refs)
+    return _Stored(patient_id, tuple(json.loads(reasons)), files, json.loads(settings))
 
 
 def _read(index: Path, case_id: str) -> Scan | Radiograph:
-    case, settings = _stored(index, case_id), _settings_of(index)
+    case = _stored(index, case_id)
     if case.reasons:
         raise SeriesError(f"{case_id}: not analysed", case.reasons)
     refs = case.files.refs
@@ -169,37 +229,41 @@ def _read(index: Path, case_id: str) -> Scan | Radiograph:
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
         reasons = [f"{shown}: no longer where it was: run medkd index again, it resumes"]
-        raise SeriesError(f"{case_id}: its files are gone", reasons)
+        raise SeriesError(f"{case_id}: its files are missing", reasons)
     try:
-        return _READERS[case.files.form](case, settings)
+        return _read_files(case_id, case)
     except SeriesError as error:
-        told = [without_paths(reason, refs) for reason in error.reasons]
-        raise SeriesError(f"{case_id}: cannot be read", told) from None
+        reasons = [without_paths(reason, refs) for reason in error.reasons]
+        raise SeriesError(f"{case_id}: cannot be read", reasons) from None
+
+
+def _read_files(case_id: str, case: _Stored) -> Scan | Radiograph:
+    refs, patient_id, gate = case.files.refs, case.patient_id, case.gate
+    if case.files.form == "image":
+        allow = case.settings.get("allow_images", ())
+        return read_radiograph(refs[0], imageuid=case_id, patient_id=patient_id, allow=allow)
+    if case.files.form == "dicom":
+        with unpacked(refs) as plain:
+            return read_series(plain, gate=gate, seriesuid=case_id, patient_id=patient_id)
+    with on_disk(refs) as path:
+        scan = read_volume(path, seriesuid=case_id, patient_id=patient_id, allow=gate.allow)
+    allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
+    return replace(scan, notes=(*scan.notes, *allowed))
 
 
 def keeps_identity(index: Path) -> bool:
-    """Say whether an INDEX keeps identifiers; False also if its record cannot be read."""
+    """Return whether an INDEX keeps identifiers; False if its record cannot be read."""
     try:
         return bool(read_index_record(index)["identity"] == "keep")
     except SeriesError:
         return False
 
 
-def gate_of(index: Path) -> GateSettings:
-    """Return the gate that the series of an INDEX had to pass."""
-    return GateSettings.model_validate(_settings_of(index).get("gate", {}))
-
-
-def _nameless(scan: Scan) -> Scan:
-    """Remove the UIDs of the slices of a scan; their numbers are kept."""
-    return replace(scan, slices=tuple(replace(s, sop_instance_uid="") for s in scan.slices))
-
-
 def without_paths(text: str, refs: Iterable[FileRef], hidden: Iterable[str] = ()) -> str:
     """Replace every path and name of labelled files in a text by their label.
 
     Args:
-        text: a reason or note from a reader that names files by their path.
+        text: a reason or note of a reader that names files by their path.
         refs: the files.
         hidden: other names to remove, for example the name of a missing file.
     """
@@ -232,7 +296,7 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 @contextmanager
 def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
-    """Yield the same files on disk under the same labels; members of a zip are unpacked."""
+    """Yield the same files on disk with the same labels; members of a zip are unpacked."""
     if all(ref.member is None for ref in refs):
         yield refs
         return
@@ -271,54 +335,13 @@ def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
         yield Path(folder) / PurePosixPath(first.member).name
 
 
-def _read_dicom(case: _Stored, settings: Mapping[str, Any]) -> Scan:
-    gate = GateSettings.model_validate(settings.get("gate", {}))
-    with unpacked(case.files.refs) as refs:
-        return read_series(refs, gate=gate, seriesuid=case.case_id, patient_id=case.patient_id)
-
-
-def _read_volume(case: _Stored, settings: Mapping[str, Any]) -> Scan:
-    gate = GateSettings.model_validate(settings.get("gate", {}))
-    with on_disk(case.files.refs) as path:
-        scan = read_volume(
-            path, seriesuid=case.case_id, patient_id=case.patient_id, allow=gate.allow
-        )
-    allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)
-    return replace(scan, notes=(*scan.notes, *allowed))
-
-
-def _read_image(case: _Stored, settings: Mapping[str, Any]) -> Radiograph:
-    return read_radiograph(
-        case.files.refs[0],
-        imageuid=case.case_id,
-        patient_id=case.patient_id,
-        allow=settings.get("allow_images", ()),
-    )
-
-
-Reader = Callable[[_Stored, Mapping[str, Any]], Scan | Radiograph]
-
-_READERS: dict[CaseForm, Reader] = {
-    "dicom": _read_dicom,
-    "volume": _read_volume,
-    "image": _read_image,
-}
-
-
-def _settings_of(index: Path) -> dict[str, Any]:
-    with _opened(index) as connection:
-        row = connection.execute("SELECT value FROM settings WHERE name = 'read'").fetchone()
-    values: dict[str, Any] = json.loads(row[0]) if row else {}
-    return values
-
-
 @contextmanager
 def _opened(index: Path) -> Iterator[sqlite3.Connection]:
     place = private_folder_of(index) / STORE_FILE
     if not place.is_file():
         raise SeriesError(
             f"{index}: its files cannot be found",
-            [f"{place.parent.name}/{STORE_FILE} is missing: it never leaves the site of the index"],
+            [f"{place.parent.name}/{STORE_FILE} is missing: it never leaves the hospital"],
         )
     try:
         uri = f"{place.absolute().as_uri()}?mode=ro"

@@ -29,10 +29,6 @@ class Parts:
     val: tuple[str, ...]
     test: tuple[str, ...]
 
-    def homes(self) -> dict[str, str]:
-        """Map each case id to its part."""
-        return {case: part for part in PARTS for case in getattr(self, part)}
-
 
 @dataclass(frozen=True, slots=True)
 class SplitFile:
@@ -43,8 +39,8 @@ class SplitFile:
             "official" has either.
         index_fingerprint: of the INDEX that was divided.
         groups: name to case ids, in order.
-        seed: of the random choice; None where nothing was random.
-        notes: what was done, and what was left out.
+        seed: of the random division; None if it was not random.
+        notes: how it was divided, and which cases were omitted.
     """
 
     kind: Literal["fractions", "folds", "official"]
@@ -74,7 +70,7 @@ class SplitFile:
         """
         if not self.folds:
             if fold is not None:
-                raise SeriesError("not a fold of this split", ["it is one division: name no fold"])
+                raise SeriesError("not a fold of this split", ["it is one division: give no fold"])
             return Parts(*(self.groups[part] for part in PARTS))
         if fold is None or not 0 <= fold < self.folds:
             reason = f"expected a fold of 0 to {self.folds - 1}, got {fold}"
@@ -86,7 +82,7 @@ class SplitFile:
 
 
 def write_split(path: Path, split: SplitFile) -> None:
-    """Write a split as JSON, whole or not at all."""
+    """Write a split as JSON atomically."""
     content = {"version": VERSION, "fingerprint": split.fingerprint, **asdict(split)}
     write_text(path, json.dumps(content, indent=1) + "\n")
 
@@ -95,15 +91,15 @@ def read_split(path: Path) -> SplitFile:
     """Read a frozen split.
 
     Raises:
-        SeriesError: if it is missing, not a split, or was changed by hand.
+        SeriesError: if it is missing, is not a split, or was edited.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        reason = "there is no such file: medkd split INDEX --out makes it"
+        reason = "there is no such file: medkd split INDEX --out creates it"
         raise _refusal(path, reason) from error
     except (ValueError, OSError) as error:
-        raise _refusal(path, "it is no JSON") from error
+        raise _refusal(path, "it is not JSON") from error
     split = _split_of(path, content)
     if split.fingerprint != content["fingerprint"]:
         raise _refusal(path, "it was changed since it was frozen: run medkd split again")
@@ -126,7 +122,7 @@ def _split_of(path: Path, content: Any) -> SplitFile:  # noqa: ANN401  # JSON
             notes=tuple(content["notes"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise _refusal(path, f"it lacks or misstates {error}") from error
+        raise _refusal(path, f"a value is missing or wrong: {error}") from error
 
 
 def _refusal(path: Path, reason: str) -> SeriesError:

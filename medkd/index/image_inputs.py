@@ -1,12 +1,13 @@
 """The radiographs among the inputs of a command: files, folders of them, or an INDEX.
 
-The content of a file decides what it is, never its name. A CT is listed too, each series once,
-with the reason why it is not a radiograph: nothing is left out silently. Other files in a folder
-(tables, texts) are only counted.
+Files are classified by their content, never by their name. A CT series is listed once, with the
+reason why it is not a radiograph: nothing is omitted silently. Other files in a folder (tables,
+texts) are only counted.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from medkd.io.file_ref import shown_name
 from medkd.io.find_scans import classified_files
 
 NOT_RADIOGRAPH = "not_radiograph"
-"""Code of the reason given for anything that is not a radiograph."""
+"""Code of the reason for anything that is not a radiograph."""
 
 _SKIPPED = ("annotation", "table", "container", "other")
 
@@ -28,7 +29,7 @@ _SKIPPED = ("annotation", "table", "container", "other")
 class ImageInput:
     """A radiograph: a file, or with `case` that image of the INDEX at `path`.
 
-    `reason` ("code: text") says why the file is not a radiograph; it is empty if it may be one.
+    `reason` ("code: text") is why the file is not a radiograph; it is empty if it may be one.
     """
 
     path: Path
@@ -37,10 +38,10 @@ class ImageInput:
 
     @property
     def name(self) -> str:
-        """What the image is called: the INDEX's case, or its file."""
+        """The name of the image: its case id in the INDEX, or the name of its file."""
         if self.case is not None:
             return self.case.case_id
-        # The folder of a series may be called by a UID, which has no suffix.
+        # The name of a series folder may be a UID, which has no suffix.
         return shown_name(self.path.name if self.path.is_dir() else self.path.stem)
 
     @property
@@ -64,25 +65,26 @@ def list_images(
 
     Args:
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
-        progress: called with the number of files looked at so far.
+        progress: called with the number of files examined so far.
 
     Raises:
         SettingsError: naming every input that does not exist or contains no picture.
         SeriesError: if an INDEX cannot be read.
     """
     found: dict[tuple[Path, str], ImageInput] = {}
-    reasons, left_out, looked_at = [], 0, 0
+    reasons, left_out = [], 0
+    numbers = itertools.count(1)
 
-    def one_more() -> None:
-        nonlocal looked_at
-        looked_at += 1
+    def count_file() -> None:
+        number = next(numbers)
         if progress is not None:
-            progress(looked_at)
+            progress(number)
 
     for place in inputs:
-        listed = _listed_at(place, one_more) if place.exists() else ImageInputs(())
+        listed = _listed_at(place, count_file) if place.exists() else ImageInputs(())
         if not listed.images:
-            reasons.append(f"{place}: {'no radiograph in it' if place.exists() else 'not there'}")
+            why = "no radiograph in it" if place.exists() else "it does not exist"
+            reasons.append(f"{place}: {why}")
         found |= {(i.path, i.case.case_id if i.case else ""): i for i in listed.images}
         left_out += listed.left_out
     if reasons:
@@ -93,11 +95,11 @@ def list_images(
 
 
 def is_radiograph(path: Path) -> bool:
-    """Say whether the content of a file is a radiograph or another picture."""
+    """Return whether the content of a file is a radiograph or another picture."""
     return next(kind for _, kind, _ in classified_files([path])).form == "image"
 
 
-def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
+def _listed_at(place: Path, count_file: Callable[[], None]) -> ImageInputs:
     if is_index(place):
         cases = read_index(place).cases
         images = tuple(ImageInput(place, case) for case in cases if case.kind == "image")
@@ -105,14 +107,14 @@ def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
     found: dict[tuple[Path, str], ImageInput] = {}
     left_out = 0
     for path, kind, is_named in classified_files([place]):
-        one_more()
+        count_file()
         skipped = kind.form in _SKIPPED
         if skipped and not is_named:
             left_out += 1
         elif skipped:
             found[path, ""] = ImageInput(path, reason=f"{NOT_RADIOGRAPH}: {kind.reason}")
         elif kind.form == "series" and kind.head is not None and not is_named:
-            key = (path.parent, kind.head.seriesuid)  # one refusal a series, not one a slice
+            key = (path.parent, kind.head.seriesuid)  # one refusal per series, not per slice
             found.setdefault(key, ImageInput(path.parent, reason=_reason_of(kind)))
         else:
             found[path, ""] = ImageInput(path, reason=_reason_of(kind))
@@ -120,9 +122,9 @@ def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
 
 
 def _reason_of(kind: FileKind) -> str:
-    told = {
+    reasons = {
         "image": "",
         "series": f"{NOT_RADIOGRAPH}: slices of a scan; this model scores chest radiographs",
         "volume": f"{NOT_RADIOGRAPH}: a volume; this model scores chest radiographs",
     }
-    return told.get(kind.form, kind.reason)
+    return reasons.get(kind.form, kind.reason)

@@ -2,9 +2,9 @@
 
 A public set keeps its identifiers (`identity: keep`), because the official tables use them. The
 archive of a hospital gets pseudonyms (`identity: pseudonymise`): the first 16 hex digits of
-HMAC-SHA256 (RFC 2104). Its key is made once and stays on site; without it nobody can find the
-identifiers by trying all of them. Key and table are in the private folder of the INDEX (mode 0700,
-files 0600), and wider permissions are refused. Nothing here is logged.
+HMAC-SHA256 (RFC 2104). The key is made once and never leaves the hospital; without it nobody can
+find the identifiers by trying all of them. Key and table are in the private folder of the INDEX
+(mode 0700, files 0600), and wider permissions are refused. Nothing here is logged.
 
 IssuerOfPatientID is ignored: merging two patients is safe for splits, dividing one patient in two
 would leak from the training into the test set.
@@ -85,7 +85,7 @@ class Pseudonyms:
         Raises:
             ValueError: if it is empty: cases without an identifier are not one patient.
         """
-        return self._named("p", patient_id)
+        return self._pseudonym("p", patient_id)
 
     def case(self, uid: str) -> str:
         """Return the name of a scan or radiograph, from its SeriesInstanceUID or similar.
@@ -93,9 +93,9 @@ class Pseudonyms:
         Raises:
             ValueError: if it is empty.
         """
-        return self._named("c", uid)
+        return self._pseudonym("c", uid)
 
-    def _named(self, prefix: str, value: str) -> str:
+    def _pseudonym(self, prefix: str, value: str) -> str:
         plain = value.strip(" \0")
         if not plain:
             raise ValueError("expected an identifier, got an empty one")
@@ -134,16 +134,8 @@ class LinkTable:
         self.private_dir = private_dir
         self.path = private_dir / LINKS_FILE
 
-    def record(self, pseudonym: str, kind: str, value: str) -> None:
-        """Store the identifier behind a pseudonym; an existing row is left unchanged.
-
-        Raises:
-            SeriesError: if others may read the folder or the table.
-        """
-        self.record_all([(pseudonym, kind, value)])
-
-    def record_all(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Store many (pseudonym, kind, value) in one transaction.
+    def record(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Store many (pseudonym, kind, value) in one transaction; existing rows are unchanged.
 
         Raises:
             SeriesError: if others may read the folder or the table.
@@ -156,7 +148,7 @@ class LinkTable:
             connection.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", rows)
 
     def look_up(self, pseudonym: str, *, who: str, why: str) -> tuple[Link, ...]:
-        """Return the identifiers behind a pseudonym, after the request is recorded in the audit.
+        """Record the request in the audit, then return the identifiers behind a pseudonym.
 
         Args:
             pseudonym: as the INDEX shows it.
@@ -170,10 +162,10 @@ class LinkTable:
             SeriesError: if there is no table, a reason is missing, or others may read the table.
         """
         asked = {"who": who, "why": why}
-        missing = [f"say {name}: the audit keeps it" for name in asked if not asked[name].strip()]
+        missing = [f"{name} is needed for the audit" for name in asked if not asked[name].strip()]
         if missing:
             raise SeriesError(f"{pseudonym}: not looked up", missing)
-        self._check_there()
+        self._check_exists()
         with self._connection() as connection:
             entry = (datetime.now(UTC).isoformat(timespec="seconds"), who, why, pseudonym)
             connection.execute(
@@ -192,12 +184,12 @@ class LinkTable:
         Raises:
             SeriesError: if there is no table, or others may read it.
         """
-        self._check_there()
+        self._check_exists()
         with self._connection() as connection:
             rows = connection.execute("SELECT at, who, why, pseudonym FROM audit ORDER BY id")
             return tuple(AuditEntry(*row) for row in rows)
 
-    def _check_there(self) -> None:
+    def _check_exists(self) -> None:
         if not self.path.is_file():
             raise SeriesError(
                 f"{self.private_dir}: nothing to look up",
@@ -221,7 +213,7 @@ class LinkTable:
 
 
 def private_folder_of(index: Path) -> Path:
-    """Return the folder of an INDEX that never leaves the site: `index.private` of `index.csv`."""
+    """Return the folder of an INDEX that never leaves the hospital, such as `index.private`."""
     return index.with_suffix(".private")
 
 
@@ -244,14 +236,14 @@ def open_pseudonyms(private_dir: Path, mode: Identity) -> Pseudonyms:
         if (private_dir / LINKS_FILE).exists():
             raise SeriesError(
                 f"{path}: the key is missing",
-                ["a new one would rename every case: put it back, or index into a new place"],
+                ["a new key would rename every case: restore it, or give another --out"],
             )
         _make_private_file(path, secrets.token_bytes(_KEY_BYTES))
     _check_private(path)
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:
         raise SeriesError(
-            f"{path}: not a key", [f"expected {_KEY_BYTES} bytes, got {len(key)}: put it back"]
+            f"{path}: not a key", [f"expected {_KEY_BYTES} bytes, got {len(key)}: restore it"]
         )
     return Pseudonyms("pseudonymise", key)
 
@@ -272,7 +264,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def days_since_first(dates: Sequence[str | None]) -> tuple[int | None, ...]:
-    """Turn the study dates of one patient into days since the earliest of them.
+    """Convert the study dates of one patient to days since the earliest of them.
 
     Args:
         dates: DICOM dates (DA: YYYYMMDD; YYYY.MM.DD as before 1993), None or "" if unknown.
@@ -314,7 +306,7 @@ def _day_of(text: str) -> int | None:
 
 
 def _make_private_file(path: Path, content: bytes) -> None:
-    """Write a file with mode 0600, whole or not at all; an existing file is kept."""
+    """Write a file with mode 0600 atomically; an existing file is kept."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -331,7 +323,7 @@ def _make_private_file(path: Path, content: bytes) -> None:
 
 
 def _check_private(path: Path) -> None:
-    """Refuse a path that others may read, or that belongs to another user."""
+    """Refuse a path that other users may read, or that belongs to another user."""
     if os.name != "posix":
         return
     found = path.stat()

@@ -28,7 +28,7 @@ class ScanInput:
 
     @property
     def name(self) -> str:
-        """What the scan is called: the INDEX's case, its series, or its file."""
+        """The name of the scan: its case id in the INDEX, its series, or its file."""
         if self.case is not None:
             return self.case.case_id
         if self.place is not None and self.place.seriesuid:
@@ -51,9 +51,9 @@ class ScanInput:
         """The stamp of the program that made it; empty for a scan that is not synthetic."""
         if self.case is not None:
             return self.case.stamp
-        return stamp_of(self.path, seriesuid=self.name) or self._headed()
+        return stamp_of(self.path, seriesuid=self.name) or self._stamp_in_headers()
 
-    def _headed(self) -> str:
+    def _stamp_in_headers(self) -> str:
         """Return the stamp in the headers of a DICOM series; copies of the series keep it."""
         is_series = self.place is not None and self.place.seriesuid
         return generator_of_files(self.files) if is_series else ""
@@ -80,11 +80,6 @@ class ScanInputs:
     left_out: int = 0
 
 
-def list_inputs(inputs: Sequence[Path]) -> list[ScanInput]:
-    """List the scans at or below the inputs, each once; see `find_inputs`."""
-    return list(find_inputs(inputs).scans)
-
-
 def find_inputs(
     inputs: Sequence[Path],
     *,
@@ -97,8 +92,8 @@ def find_inputs(
     Args:
         inputs: files, folders, or an INDEX; a series in several of them is one scan.
         headline: first line of a refusal.
-        ready_only: leave out scans of an INDEX that are not ready.
-        progress: called with the number of files looked at so far.
+        ready_only: omit scans of an INDEX that are not ready.
+        progress: called with the number of files examined so far.
 
     Raises:
         SettingsError: naming every input that does not exist or contains no scan.
@@ -122,16 +117,16 @@ def _indexed(index: Path, *, ready_only: bool) -> list[ScanInput]:
 
 
 def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]]) -> str:
-    """Say why an input contains no scan; empty if it contains one."""
+    """Return why an input contains no scan; empty if it contains one."""
     if not given.exists():
-        return f"{given}: no such place"
+        return f"{given}: no such file or folder"
     if given in listed:
-        told = "no scan in it that can be used: medkd check says what it holds"
-        return "" if listed[given] else f"{given}: {told}"
+        reason = "no scan in it that can be used: medkd check lists its content"
+        return "" if listed[given] else f"{given}: {reason}"
     files = (file for place in found.scans for file in (place.path, *place.files))
     if any(file == given or given in file.parents for file in files):
         return ""
     expected = f"expected DICOM CT, or volumes ({', '.join(VOLUME_SUFFIXES)})"
     images = sum(image == given or given in image.parents for image in found.images)
-    told = f"{images} radiographs and no scan in it" if images else "no scan in it"
-    return f"{given}: {told}; {expected}: name the folder that holds them"
+    found_here = f"{images} radiographs and no scan in it" if images else "no scan in it"
+    return f"{given}: {found_here}; {expected}: name the folder that contains them"

@@ -1,7 +1,7 @@
-"""What is known of a whole case: a label, a nodule, that it has no nodule, or nothing.
+"""What is known about a whole case: its label, and whether a scan has nodules.
 
-A case that nobody annotated is not a case without findings: no function here turns "not known"
-into 0.
+A case that nobody annotated is not a case without findings: no function here converts "unknown"
+to 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value = Literal[0, 1] | None
 ScanState = Literal["nodules", "free", "label_only", "unannotated"]
 
 EXCLUDED_ALONE = "excluded alone"
-"""Suffix of the name of a source of annotations that contains excluded findings only."""
+"""Suffix of the name of a source of annotations that contains only excluded findings."""
 
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
@@ -29,7 +29,7 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
         positive: names of the labels to combine.
 
     Returns:
-        Case id to value, None if it is not known; cases without any of the labels are left out.
+        Case id to value, None if it is unknown; cases without any of the labels are omitted.
 
     Example:
         >>> rows = [CaseLabel("a", "Nodule", 0), CaseLabel("a", "Mass", None)]
@@ -47,23 +47,25 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
 def scan_states(
     ready: Iterable[Case], findings: Sequence[Nodule], *, known: Mapping[str, Value]
 ) -> dict[str, ScanState]:
-    """Say what is known of each scan.
+    """Return what is known about the nodules of each scan.
 
-    An excluded finding shows that somebody read the scan, but only if a source of nodules was
-    given too: otherwise it is known what was excluded and not what was found.
+    An excluded finding shows that somebody read the scan, but only if there is a source of nodules
+    too: otherwise the excluded findings are known, but not the nodules.
 
     Args:
         ready: the scans.
         findings: reference nodules and excluded findings of all scans.
         known: labels of whole scans, as `label_values` returns them.
     """
-    placed = {n.seriesuid for n in findings if n.counts_as == "included"}
-    has_nodules_given = any(not _is_excluded_alone(n) for n in findings)
-    read = {n.seriesuid for n in findings} if has_nodules_given else set()
+    with_nodules = {n.seriesuid for n in findings if n.counts_as == "included"}
+    has_source_of_nodules = any(
+        not n.sources or any(EXCLUDED_ALONE not in name for name in n.sources) for n in findings
+    )
+    read = {n.seriesuid for n in findings} if has_source_of_nodules else set()
     states: dict[str, ScanState] = {}
     for case in ready:
         value = known.get(case.case_id)
-        if case.case_id in placed:
+        if case.case_id in with_nodules:
             states[case.case_id] = "nodules"
         elif value == 1:
             states[case.case_id] = "label_only"
@@ -72,10 +74,6 @@ def scan_states(
         else:
             states[case.case_id] = "unannotated"
     return states
-
-
-def _is_excluded_alone(nodule: Nodule) -> bool:
-    return bool(nodule.sources) and all(EXCLUDED_ALONE in name for name in nodule.sources)
 
 
 def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:

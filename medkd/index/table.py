@@ -1,23 +1,26 @@
-"""INDEX: what `medkd index` writes and every other command reads.
+"""INDEX: the tables that `medkd index` writes and every other command reads.
 
-index.csv            one row a case (`Case`): scans and radiographs, refused ones too
+index.csv            one row per case (`Case`): scans and radiographs, including refused ones
 index.nodules.csv    reference nodules: LUNA16's columns, what each counts as, and its sources
-index.labels.csv     labels of whole cases: 1, 0, or empty if it is not known
+index.labels.csv     labels of whole cases: 1, 0, or empty if unknown
 index.files.csv      what became of every file of the archive
-index.unmatched.csv  annotation rows that fit no case, each with its reason
+index.unmatched.csv  annotation rows that match no case, each with its reason
 index.json           the record: version, settings, counts, fingerprint
-index.private/       mode 0700: key, link table, where the files are; never leaves the site
+index.private/       mode 0700: key, link table, paths of the files; never leaves the hospital
 
-Under `identity: pseudonymise` nothing outside `index.private/` names a patient, a UID or a path
-of the archive. Places are in LPS mm. The tables must not be edited by hand: `read_index` compares
-them with the fingerprint in index.json and refuses tables that were changed.
+Under `identity: pseudonymise` nothing outside `index.private/` contains a patient's name, a UID or
+a path of the archive. Places are in LPS mm. In cells, None is empty, tuples of texts are joined by
+" | " and tuples of numbers by "x"; numbers have all their digits, so they are read back unchanged.
+The tables must not be edited by hand: `read_index` compares them with the fingerprint in
+index.json and refuses tables that were changed.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -27,17 +30,19 @@ from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.formats import INDEX, VERSION_KEY
 from medkd.index.case import Case
-from medkd.index.cells import read_cells, write_cells
 from medkd.types import Nodule
 
 Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
 FileFate = Literal["case", "annotation", "table", "container", "other", "unreadable"]
 
+_TEXTS = " | "
+_NUMBERS = "x"
+
 
 @dataclass(frozen=True, slots=True)
 class CaseLabel:
-    """A label of a whole case. The value None means not known: masked in training, never 0."""
+    """A label of a whole case. The value None means unknown: it is masked in training, never 0."""
 
     case_id: str
     name: str
@@ -73,7 +78,7 @@ class IndexedFile:
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedRow:
-    """A row of an annotation source that fits no case."""
+    """A row of an annotation source that matches no case."""
 
     source: str
     row: str
@@ -111,14 +116,14 @@ def write_index(
     Args:
         path: index.csv.
         index: its content; rows are sorted and the fingerprint is computed here.
-        files: one row a file of the archive.
-        unmatched: annotation rows that fit no case.
+        files: one row per file of the archive.
+        unmatched: annotation rows that match no case.
         settings: how it was made, for the record; plain values without identities.
 
     Returns:
-        The index as `read_index` gives it: its rows in order, its fingerprint, its place.
+        The index as `read_index` returns it: sorted, with its fingerprint and paths.
     """
-    index = _in_order(index)
+    index = _sorted(index)
     counts = {"cases": len(index.cases), "nodules": len(index.nodules), "files": 0, "unmatched": 0}
     counts["ready"] = sum(case.status == "ready" for case in index.cases)
     with ExitStack() as stack:
@@ -126,8 +131,13 @@ def write_index(
         record = stack.enter_context(replacing(path.with_suffix(".json")))
         places = {name: _place(path, name) for name in (*_PRINTED, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
-        write_cells(written["cases"], _CASE_COLUMNS, map(_case_cells, index.cases))
-        _write_nodules(written["nodules"], index.nodules)
+        cases = ([getattr(case, name) for name in _CASE_COLUMNS] for case in index.cases)
+        write_cells(written["cases"], _CASE_COLUMNS, cases)
+        nodules = (
+            (n.seriesuid, *n.center_mm, n.diameter_mm, n.counts_as, n.readers_agreeing, n.sources)
+            for n in index.nodules
+        )
+        write_cells(written["nodules"], _NODULE_COLUMNS, nodules)
         _write_rows(written["labels"], CaseLabel, index.labels)
         counts["files"] = _write_rows(written["files"], IndexedFile, files)
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
@@ -137,8 +147,39 @@ def write_index(
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    cases = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
-    return replace(index, cases=cases, fingerprint=fingerprint)
+    own = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
+    return replace(index, cases=own, fingerprint=fingerprint)
+
+
+def write_cells(path: Path, names: Iterable[str], rows: Iterable[Iterable[object]]) -> int:
+    """Write a table and return the number of its rows.
+
+    Args:
+        path: the CSV file.
+        names: its columns.
+        rows: one value per column: text, number, bool, None, or a tuple of texts or numbers.
+    """
+    count = 0
+    # A file's name need not be valid UTF-8: other bytes are written as escapes.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow([_cell(value) for value in row])
+            count += 1
+    return count
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, tuple):
+        if all(isinstance(part, str) for part in value):
+            return _TEXTS.join(part.replace("|", "/") for part in value)
+        return _NUMBERS.join(_cell(part) for part in value)
+    return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def read_index(path: Path) -> ArchiveIndex:
@@ -164,7 +205,9 @@ def read_index(path: Path) -> ArchiveIndex:
     if missing := [place for place in places if not place.is_file()]:
         raise _refusal(path, [f"{place.name}: no such table beside it" for place in missing])
     if _fingerprint(places) != record["fingerprint"]:
-        raise _refusal(path, ["its tables are not as they were written: run medkd index again"])
+        raise _refusal(
+            path, ["its tables were changed after they were written: run medkd index again"]
+        )
     _, nodules, labels = places
     return ArchiveIndex(
         cases=tuple(_read_cases(path)),
@@ -188,14 +231,14 @@ def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     """
     place = path.with_suffix(".json")
     if not path.is_file():
-        raise _refusal(path, ["there is no such file: medkd index ROOT --out index.csv makes it"])
+        raise _refusal(path, ["there is no such file: medkd index ROOT --out index.csv creates it"])
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         reason = f"{place.name} is missing beside it: run medkd index again, it resumes"
         raise _refusal(path, [reason]) from error
     except ValueError as error:
-        raise _refusal(path, [f"{place.name} is no JSON"]) from error
+        raise _refusal(path, [f"{place.name} is not JSON"]) from error
     wanted = {"identity", "fingerprint", "notes"}
     if not isinstance(record, dict) or not wanted <= set(record):
         raise _refusal(path, [f"{place.name} is not the record of an index"])
@@ -208,7 +251,7 @@ def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
 
 
 def is_index(path: Path) -> bool:
-    """Say whether a file is the index.csv of an INDEX, by its first line alone."""
+    """Return whether a file is the index.csv of an INDEX; only its first line is examined."""
     wanted = ",".join(_CASE_COLUMNS[:4]).encode()
     try:
         with path.open("rb") as stream:
@@ -218,13 +261,8 @@ def is_index(path: Path) -> bool:
 
 
 def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
-    """Read what became of each file, row by row, since there may be millions."""
+    """Yield what became of each file, row by row, since there may be millions."""
     yield from _read_rows(table_path(path, "files"), IndexedFile)
-
-
-def read_unmatched(path: Path) -> tuple[UnmatchedRow, ...]:
-    """Read the annotation rows that fit no case."""
-    return tuple(_read_rows(table_path(path, "unmatched"), UnmatchedRow))
 
 
 _PRINTED = ("cases", "nodules", "labels")
@@ -239,11 +277,44 @@ _NODULE_COLUMNS = (
 )  # fmt: skip
 
 
+def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: kind(text) if text else None
+
+
+def _tuple_of(kind: Callable[[str], Any], between: str) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(kind(part) for part in text.split(between)) if text else ()
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return text
+
+    return read
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("reasons", "allowed", "notes", "sources"), _tuple_of(str, _TEXTS)),
+    **dict.fromkeys(("day", "value", "readers_agreeing"), _optional(int)),
+    **dict.fromkeys(("coordX", "coordY", "coordZ", "diameter_mm"), float),
+    "slice_thickness_mm": _optional(float),
+    "shape": _tuple_of(int, _NUMBERS),
+    "spacing_mm": _tuple_of(float, _NUMBERS),
+    "synthetic": lambda text: text == "1",
+    "kind": _one_of("scan", "image"),
+    "status": _one_of("ready", "not_analysed"),
+    "counts_as": _one_of("included", "excluded"),
+    "became": _one_of("case", "annotation", "table", "container", "other", "unreadable"),
+}
+"""How the cells of a column are read; columns that are not listed contain text."""
+
+
 def _place(path: Path, table: str) -> Path:
     return path if table == "cases" else table_path(path, table)
 
 
-def _in_order(index: ArchiveIndex) -> ArchiveIndex:
+def _sorted(index: ArchiveIndex) -> ArchiveIndex:
     return replace(
         index,
         cases=tuple(sorted(index.cases, key=lambda case: case.case_id)),
@@ -260,38 +331,47 @@ def _fingerprint(tables: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _case_cells(case: Case) -> list[object]:
-    return [getattr(case, name) for name in _CASE_COLUMNS]
-
-
 def _write_rows(path: Path, kind: type[Any], rows: Iterable[Any]) -> int:
     names = [field.name for field in fields(kind)]
     return write_cells(path, names, ([getattr(row, name) for name in names] for row in rows))
 
 
 def _read_cases(path: Path) -> Iterator[Case]:
-    for values in read_cells(path, _CASE_COLUMNS):
+    for values in _read_cells(path, _CASE_COLUMNS):
         known = dict(zip(_CASE_COLUMNS, values, strict=True))
         yield Case(**known, path=path, archived=True)
 
 
-def _write_nodules(path: Path, nodules: Iterable[Nodule]) -> None:
-    rows = (
-        (n.seriesuid, *n.center_mm, n.diameter_mm, n.counts_as, n.readers_agreeing, n.sources)
-        for n in nodules
-    )
-    write_cells(path, _NODULE_COLUMNS, rows)
-
-
 def _read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
     names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # dataclasses
-    for values in read_cells(path, names):
+    for values in _read_cells(path, names):
         yield kind(*values)
 
 
 def _read_nodules(path: Path) -> Iterator[Nodule]:
-    for seriesuid, x, y, z, *rest in read_cells(path, _NODULE_COLUMNS):
+    for seriesuid, x, y, z, *rest in _read_cells(path, _NODULE_COLUMNS):
         yield Nodule(seriesuid, (x, y, z), *rest)
+
+
+def _read_cells(path: Path, names: tuple[str, ...]) -> Iterator[list[Any]]:
+    """Yield the values of each row; the names of the columns determine the types.
+
+    Raises:
+        SeriesError: at the first fault, with its line.
+    """
+    readers = [_READ.get(name, str) for name in names]
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            if (header := tuple(next(rows, ()))) != names:
+                raise _refusal(path, [f"expected the columns {list(names)}, got {list(header)}"])
+            for row in rows:
+                try:
+                    yield [read(cell) for read, cell in zip(readers, row, strict=True)]
+                except ValueError as error:
+                    raise _refusal(path, [f"line {rows.line_num}: {error}"]) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _refusal(path, [f"cannot be read: {type(error).__name__}"]) from error
 
 
 def _refusal(path: Path, reasons: list[str]) -> SeriesError:

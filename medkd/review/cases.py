@@ -1,6 +1,6 @@
 """The logic of the worklist: the order of cases, the marks of a case, the progress of a reader.
 
-The module reads a RUN (`medkd/runs.py`) and decisions and draws nothing. A case that was not
+The module reads a RUN (`medkd/runs.py`) and decisions; it draws nothing. A case that was not
 analysed is never treated as a case without findings: it is listed first, with its reasons.
 """
 
@@ -71,18 +71,18 @@ def read_run_cases(path: Path) -> list[RunCase]:
     """Read the cases.csv of a RUN in reading order.
 
     Raises:
-        SeriesError: if it cannot be read, or if two rows have one case id, which hides a case.
+        SeriesError: if it cannot be read, or if two rows have the same case id.
     """
     cases = read_cases(path)
     counts = Counter(case.case_id for case in cases)
-    reasons = [f"{count} rows are named {name!r}" for name, count in counts.items() if count > 1]
+    reasons = [f"{count} rows have the id {name!r}" for name, count in counts.items() if count > 1]
     if reasons:
-        raise SeriesError(f"{path}: expected one row a case", reasons)
+        raise SeriesError(f"{path}: expected one row per case", reasons)
     return order_cases(cases)
 
 
 def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
-    """Return the requested case, and never another one instead.
+    """Return the requested case.
 
     Args:
         cases: all cases.
@@ -94,7 +94,7 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
     names = list(dict.fromkeys(asked))
     if len(names) != 1:
         reason = f"expected one case, got {len(names)}: {', '.join(map(repr, names))}"
-        raise SettingsError("which case is meant is not clear", [reason])
+        raise SettingsError("the requested case is ambiguous", [reason])
     for case in cases:
         if case.case_id == names[0]:
             return case
@@ -103,13 +103,13 @@ def find_case(cases: Sequence[RunCase], asked: Sequence[str]) -> RunCase:
     count = "1 case" if len(known) == 1 else f"{len(known)} cases"
     reasons = [
         f"it has {count}, for example {', '.join(map(repr, near))}",
-        "the address may belong to another run, or be cut short",
+        "the address may belong to another run, or be incomplete",
     ]
     raise SettingsError(f"no case is named {names[0]!r} here", reasons)
 
 
 def mark_id(candidate: Candidate) -> str:
-    """Name a mark by its place in LPS mm, so a decision stays valid if marks are renumbered."""
+    """Return the id of a mark: its place in LPS mm, which does not change with its number."""
     # + 0.0 turns a rounded -0.0 into 0.0.
     return "at_" + "_".join(f"{round(value, 2) + 0.0:.2f}" for value in candidate.center_mm)
 
@@ -122,7 +122,7 @@ def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
     for number, candidate in enumerate(ordered, start=1):
         name = mark_id(candidate)
         times[name] += 1
-        # A decision on one of two marks at the same place must not apply to the other.
+        # A decision on one of two marks at one place must not apply to the other mark.
         again = f"_{times[name]}" if times[name] > 1 else ""
         marks.append(Mark(number, f"{name}{again}", candidate))
     return tuple(marks)
@@ -131,8 +131,8 @@ def number_marks(candidates: Iterable[Candidate]) -> tuple[Mark, ...]:
 def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
     """Read the marks of an arm on all scans of a RUN.
 
-    A scan that was searched has the marks that were found, possibly none. Other scans have the
-    scored places of the given list of candidates. A scan with neither is not in the result.
+    A searched scan has the marks that were found, possibly none. Other scans have the scored
+    places of the list of candidates. A scan with neither is not in the result.
 
     Returns:
         Marks by case id.
@@ -140,11 +140,16 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
     """
-    listed = _group(_scored_candidates(run, arm))
+    listed = _group(
+        Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
+        for row in _predictions(run, arm)
+        if row.center_mm is not None
+    )
     found = {name: CaseMarks(number_marks(c), "candidates") for name, c in listed.items()}
     if run.marks(arm).is_file():
         marks = _group(read_marks(run.marks(arm)))
-        searched = [*_searched(run), *marks]
+        uids = run.reference / "seriesuids.csv"
+        searched = [*(read_seriesuids(uids) if uids.is_file() else ()), *marks]
         found |= {
             name: CaseMarks(number_marks(marks.get(name, ())), "whole-scan") for name in searched
         }
@@ -155,30 +160,18 @@ def read_case_marks(run: RunFolder, arm: str) -> dict[str, CaseMarks]:
     return found
 
 
-def _scored_candidates(run: RunFolder, arm: str) -> Iterator[Candidate]:
-    for row in _predictions(run, arm):
-        if row.center_mm is not None:
-            yield Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
-
-
 def _predictions(run: RunFolder, arm: str) -> Iterator[Prediction]:
     for split in SPLITS:
         path = run.predictions(arm, split)
         yield from read_predictions(path) if path.is_file() else ()
 
 
-def _searched(run: RunFolder) -> list[str]:
-    """Return the scans on which the whole-scan marks of the run were scored."""
-    path = run.reference / "seriesuids.csv"
-    return read_seriesuids(path) if path.is_file() else []
-
-
 def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Read the calibrated probability that each arm gives to whole images.
+    """Read the calibrated probabilities of whole images.
 
     Returns:
-        Case id to arm to probability; arms that did not score an image are left out. Of a model
-        with several labels, "arm, label" stands in place of the arm.
+        Case id to arm to probability, without arms that did not score the image. If a model has
+        several labels, the key is "arm, label".
 
     Raises:
         MedkdError: if a file of the run cannot be read, with all reasons.
@@ -194,7 +187,7 @@ def read_image_probabilities(run: RunFolder) -> dict[str, dict[str, float]]:
 
 
 def _label_names(run: RunFolder, arm: str, count: int) -> list[str]:
-    """Name the probabilities of an arm: the arm alone where it has one label."""
+    """Return the keys of the probabilities of an arm."""
     if count == 1:
         return [arm]
     return [f"{arm}, {name}" for name in read_info(run.model(arm)).label_names]

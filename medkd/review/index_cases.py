@@ -1,7 +1,7 @@
-"""An INDEX as something to review: its cases as a worklist that no model has looked at.
+"""The cases of an INDEX as a worklist for review, without scores of a model.
 
-Reference nodules and labels are shown with the pictures, so a reader can check that annotations
-are where they belong.
+Reference nodules and labels are shown with the pictures, so a reader can check that the
+annotations are correct.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from medkd.types import RunCase
 
 
 def index_cases(archive: ArchiveIndex) -> list[RunCase]:
-    """List the cases of an INDEX in reading order; no model has scored them."""
+    """List the cases of an INDEX in reading order, without scores."""
     placed = {nodule.seriesuid for nodule in archive.nodules if nodule.counts_as == "included"}
     return order_cases(_run_case(case, placed) for case in archive.cases)
 
@@ -34,18 +34,14 @@ def label_rows(archive: ArchiveIndex, case_id: str) -> list[tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class NoduleFact:
-    """What is known of the nodules of a scan: how many have a place (None: not known), and text."""
+    """What is known about the nodules of a scan: their number (None: unknown), and a text."""
 
     count: int | None
     words: str
 
 
 def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
-    """Return what is known of the nodules of each scan; an unannotated scan may have some.
-
-    Returns:
-        What is known, by the case id of every scan.
-    """
+    """Return what is known about the nodules of each scan, by case id."""
     scans = [case for case in archive.cases if case.kind == "scan"]
     known = label_values(archive.labels, ["nodule"])
     counts = Counter(n.seriesuid for n in archive.nodules if n.counts_as == "included")
@@ -57,7 +53,7 @@ def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
 
 
 def synthetic_words(case: Case) -> str:
-    """Say that a case is synthetic and what made it; empty for a case of a patient."""
+    """Return that a case is synthetic and what made it; empty for a patient's case."""
     if not case.synthetic and not case.generator:
         return ""
     return f"synthetic: {case.generator}" if case.generator else "synthetic"

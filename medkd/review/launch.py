@@ -1,8 +1,9 @@
-"""Start the viewer: find its folder and a port, run Streamlit, and end it with the command.
+"""Start of the viewer: find its script and a port, run Streamlit, and end it with the command.
 
 Streamlit runs as a separate process, bound to this machine unless another address is given. It
-sends no usage statistics and ignores the reader's own Streamlit settings. Proxies are not used,
-because the app is on this machine. There is no login: whoever reaches the address sees the cases.
+sends no usage statistics and ignores the user's own Streamlit settings. Proxies are not used,
+because the app is on this machine. There is no login: everybody who reaches the address sees the
+cases.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ START_SECONDS = 60.0
 _STEP_SECONDS = 0.2
 _SILENT_SECONDS = 15.0
 _END_SECONDS = 10.0
-# An empty ProxyHandler: http_proxy and its like are not read.
+# With an empty ProxyHandler, http_proxy and similar variables are not read.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What is started: what is reviewed, by whom, and where it is served."""
+    """What the viewer shows, who reviews it, and where it is served."""
 
     review: Review
     reader: str
@@ -67,7 +68,7 @@ def viewer_script() -> Path:
     for place in places:
         if place.is_file():
             return place
-    reasons = [f"looked for {place}" for place in places]
+    reasons = [f"searched {place}" for place in places]
     raise SettingsError("the viewer is not installed", [*reasons, "install medkd again"])
 
 
@@ -95,10 +96,10 @@ def find_review(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        reason = f"looked in {folder} two levels deep; make one with `medkd demo`, or name it"
+        reason = f"searched {folder} two levels deep; make one with `medkd demo`, or give its path"
         raise SettingsError("no run to review here", [reason])
     reasons = [f"medkd review {path}" for path in found[:20]]
-    raise SettingsError(f"{len(found)} runs to review here: name one", reasons)
+    raise SettingsError(f"{len(found)} runs to review here: choose one", reasons)
 
 
 def build_command(viewer: Viewer) -> list[str]:
@@ -129,7 +130,7 @@ def build_command(viewer: Viewer) -> list[str]:
 
 
 def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
-    """Run the app until it is interrupted; every decision is on disk as soon as it is made.
+    """Run the app until it is interrupted; every decision is saved immediately.
 
     Args:
         viewer: what to serve.
@@ -150,7 +151,7 @@ def serve(viewer: Viewer, *, on_ready: Callable[[Viewer], None]) -> None:
         _wait_until_ready(process, viewer)
         on_ready(viewer)
         if process.wait() != 0:
-            raise SettingsError("the viewer ended by itself", [f"exit code {process.returncode}"])
+            raise SettingsError("the viewer stopped", [f"exit code {process.returncode}"])
     except KeyboardInterrupt:
         pass
     finally:
@@ -182,13 +183,13 @@ def _bind(address: str, port: int) -> int:
         try:
             probe.bind((address, port))
         except (OSError, OverflowError) as error:
-            reasons = [str(error), "leave --port out and a free one is chosen"]
+            reasons = [str(error), "omit --port to use a free one"]
             raise SettingsError(f"{address}:{port} cannot be used", reasons) from error
         return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
-    """Wait until our own process serves the port; another program on it does not count."""
+    """Wait until our own process serves the port, not another program."""
     bound = threading.Event()
     if process.stdout is not None:
         words = f":{viewer.port}"
@@ -203,8 +204,8 @@ def _wait_until_ready(process: subprocess.Popen[str], viewer: Viewer) -> None:
                 return
             continue
         reasons = [
-            f"exit code {process.returncode}; what it printed is above",
-            f"if port {viewer.port} was taken meanwhile, start again or choose another --port",
+            f"exit code {process.returncode}; see its output above",
+            f"if another program uses port {viewer.port}, start again or choose another --port",
         ]
         raise SettingsError("the viewer did not start", reasons)
     reasons = [f"no answer from {viewer.url} in {START_SECONDS:.0f} s", "try another --port"]

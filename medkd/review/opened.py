@@ -1,8 +1,8 @@
-"""What is reviewed: a RUN, RESULTS or an INDEX, recognised by what its own files say.
+"""What is reviewed: a RUN, RESULTS or an INDEX, recognised by the content of its files.
 
 A RUN has a run.json, RESULTS have a detect.record, and the first line of an INDEX names its
-columns. Names of folders and endings of files decide nothing. Readers' decisions on an INDEX are
-kept in the folder `NAME.review` beside it, those on a RUN or RESULTS in the folder itself.
+columns; names of folders and suffixes of files do not matter. Readers' decisions on an INDEX are
+stored in the folder `NAME.review` beside it, those on a RUN or RESULTS in the folder itself.
 """
 
 from __future__ import annotations
@@ -16,29 +16,27 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.formats import RUN
 from medkd.index.case_store import open_image, open_scan
 from medkd.index.table import is_index, read_index, read_index_record
+from medkd.io.dicom.gate import GateSettings
+from medkd.io.find_scans import find_places
 from medkd.io.radiograph.read import read_radiograph
-from medkd.io.scans import read_scan
+from medkd.io.scans import read_place, read_scan
 from medkd.jsonio import read_json
 from medkd.review.cases import (
+    NO_MARKS,
     CaseMarks,
+    number_marks,
+    order_cases,
     read_case_marks,
     read_image_probabilities,
     read_run_cases,
 )
 from medkd.review.index_cases import index_cases
-from medkd.review.results_cases import (
-    read_result_image,
-    read_result_scan,
-    result_cases,
-    result_marks,
-    result_probabilities,
-)
 from medkd.runs import ResultsFolder, RunFolder
-from medkd.types import Radiograph, RunCase, Scan
+from medkd.types import CaseResult, Radiograph, RunCase, Scan
 
 HINT = (
-    "give the folder that `medkd train`, `medkd demo` or `medkd detect` left (its --out), or the "
-    "index.csv of `medkd index`"
+    "give the folder that `medkd train`, `medkd demo` or `medkd detect` wrote (its --out), or "
+    "the index.csv of `medkd index`"
 )
 
 
@@ -46,10 +44,8 @@ HINT = (
 class Review:
     """What is reviewed; build it with `open_review`.
 
-    Args:
-        kind: what it is.
-        path: the folder of a RUN or of RESULTS, or index.csv.
-        index: of RESULTS: the INDEX that was searched; None where it was not given.
+    `path` is the folder of a RUN or of RESULTS, or index.csv. `index` is the INDEX from which
+    RESULTS come, if it was given.
     """
 
     kind: Literal["RUN", "RESULTS", "INDEX"]
@@ -75,22 +71,22 @@ class Review:
 
 
 def open_review(place: Path, *, index: Path | None = None) -> Review:
-    """Say what there is to review at a path.
+    """Open what is to be reviewed at a path.
 
     Args:
         place: the folder of a RUN or of RESULTS, or index.csv.
         index: the INDEX that RESULTS come from, through which their pixels are read.
 
     Raises:
-        SettingsError: if it is none of them, or `index` is no INDEX or does not belong there.
-        MedkdError: if it is of a version that is not read, or decisions cannot be kept there.
+        SettingsError: if it is none of them, or `index` is not an INDEX or not applicable.
+        MedkdError: if its version is not supported, or decisions cannot be saved there.
     """
     review = Review(_kind_of(place), place, index)
     if index is not None:
         _check_index(review, index)
     if review.kind == "INDEX":
         read_index_record(place)
-        _make_home(review)
+        _make_decisions_folder(review)
     elif review.kind == "RESULTS":
         review.results.read_record()
     else:
@@ -102,23 +98,23 @@ def read_worklist(review: Review) -> list[RunCase]:
     """Read the cases in reading order.
 
     Raises:
-        MedkdError: if they cannot be read, or if two have one case id, which would hide a case.
+        MedkdError: if they cannot be read, or two cases have the same id.
     """
     if review.kind == "INDEX":
         return index_cases(read_index(review.path))
     if review.kind == "RESULTS":
-        return result_cases(review.results)
+        return order_cases(map(_result_case, review.results.read()))
     return read_run_cases(review.run.cases)
 
 
 def read_marks(review: Review, arm: str) -> dict[str, CaseMarks]:
-    """Read the marks of all scans by case id: of RESULTS all there are, of a RUN those of an arm.
+    """Read the marks of all scans by case id; of a RUN only the marks of one arm.
 
     Raises:
         MedkdError: if a file cannot be read, with all reasons.
     """
     if review.kind == "RESULTS":
-        return result_marks(review.results)
+        return {r.seriesuid: _result_marks(r) for r in review.results.read() if r.kind == "scan"}
     return read_case_marks(review.run, arm)
 
 
@@ -126,13 +122,13 @@ def read_probabilities(review: Review) -> dict[str, dict[str, float]]:
     """Read the calibrated probabilities of whole images.
 
     Returns:
-        Case id to arm (of RESULTS: label) to probability; what was not scored is left out.
+        Case id to arm (of RESULTS: label) to probability; unscored images are omitted.
 
     Raises:
         MedkdError: if a file cannot be read, with all reasons.
     """
     if review.kind == "RESULTS":
-        return result_probabilities(review.results)
+        return {result.seriesuid: result.probabilities for result in review.results.read()}
     return read_image_probabilities(review.run)
 
 
@@ -140,7 +136,7 @@ def pixels_path(review: Review, case: RunCase) -> Path:
     """Return the path through which the pixels of a case are read: its file, folder or INDEX.
 
     Raises:
-        SeriesError: if RESULTS do not say it.
+        SeriesError: if RESULTS do not contain it.
     """
     if review.kind == "INDEX":
         return review.path
@@ -148,8 +144,8 @@ def pixels_path(review: Review, case: RunCase) -> Path:
         return review.index
     if not case.path:
         reasons = [
-            "these RESULTS do not say where it was read from: its INDEX is pseudonymised",
-            "to see it: medkd review RESULTS --index INDEX",
+            "these RESULTS do not contain its path, because its INDEX is pseudonymised",
+            "to show it: medkd review RESULTS --index INDEX",
         ]
         raise SeriesError(f"{case.case_id}: cannot be shown", reasons)
     return review.path / case.path
@@ -165,7 +161,7 @@ def read_case_scan(review: Review, case: RunCase) -> Scan:
     if is_index(place):
         return open_scan(place, case.case_id)
     if review.kind == "RESULTS":
-        return read_result_scan(review.results, place, case.case_id)
+        return _read_result_scan(review.results, place, case.case_id)
     return read_scan(place, seriesuid=case.case_id)
 
 
@@ -179,8 +175,46 @@ def read_case_image(review: Review, case: RunCase) -> Radiograph:
     if is_index(place):
         return open_image(place, case.case_id)
     if review.kind == "RESULTS":
-        return read_result_image(review.results, place)
+        return read_radiograph(place, allow=review.results.read_record().settings.get("allow", ()))
     return read_radiograph(place)
+
+
+def _result_case(result: CaseResult) -> RunCase:
+    # The score of a case is that of its highest mark or probability.
+    scores = [mark.score for mark in result.candidates] + list(result.probabilities.values())
+    return RunCase(
+        case_id=result.seriesuid,
+        patient_id="",
+        kind=result.kind,
+        path=result.path,
+        split="",
+        row=None,
+        label=None,
+        score=max(scores, default=None),
+        status=result.status,
+        reasons=result.reasons,
+    )
+
+
+def _result_marks(result: CaseResult) -> CaseMarks:
+    if result.status != "analysed":
+        return NO_MARKS
+    return CaseMarks(number_marks(result.candidates), "detect", result.notes)
+
+
+def _read_result_scan(results: ResultsFolder, path: Path, seriesuid: str) -> Scan:
+    """Read a scan at the path of its result, a file or a folder of several series.
+
+    Raises:
+        SeriesError: if it is missing or cannot be read, with all reasons.
+    """
+    gate = GateSettings.model_validate(results.read_record().settings.get("gate", {}))
+    for place in find_places([path]).scans:
+        if not place.seriesuid:
+            return read_place(place, gate=gate)
+        if place.seriesuid == seriesuid:
+            return read_place(place)  # it passed the gate when it was searched
+    raise SeriesError(f"{seriesuid}: cannot be shown", [f"{path}: it is no longer there"])
 
 
 def find_reviews(folder: Path) -> list[Path]:
@@ -204,13 +238,13 @@ def _kind_of(place: Path) -> Literal["RUN", "RESULTS", "INDEX"]:
         return "RESULTS"
     if not place.exists():
         raise SettingsError(f"{place}: no such folder or file", [HINT])
-    told = _what_it_is(place) if place.is_dir() else _what_file_it_is(place)
-    raise SettingsError(f"{place}: not a RUN, RESULTS or an INDEX", [*told, HINT])
+    found = _describe_folder(place) if place.is_dir() else _describe_file(place)
+    raise SettingsError(f"{place}: not a RUN, RESULTS or an INDEX", [*found, HINT])
 
 
 def _check_index(review: Review, index: Path) -> None:
     if review.kind != "RESULTS":
-        reason = f"{review.path} is a {review.kind}, which says itself where its cases are"
+        reason = f"{review.path} is a {review.kind}, which contains the paths of its cases"
         raise SettingsError(f"--index {index}: not used", [reason])
     if not is_index(index):
         raise SettingsError(f"--index {index}: not an INDEX", ["give an index.csv"])
@@ -220,43 +254,42 @@ def _check_run(run: RunFolder) -> None:
     read_json(run.record, dict, form=RUN)
     if not run.cases.is_file():
         reason = (
-            "it holds a run that was stopped before it had cases: go on with it by "
+            "the run was stopped before its cases were listed: continue it by "
             f"`medkd train CONFIG --out {run.path} --resume`"
         )
-        raise SettingsError(f"{run.path}: not a whole RUN", [reason])
+        raise SettingsError(f"{run.path}: an incomplete RUN", [reason])
 
 
-def _make_home(review: Review) -> None:
-    home = review.decisions.parent
+def _make_decisions_folder(review: Review) -> None:
+    folder = review.decisions.parent
     try:
-        home.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         remedy = (
-            f"decisions are kept beside the INDEX: ask for the right to write in "
-            f"{review.path.resolve().parent}, make room there, or make the INDEX in another folder"
+            f"decisions are saved beside the INDEX: get the right to write in "
+            f"{review.path.resolve().parent}, free space there, or index into another folder"
         )
-        raise SeriesError(f"{home}: cannot be written", [str(error), remedy]) from error
+        raise SeriesError(f"{folder}: cannot be written", [str(error), remedy]) from error
 
 
-def _what_it_is(folder: Path) -> Iterator[str]:
-    """Say what a folder contains, and what in it can be reviewed."""
+def _describe_folder(folder: Path) -> Iterator[str]:
+    """Yield what a folder contains, and what in it can be reviewed."""
     names = sorted(entry.name for entry in folder.iterdir())
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     yield f"expected run.json or detect.record in it, found {listed or 'nothing'}"
     if ResultsFolder(folder).table.is_file():
-        yield "it holds a table of `medkd detect` without its detect.record: copy the whole folder"
+        yield "it has a table of `medkd detect` without its detect.record: copy the whole folder"
     for found in find_reviews(folder)[:20]:
-        yield f"it holds something to review: medkd review {found}"
+        yield f"it contains something to review: medkd review {found}"
 
 
-def _what_file_it_is(file: Path) -> Iterator[str]:
-    """Say what a file is that is no INDEX."""
+def _describe_file(file: Path) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
             first = stream.readline(200).strip()
     except OSError as error:
         yield f"it cannot be read: {type(error).__name__}"
         return
-    yield f"a file, and not an INDEX: its first line is {first[:80]!r}"
+    yield f"a file that is not an INDEX: its first line is {first[:80]!r}"
     if found := find_reviews(file.parent):
         yield f"to review what is beside it: {', '.join(map(str, found[:5]))}"

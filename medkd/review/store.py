@@ -3,9 +3,9 @@
 Decisions are only inserted. The latest one of each (case, mark, reader) counts; older ones are kept
 as history. A reader changes one field at a time, based on the latest row, so two browser tabs never
 undo each other's work. Triggers of the table refuse UPDATE, DELETE and replacement. Each review has
-one SQLite file with a write-ahead log and `synchronous=FULL`: a decision that `add` or `change`
-returned is on disk. The file has pseudonymous case ids and never the name of a patient. It is not
-protected against somebody who can write the file directly.
+one SQLite file with a write-ahead log and `synchronous=FULL`: a decision is on disk when `add` or
+`change` returns. The file contains case ids, never a patient's name. It is not protected against
+programs that write the file directly.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import sqlalchemy as sa
 from medkd import __version__
 from medkd.errors import SeriesError
 from medkd.files import write_text
-from medkd.review.store_faults import BUSY_SECONDS, refusing
 from medkd.types import Point
 
 Verdict = Literal["accept", "reject", "undecided", "reviewed"]
-"""accept / reject: of a mark or an image; undecided: withdrawn; reviewed: a whole case is done."""
+"""accept, reject: a mark or an image; undecided: no verdict (any more); reviewed: a whole case."""
 
 Field = Literal["verdict", "note"]
 """The field that a change of a decision concerns."""
@@ -37,6 +36,26 @@ WHOLE_CASE = "case"
 """The `mark_id` of a decision on the case itself."""
 
 NOT_SAVED = "the decision was not saved"
+
+BUSY_SECONDS = 10
+"""How long a change waits for another program that writes the file."""
+_TO_WRITE = (
+    "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
+    "the whole folder to a folder of your own and review it there"
+)
+_REMEDIES = {
+    "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
+    "browser, a backup) and try again",
+    "SQLITE_LOCKED": "another program holds the file: close it and try again",
+    "SQLITE_READONLY": _TO_WRITE,
+    "SQLITE_CANTOPEN": _TO_WRITE,
+    "SQLITE_PERM": _TO_WRITE,
+    "SQLITE_FULL": "the disk is full: free space in {folder} and try again",
+    "SQLITE_IOERR": "the disk is full or fails: free space in {folder} and try again",
+    "SQLITE_NOTADB": "the file is not a store of medkd: move it to another folder and try again",
+    "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
+}
+"""Remedies, by the prefix of SQLite's name of the fault."""
 
 _VERDICTS = frozenset(get_args(Verdict))
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
@@ -48,7 +67,7 @@ _DECISIONS = sa.table(
     *(sa.column(name, sa.Float) for name in ("score", "x_mm", "y_mm", "z_mm")),
     sa.column("number", sa.Integer),
 )
-"""Columns of the present schema; `MIGRATIONS` makes them."""
+"""Columns of the current schema; `MIGRATIONS` creates them."""
 
 # INSERT OR REPLACE deletes a row without firing a delete trigger, hence the third one.
 _TRIGGERS = tuple(
@@ -65,12 +84,25 @@ _TRIGGERS = tuple(
 )
 
 
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Convert a fault of the database to a refusal with its remedy; `what` was not possible."""
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        name = getattr(error.orig, "sqlite_errorname", "")
+        remedy = next((words for code, words in _REMEDIES.items() if name.startswith(code)), "")
+        remedy = remedy.format(folder=path.resolve().parent, seconds=BUSY_SECONDS)
+        reasons = [str(error.orig), remedy or "see that the disk and the folder are in order"]
+        raise SeriesError(f"{path}: {what}", reasons) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The decision of one reader on one mark, or on the whole case, at one time.
 
-    `score` and `center_mm` (LPS mm) repeat what was on the screen, so the decision can still be
-    understood after the model ran again. The store sets `number`, `decided_at` (UTC) and
+    `score` and `center_mm` (LPS mm) are copies of what the reader saw, so the decision can still
+    be understood after the model ran again. The store sets `number`, `decided_at` (UTC) and
     `medkd_version`.
     """
 
@@ -88,7 +120,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Result of a change: the decision that counts now, and whether it contains the change."""
+    """Result of a change: the decision that counts now, and whether the change was saved."""
 
     newest: Decision
     saved: bool
@@ -112,14 +144,14 @@ class ReviewStore:
             SeriesError: if it could not be written; then nothing is saved.
         """
         _check(decision)
-        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
             return _insert(connection, decision)
 
     def change(self, seen: Decision, field: Field, value: str) -> Change:
         """Change one field of a decision, based on the latest row; the other field is kept.
 
         Args:
-            seen: the decision as it was on the screen. Its score and place are saved with it.
+            seen: the decision as the reader saw it. Its score and place are saved too.
             field: the field to change.
             value: its new value.
 
@@ -133,8 +165,8 @@ class ReviewStore:
         """
         wanted = _with_field(seen, field, value)
         _check(wanted)
-        with refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
-            # Locks the file first, so no row can be added between reading and writing.
+        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
+            # The file is locked first, so no row can be added between reading and writing.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             newest = _newest(connection, seen)
             if getattr(newest, field) not in {getattr(seen, field), value}:
@@ -169,7 +201,7 @@ class ReviewStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
+        with _refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
             yield opened
 
     def close(self) -> None:
@@ -184,14 +216,14 @@ _GIVEN_COLUMNS = ("number", "decided_at", "medkd_version")
 def open_store(path: Path) -> ReviewStore:
     """Open a store of decisions; a missing file is made.
 
-    A store of an earlier medkd is migrated to the present schema in one transaction, and every
+    A store of an earlier medkd is migrated to the current schema in one transaction, and every
     decision is kept. A store of a newer medkd is refused and not changed.
 
     Args:
         path: the SQLite file, for example `RUN/review.sqlite`.
 
     Raises:
-        SeriesError: if the folder cannot be written, or the file is no store or a newer one.
+        SeriesError: if the folder is not writable, or the file is not a store or is newer.
 
     Example:
         >>> import tempfile
@@ -205,19 +237,19 @@ def open_store(path: Path) -> ReviewStore:
     # No pool: each decision opens the file that is at `path` now, never one that was replaced.
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     sa.event.listen(engine, "connect", _set_pragmas)
-    with refusing(path, "decisions cannot be kept here"):
+    with _refusing(path, "decisions cannot be saved here"):
         _prepare(engine, path)
     return ReviewStore(path, engine)
 
 
 def check_writable(path: Path) -> None:
-    """Check before anybody decides that decisions can be written.
+    """Check that decisions can be written, before a reader makes one.
 
     Raises:
-        SeriesError: if they cannot be kept there, with the remedy.
+        SeriesError: if they cannot be saved there, with the remedy.
     """
     store = open_store(path)
-    with refusing(path, "decisions cannot be kept here"), store.engine.begin() as connection:
+    with _refusing(path, "decisions cannot be saved here"), store.engine.begin() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     store.close()
 
@@ -225,8 +257,8 @@ def check_writable(path: Path) -> None:
 def decisions_csv(decisions: Iterable[Decision]) -> str:
     """Return decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
 
-    A text that a spreadsheet would run as a formula (one that begins with = + - @ or a tab) gets an
-    apostrophe in front.
+    Texts that a spreadsheet would run as a formula (they begin with = + - @ or a tab) are prefixed
+    with an apostrophe.
 
     Args:
         decisions: oldest first, as `ReviewStore.history` returns them.
@@ -246,10 +278,10 @@ def decisions_csv(decisions: Iterable[Decision]) -> str:
 
 
 def export_csv(path: Path, out: Path) -> int:
-    """Write the whole history of a store as CSV, whole or not at all.
+    """Write the whole history of a store as CSV, atomically.
 
     Args:
-        path: the store; if there is none, nobody has decided and only the header is written.
+        path: the store; if it does not exist, only the header is written.
         out: the CSV file.
 
     Returns:
@@ -274,7 +306,7 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # D
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
-    """Migrate a store to the present schema step by step; all steps are kept or none."""
+    """Migrate a store to the current schema in one transaction."""
     with engine.begin() as connection:
         if _version_of(connection, path) == len(MIGRATIONS):
             return  # no lock: a reader must not wait for a writer
@@ -310,8 +342,8 @@ def _create_table(connection: sa.Connection) -> None:
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table,)
 """Step n migrates a store from schema n to n + 1; a new schema is a new step at the end.
 
-A step is never changed, because stores of every version pass through it. A step that changes rows
-must drop the triggers first; they are made again after the last step.
+Steps are never edited, because stores of every version are migrated by them. A step that changes
+rows must drop the triggers first; they are created again after the last step.
 """
 
 
@@ -339,9 +371,8 @@ def _newest(connection: sa.Connection, seen: Decision) -> Decision:
 
 
 def _with_field(decision: Decision, field: Field, value: str) -> Decision:
-    if field == "note":
-        return replace(decision, note=value)
-    return replace(decision, verdict=cast("Verdict", value))
+    values: Any = {field: value}
+    return replace(decision, **values)
 
 
 def _check(decision: Decision) -> None:

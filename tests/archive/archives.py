@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +13,18 @@ from PIL import Image
 
 from medkd.archive.build import build_archive_index
 from medkd.archive.settings import IndexSettings
-from medkd.index.table import ArchiveIndex
+from medkd.index.table import ArchiveIndex, UnmatchedRow, table_path
 from medkd.io.dicom.write import write_dicom_series
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Nodule, Scan
 
 FAMILY, GIVEN = "Mustermann", "Erika"
 PATIENT_ID = "HOSP-4711-0815"
+
+
+def read_unmatched(index: Path) -> list[UnmatchedRow]:
+    with table_path(index, "unmatched").open(encoding="utf-8", newline="") as stream:
+        return [UnmatchedRow(**row) for row in csv.DictReader(stream)]
 
 
 @lru_cache(maxsize=4)

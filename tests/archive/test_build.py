@@ -28,7 +28,6 @@ from medkd.index.table import (
     read_index,
     read_index_record,
     read_indexed_files,
-    read_unmatched,
 )
 from medkd.types import Radiograph, Scan
 from tests.archive.archives import (
@@ -37,6 +36,7 @@ from tests.archive.archives import (
     PATIENT_ID,
     chest,
     index_of,
+    read_unmatched,
     write_patient,
     write_picture,
 )

@@ -160,7 +160,7 @@ def test_a_folder_that_could_not_be_entered_makes_an_index_unusable_unless_allow
 
 @pytest.mark.parametrize(
     ("cases", "told"),
-    [((), "index the folder that holds them"), ((D,), "--allow few_slices,slice_thickness"),
+    [((), "index the folder that contains them"), ((D,), "--allow few_slices,slice_thickness"),
      ((replace(D, reasons=("missing_slices: 1",)),), "no option accepts")],
 )  # fmt: skip
 def test_an_index_with_nothing_ready_says_what_would_help(

@@ -9,10 +9,10 @@ import pytest
 
 from medkd.geometry import VoxelGrid
 from medkd.index.case_store import open_scan
-from medkd.index.table import read_indexed_files, read_unmatched
+from medkd.index.table import read_indexed_files
 from medkd.io.synthetic_mark import unknown_stamp
 from medkd.types import Scan
-from tests.archive.archives import index_of, write_picture
+from tests.archive.archives import index_of, read_unmatched, write_picture
 from tests.io.reference.oblique import CENTER_VOX, write_oblique_series
 from tests.io.reference.test_dicom_seg import segments, sphere
 
@@ -44,7 +44,7 @@ def test_a_segmentation_within_the_archive_gives_a_nodule_in_its_place(
 
 def test_objects_that_no_source_reads_are_said(oblique: Path, tmp_path: Path) -> None:
     index = index_of(oblique, tmp_path / "work" / "index.csv", gate=OBLIQUE)
-    assert index.notes == ("1 SEG objects are not read: --annotations seg does",)
+    assert index.notes == ("1 SEG objects are not read; --annotations seg reads them",)
 
 
 def labels(path: Path, *rows: str) -> dict[str, object]:
@@ -66,7 +66,7 @@ def test_a_label_table_gives_labels_patients_and_views(tmp_path: Path) -> None:
     assert [cases[name].view for name in "abc"] == ["PA", "AP", ""]
     assert "x.png" in read_unmatched(out)[0].row
     assert index.notes == (
-        "cases that name no patient: 1; each counts as one, so their leaks cannot be seen",
+        "cases that name no patient: 1; each counts as one, so their leaks cannot be detected",
     )
 
 
@@ -78,7 +78,7 @@ def test_a_row_that_may_mean_two_files_is_not_guessed(tmp_path: Path) -> None:
     out = tmp_path / "work" / "index.csv"
     index = index_of(root, out, identity="keep", annotations=[source])
     assert [(label.case_id, label.value) for label in index.labels] == [("b__film", 0)]
-    assert "2 files of the archive may be meant" in read_unmatched(out)[0].reason
+    assert "2 files of the archive match its key" in read_unmatched(out)[0].reason
 
 
 def test_a_table_inside_the_archive_is_said_to_be_read(tmp_path: Path) -> None:

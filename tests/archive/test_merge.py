@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from medkd.archive.build import build_archive_index
 from medkd.archive.merge import merge_nodules
 from medkd.archive.settings import IndexSettings
-from medkd.archive.sources import source_of, with_excluded
+from medkd.archive.sources import add_excluded, recognise_source
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.scan_states import scan_states
-from medkd.index.table import read_index, read_unmatched
+from medkd.index.table import read_index
 from medkd.io.luna16_tables import read_annotations, read_excluded, read_findings, read_reference
-from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.types import Nodule
-from tests.archive.archives import ignore
+from tests.archive.archives import ignore, read_unmatched
 from tests.io.reference.oblique import SERIESUID, oblique_places, write_oblique_series
 from tests.real_data import data_root
 
@@ -80,7 +80,7 @@ def test_the_source_named_first_gives_place_and_diameter_as_far_as_it_knows() ->
     assert merged.notes == (
         "merged: 1 findings are in points and lidc and count once; place and diameter are those "
         "of points, which is named first",
-        "merged: 1 of them are excluded in one source and included in another: included",
+        "merged: 1 of them, excluded in one source and included in another, count as included",
     )
 
 
@@ -132,7 +132,7 @@ def settings_of(*sources: object) -> IndexSettings:
 def test_the_index_counts_a_nodule_of_two_tables_once_and_says_so(
     archive: Path, tmp_path: Path
 ) -> None:
-    first = source_of(str(table(tmp_path / "a.csv", (5, 6.0), (12, 6.0))))
+    first = recognise_source(str(table(tmp_path / "a.csv", (5, 6.0), (12, 6.0))))
     place = {"given_as": "lps_mm"}
     second = {"kind": "points", "path": table(tmp_path / "b.csv", (5, 9.0)), "place": place,
               "diameter": ["diameter_mm"]}  # fmt: skip
@@ -145,7 +145,7 @@ def test_the_index_counts_a_nodule_of_two_tables_once_and_says_so(
 
 
 def test_two_tables_of_one_kind_are_two_sources(archive: Path, tmp_path: Path) -> None:
-    sources = [source_of(str(table(tmp_path / f"{name}.csv", (5, 6.0)))) for name in "ab"]
+    sources = [recognise_source(str(table(tmp_path / f"{name}.csv", (5, 6.0)))) for name in "ab"]
     out = tmp_path / "w" / "i.csv"
     (found,) = build_archive_index(archive, out, settings_of(*sources), progress=ignore).nodules
     assert found.sources == ("luna16", "luna16 2")
@@ -161,7 +161,7 @@ def test_a_table_of_excluded_findings_is_no_table_of_nodules_by_its_name(
 ) -> None:
     path = table(tmp_path / name, (5, 6.0))
     with pytest.raises(SettingsError, match="give it with --excluded"):
-        source_of(str(path))
+        recognise_source(str(path))
     with pytest.raises(SeriesError, match="by its name"):
         read_findings(path)
 
@@ -171,13 +171,13 @@ def test_a_table_of_excluded_findings_is_recognised_by_its_diameters(
     archive: Path, tmp_path: Path, known: int
 ) -> None:
     rows = [*[(5, -1.0)] * 4, *[(6, 5.0)] * known]
-    source = source_of(str(table(tmp_path / "findings.csv", *rows)))
+    source = recognise_source(str(table(tmp_path / "findings.csv", *rows)))
     with pytest.raises(SeriesError, match=r"irrelevant findings \(4 of \d diameters are -1\)"):
         build_archive_index(archive, tmp_path / "i.csv", settings_of(source), progress=ignore)
 
 
 def test_a_nodule_without_a_diameter_among_others_is_listed(archive: Path, tmp_path: Path) -> None:
-    source = source_of(str(table(tmp_path / "a.csv", (5, 6.0), (9, 5.0), (12, -1.0))))
+    source = recognise_source(str(table(tmp_path / "a.csv", (5, 6.0), (9, 5.0), (12, -1.0))))
     out = tmp_path / "w" / "i.csv"
     index = build_archive_index(archive, out, settings_of(source), progress=ignore)
     assert len(index.nodules) == 2
@@ -188,9 +188,9 @@ def test_a_nodule_without_a_diameter_among_others_is_listed(archive: Path, tmp_p
 def test_excluded_findings_given_apart_are_excluded(
     archive: Path, tmp_path: Path, beside: bool
 ) -> None:
-    nodules = source_of(str(table(tmp_path / "a.csv", (5, 6.0)))) if beside else None
+    nodules = recognise_source(str(table(tmp_path / "a.csv", (5, 6.0)))) if beside else None
     excluded = table(tmp_path / "annotations_excluded.csv", (15, -1.0))
-    sources = with_excluded([nodules] if nodules else [], excluded)
+    sources = add_excluded([nodules] if nodules else [], excluded)
     out = tmp_path / "w" / "i.csv"
     index = build_archive_index(archive, out, settings_of(*sources), progress=ignore)
     counted = sorted(n.counts_as for n in index.nodules)
@@ -199,8 +199,8 @@ def test_excluded_findings_given_apart_are_excluded(
 
 def test_excluded_findings_beside_the_nodules_are_not_read_twice(tmp_path: Path) -> None:
     excluded = table(tmp_path / "annotations_excluded.csv", (15, -1.0))
-    nodules = source_of(str(table(tmp_path / "annotations.csv", (5, 6.0))))
-    (source,) = with_excluded([nodules], excluded)
+    nodules = recognise_source(str(table(tmp_path / "annotations.csv", (5, 6.0))))
+    (source,) = add_excluded([nodules], excluded)
     assert source == nodules
 
 
@@ -209,9 +209,9 @@ def test_excluded_findings_beside_the_nodules_are_found_by_a_name_like_luna16s(
 ) -> None:
     nodules = table(tmp_path / "annotations.csv", (5, 6.0))
     alike = table(tmp_path / "annotations excluded.csv", (15, -1.0))
-    assert source_of(str(nodules)).model_dump()["excluded"] == alike
+    assert recognise_source(str(nodules)).model_dump()["excluded"] == alike
     table(tmp_path / "annotations excluded (1).csv", (15, -1.0))
-    assert source_of(str(nodules)).model_dump()["excluded"] is None  # which one is meant?
+    assert recognise_source(str(nodules)).model_dump()["excluded"] is None  # which one is meant?
 
 
 def test_excluded_findings_of_other_columns_are_refused(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_excluded_findings_of_other_columns_are_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     for wrong in (path, tmp_path / "absent.csv"):
         with pytest.raises(SettingsError, match="--excluded"):
-            with_excluded([], wrong)
+            add_excluded([], wrong)
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -227,9 +227,9 @@ def test_excluded_findings_alone_do_not_say_that_a_scan_was_read(
     archive: Path, tmp_path: Path, beside: bool
 ) -> None:
     nodules = table(tmp_path / "a.csv", header=HEADER)
-    sources = [source_of(str(nodules))] if beside else []
+    sources = [recognise_source(str(nodules))] if beside else []
     excluded = table(tmp_path / "annotations_excluded.csv", (15, -1.0))
-    settings = settings_of(*with_excluded(sources, excluded))
+    settings = settings_of(*add_excluded(sources, excluded))
     index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
     states = scan_states(index.cases, index.nodules, known={})
     assert list(states.values()) == ["free" if beside else "unannotated"]
@@ -240,7 +240,7 @@ def test_one_table_cannot_hold_nodules_and_excluded_findings(tmp_path: Path, cop
     nodules = table(tmp_path / "a.csv", (5, 6.0))
     excluded = table(tmp_path / "b.csv", (5, 6.0)) if copied else tmp_path / "." / "a.csv"
     with pytest.raises(SettingsError, match="are the same table"):
-        with_excluded([source_of(str(nodules))], excluded)
+        add_excluded([recognise_source(str(nodules))], excluded)
     (tmp_path / "s.csv").write_text(f"{SERIESUID}\n")
     with pytest.raises(SeriesError, match="are the same table"):
         read_reference(nodules, excluded, seriesuids=tmp_path / "s.csv")
@@ -248,7 +248,7 @@ def test_one_table_cannot_hold_nodules_and_excluded_findings(tmp_path: Path, cop
 
 def test_two_tables_without_rows_are_not_one(tmp_path: Path) -> None:
     nodules, excluded = table(tmp_path / "a.csv"), table(tmp_path / "b.csv")
-    (source,) = with_excluded([source_of(str(nodules))], excluded)
+    (source,) = add_excluded([recognise_source(str(nodules))], excluded)
     assert isinstance(source, Luna16Annotations)
     assert source.annotations == nodules
 
@@ -257,7 +257,7 @@ def test_two_tables_without_rows_are_not_one(tmp_path: Path) -> None:
 def test_excluded_findings_as_large_as_nodules_are_noted(
     archive: Path, tmp_path: Path, name: str, told: bool
 ) -> None:
-    settings = settings_of(*with_excluded([], table(tmp_path / name, (5, 6.0), (12, 3.0))))
+    settings = settings_of(*add_excluded([], table(tmp_path / name, (5, 6.0), (12, 3.0))))
     index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
     assert any("if they are the nodules" in note for note in index.notes) == told
 

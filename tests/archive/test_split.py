@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from medkd.archive.check import check_index
-from medkd.archive.leaks import find_leaks
-from medkd.archive.split import SplitSettings, freeze_split
+from medkd.archive.split import SplitSettings, find_leaks, freeze_split
 from medkd.cli import app
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.case import Case

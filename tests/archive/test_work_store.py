@@ -49,7 +49,7 @@ def test_a_full_disk_names_the_store(tmp_path: Path, private: Path) -> None:
 
 def test_a_full_disk_names_the_table_of_links(private: Path) -> None:
     links = LinkTable(private)
-    links.record("a", "case", "1")
+    links.record([("a", "case", "1")])
     with pytest.raises(OSError, match="No space left") as full, links._connection() as connection:  # noqa: PT012  # it is filled first
         connection.execute("PRAGMA max_page_count = 1")
         connection.execute("CREATE TABLE large (value TEXT)")

@@ -23,7 +23,7 @@ import numpy as np
 
 from medkd.files import write_text
 from medkd.io.luna16_tables import read_annotations
-from medkd.io.reference.lidc_readings import (
+from medkd.io.reference.lidc import (
     LidcNodule,
     LidcScan,
     read_lidc_nodules,

@@ -21,7 +21,7 @@ runner = CliRunner()
 
 
 def index_with_a_patient(folder: Path) -> Path:
-    LinkTable(folder / "index.private").record("p1", "patient_id", "hospital-17")
+    LinkTable(folder / "index.private").record([("p1", "patient_id", "hospital-17")])
     return folder / "index.csv"
 
 

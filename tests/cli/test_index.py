@@ -11,7 +11,7 @@ from click.testing import Result
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from medkd.archive.sources import source_of
+from medkd.archive.sources import recognise_source
 from medkd.cli import app
 from medkd.errors import SettingsError
 from medkd.index.frozen_split import read_split
@@ -122,11 +122,11 @@ def test_tables_of_public_sets_are_known_by_their_columns(
     tmp_path: Path, header: str, kind: str
 ) -> None:
     (tmp_path / "table.csv").write_text(header + "\n")
-    assert source_of(str(tmp_path / "table.csv")).kind == kind
+    assert recognise_source(str(tmp_path / "table.csv")).kind == kind
 
 
 def test_a_table_of_unknown_columns_points_to_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SettingsError, match="--config"):
-        source_of(str(tmp_path / "table.csv"))
-    assert source_of("seg").kind == "seg"
+        recognise_source(str(tmp_path / "table.csv"))
+    assert recognise_source("seg").kind == "seg"

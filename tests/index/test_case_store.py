@@ -88,14 +88,14 @@ def test_a_radiograph_comes_back_under_its_case_id(tmp_path: Path) -> None:
     index = stored(tmp_path, "image", labelled([path]))
     read = open_image(index, "c1")
     assert (read.imageuid, read.patient_id, read.pixels.shape) == ("c1", "p1", (4, 6))
-    with pytest.raises(SeriesError, match=r"not a scan[\s\S]*holds an image there"):
+    with pytest.raises(SeriesError, match=r"not a scan[\s\S]*the case is an image"):
         open_scan(index, "c1")
 
 
 def test_a_scan_is_not_opened_as_an_image(tmp_path: Path) -> None:
     write_mhd(a_scan(), tmp_path / "x.mhd")
     index = stored(tmp_path, "volume", labelled([tmp_path / "x.mhd", tmp_path / "x.raw"]))
-    with pytest.raises(SeriesError, match=r"not an image[\s\S]*holds a scan there"):
+    with pytest.raises(SeriesError, match=r"not an image[\s\S]*the case is a scan"):
         open_image(index, "c1")
 
 

@@ -21,7 +21,7 @@ def test_a_split_is_read_back_as_written(tmp_path: Path, split: SplitFile) -> No
 
 def test_a_fold_is_tested_the_next_one_validates_and_the_others_train() -> None:
     assert FOLDS.parts(3) == Parts(("b", "c"), ("a",), ("d",))
-    assert PARTS.parts().homes() == {"a": "train", "b": "val", "c": "test"}
+    assert PARTS.parts() == Parts(train=("a",), val=("b",), test=("c",))
 
 
 @pytest.mark.parametrize(("split", "fold"), [(PARTS, 0), (FOLDS, None), (FOLDS, 4), (FOLDS, -1)])

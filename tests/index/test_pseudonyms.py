@@ -121,7 +121,7 @@ def test_a_damaged_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_lost_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
     open_pseudonyms(tmp_path / "x", "pseudonymise")
-    LinkTable(tmp_path / "x").record("p1", "patient_id", "17")
+    LinkTable(tmp_path / "x").record([("p1", "patient_id", "17")])
     (tmp_path / "x" / "key").unlink()
     with pytest.raises(SeriesError, match="would rename every case"):
         open_pseudonyms(tmp_path / "x", "pseudonymise")
@@ -136,8 +136,8 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_links_are_kept_once_and_come_back_in_order(tmp_path: Path) -> None:
     table = LinkTable(tmp_path / "x")
     for _ in range(2):
-        table.record("p1", "patient_id", "17")
-    table.record_all([("p1", "seriesuid", "1.2"), ("p2", "patient_id", "18")])
+        table.record([("p1", "patient_id", "17")])
+    table.record([("p1", "seriesuid", "1.2"), ("p2", "patient_id", "18")])
     found = table.look_up("p1", who="qa", why="call back")
     assert [(link.kind, link.value) for link in found] == [("patient_id", "17"),
                                                            ("seriesuid", "1.2")]  # fmt: skip
@@ -147,7 +147,7 @@ def test_links_are_kept_once_and_come_back_in_order(tmp_path: Path) -> None:
 @posix
 def test_the_table_is_private_and_refused_where_it_is_not(tmp_path: Path) -> None:
     table = LinkTable(tmp_path / "x")
-    table.record("p1", "patient_id", "17")
+    table.record([("p1", "patient_id", "17")])
     assert mode_of(table.path) == 0o600
     table.path.chmod(0o644)
     with pytest.raises(SeriesError, match="chmod 600"):
@@ -156,7 +156,7 @@ def test_the_table_is_private_and_refused_where_it_is_not(tmp_path: Path) -> Non
 
 def test_every_look_up_is_written_down_even_of_what_is_not_known(tmp_path: Path) -> None:
     table = LinkTable(tmp_path / "x")
-    table.record("p1", "patient_id", "17")
+    table.record([("p1", "patient_id", "17")])
     assert table.look_up("p9", who="qa", why="typing error") == ()
     table.look_up("p1", who="qa", why="call back")
     assert [(e.who, e.pseudonym, e.why) for e in table.audit()] == [
@@ -167,15 +167,15 @@ def test_every_look_up_is_written_down_even_of_what_is_not_known(tmp_path: Path)
 @pytest.mark.parametrize(("who", "why"), [("", "x"), ("qa", " ")])
 def test_a_look_up_without_person_or_reason_is_refused(tmp_path: Path, who: str, why: str) -> None:
     table = LinkTable(tmp_path / "x")
-    table.record("p1", "patient_id", "17")
-    with pytest.raises(SeriesError, match="the audit keeps it"):
+    table.record([("p1", "patient_id", "17")])
+    with pytest.raises(SeriesError, match="needed for the audit"):
         table.look_up("p1", who=who, why=why)
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM audit", "UPDATE audit SET who = 'nobody'"])
 def test_the_audit_can_only_grow(tmp_path: Path, change: str) -> None:
     table = LinkTable(tmp_path / "x")
-    table.record("p1", "patient_id", "17")
+    table.record([("p1", "patient_id", "17")])
     table.look_up("p1", who="qa", why="call back")
     connection = sqlite3.connect(table.path)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -185,7 +185,7 @@ def test_the_audit_can_only_grow(tmp_path: Path, change: str) -> None:
 
 def test_no_answer_is_given_if_the_audit_cannot_be_written(tmp_path: Path) -> None:
     table = LinkTable(tmp_path / "x")
-    table.record("p1", "patient_id", "17")
+    table.record([("p1", "patient_id", "17")])
     connection = sqlite3.connect(table.path)
     connection.executescript(
         "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END;"

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from medkd.errors import SeriesError, SettingsError
 from medkd.index import scan_inputs
-from medkd.index.scan_inputs import ScanInput, find_inputs, list_inputs
+from medkd.index.scan_inputs import ScanInput, find_inputs
 from medkd.io.scans import read_place
 from medkd.io.synthetic_mark import PHANTOM, stamp_of
 from medkd.io.volume import write_mhd
@@ -28,7 +28,7 @@ from tests.io.test_synthetic_mark import STAMP, write_record
 
 def test_slices_named_one_by_one_are_their_series(tmp_path: Path) -> None:
     paths = write_series(tmp_path)
-    (scan,) = list_inputs(paths)
+    (scan,) = find_inputs(paths).scans
     assert scan.name == SERIESUID
 
 
@@ -39,7 +39,7 @@ def test_what_holds_no_scan_is_refused_with_what_is_expected(
     place = tmp_path / "input.png"
     make(place)
     with pytest.raises(SettingsError, match="expected DICOM CT, or volumes") as refused:
-        list_inputs([place])
+        find_inputs([place])
     assert str(place) in refused.value.reasons[0]
 
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, told:
         shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "s")
     else:
         path.write_text("text")
-    (scan,) = list_inputs([path])
+    (scan,) = find_inputs([path]).scans
     assert scan.place is not None
     assert told in scan.place.reasons[0]
 
@@ -62,7 +62,7 @@ def test_a_name_that_is_no_utf8_is_found_and_shown_escaped(tmp_path: Path) -> No
     write_series(place)
     odd = Path(os.fsdecode(os.fsencode(place) + b"/\xe9.mhd"))
     odd.write_bytes(b"")
-    series, volume = sorted(list_inputs([tmp_path]), key=lambda scan: scan.name)
+    series, volume = sorted(find_inputs([tmp_path]).scans, key=lambda scan: scan.name)
     assert (series.name, volume.name) == (SERIESUID, "\\xe9")
     assert series.place is not None
     assert read_place(series.place).seriesuid == SERIESUID
@@ -91,10 +91,10 @@ def test_a_copy_of_a_phantom_is_known_by_its_header_alone(tmp_path: Path, made_b
 
     grid = oblique_places().grid
     write_ct_series(tmp_path, np.zeros(grid.shape, np.int16), grid, edit=edit)
-    (scan,) = list_inputs([tmp_path])
+    (scan,) = find_inputs([tmp_path]).scans
     assert scan.generator == (STAMP if made_by == PHANTOM else "")
     write_record(tmp_path, generator_version="1", scans=[{"seriesuid": scan.name}])
-    assert list_inputs([tmp_path])[0].generator == "medkd phantom 1"
+    assert find_inputs([tmp_path]).scans[0].generator == "medkd phantom 1"
 
 
 def test_pictures_among_scans_are_counted_by_a_model_of_scans(tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ def test_pictures_among_scans_are_counted_by_a_model_of_scans(tmp_path: Path) ->
 
 def test_an_index_of_radiographs_holds_no_scan(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no scan in it"):
-        list_inputs([write_xray_archive(tmp_path, patients=2)])
+        find_inputs([write_xray_archive(tmp_path, patients=2)])
 
 
 def test_inputs_without_a_scan_are_refused_all_at_once(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError) as refused:
-        list_inputs([tmp_path / "empty", tmp_path / "absent"])
+        find_inputs([tmp_path / "empty", tmp_path / "absent"])
     assert len(refused.value.reasons) == 2
 
 
@@ -121,14 +121,14 @@ def test_the_scans_of_an_index_are_listed_whatever_the_table_is_called(tmp_path:
     for path in index.parent.glob("index.*"):
         path.rename(path.with_name(path.name.replace("index.", "study.")))
     renamed = index.with_name("study.csv").rename(index.with_name("study.table"))
-    listed = list_inputs([renamed])
+    listed = find_inputs([renamed]).scans
     assert [given.name for given in listed] == ["s0", "s1", "s2"]
     assert all(given.path == renamed and given.synthetic for given in listed)
 
 
 def test_a_table_that_is_no_index_holds_no_scan(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("name,value\na,1\n")
-    (scan,) = list_inputs([tmp_path / "index.csv"])
+    (scan,) = find_inputs([tmp_path / "index.csv"]).scans
     assert scan.case is None
     assert scan.place is not None
     assert "expected DICOM" in scan.place.reasons[0]
@@ -136,7 +136,7 @@ def test_a_table_that_is_no_index_holds_no_scan(tmp_path: Path) -> None:
 
 def test_what_made_a_scan_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(tmp_path)
-    (scan,) = list_inputs([tmp_path])
+    (scan,) = find_inputs([tmp_path]).scans
     read: list[object] = []
     monkeypatch.setattr(
         scan_inputs, "generator_of_files", lambda files: (read.append(files), "medkd phantom 9")[1]

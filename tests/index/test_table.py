@@ -19,12 +19,12 @@ from medkd.index.table import (
     read_index,
     read_index_record,
     read_indexed_files,
-    read_unmatched,
     table_path,
     write_index,
 )
 from medkd.runs import write_cases
 from medkd.types import Nodule
+from tests.archive.archives import read_unmatched
 
 SCAN = Case(
     "c2", "p1", "scan", "ready", allowed=("slice_thickness: 5 mm, limit 3 mm",),
@@ -72,7 +72,7 @@ def test_files_and_unmatched_rows_are_kept_with_their_reasons(tmp_path: Path) ->
     read = list(read_indexed_files(tmp_path / "index.csv"))
     assert read[0] == files[0]
     assert read[1].file == "odd\\udcff name"
-    assert read_unmatched(tmp_path / "index.csv") == (row,)
+    assert read_unmatched(tmp_path / "index.csv") == [row]
     assert read_index_record(tmp_path / "index.csv")["counts"]["files"] == 2
 
 
@@ -84,7 +84,7 @@ def test_a_table_changed_by_hand_is_refused(tmp_path: Path, table: str) -> None:
     place.write_text(place.read_text().replace("c3", "c4"), encoding="utf-8")
     if table == "nodules":
         place.write_text(place.read_text().replace("6.1", "7.1"), encoding="utf-8")
-    with pytest.raises(SeriesError, match="not as they were written"):
+    with pytest.raises(SeriesError, match="changed after they were written"):
         read_index(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medkd.archive.sources import source_of
+from medkd.archive.sources import recognise_source
 from medkd.errors import SeriesError
 from medkd.io.luna16_tables import (
     read_annotations,
@@ -18,11 +18,9 @@ from medkd.io.luna16_tables import (
 )
 from medkd.io.number_text import number_in
 from medkd.io.reference import SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import (
-    NihAnnotations,
-    PointsAnnotations,
-    TableAnnotations,
-)
+from medkd.io.reference.case_table import TableAnnotations
+from medkd.io.reference.nih import NihAnnotations
+from medkd.io.reference.points import PointsAnnotations
 from medkd.io.tables import read_table
 from tests.io.reference.oblique import SERIESUID, oblique_places
 
@@ -75,7 +73,7 @@ def test_a_table_is_read_whoever_wrote_it(tmp_path: Path, content: str | bytes) 
     nodules = read_annotations(path)
     assert [nodule.center_mm for nodule in nodules] == PLACES
     assert [nodule.diameter_mm for nodule in nodules] == [4.25, 8.0]
-    assert source_of(str(path)).kind == "luna16" or content[:1] == b"\x1f"
+    assert recognise_source(str(path)).kind == "luna16" or content[:1] == b"\x1f"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +214,6 @@ def test_a_table_of_labels_is_read_with_any_separator_and_mark(tmp_path: Path) -
 def test_nih_tables_with_a_mark_and_semicolons_are_read(tmp_path: Path) -> None:
     text = "\ufeffImage Index;Finding Labels;Patient ID;View Position\r\na.png;Mass|Nodule;1;PA\r\n"
     path = write(tmp_path / "d.csv", text)
-    assert source_of(str(path)).kind == "nih"
+    assert recognise_source(str(path)).kind == "nih"
     labels = read_reference_source(NihAnnotations(kind="nih", data_entry=path), {}).labels
     assert {label.name for label in labels if label.value} == {"Mass", "Nodule"}

@@ -150,7 +150,7 @@ def test_none_and_two_cases_are_no_case(asked):
 
 def test_rows_with_one_case_id_are_refused(tmp_path):
     write_cases(tmp_path / "cases.csv", [a_case("a"), a_case("b"), a_case("a")])
-    with pytest.raises(SeriesError, match="2 rows are named 'a'"):
+    with pytest.raises(SeriesError, match="2 rows have the id 'a'"):
         review_cases.read_run_cases(tmp_path / "cases.csv")
 
 

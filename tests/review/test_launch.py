@@ -172,7 +172,7 @@ def test_a_proxy_that_answers_everything_is_not_our_app(
 def test_another_program_on_the_port_is_not_our_app(tmp_path, quick_start, answer_all):
     # Two readers start at the same moment and both find the port free; one of them gets it.
     quick_start("import sys, time; time.sleep(1); sys.exit(1)")
-    with pytest.raises(SettingsError, match=rf"did not start[\s\S]*port {answer_all} was taken"):
+    with pytest.raises(SettingsError, match=rf"did not start[\s\S]*program uses port {answer_all}"):
         launch.serve(a_viewer(tmp_path, answer_all), on_ready=announce)
 
 

@@ -77,15 +77,15 @@ def folder_with_index(folder):
     [
         (lambda _: None, "", "found nothing"),
         (lambda _: None, "gone", "no such folder or file"),
-        (lambda folder: (folder / "a.json").touch(), "a.json", "a file, and not an INDEX"),
+        (lambda folder: (folder / "a.json").touch(), "a.json", "a file that is not an INDEX"),
         (lambda folder: (folder / "photo.jpg").touch(), "", "found photo.jpg"),
         (lambda folder: (folder / "my.csv").write_text("a,b\n"), "my.csv", "its first line"),
         (lambda folder: write_cases(folder / "cases.csv", []), "", "expected run.json"),
         (lambda folder: (folder / "run.json").write_text("{}"), "", "--resume"),
         (lambda folder: (folder / "run.json").write_text("{"), "", "run.json"),
         (table_of_detect, "", "without its detect.record"),
-        (write_results, "s1.json", "a file, and not an INDEX"),
-        (folder_with_index, "", "it holds something to review: medkd review "),
+        (write_results, "s1.json", "a file that is not an INDEX"),
+        (folder_with_index, "", "it contains something to review: medkd review "),
         (folder_with_index, "index.nodules.csv", "to review what is beside it"),
         (lambda folder: write_bare_run(folder, []), "cases.csv", "to review what is beside it"),
     ],
@@ -129,7 +129,7 @@ def test_an_index_is_given_to_results_alone(tmp_path, index):
     run = write_bare_run(tmp_path / "run", [])
     results = write_results(tmp_path / "found")
     assert open_review(results, index=index).index == index
-    with pytest.raises(SettingsError, match="which says itself where its cases are"):
+    with pytest.raises(SettingsError, match="which contains the paths of its cases"):
         open_review(run.path, index=index)
     with pytest.raises(SettingsError, match="not an INDEX"):
         open_review(results, index=run.cases)
@@ -139,12 +139,12 @@ def test_an_index_that_was_changed_is_refused_before_the_app_starts(index):
     index.write_text(index.read_text().replace("s1", "s9"))
     done = CliRunner().invoke(app, ["review", str(index), "--no-browser"])
     assert isinstance(done.exception, SeriesError)
-    assert "not as they were written" in str(done.exception)
+    assert "changed after they were written" in str(done.exception)
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(index):
     index.with_name("index.review").touch()  # stands where the folder would be
-    with pytest.raises(SeriesError, match=r"cannot be written[\s\S]*ask for the right to write in"):
+    with pytest.raises(SeriesError, match=r"cannot be written[\s\S]*get the right to write in"):
         open_review(index)
 
 
@@ -152,5 +152,5 @@ def test_decisions_that_cannot_be_kept_are_said_before_anybody_decides(index):
     open_review(index).decisions.write_bytes(b"no database " * 1000)
     done = CliRunner().invoke(app, ["review", str(index), "--no-browser"])
     assert done.exit_code == 1
-    assert "cannot be kept here" in str(done.exception)
-    assert "no store of medkd" in str(done.exception)
+    assert "cannot be saved here" in str(done.exception)
+    assert "not a store of medkd" in str(done.exception)

@@ -195,13 +195,13 @@ def test_a_full_disk_says_so_and_keeps_what_was_saved(store, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "the decision was not saved" in done.stderr
-    assert "make room" in done.stderr
+    assert "free space" in done.stderr
     assert store.latest() == [saved]
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SeriesError, match=r"cannot be kept here[\s\S]*right to write in"):
+    with pytest.raises(SeriesError, match=r"cannot be saved here[\s\S]*right to write in"):
         open_store(tmp_path / "file" / "review.sqlite")
 
 
@@ -230,7 +230,7 @@ def test_decisions_of_an_earlier_medkd_stay_and_are_changed_in_place(tmp_path):
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "review.sqlite"
     path.write_text("these are notes of somebody " * 100)
-    with pytest.raises(SeriesError, match=r"decisions cannot be kept here[\s\S]*not a database"):
+    with pytest.raises(SeriesError, match=r"decisions cannot be saved here[\s\S]*not a database"):
         open_store(path)
     assert path.read_text().startswith("these are notes")
 

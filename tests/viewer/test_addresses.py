@@ -114,7 +114,7 @@ def test_an_address_without_a_case_shows_the_first_of_the_worklist(run, open_add
 def test_two_rows_with_one_case_id_are_refused(tmp_path, open_address):
     case = factory.build_cases()[0]
     app = open_address(factory.write_bare_run(tmp_path, [case, case]), "")
-    assert "2 rows are named 'xray-1'" in values(app.text)
+    assert "2 rows have the id 'xray-1'" in values(app.text)
     assert not app.dataframe
 
 

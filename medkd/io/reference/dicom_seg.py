@@ -7,26 +7,19 @@ world, and regions are measured on this grid in LPS mm.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from medkd.geometry import VoxelGrid
-from medkd.io.file_ref import FileRef
-from medkd.io.reference.objects import (
-    Dataset,
-    first_code,
-    object_refs,
-    read_objects,
-    sequence,
-)
-from medkd.io.reference.places import PlaceFinder, SeriesPlaces
+from medkd.io.reference.objects import Dataset, ObjectSource, first_code, read_objects, sequence
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
 from medkd.io.reference.regions import Region, regions_of
 from medkd.io.reference.rows import ReferenceRows, RowCollector
-from medkd.io.reference.settings import SegAnnotations
 from medkd.types import Nodule
 
-Opened = Any  # highdicom's Segmentation, imported only where one is read
+OpenSegmentation = Any  # highdicom's Segmentation, which is imported only when one is read
 
 _BACKGROUND = 0
 """Segment number of the background of a label map (PS3.3 C.8.20.2.3.3)."""
@@ -36,15 +29,24 @@ _WHOLE = 0.02
 """Largest deviation of a distance between planes from a whole number of slice steps."""
 
 
-def read_dicom_seg(
-    settings: SegAnnotations, finder: PlaceFinder, found: Sequence[FileRef]
-) -> ReferenceRows:
+class SegAnnotations(ObjectSource):
+    """DICOM SEG: segments of nodules."""
+
+    kind: Literal["seg"]
+    split: Literal["components", "segments"] = Field(
+        "components", description="Unit of one nodule: a connected component or a whole segment."
+    )
+    threshold: float = Field(
+        0.5, gt=0, le=1, description="Least fraction of a voxel inside a fractional segment."
+    )
+
+
+def read_dicom_seg(settings: SegAnnotations, archive: ArchiveLookup) -> ReferenceRows:
     """Read segmentations.
 
     Args:
         settings: path, which segments are nodules, and whether a component or a segment is one.
-        finder: the archive's series.
-        found: segmentations in the archive; they are read if the settings have no path.
+        archive: the series that can be annotated, and its segmentations.
 
     Returns:
         A nodule for each component (or segment) in each series on which it was drawn.
@@ -55,31 +57,31 @@ def read_dicom_seg(
     from highdicom.seg import Segmentation
 
     def read(dataset: Dataset, rows: RowCollector) -> None:
-        drawn_on = _series_of(dataset, rows.finder)
+        drawn_on = _series_of(dataset, rows.archive)
         if not drawn_on:
-            reason = "none of the series or frames that it names is in the archive"
-            rows.refuse("object", reason, next(iter(_named(dataset)), ""))
+            reason = "none of its referenced series and frames is in the archive"
+            rows.refuse("object", reason, next(iter(_referenced_series(dataset)), ""))
             return
         wanted = []
-        _state_step(dataset, drawn_on[0])
+        _add_slice_spacing(dataset, drawn_on[0])
         segmentation = Segmentation.from_dataset(dataset, copy=False)
         for item in sequence(dataset, "SegmentSequence"):
             number = int(item.SegmentNumber)
             if number == _BACKGROUND:
                 continue
             terms = first_code(item, "SegmentedPropertyTypeCodeSequence")[:2]
-            if settings.means(str(item.get("SegmentLabel", "")), *terms):
+            if settings.is_nodule(str(item.get("SegmentLabel", "")), *terms):
                 wanted.append(number)
             else:
                 rows.refuse(f"segment {number}", "it is not one of the findings in the settings")
         for number in wanted:
             _add(segmentation, number, drawn_on, rows=rows, settings=settings)
 
-    return read_objects("seg", object_refs("seg", settings.path, found), finder, read=read)
+    return read_objects(settings, archive, read)
 
 
 def _add(
-    segmentation: Opened,
+    segmentation: OpenSegmentation,
     number: int,
     drawn_on: Sequence[SeriesPlaces],
     *,
@@ -97,7 +99,7 @@ def _add(
             rows.add(nodule, f"segment {number}, region {count}")
 
 
-def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> list[Region]:
+def _regions(segmentation: OpenSegmentation, number: int, settings: SegAnnotations) -> list[Region]:
     volume = segmentation.get_volume(
         segment_numbers=[number], rescale_fractional=True, skip_overlap_checks=True
     )
@@ -109,11 +111,11 @@ def _regions(segmentation: Opened, number: int, settings: SegAnnotations) -> lis
     return regions_of(inside, grid, split=settings.split == "components")
 
 
-def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
+def _add_slice_spacing(dataset: Dataset, series: SeriesPlaces) -> None:
     """Add the distance between planes to an object that does not state it.
 
-    A SEG may omit empty frames, so a gap between frames can mean thick slices or omitted ones. If
-    all planes lie on slices of the series, the slice distance of the series is used.
+    A SEG may omit empty frames, so a gap between frames can mean thick slices or omitted frames.
+    If all planes are on slices of the series, the slice distance of the series is used.
     """
     shared = next(sequence(dataset, "SharedFunctionalGroupsSequence"), None)
     measures = next(sequence(shared, "PixelMeasuresSequence"), None) if shared else None
@@ -136,11 +138,11 @@ def _state_step(dataset: Dataset, series: SeriesPlaces) -> None:
         measures.SpacingBetweenSlices = step_mm
 
 
-def _series_of(dataset: Dataset, finder: PlaceFinder) -> tuple[SeriesPlaces, ...]:
-    """Return the series that the object names; if none is found, all of its frame of reference."""
-    here = tuple(series for uid in _named(dataset) if (series := finder.series(uid)))
-    return here or finder.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
+def _series_of(dataset: Dataset, archive: ArchiveLookup) -> tuple[SeriesPlaces, ...]:
+    """Return the series that the object references, or else all of its frame of reference."""
+    named = tuple(series for uid in _referenced_series(dataset) if (series := archive.series(uid)))
+    return named or archive.sharing_frame(str(dataset.get("FrameOfReferenceUID", "")))
 
 
-def _named(dataset: Dataset) -> list[str]:
+def _referenced_series(dataset: Dataset) -> list[str]:
     return [str(s.SeriesInstanceUID) for s in sequence(dataset, "ReferencedSeriesSequence")]

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from medkd.io.luna16_tables import read_excluded, read_findings
-from medkd.io.reference.places import PlaceFinder
+from pydantic import Field, model_validator
+
+from medkd.io.luna16_tables import NODULE_COLUMNS, read_excluded, read_findings
+from medkd.io.reference.places import ArchiveLookup
 from medkd.io.reference.rows import ReferenceRows, RowCollector
-from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.reference.source import AnnotationSource
 from medkd.types import Nodule
+
+COLUMNS = {"annotations": NODULE_COLUMNS}
 
 _LEAST_MM = 3.0
 """LUNA16's nodules are at least this large; most irrelevant findings are smaller or unmeasured."""
 
 
-def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) -> ReferenceRows:
+class Luna16Annotations(AnnotationSource):
+    """LUNA16's `annotations.csv` and `annotations_excluded.csv`: LPS mm."""
+
+    kind: Literal["luna16"]
+    annotations: Path | None = Field(None, description="Nodules that must be found.")
+    excluded: Path | None = Field(None, description="Irrelevant findings.")
+
+    @model_validator(mode="after")
+    def _some_table(self) -> Luna16Annotations:
+        if self.annotations is None and self.excluded is None:
+            raise ValueError("give annotations, excluded or both")
+        return self
+
+
+def read_luna16_annotations(settings: Luna16Annotations, archive: ArchiveLookup) -> ReferenceRows:
     """Read nodules and irrelevant findings.
 
     Args:
         settings: paths of the two tables.
-        finder: the archive's series.
+        archive: the series that can be annotated.
 
     Returns:
         Nodules inside their volume. A row is unmatched if its series is not in the archive, if it
@@ -30,7 +49,7 @@ def read_luna16_annotations(settings: Luna16Annotations, finder: PlaceFinder) ->
         SeriesError: with every fault of a table, or if the table of nodules lists irrelevant
             findings.
     """
-    rows = RowCollector("luna16", finder)
+    rows = RowCollector("luna16", archive)
     for number, nodule in enumerate(
         read_findings(settings.annotations) if settings.annotations else [], start=1
     ):

@@ -1,4 +1,4 @@
-"""Geometry of an archive's series, and lookup of series and slices by UID.
+"""Geometry of an archive's series, and lookup of what annotations refer to.
 
 Annotations give places in world mm, or on a slice that they name by SOPInstanceUID,
 InstanceNumber or z. Slices are numbered by k along the slice normal, as in the series' grid; an
@@ -8,10 +8,19 @@ image column is index i, a row is index j. This module reads no files.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medkd.geometry import VoxelGrid
+from medkd.io.file_ref import FileRef
+from medkd.types import Point
+
+KeyKind = Literal["file", "seriesuid", "sop_uid"]
+"""Meaning of a label's key: a file's name or path, a series, or one DICOM image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,14 +69,24 @@ class SeriesPlaces:
         return tuple(k for k, stated in enumerate(self.instance_numbers) if stated == number)
 
 
-class PlaceFinder:
-    """Finds the series to which an annotation belongs.
+class ArchiveLookup:
+    """Finds the series, cases and annotation objects of an archive.
 
     Args:
-        places: the series of an archive, by seriesuid.
+        places: the series, by seriesuid.
+        objects: annotation objects, by kind.
+        has_case: returns for a label's (key, kind of key) whether there is such a case; None:
+            every key is accepted.
     """
 
-    def __init__(self, places: Mapping[str, SeriesPlaces]) -> None:
+    def __init__(
+        self,
+        places: Mapping[str, SeriesPlaces],
+        objects: Mapping[str, Sequence[FileRef]] | None = None,
+        has_case: Callable[[str, KeyKind], bool] | None = None,
+    ) -> None:
+        self.objects = objects or {}
+        self.has_case = has_case or (lambda *_: True)
         self._places = places
         self._by_sop = {
             uid: series.seriesuid for series in places.values() for uid in series.sop_uids if uid
@@ -105,3 +124,9 @@ class PlaceFinder:
     def seriesuids(self) -> Iterable[str]:
         """Return the UIDs (or names) of all series."""
         return self._places.keys()
+
+
+def to_point(place_mm: NDArray[np.float64]) -> Point:
+    """Convert an array [3] to a point."""
+    x, y, z = place_mm.tolist()
+    return x, y, z

@@ -1,4 +1,4 @@
-"""The common result of all annotation readers, including rows that match nothing.
+"""The common result of all annotation readers, including rows that match no case.
 
 UIDs are real and keys are as written in the source: `medkd index` replaces them by pseudonyms.
 `reason`, `row` and `source` of an unmatched row contain no patient name, UID or free text; its
@@ -7,24 +7,24 @@ UIDs are real and keys are as written in the source: `medkd index` replaces them
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from medkd.io.reference.places import PlaceFinder
+from medkd.io.reference.places import ArchiveLookup, KeyKind
 from medkd.types import Nodule
 
-KeyKind = Literal["file", "seriesuid", "sop_uid"]
-"""Meaning of a label's key: a file's name or path, a series, or one DICOM image."""
+LabelValue = Literal[0, 1] | None
+"""1 present, 0 absent, None unknown; unknown is not absent."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLabel:
-    """A label of a whole case; the value None means unknown, which is not 0."""
+    """A label of a whole case."""
 
     key: str
     name: str
-    value: Literal[0, 1] | None
+    value: LabelValue
     patient_id: str | None = None
     view: str | None = None
     key_is: KeyKind = "file"
@@ -32,9 +32,9 @@ class FoundLabel:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A row or item that matches nothing: its place in the source, and the reason.
+    """A row or item that matches no case: its position in the source, and the reason.
 
-    `key` is the UID or name in the source; it is real and must not leave the hospital.
+    `key` is the real UID or name in the source and must not leave the hospital.
     """
 
     source: str
@@ -65,23 +65,24 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
 
 
 class RowCollector:
-    """Collects nodules inside their volume, and unmatched rows with their reasons.
+    """Collects nodules inside their volume, labels, and unmatched rows with their reasons.
 
     Args:
         source: name of the source in messages: its kind, or a file's label.
-        finder: the archive's series.
+        archive: series and cases that can be annotated.
     """
 
-    def __init__(self, source: str, finder: PlaceFinder) -> None:
+    def __init__(self, source: str, archive: ArchiveLookup) -> None:
         self.source = source
-        self.finder = finder
+        self.archive = archive
         self._nodules: list[Nodule] = []
+        self._labels: list[FoundLabel] = []
         self._unmatched: list[Unmatched] = []
         self._notes: list[str] = []
 
     def add(self, nodule: Nodule, row: str) -> None:
         """Add a nodule; it is unmatched if its series is unknown or it is outside the volume."""
-        series = self.finder.series(nodule.seriesuid)
+        series = self.archive.series(nodule.seriesuid)
         if series is None:
             self.refuse(row, "no series of the archive has this UID", nodule.seriesuid)
         elif not series.grid.contains_world(nodule.center_mm):
@@ -90,6 +91,31 @@ class RowCollector:
             self.refuse(row, reason, nodule.seriesuid)
         else:
             self._nodules.append(nodule)
+
+    def accepts(self, key: str, row: str, key_is: KeyKind = "file") -> bool:
+        """Return whether the archive has the case of a label; if not, the row is unmatched."""
+        if not key:
+            self.refuse(row, "it names no case")
+        elif not self.archive.has_case(key, key_is):
+            self.refuse(row, "no case of the archive has this key", key)
+        else:
+            return True
+        return False
+
+    def add_labels(
+        self,
+        key: str,
+        values: Mapping[str, LabelValue],
+        *,
+        patient_id: str = "",
+        view: str = "",
+        key_is: KeyKind = "file",
+    ) -> None:
+        """Add the labels of a case, by name; patient and view are empty if not stated."""
+        self._labels += [
+            FoundLabel(key, name, value, patient_id or None, view or None, key_is)
+            for name, value in values.items()
+        ]
 
     def refuse(self, row: str, reason: str, key: str = "") -> None:
         """Add an unmatched row."""
@@ -102,4 +128,6 @@ class RowCollector:
     def collected(self) -> ReferenceRows:
         """Return everything added so far."""
         notes = tuple(dict.fromkeys(self._notes))
-        return ReferenceRows(tuple(self._nodules), (), tuple(self._unmatched), notes)
+        return ReferenceRows(
+            tuple(self._nodules), tuple(self._labels), tuple(self._unmatched), notes
+        )

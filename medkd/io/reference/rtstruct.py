@@ -9,37 +9,36 @@ ignored, with a note. Each region is one nodule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-from medkd.io.file_ref import FileRef
-from medkd.io.reference.contours import measure_outlines
-from medkd.io.reference.objects import (
-    Dataset,
-    first_code,
-    object_refs,
-    read_objects,
-    sequence,
-)
-from medkd.io.reference.places import PlaceFinder, SeriesPlaces
-from medkd.io.reference.regions import sphere_diameter_mm
+from medkd.io.reference.objects import Dataset, ObjectSource, first_code, read_objects, sequence
+from medkd.io.reference.places import ArchiveLookup, SeriesPlaces
+from medkd.io.reference.regions import measure_outlines, sphere_diameter_mm
 from medkd.io.reference.rows import ReferenceRows, RowCollector
-from medkd.io.reference.settings import RtstructAnnotations
 from medkd.types import Nodule
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def read_rtstruct(
-    settings: RtstructAnnotations, finder: PlaceFinder, found: Sequence[FileRef]
-) -> ReferenceRows:
+class RtstructAnnotations(ObjectSource):
+    """DICOM RTSTRUCT: regions drawn as closed planar contours."""
+
+    kind: Literal["rtstruct"]
+    findings: tuple[str, ...] = Field(
+        ("nodule", "gtv", "lesion", "tumor", "tumour"),
+        description="Words in a region's name that make it a nodule; [] accepts all regions.",
+    )
+
+
+def read_rtstruct(settings: RtstructAnnotations, archive: ArchiveLookup) -> ReferenceRows:
     """Read structure sets.
 
     Args:
         settings: path, and which regions are nodules.
-        finder: the archive's series.
-        found: structure sets in the archive; they are read if the settings have no path.
+        archive: the series that can be annotated, and its structure sets.
 
     Returns:
         A nodule for each region in each series in which it is drawn.
@@ -56,15 +55,13 @@ def read_rtstruct(
         codes = _codes(dataset)
         for number, roi in named.items():
             row = f"region {number}"
-            if not settings.means(str(roi.get("ROIName", "")), *codes.get(number, ())):
+            if not settings.is_nodule(str(roi.get("ROIName", "")), *codes.get(number, ())):
                 rows.refuse(row, "its name is not one of the findings in the settings")
                 continue
             contours = list(sequence(drawn.get(number, {}), "ContourSequence"))
             _add(roi, contours, rows, row=row, settings=settings, dataset=dataset)
 
-    return read_objects(
-        "rtstruct", object_refs("rtstruct", settings.path, found), finder, read=read
-    )
+    return read_objects(settings, archive, read)
 
 
 def _add(
@@ -85,12 +82,15 @@ def _add(
     if others:
         kinds = ", ".join(sorted(others))
         rows.note(f"contours of type {kinds} beside closed ones enclose nothing and are ignored")
-    outlines = _outlines(closed)
-    drawn_in = _series_of(roi, closed, dataset, rows.finder)
-    if not drawn_in:
-        reason = "none of the series or frames that it names is in the archive"
-        rows.refuse(row, reason, next(_named(roi, dataset), ""))
-    for series in drawn_in:
+    outlines = [
+        np.asarray([float(value) for value in contour.ContourData]).reshape(-1, 3)
+        for contour in closed
+    ]
+    series_of_region = _series_of(roi, closed, dataset, rows.archive)
+    if not series_of_region:
+        reason = "none of its referenced series and frames is in the archive"
+        rows.refuse(row, reason, next(_referenced_series(roi, dataset), ""))
+    for series in series_of_region:
         drawn = measure_outlines(outlines, series)
         if isinstance(drawn, str):
             rows.refuse(row, drawn, series.seriesuid)
@@ -112,27 +112,27 @@ def _codes(dataset: Dataset) -> dict[int, tuple[str, ...]]:
 
 
 def _series_of(
-    roi: Dataset, contours: Iterable[Dataset], dataset: Dataset, finder: PlaceFinder
+    roi: Dataset, contours: Iterable[Dataset], dataset: Dataset, archive: ArchiveLookup
 ) -> tuple[SeriesPlaces, ...]:
     """Return the series of a region.
 
-    In this order: the series of the images on which it is drawn, the series that the object
-    names, all series of its frame of reference.
+    In this order: the series of the images on which it is drawn, the referenced series, all series
+    of its frame of reference.
     """
     images = [
         str(image.ReferencedSOPInstanceUID)
         for contour in contours
         for image in sequence(contour, "ContourImageSequence")
     ]
-    of_images = {s.seriesuid: s for uid in images if (s := finder.of_sop(uid))}
+    of_images = {s.seriesuid: s for uid in images if (s := archive.of_sop(uid))}
     if of_images:
         return tuple(of_images.values())
-    here = tuple(s for uid in _named(roi, dataset) if (s := finder.series(uid)))
-    return here or finder.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
+    named = tuple(s for uid in _referenced_series(roi, dataset) if (s := archive.series(uid)))
+    return named or archive.sharing_frame(str(roi.get("ReferencedFrameOfReferenceUID", "")))
 
 
-def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
-    """Yield the series that the object names in the region's frame of reference."""
+def _referenced_series(roi: Dataset, dataset: Dataset) -> Iterator[str]:
+    """Yield the referenced series in the region's frame of reference."""
     frame = str(roi.get("ReferencedFrameOfReferenceUID", ""))
     for reference in sequence(dataset, "ReferencedFrameOfReferenceSequence"):
         if str(reference.get("FrameOfReferenceUID", "")) == frame:
@@ -143,11 +143,3 @@ def _named(roi: Dataset, dataset: Dataset) -> Iterator[str]:
 
 def _kind_of(contour: Dataset) -> str:
     return str(contour.get("ContourGeometricType") or "").strip().upper()
-
-
-def _outlines(contours: Iterable[Dataset]) -> list[NDArray[np.float64]]:
-    """Return the points [N, 3] LPS mm of each contour."""
-    return [
-        np.asarray([float(value) for value in contour.ContourData]).reshape(-1, 3)
-        for contour in contours
-    ]

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from medkd.errors import SeriesError
-from medkd.io.reference.lidc_readings import (
+from medkd.io.reference.lidc import (
     LidcContour,
     LidcReading,
     LidcScan,

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medkd.geometry import VoxelGrid
-from medkd.io.reference.contours import measure_outlines
-from medkd.io.reference.regions import regions_of
+from medkd.io.reference.regions import measure_outlines, regions_of
 from tests.io.reference.oblique import oblique_grid, oblique_places, rotation
 
 degrees = st.floats(-180, 180)

@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import SegAnnotations
+from medkd.io.reference.dicom_seg import SegAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     DIAMETER_MM,
@@ -133,7 +133,7 @@ def test_a_series_of_the_same_frame_of_reference_gets_the_nodule_where_none_is_n
     assert [n.seriesuid for n in read(drawn, tmp_path, other).nodules] == ["1.2.9"]
     stranger = SeriesPlaces("1.2.9", places.grid, "1.7")
     (row,) = read(drawn, tmp_path, stranger).unmatched
-    assert row.reason == "none of the series or frames that it names is in the archive"
+    assert row.reason == "none of its referenced series and frames is in the archive"
     assert row.key == SERIESUID
 
 

@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import SrAnnotations
+from medkd.io.reference.dicom_sr import SrAnnotations
 from tests.io.reference.oblique import CENTER_VOX, DIAMETER_MM, off_by_vox, write_oblique_series
 from tests.io.reference.sr_helper import (
     LONG,

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813  # its own customary name
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import LabelMapAnnotations
+from medkd.io.reference.label_maps import LabelMapAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     DIAMETER_MM,

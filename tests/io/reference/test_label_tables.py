@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -14,20 +14,28 @@ from medkd.io.reference import (
     ReferenceRows,
     read_reference_source,
 )
-from medkd.io.reference.settings import TableAnnotations
+from medkd.io.reference.case_table import TableAnnotations
+from medkd.io.reference.table import SOURCES
 from tests.real_data import data_root
 
 NIH_HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,View Position\n"
 
 
-def read(wanted: Any = None, **settings: Any) -> ReferenceRows:
+def read(has_case: Any = None, **settings: Any) -> ReferenceRows:
     return read_reference_source(
-        TypeAdapter(AnnotationSettings).validate_python(settings), {}, wanted=wanted
+        TypeAdapter(AnnotationSettings).validate_python(settings), {}, has_case=has_case
     )
 
 
 def values(rows: ReferenceRows, key: str) -> dict[str, int | None]:
     return {label.name: label.value for label in rows.labels if label.key == key}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_source_is_listed_under_its_own_kind_and_its_columns_name_its_settings(kind: str) -> None:
+    fields = SOURCES[kind].settings.model_fields
+    assert get_args(fields["kind"].annotation) == (kind,)
+    assert set(SOURCES[kind].columns) <= set(fields)
 
 
 def test_nih_findings_are_present_or_absent_with_patient_and_view(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from medkd.errors import SeriesError
 from medkd.io.luna16_tables import read_annotations
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.lidc_readings import read_lidc_nodules
-from medkd.io.reference.settings import LidcAnnotations
+from medkd.io.reference.lidc import LidcAnnotations, read_lidc_nodules
 from tests.io.reference.oblique import SERIESUID, oblique_places, places_of_files
 from tests.real_data import data_root
 
@@ -27,13 +26,13 @@ def write_database(
         database.executescript(
             "CREATE TABLE scans (id, series_instance_uid, pixel_spacing, slice_thickness);"
             "CREATE TABLE zvals (scan_id, val);"
-            "CREATE TABLE annotations (id, scan_id, malignancy);"
+            "CREATE TABLE annotations (id, scan_id);"
             "CREATE TABLE contours (id, annotation_id, inclusion, image_z_position, coords);"
         )
         database.execute("INSERT INTO scans VALUES (1, ?, .5, 4)", [SERIESUID])
         database.executemany("INSERT INTO zvals VALUES (1, ?)", [[z] for z in range(0, 20, 2)])
         for number, contours in enumerate(readings):
-            database.execute("INSERT INTO annotations VALUES (?, 1, ?)", [number, number + 1])
+            database.execute("INSERT INTO annotations VALUES (?, 1)", [number])
             for inclusion, z, corners in contours:
                 coords = "\n".join(f"{x},{y}" for x, y in corners)
                 database.execute(
@@ -90,7 +89,7 @@ def test_five_readings_that_overlap_are_not_one_nodule_of_four_readers(tmp_path:
     write_database(tmp_path / "l.sqlite", readings)
     nodules = read_lidc_nodules(tmp_path / "l.sqlite")[SERIESUID]
     assert [len(nodule.readings) for nodule in nodules] == [4, 1]
-    assert nodules[1].readings[0].malignancy == 5
+    assert nodules[1].center_px == pytest.approx((21, 25))
 
 
 def test_a_nodule_outside_the_volume_is_listed_and_a_series_not_here_too(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from medkd.errors import SeriesError
 from medkd.io.reference import read_reference_source
-from medkd.io.reference.settings import Luna16Annotations
+from medkd.io.reference.luna16 import Luna16Annotations
 from tests.io.reference.oblique import SERIESUID, oblique_places
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"

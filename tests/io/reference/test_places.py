@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from medkd.io.reference.keys import FileNames
-from medkd.io.reference.places import PlaceFinder
+from medkd.io.reference.places import ArchiveLookup
 from tests.io.reference.oblique import FRAME, SERIESUID, oblique_places
 
 
@@ -19,7 +19,7 @@ def test_a_slice_is_found_by_its_image_uid_and_by_its_instance_number() -> None:
 def test_slices_without_uid_are_found_by_no_empty_one() -> None:
     places = replace(oblique_places(), sop_uids=("",) * 24)
     assert places.slices_of_sop("") == ()
-    assert PlaceFinder({SERIESUID: places}).of_sop("") is None
+    assert ArchiveLookup({SERIESUID: places}).of_sop("") is None
 
 
 def test_a_repeated_instance_number_gives_every_slice_that_has_it() -> None:
@@ -42,7 +42,7 @@ def test_a_tuple_that_is_not_one_a_slice_is_an_error() -> None:
 
 def test_a_shared_frame_of_reference_means_the_named_series_or_else_all() -> None:
     soft, sharp = oblique_places(), oblique_places(seriesuid="1.2.9")
-    finder = PlaceFinder({s.seriesuid: s for s in (soft, sharp)})
+    finder = ArchiveLookup({s.seriesuid: s for s in (soft, sharp)})
     assert finder.sharing_frame(FRAME, [SERIESUID, "1.7"]) == (soft,)
     assert finder.sharing_frame(FRAME) == (soft, sharp)
     assert finder.sharing_frame("1.7") == ()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from medkd.errors import SeriesError
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import PointsAnnotations
+from medkd.io.reference.points import PointsAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     SERIESUID,

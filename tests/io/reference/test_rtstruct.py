@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from medkd.errors import SeriesError
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import ReferenceRows, SeriesPlaces, read_reference_source
-from medkd.io.reference.settings import RtstructAnnotations
+from medkd.io.reference.rtstruct import RtstructAnnotations
 from tests.io.reference.oblique import (
     CENTER_VOX,
     DIAMETER_MM,
@@ -166,7 +166,7 @@ def test_a_series_named_by_the_object_goes_before_others_of_its_frame(tmp_path: 
 @pytest.mark.parametrize(
     ("outlines", "kind", "frame", "reason"),
     [
-        ([(square(6), None)], "CLOSED_PLANAR", "1.7", "none of the series or frames that it names"),
+        ([(square(6), None)], "CLOSED_PLANAR", "1.7", "none of its referenced series and frames"),
         ([(square(6)[:1], None)], "POINT", FRAME, "expected closed planar contours, got POINT"),
         ([], "CLOSED_PLANAR", FRAME, "expected closed planar contours, got none"),
         ([(square(0), None)], "CLOSED_PLANAR", FRAME, "its outlines enclose no area"),

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.index.scan_inputs import list_inputs
+from medkd.index.scan_inputs import find_inputs
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.volume import write_mhd
 from medkd.synthetic.implant.settings import ImplantSettings
@@ -29,7 +29,7 @@ def test_a_series_without_sop_instance_uids_is_refused_at_once(tmp_path: Path, m
         raise AssertionError("nodules were made")
 
     monkeypatch.setattr("medkd.synthetic.implant.write.implant_scan", make)
-    sources = list_inputs([tmp_path / "scan"])
+    sources = find_inputs([tmp_path / "scan"]).scans
     with pytest.raises(SeriesError, match="expected a valid SOPInstanceUID"):
         write_implant_set(tmp_path / "out", sources, ImplantSettings(n=1), gate=GateSettings())
     assert not (tmp_path / "out").exists()
@@ -41,7 +41,7 @@ def test_a_broken_link_does_not_stop_the_other_scans(tmp_path: Path, target: str
     folder.mkdir()
     (folder / "a.nii").symlink_to(folder / target)
     write_mhd(make_scan(GRID), folder / "b.mhd")
-    sources = list_inputs([folder])
+    sources = find_inputs([folder]).scans
     with pytest.raises(SeriesError) as refused:
         write_implant_set(tmp_path / "out", sources, ImplantSettings(n=1), gate=GateSettings())
     reasons = refused.value.reasons

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medkd.errors import SeriesError
-from medkd.io.reference.lidc_readings import LidcContour, LidcReading, LidcScan
+from medkd.io.reference.lidc import LidcContour, LidcReading, LidcScan
 from medkd.synthetic.phantom.forms import draw_turn, true_sphere
 from medkd.synthetic.phantom.lidc_forms import LidcForm, form_of_reading, read_lidc_forms
 from tests.real_data import needs_data
@@ -28,7 +28,7 @@ def ellipsoid(radii_mm: tuple[float, float, float]) -> LidcReading:
         y = (radii_mm[1] * wide * np.sin(angle)) / SCAN.pixel_mm + np.sign(np.sin(angle)) * 0.5
         outline = np.rint(np.stack([x + 60.0, y + 80.0], axis=1)).astype(np.int64)
         contours.append(LidcContour(outline, 10.0 + float(z), inclusion=True))
-    return LidcReading(1, 3, tuple(contours), (60.0, 80.0), 10.0, 10.0)
+    return LidcReading(tuple(contours), (60.0, 80.0), 10.0, 10.0)
 
 
 def width_along(form: LidcForm, axis: int) -> float:
@@ -64,7 +64,7 @@ def test_a_hole_is_cut_out() -> None:
     solid = ellipsoid((6.0, 6.0, 5.0))
     square = np.array([[56, 76], [64, 76], [64, 84], [56, 84]])
     holes = tuple(LidcContour(square, c.z_mm, inclusion=False) for c in solid.contours)
-    reading = LidcReading(1, 3, solid.contours + holes, (60.0, 80.0), 10.0, 10.0)
+    reading = LidcReading(solid.contours + holes, (60.0, 80.0), 10.0, 10.0)
     form = form_of_reading(reading, SCAN)
     assert not (form.depth_mm(np.zeros((1, 3))) < 0.0)[0]
 
