@@ -274,7 +274,7 @@ def test_a_folder_without_any_case_ends_with_one_and_says_what_its_files_are(
     out = tmp_path / "work" / "index.csv"
     made = run("index", tmp_path / "in", "--out", out)
     assert made.exit_code == 1
-    assert "index.files.csv says what each file is" in str(made.exception)
+    assert "index.files.csv lists all files" in str(made.exception)
     assert [f.became for f in read_indexed_files(out)] == ["other"]
     checked = run("check", out)
     assert (checked.exit_code, "NOT usable: nothing_found" in checked.output) == (1, True)
