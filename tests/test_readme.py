@@ -10,8 +10,7 @@ import typer.main
 
 from medkd.cli import app
 from medkd.jsonio import read_json
-from medkd.train.bench_record import BenchRecord
-from medkd.train.tables import bench_markdown
+from medkd.train.bench_record import BenchRecord, bench_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

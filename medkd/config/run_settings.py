@@ -11,18 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from medkd.config.data_sets import DataSettings
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
-from medkd.data.data_sets import MedMnistData
+from medkd.data.data_sets import Luna16Data, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
-from medkd.data.split_settings import SplitSettings
+from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import InputPath, OtherPath, Settings
+from medkd.synthetic.source import PhantomData
 from medkd.transfer.settings import TransferSettings, check_transfer
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+DataSettings = Annotated[
+    Luna16Data | PhantomData | MedMnistData | ArchiveData, Field(discriminator="kind")
+]
 CONTROL = "control"
 
 

@@ -17,8 +17,7 @@ from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import PreparedScans
-from medkd.data.split_settings import FractionSplit, LabelLimit
-from medkd.data.splits import build_split
+from medkd.data.splits import FractionSplit, LabelLimit, build_split
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.table import CaseLabel, read_index, write_index
 from tests.data.archives import write_scan_archive, write_xray_archive

@@ -11,15 +11,17 @@ from pydantic import ValidationError
 
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import MedMnistData
-from medkd.data.split_settings import (
+from medkd.data.splits import (
     CrossValidationSplit,
     FoldSplit,
     FractionSplit,
     FrozenSplit,
     LabelLimit,
     OfficialSplit,
+    Split,
+    build_split,
+    check_leaks,
 )
-from medkd.data.splits import Split, build_split, check_leaks
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.frozen_split import SplitFile, write_split
 from tests.real_data import data_root
