@@ -14,8 +14,7 @@ import torch
 from medkd.detect import batch
 from medkd.detect.batch import OUT_OF_MEMORY, input_keys, search_scans
 from medkd.detect.jobs import SearchJob, run_job, scan_job
-from medkd.detect.results import write_results
-from medkd.detect.results_table import TableFacts
+from medkd.detect.results import TableFacts, write_results
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.index.scan_inputs import ScanInput, list_inputs
@@ -129,7 +128,7 @@ def test_without_resume_a_folder_that_holds_something_is_refused(
     for resume in (False, True):
         with pytest.raises(SettingsError, match="cannot be written here"):
             run_job(job_of(scans), tmp_path / "other", resume=resume)
-    with pytest.raises(SettingsError, match="a file stands there"):
+    with pytest.raises(SettingsError, match="this is a file"):
         run_job(job_of(scans), tmp_path / "other" / "mine", resume=True)
 
 

@@ -98,10 +98,10 @@ def check_augmentation(settings: AugmentationSettings, spatial_dims: int) -> lis
 
 
 def view_batch(batch: PatchBatch, settings: AugmentationSettings, *, seed: int) -> PatchBatch:
-    """Return a batch in the views that its sample ids and view numbers name.
+    """Replace the samples of a batch by the views given by sample ids and view numbers.
 
     Args:
-        batch: samples as they are, on any device.
+        batch: samples without augmentation, on any device.
         settings: how far a view may differ.
         seed: the run's seed.
     """

@@ -1,7 +1,7 @@
-"""The cases of a data set, known before any pixel is used, and how to read the pixels of one.
+"""The cases of a data set, listed without reading pixels, and how to read the scan of a case.
 
-Candidates of a scan are separate samples in `datasets.py`. Names of patients are never kept. If a
-set names no patients, each case counts as one patient.
+The candidates of a scan become separate samples in `datasets.py`. Names of patients are never
+stored. If a data set names no patients, each case counts as one patient.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from medkd.errors import SeriesError
 from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
@@ -21,12 +20,12 @@ from medkd.types import LabelledCandidate, Nodule, Scan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseIndex:
-    """Everything known of a data set without its pixels.
+    """The facts of a data set that are available without reading pixels.
 
-    `labels` says for each case whether it is positive (an included nodule in the scan; a
-    positive label, or the class number, of the image); a case that it does not hold has no known
-    label. Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name a
-    label output. `refused` are cases of an archive that are not analysed.
+    `labels` maps cases to 1 (scan with an included nodule, positive image), 0, or the class number
+    of an image; a case without an entry has no known label. Nodules, excluded findings and
+    candidates are in LPS mm. `label_names` has one name per label output. `refused` are the cases
+    of an archive that are not analysed.
     """
 
     name: str
@@ -42,7 +41,7 @@ class CaseIndex:
 
     @property
     def generators(self) -> tuple[str, ...]:
-        """The stamps of what made its synthetic cases, each once."""
+        """The generators of its synthetic cases, each once."""
         return tuple(sorted({case.generator for case in self.cases if case.generator}))
 
     @property
@@ -55,35 +54,15 @@ class CaseIndex:
         return {case.case_id: case for case in self.cases}
 
 
-Told = Callable[[int, int], None]
-"""Called with (cases made so far, cases in all) while a data set is being made."""
-
-
-def ignore(_done: int, _total: int) -> None:
-    """Report nothing."""
-
-
-class CaseSource(Protocol):
-    """A source of cases: the settings of a data set, which can read what the set holds."""
-
-    def read_cases(self, work_dir: Path, told: Told = ignore, /) -> CaseIndex:
-        """Read what the set holds, without any pixel.
-
-        Args:
-            work_dir: where a set that is made on first use is written, below `data/`.
-            told: reports progress.
-
-        Raises:
-            SettingsError: if a path names an unknown or unset environment variable, or nothing.
-            SeriesError: if the set is broken, with every reason.
-        """
+OnProgress = Callable[[int, int], None]
+"""Called with (cases done, total)."""
 
 
 def read_scan_of(case: Case) -> Scan:
-    """Read a scan under the names that its case has.
+    """Read the scan of a case; its seriesuid and patient_id are those of the case.
 
     Raises:
-        SeriesError: with every reason why it cannot be read.
+        SeriesError: lists all reasons why it cannot be read.
     """
     if case.archived:
         return open_scan(case.path, case.case_id)
@@ -91,13 +70,13 @@ def read_scan_of(case: Case) -> Scan:
 
 
 def file_states(case: Case) -> list[list[str | int]]:
-    """Return path, size and time of change of every file that a scan is read from.
+    """Return path, size and modification time of all files of a scan, for keys of caches.
 
-    Use it for keys of caches and only as a hash, since a path of an archive may contain a name. A
-    digest of the pixels is not enough: a corrected header moves the same pixels to another place.
+    Store only a hash of it, because a path in an archive may contain a name. A digest of the
+    pixels is not enough, because a corrected header moves the same pixels to another position.
 
     Raises:
-        SeriesError: if the case is not known or a file is gone.
+        SeriesError: if the case is unknown or a file is missing.
     """
     files: Iterable[Path]
     if case.archived:
@@ -109,6 +88,6 @@ def file_states(case: Case) -> list[list[str | int]]:
     try:
         states = [(str(file.resolve()), file.stat()) for file in sorted(set(files))]
     except OSError as error:
-        reason = f"a file of it cannot be found any more: {type(error).__name__}"
+        reason = f"one of its files can no longer be found: {type(error).__name__}"
         raise SeriesError(f"{case.case_id}: cannot be read", [reason]) from None
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]

@@ -34,7 +34,7 @@ from medkd.types import PatchBatch
 logger = logging.getLogger(__name__)
 
 REMEDY = "training.workers: 0 loads the samples in the main process, which needs no helpers"
-RESUMED = "go on with --resume; the number of workers may differ"
+RESUMED = "continue with --resume; the number of workers may differ"
 
 _SIGNS = ("dataloader", "shared memory", "shm", "bus error", "ancdata", "too many open files",
           "no space left", "cannot allocate memory", "can't start new")  # fmt: skip

@@ -20,8 +20,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from medkd.data.cases import Case, CaseIndex
-from medkd.data.data_sets import images_of
-from medkd.data.roots import find_data
+from medkd.data.data_sets import find_data, images_of
 from medkd.data.sampling import derive_seed, interleave
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.frozen_split import read_split

@@ -129,7 +129,7 @@ def build_domain(
     scans = _prepared(settings, settings.loading)
     if isinstance(settings.data, ArchiveData):
         used = (*split.train, *split.unlabelled, *split.val, *split.test)
-        report = _counter(progress, f"{index.name}: finding places in scans")
+        report = _counter(progress, f"{index.name}: finding candidates in scans")
         index = add_candidates(
             index, settings.data, used, scans=scans, work_dir=work_dir, progress=report
         )

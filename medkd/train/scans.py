@@ -13,6 +13,7 @@ from pathlib import Path
 from medkd.config.run_settings import DetectionSettings
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
+from medkd.detect.jobs import WHOLE_SCAN
 from medkd.detect.view import check_model
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
@@ -26,7 +27,6 @@ from medkd.train.plan import RunContext
 from medkd.types import Candidate, CaseResult, FrocResult, Reference, RunCase
 
 CANDIDATES = "candidates"
-WHOLE_SCAN = "whole-scan"
 
 
 def reference_of(domain: Domain, part: str) -> Reference:

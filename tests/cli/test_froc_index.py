@@ -70,9 +70,9 @@ def test_scans_whose_nodules_are_not_known_are_left_out_and_named(
     done = froc("--marks", marks(tmp_path, *rows), "--index", index)
     assert "3 scans, 1 nodules, 1 candidates" in done.output
     for words in (
-        "left out: 1 scans that are not annotated: whether they hold nodules is not known: unread",
-        "left out: 1 scans with a label of a nodule but without its place: unplaced",
-        "left out: 1 scans not analysed (medkd check says why): broken",
+        "left out: 1 scans that are not annotated: whether they have nodules is not known: unread",
+        "left out: 1 scans with a nodule of unknown position: unplaced",
+        "left out: 1 scans not analysed (medkd check shows why): broken",
         "left out: 3 marks on scans that are not scored",
     ):
         assert words in done.output
@@ -167,7 +167,7 @@ def test_an_index_without_annotations_cannot_be_scored_against(tmp_path: Path) -
 def test_an_index_whose_scans_were_refused_asks_for_no_annotations(tmp_path: Path) -> None:
     write_index(tmp_path / "i.csv", ArchiveIndex((case("a", "not_analysed"),)))
     text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--index", tmp_path / "i.csv")
-    assert "medkd check says why" in text
+    assert "medkd check shows why" in text
     assert "give annotations" not in text
 
 

@@ -119,7 +119,7 @@ def test_an_index_without_such_cases_says_what_it_holds(scans: Path, tmp_path: P
     with pytest.raises(SettingsError, match="4 scans ready") as refused:
         images_index(scans)
     assert "for its scans: transfer/hospital_ct" in refused.value.reasons
-    assert "medkd check index.csv says why cases are refused" in refused.value.reasons
+    assert "medkd check index.csv shows why cases are refused" in refused.value.reasons
 
 
 def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_scans_with_labels_but_no_places_are_refused_with_the_reason(
 ) -> None:
     archive = replace(read_index(scans), nodules=(), labels=(CaseLabel("s0", "nodule", 1),))
     write_index(tmp_path / "index.csv", archive)
-    with pytest.raises(SettingsError, match="it says not where"):
+    with pytest.raises(SettingsError, match="it has no position"):
         scans_index(tmp_path / "index.csv", tmp_path)
 
 

@@ -1,12 +1,11 @@
-"""Places to train on in scans of which only the nodules are known.
+"""Propose training candidates in scans that have no list of candidates, only reference nodules.
 
-The blob finder of `blobs` gives places that look like nodules; with them come places anywhere in
-the lungs and some beside each nodule, without which a classifier learns neither what plain lung
-is nor where a nodule is. What lies inside a reference nodule is
-positive, as is its centre; what lies apart from every nodule and excluded finding is negative;
-the rest is neither. Nothing is learned, and draws are seeded by the case, so that the same scan
-always gives the same places. It finds what trains a classifier and is no detector: a nodule that
-it misses is there all the same.
+Candidates are positions that look like nodules (`blobs`), random positions in the lungs, and
+positions beside each nodule. The last two teach a classifier normal lung and the exact position of
+a nodule. Positions inside a reference nodule, and its centre, are positive. Positions far from all
+nodules and excluded findings are negative. All others are dropped. Nothing is learned, and random
+positions are seeded by the case, so a scan always has the same candidates. This is not a detector:
+it may miss nodules, whose centres are added anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from medkd.data.blobs import block_means, find_blobs
-from medkd.data.cases import Case
+from medkd.data.cases import Case, OnProgress
 from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
 from medkd.errors import SeriesError
@@ -35,22 +34,20 @@ from medkd.settings import Settings
 from medkd.types import LabelledCandidate, Nodule, Point, Scan
 
 FINDER_VERSION = 4
-"""Raised when the finder gives other places."""
+"""Increase it when the proposed positions change."""
 
 UNKNOWN_RADIUS_MM = 5.0
-"""Of an excluded finding whose diameter is not known."""
+"""Assumed radius of an excluded finding of unknown diameter."""
 
 _LEAST_RESPONSE = 0.06
 
-Progress = Callable[[int, int], None]
-
 
 class ProposalSettings(Settings):
-    """Where CT without a list of candidates gets its negative samples from."""
+    """Candidates proposed in CT scans that have no list of candidates."""
 
-    blobs: int = Field(60, ge=1, description="Most places a scan that the blob finder gives.")
-    anywhere: int = Field(40, ge=0, description="Places a scan anywhere in the lungs.")
-    beside: int = Field(4, ge=0, description="Places beside each nodule.")
+    blobs: int = Field(60, ge=1, description="Most nodule-like positions per scan.")
+    anywhere: int = Field(40, ge=0, description="Random positions in the lungs per scan.")
+    beside: int = Field(4, ge=0, description="Positions beside each nodule.")
     gap_mm: float = Field(
         4.0,
         ge=0,
@@ -59,47 +56,48 @@ class ProposalSettings(Settings):
     apart_mm: float = Field(6.0, ge=0, description="Least distance of two blobs.")
 
 
-def find_places(
+def propose_in_scan(
     scan: Scan, lungs: LungField, findings: Sequence[Nodule], settings: ProposalSettings
 ) -> list[LabelledCandidate]:
-    """Find the places of a scan to train on, and say what each is.
+    """Propose and label the candidates of one scan.
 
     Args:
-        scan: HU on any grid; its seriesuid seeds what is drawn.
-        lungs: of the scan.
-        findings: all its nodules and excluded findings.
-        settings: how many.
+        scan: HU on any grid; its seriesuid seeds the random positions.
+        lungs: the lungs of the scan.
+        findings: all nodules and excluded findings of the scan.
+        settings: numbers and distances of the candidates.
 
     Returns:
-        As `label_places`.
+        The same as `label_points`.
 
     Example:
         >>> from medkd.lungs import find_lungs
         >>> from medkd.synthetic.phantom import PhantomSettings, make_phantom
         >>> phantom = make_phantom(PhantomSettings(site="b"), 0)
         >>> lungs = find_lungs(phantom.scan)
-        >>> found = find_places(phantom.scan, lungs, phantom.nodules, ProposalSettings(blobs=20))
-        >>> len(phantom.nodules) <= sum(place.label for place in found) < len(found)
+        >>> settings = ProposalSettings(blobs=20)
+        >>> found = propose_in_scan(phantom.scan, lungs, phantom.nodules, settings)
+        >>> len(phantom.nodules) <= sum(candidate.label for candidate in found) < len(found)
         True
     """
     random = np.random.default_rng(derive_seed(0, "places", scan.seriesuid))
     nodules = [finding for finding in findings if finding.counts_as == "included"]
-    places = [
-        *find_bright_places(scan, lungs, settings),
-        *_drawn_anywhere(lungs, settings.anywhere, random),
-        *_drawn_beside(nodules, settings, random),
+    points = [
+        *find_blob_points(scan, lungs, settings),
+        *_draw_anywhere(lungs, settings.anywhere, random),
+        *_draw_beside(nodules, settings, random),
     ]
-    scanned = [place for place in places if scan.grid.contains_world(place)]
-    return label_places(scan.seriesuid, scanned, findings, gap_mm=settings.gap_mm)
+    inside = [point for point in points if scan.grid.contains_world(point)]
+    return label_points(scan.seriesuid, inside, findings, gap_mm=settings.gap_mm)
 
 
-def find_bright_places(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list[Point]:
-    """Find bright compact places in the lungs.
+def find_blob_points(scan: Scan, lungs: LungField, settings: ProposalSettings) -> list[Point]:
+    """Find bright compact blobs in the lungs.
 
     Args:
         scan: HU on any grid.
-        lungs: of the scan.
-        settings: how many, how far apart.
+        lungs: the lungs of the scan.
+        settings: number of blobs and distance between them.
 
     Returns:
         LPS mm, the most blob-like first.
@@ -121,28 +119,28 @@ def find_bright_places(scan: Scan, lungs: LungField, settings: ProposalSettings)
     return _points(scan.grid.voxel_to_world(to_scan_vox(blobs.places_vox)))
 
 
-def label_places(
-    seriesuid: str, places: Iterable[Point], findings: Sequence[Nodule], *, gap_mm: float
+def label_points(
+    seriesuid: str, points: Iterable[Point], findings: Sequence[Nodule], *, gap_mm: float
 ) -> list[LabelledCandidate]:
-    """Say what each place is to a classifier, and add the centres of the nodules.
+    """Label positions as candidates, and add the centres of the nodules.
 
     Args:
-        seriesuid: of the scan.
-        places: of the finder.
+        seriesuid: the scan.
+        points: proposed positions, LPS mm.
         findings: all nodules and excluded findings of the scan.
-        gap_mm: as `ProposalSettings.gap_mm`.
+        gap_mm: least distance of a negative to the surface of a finding, mm.
 
     Returns:
-        Centres of included nodules (1), places inside them (1), and places away from all
-        findings (0); what is inside or near an excluded finding, or beside a nodule, is left out.
+        Centres of included nodules (1), positions inside them (1), and positions more than
+        `gap_mm` from all findings (0). All other positions are dropped.
     """
     nodules = [finding for finding in findings if finding.counts_as == "included"]
     found = [LabelledCandidate(seriesuid, nodule.center_mm, 1) for nodule in nodules]
-    for place in places:
-        if any(_depth_mm(place, nodule) < 0 for nodule in nodules):
-            found.append(LabelledCandidate(seriesuid, place, 1))
-        elif all(_depth_mm(place, finding) > gap_mm for finding in findings):
-            found.append(LabelledCandidate(seriesuid, place, 0))
+    for point in points:
+        if any(_distance_mm(point, nodule) < 0 for nodule in nodules):
+            found.append(LabelledCandidate(seriesuid, point, 1))
+        elif all(_distance_mm(point, finding) > gap_mm for finding in findings):
+            found.append(LabelledCandidate(seriesuid, point, 0))
     return found
 
 
@@ -154,43 +152,43 @@ def propose_candidates(
     scans: PreparedScans,
     folder: Path,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[LabelledCandidate]:
-    """Find and label the places of many scans; what a scan gave is kept and not sought again.
+    """Propose and label the candidates of many scans; saved candidates are read back.
 
     Args:
-        cases: scans.
+        cases: the scans.
         findings: their nodules and excluded findings.
-        settings: of the finder.
-        scans: the prepared scans, in which places are sought.
-        folder: where places are kept, one file a scan.
-        workers: threads.
-        progress: called with (scans done, scans in all).
+        settings: numbers and distances of the candidates.
+        scans: the prepared scans.
+        folder: folder of the saved candidates, one file per scan.
+        workers: number of threads.
+        progress: called with (scans done, total).
 
     Raises:
-        SeriesError: naming every scan that cannot be read or has no lungs.
+        SeriesError: lists every scan that cannot be read or has no lungs.
     """
     of_scan: dict[str, list[Nodule]] = defaultdict(list)
     for finding in findings:
         of_scan[finding.seriesuid].append(finding)
     candidates: list[LabelledCandidate] = []
     reasons: list[str] = []
-    find = partial(_kept_places, settings=settings, scans=scans, folder=folder)
+    propose = partial(_saved_candidates, settings=settings, scans=scans, folder=folder)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        found = pool.map(find, cases, [of_scan[case.case_id] for case in cases])
-        for number, (case, places) in enumerate(zip(cases, found, strict=True), start=1):
-            if isinstance(places, SeriesError):
-                reasons += [f"{case.case_id}: {r}" for r in places.reasons or (places.headline,)]
+        proposed = pool.map(propose, cases, [of_scan[case.case_id] for case in cases])
+        for number, (case, found) in enumerate(zip(cases, proposed, strict=True), start=1):
+            if isinstance(found, SeriesError):
+                reasons += [f"{case.case_id}: {r}" for r in found.reasons or (found.headline,)]
             else:
-                candidates += places
+                candidates += found
             if progress is not None:
                 progress(number, len(cases))
     if reasons:
-        raise SeriesError("scans in which no places to train on can be found", reasons)
+        raise SeriesError("no training candidates can be found in some scans", reasons)
     return candidates
 
 
-def _kept_places(
+def _saved_candidates(
     case: Case,
     findings: Sequence[Nodule],
     *,
@@ -198,7 +196,7 @@ def _kept_places(
     scans: PreparedScans,
     folder: Path,
 ) -> list[LabelledCandidate] | SeriesError:
-    """Return the places of a scan, from its file if there is one; a refusal as a value."""
+    """Return the candidates of a scan, from its file if there is one; a refusal as a value."""
     rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
     try:
         words = [FINDER_VERSION, case.case_id, scans.key(case), settings.model_dump(), rows]
@@ -206,8 +204,8 @@ def _kept_places(
         if not kept.is_file():
             prepared = scans.load(case)
             lungs = prepared.found_lungs()
-            found = find_places(prepared.as_scan(), lungs, findings, settings)
-            write_text(kept, json.dumps([(*place.center_mm, place.label) for place in found]))
+            found = propose_in_scan(prepared.as_scan(), lungs, findings, settings)
+            write_text(kept, json.dumps([(*one.center_mm, one.label) for one in found]))
     except SeriesError as refusal:
         return refusal
     return [
@@ -216,36 +214,36 @@ def _kept_places(
     ]
 
 
-def _drawn_anywhere(lungs: LungField, count: int, random: np.random.Generator) -> list[Point]:
-    """Draw places in the lungs, their rim included."""
+def _draw_anywhere(lungs: LungField, count: int, random: np.random.Generator) -> list[Point]:
+    """Draw positions in the lungs, including their boundary."""
     inside = np.argwhere(lungs.mask)
     drawn = inside[random.integers(len(inside), size=count)] + random.uniform(-0.5, 0.5, (count, 3))
     return _points(lungs.grid.voxel_to_world(drawn))
 
 
-def _drawn_beside(
+def _draw_beside(
     nodules: Sequence[Nodule], settings: ProposalSettings, random: np.random.Generator
 ) -> list[Point]:
-    """Draw places that lie a little farther from each nodule than a negative must."""
-    places: list[Point] = []
+    """Draw positions slightly farther from each nodule than the least distance of a negative."""
+    points: list[Point] = []
     for nodule in nodules:
         direction = random.normal(size=(settings.beside, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         surface = max(nodule.diameter_mm, 0.0) / 2 + settings.gap_mm
         reach = surface + random.uniform(0.2, 9.0, settings.beside)
-        places += _points(np.asarray(nodule.center_mm) + direction * reach[:, None])
-    return places
+        points += _points(np.asarray(nodule.center_mm) + direction * reach[:, None])
+    return points
 
 
-def _points(places_mm: NDArray[np.float64]) -> list[Point]:
-    return [(x, y, z) for x, y, z in places_mm.round(3).tolist()]
+def _points(points_mm: NDArray[np.float64]) -> list[Point]:
+    return [(x, y, z) for x, y, z in points_mm.round(3).tolist()]
 
 
-def _depth_mm(place: Point, finding: Nodule) -> float:
-    """Distance from a finding's surface, negative inside."""
+def _distance_mm(point: Point, finding: Nodule) -> float:
+    """Return the distance from the surface of a finding, negative inside."""
     known = finding.diameter_mm > 0
     radius = finding.diameter_mm / 2 if known else UNKNOWN_RADIUS_MM
-    return float(np.linalg.norm(np.subtract(place, finding.center_mm))) - radius
+    return float(np.linalg.norm(np.subtract(point, finding.center_mm))) - radius
 
 
 def _interior(
@@ -254,7 +252,7 @@ def _interior(
     shape: tuple[int, ...],
     to_scan_vox: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.bool_]:
-    """Mark the blocks of `shape` in the lungs without their rim; axes of both are parallel."""
+    """Return which blocks are in the lungs, without their boundary; the axes are parallel."""
     mask = ndimage.binary_erosion(lungs.mask)
     corners = to_scan_vox(np.array([np.zeros(3), np.asarray(shape) - 1.0]))
     low, high = lungs.grid.world_to_voxel(scan.grid.voxel_to_world(corners))
