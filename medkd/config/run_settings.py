@@ -192,7 +192,7 @@ class DetectionSettings(Settings):
         default_factory=DetectSettings, description="How a scan is searched."
     )
     fp_per_scan: float = Field(
-        1.0, gt=0, description="False marks per validation scan that set the frozen threshold."
+        1.0, gt=0, description="False positives per validation scan that set the threshold."
     )
 
 
@@ -212,7 +212,7 @@ class Comparison(Settings):
     )
     second: ArmName = Field(CONTROL, description="The arm that it is compared with.")
     metric: Literal["roc_auc", "accuracy@half", "accuracy@frozen"] = Field(
-        "roc_auc", description="The metric; accuracy is at probability .5 or the frozen threshold."
+        "roc_auc", description="The metric; accuracy is at probability .5 or the chosen threshold."
     )
 
 

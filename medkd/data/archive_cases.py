@@ -8,7 +8,6 @@ it would be trained as negative.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -112,7 +111,6 @@ def add_candidates(
         settings.proposals,
         scans=scans,
         folder=work_dir / "data" / "proposals",
-        workers=min(4, os.cpu_count() or 1),
         progress=progress,
     )
     return replace(index, candidates=tuple(found))
@@ -170,9 +168,6 @@ def _image_index(
     return CaseIndex(
         name=f"archive {path.name}",
         cases=tuple(replace(case, generator=case.stamp) for case in used),
-        nodules=(),
-        excluded=(),
-        candidates=(),
         labels={name: value for name, value in labels.items() if value is not None},
         label_names=(" or ".join(settings.positive),),
         fingerprint=archive.fingerprint,
@@ -200,7 +195,6 @@ def _scan_index(
         cases=tuple(replace(case, generator=case.stamp) for case in used),
         nodules=tuple(n for n in nodules if n.seriesuid in ids),
         excluded=tuple(n for n in excluded if n.seriesuid in ids),
-        candidates=(),
         labels={name: int(states[name] == "nodules") for name in sorted(ids)},
         label_names=("nodule",),
         fingerprint=archive.fingerprint,

@@ -7,13 +7,13 @@ configuration's MONAI `Compose` for the same candidates (tested).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medkd.data.cases import Case, CaseIndex
+from medkd.data.cases import Case, CaseIndex, OnProgress
 from medkd.data.crop import crop_patch
 from medkd.data.loading import hu_window, patch_shape
 from medkd.data.patches import PatchSource, SampleTable
@@ -56,7 +56,7 @@ class CandidatePatches(PatchSource):
         self._window = window
         self._scans = scans
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, progress: OnProgress | None = None) -> None:
         """Prepare all scans, so that broken scans are refused before training.
 
         Args:

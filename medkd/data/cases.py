@@ -7,9 +7,12 @@ stored. If a data set names no patients, each case counts as one patient.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from medkd.errors import SeriesError
 from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
@@ -30,12 +33,12 @@ class CaseIndex:
 
     name: str
     cases: tuple[Case, ...]
-    nodules: tuple[Nodule, ...]
-    excluded: tuple[Nodule, ...]
-    candidates: tuple[LabelledCandidate, ...]
     labels: dict[str, int]
     label_names: tuple[str, ...]
     fingerprint: str
+    nodules: tuple[Nodule, ...] = ()
+    excluded: tuple[Nodule, ...] = ()
+    candidates: tuple[LabelledCandidate, ...] = ()
     notes: tuple[str, ...] = ()
     refused: tuple[Case, ...] = ()
 
@@ -54,8 +57,55 @@ class CaseIndex:
         return {case.case_id: case for case in self.cases}
 
 
+T = TypeVar("T")
+
 OnProgress = Callable[[int, int], None]
 """Called with (cases done, total)."""
+
+
+def process_cases(
+    work: Callable[[Case], T],
+    cases: Sequence[Case],
+    *,
+    headline: str,
+    progress: OnProgress | None = None,
+) -> list[T]:
+    """Run a function on many cases in a few threads; a refused case does not stop the others.
+
+    Args:
+        work: the function; it may raise SeriesError.
+        cases: the cases.
+        headline: headline of the error if cases are refused.
+        progress: called with (cases done, total).
+
+    Raises:
+        SeriesError: lists every refused case with its reasons.
+    """
+
+    def attempt(case: Case) -> T | SeriesError:
+        try:
+            return work(case)
+        except SeriesError as refusal:
+            return refusal
+
+    results: list[T] = []
+    reasons: list[str] = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        try:
+            found = zip(cases, pool.map(attempt, cases), strict=True)
+            for done, (case, result) in enumerate(found, start=1):
+                if isinstance(result, SeriesError):
+                    why = result.reasons or (result.headline,)
+                    reasons += [f"{case.case_id}: {reason}" for reason in why]
+                else:
+                    results.append(result)
+                if progress is not None:
+                    progress(done, len(cases))
+        finally:  # an interruption does not wait for cases that have not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+    if reasons:
+        raise SeriesError(headline, reasons)
+    return results
 
 
 def read_scan_of(case: Case) -> Scan:

@@ -55,7 +55,25 @@ class MedMnistData(Settings):
 
     def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
         """Read the labels of the file."""
-        return medmnist_cases(find_data(self.path))
+        path = find_data(self.path)
+        held = medmnist_of(path)
+        cases: list[Case] = []
+        labels: dict[str, int] = {}
+        for origin, (_, label) in held.splits.items():
+            # Several columns: a case is positive if any of its labels is.
+            for row, value in enumerate(label.max(axis=1).tolist()):
+                case_id = f"{held.name}-{origin}-{row:06d}"
+                cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
+                labels[case_id] = value
+        one_output = held.splits["train"].labels.shape[1] == 1 and len(held.label_names) <= 2
+        return CaseIndex(
+            name=held.name,
+            cases=tuple(cases),
+            labels=labels,
+            label_names=held.label_names[-1:] if one_output else held.label_names,
+            fingerprint=held.sha256,
+            notes=(*held.notes, "the set names no patients: each image counts as one"),
+        )
 
 
 def find_data(text: str) -> Path:
@@ -116,31 +134,6 @@ def _stored(path: Path, origin: str) -> MedMnistSplit:
 @lru_cache(maxsize=2)
 def _read_medmnist_once(path: Path, _size: int, _changed: int) -> MedMnistSet:
     return read_medmnist(path)
-
-
-def medmnist_cases(path: Path) -> CaseIndex:
-    """Return the cases of a MedMNIST file."""
-    held = medmnist_of(path)
-    cases: list[Case] = []
-    labels: dict[str, int] = {}
-    for origin, (_, label) in held.splits.items():
-        # Several columns: a case is positive if any of its labels is.
-        for row, value in enumerate(label.max(axis=1).tolist()):
-            case_id = f"{held.name}-{origin}-{row:06d}"
-            cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
-            labels[case_id] = value
-    one_output = held.splits["train"].labels.shape[1] == 1 and len(held.label_names) <= 2
-    return CaseIndex(
-        name=held.name,
-        cases=tuple(cases),
-        nodules=(),
-        excluded=(),
-        candidates=(),
-        labels=labels,
-        label_names=held.label_names[-1:] if one_output else held.label_names,
-        fingerprint=held.sha256,
-        notes=(*held.notes, "the set names no patients: each image counts as one"),
-    )
 
 
 def luna16_cases(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) -> CaseIndex:

@@ -107,11 +107,11 @@ def _stored_images(
             [f"expected no loading steps, or one image step from memory, got {other}"],
         )
     stored = images_of(members)
-    table = _image_table(
-        members,
-        _label_outputs(stored.labels, len(index.label_names)),
-        known=[case.case_id not in hidden for case in members],
-    )
+    label, outputs = torch.from_numpy(stored.labels), len(index.label_names)
+    if label.shape[1] != outputs:  # one column of class numbers
+        label = F.one_hot(label[:, 0], outputs)
+    known = [case.case_id not in hidden for case in members]
+    table = _image_table(members, label.float(), known=known)
     sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.size_px is not None]
     pixels = stored.images[:, None]
     if sizes and len(sizes[0]) != pixels.ndim - 2:
@@ -120,14 +120,6 @@ def _stored_images(
             [f"image.size_px: expected {pixels.ndim - 2} sizes, got {len(sizes[0])}"],
         )
     return ImagePatches(table, _resized(pixels, sizes[0]) if sizes else pixels)
-
-
-def _label_outputs(labels: NDArray[np.int64], outputs: int) -> torch.Tensor:
-    """Convert stored labels [N, columns] to [N, outputs] float; a class number to one-hot."""
-    stored = torch.from_numpy(labels)
-    if stored.shape[1] == outputs:
-        return stored.float()
-    return F.one_hot(stored[:, 0], outputs).float()
 
 
 def _resized(pixels: NDArray[np.uint8], size_px: Sequence[int]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ A source returns whole batches. Images are float32 in 0..1, [B, C, I, J] (row = 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medkd.data.cases import OnProgress
 from medkd.types import PatchBatch, Point
 
 
@@ -87,7 +88,7 @@ class PatchSource(Dataset[PatchBatch]):
     def __len__(self) -> int:
         return len(self.sample_id)
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, progress: OnProgress | None = None) -> None:
         """Read and cache all cases, so that faults are found before training.
 
         Args:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -25,7 +23,7 @@ import torch
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.cases import Case, file_states, read_scan_of
+from medkd.data.cases import Case, OnProgress, file_states, process_cases, read_scan_of
 from medkd.data.loading import (
     KEY,
     LoadingStep,
@@ -156,9 +154,7 @@ class PreparedScans:
         """Do not copy open scans to worker processes."""
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def prepare(
-        self, cases: Iterable[Case], progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def prepare(self, cases: Iterable[Case], progress: OnProgress | None = None) -> None:
         """Write the missing entries, so that broken scans are refused before training.
 
         Args:
@@ -169,14 +165,8 @@ class PreparedScans:
             SeriesError: lists every scan that cannot be read.
         """
         wanted = list(dict.fromkeys(cases)) if self.cache is not None else []
-        reasons: list[str] = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for done, refusal in enumerate(pool.map(self._refusal, wanted), start=1):
-                reasons += refusal
-                if progress is not None:
-                    progress(done, len(wanted))
-        if reasons:
-            raise SeriesError("scans that cannot be prepared", reasons)
+        headline = "scans that cannot be prepared"
+        process_cases(self._entry, wanted, headline=headline, progress=progress)
 
     def load(self, case: Case) -> PreparedScan:
         """Return a prepared scan without keeping it open; thread-safe.
@@ -209,13 +199,6 @@ class PreparedScans:
         """Return the name of the entry of a scan: a hash of its files and the steps."""
         steps = loading_as_dicts(_whole_scan_steps(self.steps))
         return sha256_of_text(json.dumps([_LAYOUT, file_states(case), steps]))[:32]
-
-    def _refusal(self, case: Case) -> list[str]:
-        try:
-            self._entry(case)
-        except SeriesError as error:
-            return [f"{case.case_id}: {reason}" for reason in error.reasons or (error.headline,)]
-        return []
 
     def _entry(self, case: Case) -> Path:
         """Return the folder of the prepared scan; create it if it is missing."""

@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,9 @@ from pydantic import Field
 from scipy import ndimage
 
 from medkd.data.blobs import block_means, find_blobs
-from medkd.data.cases import Case, OnProgress
+from medkd.data.cases import Case, OnProgress, process_cases
 from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
-from medkd.errors import SeriesError
 from medkd.files import write_text
 from medkd.lungs import LungField
 from medkd.provenance import sha256_of_text
@@ -151,7 +148,6 @@ def propose_candidates(
     *,
     scans: PreparedScans,
     folder: Path,
-    workers: int = 1,
     progress: OnProgress | None = None,
 ) -> list[LabelledCandidate]:
     """Propose and label the candidates of many scans; saved candidates are read back.
@@ -162,7 +158,6 @@ def propose_candidates(
         settings: numbers and distances of the candidates.
         scans: the prepared scans.
         folder: folder of the saved candidates, one file per scan.
-        workers: number of threads.
         progress: called with (scans done, total).
 
     Raises:
@@ -171,47 +166,25 @@ def propose_candidates(
     of_scan: dict[str, list[Nodule]] = defaultdict(list)
     for finding in findings:
         of_scan[finding.seriesuid].append(finding)
-    candidates: list[LabelledCandidate] = []
-    reasons: list[str] = []
-    propose = partial(_saved_candidates, settings=settings, scans=scans, folder=folder)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        proposed = pool.map(propose, cases, [of_scan[case.case_id] for case in cases])
-        for number, (case, found) in enumerate(zip(cases, proposed, strict=True), start=1):
-            if isinstance(found, SeriesError):
-                reasons += [f"{case.case_id}: {r}" for r in found.reasons or (found.headline,)]
-            else:
-                candidates += found
-            if progress is not None:
-                progress(number, len(cases))
-    if reasons:
-        raise SeriesError("no training candidates can be found in some scans", reasons)
-    return candidates
 
-
-def _saved_candidates(
-    case: Case,
-    findings: Sequence[Nodule],
-    *,
-    settings: ProposalSettings,
-    scans: PreparedScans,
-    folder: Path,
-) -> list[LabelledCandidate] | SeriesError:
-    """Return the candidates of a scan, from its file if there is one; a refusal as a value."""
-    rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in findings]
-    try:
+    def propose(case: Case) -> list[LabelledCandidate]:
+        mine = of_scan.get(case.case_id, [])
+        rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in mine]
         words = [FINDER_VERSION, case.case_id, scans.key(case), settings.model_dump(), rows]
         kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
         if not kept.is_file():
             prepared = scans.load(case)
             lungs = prepared.found_lungs()
-            found = propose_in_scan(prepared.as_scan(), lungs, findings, settings)
+            found = propose_in_scan(prepared.as_scan(), lungs, mine, settings)
             write_text(kept, json.dumps([(*one.center_mm, one.label) for one in found]))
-    except SeriesError as refusal:
-        return refusal
-    return [
-        LabelledCandidate(case.case_id, (x, y, z), label)
-        for x, y, z, label in json.loads(kept.read_text(encoding="utf-8"))
-    ]
+        return [
+            LabelledCandidate(case.case_id, (x, y, z), label)
+            for x, y, z, label in json.loads(kept.read_text(encoding="utf-8"))
+        ]
+
+    headline = "scans in which no training candidates can be found"
+    found = process_cases(propose, cases, headline=headline, progress=progress)
+    return [candidate for of_case in found for candidate in of_case]
 
 
 def _draw_anywhere(lungs: LungField, count: int, random: np.random.Generator) -> list[Point]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,15 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.cases import Case
+from medkd.data.cases import Case, OnProgress, process_cases
 from medkd.data.patches import PatchSource, SampleTable
-from medkd.errors import SeriesError
 from medkd.index.case_store import open_image
 from medkd.provenance import sha256_of_text
 from medkd.types import Radiograph
 
 _LAYOUT = 1  # increase it when the cached data change, so that older arrays are not read
-_AT_ONCE = 64
 
 Uint8 = NDArray[np.uint8]
 
@@ -66,7 +62,7 @@ class RadiographPatches(PatchSource):
         self._cache = cache
         self._pixels: Uint8 | None = None
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, progress: OnProgress | None = None) -> None:
         """Read all radiographs that are not cached yet, so that broken ones are refused early.
 
         Args:
@@ -76,16 +72,21 @@ class RadiographPatches(PatchSource):
             SeriesError: lists every image that cannot be read.
         """
         store = self._opened()
-        waiting = np.flatnonzero(~store.done).tolist()
-        reasons: list[str] = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(waiting), _AT_ONCE):
-                rows = waiting[start : start + _AT_ONCE]
-                reasons += self._fill(store, rows, pool)
-                if progress is not None:
-                    progress(int(store.done.sum()) + len(reasons), len(self._cases))
-        if reasons:
-            raise SeriesError("radiographs that cannot be read", reasons)
+        rows = {self._cases[row].case_id: row for row in np.flatnonzero(~store.done).tolist()}
+        before = len(self._cases) - len(rows)
+
+        def fill(case: Case) -> None:
+            row = rows[case.case_id]
+            radiograph = open_image(case.path, case.case_id)
+            store.pixels[row, 0] = resize_radiograph(radiograph, self._size_px)
+            store.done[row] = True
+
+        def report(done: int, _total: int) -> None:
+            if progress is not None:
+                progress(before + done, len(self._cases))
+
+        waiting = [self._cases[row] for row in rows.values()]
+        process_cases(fill, waiting, headline="radiographs that cannot be read", progress=report)
         self._pixels = store.pixels
 
     def images(self, rows: Tensor) -> Tensor:
@@ -114,19 +115,6 @@ class RadiographPatches(PatchSource):
         names_of = ("pixels", "done")
         return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
 
-    def _fill(self, store: _Store, rows: Sequence[int], pool: ThreadPoolExecutor) -> list[str]:
-        """Read some images; return the reasons why images cannot be read."""
-        reasons: list[str] = []
-        read = partial(_resized, size_px=self._size_px)
-        cases = [self._cases[row] for row in rows]
-        for row, case, found in zip(rows, cases, pool.map(read, cases), strict=True):
-            if isinstance(found, SeriesError):
-                reasons += [f"{case.case_id}: {r}" for r in found.reasons or (found.headline,)]
-            else:
-                store.pixels[row, 0] = found
-                store.done[row] = True
-        return reasons
-
 
 def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int, ...]) -> None:
     """Create an array of zeros whose disk space is reserved.
@@ -137,15 +125,6 @@ def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-
-
-def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
-    """Return [rows, columns], or the refusal as a value, so that the other images are read too."""
-    try:
-        radiograph = open_image(case.path, case.case_id)
-    except SeriesError as refusal:
-        return refusal
-    return resize_radiograph(radiograph, size_px)
 
 
 def resize_radiograph(radiograph: Radiograph, size_px: tuple[int, int]) -> Uint8:

@@ -52,8 +52,8 @@ def compare_arms(
     return tuple(d if d.primary else dataclasses.replace(d, p_value=next(adjusted)) for d in found)
 
 
-def measure_fidelity(teacher: FinishedArm, arm: FinishedArm, *, split: str = "test") -> Fidelity:
-    """Measure how close an arm's outputs are to those of the teacher.
+def measure_fidelity(teacher: FinishedArm, arm: FinishedArm) -> Fidelity:
+    """Measure how close an arm's outputs are to those of the teacher on the test split.
 
     mean_nk [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ] with p = sigmoid(z_t / T), T the
     teacher's temperature, and q = sigmoid(z_a). Both are probabilities at the prevalence of
@@ -62,16 +62,15 @@ def measure_fidelity(teacher: FinishedArm, arm: FinishedArm, *, split: str = "te
     Args:
         teacher: the teacher, calibrated.
         arm: an arm that was scored on the same samples.
-        split: a held-out split.
     """
-    taught = _values(teacher, split, "logits") / np.array(teacher.info.calibration.temperature)
-    own = _values(arm, split, "logits")
+    taught = _values(teacher, "test", "logits") / np.array(teacher.info.calibration.temperature)
+    own = _values(arm, "test", "logits")
     p = expit(taught)
     # log(p / q) and log((1 - p) / (1 - q)) from logits: no logarithm of a rounded 0.
     divergence = p * (log_expit(taught) - log_expit(own))
     divergence += (1 - p) * (log_expit(-taught) - log_expit(-own))
     agreement = float(((taught >= 0) == (own >= 0)).mean())
-    return Fidelity(arm.name, split, max(0.0, float(divergence.mean())), agreement)
+    return Fidelity(arm.name, "test", max(0.0, float(divergence.mean())), agreement)
 
 
 def transfer_happened(student: Fidelity, control: Fidelity) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
-from medkd.data.augment import check_augmentation, view_batch
+from medkd.data.augment import check_augmentation
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
 from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
@@ -24,7 +23,6 @@ from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
-from medkd.train.engine import View
 from medkd.train.logs import Progress, no_progress
 from medkd.types import CaseOrigins
 
@@ -166,11 +164,6 @@ def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[s
         label_count=domain.parts["train"].label.shape[1],
     )
     return tuple(f"{role}: {reason}" for reason in reasons)
-
-
-def make_view(domain: Domain, *, seed: int) -> View:
-    """Return the function that replaces the samples of a batch by augmented views."""
-    return partial(view_batch, settings=domain.settings.augmentation, seed=seed)
 
 
 def _made(stamp: str, origins: CaseOrigins) -> str:

@@ -8,17 +8,19 @@ transfer terms.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
 
+from medkd.data.augment import view_batch
 from medkd.data.loader import TrainLoader
 from medkd.errors import SettingsError
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
-from medkd.train.domains import Domain, check_model, make_view
+from medkd.train.domains import Domain, check_model
 from medkd.train.loop import FitPlan, fit
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -81,7 +83,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         loader,
         validate=validate,
         plan=_fit_plan(arm, context, teacher),
-        view=make_view(domain, seed=context.settings.seed),
+        view=partial(view_batch, settings=domain.settings.augmentation, seed=context.settings.seed),
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)

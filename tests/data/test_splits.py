@@ -40,7 +40,7 @@ def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
         for i in range(count)
     )
     labels = {c.case_id: int(int(c.patient_id[1:]) % 3 == 0) for c in cases}
-    return CaseIndex("scans", cases, (), (), (), labels, ("nodule",), "f")
+    return CaseIndex("scans", cases, labels, ("nodule",), "f")
 
 
 def patients(index: CaseIndex, ids: tuple[str, ...]) -> set[str]:
@@ -233,7 +233,7 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
         for r in rows
     )
     labels = {r["image"]: int(r["label"]) for r in rows}
-    index = CaseIndex("nih", cases, (), (), (), labels, ("finding",), "f")
+    index = CaseIndex("nih", cases, labels, ("finding",), "f")
     with pytest.raises(SeriesError, match="nih: 30 patients are in more than one part"):
         build_split(index, OfficialSplit(), seed=0)
     split = build_split(index, FractionSplit(), seed=0)

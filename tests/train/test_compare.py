@@ -69,7 +69,7 @@ def test_arms_on_different_samples_are_not_compared() -> None:
         compare_arms([(GOOD, other)], SETTINGS)
 
 
-def test_likeness_is_the_bernoulli_divergence_from_the_teacher() -> None:
+def test_fidelity_is_the_bernoulli_divergence_from_the_teacher() -> None:
     # one sample each: p = .8, q = .5: .8 ln 1.6 + .2 ln .4 = .37600 - .18326 = .19274
     teacher, arm = make_arm("teacher", [0.8], [1]), make_arm("student", [0.5], [1])
     assert measure_fidelity(teacher, arm).kl == pytest.approx(0.19274, abs=1e-5)
