@@ -85,12 +85,12 @@ def test_a_stopped_search_leaves_finished_cases_and_goes_on_with_the_others(
     assert [r.seriesuid for r in read_results(tmp_path / "out")] == ["2.25.1", "2.25.2"]
     assert {row["case"] for row in rows_of(tmp_path / "out")} == {"2.25.1", "2.25.2"}
     searched = stop_after(monkeypatch, 9)
-    told: list[tuple[int, int, int]] = []
+    seen: list[tuple[int, int, int]] = []
     again = run_job(
-        job_of(scans), tmp_path / "out", resume=True, progress=lambda *numbers: told.append(numbers)
+        job_of(scans), tmp_path / "out", resume=True, progress=lambda *numbers: seen.append(numbers)
     )
     assert searched == ["2.25.3"]
-    assert told == [(3, 3, 0)]
+    assert seen == [(3, 3, 0)]
     assert [r.candidates for r in again] == [r.candidates for r in whole]
     assert (tmp_path / "out" / "results.csv").read_bytes() == (
         tmp_path / "whole" / "results.csv"

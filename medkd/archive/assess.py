@@ -109,7 +109,7 @@ def assess_group(group: Group) -> CaseFacts:
     except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
         reason = f"unreadable: {type(error).__name__} on reading it"
         case = replace(blank, reasons=(reason,))
-    reasons = _told_once(map(_with_code, case.reasons), group.refs)
+    reasons = _merged_reasons(map(_with_code, case.reasons), group.refs)
     return CaseFacts(form, replace(case, reasons=reasons), places)
 
 
@@ -161,8 +161,8 @@ def _assess_volume(group: Group) -> Assessed:
         with on_disk(group.refs) as path:
             scan = read_volume(path, allow=group.gate.allow)
     except SeriesError as error:
-        told = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
-        raise SeriesError(group.refs[0].name, told) from None
+        reasons = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
+        raise SeriesError(group.refs[0].name, reasons) from None
     refused, allowed = scan_reasons(scan, group.gate)
     refused += _density_reasons(scan)
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
@@ -233,22 +233,22 @@ def _plain(places: SeriesPlaces) -> Places:
     )  # fmt: skip
 
 
-def _told_once(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
+def _merged_reasons(reasons: Iterable[str], refs: Sequence[FileRef]) -> tuple[str, ...]:
     """Merge reasons that differ only in the file they name.
 
     Example: "unreadable: f1: cut short" and "unreadable: f2: cut short" become
     "unreadable: f1, f2: cut short".
     """
     names = {ref.name for ref in refs}
-    told: dict[tuple[str, str], list[str]] = {}
+    files_of: dict[tuple[str, str], list[str]] = {}
     for reason in dict.fromkeys(reasons):
         code, _, text = reason.partition(": ")
         name, _, rest = text.partition(": ")
         of_file = name in names
-        told.setdefault((code, rest if of_file else text), []).extend([name] if of_file else [])
+        files_of.setdefault((code, rest if of_file else text), []).extend([name] if of_file else [])
     return tuple(
         f"{code}: {_listed(files)}: {text}" if files else f"{code}: {text}"
-        for (code, text), files in told.items()
+        for (code, text), files in files_of.items()
     )
 
 

@@ -104,9 +104,9 @@ def _container(root: Path, found: FoundFile, kind: FileKind) -> ClassifiedFile:
     if kind.names:
         folder = root / found.path.parent
         absent = [] if found.member else [n for n in kind.names if not (folder / n).exists()]
-        told = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
+        absence = f"; {len(absent)} of {len(kind.names)} files that it lists are absent"
         again = replace(found, size=_NO_SIZE)  # the files that it lists may change without it
-        return ClassifiedFile(again, "container", kind.reason + (told if absent else ""))
+        return ClassifiedFile(again, "container", kind.reason + (absence if absent else ""))
     if found.member or "zip" not in kind.reason:
         nested = "a zip archive inside a zip archive: unpack it"
         reason = nested if "zip" in kind.reason else kind.reason

@@ -171,10 +171,12 @@ class TableWriter:
         cases = {}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
-            told = joined.patients.get(name.case_id, "")
-            patient = (told if name.of_study else "") or case.patient_id or told or self._own(name)
+            named = joined.patients.get(name.case_id, "")
+            patient = (
+                (named if name.of_study else "") or case.patient_id or named or self._own(name)
+            )
             view = case.view or joined.views.get(name.case_id, "")
-            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not told else case.notes
+            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not named else case.notes
             cases[name.case_id] = replace(case, patient_id=patient, view=view, notes=notes)
         dates: dict[str, list[CaseName]] = defaultdict(list)
         for name in gathered.names.values():
@@ -196,8 +198,8 @@ class TableWriter:
             for name in gathered.names.values()
         )
         if nameless:
-            told = "each counts as one, so their leaks cannot be seen"
-            yield f"cases that name no patient: {nameless}; {told}"
+            effect = "each counts as one, so their leaks cannot be seen"
+            yield f"cases that name no patient: {nameless}; {effect}"
         kinds = {source.kind for source in self._settings.annotations}
         for form in OBJECT_FORMS:
             count = sum(1 for _ in self._store.files(form))
@@ -219,8 +221,8 @@ class TableWriter:
             yield IndexedFile(ref.name, "case", case.case_id, refused)
 
     def _public(self, source: str, row: str, reason: str, key: str) -> UnmatchedRow:
-        told = row if self._private or not key else f"{row}: {key}"
-        return UnmatchedRow(source, told, reason)
+        shown = row if self._private or not key else f"{row}: {key}"
+        return UnmatchedRow(source, shown, reason)
 
     def _write_private(self, gathered: Gathered, cases: Mapping[str, Case], joined: Joined) -> None:
         stored = (

@@ -73,12 +73,12 @@ def detect(
 
     loaded = load_model(model, device=device)
     job = _job_of(loaded, inputs, allow)
-    _warn(told := _synthetic_model(loaded.info, job))
+    _warn(warning := _synthetic_model(loaded.info, job))
     results = _run(job, out, resume=resume)
     _say_results(results, job, out)
     if job.record.kind == "scan":
         _say_scan_levels(inputs, results, label, out=out)
-    _warn(told)
+    _warn(warning)
     if all(result.status == "not_analysed" for result in results):
         raise typer.Exit(1)
 
@@ -111,10 +111,10 @@ def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:
 
     with explained_interruption(out), progress_bars() as report:
 
-        def told(done: int, total: int, refused: int) -> None:
+        def advance(done: int, total: int, refused: int) -> None:
             report(_noun(job), done, total, f"{refused} not analysed" if refused else "")
 
-        return run_job(job, out, resume=resume, progress=told)
+        return run_job(job, out, resume=resume, progress=advance)
 
 
 def _noun(job: SearchJob) -> str:
@@ -154,8 +154,8 @@ def _say_results(results: list[CaseResult], job: SearchJob, out: Path) -> None:
     analysed = f"{len(results) - len(refused)} of {len(results)} {_noun(job)} analysed"
     if job.left_out:
         of_scans = job.record.kind == "scan"
-        told = "radiographs" if of_scans else "files or cases that are no radiographs"
-        typer.echo(f"{job.left_out} {told} were left out: this model takes {_noun(job)} alone")
+        others = "radiographs" if of_scans else "files or cases that are no radiographs"
+        typer.echo(f"{job.left_out} {others} were left out: this model takes {_noun(job)} alone")
     if job.record.kind == "scan":
         scores = [mark.score for result in results for mark in result.candidates]
         typer.echo(f"{analysed}, {len(scores)} marks: {out}")

@@ -115,15 +115,15 @@ def _tell(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
         mine = [case for case in index.cases if case.kind == kind]
         ready = sum(case.status == "ready" for case in mine)
         if mine:
-            told = f"{counted(len(mine), name)}: {ready} ready, {len(mine) - ready} not analysed"
-            typer.echo(f"  {told}")
+            line = f"{counted(len(mine), name)}: {ready} ready, {len(mine) - ready} not analysed"
+            typer.echo(f"  {line}")
     _tell_refusals(index)
     if settings.annotations:
         _tell_annotations(index, out, counts["unmatched"])
     typer.echo(f"  {counted(counts['files'], 'file')}; what became of each: {out.stem}.files.csv")
     for count in unreadable_in(out):
-        told = f"  could not be read: {count.files} {count.what}: {count.names}"
-        typer.secho(told, fg=typer.colors.YELLOW)
+        line = f"  could not be read: {count.files} {count.what}: {count.names}"
+        typer.secho(line, fg=typer.colors.YELLOW)
         if count.is_obstacle and count.code not in settings.allow_archive:
             typer.secho(f"    {count.remedy}", fg=typer.colors.YELLOW)
     for note in index.notes:

@@ -115,8 +115,8 @@ def _reader(given: str | None) -> str:
 
 def _announce_only(viewer: Viewer) -> None:
     if viewer.address not in {"127.0.0.1", "localhost", "::1"}:
-        told = f"No login: whoever reaches {viewer.address} can read and decide."
-        typer.secho(told, fg="yellow")
+        warning = f"No login: whoever reaches {viewer.address} can read and decide."
+        typer.secho(warning, fg="yellow")
     typer.echo(f"medkd review: {viewer.url}")
     opened = viewer.review
     typer.echo(f"{opened.kind} {opened.path}, reader {viewer.reader}; Ctrl-C ends it")

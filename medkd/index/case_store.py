@@ -173,8 +173,8 @@ def _read(index: Path, case_id: str) -> Scan | Radiograph:
     try:
         return _READERS[case.files.form](case, settings)
     except SeriesError as error:
-        told = [without_paths(reason, refs) for reason in error.reasons]
-        raise SeriesError(f"{case_id}: cannot be read", told) from None
+        reasons = [without_paths(reason, refs) for reason in error.reasons]
+        raise SeriesError(f"{case_id}: cannot be read", reasons) from None
 
 
 def keeps_identity(index: Path) -> bool:

@@ -120,9 +120,9 @@ def _listed_at(place: Path, one_more: Callable[[], None]) -> ImageInputs:
 
 
 def _reason_of(kind: FileKind) -> str:
-    told = {
+    reasons = {
         "image": "",
         "series": f"{NOT_RADIOGRAPH}: slices of a scan; this model scores chest radiographs",
         "volume": f"{NOT_RADIOGRAPH}: a volume; this model scores chest radiographs",
     }
-    return told.get(kind.form, kind.reason)
+    return reasons.get(kind.form, kind.reason)

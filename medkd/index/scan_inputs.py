@@ -126,12 +126,12 @@ def _absence(given: Path, found: FoundPlaces, listed: dict[Path, list[ScanInput]
     if not given.exists():
         return f"{given}: no such place"
     if given in listed:
-        told = "no scan in it that can be used: medkd check says what it holds"
-        return "" if listed[given] else f"{given}: {told}"
+        reason = "no scan in it that can be used: medkd check says what it holds"
+        return "" if listed[given] else f"{given}: {reason}"
     files = (file for place in found.scans for file in (place.path, *place.files))
     if any(file == given or given in file.parents for file in files):
         return ""
     expected = f"expected DICOM CT, or volumes ({', '.join(VOLUME_SUFFIXES)})"
     images = sum(image == given or given in image.parents for image in found.images)
-    told = f"{images} radiographs and no scan in it" if images else "no scan in it"
-    return f"{given}: {told}; {expected}: name the folder that holds them"
+    reason = f"{images} radiographs and no scan in it" if images else "no scan in it"
+    return f"{given}: {reason}; {expected}: name the folder that holds them"

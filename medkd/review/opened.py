@@ -204,8 +204,8 @@ def _kind_of(place: Path) -> Literal["RUN", "RESULTS", "INDEX"]:
         return "RESULTS"
     if not place.exists():
         raise SettingsError(f"{place}: no such folder or file", [HINT])
-    told = _what_it_is(place) if place.is_dir() else _what_file_it_is(place)
-    raise SettingsError(f"{place}: not a RUN, RESULTS or an INDEX", [*told, HINT])
+    reasons = _what_it_is(place) if place.is_dir() else _what_file_it_is(place)
+    raise SettingsError(f"{place}: not a RUN, RESULTS or an INDEX", [*reasons, HINT])
 
 
 def _check_index(review: Review, index: Path) -> None:

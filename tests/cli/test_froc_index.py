@@ -57,10 +57,10 @@ def test_names_scans_and_excluded_findings_come_from_the_index(index: Path, tmp_
     path = marks(tmp_path, "hit,1,0,0,.9", "hit,50,1,0,.8", "other,9,9,9,.7", "free,0,0,0,.6")
     done = froc("--marks", path, "--index", index, "--json", tmp_path / "froc.json")
     assert done.exit_code == 0, done.output
-    told = json.loads((tmp_path / "froc.json").read_text())
-    assert (told["scans"], told["nodules"], told["candidates"]) == (3, 1, 4)
-    assert (told["true_positives"], told["false_positives"], told["false_negatives"]) == (1, 1, 0)
-    assert told["ignored_excluded"] == 2
+    sums = json.loads((tmp_path / "froc.json").read_text())
+    assert (sums["scans"], sums["nodules"], sums["candidates"]) == (3, 1, 4)
+    assert (sums["true_positives"], sums["false_positives"], sums["false_negatives"]) == (1, 1, 0)
+    assert sums["ignored_excluded"] == 2
 
 
 def test_scans_whose_nodules_are_not_known_are_left_out_and_named(

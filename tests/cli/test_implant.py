@@ -188,7 +188,7 @@ def test_the_copies_carry_the_identity_and_everything_says_so(made):
     (image, *_) = sorted(folder.iterdir())
     assert (dcmread(image).PatientName, dcmread(image).PatientID) == ("Doe^Jane", "hospital-17")
     assert "carry the patient&#39;s identity" in (made / "report.html").read_text()
-    told = " ".join(
+    output = " ".join(
         CliRunner().invoke(app, ["implant", "--help"]).output.replace("\u2502", " ").split()
     )
-    assert "The copies carry the patient's identity as the originals do" in told
+    assert "The copies carry the patient's identity as the originals do" in output

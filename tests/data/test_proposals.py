@@ -105,14 +105,14 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
     write_mhd(phantom.scan, path)
     case = Case("s1", "p1", "scan", path=path)
     nodules = [dataclasses.replace(n, seriesuid="s1") for n in phantom.nodules]
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     wanted = ProposalSettings(blobs=20)
     kept = {"scans": PreparedScans(STEPS, tmp_path / "cache"), "folder": tmp_path / "kept"}
-    first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: told.append(n))
+    first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: calls.append(n))
     monkeypatch.setattr("medkd.data.proposals.propose_in_scan", lambda *_: pytest.fail("again"))
     assert propose_candidates([case], nodules, wanted, **kept) == first
     assert sum(c.label for c in first) >= len(nodules)
-    assert told == [(1, 1)]
+    assert calls == [(1, 1)]
     gone = dataclasses.replace(case, case_id="s2", path=tmp_path / "gone.mhd")
     with pytest.raises(SeriesError, match="s2: ") as refused:
         propose_candidates([case, gone], nodules, wanted, **kept)

@@ -184,12 +184,12 @@ def _why_not_wanted(group: Dataset, settings: SrAnnotations) -> str:
     terms = [term for finding in findings for term in finding[:2]] or names
     in_lungs = is_meant(settings.sites, *(term for site in sites for term in site[:2]))
     if sites and not in_lungs:
-        shown = ", ".join(site.told for site in sites)
+        shown = ", ".join(site.public_meaning for site in sites)
         return f"its finding site ({shown}) is not one of the sites in the settings"
     vague = not findings or is_meant(_VAGUE, *terms)
     if settings.means(*terms) or (vague and sites):
         return ""
-    shown = ", ".join(finding.told for finding in findings) or "not coded"
+    shown = ", ".join(finding.public_meaning for finding in findings) or "not coded"
     return f"its finding ({shown}) is not one of the findings in the settings"
 
 

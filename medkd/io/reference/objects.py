@@ -104,7 +104,7 @@ class Code(NamedTuple):
     scheme: str = ""
 
     @property
-    def told(self) -> str:
+    def public_meaning(self) -> str:
         """The meaning if its scheme is public; the meaning of a private code may be free text."""
         return self.meaning if self.scheme in _PUBLIC_SCHEMES else "not coded"
 

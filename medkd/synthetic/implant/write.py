@@ -95,7 +95,7 @@ def write_implant_set(
         kept = [KeptScan(made.kept(_state_of(source))) for source in sources]
         for number, (source, piece) in enumerate(zip(sources, kept, strict=True)):
 
-            def told(what: str, done: int, total: int, before: int = number) -> None:
+            def report(what: str, done: int, total: int, before: int = number) -> None:
                 if progress is not None:
                     progress(what, before * total + done, len(sources) * total)
 
@@ -103,7 +103,7 @@ def write_implant_set(
                 if not piece.is_whole:
                     with opened(source, gate) as given:
                         check_writable(given.slices)
-                        implanted = implant_scan(given.scan, settings, forms=forms, progress=told)
+                        implanted = implant_scan(given.scan, settings, forms=forms, progress=report)
                         row = _write_scan(made.folder / "scans", given, implanted, settings)
                     piece.write(row, views_of(implanted, row))
             except SeriesError as error:

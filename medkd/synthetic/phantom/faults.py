@@ -80,7 +80,9 @@ def plant_faults(archive: Path, *, seed: int) -> tuple[PlantedFault, ...]:
         patient_id, seriesuid, _ = head_of(slices[0])
         files = fault.plant(slices, whole, rng)
         planted.append(
-            PlantedFault(fault.what, fault.code, seen, patient_id, seriesuid, _told(files, archive))
+            PlantedFault(
+                fault.what, fault.code, seen, patient_id, seriesuid, _paths(files, archive)
+            )
         )
     return tuple(sorted(planted, key=lambda fault: fault.patient_id))
 
@@ -112,12 +114,12 @@ def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
     patient_id, seriesuid, _ = head_of(first[0])
     files = copy_series(first, archive / patient_id / "again")
     yield PlantedFault("a study stands there twice, under two UIDs", "duplicate", "check",
-                       patient_id, seriesuid, _told(files, archive))  # fmt: skip
+                       patient_id, seriesuid, _paths(files, archive))  # fmt: skip
     patient_id, seriesuid, _ = head_of(second[0])
     twin = f"{patient_id}{_TWIN}"
     files = copy_series(second, archive / twin / "series", patient_id=twin)
     yield PlantedFault("a study stands there under two patients", "same_pixels_two_patients",
-                       "check", patient_id, seriesuid, _told(files, archive))  # fmt: skip
+                       "check", patient_id, seriesuid, _paths(files, archive))  # fmt: skip
     patient_id, seriesuid, _ = head_of(third[0])
     write_text(archive / "labels.csv", f"seriesuid,nodule\n{seriesuid},1\n{seriesuid},0\n")
     write_text(archive / "labels.yaml", _LABELS_YAML)
@@ -126,5 +128,5 @@ def _several(archive: Path, series: list[Slices]) -> Iterator[PlantedFault]:
                        ("labels.csv",))  # fmt: skip
 
 
-def _told(files: Slices, archive: Path) -> tuple[str, ...]:
+def _paths(files: Slices, archive: Path) -> tuple[str, ...]:
     return tuple(sorted(path.relative_to(archive).as_posix() for path in files))

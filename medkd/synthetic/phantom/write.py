@@ -89,8 +89,8 @@ def write_phantom_set(
         WorkerError: if the process that writes a scan is killed again and again.
     """
     _check(out, settings, layout, faults=faults)
-    told = [generator_stamp(), settings.model_dump_json(), layout, str(faults)]
-    with unfinished(out, "\n".join(told)) as made:
+    purpose = [generator_stamp(), settings.model_dump_json(), layout, str(faults)]
+    with unfinished(out, "\n".join(purpose)) as made:
         _undo_planting(made, settings)
         for number in range(SUBSETS if layout == "luna16" else 0):
             (made.folder / f"subset{number}").mkdir(exist_ok=True)
@@ -253,8 +253,8 @@ def _write_tables(folder: Path, layout: Layout, *, rows: list[PhantomRow]) -> No
 
 def _told_settings(settings: PhantomSettings) -> Row:
     """Return the settings without where a file lay on this machine."""
-    told: Row = settings.model_dump(mode="json")
-    return told | {"lidc": Path(settings.lidc).name if settings.lidc else None}
+    values: Row = settings.model_dump(mode="json")
+    return values | {"lidc": Path(settings.lidc).name if settings.lidc else None}
 
 
 def _write_record(
