@@ -94,10 +94,10 @@ def _job_of(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
     if takes_radiographs(loaded.info):
         codes = [code.strip() for code in allow.split(",") if code.strip()]
         with progress_bars() as report:
-            return image_job(inputs, loaded, allow=codes, looked_at=_looking(report))
+            return image_job(inputs, loaded, allow=codes, progress=_looking(report))
     gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
     with progress_bars() as report:
-        return scan_job(inputs, loaded, gate=gate, looked_at=_looking(report))
+        return scan_job(inputs, loaded, gate=gate, progress=_looking(report))
 
 
 def _looking(report: Callable[[str, int, int, str], None]) -> Callable[[int], None]:

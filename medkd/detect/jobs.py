@@ -27,8 +27,6 @@ from medkd.types import CaseOrigins, CaseResult, OperatingPoint
 WHOLE_SCAN = "whole-scan"
 """Name of the operating point of marks on whole scans."""
 
-Looked = Callable[[int], None]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
@@ -54,7 +52,7 @@ def scan_job(
     *,
     gate: GateSettings | None = None,
     settings: DetectSettings | None = None,
-    looked_at: Looked | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> SearchJob:
     """Prepare the search of CT scans.
 
@@ -63,7 +61,7 @@ def scan_job(
         model: a 3-D patch classifier.
         gate: conditions for a DICOM folder to be analysed.
         settings: settings of the search.
-        looked_at: called with the number of files examined so far.
+        progress: called with the number of files examined so far.
 
     Raises:
         SettingsError: if the inputs contain no scan.
@@ -72,7 +70,7 @@ def scan_job(
     check_model(model)
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
     try:
-        found = find_inputs(inputs, progress=looked_at)
+        found = find_inputs(inputs, progress=progress)
     except SettingsError as error:
         reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
         raise SettingsError(error.headline, [*error.reasons, reason]) from error
@@ -98,7 +96,7 @@ def image_job(
     model: LoadedModel,
     *,
     allow: Collection[str] = (),
-    looked_at: Looked | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> SearchJob:
     """Prepare the scoring of radiographs.
 
@@ -106,7 +104,7 @@ def image_job(
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
         model: a 2-D classifier of radiographs.
         allow: codes of `io.radiograph.gate.CODES` to accept.
-        looked_at: called with the number of files examined so far.
+        progress: called with the number of files examined so far.
 
     Raises:
         SettingsError: if the inputs contain no picture, or a code cannot be accepted.
@@ -114,7 +112,7 @@ def image_job(
     """
     check_image_model(model)
     _check_codes(allow)
-    found = list_images(inputs, progress=looked_at)
+    found = list_images(inputs, progress=progress)
     point = model.info.operating_points.get(CLASSIFICATION)
     facts = TableFacts("image", point.threshold if point else None, model.info.label_names)
     return SearchJob(
