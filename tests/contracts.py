@@ -23,7 +23,7 @@ from medkd.report.contents import RunContents
 from medkd.report.sections import SectionBuilder
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
-from medkd.transfer.taps import FeatureTaps
+from medkd.transfer.taps import tap_layers
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import PatchBatch, Scan
 
@@ -129,14 +129,14 @@ def _check_same_seed(network: Network, settings: NetworkSettings) -> None:
 def _check_forward(network: Network, view: Tensor) -> None:
     network.eval()
     kept = view.clone()
-    with torch.no_grad(), FeatureTaps(network, [network.embedding_layer]) as taps:
+    with torch.no_grad(), tap_layers(network, [network.embedding_layer]) as outputs:
         logits = network(view)
         alone = torch.cat([network(view[n : n + 1]) for n in range(len(view))])
     assert logits.shape == (len(view), network.label_count)
     assert logits.dtype == torch.float32
     assert logits.device == view.device
     assert torch.equal(view, kept), "the view was changed"
-    assert taps[network.embedding_layer].ndim == 2
+    assert outputs[network.embedding_layer].ndim == 2
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         assert torch.equal(network(view), logits), "not deterministic"
@@ -173,7 +173,7 @@ def _check_term_state(
     other = tiny_objective(settings, spatial_dims=spatial_dims)
     for parameter in other.terms.parameters():
         parameter.data.add_(1.0)
-    other.load_extra_state(copy.deepcopy(objective.extra_state))
+    other.terms.load_state_dict(copy.deepcopy(objective.terms.state_dict()))
     fresh = tiny_objective(settings, spatial_dims=spatial_dims)
     assert torch.equal(other(batch, 1.0).loss, fresh(batch, 1.0).loss)
 

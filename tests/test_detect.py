@@ -11,7 +11,7 @@ import torch
 
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import prepare_scan
-from medkd.detect import SYNTHETIC_NOTE, DetectSettings, detect_nodules
+from medkd.detect import DetectSettings, detect_nodules
 from medkd.detect.batch import search_scans
 from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.results import write_results
@@ -23,6 +23,7 @@ from medkd.io.volume import read_volume, write_mhd
 from medkd.jsonio import read_json
 from medkd.lungs import find_lungs
 from medkd.models.package import Calibration, Preprocessing
+from medkd.provenance import synthetic_words
 from medkd.types import CaseResult
 from tests.detect_cases import BALLS_MM, ball_model, chest_with_balls
 from tests.real_data import needs_data
@@ -119,8 +120,9 @@ def test_a_volume_without_lungs_is_refused_with_its_path_and_no_option(scan, tmp
 
 
 def test_a_model_trained_on_phantoms_says_so_in_every_result(scan):
-    assert SYNTHETIC_NOTE in detect_nodules(scan, ball_model(trained_on_synthetic=True)).notes
-    assert SYNTHETIC_NOTE not in detect_nodules(scan, ball_model()).notes
+    note = synthetic_words(None, synthetic=True)
+    assert note in detect_nodules(scan, ball_model(trained_on_synthetic=True)).notes
+    assert note not in detect_nodules(scan, ball_model()).notes
 
 
 def test_a_model_that_cannot_search_is_refused_with_every_reason(scan):

@@ -14,8 +14,7 @@ import torch
 from medkd.detect import batch
 from medkd.detect.batch import OUT_OF_MEMORY, input_keys, search_scans
 from medkd.detect.jobs import SearchJob, run_job, scan_job
-from medkd.detect.results import write_results
-from medkd.detect.results_table import TableFacts
+from medkd.detect.results import TableFacts, write_results
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.index.scan_inputs import ScanInput, find_inputs
@@ -86,12 +85,12 @@ def test_a_stopped_search_leaves_finished_cases_and_goes_on_with_the_others(
     assert [r.seriesuid for r in read_results(tmp_path / "out")] == ["2.25.1", "2.25.2"]
     assert {row["case"] for row in rows_of(tmp_path / "out")} == {"2.25.1", "2.25.2"}
     searched = stop_after(monkeypatch, 9)
-    told: list[tuple[int, int, int]] = []
+    seen: list[tuple[int, int, int]] = []
     again = run_job(
-        job_of(scans), tmp_path / "out", resume=True, progress=lambda *numbers: told.append(numbers)
+        job_of(scans), tmp_path / "out", resume=True, progress=lambda *numbers: seen.append(numbers)
     )
     assert searched == ["2.25.3"]
-    assert told == [(3, 3, 0)]
+    assert seen == [(3, 3, 0)]
     assert [r.candidates for r in again] == [r.candidates for r in whole]
     assert (tmp_path / "out" / "results.csv").read_bytes() == (
         tmp_path / "whole" / "results.csv"
@@ -129,7 +128,7 @@ def test_without_resume_a_folder_that_holds_something_is_refused(
     for resume in (False, True):
         with pytest.raises(SettingsError, match="cannot be written here"):
             run_job(job_of(scans), tmp_path / "other", resume=resume)
-    with pytest.raises(SettingsError, match="a file stands there"):
+    with pytest.raises(SettingsError, match="this is a file"):
         run_job(job_of(scans), tmp_path / "other" / "mine", resume=True)
 
 

@@ -37,7 +37,7 @@ def test_a_file_reads_back_and_an_older_one_that_can_be_read_is_read(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "expected"),
     [
         ({}, r"made by an earlier medkd \(THING format 1, this one reads 3\): make it again with "
              "`medkd thing --out THING`"),
@@ -47,10 +47,10 @@ def test_a_file_reads_back_and_an_older_one_that_can_be_read_is_read(tmp_path: P
     ],
 )  # fmt: skip
 def test_another_version_is_refused_with_what_to_do(
-    tmp_path: Path, record: dict[str, object], told: str
+    tmp_path: Path, record: dict[str, object], expected: str
 ) -> None:
     (tmp_path / "thing.json").write_text(json.dumps({"name": "a"} | record))
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=expected):
         read_json(tmp_path / "thing.json", Thing, form=THING)
 
 

@@ -11,8 +11,7 @@ import typer.main
 
 from medkd.cli import app
 from medkd.jsonio import read_json
-from medkd.train.bench_record import BenchRecord
-from medkd.train.tables import bench_markdown
+from medkd.train.bench_record import BenchRecord, bench_markdown
 from tests.bench.phantom_difficulty.score import Result
 from tests.bench.tables import implant_markdown, phantom_markdown
 

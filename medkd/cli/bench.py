@@ -40,7 +40,7 @@ def bench(
     from medkd.config.load import find_config, load_settings
     from medkd.config.run_settings import RunSettings
     from medkd.train.bench import run_bench
-    from medkd.train.tables import bench_markdown
+    from medkd.train.bench_record import bench_markdown
 
     texts = list(overrides or ())
     if cross_validate:

@@ -96,9 +96,9 @@ def _build_job(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob
             report("reading files", count, 0, "")
 
         if takes_radiographs(loaded.info):
-            return image_job(inputs, loaded, allow=split_commas(allow), looked_at=show_count)
+            return image_job(inputs, loaded, allow=split_commas(allow), progress=show_count)
         gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-        return scan_job(inputs, loaded, gate=gate, looked_at=show_count)
+        return scan_job(inputs, loaded, gate=gate, progress=show_count)
 
 
 def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:

@@ -11,18 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from medkd.config.data_sets import DataSettings
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
-from medkd.data.data_sets import MedMnistData
+from medkd.data.data_sets import Luna16Data, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
-from medkd.data.split_settings import SplitSettings
+from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import InputPath, OtherPath, Settings
+from medkd.synthetic.source import PhantomData
 from medkd.transfer.settings import TransferSettings, check_transfer
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+DataSettings = Annotated[
+    Luna16Data | PhantomData | MedMnistData | ArchiveData, Field(discriminator="kind")
+]
 CONTROL = "control"
 
 
@@ -189,7 +192,7 @@ class DetectionSettings(Settings):
         default_factory=DetectSettings, description="How a scan is searched."
     )
     fp_per_scan: float = Field(
-        1.0, gt=0, description="False marks per validation scan that set the frozen threshold."
+        1.0, gt=0, description="False positives per validation scan that set the threshold."
     )
 
 
@@ -209,7 +212,7 @@ class Comparison(Settings):
     )
     second: ArmName = Field(CONTROL, description="The arm that it is compared with.")
     metric: Literal["roc_auc", "accuracy@half", "accuracy@frozen"] = Field(
-        "roc_auc", description="The metric; accuracy is at probability .5 or the frozen threshold."
+        "roc_auc", description="The metric; accuracy is at probability .5 or the chosen threshold."
     )
 
 

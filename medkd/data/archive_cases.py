@@ -1,26 +1,25 @@
-"""A hospital's archive as a data set: what an INDEX (`medkd index`) gives to train on.
+"""An INDEX of a hospital's archive (`medkd index`) as a data set.
 
-Scans train through the places of their nodules, images through a label of the whole image, which
-is put together from the labels that count as positive. A label that nobody knows is never 0: an
-image without one has no known label, and a scan that nobody annotated is left out, since a
-nodule in it would be taught as none.
+Scans are used through the positions of their nodules. Images are used through one label of the
+whole image, which combines the labels that count as positive. An unknown label is never 0: an image
+without a label has no known label, and a scan without annotations is left out, because a nodule in
+it would be trained as negative.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from medkd.data.cases import CaseIndex, Told, ignore
+from medkd.data.cases import CaseIndex, OnProgress
+from medkd.data.data_sets import find_data
 from medkd.data.prepared import PreparedScans
-from medkd.data.roots import find_data
-from medkd.data.training_places import ProposalSettings, propose_candidates
+from medkd.data.proposals import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
 from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, Value, label_values, scan_states
@@ -42,8 +41,8 @@ class ArchiveData(Settings):
     )
     unannotated: Literal["leave_out", "negative"] = Field(
         "leave_out",
-        description="Scans without a nodule, an excluded finding or a label: left out, or taken "
-        "to be read and free of nodules.",
+        description="Scans without a nodule, an excluded finding or a label: left out, or used "
+        "as read and free of nodules.",
     )
     views: tuple[str, ...] = Field(
         ("PA", "AP", "frontal", ""),
@@ -53,42 +52,34 @@ class ArchiveData(Settings):
         default_factory=ProposalSettings, description="Negative places in scans."
     )
 
-    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
-        """Read what of the INDEX can be trained on; see `CaseSource` and `archive_index`."""
-        return archive_index(self, find_data(self.index))
+    def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
+        """Read the usable cases of the INDEX; scans get their candidates by `add_candidates`.
 
-
-def archive_index(settings: ArchiveData, path: Path) -> CaseIndex:
-    """Read what of an archive can be trained on; scans get their candidates by `add_candidates`.
-
-    Args:
-        settings: which cases, and what makes one positive.
-        path: index.csv.
-
-    Raises:
-        SettingsError: if the index has no such case or label, or scans whose nodules have no
-            place, with the reason.
-        SeriesError: if the index cannot be read.
-    """
-    archive = read_index(path)
-    kind = "scan" if settings.cases == "scans" else "image"
-    mine = [case for case in archive.cases if case.kind == kind]
-    ready = [case for case in mine if case.status == "ready"]
-    if not ready:
-        raise _none_ready(settings, path, archive)
-    refused = tuple(case for case in mine if case.status == "not_analysed")
-    known = label_values(archive.labels, settings.positive)
-    build = _scan_index if kind == "scan" else _image_index
-    found = build(settings, path, archive, ready, known=known)
-    told = [*archive.notes, *found.notes]
-    if refused:
-        codes = _codes(reason for case in refused for reason in case.reasons)
-        told.append(f"{len(refused)} {settings.cases} of the archive are not analysed: {codes}")
-    used = found.by_id()
-    if allowed := [case for case in ready if case.allowed and case.case_id in used]:
-        codes = _codes(fault for case in allowed for fault in case.allowed)
-        told.append(f"{len(allowed)} {settings.cases} are used in spite of faults: {codes}")
-    return replace(found, refused=refused, notes=tuple(told))
+        Raises:
+            SettingsError: if the index has no such case or label, or no scan has a nodule with a
+                position; the reasons explain it.
+            SeriesError: if the index cannot be read.
+        """
+        path = find_data(self.index)
+        archive = read_index(path)
+        kind = "scan" if self.cases == "scans" else "image"
+        mine = [case for case in archive.cases if case.kind == kind]
+        ready = [case for case in mine if case.status == "ready"]
+        if not ready:
+            raise _none_ready(self, path, archive)
+        refused = tuple(case for case in mine if case.status == "not_analysed")
+        known = label_values(archive.labels, self.positive)
+        build = _scan_index if kind == "scan" else _image_index
+        found = build(self, path, archive, ready, known=known)
+        notes = [*archive.notes, *found.notes]
+        if refused:
+            codes = _codes(reason for case in refused for reason in case.reasons)
+            notes.append(f"{len(refused)} {self.cases} of the archive are not analysed: {codes}")
+        used = found.by_id()
+        if allowed := [case for case in ready if case.allowed and case.case_id in used]:
+            codes = _codes(fault for case in allowed for fault in case.allowed)
+            notes.append(f"{len(allowed)} {self.cases} are used in spite of faults: {codes}")
+        return replace(found, refused=refused, notes=tuple(notes))
 
 
 def add_candidates(
@@ -98,20 +89,20 @@ def add_candidates(
     *,
     scans: PreparedScans,
     work_dir: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> CaseIndex:
-    """Find the places to train on in the scans that are used; images have none.
+    """Add candidates to the scans that are used; images have none.
 
     Args:
-        index: of `archive_index`.
-        settings: the same.
-        case_ids: cases of the split.
+        index: the result of `ArchiveData.read_cases`.
+        settings: the same settings.
+        case_ids: the cases of the split.
         scans: the prepared scans.
-        work_dir: what a scan gave is kept below its `data/`.
-        progress: called with (scans done, scans in all).
+        work_dir: the candidates of each scan are saved below its `data/`.
+        progress: called with (scans done, total).
 
     Raises:
-        SeriesError: naming every scan that cannot be read or has no lungs.
+        SeriesError: lists every scan that cannot be read or has no lungs.
     """
     wanted = set(case_ids)
     found = propose_candidates(
@@ -120,7 +111,6 @@ def add_candidates(
         settings.proposals,
         scans=scans,
         folder=work_dir / "data" / "proposals",
-        workers=min(4, os.cpu_count() or 1),
         progress=progress,
     )
     return replace(index, candidates=tuple(found))
@@ -129,15 +119,15 @@ def add_candidates(
 def _none_ready(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> SettingsError:
     held = Counter(f"{case.kind}s {case.status.replace('_', ' ')}" for case in archive.cases)
     words = ", ".join(f"{n} {name}" for name, n in sorted(held.items())) or "nothing"
-    reasons = [f"expected {settings.cases} that are ready, as `cases: {settings.cases}` says; the "
-               f"index holds {words}"]  # fmt: skip
+    reasons = [f"`cases: {settings.cases}` needs {settings.cases} that are ready; the index holds "
+               f"{words}"]  # fmt: skip
     if any(case.status == "not_analysed" for case in archive.cases):
-        reasons.append(f"medkd check {path.name} says why cases are refused")
+        reasons.append(f"medkd check {path.name} shows why cases are refused")
     other = "images" if settings.cases == "scans" else "scans"
     if held[f"{other} ready"]:
         fitting = "hospital_ct" if other == "scans" else "hospital_xray"
         reasons.append(f"for its {other}: transfer/{fitting}")
-    return SettingsError(f"{path}: nothing to train on", reasons)
+    return SettingsError(f"{path}: no case can be used for training", reasons)
 
 
 def _codes(reasons: Iterable[str]) -> str:
@@ -147,11 +137,11 @@ def _codes(reasons: Iterable[str]) -> str:
 
 
 def known_scan_labels(archive: ArchiveIndex, positive: Sequence[str]) -> dict[str, int]:
-    """Say of each ready scan whether it holds a nodule, where that is known.
+    """Return for each ready scan whether it has a nodule (1 or 0), if that is known.
 
     Args:
-        archive: of any cases.
-        positive: names of labels, any of which makes a scan positive.
+        archive: the INDEX.
+        positive: names of the labels; a scan with any of them is positive.
     """
     ready = [c for c in archive.cases if c.kind == "scan" and c.status == "ready"]
     states = scan_states(ready, archive.nodules, known=label_values(archive.labels, positive))
@@ -178,9 +168,6 @@ def _image_index(
     return CaseIndex(
         name=f"archive {path.name}",
         cases=tuple(replace(case, generator=case.stamp) for case in used),
-        nodules=(),
-        excluded=(),
-        candidates=(),
         labels={name: value for name, value in labels.items() if value is not None},
         label_names=(" or ".join(settings.positive),),
         fingerprint=archive.fingerprint,
@@ -208,7 +195,6 @@ def _scan_index(
         cases=tuple(replace(case, generator=case.stamp) for case in used),
         nodules=tuple(n for n in nodules if n.seriesuid in ids),
         excluded=tuple(n for n in excluded if n.seriesuid in ids),
-        candidates=(),
         labels={name: int(states[name] == "nodules") for name in sorted(ids)},
         label_names=("nodule",),
         fingerprint=archive.fingerprint,
@@ -225,38 +211,38 @@ def _scan_notes(states: Mapping[str, ScanState], settings: ArchiveData) -> Itera
     counts = Counter(states.values())
     if n := counts["label_only"]:
         yield (
-            f"{n} scans have a label but no nodule's place: they cannot train; they serve "
-            "evaluation by `medkd detect MODEL INDEX` alone"
+            f"{n} scans have a label but no nodule position: they cannot be used for training, "
+            "only for evaluation by `medkd detect MODEL INDEX`"
         )
     if (n := counts["unannotated"]) and settings.unannotated == "leave_out":
         yield (
-            f"{n} {'scan' if n == 1 else 'scans'} without any annotation left out; where they were "
+            f"{n} {'scan' if n == 1 else 'scans'} without any annotation left out; if they were "
             "read and are free of nodules: --set target.data.unannotated=negative"
         )
     elif n:
         scans = "scan" if n == 1 else "scans"
         yield f"{n} {scans} without any annotation counted as free of nodules"
     yield (
-        "candidates are the reference nodules themselves and places drawn as negatives: the "
-        "candidates track says nothing of finding nodules, the whole-scan track does"
+        "candidates are the reference nodules and negative positions chosen by medkd: only the "
+        "whole-scan track measures how well nodules are found, the candidates track does not"
     )
 
 
 def _no_places(path: Path, states: Mapping[str, ScanState]) -> SettingsError:
     counts = Counter(states.values())
-    reasons = [f"of {len(states)} scans that are ready none has a nodule with a place"]
+    reasons = [f"none of the {len(states)} ready scans has a nodule with a position"]
     if n := counts["label_only"] + counts["free"]:
         reasons.append(
-            f"{n} have a label of the whole scan: a patch classifier of CT cannot learn from it, "
-            "because it says not where; such labels serve evaluation alone (`medkd detect MODEL "
+            f"{n} have a label of the whole scan: a patch classifier cannot learn from it, because "
+            "it has no position; such labels can only be used for evaluation (`medkd detect MODEL "
             "INDEX` gives the ROC AUC of the highest mark)"
         )
-    reasons.append("index the archive again with --annotations that give places")
-    return SettingsError(f"{path}: nothing to train a CT model on", reasons)
+    reasons.append("index the archive again with --annotations that contain positions")
+    return SettingsError(f"{path}: no scan can be used for training", reasons)
 
 
 def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:
-    """Refuse a name that no label has: all of its cases would be unknown."""
+    """Refuse the name of a label that the index lacks, because all cases would be unknown."""
     counts = Counter(label.name for label in archive.labels if label.value == 1)
     there = {label.name.casefold() for label in archive.labels}
     if absent := [name for name in settings.positive if name.casefold() not in there]:
@@ -264,4 +250,4 @@ def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> No
         known = ", ".join(f"{name} ({counts[name]})" for name in names) or "none at all"
         reasons = [f"positive: no case has the label {name!r}" for name in absent]
         reasons.append(f"labels of the index, with their positive cases: {known}")
-        raise SettingsError(f"{path}: labels that it does not hold", reasons)
+        raise SettingsError(f"{path}: it does not have these labels", reasons)

@@ -1,8 +1,8 @@
-"""What an INDEX says of its scans as the reference standard that marks are scored against.
+"""The reference standard of the scans of an INDEX, against which marks are scored.
 
-A scan counts if its nodules are known: it has a nodule with a place, or somebody found it free of
-nodules. Unknown stays unknown: a scan that nobody annotated is left out, and so is one whose label
-says that there is a nodule but not where; else every true mark on it would be a false positive.
+A scan counts if its nodules are known: it has a nodule with a position, or it was found to be free
+of nodules. A scan without annotations is left out, and so is a scan that has a nodule of unknown
+position. Otherwise every true mark in it would be a false positive.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.types import Nodule, Reference
 
-UNANNOTATED = "that are not annotated: whether they hold nodules is not known"
+UNANNOTATED = "that are not annotated: whether they have nodules is not known"
 _SHOWN = 3
 LABEL = "nodule"
-"""The label of whole scans that says whether there is a nodule."""
+"""The label of whole scans for the presence of a nodule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class IndexReference:
     """The reference standard of an INDEX.
 
     Args:
-        reference: of the scans that count; patients are those of the INDEX.
-        left_out: case ids of the INDEX that do not count, and why.
-        generators: stamps of what made the synthetic scans among those that count.
-        pseudonymous: whether its names are pseudonyms.
+        reference: the scans that count, with the patients of the INDEX.
+        left_out: case ids of the INDEX that do not count, with the reason.
+        generators: generators of the synthetic scans among those that count.
+        pseudonymous: whether the names in the INDEX are pseudonyms.
     """
 
     reference: Reference
@@ -40,7 +40,7 @@ class IndexReference:
     pseudonymous: bool = True
 
     def notes(self) -> Iterator[str]:
-        """Yield how many scans are left out for each reason, and some of them."""
+        """Yield for each reason how many scans are left out, and the first of them."""
         for reason in dict.fromkeys(self.left_out.values()):
             ids = [name for name, why in self.left_out.items() if why == reason]
             more = ", ..." if len(ids) > _SHOWN else ""
@@ -53,18 +53,18 @@ def read_index_reference(
     """Read the reference standard of an INDEX.
 
     Args:
-        path: index.csv.
-        only: case ids that count; None: all whose nodules are known.
-        excluded: more irrelevant findings, under the names of the INDEX.
+        path: the index.csv file.
+        only: case ids that count; None: all scans whose nodules are known.
+        excluded: further excluded findings, with the names of the INDEX.
 
     Raises:
-        SeriesError: if it cannot be used, `only` names a case that it lacks, or no scan counts.
+        SeriesError: if the INDEX cannot be used, lacks a case of `only`, or no scan counts.
     """
     index = read_index(path)
     scans = [case for case in index.cases if case.kind == "scan"]
     if unknown := sorted(set(only or ()) - {case.case_id for case in scans}):
         shown = ", ".join(unknown[:_SHOWN])
-        reason = f"{len(unknown)} of the series that are to count are no scans of it: {shown}"
+        reason = f"{len(unknown)} of the requested series are not scans of this index: {shown}"
         raise SeriesError(f"{path}: cannot be scored against", [reason])
     left_out = dict(_left_out(index, scans, only))
     counted = {case.case_id: case for case in scans if case.case_id not in left_out}
@@ -98,11 +98,11 @@ def _left_out(
         if wanted is not None and name not in wanted:
             yield name, "not among --seriesuids"
         elif case.status == "not_analysed":
-            yield name, "not analysed (medkd check says why)"
+            yield name, "not analysed (medkd check shows why)"
         elif name not in known:
             yield name, UNANNOTATED
         elif known[name] and name not in placed:
-            yield name, "with a label of a nodule but without its place"
+            yield name, "with a nodule of unknown position"
 
 
 def _of(

@@ -92,16 +92,17 @@ def check_augmentation(settings: AugmentationSettings, spatial_dims: int) -> lis
             f"flip has {len(settings.flip)} probabilities, but an image here has "
             f"{spatial_dims} axes"
         )
-    if spatial_dims == 2 and any(_three(settings.rotate_degrees)[:2]) and _is_triple(settings):
+    degrees = settings.rotate_degrees
+    if spatial_dims == 2 and isinstance(degrees, tuple) and any(degrees[:2]):
         reasons.append("rotate_degrees about i and j leaves the plane of a 2-D image; set them 0")
     return reasons
 
 
 def view_batch(batch: PatchBatch, settings: AugmentationSettings, *, seed: int) -> PatchBatch:
-    """Return a batch in the views that its sample ids and view numbers name.
+    """Replace the samples of a batch by the views given by sample ids and view numbers.
 
     Args:
-        batch: samples as they are, on any device.
+        batch: samples without augmentation, on any device.
         settings: how far a view may differ.
         seed: the run's seed.
     """
@@ -178,7 +179,3 @@ def _uniform(seed: int, sample_id: Sequence[str], view_number: Sequence[int]) ->
 
 def _three(degrees: float | tuple[float, float, float]) -> tuple[float, float, float]:
     return degrees if isinstance(degrees, tuple) else (degrees, degrees, degrees)
-
-
-def _is_triple(settings: AugmentationSettings) -> bool:
-    return isinstance(settings.rotate_degrees, tuple)

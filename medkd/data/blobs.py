@@ -1,9 +1,8 @@
-"""The one finder of bright compact blobs: places in a lung that look as if there were a nodule.
+"""Find bright compact blobs in the lungs, which look like nodules.
 
-The normalised Laplacian of Gaussian (T. Lindeberg, Int. J. Computer Vision 30, 1998, eq. 56) on
-blocks of voxels of at most 2 mm, at a few widths. It chooses places to train on, the places that
-a phantom's nodules must resemble, and the hard negatives of phantoms. Nothing is learned: it is
-no detector.
+It computes the normalised Laplacian of Gaussian (T. Lindeberg, Int. J. Computer Vision 30, 1998,
+eq. 56) at a few widths on blocks of voxels of at most 2 mm. Blobs are training candidates, models
+for the nodules of phantoms, and hard negatives of phantoms. Nothing is learned: it is no detector.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _HU_RANGE = (-1000.0, 400.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blobs:
-    """What the finder found, the most blob-like first.
+    """Blobs, the most blob-like first.
 
     Args:
         places_vox: [N, 3] continuous index of each.
@@ -54,14 +53,14 @@ def find_blobs(
     Args:
         image_hu: [i, j, k] HU, voxels of about 2 mm.
         spacing_mm: (3,) mm.
-        inside: [i, j, k] where to look. The rest is filled with the median of this region, so
-            that the chest wall is no blob and hides none.
+        inside: [i, j, k] the searched region. Other voxels are set to its median, so that the
+            chest wall neither is a blob nor hides one.
         most: largest number of blobs to return.
         least_response: weaker blobs are dropped.
         apart_mm: of two blobs nearer than this, the weaker is dropped.
 
     Returns:
-        None if nothing is inside.
+        The blobs; there are none if no voxel is inside.
 
     Example:
         >>> image = np.full((15, 15, 15), -900.0, dtype=np.float32)
@@ -90,15 +89,15 @@ def find_blobs(
 def block_means(
     voxels: NDArray[np.int16] | NDArray[np.bool_] | Float32, spacing_mm: Float64
 ) -> tuple[Float32, NDArray[np.int64]]:
-    """Average voxels to blocks of at most 2 mm; what does not fill a block is left out.
+    """Average voxels to blocks of at most 2 mm; voxels that do not fill a block are dropped.
 
     Args:
         voxels: [i, j, k].
         spacing_mm: (3,) mm.
 
     Returns:
-        The means, and how many voxels a block has along each axis (3,): the middle of block b is
-        at voxel b * count + (count - 1) / 2.
+        The means, and the voxels of a block along each axis (3,): the centre of block b is at
+        voxel b * count + (count - 1) / 2.
     """
     count = np.maximum(np.floor(_BLOCK_MM / spacing_mm + 1e-6), 1).astype(np.int64)
     count = np.minimum(count, voxels.shape)
@@ -117,10 +116,10 @@ def block_means(
 def _strongest(
     image_hu: Float32, inside: NDArray[np.bool_], spacing_mm: Float64
 ) -> tuple[Float32, NDArray[np.int8]]:
-    """Return the largest response over all widths, and which width gave it.
+    """Return the largest response over all widths, and the index of its width.
 
-    The normalised Laplacian is read from the difference of two Gaussians around its width, whose
-    scale derivative it is (Lindeberg 1998, eq. 2: the heat equation).
+    The normalised Laplacian is a scale derivative of the Gaussian (Lindeberg 1998, eq. 2: the heat
+    equation), so it is computed from the difference of two Gaussians around each width.
     """
     low, high = _HU_RANGE
     image = np.clip(image_hu, low, high)
@@ -144,7 +143,7 @@ def _strongest(
 
 
 def _refined(field: Float32, peaks: NDArray[np.intp]) -> Float64:
-    """Find each peak [N, 3] between the voxels: the top of a parabola along each axis."""
+    """Refine each peak [N, 3] to a fraction of a voxel by a parabola along each axis."""
     places = peaks.astype(np.float64)
     for axis in range(3):
         step = np.zeros(3, dtype=np.intp)
@@ -160,7 +159,7 @@ def _refined(field: Float32, peaks: NDArray[np.intp]) -> Float64:
 
 
 def _apart(places_mm: Float64, most: int, apart_mm: float) -> NDArray[np.intp]:
-    """Return the rows of the first places that keep their distance from all kept before."""
+    """Return the rows of the first places that are not too close to an earlier kept place."""
     if not len(places_mm):
         return np.zeros(0, dtype=np.intp)
     near = cKDTree(places_mm).query_ball_point(places_mm, apart_mm)

@@ -1,7 +1,7 @@
-"""A folder of entries that can be made again: it has a size limit and is marked as a cache.
+"""A cache: a folder of entries that can be made again, with a size limit.
 
-The mark is a CACHEDIR.TAG file (https://bford.info/cachedir), which backup tools know. An entry is
-a folder; it is written whole or not at all, and its time of change is its time of last use.
+A CACHEDIR.TAG file (https://bford.info/cachedir) marks it for backup tools. An entry is a folder
+that is written completely or not at all. Its modification time is the time of its last use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from medkd.files import replacing, write_text
@@ -38,20 +39,19 @@ class CacheFolder:
     """A folder of entries.
 
     Args:
-        path: made when the first entry is written.
-        limit_gib: most disk space of all entries together; beyond it the least recently used
-            ones are removed.
+        path: the folder, created with the first entry.
+        limit_gib: largest size of all entries together; the least recently used are removed.
     """
 
     path: Path
     limit_gib: float = 100.0
 
     def entry(self, key: str, write: Callable[[Path], None]) -> Path:
-        """Return an entry's folder; `write` fills it where it is missing.
+        """Return the folder of an entry; create it with `write` if it is missing.
 
         Args:
-            key: names the entry.
-            write: called with an empty folder.
+            key: name of the entry.
+            write: called with an empty folder, which it fills.
         """
         entry = self.path / key
         if entry.is_dir():
@@ -71,11 +71,13 @@ class CacheFolder:
         for path in folders:
             if path.is_dir() and path.name[0] != ".":
                 with contextlib.suppress(FileNotFoundError):  # another process removed it
-                    found.append(_measured(path))
+                    state = path.stat()
+                    size = _size_bytes(path, state.st_ino)
+                    found.append(CacheEntry(path, size, state.st_mtime))
         return sorted(found, key=lambda entry: entry.used_s)
 
     def clear(self) -> None:
-        """Remove every entry; the mark stays."""
+        """Remove all entries; the folder itself stays marked as a cache."""
         for entry in self.entries():
             shutil.rmtree(entry.path)
 
@@ -99,13 +101,13 @@ def find_caches(folder: Path) -> Iterator[CacheFolder]:
     """Find the caches of medkd in a folder and below it.
 
     Args:
-        folder: for example a RUN, or the folder that holds several.
+        folder: for example a RUN, or a folder of several RUNs.
     """
     for tag in sorted(folder.rglob(TAG)):
         if tag.is_file() and _OURS in tag.read_text(encoding="utf-8", errors="replace"):
             yield CacheFolder(tag.parent)
 
 
-def _measured(path: Path) -> CacheEntry:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return CacheEntry(path, size, path.stat().st_mtime)
+@cache  # An entry never changes its size; one that was written again has another inode.
+def _size_bytes(path: Path, _inode: int) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

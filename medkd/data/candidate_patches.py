@@ -1,19 +1,19 @@
-"""CT candidates as samples: patches of whole voxels about a place, cut when they are asked for.
+"""CT candidates as samples: patches of whole voxels around each candidate, cropped on demand.
 
-The result is what the configuration's MONAI `Compose` gives for the same candidate (tested),
-made a batch at a time: crops of the prepared scan, then one scaling of the whole batch.
+A batch is cropped from prepared scans and then scaled at once. The result equals that of the
+configuration's MONAI `Compose` for the same candidates (tested).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medkd.data.cases import Case, CaseIndex
+from medkd.data.cases import Case, CaseIndex, OnProgress
 from medkd.data.crop import crop_patch
 from medkd.data.loading import hu_window, patch_shape
 from medkd.data.patches import PatchSource, SampleTable
@@ -23,16 +23,16 @@ from medkd.errors import SettingsError
 
 
 class CandidatePatches(PatchSource):
-    """Patches about candidates of CT scans.
+    """Patches around candidates in CT scans.
 
     Args:
-        table: what is known of the candidates; `seriesuid` names their scans.
-        cases: scan of each series.
-        scans: their prepared voxels, by steps from `load` to a crop, with an intensity window.
-        prior: true prevalence of positive candidates.
+        table: names, labels and centres of the candidates; `seriesuid` names their scans.
+        cases: the scans by `seriesuid`.
+        scans: the prepared scans; the loading steps include a crop and an intensity window.
+        prior: [1] true prevalence of positive candidates, 0..1; None: that of the table.
 
     Raises:
-        SettingsError: if the steps end in no patch.
+        SettingsError: if the loading steps have no crop or no intensity window.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class CandidatePatches(PatchSource):
         self._window = window
         self._scans = scans
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Prepare every scan that is needed, so that a broken one is refused at once.
+    def prepare(self, progress: OnProgress | None = None) -> None:
+        """Prepare all scans, so that broken scans are refused before training.
 
         Args:
-            progress: called with (scans done, scans in all).
+            progress: called with (scans done, total).
 
         Raises:
             SeriesError: if a scan cannot be read.
@@ -71,7 +71,7 @@ class CandidatePatches(PatchSource):
         """Return [B, 1, I, J, K] float32: HU scaled to the window, 0..1."""
         hu = torch.empty(len(rows), *self.image_shape)
         order = rows.tolist()
-        # Scan by scan, so that each is opened once a batch.
+        # Scan by scan, so that each scan is opened once per batch.
         for place in sorted(range(len(order)), key=lambda n: self.seriesuid[order[n]]):
             row = order[place]
             scan = self._scans.get(self._cases[self.seriesuid[row]])
@@ -88,12 +88,12 @@ class CandidatePatches(PatchSource):
 def candidate_table(
     index: CaseIndex, case_ids: Sequence[str], *, unlabelled: Collection[str] = ()
 ) -> SampleTable:
-    """List the candidates of some scans, in the order of the index's file.
+    """List the candidates of some scans, in the order of the index.
 
     Args:
-        index: of scans.
-        case_ids: scans whose candidates are wanted.
-        unlabelled: of them, scans whose labels are hidden.
+        index: an index of scans.
+        case_ids: the scans.
+        unlabelled: those of the scans whose labels are not used.
     """
     cases = index.by_id()
     wanted, hidden = set(case_ids), set(unlabelled)
@@ -115,13 +115,13 @@ def candidate_table(
 
 
 def thin_negatives(table: SampleTable, negatives_per_positive: int, *, seed: int) -> SampleTable:
-    """Leave out negative samples at random, and unlabelled ones in the same proportion.
+    """Drop random negative samples, and unlabelled samples in the same proportion.
 
     Args:
         table: all samples.
-        negatives_per_positive: negatives kept for each positive; positives are all kept, and
-            so is everything where there is no positive.
-        seed: of the choice.
+        negatives_per_positive: negatives kept for each positive. All positives are kept. If
+            there is no positive sample, nothing is dropped.
+        seed: seed of the choice.
     """
     known = table.label_known.any(dim=1).numpy()
     positive = ((table.label >= 0.5) & table.label_known).any(dim=1).numpy()

@@ -1,16 +1,18 @@
-"""The cases of a data set, known before any pixel is used, and how to read the pixels of one.
+"""The cases of a data set, listed without reading pixels, and how to read the scan of a case.
 
-Candidates of a scan are separate samples in `datasets.py`. Names of patients are never kept. If a
-set names no patients, each case counts as one patient.
+The candidates of a scan become separate samples in `datasets.py`. Names of patients are never
+stored. If a data set names no patients, each case counts as one patient.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
 from medkd.errors import SeriesError
 from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
@@ -21,28 +23,28 @@ from medkd.types import LabelledCandidate, Nodule, Scan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseIndex:
-    """Everything known of a data set without its pixels.
+    """The facts of a data set that are available without reading pixels.
 
-    `labels` says for each case whether it is positive (an included nodule in the scan; a
-    positive label, or the class number, of the image); a case that it does not hold has no known
-    label. Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name a
-    label output. `refused` are cases of an archive that are not analysed.
+    `labels` maps cases to 1 (scan with an included nodule, positive image), 0, or the class number
+    of an image; a case without an entry has no known label. Nodules, excluded findings and
+    candidates are in LPS mm. `label_names` has one name per label output. `refused` are the cases
+    of an archive that are not analysed.
     """
 
     name: str
     cases: tuple[Case, ...]
-    nodules: tuple[Nodule, ...]
-    excluded: tuple[Nodule, ...]
-    candidates: tuple[LabelledCandidate, ...]
     labels: dict[str, int]
     label_names: tuple[str, ...]
     fingerprint: str
+    nodules: tuple[Nodule, ...] = ()
+    excluded: tuple[Nodule, ...] = ()
+    candidates: tuple[LabelledCandidate, ...] = ()
     notes: tuple[str, ...] = ()
     refused: tuple[Case, ...] = ()
 
     @property
     def generators(self) -> tuple[str, ...]:
-        """The stamps of what made its synthetic cases, each once."""
+        """The generators of its synthetic cases, each once."""
         return tuple(sorted({case.generator for case in self.cases if case.generator}))
 
     @property
@@ -55,35 +57,62 @@ class CaseIndex:
         return {case.case_id: case for case in self.cases}
 
 
-Told = Callable[[int, int], None]
-"""Called with (cases made so far, cases in all) while a data set is being made."""
+T = TypeVar("T")
+
+OnProgress = Callable[[int, int], None]
+"""Called with (cases done, total)."""
 
 
-def ignore(_done: int, _total: int) -> None:
-    """Report nothing."""
+def process_cases(
+    work: Callable[[Case], T],
+    cases: Sequence[Case],
+    *,
+    headline: str,
+    progress: OnProgress | None = None,
+) -> list[T]:
+    """Run a function on many cases in a few threads; a refused case does not stop the others.
 
+    Args:
+        work: the function; it may raise SeriesError.
+        cases: the cases.
+        headline: headline of the error if cases are refused.
+        progress: called with (cases done, total).
 
-class CaseSource(Protocol):
-    """A source of cases: the settings of a data set, which can read what the set holds."""
+    Raises:
+        SeriesError: lists every refused case with its reasons.
+    """
 
-    def read_cases(self, work_dir: Path, told: Told = ignore, /) -> CaseIndex:
-        """Read what the set holds, without any pixel.
+    def attempt(case: Case) -> T | SeriesError:
+        try:
+            return work(case)
+        except SeriesError as refusal:
+            return refusal
 
-        Args:
-            work_dir: where a set that is made on first use is written, below `data/`.
-            told: reports progress.
-
-        Raises:
-            SettingsError: if a path names an unknown or unset environment variable, or nothing.
-            SeriesError: if the set is broken, with every reason.
-        """
+    results: list[T] = []
+    reasons: list[str] = []
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        try:
+            found = zip(cases, pool.map(attempt, cases), strict=True)
+            for done, (case, result) in enumerate(found, start=1):
+                if isinstance(result, SeriesError):
+                    why = result.reasons or (result.headline,)
+                    reasons += [f"{case.case_id}: {reason}" for reason in why]
+                else:
+                    results.append(result)
+                if progress is not None:
+                    progress(done, len(cases))
+        finally:  # an interruption does not wait for cases that have not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+    if reasons:
+        raise SeriesError(headline, reasons)
+    return results
 
 
 def read_scan_of(case: Case) -> Scan:
-    """Read a scan under the names that its case has.
+    """Read the scan of a case; its seriesuid and patient_id are those of the case.
 
     Raises:
-        SeriesError: with every reason why it cannot be read.
+        SeriesError: lists all reasons why it cannot be read.
     """
     if case.archived:
         return open_scan(case.path, case.case_id)
@@ -91,13 +120,13 @@ def read_scan_of(case: Case) -> Scan:
 
 
 def file_states(case: Case) -> list[list[str | int]]:
-    """Return path, size and time of change of every file that a scan is read from.
+    """Return path, size and modification time of all files of a scan, for keys of caches.
 
-    Use it for keys of caches and only as a hash, since a path of an archive may contain a name. A
-    digest of the pixels is not enough: a corrected header moves the same pixels to another place.
+    Store only a hash of it, because a path in an archive may contain a name. A digest of the
+    pixels is not enough, because a corrected header moves the same pixels to another position.
 
     Raises:
-        SeriesError: if the case is not known or a file is gone.
+        SeriesError: if the case is unknown or a file is missing.
     """
     files: Iterable[Path]
     if case.archived:
@@ -109,6 +138,6 @@ def file_states(case: Case) -> list[list[str | int]]:
     try:
         states = [(str(file.resolve()), file.stat()) for file in sorted(set(files))]
     except OSError as error:
-        reason = f"a file of it cannot be found any more: {type(error).__name__}"
+        reason = f"one of its files can no longer be found: {type(error).__name__}"
         raise SeriesError(f"{case.case_id}: cannot be read", [reason]) from None
     return [[name, state.st_size, state.st_mtime_ns] for name, state in states]

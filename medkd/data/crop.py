@@ -79,40 +79,27 @@ class CropPatchd:
     """MONAI dictionary transform that crops a patch around a point and updates the affine.
 
     Args:
-        keys: keys of the images, `MetaTensor` [C, I, J, K].
+        key: key of the image, a `MetaTensor` [C, I, J, K].
         patch_shape: voxels along i, j, k.
         pad_value: fill value outside the volume, in the unit that the image has at this step.
-        center_key: key of the centre of the patch, (3,) LPS mm.
     """
 
-    def __init__(
-        self,
-        keys: str | tuple[str, ...],
-        patch_shape: Shape,
-        *,
-        pad_value: float,
-        center_key: str = "center_mm",
-    ) -> None:
+    def __init__(self, key: str, patch_shape: Shape, *, pad_value: float) -> None:
         declare_subclass(type(self), "monai.transforms", "MapTransform")
-        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        self.allow_missing_keys = False
+        self.key = key
         self.patch_shape = patch_shape
         self.pad_value = pad_value
-        self.center_key = center_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of the dictionary with cropped images."""
-        changed = dict(data)
-        center_mm = np.asarray(data[self.center_key], dtype=np.float64)
-        for key in self.keys:
-            grid = scan_grid(data[key])
-            patch = crop_patch(
-                data[key].as_tensor(),
-                grid,
-                center_mm=center_mm,
-                patch_shape=self.patch_shape,
-                pad_value=self.pad_value,
-            )
-            start = patch_start(grid, center_mm, self.patch_shape)
-            changed[key] = on_grid(patch, grid.cropped(start, self.patch_shape), data[key])
-        return changed
+        """Return a copy of the dictionary with the image cropped around `center_mm` (LPS)."""
+        image, center_mm = data[self.key], np.asarray(data["center_mm"], dtype=np.float64)
+        grid = scan_grid(image)
+        patch = crop_patch(
+            image.as_tensor(),
+            grid,
+            center_mm=center_mm,
+            patch_shape=self.patch_shape,
+            pad_value=self.pad_value,
+        )
+        start = patch_start(grid, center_mm, self.patch_shape)
+        return {**data, self.key: on_grid(patch, grid.cropped(start, self.patch_shape), image)}

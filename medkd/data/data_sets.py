@@ -1,7 +1,9 @@
-"""Data sets in the LUNA16 layout and MedMNIST files: their settings and cases."""
+"""Data sets in the LUNA16 layout and MedMNIST files: their paths, settings and cases."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -11,14 +13,16 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from medkd.data.cases import Case, CaseIndex, Told, ignore
-from medkd.data.roots import find_data
-from medkd.errors import SeriesError
+from medkd.data.cases import Case, CaseIndex, OnProgress
+from medkd.errors import SeriesError, SettingsError
 from medkd.io.luna16 import Luna16Set, check_coordinates, read_luna16
 from medkd.io.luna16_tables import read_patients
 from medkd.io.medmnist import MedMnistSet, MedMnistSplit, read_medmnist
 from medkd.io.volume import read_grid
 from medkd.settings import InputPath, Settings
+
+ROOT_VARIABLES = ("MEDKD_DATA", "LUNA16_ROOT")
+"""The environment variables that a data path may contain, as ${NAME}."""
 
 
 class Luna16Data(Settings):
@@ -34,8 +38,8 @@ class Luna16Data(Settings):
         None, description="CSV `seriesuid,patient_id`; null: each scan counts as one patient."
     )
 
-    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
-        """Read the tables of the data set and the headers of its scans; see `CaseSource`."""
+    def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
+        """Read the tables of the data set and the headers of its scans."""
         luna = read_luna16(
             find_data(self.root), candidates=self.candidates, allow_partial=self.allow_partial
         )
@@ -49,9 +53,52 @@ class MedMnistData(Settings):
     kind: Literal["medmnist"] = "medmnist"
     path: InputPath = Field(description="The .npz file.")
 
-    def read_cases(self, _work_dir: Path, _told: Told = ignore) -> CaseIndex:
-        """Read the labels of the file; see `CaseSource`."""
-        return medmnist_cases(find_data(self.path))
+    def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
+        """Read the labels of the file."""
+        path = find_data(self.path)
+        held = medmnist_of(path)
+        cases: list[Case] = []
+        labels: dict[str, int] = {}
+        for origin, (_, label) in held.splits.items():
+            # Several columns: a case is positive if any of its labels is.
+            for row, value in enumerate(label.max(axis=1).tolist()):
+                case_id = f"{held.name}-{origin}-{row:06d}"
+                cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
+                labels[case_id] = value
+        one_output = held.splits["train"].labels.shape[1] == 1 and len(held.label_names) <= 2
+        return CaseIndex(
+            name=held.name,
+            cases=tuple(cases),
+            labels=labels,
+            label_names=held.label_names[-1:] if one_output else held.label_names,
+            fingerprint=held.sha256,
+            notes=(*held.notes, "the set names no patients: each image counts as one"),
+        )
+
+
+def find_data(text: str) -> Path:
+    """Expand a data path of the settings and check that it exists.
+
+    Raises:
+        SettingsError: if the path contains a variable that is not allowed or not set, or does not
+            exist.
+    """
+    reasons = []
+    filled = text
+    for name in re.findall(r"\$\{([^}]*)\}", text):
+        if name not in ROOT_VARIABLES:
+            allowed = " and ".join(f"${{{n}}}" for n in ROOT_VARIABLES)
+            reasons.append(f"${{{name}}} is not allowed here; a data path may contain {allowed}")
+        elif not os.environ.get(name):
+            reasons.append(f"the environment variable {name} is not set: export {name}=FOLDER")
+        else:
+            filled = filled.replace(f"${{{name}}}", os.environ[name])
+    path = Path(filled).expanduser()
+    if not reasons and not path.exists():
+        reasons.append(f"{path}: no such file or folder; set the path to the folder of the data")
+    if reasons:
+        raise SettingsError(f"the data path {text!r} cannot be used", reasons)
+    return path
 
 
 def medmnist_of(path: Path) -> MedMnistSet:
@@ -87,37 +134,6 @@ def _stored(path: Path, origin: str) -> MedMnistSplit:
 @lru_cache(maxsize=2)
 def _read_medmnist_once(path: Path, _size: int, _changed: int) -> MedMnistSet:
     return read_medmnist(path)
-
-
-def label_count(held: MedMnistSet) -> int:
-    """Return the number of label outputs that a MedMNIST set needs; 1 for two classes."""
-    columns = held.splits["train"].labels.shape[1]
-    return columns if columns > 1 or len(held.label_names) <= 2 else len(held.label_names)
-
-
-def medmnist_cases(path: Path) -> CaseIndex:
-    """Return the cases of a MedMNIST file."""
-    held = medmnist_of(path)
-    cases: list[Case] = []
-    labels: dict[str, int] = {}
-    for origin, (_, label) in held.splits.items():
-        # Several columns: a case is positive if any of its labels is.
-        for row, value in enumerate(label.max(axis=1).tolist()):
-            case_id = f"{held.name}-{origin}-{row:06d}"
-            cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
-            labels[case_id] = value
-    two_classes = label_count(held) == 1
-    return CaseIndex(
-        name=held.name,
-        cases=tuple(cases),
-        nodules=(),
-        excluded=(),
-        candidates=(),
-        labels=labels,
-        label_names=held.label_names[-1:] if two_classes else held.label_names,
-        fingerprint=held.sha256,
-        notes=(*held.notes, "the set names no patients: each image counts as one"),
-    )
 
 
 def luna16_cases(luna: Luna16Set, *, name: str, patients: Mapping[str, str]) -> CaseIndex:

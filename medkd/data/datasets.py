@@ -1,4 +1,4 @@
-"""From cases to samples: the one place that decides how a data set's samples are read."""
+"""Build the samples of cases. Only this module decides how the samples of a data set are read."""
 
 from __future__ import annotations
 
@@ -28,35 +28,38 @@ def build_patches(
     negatives_per_positive: int | None = None,
     unlabelled: Collection[str] = (),
 ) -> PatchSource:
-    """Build the samples of some cases: their candidates (CT), or the images themselves.
+    """Build the samples of some cases: their candidates (CT), or whole images.
 
     Args:
-        index: of the data set.
-        case_ids: cases whose samples are wanted.
-        scans: the loading steps (none are needed for images in memory) and the cache of what
-            they give, shared by the parts of a domain.
-        seed: of the choice of negatives.
+        index: the data set.
+        case_ids: the cases.
+        scans: the loading steps, which may be empty for images in memory, and the cache of
+            prepared scans, which all parts of a domain share.
+        seed: seed of the choice of negatives.
         negatives_per_positive: negative candidates kept for each positive; None keeps all.
-        unlabelled: further cases, whose labels are hidden.
+        unlabelled: further cases, whose labels are not used.
 
     Returns:
-        Samples whose pixels are read when asked for, or all by their `prepare`.
+        Samples whose pixels are read on demand, or all at once by `prepare`.
 
     Raises:
         SettingsError: if the loading steps do not fit the cases.
     """
     cases, loading = index.by_id(), scans.steps
-    wanted = [*case_ids, *(c for c in unlabelled if c not in set(case_ids))]
+    hidden = set(unlabelled)
+    wanted = list(dict.fromkeys((*case_ids, *unlabelled)))
     members = [cases[c] for c in wanted]
     if members and all(case.archived and case.kind == "image" for case in members):
+        label = torch.tensor([[float(index.labels.get(name, 0))] for name in wanted])
+        known = [name in index.labels and name not in hidden for name in wanted]
         return RadiographPatches(
-            _image_table(index, members, hidden=unlabelled),
+            _image_table(members, label, known=known),
             cases=members,
             size_px=_size_px(index, loading),
             cache=scans.cache,
         )
     if all(case.kind == "image" for case in members):
-        return _stored_images(index, members, loading=loading, hidden=unlabelled)
+        return _stored_images(index, members, loading=loading, hidden=hidden)
     table = candidate_table(index, wanted, unlabelled=unlabelled)
     prior = prevalence(table)
     if negatives_per_positive is not None:
@@ -65,7 +68,7 @@ def build_patches(
 
 
 def _size_px(index: CaseIndex, loading: tuple[LoadingStep, ...]) -> tuple[int, int]:
-    """Return rows and columns of a view; radiographs of an archive come in all sizes."""
+    """Return rows and columns of a view, because radiographs of an archive differ in size."""
     sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.source == "file"]
     if len(loading) != 1 or not sizes or sizes[0] is None or len(sizes[0]) != 2:
         raise SettingsError(
@@ -76,18 +79,17 @@ def _size_px(index: CaseIndex, loading: tuple[LoadingStep, ...]) -> tuple[int, i
 
 
 def _image_table(
-    index: CaseIndex, members: Sequence[Case], *, hidden: Collection[str]
+    members: Sequence[Case], label: torch.Tensor, *, known: Sequence[bool]
 ) -> SampleTable:
+    """Return the table of whole images: labels [N, K], and whether those of each are known."""
     ids = tuple(case.case_id for case in members)
-    concealed = set(hidden)
-    known = [name in index.labels and name not in concealed for name in ids]
     return SampleTable(
         sample_id=ids,
         patient_id=tuple(case.patient_id for case in members),
         seriesuid=ids,
         center_mm=None,
-        label=torch.tensor([[float(index.labels.get(name, 0))] for name in ids]),
-        label_known=torch.tensor(known).view(-1, 1),
+        label=label,
+        label_known=torch.tensor(known).view(-1, 1).expand_as(label).clone(),
     )
 
 
@@ -98,25 +100,18 @@ def _stored_images(
     loading: tuple[LoadingStep, ...],
     hidden: Collection[str],
 ) -> ImagePatches:
-    strange = [s.kind for s in loading if not (isinstance(s, ImageStep) and s.source == "memory")]
-    if strange:
+    other = [s.kind for s in loading if not (isinstance(s, ImageStep) and s.source == "memory")]
+    if other:
         raise SettingsError(
             f"{index.name}: these are images in memory",
-            [f"expected no loading steps, or one image step from memory, got {strange}"],
+            [f"expected no loading steps, or one image step from memory, got {other}"],
         )
     stored = images_of(members)
-    concealed = set(hidden)
-    ids = tuple(case.case_id for case in members)
-    known = torch.tensor([[c not in concealed] for c in ids]).view(-1, 1)
-    label = _label_outputs(stored.labels, len(index.label_names))
-    table = SampleTable(
-        sample_id=ids,
-        patient_id=tuple(case.patient_id for case in members),
-        seriesuid=ids,
-        center_mm=None,
-        label=label,
-        label_known=known.expand_as(label).clone(),
-    )
+    label, outputs = torch.from_numpy(stored.labels), len(index.label_names)
+    if label.shape[1] != outputs:  # one column of class numbers
+        label = F.one_hot(label[:, 0], outputs)
+    known = [case.case_id not in hidden for case in members]
+    table = _image_table(members, label.float(), known=known)
     sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.size_px is not None]
     pixels = stored.images[:, None]
     if sizes and len(sizes[0]) != pixels.ndim - 2:
@@ -127,16 +122,8 @@ def _stored_images(
     return ImagePatches(table, _resized(pixels, sizes[0]) if sizes else pixels)
 
 
-def _label_outputs(labels: NDArray[np.int64], outputs: int) -> torch.Tensor:
-    """[N, columns] as stored to [N, outputs] float: one class number becomes one-hot."""
-    stored = torch.from_numpy(labels)
-    if stored.shape[1] == outputs:
-        return stored.float()
-    return F.one_hot(stored[:, 0], outputs).float()
-
-
 def _resized(pixels: NDArray[np.uint8], size_px: Sequence[int]) -> NDArray[np.float32]:
-    """Resize [N, 1, *spatial] by area, as MONAI's `Resized` does, some images at a time."""
+    """Resize [N, 1, *spatial] by area, as MONAI's `Resized` does, in chunks of images."""
     parts = [
         F.interpolate(
             torch.from_numpy(pixels[start : start + 256]).float() / 255,

@@ -33,8 +33,10 @@ from medkd.types import PatchBatch
 
 logger = logging.getLogger(__name__)
 
-REMEDY = "training.workers: 0 loads the samples in the main process, which needs no helpers"
-RESUMED = "go on with --resume; the number of workers may differ"
+REMEDY = (
+    "training.workers: 0 loads the samples in the main process, which needs no worker processes"
+)
+RESUMED = "continue with --resume; the number of workers may differ"
 
 _SIGNS = ("dataloader", "shared memory", "shm", "bus error", "ancdata", "too many open files",
           "no space left", "cannot allocate memory", "can't start new")  # fmt: skip
@@ -208,9 +210,9 @@ def _reasons(error: Exception) -> list[str]:
     reasons = [text.splitlines()[0].strip() if text else type(error).__name__]
     lower = text.lower()
     if "timed out" in lower:
-        reasons.append("it hangs: look whether the disk or network that holds the data answers")
+        reasons.append("it hangs: check that the disk or network of the data responds")
     if "killed" in lower or "exited unexpectedly" in lower:
-        reasons.append("most likely there was not enough memory: take fewer workers or a smaller "
+        reasons.append("most likely there was not enough memory: use fewer workers or a smaller "
                        "batch_size")  # fmt: skip
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES):
         reasons.append(shared_memory_reason(error.errno or 0))

@@ -17,18 +17,18 @@ from medkd.types import PatchBatch
 class TrainLoader:
     """Batches of a source with the number of each sample's view.
 
-    All batches are full; a source smaller than one batch gives one batch of all its samples. The
-    samples that an epoch leaves over occur in another one.
+    All batches are full; a source smaller than one batch gives one batch of all its samples.
+    Samples left over in one epoch occur in others.
 
     Args:
         source: the samples.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         balanced: whether the classes occur in equal parts.
-        seed: of the order.
-        views: how many views of a sample there are; "live": without end.
+        seed: seed of the order.
+        views: number of different views per sample; "live": unlimited.
         workers: processes that read batches ahead; 0: the main process reads them.
 
-    `timeout_s` is the time after which a worker that has delivered no batch is considered hung.
+    `timeout_s` is the time after which a worker without a batch is considered hung.
     """
 
     timeout_s = 120.0
@@ -61,7 +61,7 @@ class TrainLoader:
     def sampled_prior(self) -> tuple[float, ...]:
         """[K] share of positives of each label in training, 0..1; `source.prior` is the true one.
 
-        The logit of a model that was trained so is too high by
+        The logits of the trained model are biased upwards by
         `logit(sampled_prior) - logit(prior)`.
         """
         known = self.source.label_known.numpy()

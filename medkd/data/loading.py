@@ -131,7 +131,27 @@ _RANK = {"load": 0, "orientation": 1, "spacing": 2, "crop": 3, "intensity": 3}
 
 
 def _in_order(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
-    reasons = loading_reasons(steps)
+    """Return the steps if their kinds and order can be used; otherwise refuse with all reasons."""
+    kinds = [step.kind for step in steps]
+    reasons = [
+        f"{kind}: expected at most once, got {kinds.count(kind)} times"
+        for kind in dict.fromkeys(kinds)
+        if kinds.count(kind) > 1
+    ]
+    if "image" in kinds:
+        if others := [kind for kind in kinds if kind != "image"]:
+            reasons.append(f"image: expected as the only step, got {', '.join(others)} too")
+    else:
+        if kinds[:1] != ["load"]:
+            reasons.append("expected load (CT) or image (radiograph) as the first step")
+        if "intensity" not in kinds:
+            reasons.append("expected an intensity step, because networks need values in 0..1")
+        ranks = [_RANK[kind] for kind in kinds]
+        if ranks != sorted(ranks):
+            reasons.append(
+                "expected the order load, orientation, spacing, then crop and intensity, got "
+                + ", ".join(kinds)
+            )
     if reasons:
         raise ValueError("; ".join(reasons))
     return steps
@@ -141,33 +161,6 @@ LoadingSettings = Annotated[tuple[LoadingStep, ...], AfterValidator(_in_order)]
 """The loading steps of a configuration, validated for their order."""
 
 _ADAPTER: TypeAdapter[tuple[Any, ...]] = TypeAdapter(LoadingSettings)
-
-
-def loading_reasons(steps: tuple[LoadingStep, ...]) -> list[str]:
-    """Return the reasons why these steps cannot be used; empty if they can."""
-    kinds = [step.kind for step in steps]
-    reasons = [
-        f"{kind}: expected at most once, got {kinds.count(kind)} times"
-        for kind in dict.fromkeys(kinds)
-        if kinds.count(kind) > 1
-    ]
-    if "image" in kinds:
-        others = [kind for kind in kinds if kind != "image"]
-        reasons += (
-            [f"image: expected as the only step, got {', '.join(others)} too"] if others else []
-        )
-        return reasons
-    if not kinds or kinds[0] != "load":
-        reasons.append("expected load (CT) or image (radiograph) as the first step")
-    if "intensity" not in kinds:
-        reasons.append("expected an intensity step, because networks need values in 0..1")
-    ranks = [_RANK[kind] for kind in kinds]
-    if ranks != sorted(ranks):
-        reasons.append(
-            "expected the order load, orientation, spacing, then crop and intensity, got "
-            + ", ".join(kinds)
-        )
-    return reasons
 
 
 def parse_loading(steps: Iterable[Mapping[str, Any]]) -> tuple[LoadingStep, ...]:

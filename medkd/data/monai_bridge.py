@@ -89,12 +89,8 @@ class MedkdReader:
         if isinstance(img, SeriesError):
             raise img
         if isinstance(img, Radiograph):
-            affine = np.eye(3)
-            return img.pixels, _meta(affine, img.pixels.shape, img.imageuid, img.patient_id)
-        meta = _meta(
-            lps_to_ras(img.grid.affine_lps_mm), img.grid.shape, img.seriesuid, img.patient_id
-        )
-        return img.voxels_hu, {**meta, "notes": list(img.notes)}
+            return img.pixels, _meta(np.eye(3), img.pixels.shape, img.imageuid, img.patient_id)
+        return img.voxels_hu, _scan_meta(img)
 
 
 def to_meta_tensor(scan: Scan) -> Any:  # noqa: ANN401  # MONAI has no types
@@ -104,12 +100,8 @@ def to_meta_tensor(scan: Scan) -> Any:  # noqa: ANN401  # MONAI has no types
     """
     from monai.data import MetaTensor
 
-    meta = _meta(
-        lps_to_ras(scan.grid.affine_lps_mm), scan.grid.shape, scan.seriesuid, scan.patient_id
-    )
-    meta.update(
-        affine=torch.from_numpy(meta["affine"]), notes=list(scan.notes), original_channel_dim=0
-    )
+    meta = _scan_meta(scan)
+    meta.update(affine=torch.from_numpy(meta["affine"]), original_channel_dim=0)
     voxels = torch.from_numpy(scan.voxels_hu.copy(order="K"))[None]
     return MetaTensor(voxels, meta=meta)
 
@@ -143,6 +135,12 @@ def on_grid(voxels: torch.Tensor, grid: VoxelGrid, like: Any) -> Any:  # noqa: A
     affine = torch.from_numpy(lps_to_ras(grid.affine_lps_mm))
     changed = {"affine": affine, "spatial_shape": np.asarray(grid.shape), "space": "RAS"}
     return MetaTensor(voxels, meta={**like.meta, **changed})
+
+
+def _scan_meta(scan: Scan) -> dict[str, Any]:
+    affine = lps_to_ras(scan.grid.affine_lps_mm)
+    meta = _meta(affine, scan.grid.shape, scan.seriesuid, scan.patient_id)
+    return {**meta, "notes": list(scan.notes)}
 
 
 def _meta(

@@ -1,14 +1,14 @@
-"""What a training loop reads samples from: `PatchSource`, and images held in memory.
+"""The sources of training samples: the base class `PatchSource`, and images held in memory.
 
-A source hands out a whole batch at once. Images are float32 in 0..1, [B, C, I, J] (row = I,
-column = J) or [B, C, I, J, K]. Labels are known beforehand, so that sampling needs no pixels.
-Views of a sample are made later, from its batch (`augment.py`).
+A source returns whole batches. Images are float32 in 0..1, [B, C, I, J] (row = I, column = J) or
+[B, C, I, J, K]. Labels are available without reading pixels. Batches are augmented later
+(`augment.py`).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from medkd.data.cases import OnProgress
 from medkd.types import PatchBatch, Point
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleTable:
-    """What is known of N samples without their pixels.
+    """The names, labels and positions of N samples, without their pixels.
 
     Args:
-        sample_id: names, unique and the same in every run.
-        patient_id: pseudonyms, for bootstrap and splits.
-        seriesuid: the scan or image that each sample is cut from.
-        center_mm: LPS mm of each candidate, or None for whole images.
+        sample_id: [N] names, unique and the same in every run.
+        patient_id: [N] pseudonyms, for bootstrap and splits.
+        seriesuid: [N] the scan or image of each sample.
+        center_mm: [N] LPS mm of the candidates, or None for whole images.
         label: [N, K] float32, 0 or 1.
         label_known: [N, K] bool.
     """
@@ -46,7 +47,7 @@ class SampleTable:
         return len(self.sample_id)
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> SampleTable:
-        """Return some samples, in the order of `rows`."""
+        """Return the samples `rows`, in this order."""
         wanted = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         order = wanted.tolist()
         return SampleTable(
@@ -60,13 +61,15 @@ class SampleTable:
 
 
 class PatchSource(Dataset[PatchBatch]):
-    """Samples with labels, read a batch at a time.
+    """Labelled samples whose pixels are read batch by batch.
+
+    The columns of the table are attributes of the source.
 
     Args:
-        table: what is known of the samples.
+        table: names, labels and positions of the samples.
         image_shape: (C, I, J) or (C, I, J, K) of one sample.
         prior: [K] true prevalence of each label, 0..1, if samples were left out of the table;
-            by default that of the table.
+            None: the prevalence in the table.
     """
 
     def __init__(
@@ -76,53 +79,25 @@ class PatchSource(Dataset[PatchBatch]):
         image_shape: tuple[int, ...],
         prior: tuple[float, ...] | None = None,
     ) -> None:
-        self.table = table
+        self.sample_id, self.patient_id = table.sample_id, table.patient_id
+        self.seriesuid, self.center_mm = table.seriesuid, table.center_mm
+        self.label, self.label_known = table.label, table.label_known
         self.image_shape = image_shape
         self.prior = prevalence(table) if prior is None else prior
 
-    @property
-    def sample_id(self) -> tuple[str, ...]:
-        """[N] names of the samples."""
-        return self.table.sample_id
-
-    @property
-    def patient_id(self) -> tuple[str, ...]:
-        """[N] pseudonyms."""
-        return self.table.patient_id
-
-    @property
-    def seriesuid(self) -> tuple[str, ...]:
-        """[N] scan or image of each sample."""
-        return self.table.seriesuid
-
-    @property
-    def center_mm(self) -> tuple[Point, ...] | None:
-        """[N] LPS mm of the candidates, or None for whole images."""
-        return self.table.center_mm
-
-    @property
-    def label(self) -> Tensor:
-        """[N, K] float32."""
-        return self.table.label
-
-    @property
-    def label_known(self) -> Tensor:
-        """[N, K] bool."""
-        return self.table.label_known
-
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.sample_id)
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read once what would else be read again and again, so that faults show early.
+    def prepare(self, progress: OnProgress | None = None) -> None:
+        """Read and cache all cases, so that faults are found before training.
 
         Args:
-            progress: called with (cases done, cases in all).
+            progress: called with (cases done, total).
 
         Raises:
             SeriesError: if a case cannot be read.
         """
-        del progress  # what is in memory needs no preparing
+        del progress  # images in memory need no preparation
 
     @abstractmethod
     def images(self, rows: Tensor) -> Tensor:
@@ -132,11 +107,11 @@ class PatchSource(Dataset[PatchBatch]):
             rows: [B] int64 indices.
 
         Returns:
-            [B, *image_shape], fresh memory.
+            [B, *image_shape], a new tensor.
         """
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> PatchBatch:
-        """Return a whole batch at once (torch's `DataLoader` calls this too)."""
+        """Return a batch; torch's `DataLoader` calls this method too."""
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
         return PatchBatch(
             image=self.images(rows),
@@ -151,10 +126,10 @@ class PatchSource(Dataset[PatchBatch]):
 
 
 class ImagePatches(PatchSource):
-    """Whole images, kept in memory as they were stored (uint8), or float32 if resized.
+    """Whole images in memory, as stored (uint8) or resized (float32).
 
     Args:
-        table: what is known of the samples.
+        table: names and labels of the samples.
         pixels: [N, C, I, J] or [N, C, I, J, K], uint8 or float32 in 0..1.
 
     Example:
@@ -179,7 +154,7 @@ class ImagePatches(PatchSource):
 
     def images(self, rows: Tensor) -> Tensor:
         """Return [B, *image_shape] float32: stored values over 255."""
-        # numpy, not torch: a batch is too small for torch's threads to be worth their barriers.
+        # numpy, not torch: for so small a batch, synchronising torch's threads costs more.
         picked = self._pixels[rows.numpy()]
         if picked.dtype == np.uint8:
             picked = np.divide(picked, np.float32(255), dtype=np.float32)
@@ -187,19 +162,19 @@ class ImagePatches(PatchSource):
 
 
 def prevalence(table: SampleTable) -> tuple[float, ...]:
-    """Return for each of K labels the share of positives among the known, 0..1."""
+    """Return for each of K labels the share of positives among the known labels, 0..1."""
     positive = ((table.label >= 0.5) & table.label_known).sum(dim=0)
     return tuple((positive / table.label_known.sum(dim=0).clamp(min=1)).tolist())
 
 
 def iterate(source: PatchSource, batch_size: int, *, first: int = 0) -> Iterator[PatchBatch]:
-    """Give every sample from the first on once, in order: for validation and test."""
+    """Yield every sample from number `first` on once, in order, for validation and test."""
     for start in range(first, len(source), batch_size):
         yield source.__getitems__(range(start, min(start + batch_size, len(source))))
 
 
 def _picked(values: tuple[Any, ...], order: list[int]) -> tuple[Any, ...]:
-    if len(order) < 2:  # itemgetter gives a tuple only from two on
+    if len(order) < 2:  # itemgetter returns a tuple only for two or more items
         return tuple(values[i] for i in order)
     picked: tuple[Any, ...] = itemgetter(*order)(values)
     return picked

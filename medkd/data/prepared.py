@@ -1,11 +1,9 @@
-"""Prepared scans: the one way from a CT scan to the voxels that every model sees.
+"""Prepared scans: the voxels from which training, proposals and whole-scan detection start.
 
-A scan is read once, its lungs are found, it is turned and resampled as the loading steps say, and
-the result is kept on disk as a memory-mapped array. Training, the search for places to train on
-and whole-scan detection all start from it. HU are kept, before the intensity window, so that a
-patch is the same with and without a cache. The key of an entry is a hash of the scan's files
-(path, size, time of change) and of the steps: a changed file or step makes a new entry. Entries
-are written whole or not at all.
+A scan is read once, its lungs are found, and it is reoriented and resampled by the loading steps.
+The result is cached on disk as a memory-mapped array of HU, before the intensity window, so that
+patches are the same with and without a cache. The key of an entry is a hash of the steps and of the
+scan's files (path, size, modification time), so a changed file or step makes a new entry.
 """
 
 from __future__ import annotations
@@ -13,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -27,7 +23,7 @@ import torch
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.cases import Case, file_states, read_scan_of
+from medkd.data.cases import Case, OnProgress, file_states, process_cases, read_scan_of
 from medkd.data.loading import (
     KEY,
     LoadingStep,
@@ -45,14 +41,14 @@ from medkd.types import Scan, SliceFact
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 3  # raised when what is kept changes, so that older entries are not read
+_LAYOUT = 3  # increase it when the entries change, so that older entries are not read
 _OPEN_MAPPED = 128  # each holds a file handle
 _OPEN_IN_MEMORY = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanFacts:
-    """What a scan is called and how it is stored; the same fields as in `Scan`."""
+    """The name and the stored geometry of a scan; the same fields as in `Scan`."""
 
     seriesuid: str
     grid: VoxelGrid
@@ -63,13 +59,13 @@ class ScanFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedScan:
-    """A scan on the grid that patches are cut from.
+    """A scan on the grid from which patches are cropped.
 
     Args:
-        facts: of the scan as it was read.
+        facts: facts of the scan as it was read.
         voxels_hu: [1, I, J, K] HU on `grid`.
-        grid: after the steps that turn and resample.
-        lungs: the lung field; its `box` counts voxels of `grid`. None: not found.
+        grid: the grid after reorientation and resampling.
+        lungs: the lung field; its `box` is in voxels of `grid`. None: not found.
         no_lungs: the reasons why no lungs were found.
     """
 
@@ -80,7 +76,7 @@ class PreparedScan:
     no_lungs: tuple[str, ...] = ()
 
     def as_scan(self) -> Scan:
-        """Return the prepared voxels as a scan; they are shared, not copied."""
+        """Return the prepared voxels as a scan without copying them."""
         return Scan(self.facts.seriesuid, self.voxels_hu[0].numpy(), self.grid, patient_id="")
 
     def found_lungs(self) -> LungField:
@@ -95,15 +91,15 @@ class PreparedScan:
 
 
 def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> PreparedScan:
-    """Find the lungs of a scan, turn it and resample it.
+    """Find the lungs of a scan, and reorient and resample it.
 
     Args:
-        scan: as read, on any grid.
-        steps: all loading steps of a configuration or model; those that concern single patches
-            or intensities are not applied here.
+        scan: the scan as read, on any grid.
+        steps: all loading steps of a configuration or model; crop and intensity steps are not
+            applied here.
     """
     whole = _whole_scan_steps(steps)
-    # In the memory order that MONAI's own reader gives: it decides how resampled HU are rounded.
+    # The memory order of MONAI's own reader, on which the rounding of resampled HU depends.
     read = {KEY: to_meta_tensor(scan).contiguous()}
     image = apply_loading(build_loading(whole, pad=0.0), read)[KEY]
     facts = ScanFacts(scan.seriesuid, scan.grid, scan.stored_grid, scan.slices, scan.notes)
@@ -115,7 +111,7 @@ def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> PreparedScan:
 
 
 def _on_grid(lungs: LungField, grid: VoxelGrid, prepared: VoxelGrid) -> LungField:
-    """Count the lungs' box on the prepared grid instead of the scan's own."""
+    """Convert the box of the lungs from the grid of the scan to the prepared grid."""
     corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
     at = prepared.world_to_voxel(grid.voxel_to_world(corners.astype(np.float64))).round(6)
     low = np.maximum(np.floor(at.min(axis=0)), 0).astype(int).tolist()
@@ -125,7 +121,7 @@ def _on_grid(lungs: LungField, grid: VoxelGrid, prepared: VoxelGrid) -> LungFiel
 
 
 def to_unit_range(hu: Tensor, window: tuple[float, float]) -> Tensor:
-    """Map a window of HU to 0..1 and clip, in place where `hu` is float32.
+    """Scale an HU window to 0..1 and clip, in place if `hu` is float32.
 
     Args:
         hu: any shape.
@@ -143,8 +139,8 @@ class PreparedScans:
 
     Args:
         steps: all loading steps of a configuration or model.
-        folder: where they are kept; None keeps the last few in memory only.
-        limit_gib: most disk space of the folder; least recently used entries are removed.
+        folder: folder of the cache; None: only the last few scans are kept in memory.
+        limit_gib: size limit of the folder; the least recently used entries are removed.
     """
 
     def __init__(
@@ -155,33 +151,25 @@ class PreparedScans:
         self._open: OrderedDict[Case, PreparedScan] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open scans behind when a worker process takes a copy."""
+        """Do not copy open scans to worker processes."""
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def prepare(
-        self, cases: Iterable[Case], progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Make the entries that are missing, so that broken scans are refused before training.
+    def prepare(self, cases: Iterable[Case], progress: OnProgress | None = None) -> None:
+        """Write the missing entries, so that broken scans are refused before training.
 
         Args:
-            cases: scans that will be asked for; nothing is done without a folder.
-            progress: called with (scans done, scans in all).
+            cases: the scans; nothing is done without a folder.
+            progress: called with (scans done, total).
 
         Raises:
-            SeriesError: naming every scan that cannot be read.
+            SeriesError: lists every scan that cannot be read.
         """
         wanted = list(dict.fromkeys(cases)) if self.cache is not None else []
-        reasons: list[str] = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for done, refusal in enumerate(pool.map(self._refusal, wanted), start=1):
-                reasons += refusal
-                if progress is not None:
-                    progress(done, len(wanted))
-        if reasons:
-            raise SeriesError("scans that cannot be prepared", reasons)
+        headline = "scans that cannot be prepared"
+        process_cases(self._entry, wanted, headline=headline, progress=progress)
 
     def load(self, case: Case) -> PreparedScan:
-        """Return a prepared scan without keeping it open; safe in several threads.
+        """Return a prepared scan without keeping it open; thread-safe.
 
         Raises:
             SeriesError: if it cannot be read.
@@ -193,7 +181,7 @@ class PreparedScans:
         return prepare_scan(read_scan_of(case), self.steps)
 
     def get(self, case: Case) -> PreparedScan:
-        """Return a prepared scan; asking for neighbours in turn is cheapest.
+        """Return a prepared scan, which is kept open for the next requests.
 
         Raises:
             SeriesError: if it cannot be read.
@@ -208,19 +196,12 @@ class PreparedScans:
         return self._open[case]
 
     def key(self, case: Case) -> str:
-        """Name a prepared scan by a hash of its files and steps: the name of its entry."""
+        """Return the name of the entry of a scan: a hash of its files and the steps."""
         steps = loading_as_dicts(_whole_scan_steps(self.steps))
         return sha256_of_text(json.dumps([_LAYOUT, file_states(case), steps]))[:32]
 
-    def _refusal(self, case: Case) -> list[str]:
-        try:
-            self._entry(case)
-        except SeriesError as error:
-            return [f"{case.case_id}: {reason}" for reason in error.reasons or (error.headline,)]
-        return []
-
     def _entry(self, case: Case) -> Path:
-        """Return the folder that holds the prepared scan, made if it is missing."""
+        """Return the folder of the prepared scan; create it if it is missing."""
         if self.cache is None:
             raise ValueError("without a folder there are no entries")
 
@@ -232,7 +213,7 @@ class PreparedScans:
 
 
 def _whole_scan_steps(steps: tuple[LoadingStep, ...]) -> tuple[LoadingStep, ...]:
-    """Cropping and scaling commute, so intensities wait until after the crop."""
+    """Return the steps without intensity, which is applied after the crop: the two commute."""
     return tuple(step for step in scan_steps(steps) if step.kind in ("orientation", "spacing"))
 
 
@@ -261,7 +242,7 @@ def _write_entry(entry: Path, prepared: PreparedScan) -> None:
 
 
 def _read_entry(entry: Path) -> PreparedScan:
-    # Copy-on-write: torch wants writable memory; nothing is ever written to it.
+    # Copy-on-write, because torch requires writable memory; nothing is ever written to it.
     voxels = np.load(entry / "voxels_hu.npy", mmap_mode="c", allow_pickle=False)
     values = json.loads((entry / "scan.json").read_text(encoding="utf-8"))
     stored = values["stored_grid"]

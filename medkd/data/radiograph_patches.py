@@ -1,16 +1,14 @@
-"""Radiographs of an archive as samples, at the size that networks see, each read once.
+"""Radiographs of an archive as samples: each is read and resized once.
 
-Kept as one memory-mapped array of 8 bits a pixel (the depth of a display and of the public
-sets), whatever the archive stores. Filling goes on where a killed process stopped.
+The pixels are cached as one memory-mapped array of 8 bits per pixel, the depth of displays and of
+the public data sets. If the process is killed, the next one fills only the missing images.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,34 +20,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.cases import Case
+from medkd.data.cases import Case, OnProgress, process_cases
 from medkd.data.patches import PatchSource, SampleTable
-from medkd.errors import SeriesError
 from medkd.index.case_store import open_image
 from medkd.provenance import sha256_of_text
 from medkd.types import Radiograph
 
-_LAYOUT = 1  # raised when what is kept changes, so that older arrays are not read
-_AT_ONCE = 64
+_LAYOUT = 1  # increase it when the cached data change, so that older arrays are not read
 
 Uint8 = NDArray[np.uint8]
 
 
 class _Store(NamedTuple):
-    """Pixels [N, 1, rows, columns], and which of the N are filled."""
+    """Pixels [N, 1, rows, columns], and whether each of the N images is filled."""
 
     pixels: Uint8
     done: NDArray[np.bool_]
 
 
 class RadiographPatches(PatchSource):
-    """Whole radiographs, resized by area (aspect not kept).
+    """Whole radiographs, resized by area without keeping the aspect ratio.
 
     Args:
-        table: what is known of the samples.
+        table: names and labels of the samples.
         cases: the images, in the order of the table.
         size_px: rows, columns.
-        cache: where the pixels are kept; None keeps them in memory.
+        cache: folder of the cached pixels; None: they are kept in memory.
     """
 
     def __init__(
@@ -66,26 +62,31 @@ class RadiographPatches(PatchSource):
         self._cache = cache
         self._pixels: Uint8 | None = None
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every radiograph that is not read yet, so that a broken one is refused at once.
+    def prepare(self, progress: OnProgress | None = None) -> None:
+        """Read all radiographs that are not cached yet, so that broken ones are refused early.
 
         Args:
-            progress: called with (images done, images in all).
+            progress: called with (images done, total).
 
         Raises:
-            SeriesError: naming every image that cannot be read.
+            SeriesError: lists every image that cannot be read.
         """
         store = self._opened()
-        waiting = np.flatnonzero(~store.done).tolist()
-        reasons: list[str] = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(waiting), _AT_ONCE):
-                rows = waiting[start : start + _AT_ONCE]
-                reasons += self._fill(store, rows, pool)
-                if progress is not None:
-                    progress(int(store.done.sum()) + len(reasons), len(self._cases))
-        if reasons:
-            raise SeriesError("radiographs that cannot be read", reasons)
+        rows = {self._cases[row].case_id: row for row in np.flatnonzero(~store.done).tolist()}
+        before = len(self._cases) - len(rows)
+
+        def fill(case: Case) -> None:
+            row = rows[case.case_id]
+            radiograph = open_image(case.path, case.case_id)
+            store.pixels[row, 0] = resize_radiograph(radiograph, self._size_px)
+            store.done[row] = True
+
+        def report(done: int, _total: int) -> None:
+            if progress is not None:
+                progress(before + done, len(self._cases))
+
+        waiting = [self._cases[row] for row in rows.values()]
+        process_cases(fill, waiting, headline="radiographs that cannot be read", progress=report)
         self._pixels = store.pixels
 
     def images(self, rows: Tensor) -> Tensor:
@@ -93,12 +94,12 @@ class RadiographPatches(PatchSource):
         if self._pixels is None:
             self.prepare()
         if self._pixels is None:
-            raise ValueError("preparing left no pixels")
+            raise ValueError("expected pixels after `prepare`")
         picked = np.asarray(self._pixels[rows.numpy()])
         return torch.from_numpy(np.divide(picked, np.float32(255), dtype=np.float32))
 
     def _opened(self) -> _Store:
-        """Return the arrays, made if they are missing."""
+        """Return the arrays; create them if they are missing."""
         shape = (len(self._cases), *self.image_shape)
         if self._cache is None or not self._cases:
             empty = np.zeros(len(self._cases), dtype=np.bool_)
@@ -114,25 +115,11 @@ class RadiographPatches(PatchSource):
         names_of = ("pixels", "done")
         return _Store(*(np.load(entry / f"{name}.npy", mmap_mode="r+") for name in names_of))
 
-    def _fill(self, store: _Store, rows: Sequence[int], pool: ThreadPoolExecutor) -> list[str]:
-        """Read some images; return the reasons of those that cannot be read."""
-        reasons: list[str] = []
-        read = partial(_resized, size_px=self._size_px)
-        cases = [self._cases[row] for row in rows]
-        for row, case, found in zip(rows, cases, pool.map(read, cases), strict=True):
-            if isinstance(found, SeriesError):
-                why = found.reasons or (found.headline,)
-                reasons += [f"{case.case_id}: {reason}" for reason in why]
-            else:
-                store.pixels[row, 0] = found
-                store.done[row] = True
-        return reasons
-
 
 def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int, ...]) -> None:
-    """Make an array of zeros that has its space on the disk.
+    """Create an array of zeros whose disk space is reserved.
 
-    Without it a disk that fills up later ends the process by SIGBUS, in the middle of a store.
+    Otherwise a disk that fills up later would end the process by SIGBUS during a write.
     """
     open_memmap(path, mode="w+", dtype=kind, shape=shape).flush()
     if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -140,17 +127,8 @@ def _reserve(path: Path, kind: type[np.uint8] | type[np.bool_], shape: tuple[int
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
-def _resized(case: Case, *, size_px: tuple[int, int]) -> Uint8 | SeriesError:
-    """Return [rows, columns], or a refusal as a value so that the others are read too."""
-    try:
-        radiograph = open_image(case.path, case.case_id)
-    except SeriesError as refusal:
-        return refusal
-    return resize_radiograph(radiograph, size_px)
-
-
 def resize_radiograph(radiograph: Radiograph, size_px: tuple[int, int]) -> Uint8:
-    """Return a radiograph as networks see it: [rows, columns] of 8 bits, resized by area."""
+    """Return the network input [rows, columns] of a radiograph: 8 bits, resized by area."""
     view = torch.from_numpy(np.ascontiguousarray(radiograph.pixels))[None, None]
     small = F.interpolate(view, size=list(size_px), mode="area")[0, 0]
     return np.asarray(small.mul(255).round().clamp(0, 255).to(torch.uint8).numpy())

@@ -119,25 +119,21 @@ class SlabSpacingd:
     except that it keeps the dtype and is therefore rounded. It is neither invertible nor lazy.
 
     Args:
-        keys: keys of the images, `MetaTensor` [C, I, J, K].
+        key: key of the image, a `MetaTensor` [C, I, J, K].
         spacing_mm: (3,) positive mm along i, j, k.
     """
 
-    def __init__(self, keys: str | tuple[str, ...], spacing_mm: ArrayLike) -> None:
+    def __init__(self, key: str, spacing_mm: ArrayLike) -> None:
         declare_subclass(type(self), "monai.transforms", "MapTransform")
-        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        self.allow_missing_keys = False
+        self.key = key
         self.spacing_mm = tuple(float(value) for value in np.asarray(spacing_mm).ravel())
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of the dictionary with resampled images and their new affines."""
-        changed = dict(data)
-        for key in self.keys:
-            image = data[key]
-            grid = scan_grid(image)
-            voxels = resample_volume(image.as_tensor(), grid, self.spacing_mm)
-            changed[key] = on_grid(voxels, spaced_grid(grid, self.spacing_mm), image)
-        return changed
+        """Return a copy of the dictionary with the resampled image and its new affine."""
+        image = data[self.key]
+        grid = scan_grid(image)
+        voxels = resample_volume(image.as_tensor(), grid, self.spacing_mm)
+        return {**data, self.key: on_grid(voxels, spaced_grid(grid, self.spacing_mm), image)}
 
 
 def _plan_axis(size: int, new_size: int, scale: float) -> _AxisPlan:

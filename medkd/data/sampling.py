@@ -1,8 +1,8 @@
-"""The order of samples in an epoch, and the number of the view that is made of each.
+"""The order of samples in an epoch, and the view number of each sample.
 
-Both are pure functions of (seed, epoch) without state: epoch n is the same whether or not the
-epochs before it ran, which makes resuming exact. Balancing over classes changes the prevalence
-that a model sees; `PatchSource.prior` keeps the true one, so that probabilities can be corrected.
+Both are pure functions of (seed, epoch), so a resumed training has the same epochs. Balancing the
+classes changes the prevalence that a model sees. `PatchSource.prior` keeps the true prevalence, by
+which probabilities are corrected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 UNLABELLED = -1
-"""The stratum of samples none of whose labels is known."""
+"""The stratum of samples without a known label."""
 
 
 def derive_seed(seed: int, *words: str | int) -> int:
@@ -35,7 +35,7 @@ def derive_seed(seed: int, *words: str | int) -> int:
 
 
 def class_strata(label: torch.Tensor, label_known: torch.Tensor) -> Indices:
-    """Assign each sample to the class as which it is balanced.
+    """Assign each sample to the class by which it is balanced.
 
     Args:
         label: [N, K] float, 0 or 1 (or between: soft labels count as 1 from .5).
@@ -51,11 +51,11 @@ def class_strata(label: torch.Tensor, label_known: torch.Tensor) -> Indices:
 
 
 def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> Indices:
-    """Return a random order in which every stretch holds the classes in equal parts.
+    """Return a random order in which the classes are evenly mixed in equal parts.
 
     Unlabelled samples keep their natural share; the rest is divided equally among the classes.
-    If a class has fewer samples than places, its samples repeat, but none comes a third time
-    before all of its class came twice, and so on.
+    Samples of a class that is too small are repeated. No sample is repeated again before all
+    samples of its class occur equally often.
 
     Args:
         strata: [N] class of each sample, from `class_strata`; all equal: a plain shuffle.
@@ -84,7 +84,7 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
 
 
 def view_numbers(order: Indices, strata: Indices, *, epoch: int) -> Indices:
-    """Number the views that an epoch makes of its samples: no number comes twice for a sample.
+    """Number the views of an epoch's samples, so that no sample gets the same number twice.
 
     A sample that occurs at most R times in an epoch gets the numbers epoch * R to
     epoch * R + R - 1; R is the same for all samples of a class.

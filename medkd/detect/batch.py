@@ -1,7 +1,7 @@
-"""Many scans or radiographs through one model, one by one; what cannot be read is a result too.
+"""Run one model on many scans or radiographs; an input that cannot be read has a result too.
 
-Nothing that one input does ends the search: every foreign exception, running out of memory
-included, becomes a `not_analysed` result with its reason. `results.py` writes what comes.
+No input ends the search: any unexpected exception, including one for lack of memory, becomes a
+`not_analysed` result with its reason. `results.py` writes the results.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,14 +38,7 @@ from medkd.types import CaseResult, Radiograph, Scan
 Input = ScanInput | ImageInput
 T = TypeVar("T")
 
-OUT_OF_MEMORY = "out_of_memory: it does not fit into memory; try a machine with more of it"
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Why something could not be done."""
-
-    reasons: tuple[str, ...]
+OUT_OF_MEMORY = "out_of_memory: it does not fit into memory; try a machine with more memory"
 
 
 def search_scans(
@@ -56,15 +49,15 @@ def search_scans(
     gate: GateSettings | None = None,
     finished: Sequence[CaseResult] = (),
 ) -> Iterator[CaseResult]:
-    """Search scans one by one; one that cannot be read gives a result with its reasons.
+    """Search scans one after another; an unreadable scan gives a result with reasons.
 
     Args:
-        inputs: volumes, DICOM folders, scans of an INDEX (then results bear its case ids).
-        model: as for `detect_nodules`.
-        settings: the same.
-        gate: what a DICOM folder must be to be analysed; the default one where not given. Of a
-            volume, which was prepared by somebody, only `allow` is used; a scan of an INDEX has
-            passed its own.
+        inputs: volumes, DICOM folders, or scans of an INDEX, whose results have its case ids.
+        model: see `detect_nodules`.
+        settings: see `detect_nodules`.
+        gate: conditions for a DICOM folder to be analysed; None: the defaults. For volumes, which
+            were prepared by a person, only `allow` is used. Scans of an INDEX have already passed
+            its own gate.
         finished: results of an earlier call; their inputs are not searched again.
 
     Raises:
@@ -90,13 +83,13 @@ def score_images(
     allow: Collection[str] = (),
     finished: Sequence[CaseResult] = (),
 ) -> Iterator[CaseResult]:
-    """Score radiographs one by one; one that cannot be read gives a result with its reasons.
+    """Score radiographs one after another; an unreadable one gives a result with reasons.
 
     Args:
-        inputs: files, or images of an INDEX (then results bear its case ids).
-        model: as for `score_radiograph`.
-        allow: codes of `io.radiograph.gate.CODES` to accept; an image of an INDEX has passed its
-            own gate.
+        inputs: files, or images of an INDEX, whose results have its case ids.
+        model: see `score_radiograph`.
+        allow: codes of `io.radiograph.gate.CODES` to accept. Images of an INDEX have already
+            passed its own gate.
         finished: results of an earlier call; their inputs are not scored again.
 
     Raises:
@@ -114,7 +107,7 @@ def score_images(
 
 
 def input_keys(inputs: Sequence[Input]) -> list[str]:
-    """Return a key of each input, a hash of its place and state, for recognising it later."""
+    """Return a key of each input, a hash of its path and state, to recognise it later."""
     keys: list[str] = []
     seen: Counter[str] = Counter()
     for given in inputs:
@@ -137,59 +130,63 @@ def _results(
     *,
     finished: Sequence[CaseResult],
 ) -> Iterator[CaseResult]:
-    """Read and analyse what is not finished, one by one; each gives a result."""
+    """Read and analyse the inputs that are not finished, one after another."""
     taken = {result.seriesuid: Path(result.path).name for result in finished}
     ended = {result.input_key for result in finished}
     for key, given in zip(input_keys(inputs), inputs, strict=True):
         if key in ended:
             continue
         case = _attempt(partial(read, given))
-        if isinstance(case, _Refused):
+        if isinstance(case, SeriesError):
             result = _unread(case, given, taken)
-        elif isinstance(name := _new_name(_uid_of(case), given, taken), _Refused):
+        elif isinstance(name := _new_name(_uid_of(case), given, taken), SeriesError):
             result = _unread(name, given, taken)
         else:
             found = _attempt(partial(analyse, case, given))
-            result = _not_analysed(case, found) if isinstance(found, _Refused) else found
+            result = _not_analysed(case, found) if isinstance(found, SeriesError) else found
             result = replace(result, seriesuid=name)
         taken[result.seriesuid] = given.path.name
-        yield _told(result, given, key)
+        yield _completed(result, given, key)
 
 
-def _attempt(step: Callable[[], T]) -> T | _Refused:
-    """Do a step for one input; what goes wrong becomes its reasons.
+def _attempt(step: Callable[[], T]) -> T | SeriesError:
+    """Run a step for one input and return an error as a refusal with reasons.
 
-    A fault of the model is raised, and so are helper processes that cannot be started.
+    A fault of the model is raised, and so is a failure to start helper processes.
     """
     try:
         return step()
     except SeriesError as error:
-        return _Refused(error.reasons or (error.headline,))
+        return SeriesError(error.headline, error.reasons or (error.headline,))
     except (CheckpointError, WorkerError):
         raise
     except (MemoryError, torch.OutOfMemoryError):
-        return _Refused((OUT_OF_MEMORY,))
+        return SeriesError("out of memory", [OUT_OF_MEMORY])
     except Exception as error:  # noqa: BLE001  # one bad file never ends the search
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name} line {last.lineno}"
-        # Its text is left out: it may hold a value of a header.
-        told = f"unexpected: {type(error).__name__} in {place}; please report it"
-        return _Refused((told,))
+        # The text of the error is omitted, because it may contain a value of a header.
+        reason = f"unexpected: {type(error).__name__} in {place}; please report it"
+        return SeriesError("unexpected error", [reason])
 
 
-def _new_name(uid: str, given: Input, taken: Mapping[str, str]) -> str | _Refused:
-    """Refuse what was read already; a picture that has no UID gets a name of its own."""
+def _new_name(uid: str, given: Input, taken: Mapping[str, str]) -> str | SeriesError:
+    """Return the name of a result; refuse a UID that was already read.
+
+    Pictures without a UID may have the same file name, so they get a number instead.
+    """
     if uid not in taken:
         return uid
     of_image = isinstance(given, ImageInput)
     if of_image and uid == given.path.stem:
         return _free(uid, taken)
     what = "image" if of_image else "series"
-    return _Refused((f"{what} {uid} was read from {taken[uid] or 'another input'} already",))
+    reason = f"{what} {uid} was already read from {taken[uid] or 'another input'}"
+    return SeriesError("read twice", [reason])
 
 
-def _unread(refused: _Refused, given: Input, taken: Mapping[str, str]) -> CaseResult:
-    """Name what was not read after its case or file; no name comes twice."""
+def _unread(refused: SeriesError, given: Input, taken: Mapping[str, str]) -> CaseResult:
+    """Return the result of an unreadable input, with the free name of its case or file."""
     name = _free(given.name, taken)
     return CaseResult(name, (), "not_analysed", reasons=refused.reasons)
 
@@ -198,13 +195,13 @@ def _uid_of(case: Scan | Radiograph) -> str:
     return case.seriesuid if isinstance(case, Scan) else case.imageuid
 
 
-def _not_analysed(case: Scan | Radiograph, refused: _Refused) -> CaseResult:
+def _not_analysed(case: Scan | Radiograph, refused: SeriesError) -> CaseResult:
     notes = case.notes if isinstance(case, Scan) else ()
     return CaseResult(_uid_of(case), (), "not_analysed", reasons=refused.reasons, notes=notes)
 
 
-def _told(result: CaseResult, given: Input, key: str) -> CaseResult:
-    """Add where a case was read from, if that names nobody; all text as UTF-8 can hold it."""
+def _completed(result: CaseResult, given: Input, key: str) -> CaseResult:
+    """Add the path, unless it may name a patient; make all text valid UTF-8."""
     name = printable(result.seriesuid)
     return replace(
         result,
@@ -218,7 +215,7 @@ def _told(result: CaseResult, given: Input, key: str) -> CaseResult:
 
 
 def _path_of(given: Input) -> str:
-    """Say where an input stands; empty for a pseudonymised INDEX."""
+    """Return the path of an input; empty for a pseudonymised INDEX."""
     if given.case is None:
         return str(given.path.absolute())
     if not keeps_identity(given.path):
@@ -230,7 +227,7 @@ def _path_of(given: Input) -> str:
 
 
 def _state_of(files: Sequence[Path]) -> list[int]:
-    """Return number, size and last change of the files that an input is read from."""
+    """Return number, total size and last modification of the files of an input."""
     try:
         states = [file.stat() for file in files]
     except OSError:
@@ -240,7 +237,7 @@ def _state_of(files: Sequence[Path]) -> list[int]:
 
 
 def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
-    """Read a scan; its notes say what made it if it is synthetic."""
+    """Read a scan; if it is synthetic, a note names its generator."""
     if given.case is None and given.path.is_file() and is_radiograph(given.path):
         reason = "not_scan: a radiograph or picture; this model searches CT scans"
         raise SeriesError(f"{given.path}: not a scan", [reason])
@@ -248,8 +245,7 @@ def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
     if not (stamp := given.generator):
         return scan
     others = (note for note in scan.notes if not is_synthetic_note(note))
-    told = synthetic_note(stamp, difficulty_words(stamp))
-    return replace(scan, notes=(*others, told))
+    return replace(scan, notes=(*others, synthetic_note(stamp, difficulty_words(stamp))))
 
 
 def _read(given: ScanInput, gate: GateSettings) -> Scan:
@@ -262,7 +258,7 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
 
 
 def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
-    """Read a scan on disk; a refusal names its path, and the option that accepts it."""
+    """Read a scan on disk; a refusal names its path and the option that accepts the fault."""
     try:
         return _read_chest(given.place or ScanPlace(given.path, (given.path,)), gate)
     except SeriesError as error:
@@ -270,7 +266,7 @@ def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
 
 
 def _read_chest(place: ScanPlace, gate: GateSettings) -> Scan:
-    """Read a scan; a DICOM series passes the gate and must have its lungs in view."""
+    """Read a scan; a DICOM series must pass the gate and show the lungs."""
     scan = read_place(place, gate=gate)
     hidden = lungs_in_view(scan) if place.seriesuid else ()
     if hidden and "lungs_not_in_view" not in gate.allow:
@@ -294,7 +290,7 @@ def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:
-    """Number a name that another case has."""
+    """Return the name, with a number if another case has the same name."""
     number, free = 2, name
     while free in taken:
         free, number = f"{name}-{number}", number + 1

@@ -1,4 +1,4 @@
-"""A search as a whole: which inputs fit the model, what it is made with, and where it goes on."""
+"""A whole search: find the inputs that fit the model, search or resume, and write the results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkd.detect.batch import Input, input_keys, score_images, search_scans
-from medkd.detect.radiographs import CLASSIFICATION, check_image_model
-from medkd.detect.results import open_results, write_results
-from medkd.detect.results_table import TableFacts
+from medkd.detect.radiographs import check_image_model
+from medkd.detect.results import TableFacts, open_results, write_results
 from medkd.detect.search import past_of
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
@@ -20,7 +19,7 @@ from medkd.io.dicom.gate import GateSettings
 from medkd.io.radiograph.gate import CODES
 from medkd.io.synthetic_mark import count_origins
 from medkd.jsonio import to_jsonable
-from medkd.models.package import LoadedModel
+from medkd.models.package import CLASSIFICATION, LoadedModel
 from medkd.provenance import sha256_of_text
 from medkd.runs import SearchRecord
 from medkd.types import CaseOrigins, CaseResult, OperatingPoint
@@ -28,15 +27,13 @@ from medkd.types import CaseOrigins, CaseResult, OperatingPoint
 WHOLE_SCAN = "whole-scan"
 """Name of the operating point of marks on whole scans."""
 
-Looked = Callable[[int], None]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchJob:
-    """A search that can be begun or gone on with.
+    """A search that can be started or resumed.
 
-    `search` takes finished results and gives those of all other inputs; `stamps` say what made
-    the synthetic ones; `left_out` counts files of the inputs that hold no case of this kind.
+    `search` yields the results of all inputs that are not among the finished results. `stamps`
+    name the generators of synthetic inputs. `left_out` counts files without a case of this kind.
     """
 
     record: SearchRecord
@@ -55,25 +52,25 @@ def scan_job(
     *,
     gate: GateSettings | None = None,
     settings: DetectSettings | None = None,
-    looked_at: Looked | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> SearchJob:
     """Prepare the search of CT scans.
 
     Args:
         inputs: volumes, DICOM folders, folders of them, or an INDEX.
         model: a 3-D patch classifier.
-        gate: what a DICOM folder must be to be analysed.
-        settings: of the search.
-        looked_at: called with the number of files looked at so far.
+        gate: conditions for a DICOM folder to be analysed.
+        settings: settings of the search.
+        progress: called with the number of files examined so far.
 
     Raises:
-        SettingsError: if the inputs hold no scan.
+        SettingsError: if the inputs contain no scan.
         CheckpointError: if the model cannot search scans.
     """
     check_model(model)
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
     try:
-        found = find_inputs(inputs, progress=looked_at)
+        found = find_inputs(inputs, progress=progress)
     except SettingsError as error:
         reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
         raise SettingsError(error.headline, [*error.reasons, reason]) from error
@@ -99,7 +96,7 @@ def image_job(
     model: LoadedModel,
     *,
     allow: Collection[str] = (),
-    looked_at: Looked | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> SearchJob:
     """Prepare the scoring of radiographs.
 
@@ -107,7 +104,7 @@ def image_job(
         inputs: PNG, JPEG or DICOM files, folders of them, or an INDEX.
         model: a 2-D classifier of radiographs.
         allow: codes of `io.radiograph.gate.CODES` to accept.
-        looked_at: called with the number of files looked at so far.
+        progress: called with the number of files examined so far.
 
     Raises:
         SettingsError: if the inputs contain no picture, or a code cannot be accepted.
@@ -115,7 +112,7 @@ def image_job(
     """
     check_image_model(model)
     _check_codes(allow)
-    found = list_images(inputs, progress=looked_at)
+    found = list_images(inputs, progress=progress)
     point = model.info.operating_points.get(CLASSIFICATION)
     facts = TableFacts("image", point.threshold if point else None, model.info.label_names)
     return SearchJob(
@@ -140,12 +137,12 @@ def run_job(
 
     Args:
         job: of `scan_job` or `image_job`.
-        out: a new or empty folder; with `resume` also one that the same search left.
-        resume: go on with what stands there.
-        progress: called with (cases done, cases in all, cases not analysed) after each.
+        out: a new or empty folder; with `resume` also the folder of the same search.
+        resume: resume the search in this folder.
+        progress: called with (cases done, total, cases not analysed) after each case.
 
     Returns:
-        The results of all inputs, in their order.
+        The results of all inputs, those of an earlier call first.
 
     Raises:
         SettingsError: if the folder holds something else (see `open_results`).
@@ -153,13 +150,13 @@ def run_job(
     there = open_results(out, job.record, resume=resume)
     finished = [there[key] for key in job.keys if key in there]
 
-    def told(done: list[CaseResult]) -> None:
+    def report(done: list[CaseResult]) -> None:
         if progress is not None:
             refused = sum(result.status == "not_analysed" for result in done)
             progress(len(done), len(job.keys), refused)
 
     return write_results(
-        out, job.search(finished), facts=job.facts, finished=finished, progress=told
+        out, job.search(finished), facts=job.facts, finished=finished, progress=report
     )
 
 

@@ -13,9 +13,6 @@ from medkd.errors import CheckpointError, SeriesError
 from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
 from medkd.types import CaseResult, Radiograph
 
-CLASSIFICATION = "classification"
-"""Name of the operating point for whole images."""
-
 
 def takes_radiographs(info: ModelInfo) -> bool:
     """Return whether a model was trained on images rather than on patches of scans."""

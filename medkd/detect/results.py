@@ -1,6 +1,10 @@
-"""RESULTS written case by case, so that a stopped search can go on (`medkd/runs.py` names files).
+"""Write RESULTS case by case, so that a stopped search can be resumed, and the table of results.
 
-Each file is written under a temporary name and then renamed, so no file is ever half-written.
+results.csv has one row per mark of the scans, or one row per radiograph. For scans, LUNA16's
+submission columns come first, so `medkd froc` and the official script can read it. The other
+columns locate a mark in the stored scan. Voxels count from 0 along i, j, k; `slice_number` counts
+from 1 along k; `instance_number` and `sop_instance_uid` are those of the DICOM image, and empty for
+volumes. Paths and UIDs are empty if they may contain the name of a patient.
 """
 
 from __future__ import annotations
@@ -8,33 +12,50 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from medkd.detect.results_table import TableFacts, write_results_table
 from medkd.errors import SettingsError
 from medkd.files import remove_partial
+from medkd.io.luna16_tables import MARK_COLUMNS
+from medkd.io.tables import write_table
 from medkd.jsonio import write_json
 from medkd.runs import ResultsFolder, SearchRecord
-from medkd.types import CaseResult
+from medkd.types import Candidate, CaseResult, MarkPlace
+
+_PLACE_COLUMNS = (
+    "diameter_mm", "voxel_i", "voxel_j", "voxel_k", "slice_number", "instance_number",
+    "frame_number", "sop_instance_uid", "case", "path", "threshold", "above_threshold",
+)  # fmt: skip
 
 _TABLE_SHARE = 0.05
 """Largest share of the time that rewriting the growing table may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """The kind of rows of a table, the threshold chosen on validation, the labels of images."""
+
+    kind: Literal["scan", "image"] = "scan"
+    threshold: float | None = None
+    labels: tuple[str, ...] = ()
+
+
 def open_results(out: Path, record: SearchRecord, *, resume: bool) -> dict[str, CaseResult]:
-    """Begin a folder of results, or go on with one.
+    """Create a folder of results, or open one to resume its search.
 
     Args:
-        out: a new or empty folder; with `resume` also one that the same search left.
-        record: of this search.
-        resume: go on with what stands there (nothing there is a start too).
+        out: a new or empty folder; with `resume` also the folder of the same search.
+        record: the record of this search.
+        resume: resume the search in this folder, if there is one.
 
     Returns:
         Finished results by the key of their input.
 
     Raises:
-        SettingsError: if the folder holds something else, or a search that was made with
-            another model, settings, inputs or version; every difference is named.
+        SettingsError: if the folder holds something else, or a search with another model,
+            settings, inputs or version; every difference is named.
     """
     folder = ResultsFolder(out)
     if _is_new(out):
@@ -56,13 +77,13 @@ def write_results(
     finished: Sequence[CaseResult] = (),
     progress: Callable[[list[CaseResult]], None] | None = None,
 ) -> list[CaseResult]:
-    """Write results as they come; the table is whole whenever this ends, also by an error.
+    """Write results one after another; the table is complete at the end, even after an error.
 
     Args:
-        out: a folder of `open_results`.
-        results: may be made while they are written.
-        facts: what the table says beside the results.
-        finished: results that stand there already.
+        out: a folder that `open_results` opened.
+        results: the results; they may be computed during the writing.
+        facts: facts for the table.
+        finished: results that are already in the folder.
         progress: called with all results so far, after each.
 
     Returns:
@@ -84,7 +105,7 @@ def write_results(
 
 
 class _GrowingTable:
-    """The table of all results so far, rewritten whole as often as costs little time."""
+    """The table of all results so far, rewritten as often as this costs little time."""
 
     def __init__(self, path: Path, facts: TableFacts) -> None:
         self._path, self._facts = path, facts
@@ -96,7 +117,7 @@ class _GrowingTable:
 
     def write(self, results: Sequence[CaseResult]) -> None:
         started = time.monotonic()
-        write_results_table(self._path, results, self._facts)
+        _write_table(self._path, results, self._facts)
         self._written_at = time.monotonic()
         self._cost_s = self._written_at - started
 
@@ -107,20 +128,20 @@ def _is_new(out: Path) -> bool:
 
 def _remedy(folder: ResultsFolder) -> str:
     if folder.record.is_file():
-        return "a search stands there: add --resume to go on with it, or name a new folder"
-    held = "a file" if not folder.path.is_dir() else "something that no search left"
-    return f"{held} stands there: name a new folder with --out, or remove this one first"
+        return "it holds a search: add --resume to resume it, or choose a new folder"
+    held = "this is a file" if not folder.path.is_dir() else "it holds something else"
+    return f"{held}: choose a new folder with --out, or remove this one first"
 
 
 def _check_same(out: Path, before: SearchRecord, now: SearchRecord) -> None:
     reasons = list(_differences(before, now))
     if reasons:
-        reasons.append("give the same as at its beginning, or name a new folder with --out")
-        raise SettingsError(f"{out}: the search there was made with something else", reasons)
+        reasons.append("use the same as at its start, or choose a new folder with --out")
+        raise SettingsError(f"{out}: the search in this folder was different", reasons)
 
 
 def _differences(before: SearchRecord, now: SearchRecord) -> Iterator[str]:
-    told = {
+    names = {
         "kind": "kind of case",
         "model": "model (sha256 of its facts and weights)",
         "inputs": "inputs (sha256 of their list)",
@@ -130,7 +151,7 @@ def _differences(before: SearchRecord, now: SearchRecord) -> Iterator[str]:
     first, second = before.settings, now.settings
     for name in sorted(k for k in first | second if first.get(k) != second.get(k)):
         yield f"{name}: {first.get(name)!r} there, {second.get(name)!r} now"
-    for key, words in told.items():
+    for key, words in names.items():
         if getattr(before, key) != getattr(now, key):
             yield f"{words}: {_short(getattr(before, key))} there, {_short(getattr(now, key))} now"
 
@@ -141,7 +162,7 @@ def _short(value: object) -> str:
 
 
 def _new_name(seriesuid: str, names: dict[str, str]) -> str:
-    """Name the file of a case; two cases never share one."""
+    """Return the file name of a case; two cases never share a name."""
     plain = _file_name(seriesuid)
     name, number = plain, 2
     while names.get(name, seriesuid) != seriesuid:
@@ -151,5 +172,49 @@ def _new_name(seriesuid: str, names: dict[str, str]) -> str:
 
 
 def _file_name(seriesuid: str) -> str:
-    """A series' name as a file's name."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", seriesuid).lstrip(".")[:200] or "scan"
+
+
+def _write_table(path: Path, results: Sequence[CaseResult], facts: TableFacts) -> None:
+    if facts.kind == "image":
+        write_table(path, _image_columns(facts), [_image_row(r, facts) for r in results])
+    else:
+        rows = [row for result in results for row in _mark_rows(result, facts)]
+        write_table(path, (*MARK_COLUMNS, *_PLACE_COLUMNS), rows)
+
+
+def _mark_rows(result: CaseResult, facts: TableFacts) -> Iterator[tuple[object, ...]]:
+    places = result.places or (None,) * len(result.candidates)
+    for mark, place in zip(result.candidates, places, strict=True):
+        yield (
+            mark.seriesuid, *mark.center_mm, mark.score, mark.diameter_mm, *_place_cells(place),
+            result.seriesuid, result.path, facts.threshold, _above(mark, facts),
+        )  # fmt: skip
+
+
+def _place_cells(place: MarkPlace | None) -> tuple[object, ...]:
+    if place is None:
+        return ("",) * 7
+    i, j, k = place.voxel
+    image = place.image
+    return (i, j, k, k + 1, image.instance_number, image.frame_number, image.sop_instance_uid)
+
+
+def _above(mark: Candidate, facts: TableFacts) -> str:
+    return "" if facts.threshold is None else str(int(mark.score >= facts.threshold))
+
+
+def _image_columns(facts: TableFacts) -> tuple[str, ...]:
+    probabilities = [f"probability_{label}" for label in facts.labels]
+    return ("case", "path", "status", *probabilities, "threshold", "above_threshold", "reasons")
+
+
+def _image_row(result: CaseResult, facts: TableFacts) -> tuple[object, ...]:
+    found = [result.probabilities.get(label) for label in facts.labels]
+    above = ""
+    if facts.threshold is not None and len(found) == 1 and found[0] is not None:
+        above = str(int(found[0] >= facts.threshold))
+    return (
+        result.seriesuid, result.path, result.status, *found, facts.threshold, above,
+        "; ".join(result.reasons),
+    )  # fmt: skip

@@ -20,9 +20,6 @@ from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SYNTHETIC_NOTE = synthetic_words(None, synthetic=True)
-"""Note of a model trained on an unknown number of synthetic scans."""
-
 
 def detect_nodules(
     scan: Scan, model: LoadedModel, settings: DetectSettings | None = None

@@ -1,8 +1,7 @@
-"""The life of one arm: from its data to a saved model and its evaluation.
+"""Train, save and evaluate one arm.
 
-`run_arm` reads top to bottom. Every step goes on where an earlier call was stopped: training
-after its last epoch, scoring after its last batch, whole-scan search after its last scan; what is
-finished is read back.
+`run_arm` reads top to bottom. Each step can be resumed: training after the last finished epoch,
+scoring after the last saved batch, and the whole-scan search after the last finished scan.
 """
 
 from __future__ import annotations
@@ -19,21 +18,29 @@ from medkd.models.package import ModelInfo, load_model, read_info, save_model
 from medkd.provenance import sha256_of_text
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
 from medkd.train.domains import HELD_OUT
-from medkd.train.networks import ArmNetwork, fit_network, take_network
+from medkd.train.networks import ArmNetwork, fit_network, load_network
 from medkd.train.plan import Arm, RunContext
-from medkd.train.predict import Float64, calibrate, labels_of, make_predictions, predict_logits
+from medkd.train.predict import (
+    Float64,
+    calibrate,
+    known_values,
+    labels_of,
+    make_predictions,
+    point_names,
+    predict_logits,
+    score_predictions,
+)
 from medkd.train.scans import evaluate_scans
-from medkd.train.scores import known_values, point_names, score_predictions
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import ArmResult
 
 SOURCE_TEST = "source_test"
-"""Split of a teacher's predictions on the test part of its own domain."""
+"""Name of the split that holds a teacher's predictions on the test part of the source domain."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedArm:
-    """An arm as it is kept in the run: its model's facts, predictions by split, evaluation."""
+    """A finished arm: the facts of its model, its predictions by split, and its evaluation."""
 
     name: str
     info: ModelInfo
@@ -42,23 +49,26 @@ class FinishedArm:
 
 
 def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
-    """Train or take a network, calibrate it, freeze its thresholds, save it and evaluate it.
+    """Train or load a network, calibrate it, choose its thresholds, save it and evaluate it.
 
     Args:
-        arm: what is to be trained.
-        context: of the run; a student's teacher must be finished in it.
+        arm: the arm to run.
+        context: the run; the teacher of a student must already be finished in it.
 
     Raises:
         SettingsError: if the network does not fit the data.
-        CheckpointError: if something cannot be saved or read.
+        CheckpointError: if a file cannot be saved or read.
         SeriesError: if a scan or image cannot be read.
     """
     if not is_saved(context.run, arm.name):
         parts = scored_parts(arm, context)
         teacher = load_teacher(arm, context)
-        found = fit_network(arm, context, teacher) if arm.model else take_network(arm, context)
+        found = fit_network(arm, context, teacher) if arm.model else load_network(arm, context)
         logits = score_samples(found, arm, context, parts)
-        info = calibrated(found, arm, context, logits["val"])
+        calibration = calibrate(
+            logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training
+        )
+        info = replace(found.info, calibration=calibration)
         predictions = {name: make_predictions(parts[name], logits[name], info) for name in parts}
         info = with_operating_points(info, predictions["val"], context)
         save_arm(arm, context.run, found=found, info=info, predictions=predictions)
@@ -66,7 +76,7 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
 
 
 def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
-    """Return the samples that an arm is scored on: a teacher also in its own domain."""
+    """Return the samples on which an arm is scored; for a teacher also its own test part."""
     parts = {split: context.target.parts[split] for split in HELD_OUT}
     if arm.role == "teacher" and context.source is not context.target:
         parts[SOURCE_TEST] = context.source.parts["test"]
@@ -74,7 +84,7 @@ def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
 
 
 def load_teacher(arm: Arm, context: RunContext) -> FrozenTeacher | None:
-    """Load the finished teacher of an arm, at its calibrated temperature."""
+    """Load the finished teacher of an arm with its calibrated temperature."""
     if arm.teacher is None:
         return None
     loaded = load_model(context.run.model(arm.teacher), device=context.device)
@@ -84,7 +94,7 @@ def load_teacher(arm: Arm, context: RunContext) -> FrozenTeacher | None:
 def score_samples(
     found: ArmNetwork, arm: Arm, context: RunContext, parts: Mapping[str, PatchSource]
 ) -> dict[str, Float64]:
-    """Return the logits of every sample by part."""
+    """Return the logits [N, K] of all samples, by part."""
     batch_size = 4 * arm.training.batch_size
     total, before = sum(map(len, parts.values())), 0
     weights = FrozenTeacher(found.network).fingerprint()
@@ -92,7 +102,7 @@ def score_samples(
     for split, source in parts.items():
         key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
 
-        def told(done: int, before: int = before, split: str = split) -> None:
+        def report(done: int, before: int = before, split: str = split) -> None:
             note = split if before + done < total else ""
             context.progress(f"{arm.name}: scoring samples", before + done, total, note)
 
@@ -101,23 +111,16 @@ def score_samples(
             source,
             batch_size=batch_size,
             kept=_state(context.run, arm.name) / f"{split}-{key}.npy",
-            progress=told,
+            progress=report,
         )
         before += len(source)
     return logits
 
 
-def calibrated(found: ArmNetwork, arm: Arm, context: RunContext, logits: Float64) -> ModelInfo:
-    """Fit the calibration on validation logits."""
-    labels = labels_of(context.target.parts["val"])
-    calibration = calibrate(logits, labels, prior=found.prior, settings=arm.training)
-    return replace(found.info, calibration=calibration)
-
-
 def with_operating_points(
     info: ModelInfo, validation: list[Prediction], context: RunContext
 ) -> ModelInfo:
-    """Freeze the threshold of each label that validation gives."""
+    """Return the model's facts with a threshold for each label, chosen on validation."""
     rule = context.settings.evaluation
     points = dict(info.operating_points)
     for number, name in enumerate(point_names(info)):
@@ -136,7 +139,7 @@ def save_arm(
     info: ModelInfo,
     predictions: Mapping[str, list[Prediction]],
 ) -> None:
-    """Save predictions, then the model, which says that the arm is whole."""
+    """Save the predictions, then the model, whose presence means that the arm is complete."""
     for split, rows in predictions.items():
         write_predictions(run.predictions(arm.name, split), rows, info.label_names)
     save_model(run.model(arm.name), found.network, info)
@@ -144,33 +147,34 @@ def save_arm(
 
 
 def is_saved(run: RunFolder, name: str) -> bool:
-    """Say whether an arm's model and predictions are in the run, whole."""
+    """Return whether the model and the predictions of an arm are completely saved."""
     predicted = all(run.predictions(name, split).is_file() for split in HELD_OUT)
     return predicted and (run.model(name) / "model.json").is_file()
 
 
 def evaluate_arm(arm: Arm, context: RunContext) -> FinishedArm:
-    """Score a saved arm: its samples, and on CT the listed candidates and whole scans."""
+    """Evaluate a saved arm on its samples and, for CT, on listed candidates and whole scans."""
     run, path = context.run, context.run.arm_result(arm.name)
-    if not path.is_file():
-        predictions = _predictions(run, arm.name)
-        froc = evaluate_scans(arm.name, context, predictions["test"])
-        info = read_info(run.model(arm.name))
-        result = ArmResult(
-            name=arm.name,
-            model=f"{info.kind}, {info.parameters / 1e6:.2f} M parameters",
-            initialisation=info.initialisation,
-            trained_on=info.trained_on,
-            classification=score_predictions(predictions, info, context.settings.evaluation),
-            froc=froc,
-            origins=info.origins,
-        )
-        write_json(path, result)
-    return read_arm(run, arm.name)
+    if path.is_file():
+        return read_arm(run, arm.name)
+    predictions = _predictions(run, arm.name)
+    froc = evaluate_scans(arm.name, context, predictions["test"])
+    info = read_info(run.model(arm.name))
+    result = ArmResult(
+        name=arm.name,
+        model=f"{info.kind}, {info.parameters / 1e6:.2f} M parameters",
+        initialisation=info.initialisation,
+        trained_on=info.trained_on,
+        classification=score_predictions(predictions, info, context.settings.evaluation),
+        froc=froc,
+        origins=info.origins,
+    )
+    write_json(path, result)
+    return FinishedArm(arm.name, info, predictions, result)
 
 
 def read_arm(run: RunFolder, name: str) -> FinishedArm:
-    """Read a finished arm back."""
+    """Read a finished arm from the run folder."""
     result = read_json(run.arm_result(name), ArmResult)
     return FinishedArm(name, read_info(run.model(name)), _predictions(run, name), result)
 

@@ -1,13 +1,13 @@
-"""Seeds x arms: every cell a RUN of its own, restartable; the raw rows, and the table from them.
+"""Run a bench: all arms with all seeds, then the raw rows and the table.
 
-    DIR/config.yaml                    the bench's settings
-    DIR/seed-N, DIR/seed-N-fold-K      a RUN each: teachers, control and distilled arms inside
+    DIR/config.yaml                    the settings of the bench
+    DIR/seed-N, DIR/seed-N-fold-K      one RUN per cell: teachers, control and distilled arms
     DIR/teachers/<name>                RUN of a teacher that all seeds share
-    DIR/rows.json                      `BenchRecord`, written anew after every cell
-    DIR/table.md                       drawn from rows.json
+    DIR/rows.json                      `BenchRecord`, rewritten after every cell
+    DIR/table.md                       made from rows.json
 
-A cell that is finished is not run again. Nothing is chosen on the test part: the distilled arm
-that is the headline is chosen by its mean ROC AUC on validation.
+A finished cell is not run again. Nothing is chosen on the test part: the headline is the distilled
+arm with the best mean ROC AUC on validation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from medkd.config.load import dump_settings
 from medkd.config.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings
-from medkd.data.split_settings import CrossValidationSplit
+from medkd.data.splits import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
@@ -35,14 +35,13 @@ from medkd.train.bench_record import (
     BenchRow,
     BenchSamples,
     PublishedScore,
-    part_name,
+    bench_markdown,
 )
-from medkd.train.compare import likeness
+from medkd.train.compare import measure_fidelity
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
 from medkd.train.plan import Arm, plan_students, plan_teachers
 from medkd.train.run import run_arms
-from medkd.train.tables import bench_markdown
 from medkd.types import Evaluation, RunRecord
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One seed, and in cross-validation one fold."""
+    """One seed and, in cross-validation, one fold."""
 
     seed: int
     fold: int | None
@@ -60,6 +59,11 @@ class Cell:
         """Name of its folder."""
         return f"seed-{self.seed}" + ("" if self.fold is None else f"-fold-{self.fold}")
 
+    @property
+    def part(self) -> str:
+        """Name of the part of the data on which the cell is scored."""
+        return "test" if self.fold is None else f"fold-{self.fold}"
+
 
 def run_bench(
     settings: RunSettings,
@@ -68,16 +72,16 @@ def run_bench(
     resume: bool = False,
     progress: Progress = no_progress,
 ) -> BenchRecord:
-    """Run every cell that is not finished, and draw the table.
+    """Run every cell that is not finished, and write the table.
 
     Args:
-        settings: with a `bench` section.
-        folder: of the bench; `${run_dir}` in the settings is this folder.
-        resume: go on with what stands there.
-        progress: told of every step and of every cell.
+        settings: settings with a `bench` section; `${run_dir}` in them is `folder`.
+        folder: folder of the bench.
+        resume: continue the bench in this folder.
+        progress: called after every step and before every cell.
 
     Raises:
-        SettingsError: without a bench section, or if the folder holds something else.
+        SettingsError: if there is no bench section, or the folder holds something else.
     """
     bench = settings.bench
     if bench is None:
@@ -88,17 +92,18 @@ def run_bench(
     cells = list(_cells(bench))
     rows: list[BenchRow] = []
     samples: dict[str, BenchSamples] = {}
-    said: list[str] = []
+    common: list[str] = []
     record: BenchRecord | None = None
     for number, cell in enumerate(cells):
         progress("bench: running cells", number, len(cells), cell.name)
-        evaluation = _run_cell(settings, cell, folder, arms=arms, progress=progress)
-        finished = {arm.name: read_arm(_cell_run(folder, cell), arm.name) for arm in arms}
+        run = RunFolder(folder / cell.name)
+        evaluation = _run_cell(settings, cell, run, arms=arms, progress=progress)
+        finished = {arm.name: read_arm(run, arm.name) for arm in arms}
         rows += _rows_of(bench, cell, arms, finished, record=evaluation.record)
-        samples[part_name(cell.fold)] = _samples_of(finished)
-        # What every cell says concerns the data; the rest is told from the rows.
-        said = [w for w in evaluation.warnings if number == 0 or w in said]
-        record = _record(settings, bench, evaluation, rows=rows, samples=samples, notes=said)
+        samples[cell.part] = _samples_of(finished)
+        # Only warnings common to all cells are kept; the others are derived from the rows.
+        common = [w for w in evaluation.warnings if number == 0 or w in common]
+        record = _record(settings, bench, evaluation, rows=rows, samples=samples, notes=common)
         write_json(folder / "rows.json", record)
     if record is None:
         raise ValueError("a bench has at least one cell")
@@ -108,7 +113,7 @@ def run_bench(
 
 
 def bench_arms(settings: RunSettings, bench: BenchSettings) -> tuple[BenchArm, ...]:
-    """Return the distilled arms: the bench's, or the run's own student."""
+    """Return the distilled arms of the bench or, if it names none, the student of the run."""
     if bench.arms or settings.transfer is None:
         return bench.arms
     teacher = next(iter(settings.teachers()))
@@ -140,21 +145,17 @@ def _cells(bench: BenchSettings) -> Iterator[Cell]:
         yield Cell(seed, fold)
 
 
-def _cell_run(folder: Path, cell: Cell) -> RunFolder:
-    return RunFolder(folder / cell.name)
-
-
 def _teachers(
     settings: RunSettings, bench: BenchSettings, folder: Path, progress: Progress
 ) -> tuple[Arm, ...]:
-    """Return the teachers of every cell; shared ones are trained here, once."""
+    """Return the teachers of every cell; a shared teacher is trained here, once."""
     teachers = plan_teachers(settings.teachers())
     if bench.teacher_seeds == "each":
         return teachers
-    given = []
+    shared = []
     for arm in teachers:
         if arm.model is None:
-            given.append(arm)
+            shared.append(arm)
             continue
         run = RunFolder(folder / "teachers" / arm.name)
         nothing = dict.fromkeys(("bench", "detection", "student", "transfer"))
@@ -162,26 +163,26 @@ def _teachers(
         alone = settings.model_copy(update={**nothing, **own})
         _open(run, alone)
         run_arms(alone, [arm], run, work_dir=folder, progress=progress)
-        given.append(replace(arm, model=None, taken_from=run.model(arm.name)))
-    return tuple(given)
+        shared.append(replace(arm, model=None, taken_from=run.model(arm.name)))
+    return tuple(shared)
 
 
 def _run_cell(
     settings: RunSettings,
     cell: Cell,
-    folder: Path,
+    run: RunFolder,
     *,
     arms: Sequence[Arm],
     progress: Progress,
 ) -> Evaluation:
-    run, own = _cell_run(folder, cell), _cell_settings(settings, cell)
+    own = _cell_settings(settings, cell)
     _open(run, own)
     logger.info("cell %s", cell.name)
 
-    def told(what: str, done: int, total: int, note: str) -> None:
+    def report(what: str, done: int, total: int, note: str) -> None:
         progress(f"{cell.name}, {what}", done, total, note)
 
-    return run_arms(own, arms, run, work_dir=folder, progress=told)
+    return run_arms(own, arms, run, work_dir=run.path.parent, progress=report)
 
 
 def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
@@ -195,7 +196,7 @@ def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
 
 
 def _open(run: RunFolder, settings: RunSettings) -> None:
-    """Open a cell's folder; the bench's own folder was checked already."""
+    """Write the settings of a cell; the folder of the bench was already checked."""
     if not run.config.is_file():
         write_text(run.config, dump_settings(settings))
 
@@ -209,7 +210,8 @@ def _rows_of(
     record: RunRecord,
 ) -> Iterator[BenchRow]:
     for planned in arms:
-        arm, teacher = finished[planned.name], planned.teacher
+        arm = finished[planned.name]
+        teacher = finished[planned.teacher] if planned.teacher else None
         again = bench.teacher_seeds == "shared" and cell.seed != bench.seeds[0]
         if planned.role == "teacher" and again:
             continue  # the same network as in the first cell
@@ -234,14 +236,12 @@ def _rows_of(
             threshold=arm.info.operating_points[CLASSIFICATION].threshold,
             probabilities=tuple(round(row.probabilities[0], 7) for row in arm.predictions["test"]),
             record=record,
-            teacher=teacher,
-            kl_to_teacher=likeness(finished[teacher], arm).kl if teacher else None,
-            control_kl_to_teacher=_control_kl(finished, teacher),
+            teacher=planned.teacher,
+            kl_to_teacher=measure_fidelity(teacher, arm).kl if teacher else None,
+            control_kl_to_teacher=(
+                measure_fidelity(teacher, finished[CONTROL]).kl if teacher else None
+            ),
         )
-
-
-def _control_kl(finished: Mapping[str, FinishedArm], teacher: str | None) -> float | None:
-    return likeness(finished[teacher], finished[CONTROL]).kl if teacher else None
 
 
 def _samples_of(arms: Mapping[str, FinishedArm]) -> BenchSamples:
@@ -260,28 +260,21 @@ def _record(
     samples: dict[str, BenchSamples],
     notes: Iterable[str],
 ) -> BenchRecord:
-    primary = bench.primary
+    before, after = rows[0].validation["prevalence"], rows[0].test["prevalence"]
+    shift = (
+        f"Prevalence shift: {100 * before:.1f} % of the validation samples and {100 * after:.1f} % "
+        "of the scored ones are positive; thresholds were fixed on validation."
+    )
     return BenchRecord(
         name=settings.name,
         dataset=evaluation.dataset,
         protocol=bench.protocol,
-        primary=BenchComparison(primary.first, primary.second, primary.metric),
+        primary=BenchComparison(**bench.primary.model_dump()),
         headline=choose_headline(rows),
         samples=dict(samples),
         rows=tuple(rows),
-        published=tuple(
-            PublishedScore(row.name, row.roc_auc, row.accuracy, row.source)
-            for row in bench.published
-        ),
-        notes=(*_prevalence_shift(rows), *notes),
+        published=tuple(PublishedScore(**row.model_dump()) for row in bench.published),
+        notes=(shift, *notes),
         bootstrap=settings.evaluation.bootstrap,
         bootstrap_seed=settings.evaluation.seed,
-    )
-
-
-def _prevalence_shift(rows: list[BenchRow]) -> Iterator[str]:
-    before, after = rows[0].validation["prevalence"], rows[0].test["prevalence"]
-    yield (
-        f"Prevalence shift: {100 * before:.1f} % of the validation samples and {100 * after:.1f} % "
-        "of the scored ones are positive; thresholds were fixed on validation."
     )

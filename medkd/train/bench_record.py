@@ -1,27 +1,45 @@
-"""The raw rows of a bench: one an arm and cell, with machine and versions inside each.
+"""The raw rows of a bench, and the table that is made from them alone.
 
-Everything a table needs stands in them, the probabilities of every test sample included, so that
-a table can be drawn again from the file alone.
+There is one row per arm and cell. Each row holds machine, versions, and the probabilities of all
+test samples. Intervals come from a two-way bootstrap: over patients, jointly for all arms, and
+over seeds. One comparison is primary and is named before the run; the p-values of all others are
+adjusted (Holm).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.evaluate.caution import few_cases_warning, sentence
+from medkd.evaluate.intervals import (
+    LabelledSamples,
+    bootstrap_values,
+    holm,
+    interval_of,
+    two_way_difference,
+)
+from medkd.evaluate.metrics import build_metric
+from medkd.train.compare import TRANSFER_SHARE
 from medkd.train.plan import Role
-from medkd.types import RunRecord
+from medkd.types import Estimate, RunRecord
 
 Float64 = NDArray[np.float64]
+
+METRICS = {
+    "roc_auc": "ROC AUC",
+    "accuracy@half": "accuracy at .5",
+    "accuracy@frozen": "accuracy at the frozen point",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSamples:
-    """What the arms of some cells were scored on: labels 0 or 1, and the patient of each."""
+    """The samples on which the arms of a cell were scored: labels 0 or 1, and patients."""
 
     labels: tuple[int, ...]
     patients: tuple[str, ...]
@@ -31,9 +49,9 @@ class BenchSamples:
 class BenchRow:
     """One arm of one cell.
 
-    `fold` is None where the official test part was scored. `probabilities` [N] are calibrated,
-    `threshold` was frozen on validation. `kl_to_teacher` and `control_kl_to_teacher` are of
-    students (see `types.Fidelity`).
+    `fold` is None if the official test part was scored. `probabilities` [N] are calibrated, and
+    `threshold` was chosen on validation. Only students have `kl_to_teacher` and
+    `control_kl_to_teacher` (see `types.Fidelity`).
     """
 
     seed: int
@@ -54,7 +72,7 @@ class BenchRow:
 
 @dataclass(frozen=True, slots=True)
 class BenchComparison:
-    """Two arms and the metric that they are compared by."""
+    """Two arms and the metric by which they are compared."""
 
     first: str
     second: str
@@ -63,7 +81,7 @@ class BenchComparison:
 
 @dataclass(frozen=True, slots=True)
 class PublishedScore:
-    """A row of somebody else's."""
+    """A published result of another method."""
 
     name: str
     roc_auc: float
@@ -73,7 +91,7 @@ class PublishedScore:
 
 @dataclass(frozen=True, slots=True)
 class BenchRecord:
-    """A whole bench; `samples` by the name of the part that was scored ("test", "fold-0")."""
+    """A whole bench; `samples` maps each scored part ("test", "fold-0", ...) to its samples."""
 
     name: str
     dataset: str
@@ -98,13 +116,13 @@ class BenchRecord:
         return tuple(sorted(found, key=lambda row: (row.seed, row.fold or 0)))
 
     def by_seed(self, arm: str) -> Iterator[tuple[BenchRow, ...]]:
-        """Yield the rows of each seed of an arm: one, or one a fold."""
+        """Yield the rows of each seed of an arm: one row, or one per fold."""
         rows = self.of(arm)
         for seed in dict.fromkeys(row.seed for row in rows):
             yield tuple(row for row in rows if row.seed == seed)
 
     def scored_samples(self) -> BenchSamples:
-        """Return all samples that one seed was scored on, fold after fold."""
+        """Return all samples on which one seed was scored, fold by fold."""
         parts = [self.samples[name] for name in sorted(self.samples)]
         return BenchSamples(
             tuple(label for part in parts for label in part.labels),
@@ -112,16 +130,30 @@ class BenchRecord:
         )
 
 
-def part_name(fold: int | None) -> str:
-    """Name the part of the data that a cell scores."""
-    return "test" if fold is None else f"fold-{fold}"
+@dataclass(frozen=True, slots=True)
+class SeedMean:
+    """A metric of an arm: its mean over seeds with an interval, and its SD over seeds."""
+
+    estimate: Estimate
+    seed_sd: float
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class BenchDifference:
+    """First arm minus second: difference of seed means, its interval and adjusted p-value."""
+
+    comparison: BenchComparison
+    estimate: Estimate
+    p_value: float
+    primary: bool
 
 
 def scores_of(rows: tuple[BenchRow, ...], metric: str) -> Float64:
-    """Return what a metric takes: probabilities, or decisions 0 / 1 at a threshold.
+    """Return the input of a metric: probabilities, or decisions 0 / 1 at a threshold.
 
     Args:
-        rows: of one seed, fold after fold.
+        rows: the rows of one seed, fold by fold.
         metric: "roc_auc", "pr_auc", "brier", "accuracy@half" or "accuracy@frozen".
     """
     parts = []
@@ -133,3 +165,163 @@ def scores_of(rows: tuple[BenchRow, ...], metric: str) -> Float64:
             probability = (probability >= row.threshold).astype(np.float64)
         parts.append(probability)
     return np.concatenate(parts)
+
+
+def seed_mean(record: BenchRecord, arm: str, metric: str) -> SeedMean:
+    """Average a metric over an arm's seeds.
+
+    Args:
+        record: of the bench.
+        arm: one of its arms.
+        metric: see `scores_of`.
+    """
+    samples = record.scored_samples()
+    statistics = [
+        build_metric(_plain(metric), samples.labels, scores_of(rows, metric))
+        for rows in record.by_seed(arm)
+    ]
+    values = np.array([s(np.ones((1, len(samples.labels))))[0] for s in statistics])
+    drawn = bootstrap_values(
+        statistics, samples.patients, resamples=record.bootstrap, seed=record.bootstrap_seed
+    )
+    generator = np.random.default_rng([record.bootstrap_seed, 1])
+    picked = generator.integers(len(values), size=drawn.shape)
+    means = np.take_along_axis(drawn, picked, axis=0).mean(axis=0)
+    unit = "patient" if len(values) == 1 else "patient and seed"
+    interval = interval_of(means, seed=record.bootstrap_seed, unit=unit)
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return SeedMean(Estimate(float(values.mean()), interval), spread, len(values))
+
+
+def compare(record: BenchRecord) -> tuple[BenchDifference, ...]:
+    """Compare the primary pair, and every student with the control and with its teacher."""
+    named = {"headline": record.headline}
+    primary = replace(
+        record.primary,
+        first=named.get(record.primary.first, record.primary.first),
+        second=named.get(record.primary.second, record.primary.second),
+    )
+    others = [c for c in _comparisons(record) if c != primary]
+    found = [_difference(record, c) for c in (primary, *others)]
+    adjusted = holm([d.p_value for d in found[1:]])
+    rest = [replace(d, p_value=p) for d, p in zip(found[1:], adjusted, strict=True)]
+    return (replace(found[0], primary=True), *rest)
+
+
+def bench_markdown(record: BenchRecord) -> str:
+    """Return the table, the differences and the notes as Markdown."""
+    lines = [
+        f"| arm | parameters | seeds | {' | '.join(METRICS.values())} |",
+        f"|---|---|---|{'---|' * len(METRICS)}",
+    ]
+    for arm in record.arms():
+        first = record.of(arm)[0]
+        means = [seed_mean(record, arm, metric) for metric in METRICS]
+        name = f"**{arm}** (headline)" if arm == record.headline else arm
+        cells = " | ".join(_mean_words(mean) for mean in means)
+        lines.append(
+            f"| {name}: {first.model} | {first.parameters:,} | {means[0].seeds} | {cells} |"
+        )
+    lines += [
+        f"| {row.name} ({row.source}) | | published | {row.roc_auc:.3f} | {row.accuracy:.3f} | |"
+        for row in record.published
+    ]
+    differences = [_difference_words(found) for found in compare(record)]
+    return "\n".join([*lines, "", *differences, "", *(f"- {n}" for n in bench_notes(record)), ""])
+
+
+def bench_notes(record: BenchRecord) -> list[str]:
+    """Return the notes that a reader of the table needs."""
+    unit = "patients and seeds drawn together"
+    scored = "the official test part" if record.protocol == "test" else "pooled held-out folds"
+    samples = record.scored_samples()
+    positive = sum(samples.labels)
+    counts = [(positive, "positive samples"), (len(samples.labels) - positive, "negative samples")]
+    few = sentence(few_cases_warning(counts, [(len(set(samples.patients)), "patients")]))
+    return [
+        f"Mean over seeds +- SD over seeds (95 % interval, {record.bootstrap} two-way bootstrap "
+        f"resamples, {unit}); scored on {scored} of {record.dataset}.",
+        f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
+        *([few] if few else []),
+        *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
+        *_transfer_notes(record),
+        *_teacher_notes(record),
+        *record.notes,
+    ]
+
+
+def _transfer_notes(record: BenchRecord) -> Iterator[str]:
+    for arm in record.arms():
+        own = [row.kl_to_teacher for row in record.of(arm) if row.kl_to_teacher is not None]
+        control = [row.control_kl_to_teacher or 0.0 for row in record.of(arm)]
+        if own and sum(control) > 0:
+            share = sum(own) / sum(control)
+            took_place = share <= TRANSFER_SHARE
+            verdict = "transfer took place" if took_place else "NO TRANSFER TOOK PLACE"
+            yield f"{arm}: mean KL to its teacher is {share:.2f} of the control's: {verdict}."
+
+
+def _teacher_notes(record: BenchRecord) -> Iterator[str]:
+    """Warn of teachers that are no better than the control on validation."""
+    means = {
+        arm: float(np.mean([row.validation["roc_auc"] for row in record.of(arm)]))
+        for arm in record.arms()
+    }
+    control = next(row.arm for row in record.rows if row.role == "control")
+    for arm in record.arms():
+        if record.of(arm)[0].role == "teacher" and means[arm] <= means[control]:
+            yield (
+                f"TEACHER NOT BETTER: on validation {arm} has mean ROC AUC {means[arm]:.4f}, "
+                f"{control} {means[control]:.4f}: it can hardly teach this student."
+            )
+
+
+def _comparisons(record: BenchRecord) -> list[BenchComparison]:
+    controls = [row.arm for row in record.rows if row.role == "control"]
+    found = []
+    for arm in record.arms():
+        first = record.of(arm)[0]
+        if first.role == "student":
+            seconds = [*controls[:1], *([first.teacher] if first.teacher else [])]
+            found += [BenchComparison(arm, s, metric) for s in seconds for metric in METRICS]
+    return found
+
+
+def _difference(record: BenchRecord, comparison: BenchComparison) -> BenchDifference:
+    samples = record.scored_samples()
+    first, second = (
+        [scores_of(rows, comparison.metric) for rows in record.by_seed(arm)]
+        for arm in (comparison.first, comparison.second)
+    )
+    found = two_way_difference(
+        first,
+        second,
+        LabelledSamples(samples.labels, samples.patients),
+        metric=_plain(comparison.metric),
+        resamples=record.bootstrap,
+        seed=record.bootstrap_seed,
+    )
+    return BenchDifference(comparison, found.estimate, found.p_value, primary=False)
+
+
+def _plain(metric: str) -> str:
+    """Return the metric without its threshold, which `scores_of` has already applied."""
+    return metric.partition("@")[0]
+
+
+def _mean_words(mean: SeedMean) -> str:
+    spread = f" +- {mean.seed_sd:.4f}" if mean.seeds > 1 else ""
+    interval = mean.estimate.interval
+    shown = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
+    return f"{mean.estimate.value:.4f}{spread}{shown}"
+
+
+def _difference_words(found: BenchDifference) -> str:
+    named = found.comparison
+    kind = "primary" if found.primary else "Holm-adjusted"
+    interval = found.estimate.interval
+    shown = f" ({interval.low:+.4f} to {interval.high:+.4f})" if interval else ""
+    return (
+        f"- {named.first} minus {named.second}, {METRICS.get(named.metric, named.metric)}: "
+        f"{found.estimate.value:+.4f}{shown}, p = {found.p_value:.3f} ({kind})"
+    )

@@ -1,25 +1,19 @@
-"""A data domain ready to train on: index, split, and one source of samples a part."""
+"""A data domain that is ready for training: index, split, and the samples of each part."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
-from medkd.data.augment import check_augmentation, view_batch
+from medkd.data.augment import check_augmentation
 from medkd.data.cases import CaseIndex
 from medkd.data.datasets import build_patches
-from medkd.data.loading import (
-    LoadingStep,
-    hu_window,
-    loading_as_dicts,
-    spacing_mm,
-)
+from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
 from medkd.data.prepared import PreparedScans
 from medkd.data.splits import Split, build_split
@@ -29,7 +23,6 @@ from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import origin_words
-from medkd.train.engine import View
 from medkd.train.logs import Progress, no_progress
 from medkd.types import CaseOrigins
 
@@ -43,7 +36,7 @@ PARTS = ("train", *HELD_OUT)
 class Domain:
     """One domain; `parts` holds the samples of "train", "val" and "test".
 
-    `scans` are the prepared scans that all parts and the whole-scan search share.
+    All parts and the whole-scan search share the prepared `scans`.
     """
 
     settings: DomainSettings
@@ -53,21 +46,21 @@ class Domain:
     scans: PreparedScans
 
     def scans_for(self, steps: tuple[LoadingStep, ...]) -> PreparedScans:
-        """Return scans prepared by a model's steps: the domain's own where they are the same."""
+        """Return scans prepared by the steps of a model; equal steps share the domain's scans."""
         return self.scans if steps == self.scans.steps else _prepared(self.settings, steps)
 
     @property
-    def words(self) -> str:
-        """The set, how many cases train, what made them, and how many samples they give."""
+    def description(self) -> str:
+        """The data set, its training cases and samples, and what generated synthetic cases."""
         origins = self.origins()["train"]
         labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
         samples = len(self.parts["train"])
         made = "".join(f", {_made(stamp, origins)}" for stamp in self.index.generators)
-        told = f"{origin_words(origins)} for training{labelled}, {samples} samples{made}"
-        return f"{self.index.name}, {told}"
+        cases = f"{origin_words(origins)} for training{labelled}"
+        return f"{self.index.name}, {cases}, {samples} samples{made}"
 
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
-        """Count the cases of each part by where they come from."""
+        """Count the real and synthetic cases of each part."""
         stamps = {case.case_id: case.generator for case in self.index.cases}
         kind: Literal["scans", "images"] = "scans" if self.settings.is_ct else "images"
         return {
@@ -76,18 +69,18 @@ class Domain:
         }
 
     def _used(self, part: str) -> tuple[str, ...]:
-        """Name the cases of a part; in training also those whose labels are withheld."""
+        """Return the case ids of a part; train includes the cases without labels."""
         own: tuple[str, ...] = tuple(getattr(self.split, part))
         return (*own, *self.split.unlabelled) if part == "train" else own
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """[C, *spatial] of one view."""
+        """Shape [C, *spatial] of one view."""
         return self.parts["train"].image_shape
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What a model trained here must be told of its views."""
+        """The preprocessing that a model trained on this domain needs."""
         loading, data = self.settings.loading, self.settings.data
         archive = data if isinstance(data, ArchiveData) and data.cases == "images" else None
         return Preprocessing(
@@ -99,7 +92,7 @@ class Domain:
         )
 
     def counts(self, prefix: str = "") -> dict[str, dict[str, int]]:
-        """Return cases, patients, samples and positives of each part, for the record."""
+        """Count cases, patients, samples and positive samples of each part, for the record."""
         cases = "scans" if self.settings.is_ct else "images"
         found = {}
         for part, source in self.parts.items():
@@ -116,26 +109,27 @@ class Domain:
 def build_domain(
     settings: DomainSettings, *, work_dir: Path, seed: int, progress: Progress = no_progress
 ) -> Domain:
-    """Read a set, divide it, and make its samples ready.
+    """Read a data set, split it, and prepare its samples.
 
     Args:
-        settings: of the domain.
-        work_dir: where phantoms and caches are kept.
-        seed: of the split and of the choice of negatives.
-        progress: told of every phantom written, scan searched and case prepared.
+        settings: settings of the domain.
+        work_dir: folder of phantoms and caches.
+        seed: seed of the split and of the choice of negatives.
+        progress: called for every phantom written, scan searched and case prepared.
 
     Raises:
-        SettingsError: if a part has not both classes of each label.
-        SeriesError: if the set is broken.
+        SettingsError: if a part lacks one class of a label.
+        SeriesError: if the data set is broken.
     """
-    index = settings.data.read_cases(work_dir, _told(progress, _phantom_words(settings)))
+    site = f"site {settings.data.site}: " if settings.data.kind == "phantom" else ""
+    index = settings.data.read_cases(work_dir, _counter(progress, f"{site}writing phantoms"))
     split = build_split(index, settings.split, seed=seed)
     scans = _prepared(settings, settings.loading)
     if isinstance(settings.data, ArchiveData):
         used = (*split.train, *split.unlabelled, *split.val, *split.test)
-        told = _told(progress, f"{index.name}: finding places in scans")
+        report = _counter(progress, f"{index.name}: finding candidates in scans")
         index = add_candidates(
-            index, settings.data, used, scans=scans, work_dir=work_dir, progress=told
+            index, settings.data, used, scans=scans, work_dir=work_dir, progress=report
         )
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
@@ -151,7 +145,7 @@ def build_domain(
             unlabelled=split.unlabelled if train else (),
         )
         kind = "scans" if settings.is_ct else "images"
-        parts[part].prepare(_told(progress, f"{index.name}, {part}: preparing {kind}"))
+        parts[part].prepare(_counter(progress, f"{index.name}, {part}: preparing {kind}"))
     domain = Domain(settings, index, split, parts, scans)
     _check(domain)
     return domain
@@ -162,7 +156,7 @@ def _prepared(settings: DomainSettings, steps: tuple[LoadingStep, ...]) -> Prepa
 
 
 def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[str, ...]:
-    """Say why a model cannot take a domain's views; empty if it can."""
+    """Return why a model cannot use the views of a domain; empty if it can."""
     reasons = check_model_input(
         model,
         view_shape=domain.image_shape,
@@ -172,30 +166,19 @@ def check_model(domain: Domain, model: NetworkSettings, *, role: str) -> tuple[s
     return tuple(f"{role}: {reason}" for reason in reasons)
 
 
-def make_view(domain: Domain, *, seed: int) -> View:
-    """Make the function that replaces the samples of a batch by the views that it names."""
-    return partial(view_batch, settings=domain.settings.augmentation, seed=seed)
-
-
 def _made(stamp: str, origins: CaseOrigins) -> str:
-    """Say what a generator made of the cases: all of them, some, or nodules in real scans."""
+    """Describe what a generator made: all cases, some of them, or nodules in real scans."""
     if is_implant(stamp):
         return f"nodules put into real scans by {stamp}"
     every = origins.phantom == origins.total
     return f"made by {stamp}" if every else f"the synthetic scans made by {stamp}"
 
 
-def _told(progress: Progress, words: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(words, done, total, "")
-
-
-def _phantom_words(settings: DomainSettings) -> str:
-    site = f"site {settings.data.site}: " if settings.data.kind == "phantom" else ""
-    return f"{site}writing phantoms"
+def _counter(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total, "")
 
 
 def _check(domain: Domain) -> None:
-    name = domain.index.name
     reasons = []
     names = domain.index.label_names
     for part, source in domain.parts.items():
@@ -210,4 +193,4 @@ def _check(domain: Domain) -> None:
                 )
     reasons += check_augmentation(domain.settings.augmentation, len(domain.image_shape) - 1)
     if reasons:
-        raise SettingsError(f"{name} cannot be trained on as configured", reasons)
+        raise SettingsError(f"{domain.index.name} cannot be used for training", reasons)

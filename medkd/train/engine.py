@@ -1,6 +1,6 @@
-"""The moving parts of one training: objective on its device, optimizer, schedule, averaging.
+"""Train one epoch: objective, optimizer, learning rate and averaged weights on one device.
 
-`loop.py` says when; this says how one epoch of steps is made with `accelerate`.
+The steps run with `accelerate`; `loop.py` runs the epochs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
@@ -20,61 +20,89 @@ from torch import Tensor, nn
 
 from medkd.config.run_settings import TrainingSettings
 from medkd.errors import MedkdError, SettingsError
-from medkd.train.average import WeightAverage
 from medkd.train.logs import Progress
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state
 from medkd.types import PatchBatch
 
 View = Callable[[PatchBatch], PatchBatch]
-"""Replaces the samples of a batch, on its device, by the views that it names."""
+"""Replaces the samples of a batch, on its device, by augmented views."""
 
 
 class TrainingError(MedkdError):
-    """A training that cannot go on: its loss is no number any more."""
+    """The training cannot continue, because its loss is not a finite number."""
 
 
 class ObjectiveOutput(Protocol):
-    """What one forward pass gives: the sum to minimise, and each term of it."""
+    """The result of one forward pass."""
 
     @property
     def loss(self) -> Tensor:
-        """The weighted sum."""
+        """The weighted sum, which is minimised."""
 
     @property
     def terms(self) -> Mapping[str, Tensor]:
-        """Each term by its name, before its weight."""
+        """The unweighted terms by name."""
 
 
 class Objective(Protocol):
-    """What is minimised: an `nn.Module` that holds the student and what else learns."""
+    """An `nn.Module` that computes the loss and contains the student and other trained parts."""
 
     student: nn.Module
 
     def __call__(self, batch: PatchBatch, progress: float) -> ObjectiveOutput:
-        """Give the loss of a batch at a point 0..1 of the training."""
+        """Return the loss of a batch at a share 0..1 of the training."""
 
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
-        """Everything the optimizer moves."""
+        """Return the parameters to optimise."""
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Switch between training and evaluation."""
+        """Switch between training and evaluation mode."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that learns, and nothing of a teacher."""
+        """Return the state of all trained parts, without the teacher."""
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> object:
-        """Put it back."""
+        """Restore the state of all trained parts."""
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights over the steps of training.
+
+    Parameters and floating-point buffers (batch-norm statistics) are averaged; counters are
+    copied. At the start the decay rises as (1 + n) / (10 + n), so that the average lags less.
+
+    Args:
+        network: the average starts as a copy of its weights.
+        decay: share of the old average that is kept per step, 0..1.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights = {name: t.detach().clone() for name, t in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Include the weights after one optimizer step."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, tensor in network.state_dict().items():
+            average = self.weights[name]
+            if average.is_floating_point():
+                average.lerp_(tensor.to(average.dtype), 1 - decay)
+            else:
+                average.copy_(tensor)
 
 
 class Engine:
     """One objective in training.
 
     Args:
-        objective: moved to the device and prepared for the precision asked for.
+        objective: it is moved to the device and prepared for the precision of the settings.
         settings: how it is trained.
-        batches: batches an epoch.
+        batches: batches per epoch.
         device: "auto", "cpu" or "cuda".
-        title: what progress is reported as.
+        title: name under which progress is reported.
     """
 
     def __init__(
@@ -102,28 +130,32 @@ class Engine:
 
     @property
     def learning_rate(self) -> float:
-        """Rate of the last step."""
+        """Learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def views(self, batches: Iterable[PatchBatch], view: View | None) -> Iterator[PatchBatch]:
-        """Move the batches of an epoch to the device and replace their samples by views."""
+        """Yield the batches of an epoch on the device, with augmented views as samples."""
         for batch in islice(batches, self.batches):
-            moved = on_device(batch, self.accelerator.device)
+            image, label, known = (
+                tensor.to(self.accelerator.device, non_blocking=True)
+                for tensor in (batch.image, batch.label, batch.label_known)
+            )
+            moved = dataclasses.replace(batch, image=image, label=label, label_known=known)
             yield view(moved) if view else moved
 
     def train_epoch(self, batches: Iterator[PatchBatch], epoch: int, progress: Progress) -> Scores:
         """Train on every batch.
 
         Args:
-            batches: of the epoch.
-            epoch: its number from 0, to be told.
-            progress: told after every step but the last of all: validation is still to come.
+            batches: the batches of the epoch.
+            epoch: number of the epoch from 0, for the progress report.
+            progress: called after every step except the very last, which validation follows.
 
         Returns:
-            Means over the epoch: `train_loss`, and `term_<name>` before its weight.
+            Means over the epoch: `train_loss`, and the unweighted `term_<name>`.
 
         Raises:
-            TrainingError: if one of them is not finite.
+            TrainingError: if a mean is not finite.
         """
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         done = 0
@@ -142,12 +174,22 @@ class Engine:
                 progress(f"{self.title}: training steps", self.step, self.steps, note)
         return _finite_means(sums, done, self.title)
 
-    def evaluated_weights(self) -> AbstractContextManager[None]:
-        """Give the student the weights that count: averaged ones where there are any."""
-        return self.average.applied_to(self.objective.student) if self.average else nullcontext()
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """Load the averaged weights, if there are any, into the student for a while."""
+        if self.average is None:
+            yield
+            return
+        student = self.objective.student
+        own = {name: t.detach().clone() for name, t in student.state_dict().items()}
+        student.load_state_dict(self.average.weights)
+        try:
+            yield
+        finally:
+            student.load_state_dict(own)
 
     def snapshot(self) -> Snapshot:
-        """Take down the weights, the optimizer and the generators."""
+        """Copy the weights and the states of optimizer and random generators."""
         scaler = self.accelerator.scaler
         return Snapshot(
             step=self.step,
@@ -160,7 +202,7 @@ class Engine:
         )
 
     def restore(self, state: Snapshot) -> None:
-        """Go back to where a snapshot was taken."""
+        """Restore the state of a snapshot."""
         self.step = state.step
         self.objective.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
@@ -195,10 +237,10 @@ def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -
     """Return the learning rate of a step: linear warm-up, then half a cosine down to zero.
 
     Args:
-        step: from 0.
-        steps: of the whole training.
-        warmup_steps: of the rise.
-        peak: the highest rate.
+        step: number of the step, from 0.
+        steps: steps of the whole training.
+        warmup_steps: steps of the warm-up.
+        peak: highest learning rate.
 
     Example:
         >>> [round(learning_rate_at(s, steps=6, warmup_steps=2, peak=1.0), 3) for s in range(6)]
@@ -213,7 +255,7 @@ def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -
 def parameter_groups(
     parameters: Iterable[nn.Parameter], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Split parameters into those that decay (matrices, kernels) and those that do not."""
+    """Group parameters by whether weight decay applies (matrices, kernels) or not."""
     everything = list(parameters)
     return [
         {"params": [p for p in everything if p.dim() > 1], "weight_decay": weight_decay},
@@ -222,17 +264,17 @@ def parameter_groups(
 
 
 def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
-    """Build the engine for one arm.
+    """Build the `Accelerator` for one arm.
 
     Args:
-        mixed_precision: "no", "bf16", "fp16", or "auto" (bf16 on a GPU that computes in it).
-        device: "auto" (the fastest here), "cpu" or "cuda".
+        mixed_precision: "no", "bf16", "fp16", or "auto" (bf16 on a GPU that supports it).
+        device: "auto" (the fastest one available), "cpu" or "cuda".
 
     Raises:
-        SettingsError: if the device cannot do what is asked.
+        SettingsError: if the device or the precision is not available.
     """
-    # accelerate keeps one state a process and refuses another precision; arms may differ in it,
-    # and it offers no public way to begin anew.
+    # accelerate keeps one state per process and refuses another precision. Arms may differ in
+    # precision, and accelerate has no public way to reset the state.
     AcceleratorState._reset_state(reset_partial_state=True)
     asked = mixed_precision
     if asked == "auto":
@@ -242,7 +284,7 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=asked)
     reasons = []
     if accelerator.num_processes > 1:
-        reasons.append("started in several processes; this version trains in one: drop torchrun")
+        reasons.append("training runs in one process only: start it without torchrun")
     if device == "cuda" and accelerator.device.type != "cuda":
         reasons.append("device: cuda, but this machine has no CUDA device; use auto or cpu")
     if mixed_precision == "fp16" and accelerator.device.type != "cuda":
@@ -250,16 +292,6 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
     if reasons:
         raise SettingsError("training cannot run here as configured", reasons)
     return accelerator
-
-
-def on_device(batch: PatchBatch, device: torch.device) -> PatchBatch:
-    """Return the batch with its tensors on a device."""
-    return dataclasses.replace(
-        batch,
-        image=batch.image.to(device, non_blocking=True),
-        label=batch.label.to(device, non_blocking=True),
-        label_known=batch.label_known.to(device, non_blocking=True),
-    )
 
 
 def _value(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Opening a RUN folder: a fresh one, or one to go on with; never one that holds another run."""
+"""Open the folder of a run: a new one, or one to resume, but never that of another run."""
 
 from __future__ import annotations
 
@@ -15,47 +15,42 @@ from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
 
 _FREE = {"workers", "cache_gib"}
-"""Keys that change no result, so that a run may go on with another value."""
+"""Keys that do not change any result, so they may differ when a run is resumed."""
 
 _BEGUN = {"config.yaml", "run.json", "data", "cache", "generator.txt"}
 
 
 def open_folder(path: Path, config: Path, settings: BaseModel, *, resume: bool) -> None:
-    """Make the folder of a run or bench, or check that it is the one to go on with.
+    """Create the folder of a run or bench, or check that the run in it can be resumed.
 
     Args:
         path: the folder.
-        config: file in it that holds the resolved settings.
-        settings: of the run.
-        resume: whether to go on with what stands there (nothing there is a start too).
+        config: the file of the resolved settings in it.
+        settings: settings of the run.
+        resume: continue the run in this folder; an empty folder is accepted too.
 
     Raises:
-        SettingsError: if the folder holds something and `resume` is not asked for, or if the
-            run in it has other settings; the differing keys are named. The number of workers
-            may differ.
+        SettingsError: if the folder is not empty and `resume` is False, or if the run in it has
+            other settings; the differing keys are named. The number of workers may differ.
     """
     held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     if config.name in held and set(held) <= _BEGUN and not resume:
         held = []  # a run that was refused before anything was trained
     if path.exists() and not path.is_dir():
-        raise SettingsError(f"{path}: a file stands there", ["name a folder with --out"])
+        raise SettingsError(f"{path}: this is a file", ["choose a folder with --out"])
     if held and not config.is_file():
-        shown = ", ".join(held[:5])
-        raise SettingsError(
-            f"{path}: not empty, and no run of medkd", [f"it holds {shown}", "name another --out"]
-        )
+        reasons = [f"it holds {', '.join(held[:5])}", "choose another folder with --out"]
+        raise SettingsError(f"{path}: not empty, and not a run of medkd", reasons)
     if held and not resume:
         raise SettingsError(
-            f"{path}: holds a run already",
-            ["go on with it: add --resume", "or begin another one: name another --out"],
+            f"{path}: already holds a run",
+            ["to resume it, add --resume", "to begin another run, choose another --out"],
         )
     if held:
         _check_same(path, config, settings)
         remove_partial(path)
-        write_text(config, dump_settings(settings))
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(config, dump_settings(settings))
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(config, dump_settings(settings))
 
 
 def _check_same(path: Path, config: Path, settings: BaseModel) -> None:
@@ -69,13 +64,13 @@ def _check_same(path: Path, config: Path, settings: BaseModel) -> None:
     if differing:
         reasons = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
         raise SettingsError(
-            f"{path}: the run there has other settings",
-            [*reasons, "give the settings that it began with, or name another --out"],
+            f"{path}: the run in this folder has other settings",
+            [*reasons, "use the settings that it began with, or choose another --out"],
         )
 
 
 def _is_same(before: object, now: object) -> bool:
-    """Compare values; a path of an older run was kept as it was typed, in the same folder."""
+    """Compare values; older runs stored relative paths, which may now be absolute."""
     if before == now:
         return True
     typed = isinstance(before, str) and isinstance(now, str) and Path(now).is_absolute()

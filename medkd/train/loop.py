@@ -1,8 +1,7 @@
-"""The one training loop: it knows an objective, batches and a validation, and nothing of transfer.
+"""The training loop. It knows an objective, batches and a validation, but nothing of transfer.
 
-`fit` reads top to bottom. Everything an epoch depends on is either a pure function of (seed,
-epoch) or stands in the state that is written after the epoch before it, so that a training
-that was stopped goes on exactly: bit for bit on a CPU.
+`fit` reads top to bottom. Each epoch depends only on (seed, epoch) and on the state written after
+the previous epoch. A stopped training therefore resumes exactly, on a CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -10,41 +9,31 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
 
 from medkd.config.run_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
+from medkd.data.loader import TrainLoader
 from medkd.provenance import sha256_of_text
 from medkd.train.engine import Engine, Objective, View
 from medkd.train.logs import Progress, TrainingLog, no_progress
-from medkd.train.state import Course, Scores, load_state, save_state
-from medkd.types import PatchBatch
+from medkd.train.state import Scores, TrainingHistory, load_state, save_state
 
 logger = logging.getLogger(__name__)
-
-
-class TrainLoader(Protocol):
-    """Batches in an order that is a pure function of (seed, epoch)."""
-
-    def epoch(self, epoch: int, /) -> Iterable[PatchBatch]:
-        """Give the batches of an epoch, counted from 0."""
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
     """How, where and under which name one arm is trained.
 
-    `purpose` names everything else that the training depends on (data, model, teacher), so that
-    a state is never taken up by another training.
+    `purpose` identifies everything else on which the training depends (data, model, teacher). A
+    state with another purpose is never resumed.
     """
 
     settings: TrainingSettings
@@ -56,12 +45,12 @@ class FitPlan:
 
     @property
     def state_file(self) -> Path:
-        """Where the state to resume from stands."""
+        """The file of the state from which the training resumes."""
         return self.folder / "state" / "state.pt"
 
     @property
     def signature(self) -> str:
-        """What the state must carry to be taken up."""
+        """The signature that a state must have to be resumed."""
         settings = self.settings.model_dump(mode="json", exclude={"workers"})
         parts = [settings, self.seed, self.purpose]
         return sha256_of_text(json.dumps(parts))
@@ -69,7 +58,7 @@ class FitPlan:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """How the training went; the student itself holds the kept weights."""
+    """The course of a training; the student itself holds the kept weights."""
 
     epochs: int
     kept_epoch: int
@@ -86,18 +75,18 @@ def fit(
     view: View | None = None,
     progress: Progress = no_progress,
 ) -> FitResult:
-    """Train an objective's student and leave the kept weights in it.
+    """Train the student of an objective and leave the kept weights in it.
 
-    Goes on from the state in `plan.folder` where one stands. An interruption at any point leaves
-    the state of the last finished epoch.
+    The training resumes from a state in `plan.folder` if there is one. An interruption at any
+    point leaves the state of the last finished epoch.
 
     Args:
-        objective: what is minimised; it is moved to the device.
+        objective: the loss to minimise; it is moved to the device.
         loader: training batches.
-        validate: scores of the (averaged) student on validation: roc_auc, pr_auc, loss.
+        validate: returns the validation scores of the (averaged) student: roc_auc, pr_auc, loss.
         plan: settings, folder, seed.
-        view: makes the views of a batch; None trains on the samples as they are.
-        progress: told after every step.
+        view: makes the augmented views of a batch; None: samples are not augmented.
+        progress: called after every step.
 
     Raises:
         TrainingError: if the loss is not finite.
@@ -109,39 +98,33 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         engine = Engine(objective, settings, batches=batches, device=plan.device, title=plan.title)
-        course = _begin(engine, plan)
-        with TrainingLog(plan.folder, course.history) as log:
-            while not course.is_over(settings):
+        past = _begin(engine, plan)
+        with closing(TrainingLog(plan.folder, past.history)) as log:
+            while not past.is_over(settings):
                 started = time.perf_counter()
                 with clear_worker_faults():
-                    views = engine.views(loader.epoch(course.epoch), view)
-                    row = engine.train_epoch(views, course.epoch, progress)
+                    views = engine.views(loader.epoch(past.epoch), view)
+                    row = engine.train_epoch(views, past.epoch, progress)
                 with engine.evaluated_weights():
                     scores = validate(student)
                     row["learning_rate"] = engine.learning_rate
                     row["seconds"] = round(time.perf_counter() - started, 3)
-                    course.take(row, scores, weights=student.state_dict(), by=settings)
-                save_state(
-                    plan.state_file, plan.signature, snapshot=engine.snapshot(), course=course
-                )
-                log.write(course.history)
-                logger.info("%s: %s", plan.title, course.history[-1])
-        student.load_state_dict(course.kept or {})
-    _say_finished(engine, plan, course, progress)
-    return FitResult(course.epoch, course.kept_epoch, course.scores, tuple(course.history))
-
-
-def _say_finished(engine: Engine, plan: FitPlan, course: Course, progress: Progress) -> None:
-    """End the bar at the steps that were made: patience may have ended the training early."""
-    early = course.epoch < plan.settings.epochs
-    note = f"stopped early after epoch {course.epoch} of {plan.settings.epochs}" if early else ""
+                    past.add_epoch(row, scores, weights=student.state_dict(), by=settings)
+                save_state(plan.state_file, plan.signature, snapshot=engine.snapshot(), past=past)
+                log.write(past.history)
+                logger.info("%s: %s", plan.title, past.history[-1])
+        student.load_state_dict(past.kept or {})
+    # The bar ends at the steps that were made, because the training may have stopped early.
+    early = past.epoch < settings.epochs
+    note = f"stopped early after epoch {past.epoch} of {settings.epochs}" if early else ""
     progress(f"{plan.title}: training steps", engine.step, engine.step, note)
+    return FitResult(past.epoch, past.kept_epoch, past.scores, tuple(past.history))
 
 
-def _begin(engine: Engine, plan: FitPlan) -> Course:
+def _begin(engine: Engine, plan: FitPlan) -> TrainingHistory:
     if not plan.state_file.is_file():
-        return Course()
-    state = load_state(plan.state_file, plan.signature)
-    engine.restore(state.snapshot)
-    logger.info("%s: goes on after epoch %d", plan.title, state.course.epoch)
-    return state.course
+        return TrainingHistory()
+    snapshot, past = load_state(plan.state_file, plan.signature)
+    engine.restore(snapshot)
+    logger.info("%s: resumes after epoch %d", plan.title, past.epoch)
+    return past

@@ -1,24 +1,26 @@
-"""How an arm gets its network: taken from a model directory, or trained.
+"""Get the network of an arm: load it from a model directory, or train it.
 
-Teacher, control and student are the same training with another objective. Control and student
-share seed, initial weights, batches, views and schedule; they differ by the list of transfer
-terms alone.
+Teacher, control and student are trained by the same code with different objectives. Control and
+student share seed, initial weights, batches, views and schedule. They differ only in the list of
+transfer terms.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
 
+from medkd.data.augment import view_batch
 from medkd.data.loader import TrainLoader
 from medkd.errors import SettingsError
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
-from medkd.train.domains import Domain, check_model, make_view
+from medkd.train.domains import Domain, check_model
 from medkd.train.loop import FitPlan, fit
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -31,9 +33,9 @@ from medkd.types import CaseOrigins
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArmNetwork:
-    """A trained network, what is known of it, and the prevalence that it was trained at.
+    """A trained network, its facts, and the prevalence at which it was trained.
 
-    `info` lacks what is found out later: calibration, operating points.
+    Calibration and operating points are added to `info` later.
     """
 
     network: Network
@@ -42,12 +44,12 @@ class ArmNetwork:
 
 
 def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
-    """Train the network of an arm; goes on after the last finished epoch.
+    """Train the network of an arm; a stopped training resumes after the last finished epoch.
 
     Args:
-        arm: with a model to train.
-        context: of the run.
-        teacher: of a student; None: labels alone.
+        arm: an arm with a model to train.
+        context: the run.
+        teacher: the teacher of a student; None: training on labels only.
     """
     if arm.model is None:
         raise ValueError(f"{arm.name} has no model to train")
@@ -81,49 +83,50 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         loader,
         validate=validate,
         plan=_fit_plan(arm, context, teacher),
-        view=make_view(domain, seed=context.settings.seed),
+        view=partial(view_batch, settings=domain.settings.augmentation, seed=context.settings.seed),
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)
     if arm.teacher is not None:
-        info = taught(info, read_info(context.run.model(arm.teacher)))
+        info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
     return ArmNetwork(network, info, _prior(loader, arm.transfer))
 
 
-def take_network(arm: Arm, context: RunContext) -> ArmNetwork:
+def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     """Load the model directory of an arm.
 
     Raises:
-        SettingsError: if it does not take the target domain's views or names other labels.
-        CheckpointError: if it is no whole model directory.
+        SettingsError: if the model does not fit the views or the labels of the target domain.
+        CheckpointError: if the model directory is incomplete.
     """
     if arm.taken_from is None:
-        raise ValueError(f"{arm.name} is not taken from a model directory")
+        raise ValueError(f"{arm.name} has no model directory")
     domain = context.target
     loaded = load_model(arm.taken_from, device=context.device)
     settings = parse_model_settings(loaded.info.settings)
     reasons = [*check_model(domain, settings, role=arm.name), *_differences(loaded.info, domain)]
     if reasons:
-        raise SettingsError(f"{arm.taken_from}: no teacher for {domain.index.name}", reasons)
+        headline = f"{arm.taken_from}: this model cannot teach on {domain.index.name}"
+        raise SettingsError(headline, reasons)
     prior = _prior_of(loaded.info, true=domain.parts["train"].prior)
     return ArmNetwork(loaded.network, loaded.info, prior)
 
 
-def taught(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
-    """Add the teacher's past to a student's: synthetic data, and a licence that binds."""
+def with_teacher_origin(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
+    """Add the teacher's training data and licence to the facts of its student."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(
         info,
         trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
         generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
-        origins=_taught_origins(info, teacher),
+        origins=_joint_origins(info, teacher),
         origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
         licence=licence,
     )
 
 
-def _taught_origins(info: ModelInfo, teacher: ModelInfo) -> CaseOrigins | None:
-    """Count the cases of student and teacher; None where those of the teacher are not known."""
+def _joint_origins(info: ModelInfo, teacher: ModelInfo) -> CaseOrigins | None:
+    """Count the cases of student and teacher; None if those of the teacher are unknown."""
     if info.origins is None or teacher.training_fingerprint == info.training_fingerprint:
         return info.origins
     if teacher.origins is None:
@@ -151,13 +154,13 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
 
 
 def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
-    """Say of a network what is known when its training ends."""
+    """Return the facts of a network that are known at the end of its training."""
     origins = domain.origins()["train"]
     return ModelInfo(
         settings=arm.model.model_dump(mode="json") if arm.model else {},
         label_names=domain.index.label_names,
         preprocessing=domain.preprocessing,
-        trained_on=domain.words,
+        trained_on=domain.description,
         trained_on_synthetic=origins.synthetic,
         generators=domain.index.generators if origins.synthetic else (),
         origins=origins,
@@ -168,7 +171,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
 
 
 def _differences(info: ModelInfo, domain: Domain) -> list[str]:
-    """Say how a model's preprocessing and labels differ from those of a domain."""
+    """List how the preprocessing and labels of a model differ from those of a domain."""
     reasons = []
     given, ours = info.preprocessing, domain.preprocessing
     if given.hu_window is not None and given.hu_window != ours.hu_window:
@@ -177,21 +180,21 @@ def _differences(info: ModelInfo, domain: Domain) -> list[str]:
         reasons.append(f"it was trained at {given.spacing_mm} mm, not at {ours.spacing_mm} mm")
     if info.label_names != domain.index.label_names:
         reasons.append(
-            f"it tells {', '.join(info.label_names)}, the data are labelled "
+            f"it was trained for {', '.join(info.label_names)}, but the labels of the data are "
             f"{', '.join(domain.index.label_names)}"
         )
     return reasons
 
 
 def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
-    """Return the prevalence of the data and of training; class weights act like a 50/50 prior."""
+    """Return the prevalence in the data and in training; class weights act like a 50/50 prior."""
     true, sampled = loader.source.prior, loader.sampled_prior
     balanced = transfer.hard_label.class_balanced
     return Prior(true, (0.5,) * len(true) if balanced else sampled)
 
 
 def _prior_of(info: ModelInfo, *, true: tuple[float, ...]) -> Prior:
-    """Return the prevalence that a finished model was trained at, from its calibration."""
+    """Return the prevalence at which a finished model was trained, from its calibration."""
     shift, temperature = (
         torch.tensor(values).double()
         for values in (info.calibration.logit_shift, info.calibration.temperature)

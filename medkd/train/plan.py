@@ -1,4 +1,4 @@
-"""Which networks a run trains, in which order, and what they share."""
+"""Plan a run: which networks are trained, in which order, and what they share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Arm:
     """One network of a run, before it is trained.
 
     Args:
-        name: of its folders and tables.
-        role: a teacher learns on the source domain, control and student on the target domain.
+        name: name of the arm in folders and tables.
+        role: a teacher is trained on the source domain, control and student on the target domain.
         training: how it is trained.
-        model: the network to train; None: it is taken from `taken_from`.
-        taken_from: a model directory.
-        transfer: what it learns; only a student has transfer terms.
-        teacher: name of the arm that teaches it; None: nobody.
+        model: the network to train; None: it is loaded from `taken_from`.
+        taken_from: an existing model directory.
+        transfer: its objective; only a student has transfer terms.
+        teacher: name of the arm that teaches it; None: it has no teacher.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunContext:
-    """What all arms of a run share; `source` is `target` where the teacher has no own domain."""
+    """What all arms of a run share; `source` is `target` if the teacher has no own domain."""
 
     settings: RunSettings
     run: RunFolder
@@ -59,16 +59,16 @@ class RunContext:
     progress: Progress
 
     def domain_of(self, arm: Arm) -> Domain:
-        """Return the domain that an arm is trained on."""
+        """Return the domain on which an arm is trained."""
         return self.source if arm.role == "teacher" else self.target
 
     def seed_of(self, arm: Arm) -> int:
-        """Return the seed of an arm; control and students have the same."""
+        """Return the seed of an arm; control and students have the same seed."""
         return derive_seed(self.settings.seed, "teacher" if arm.role == "teacher" else "student")
 
 
 def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
-    """Plan the arms of a run: teachers, then the control, then the student."""
+    """Return the arms of a run: teachers, then the control, then the student."""
     teachers = plan_teachers(settings.teachers())
     if settings.student is None or settings.transfer is None:
         return teachers
@@ -77,7 +77,7 @@ def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
 
 
 def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
-    """Plan the teachers, trained or taken."""
+    """Return the arms of the teachers, to be trained or loaded."""
     return tuple(
         Arm(
             name=name,
@@ -91,10 +91,10 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
 
 
 def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[Arm, ...]:
-    """Plan the control, which is a student without transfer terms, and the students."""
+    """Return the control, which is a student without transfer terms, and the students."""
     own = settings.student
     if own is None:
-        raise ValueError("students are planned, but the settings have no student")
+        raise ValueError("expected settings with a student")
     taught = tuple(
         Arm(s.name, "student", own.training, own.model, None, s.transfer, s.teacher)
         for s in students

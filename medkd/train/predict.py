@@ -1,15 +1,16 @@
-"""What a trained network says of a split: logits, validation scores, calibrated predictions.
+"""Apply a trained network to a split: logits, calibration, predictions and their scores.
 
-One logit for each of K yes-or-no labels. Labels are float64, NaN where not known. Calibration is
-fitted on validation, label by label, and then only applied.
+A network has one logit for each of K independent binary labels. Labels are float64, NaN where
+unknown. Calibration and thresholds are fitted on validation, label by label, and only applied to
+the other splits.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,33 +18,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.run_settings import EvaluationSettings, TrainingSettings
 from medkd.data.patches import PatchSource, iterate
 from medkd.evaluate.calibration import fit_temperature
+from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.metrics import compute_metric
 from medkd.files import replacing
-from medkd.models.package import Calibration, ModelInfo, calibrated_probability
+from medkd.models.package import CLASSIFICATION, Calibration, ModelInfo, calibrated_probability
 from medkd.runs import Prediction
 from medkd.train.state import Scores
+from medkd.types import ClassificationResult
 
 Float64 = NDArray[np.float64]
 
-_KEEP_S = 5.0
+_SAVE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Prevalence of each label, 0..1: in the data, and as training showed it (balanced: .5)."""
+    """Prevalence of each label, 0..1: in the data, and in the training batches."""
 
     true: tuple[float, ...]
     trained: tuple[float, ...]
 
     @property
     def logit_bias(self) -> Float64:
-        """[K] by how much the logits are biased upwards by the prevalence of training."""
+        """[K] upward bias of the logits due to the prevalence in the training batches."""
         return np.array(
             [_logit(b) - _logit(a) for a, b in zip(self.true, self.trained, strict=True)]
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownValues:
+    """One label on the samples where it is known: [M] labels, probabilities, patients."""
+
+    labels: list[int]
+    probabilities: list[float]
+    patients: list[str]
 
 
 def predict_logits(
@@ -54,14 +66,14 @@ def predict_logits(
     kept: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float64:
-    """Score every sample once, as it is, on the device where the network stands.
+    """Compute the logits of every sample once, without augmentation, on the network's device.
 
     Args:
-        network: left in the mode it was in.
+        network: its training mode is restored afterwards.
         source: N samples.
-        batch_size: samples a forward pass.
-        kept: file of the logits so far, of this network, source and batch size alone; scoring
-            goes on after what it holds, and it is written anew every few seconds.
+        batch_size: samples per forward pass.
+        kept: file of the logits computed so far, rewritten every few seconds; scoring continues
+            after them. The file must belong to this network, source and batch size.
         progress: called with the number of samples scored.
 
     Returns:
@@ -76,8 +88,8 @@ def predict_logits(
         for batch in iterate(source, batch_size, first=done):
             parts.append(network(batch.image.to(device)).float().cpu())
             done += len(parts[-1])
-            if kept and time.monotonic() - written >= _KEEP_S:
-                _keep(kept, torch.cat(parts))
+            if kept and time.monotonic() - written >= _SAVE_EVERY_S:
+                _save(kept, torch.cat(parts))
                 written = time.monotonic()
             if progress is not None:
                 progress(done)
@@ -85,19 +97,19 @@ def predict_logits(
     return torch.cat(parts).double().numpy()
 
 
-def _keep(path: Path, logits: Tensor) -> None:
+def _save(path: Path, logits: Tensor) -> None:
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, logits.numpy(), allow_pickle=False)
 
 
 def labels_of(source: PatchSource) -> Float64:
-    """Return [N, K] labels: 0, 1, or NaN where not known."""
+    """Return [N, K] labels: 0, 1, or NaN where unknown."""
     labels = (source.label >= 0.5).double()
     return torch.where(source.label_known, labels, torch.nan).numpy()
 
 
 def validation_scores(logits: Float64, labels: Float64) -> Scores:
-    """Return roc_auc, pr_auc, and the log loss with both classes weighing the same.
+    """Return roc_auc, pr_auc, and the log loss with equal weights for both classes.
 
     Args:
         logits: [N, K].
@@ -126,17 +138,17 @@ def _scores_of(logits: Float64, labels: NDArray[np.int64]) -> Scores:
 def calibrate(
     logits: Float64, labels: Float64, *, prior: Prior, settings: TrainingSettings
 ) -> Calibration:
-    """Fit each label's temperature on validation, after correcting for the true prevalence.
+    """Fit the temperature of each label on validation, after a correction of the prevalence.
 
-    The network saw positives at `prior.trained`; the temperature is fitted on logits as if it
-    had seen the true prevalence, so that it measures confidence and not the sampling. With
-    `prior: balanced` the shift is left out of the probabilities afterwards.
+    The logits are first shifted from the prevalence `prior.trained` to the true prevalence. The
+    temperature therefore measures confidence and not the sampling of classes. With
+    `prior: balanced` in the settings, the probabilities are afterwards computed without the shift.
 
     Args:
         logits: [N, K] of validation samples.
         labels: [N, K].
         prior: true and trained prevalence.
-        settings: say which prior the probabilities are to have.
+        settings: its `prior` selects the prevalence that the probabilities assume.
     """
     shifted = (logits - prior.logit_bias).T
     temperatures = [fit_temperature(*known(z, y)) for z, y in zip(shifted, labels.T, strict=True)]
@@ -145,12 +157,12 @@ def calibrate(
 
 
 def make_predictions(source: PatchSource, logits: Float64, info: ModelInfo) -> list[Prediction]:
-    """Join logits to what is known of the samples.
+    """Combine logits with the names and labels of their samples.
 
     Args:
         source: N samples.
         logits: [N, K].
-        info: its calibration makes the probabilities.
+        info: holds the calibration that gives the probabilities.
     """
     probabilities = calibrated_probability(torch.from_numpy(logits), info).tolist()
     places = source.center_mm or (None,) * len(source)
@@ -164,6 +176,53 @@ def make_predictions(source: PatchSource, logits: Float64, info: ModelInfo) -> l
         Prediction(*name, label, tuple(logit), tuple(probability), place)
         for name, label, logit, probability, place in values
     ]
+
+
+def known_values(predictions: Sequence[Prediction], number: int) -> KnownValues:
+    """Return the predictions of label `number` for the samples where this label is known."""
+    rows = [row for row in predictions if row.labels[number] is not None]
+    return KnownValues(
+        [int(row.labels[number] or 0) for row in rows],
+        [row.probabilities[number] for row in rows],
+        [row.patient_id for row in rows],
+    )
+
+
+def point_names(info: ModelInfo) -> list[str]:
+    """Return the name of each label's operating point; a single label has no suffix."""
+    if len(info.label_names) == 1:
+        return [CLASSIFICATION]
+    return [f"{CLASSIFICATION}:{name}" for name in info.label_names]
+
+
+def score_predictions(
+    predictions: Mapping[str, Sequence[Prediction]], info: ModelInfo, settings: EvaluationSettings
+) -> dict[str, tuple[ClassificationResult, ...]]:
+    """Score the predictions of every split, label by label.
+
+    Args:
+        predictions: by split.
+        info: holds the operating points chosen on validation.
+        settings: of the bootstrap.
+    """
+    found = {}
+    for split, rows in predictions.items():
+        results = []
+        for number, point in enumerate(point_names(info)):
+            values = known_values(rows, number)
+            result = evaluate_classification(
+                values.labels,
+                values.probabilities,
+                values.patients,
+                operating_point=info.operating_points[point],
+                split=split,
+                bootstrap=settings.bootstrap,
+                seed=settings.seed,
+            )
+            name = info.label_names[number] if len(info.label_names) > 1 else ""
+            results.append(replace(result, label=name))
+        found[split] = tuple(results)
+    return found
 
 
 def _logit(share: float) -> float:

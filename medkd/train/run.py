@@ -1,7 +1,7 @@
-"""A whole run: domains, then one arm after another, then the comparison of the arms.
+"""A whole run: build the domains, run one arm after another, compare the arms.
 
-A run is a loop over arms (`arm.py`). An arm that is finished in the run folder is read back, so
-that a run which was stopped goes on where it was. The report is made from the folder afterwards.
+An arm that is already finished in the run folder is read instead of trained again, so a stopped run
+can be resumed. The report is made from the folder afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from medkd.models.table import check_student_size
 from medkd.provenance import start_record
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, run_arm
-from medkd.train.compare import weigh_teacher
+from medkd.train.compare import warn_of_weak_teacher
 from medkd.train.domains import build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
@@ -43,18 +43,18 @@ def run_training(
     resume: bool = False,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Train teacher (unless given), control and student, score them, and fill the run folder.
+    """Train teacher (unless given), control and student, evaluate them, and fill the run folder.
 
     Args:
-        settings: of the run; `${run_dir}` in them is the run folder.
-        run: an empty or new folder, or with `resume` one that an earlier call left.
-        resume: go on with what is there.
-        progress: told of every step.
+        settings: settings of the run; `${run_dir}` in them is the run folder.
+        run: an empty or new folder, or with `resume` that of an earlier call.
+        resume: continue the run in this folder.
+        progress: called after every step.
 
     Raises:
-        SettingsError: if the folder holds another run, or the settings cannot be run here.
-        SeriesError: if data are broken.
-        CheckpointError: if something cannot be saved.
+        SettingsError: if the folder holds another run, or the settings cannot be used here.
+        SeriesError: if the data are broken.
+        CheckpointError: if a file cannot be saved.
     """
     open_folder(run.path, run.config, settings, resume=resume)
     return run_arms(settings, plan_arms(settings), run, work_dir=run.path, progress=progress)
@@ -68,14 +68,14 @@ def run_arms(
     work_dir: Path,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Train, score and compare some arms in a run folder that is open already.
+    """Train, evaluate and compare some arms in a run folder that is already open.
 
     Args:
-        settings: of the run; `${run_dir}` in them is `work_dir`.
-        arms: teachers before those whom they teach.
-        run: where everything is left.
-        work_dir: where phantoms and caches are kept.
-        progress: told of every step.
+        settings: settings of the run; `${run_dir}` in them is `work_dir`.
+        arms: the arms to run, each teacher before its students.
+        run: the run folder.
+        work_dir: folder of phantoms and caches.
+        progress: called after every step.
     """
     if run.evaluation.is_file():
         return read_json(run.evaluation, Evaluation, form=EVALUATION)
@@ -121,7 +121,7 @@ def _begin_record(context: RunContext, settings: RunSettings) -> RunRecord:
 
 
 def _check(context: RunContext, arms: Sequence[Arm]) -> None:
-    """Refuse, before anything is trained, what would fail later; with all reasons."""
+    """Refuse settings that do not fit the data before anything is trained, with all reasons."""
     reasons: list[str] = []
     for arm in arms:
         if arm.model is None or arm.role == "control":
@@ -131,11 +131,11 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
             reasons += check_student_size(arm.model)
         if arm.transfer.outputs == "exclusive" and len(context.target.index.label_names) > 1:
             reasons.append(
-                f"{arm.name}: outputs: exclusive chooses one of several classes; several labels "
-                "are trained and scored as outputs: independent"
+                f"{arm.name}: outputs: exclusive is for one of several classes; several labels "
+                "need outputs: independent"
             )
     if context.settings.bench and len(context.target.index.label_names) > 1:
-        reasons.append(f"a bench scores one label, got {len(context.target.index.label_names)}")
+        reasons.append(f"a bench needs one label, got {len(context.target.index.label_names)}")
     reasons += _check_precision(context, arms)
     if context.source.image_shape != context.target.image_shape:
         reasons.append(
@@ -149,8 +149,8 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
 def _check_precision(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
     """Refuse bf16 in 3-D on a CPU.
 
-    torch 2.15 there gives the weights of convolutions on small maps (2 voxels an axis) gradients
-    that differ from call to call and are NaN at times.
+    With torch 2.15, the gradients of convolutions on small maps (2 voxels per axis) then differ
+    from call to call and are sometimes NaN.
     """
     if context.device != "cpu" or len(context.target.image_shape) != 4:
         return
@@ -163,10 +163,10 @@ def _check_precision(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _warn_of_weak_teachers(arm: Arm, finished: dict[str, FinishedArm]) -> None:
-    """Log, once the control is there, which teachers are no better than it on validation."""
+    """Log which teachers are no better on validation than the control, once it is finished."""
     if arm.role != "control":
         return
     for name, teacher in finished.items():
-        if name != arm.name and weigh_teacher(teacher, finished[arm.name]):
-            words = "TEACHER NOT BETTER: %s on validation, against %s; the end of the run says more"
+        if name != arm.name and warn_of_weak_teacher(teacher, finished[arm.name]):
+            words = "TEACHER NOT BETTER: %s on validation than %s; see the end of the run"
             logger.warning(words, name, arm.name)

@@ -1,7 +1,7 @@
-"""What a run says of whole CT scans: reference, marks, FROC of both tracks, the worklist.
+"""Whole CT scans in a run: reference standard, marks, FROC of both tracks, the worklist.
 
-Two tracks, never mixed: "candidates" scores the places that the set lists; "whole-scan" are the
-places that an arm finds by itself. Thresholds of both come from validation scans.
+The two tracks are never mixed. "candidates" scores the candidates that the data set lists;
+"whole-scan" scores the marks that an arm finds itself. Both thresholds come from validation scans.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from medkd.config.run_settings import DetectionSettings
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
+from medkd.detect.jobs import WHOLE_SCAN
 from medkd.detect.view import check_model
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
@@ -26,7 +27,6 @@ from medkd.train.plan import RunContext
 from medkd.types import Candidate, CaseResult, FrocResult, Reference, RunCase
 
 CANDIDATES = "candidates"
-WHOLE_SCAN = "whole-scan"
 
 
 def reference_of(domain: Domain, part: str) -> Reference:
@@ -44,7 +44,7 @@ def reference_of(domain: Domain, part: str) -> Reference:
 
 
 def write_reference(run: RunFolder, reference: Reference) -> None:
-    """Write the reference standard of the test scans in LUNA16's files."""
+    """Write the reference standard of the test scans as LUNA16 files."""
     run.reference.mkdir(parents=True, exist_ok=True)
     write_annotations(run.reference / "annotations.csv", list(reference.nodules))
     write_annotations(run.reference / "annotations_excluded.csv", list(reference.excluded))
@@ -54,15 +54,15 @@ def write_reference(run: RunFolder, reference: Reference) -> None:
 def evaluate_scans(
     name: str, context: RunContext, predictions: Sequence[Prediction]
 ) -> tuple[FrocResult, ...]:
-    """Score an arm on whole CT scans: the listed candidates, then its own marks if it searches.
+    """Score an arm on CT scans: the listed candidates and, if it searches scans, its own marks.
 
     Args:
-        name: of the arm; its model is saved in the run.
-        context: of the run.
-        predictions: of the test samples.
+        name: the arm, whose model is saved in the run.
+        context: the run.
+        predictions: predictions for the test samples.
 
     Returns:
-        One result a track; none for images.
+        One result per track; none for images.
     """
     detection = context.settings.detection
     if not context.target.settings.is_ct:
@@ -75,14 +75,14 @@ def evaluate_scans(
 
 
 def search_scans(name: str, context: RunContext, settings: DetectionSettings) -> None:
-    """Let an arm search the validation and test scans, and freeze its threshold on validation.
+    """Search the validation and test scans with an arm, and choose its threshold on validation.
 
-    Every scan's result is kept in the run, and a scan that has one is not searched again.
+    The result of each scan is saved in the run, and a scan with a result is not searched again.
 
     Args:
-        name: of the arm; its model directory gets the threshold.
-        context: of the run.
-        settings: how scans are searched, and how many false marks a scan are allowed.
+        name: the arm; its model directory receives the threshold.
+        context: the run.
+        settings: how scans are searched, and the false positives per scan at the threshold.
     """
     run, domain = context.run, context.target
     model = load_model(run.model(name), device=context.device)
@@ -106,7 +106,7 @@ def search_scans(name: str, context: RunContext, settings: DetectionSettings) ->
 
 
 def read_results(name: str, context: RunContext, split: str) -> list[CaseResult]:
-    """Read what an arm found in the scans of a part; none where it did not search."""
+    """Read the results of an arm for the scans of a part; a scan that was not searched has none."""
     paths = [context.run.result(name, uid) for uid in getattr(context.target.split, split)]
     return [read_json(path, CaseResult) for path in paths if path.is_file()]
 
@@ -114,7 +114,7 @@ def read_results(name: str, context: RunContext, split: str) -> list[CaseResult]
 def _score_candidates(
     name: str, context: RunContext, predictions: Sequence[Prediction]
 ) -> FrocResult:
-    """Score an arm's probabilities of the listed candidates as marks."""
+    """Score the listed candidates with their probabilities as marks."""
     marks = [
         Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
         for row in predictions
@@ -125,7 +125,7 @@ def _score_candidates(
 
 
 def _score_marks(name: str, context: RunContext) -> FrocResult:
-    """Score an arm's own marks on the test scans; a scan that was refused has none."""
+    """Score the marks of an arm on the test scans; a refused scan has no marks."""
     results = read_results(name, context, "test")
     refused = [f"{r.seriesuid} was not analysed" for r in results if r.status == "not_analysed"]
     point = read_info(context.run.model(name)).operating_points[WHOLE_SCAN]
@@ -148,20 +148,20 @@ def _froc(
 
 
 def marks_of(results: Sequence[CaseResult]) -> list[Candidate]:
-    """Return every mark of some scans."""
+    """Return all marks of some scans."""
     return [mark for result in results for mark in result.candidates]
 
 
 def write_worklist(
     context: RunContext, name: str, predictions: Mapping[str, Sequence[Prediction]]
 ) -> None:
-    """Write the validation and test cases, and what was refused, for the viewer.
+    """Write the list of validation, test and refused cases for the viewer.
 
     Args:
-        context: of the run.
-        name: of the arm whose scores are shown. Marks of its whole-scan search come before its
-            probabilities of candidates or images.
-        predictions: of that arm, by split.
+        context: the run.
+        name: the arm whose scores are shown. If it searched a scan, the score is that of its
+            highest mark, otherwise the highest probability of the candidates or the image.
+        predictions: predictions of that arm, by split.
     """
     run, domain = context.run, context.target
     found = [result for split in HELD_OUT for result in read_results(name, context, split)]
@@ -185,7 +185,7 @@ def write_worklist(
                     patient_id=case.patient_id,
                     kind=case.kind,
                     path=_path_words(case.path, run.path),
-                    # A row is counted in the set's own part of that name.
+                    # The row counts from the start of the data set's own part.
                     split=split if case.row is None else case.origin,
                     row=case.row,
                     label=domain.index.labels.get(case_id),
@@ -199,7 +199,7 @@ def write_worklist(
 
 
 def _refused_case(run: RunFolder, domain: Domain, case: Case) -> RunCase:
-    """List a case of the archive that no arm saw, so that nobody takes it for a negative one."""
+    """Return the entry of a refused case of the archive, so it cannot be mistaken for negative."""
     index = domain.index.cases[0].path
     return RunCase(
         case_id=case.case_id,
@@ -226,6 +226,6 @@ def _searched(
 
 
 def _path_words(path: Path, run_path: Path) -> str:
-    """Say where a case stands: relative if inside the run, so that the run can be moved."""
+    """Return the path of a case, relative if inside the run, so that the run can be moved."""
     inside, home = path.resolve(), run_path.resolve()
     return str(inside.relative_to(home)) if inside.is_relative_to(home) else str(inside)

@@ -1,7 +1,7 @@
-"""What a stopped training needs to go on exactly: written whole after every epoch.
+"""The state from which a stopped training resumes exactly, written after every epoch.
 
-Tensors and plain values only, so that the file loads with `weights_only=True`: it can hold no
-code. It is local to the run, never part of a model directory, and removed when the arm is done.
+It holds only tensors and plain values, so it loads with `weights_only=True` and cannot contain
+code. It belongs to the run, not to the model directory, and is deleted when the arm is finished.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Scores = dict[str, float]
 
 @dataclass(slots=True)
 class Snapshot:
-    """The moving parts after an epoch: weights, averaged weights, optimizer, generators.
+    """The state after an epoch: weights, averaged weights, optimizer, random generators.
 
-    `model` is the objective's state: student and projectors, never the teacher.
+    `model` is the state of the objective: student and projectors, never the teacher.
     """
 
     step: int
@@ -40,10 +40,10 @@ class Snapshot:
 
 
 @dataclass(slots=True)
-class Course:
-    """How a training went so far: finished epochs, a row for each, the weights to keep.
+class TrainingHistory:
+    """The finished epochs of a training, one row for each, and the weights kept so far.
 
-    `waited` counts epochs since the kept ones.
+    `waited` is the number of epochs since the kept ones.
     """
 
     epoch: int = 0
@@ -54,19 +54,21 @@ class Course:
     history: list[Scores] = field(default_factory=list)
 
     def is_over(self, settings: TrainingSettings) -> bool:
-        """Say whether every epoch is done, or waiting for a better one has gone on too long."""
+        """Return whether all epochs are finished or early stopping applies."""
         patience = settings.early_stop_patience
-        tired = patience is not None and self.waited >= patience
-        return self.epoch >= settings.epochs or tired
+        stopped_early = patience is not None and self.waited >= patience
+        return self.epoch >= settings.epochs or stopped_early
 
-    def take(self, row: Scores, scores: Scores, *, weights: Weights, by: TrainingSettings) -> None:
-        """Take in a finished epoch, and its weights if they are the ones to keep.
+    def add_epoch(
+        self, row: Scores, scores: Scores, *, weights: Weights, by: TrainingSettings
+    ) -> None:
+        """Add a finished epoch, and keep its weights if the settings say so.
 
         Args:
-            row: what is logged of the epoch.
-            scores: on validation: roc_auc, pr_auc, loss.
-            weights: of the student that was validated.
-            by: settings that say what to keep.
+            row: the values to log for the epoch.
+            scores: validation scores: roc_auc, pr_auc, loss.
+            weights: weights of the student that was validated.
+            by: settings that define which weights are kept.
         """
         self.epoch += 1
         better = not self.scores or _rank(scores, by.monitor) > _rank(self.scores, by.monitor)
@@ -79,43 +81,35 @@ class Course:
         self.history.append({"epoch": float(self.epoch), **row, **validation, **kept_here})
 
 
-def save_state(path: Path, signature: str, *, snapshot: Snapshot, course: Course) -> None:
-    """Write a state, whole or not at all.
+def save_state(path: Path, signature: str, *, snapshot: Snapshot, past: TrainingHistory) -> None:
+    """Write a state completely or not at all.
 
     Args:
         path: file to write.
-        signature: says to which training it belongs.
-        snapshot: the moving parts.
-        course: what was done so far.
+        signature: identifies the training.
+        snapshot: weights, optimizer and generators.
+        past: the finished epochs.
 
     Raises:
-        CheckpointError: if it cannot be written; the one before it is left as it was.
+        CheckpointError: if the file cannot be written; the previous state is then unchanged.
     """
-    values = {"signature": signature, "snapshot": _plain(snapshot), "course": _plain(course)}
+    values = {"signature": signature, "snapshot": _plain(snapshot), "course": _plain(past)}
     try:
         with replacing(path) as temporary:
             torch.save(values, temporary)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         raise CheckpointError(
             f"{path}: the training state cannot be written",
-            [f"{error}", "free space or rights there, then go on with --resume"],
+            [f"{error}", "free space or change permissions there, then continue with --resume"],
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingState:
-    """What `load_state` gives back."""
-
-    snapshot: Snapshot
-    course: Course
-
-
-def load_state(path: Path, signature: str) -> TrainingState:
-    """Read a state back.
+def load_state(path: Path, signature: str) -> tuple[Snapshot, TrainingHistory]:
+    """Read a state that `save_state` wrote.
 
     Args:
-        path: as given to `save_state`.
-        signature: of the training that wants to go on.
+        path: file of the state.
+        signature: identifies the training that is to be resumed.
 
     Raises:
         CheckpointError: if the file is broken or belongs to another training.
@@ -124,18 +118,18 @@ def load_state(path: Path, signature: str) -> TrainingState:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         found = values["signature"]
-        state = TrainingState(Snapshot(**values["snapshot"]), Course(**values["course"]))
+        state = Snapshot(**values["snapshot"]), TrainingHistory(**values["course"])
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reasons = [f"{error}", fresh]
-        raise CheckpointError(f"{path}: no training state of this version", reasons) from error
+        raise CheckpointError(f"{path}: not a training state of this version", reasons) from error
     if found != signature:
-        reasons = ["settings, data or teacher are not those it began with", fresh]
+        reasons = ["settings, data or teacher have changed since it began", fresh]
         raise CheckpointError(f"{path}: the state of another training", reasons)
     return state
 
 
 def random_state() -> dict[str, Tensor]:
-    """Return the state of torch's own generators, by device."""
+    """Return the state of torch's global random generators, by device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -143,16 +137,16 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random_state(states: Mapping[str, Tensor]) -> None:
-    """Put torch's own generators back."""
+    """Restore the state of torch's global random generators."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
 
 def _rank(scores: Scores, monitor: str) -> tuple[float, float]:
-    """Order scores: higher is better; equal ones by the loss."""
+    """Return a sort key: higher is better; the loss decides between equal scores."""
     return (-scores["loss"] if monitor == "loss" else scores[monitor], -scores["loss"])
 
 
-def _plain(value: Snapshot | Course) -> dict[str, Any]:
+def _plain(value: Snapshot | TrainingHistory) -> dict[str, Any]:
     return {f.name: getattr(value, f.name) for f in fields(value)}

@@ -1,4 +1,4 @@
-"""The end of a run: from finished arms to `Evaluation`, with reference and worklist."""
+"""Summarise finished arms as an `Evaluation`, and write reference and worklist."""
 
 from __future__ import annotations
 
@@ -14,21 +14,15 @@ from medkd.provenance import finish_record
 from medkd.train.arm import FinishedArm
 from medkd.train.compare import (
     compare_arms,
-    few_positives,
-    likeness,
+    measure_fidelity,
     term_records,
     transfer_happened,
-    weigh_teacher,
+    warn_of_few_positives,
+    warn_of_weak_teacher,
 )
 from medkd.train.plan import Arm, RunContext
 from medkd.train.scans import reference_of, write_reference, write_worklist
-from medkd.types import (
-    ArmResult,
-    Efficiency,
-    Evaluation,
-    Fidelity,
-    RunRecord,
-)
+from medkd.types import Efficiency, Evaluation, Fidelity, RunRecord
 
 Arms = Mapping[str, FinishedArm]
 
@@ -36,13 +30,13 @@ Arms = Mapping[str, FinishedArm]
 def summarise(
     context: RunContext, plan: Sequence[Arm], arms: Arms, *, record: RunRecord
 ) -> Evaluation:
-    """Compare finished arms and write what the viewer reads.
+    """Compare finished arms and write the files that the viewer reads.
 
     Args:
-        context: of the run.
+        context: the run.
         plan: the arms in their order.
-        arms: every arm by its name, finished.
-        record: as begun; what is known only now is filled in, but for its seconds.
+        arms: the finished arms by name.
+        record: the record from the start of the run; all fields except `seconds` are completed.
     """
     target, source = context.target, context.source
     students = [arm for arm in plan if arm.role == "student"]
@@ -56,15 +50,19 @@ def summarise(
         for name, found in fidelity.items()
         if CONTROL in found
     }
-    warnings = (*_warnings(context, plan, arms), *_untaught(verdicts))
+    warnings = (*_warnings(context, plan, arms), *_transfer_warnings(verdicts))
+    costs = _efficiency(context, arms)
+    pairs = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]  # primary
+    pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
+    teachers = [arms[arm.name].info for arm in plan if arm.role == "teacher"]
     return Evaluation(
         name=context.settings.name,
         dataset=target.index.name,
-        source_data=_source_words(plan, arms),
-        target_data=target.words,
+        source_data="; ".join(dict.fromkeys(info.trained_on for info in teachers)),
+        target_data=target.description,
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
-        arms=_results(context, arms),
-        differences=compare_arms(_pairs(students, arms), context.settings.evaluation),
+        arms=tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items()),
+        differences=compare_arms(pairs, context.settings.evaluation),
         terms=term_records(students[0].transfer) if len(students) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
@@ -85,30 +83,23 @@ def summarise(
 
 
 def _phantoms(context: RunContext, arms: Arms) -> list[str]:
-    """Say how hard the phantoms are that the run was scored on, or its networks trained on."""
+    """Describe the difficulty of the phantoms used for training or evaluation."""
     used = (*context.target.index.generators, *context.source.index.generators)
     trained = (stamp for arm in arms.values() for stamp in arm.info.generators)
     return [difficulty_words(stamp) for stamp in dict.fromkeys((*used, *trained))]
 
 
-def _pairs(students: Sequence[Arm], arms: Arms) -> list[tuple[FinishedArm, FinishedArm]]:
-    """Student minus control first (the primary comparison), then student minus its teacher."""
-    control = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]
-    teacher = [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
-    return control + teacher
-
-
 def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fidelity]]:
-    """Return for each student the likeness to its teacher: its own, and the control's."""
+    """Return the fidelity to the teacher, of each student and of the control, by student."""
     found = {}
     for student in students:
         teacher = arms[str(student.teacher)]
         names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
-        found[student.name] = {name: likeness(teacher, arms[name]) for name in names}
+        found[student.name] = {name: measure_fidelity(teacher, arms[name]) for name in names}
     return found
 
 
-def _untaught(verdicts: Mapping[str, bool]) -> Iterator[str]:
+def _transfer_warnings(verdicts: Mapping[str, bool]) -> Iterator[str]:
     for name, happened in verdicts.items():
         if not happened:
             yield (
@@ -120,13 +111,18 @@ def _untaught(verdicts: Mapping[str, bool]) -> Iterator[str]:
 def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[str]:
     target, source = context.target, context.source
     for name in (arm.name for arm in plan if arm.role == "teacher"):
-        yield from _foreign_file(arms[name])
+        info = arms[name].info
+        if info.initialisation.startswith(IMPORTED):
+            yield (
+                f"not reproducible without the file that {name} was imported from "
+                f"({info.origin}; licence: {info.licence})"
+            )
         if CONTROL in arms:
-            yield from weigh_teacher(arms[name], arms[CONTROL])
+            yield from warn_of_weak_teacher(arms[name], arms[CONTROL])
     for domain, words in ((target, "target"), (source, "source")):
         if words == "source" and source is target:
             continue
-        yield from few_positives(f"{words} domain", domain.counts())
+        yield from warn_of_few_positives(f"{words} domain", domain.counts())
         notes = (*domain.index.notes, *domain.split.notes)
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
     if target.split.unlabelled and any(arm.role == "student" for arm in plan):
@@ -134,30 +130,8 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
         yield f"{count} training cases without labels teach the student, but not the control"
 
 
-def _foreign_file(teacher: FinishedArm) -> Iterator[str]:
-    """Say so where numbers hang on a file that no command of ours can make again."""
-    info = teacher.info
-    if info.initialisation.startswith(IMPORTED):
-        yield (
-            f"not reproducible without the file that {teacher.name} was imported from "
-            f"({info.origin}; licence: {info.licence})"
-        )
-
-
-def _source_words(plan: Sequence[Arm], arms: Arms) -> str:
-    """Say what the teachers were trained on."""
-    teachers = [arms[arm.name] for arm in plan if arm.role == "teacher"]
-    return "; ".join(dict.fromkeys(teacher.info.trained_on for teacher in teachers))
-
-
-def _results(context: RunContext, arms: Arms) -> tuple[ArmResult, ...]:
-    """Add to each arm's evaluation what the arm costs."""
-    costs = _efficiency(context, arms)
-    return tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items())
-
-
 def _efficiency(context: RunContext, arms: Arms) -> dict[str, Efficiency]:
-    """Measure all arms together, so that they meet the same machine."""
+    """Measure the cost of all arms together, under the same conditions."""
     folders = {name: context.run.model(name) for name in arms}
     models = {
         name: Measured(

@@ -7,7 +7,7 @@ receive the very same tensor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from medkd.transfer.hard_labels import hard_label_loss
 from medkd.transfer.outputs import Outputs, is_binary
 from medkd.transfer.settings import TransferSettings, check_transfer, repeated_terms
 from medkd.transfer.table import TERMS
-from medkd.transfer.taps import FeatureTaps, find_layers
+from medkd.transfer.taps import find_layers, tap_layers
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.transfer.terms import Side, TermContext, TermInputs
 from medkd.types import PatchBatch
@@ -100,7 +100,7 @@ class TransferObjective(nn.Module):
         teacher = None
         if self.teacher is not None:
             teacher = self.teacher(batch.image, _layers(self.settings, "teacher"))
-        with FeatureTaps(self.student, _layers(self.settings, "student")) as taps:
+        with tap_layers(self.student, _layers(self.settings, "student")) as features:
             logits = self.student(batch.image)
         hard = hard_label_loss(
             logits,
@@ -113,7 +113,7 @@ class TransferObjective(nn.Module):
         losses, weights = {"hard_label": hard}, {"hard_label": self.settings.hard_label.weight}
         if teacher is not None:
             inputs = TermInputs(
-                teacher.logits, logits, teacher.features, taps.features(), batch.label_known
+                teacher.logits, logits, teacher.features, features, batch.label_known
             )
             factor = self.settings.schedule.factor(progress)
             for (name, term), its in zip(self.terms.items(), self.settings.terms, strict=True):
@@ -125,19 +125,6 @@ class TransferObjective(nn.Module):
         """Yield the parameters to optimise: those of the student and of the terms' projectors."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
-    @property
-    def extra_state(self) -> dict[str, Tensor]:
-        """The tensors of the terms' projectors, which only a resumed training needs."""
-        return dict(self.terms.state_dict())
-
-    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the tensors of `extra_state`.
-
-        Raises:
-            RuntimeError: if they belong to other terms.
-        """
-        self.terms.load_state_dict(dict(state))
-
     def _probe(self, view_shape: Sequence[int] | None) -> TermContext:
         """Run one empty view through both networks to learn the shapes of tapped layers."""
         teacher_layers, student_layers = (_layers(self.settings, side) for side in SIDES)
@@ -147,18 +134,18 @@ class TransferObjective(nn.Module):
         shape = view_shape or _derived_view_shape(self.student, self.teacher)
         view = torch.zeros(1, *shape, device=device)
         modes = {module: module.training for module in self.student.modules()}
-        with torch.no_grad(), FeatureTaps(self.student.eval(), student_layers) as taps:
+        with torch.no_grad(), tap_layers(self.student.eval(), student_layers) as features:
             self.student(view)
         for module, mode in modes.items():
             module.training = mode
         teacher = self.teacher(view, teacher_layers)
-        return TermContext(self.settings.outputs, teacher.features, taps.features())
+        return TermContext(self.settings.outputs, teacher.features, features)
 
 
 def _with_embeddings(
     settings: TransferSettings, student: nn.Module, teacher: FrozenTeacher | None
 ) -> TransferSettings:
-    """Replace layers that were left open by the embedding layers that the networks declare."""
+    """Replace unnamed layers by the embedding layers that the networks declare."""
     own: dict[Side, str | None] = {
         "teacher": getattr(teacher, "embedding_layer", None),
         "student": getattr(student, "embedding_layer", None),

@@ -21,7 +21,7 @@ def binary_margin(logits: Tensor) -> Tensor:
 
 
 def is_binary(outputs: Outputs, label_count: int) -> bool:
-    """Say whether K outputs are one binary decision."""
+    """Return whether K outputs are one binary decision."""
     return label_count == 1 or (label_count == 2 and outputs == "exclusive")
 
 

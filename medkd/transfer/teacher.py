@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from medkd.transfer.taps import FeatureTaps
+from medkd.transfer.taps import tap_layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +75,11 @@ class FrozenTeacher:
             Calibrated logits [B, K] and the outputs of the layers.
         """
         network = self._network.to(view.device).eval()
-        with torch.no_grad(), FeatureTaps(network, layers) as taps:
+        with torch.no_grad(), tap_layers(network, layers) as features:
             logits = network(view)
             scale = torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)
             logits = logits / scale.view(-1, *(1,) * (logits.ndim - 2))
-        return TeacherOutput(logits.detach(), {k: v.detach() for k, v in taps.features().items()})
+        return TeacherOutput(logits.detach(), {k: v.detach() for k, v in features.items()})
 
     def fingerprint(self) -> str:
         """Return the sha256 of all parameters and buffers; it never changes."""

@@ -311,17 +311,17 @@ def test_the_index_may_lie_in_the_archive_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [({}, "identity keep"), ({"annotations": [{"kind": "luna16", "annotations": "no.csv"}]},
                              "no such file")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_work(
-    tmp_path: Path, settings: dict[str, object], told: str
+    tmp_path: Path, settings: dict[str, object], expected: str
 ) -> None:
     write_picture(tmp_path / "archive" / "film.png")
     out = tmp_path / "index.csv"
     index_of(tmp_path / "archive", out, identity="keep")
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=expected):
         index_of(tmp_path / "archive", out, **settings)
 
 

@@ -99,10 +99,10 @@ def patients(count: int, cases: int = 2) -> tuple[Case, ...]:
     )
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, "one PatientID"), (2, "only 2 patients")])
-def test_an_archive_that_cannot_be_divided_by_patient_is_named(count: int, told: str) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(1, "one PatientID"), (2, "only 2 patients")])
+def test_an_archive_that_cannot_be_divided_by_patient_is_named(count: int, expected: str) -> None:
     notice = warned(*patients(count))["cannot_split"]
-    assert told in notice.text
+    assert expected in notice.text
     assert notice.remedy
     assert not check_index(ArchiveIndex(patients(count))).divisible
 
@@ -164,10 +164,10 @@ def test_a_folder_that_could_not_be_entered_makes_an_index_unusable_unless_allow
      ((replace(D, reasons=("missing_slices: 1",)),), "no option accepts")],
 )  # fmt: skip
 def test_an_index_with_nothing_ready_says_what_would_help(
-    cases: tuple[Case, ...], told: str
+    cases: tuple[Case, ...], expected: str
 ) -> None:
     (obstacle,) = check_index(ArchiveIndex(cases)).obstacles
-    assert told in obstacle.remedy
+    assert expected in obstacle.remedy
 
 
 def test_the_option_that_accepts_a_fault_is_beside_its_count() -> None:

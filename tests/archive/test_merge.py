@@ -253,13 +253,13 @@ def test_two_tables_without_rows_are_not_one(tmp_path: Path) -> None:
     assert source.annotations == nodules
 
 
-@pytest.mark.parametrize(("name", "told"), [("x.csv", True), ("my_Excluded.csv", False)])
+@pytest.mark.parametrize(("name", "expected"), [("x.csv", True), ("my_Excluded.csv", False)])
 def test_excluded_findings_as_large_as_nodules_are_noted(
-    archive: Path, tmp_path: Path, name: str, told: bool
+    archive: Path, tmp_path: Path, name: str, expected: bool
 ) -> None:
     settings = settings_of(*add_excluded([], table(tmp_path / name, (5, 6.0), (12, 3.0))))
     index = build_archive_index(archive, tmp_path / "w" / "i.csv", settings, progress=ignore)
-    assert any("if they are the nodules" in note for note in index.notes) == told
+    assert any("if they are the nodules" in note for note in index.notes) == expected
 
 
 def test_the_nodules_of_an_index_keep_what_they_count_as(tmp_path: Path) -> None:

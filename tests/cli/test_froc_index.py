@@ -57,10 +57,10 @@ def test_names_scans_and_excluded_findings_come_from_the_index(index: Path, tmp_
     path = marks(tmp_path, "hit,1,0,0,.9", "hit,50,1,0,.8", "other,9,9,9,.7", "free,0,0,0,.6")
     done = froc("--marks", path, "--index", index, "--json", tmp_path / "froc.json")
     assert done.exit_code == 0, done.output
-    told = json.loads((tmp_path / "froc.json").read_text())
-    assert (told["scans"], told["nodules"], told["candidates"]) == (3, 1, 4)
-    assert (told["true_positives"], told["false_positives"], told["false_negatives"]) == (1, 1, 0)
-    assert told["ignored_excluded"] == 2
+    sums = json.loads((tmp_path / "froc.json").read_text())
+    assert (sums["scans"], sums["nodules"], sums["candidates"]) == (3, 1, 4)
+    assert (sums["true_positives"], sums["false_positives"], sums["false_negatives"]) == (1, 1, 0)
+    assert sums["ignored_excluded"] == 2
 
 
 def test_scans_whose_nodules_are_not_known_are_left_out_and_named(
@@ -70,9 +70,9 @@ def test_scans_whose_nodules_are_not_known_are_left_out_and_named(
     done = froc("--marks", marks(tmp_path, *rows), "--index", index)
     assert "3 scans, 1 nodules, 1 candidates" in done.output
     for words in (
-        "left out: 1 scans that are not annotated: whether they hold nodules is not known: unread",
-        "left out: 1 scans with a label of a nodule but without its place: unplaced",
-        "left out: 1 scans not analysed (medkd check says why): broken",
+        "left out: 1 scans that are not annotated: whether they have nodules is not known: unread",
+        "left out: 1 scans with a nodule of unknown position: unplaced",
+        "left out: 1 scans not analysed (medkd check shows why): broken",
         "left out: 3 marks on scans that are not scored",
     ):
         assert words in done.output
@@ -167,7 +167,7 @@ def test_an_index_without_annotations_cannot_be_scored_against(tmp_path: Path) -
 def test_an_index_whose_scans_were_refused_asks_for_no_annotations(tmp_path: Path) -> None:
     write_index(tmp_path / "i.csv", ArchiveIndex((case("a", "not_analysed"),)))
     text = refusal("--marks", marks(tmp_path, "a,1,0,0,.9"), "--index", tmp_path / "i.csv")
-    assert "medkd check says why" in text
+    assert "medkd check shows why" in text
     assert "give annotations" not in text
 
 

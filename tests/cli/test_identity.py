@@ -62,13 +62,13 @@ def test_a_mark_of_a_pseudonymised_scan_leads_back_to_its_image(
     assert {s.sop_instance_uid for s in shown.slices} == {""}
     number = shown.slices[4].instance_number
     words = ["identity", "lookup", case.case_id, "--index", str(index), "--why", "x", "--slice"]
-    told = dict(line.split("\t") for line in runner.invoke(app, [*words, "5"]).stdout.splitlines())
-    assert told["instance_number"] == str(number)
+    tags = dict(line.split("\t") for line in runner.invoke(app, [*words, "5"]).stdout.splitlines())
+    assert tags["instance_number"] == str(number)
     if not zipped:
-        image = dcmread(told["file"])
-        assert (image.SOPInstanceUID, image.InstanceNumber) == (told["sop_instance_uid"], number)
+        image = dcmread(tags["file"])
+        assert (image.SOPInstanceUID, image.InstanceNumber) == (tags["sop_instance_uid"], number)
     else:
-        assert told["file"].startswith(f"{folder / 'export.zip'}: ")
+        assert tags["file"].startswith(f"{folder / 'export.zip'}: ")
     assert len(LinkTable(tmp_path / "work" / "index.private").audit()) == 1
     refused = runner.invoke(app, [*words, "9999"])
     assert "expected a slice from 1 to" in str(refused.exception)

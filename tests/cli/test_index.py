@@ -72,7 +72,7 @@ def test_index_check_and_split_lead_to_a_frozen_split(archive: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--identity", "none"], "identity"),
         (["--allow", "no_such_code"], "slice_thickness"),
@@ -83,13 +83,13 @@ def test_index_check_and_split_lead_to_a_frozen_split(archive: Path, tmp_path: P
     ],
 )
 def test_a_wrong_option_says_what_would_be_right(
-    tmp_path: Path, words: list[str], told: str
+    tmp_path: Path, words: list[str], expected: str
 ) -> None:
     write_picture(tmp_path / "archive" / "film.png")
     out = [] if "--out" in words else ["--out", tmp_path / "index.csv"]
     result = run("index", tmp_path / "archive", *out, *words)
     assert result.exit_code == 1
-    assert told in str(result.exception)
+    assert expected in str(result.exception)
 
 
 def test_a_configuration_describes_tables_of_ones_own(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def killed_after(reports):
     whole = progress.reporter
     def reporter(display, clock):
         report, left = whole(display, clock), [reports]
-        def counted(*told):
-            report(*told)
+        def counted(*numbers):
+            report(*numbers)
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), 9)

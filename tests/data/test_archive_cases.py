@@ -17,8 +17,7 @@ from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import PreparedScans
-from medkd.data.split_settings import FractionSplit, LabelLimit
-from medkd.data.splits import build_split
+from medkd.data.splits import FractionSplit, LabelLimit, build_split
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.table import CaseLabel, read_index, write_index
 from tests.data.archives import write_scan_archive, write_xray_archive
@@ -120,7 +119,7 @@ def test_an_index_without_such_cases_says_what_it_holds(scans: Path, tmp_path: P
     with pytest.raises(SettingsError, match="4 scans ready") as refused:
         images_index(scans)
     assert "for its scans: transfer/hospital_ct" in refused.value.reasons
-    assert "medkd check index.csv says why cases are refused" in refused.value.reasons
+    assert "medkd check index.csv shows why cases are refused" in refused.value.reasons
 
 
 def test_places_are_sought_in_the_scans_of_the_split_alone(scans: Path, tmp_path: Path) -> None:
@@ -183,7 +182,7 @@ def test_scans_with_labels_but_no_places_are_refused_with_the_reason(
 ) -> None:
     archive = replace(read_index(scans), nodules=(), labels=(CaseLabel("s0", "nodule", 1),))
     write_index(tmp_path / "index.csv", archive)
-    with pytest.raises(SettingsError, match="it says not where"):
+    with pytest.raises(SettingsError, match="it has no position"):
         scans_index(tmp_path / "index.csv", tmp_path)
 
 

@@ -8,9 +8,9 @@ import pytest
 from medkd.data.data_sets import (
     Luna16Data,
     MedMnistData,
+    find_data,
     images_of,
 )
-from medkd.data.roots import find_data
 from medkd.errors import SeriesError, SettingsError
 from medkd.synthetic.source import PhantomData
 

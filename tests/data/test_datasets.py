@@ -61,14 +61,7 @@ def index(tmp_path: Path) -> CaseIndex:
         LabelledCandidate(uid, place, label) for place, label in places for uid in SCANS
     )
     return CaseIndex(
-        "scans",
-        cases,
-        (),
-        (),
-        candidates,
-        dict.fromkeys(SCANS, 1),
-        ("nodule",),
-        "f",
+        "scans", cases, dict.fromkeys(SCANS, 1), ("nodule",), "f", candidates=candidates
     )
 
 

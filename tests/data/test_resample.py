@@ -110,7 +110,7 @@ def test_a_volume_of_another_shape_is_a_programming_error() -> None:
 def test_the_transform_is_one_of_monai_and_leaves_its_input() -> None:
     from monai.transforms import MapTransform
 
-    transform = SlabSpacingd(("image",), (1, 1, 1))
+    transform = SlabSpacingd("image", (1, 1, 1))
     data = {"image": to_meta_tensor(make_scan(oblique_grid())), "other": 7}
     before = data["image"].clone()
     changed = transform(data)

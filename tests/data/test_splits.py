@@ -11,15 +11,17 @@ from pydantic import ValidationError
 
 from medkd.data.cases import Case, CaseIndex
 from medkd.data.data_sets import MedMnistData
-from medkd.data.split_settings import (
+from medkd.data.splits import (
     CrossValidationSplit,
     FoldSplit,
     FractionSplit,
     FrozenSplit,
     LabelLimit,
     OfficialSplit,
+    Split,
+    build_split,
+    check_leaks,
 )
-from medkd.data.splits import Split, build_split, check_leaks
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.frozen_split import SplitFile, write_split
 from tests.real_data import data_root
@@ -38,7 +40,7 @@ def scans(count: int = 40, *, scans_a_patient: int = 2) -> CaseIndex:
         for i in range(count)
     )
     labels = {c.case_id: int(int(c.patient_id[1:]) % 3 == 0) for c in cases}
-    return CaseIndex("scans", cases, (), (), (), labels, ("nodule",), "f")
+    return CaseIndex("scans", cases, labels, ("nodule",), "f")
 
 
 def patients(index: CaseIndex, ids: tuple[str, ...]) -> set[str]:
@@ -231,7 +233,7 @@ def test_the_leak_in_the_real_nih_split_is_found() -> None:
         for r in rows
     )
     labels = {r["image"]: int(r["label"]) for r in rows}
-    index = CaseIndex("nih", cases, (), (), (), labels, ("finding",), "f")
+    index = CaseIndex("nih", cases, labels, ("finding",), "f")
     with pytest.raises(SeriesError, match="nih: 30 patients are in more than one part"):
         build_split(index, OfficialSplit(), seed=0)
     split = build_split(index, FractionSplit(), seed=0)

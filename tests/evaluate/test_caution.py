@@ -20,7 +20,7 @@ def reference(*, scans: int, nodules: int) -> Reference:
 
 
 @pytest.mark.parametrize(
-    ("scans", "nodules", "told"),
+    ("scans", "nodules", "expected"),
     [
         (30, 7, ["7 nodules"]),
         (3, 25, ["3 scans"]),
@@ -28,11 +28,13 @@ def reference(*, scans: int, nodules: int) -> Reference:
         (10, 20, []),
     ],
 )
-def test_a_froc_of_few_nodules_or_scans_says_so(scans: int, nodules: int, told: list[str]) -> None:
+def test_a_froc_of_few_nodules_or_scans_says_so(
+    scans: int, nodules: int, expected: list[str]
+) -> None:
     result = evaluate_froc([], reference(scans=scans, nodules=nodules), track="x", bootstrap=0)
     said = [w for w in result.warnings if w.startswith("few cases")]
-    assert len(said) == bool(told)
-    assert all(part in said[0] for part in told)
+    assert len(said) == bool(expected)
+    assert all(part in said[0] for part in expected)
 
 
 def scores(*, positives: int, negatives: int, patients: int):

@@ -43,9 +43,9 @@ def test_what_holds_no_scan_is_refused_with_what_is_expected(
     assert str(place) in refused.value.reasons[0]
 
 
-@pytest.mark.parametrize(("name", "told"), [("a.zip", "unpack it"), ("notes.txt", "expected DICOM"),
+@pytest.mark.parametrize(("name", "hint"), [("a.zip", "unpack it"), ("notes.txt", "expected DICOM"),
                                             ("x.dcm", "expected DICOM")])  # fmt: skip
-def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, told: str) -> None:
+def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, hint: str) -> None:
     path = tmp_path / name
     if name == "a.zip":
         write_series(tmp_path / "s")
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_scan_says_what_to_do(tmp_path: Path, name: str, told:
         path.write_text("text")
     (scan,) = find_inputs([path]).scans
     assert scan.place is not None
-    assert told in scan.place.reasons[0]
+    assert hint in scan.place.reasons[0]
 
 
 def test_a_name_that_is_no_utf8_is_found_and_shown_escaped(tmp_path: Path) -> None:

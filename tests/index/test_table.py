@@ -118,7 +118,7 @@ def record_with(path: Path, **changed: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("versions", "told"),
+    ("versions", "expected"),
     [
         ({"format_version": 99}, "made by a newer medkd .*update medkd"),
         ({"format_version": 2}, "made by an earlier medkd .*make it again with `medkd index ROOT"),
@@ -128,10 +128,10 @@ def record_with(path: Path, **changed: object) -> Path:
     ],
 )
 def test_another_version_is_refused_with_what_to_do(
-    tmp_path: Path, versions: dict[str, object], told: str
+    tmp_path: Path, versions: dict[str, object], expected: str
 ) -> None:
     write_index(tmp_path / "index.csv", INDEX)
-    with pytest.raises(SeriesError, match=told):
+    with pytest.raises(SeriesError, match=expected):
         read_index(record_with(tmp_path / "index.csv", **versions))
 
 

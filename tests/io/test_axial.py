@@ -83,8 +83,8 @@ def test_a_series_in_any_plane_is_read_as_axial_slices(tmp_path: Path, axes, sig
     scan = read_dicom_folder(tmp_path, gate=GateSettings())
     assert_sphere_lies_in_axial_slices(scan)
     plane = {0: "sagittal", 1: "coronal"}.get(axes[2])
-    told = () if plane is None else (f"stored as {plane} slices; read in axial order",)
-    assert scan.notes == told
+    expected = () if plane is None else (f"stored as {plane} slices; read in axial order",)
+    assert scan.notes == expected
     assert scan.acquisition.slice_thickness_mm == (None if plane else 1.0)
 
 

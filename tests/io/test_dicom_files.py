@@ -207,8 +207,8 @@ def test_an_element_that_is_cut_short_behind_the_pixels_is_refused(tmp_path: Pat
 
 
 def _beyond(path: Path, count: int) -> str:
-    told = f"{count} bytes that are not padding follow its pixels: export it again"
-    return f"unreadable: {path.name}: {told}"
+    expected = f"{count} bytes that are not padding follow its pixels: export it again"
+    return f"unreadable: {path.name}: {expected}"
 
 
 def longer_pixels(path: Path, padding: bytes) -> None:
@@ -374,8 +374,8 @@ def test_a_number_that_is_needed_and_none_is_shown_with_a_remedy(
         tmp_path, SCAN.voxels_hu, GRID, edit=lambda d, k: setattr(d, "AcquisitionNumber", "1")
     )[4]
     rewrite(path, lambda content: with_vr(content, tag, b"DS", value))
-    told = f"got {shown}, expected digits with a decimal point: correct it, or export it again"
-    assert f"unreadable: {path.name}: {name} is not a number: {told}" in reasons_of(tmp_path)
+    expected = f"got {shown}, expected digits with a decimal point: correct it, or export it again"
+    assert f"unreadable: {path.name}: {name} is not a number: {expected}" in reasons_of(tmp_path)
 
 
 OPTIONAL = [("KVP", "0018,0060", b"DS"), ("SliceThickness", "0018,0050", b"DS"),

@@ -78,8 +78,8 @@ def test_spare_bits_are_left_out_and_noted(
     write_ct_series(tmp_path, voxels, GRID, bits_stored=12, signed=signed, edit=edit)
     scan = read_dicom_folder(tmp_path)
     assert scan.voxels_hu[0, 0, 0] == hu
-    told = ("24 slices have bits above BitsStored, which were left out",)
-    assert scan.notes == (told if noted else ())
+    expected = ("24 slices have bits above BitsStored, which were left out",)
+    assert scan.notes == (expected if noted else ())
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ def test_a_table_narrower_than_declared_is_scaled_by_its_own_range(
 ) -> None:
     film = read_radiograph(write_dx(tmp_path / "a", RAMP, **voi(bits, np.arange(4096))))
     np.testing.assert_allclose(film.pixels, RAMP / 4095, atol=1e-6)
-    told = f"VOI LUT declares {bits} bits and its largest entry is 4095: scaled to that"
-    assert film.notes == ((told,) if bits > 12 else ())
+    expected = f"VOI LUT declares {bits} bits and its largest entry is 4095: scaled to that"
+    assert film.notes == ((expected,) if bits > 12 else ())
 
 
 @pytest.mark.parametrize("largest", [4000, 2200, 2048])

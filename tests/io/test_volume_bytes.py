@@ -369,8 +369,8 @@ def test_a_nifti_is_scaled_as_it_states(
     offset = scaling[1] if scaling[0] else 0
     scan = read_volume(path)
     np.testing.assert_array_equal(scan.voxels_hu, small * expected + offset)
-    told = "HU are 2 x the stored values + -5, as the header states"
-    assert scan.notes == ((told,) if scaling == (2, -5) else ())
+    expected = "HU are 2 x the stored values + -5, as the header states"
+    assert scan.notes == ((expected,) if scaling == (2, -5) else ())
 
 
 def test_slices_of_a_detached_header_are_counted(tmp_path: Path) -> None:

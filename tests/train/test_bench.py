@@ -13,8 +13,16 @@ from medkd.errors import SettingsError
 from medkd.jsonio import read_json
 from medkd.train import bench as bench_module
 from medkd.train.bench import choose_headline, run_bench
-from medkd.train.bench_record import BenchComparison, BenchRecord, BenchRow, BenchSamples
-from medkd.train.tables import bench_markdown, bench_notes, compare, seed_mean
+from medkd.train.bench_record import (
+    BenchComparison,
+    BenchRecord,
+    BenchRow,
+    BenchSamples,
+    bench_markdown,
+    bench_notes,
+    compare,
+    seed_mean,
+)
 from medkd.types import RunRecord
 
 Build = Callable[..., RunSettings]

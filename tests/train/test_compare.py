@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 
 from medkd.config.run_settings import EvaluationSettings
-from medkd.models.package import Calibration, ModelInfo
+from medkd.models.package import CLASSIFICATION, Calibration, ModelInfo
 from medkd.runs import Prediction
 from medkd.train.arm import FinishedArm
 from medkd.train.compare import (
     compare_arms,
-    few_positives,
-    likeness,
+    measure_fidelity,
     term_records,
     transfer_happened,
-    weigh_teacher,
+    warn_of_few_positives,
+    warn_of_weak_teacher,
 )
-from medkd.train.scores import CLASSIFICATION, score_predictions
+from medkd.train.predict import score_predictions
 from medkd.transfer.settings import TransferSettings
 from medkd.types import ArmResult, Fidelity, OperatingPoint
 
@@ -58,7 +58,9 @@ def test_the_teacher_teaches_at_its_temperature() -> None:
     # logit ln 16 = 2 ln 4 at temperature 2 is p = .8
     hot = replace(GOOD.info, calibration=Calibration(temperature=(2.0,)))
     teacher = replace(make_arm("teacher", [16 / 17], [1]), info=hot)
-    assert likeness(teacher, make_arm("student", [0.8], [1])).kl == pytest.approx(0.0, abs=1e-12)
+    assert measure_fidelity(teacher, make_arm("student", [0.8], [1])).kl == pytest.approx(
+        0.0, abs=1e-12
+    )
 
 
 def test_arms_on_different_samples_are_not_compared() -> None:
@@ -67,11 +69,11 @@ def test_arms_on_different_samples_are_not_compared() -> None:
         compare_arms([(GOOD, other)], SETTINGS)
 
 
-def test_likeness_is_the_bernoulli_divergence_from_the_teacher() -> None:
+def test_fidelity_is_the_bernoulli_divergence_from_the_teacher() -> None:
     # one sample each: p = .8, q = .5: .8 ln 1.6 + .2 ln .4 = .37600 - .18326 = .19274
     teacher, arm = make_arm("teacher", [0.8], [1]), make_arm("student", [0.5], [1])
-    assert likeness(teacher, arm).kl == pytest.approx(0.19274, abs=1e-5)
-    assert likeness(teacher, teacher).kl == 0.0
+    assert measure_fidelity(teacher, arm).kl == pytest.approx(0.19274, abs=1e-5)
+    assert measure_fidelity(teacher, teacher).kl == 0.0
 
 
 @pytest.mark.parametrize(("kl", "happened"), [(0.70, True), (0.71, False)])
@@ -83,15 +85,17 @@ def test_transfer_took_place_from_thirty_percent_below_the_control(
 
 
 def test_a_teacher_no_better_than_the_control_is_named() -> None:
-    assert weigh_teacher(GOOD, POOR) == ()
-    (warning,) = weigh_teacher(POOR, GOOD)
+    assert warn_of_weak_teacher(GOOD, POOR) == ()
+    (warning,) = warn_of_weak_teacher(POOR, GOOD)
     assert "0.7500" in warning
-    assert weigh_teacher(GOOD, GOOD)
+    assert warn_of_weak_teacher(GOOD, GOOD)
 
 
 def test_few_positives_are_named_by_part() -> None:
     counts = {"val": {"positives": 3}, "test": {"positives": 30}}
-    assert list(few_positives("target", counts)) == ["target: few positive samples in val: 3"]
+    assert list(warn_of_few_positives("target", counts)) == [
+        "target: few positive samples in val: 3"
+    ]
 
 
 def test_terms_are_recorded_with_their_weights() -> None:

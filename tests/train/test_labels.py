@@ -93,5 +93,5 @@ def test_a_bench_of_several_labels_is_refused_before_anything_is_trained(
     settings = settings_in(tmp_path, image_values, bench={"seeds": [0]})
     with pytest.raises(SettingsError) as refused:
         run_bench(settings, tmp_path / "bench")
-    assert "a bench scores one label, got 2" in refused.value.reasons
+    assert "a bench needs one label, got 2" in refused.value.reasons
     assert not list(tmp_path.rglob("model.json"))

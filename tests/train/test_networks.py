@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from medkd.config.run_settings import RunSettings
+from medkd.data.augment import view_batch
 from medkd.models.classifiers import PooledConvNet
 from medkd.models.table import build_model
 from medkd.runs import RunFolder
-from medkd.train.domains import Domain, build_domain, make_view
+from medkd.train.domains import Domain, build_domain
 from medkd.train.logs import no_progress
 from medkd.train.networks import ArmNetwork, fit_network
 from medkd.train.plan import Arm, RunContext, plan_arms
@@ -126,10 +128,11 @@ def test_a_resumed_training_goes_on_with_the_views_of_one_go(
 def test_views_differ_between_numbers_and_seeds(domain: Domain) -> None:
     samples = domain.parts["train"].__getitems__(range(8))
     first, second = (replace(samples, view_number=(k,) * 8) for k in (0, 1))
-    view = make_view(domain, seed=1)
+    settings = domain.settings.augmentation
+    view = partial(view_batch, settings=settings, seed=1)
     assert torch.equal(view(first).image, view(first).image)
     assert not torch.equal(view(first).image, view(second).image)
-    assert not torch.equal(view(first).image, make_view(domain, seed=2)(first).image)
+    assert not torch.equal(view(first).image, view_batch(first, settings, seed=2).image)
 
 
 def test_one_view_a_sample_is_trained_on_again_in_every_epoch(

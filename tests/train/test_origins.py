@@ -1,4 +1,4 @@
-"""A run on synthetic and real scans says how many of each taught its models, everywhere."""
+"""A run on synthetic and real scans states everywhere how many of each trained its models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, read_info
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
-from medkd.train.networks import taught
+from medkd.train.networks import with_teacher_origin
 from medkd.train.run import run_training
 from medkd.types import CaseOrigins, CaseResult, Evaluation
 from tests.data.archives import write_scan_archive
@@ -115,14 +115,14 @@ def facts(origins: CaseOrigins | None, fingerprint: str, *, synthetic: bool) -> 
 def test_a_student_counts_its_teachers_scans_too_but_the_same_ones_once() -> None:
     own = facts(CaseOrigins(real=4), "a", synthetic=False)
     teacher = facts(CaseOrigins(phantom=7), "b", synthetic=True)
-    assert taught(own, teacher).origins == CaseOrigins(real=4, phantom=7)
+    assert with_teacher_origin(own, teacher).origins == CaseOrigins(real=4, phantom=7)
     same = facts(CaseOrigins(real=4), "a", synthetic=False)
-    assert taught(own, same).origins == CaseOrigins(real=4)
+    assert with_teacher_origin(own, same).origins == CaseOrigins(real=4)
 
 
 def test_where_a_teachers_scans_were_not_counted_no_count_is_claimed() -> None:
     own = facts(CaseOrigins(real=4), "a", synthetic=False)
-    found = taught(own, facts(None, "b", synthetic=True))
+    found = with_teacher_origin(own, facts(None, "b", synthetic=True))
     assert (found.origins, found.trained_on_synthetic) == (None, True)
-    imported = taught(own, facts(None, "b", synthetic=False))
+    imported = with_teacher_origin(own, facts(None, "b", synthetic=False))
     assert imported.origins == CaseOrigins(real=4)

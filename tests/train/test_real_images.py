@@ -9,8 +9,8 @@ import pytest
 from medkd.config.load import fill_run_dir, load_settings, shipped_configs
 from medkd.config.run_settings import RunSettings
 from medkd.train.bench import run_bench
+from medkd.train.bench_record import bench_markdown
 from medkd.train.domains import build_domain
-from medkd.train.tables import bench_markdown
 from tests.real_data import needs_data
 from tests.train.test_shipped import short
 

@@ -35,12 +35,12 @@ def test_a_state_names_no_code_but_torch_s_own_tensors(tmp_path: Path) -> None:
 def test_a_state_loads_as_it_was_saved(tmp_path: Path) -> None:
     path = saved(tmp_path)
     signature = make_plan(tmp_path).signature
-    state = load_state(path, signature)
-    save_state(tmp_path / "again.pt", signature, snapshot=state.snapshot, course=state.course)
-    again = load_state(tmp_path / "again.pt", signature)
-    assert again.course.history == state.course.history
-    assert torch.equal(again.snapshot.random["cpu"], state.snapshot.random["cpu"])
-    assert (again.course.epoch, again.snapshot.step) == (2, 10)
+    snapshot, past = load_state(path, signature)
+    save_state(tmp_path / "again.pt", signature, snapshot=snapshot, past=past)
+    snapshot_again, past_again = load_state(tmp_path / "again.pt", signature)
+    assert past_again.history == past.history
+    assert torch.equal(snapshot_again.random["cpu"], snapshot.random["cpu"])
+    assert (past_again.epoch, snapshot_again.step) == (2, 10)
 
 
 def test_a_truncated_state_is_refused(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_state_before(
 ) -> None:
     path = saved(tmp_path)
     before = path.read_bytes()
-    state = load_state(path, make_plan(tmp_path).signature)
+    snapshot, past = load_state(path, make_plan(tmp_path).signature)
 
     def full(_values: object, file: Path) -> None:
         file.write_bytes(b"half")
@@ -63,6 +63,6 @@ def test_a_full_disk_leaves_the_state_before(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(CheckpointError, match="cannot be written"):
-        save_state(path, "x", snapshot=state.snapshot, course=state.course)
+        save_state(path, "x", snapshot=snapshot, past=past)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -174,7 +174,7 @@ def test_two_hints_have_names_and_projectors_of_their_own() -> None:
 
     assert term_names(settings) == ["hint", "hint_2"]
     assert set(objective(tiny_batch(), 1.0).terms) == {"hard_label", "hint", "hint_2"}
-    assert len(objective.extra_state) == 4
+    assert len(objective.terms.state_dict()) == 4
 
 
 def test_projectors_are_trained_with_the_student() -> None:
@@ -261,7 +261,7 @@ def test_terms_without_a_teacher_are_refused() -> None:
 def test_a_layer_that_does_not_exist_is_refused_before_training() -> None:
     hint = {"kind": "hint", "student_layer": "conb", "teacher_layer": "conv"}
 
-    assert "close are conv" in refusal(settings_of(hint), TinyNet(width=6, seed=1))
+    assert "similar names are conv" in refusal(settings_of(hint), TinyNet(width=6, seed=1))
 
 
 def test_widths_that_differ_without_projector_are_refused_before_training() -> None:

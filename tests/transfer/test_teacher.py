@@ -9,7 +9,7 @@ from torch import nn
 from medkd.errors import SettingsError
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
-from medkd.transfer.taps import FeatureTaps
+from medkd.transfer.taps import tap_layers
 from medkd.transfer.teacher import FrozenTeacher
 from tests.contracts import TinyNet, tiny_batch
 
@@ -58,7 +58,7 @@ def test_no_part_of_the_teacher_is_in_the_objective() -> None:
     assert not theirs & {id(module) for module in objective.modules()}
     assert not [key for key in objective.state_dict() if "teacher" in key]
     assert {key.split(".")[0] for key in objective.state_dict()} == {"student", "terms"}
-    assert set(objective.extra_state) == {
+    assert set(objective.terms.state_dict()) == {
         "hint.projector.linear.weight",
         "hint.projector.linear.bias",
     }
@@ -108,15 +108,18 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
 def test_taps_leave_no_hook_behind_even_after_an_error() -> None:
     network = TinyNet(width=2, seed=0)
 
-    with pytest.raises(RuntimeError), FeatureTaps(network, ["conv", "pool"]):
+    with pytest.raises(RuntimeError), tap_layers(network, ["conv", "pool"]):
         network(torch.zeros(1, 5, 4, 4, 4))
 
     assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_a_layer_that_does_not_exist_is_refused_with_close_names() -> None:
-    with pytest.raises(SettingsError, match="no layer 'convv'; close are conv"):
-        FeatureTaps(TinyNet(width=2, seed=0), ["convv"])
+    with (
+        pytest.raises(SettingsError, match="no layer 'convv'; similar names are conv"),
+        tap_layers(TinyNet(width=2, seed=0), ["convv"]),
+    ):
+        pass
 
 
 def test_a_layer_that_did_not_run_or_gives_no_tensor_is_refused() -> None:
@@ -125,13 +128,10 @@ def test_a_layer_that_did_not_run_or_gives_no_tensor_is_refused() -> None:
             return view, view
 
     network = nn.ModuleDict({"ran": Two(), "idle": nn.Identity()})
-    with FeatureTaps(network, ["ran", "idle"]) as taps:
+    with pytest.raises(SettingsError, match="is not a tensor"), tap_layers(network, ["ran"]):
         network["ran"](torch.zeros(1))
-
-    with pytest.raises(SettingsError, match="is not a tensor"):
-        taps["ran"]
-    with pytest.raises(SettingsError, match="did not run"):
-        taps["idle"]
+    with pytest.raises(SettingsError, match="did not run"), tap_layers(network, ["idle"]):
+        pass
 
 
 def test_no_graph_is_recorded_while_the_teacher_answers() -> None:

@@ -88,12 +88,12 @@ def test_a_scan_without_room_reports_how_many_nodules_fit(
 
 
 def test_progress_is_reported_to_its_end(chest: Scan):
-    told: dict[str, list[tuple[int, int]]] = {}
+    calls: dict[str, list[tuple[int, int]]] = {}
     implant_scan(
         chest, ImplantSettings(n=2, sizes="5-6"),
-        progress=lambda what, done, total: told.setdefault(what, []).append((done, total)),
+        progress=lambda what, done, total: calls.setdefault(what, []).append((done, total)),
     )  # fmt: skip
-    assert told == {"adding nodules": [(1, 2), (2, 2)]}
+    assert calls == {"adding nodules": [(1, 2), (2, 2)]}
 
 
 @pytest.mark.parametrize("sizes", ["2-5", "9-4", "4-60", "big"])

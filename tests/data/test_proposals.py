@@ -12,12 +12,12 @@ import pytest
 from medkd.data.cases import Case
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import PreparedScans
-from medkd.data.training_places import (
+from medkd.data.proposals import (
     ProposalSettings,
-    find_bright_places,
-    find_places,
-    label_places,
+    find_blob_points,
+    label_points,
     propose_candidates,
+    propose_in_scan,
 )
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
@@ -36,7 +36,7 @@ def phantom() -> PhantomScan:
 
 
 def blobs(scan: Scan, **settings: float) -> list[Point]:
-    return find_bright_places(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
+    return find_blob_points(scan, find_lungs(scan), ProposalSettings.model_validate(settings))
 
 
 def test_places_lie_in_the_lungs_and_apart(phantom: PhantomScan) -> None:
@@ -54,8 +54,8 @@ def test_the_same_scan_gives_the_same_places_best_first(phantom: PhantomScan) ->
     assert many == blobs(phantom.scan, blobs=30)
     assert blobs(phantom.scan, blobs=10) == many[:10]
     wanted = ProposalSettings(blobs=5)
-    first = find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
-    assert find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted) == first
+    first = propose_in_scan(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
+    assert propose_in_scan(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted) == first
 
 
 def test_a_bright_sphere_is_the_first_place_on_oblique_and_flipped_axes(
@@ -84,13 +84,13 @@ def test_places_are_positive_inside_negative_apart_and_nothing_between() -> None
     unknown = Nodule("s", (90.0, 0.0, 0.0), -1.0, "excluded")
     # Radius 5 and gap 4: 4.9 is inside, 8.9 too near, 9.1 apart; of the excluded 46 touches.
     places = [(float(x), 0.0, 0.0) for x in (4.9, 8.9, 9.1, 50, 46, 82, 80)]
-    found = label_places("s", places, [nodule, excluded, unknown], gap_mm=4.0)
+    found = label_points("s", places, [nodule, excluded, unknown], gap_mm=4.0)
     assert [(c.center_mm[0], c.label) for c in found] == [(0, 1), (4.9, 1), (9.1, 0), (80, 0)]
 
 
 def test_negatives_stand_in_plain_lung_and_beside_nodules_too(phantom: PhantomScan) -> None:
     wanted = ProposalSettings(blobs=1, anywhere=50, beside=6)
-    found = find_places(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
+    found = propose_in_scan(phantom.scan, find_lungs(phantom.scan), phantom.nodules, wanted)
     negatives = np.array([c.center_mm for c in found if c.label == 0])
     nodule = phantom.nodules[0]
     distance = np.linalg.norm(negatives - nodule.center_mm, axis=1) - nodule.diameter_mm / 2
@@ -106,14 +106,14 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
     write_mhd(phantom.scan, path)
     case = Case("s1", "p1", "scan", path=path)
     nodules = [dataclasses.replace(n, seriesuid="s1") for n in phantom.nodules]
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     wanted = ProposalSettings(blobs=20)
     kept = {"scans": PreparedScans(STEPS, tmp_path / "cache"), "folder": tmp_path / "kept"}
-    first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: told.append(n))
-    monkeypatch.setattr("medkd.data.training_places.find_places", lambda *_: pytest.fail("again"))
+    first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: calls.append(n))
+    monkeypatch.setattr("medkd.data.proposals.propose_in_scan", lambda *_: pytest.fail("again"))
     assert propose_candidates([case], nodules, wanted, **kept) == first
     assert sum(c.label for c in first) >= len(nodules)
-    assert told == [(1, 1)]
+    assert calls == [(1, 1)]
     gone = dataclasses.replace(case, case_id="s2", path=tmp_path / "gone.mhd")
     with pytest.raises(SeriesError, match="s2: ") as refused:
         propose_candidates([case, gone], nodules, wanted, **kept)
