@@ -19,7 +19,7 @@ from pydantic import Field
 from medkd.data.cases import CaseIndex, OnProgress
 from medkd.data.data_sets import find_data
 from medkd.data.prepared import PreparedScans
-from medkd.data.proposals import ProposalSettings, propose_candidates
+from medkd.data.training_places import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
 from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, Value, label_values, scan_states

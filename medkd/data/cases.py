@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from medkd.errors import SeriesError
 from medkd.index.case import Case as Case  # the one record of a case, beside its `CaseIndex`
@@ -61,6 +61,22 @@ T = TypeVar("T")
 
 OnProgress = Callable[[int, int], None]
 """Called with (cases done, total)."""
+
+
+class CaseSource(Protocol):
+    """A source of cases: the settings of a data set. `medkd.config` chooses among the kinds."""
+
+    def read_cases(self, work_dir: Path, progress: OnProgress | None = None, /) -> CaseIndex:
+        """List the cases of the data set without reading pixels.
+
+        Args:
+            work_dir: a data set that is written on first use is written to `work_dir/data`.
+            progress: called for each case that is written.
+
+        Raises:
+            SettingsError: if a path does not exist or names an unset environment variable.
+            SeriesError: if the data set is broken, with every reason.
+        """
 
 
 def process_cases(

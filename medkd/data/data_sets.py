@@ -39,7 +39,7 @@ class Luna16Data(Settings):
     )
 
     def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
-        """Read the tables of the data set and the headers of its scans."""
+        """Read the tables of the data set and the headers of its scans; see `CaseSource`."""
         luna = read_luna16(
             find_data(self.root), candidates=self.candidates, allow_partial=self.allow_partial
         )
@@ -54,7 +54,7 @@ class MedMnistData(Settings):
     path: InputPath = Field(description="The .npz file.")
 
     def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
-        """Read the labels of the file."""
+        """Read the labels of the file; see `CaseSource`."""
         path = find_data(self.path)
         held = medmnist_of(path)
         cases: list[Case] = []

@@ -11,7 +11,7 @@ from typing import Literal
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation
-from medkd.data.cases import CaseIndex
+from medkd.data.cases import CaseIndex, CaseSource
 from medkd.data.datasets import build_patches
 from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
@@ -122,7 +122,8 @@ def build_domain(
         SeriesError: if the data set is broken.
     """
     site = f"site {settings.data.site}: " if settings.data.kind == "phantom" else ""
-    index = settings.data.read_cases(work_dir, _counter(progress, f"{site}writing phantoms"))
+    source: CaseSource = settings.data
+    index = source.read_cases(work_dir, _counter(progress, f"{site}writing phantoms"))
     split = build_split(index, settings.split, seed=seed)
     scans = _prepared(settings, settings.loading)
     if isinstance(settings.data, ArchiveData):

@@ -12,7 +12,7 @@ import pytest
 from medkd.data.cases import Case
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import PreparedScans
-from medkd.data.proposals import (
+from medkd.data.training_places import (
     ProposalSettings,
     find_blob_points,
     label_points,
@@ -110,7 +110,9 @@ def test_a_scan_is_searched_once_and_a_broken_one_is_named(
     wanted = ProposalSettings(blobs=20)
     kept = {"scans": PreparedScans(STEPS, tmp_path / "cache"), "folder": tmp_path / "kept"}
     first = propose_candidates([case], nodules, wanted, **kept, progress=lambda *n: calls.append(n))
-    monkeypatch.setattr("medkd.data.proposals.propose_in_scan", lambda *_: pytest.fail("again"))
+    monkeypatch.setattr(
+        "medkd.data.training_places.propose_in_scan", lambda *_: pytest.fail("again")
+    )
     assert propose_candidates([case], nodules, wanted, **kept) == first
     assert sum(c.label for c in first) >= len(nodules)
     assert calls == [(1, 1)]
