@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "tests" / "bench" / "results"
 
+CHANGELOG = (ROOT / "medkd" / "CHANGELOG.md").read_text(encoding="utf-8")
 BENCHES = (ROOT / "tests" / "bench" / "README.md").read_text(encoding="utf-8")
 GENERATED = re.findall(r"<!-- rows: (\S+) -->\n(.*?)\n<!-- end of rows -->", BENCHES, re.S)
 
@@ -72,3 +74,12 @@ def test_the_readme_is_short() -> None:
 def test_both_commands_for_a_fresh_machine_stand_there_once() -> None:
     assert len(re.findall(r"^```sh ci demo$", README, re.M)) == 1
     assert len(re.findall(r"^```sh ci test$", README, re.M)) == 1
+
+
+def test_the_new_paths_of_the_changelog_exist() -> None:
+    moved = CHANGELOG.split("### Moved", 1)[1].split("###", 1)[0]
+    new = [row.split("|")[2] for row in moved.splitlines() if row.startswith("| `")]
+    paths = re.findall(r"`(medkd(?:\.\w+)+)`", "".join(new))
+    missing = [path for path in paths if find_spec(path) is None]
+    assert len(paths) > 40
+    assert missing == []

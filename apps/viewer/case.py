@@ -95,7 +95,7 @@ def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
 
 
 def ask_for_chosen() -> None:
-    """Open the case that was chosen from the list."""
+    """Open the case that was chosen from the list, if any, when the page is drawn next."""
     if chosen := st.session_state[CHOSEN]:
         ask_for(chosen)
 

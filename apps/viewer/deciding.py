@@ -138,7 +138,7 @@ def note_field(shown: Decision) -> NoteField:
 
 
 def save_note(review: Review, shown: Decision, key: str) -> None:
-    """Save the content of a note's text field."""
+    """Save the note that was typed into the text field with the session key `key`."""
     decide(review, shown, "note", str(st.session_state[key]))
 
 
@@ -185,5 +185,5 @@ def _place(decision: Decision) -> str:
 
 
 def saved_words(decision: Decision) -> str:
-    """Return in words when a decision was saved."""
+    """Return the time of a decision as text, such as "saved 2025-01-31 09:30:00 UTC"."""
     return f"saved {decision.decided_at[:19].replace('T', ' ')} UTC"

@@ -57,7 +57,7 @@ class Ring:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxialStack:
-    """A scan as axial slices: voxels_hu [column, row, slice] and their grid in LPS mm."""
+    """A scan as axial slices, HU [column, row, slice]: axes are reordered, voxels not resampled."""
 
     voxels_hu: NDArray[np.int16]
     grid: VoxelGrid

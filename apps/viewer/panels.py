@@ -70,7 +70,7 @@ def show_marks(
 
 
 def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
-    """Draw the decision and the note on the whole scan."""
+    """Draw the button that marks a scan as reviewed, and the note field of the scan."""
     st.subheader("Whole scan")
     shown = _current(mine, case, WHOLE_CASE)
     done = shown.verdict == "reviewed"
@@ -91,7 +91,7 @@ def show_image_decision(
     *,
     meaning: str = "Accept: the finding is present. Reject: it is not.",
 ) -> None:
-    """Draw the decision and the note on an image, and what accept and reject mean."""
+    """Draw the decision buttons and the note field of an image, and explain the buttons."""
     st.subheader("Decision")
     st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)

@@ -36,7 +36,7 @@ def show_unreadable(case: RunCase, error: MedkdError) -> None:
 
 
 def show_slices(case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, legend: str) -> None:
-    """Draw the choice of window, the slice slider, the slice, and the legend of the circles."""
+    """Draw the choice of HU window, the slice slider, the slice, and the legend of the circles."""
     window = st.radio(
         "Window", list(WINDOWS), horizontal=True, key="window", label_visibility="collapsed"
     )

@@ -102,7 +102,7 @@ def stopping() -> Iterator[None]:
 
 
 def show_notices(review: Review) -> None:
-    """Show the notices on top of every page."""
+    """Show that this is not a medical device, and what is known about the model's training."""
     if review.kind == "INDEX":
         st.caption(f"{NO_MODEL} {NOT_A_DEVICE}")
     elif review.kind == "RESULTS":

@@ -1,4 +1,4 @@
-"""Explain external errors in one line, and handle signals and closed pipes."""
+"""Explain system errors (such as a full disk) in one line; handle signals and closed pipes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def explain(error: BaseException, *, resumes: bool) -> str:
         resumes: whether the command accepts --resume.
 
     Returns:
-        For an external error, one line with path and remedy. For a `MedkdError`, its headline
+        For a system error, one line with path and remedy. For a `MedkdError`, its headline
         and reasons.
     """
     for cause in _causes(error):

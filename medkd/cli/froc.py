@@ -115,7 +115,11 @@ class _Tables:
 
 @dataclass(frozen=True, slots=True)
 class _Standard:
-    """The reference standard. Marks on scans in `left_out` are ignored."""
+    """The reference standard, and what is printed with the result.
+
+    Marks on scans in `left_out` are ignored. `phantoms` describe the difficulty of synthetic scans.
+    If `pseudonymous`, UIDs are hidden in all messages.
+    """
 
     reference: Reference
     left_out: frozenset[str] = frozenset()
@@ -159,7 +163,8 @@ def _of_tables(tables: _Tables) -> _Standard:
 
     Raises:
         SettingsError: if a required table is missing.
-        SeriesError: if no row of a table belongs to a series that is scored.
+        SeriesError: if the annotations or the excluded findings have rows, but none of them
+            belongs to a series that is scored.
     """
     from medkd.io.luna16_tables import read_reference
     from medkd.io.tables import read_table

@@ -213,7 +213,7 @@ def reporter(display: LogLines | Bars, clock: Callable[[], float]) -> Report:
 
 @contextmanager
 def _log_above_bars() -> Iterator[None]:
-    """Print log messages above the bars instead of through them."""
+    """Print log messages above the progress bars, so that they do not overwrite the bars."""
     handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
     streams = [handler.stream for handler in handlers]
     for handler in handlers:

@@ -1,6 +1,7 @@
 """The figures of a report as SVG. The same numbers give the same bytes; no font is embedded.
 
-Arms differ in colour and in line style, so they can be distinguished in a greyscale print.
+Arms differ in colour and in line style, so they can be distinguished in a greyscale print. The
+argument `where` names the scored split in the caption, such as "test split".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write a report as files: one self-contained HTML page, and its numbers as JSON and CSV.
 
 The page loads nothing from the network and runs no script; its content security policy forbids
-both. All texts are escaped, except for the SVG of `figures.py`, which is embedded unchanged but
-for its ids and size.
+both. All text is escaped. The SVG of `figures.py` is embedded as markup, with changed ids, a changed
+size, and a description for screen readers.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
 
 
 def _label_rows(arm: str, split: str, result: ClassificationResult) -> Iterator[MetricRow]:
-    """Yield the rows of one label; with several labels its name precedes the metric."""
+    """Yield the rows of one label. With several labels, metrics are named `<label>/<metric>`."""
     few = classification_caution(result)
     prefix = f"{result.label}/" if result.label else ""
     for metric, value, interval in _classification(result):

@@ -1,4 +1,4 @@
-"""The sentences that summarise a run: at the top of a report, and on the terminal after a demo."""
+"""The sentences that summarise a run in its report, on the terminal and in the viewer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def banner_lines(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def synthetic_sentence(evaluation: Evaluation) -> str:
-    """Return on how many synthetic and real scans the run trained; empty if all are real."""
+    """State how many synthetic and real scans were used in training; empty if all are real."""
     counted = [arm.origins for arm in evaluation.arms if arm.origins and arm.origins.synthetic]
     # The largest is usually the student's, which includes the training cases of its teacher.
     most = max(counted, key=lambda origins: origins.total, default=None)
@@ -73,7 +73,8 @@ def difference_words(found: PairedDifference, *, patients: int | None = None) ->
 
     Args:
         found: the difference.
-        patients: number of patients that it was measured on, if known.
+        patients: number of patients that it was measured on, if known. If there are too few, the
+            text says so and draws no conclusion.
     """
     first, second = found.first, found.second
     metric = words.metric_words(found.metric)
@@ -200,7 +201,7 @@ def _cost(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _ratio(big: int, small: int) -> str:
-    """Describe the student's number of parameters relative to the teacher's."""
+    """Compare the parameter counts in words: "as many as", or "12 times fewer than"."""
     if big == small:
         return "as many as"
     more, times = small > big, max(big, small) / min(big, small)

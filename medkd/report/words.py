@@ -35,12 +35,12 @@ RULE_WORDS = {
 
 
 def metric_words(metric: str) -> str:
-    """Return the display name of a metric; for an unknown metric its own name."""
+    """Return the display name of a metric; the name of an unknown metric is returned unchanged."""
     return METRIC_WORDS.get(metric, metric)
 
 
 def term_words(kind: str) -> str:
-    """Return the display name of a loss term, followed by its own name."""
+    """Return "soft labels (soft_label)" for soft_label; an unknown name is returned unchanged."""
     words = TERM_WORDS.get(kind.rstrip("_0123456789"))  # the second term of kind hint is hint_2
     return f"{words} ({kind})" if words else kind
 

@@ -202,7 +202,7 @@ def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> floa
 
 
 def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResult | None:
-    """Return the student's FROC of the track to which marks of `source` belong."""
+    """Return the student's FROC result on the track named `source`; None if there is none."""
     for arm in evaluation.arms if evaluation else ():
         for froc in arm.froc if arm.name == "student" else ():
             if froc.track == source:

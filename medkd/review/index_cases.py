@@ -23,7 +23,7 @@ def index_cases(archive: ArchiveIndex) -> list[RunCase]:
 
 
 def label_rows(archive: ArchiveIndex, case_id: str) -> list[tuple[str, str, str]]:
-    """Return the labels of a case as text: name, present / absent / not known, source."""
+    """Return each label of a case as text: its name, present / absent / not known, its source."""
     words = {1: "present", 0: "absent", None: "not known"}
     return [
         (label.name, words[label.value], label.source)
@@ -34,7 +34,7 @@ def label_rows(archive: ArchiveIndex, case_id: str) -> list[tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class NoduleFact:
-    """What is known about the nodules of a scan: their number (None: unknown), and a text."""
+    """What is known about the nodules of a scan: `count` (None if unknown), and a text."""
 
     count: int | None
     words: str
@@ -53,7 +53,7 @@ def nodule_facts(archive: ArchiveIndex) -> dict[str, NoduleFact]:
 
 
 def synthetic_words(case: Case) -> str:
-    """Return that a case is synthetic and what made it; empty for a patient's case."""
+    """Return "synthetic: GENERATOR" if a case or its nodules are synthetic, otherwise ""."""
     if not case.synthetic and not case.generator:
         return ""
     return f"synthetic: {case.generator}" if case.generator else "synthetic"

@@ -71,15 +71,17 @@ class Review:
 
 
 def open_review(place: Path, *, index: Path | None = None) -> Review:
-    """Open what is to be reviewed at a path.
+    """Open a RUN, RESULTS or an INDEX for review.
 
     Args:
-        place: the folder of a RUN or of RESULTS, or index.csv.
-        index: the INDEX that RESULTS come from, through which their pixels are read.
+        place: the folder of a RUN or of RESULTS, or an index.csv.
+        index: for RESULTS, the INDEX that was searched; the pixels are read through it.
 
     Raises:
-        SettingsError: if it is none of them, or `index` is not an INDEX or not applicable.
-        MedkdError: if its version is not supported, or decisions cannot be saved there.
+        SettingsError: if `place` is none of them or an incomplete RUN, or if `index` is not an
+            INDEX or `place` does not hold RESULTS.
+        MedkdError: if this medkd cannot read its format version, or the folder for decisions
+            cannot be created.
     """
     review = Review(_kind_of(place), place, index)
     if index is not None:
@@ -203,7 +205,7 @@ def _result_marks(result: CaseResult) -> CaseMarks:
 
 
 def _read_result_scan(results: ResultsFolder, path: Path, seriesuid: str) -> Scan:
-    """Read a scan at the path of its result, a file or a folder of several series.
+    """Read a scan from the path in its result: a file, or a folder that may hold several series.
 
     Raises:
         SeriesError: if it is missing or cannot be read, with all reasons.

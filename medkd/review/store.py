@@ -214,7 +214,7 @@ _GIVEN_COLUMNS = ("number", "decided_at", "medkd_version")
 
 
 def open_store(path: Path) -> ReviewStore:
-    """Open a store of decisions; a missing file is made.
+    """Open a store of decisions; a missing file is created.
 
     A store of an earlier medkd is migrated to the current schema in one transaction, and every
     decision is kept. A store of a newer medkd is refused and not changed.
@@ -306,7 +306,7 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # D
 
 
 def _prepare(engine: sa.Engine, path: Path) -> None:
-    """Migrate a store to the current schema in one transaction."""
+    """Create the tables of a new store, or migrate an older one, in one transaction."""
     with engine.begin() as connection:
         if _version_of(connection, path) == len(MIGRATIONS):
             return  # no lock: a reader must not wait for a writer

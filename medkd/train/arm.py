@@ -40,7 +40,7 @@ SOURCE_TEST = "source_test"
 
 @dataclass(frozen=True, slots=True)
 class FinishedArm:
-    """A finished arm: the facts of its model, its predictions by split, and its evaluation."""
+    """A finished arm: its model description, its predictions by split, and its evaluation."""
 
     name: str
     info: ModelInfo
@@ -120,7 +120,7 @@ def score_samples(
 def with_operating_points(
     info: ModelInfo, validation: list[Prediction], context: RunContext
 ) -> ModelInfo:
-    """Return the model's facts with a threshold for each label, chosen on validation."""
+    """Return the model description with a threshold for each label, chosen on validation."""
     rule = context.settings.evaluation
     points = dict(info.operating_points)
     for number, name in enumerate(point_names(info)):

@@ -33,7 +33,7 @@ Float64 = NDArray[np.float64]
 METRICS = {
     "roc_auc": "ROC AUC",
     "accuracy@half": "accuracy at .5",
-    "accuracy@frozen": "accuracy at the frozen point",
+    "accuracy@frozen": "accuracy at the fixed threshold",
 }
 
 

@@ -37,11 +37,11 @@ class ObjectiveOutput(Protocol):
 
     @property
     def loss(self) -> Tensor:
-        """The weighted sum, which is minimised."""
+        """The weighted sum of the loss terms, which is minimised."""
 
     @property
     def terms(self) -> Mapping[str, Tensor]:
-        """The unweighted terms by name."""
+        """The unweighted loss terms by name."""
 
 
 class Objective(Protocol):
@@ -50,13 +50,13 @@ class Objective(Protocol):
     student: nn.Module
 
     def __call__(self, batch: PatchBatch, progress: float) -> ObjectiveOutput:
-        """Return the loss of a batch at a share 0..1 of the training."""
+        """Return the loss of a batch; `progress` is the fraction of the training done, 0..1."""
 
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         """Return the parameters to optimise."""
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Switch between training and evaluation mode."""
+        """Set the student and other trained parts to training mode or to evaluation mode."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state of all trained parts, without the teacher."""

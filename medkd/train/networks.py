@@ -33,7 +33,7 @@ from medkd.types import CaseOrigins
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArmNetwork:
-    """A trained network, its facts, and the prevalence at which it was trained.
+    """A trained network, its description, and the prevalence at which it was trained.
 
     Calibration and operating points are added to `info` later.
     """
@@ -44,12 +44,12 @@ class ArmNetwork:
 
 
 def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
-    """Train the network of an arm; a stopped training resumes after the last finished epoch.
+    """Train the network of an arm, or continue its training after the last finished epoch.
 
     Args:
         arm: an arm with a model to train.
         context: the run.
-        teacher: the teacher of a student; None: training on labels only.
+        teacher: the teacher of a student; None if the network is trained on labels only.
     """
     if arm.model is None:
         raise ValueError(f"{arm.name} has no model to train")
@@ -113,7 +113,7 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
 
 
 def with_teacher_origin(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
-    """Add the teacher's training data and licence to the facts of its student."""
+    """Add the teacher's training data and licence to the description of its student."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(
         info,
@@ -154,7 +154,7 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
 
 
 def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
-    """Return the facts of a network that are known at the end of its training."""
+    """Describe a network as far as possible at the end of its training."""
     origins = domain.origins()["train"]
     return ModelInfo(
         settings=arm.model.model_dump(mode="json") if arm.model else {},

@@ -32,10 +32,10 @@ class Arm:
         name: name of the arm in folders and tables.
         role: a teacher is trained on the source domain, control and student on the target domain.
         training: how it is trained.
-        model: the network to train; None: it is loaded from `taken_from`.
+        model: settings of the network to train; None if it is loaded from `taken_from`.
         taken_from: an existing model directory.
-        transfer: its objective; only a student has transfer terms.
-        teacher: name of the arm that teaches it; None: it has no teacher.
+        transfer: settings of the loss; only a student has transfer terms.
+        teacher: name of the arm that teaches it; None if it has no teacher.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunContext:
-    """What all arms of a run share; `source` is `target` if the teacher has no own domain."""
+    """What all arms of a run share. Without a separate source domain, `source` is `target`."""
 
     settings: RunSettings
     run: RunFolder
@@ -68,7 +68,7 @@ class RunContext:
 
 
 def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
-    """Return the arms of a run: teachers, then the control, then the student."""
+    """Return the arms of a run: teachers, then control and student if the run has a student."""
     teachers = plan_teachers(settings.teachers())
     if settings.student is None or settings.transfer is None:
         return teachers

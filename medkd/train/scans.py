@@ -159,8 +159,9 @@ def write_worklist(
 
     Args:
         context: the run.
-        name: the arm whose scores are shown. If it searched a scan, the score is that of its
-            highest mark, otherwise the highest probability of the candidates or the image.
+        name: the arm whose scores are shown. If this arm searched the scan, the score of the case
+            is that of the highest-scoring mark. Otherwise it is the highest probability of the
+            scan's candidates or of the image.
         predictions: predictions of that arm, by split.
     """
     run, domain = context.run, context.target
@@ -199,7 +200,7 @@ def write_worklist(
 
 
 def _refused_case(run: RunFolder, domain: Domain, case: Case) -> RunCase:
-    """Return the entry of a refused case of the archive, so it cannot be mistaken for negative."""
+    """Return the worklist row of a refused case: not analysed, without a label or a score."""
     index = domain.index.cases[0].path
     return RunCase(
         case_id=case.case_id,
@@ -226,6 +227,6 @@ def _searched(
 
 
 def _path_words(path: Path, run_path: Path) -> str:
-    """Return the path of a case, relative if inside the run, so that the run can be moved."""
+    """Return the path of a case: relative if it is in the run folder, otherwise absolute."""
     inside, home = path.resolve(), run_path.resolve()
     return str(inside.relative_to(home)) if inside.is_relative_to(home) else str(inside)
