@@ -90,7 +90,7 @@ def attribute_errors_to(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: Exception) -> bool:
-    """Return whether an exception, of any library, means that the disk is full."""
+    """Return whether an exception of any library means a full disk, quota or file-size limit."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return any(words in str(error).lower() for words in _FULL_WORDS)

@@ -217,7 +217,13 @@ def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[
 
 
 def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:
-    """Convert the box of the coarse mask to voxels of the scan, with a margin."""
+    """Return the bounding box of the coarse mask in voxels of the scan, with a margin.
+
+    Args:
+        mask: [i, j, k], not empty.
+        step: voxels of the scan per coarse voxel, along each axis.
+        grid: of the scan.
+    """
     slices = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)

@@ -1,8 +1,8 @@
-"""A folder that takes long to fill: it survives a kill and is renamed when it is complete.
+"""A folder that takes long to fill: if the process is killed, finished pieces are not lost.
 
-    .NAME.unfinished/purpose.txt    everything that the pieces depend on
+    .NAME.unfinished/purpose.txt    what the pieces depend on, such as settings and inputs, as text
     .NAME.unfinished/kept/          one JSON for each finished piece
-    .NAME.unfinished/set/           the folder itself, renamed to NAME at the end
+    .NAME.unfinished/set/           the folder itself, renamed to NAME when it is complete
 
 Pieces may be finished in any order. A run with the same purpose resumes; a run with another
 purpose starts again, since the existing pieces do not belong to it.

@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """`SeriesPlaces` as plain values, without the real name of the series."""
+    """`SeriesPlaces` (grid and slice identifiers) as plain values, without the seriesuid."""
 
     shape: tuple[int, int, int]
     affine_lps_mm: tuple[tuple[float, ...], ...]
@@ -64,7 +64,7 @@ class Places:
     frame_numbers: tuple[int, ...] = ()
 
     def as_series(self, seriesuid: str) -> SeriesPlaces:
-        """Return the places with the name of their series."""
+        """Return the `SeriesPlaces` of the series with this real seriesuid."""
         grid = VoxelGrid(self.shape, np.asarray(self.affine_lps_mm))
         return SeriesPlaces(
             seriesuid, grid, self.frame_of_reference_uid, self.sop_uids, self.instance_numbers,

@@ -329,7 +329,10 @@ def _sites(cases: Sequence[Case]) -> Iterator[SiteSummary]:
 
 
 def _leaks(ready: Sequence[Case], split: SplitFile | None) -> Iterator[LeakSummary]:
-    """Yield the leaks of the archive's own division, then those of the frozen split."""
+    """Summarise the leaks between the archive's own folders, then those of the frozen split.
+
+    Only a division that exists is summarised; own folders are for example train, val and test.
+    """
     own = {case.case_id: case.origin for case in ready if case.origin}
     if len(set(own.values())) > 1:
         yield _leaks_of("origin", ready, own)

@@ -68,7 +68,14 @@ def _without_copies(nodules: Sequence[Nodule]) -> list[tuple[Nodule, int]]:
 
 
 def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
-    """Group the rows of one scan by nodule, each group in order of precedence."""
+    """Group the rows of one scan that are the same nodule, by the rules of this module.
+
+    Args:
+        members: (number of its source, nodule) in order of precedence.
+
+    Returns:
+        The rows of each nodule, in order of precedence.
+    """
     group_of = list(range(len(members)))
     groups = {number: [number] for number in group_of}
     for first, second in _near_pairs(members):

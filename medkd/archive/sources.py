@@ -83,7 +83,7 @@ def add_excluded(
 
 
 def _nodules_of(source: AnnotationSettings) -> list[Path]:
-    """Return the files of a source; of LUNA16's two tables only the one with the nodules."""
+    """Return the files of a source, but not LUNA16's table of irrelevant findings."""
     if isinstance(source, Luna16Annotations):
         return [source.annotations] if source.annotations else []
     return [path for path in paths_of(source) if path.is_file()]

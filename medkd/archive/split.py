@@ -128,15 +128,15 @@ def positive_labels(index: ArchiveIndex) -> dict[str, set[str]]:
 
 
 def find_leaks(cases: Iterable[Case], part_of: Mapping[str, str]) -> list[Leak]:
-    """Find patients and equal pixels that are in several parts.
+    """Find patients with cases in several parts, and cases in several parts with equal pixels.
 
     Args:
         cases: of an INDEX; cases without a part are ignored.
-        part_of: case id to its part.
+        part_of: case id to its part, such as "train" or "test".
 
     Returns:
-        Patients first. Equal pixels are reported only for different patients, since copies of
-        one patient are already reported as that patient.
+        The leaks, those of patients first. Equal pixels are reported only if several patients have
+        them; if one patient has them, the leak of that patient already covers them.
     """
     placed = [case for case in cases if part_of.get(case.case_id)]
     leaks = []

@@ -40,7 +40,11 @@ OBJECT_FORMS = ("sr", "seg", "rtstruct")
 
 @dataclass(slots=True)
 class Gathered:
-    """All cases of an archive with their names, before annotations are joined."""
+    """All cases of an archive before annotations are joined.
+
+    `names` is keyed by the group of the work store, `cases` and `forms` by case id, and `places` by
+    the real SeriesInstanceUID (or file name). `places` is needed only to join annotations.
+    """
 
     names: dict[str, CaseName] = field(default_factory=dict)
     cases: dict[str, Case] = field(default_factory=dict)

@@ -44,7 +44,7 @@ class UnreadableCount:
 
     @property
     def remedy(self) -> str:
-        """What to do about an obstacle."""
+        """What the user can do about folders that could not be entered (`is_obstacle`)."""
         return (
             "their content is not in the index: get the right to enter them and index again, or "
             f"accept it by --allow {self.code} of medkd index"

@@ -118,9 +118,10 @@ class WorkStore:
             )
 
     def unchanged(self, files: Sequence[FoundFile]) -> set[FoundFile]:
-        """Return the files that have not changed since they were stored, and mark them as seen.
+        """Return the files with the same size and time as in the store, and mark them as seen.
 
-        A zip archive that has not changed marks all its members.
+        The members of an unchanged zip archive are marked with it. A file that the walk could not
+        access or skipped, or that lacked permission before, always counts as changed.
         """
         same = set()
         with self._connection:

@@ -286,7 +286,10 @@ class BenchSettings(Settings):
 
 
 class RunSettings(Settings):
-    """A run: a teacher on the source domain, control and student on the target domain."""
+    """A run: a teacher on the source domain, control and student on the target domain.
+
+    The control is the same network as the student, trained without the teacher.
+    """
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="Name of the run.")
     seed: int = Field(0, ge=0, description="Seed of initial weights, batches and views.")

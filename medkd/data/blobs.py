@@ -53,10 +53,10 @@ def find_blobs(
     Args:
         image_hu: [i, j, k] HU, voxels of about 2 mm.
         spacing_mm: (3,) mm.
-        inside: [i, j, k] the searched region. Other voxels are set to its median, so that the
-            chest wall neither is a blob nor hides one.
+        inside: [i, j, k] the searched region. Voxels outside it are replaced by its median, so
+            that the chest wall is not found and does not hide blobs beside it.
         most: largest number of blobs to return.
-        least_response: weaker blobs are dropped.
+        least_response: blobs with a weaker response (see `Blobs`) are dropped.
         apart_mm: of two blobs nearer than this, the weaker is dropped.
 
     Returns:

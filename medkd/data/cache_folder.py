@@ -36,11 +36,12 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True)
 class CacheFolder:
-    """A folder of entries.
+    """A cache on disk, whose entries are subfolders.
 
     Args:
         path: the folder, created with the first entry.
-        limit_gib: largest size of all entries together; the least recently used are removed.
+        limit_gib: limit of the total size; above it the least recently used entries are removed,
+            but never the one just written.
     """
 
     path: Path

@@ -25,10 +25,11 @@ from medkd.types import LabelledCandidate, Nodule, Scan
 class CaseIndex:
     """The facts of a data set that are available without reading pixels.
 
-    `labels` maps cases to 1 (scan with an included nodule, positive image), 0, or the class number
-    of an image; a case without an entry has no known label. Nodules, excluded findings and
-    candidates are in LPS mm. `label_names` has one name per label output. `refused` are the cases
-    of an archive that are not analysed.
+    `labels` maps case ids to labels: 1 for a scan with an included nodule or a positive image,
+    otherwise 0; in a multi-class set, the class number. A case without an entry has no known label.
+    Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name per label,
+    or one per class of a multi-class set. `refused` are the cases of an archive that are not
+    analysed.
     """
 
     name: str

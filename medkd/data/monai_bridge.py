@@ -68,7 +68,7 @@ class MedkdReader:
         return True
 
     def read(self, data: Sequence[Path | str] | Path | str) -> Scan | Radiograph | SeriesError:
-        """Read one scan or radiograph; a refusal is returned instead of raised (see the class)."""
+        """Read the image at one path; a refusal is returned instead of raised (see the class)."""
         paths = [data] if isinstance(data, str | Path) else list(data)
         if len(paths) != 1:
             return SeriesError(f"{len(paths)} paths at once", ["expected one path per image"])

@@ -169,7 +169,7 @@ class PreparedScans:
         process_cases(self._entry, wanted, headline=headline, progress=progress)
 
     def load(self, case: Case) -> PreparedScan:
-        """Return a prepared scan without keeping it open; thread-safe.
+        """Return a prepared scan; thread-safe. Unlike `get`, it does not keep the scan open.
 
         Raises:
             SeriesError: if it cannot be read.

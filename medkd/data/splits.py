@@ -254,7 +254,7 @@ def _without_copies(split: Split, parts: dict[str, list[Case]]) -> Split:
 
 
 def _digests(cases: Iterable[Case]) -> dict[str, bytes]:
-    """Map case ids to digests of their pixels; scans outside an INDEX have none."""
+    """Map case ids to digests of their pixels; of scans, only those of an INDEX have one."""
     members = list(cases)
     given = {c.case_id: c.content.encode() for c in members if c.content}
     images = [case for case in members if case.kind == "image" and not case.archived]

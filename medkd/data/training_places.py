@@ -213,7 +213,7 @@ def _points(points_mm: NDArray[np.float64]) -> list[Point]:
 
 
 def _distance_mm(point: Point, finding: Nodule) -> float:
-    """Return the distance from the surface of a finding, negative inside."""
+    """Return the distance of a point from the surface of a finding; negative inside."""
     known = finding.diameter_mm > 0
     radius = finding.diameter_mm / 2 if known else UNKNOWN_RADIUS_MM
     return float(np.linalg.norm(np.subtract(point, finding.center_mm))) - radius

@@ -10,7 +10,7 @@ in the last bit between the body and the tail of a tensor, and its sines and fus
 
 Convention: images are [B, C, I, J] or [B, C, I, J, K] float32 in 0..1. Geometry is in voxels from
 the centre of the image and follows MONAI's `Affine`: the matrix maps a place in the view to the
-place in the image from which it is read (rotation, then shift, then scale). Flips are exact,
+place in the image from which it is read (first scale, then shift, then rotation). Flips are exact,
 without interpolation. Rotation keeps shapes only if the spacing is isotropic.
 """
 
@@ -40,13 +40,13 @@ _TALLEST_PX = 1 << 13  # beyond it float32 places a row of a tall image too coar
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewParameters:
-    """The drawn views of a batch: CPU tensors with one row a sample.
+    """The randomly drawn parameters of a batch of views: CPU tensors with one row per sample.
 
     Args:
         flip: [B, n] bool along i, j (and k).
         angle_radians: [B, 1] in the plane (n = 2) or [B, 3] about i, j, k (n = 3).
-        shift_vox: [B, n] voxels.
-        scale: [B] factor on the place that is read (above 1 makes the content smaller).
+        shift_vox: [B, n] voxels by which the places that are read are shifted.
+        scale: [B] image voxels per voxel of the view (above 1 makes the content smaller).
         gamma: [B] exponent on the intensity.
         gain: [B] factor on the intensity.
         offset: [B] added to the intensity.

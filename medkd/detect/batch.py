@@ -1,7 +1,7 @@
 """Run one model on many scans or radiographs; an input that cannot be read has a result too.
 
-No input ends the search: any unexpected exception, including one for lack of memory, becomes a
-`not_analysed` result with its reason. `results.py` writes the results.
+The search continues after a faulty input: any unexpected exception, even for lack of memory,
+becomes a `not_analysed` result with its reason. `results.py` writes the results.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def search_scans(
         inputs: volumes, DICOM folders, or scans of an INDEX, whose results have its case ids.
         model: see `detect_nodules`.
         settings: see `detect_nodules`.
-        gate: conditions for a DICOM folder to be analysed; None: the defaults. For volumes, which
-            were prepared by a person, only `allow` is used. Scans of an INDEX have already passed
-            its own gate.
-        finished: results of an earlier call; their inputs are not searched again.
+        gate: conditions for a DICOM folder to be analysed; None: the defaults. For volume files
+            only its `allow` is used. Scans of an INDEX were checked when the INDEX was made.
+        finished: results of an earlier call. Their inputs are skipped, and these results are not
+            yielded again.
 
     Raises:
         CheckpointError: if the model cannot search scans.
@@ -88,9 +88,10 @@ def score_images(
     Args:
         inputs: files, or images of an INDEX, whose results have its case ids.
         model: see `score_radiograph`.
-        allow: codes of `io.radiograph.gate.CODES` to accept. Images of an INDEX have already
-            passed its own gate.
-        finished: results of an earlier call; their inputs are not scored again.
+        allow: codes of `io.radiograph.gate.CODES` to accept. Images of an INDEX were checked when
+            the INDEX was made.
+        finished: results of an earlier call. Their inputs are skipped, and these results are not
+            yielded again.
 
     Raises:
         CheckpointError: if the model cannot score radiographs.

@@ -84,7 +84,10 @@ def sliding_map(view: PatchView, within: Tensor, batch_size: int) -> Tensor:
 
 
 def _between_cells(logit_map: Tensor, peaks: Tensor) -> Tensor:
-    """Return the subcell offsets [N, 3] of maxima, -.5 to .5, by a parabola along each axis."""
+    """Return the offsets [N, 3] of the maxima from the cells `peaks` [N, 3], -.5 to .5 cells.
+
+    A parabola is fitted along each axis; the offset is 0 beside a cell without a logit.
+    """
     padded = F.pad(logit_map, (1, 1, 1, 1, 1, 1), value=_BELOW_ALL)
     i, j, k = (peaks + 1).unbind(dim=1)
     middle = padded[i, j, k]

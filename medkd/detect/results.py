@@ -1,10 +1,11 @@
-"""Write RESULTS case by case, so that a stopped search can be resumed, and the table of results.
+"""Write the folder RESULTS case by case, so that a stopped search can be resumed, and its table.
 
 results.csv has one row per mark of the scans, or one row per radiograph. For scans, LUNA16's
 submission columns come first, so `medkd froc` and the official script can read it. The other
-columns locate a mark in the stored scan. Voxels count from 0 along i, j, k; `slice_number` counts
-from 1 along k; `instance_number` and `sop_instance_uid` are those of the DICOM image, and empty for
-volumes. Paths and UIDs are empty if they may contain the name of a patient.
+columns locate a mark in the scan as it is stored on disk. Voxels count from 0 along i, j, k;
+`slice_number` counts from 1 along k; `instance_number` and `sop_instance_uid` are those of the
+DICOM image, and empty for volumes. Paths and UIDs are empty if they may contain the name of a
+patient.
 """
 
 from __future__ import annotations

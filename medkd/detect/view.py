@@ -62,11 +62,11 @@ class PatchView:
     model: LoadedModel
 
     def inside(self, starts: Tensor) -> NDArray[np.bool_]:
-        """Return whether the centres of patches with first voxels [N, 3] are in the lungs."""
+        """Return for each patch, given by its first voxel [N, 3], if its centre is in the lungs."""
         return self.lungs.contains(self.centers_mm(starts))
 
     def centers_mm(self, starts: Tensor) -> NDArray[np.float64]:
-        """Return the centres of patches with first voxels [N, 3], as [N, 3] LPS mm."""
+        """Return the centres, [N, 3] LPS mm, of patches given by their first voxels [N, 3]."""
         middle = (np.asarray(self.patch) - 1) / 2
         return self.grid.voxel_to_world(starts.numpy().astype(np.float64) + middle)
 
@@ -76,7 +76,7 @@ class PatchView:
         return torch.minimum(starts.double().round().long().clamp(min=0), most)
 
     def logits(self, starts: Tensor, *, batch_size: int) -> Tensor:
-        """Return the logits [N] of patches with first voxels [N, 3]."""
+        """Return the nodule logits [N] of patches given by their first voxels [N, 3]."""
         found = [torch.zeros(0)]
         for first in range(0, len(starts), batch_size):
             part = starts[first : first + batch_size].tolist()

@@ -74,7 +74,7 @@ def reliability_curve(
         bins: number of bins of equal width in 0..1.
 
     Raises:
-        ValueError: if there is no sample, or a probability is outside 0..1.
+        ValueError: if there is no sample, the shapes differ, or a probability is outside 0..1.
     """
     label = np.asarray(labels, dtype=np.float64)
     probability = np.asarray(probabilities, dtype=np.float64)

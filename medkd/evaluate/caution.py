@@ -48,12 +48,12 @@ def sentence(caution: str) -> str:
 
 
 def froc_caution(result: FrocResult) -> str:
-    """Return a warning if a FROC has few nodules or scans; empty if it has enough."""
+    """Return a warning if a FROC has few nodules or scans, else ""."""
     return few_cases_warning([(result.nodules, "nodules")], [(result.scans, "scans")])
 
 
 def classification_caution(result: ClassificationResult) -> str:
-    """Return a warning if scores have few samples or patients; empty if they have enough."""
+    """Return a warning if there are few positive samples, negative samples or patients, else ""."""
     negatives = result.samples - result.positives
     counts = [(result.positives, "positive samples"), (negatives, "negative samples")]
     return few_cases_warning(counts, [(result.patients, "patients")])

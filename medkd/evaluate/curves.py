@@ -1,9 +1,9 @@
 """ROC points as computed by scikit-learn, and LUNA16's FROC curve, which is built from them.
 
-LUNA16's score depends on which points the curve has, because it reads the nearest one. This
-module therefore drops the same points, and orders its floating-point operations in the same way,
-as `noduleCADEvaluationLUNA16.py` (computeFROC) and `sklearn.metrics.roc_curve`. It avoids the cost
-of importing scikit-learn.
+LUNA16's score depends on which points the curve has, because at each rate of false positives it
+uses the sensitivity of the nearest point. This module therefore drops the same points, and orders
+its floating-point operations in the same way, as `noduleCADEvaluationLUNA16.py` (computeFROC) and
+`sklearn.metrics.roc_curve`. It does not import scikit-learn, which is slow to import.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def build_froc_curve(
 
 
 def read_interpolated(curve: FrocCurve) -> Float64:
-    """Return the sensitivity [7] at the seven rates by linear interpolation.
+    """Return the sensitivity [7] at the seven rates `CPM_RATES` by linear interpolation.
 
-    Beyond the end of the curve its last sensitivity is used, as in the script's plotted curve.
+    Beyond the end of the curve its last sensitivity is used, as in the curve that LUNA16's script
+    plots.
     """
     return np.interp(CPM_RATES, curve.fp_per_scan, curve.sensitivity)
 

@@ -40,17 +40,19 @@ def measure_efficiency(
     device: str = "cpu",
     repeats: int = 20,
 ) -> dict[str, Efficiency]:
-    """Measure networks on an input of zeros; their modes and buffers are not changed.
+    """Measure parameters, MACs, file size and latency of networks; the input is all zeros.
 
-    The timed runs of all networks alternate, so other load on the machine affects all of them
-    alike. Networks of the same architecture are timed once and share the latency, because it does
-    not depend on the weights.
+    The networks run in evaluation mode; afterwards their modes are restored, and their buffers have
+    not changed. The timed runs of all networks alternate, so other load on the machine affects all
+    of them alike. Networks of the same architecture are timed once and share the latency, because
+    it does not depend on the weights.
 
     Args:
         models: networks by name.
         input_shape: [B, C, *spatial]; B = 1 for the cost of one sample.
         device: torch device.
-        repeats: number of timed runs per network, after two warm-up runs.
+        repeats: least number of timed runs per network, after two warm-up runs; rounds are added
+            until the whole measurement has taken `_LEAST_S`.
 
     Example:
         >>> costs = measure_efficiency({"a": Measured(nn.Linear(3, 2), 2**20)}, (1, 3), repeats=2)

@@ -259,7 +259,10 @@ def _intervals_of_rates(sensitivities: Float64, drawn: _Resampled) -> dict[str, 
 
 
 def _mean_interval(of_rates: dict[str, Interval]) -> Interval | None:
-    """Average the interval bounds of the seven rates."""
+    """Average the lower and the upper bounds of the intervals at the seven rates `CPM_RATES`.
+
+    Returns None if there are no intervals.
+    """
     if not of_rates:
         return None
     low = np.mean([interval.low for interval in of_rates.values()])

@@ -67,7 +67,7 @@ def _roc_auc(labels: Float64, scores: Float64) -> Weighted:
 
 
 def _pr_auc(labels: Float64, scores: Float64) -> Weighted:
-    """Average precision: sum over thresholds of recall increase x precision, not interpolated."""
+    """Average precision: sum over thresholds of precision x recall increase, no interpolation."""
     order, starts = _tie_groups(-scores)
     positive = labels[order]
 
@@ -117,7 +117,10 @@ METRICS: dict[str, Callable[[Float64, Float64], Weighted]] = {
     "precision": _precision,
     "f1": _f1,
 }
-"""The first three need probabilities, the others decisions (0 or 1) at a threshold."""
+"""Functions from labels and scores to a function that computes the metric for given weights.
+
+The first three need probabilities, the others decisions (0 or 1) at a threshold.
+"""
 
 
 def _weighted_share(numerator: Float64, denominator: Float64) -> Weighted:

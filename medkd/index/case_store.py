@@ -130,7 +130,11 @@ def open_scan(index: Path, case_id: str) -> Scan:
 
 
 def open_image(index: Path, case_id: str) -> Radiograph:
-    """Read a radiograph of an INDEX; arguments and refusals as those of `open_scan`."""
+    """Read a radiograph of an INDEX; the arguments are those of `open_scan`.
+
+    Raises:
+        SeriesError: if the case is a scan; otherwise for the reasons of `open_scan`.
+    """
     found = _read(index, case_id)
     if not isinstance(found, Radiograph):
         raise SeriesError(f"{case_id}: not an image", ["the case is a scan"])
@@ -189,7 +193,11 @@ def _link_to(ref: FileRef) -> Link:
 
 
 class _Stored(NamedTuple):
-    """A case of the store, and the settings with which its files were accepted."""
+    """A case of the store, and the settings with which `medkd index` checked all cases.
+
+    `settings` says which faults were accepted (`write_case_store`); `reasons` is empty unless the
+    case was refused.
+    """
 
     patient_id: str
     reasons: tuple[str, ...]
@@ -296,7 +304,10 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 @contextmanager
 def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
-    """Yield the same files on disk with the same labels; members of a zip are unpacked."""
+    """Yield the files as files on disk, with unchanged names in messages (`FileRef.name`).
+
+    Members of a zip archive are unpacked into a temporary folder, which is removed afterwards.
+    """
     if all(ref.member is None for ref in refs):
         yield refs
         return
@@ -319,7 +330,7 @@ def unpacked(refs: tuple[FileRef, ...]) -> Iterator[tuple[FileRef, ...]]:
 
 @contextmanager
 def on_disk(refs: tuple[FileRef, ...]) -> Iterator[Path]:
-    """Yield the path of the first file, the others beside it; members of a zip are unpacked.
+    """Yield the path of the first file; all members of a zip are unpacked into the same folder.
 
     Args:
         refs: files of one case, all on disk or all in zip archives.

@@ -1,8 +1,8 @@
 """The radiographs among the inputs of a command: files, folders of them, or an INDEX.
 
-Files are classified by their content, never by their name. A CT series is listed once, with the
-reason why it is not a radiograph: nothing is omitted silently. Other files in a folder (tables,
-texts) are only counted.
+Files are classified by their content, not by their name. A CT series in a folder is listed once,
+with the reason why it is not a radiograph: nothing is omitted silently. Other files in a folder
+(tables, texts) and the scans of an INDEX are only counted.
 """
 
 from __future__ import annotations

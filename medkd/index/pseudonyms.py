@@ -218,15 +218,16 @@ def private_folder_of(index: Path) -> Path:
 
 
 def open_pseudonyms(private_dir: Path, mode: Identity) -> Pseudonyms:
-    """Open the pseudonyms of an INDEX; the key is made on the first call and never again.
+    """Read the secret key of an INDEX, or generate it on the first call, and return the pseudonyms.
 
     Args:
         private_dir: the private folder of the INDEX, made with mode 0700 if missing.
-        mode: "keep" needs no key and touches no file.
+        mode: "keep" needs no key; nothing is then read or written.
 
     Raises:
-        SeriesError: if anybody but the owner may read the folder or the key, if the key is
-            damaged, or if it is missing although links made with it exist.
+        SeriesError: if the folder or the key belongs to another user or others may read it, if the
+            folder is a file, if the key has a wrong length, or if the key is missing although the
+            table of links (`LinkTable`) already exists.
     """
     if mode == "keep":
         return Pseudonyms("keep")

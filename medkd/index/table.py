@@ -189,8 +189,8 @@ def read_index(path: Path) -> ArchiveIndex:
         path: index.csv, its other tables beside it.
 
     Raises:
-        SeriesError: if a table is missing, was changed by hand, or is of a version that is not
-            read.
+        SeriesError: if a table is missing, was changed by hand, or has a version that is not
+            supported.
 
     Example:
         >>> import tempfile
@@ -223,11 +223,12 @@ def read_index_record(path: Path, *, older: bool = False) -> dict[str, Any]:
     """Read index.json of an INDEX: version, identity, fingerprint, counts, notes, settings.
 
     Args:
-        path: index.csv.
-        older: accept a version whose tables are not read any more.
+        path: index.csv, with index.json beside it.
+        older: also accept an older version of the format, whose tables `read_index` refuses.
 
     Raises:
-        SeriesError: if it is missing, not JSON, or of a version that is not read.
+        SeriesError: if one of the two files is missing, or if index.json is not JSON, is not the
+            record of an INDEX, or has a version that is not supported.
     """
     place = path.with_suffix(".json")
     if not path.is_file():

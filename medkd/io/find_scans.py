@@ -30,14 +30,15 @@ from medkd.io.walk import FoundFile, walk_files
 
 @dataclass(frozen=True, slots=True)
 class ScanPlace:
-    """A scan on disk.
+    """A scan on disk, or a path that cannot be read as a scan, with the reasons.
 
     Args:
         path: the volume, or the folder of the series' first file.
-        files: the volume, or every file of the series, in any folders; empty if it is not a
-            scan, for one of the `reasons`.
-        seriesuid: SeriesInstanceUID; empty if it is not DICOM.
-        reasons: why it cannot be read or is not complete, each "code: text".
+        files: the volume, or every file of the series, which may be in several folders; empty if
+            no file of a scan was found at `path`.
+        seriesuid: SeriesInstanceUID, or a substitute if the slices have none; empty if it is not a
+            DICOM series.
+        reasons: why it cannot be read or may be incomplete, each "code: text".
     """
 
     path: Path

@@ -130,14 +130,16 @@ def read_luna16(
 def check_coordinates(luna: Luna16Set, headers: Mapping[str, VoxelGrid]) -> list[str]:
     """Return a reason for each nodule and candidate that lies outside the volume of its scan.
 
-    Irrelevant findings are not checked: outside a volume they have no effect.
+    Irrelevant findings (annotations_excluded.csv) are not checked: outside a volume they have no
+    effect.
 
     Args:
         luna: the set to check.
         headers: the grid of each scan, by seriesuid.
 
     Returns:
-        At most `MAX_NAMED` reasons and how many others there are; empty if all points lie inside.
+        At most `MAX_NAMED` reasons, followed by the number of further ones ("and 3 more"); empty
+        if all points lie inside.
     """
     reasons = []
     for kind, rows in (("nodule", luna.nodules), ("candidate", luna.candidates)):

@@ -188,10 +188,13 @@ def read_metaimage(path: Path) -> VolumeHeader:
 
 
 def data_reasons(path: Path) -> tuple[str, ...]:
-    """Return why the voxel files of an .mhd do not fit its header; voxel files are not opened.
+    """Return why the voxels of an .mhd cannot be read, by its header and the sizes of its files.
+
+    The reasons are missing or invalid keys of the header, and voxel files that are missing or have
+    another size than the header states; empty if there are none. Voxel files are not opened.
 
     Raises:
-        SeriesError: if a file cannot be accessed.
+        SeriesError: if the header cannot be read, or a voxel file cannot be accessed.
     """
     with foreign_faults(path, prefix="unreadable: "):
         header = read_metaimage(path)

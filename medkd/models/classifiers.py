@@ -169,17 +169,20 @@ class WeightedMean(nn.Module):
         return bell / bell.sum()
 
     def forward(self, feature: Tensor, shape: Sequence[int]) -> Tensor:
-        """Pool the features [B, C, *cells] of a patch of `shape` voxels to [B, C]."""
+        """Return the weighted mean [B, C] of feature maps [B, C, *cells].
+
+        The weights follow from `shape`, the shape of the patch in voxels.
+        """
         for size in reversed(shape):
             feature = (feature * self.weights(size, feature)).sum(dim=-1)
         return feature
 
 
 class PooledConvNet(Network):
-    """Convolutional features, spatial weighted mean, dropout, linear head.
+    """A classifier: convolutions, spatial mean (`WeightedMean`), dropout, linear head.
 
     Args:
-        features: maps [B, C, *spatial] to [B, E, *cells].
+        features: the convolutions, from [B, C, *spatial] to feature maps [B, E, *cells].
         embedding_size: E.
         settings: axes, channels, labels, padding and pooling.
         stride: total stride of `features`, the same on every axis.

@@ -192,8 +192,8 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
         device: torch device that the network is moved to.
 
     Raises:
-        CheckpointError: if a file is missing, truncated or changed, or does not fit the network
-            named in the JSON.
+        CheckpointError: if the JSON is missing, invalid or of an unsupported version, or the
+            weights are missing, truncated, changed, or do not fit the network in the JSON.
 
     Example:
         >>> import tempfile

@@ -125,7 +125,7 @@ def check_model_input(
 
     Args:
         settings: one of `ModelSettings`.
-        view_shape: [C, *spatial] of one view.
+        view_shape: [C, *spatial] of one view, the input of the network.
         hu_window: the HU window of the views, None for images.
         label_count: number of labels of the data.
     """

@@ -334,7 +334,7 @@ def _remove_last_linear(body: nn.Module) -> int:
 
 
 def _timm_body(timm: Any, settings: Timm2dSettings, *, pretrained: bool) -> Any:  # noqa: ANN401
-    """Build timm's network without its head; transformers need the image size at this point."""
+    """Build timm's network without its head; transformers are built for one image size."""
     module = timm.models.model_entrypoint(settings.name).__module__
     fixed = any(word in module for word in ("vision_transformer", "swin", "deit", "eva"))
     sized = {"img_size": settings.image_size} if fixed else {}

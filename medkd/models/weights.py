@@ -50,7 +50,11 @@ def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
 
 
 def parse_safetensors(content: bytes, name: str) -> dict[str, Any]:
-    """Parse the bytes of a safetensors file; `name` is used in the error message."""
+    """Return the tensors in the bytes of a safetensors file, by name.
+
+    Raises:
+        CheckpointError: if the file is truncated or damaged; the message contains `name`.
+    """
     try:
         return dict(load_safetensors(content))
     except SafetensorError as error:

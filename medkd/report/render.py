@@ -1,8 +1,8 @@
 """Write a report as files: one self-contained HTML page, and its numbers as JSON and CSV.
 
 The page loads nothing from the network and runs no script; its content security policy forbids
-both. All text is escaped. The SVG of `figures.py` is embedded as markup, with changed ids, a changed
-size, and a description for screen readers.
+both. All text is escaped. The SVG of `figures.py` is embedded as markup, with changed ids and size,
+and with a description for screen readers.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def write_worklist(
 
 
 def _refused_case(run: RunFolder, domain: Domain, case: Case) -> RunCase:
-    """Return the worklist row of a refused case: not analysed, without a label or a score."""
+    """Return a refused case as not analysed, without a label: it must not count as negative."""
     index = domain.index.cases[0].path
     return RunCase(
         case_id=case.case_id,
@@ -227,6 +227,6 @@ def _searched(
 
 
 def _path_words(path: Path, run_path: Path) -> str:
-    """Return the path of a case: relative if it is in the run folder, otherwise absolute."""
+    """Return a case's path: relative if in the run folder (which may be moved), else absolute."""
     inside, home = path.resolve(), run_path.resolve()
     return str(inside.relative_to(home)) if inside.is_relative_to(home) else str(inside)

@@ -35,7 +35,7 @@ class HintSettings(LayerTermSettings):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """The two layers, and whether their maps or their means are compared."""
+        """The kind, the two layers, and whether feature maps or their means are compared."""
         return (*super().identity, self.pooled)
 
 

@@ -2,7 +2,7 @@
 
 "independent" outputs are one sigmoid each (binary, multi-label); "exclusive" outputs share one
 softmax (multi-class). A binary task is one independent logit or two exclusive ones: the softmax
-of two logits is the sigmoid of their margin, so both forms give the same loss.
+of two logits is the sigmoid of their difference, so both forms give the same loss.
 """
 
 from __future__ import annotations

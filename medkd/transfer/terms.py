@@ -21,9 +21,10 @@ Side = Literal["teacher", "student"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermContext:
-    """What a term is built for: the kind of outputs, and each tapped layer's output for one view.
+    """What a term is built from: the kind of outputs, and one view's features by layer name.
 
-    The features let a term learn the widths of layers and refuse those that do not fit.
+    From the features a term reads the number of channels of each layer that it compares, and it
+    refuses layers that do not match.
     """
 
     outputs: Outputs
@@ -36,7 +37,7 @@ class TermInputs:
     """What a term may look at in one batch.
 
     Logits are [B, K] and the teacher's are calibrated and detached; features are the outputs of
-    tapped layers by layer name; `label_known` is [B, K] bool.
+    the compared layers by layer name; `label_known` is [B, K] bool.
     """
 
     teacher_logits: Tensor
@@ -61,7 +62,7 @@ class TermSettings(Settings):
         return (self.kind,)
 
     def layers(self, side: Side) -> tuple[str | None, ...]:
-        """Name the layers that this term taps; None means the network's pooled embedding."""
+        """Name the layers that this term compares; None means the network's pooled embedding."""
         del side
         return ()
 

@@ -1,4 +1,4 @@
-"""The frozen data types that the rooms exchange.
+"""The frozen dataclasses that the subpackages of medkd exchange.
 
 Nodule = reference standard, candidate = model output with a score, mark = candidate shown to a
 reader. The types have no logic beyond small derived values; `jsonio.py` converts them to JSON.

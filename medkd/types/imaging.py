@@ -47,9 +47,10 @@ class SliceFact:
 class Scan:
     """A CT volume: voxels_hu [i, j, k] int16 in HU on a grid in LPS mm.
 
-    `notes` lists each tolerance that was applied while reading; `patient_id` is a pseudonym.
-    `stored_grid` is the grid of the file if the reader turned sagittal or coronal slices into
-    axial ones (`io/axial.py`), else None. Indices into the file refer to this grid.
+    `notes` lists what the reader accepted or changed; `patient_id` is a pseudonym, unless the set
+    keeps its identifiers. `stored_grid` is the grid of the file if the reader reordered sagittal or
+    coronal slices into axial ones (`io/axial.py`), else None. A voxel index in the file, such as
+    `MarkPlace.voxel`, is an index on this grid.
     `slices` has one entry per stored slice, ordered along k of `stored_grid` (of `grid` if there
     is no `stored_grid`). It is empty if the slices are not DICOM images.
     """
@@ -84,9 +85,10 @@ class Nodule:
     """A finding of the reference standard: a sphere in LPS mm.
 
     `counts_as` follows the LUNA16 files. An "included" nodule must be found. An "excluded" one is
-    an irrelevant finding: a mark on it is neither a hit nor a false positive, and a negative
-    diameter means that the size is unknown. `sources` names the annotations it comes from; empty
-    if they were not recorded.
+    an irrelevant finding: a mark on it is neither a hit nor a false positive. A negative diameter
+    means that the diameter is unknown. `readers_agreeing` is the number of readers who marked the
+    nodule (None: not known). `sources` names the annotations it comes from; it is empty if they
+    were not recorded.
     """
 
     seriesuid: str
@@ -133,7 +135,10 @@ class LabelledCandidate:
 
 @dataclass(frozen=True, slots=True)
 class MarkPlace:
-    """Position of a mark in the stored scan: the voxel (i, j, k) and its DICOM image."""
+    """Position of a mark in the scan's file: a voxel (i, j, k) of the stored grid, its DICOM image.
+
+    The stored grid is `Scan.stored_grid`, or `Scan.grid` if that is None.
+    """
 
     voxel: tuple[int, int, int]
     image: SliceFact = field(default_factory=SliceFact)
@@ -145,8 +150,8 @@ class CaseResult:
 
     `places` has one entry per candidate, in the same order (empty: not recorded). A radiograph
     has no candidates but calibrated `probabilities` by label. `path` is where the case was read
-    from; it is empty if it could name a patient. `input_key` is a hash by which a resumed
-    search recognises the input.
+    from; it is empty if it could name a patient. `input_key` is a hash of the input. When an
+    interrupted `medkd detect` is resumed, inputs with a known key are not analysed again.
     """
 
     seriesuid: str

@@ -13,7 +13,12 @@ CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval, with the method that computed it."""
+    """A percentile bootstrap interval, with the settings of the bootstrap.
+
+    `level` is the coverage (0.95: a 95 % interval), `resamples` the number of resamples in which
+    the value is defined, and `unit` what was drawn: "patient", "series", "sample" or "patient and
+    seed".
+    """
 
     low: float
     high: float
@@ -49,7 +54,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class PointScores:
-    """Counts and rates at one threshold; an undefined rate is 0, never NaN."""
+    """Counts and rates at one threshold; a rate with a zero denominator is 0, never NaN.
+
+    None: the score does not apply. Marks of scans have no true negatives, specificity or accuracy;
+    a classification has no `fp_per_scan`.
+    """
 
     threshold: float
     true_positives: int
@@ -188,7 +197,10 @@ class CaseOrigins:
 
 @dataclass(frozen=True, slots=True)
 class TermRecord:
-    """A transfer term of a run: its kind, its weight, and its settings in words."""
+    """A term of a student's loss: a transfer term or the label loss ("hard_label").
+
+    `kind` is its name in the run, `detail` describes its other settings in words.
+    """
 
     kind: str
     weight: float

@@ -183,7 +183,11 @@ def _volume_faults(
 def _without_duplicates(
     slices: list[SliceHeader], layout: Layout, allow: Sequence[str]
 ) -> tuple[Layout, list[SliceHeader]]:
-    """Check slices that share a position; if copies are allowed, keep the first of each."""
+    """Add a fault to the layout if several slices have the same position.
+
+    If these slices have equal pixels and `allow` accepts "duplicate_positions", only the first
+    slice of each position is kept, and the layout is computed again.
+    """
     if not layout.duplicates:
         return layout, slices
     groups = [[slices[n] for n in group] for group in layout.duplicates]

@@ -204,7 +204,11 @@ def _items(dataset: Any, keyword: str) -> list[Any]:  # noqa: ANN401  # pydicom 
 
 
 def _group_values(group: Any) -> dict[str, Value]:  # noqa: ANN401
-    """Return the values in `KEYWORDS` from all macros of a functional group (PS3.3 C.7.6.16)."""
+    """Return the values of `KEYWORDS` from the sequences of a functional group (PS3.3 C.7.6.16).
+
+    Each sequence is one functional group macro. Only its first item is read, except for contrast
+    agents.
+    """
     values: dict[str, Value] = {}
     for macro in group:
         if macro.VR != "SQ" or not macro.value:

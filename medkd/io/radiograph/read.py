@@ -207,7 +207,7 @@ def _contrast_notes(shown: DisplayedImage, ref: FileRef) -> tuple[str, ...]:
 
 
 def _masked(shown: DisplayedImage) -> NDArray[np.float32]:
-    """Set padding, the area outside a shutter, and a burned-in frame to 0."""
+    """Return the pixels; padding, the area outside a shutter and a burned-in frame are set to 0."""
     return np.ascontiguousarray(mask_border(shown.pixels * shown.visible))
 
 

@@ -74,7 +74,10 @@ class SrAnnotations(ObjectSource):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Shape:
-    """A graphic in one series: points [N, 3] LPS mm."""
+    """A graphic of a report (SCOORD or SCOORD3D) in one series.
+
+    `points_mm` is [N, 3] LPS mm, `kind` is DICOM's GraphicType.
+    """
 
     points_mm: Float64
     kind: str

@@ -54,7 +54,7 @@ class ScanRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """Pictures [row, column] of a nodule before and after: its slice, and a plane across slices.
+    """Pictures [row, column] without and with a nodule: its slice, and a plane across slices.
 
     `aspect` is height over width of a pixel in the plane across the slices.
     """
@@ -130,8 +130,9 @@ def _views(made: ImplantedScan, implant: Implant, row: NoduleRow) -> Views:
     for flat in (axis, second):
         index: list[slice | int] = list(box)
         index[flat] = int(center[flat])
-        both = (made.original.voxels_hu, made.scan.voxels_hu)
-        pictures += [np.ascontiguousarray(voxels[tuple(index)].T) for voxels in both]
+        cut = [made.original.voxels_hu[tuple(index)], made.scan.voxels_hu[tuple(index)]]
+        columns_first = flat == axis or first < axis
+        pictures += [np.ascontiguousarray(part.T if columns_first else part) for part in cut]
     upwards = grid.direction[2, axis] > 0
     across = [p[::-1] if upwards else p for p in pictures[2:]]
     aspect = float(grid.spacing_mm[axis] / grid.spacing_mm[first])

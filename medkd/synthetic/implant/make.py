@@ -1,7 +1,8 @@
 """Adds synthetic nodules of known size, kind and place to one real scan.
 
-The nodules depend only on the voxels, the series UID and the settings. The original scan is not
-changed. Slices may be along any axis of it; internally they are along k.
+The nodules depend only on the scan (voxels, grid, series UID), the settings and the outlines to
+draw from. The original scan is not changed. Its slices may be stacked along any array axis;
+internally they are stacked along k.
 """
 
 from __future__ import annotations

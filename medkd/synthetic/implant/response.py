@@ -112,7 +112,7 @@ def measure_response(
     if len(profiles) < _LEAST_PROFILES:
         sigma_mm = max(0.6, 0.6 * float(spacing_mm[:2].mean()))
         return ScanResponse(sigma_mm, 2 * sigma_mm, 0.0, slice_sigma_mm, noise_hu, 0)
-    sigma_mm, wide_mm, overshoot = _fitted(_aligned_mean(profiles))
+    sigma_mm, wide_mm, overshoot = _fitted(_aligned_median(profiles))
     return ScanResponse(sigma_mm, wide_mm, overshoot, slice_sigma_mm, noise_hu, len(profiles))
 
 
@@ -209,8 +209,8 @@ def _selected(values: Float64, steep: Float64) -> Float64:
     return np.asarray(scaled[good])
 
 
-def _aligned_mean(profiles: Float64) -> Float64:
-    """Align profiles and return their median [T], shifted so that it is 1/2 at offset 0."""
+def _aligned_median(profiles: Float64) -> Float64:
+    """Align profiles [N, T]; return their median [T], shifted so that it is 1/2 at position 0."""
     offsets = _OFFSETS_MM
     near = np.abs(offsets) < 3
     shifts = np.arange(-1.5, 1.51, 0.1)

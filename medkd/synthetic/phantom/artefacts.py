@@ -136,7 +136,7 @@ class MapInterpolator:
             self._axes.append((low, (place - low).astype(np.float32)))
 
     def plane(self, values: Float32, number: int) -> Float32:
-        """Return a map at slice `number` of the canvas: [j, i]."""
+        """Interpolate a map [k, j, i] at the pixels [j, i] of slice `number` of the canvas."""
         low, part = self._axes[2]
         plane = _between(values, low[number : number + 1], part[number : number + 1])[0]
         rows = _between(plane, *self._axes[1])
@@ -236,14 +236,16 @@ def _amplitudes(mean: Float64, cosine: Float64, sine: Float64) -> Strength:
 
 
 class NoiseTexture:
-    """Noise of standard deviation 1, slice by slice; it does not depend on the first slice.
+    """Noise of standard deviation 1, slice by slice.
+
+    The noise of a slice is the same whichever slice is generated first.
 
     Args:
         shape: pixels (rows, columns) of a slice.
         kernel: kernel of the scan.
         taps: correlation of neighbouring slices, from `SliceProfile.noise_taps`.
         pixel_mm: side of a pixel.
-        seed: seed of the streams of all slices.
+        seed: seed of the random generators, one per slice.
     """
 
     def __init__(

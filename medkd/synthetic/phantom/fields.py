@@ -39,7 +39,7 @@ class SmoothField:
     def drawn(
         cls, rng: np.random.Generator, knot_mm: float, *, period_mm: float = 480.0
     ) -> SmoothField:
-        """Draw the knots of a field with this period."""
+        """Draw random knots, `knot_mm` apart; the field repeats after at least `period_mm`."""
         count = max(int(np.ceil(period_mm / knot_mm)), 4)
         knots = rng.standard_normal((count, count, count)).astype(np.float32)
         return cls(knots * np.float32(_SPLINE_GAIN), knot_mm)

@@ -84,7 +84,7 @@ class Form(Protocol):
         """Upper bound of the distance of the form's points from its middle."""
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Return the approximate distance [N] in mm of offsets [N, 3]; negative inside."""
+        """Return the approximate distance [N] of offsets [N, 3] to the outline; negative inside."""
 
     def scaled(self, factor: float) -> Form:
         """Return the same outline in another size."""
@@ -183,7 +183,7 @@ class TubeForm:
         return float((length + self.radius_mm).max())
 
     def depth_mm(self, offset_mm: Float64) -> Float64:
-        """Return the distance [N] to the tube's surface; negative inside."""
+        """Return the distance [N] of offsets [N, 3] from the tube's surface; negative inside."""
         best = np.full(len(offset_mm), np.inf)
         for number in range(len(self.points_mm) - 1):
             start, along = self.points_mm[number], self.points_mm[number + 1]

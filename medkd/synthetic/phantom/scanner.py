@@ -139,7 +139,7 @@ class _Optics:
         )
 
     def slices(self, paint: Painter) -> Iterator[Float32]:
-        """Yield the slices in order."""
+        """Yield blurred slices [j, i] of what `paint` draws, in order along k, without noise."""
         waiting: list[Float32] = []
         for sample in self._painted(paint):
             waiting.append(sample)

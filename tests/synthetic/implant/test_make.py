@@ -8,6 +8,7 @@ import pytest
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import find_lungs
+from medkd.synthetic.implant.kept import NoduleRow, ScanRow, views_of
 from medkd.synthetic.implant.make import ImplantedScan, implant_scan
 from medkd.synthetic.implant.measured import PlaceFinder, slice_axis
 from medkd.synthetic.implant.settings import ImplantSettings
@@ -64,6 +65,18 @@ def test_slices_may_be_along_any_axis(chest: Scan):
     made = implant_scan(turned, ImplantSettings(n=1, sizes="5-8"))
     assert made.scan.voxels_hu.shape == thick.shape
     assert find_lungs(turned).contains([made.implants[0].center_mm]).all()
+    (views,) = views_of(made, row_of(made))
+    rows, columns = views.across_after.shape  # rows are slices, 2 pixels apart
+    assert rows < columns
+    assert views.aspect > 1.0
+
+
+def row_of(made: ImplantedScan) -> ScanRow:
+    """Describe the single nodule of a scan."""
+    (implant,) = made.implants
+    place = (float(v) for v in implant.center_mm)
+    nodule = NoduleRow(tuple(place), implant.diameter_mm, "solid", "round", "free", 0, 0, 9.0)
+    return ScanRow("1.2.3", "source", "volume", 1.0, 0.0, 1, 1.0, 1.0, (nodule,))
 
 
 @pytest.mark.parametrize(
