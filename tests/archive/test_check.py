@@ -159,7 +159,7 @@ def test_a_folder_that_could_not_be_entered_makes_an_index_unusable_unless_allow
 
 
 @pytest.mark.parametrize(
-    ("cases", "told"),
+    ("cases", "expected"),
     [((), "index the folder that contains them"), ((D,), "--allow few_slices,slice_thickness"),
      ((replace(D, reasons=("missing_slices: 1",)),), "no option accepts")],
 )  # fmt: skip
