@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medkd.errors import SeriesError
 from medkd.io.scans import ScanReader
+from medkd.models.detector import MAP_CHANNELS, STRIDE
 from medkd.models.network import Network, NetworkSettings
 from medkd.models.package import ModelInfo, load_model, save_model
 from medkd.models.table import build_architecture
@@ -132,11 +133,14 @@ def _check_forward(network: Network, view: Tensor) -> None:
     with torch.no_grad(), tap_layers(network, [network.embedding_layer]) as outputs:
         logits = network(view)
         alone = torch.cat([network(view[n : n + 1]) for n in range(len(view))])
-    assert logits.shape == (len(view), network.label_count)
+    if network.finds_points:
+        assert logits.shape == (len(view), MAP_CHANNELS, *(n // STRIDE for n in view.shape[2:]))
+    else:
+        assert logits.shape == (len(view), network.label_count)
+        assert outputs[network.embedding_layer].ndim == 2
     assert logits.dtype == torch.float32
     assert logits.device == view.device
     assert torch.equal(view, kept), "the view was changed"
-    assert outputs[network.embedding_layer].ndim == 2
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         assert torch.equal(network(view), logits), "not deterministic"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medkd.data.prepared import PreparedScan, ScanFacts, prepare_scan
 from medkd.detect.maps import propose_patches, vertex
+from medkd.detect.points import search_points
 from medkd.detect.view import DetectSettings, PatchView, build_view, check_model
 from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
 from medkd.provenance import synthetic_words
@@ -19,6 +20,8 @@ from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from medkd.lungs import LungField
 
 
 def detect_nodules(
@@ -28,7 +31,7 @@ def detect_nodules(
 
     Args:
         scan: HU on any grid; it is resampled by the preprocessing of the model.
-        model: a 3-D patch classifier; the search runs on the device of its network.
+        model: a point detector or a 3-D patch classifier; it runs on the device of its network.
         settings: defaults if None.
 
     Returns:
@@ -63,7 +66,7 @@ def search_prepared(
 
     Args:
         prepared: the prepared scan.
-        model: a 3-D patch classifier.
+        model: a point detector or a 3-D patch classifier.
         settings: defaults if None.
 
     Returns:
@@ -80,10 +83,8 @@ def search_prepared(
         reasons = prepared.no_lungs
         return CaseResult(facts.seriesuid, (), "not_analysed", reasons=reasons, notes=notes)
     with torch.inference_mode():
-        view = build_view(prepared, prepared.lungs, model=model, settings=chosen)
-        starts, logits = _refine(view, propose_patches(view, chosen), chosen)
-        scores = _probability(logits, model.info)
-    marks = _marks(facts.seriesuid, view.centers_mm(starts), scores, settings=chosen)
+        search = search_points if model.network.finds_points else search_patches
+        marks = search(prepared, prepared.lungs, model=model, settings=chosen)
     return CaseResult(
         seriesuid=facts.seriesuid,
         candidates=marks,
@@ -92,6 +93,16 @@ def search_prepared(
         seconds=round(time.perf_counter() - started, 3),
         places=tuple(place_in(facts, mark.center_mm) for mark in marks),
     )
+
+
+def search_patches(
+    prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
+) -> tuple[Candidate, ...]:
+    """Return the marks of a patch classifier in the lungs; arguments as in `search_points`."""
+    view = build_view(prepared, lungs, model=model, settings=settings)
+    starts, logits = _refine(view, propose_patches(view, settings), settings)
+    scores = _probability(logits, model.info)
+    return _marks(prepared.facts.seriesuid, view.centers_mm(starts), scores, settings=settings)
 
 
 def place_in(scan: Scan | ScanFacts, center_mm: Point) -> MarkPlace:

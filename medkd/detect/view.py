@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field
 from torch import Tensor
 
-from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_shape
+from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_shape, spacing_mm
 from medkd.data.prepared import PreparedScan, to_unit_range
 from medkd.errors import CheckpointError
 from medkd.settings import Settings
@@ -105,7 +105,10 @@ def check_model(model: LoadedModel) -> tuple[LoadingStep, ...]:
     if network.spatial_dims != 3:
         reasons.append(f"its input is {network.spatial_dims}-D; whole scans need 3-D patches")
     steps = parse_loading(info.preprocessing.steps) if info.preprocessing.steps else ()
-    if network.spatial_dims == 3 and patch_shape(steps) is None:
+    if network.finds_points:
+        if patch_shape(steps) is not None or spacing_mm(steps) is None:
+            reasons.append("a point detector needs a spacing step and no crop step")
+    elif network.spatial_dims == 3 and patch_shape(steps) is None:
         reasons.append("its preprocessing has no crop step, so the patch size is unknown")
     if network.label_count != (2 if info.outputs == "exclusive" else 1):
         reasons.append(

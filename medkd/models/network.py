@@ -21,6 +21,7 @@ class NetworkSettings(Settings):
     """Base of all model settings; a subclass adds `kind` and the requirements on views."""
 
     spatial_dims: ClassVar[int]
+    finds_points: ClassVar[bool] = False
     hu_window: ClassVar[tuple[float, float] | None] = None
 
     in_channels: int = Field(1, ge=1, description="channels of the view")
@@ -38,6 +39,7 @@ class Network(nn.Module):
     Args:
         settings: the network's settings. `spatial_dims` (2 or 3), `in_channels`, `label_count`
             (K), `input_shape` and `hu_window` (None: any) become attributes of the network.
+            `finds_points` is True if the output is a map of points (`detector.py`), not logits.
         embedding_layer: name of the submodule that outputs the pooled embedding [B, E].
         dense_stride: voxels between neighbouring cells of `forward_dense`; None: not supported.
     """
@@ -53,6 +55,7 @@ class Network(nn.Module):
         self.spatial_dims = settings.spatial_dims
         self.in_channels = settings.in_channels
         self.label_count = settings.label_count
+        self.finds_points = settings.finds_points
         self.input_shape = settings.input_shape
         self.hu_window = settings.hu_window
         self.embedding_layer = embedding_layer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from medkd.models import classifiers, luna_classifier, teachers, teachers_xray
+from medkd.models import classifiers, detector, luna_classifier, teachers, teachers_xray
 from medkd.models.network import Network, NetworkSettings, parameter_count, seeded
 
 STUDENT_PARAMETERS = 500_000
@@ -60,6 +60,7 @@ MODELS: dict[str, ModelEntry] = {
     "luna_classifier": ModelEntry(
         luna_classifier.LunaClassifierSettings, luna_classifier.LunaClassifier
     ),
+    "detector3d": ModelEntry(detector.DetectorSettings, detector.PointDetector),
 }
 
 
@@ -130,6 +131,8 @@ def check_model_input(
         label_count: number of labels of the data.
     """
     kind = _kind(settings)
+    if settings.finds_points:
+        return (f"{kind} finds points in whole scans; it cannot classify candidates or images",)
     reasons = []
     channels, *spatial = view_shape
     if len(spatial) != settings.spatial_dims:

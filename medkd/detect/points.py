@@ -1,0 +1,166 @@
+"""Search a scan with a point detector: one run over the lungs, then peaks of its map.
+
+The lungs are searched in one piece, or in tiles along k if they are larger than
+`DetectSettings.tile_voxels`. Tiles overlap by the receptive field of the network, so the map is
+the same as without tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's usual alias
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading
+from medkd.data.prepared import PreparedScan, to_unit_range
+from medkd.detect.view import DetectSettings
+from medkd.lungs import LungField
+from medkd.models.detector import ALIGNMENT, STRIDE
+from medkd.models.network import Network
+from medkd.models.package import LoadedModel, calibrated_probability
+from medkd.types import Candidate
+
+_HALO = 64
+"""Voxels by which tiles overlap: at least the receptive field of the network, to one side."""
+_LEAST_LOGIT = -9.0
+"""Peaks with a lower logit are no marks."""
+_MARGIN = 8
+"""Voxels around the box of the lungs that are searched too, for context."""
+
+
+class Peaks(NamedTuple):
+    """Marks of one map, highest logit first.
+
+    `center_vox` are [N, 3] voxels of the view, `diameter_mm` and `logit` are [N].
+    """
+
+    center_vox: NDArray[np.float64]
+    diameter_mm: NDArray[np.float64]
+    logit: NDArray[np.float64]
+
+
+def search_points(
+    prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
+) -> tuple[Candidate, ...]:
+    """Return the marks of a point detector in the lungs, highest probability first.
+
+    Args:
+        prepared: the scan, prepared by the loading steps of the model.
+        lungs: the lungs of the scan.
+        model: a model whose network `finds_points`; it runs on the device of the network.
+        settings: the limits.
+    """
+    grid = prepared.grid
+    low = [max(part.start - _MARGIN, 0) for part in lungs.box]
+    i, j, k = (
+        slice(first, part.stop + _MARGIN) for first, part in zip(low, lungs.box, strict=True)
+    )
+    window = hu_window(parse_loading(model.info.preprocessing.steps)) or DEFAULT_WINDOW
+    image = to_unit_range(prepared.voxels_hu[:, i, j, k].clone(), window)[None]
+    found = run_detector(model.network, image, tile_voxels=settings.tile_voxels)
+    cell_mm = STRIDE * float(grid.spacing_mm.mean())
+
+    def in_lungs(center_vox: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return lungs.contains(grid.voxel_to_world(center_vox + low))
+
+    peaks = find_peaks(found, cell_mm=cell_mm, settings=settings, inside=in_lungs)
+    centers_mm = grid.voxel_to_world(peaks.center_vox + low)
+    logits = torch.from_numpy(peaks.logit)[:, None]
+    scores = calibrated_probability(logits, model.info)[:, 0].tolist()
+    return tuple(
+        Candidate(
+            prepared.facts.seriesuid, (x, y, z), scores[row],
+            diameter_mm=round(float(peaks.diameter_mm[row]), 2),
+        )
+        for row in range(len(scores))
+        for x, y, z in [np.round(centers_mm[row], 3).tolist()]
+    )  # fmt: skip
+
+
+def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor:
+    """Return the map [5, I/2, J/2, K/2] of an image on the CPU.
+
+    Args:
+        network: a network that `finds_points`, in eval mode.
+        image: [1, C, I, J, K] in 0..1 of any size; it is filled up with zeros (air).
+        tile_voxels: most voxels per forward pass, without the overlap of tiles.
+    """
+    missing = [-size % ALIGNMENT for size in image.shape[2:]]
+    padded = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
+    device = next(network.parameters()).device
+    length = padded.shape[4]
+    step = tile_voxels // (padded.shape[2] * padded.shape[3]) // ALIGNMENT * ALIGNMENT
+    step = max(step, ALIGNMENT)
+    parts = []
+    for first in range(0, length, step):
+        begin, last = max(first - _HALO, 0), min(first + step, length)
+        tile = padded[..., begin : min(last + _HALO, length)].to(device)
+        found = network(tile)[0].float().cpu()
+        parts.append(found[..., (first - begin) // STRIDE : (last - begin) // STRIDE])
+    i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
+    return torch.cat(parts, dim=3)[:, :i, :j, :k]
+
+
+def find_peaks(
+    found: Tensor,
+    *,
+    cell_mm: float,
+    settings: DetectSettings,
+    inside: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
+) -> Peaks:
+    """Read the marks from the map of one view.
+
+    A mark is a cell with the highest logit among its 27 neighbours. Its centre and its diameter
+    are means over these neighbours, weighted by their probability. Of two marks closer than
+    `apart_mm` the one with the lower logit is dropped.
+
+    Args:
+        found: [5, I, J, K] map of the detector.
+        cell_mm: edge of a cell.
+        settings: the limits.
+        inside: returns for centres [N, 3] in voxels of the view which of them may be marks.
+    """
+    logits = found[0]
+    highest = F.max_pool3d(logits[None, None], 3, stride=1, padding=1)[0, 0]
+    cells = torch.nonzero((logits == highest) & (logits >= _LEAST_LOGIT))
+    values = logits[tuple(cells.T)]
+    order = values.argsort(descending=True, stable=True)
+    center, diameter = _refine(found, cells[order])
+    center_vox = STRIDE * center + (STRIDE - 1) / 2
+    allowed = np.ones(len(center), bool) if inside is None else inside(center_vox)
+    kept = _apart(center * cell_mm, np.flatnonzero(allowed).tolist(), settings)
+    return Peaks(center_vox[kept], diameter[kept], values[order].double().numpy()[kept])
+
+
+def _refine(found: Tensor, cells: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return centres [N, 3] in cells and diameters [N] in mm as weighted means of neighbours."""
+    steps = torch.cartesian_prod(*[torch.tensor([-1, 0, 1])] * 3)
+    most = torch.tensor(found.shape[1:]) - 1
+    around = cells[:, None] + steps
+    inside = ((around >= 0) & (around <= most)).all(dim=2)
+    at = torch.minimum(around.clamp(min=0), most)
+    values = found[:, at[..., 0], at[..., 1], at[..., 2]].double()
+    weight = values[0].sigmoid() * inside
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    center = (weight[..., None] * (at + values[1:4].movedim(0, -1))).sum(dim=1)
+    diameter = (weight * values[4]).sum(dim=1).exp()
+    return center.numpy(), diameter.numpy()
+
+
+def _apart(
+    center_mm: NDArray[np.float64], rows: Sequence[int], settings: DetectSettings
+) -> list[int]:
+    """Return the best of the rows that are far enough from all better ones."""
+    kept: list[int] = []
+    for row in rows:
+        if len(kept) == settings.marks:
+            break
+        gaps = np.linalg.norm(center_mm[kept] - center_mm[row], axis=1)
+        if (gaps >= settings.apart_mm).all():
+            kept.append(row)
+    return kept

@@ -1,0 +1,137 @@
+"""Whole-scan search with a point detector: peaks, tiles, positions in LPS mm, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+from torch import Tensor, nn
+
+from medkd.detect import DetectSettings, detect_nodules
+from medkd.detect.points import find_peaks, run_detector
+from medkd.errors import CheckpointError
+from medkd.geometry import VoxelGrid
+from medkd.models.detector import DetectorSettings, PointDetector
+from medkd.models.network import Network, seeded
+from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
+from medkd.types import Scan
+from tests.detect_cases import BALLS_MM, chest_with_balls
+
+STEPS = (
+    {"kind": "load"},
+    {"kind": "orientation"},
+    {"kind": "spacing", "spacing_mm": [2.0, 2.0, 2.0]},
+    {"kind": "intensity", "hu_window": [-1000.0, 400.0]},
+)
+
+
+class DensityDetector(Network):
+    """Logit: density around the cell less the highest density 4 cells away; diameter e^2 mm."""
+
+    def __init__(self) -> None:
+        super().__init__(DetectorSettings(), embedding_layer="none")
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, view: Tensor) -> Tensor:
+        cells = F.avg_pool3d(view, 2)
+        near = F.avg_pool3d(cells, 3, stride=1, padding=1) + cells
+        sides = [near.roll(step, axis) for axis in (2, 3, 4) for step in (-4, 4)]
+        logit = self.scale / 2 * (near - torch.stack(sides).amax(dim=0)) - 2.0
+        rest = torch.zeros(1, 3, *logit.shape[2:])
+        return torch.cat([logit, rest, torch.full_like(logit, 2.0)], dim=1)
+
+
+def density_model(steps: tuple[dict[str, object], ...] = STEPS) -> LoadedModel:
+    info = ModelInfo(settings={"kind": "density"}, preprocessing=Preprocessing(steps=steps))
+    return LoadedModel(DensityDetector().eval(), info)
+
+
+def empty_map(cells: int = 12) -> Tensor:
+    found = torch.zeros(5, cells, cells, cells)
+    found[0] = -20.0
+    found[4] = math.log(6.0)
+    return found
+
+
+def test_a_peak_has_the_weighted_place_and_size_of_its_neighbours() -> None:
+    found = empty_map()
+    found[0, 4, 5, 6], found[0, 5, 5, 6] = 0.0, -math.log(3)  # probabilities 1/2 and 1/4
+    found[1:4, 4, 5, 6] = torch.tensor([0.3, 0.0, -0.2])
+    found[4, 5, 5, 6] = math.log(12.0)
+    peaks = find_peaks(found, cell_mm=2.0, settings=DetectSettings())
+    # weights 2/3 and 1/3: cell 4.2 and 5 -> 4.533 along i; 5 along j; 5.867 along k
+    expected = 2 * np.array([(2 * 4.3 + 5.0) / 3, 5.0, 6 - 0.2 * 2 / 3]) + 0.5
+    np.testing.assert_allclose(peaks.center_vox, [expected], atol=1e-3)
+    assert peaks.diameter_mm[0] == pytest.approx(6.0 * 2 ** (1 / 3), rel=1e-4)
+    assert peaks.logit[0] == 0.0
+
+
+def test_of_two_close_peaks_the_lower_goes_and_the_cap_keeps_the_best() -> None:
+    found = empty_map(20)
+    for place, logit in (
+        ((2, 2, 2), 1.0),
+        ((4, 2, 2), 0.5),
+        ((10, 10, 10), 2.0),
+        ((16, 4, 4), 0.0),
+    ):
+        found[(0, *place)] = logit
+    settings = DetectSettings(apart_mm=5.0)  # the first two are 4 mm apart
+    assert find_peaks(found, cell_mm=2.0, settings=settings).logit.tolist() == [2.0, 1.0, 0.0]
+    two = DetectSettings(apart_mm=5.0, marks=2)
+    assert find_peaks(found, cell_mm=2.0, settings=two).logit.tolist() == [2.0, 1.0]
+
+
+def test_a_map_without_a_peak_has_no_mark() -> None:
+    assert len(find_peaks(empty_map(), cell_mm=2.0, settings=DetectSettings()).logit) == 0
+
+
+def test_tiles_give_the_map_of_the_whole() -> None:
+    with seeded(3):
+        network = PointDetector(DetectorSettings(channels=(4, 6, 8))).eval()
+    image = torch.rand(1, 1, 18, 16, 301, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        whole = run_detector(network, image, tile_voxels=10**9)
+        tiles = run_detector(network, image, tile_voxels=24 * 16 * 72)
+    assert whole.shape == (5, 9, 8, 151)
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-4)
+
+
+def test_balls_are_found_with_their_places_in_the_lungs_alone() -> None:
+    result = detect_nodules(chest_with_balls(), density_model())
+    best = np.array([mark.center_mm for mark in result.candidates[:3]])
+    apart = np.linalg.norm(best[:, None] - np.array(BALLS_MM), axis=2)
+    assert apart.min(axis=0).max() < 4.0  # one cell: this detector gives no offsets
+    assert result.candidates[0].diameter_mm == pytest.approx(7.39, abs=0.01)
+    assert result.status == "analysed"
+    assert len(result.places) == len(result.candidates)
+
+
+def turned(scan: Scan) -> Scan:
+    """The same scan, stored with other axes: k, i and a reversed j."""
+    order, affine = [2, 0, 1], scan.grid.affine_lps_mm
+    voxels = np.ascontiguousarray(scan.voxels_hu.transpose(order)[:, :, ::-1])
+    turned_affine = affine[:, [*order, 3]].copy()
+    turned_affine[:3, 3] += turned_affine[:3, 2] * (voxels.shape[2] - 1)
+    turned_affine[:3, 2] *= -1
+    i, j, k = voxels.shape
+    return dataclasses.replace(scan, voxels_hu=voxels, grid=VoxelGrid((i, j, k), turned_affine))
+
+
+def test_permuted_and_flipped_storage_gives_the_same_marks() -> None:
+    scan = chest_with_balls()
+    straight, other = (detect_nodules(s, density_model()) for s in (scan, turned(scan)))
+    assert len(straight.candidates) >= 3
+    for mark, same in zip(straight.candidates[:3], other.candidates[:3], strict=True):
+        assert np.linalg.norm(np.subtract(mark.center_mm, same.center_mm)) < 0.5
+        assert mark.score == pytest.approx(same.score, abs=1e-3)
+
+
+def test_a_detector_that_was_trained_on_patches_of_one_size_is_refused() -> None:
+    steps = (*STEPS[:3], {"kind": "crop", "patch_shape": [16, 16, 16]}, STEPS[3])
+    with pytest.raises(CheckpointError, match="cannot search") as refused:
+        detect_nodules(chest_with_balls(), density_model(steps))
+    assert refused.value.reasons == ("a point detector needs a spacing step and no crop step",)
