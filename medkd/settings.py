@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -29,6 +31,11 @@ class Settings(BaseModel):
             else value
             for name, value in values.items()
         }
+
+
+def union_by_kind(types: Iterable[type[Settings]]) -> Any:  # noqa: ANN401  # a type of pydantic
+    """Return the type of a field that holds one of these settings, chosen by its key `kind`."""
+    return Annotated[reduce(or_, types), Field(discriminator="kind")]
 
 
 def _holds_texts(annotation: Any) -> bool:  # noqa: ANN401  # any annotation

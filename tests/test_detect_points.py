@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from medkd.detect import DetectSettings, detect_nodules
 from medkd.detect.points import find_peaks, run_detector
+from medkd.detect.search import build_marks
+from medkd.detect.view import Places
 from medkd.errors import CheckpointError
 from medkd.geometry import VoxelGrid
 from medkd.models.detector import DetectorSettings, PointDetector
@@ -62,7 +64,7 @@ def test_a_peak_has_the_weighted_place_and_size_of_its_neighbours() -> None:
     found[0, 4, 5, 6], found[0, 5, 5, 6] = 0.0, -math.log(3)  # probabilities 1/2 and 1/4
     found[1:4, 4, 5, 6] = torch.tensor([0.3, 0.0, -0.2])
     found[4, 5, 5, 6] = math.log(12.0)
-    peaks = find_peaks(found, cell_mm=2.0, settings=DetectSettings())
+    peaks = find_peaks(found)
     # weights 2/3 and 1/3: cell 4.2 and 5 -> 4.533 along i; 5 along j; 5.867 along k
     expected = 2 * np.array([(2 * 4.3 + 5.0) / 3, 5.0, 6 - 0.2 * 2 / 3]) + 0.5
     np.testing.assert_allclose(peaks.center_vox, [expected], atol=1e-3)
@@ -70,28 +72,23 @@ def test_a_peak_has_the_weighted_place_and_size_of_its_neighbours() -> None:
     assert peaks.logit[0] == 0.0
 
 
-def test_of_two_close_peaks_the_lower_goes_and_the_cap_keeps_the_best() -> None:
-    found = empty_map(20)
-    for place, logit in (
-        ((2, 2, 2), 1.0),
-        ((4, 2, 2), 0.5),
-        ((10, 10, 10), 2.0),
-        ((16, 4, 4), 0.0),
-    ):
-        found[(0, *place)] = logit
-    settings = DetectSettings(apart_mm=5.0)  # the first two are 4 mm apart
-    assert find_peaks(found, cell_mm=2.0, settings=settings).logit.tolist() == [2.0, 1.0, 0.0]
-    two = DetectSettings(apart_mm=5.0, marks=2)
-    assert find_peaks(found, cell_mm=2.0, settings=two).logit.tolist() == [2.0, 1.0]
+def test_of_two_close_places_the_lower_goes_and_the_cap_keeps_the_best() -> None:
+    centers_mm = np.array([[4.0, 4, 4], [8, 4, 4], [20, 20, 20], [32, 8, 8]])
+    places = Places(centers_mm, np.array([0.7, 0.6, 0.9, 0.5]), np.array([5.0, 6, 7, 8]))
+    marks = build_marks("2.25.7", places, DetectSettings(apart_mm=5.0))  # two are 4 mm apart
+    assert [(mark.score, mark.diameter_mm) for mark in marks] == [(0.9, 7), (0.7, 5), (0.5, 8)]
+    two = build_marks("2.25.7", places, DetectSettings(apart_mm=5.0, marks=2))
+    assert [mark.score for mark in two] == [0.9, 0.7]
 
 
 def test_a_map_without_a_peak_has_no_mark() -> None:
-    assert len(find_peaks(empty_map(), cell_mm=2.0, settings=DetectSettings()).logit) == 0
+    assert len(find_peaks(empty_map()).logit) == 0
 
 
-def test_tiles_give_the_map_of_the_whole() -> None:
+@pytest.mark.parametrize("blocks", [(2, 1), (3, 2)])
+def test_tiles_give_the_map_of_the_whole(blocks: tuple[int, int]) -> None:
     with seeded(3):
-        network = PointDetector(DetectorSettings(channels=(4, 6, 8))).eval()
+        network = PointDetector(DetectorSettings(channels=(4, 6, 8), blocks=blocks)).eval()
     image = torch.rand(1, 1, 18, 16, 301, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         whole = run_detector(network, image, tile_voxels=10**9)

@@ -7,7 +7,6 @@ the same as without tiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,25 +15,22 @@ import torch.nn.functional as F  # noqa: N812  # torch's usual alias
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading
+from medkd.data.loading import DEFAULT_WINDOW, hu_window
 from medkd.data.prepared import PreparedScan, to_unit_range
-from medkd.detect.view import DetectSettings
+from medkd.detect.view import DetectSettings, Places, check_model
 from medkd.lungs import LungField
 from medkd.models.detector import ALIGNMENT, STRIDE
 from medkd.models.network import Network
 from medkd.models.package import LoadedModel, calibrated_probability
-from medkd.types import Candidate
 
-_HALO = 64
-"""Voxels by which tiles overlap: at least the receptive field of the network, to one side."""
 _LEAST_LOGIT = -9.0
-"""Peaks with a lower logit are no marks."""
+"""Peaks with a lower logit are dropped."""
 _MARGIN = 8
 """Voxels around the box of the lungs that are searched too, for context."""
 
 
 class Peaks(NamedTuple):
-    """Marks of one map, highest logit first.
+    """Peaks of one map, highest logit first.
 
     `center_vox` are [N, 3] voxels of the view, `diameter_mm` and `logit` are [N].
     """
@@ -46,8 +42,8 @@ class Peaks(NamedTuple):
 
 def search_points(
     prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
-) -> tuple[Candidate, ...]:
-    """Return the marks of a point detector in the lungs, highest probability first.
+) -> Places:
+    """Return the places in the lungs that a point detector finds.
 
     Args:
         prepared: the scan, prepared by the loading steps of the model.
@@ -55,31 +51,17 @@ def search_points(
         model: a model whose network `finds_points`; it runs on the device of the network.
         settings: the limits.
     """
-    grid = prepared.grid
     low = [max(part.start - _MARGIN, 0) for part in lungs.box]
     i, j, k = (
         slice(first, part.stop + _MARGIN) for first, part in zip(low, lungs.box, strict=True)
     )
-    window = hu_window(parse_loading(model.info.preprocessing.steps)) or DEFAULT_WINDOW
+    window = hu_window(check_model(model)) or DEFAULT_WINDOW
     image = to_unit_range(prepared.voxels_hu[:, i, j, k].clone(), window)[None]
-    found = run_detector(model.network, image, tile_voxels=settings.tile_voxels)
-    cell_mm = STRIDE * float(grid.spacing_mm.mean())
-
-    def in_lungs(center_vox: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return lungs.contains(grid.voxel_to_world(center_vox + low))
-
-    peaks = find_peaks(found, cell_mm=cell_mm, settings=settings, inside=in_lungs)
-    centers_mm = grid.voxel_to_world(peaks.center_vox + low)
-    logits = torch.from_numpy(peaks.logit)[:, None]
-    scores = calibrated_probability(logits, model.info)[:, 0].tolist()
-    return tuple(
-        Candidate(
-            prepared.facts.seriesuid, (x, y, z), scores[row],
-            diameter_mm=round(float(peaks.diameter_mm[row]), 2),
-        )
-        for row in range(len(scores))
-        for x, y, z in [np.round(centers_mm[row], 3).tolist()]
-    )  # fmt: skip
+    peaks = find_peaks(run_detector(model.network, image, tile_voxels=settings.tile_voxels))
+    centers_mm = prepared.grid.voxel_to_world(peaks.center_vox + low)
+    inside = lungs.contains(centers_mm)
+    probability = calibrated_probability(torch.from_numpy(peaks.logit)[:, None], model.info)
+    return Places(centers_mm[inside], probability[:, 0].numpy()[inside], peaks.diameter_mm[inside])
 
 
 def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor:
@@ -93,48 +75,35 @@ def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor
     missing = [-size % ALIGNMENT for size in image.shape[2:]]
     padded = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
     device = next(network.parameters()).device
-    length = padded.shape[4]
+    length, halo = padded.shape[4], network.context_voxels
     step = tile_voxels // (padded.shape[2] * padded.shape[3]) // ALIGNMENT * ALIGNMENT
     step = max(step, ALIGNMENT)
     parts = []
     for first in range(0, length, step):
-        begin, last = max(first - _HALO, 0), min(first + step, length)
-        tile = padded[..., begin : min(last + _HALO, length)].to(device)
+        begin, last = max(first - halo, 0), min(first + step, length)
+        tile = padded[..., begin : min(last + halo, length)].to(device)
         found = network(tile)[0].float().cpu()
         parts.append(found[..., (first - begin) // STRIDE : (last - begin) // STRIDE])
     i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
     return torch.cat(parts, dim=3)[:, :i, :j, :k]
 
 
-def find_peaks(
-    found: Tensor,
-    *,
-    cell_mm: float,
-    settings: DetectSettings,
-    inside: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
-) -> Peaks:
-    """Read the marks from the map of one view.
+def find_peaks(found: Tensor) -> Peaks:
+    """Read the peaks from the map of one view.
 
-    A mark is a cell with the highest logit among its 27 neighbours. Its centre and its diameter
-    are means over these neighbours, weighted by their probability. Of two marks closer than
-    `apart_mm` the one with the lower logit is dropped.
+    A peak is a cell with the highest logit among its 27 neighbours. Its centre and its diameter
+    are means over these neighbours, weighted by their probability.
 
     Args:
         found: [5, I, J, K] map of the detector.
-        cell_mm: edge of a cell.
-        settings: the limits.
-        inside: returns for centres [N, 3] in voxels of the view which of them may be marks.
     """
     logits = found[0]
     highest = F.max_pool3d(logits[None, None], 3, stride=1, padding=1)[0, 0]
     cells = torch.nonzero((logits == highest) & (logits >= _LEAST_LOGIT))
     values = logits[tuple(cells.T)]
     order = values.argsort(descending=True, stable=True)
-    center, diameter = _refine(found, cells[order])
-    center_vox = STRIDE * center + (STRIDE - 1) / 2
-    allowed = np.ones(len(center), bool) if inside is None else inside(center_vox)
-    kept = _apart(center * cell_mm, np.flatnonzero(allowed).tolist(), settings)
-    return Peaks(center_vox[kept], diameter[kept], values[order].double().numpy()[kept])
+    center, diameter_mm = _refine(found, cells[order])
+    return Peaks(STRIDE * center + (STRIDE - 1) / 2, diameter_mm, values[order].double().numpy())
 
 
 def _refine(found: Tensor, cells: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -150,17 +119,3 @@ def _refine(found: Tensor, cells: Tensor) -> tuple[NDArray[np.float64], NDArray[
     center = (weight[..., None] * (at + values[1:4].movedim(0, -1))).sum(dim=1)
     diameter = (weight * values[4]).sum(dim=1).exp()
     return center.numpy(), diameter.numpy()
-
-
-def _apart(
-    center_mm: NDArray[np.float64], rows: Sequence[int], settings: DetectSettings
-) -> list[int]:
-    """Return the best of the rows that are far enough from all better ones."""
-    kept: list[int] = []
-    for row in rows:
-        if len(kept) == settings.marks:
-            break
-        gaps = np.linalg.norm(center_mm[kept] - center_mm[row], axis=1)
-        if (gaps >= settings.apart_mm).all():
-            kept.append(row)
-    return kept

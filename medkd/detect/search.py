@@ -13,7 +13,7 @@ from torch import Tensor
 from medkd.data.prepared import PreparedScan, ScanFacts, prepare_scan
 from medkd.detect.maps import propose_patches, vertex
 from medkd.detect.points import search_points
-from medkd.detect.view import DetectSettings, PatchView, build_view, check_model
+from medkd.detect.view import DetectSettings, PatchView, Places, build_view, check_model
 from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
 from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
@@ -84,7 +84,8 @@ def search_prepared(
         return CaseResult(facts.seriesuid, (), "not_analysed", reasons=reasons, notes=notes)
     with torch.inference_mode():
         search = search_points if model.network.finds_points else search_patches
-        marks = search(prepared, prepared.lungs, model=model, settings=chosen)
+        places = search(prepared, prepared.lungs, model=model, settings=chosen)
+    marks = build_marks(facts.seriesuid, places, chosen)
     return CaseResult(
         seriesuid=facts.seriesuid,
         candidates=marks,
@@ -97,12 +98,11 @@ def search_prepared(
 
 def search_patches(
     prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
-) -> tuple[Candidate, ...]:
-    """Return the marks of a patch classifier in the lungs; arguments as in `search_points`."""
+) -> Places:
+    """Return the places that a patch classifier finds; arguments as in `search_points`."""
     view = build_view(prepared, lungs, model=model, settings=settings)
     starts, logits = _refine(view, propose_patches(view, settings), settings)
-    scores = _probability(logits, model.info)
-    return _marks(prepared.facts.seriesuid, view.centers_mm(starts), scores, settings=settings)
+    return Places(view.centers_mm(starts), _probability(logits, model.info))
 
 
 def place_in(scan: Scan | ScanFacts, center_mm: Point) -> MarkPlace:
@@ -171,21 +171,25 @@ def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
     return np.asarray(calibrated_probability(logits.double()[:, None], info)[:, 0].numpy())
 
 
-def _marks(
-    seriesuid: str,
-    centers_mm: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    *,
-    settings: DetectSettings,
-) -> tuple[Candidate, ...]:
-    """Return the marks, highest score first, without those too close to a higher one."""
+def build_marks(seriesuid: str, places: Places, settings: DetectSettings) -> tuple[Candidate, ...]:
+    """Return the best places as marks, highest score first.
+
+    A place closer than `settings.apart_mm` to a mark with a higher score is dropped, and at most
+    `settings.marks` are returned.
+    """
+    centers_mm, diameters_mm = places.centers_mm, places.diameters_mm
     kept: list[int] = []
-    for row in np.argsort(-scores, kind="stable").tolist():
+    for row in np.argsort(-places.scores, kind="stable").tolist():
+        if len(kept) == settings.marks:
+            break
         apart = np.linalg.norm(centers_mm[kept] - centers_mm[row], axis=1)
         if (apart >= settings.apart_mm).all():
             kept.append(row)
     return tuple(
-        Candidate(seriesuid, (x, y, z), float(scores[row]))
-        for row in kept[: settings.marks]
+        Candidate(
+            seriesuid, (x, y, z), float(places.scores[row]),
+            None if diameters_mm is None else round(float(diameters_mm[row]), 2),
+        )
+        for row in kept
         for x, y, z in [np.round(centers_mm[row], 3).tolist()]
-    )
+    )  # fmt: skip

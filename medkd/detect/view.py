@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,18 @@ class DetectSettings(Settings):
     )
     batch_size: int = Field(32, ge=1, description="Patches per forward pass.")
     tile_voxels: int = Field(24_000_000, ge=1, description="Most voxels per dense forward pass.")
+
+
+class Places(NamedTuple):
+    """What a search finds before close places are merged.
+
+    `centers_mm` are [N, 3] LPS mm, `scores` are [N] probabilities, `diameters_mm` are [N] (None:
+    the model gives none).
+    """
+
+    centers_mm: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    diameters_mm: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

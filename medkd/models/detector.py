@@ -60,6 +60,8 @@ class PointDetector(Network):
 
     def __init__(self, settings: DetectorSettings) -> None:
         super().__init__(settings, embedding_layer="down8")
+        # Of the layers at strides 2, 4 and 8 and of interpolation, rounded up to `ALIGNMENT`.
+        self.context_voxels = 32 + 2 * 4 * settings.blocks[0] + 2 * 8 * settings.blocks[1]
         fine, middle, coarse = settings.channels
         self.stem = _conv_norm(settings.in_channels * STRIDE**3, fine)
         self.down4 = _stage(fine, middle, settings.blocks[0])

@@ -39,7 +39,8 @@ class Network(nn.Module):
     Args:
         settings: the network's settings. `spatial_dims` (2 or 3), `in_channels`, `label_count`
             (K), `input_shape` and `hu_window` (None: any) become attributes of the network.
-            `finds_points` is True if the output is a map of points (`detector.py`), not logits.
+            `finds_points` is True if the output is a map of points (`detector.py`), not logits;
+            `context_voxels` is then how far outside a cell the voxels can be that change it.
         embedding_layer: name of the submodule that outputs the pooled embedding [B, E].
         dense_stride: voxels between neighbouring cells of `forward_dense`; None: not supported.
     """
@@ -60,6 +61,7 @@ class Network(nn.Module):
         self.hu_window = settings.hu_window
         self.embedding_layer = embedding_layer
         self.dense_stride = dense_stride
+        self.context_voxels = 0
         self.initialisation = "random"
 
     def forward(self, view: Tensor) -> Tensor:

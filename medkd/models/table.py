@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from medkd.models import classifiers, detector, luna_classifier, teachers, teachers_xray
 from medkd.models.network import Network, NetworkSettings, parameter_count, seeded
+from medkd.settings import union_by_kind
 
 STUDENT_PARAMETERS = 500_000
 """A student has at most this many parameters."""
@@ -67,9 +66,7 @@ MODELS: dict[str, ModelEntry] = {
 if TYPE_CHECKING:
     ModelSettings = NetworkSettings
 else:
-    ModelSettings = Annotated[
-        reduce(or_, [entry.settings for entry in MODELS.values()]), Field(discriminator="kind")
-    ]
+    ModelSettings = union_by_kind(entry.settings for entry in MODELS.values())
 """The settings of one network of the table, chosen by `kind`."""
 
 

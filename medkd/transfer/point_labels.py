@@ -35,7 +35,7 @@ class Points:
     """The findings in the views of a batch.
 
     Args:
-        center_vox: [B, N, 3] centres in voxels of the view; they may lie outside it.
+        center_vox: [B, N, 3], N at least 1: centres in voxels of the view; they may lie outside it.
         diameter_mm: [B, N]; a negative one is not known.
         kind: [B, N] int, `NODULE`, `EXCLUDED` or `ABSENT`.
     """
@@ -139,9 +139,6 @@ def _heat(
     else:
         sigma, cells = radius.clamp(min=0.5), settings.cells
     flat = torch.where(nodule, square, torch.inf).view(batch, count, -1)
-    if count == 0:
-        empty = square.new_zeros(batch, *square.shape[2:])
-        return empty, empty.bool()
     found = flat.topk(min(cells, flat.shape[2]), dim=2, largest=False)
     # A nodule outside the view, farther than a cell and its radius, has no positive cell.
     near = found.values <= (radius.view(batch, count, 1) + 0.87).square()
@@ -182,8 +179,8 @@ def point_loss(
     size = (log_diameter - targets.log_diameter).abs()
     return {
         "score": (score * targets.counted).sum() / targets.nodules,
-        "offset": (weight * torch.nan_to_num(error)).sum() / total,
-        "size": (weight * torch.nan_to_num(size)).sum() / total,
+        "offset": (weight * error).sum() / total,
+        "size": (weight * size).sum() / total,
     }
 
 
@@ -199,7 +196,7 @@ def _varifocal(logits: Tensor, offset: Tensor, targets: CellTargets) -> Tensor:
     """Return the varifocal loss of each cell (alpha .75, gamma 2)."""
     away = (offset.detach() - targets.offset).square().sum(dim=1)
     fit = torch.exp(-away / (2 * targets.radius.clamp(min=0.5).square()))
-    goal = torch.where(targets.positive, torch.nan_to_num(fit), 0.0)
+    goal = torch.where(targets.positive, fit, 0.0)
     entropy = F.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     share = logits.detach().sigmoid()
     return torch.where(targets.positive, goal * entropy, 0.75 * share**2 * entropy)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
 from torch import nn
 
+from medkd.settings import union_by_kind
 from medkd.transfer.hints import HintSettings, HintTerm
 from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
 from medkd.transfer.terms import TermContext, TermSettings
@@ -37,7 +35,5 @@ NOTHING_WITH_TWO_CLASSES = {
 if TYPE_CHECKING:
     AnyTermSettings = TermSettings
 else:
-    AnyTermSettings = Annotated[
-        reduce(or_, [kind.settings for kind in TERMS.values()]), Field(discriminator="kind")
-    ]
+    AnyTermSettings = union_by_kind(kind.settings for kind in TERMS.values())
 """The settings of one term of the table, chosen by `kind`."""

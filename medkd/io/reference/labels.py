@@ -39,7 +39,8 @@ def label_values(
     """Convert a column of texts to values; case and surrounding blanks are ignored."""
     meaning: dict[str, LabelValue] = {word.strip().lower(): 1 for word in positive}
     meaning |= {word.strip().lower(): 0 for word in negative}
-    return [meaning.get(text.strip().lower()) for text in texts]
+    known = {text: meaning.get(text.strip().lower()) for text in set(texts)}
+    return [known[text] for text in texts]
 
 
 def unexpected_notes(texts: Sequence[str], values: Sequence[LabelValue], name: str) -> list[str]:

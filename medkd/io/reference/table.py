@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import (
@@ -26,6 +22,7 @@ from medkd.io.reference import (
 from medkd.io.reference.places import ArchiveLookup, KeyKind, SeriesPlaces
 from medkd.io.reference.rows import ReferenceRows
 from medkd.io.reference.source import AnnotationSource
+from medkd.settings import union_by_kind
 
 
 class SourceKind(NamedTuple):
@@ -56,9 +53,7 @@ SOURCES: dict[str, SourceKind] = {
 if TYPE_CHECKING:
     AnnotationSettings = AnnotationSource
 else:
-    AnnotationSettings = Annotated[
-        reduce(or_, [kind.settings for kind in SOURCES.values()]), Field(discriminator="kind")
-    ]
+    AnnotationSettings = union_by_kind(kind.settings for kind in SOURCES.values())
 """The settings of one source of the table, chosen by `kind`."""
 
 
