@@ -19,13 +19,10 @@ from medkd.io.dicom.gate import GateSettings
 from medkd.io.radiograph.gate import CODES
 from medkd.io.synthetic_mark import count_origins
 from medkd.jsonio import to_jsonable
-from medkd.models.package import CLASSIFICATION, LoadedModel
+from medkd.models.package import CLASSIFICATION, WHOLE_SCAN, LoadedModel
 from medkd.provenance import sha256_of_text
 from medkd.runs import SearchRecord
 from medkd.types import CaseOrigins, CaseResult, OperatingPoint
-
-WHOLE_SCAN = "whole-scan"
-"""Name of the operating point of marks on whole scans."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

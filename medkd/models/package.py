@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 CLASSIFICATION = "classification"
 """Name of the operating point for samples (candidates, images)."""
 
+WHOLE_SCAN = "whole-scan"
+"""Name of the default operating point for marks on whole scans."""
+
+FP_PER_SCAN = (1.0, 2.0, 4.0)
+"""False positives per scan of the other operating points for marks on whole scans."""
+
 INFO_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
 
@@ -57,6 +63,16 @@ class Preprocessing:
     spacing_mm: tuple[float, ...] | None = None
     patch_shape: tuple[int, ...] | None = None
     views: tuple[str, ...] | None = None
+
+
+def whole_scan_point(fp_per_scan: float) -> str:
+    """Return the name of the operating point with this number of false positives per scan.
+
+    Example:
+        >>> whole_scan_point(4.0)
+        'whole-scan@4'
+    """
+    return f"{WHOLE_SCAN}@{fp_per_scan:g}"
 
 
 Values = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]

@@ -13,14 +13,22 @@ from pathlib import Path
 from medkd.config.run_settings import DetectionSettings
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
-from medkd.detect.jobs import WHOLE_SCAN
 from medkd.detect.view import check_model
 from medkd.errors import SeriesError
 from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
 from medkd.index.case import Case
 from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
-from medkd.models.package import CLASSIFICATION, LoadedModel, load_model, read_info, save_model
+from medkd.models.package import (
+    CLASSIFICATION,
+    FP_PER_SCAN,
+    WHOLE_SCAN,
+    LoadedModel,
+    load_model,
+    read_info,
+    save_model,
+    whole_scan_point,
+)
 from medkd.runs import Prediction, RunFolder, write_cases
 from medkd.train.domains import HELD_OUT, Domain
 from medkd.train.plan import RunContext
@@ -94,12 +102,13 @@ def search_scans(name: str, context: RunContext, settings: DetectionSettings) ->
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(kept, _searched(domain.index.by_id()[uid], scans, model, settings))
         context.progress(f"{name}: searching scans", done, len(uids), "")
-    point = choose_froc_operating_point(
-        marks_of(read_results(name, context, "val")),
-        reference_of(domain, "val"),
-        fp_per_scan=settings.fp_per_scan,
-    )
-    points = {**model.info.operating_points, WHOLE_SCAN: point}
+    marks, reference = marks_of(read_results(name, context, "val")), reference_of(domain, "val")
+    asked = {whole_scan_point(rate): rate for rate in FP_PER_SCAN}
+    chosen = {
+        point: choose_froc_operating_point(marks, reference, fp_per_scan=rate)
+        for point, rate in {WHOLE_SCAN: settings.fp_per_scan, **asked}.items()
+    }
+    points = {**model.info.operating_points, **chosen}
     save_model(run.model(name), model.network, replace(model.info, operating_points=points))
     run.marks(name).parent.mkdir(parents=True, exist_ok=True)
     write_marks(run.marks(name), marks_of(read_results(name, context, "test")))
