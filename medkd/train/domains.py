@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation
-from medkd.data.cases import CaseIndex, CaseSource
+from medkd.data.cases import CaseIndex, CaseSource, OnProgress
 from medkd.data.datasets import build_patches
 from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
@@ -36,7 +36,8 @@ PARTS = ("train", *HELD_OUT)
 class Domain:
     """One domain; `parts` holds the samples of "train", "val" and "test".
 
-    All parts and the whole-scan search share the prepared `scans`.
+    All parts and the whole-scan search share the prepared `scans`. `more` are the further sets of
+    `crops.more`, by name.
     """
 
     settings: DomainSettings
@@ -44,6 +45,7 @@ class Domain:
     split: Split
     parts: dict[str, PatchSource]
     scans: PreparedScans
+    more: dict[str, CaseIndex] = field(default_factory=dict)
 
     def scans_for(self, steps: tuple[LoadingStep, ...]) -> PreparedScans:
         """Return scans prepared by the steps of a model; equal steps share the domain's scans."""
@@ -147,9 +149,17 @@ def build_domain(
         )
         kind = "scans" if settings.is_ct else "images"
         parts[part].prepare(_counter(progress, f"{index.name}, {part}: preparing {kind}"))
-    domain = Domain(settings, index, split, parts, scans)
+    more = {
+        name: _read_more(one.data, work_dir, _counter(progress, f"{name}: writing phantoms"))
+        for name, one in settings.crops.more.items()
+    }
+    domain = Domain(settings, index, split, parts, scans, more)
     _check(domain)
     return domain
+
+
+def _read_more(source: CaseSource, work_dir: Path, progress: OnProgress) -> CaseIndex:
+    return source.read_cases(work_dir, progress)
 
 
 def _prepared(settings: DomainSettings, steps: tuple[LoadingStep, ...]) -> PreparedScans:

@@ -14,13 +14,18 @@ import torch
 from torch import nn
 
 from medkd.data.augment import view_batch
+from medkd.data.crops import CropLoader
 from medkd.data.loader import TrainLoader
+from medkd.data.loading import spacing_mm
 from medkd.errors import SettingsError
+from medkd.models.detector import STRIDE
 from medkd.models.network import Network
-from medkd.models.package import ModelInfo, load_model, read_info
+from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
+from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
+from medkd.train.logs import Progress
 from medkd.train.loop import FitPlan, fit
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -55,21 +60,16 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         raise ValueError(f"{arm.name} has no model to train")
     domain, seed = context.domain_of(arm), context.seed_of(arm)
     train, val = domain.parts["train"], domain.parts["val"]
-    loader = TrainLoader(
-        train,
-        batch_size=arm.training.batch_size,
-        balanced=arm.training.balanced,
-        seed=seed,
-        views=domain.settings.augmentation.views,
-        workers=arm.training.workers,
-    )
     network = build_model(arm.model, seed=seed)
+    loader, sampled = _loader_of(arm, domain, network, seed=seed, progress=context.progress)
+    spacing = spacing_mm(domain.settings.loading)
     objective = TransferObjective(
         network,
         teacher,
         arm.transfer,
-        positive_share=loader.sampled_prior,
+        positive_share=sampled,
         view_shape=domain.image_shape,
+        cell_mm=STRIDE * spacing[0] if spacing else STRIDE,
         seed=seed,
     )
     labels = labels_of(val)
@@ -89,7 +89,29 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     info = _describe(arm, domain, network, result.scores)
     if arm.teacher is not None:
         info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
-    return ArmNetwork(network, info, _prior(loader, arm.transfer))
+    return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+
+
+def _loader_of(
+    arm: Arm, domain: Domain, network: Network, *, seed: int, progress: Progress
+) -> tuple[TrainLoader | CropLoader, tuple[float, ...]]:
+    """Return the training batches, and the share of positives of each label in them.
+
+    For a point detector the share is that of the data: its logits depend on all cells of a map.
+    """
+    train = domain.parts["train"]
+    if network.finds_points:
+        crops = build_crop_loader(domain, arm.training, seed=seed, progress=progress)
+        return crops, train.prior
+    loader = TrainLoader(
+        train,
+        batch_size=arm.training.batch_size,
+        balanced=arm.training.balanced,
+        seed=seed,
+        views=domain.settings.augmentation.views,
+        workers=arm.training.workers,
+    )
+    return loader, loader.sampled_prior
 
 
 def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
@@ -141,6 +163,7 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
         arm.transfer.model_dump_json(),
         domain.split.fingerprint,
         domain.settings.model_dump_json(exclude={"cache_dir", "cache_gib"}),
+        *(index.fingerprint for index in domain.more.values()),
         f"{teacher.fingerprint()} at {teacher.temperature}" if teacher else "no teacher",
     ]
     return FitPlan(
@@ -159,7 +182,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
     return ModelInfo(
         settings=arm.model.model_dump(mode="json") if arm.model else {},
         label_names=domain.index.label_names,
-        preprocessing=domain.preprocessing,
+        preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,
         trained_on_synthetic=origins.synthetic,
         generators=domain.index.generators if origins.synthetic else (),
@@ -168,6 +191,15 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
         initialisation=network.initialisation,
         metrics={f"val_{name}": value for name, value in scores.items()},
     )
+
+
+def _preprocessing(domain: Domain, network: Network) -> Preprocessing:
+    """Return the preprocessing of a network; a point detector has views of any size."""
+    found = domain.preprocessing
+    if not network.finds_points:
+        return found
+    steps = tuple(step for step in found.steps if step["kind"] != "crop")
+    return replace(found, steps=steps, patch_shape=None)
 
 
 def _differences(info: ModelInfo, domain: Domain) -> list[str]:
@@ -186,9 +218,10 @@ def _differences(info: ModelInfo, domain: Domain) -> list[str]:
     return reasons
 
 
-def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
+def _prior(
+    true: tuple[float, ...], sampled: tuple[float, ...], transfer: TransferSettings
+) -> Prior:
     """Return the prevalence in the data and in training; class weights act like a 50/50 prior."""
-    true, sampled = loader.source.prior, loader.sampled_prior
     balanced = transfer.hard_label.class_balanced
     return Prior(true, (0.5,) * len(true) if balanced else sampled)
 
