@@ -84,8 +84,9 @@ def model_and_inputs(words: Sequence[Path]) -> tuple[Path, list[Path]]:
         typer.echo(f"model: {DEFAULT_DETECTOR}")
         return Path(DEFAULT_DETECTOR), [first, *others]
     if not others:
-        reason = "expected `medkd detect [MODEL] INPUT...`: add scans or X-rays"
-        raise SettingsError(f"{first}: a model without an input", [reason])
+        raise SettingsError(
+            f"{first}: a model without an input", ["expected [MODEL] INPUT...: add the inputs"]
+        )
     return first, others
 
 

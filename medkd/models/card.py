@@ -88,7 +88,8 @@ def _training(info: ModelInfo) -> Iterator[str]:
 
 def _source(source: DataSource) -> Iterator[str]:
     counts = ", ".join(f"{number:,} {noun}" for noun, number in source.counts.items())
-    yield _item(source.name, f"{source.use}{f', {counts}' if counts else ''}")
+    yield _item("", source.name)
+    yield _item("Use", f"{source.use}{f'; {counts}' if counts else ''}", indent="  ")
     yield _item("Licence", source.licence, indent="  ")
     yield _item("Attribution", source.attribution, indent="  ")
 

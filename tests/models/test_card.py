@@ -20,7 +20,7 @@ def test_a_card_states_the_facts_of_the_model() -> None:
         "- Note: trained on 3 synthetic and 2 real scans: no clinical performance known",
         "- Generator: medkd phantom 2",
         "- Configuration: ct_points\n- Seed: 7",
-        "- Set A: training, 1,186 nodules\n  - Licence: CC BY 4.0\n  - Attribution: A. Author",
+        "- Set A\n  - Use: training; 1,186 nodules\n  - Licence: CC BY 4.0\n  - Attribution: A. Au",
         "- test_cpm: 0.842 (95 % 0.811 to 0.871; 1000 bootstrap resamples by patient)",
         "- val_loss: 0.100\n",
         "- whole-scan: 0.25 by fp_per_scan, chosen on validation, false positives per scan 1",
