@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A shipped model, or a model directory.")
+        str | None, typer.Argument(metavar="NAME", help="A shipped model, or a model directory.")
     ] = None,
     *,
     copy: Annotated[
