@@ -38,6 +38,7 @@ COMMAND_MODULES = (
     "report",
     "review",
     "import_weights",
+    "models",
     "index",
     "check",
     "split",

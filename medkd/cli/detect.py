@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.options import AllowOption, ResumeOption, split_commas
+from medkd.cli.options import AllowOption, ModelAndInputs, ResumeOption, split_commas
 from medkd.cli.text import counted
 
 if TYPE_CHECKING:
@@ -22,15 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    model: Annotated[Path, typer.Argument(help="A model directory, e.g. RUN/student.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT...",
-            help="CT: volumes or DICOM folders. X-ray: PNG, JPEG or DICOM. Folders of these or "
-            "the index.csv of `medkd index`.",
-        ),
-    ],
+    words: ModelAndInputs,
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -44,10 +36,10 @@ def detect(
     """Search CT scans for nodules, or score chest X-rays. Not a medical device.
 
     MODEL determines which: a model trained on CT patches searches scans, and a model trained on
-    X-rays scores X-rays. OUT gets results.csv and one JSON file per case. A case that cannot be
-    read, is not fit for analysis, or shows no lungs has the status not_analysed with its reasons.
-    If the command is stopped or killed, run it again with --resume to skip the finished cases.
-    Exits with 1 if no case could be analysed.
+    X-rays scores X-rays. `medkd models` lists the shipped models. OUT gets results.csv and one
+    JSON file per case. A case that cannot be read, is not fit for analysis, or shows no lungs has
+    the status not_analysed with its reasons. If the command is stopped or killed, run it again
+    with --resume to skip the finished cases. Exits with 1 if no case could be analysed.
 
     CT: results.csv lists all marks, at most 100 per scan: LUNA16's columns (LPS mm), voxel indices
     (from 0), slice_number (from 1 along k), the InstanceNumber of the DICOM image, the threshold
@@ -61,15 +53,19 @@ def detect(
     and records the look-up. If an INDEX states which scans have a nodule, the ROC AUC of each
     scan's highest mark score is printed and written to scan_level-INDEX.json.
 
+    Example: `medkd detect scans/ --out found`
+
     Example: `medkd detect medkd-demo/student scans/ --out found`
 
     Example: `medkd detect runs/ct/student work/index.csv --out found --resume`
 
     Example: `medkd detect runs/xray/student xrays/ --out found`
     """
+    from medkd.cli.models import model_and_inputs
     from medkd.index.table import is_index
     from medkd.models.package import load_model
 
+    model, inputs = model_and_inputs(words)
     loaded = load_model(model, device=device)
     job = _build_job(loaded, inputs, allow)
     _warn(synthetic := _synthetic_warning(loaded.info, job))

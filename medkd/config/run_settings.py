@@ -19,7 +19,7 @@ from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shap
 from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
 from medkd.models.table import ModelSettings, check_model_input
-from medkd.settings import InputPath, OtherPath, Settings
+from medkd.settings import ModelPath, OtherPath, Settings
 from medkd.synthetic.source import PhantomData
 from medkd.synthetic.stream import PhantomStreamSettings
 from medkd.transfer.settings import TransferSettings, check_transfer
@@ -201,7 +201,9 @@ class DomainSettings(Settings):
 class TeacherSettings(Settings):
     """The teacher: a model directory, or a network to train."""
 
-    from_: InputPath | None = Field(None, alias="from", description="An existing model directory.")
+    from_: ModelPath | None = Field(
+        None, alias="from", description="A model directory, or the name of a shipped model."
+    )
     model: ModelSettings | None = Field(None, description="The network to train.")
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How the network is trained."

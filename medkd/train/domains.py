@@ -22,7 +22,7 @@ from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
-from medkd.provenance import origin_words
+from medkd.provenance import mixture_words, origin_words
 from medkd.train.logs import Progress, no_progress
 from medkd.types import CaseOrigins
 
@@ -59,7 +59,8 @@ class Domain:
         samples = len(self.parts["train"])
         made = "".join(f", {_made(stamp, origins)}" for stamp in self.index.generators)
         cases = f"{origin_words(origins)} for training{labelled}"
-        return f"{self.index.name}, {cases}, {samples} samples{made}"
+        mixture = f"{words}: " if (words := mixture_words(origins)) else ""
+        return f"{mixture}{self.index.name}, {cases}, {samples} samples{made}"
 
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
         """Count the real and synthetic cases of each part."""

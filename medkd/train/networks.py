@@ -87,6 +87,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)
+    info = replace(info, config=context.settings.name, seed=seed)
     if arm.teacher is not None:
         info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))

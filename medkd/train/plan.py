@@ -33,7 +33,7 @@ class Arm:
         role: a teacher is trained on the source domain, control and student on the target domain.
         training: how it is trained.
         model: settings of the network to train; None if it is loaded from `taken_from`.
-        taken_from: an existing model directory.
+        taken_from: an existing model directory, or the name of a shipped model.
         transfer: settings of the loss; only a student has transfer terms.
         teacher: name of the arm that teaches it; None if it has no teacher.
     """
