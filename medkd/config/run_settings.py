@@ -18,6 +18,7 @@ from medkd.data.data_sets import Luna16Data, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
 from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
+from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, OtherPath, Settings
 from medkd.synthetic.source import PhantomData
@@ -205,6 +206,9 @@ class TeacherSettings(Settings):
         None, alias="from", description="A model directory, or the name of a shipped model."
     )
     model: ModelSettings | None = Field(None, description="The network to train.")
+    initialise: InitialiseSettings | None = Field(
+        None, description="The network starts from a source model; null: its own first weights."
+    )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How the network is trained."
     )
@@ -213,6 +217,8 @@ class TeacherSettings(Settings):
     def _one_way(self) -> TeacherSettings:
         if (self.from_ is None) == (self.model is None):
             raise ValueError("give either from (a model directory) or model (a network to train)")
+        if self.from_ and self.initialise:
+            raise ValueError("initialise needs model: a network given by from is not trained")
         return self
 
 
@@ -220,6 +226,10 @@ class StudentSettings(Settings):
     """The small model. The control is the same network, trained without a teacher."""
 
     model: ModelSettings = Field(description="The network, at most 0.5 million parameters.")
+    initialise: InitialiseSettings | None = Field(
+        None,
+        description="Student and control start from a source model; null: their own first weights.",
+    )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How student and control are trained."
     )

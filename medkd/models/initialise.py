@@ -11,12 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from medkd.errors import CheckpointError
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model
 from medkd.models.weights import load_weights
+from medkd.settings import ModelPath, Settings
+
+
+class InitialiseSettings(Settings):
+    """The source model from whose weights a network starts."""
+
+    from_: ModelPath = Field(
+        alias="from", description="A model directory, or the name of a shipped model."
+    )
+    mismatched: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="Layers that differ from the source: refuse the source, or skip these layers.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,14 +57,23 @@ class Domain:
         origins = self.origins()["train"]
         labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
         samples = len(self.parts["train"])
-        made = "".join(f", {_made(stamp, origins)}" for stamp in self.index.generators)
+        made = "".join(f", {_made(stamp, origins)}" for stamp in self.generators)
         cases = f"{origin_words(origins)} for training{labelled}"
         mixture = f"{words}: " if (words := mixture_words(origins)) else ""
-        return f"{mixture}{self.index.name}, {cases}, {samples} samples{made}"
+        names = ", ".join((self.index.name, *(more.name for more in self.more.values())))
+        new = ", and phantoms made during the training" if self.settings.crops.phantoms else ""
+        return f"{mixture}{names}, {cases}, {samples} samples{made}{new}"
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The generators of its synthetic cases, each once."""
+        sets = (self.index, *self.more.values())
+        return tuple(sorted({stamp for one in sets for stamp in one.generators}))
 
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
-        """Count the real and synthetic cases of each part."""
-        stamps = {case.case_id: case.generator for case in self.index.cases}
+        """Count the real and synthetic cases of each part; train includes the further sets."""
+        sets = (self.index, *self.more.values())
+        stamps = {case.case_id: case.generator for one in sets for case in one.cases}
         kind: Literal["scans", "images"] = "scans" if self.settings.is_ct else "images"
         return {
             f"{prefix}{part}": count_origins((stamps[name] for name in self._used(part)), kind=kind)
@@ -72,9 +81,12 @@ class Domain:
         }
 
     def _used(self, part: str) -> tuple[str, ...]:
-        """Return the case ids of a part; train includes the cases without labels."""
+        """Return the case ids of a part; train includes all cases of which crops are cut."""
         own: tuple[str, ...] = tuple(getattr(self.split, part))
-        return (*own, *self.split.unlabelled) if part == "train" else own
+        if part != "train":
+            return own
+        more = (case.case_id for one in self.more.values() for case in one.cases)
+        return (*own, *self.split.unlabelled, *more)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ transfer terms.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from medkd.data.loader import TrainLoader
 from medkd.data.loading import spacing_mm
 from medkd.errors import SettingsError
 from medkd.models.detector import STRIDE
+from medkd.models.initialise import initialise_from
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
@@ -34,6 +36,8 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import CaseOrigins
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +65,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     domain, seed = context.domain_of(arm), context.seed_of(arm)
     train, val = domain.parts["train"], domain.parts["val"]
     network = build_model(arm.model, seed=seed)
+    source = _initialise(network, arm)
     loader, sampled = _loader_of(arm, domain, network, seed=seed, progress=context.progress)
     spacing = spacing_mm(domain.settings.loading)
     objective = TransferObjective(
@@ -88,6 +93,8 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     )
     info = _describe(arm, domain, network, result.scores)
     info = replace(info, config=context.settings.name, seed=seed)
+    if source is not None:
+        info = _with_cases_of(info, source)
     if arm.teacher is not None:
         info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
@@ -135,16 +142,34 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     return ArmNetwork(loaded.network, loaded.info, prior)
 
 
+def _initialise(network: Network, arm: Arm) -> ModelInfo | None:
+    """Start the network from the arm's source model and return its description."""
+    if arm.initialise is None:
+        return None
+    chosen = arm.initialise
+    report = initialise_from(network, chosen.from_, mismatched=chosen.mismatched)
+    for difference in report.differences:
+        logger.warning("%s: not initialised: %s", arm.name, difference)
+    return report.source
+
+
 def with_teacher_origin(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
     """Add the teacher's training data and licence to the description of its student."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(
-        info,
-        trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
-        generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
-        origins=_joint_origins(info, teacher),
+        _with_cases_of(info, teacher),
         origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
         licence=licence,
+    )
+
+
+def _with_cases_of(info: ModelInfo, other: ModelInfo) -> ModelInfo:
+    """Add the training cases of another model that shaped this one."""
+    return replace(
+        info,
+        trained_on_synthetic=info.trained_on_synthetic or other.trained_on_synthetic,
+        generators=tuple(dict.fromkeys((*info.generators, *other.generators))),
+        origins=_joint_origins(info, other),
     )
 
 
@@ -166,6 +191,7 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
         domain.settings.model_dump_json(exclude={"cache_dir", "cache_gib"}),
         *(index.fingerprint for index in domain.more.values()),
         f"{teacher.fingerprint()} at {teacher.temperature}" if teacher else "no teacher",
+        *_start_of(arm),
     ]
     return FitPlan(
         settings=arm.training,
@@ -177,6 +203,12 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
     )
 
 
+def _start_of(arm: Arm) -> tuple[str, ...]:
+    """Return the weights from which a network starts; empty: its own first weights."""
+    chosen = arm.initialise
+    return (read_info(chosen.from_).weights_sha256, chosen.mismatched) if chosen else ()
+
+
 def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
     """Describe a network as far as possible at the end of its training."""
     origins = domain.origins()["train"]
@@ -186,7 +218,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
         preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,
         trained_on_synthetic=origins.synthetic,
-        generators=domain.index.generators if origins.synthetic else (),
+        generators=domain.generators if origins.synthetic else (),
         origins=origins,
         training_fingerprint=domain.split.fingerprint,
         initialisation=network.initialisation,
