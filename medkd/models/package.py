@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -155,10 +156,22 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A network in eval mode, with its `ModelInfo`."""
+    """A network in eval mode, with its `ModelInfo`.
+
+    `directory` is where `load_model` read it (None: built in memory). It is pickled as this path,
+    and every process that unpickles it loads the directory once.
+    """
 
     network: Network
     info: ModelInfo
+    directory: Path | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the directory instead of the weights."""
+        if self.directory is None:
+            return LoadedModel, (self.network, self.info)
+        device = str(next(self.network.parameters()).device)
+        return _loaded_once, (self.directory, device, self.info.weights_sha256)
 
 
 def save_model(
@@ -268,7 +281,21 @@ def load_model(model: Path | str, *, device: str = "cpu") -> LoadedModel:
     network = build_architecture(_settings_of(info, directory))
     load_weights(network, parse_safetensors(content, str(path)), name=str(path))
     network.initialisation = info.initialisation
-    return LoadedModel(network.to(device).eval(), info)
+    return LoadedModel(network.to(device).eval(), info, directory.absolute())
+
+
+@lru_cache(maxsize=2)
+def _loaded_once(directory: Path, device: str, weights_sha256: str) -> LoadedModel:
+    """Load a model for this process.
+
+    Raises:
+        CheckpointError: if the directory now contains another model.
+    """
+    model = load_model(directory, device=device)
+    if model.info.weights_sha256 != weights_sha256:
+        reason = f"sha256 of the weights: {weights_sha256} before, {model.info.weights_sha256} now"
+        raise CheckpointError(f"{directory}: the model was replaced", [reason])
+    return model
 
 
 def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:

@@ -135,14 +135,24 @@ class LabelledCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class LungPlace:
+    """Position in the lungs: the patient's side and the third of the height of that lung."""
+
+    side: Literal["left", "right"]
+    third: Literal["upper", "middle", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkPlace:
     """Position of a mark in the scan's file: a voxel (i, j, k) of the stored grid, its DICOM image.
 
-    The stored grid is `Scan.stored_grid`, or `Scan.grid` if that is None.
+    The stored grid is `Scan.stored_grid`, or `Scan.grid` if that is None. `lung` is None if it is
+    not known.
     """
 
     voxel: tuple[int, int, int]
     image: SliceFact = field(default_factory=SliceFact)
+    lung: LungPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
