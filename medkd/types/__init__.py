@@ -8,6 +8,7 @@ from medkd.types.imaging import Acquisition as Acquisition
 from medkd.types.imaging import Candidate as Candidate
 from medkd.types.imaging import CaseResult as CaseResult
 from medkd.types.imaging import LabelledCandidate as LabelledCandidate
+from medkd.types.imaging import LungPlace as LungPlace
 from medkd.types.imaging import MarkPlace as MarkPlace
 from medkd.types.imaging import Nodule as Nodule
 from medkd.types.imaging import PatchBatch as PatchBatch

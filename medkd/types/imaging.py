@@ -134,6 +134,14 @@ class LabelledCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class LungPlace:
+    """Position in the lungs: the patient's side and the third of the height of that lung."""
+
+    side: Literal["left", "right"]
+    third: Literal["upper", "middle", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkPlace:
     """Position of a mark in the scan's file: a voxel (i, j, k) of the stored grid, its DICOM image.
 
