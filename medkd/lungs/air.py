@@ -29,9 +29,6 @@ LEAST_LITRES = 0.15
 NOT_IN_VIEW = "lungs_not_in_view"
 """Code of the reasons why lungs are missing or incomplete."""
 
-APART_MM = (4.0, 4.0, 4.0)
-"""Distance of the samples on which the lungs are found."""
-
 _SHARE_OF_LARGEST = 0.1
 _SIDES_WITH_BODY = 3
 
@@ -69,7 +66,7 @@ def find_air(
             f"the largest region below {AIR_HU} HU within the body has "
             f"{litres.max(initial=0):.2f} litres, expected at least {LEAST_LITRES}",
         )
-    middle_hu = np.asarray(ndimage.median(hu, labels, numbers))
+    middle_hu = np.array([np.median(hu[labels == number]) for number in numbers])
     fit = (middle_hu > LUNG_HU[0]) & (middle_hu < LUNG_HU[1])
     if not fit.any():
         found = ", ".join(

@@ -55,7 +55,7 @@ def find_airway(
     low, high = np.quantile(across, (0.25, 0.75))
     to_coarse = [matching_index(fine.grid, coarse.grid, axis) for axis in range(3)]
     middle = np.flatnonzero((to_coarse[0] >= low) & (to_coarse[0] <= high))
-    hu = fine.hu[middle[0] : middle[-1] + 1]
+    hu = np.ascontiguousarray(fine.hu[middle[0] : middle[-1] + 1])
     lumen = _lumen(hu, fine.grid.spacing_mm) & inside[np.ix_(to_coarse[0][middle], *to_coarse[1:])]
     tube = _longest_tube(lumen, fine.grid.spacing_mm)
     tube = ndimage.binary_dilation(

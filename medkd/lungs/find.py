@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from medkd.lungs.air import AIR_HU, APART_MM, find_air, within_body
+from medkd.lungs.air import AIR_HU, find_air, within_body
 from medkd.lungs.airways import find_airway
 from medkd.lungs.field import Box, LungField
-from medkd.lungs.sampling import sample_scan
+from medkd.lungs.sampling import sample_coarsely
 from medkd.lungs.sides import LEFT, RIGHT, close_lungs, split_air
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def find_lungs(scan: Scan) -> LungField:
         >>> 2.0 < find_lungs(phantom.scan).litres < 8.0
         True
     """
-    samples = sample_scan(scan, APART_MM)
+    samples = sample_coarsely(scan)
     inside = within_body(samples.hu)
     air = find_air(scan.seriesuid, samples, inside)
     airway = find_airway(scan, samples, air=air, inside=inside)

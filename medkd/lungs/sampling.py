@@ -6,7 +6,7 @@ nearly as the grid of the scan allows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medkd.types import Scan
+
+_COARSE_MM = (4.0, 4.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +45,22 @@ class Samples:
         return float(np.prod(self.grid.spacing_mm)) / 1e6
 
 
+def sample_coarsely(scan: Scan) -> Samples:
+    """Return the samples on which the lungs are found, about 4 mm apart."""
+    samples = sample_scan(scan, _COARSE_MM)
+    # Everything that follows reads them many times.
+    return replace(samples, hu=np.ascontiguousarray(samples.hu))
+
+
 def sample_scan(scan: Scan, apart_mm: tuple[float, float, float]) -> Samples:
     """Return every n-th voxel of a scan, the first one included.
 
     Args:
         scan: HU on any grid.
         apart_mm: approximate distance of the samples in mm: left, back, head.
+
+    Returns:
+        The samples as a view of the scan.
     """
     order = AxisOrder.to_lps(scan.grid)
     wanted_mm = np.asarray(apart_mm)[np.argsort(order.axes)]
@@ -59,7 +71,7 @@ def sample_scan(scan: Scan, apart_mm: tuple[float, float, float]) -> Samples:
     i, j, k = stored.shape
     stored_grid = VoxelGrid((i, j, k), affine)
     grid = stored_grid.reordered(order.axes, order.flipped)
-    return Samples(np.ascontiguousarray(order.apply(stored)), grid, order, stored_grid, step)
+    return Samples(order.apply(stored), grid, order, stored_grid, step)
 
 
 def matching_index(source: VoxelGrid, target: VoxelGrid, axis: int) -> NDArray[np.int64]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkd.errors import SeriesError
-from medkd.lungs.air import APART_MM, NOT_IN_VIEW, PADDING_HU, find_air, within_body
-from medkd.lungs.sampling import Samples, sample_scan
+from medkd.lungs.air import NOT_IN_VIEW, PADDING_HU, find_air, within_body
+from medkd.lungs.sampling import Samples, sample_coarsely
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def lungs_in_view(scan: Scan) -> list[str]:
         Reasons "lungs_not_in_view: ..."; empty if the lungs are complete, up to the tolerances
         `MOST_AT_END` and `MOST_AT_SIDE_CM2`.
     """
-    samples = sample_scan(scan, APART_MM)
+    samples = sample_coarsely(scan)
     try:
         air = find_air(scan.seriesuid, samples, within_body(samples.hu))
     except SeriesError as error:
