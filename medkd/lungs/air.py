@@ -31,6 +31,9 @@ NOT_IN_VIEW = "lungs_not_in_view"
 
 _SHARE_OF_LARGEST = 0.1
 _SIDES_WITH_BODY = 3
+_LEAST_CORE_LITRES = 0.0005
+_MOST_GAS = 0.3
+"""Most volume of a pocket of gas as a share of the largest region."""
 
 
 def find_air(
@@ -78,6 +81,30 @@ def find_air(
     wanted = numbers[fit]
     volume = litres[wanted - 1]
     return np.isin(labels, wanted[volume >= _SHARE_OF_LARGEST * volume.max()])
+
+
+def without_gas(air: NDArray[np.bool_], samples: Samples) -> NDArray[np.bool_]:
+    """Remove gas of the bowel that touches the lungs through gaps between the samples.
+
+    Args:
+        air: [x, y, z] air of the lungs on the grid of the samples.
+        samples: HU about 4 mm apart.
+    """
+    labels, count = ndimage.label(ndimage.binary_erosion(air))
+    names = labels.reshape(-1)
+    sizes = np.bincount(names, minlength=count + 1)
+    sums = np.bincount(names, weights=samples.hu.reshape(-1), minlength=count + 1)
+    known = sizes * samples.litres > _LEAST_CORE_LITRES
+    known[0] = False
+    gas = known & (sums < LUNG_HU[0] * sizes)
+    # Emphysema can be as light as gas, but then the region is as large as a lung.
+    gas &= sizes < _MOST_GAS * sizes[1:].max(initial=0)
+    if not gas.any():
+        return air
+    nearest = ndimage.distance_transform_edt(
+        ~known[labels], return_distances=False, return_indices=True
+    )
+    return np.asarray(air & ~gas[labels[tuple(nearest)]])
 
 
 def within_body(hu: NDArray[np.int16]) -> NDArray[np.bool_]:

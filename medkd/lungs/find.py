@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from medkd.lungs.air import AIR_HU, find_air, within_body
+from medkd.lungs.air import AIR_HU, find_air, within_body, without_gas
 from medkd.lungs.airways import find_airway
 from medkd.lungs.field import Box, LungField
 from medkd.lungs.sampling import sample_coarsely
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medkd.types import Scan
 
 _MARGIN_MM = 8.0
+_ISLAND_LITRES = 0.02
 
 
 def find_lungs(scan: Scan) -> LungField:
@@ -41,10 +42,11 @@ def find_lungs(scan: Scan) -> LungField:
     inside = within_body(samples.hu)
     air = find_air(scan.seriesuid, samples, inside)
     airway = find_airway(scan, samples, air=air, inside=inside)
-    air &= ~airway
+    air = without_gas(air & ~airway, samples)
     air_sides = split_air(air, _midline(samples.hu))
     sides = close_lungs(air_sides, samples.grid.spacing_mm)
     sides[ndimage.binary_dilation(airway) & ~air] = 0
+    _drop_islands(sides, samples.litres)
     litres = np.bincount(air_sides.reshape(-1), minlength=3) * samples.litres
     stored = samples.order.undo(sides)
     return LungField(
@@ -59,6 +61,12 @@ def find_lungs(scan: Scan) -> LungField:
 def _midline(hu: NDArray[np.int16]) -> float:
     """Return the mean position of the body on axis 0."""
     return float(np.average(np.arange(len(hu)), weights=(hu >= AIR_HU).sum(axis=(1, 2))))
+
+
+def _drop_islands(sides: NDArray[np.uint8], voxel_litres: float) -> None:
+    """Set small regions apart from the lungs to 0, in place."""
+    labels, _ = ndimage.label(sides)
+    sides[(np.bincount(labels.reshape(-1)) * voxel_litres < _ISLAND_LITRES)[labels]] = 0
 
 
 def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:
