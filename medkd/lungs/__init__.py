@@ -1,10 +1,12 @@
 """Lung segmentation by density: the region in which nodules are searched.
 
-`find_lungs` returns a coarse mask (voxels of about 4 mm) of both lungs with its bounding box. Air of
-lung density inside the body is lung, except the trachea and the main bronchi. The mask of each lung
-is closed morphologically to include vessels, nodules, and dense disease at the pleura. No model is
-involved: a lung full of fluid or tumour is not found, which `LungField.warnings` reports, and a scan
-without any lung is refused. `lungs_in_view` checks whether the lungs are complete.
+`find_lungs` returns a coarse mask (voxels of about 4 mm) of both lungs with its bounding box. Air
+of lung density inside the body is lung, except the trachea and the main bronchi. The mask of each
+lung is closed to include vessels, nodules, and dense disease between the air and the chest wall.
+Disease at the base or the apex of a lung with no air beyond it is included to a depth of about
+12 mm only. No model is involved: a lung full of fluid or tumour is not found, which
+`LungField.warnings` reports, and a scan without any lung is refused. `lungs_in_view` checks whether
+the lungs are complete.
 
 The grid may have any orientation. A box around the lungs is enough if it shows the chest wall.
 Voxels outside the field of view must be air or padding.

@@ -36,9 +36,7 @@ _MOST_GAS = 0.3
 """Most volume of a pocket of gas as a share of the largest region."""
 
 
-def find_air(
-    seriesuid: str, samples: Samples, inside: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def find_air(seriesuid: str, samples: Samples, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mark the air regions that are lung: large, of lung density, inside the body.
 
     The airways are included as far as they are connected to the lungs.
@@ -58,13 +56,13 @@ def find_air(
     # Padding does not count as air: it would join lungs that a round field of view cuts.
     air = (hu < AIR_HU) & (hu > PADDING_HU)
     if not air.any():
-        raise _no_lungs(seriesuid, f"no voxel lies between {PADDING_HU} and {AIR_HU} HU")
+        raise no_lungs(seriesuid, f"no voxel lies between {PADDING_HU} and {AIR_HU} HU")
     # Restricted before labelling: a thin chest wall may have gaps between samples.
     labels, count = ndimage.label(air & inside)
     litres = np.bincount(labels.reshape(-1), minlength=count + 1)[1:] * samples.litres
     numbers = np.flatnonzero(litres >= LEAST_LITRES) + 1
     if not len(numbers):
-        raise _no_lungs(
+        raise no_lungs(
             seriesuid,
             f"the largest region below {AIR_HU} HU within the body has "
             f"{litres.max(initial=0):.2f} litres, expected at least {LEAST_LITRES}",
@@ -77,7 +75,7 @@ def find_air(
             for n, median in zip(numbers, middle_hu, strict=True)
         )
         expected = f"{LUNG_HU[0]:.0f} to {LUNG_HU[1]:.0f} HU within the body"
-        raise _no_lungs(seriesuid, f"no air of {expected}; found {found}")
+        raise no_lungs(seriesuid, f"no air of {expected}; found {found}")
     wanted = numbers[fit]
     volume = litres[wanted - 1]
     return np.isin(labels, wanted[volume >= _SHARE_OF_LARGEST * volume.max()])
@@ -125,7 +123,8 @@ def within_body(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
     return np.asarray(sides >= _SIDES_WITH_BODY)
 
 
-def _no_lungs(seriesuid: str, reason: str) -> SeriesError:
+def no_lungs(seriesuid: str, reason: str) -> SeriesError:
+    """Return the refusal of a scan without lungs."""
     return SeriesError(
         f"{seriesuid}: no lungs found",
         [

@@ -29,7 +29,12 @@ _TUBE_CM2 = (0.2, 4.0)
 """Mean area of the whole tube; the density threshold makes it smaller than the true lumen."""
 
 _LEAST_LENGTH_MM = 30.0
-_OFF_MIDLINE_MM = 30.0
+_OFF_MIDLINE_MM = 40.0
+"""A collapsed lung pulls the trachea to its side."""
+
+_WINDOW_MM = 80.0
+"""How far from the midline the airways are looked for; the main bronchi end before."""
+
 _SMOOTHED_BELOW_MM = 2.5
 _WALL_SAMPLES = 2
 _PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
@@ -37,27 +42,26 @@ _PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False]
 
 
 def find_airway(
-    scan: Scan, coarse: Samples, *, air: NDArray[np.bool_], inside: NDArray[np.bool_]
+    scan: Scan, coarse: Samples, *, inside: NDArray[np.bool_], midline: float
 ) -> NDArray[np.bool_]:
     """Mark the trachea and the main bronchi.
 
     Args:
         scan: HU on any grid.
         coarse: samples of the scan.
-        air: [x, y, z] air of the lungs on the grid of `coarse`.
-        inside: [x, y, z] whether a sample is inside the body, on the same grid.
+        inside: [x, y, z] whether a sample is inside the body, on the grid of `coarse`.
+        midline: index on axis 0 of `coarse` of the middle of the body.
 
     Returns:
         [x, y, z] on the grid of `coarse`; nothing is marked if no trachea is found.
     """
     fine = sample_scan(scan, _APART_MM)
-    across = np.flatnonzero(air.any(axis=(1, 2)))
-    low, high = np.quantile(across, (0.25, 0.75))
     to_coarse = [matching_index(fine.grid, coarse.grid, axis) for axis in range(3)]
-    middle = np.flatnonzero((to_coarse[0] >= low) & (to_coarse[0] <= high))
+    off_mm = np.abs(to_coarse[0] - midline) * coarse.grid.spacing_mm[0]
+    middle = np.flatnonzero(off_mm <= _WINDOW_MM)
     hu = np.ascontiguousarray(fine.hu[middle[0] : middle[-1] + 1])
     lumen = _lumen(hu, fine.grid.spacing_mm) & inside[np.ix_(to_coarse[0][middle], *to_coarse[1:])]
-    tube = _longest_tube(lumen, fine.grid.spacing_mm)
+    tube = _longest_tube(lumen, fine.grid.spacing_mm, middle=float(off_mm[middle].argmin()))
     tube = ndimage.binary_dilation(
         tube, _PLANE, iterations=_WALL_SAMPLES, mask=(hu < AIR_HU) & (hu > PADDING_HU)
     )
@@ -80,12 +84,15 @@ def _lumen(hu: NDArray[np.int16], spacing_mm: NDArray[np.float64]) -> NDArray[np
     return np.asarray(fit[labels])
 
 
-def _longest_tube(lumen: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _longest_tube(
+    lumen: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, middle: float
+) -> NDArray[np.bool_]:
     """Return the connected region that is the longest along the body, narrow and near the middle.
 
     Args:
-        lumen: [x, y, z] regions of air; the middle of x is near the midline of the chest.
+        lumen: [x, y, z] regions of air.
         spacing_mm: (3,) of `lumen`.
+        middle: index on axis 0 of the middle of the body.
     """
     labels, count = ndimage.label(lumen)
     counts = np.bincount(labels.reshape(-1), minlength=count + 1)
@@ -97,7 +104,7 @@ def _longest_tube(lumen: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> 
         mean_cm2 = counts[number] * float(np.prod(spacing_mm)) / length_mm / 100
         columns = (labels[where] == number).sum(axis=(1, 2))
         x = where[0].start + float(np.average(np.arange(len(columns)), weights=columns))
-        off_mm = abs(x - (lumen.shape[0] - 1) / 2) * spacing_mm[0]
+        off_mm = abs(x - middle) * spacing_mm[0]
         if _TUBE_CM2[0] < mean_cm2 < _TUBE_CM2[1] and off_mm < _OFF_MIDLINE_MM:
             best, longest_mm = number, length_mm
     return labels == best if best else np.zeros_like(lumen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -100,7 +100,7 @@ class LungField:
         index = np.argwhere(self.sides)
         voxels_mm = self.grid.voxel_to_world(index)
         sides = self.sides[tuple(index.T)]
-        nearest = cKDTree(voxels_mm).query(points)[1]
+        nearest = np.asarray(cKDTree(voxels_mm).query(points)[1])
         heights = {side: voxels_mm[sides == side, 2] for side in (RIGHT, LEFT)}
         ends = {side: (z.min(), z.max()) for side, z in heights.items() if len(z)}
         return tuple(
@@ -112,5 +112,7 @@ class LungField:
 def _place(side: int, z_mm: float, ends_mm: tuple[float, float]) -> LungPlace:
     low, high = ends_mm
     share = (z_mm - low) / (high - low) if high > low else 0.5
-    third = "lower" if share < 1 / 3 else "middle" if share < 2 / 3 else "upper"
-    return LungPlace("right" if side == RIGHT else "left", third)
+    name: Literal["left", "right"] = "right" if side == RIGHT else "left"
+    if share < 1 / 3:
+        return LungPlace(name, "lower")
+    return LungPlace(name, "middle" if share < 2 / 3 else "upper")

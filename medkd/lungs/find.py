@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from medkd.lungs.air import AIR_HU, find_air, within_body, without_gas
+from medkd.lungs.air import AIR_HU, LEAST_LITRES, find_air, no_lungs, within_body, without_gas
 from medkd.lungs.airways import find_airway
 from medkd.lungs.field import Box, LungField
 from medkd.lungs.sampling import sample_coarsely
@@ -41,9 +41,12 @@ def find_lungs(scan: Scan) -> LungField:
     samples = sample_coarsely(scan)
     inside = within_body(samples.hu)
     air = find_air(scan.seriesuid, samples, inside)
-    airway = find_airway(scan, samples, air=air, inside=inside)
+    midline = _midline(samples.hu)
+    airway = find_airway(scan, samples, inside=inside, midline=midline)
     air = without_gas(air & ~airway, samples)
-    air_sides = split_air(air, _midline(samples.hu))
+    if air.sum() * samples.litres < LEAST_LITRES:
+        raise no_lungs(scan.seriesuid, "the air within the body is that of the airways and bowel")
+    air_sides = split_air(air, midline)
     sides = close_lungs(air_sides, samples.grid.spacing_mm)
     sides[ndimage.binary_dilation(airway) & ~air] = 0
     _drop_islands(sides, samples.litres)
@@ -66,7 +69,10 @@ def _midline(hu: NDArray[np.int16]) -> float:
 def _drop_islands(sides: NDArray[np.uint8], voxel_litres: float) -> None:
     """Set small regions apart from the lungs to 0, in place."""
     labels, _ = ndimage.label(sides)
-    sides[(np.bincount(labels.reshape(-1)) * voxel_litres < _ISLAND_LITRES)[labels]] = 0
+    sizes = np.bincount(labels.reshape(-1))
+    small = sizes * voxel_litres < _ISLAND_LITRES
+    small[1 + sizes[1:].argmax()] = False
+    sides[small[labels]] = 0
 
 
 def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:

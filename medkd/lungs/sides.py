@@ -104,9 +104,7 @@ def close_lungs(air_sides: NDArray[np.uint8], spacing_mm: NDArray[np.float64]) -
     return np.where(both, nearer, sides).astype(np.uint8)
 
 
-def _closed(
-    air: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, lateral: int
-) -> ClosedLung:
+def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, lateral: int) -> ClosedLung:
     """Close gaps up to twice `_CLOSE_MM`, fill holes and to the wall, and dilate by one voxel."""
     mask = np.zeros(air.shape, dtype=np.bool_)
     distance_mm = np.full(air.shape, np.inf, dtype=np.float32)

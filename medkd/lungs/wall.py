@@ -8,13 +8,15 @@ between. Directions towards the mediastinum are left out: the lung is concave th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
 
 _DIRECTIONS = 72
 _GAP_MM = 12.0
@@ -56,16 +58,17 @@ def dense_at_wall(
                            np.arange(air.shape[2]) * spacing_mm[2])  # fmt: skip
     except QhullError:
         return np.zeros_like(air)
-    at_wall = wall_mm - air_mm <= _GAP_MM
-    below = np.logical_or.accumulate(at_wall, axis=0)
-    above = np.flip(np.logical_or.accumulate(np.flip(at_wall, 0), axis=0), 0)
+    at_wall = np.asarray(wall_mm - air_mm <= _GAP_MM, dtype=np.bool_)
+    below, above = _any_before(at_wall), _any_before(at_wall[::-1])[::-1]
     filled = ~at_wall & below & above & _lateral_directions(lateral)
-    depth = polar.away_mm[..., None]
-    where = (slice(None), polar.direction)
-    inner, outer, wanted = (
-        np.moveaxis(values[where], 0, 2) for values in (air_mm, wall_mm, filled)
-    )
-    return np.asarray(wanted & (depth > inner) & (depth <= outer))
+    beyond = polar.away_mm[..., None] > _on_voxels(air_mm, polar)
+    within = polar.away_mm[..., None] <= _on_voxels(wall_mm, polar)
+    return np.asarray(beyond & within & _on_voxels(filled, polar), dtype=np.bool_)
+
+
+def _on_voxels(values: NDArray[T], polar: _Polar) -> NDArray[T]:
+    """Return [heights, directions] values for the voxels [x, y, z]."""
+    return np.moveaxis(values[:, polar.direction], 0, 2)
 
 
 def _around_axis(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> _Polar:
@@ -93,10 +96,13 @@ def _hull_mm(
     # A ray leaves the hull through the first face that it meets from inside.
     inside_mm = -(offset + normal[:, :2] @ axis_mm[:, None] + normal[:, 2:] * heights_mm)
     with np.errstate(divide="ignore", invalid="ignore"):
-        exits = np.where(
-            towards[:, None] > 1e-9, inside_mm[:, :, None] / towards[:, None], np.inf
-        )
+        exits = np.where(towards[:, None] > 1e-9, inside_mm[:, :, None] / towards[:, None], np.inf)
     return np.asarray(exits.min(axis=0))
+
+
+def _any_before(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for each row whether a flag is set in it or in a row before it, column by column."""
+    return np.asarray(np.logical_or.accumulate(flags, axis=0), dtype=np.bool_)
 
 
 def _lateral_directions(lateral: int) -> NDArray[np.bool_]:
