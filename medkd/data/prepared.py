@@ -45,7 +45,7 @@ from medkd.types import Scan, SliceFact
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 3  # increase it when the entries change, so that older entries are not read
+_LAYOUT = 4  # increase it when the entries change, so that older entries are not read
 _OPEN_MAPPED = 128  # each holds a file handle
 _OPEN_IN_MEMORY = 4
 
@@ -304,12 +304,13 @@ def _write_entry(entry: Path, prepared: PreparedScan) -> None:
         else {
             "box": [(part.start, part.stop) for part in lungs.box],
             "grid": _grid_values(lungs.grid),
-            "litres": lungs.litres,
+            "right_litres": lungs.right_litres,
+            "left_litres": lungs.left_litres,
         },
     }
     np.save(entry / "voxels_hu.npy", prepared.voxels_hu[0].numpy(), allow_pickle=False)
     if lungs is not None:
-        np.save(entry / "lungs.npy", lungs.mask, allow_pickle=False)
+        np.save(entry / "lungs.npy", lungs.sides, allow_pickle=False)
     (entry / "scan.json").write_text(json.dumps(values), encoding="utf-8")
 
 
@@ -328,8 +329,13 @@ def _read_entry(entry: Path) -> PreparedScan:
     lungs = None
     if (known := values["lungs"]) is not None:
         i, j, k = (slice(*ends) for ends in known["box"])
-        mask = np.load(entry / "lungs.npy", allow_pickle=False)
-        lungs = LungField((i, j, k), mask, _grid_of(known["grid"]), known["litres"])
+        lungs = LungField(
+            box=(i, j, k),
+            sides=np.load(entry / "lungs.npy", allow_pickle=False),
+            grid=_grid_of(known["grid"]),
+            right_litres=known["right_litres"],
+            left_litres=known["left_litres"],
+        )
     grid = _grid_of(values["grid"])
     return PreparedScan(
         facts, torch.from_numpy(voxels)[None], grid, lungs, tuple(values["no_lungs"])
