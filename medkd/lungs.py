@@ -97,6 +97,17 @@ def find_lungs(scan: Scan) -> LungField:
     return LungField(_box(mask, step, scan.grid), mask, grid, litres)
 
 
+def field_of_patch(scan: Scan) -> LungField:
+    """Return a field of all voxels of a patch, in which lungs cannot be found: it is too small.
+
+    Args:
+        scan: HU on any grid; `litres` of the field is 0, because no lung is measured.
+    """
+    i, j, k = scan.grid.shape
+    box = (slice(0, i), slice(0, j), slice(0, k))
+    return LungField(box, np.ones(scan.grid.shape, dtype=np.bool_), scan.grid, litres=0.0)
+
+
 def lungs_in_view(scan: Scan) -> list[str]:
     """Return the reasons why the lungs are not completely in the scan.
 
