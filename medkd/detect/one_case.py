@@ -37,6 +37,11 @@ from medkd.types import CaseResult, Radiograph, Scan
 T = TypeVar("T")
 Given = TypeVar("Given", ScanInput, ImageInput)
 
+NOT_WHOLE = (
+    "not_whole_scan: a patch around a nodule; only whole scans are searched, because marks per "
+    "scan are not defined for a patch"
+)
+
 OUT_OF_MEMORY = "out_of_memory: it does not fit into memory; try a machine with more memory"
 
 
@@ -154,6 +159,8 @@ def _read(given: ScanInput, gate: GateSettings) -> Scan:
     if given.case.status == "not_analysed":
         reasons = with_option(given.case.reasons, command="medkd index")
         raise SeriesError(f"{given.case.case_id}: not analysed", reasons)
+    if given.case.extent == "patch":
+        raise SeriesError(f"{given.case.case_id}: not analysed", [NOT_WHOLE])
     return open_scan(given.path, given.case.case_id)
 
 

@@ -17,6 +17,7 @@ from medkd.lungs.air import LEAST_LITRES as LEAST_LITRES
 from medkd.lungs.air import LUNG_HU as LUNG_HU
 from medkd.lungs.air import PADDING_HU as PADDING_HU
 from medkd.lungs.field import LungField as LungField
+from medkd.lungs.field import field_of_patch as field_of_patch
 from medkd.lungs.find import find_lungs as find_lungs
 from medkd.lungs.view import MOST_AT_END as MOST_AT_END
 from medkd.lungs.view import MOST_AT_SIDE_CM2 as MOST_AT_SIDE_CM2

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from medkd.geometry import VoxelGrid
+    from medkd.types import Scan
 
 PLAUSIBLE_LITRES = (1.5, 10.0)
 """Usual volume of both lungs of an adult in a chest CT, deep expiration to emphysema."""
@@ -116,3 +117,15 @@ def _place(side: int, z_mm: float, ends_mm: tuple[float, float]) -> LungPlace:
     if share < 1 / 3:
         return LungPlace(name, "lower")
     return LungPlace(name, "middle" if share < 2 / 3 else "upper")
+
+
+def field_of_patch(scan: Scan) -> LungField:
+    """Return a field of all voxels of a patch, in which lungs cannot be found: it is too small.
+
+    Args:
+        scan: HU on any grid; the litres of the field are 0, because no lung is measured, and all
+            voxels count as right.
+    """
+    i, j, k = scan.grid.shape
+    box = (slice(0, i), slice(0, j), slice(0, k))
+    return LungField(box, np.full(scan.grid.shape, RIGHT, np.uint8), scan.grid, 0.0, 0.0)
