@@ -28,7 +28,7 @@ View = Callable[[PatchBatch], PatchBatch]
 
 
 class TrainingError(MedkdError):
-    """The training cannot continue, because its loss is not a finite number."""
+    """The training cannot continue: its loss is not finite, or the GPU has too little memory."""
 
 
 class ObjectiveOutput(Protocol):
@@ -154,20 +154,21 @@ class Engine:
             Means over the epoch: `train_loss`, and the unweighted `term_<name>`.
 
         Raises:
-            TrainingError: if a mean is not finite.
+            TrainingError: if a mean is not finite, or the memory of the GPU is too small.
         """
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         done = 0
         note = f"epoch {epoch + 1} of {self.settings.epochs}"
         self.objective.train()
         while group := list(islice(batches, self.settings.accumulate)):
-            for batch in group:
-                output: ObjectiveOutput = self.model(batch, self.step / self.steps)
-                self.accelerator.backward(output.loss / len(group))
-                sums["train_loss"] = sums["train_loss"] + _value(output.loss)
-                for name, term in output.terms.items():
-                    sums[f"term_{name}"] = sums[f"term_{name}"] + _value(term)
-            self._update()
+            with _memory_hint(self.settings, self.title):
+                for batch in group:
+                    output: ObjectiveOutput = self.model(batch, self.step / self.steps)
+                    self.accelerator.backward(output.loss / len(group))
+                    sums["train_loss"] = sums["train_loss"] + _value(output.loss)
+                    for name, term in output.terms.items():
+                        sums[f"term_{name}"] = sums[f"term_{name}"] + _value(term)
+                self._update()
             done += len(group)
             if self.step < self.steps:
                 progress(f"{self.title}: training steps", self.step, self.steps, note)
@@ -291,6 +292,23 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
     if reasons:
         raise SettingsError("training cannot run here as configured", reasons)
     return accelerator
+
+
+@contextmanager
+def _memory_hint(settings: TrainingSettings, title: str) -> Iterator[None]:
+    """Convert a lack of memory on a GPU to an error with a remedy."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        half = max(settings.batch_size // 2, 1)
+        remedy = (
+            f"training.batch_size is {settings.batch_size}: use {half} with training.accumulate "
+            f"{2 * settings.accumulate} for the same step"
+        )
+        raise TrainingError(
+            f"{title}: the memory of the GPU is too small",
+            [str(error).splitlines()[0], remedy, "or use mixed_precision: bf16, or device: cpu"],
+        ) from error
 
 
 def _value(tensor: Tensor) -> Tensor:
