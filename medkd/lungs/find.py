@@ -43,13 +43,12 @@ def find_lungs(scan: Scan) -> LungField:
     air = find_air(scan.seriesuid, samples, inside)
     midline = _midline(samples.hu)
     airway = find_airway(scan, samples, inside=inside, midline=midline)
-    air = without_gas(air & ~airway, samples)
+    air = _without_islands(without_gas(air & ~airway, samples), samples.litres)
     if air.sum() * samples.litres < LEAST_LITRES:
         raise no_lungs(scan.seriesuid, "the air within the body is that of the airways and bowel")
     air_sides = split_air(air, midline)
     sides = close_lungs(air_sides, samples.grid.spacing_mm)
     sides[ndimage.binary_dilation(airway) & ~air] = 0
-    _drop_islands(sides, samples.litres)
     litres = np.bincount(air_sides.reshape(-1), minlength=3) * samples.litres
     stored = samples.order.undo(sides)
     return LungField(
@@ -66,13 +65,12 @@ def _midline(hu: NDArray[np.int16]) -> float:
     return float(np.average(np.arange(len(hu)), weights=(hu >= AIR_HU).sum(axis=(1, 2))))
 
 
-def _drop_islands(sides: NDArray[np.uint8], voxel_litres: float) -> None:
-    """Set small regions apart from the lungs to 0, in place."""
-    labels, _ = ndimage.label(sides)
-    sizes = np.bincount(labels.reshape(-1))
-    small = sizes * voxel_litres < _ISLAND_LITRES
-    small[1 + sizes[1:].argmax()] = False
-    sides[small[labels]] = 0
+def _without_islands(air: NDArray[np.bool_], voxel_litres: float) -> NDArray[np.bool_]:
+    """Remove the small regions that the airways and the bowel leave behind: their borders."""
+    labels, _ = ndimage.label(air)
+    large = np.bincount(labels.reshape(-1)) * voxel_litres >= _ISLAND_LITRES
+    large[0] = False
+    return np.asarray(large[labels])
 
 
 def _box(mask: NDArray[np.bool_], step: NDArray[np.int64], grid: VoxelGrid) -> Box:

@@ -24,7 +24,7 @@ _SMALL = 0.01
 """Regions with a smaller share of the air do not decide whether the lungs are divided."""
 
 
-class ClosedLung(NamedTuple):
+class _ClosedLung(NamedTuple):
     """One lung after closing: [x, y, z] mask and distance in mm to its air."""
 
     mask: NDArray[np.bool_]
@@ -104,12 +104,14 @@ def close_lungs(air_sides: NDArray[np.uint8], spacing_mm: NDArray[np.float64]) -
     return np.where(both, nearer, sides).astype(np.uint8)
 
 
-def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, lateral: int) -> ClosedLung:
+def _closed(
+    air: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, lateral: int
+) -> _ClosedLung:
     """Close gaps up to twice `_CLOSE_MM`, fill holes and to the wall, and dilate by one voxel."""
     mask = np.zeros(air.shape, dtype=np.bool_)
     distance_mm = np.full(air.shape, np.inf, dtype=np.float32)
     if not air.any():
-        return ClosedLung(mask, distance_mm)
+        return _ClosedLung(mask, distance_mm)
     (box,) = ndimage.find_objects(air.astype(np.uint8))
     pad = np.ceil(_CLOSE_MM / spacing_mm).astype(int) + 1
     padded = np.pad(air[box], [(int(n), int(n)) for n in pad])
@@ -128,4 +130,4 @@ def _closed(air: NDArray[np.bool_], spacing_mm: NDArray[np.float64], *, lateral:
     )
     mask[outer] = kept[inner]
     distance_mm[outer] = away_mm[inner]
-    return ClosedLung(mask, distance_mm)
+    return _ClosedLung(mask, distance_mm)

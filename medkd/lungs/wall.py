@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def dense_at_wall(
         return np.zeros_like(air)
     at_wall = np.asarray(wall_mm - air_mm <= _GAP_MM, dtype=np.bool_)
     below, above = _any_before(at_wall), _any_before(at_wall[::-1])[::-1]
-    filled = ~at_wall & below & above & _lateral_directions(lateral)
+    gap = ~at_wall & below & above & _lateral_directions(lateral)
+    filled = ndimage.binary_opening(gap, np.ones((2, 2), np.bool_))  # without single rays
     beyond = polar.away_mm[..., None] > _on_voxels(air_mm, polar)
     within = polar.away_mm[..., None] <= _on_voxels(wall_mm, polar)
     return np.asarray(beyond & within & _on_voxels(filled, polar), dtype=np.bool_)

