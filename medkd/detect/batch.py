@@ -137,21 +137,21 @@ def _results(
     for key, given in zip(input_keys(inputs), inputs, strict=True):
         if key in ended:
             continue
-        case = _attempt(partial(read, given))
+        case = attempt(partial(read, given))
         if isinstance(case, SeriesError):
             result = _unread(case, given, taken)
         elif isinstance(name := _new_name(_uid_of(case), given, taken), SeriesError):
             result = _unread(name, given, taken)
         else:
-            found = _attempt(partial(analyse, case, given))
+            found = attempt(partial(analyse, case, given))
             result = _not_analysed(case, found) if isinstance(found, SeriesError) else found
             result = replace(result, seriesuid=name)
         taken[result.seriesuid] = given.path.name
         yield _completed(result, given, key)
 
 
-def _attempt(step: Callable[[], T]) -> T | SeriesError:
-    """Run a step for one input and return an error as a refusal with reasons.
+def attempt(step: Callable[[], T]) -> T | SeriesError:
+    """Run a step for one input and return any error as a refusal with reasons.
 
     A fault of the model is raised, and so is a failure to start helper processes.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medkd.detect.batch import Input, input_keys, score_images, search_scans
@@ -14,7 +14,7 @@ from medkd.detect.search import past_of
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
 from medkd.index.image_inputs import list_images
-from medkd.index.scan_inputs import find_inputs
+from medkd.index.scan_inputs import ScanInput, find_inputs
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.radiograph.gate import CODES
 from medkd.io.synthetic_mark import count_origins
@@ -55,7 +55,7 @@ def scan_job(
 
     Args:
         inputs: volumes, DICOM folders, folders of them, or an INDEX.
-        model: a 3-D patch classifier.
+        model: a point detector or a 3-D patch classifier.
         gate: conditions for a DICOM folder to be analysed.
         settings: settings of the search.
         progress: called with the number of files examined so far.
@@ -65,13 +65,25 @@ def scan_job(
         CheckpointError: if the model cannot search scans.
     """
     check_model(model)
-    gate, chosen = gate or GateSettings(), settings or DetectSettings()
     try:
         found = find_inputs(inputs, progress=progress)
     except SettingsError as error:
         reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
         raise SettingsError(error.headline, [*error.reasons, reason]) from error
-    scans = found.scans
+    job = job_of_scans(found.scans, model, gate=gate, settings=settings)
+    return replace(job, left_out=found.left_out)
+
+
+def job_of_scans(
+    scans: Sequence[ScanInput],
+    model: LoadedModel,
+    *,
+    gate: GateSettings | None = None,
+    settings: DetectSettings | None = None,
+) -> SearchJob:
+    """Prepare the search of chosen scans; arguments and errors as in `scan_job`."""
+    check_model(model)
+    gate, chosen = gate or GateSettings(), settings or DetectSettings()
     point = model.info.operating_points.get(WHOLE_SCAN)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]
@@ -84,7 +96,6 @@ def scan_job(
         point=point,
         origins=count_origins(stamps, kind="scans"),
         stamps=tuple(sorted({stamp for stamp in stamps if stamp})),
-        left_out=found.left_out,
     )
 
 

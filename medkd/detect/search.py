@@ -14,7 +14,7 @@ from medkd.data.prepared import PreparedScan, ScanFacts, prepare_scan
 from medkd.detect.maps import propose_patches, vertex
 from medkd.detect.points import search_points
 from medkd.detect.view import DetectSettings, PatchView, Places, build_view, check_model
-from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
+from medkd.models.package import LoadedModel, ModelInfo, nodule_scaling
 from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 
@@ -165,10 +165,8 @@ def past_of(info: ModelInfo) -> tuple[str, ...]:
 
 def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
     """Return calibrated nodule probabilities [N] as float64, in which few large logits tie."""
-    if info.outputs == "exclusive":
-        # Softmax of two logits is the sigmoid of their difference; a shift of both cancels.
-        return np.asarray((logits.double() / info.calibration.temperature[0]).sigmoid().numpy())
-    return np.asarray(calibrated_probability(logits.double()[:, None], info)[:, 0].numpy())
+    temperature, shift = nodule_scaling(info)
+    return np.asarray((logits.double() / temperature + shift).sigmoid().numpy())
 
 
 def build_marks(seriesuid: str, places: Places, settings: DetectSettings) -> tuple[Candidate, ...]:
