@@ -29,6 +29,7 @@ app = typer.Typer(
 
 COMMAND_MODULES = (
     "froc",
+    "accept",
     "calibrate",
     "config",
     "demo",
