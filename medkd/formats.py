@@ -51,7 +51,7 @@ class Format:
         return ""
 
 
-INDEX = Format("INDEX", 3, 3, "medkd index ROOT --out INDEX")
+INDEX = Format("INDEX", 4, 4, "medkd index ROOT --out INDEX")
 RUN = Format("RUN", 2, 1, "medkd train CONFIG --out RUN")
 EVALUATION = Format("RUN", 2, 2, "medkd train CONFIG --out RUN")
 """Format of the scores in a RUN: version 1 had one result for each split, not for each label."""

@@ -9,11 +9,14 @@ requires it, and `lps_to_ras` is the only conversion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Float64 = NDArray[np.float64]
+
+T = TypeVar("T", bound=np.generic)
 
 SHEAR_TOLERANCE = 2e-3
 """Largest accepted cosine between two axes: twice the rounding error that file readers accept."""
@@ -170,6 +173,46 @@ class VoxelGrid:
         affine = self.affine_lps_mm.copy()
         affine[:3, 3] = self.voxel_to_world(start_vox)
         return VoxelGrid(shape, affine)
+
+
+@dataclass(frozen=True, slots=True)
+class AxisOrder:
+    """A reordering of the axes of an array, without resampling.
+
+    Args:
+        axes: for each new axis the number (0 to 2) of the stored axis.
+        flipped: for each new axis whether its direction is reversed.
+    """
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+
+    @classmethod
+    def to_lps(cls, grid: VoxelGrid) -> AxisOrder:
+        """Return the order in which axes run nearest to the left, to the back and to the head.
+
+        Example:
+            >>> AxisOrder.to_lps(VoxelGrid((4, 5, 6), np.diag([-1.0, 1.0, 2.5, 1.0]))).flipped
+            (True, False, False)
+        """
+        share = np.abs(grid.direction)
+        k = int(share[2].argmax())
+        one, other = (axis for axis in range(3) if axis != k)
+        axes = (one, other, k) if share[0, one] >= share[0, other] else (other, one, k)
+        i, j, k = (bool(grid.direction[world, axis] < 0) for world, axis in enumerate(axes))
+        return cls(axes, (i, j, k))
+
+    def apply(self, values: NDArray[T]) -> NDArray[T]:
+        """Return stored values [i, j, k] in the new order, as a view."""
+        return values.transpose(self.axes)[self._steps]
+
+    def undo(self, values: NDArray[T]) -> NDArray[T]:
+        """Return values in the new order [i, j, k] in their stored order, as a view."""
+        return values[self._steps].transpose(np.argsort(self.axes))
+
+    @property
+    def _steps(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flipped)
 
 
 def lps_to_ras(affine: ArrayLike) -> Float64:

@@ -54,6 +54,17 @@ def origin_words(origins: CaseOrigins) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def mixture_words(origins: CaseOrigins) -> str:
+    """Return "real and synthetic scans" for cases of both kinds; empty for cases of one kind.
+
+    Example:
+        >>> mixture_words(CaseOrigins(real=4, phantom=7)), mixture_words(CaseOrigins(phantom=7))
+        ('real and synthetic scans', '')
+    """
+    both = origins.synthetic and (origins.real or origins.implanted)
+    return f"real and synthetic {origins.kind}" if both else ""
+
+
 def synthetic_words(origins: CaseOrigins | None, *, synthetic: bool) -> str:
     """Return the statement that a model was trained on synthetic scans; empty if it was not.
 

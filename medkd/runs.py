@@ -20,6 +20,8 @@ RUN/review.sqlite                decisions of readers
 RESULTS/detect.record            JSON: model, settings, version, inputs (`SearchRecord`)
 RESULTS/<case>.json              one `CaseResult` per scan or radiograph, including refused ones
 RESULTS/results.csv              one row per mark of a scan, or per radiograph
+RESULTS/results.html             the scans with pictures of their first marks (CT)
+RESULTS/thumbnails/<key>.json    these pictures, by the key of the input
 RESULTS/review.sqlite            decisions of readers
 """
 
@@ -170,6 +172,16 @@ class ResultsFolder:
     def table(self) -> Path:
         """The table of results: one row per mark of a scan, or per radiograph."""
         return self.path / "results.csv"
+
+    @property
+    def page(self) -> Path:
+        """The page of scan results; one self-contained HTML file."""
+        return self.path / "results.html"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of the pictures on the page."""
+        return self.path / "thumbnails"
 
     @property
     def review(self) -> Path:

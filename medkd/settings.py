@@ -58,14 +58,19 @@ def _is_text(annotation: Any) -> bool:  # noqa: ANN401  # any annotation
 class PathRule:
     """Marks a text as a path, which is resolved relative to the folder of its YAML file.
 
-    `must_exist`: whether the path must exist before a run starts.
+    `must_exist`: whether the path must exist before a run starts. `may_be_name`: whether the name
+    of a shipped model is accepted instead, which stays as it is.
     """
 
     must_exist: bool = True
+    may_be_name: bool = False
 
 
 InputPath = Annotated[str, PathRule()]
 """A file or folder that a run reads. It may begin with ~ or contain an allowed ${VARIABLE}."""
+
+ModelPath = Annotated[str, PathRule(may_be_name=True)]
+"""A model directory, or the name of a shipped model (`medkd models`). A path that exists wins."""
 
 OtherPath = Annotated[str, PathRule(must_exist=False)]
 """A path that a run creates, or that need not exist."""

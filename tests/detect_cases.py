@@ -1,5 +1,7 @@
 """A scan with balls at known places, and networks whose logit is known by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
@@ -7,8 +9,10 @@ from torch import Tensor, nn
 
 from medkd.geometry import VoxelGrid
 from medkd.models.classifiers import Shallow3dSettings
+from medkd.models.detector import DetectorSettings
 from medkd.models.network import Network
-from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
+from medkd.models.package import LoadedModel, ModelInfo, Preprocessing, load_model, save_model
+from medkd.models.table import build_model
 from medkd.types import Scan
 from tests.spheres import sphere_mask
 
@@ -73,3 +77,23 @@ def ball_model(*, stride: int | None = 4, **info: object) -> LoadedModel:
         **info,
     )
     return LoadedModel(BallNetwork(stride=stride).eval(), facts)
+
+
+DETECTOR_STEPS = (
+    {"kind": "load"},
+    {"kind": "orientation"},
+    {"kind": "spacing", "spacing_mm": [3.0, 3.0, 3.0]},
+    {"kind": "intensity", "hu_window": [-1000.0, 400.0]},
+)
+
+
+def write_detector(folder: Path, **info: object) -> LoadedModel:
+    """Write and load the directory of a small point detector with random weights."""
+    settings = DetectorSettings(channels=(4, 6, 8), blocks=(1, 1))
+    facts = ModelInfo(
+        settings=settings.model_dump(mode="json"),
+        preprocessing=Preprocessing(steps=DETECTOR_STEPS, hu_window=(-1000.0, 400.0)),
+        **info,
+    )
+    save_model(folder, build_model(settings, seed=0), facts)
+    return load_model(folder)

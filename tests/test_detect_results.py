@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.detect import batch
-from medkd.detect.batch import OUT_OF_MEMORY, input_keys, search_scans
+from medkd.detect import one_case
+from medkd.detect.batch import input_keys, search_scans
 from medkd.detect.jobs import SearchJob, run_job, scan_job
+from medkd.detect.one_case import OUT_OF_MEMORY
 from medkd.detect.results import TableFacts, write_results
 from medkd.detect.view import DetectSettings
 from medkd.errors import CheckpointError, SeriesError, SettingsError
@@ -62,7 +63,7 @@ def job_of(scans: Path, **info: object) -> SearchJob:
 def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
     """Let the search be interrupted when so many scans were searched; list what was searched."""
     searched: list[str] = []
-    real = batch.detect_nodules
+    real = one_case.detect_nodules
 
     def search(scan: Scan, *rest: object) -> CaseResult:
         if len(searched) == count:
@@ -70,7 +71,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int) -> list[str]:
         searched.append(scan.seriesuid)
         return real(scan, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch, "detect_nodules", search)
+    monkeypatch.setattr(one_case, "detect_nodules", search)
     return searched
 
 
@@ -166,8 +167,11 @@ def test_a_mark_of_a_volume_is_told_by_voxel_and_slice(scans: Path, tmp_path: Pa
     voxel = np.rint(grid.world_to_voxel(np.array(place_mm))).astype(int).tolist()
     assert [int(row[f"voxel_{axis}"]) for axis in "ijk"] == voxel
     assert int(row["slice_number"]) == voxel[2] + 1
-    empty = ("diameter_mm", "instance_number", "frame_number", "sop_instance_uid")
-    assert [row[name] for name in empty] == [""] * 4
+    empty = (
+        "diameter_mm", "instance_number", "frame_number", "sop_instance_uid", "lung_side",
+        "lung_third",
+    )  # fmt: skip
+    assert [row[name] for name in empty] == [""] * 6
     assert (row["case"], row["path"]) == ("2.25.1", str(scans / "2.25.1.mhd"))
     above = [(r["threshold"], r["above_threshold"]) for r in rows_of(tmp_path / "out")]
     scores = [m.score for m in first.candidates]
@@ -203,7 +207,7 @@ def test_paths_are_told_where_the_identity_is_kept_alone(tmp_path: Path, identit
     paths = {row["path"] for row in rows_of(tmp_path / "out")}
     kept = {str(tmp_path / "DOE^JANE" / "scans" / f"{number}.mhd") for number in (0, 2)}
     assert paths == (kept if identity == "keep" else {""})
-    written = "".join(p.read_text() for p in (tmp_path / "out").iterdir())
+    written = "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert ("DOE" in written) == (identity == "keep")
 
 
@@ -225,14 +229,14 @@ class StrangeError(Exception):
 def test_whatever_one_input_raises_becomes_its_reason_and_the_others_go_on(
     scans: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str, step: str
 ) -> None:
-    real, calls = getattr(batch, step), iter([error])
+    real, calls = getattr(one_case, step), iter([error])
 
     def fail_first(*given: object) -> object:
         for planned in calls:
             raise planned
         return real(*given)
 
-    monkeypatch.setattr(batch, step, fail_first)
+    monkeypatch.setattr(one_case, step, fail_first)
     results = list(
         search_scans(
             find_inputs([scans]).scans,
@@ -252,7 +256,7 @@ def test_a_model_that_cannot_search_is_not_the_fault_of_each_input(
     def fail(*_: object) -> CaseResult:
         raise CheckpointError("no weights")
 
-    monkeypatch.setattr(batch, "detect_nodules", fail)
+    monkeypatch.setattr(one_case, "detect_nodules", fail)
     with pytest.raises(CheckpointError):
         list(
             search_scans(

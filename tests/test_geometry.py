@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from medkd.geometry import VoxelGrid, lps_to_ras
+from medkd.geometry import AxisOrder, VoxelGrid, lps_to_ras
 from tests.spheres import sphere_mask
 
 
@@ -109,3 +109,22 @@ def test_a_grid_may_be_left_handed_and_rounded() -> None:
 def test_spacings_that_are_not_positive_are_refused(spacing: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="three positive spacings"):
         VoxelGrid.from_parts((2, 2, 2), spacing_mm=spacing, origin_mm=(0, 0, 0))
+
+
+@given(grids())
+def test_axes_in_anatomical_order_run_left_back_and_up(grid: VoxelGrid) -> None:
+    order = AxisOrder.to_lps(grid)
+    turned = grid.reordered(order.axes, order.flipped)
+    assert (np.diag(turned.direction) > -1e-9).all()
+    assert turned.direction[2, 2] == pytest.approx(np.abs(grid.direction[2]).max())
+
+
+@given(grids())
+def test_a_reordering_keeps_every_voxel_in_place_and_can_be_undone(grid: VoxelGrid) -> None:
+    order = AxisOrder.to_lps(grid)
+    values = np.arange(24).reshape(2, 3, 4)
+    small = VoxelGrid((2, 3, 4), grid.affine_lps_mm)
+    turned = order.apply(values)
+    point_mm = small.reordered(order.axes, order.flipped).voxel_to_world(np.argwhere(turned == 17))
+    np.testing.assert_allclose(point_mm, small.voxel_to_world(np.argwhere(values == 17)), atol=1e-6)
+    assert (order.undo(turned) == values).all()

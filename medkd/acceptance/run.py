@@ -17,7 +17,7 @@ from medkd.acceptance.score import score_nodules, score_points
 from medkd.data.archive_cases import known_scan_labels
 from medkd.data.archive_reference import LABEL
 from medkd.detect import detect_nodules
-from medkd.detect.batch import attempt
+from medkd.detect.one_case import attempt
 from medkd.detect.view import check_model
 from medkd.errors import CheckpointError, SeriesError, SettingsError
 from medkd.evaluate.caution import few_cases_warning

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,11 @@ from medkd.io.dicom.series import generator_of, places_of, read_series
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
 from medkd.io.grouping import unread_reasons
+from medkd.io.patch_files import measure_mask, pair_files
 from medkd.io.radiograph.gate import split_allowed
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header
 from medkd.io.reference import SeriesPlaces
+from medkd.io.reference.regions import Region
 from medkd.io.volume import read_volume
 from medkd.lungs import lungs_in_view
 from medkd.types import Scan
@@ -63,12 +65,12 @@ class Places:
     instance_numbers: tuple[int | None, ...] = ()
     frame_numbers: tuple[int, ...] = ()
 
-    def as_series(self, seriesuid: str) -> SeriesPlaces:
-        """Return the `SeriesPlaces` of the series with this real seriesuid."""
+    def as_series(self, seriesuid: str, *, patch_of: str = "") -> SeriesPlaces:
+        """Return the `SeriesPlaces` of the series, or of a patch of a series, of this real name."""
         grid = VoxelGrid(self.shape, np.asarray(self.affine_lps_mm))
         return SeriesPlaces(
             seriesuid, grid, self.frame_of_reference_uid, self.sop_uids, self.instance_numbers,
-            self.frame_numbers,
+            self.frame_numbers, patch_of,
         )  # fmt: skip
 
 
@@ -77,18 +79,20 @@ class CaseFacts:
     """What is known about a case before it is named.
 
     `case` has everything except names, site, part and day. `places` are those of a readable scan.
-    `crashed`: reading the case killed its process.
+    `mask` is the segmented nodule of a patch. `crashed`: reading the case killed its process.
     """
 
     form: CaseForm
     case: Case
     places: Places | None = field(default=None, repr=False)
+    mask: Region | None = None
     crashed: bool = False
 
 
 FACTS_JSON = TypeAdapter(CaseFacts)
 
 SCAN = Case("", "", "scan")
+PATCH = Case("", "", "scan", extent="patch")
 IMAGE = Case("", "", "image")
 
 
@@ -100,19 +104,18 @@ def assess_groups(groups: Sequence[Group]) -> list[CaseFacts]:
 def assess_group(group: Group) -> CaseFacts:
     """Read a group with the reader for its files; every fault becomes a reason."""
     form, blank, assess = _FORMS[group.key.partition(":")[0]]
-    places = None
     try:
         with quiet_dicom():
-            case, places = assess(group)
+            found = assess(group)
     except SeriesError as error:
-        case = replace(blank, reasons=error.reasons)
+        found = Assessed(replace(blank, reasons=error.reasons))
     except MemoryError:
-        case = replace(blank, reasons=("unreadable: it does not fit into memory",))
+        found = Assessed(replace(blank, reasons=("unreadable: it does not fit into memory",)))
     except Exception as error:  # noqa: BLE001  # one broken case must not stop an archive
         reason = f"unreadable: {type(error).__name__} on reading it"
-        case = replace(blank, reasons=(reason,))
-    reasons = _merge_files(map(_with_code, case.reasons), group.refs)
-    return CaseFacts(form, replace(case, reasons=reasons), places)
+        found = Assessed(replace(blank, reasons=(reason,)))
+    reasons = _merge_files(map(_with_code, found.case.reasons), group.refs)
+    return CaseFacts(form, replace(found.case, reasons=reasons), found.places, found.mask)
 
 
 def crashed_facts(key: str) -> CaseFacts:
@@ -122,7 +125,12 @@ def crashed_facts(key: str) -> CaseFacts:
     return CaseFacts(form, replace(blank, reasons=reasons), crashed=True)
 
 
-Assessed = tuple[Case, Places | None]
+class Assessed(NamedTuple):
+    """A case with its geometry, if it is a readable scan, and the nodule of a patch."""
+
+    case: Case
+    places: Places | None = None
+    mask: Region | None = None
 
 
 def _assess_series(group: Group) -> Assessed:
@@ -132,13 +140,13 @@ def _assess_series(group: Group) -> Assessed:
         reasons = (*headers.reasons, *unread_reasons(headers.not_dicom), *refused)
         case = replace(_stated(headers), reasons=reasons, allowed=allowed)
         if reasons:
-            return case, None
+            return Assessed(case)
         try:
             scan = read_series(headers, gate=group.gate)
         except SeriesError as error:
-            return replace(case, reasons=error.reasons), None
+            return Assessed(replace(case, reasons=error.reasons))
     places = _plain_places(places_of(headers.headers, group.gate))
-    return _with_scan(case, scan, group.gate), places
+    return Assessed(_with_scan(case, scan, group.gate), places)
 
 
 def _stated(headers: HeaderSet) -> Case:
@@ -159,19 +167,41 @@ def _stated(headers: HeaderSet) -> Case:
 
 
 def _assess_volume(group: Group) -> Assessed:
+    return _examined(_read_file(group), group.gate, SCAN)
+
+
+def _assess_patch(group: Group) -> Assessed:
+    """Assess the image of a patch, and measure the nodule of its segmentation."""
+    files = pair_files(group.refs)
+    scan = _read_file(replace(group, refs=(files.image,)))
+    found = _examined(scan, group.gate.for_patch(), PATCH)
+    try:
+        drawn = _read_file(replace(group, refs=(files.mask,)))
+        return found._replace(mask=measure_mask(drawn, scan.stored_grid or scan.grid))
+    except SeriesError as error:
+        reasons = (*found.case.reasons, *error.reasons)
+        return found._replace(case=replace(found.case, reasons=reasons))
+
+
+def _read_file(group: Group) -> Scan:
+    """Read a volume; a refusal names files by their labels."""
     try:
         with on_disk(group.refs) as path:
-            scan = read_volume(path, allow=group.gate.allow)
+            return read_volume(path, allow=group.gate.allow)
     except SeriesError as error:
         reasons = [without_paths(reason, group.refs, group.hidden) for reason in error.reasons]
         raise SeriesError(group.refs[0].name, reasons) from None
-    refused, allowed = scan_reasons(scan, group.gate)
+
+
+def _examined(scan: Scan, gate: GateSettings, blank: Case) -> Assessed:
+    """Examine a volume that is not DICOM."""
+    refused, allowed = scan_reasons(scan, gate)
     refused += _density_reasons(scan)
     accepted = (note for note in scan.notes if note.startswith(ALLOWED))
     allowed = (*(note.removeprefix(ALLOWED) for note in accepted), *allowed)
-    case = replace(SCAN, reasons=refused, allowed=allowed, modality="CT")
+    case = replace(blank, reasons=refused, allowed=allowed, modality="CT")
     places = _plain_places(SeriesPlaces("", scan.stored_grid or scan.grid))
-    return _with_scan(case, scan, group.gate), places
+    return Assessed(_with_scan(case, scan, gate), places)
 
 
 def _density_reasons(scan: Scan) -> tuple[str, ...]:
@@ -182,8 +212,9 @@ def _density_reasons(scan: Scan) -> tuple[str, ...]:
 
 
 def _with_scan(case: Case, scan: Scan, gate: GateSettings) -> Case:
-    """Add what follows from the pixels; lungs are searched only if nothing refuses the scan."""
-    lungs = () if case.reasons else tuple(lungs_in_view(scan))
+    """Add what follows from the pixels; lungs are searched in whole scans that nothing refuses."""
+    has_lungs = case.extent == "whole" and not case.reasons
+    lungs = tuple(lungs_in_view(scan)) if has_lungs else ()
     passes = "lungs_not_in_view" in gate.allow
     known = set(case.allowed)
     notes = tuple(n for n in scan.notes if n.removeprefix(ALLOWED) not in known)
@@ -208,15 +239,15 @@ def _assess_image(group: Group) -> Assessed:
         synthetic=header.manufacturer == SYNTHETIC_MANUFACTURER,
     )  # fmt: skip
     if refused:
-        return case, None
+        return Assessed(case)
     images = [read_radiograph(ref, allow=group.allow_images) for ref in group.refs]
     digests = [_digest(image.pixels) for image in images]
     if len(set(digests)) > 1:
         reason = f"duplicate_uids: {len(digests)} files with one SOPInstanceUID differ in pixels"
-        return replace(case, reasons=(reason,)), None
+        return Assessed(replace(case, reasons=(reason,)))
     copies = len(digests) - 1
     note = (f"{copies} more files contain the same image: the first is read",) if copies else ()
-    return replace(case, content=digests[0], notes=(*images[0].notes, *note)), None
+    return Assessed(replace(case, content=digests[0], notes=(*images[0].notes, *note)))
 
 
 def _digest(pixels: NDArray[Any]) -> str:
@@ -268,6 +299,7 @@ def _with_code(reason: str) -> str:
 _FORMS: dict[str, tuple[CaseForm, Case, Callable[[Group], Assessed]]] = {
     "series": ("dicom", SCAN, _assess_series),
     "volume": ("volume", SCAN, _assess_volume),
+    "patch": ("patch", PATCH, _assess_patch),
     "image": ("image", IMAGE, _assess_image),
     "picture": ("image", IMAGE, _assess_image),
 }

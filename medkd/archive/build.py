@@ -28,10 +28,10 @@ from medkd.io.file_ref import FileRef
 from medkd.io.walk import walk_files
 from medkd.processes import Crashed, SafePool
 
-FACTS_VERSION = 4
+FACTS_VERSION = 5
 """Increased when the same files would give other facts, or facts are stored differently."""
 
-KINDS_VERSION = "2"
+KINDS_VERSION = "3"
 """Increased when the same file would be classified differently."""
 
 Progress = Callable[[str, int, int, str], None]
@@ -156,7 +156,7 @@ def _tasks(
         refs = tuple(ref_of(file, root, settings.identity) for file in store.files_of(key))
         hidden = () if settings.identity == "keep" else store.companions_of(key)
         group = Group(key, refs, settings.gate, settings.allow_images, hidden)
-        if key.startswith(("series:", "volume:")):
+        if key.startswith(("series:", "volume:", "patch:")):
             yield [group]
             continue
         pictures.append(group)

@@ -62,7 +62,10 @@ class ReasonCount:
 
 @dataclass(frozen=True, slots=True)
 class SiteSummary:
-    """Summary of the cases of one kind at one site; spacings are (least, median, most)."""
+    """Summary of the cases of one kind at one site; spacings are (least, median, most).
+
+    `patches` counts the scans that are cut-outs around a nodule.
+    """
 
     site: str
     kind: str
@@ -74,6 +77,7 @@ class SiteSummary:
     manufacturers: dict[str, int]
     kernels: dict[str, int]
     views: dict[str, int]
+    patches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +329,7 @@ def _sites(cases: Sequence[Case]) -> Iterator[SiteSummary]:
             manufacturers=_tally(case.manufacturer for case in ready),
             kernels=_tally(case.kernel for case in ready if kind == "scan"),
             views=_tally(case.view for case in ready if kind == "image"),
+            patches=sum(case.extent == "patch" for case in members),
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from medkd.archive.masks import add_masks
 from medkd.archive.merge import merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
@@ -17,12 +18,14 @@ from medkd.io.reference import (
     AnnotationSettings,
     FileNames,
     FoundLabel,
+    FoundPatient,
     ReferenceRows,
     SeriesPlaces,
     Unmatched,
     read_reference_source,
 )
 from medkd.io.reference.luna16 import Luna16Annotations
+from medkd.io.reference.regions import Region
 from medkd.io.remedies import codes_in
 from medkd.types import Nodule
 
@@ -31,7 +34,7 @@ from medkd.types import Nodule
 class Joined:
     """The annotations of all sources, under the names of the INDEX.
 
-    `patients` and `views` come from label tables, for cases whose headers do not state them.
+    `patients` and `views` come from tables, for cases whose headers do not state them.
     `unmatched` keeps real keys, so it may only be written to the private folder.
     """
 
@@ -51,6 +54,7 @@ class Joiner:
         cases: the same cases by case id.
         places: geometry of every scan that is analysed, by its real name.
         files: case id of each file, by its path below the root.
+        masks: the segmented nodule of each patch that is analysed, by its case id.
     """
 
     def __init__(
@@ -60,13 +64,19 @@ class Joiner:
         *,
         places: Mapping[str, SeriesPlaces],
         files: Mapping[str, str],
+        masks: Mapping[str, Region] | None = None,
     ) -> None:
         self._cases = cases
         self._places = places
         self._files = files
         self._file_names = FileNames(files)
         self._by_real = {name.real: name.case_id for name in names}
-        self._headed = {name.case_id for name in names if name.patient_id}
+        self._headed = {name.case_id for name in names if name.patient_from == "header"}
+        self._masks = masks or {}
+        self._patches: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            if name.patch_of:
+                self._patches[name.patch_of].append(name.case_id)
         self._by_sop = {
             uid: self._by_real[real]
             for real, place in places.items()
@@ -93,9 +103,10 @@ class Joiner:
             rows = read_reference_source(source, self._places, refs, has_case=self._has_case)
             self._add(joined, rows, source.kind, namer)
             found.append((name, [self._renamed(nodule) for nodule in rows.nodules]))
-        merged = merge_nodules(found)
+        masked = add_masks(found, self._masks)
+        merged = merge_nodules(masked.found)
         joined.nodules += merged.nodules
-        joined.notes |= dict.fromkeys(merged.notes)
+        joined.notes |= dict.fromkeys((*masked.notes, *merged.notes))
         return joined
 
     def _renamed(self, nodule: Nodule) -> Nodule:
@@ -104,6 +115,8 @@ class Joiner:
     def _add(self, joined: Joined, rows: ReferenceRows, source: str, namer: CaseNamer) -> None:
         for label in rows.labels:
             self._add_label(joined, label, source, namer)
+        for patient in rows.patients:
+            self._add_patient(joined, patient, source, namer)
         joined.unmatched += [self._explained(row) for row in rows.unmatched]
         joined.notes |= dict.fromkeys(f"{source}: {note}" for note in rows.notes)
 
@@ -120,6 +133,20 @@ class Joiner:
             joined.patients[case_id] = namer.patient(label.patient_id)
         if label.view and not self._cases[case_id].view:
             joined.views[case_id] = label.view
+
+    def _add_patient(
+        self, joined: Joined, found: FoundPatient, source: str, namer: CaseNamer
+    ) -> None:
+        """Name the patient of every case of a series; a patient in the header is kept."""
+        cases = self._find(found.key, found.key_is)
+        if found.key_is == "seriesuid":
+            cases = (*cases, *self._patches.get(found.key, ()))
+        if not cases:
+            reason = "no case matches its key"
+            joined.unmatched.append(Unmatched(source, "patient", reason, found.key))
+        for case_id in cases:
+            if case_id not in self._headed:
+                joined.patients[case_id] = namer.patient(found.patient_id)
 
     def _has_case(self, key: str, key_is: str) -> bool:
         return bool(self._find(key, key_is))

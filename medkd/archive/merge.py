@@ -133,7 +133,7 @@ def _notes(groups: Sequence[Sequence[Nodule]]) -> Iterator[str]:
     for sources, count in sorted(by_sources.items()):
         yield (
             f"merged: {count} findings are in {' and '.join(sources)} and count once; place and "
-            f"diameter are those of {sources[0]}, which is named first"
+            f"diameter are those of {sources[0]}, which is named first, as far as it states them"
         )
     mixed = sum(len({nodule.counts_as for nodule in group}) > 1 for group in merged)
     if mixed:

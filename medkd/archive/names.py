@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Literal
 
 from medkd.archive.settings import IndexSettings
 from medkd.archive.work_store import KnownFile, WorkStore
@@ -18,6 +19,7 @@ from medkd.index.pseudonyms import Pseudonyms
 from medkd.io.file_kind import DicomHead
 
 Link = tuple[str, str, str]
+PatientSource = Literal["header", "study", "series", ""]
 
 _ORIGINS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -39,14 +41,16 @@ class CaseName:
     patient and are never shown.
 
     Args:
-        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file.
+        real: SeriesInstanceUID, SOPInstanceUID, or the name of a plain file or patch.
         case_id: its name in the INDEX.
         patient_id: the name of its patient in the INDEX; empty if nothing names a patient.
         site: empty if not stated.
         origin: the part of a split that its folders name.
         place: path of its first file below the root.
         identity: texts of the header that name the patient.
-        of_study: whether the study is used as the patient, because the header names none.
+        patient_from: what names the patient. "study" and "series" (of patches) are used as the
+            patient because nothing else names one; empty if there is neither.
+        patch_of: SeriesInstanceUID of the scan that a patch was cut from; else empty.
     """
 
     key: str = field(repr=False)
@@ -58,7 +62,8 @@ class CaseName:
     place: str = field(default="", repr=False)
     study_date: str = field(default="", repr=False)
     identity: tuple[str, ...] = field(default=(), repr=False)
-    of_study: bool = False
+    patient_from: PatientSource = ""
+    patch_of: str = field(default="", repr=False)
 
 
 class CaseNamer:
@@ -88,16 +93,16 @@ class CaseNamer:
         (first,) = self._store.files_of(key, limit=1)
         real = self._real(key)
         case_id = self._unique(self._case_id(key, real))
-        # If the header names no patient, the study is used as one.
-        study = f"study {head.study_uid}" if head.study_uid else ""
-        patient = self.patient(head.patient_id or study)
+        patch_of = real.rpartition("/")[2].rpartition("_")[0] if key.startswith("patch:") else ""
+        identifier, source = _patient_source(head, patch_of)
+        patient = self.patient(identifier)
         kind = "file" if _is_plain(key) else key.partition(":")[0] + "_uid"
         self._link(case_id, kind, real)
         return CaseName(
             key=key, real=real, case_id=case_id, patient_id=patient,
             site=self._site(head, first), origin=_origin(first.place), place=first.place,
             study_date=head.study_date, identity=head.identity,
-            of_study=bool(patient) and not head.patient_id,
+            patient_from=source if patient else "", patch_of=patch_of,
         )  # fmt: skip
 
     def patient(self, patient_id: str) -> str:
@@ -156,8 +161,17 @@ class CaseNamer:
             self.links.append((pseudonym, kind, value))
 
 
+def _patient_source(head: DicomHead, patch_of: str) -> tuple[str, PatientSource]:
+    """Return the identifier of the patient, and what it identifies."""
+    if head.patient_id:
+        return head.patient_id, "header"
+    if head.study_uid:
+        return f"study {head.study_uid}", "study"
+    return (f"series {patch_of}", "series") if patch_of else ("", "")
+
+
 def _is_plain(key: str) -> bool:
-    return key.startswith(("picture:", "volume:"))
+    return key.startswith(("picture:", "volume:", "patch:"))
 
 
 def _stem(key: str) -> str:

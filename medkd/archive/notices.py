@@ -16,8 +16,13 @@ from medkd.index.scan_states import label_values, scan_states
 from medkd.index.table import ArchiveIndex
 
 CANNOT_SPLIT = "cannot_split"
-STUDY_PATIENT = "the header names no patient: its study counts as one"
-"""Note on a case whose patient can only be identified by the study."""
+STAND_INS = {
+    "study": "the header names no patient: its study counts as one",
+    "series": "nothing names the patient of the patch: its series counts as one",
+}
+"""What is used as the patient of a case that names none, to the note on the case."""
+
+_SEVERAL = {"study": "studies", "series": "series"}
 
 _SHOWN = 3
 
@@ -49,14 +54,7 @@ def split_notices(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice
     if not ready:
         return
     groups = group_inseparable(ready)
-    if nameless := tuple(case.case_id for case in ready if STUDY_PATIENT in case.notes):
-        yield Notice(
-            "no_patient_id",
-            f"{len(nameless)} of {len(ready)} cases name no patient, and each study counts as one: "
-            "two studies of one patient can get into different parts of a split",
-            nameless,
-            "restore PatientID in the archive, or give a table with a column of patients",
-        )
+    yield from _nameless(ready)
     if len(groups) < len(PARTS):
         yield _too_few(ready, len(groups))
         return
@@ -75,6 +73,19 @@ def split_notices(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice
                 f"{len(PARTS) - len(found)} of train, val and test will have none",
                 ids,
                 "index more patients with it, or give more annotations",
+            )
+
+
+def _nameless(ready: Sequence[Case]) -> Iterator[Notice]:
+    for unit, note in STAND_INS.items():
+        if nameless := tuple(case.case_id for case in ready if note in case.notes):
+            yield Notice(
+                "no_patient_id",
+                f"{len(nameless)} of {len(ready)} cases name no patient, and each {unit} counts as "
+                f"one: two {_SEVERAL[unit]} of one patient can get into different parts of a split",
+                nameless,
+                "restore PatientID in the archive, or give a table of patients: medkd index "
+                "--patients",
             )
 
 
@@ -102,8 +113,8 @@ def _too_few(ready: Sequence[Case], groups: int) -> Notice:
     patients = sorted({case.patient_id for case in ready})
     ids = tuple(patients[:_SHOWN])
     if len(patients) == 1 and len(ready) > 1:
-        nameless = all(STUDY_PATIENT in case.notes for case in ready)
-        what = "are of one study and name no patient" if nameless else "have one PatientID"
+        units = [u for u, note in STAND_INS.items() if all(note in case.notes for case in ready)]
+        what = f"are of one {units[0]} and name no patient" if units else "have one PatientID"
         return Notice(
             CANNOT_SPLIT,
             f"all {len(ready)} cases {what}: they cannot be divided by patient",

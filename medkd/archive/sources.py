@@ -22,6 +22,7 @@ from medkd.io.luna16_tables import (
 )
 from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
 from medkd.io.reference.luna16 import Luna16Annotations
+from medkd.io.reference.patients import PatientsTable
 from medkd.io.reference.table import SOURCES
 from medkd.io.tables import header_of
 
@@ -80,6 +81,25 @@ def add_excluded(
             joined = source.model_copy(update={"excluded": excluded})
             return (*sources[:place], joined, *sources[place + 1 :])
     return (*sources, Luna16Annotations(kind="luna16", excluded=excluded))
+
+
+def add_patients(
+    sources: Sequence[AnnotationSettings], patients: Path
+) -> tuple[AnnotationSettings, ...]:
+    """Add a table of patients with the columns `seriesuid` and `patient_id`.
+
+    Raises:
+        SettingsError: if it does not exist, or lacks a column.
+    """
+    if not patients.is_file():
+        raise _refusal(str(patients), "--patients: no such file")
+    source = PatientsTable(kind="patients", path=patients)
+    columns = [name.strip() for name in header_of(patients)]
+    if not _has(columns, (source.key, source.patient)):
+        reason = f"--patients: expected the columns {source.key} and {source.patient}, got "
+        reason += f"{columns}; describe a table with other columns in --config, kind: patients"
+        raise _refusal(str(patients), reason)
+    return (*sources, source)
 
 
 def _nodules_of(source: AnnotationSettings) -> list[Path]:

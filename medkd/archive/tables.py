@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from medkd.archive.assess import FACTS_JSON
 from medkd.archive.join import Joined, Joiner
 from medkd.archive.names import CaseName, CaseNamer
-from medkd.archive.notices import STUDY_PATIENT
+from medkd.archive.notices import STAND_INS
 from medkd.archive.settings import IndexSettings, paths_of
 from medkd.archive.suspects import Suspects
 from medkd.archive.work_store import KnownFile, WorkStore
@@ -27,6 +27,7 @@ from medkd.index.table import (
 )
 from medkd.io.file_ref import FileRef
 from medkd.io.reference import SeriesPlaces
+from medkd.io.reference.regions import Region
 from medkd.io.remedies import codes_in
 from medkd.io.synthetic_mark import RECORDS, listed_series, read_stamp, unknown_stamp
 
@@ -43,13 +44,15 @@ class Gathered:
     """All cases of an archive before annotations are joined.
 
     `names` is keyed by the group of the work store, `cases` and `forms` by case id, and `places` by
-    the real SeriesInstanceUID (or file name). `places` is needed only to join annotations.
+    the real SeriesInstanceUID (or file name). `places` is needed only to join annotations. `masks`
+    has the segmented nodule of each patch that is analysed, by case id.
     """
 
     names: dict[str, CaseName] = field(default_factory=dict)
     cases: dict[str, Case] = field(default_factory=dict)
     forms: dict[str, CaseForm] = field(default_factory=dict)
     places: dict[str, SeriesPlaces] = field(default_factory=dict)
+    masks: dict[str, Region] = field(default_factory=dict)
 
 
 class TableWriter:
@@ -122,8 +125,13 @@ class TableWriter:
             gathered.names[key] = name
             gathered.cases[name.case_id] = case
             gathered.forms[name.case_id] = facts.form
-            if facts.places and case.status == "ready" and self._settings.annotations:
-                gathered.places[name.real] = facts.places.as_series(name.real)
+            if case.status != "ready":
+                continue
+            if facts.mask:
+                gathered.masks[name.case_id] = facts.mask
+            if facts.places and self._settings.annotations:
+                places = facts.places.as_series(name.real, patch_of=name.patch_of)
+                gathered.places[name.real] = places
         return gathered
 
     def _synthetic_sets(self) -> dict[PurePosixPath, tuple[str, frozenset[str]]]:
@@ -159,7 +167,7 @@ class TableWriter:
         )
 
     def _join(self, gathered: Gathered) -> Joined:
-        if not self._settings.annotations:
+        if not self._settings.annotations and not gathered.masks:
             return Joined()
         refs: dict[str, list[FileRef]] = {
             form: [self._ref_of(file) for file in self._store.files(form)] for form in OBJECT_FORMS
@@ -170,20 +178,23 @@ class TableWriter:
             for file in self._store.files(form)
         }
         names = list(gathered.names.values())
-        joiner = Joiner(names, gathered.cases, places=gathered.places, files=files)
+        joiner = Joiner(
+            names, gathered.cases, places=gathered.places, files=files, masks=gathered.masks
+        )
         return joiner.join(self._settings, refs, self._namer)
 
     def _completed(self, gathered: Gathered, joined: Joined) -> dict[str, Case]:
         """Add the patient and view from tables, and the day of the study, to each case."""
         cases = {}
+        by_real = {name.real: name for name in gathered.names.values()}
         for name in gathered.names.values():
             case = gathered.cases[name.case_id]
-            of_table = joined.patients.get(name.case_id, "")
-            # A table overrides a study that is used as the patient, but not a PatientID.
-            known = of_table or case.patient_id if name.of_study else case.patient_id or of_table
-            patient = known or self._own_patient(name)
+            whole = by_real.get(name.patch_of)
+            patient = self._patient_of(name, whole, joined)
             view = case.view or joined.views.get(name.case_id, "")
-            notes = (*case.notes, STUDY_PATIENT) if name.of_study and not of_table else case.notes
+            known = whole is not None or name.case_id in joined.patients
+            stand_in = [] if known else [STAND_INS.get(name.patient_from, "")]
+            notes = (*case.notes, *filter(None, stand_in))
             cases[name.case_id] = replace(case, patient_id=patient, view=view, notes=notes)
         dates: dict[str, list[CaseName]] = defaultdict(list)
         for name in gathered.names.values():
@@ -194,6 +205,20 @@ class TableWriter:
             for name, day in zip(names, days, strict=True):
                 cases[name.case_id] = replace(cases[name.case_id], day=day)
         return cases
+
+    def _patient_of(self, name: CaseName, whole: CaseName | None, joined: Joined) -> str:
+        """Return the patient of a case.
+
+        A table overrides a study or series that is used as the patient, but not a PatientID. The
+        patient of a patch is that of the whole scan, if the archive has it.
+        """
+        if name.patient_from == "header":
+            return name.patient_id
+        if of_table := joined.patients.get(name.case_id):
+            return of_table
+        if whole is not None:
+            return self._patient_of(whole, None, joined)
+        return name.patient_id or self._own_patient(name)
 
     def _own_patient(self, name: CaseName) -> str:
         """Return a separate patient for a case that names no patient."""

@@ -40,6 +40,7 @@ COMMAND_MODULES = (
     "report",
     "review",
     "import_weights",
+    "models",
     "index",
     "check",
     "split",

@@ -22,12 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def accept(
-    places: Annotated[
+    words: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MODEL INDEX",
-            help="A model directory that searches CT scans, and the index.csv of the site's "
-            "scans, written by `medkd index`.",
+            metavar="[MODEL] INDEX",
+            help="A model directory or shipped model that searches CT scans (default: "
+            "ct-nodule-small), and the index.csv of the site's scans, written by `medkd index`.",
         ),
     ],
     *,
@@ -63,14 +63,14 @@ def accept(
 
     If the command is stopped or killed, the same command continues after the last finished scan.
 
-    Example: `medkd accept MODEL work/index.csv --out acceptance`
+    Example: `medkd accept work/index.csv --out acceptance`
 
-    Example: `medkd accept MODEL work/index.csv --scans 100 --sizes luna16 --out acceptance`
+    Example: `medkd accept RUN/student work/index.csv --scans 100 --sizes luna16 --out acceptance`
     """
     from medkd.acceptance.results import AcceptanceSettings
     from medkd.synthetic.implant.settings import ImplantSettings
 
-    model, index = _model_and_index(places)
+    model, index = _model_and_index(words)
     check_output("--out", out, index_places(index))
     refusal = "nodules cannot be made with these options"
     nodules = settings_from_options(
@@ -82,23 +82,21 @@ def accept(
     _print_result(_run(model, index, out, settings, device=device), out)
 
 
-def _model_and_index(places: list[Path]) -> tuple[Path, Path]:
-    """Return MODEL and INDEX; MODEL may be missing as soon as the package ships one.
+def _model_and_index(words: list[Path]) -> tuple[Path, Path]:
+    """Divide the arguments into MODEL, which may be left out, and INDEX.
 
     Raises:
-        SettingsError: if there are more or fewer places.
+        SettingsError: if there is not exactly one INDEX.
     """
+    from medkd.cli.models import model_and_inputs
     from medkd.index.table import is_index
 
-    if len(places) == 2:
-        return places[0], places[1]
-    named = ", ".join(map(str, places))
-    missing = "MODEL" if is_index(places[0]) else "INDEX"
-    reasons = [
-        f"expected a model directory and the index.csv of `medkd index`, got {named}",
-        f"give {missing} too" if len(places) == 1 else "give one of each",
-    ]
-    raise SettingsError("medkd accept needs MODEL and INDEX", reasons)
+    model, indexes = model_and_inputs(words)
+    if len(indexes) == 1 and is_index(indexes[0]):
+        return model, indexes[0]
+    named = ", ".join(map(str, indexes))
+    reason = f"expected [MODEL] and one index.csv of `medkd index`, got {named}"
+    raise SettingsError("the acceptance test needs an INDEX of the site's scans", [reason])
 
 
 def _run(

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A model directory that searches CT scans.")],
+    model: Annotated[Path, typer.Argument(help="A model directory or shipped model for CT scans.")],
     index: IndexArgument,
     *,
     out: Annotated[Path, typer.Option(help="A new model directory; MODEL is not changed.")],
@@ -63,9 +63,9 @@ def calibrate(
 
     If the command is stopped or killed, the same command continues after the last finished scan.
 
-    Example: `medkd calibrate MODEL work/index.csv --split work/split.json --out local-model`
+    Example: `medkd calibrate RUN/student work/index.csv --split work/split.json --out local-model`
 
-    Example: `medkd calibrate MODEL validation/index.csv --fp-per-scan 2 --out local-model`
+    Example: `medkd calibrate ct-nodule-small work/index.csv --fp-per-scan 2 --out local-model`
     """
     from medkd.detect.calibration import calibrate_model
     from medkd.detect.calibration_cases import choose_cases
@@ -80,7 +80,7 @@ def calibrate(
         typer.echo(note)
     results = _search(loaded, cases, searched)
     made = calibrate_model(loaded.info, results, cases, fp_per_scan=fp_per_scan)
-    save_model(out, loaded.network, made.info)
+    save_model(out, loaded.network, made.info, half=made.info.precision == "float16")
     _print_calibration(made)
     typer.echo(f"written: {out} (the marks are in {searched})")
 
@@ -90,10 +90,13 @@ def _check_outputs(out: Path, work: Path, *, model: Path, inputs: Sequence[Path 
 
     Raises:
         SettingsError: naming the path and the remedy.
+        CheckpointError: if there is no such model.
     """
+    from medkd.models.shipped import find_model
+
     for option, place in (("--out", out), ("--work", work)):
         check_output(option, place, inputs)
-        if model.resolve() in (place.resolve(), *place.resolve().parents):
+        if find_model(model).resolve() in (place.resolve(), *place.resolve().parents):
             reason = f"it is MODEL or inside it, and MODEL is not changed: give {option} another"
             raise SettingsError(f"{option} {place}: not written", [f"{reason} name"])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -144,9 +144,10 @@ def _print_codes(title: str, counts: Sequence[ReasonCount], places: Mapping[str,
 
 def _print_site(site: SiteSummary) -> None:
     where = f" at {site.site}" if site.site else ""
+    patches = f" ({site.patches} of them patches around nodules)" if site.patches else ""
     typer.echo(
-        f"\n{counted(site.cases, site.kind)} of {counted(site.patients, 'patient')}{where}, "
-        f"{site.ready} ready"
+        f"\n{counted(site.cases, site.kind)}{patches} of {counted(site.patients, 'patient')}"
+        f"{where}, {site.ready} ready"
     )
     for title, spread in (("pixel", site.spacing_mm), ("slice", site.slice_spacing_mm)):
         if spread:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.options import AllowOption, ResumeOption, split_commas
+from medkd.cli.options import AllowOption, ModelAndInputs, ResumeOption, split_commas
 from medkd.cli.text import counted
 
 if TYPE_CHECKING:
@@ -22,15 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    model: Annotated[Path, typer.Argument(help="A model directory, e.g. RUN/student.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT...",
-            help="CT: volumes or DICOM folders. X-ray: PNG, JPEG or DICOM. Folders of these or "
-            "the index.csv of `medkd index`.",
-        ),
-    ],
+    words: ModelAndInputs,
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -39,20 +31,32 @@ def detect(
         typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
     ] = None,
     allow: AllowOption = "",
+    fp_per_scan: Annotated[
+        float | None,
+        typer.Option(
+            help="CT: flag marks from the frozen threshold with this many false positives per "
+            "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="CT: scans searched at once.")] = 1,
     resume: ResumeOption = False,
 ) -> None:
     """Search CT scans for nodules, or score chest X-rays. Not a medical device.
 
     MODEL determines which: a model trained on CT patches searches scans, and a model trained on
-    X-rays scores X-rays. OUT gets results.csv and one JSON file per case. A case that cannot be
-    read, is not fit for analysis, or shows no lungs has the status not_analysed with its reasons.
-    If the command is stopped or killed, run it again with --resume to skip the finished cases.
-    Exits with 1 if no case could be analysed.
+    X-rays scores X-rays. `medkd models` lists the shipped models. OUT gets results.csv, one JSON
+    file per case and, for CT, results.html with pictures of the first ten marks of each scan. A
+    case that cannot be read, is not fit for analysis, or shows no lungs has the status not_analysed
+    with its reasons. If the command is stopped or killed, run it again with --resume to skip the
+    finished cases; another --fp-per-scan then flags the same marks anew. Exits with 1 if no case
+    could be analysed.
+
+    Each of the --workers processes needs up to 2 GiB of memory.
 
     CT: results.csv lists all marks, at most 100 per scan: LUNA16's columns (LPS mm), voxel indices
     (from 0), slice_number (from 1 along k), the InstanceNumber of the DICOM image, the threshold
-    chosen on validation, and whether the mark reaches it. diameter_mm is empty, because this
-    version does not measure diameters. X-ray: results.csv has one row per image with the
+    chosen on validation, and whether the mark reaches it. diameter_mm is empty for models that
+    measure no diameters. X-ray: results.csv has one row per image with the
     calibrated probability of each label.
 
     Cases of an INDEX are named by its case ids, other cases by their UID or the name of their file
@@ -61,17 +65,21 @@ def detect(
     and records the look-up. If an INDEX states which scans have a nodule, the ROC AUC of each
     scan's highest mark score is printed and written to scan_level-INDEX.json.
 
+    Example: `medkd detect scans/ --out found`
+
     Example: `medkd detect medkd-demo/student scans/ --out found`
 
-    Example: `medkd detect runs/ct/student work/index.csv --out found --resume`
+    Example: `medkd detect runs/ct/student work/index.csv --out found --workers 2 --resume`
 
     Example: `medkd detect runs/xray/student xrays/ --out found`
     """
+    from medkd.cli.models import model_and_inputs
     from medkd.index.table import is_index
     from medkd.models.package import load_model
 
+    model, inputs = model_and_inputs(words)
     loaded = load_model(model, device=device)
-    job = _build_job(loaded, inputs, allow)
+    job = _build_job(loaded, inputs, allow, fp_per_scan=fp_per_scan, workers=workers)
     _warn(synthetic := _synthetic_warning(loaded.info, job))
     results = _run(job, out, resume=resume)
     _print_results(results, job, out)
@@ -82,12 +90,20 @@ def detect(
         raise typer.Exit(1)
 
 
-def _build_job(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob:
+def _build_job(
+    loaded: LoadedModel,
+    inputs: list[Path],
+    allow: str,
+    *,
+    fp_per_scan: float | None,
+    workers: int,
+) -> SearchJob:
     """Build a job that searches scans or scores radiographs, depending on the model."""
     from medkd.cli.progress import progress_bars
     from medkd.config.load import make_settings
     from medkd.detect.jobs import image_job, scan_job
     from medkd.detect.radiographs import takes_radiographs
+    from medkd.errors import SettingsError
     from medkd.io.dicom.gate import GateSettings
 
     with progress_bars() as report:
@@ -96,9 +112,19 @@ def _build_job(loaded: LoadedModel, inputs: list[Path], allow: str) -> SearchJob
             report("reading files", count, 0, "")
 
         if takes_radiographs(loaded.info):
+            if fp_per_scan is not None or workers > 1:
+                reason = "--fp-per-scan and --workers are only for models that search CT scans"
+                raise SettingsError("options that do not apply to X-rays", [reason])
             return image_job(inputs, loaded, allow=split_commas(allow), progress=show_count)
         gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
-        return scan_job(inputs, loaded, gate=gate, progress=show_count)
+        return scan_job(
+            inputs,
+            loaded,
+            gate=gate,
+            fp_per_scan=fp_per_scan,
+            workers=workers,
+            progress=show_count,
+        )
 
 
 def _run(job: SearchJob, out: Path, *, resume: bool) -> list[CaseResult]:

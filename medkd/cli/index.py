@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from medkd.index.table import ArchiveIndex
 
 
+PatientsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Patients of series whose headers name none, and of patches: a table with the columns "
+        "seriesuid and patient_id."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("index")(index_command)
@@ -45,6 +54,7 @@ def index_command(
     labels: Annotated[
         list[str] | None, typer.Option(help="Labels of whole images: a table of a public data set.")
     ] = None,
+    patients: PatientsOption = None,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of processes.")] = None,
 ) -> None:
     """Index an archive: find all scans and radiographs, and record how each file was used.
@@ -54,12 +64,14 @@ def index_command(
     could be a slice of a series in the same folder, that series is refused. `medkd check` lists
     the refused cases and the reasons. Exits with 1 if the archive has no scan and no radiograph.
 
+    A pair UID_dcm_N.mha and UID_seg_N.mha (NODE21's layout) is one case, a patch: the segmentation
+    gives its nodule, and LUNA16's tables the diameter and other nodules and findings inside.
+
     Example: `medkd index archive --out work/index.csv --annotations archive/annotations.csv`
 
     Example: `medkd index nih --out work/index.csv --identity keep --labels nih/Data_Entry_2017.csv`
     """
     from medkd.archive.build import build_archive_index
-    from medkd.archive.sources import add_excluded
     from medkd.cli.progress import progress_bars
 
     texts = list(overrides or [])
@@ -67,9 +79,7 @@ def index_command(
     texts += [f"workers={workers}"] if workers is not None else []
     settings = _settings(config, texts, split_commas(allow),
                          sources=[*(annotations or []), *(labels or [])])  # fmt: skip
-    if excluded is not None:
-        added = add_excluded(settings.annotations, excluded)
-        settings = settings.model_copy(update={"annotations": added})
+    settings = _with_tables(settings, excluded=excluded, patients=patients)
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
     _print_summary(index, out, settings)
@@ -99,6 +109,19 @@ def _settings(
     return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
 
 
+def _with_tables(
+    settings: IndexSettings, *, excluded: Path | None, patients: Path | None
+) -> IndexSettings:
+    from medkd.archive.sources import add_excluded, add_patients
+
+    sources = settings.annotations
+    if excluded is not None:
+        sources = add_excluded(sources, excluded)
+    if patients is not None:
+        sources = add_patients(sources, patients)
+    return settings.model_copy(update={"annotations": sources})
+
+
 def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
     from collections import Counter
 
@@ -112,7 +135,11 @@ def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> N
         ready = sum(case.status == "ready" for case in mine)
         if mine:
             refused = len(mine) - ready
-            typer.echo(f"  {counted(len(mine), name)}: {ready} ready, {refused} not analysed")
+            patches = sum(case.extent == "patch" for case in mine)
+            of_them = f" ({patches} of them patches around nodules)" if patches else ""
+            typer.echo(
+                f"  {counted(len(mine), name)}{of_them}: {ready} ready, {refused} not analysed"
+            )
     codes = Counter(code for case in index.cases for code in codes_in(case.reasons))
     for code, number in codes.most_common():
         option = accepting_option([code])

@@ -31,6 +31,15 @@ SetOption = Annotated[
         "folder.",
     ),
 ]
+ModelAndInputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[MODEL] INPUT",
+        help="MODEL: a model directory such as RUN/student, or a shipped model; default: "
+        "ct-nodule-small. INPUT: CT volumes or DICOM folders; X-rays as PNG, JPEG or DICOM; "
+        "folders of these, or the index.csv of `medkd index`.",
+    ),
+]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Resume the run in the output folder.")
 ]

@@ -3,18 +3,20 @@
 A path in a YAML file is relative to the folder of that file. A path given by `--set`, or in a
 configuration that ships with medkd, is relative to the current folder. Resolved settings hold
 absolute paths, so a run can be resumed from any folder. Paths that begin with ~ or ${VARIABLE}
-stay unchanged.
+stay unchanged. So does the name of a shipped model, unless a folder has that name.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from medkd.models.shipped import shipped_models
 from medkd.settings import PathRule, path_rule
 from medkd.yaml_data import Document, KeyPath
 
@@ -26,6 +28,15 @@ RULE = (
 )
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """A required path in settings, with its key and its rule."""
+
+    keys: KeyPath
+    path: str | Path
+    rule: PathRule
 
 
 def resolve_paths(settings: SettingsType, document: Document) -> SettingsType:
@@ -47,10 +58,10 @@ def missing_paths(settings: BaseModel, document: Document) -> list[str]:
         document: the YAML that they were read from; messages name its lines.
     """
     return [
-        f"{document.place_of(keys)}: {'.'.join(map(str, keys))}: {path}: no such file or folder"
-        f"{_origin(keys, document)}"
-        for keys, path in _inputs(settings, (), None)
-        if "${" not in str(path) and not Path(path).expanduser().exists()
+        f"{document.place_of(found.keys)}: {'.'.join(map(str, found.keys))}: {found.path}: no such "
+        f"file or folder{_origin(found.keys, document)}{_names(found.rule)}"
+        for found in _inputs(settings, (), None)
+        if "${" not in str(found.path) and not Path(found.path).expanduser().exists()
     ]
 
 
@@ -73,7 +84,8 @@ def _resolved(value: Any, keys: KeyPath, document: Document, rule: PathRule | No
         return {k: _resolved(v, (*keys, k), document, rule) for k, v in value.items()}
     if rule is None or not isinstance(value, str | Path) or not _is_relative(value):
         return value
-    return type(value)(os.path.normpath(document.folder_of(keys) / value))
+    path = type(value)(os.path.normpath(document.folder_of(keys) / value))
+    return value if _is_name(value, rule) and not Path(path).exists() else path
 
 
 def _is_relative(path: str | Path) -> bool:
@@ -81,7 +93,16 @@ def _is_relative(path: str | Path) -> bool:
     return not text.startswith(("~", "${")) and bool(text) and not Path(text).is_absolute()
 
 
-def _inputs(value: Any, keys: KeyPath, rule: PathRule | None) -> Iterator[tuple[KeyPath, Any]]:  # noqa: ANN401  # any value
+def _is_name(value: str | Path, rule: PathRule) -> bool:
+    return rule.may_be_name and str(value) in shipped_models()
+
+
+def _names(rule: PathRule) -> str:
+    names = ", ".join(shipped_models()) if rule.may_be_name else ""
+    return f"; shipped models: {names}" if names else ""
+
+
+def _inputs(value: Any, keys: KeyPath, rule: PathRule | None) -> Iterator[_Input]:  # noqa: ANN401  # any value
     if isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
             yield from _inputs(getattr(value, name), (*keys, info.alias or name), path_rule(info))
@@ -91,8 +112,10 @@ def _inputs(value: Any, keys: KeyPath, rule: PathRule | None) -> Iterator[tuple[
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _inputs(item, (*keys, key), rule)
-    elif rule is not None and rule.must_exist and isinstance(value, str | Path):
-        yield keys, value
+    elif rule is None or not isinstance(value, str | Path) or _is_name(value, rule):
+        return
+    elif rule.must_exist:
+        yield _Input(keys, value, rule)
 
 
 def _origin(keys: KeyPath, document: Document) -> str:

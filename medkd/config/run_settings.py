@@ -13,13 +13,16 @@ from pydantic import Field, model_validator
 
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
+from medkd.data.crops import CropSettings
 from medkd.data.data_sets import Luna16Data, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
 from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
+from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
-from medkd.settings import InputPath, OtherPath, Settings
+from medkd.settings import ModelPath, OtherPath, Settings
 from medkd.synthetic.source import PhantomData
+from medkd.synthetic.stream import PhantomStreamSettings
 from medkd.transfer.settings import TransferSettings, check_transfer
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -46,7 +49,7 @@ class TrainingSettings(Settings):
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
         "no",
         description="Precision of the forward pass. fp16 needs a GPU; so does bf16 for 3-D "
-        "networks. auto: bf16 on a GPU that supports it, else no.",
+        "classifiers. auto: bf16 on a GPU that supports it, else no.",
     )
     accumulate: int = Field(
         1, ge=1, description="Batches whose gradients are averaged for one optimizer step."
@@ -109,6 +112,42 @@ class EvaluationSettings(Settings):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
 
 
+class MoreCrops(Settings):
+    """Further scans on which point detectors are trained; validation and test never use them."""
+
+    data: DataSettings = Field(description="The data set; all its scans are used.")
+    share: float = Field(gt=0, description="Crops from this set, relative to the other sets.")
+    nodule_share: float = Field(
+        0.7, ge=0, le=1, description="Share of its crops around a nodule; 0: without nodules."
+    )
+
+
+class PhantomCrops(PhantomStreamSettings):
+    """Phantoms that are generated while a point detector is trained."""
+
+    share: float = Field(gt=0, description="Crops from phantoms, relative to the other sets.")
+    nodule_share: float = Field(
+        0.7, ge=0, le=1, description="Share of their crops around a nodule."
+    )
+
+
+class TrainingCrops(CropSettings):
+    """The crops on which point detectors are trained, and their sources."""
+
+    share: float = Field(
+        1.0, ge=0, description="Crops from the labelled training scans, relative to other sets."
+    )
+    unlabelled_share: float = Field(
+        0.5, ge=0, description="Crops from training scans without labels, relative to other sets."
+    )
+    more: dict[ArmName, MoreCrops] = Field(
+        default_factory=dict, description="Further sets of scans, by name."
+    )
+    phantoms: PhantomCrops | None = Field(
+        None, description="Phantoms generated during the training; null: none."
+    )
+
+
 class DomainSettings(Settings):
     """One data domain: the data set, its split, loading steps and augmentation."""
 
@@ -119,6 +158,9 @@ class DomainSettings(Settings):
     )
     augmentation: AugmentationSettings = Field(
         default_factory=AugmentationSettings, description="Random changes of the training samples."
+    )
+    crops: TrainingCrops = Field(
+        default_factory=TrainingCrops, description="Crops for point detectors (detector3d)."
     )
     negatives_per_positive: int | None = Field(
         None, ge=1, description="Negative training candidates kept per positive one; null: all."
@@ -160,8 +202,13 @@ class DomainSettings(Settings):
 class TeacherSettings(Settings):
     """The teacher: a model directory, or a network to train."""
 
-    from_: InputPath | None = Field(None, alias="from", description="An existing model directory.")
+    from_: ModelPath | None = Field(
+        None, alias="from", description="A model directory, or the name of a shipped model."
+    )
     model: ModelSettings | None = Field(None, description="The network to train.")
+    initialise: InitialiseSettings | None = Field(
+        None, description="The network starts from a source model; null: its own first weights."
+    )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How the network is trained."
     )
@@ -170,6 +217,8 @@ class TeacherSettings(Settings):
     def _one_way(self) -> TeacherSettings:
         if (self.from_ is None) == (self.model is None):
             raise ValueError("give either from (a model directory) or model (a network to train)")
+        if self.from_ and self.initialise:
+            raise ValueError("initialise needs model: a network given by from is not trained")
         return self
 
 
@@ -177,6 +226,10 @@ class StudentSettings(Settings):
     """The small model. The control is the same network, trained without a teacher."""
 
     model: ModelSettings = Field(description="The network, at most 0.5 million parameters.")
+    initialise: InitialiseSettings | None = Field(
+        None,
+        description="Student and control start from a source model; null: their own first weights.",
+    )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How student and control are trained."
     )
@@ -364,12 +417,16 @@ class RunSettings(Settings):
         named = {f"teacher {name}": t.model for name, t in self.teachers().items()}
         named |= {"student": self.student.model if self.student else None}
         window = hu_window(self.target.loading)
+        spacing = spacing_mm(self.target.loading)
         for name, model in named.items():
-            if model is not None:
-                found = check_model_input(
-                    model, view_shape=(1, *shape), hu_window=window, label_count=1
-                )
-                yield from (f"{name}: {reason}" for reason in found)
+            if model is None:
+                continue
+            found = check_model_input(
+                model, view_shape=(1, *shape), hu_window=window, label_count=1
+            )
+            yield from (f"{name}: {reason}" for reason in found)
+            if model.finds_points and (spacing is None or len(set(spacing)) > 1):
+                yield f"{name}: a point detector needs a spacing step with equal spacings"
 
     def _transfers(self) -> Iterator[str]:
         if not self.student:
@@ -381,7 +438,8 @@ class RunSettings(Settings):
                 yield f"{name}: no terms, so the student would equal the control"
             if transfer.hard_label.weight == 0:
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"
-            reasons = check_transfer(transfer, self.student.model.label_count)
+            model = self.student.model
+            reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
             yield from (f"{name}: {reason}" for reason in reasons)
 
     def bench_arms(self) -> tuple[BenchArm, ...]:

@@ -187,7 +187,8 @@ def _scan_index(
     excluded = [n for n in archive.nodules if n.counts_as == "excluded"]
     states = scan_states(ready, archive.nodules, known=known)
     used = [case for case in ready if _is_used(states[case.case_id], settings)]
-    if not any(states[case.case_id] == "nodules" for case in used):
+    negative = used and settings.unannotated == "negative"  # all scans are free of nodules
+    if not negative and not any(states[case.case_id] == "nodules" for case in used):
         raise _no_places(path, states)
     ids = {case.case_id for case in used}
     return CaseIndex(

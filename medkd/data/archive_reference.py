@@ -99,6 +99,8 @@ def _left_out(
             yield name, "not among --seriesuids"
         elif case.status == "not_analysed":
             yield name, "not analysed (medkd check shows why)"
+        elif case.extent == "patch":
+            yield name, "that are patches around nodules, not whole scans"
         elif name not in known:
             yield name, UNANNOTATED
         elif known[name] and name not in placed:

@@ -19,9 +19,16 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from medkd.data.views import NOISE_LENGTH, Padding, ViewParameters, apply_view, each
+from medkd.data.views import (
+    NOISE_LENGTH,
+    Padding,
+    ViewParameters,
+    apply_view,
+    each,
+    move_points,
+)
 from medkd.settings import Settings
-from medkd.types import PatchBatch
+from medkd.types import EXCLUDED, NODULE, PatchBatch, Points
 
 Views = Literal["live"] | Annotated[int, Field(ge=1)]
 
@@ -113,7 +120,22 @@ def view_batch(batch: PatchBatch, settings: AugmentationSettings, *, seed: int) 
         spatial_dims=batch.image.dim() - 2,
         seed=seed,
     )
-    return dataclasses.replace(batch, image=apply_view(batch.image, drawn))
+    points = batch.points and _moved_points(batch.points, drawn, batch.image.shape[2:])
+    return dataclasses.replace(batch, image=apply_view(batch.image, drawn), points=points)
+
+
+def _moved_points(points: Points, drawn: ViewParameters, shape: Sequence[int]) -> Points:
+    """Move points as their images; a nodule outside its image carries no loss in the view.
+
+    The view may include its place, but shows the padding of the image there.
+    """
+    device = points.center_vox.device
+    center_vox = move_points(points.center_vox.cpu(), drawn, shape).to(device)
+    diameter_mm = points.diameter_mm / drawn.scale[:, None].to(device)
+    most = torch.tensor(shape, device=device) - 0.5
+    shown = ((points.center_vox > -0.5) & (points.center_vox < most)).all(dim=2)
+    kind = torch.where(~shown & (points.kind == NODULE), EXCLUDED, points.kind)
+    return Points(center_vox, diameter_mm, kind)
 
 
 def draw_parameters(

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from medkd.data.cache_folder import CacheFolder
@@ -27,12 +28,15 @@ from medkd.data.cases import Case, OnProgress, file_states, process_cases, read_
 from medkd.data.loading import (
     KEY,
     LoadingStep,
+    OrientationStep,
+    SpacingStep,
     apply_loading,
     build_loading,
     loading_as_dicts,
     scan_steps,
 )
 from medkd.data.monai_bridge import scan_grid, to_meta_tensor
+from medkd.data.resample import Box, resample_volume, spaced_grid
 from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.lungs import LungField, find_lungs
@@ -41,7 +45,7 @@ from medkd.types import Scan, SliceFact
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = 3  # increase it when the entries change, so that older entries are not read
+_LAYOUT = 4  # increase it when the entries change, so that older entries are not read
 _OPEN_MAPPED = 128  # each holds a file handle
 _OPEN_IN_MEMORY = 4
 
@@ -110,6 +114,74 @@ def prepare_scan(scan: Scan, steps: tuple[LoadingStep, ...]) -> PreparedScan:
         return replace(prepared, no_lungs=error.reasons)
 
 
+def prepare_lungs(
+    scan: Scan, steps: tuple[LoadingStep, ...], *, margin_vox: tuple[int, int, int]
+) -> PreparedScan:
+    """Prepare only the box around the lungs, for a search.
+
+    The voxels are those of `prepare_scan`, up to the rounding of single HU, for a fraction of its
+    time and memory. They do not depend on the order in which the axes of the scan are stored if
+    there is an orientation step.
+
+    Args:
+        scan: the scan as read, on any grid.
+        steps: as for `prepare_scan`.
+        margin_vox: voxels of the prepared grid kept around the box of the lungs along i, j, k.
+
+    Returns:
+        The box with its margin; if no lungs are found, no voxels and the reasons.
+    """
+    spacing = next((step for step in steps if isinstance(step, SpacingStep)), None)
+    if spacing is not None and spacing.engine == "monai":
+        return prepare_scan(scan, steps)
+    facts = ScanFacts(scan.seriesuid, scan.grid, scan.stored_grid, scan.slices, scan.notes)
+    oriented = _oriented(scan, steps)
+    try:
+        found = find_lungs(oriented)
+    except SeriesError as error:
+        nothing = torch.empty((1, 0, 0, 0), dtype=torch.int16)
+        return PreparedScan(facts, nothing, oriented.grid, no_lungs=error.reasons)
+    spacing_mm = oriented.grid.spacing_mm if spacing is None else spacing.spacing_mm
+    fine = spaced_grid(oriented.grid, spacing_mm)
+    lungs = _on_grid(found, oriented.grid, fine)
+    i, j, k = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, size))
+        for part, margin, size in zip(lungs.box, margin_vox, fine.shape, strict=True)
+    )
+    volume = torch.from_numpy(oriented.voxels_hu)[None]
+    voxels = resample_volume(volume, oriented.grid, spacing_mm, (i, j, k))
+    first = (i.start, j.start, k.start)
+    grid = fine.cropped(first, (voxels.shape[1], voxels.shape[2], voxels.shape[3]))
+    return PreparedScan(facts, voxels, grid, replace(lungs, box=_moved(lungs.box, first)))
+
+
+def _moved(box: Box, first: tuple[int, int, int]) -> Box:
+    i, j, k = (slice(p.start - n, p.stop - n) for p, n in zip(box, first, strict=True))
+    return i, j, k
+
+
+def _oriented(scan: Scan, steps: tuple[LoadingStep, ...]) -> Scan:
+    """Return a scan with the axes of the orientation step; a copy only if one is flipped."""
+    step = next((step for step in steps if isinstance(step, OrientationStep)), None)
+    if step is None:
+        return scan
+    wanted = np.array([_AXES_LPS[letter] for letter in step.axcodes.upper()])
+    cosines = wanted @ scan.grid.direction  # [wanted axis, present axis]
+    axes = linear_sum_assignment(-np.abs(cosines))[1].tolist()
+    flips = [bool(cosines[new, old] < 0) for new, old in enumerate(axes)]
+    turned = scan.voxels_hu.transpose(axes)
+    if any(flips):  # torch has no reversed views
+        turned = np.flip(turned, tuple(np.flatnonzero(flips).tolist())).copy(order="K")
+    grid = scan.grid.reordered((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    return replace(scan, voxels_hu=turned, grid=grid)
+
+
+_AXES_LPS = {
+    "L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1),
+    "I": (0, 0, -1),
+}  # fmt: skip
+
+
 def _on_grid(lungs: LungField, grid: VoxelGrid, prepared: VoxelGrid) -> LungField:
     """Convert the box of the lungs from the grid of the scan to the prepared grid."""
     corners = np.array(list(product(*((part.start, part.stop - 1) for part in lungs.box))))
@@ -121,7 +193,7 @@ def _on_grid(lungs: LungField, grid: VoxelGrid, prepared: VoxelGrid) -> LungFiel
 
 
 def to_unit_range(hu: Tensor, window: tuple[float, float]) -> Tensor:
-    """Scale an HU window to 0..1 and clip, in place if `hu` is float32.
+    """Scale an HU window to 0..1 and clip.
 
     Args:
         hu: any shape.
@@ -131,7 +203,7 @@ def to_unit_range(hu: Tensor, window: tuple[float, float]) -> Tensor:
         float32 of the same shape.
     """
     low, high = window
-    return hu.float().sub_(low).div_(high - low).clamp_(0, 1)
+    return hu.to(torch.float32, copy=True).sub_(low).div_(high - low).clamp_(0, 1)
 
 
 class PreparedScans:
@@ -232,12 +304,13 @@ def _write_entry(entry: Path, prepared: PreparedScan) -> None:
         else {
             "box": [(part.start, part.stop) for part in lungs.box],
             "grid": _grid_values(lungs.grid),
-            "litres": lungs.litres,
+            "right_litres": lungs.right_litres,
+            "left_litres": lungs.left_litres,
         },
     }
     np.save(entry / "voxels_hu.npy", prepared.voxels_hu[0].numpy(), allow_pickle=False)
     if lungs is not None:
-        np.save(entry / "lungs.npy", lungs.mask, allow_pickle=False)
+        np.save(entry / "lungs.npy", lungs.sides, allow_pickle=False)
     (entry / "scan.json").write_text(json.dumps(values), encoding="utf-8")
 
 
@@ -256,8 +329,13 @@ def _read_entry(entry: Path) -> PreparedScan:
     lungs = None
     if (known := values["lungs"]) is not None:
         i, j, k = (slice(*ends) for ends in known["box"])
-        mask = np.load(entry / "lungs.npy", allow_pickle=False)
-        lungs = LungField((i, j, k), mask, _grid_of(known["grid"]), known["litres"])
+        lungs = LungField(
+            box=(i, j, k),
+            sides=np.load(entry / "lungs.npy", allow_pickle=False),
+            grid=_grid_of(known["grid"]),
+            right_litres=known["right_litres"],
+            left_litres=known["left_litres"],
+        )
     grid = _grid_of(values["grid"])
     return PreparedScan(
         facts, torch.from_numpy(voxels)[None], grid, lungs, tuple(values["no_lungs"])

@@ -31,15 +31,19 @@ SPACING_TOLERANCE_MM = 1e-3
 
 _SLAB = 16
 
+Box = tuple[slice, slice, slice]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AxisPlan:
     """Sampling of one axis: each new index lies at `weight` (0..1) between `low` and `low + 1`.
 
-    `place` is the same position in `grid_sample` coordinates (-1..1).
+    Only the voxels `source` are used; `low` counts from their first. `place` is the same position
+    in `grid_sample` coordinates (-1..1).
     """
 
     size: int
+    source: slice
     low: Tensor
     weight: Tensor
     place: Tensor
@@ -67,7 +71,9 @@ def spaced_grid(grid: VoxelGrid, spacing_mm: ArrayLike) -> VoxelGrid:
     return VoxelGrid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)
 
 
-def resample_volume(volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike) -> Tensor:
+def resample_volume(
+    volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike, box: Box | None = None
+) -> Tensor:
     """Interpolate a volume on the grid `spaced_grid(grid, spacing_mm)`.
 
     Args:
@@ -75,6 +81,7 @@ def resample_volume(volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike) -> T
             one of the axes are contiguous.
         grid: the grid of the volume; its shape is [I, J, K].
         spacing_mm: (3,) positive mm along i, j, k.
+        box: the voxels of the new grid that are computed; None: all.
 
     Returns:
         [C, I', J', K'] with the same dtype; values of integer dtypes are rounded.
@@ -91,14 +98,16 @@ def resample_volume(volume: Tensor, grid: VoxelGrid, spacing_mm: ArrayLike) -> T
     if tuple(volume.shape[1:]) != grid.shape:
         raise ValueError(f"expected [C, *{grid.shape}] as the grid, got {tuple(volume.shape)}")
     fine = spaced_grid(grid, spacing_mm)
+    parts = box or tuple(slice(0, size) for size in fine.shape)
     if fine.shape == grid.shape and np.array_equal(fine.affine_lps_mm, grid.affine_lps_mm):
-        return volume.clone()
+        return volume[(slice(None), *parts)].clone()
     working = torch.float64 if volume.dtype == torch.float64 else torch.float32
     scales = fine.spacing_mm / grid.spacing_mm
     plans = [
-        _plan_axis(volume.shape[axis + 1], fine.shape[axis], float(scales[axis]))
-        for axis in range(3)
+        _plan_axis(size, range(part.start, part.stop), float(scale))
+        for size, part, scale in zip(grid.shape, parts, scales, strict=True)
     ]
+    volume = volume[(slice(None), *(plan.source for plan in plans))]
     plans = [_moved(plan, volume.device, working) for plan in plans]
     # The slowest axis in memory comes first, so that a slab is one block of memory.
     order = sorted(range(3), key=lambda axis: -volume.stride(axis + 1))
@@ -136,17 +145,20 @@ class SlabSpacingd:
         return {**data, self.key: on_grid(voxels, spaced_grid(grid, self.spacing_mm), image)}
 
 
-def _plan_axis(size: int, new_size: int, scale: float) -> _AxisPlan:
+def _plan_axis(size: int, new: range, scale: float) -> _AxisPlan:
     """Plan one axis: new index n samples the old index n * scale, clamped to the last voxel."""
-    place = (torch.arange(new_size, dtype=torch.float64) * scale).clamp(max=size - 1)
+    place = (torch.arange(new.start, new.stop, dtype=torch.float64) * scale).clamp(max=size - 1)
     low = place.floor().long().clamp(max=max(size - 2, 0))
-    normal = 2.0 * place / max(size - 1, 1) - 1.0  # grid_sample's -1..1 between voxel centres
-    return _AxisPlan(new_size, low, place - low, normal)
+    first, last = int(low[0]), min(int(low[-1]) + 1, size - 1)
+    # grid_sample's -1..1 between voxel centres
+    normal = 2.0 * (place - first) / max(last - first, 1) - 1.0
+    return _AxisPlan(len(new), slice(first, last + 1), low - first, place - low, normal)
 
 
 def _moved(plan: _AxisPlan, device: torch.device, dtype: torch.dtype) -> _AxisPlan:
     low = plan.low.to(device)
-    return _AxisPlan(plan.size, low, plan.weight.to(device, dtype), plan.place.to(device, dtype))
+    weight, place = plan.weight.to(device, dtype), plan.place.to(device, dtype)
+    return _AxisPlan(plan.size, plan.source, low, weight, place)
 
 
 def _resample_channel(volume: Tensor, plans: list[_AxisPlan]) -> Tensor:

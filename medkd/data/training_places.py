@@ -5,7 +5,8 @@ positions beside each nodule. The last two teach a classifier normal lung and th
 a nodule. Positions inside a reference nodule, and its centre, are positive. Positions far from all
 nodules and excluded findings are negative. All others are dropped. Nothing is learned, and random
 positions are seeded by the case, so a scan always has the same candidates. This is not a detector:
-it may miss nodules, whose centres are added anyway.
+it may miss nodules, whose centres are added anyway. In a patch around a nodule (`Case.extent`) no
+lungs can be found, so its positions are those of the whole patch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from medkd.data.cases import Case, OnProgress, process_cases
 from medkd.data.prepared import PreparedScans
 from medkd.data.sampling import derive_seed
 from medkd.files import write_text
-from medkd.lungs import LungField
+from medkd.lungs import LungField, field_of_patch
 from medkd.provenance import sha256_of_text
 from medkd.settings import Settings
 from medkd.types import LabelledCandidate, Nodule, Point, Scan
@@ -161,7 +162,7 @@ def propose_candidates(
         progress: called with (scans done, total).
 
     Raises:
-        SeriesError: lists every scan that cannot be read or has no lungs.
+        SeriesError: lists every scan that cannot be read, and every whole scan that has no lungs.
     """
     of_scan: dict[str, list[Nodule]] = defaultdict(list)
     for finding in findings:
@@ -174,8 +175,10 @@ def propose_candidates(
         kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
         if not kept.is_file():
             prepared = scans.load(case)
-            lungs = prepared.found_lungs()
-            found = propose_in_scan(prepared.as_scan(), lungs, mine, settings)
+            scan = prepared.as_scan()
+            is_patch = case.extent == "patch"
+            lungs = field_of_patch(scan) if is_patch else prepared.found_lungs()
+            found = propose_in_scan(scan, lungs, mine, settings)
             write_text(kept, json.dumps([(*one.center_mm, one.label) for one in found]))
         return [
             LabelledCandidate(case.case_id, (x, y, z), label)

@@ -116,6 +116,26 @@ def view_matrix(parameters: ViewParameters) -> Tensor:
     return torch.cat([linear, torch.as_tensor(shift)[:, :, None]], dim=2)
 
 
+def move_points(center_vox: Tensor, parameters: ViewParameters, shape: Sequence[int]) -> Tensor:
+    """Return where places of the images are in their views.
+
+    Args:
+        center_vox: [B, N, n] voxels of the images.
+        parameters: of B samples.
+        shape: the shape of an image, n numbers.
+
+    Returns:
+        [B, N, n] voxels of the views; they may lie outside.
+    """
+    middle = (torch.tensor(shape, dtype=torch.float32) - 1) / 2
+    centred = center_vox - middle
+    flipped = torch.where(parameters.flip[:, None], -centred, centred)
+    matrix = view_matrix(parameters)
+    linear, shift = matrix[:, :, :-1], matrix[:, :, -1]
+    moved: Tensor = torch.linalg.solve(linear, (flipped - shift[:, None]).transpose(1, 2))
+    return moved.transpose(1, 2) + middle
+
+
 def each(function: Callable[[float], float], values: Tensor) -> Tensor:
     """Apply a function of one number to every element by itself (see the module's docstring)."""
     found = [function(value) for value in values.flatten().tolist()]

@@ -1,44 +1,45 @@
 """Run one model on many scans or radiographs; an input that cannot be read has a result too.
 
-The search continues after a faulty input: any unexpected exception, even for lack of memory,
-becomes a `not_analysed` result with its reason. `results.py` writes the results.
+Scans can be searched in several processes or by any executor. Results come in the order of the
+inputs, one per input, and the search continues after a faulty input (`one_case.py`).
+`results.py` writes the results.
 """
 
 from __future__ import annotations
 
 import json
-import traceback
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 import torch
 
-from medkd.detect.radiographs import check_image_model, score_radiograph
-from medkd.detect.search import detect_nodules
+from medkd.detect.one_case import CaseTask, Given, ScanSearch, score_image
+from medkd.detect.radiographs import check_image_model
 from medkd.detect.view import DetectSettings, check_model
-from medkd.difficulty import difficulty_words
-from medkd.errors import CheckpointError, SeriesError, WorkerError, printable
-from medkd.index.case_store import keeps_identity, locate_case, open_image, open_scan
-from medkd.index.image_inputs import ImageInput, is_radiograph
-from medkd.index.scan_inputs import ScanInput, refusal_of
+from medkd.errors import SeriesError, WorkerError, printable
+from medkd.index.case_store import keeps_identity, locate_case
+from medkd.index.image_inputs import ImageInput
+from medkd.index.scan_inputs import ScanInput
 from medkd.io.dicom.gate import GateSettings
-from medkd.io.radiograph.read import read_radiograph
-from medkd.io.remedies import with_option
-from medkd.io.scans import ScanPlace, read_place
-from medkd.io.synthetic_mark import is_synthetic_note, synthetic_note
-from medkd.lungs import lungs_in_view
 from medkd.models.package import LoadedModel
+from medkd.processes import Crashed, SafePool
 from medkd.provenance import sha256_of_text
-from medkd.types import CaseResult, Radiograph, Scan
+from medkd.types import CaseResult
 
 Input = ScanInput | ImageInput
-T = TypeVar("T")
 
-OUT_OF_MEMORY = "out_of_memory: it does not fit into memory; try a machine with more memory"
+WORKER_KILLED = (
+    "worker_killed: its process was killed twice, most likely for lack of memory: search it again "
+    "with fewer --workers, or on a machine with more memory"
+)
+_AHEAD = 256
+"""Most scans handed to an executor at a time; their results are small."""
 
 
 def search_scans(
@@ -48,32 +49,46 @@ def search_scans(
     *,
     gate: GateSettings | None = None,
     finished: Sequence[CaseResult] = (),
-) -> Iterator[CaseResult]:
-    """Search scans one after another; an unreadable scan gives a result with reasons.
+    workers: int | Executor = 1,
+    thumbnails: Path | None = None,
+) -> Generator[CaseResult, None, None]:
+    """Search scans; an unreadable scan gives a result with reasons.
 
     Args:
         inputs: volumes, DICOM folders, or scans of an INDEX, whose results have its case ids.
-        model: see `detect_nodules`.
+        model: see `detect_nodules`. Other processes load a model of `load_model` from its
+            directory, each once.
         settings: see `detect_nodules`.
         gate: conditions for a DICOM folder to be analysed; None: the defaults. For volume files
             only its `allow` is used. Scans of an INDEX were checked when the INDEX was made.
         finished: results of an earlier call. Their inputs are skipped, and these results are not
             yielded again.
+        workers: number of processes (1: this one), or an executor that runs the searches. A scan
+            whose process is killed is searched again alone; if that is killed too, it is not
+            analysed.
+        thumbnails: folder for the thumbnails of the marks; None: none are drawn.
+
+    Yields:
+        Results in the order of the inputs.
 
     Raises:
         CheckpointError: if the model cannot search scans.
+        WorkerError: if processes cannot be started, or the executor breaks.
+
+    Example:
+        >>> with ThreadPoolExecutor(2) as pool:  # doctest: +SKIP
+        ...     results = list(search_scans(find_inputs([folder]).scans, model, workers=pool))
     """
     check_model(model)
-    read = partial(_read_scan, gate=gate or GateSettings())
-
-    def analyse(scan: Scan, given: ScanInput) -> CaseResult:
-        result = detect_nodules(scan, model, settings)
-        if result.status == "analysed" or given.case is not None:
-            return result
-        refused = refusal_of(given, SeriesError("not analysed", result.reasons))
-        return replace(result, reasons=refused.reasons)
-
-    return _results(inputs, read, analyse, finished=finished)
+    count = workers if isinstance(workers, int) else 1
+    search = ScanSearch(
+        model,
+        settings or DetectSettings(),
+        gate or GateSettings(),
+        thumbnails,
+        threads=max(torch.get_num_threads() // count, 1) if count > 1 else 0,
+    )
+    return _results(inputs, partial(_searched, search=search, workers=workers), finished)
 
 
 def score_images(
@@ -82,7 +97,7 @@ def score_images(
     *,
     allow: Collection[str] = (),
     finished: Sequence[CaseResult] = (),
-) -> Iterator[CaseResult]:
+) -> Generator[CaseResult, None, None]:
     """Score radiographs one after another; an unreadable one gives a result with reasons.
 
     Args:
@@ -97,14 +112,8 @@ def score_images(
         CheckpointError: if the model cannot score radiographs.
     """
     check_image_model(model)
-    read = partial(_read_image, allow=allow)
-
-    def analyse(radiograph: Radiograph, given: ImageInput) -> CaseResult:
-        view = given.case.view if given.case else ""
-        return score_radiograph(radiograph, model, view=view)
-
-    for result in _results(inputs, read, analyse, finished=finished):
-        yield replace(result, kind="image")
+    score = partial(score_image, model=model, allow=allow)
+    return _results(inputs, lambda tasks: ((task, score(task)) for task in tasks), finished)
 
 
 def input_keys(inputs: Sequence[Input]) -> list[str]:
@@ -120,55 +129,69 @@ def input_keys(inputs: Sequence[Input]) -> list[str]:
     return keys
 
 
-Image = TypeVar("Image", Scan, Radiograph)
-Given = TypeVar("Given", ScanInput, ImageInput)
+def _searched(
+    tasks: Iterable[CaseTask[ScanInput]], *, search: ScanSearch, workers: int | Executor
+) -> Generator[tuple[CaseTask[ScanInput], CaseResult | Crashed], None, None]:
+    """Yield every task in order with its result; `Crashed` if its process was killed twice."""
+    if isinstance(workers, Executor):
+        yield from _on_executor(tasks, search, workers)
+    elif workers > 1:
+        yield from SafePool(search, workers).run(tasks)
+    else:
+        yield from ((task, search(task)) for task in tasks)
+
+
+def _on_executor(
+    tasks: Iterable[CaseTask[ScanInput]], search: ScanSearch, executor: Executor
+) -> Iterator[tuple[CaseTask[ScanInput], CaseResult]]:
+    queue: deque[tuple[CaseTask[ScanInput], Future[CaseResult]]] = deque()
+    try:
+        for task in tasks:
+            queue.append((task, executor.submit(search, task)))
+            if len(queue) >= _AHEAD:
+                yield queue[0][0], queue.popleft()[1].result()
+        while queue:
+            yield queue[0][0], queue.popleft()[1].result()
+    except BrokenExecutor as error:
+        reason = "one of its workers was killed, most likely for lack of memory"
+        remedy = "finished scans are kept: resume the search, with fewer workers"
+        raise WorkerError("the executor of the search broke", [reason, remedy]) from error
+    finally:
+        for _, future in queue:
+            future.cancel()
+
+
+Searched = Callable[
+    [Iterable[CaseTask[Given]]], Generator[tuple[CaseTask[Given], CaseResult | Crashed], None, None]
+]
 
 
 def _results(
-    inputs: Sequence[Given],
-    read: Callable[[Given], Image],
-    analyse: Callable[[Image, Given], CaseResult],
-    *,
-    finished: Sequence[CaseResult],
-) -> Iterator[CaseResult]:
-    """Read and analyse the inputs that are not finished, one after another."""
+    inputs: Sequence[Given], searched: Searched[Given], finished: Sequence[CaseResult]
+) -> Generator[CaseResult, None, None]:
+    """Analyse the inputs that are not finished, and give each result a name of its own."""
     taken = {result.seriesuid: Path(result.path).name for result in finished}
     ended = {result.input_key for result in finished}
-    for key, given in zip(input_keys(inputs), inputs, strict=True):
-        if key in ended:
-            continue
-        case = attempt(partial(read, given))
-        if isinstance(case, SeriesError):
-            result = _unread(case, given, taken)
-        elif isinstance(name := _new_name(_uid_of(case), given, taken), SeriesError):
-            result = _unread(name, given, taken)
-        else:
-            found = attempt(partial(analyse, case, given))
-            result = _not_analysed(case, found) if isinstance(found, SeriesError) else found
-            result = replace(result, seriesuid=name)
-        taken[result.seriesuid] = given.path.name
-        yield _completed(result, given, key)
+    keyed = zip(inputs, input_keys(inputs), strict=True)
+    tasks = [CaseTask(given, key) for given, key in keyed if key not in ended]
+    with closing(searched(tasks)) as found:
+        for task, result in found:
+            named = _named(result, task.given, taken)
+            taken[named.seriesuid] = task.given.path.name
+            yield _completed(named, task.given, task.key)
 
 
-def attempt(step: Callable[[], T]) -> T | SeriesError:
-    """Run a step for one input and return any error as a refusal with reasons.
-
-    A fault of the model is raised, and so is a failure to start helper processes.
-    """
-    try:
-        return step()
-    except SeriesError as error:
-        return SeriesError(error.headline, error.reasons or (error.headline,))
-    except (CheckpointError, WorkerError):
-        raise
-    except (MemoryError, torch.OutOfMemoryError):
-        return SeriesError("out of memory", [OUT_OF_MEMORY])
-    except Exception as error:  # noqa: BLE001  # one bad file never ends the search
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name} line {last.lineno}"
-        # The text of the error is omitted, because it may contain a value of a header.
-        reason = f"unexpected: {type(error).__name__} in {place}; please report it"
-        return SeriesError("unexpected error", [reason])
+def _named(result: CaseResult | Crashed, given: Input, taken: Mapping[str, str]) -> CaseResult:
+    """Return the result with a free name; a UID that was already read is refused."""
+    kind: Literal["scan", "image"] = "image" if isinstance(given, ImageInput) else "scan"
+    if isinstance(result, Crashed):
+        result = CaseResult("", (), "not_analysed", reasons=(WORKER_KILLED,), kind=kind)
+    name = _new_name(result.seriesuid, given, taken) if result.seriesuid else None
+    if isinstance(name, str):
+        return replace(result, seriesuid=name)
+    reasons = result.reasons if name is None else name.reasons
+    free = _free(given.name, taken)
+    return CaseResult(free, (), "not_analysed", reasons=reasons, kind=kind)
 
 
 def _new_name(uid: str, given: Input, taken: Mapping[str, str]) -> str | SeriesError:
@@ -184,21 +207,6 @@ def _new_name(uid: str, given: Input, taken: Mapping[str, str]) -> str | SeriesE
     what = "image" if of_image else "series"
     reason = f"{what} {uid} was already read from {taken[uid] or 'another input'}"
     return SeriesError("read twice", [reason])
-
-
-def _unread(refused: SeriesError, given: Input, taken: Mapping[str, str]) -> CaseResult:
-    """Return the result of an unreadable input, with the free name of its case or file."""
-    name = _free(given.name, taken)
-    return CaseResult(name, (), "not_analysed", reasons=refused.reasons)
-
-
-def _uid_of(case: Scan | Radiograph) -> str:
-    return case.seriesuid if isinstance(case, Scan) else case.imageuid
-
-
-def _not_analysed(case: Scan | Radiograph, refused: SeriesError) -> CaseResult:
-    notes = case.notes if isinstance(case, Scan) else ()
-    return CaseResult(_uid_of(case), (), "not_analysed", reasons=refused.reasons, notes=notes)
 
 
 def _completed(result: CaseResult, given: Input, key: str) -> CaseResult:
@@ -235,59 +243,6 @@ def _state_of(files: Sequence[Path]) -> list[int]:
         return []
     newest = max((state.st_mtime_ns for state in states), default=0)
     return [len(states), sum(state.st_size for state in states), newest]
-
-
-def _read_scan(given: ScanInput, *, gate: GateSettings) -> Scan:
-    """Read a scan; if it is synthetic, a note names its generator."""
-    if given.case is None and given.path.is_file() and is_radiograph(given.path):
-        reason = "not_scan: a radiograph or picture; this model searches CT scans"
-        raise SeriesError(f"{given.path}: not a scan", [reason])
-    scan = _read(given, gate)
-    if not (stamp := given.generator):
-        return scan
-    others = (note for note in scan.notes if not is_synthetic_note(note))
-    return replace(scan, notes=(*others, synthetic_note(stamp, difficulty_words(stamp))))
-
-
-def _read(given: ScanInput, gate: GateSettings) -> Scan:
-    if given.case is None:
-        return _read_series(given, gate)
-    if given.case.status == "not_analysed":
-        reasons = with_option(given.case.reasons, command="medkd index")
-        raise SeriesError(f"{given.case.case_id}: not analysed", reasons)
-    return open_scan(given.path, given.case.case_id)
-
-
-def _read_series(given: ScanInput, gate: GateSettings) -> Scan:
-    """Read a scan on disk; a refusal names its path and the option that accepts the fault."""
-    try:
-        return _read_chest(given.place or ScanPlace(given.path, (given.path,)), gate)
-    except SeriesError as error:
-        raise refusal_of(given, error) from error
-
-
-def _read_chest(place: ScanPlace, gate: GateSettings) -> Scan:
-    """Read a scan; a DICOM series must pass the gate and show the lungs."""
-    scan = read_place(place, gate=gate)
-    hidden = lungs_in_view(scan) if place.seriesuid else ()
-    if hidden and "lungs_not_in_view" not in gate.allow:
-        raise SeriesError(f"{place.path}: not analysed", hidden)
-    return replace(scan, notes=(*scan.notes, *(f"allowed: {reason}" for reason in hidden)))
-
-
-def _read_image(given: ImageInput, *, allow: Collection[str]) -> Radiograph:
-    where = f"in {given.path}"
-    if given.reason:
-        raise SeriesError(f"{given.path}: not a radiograph", [given.reason, where])
-    if given.case is None:
-        try:
-            return read_radiograph(given.path, allow=allow)
-        except SeriesError as error:
-            reasons = (*(error.reasons or (error.headline,)), where)
-            raise SeriesError(error.headline, reasons) from error
-    if given.case.status == "not_analysed":
-        raise SeriesError(f"{given.case.case_id}: not analysed", given.case.reasons)
-    return open_image(given.path, given.case.case_id)
 
 
 def _free(name: str, taken: Mapping[str, str]) -> str:

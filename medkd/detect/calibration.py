@@ -73,7 +73,8 @@ def calibration_search(model: LoadedModel, cases: CalibrationCases) -> SearchJob
         CheckpointError: if the model cannot search scans.
     """
     plain = replace(model.info, calibration=Calibration(), operating_points={})
-    return job_of_scans(cases.scans, LoadedModel(model.network, plain))
+    # No page: its probabilities would not be those of the new model.
+    return replace(job_of_scans(cases.scans, LoadedModel(model.network, plain)), page=None)
 
 
 def calibrate_model(

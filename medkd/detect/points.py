@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medkd.data.loading import DEFAULT_WINDOW, hu_window
 from medkd.data.prepared import PreparedScan, to_unit_range
+from medkd.detect.fast import fast_copy
 from medkd.detect.view import DetectSettings, Places, check_model
 from medkd.lungs import LungField
 from medkd.models.detector import ALIGNMENT, STRIDE
@@ -25,7 +26,9 @@ from medkd.models.package import LoadedModel, calibrated_probability
 
 _LEAST_LOGIT = -9.0
 """Peaks with a lower logit are dropped."""
-_MARGIN = 8
+_MOST_PEAKS = 20_000
+"""Only so many of the highest peaks are read; a trained network has far fewer."""
+MARGIN_VOX = 8
 """Voxels around the box of the lungs that are searched too, for context."""
 
 
@@ -51,13 +54,15 @@ def search_points(
         model: a model whose network `finds_points`; it runs on the device of the network.
         settings: the limits.
     """
-    low = [max(part.start - _MARGIN, 0) for part in lungs.box]
+    low = [max(part.start - MARGIN_VOX, 0) for part in lungs.box]
     i, j, k = (
-        slice(first, part.stop + _MARGIN) for first, part in zip(low, lungs.box, strict=True)
+        slice(first, part.stop + MARGIN_VOX) for first, part in zip(low, lungs.box, strict=True)
     )
     window = hu_window(check_model(model)) or DEFAULT_WINDOW
-    image = to_unit_range(prepared.voxels_hu[:, i, j, k].clone(), window)[None]
-    peaks = find_peaks(run_detector(model.network, image, tile_voxels=settings.tile_voxels))
+    network = fast_copy(model.network, settings.precision)
+    dtype = next(network.parameters()).dtype
+    image = to_unit_range(prepared.voxels_hu[:, i, j, k], window)[None].to(dtype)
+    peaks = find_peaks(run_detector(network, image, tile_voxels=settings.tile_voxels))
     centers_mm = prepared.grid.voxel_to_world(peaks.center_vox + low)
     inside = lungs.contains(centers_mm)
     probability = calibrated_probability(torch.from_numpy(peaks.logit)[:, None], model.info)
@@ -69,14 +74,17 @@ def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor
 
     Args:
         network: a network that `finds_points`, in eval mode.
-        image: [1, C, I, J, K] in 0..1 of any size; it is filled up with zeros (air).
-        tile_voxels: most voxels per forward pass, without the overlap of tiles.
+        image: [1, C, I, J, K] in 0..1 of any size; it is filled up with zeros (air). Its dtype is
+            that of the first layer of the network.
+        tile_voxels: most voxels per forward pass in float32, without the overlap of tiles; twice
+            as many in a type of half the size.
     """
     missing = [-size % ALIGNMENT for size in image.shape[2:]]
     padded = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
     device = next(network.parameters()).device
     length, halo = padded.shape[4], network.context_voxels
-    step = tile_voxels // (padded.shape[2] * padded.shape[3]) // ALIGNMENT * ALIGNMENT
+    most = tile_voxels * 4 // image.element_size()
+    step = most // (padded.shape[2] * padded.shape[3]) // ALIGNMENT * ALIGNMENT
     step = max(step, ALIGNMENT)
     parts = []
     for first in range(0, length, step):
@@ -98,12 +106,32 @@ def find_peaks(found: Tensor) -> Peaks:
         found: [5, I, J, K] map of the detector.
     """
     logits = found[0]
-    highest = F.max_pool3d(logits[None, None], 3, stride=1, padding=1)[0, 0]
-    cells = torch.nonzero((logits == highest) & (logits >= _LEAST_LOGIT))
+    cells = torch.nonzero((logits == _highest_nearby(logits)) & (logits >= _LEAST_LOGIT))
     values = logits[tuple(cells.T)]
-    order = values.argsort(descending=True, stable=True)
+    order = values.argsort(descending=True, stable=True)[:_MOST_PEAKS]
     center, diameter_mm = _refine(found, cells[order])
     return Peaks(STRIDE * center + (STRIDE - 1) / 2, diameter_mm, values[order].double().numpy())
+
+
+def _highest_nearby(logits: Tensor) -> Tensor:
+    """Return for each cell [I, J, K] the highest logit among its 27 neighbours, itself included.
+
+    One axis after another: several times faster than max_pool3d on a processor.
+    """
+    highest = logits
+    for axis in range(3):
+        before, after = highest[_all_but(-1, axis)], highest[_all_but(0, axis)]
+        highest = highest.clone()
+        lower, upper = highest[_all_but(-1, axis)], highest[_all_but(0, axis)]
+        torch.maximum(lower, after, out=lower)
+        torch.maximum(upper, before, out=upper)
+    return highest
+
+
+def _all_but(end: int, axis: int) -> tuple[slice, ...]:
+    """Return an index of all but the first (0) or the last (-1) plane along an axis."""
+    part = slice(1, None) if end == 0 else slice(None, -1)
+    return tuple(part if n == axis else slice(None) for n in range(3))
 
 
 def _refine(found: Tensor, cells: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,8 +4,8 @@ results.csv has one row per mark of the scans, or one row per radiograph. For sc
 submission columns come first, so `medkd froc` and the official script can read it. The other
 columns locate a mark in the scan as it is stored on disk. Voxels count from 0 along i, j, k;
 `slice_number` counts from 1 along k; `instance_number` and `sop_instance_uid` are those of the
-DICOM image, and empty for volumes. Paths and UIDs are empty if they may contain the name of a
-patient.
+DICOM image, and empty for volumes. `lung_side` is the patient's side. Paths and UIDs are empty if
+they may contain the name of a patient.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medkd.detect.page import PageFacts, write_page
 from medkd.errors import SettingsError
 from medkd.files import remove_partial
 from medkd.io.luna16_tables import MARK_COLUMNS
@@ -27,7 +28,8 @@ from medkd.types import Candidate, CaseResult, MarkPlace
 
 _PLACE_COLUMNS = (
     "diameter_mm", "voxel_i", "voxel_j", "voxel_k", "slice_number", "instance_number",
-    "frame_number", "sop_instance_uid", "case", "path", "threshold", "above_threshold",
+    "frame_number", "sop_instance_uid", "lung_side", "lung_third",
+    "case", "path", "threshold", "above_threshold",
 )  # fmt: skip
 
 _TABLE_SHARE = 0.05
@@ -67,6 +69,7 @@ def open_results(out: Path, record: SearchRecord, *, resume: bool) -> dict[str, 
         raise SettingsError(f"{out}: results cannot be written here", [_remedy(folder)])
     _check_same(out, folder.read_record(), record)
     remove_partial(out)
+    write_json(folder.record, record)  # the threshold may be another one of the same model
     return {result.input_key: result for result in folder.read() if result.input_key}
 
 
@@ -76,15 +79,19 @@ def write_results(
     *,
     facts: TableFacts | None = None,
     finished: Sequence[CaseResult] = (),
+    page: PageFacts | None = None,
     progress: Callable[[list[CaseResult]], None] | None = None,
 ) -> list[CaseResult]:
-    """Write results one after another; the table is complete at the end, even after an error.
+    """Write results one after another.
+
+    Table and page contain all results at the end, even after an error or an interruption.
 
     Args:
         out: a folder that `open_results` opened.
         results: the results; they may be computed during the writing.
         facts: facts for the table.
         finished: results that are already in the folder.
+        page: facts for the page of scans; None: no page is written.
         progress: called with all results so far, after each.
 
     Returns:
@@ -92,7 +99,8 @@ def write_results(
     """
     done = list(finished)
     names = {_file_name(result.seriesuid): result.seriesuid for result in done}
-    table = _GrowingTable(ResultsFolder(out).table, facts or TableFacts())
+    folder = ResultsFolder(out)
+    table = _GrowingTable(folder.table, facts or TableFacts())
     try:
         for result in results:
             write_json(out / f"{_new_name(result.seriesuid, names)}.json", result)
@@ -102,6 +110,8 @@ def write_results(
                 progress(done)
     finally:
         table.write(done)
+        if page is not None:
+            write_page(folder, done, page)
     return done
 
 
@@ -195,10 +205,13 @@ def _mark_rows(result: CaseResult, facts: TableFacts) -> Iterator[tuple[object, 
 
 def _place_cells(place: MarkPlace | None) -> tuple[object, ...]:
     if place is None:
-        return ("",) * 7
+        return ("",) * 9
     i, j, k = place.voxel
-    image = place.image
-    return (i, j, k, k + 1, image.instance_number, image.frame_number, image.sop_instance_uid)
+    image, lung = place.image, place.lung
+    return (
+        i, j, k, k + 1, image.instance_number, image.frame_number, image.sop_instance_uid,
+        lung.side if lung else "", lung.third if lung else "",
+    )  # fmt: skip
 
 
 def _above(mark: Candidate, facts: TableFacts) -> str:

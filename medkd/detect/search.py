@@ -10,10 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medkd.data.prepared import PreparedScan, ScanFacts, prepare_scan
+from medkd.data.loading import patch_shape, spacing_mm
+from medkd.data.prepared import PreparedScan, ScanFacts, prepare_lungs
 from medkd.detect.maps import propose_patches, vertex
-from medkd.detect.points import search_points
-from medkd.detect.view import DetectSettings, PatchView, Places, build_view, check_model
+from medkd.detect.points import MARGIN_VOX, search_points
+from medkd.detect.view import (
+    DetectSettings,
+    PatchView,
+    Places,
+    Voxels,
+    build_view,
+    check_model,
+    patch_margin,
+)
 from medkd.models.package import LoadedModel, ModelInfo, nodule_scaling
 from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
@@ -55,8 +64,20 @@ def detect_nodules(
         ('analysed', True)
     """
     started = time.perf_counter()
-    result = search_prepared(prepare_scan(scan, check_model(model)), model, settings)
+    prepared = prepare_lungs(scan, check_model(model), margin_vox=_margin(scan, model))
+    result = search_prepared(prepared, model, settings)
     return replace(result, seconds=round(time.perf_counter() - started, 3))
+
+
+def _margin(scan: Scan, model: LoadedModel) -> Voxels:
+    """Return how many voxels around the box of the lungs a model sees along i, j, k."""
+    steps = check_model(model)
+    patch = patch_shape(steps)
+    if patch is None:
+        return (MARGIN_VOX,) * 3
+    # Without a spacing step, an orientation step may reorder the axes.
+    finest = np.full(3, scan.grid.spacing_mm.min())
+    return patch_margin(patch, np.asarray(spacing_mm(steps) or finest))
 
 
 def search_prepared(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_shape, spacing_mm
 from medkd.data.prepared import PreparedScan, to_unit_range
+from medkd.detect.fast import Precision
 from medkd.errors import CheckpointError
 from medkd.settings import Settings
 
@@ -42,6 +43,11 @@ class DetectSettings(Settings):
     )
     batch_size: int = Field(32, ge=1, description="Patches per forward pass.")
     tile_voxels: int = Field(24_000_000, ge=1, description="Most voxels per dense forward pass.")
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of point detectors; auto: bfloat16 if the processor has it, "
+        "otherwise float32.",
+    )
 
 
 class Places(NamedTuple):
@@ -145,13 +151,12 @@ def build_view(
     """
     steps = check_model(model)
     patch = patch_shape(steps) or (1, 1, 1)
-    half_mm = float((np.asarray(patch) * prepared.grid.spacing_mm).max()) / 2
-    margin = np.ceil(half_mm / prepared.grid.spacing_mm).astype(int).tolist()
+    margin = patch_margin(patch, prepared.grid.spacing_mm)
     low = [max(part.start - n, 0) for part, n in zip(lungs.box, margin, strict=True)]
     i, j, k = (
         slice(first, part.stop + n) for first, part, n in zip(low, lungs.box, margin, strict=True)
     )
-    hu = prepared.voxels_hu[:, i, j, k].clone()
+    hu = prepared.voxels_hu[:, i, j, k]
     scaled = to_unit_range(hu, hu_window(steps) or DEFAULT_WINDOW)[None]
     pad = [size // 2 for size in patch]
     image = F.pad(scaled, [n for size in reversed(pad) for n in (size, size)])
@@ -160,6 +165,13 @@ def build_view(
     stride, shifts = _steps_between(model.network.dense_stride, grid.spacing_mm, settings)
     device = next(model.network.parameters()).device
     return PatchView(image.to(device), grid, lungs, patch, stride, shifts, model)
+
+
+def patch_margin(patch: Voxels, spacing_mm: NDArray[np.float64]) -> Voxels:
+    """Return half of the longest side of a patch, in mm, as voxels along i, j, k."""
+    half_mm = float((np.asarray(patch) * spacing_mm).max()) / 2
+    i, j, k = np.ceil(half_mm / spacing_mm).astype(int).tolist()
+    return i, j, k
 
 
 def _steps_between(

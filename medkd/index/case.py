@@ -26,6 +26,10 @@ class Case:
 
     `path` is the volume, the DICOM folder, or the .npz whose `row` of the part `origin` is the
     image; of an `archived` case it is the INDEX. An INDEX does not store these three.
+
+    `extent` says how much of the chest a scan shows: "patch" is a cut-out around a nodule
+    (`io/patch_files.py`). A patch can be used for training by position. Numbers per scan, such as
+    false positives per scan, are not defined for it.
     """
 
     case_id: str
@@ -48,6 +52,7 @@ class Case:
     content: str = ""
     synthetic: bool = False
     generator: str = ""
+    extent: Literal["whole", "patch"] = "whole"
     path: Path = Path()
     row: int | None = None
     archived: bool = False

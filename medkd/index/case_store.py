@@ -31,13 +31,14 @@ from medkd.io.dicom.gate import GateSettings, scan_reasons
 from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.series import read_series, slice_fact
 from medkd.io.file_ref import FileRef
+from medkd.io.patch_files import pair_files
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.volume import read_volume, volume_suffix
 from medkd.types import Radiograph, Scan
 
 STORE_FILE = "files.sqlite"
 
-CaseForm = Literal["dicom", "volume", "image"]
+CaseForm = Literal["dicom", "volume", "patch", "image"]
 
 _SCHEMA = """
 CREATE TABLE cases (
@@ -53,9 +54,10 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """The files of one case: a DICOM series, a volume, or one radiograph.
+    """The files of one case: a DICOM series, a volume, a patch, or one radiograph.
 
-    A volume is one file, followed by the file with its voxels if they are separate (.mhd).
+    A volume is one file, followed by the file with its voxels if they are separate (.mhd). A patch
+    is an image and its segmentation, in any order.
     """
 
     form: CaseForm
@@ -253,6 +255,8 @@ def _read_files(case_id: str, case: _Stored) -> Scan | Radiograph:
     if case.files.form == "dicom":
         with unpacked(refs) as plain:
             return read_series(plain, gate=gate, seriesuid=case_id, patient_id=patient_id)
+    if case.files.form == "patch":
+        refs, gate = (pair_files(refs).image,), gate.for_patch()
     with on_disk(refs) as path:
         scan = read_volume(path, seriesuid=case_id, patient_id=patient_id, allow=gate.allow)
     allowed = tuple(f"allowed: {reason}" for reason in scan_reasons(scan, gate).allowed)

@@ -20,6 +20,9 @@ ScanState = Literal["nodules", "free", "label_only", "unannotated"]
 EXCLUDED_ALONE = "excluded alone"
 """Suffix of the name of a source of annotations that contains only excluded findings."""
 
+MASK = "mask"
+"""Name of the source of a patch's own nodule; it says nothing about other scans."""
+
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
     """Combine labels by case: 1 if any of them is 1, 0 if all are known to be 0.
@@ -59,7 +62,8 @@ def scan_states(
     """
     with_nodules = {n.seriesuid for n in findings if n.counts_as == "included"}
     has_source_of_nodules = any(
-        not n.sources or any(EXCLUDED_ALONE not in name for name in n.sources) for n in findings
+        not n.sources or any(name != MASK and EXCLUDED_ALONE not in name for name in n.sources)
+        for n in findings
     )
     read = {n.seriesuid for n in findings} if has_source_of_nodules else set()
     states: dict[str, ScanState] = {}

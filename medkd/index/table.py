@@ -304,6 +304,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "spacing_mm": _tuple_of(float, _NUMBERS),
     "synthetic": lambda text: text == "1",
     "kind": _one_of("scan", "image"),
+    "extent": _one_of("whole", "patch"),
     "status": _one_of("ready", "not_analysed"),
     "counts_as": _one_of("included", "excluded"),
     "became": _one_of("case", "annotation", "table", "container", "other", "unreadable"),

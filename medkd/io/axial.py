@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from medkd.geometry import AxisOrder
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -46,8 +48,8 @@ def axial_grid(grid: VoxelGrid) -> VoxelGrid:
     """
     if is_axial(grid):
         return grid
-    axes = _axes(grid)
-    return grid.reordered(axes, _flips(grid, axes))
+    order = AxisOrder.to_lps(grid)
+    return grid.reordered(order.axes, order.flipped)
 
 
 def to_axial(scan: Scan) -> Scan:
@@ -63,15 +65,14 @@ def to_axial(scan: Scan) -> Scan:
     """
     if is_axial(scan.grid):
         return scan
-    axes = _axes(scan.grid)
-    flips = _flips(scan.grid, axes)
-    turned = scan.voxels_hu.transpose(axes)[_steps(flips)]
+    order = AxisOrder.to_lps(scan.grid)
+    turned = order.apply(scan.voxels_hu)
     normal = np.abs(scan.grid.direction[:, 2])
     plane = _PLANES[0 if normal[0] >= normal[1] else 1]
     return replace(
         scan,
         voxels_hu=np.ascontiguousarray(turned.transpose(2, 1, 0)).transpose(2, 1, 0),
-        grid=scan.grid.reordered(axes, flips),
+        grid=scan.grid.reordered(order.axes, order.flipped),
         acquisition=replace(scan.acquisition, slice_thickness_mm=None),
         notes=(*scan.notes, f"stored as {plane} slices; read in axial order"),
         stored_grid=scan.grid,
@@ -90,22 +91,4 @@ def in_stored_order(values: NDArray[T], scan: Scan) -> NDArray[T]:
     """
     if scan.stored_grid is None:
         return values
-    axes = _axes(scan.stored_grid)
-    return values[_steps(_flips(scan.stored_grid, axes))].transpose(np.argsort(axes))
-
-
-def _axes(grid: VoxelGrid) -> tuple[int, int, int]:
-    """Return the axes nearest to right-to-left, front-to-back and foot-to-head, in this order."""
-    share = np.abs(grid.direction)
-    k = int(share[2].argmax())
-    one, other = (axis for axis in range(3) if axis != k)
-    return (one, other, k) if share[0, one] >= share[0, other] else (other, one, k)
-
-
-def _flips(grid: VoxelGrid, axes: tuple[int, int, int]) -> tuple[bool, bool, bool]:
-    i, j, k = (bool(grid.direction[world, axis] < 0) for world, axis in enumerate(axes))
-    return i, j, k
-
-
-def _steps(flips: tuple[bool, bool, bool]) -> tuple[slice, ...]:
-    return tuple(slice(None, None, -1 if flipped else 1) for flipped in flips)
+    return AxisOrder.to_lps(scan.stored_grid).undo(values)

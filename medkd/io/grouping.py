@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from medkd.io.dicom.kind import CT_CLASSES
 from medkd.io.file_kind import FOREIGN, PACKED_DICOM, UNKNOWN, UNREADABLE, FileKind, kind_of_file
 from medkd.io.file_ref import FileRef
+from medkd.io.patch_files import read_patch_name
 from medkd.io.walk import inaccessible_reason
 
 _SHOWN = 3
@@ -28,7 +29,7 @@ FOLDER_CODE = "unreadable_folder"
 
 
 def group_key(place: str, kind: FileKind) -> str:
-    """Return the key of the case that a file belongs to: a DICOM series, or the file itself.
+    """Return the key of the case that a file belongs to: a series, a patch, or the file itself.
 
     Args:
         place: the file's path below the root of the archive. Slices without SeriesInstanceUID
@@ -37,7 +38,8 @@ def group_key(place: str, kind: FileKind) -> str:
 
     Returns:
         "series:UID" for CT, "series:UID:CLASS" for other images of a series, "image:UID",
-        "picture:PLACE" or "volume:PLACE"; empty for a file that is not part of a case.
+        "picture:PLACE", "volume:PLACE", or "patch:FOLDER/UID_N" for the two files of a patch
+        (`patch_files.py`); empty for a file that is not part of a case.
     """
     head = kind.head
     if kind.form == "series" and head is not None:
@@ -47,7 +49,12 @@ def group_key(place: str, kind: FileKind) -> str:
     if kind.form == "image":
         uid = _uid(head.sop_uid) if head is not None else ""
         return f"image:{uid}" if uid else f"picture:{place}"
-    return f"volume:{place}" if kind.form == "volume" else ""
+    if kind.form != "volume":
+        return ""
+    folder, slash, name = place.rpartition("/")
+    if patch := read_patch_name(name):
+        return f"patch:{folder}{slash}{patch.seriesuid}_{patch.number}"
+    return f"volume:{place}"
 
 
 class SliceNames:

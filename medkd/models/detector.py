@@ -97,6 +97,32 @@ class PointDetector(Network):
         return found
 
 
+class CentreScore(nn.Module):
+    """A point detector as a classifier of candidates: the highest logit near a view's centre.
+
+    Args:
+        network: a network that `finds_points`.
+    """
+
+    within_vox = 5.0
+    """Greatest distance of a cell from the centre of the view, in voxels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, view: Tensor) -> Tensor:
+        """Compute logits [B, 1] of views [B, C, I, J, K]."""
+        logits: Tensor = self.network(view)[:, 0].float()
+        axes = [
+            (STRIDE * torch.arange(n, device=view.device) + (STRIDE - 1) / 2 - (STRIDE * n - 1) / 2)
+            for n in logits.shape[1:]
+        ]
+        square = sum(grid.square() for grid in torch.meshgrid(*axes, indexing="ij"))
+        near = torch.as_tensor(square) <= self.within_vox**2
+        return torch.where(near, logits, -torch.inf).flatten(1).amax(dim=1, keepdim=True)
+
+
 def space_to_depth(view: Tensor) -> Tensor:
     """Move each 2 x 2 x 2 block of voxels into channels: [B, C, I, J, K] -> [B, 8 C, I/2, ...]."""
     batch, channels, i, j, k = view.shape

@@ -5,7 +5,8 @@
 
 Detection, viewer and export read only these two files. They contain neither code nor pickles.
 The JSON contains the sha256 of the weights, which is checked on load. Reading the JSON alone
-does not import torch.
+does not import torch. A directory is named by its path, or a shipped model by its name
+(`shipped.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,7 +26,8 @@ from medkd.evaluate.calibration import Scaling
 from medkd.files import replacing
 from medkd.formats import MODEL
 from medkd.jsonio import read_json, write_json
-from medkd.types import CaseOrigins, OperatingPoint
+from medkd.models.shipped import INFO_NAME, find_model
+from medkd.types import CaseOrigins, Interval, OperatingPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +43,6 @@ WHOLE_SCAN = "whole-scan"
 FP_PER_SCAN = (1.0, 2.0, 4.0)
 """False positives per scan of the other operating points for marks on whole scans."""
 
-INFO_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
 
 
@@ -114,6 +116,21 @@ class CalibrationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DataSource:
+    """A data set that a model learned from or was measured on.
+
+    `use` states which of the two, for example "training" or "test". `counts` are numbers by noun,
+    for example {"nodules": 951}. `attribution` is the text that the licence requires.
+    """
+
+    name: str
+    licence: str
+    attribution: str
+    use: str = "training"
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Everything about a model except its weights.
 
@@ -122,8 +139,11 @@ class ModelInfo:
     that made the synthetic scans of its own or its teacher's training. `origins` counts these
     scans and the real ones (None: not recorded). `calibrated_on` describes the scans of `medkd
     calibrate` (None: the calibration is that of the training). `data_fingerprint` identifies the
-    data set of the training, `training_fingerprint` also its split. `save_model` fills in
-    `weights_sha256`, `parameters` and `medkd_version`.
+    data set of the training, `training_fingerprint` also its split. `metrics` maps names to values,
+    and `metric_intervals` some of these names to their intervals. `config` and `seed` name the
+    configuration that trained the model and the seed of its weights (empty, None: not recorded).
+    `purpose` is one line; `sources` and `limits` are for the model card. `save_model` fills in
+    `precision`, `weights_sha256`, `parameters` and `medkd_version`.
     """
 
     settings: dict[str, Any]
@@ -141,9 +161,16 @@ class ModelInfo:
     training_fingerprint: str = ""
     initialisation: str = "random"
     metrics: dict[str, float] = field(default_factory=dict)
+    metric_intervals: dict[str, Interval] = field(default_factory=dict)
+    purpose: str = ""
+    sources: tuple[DataSource, ...] = ()
+    limits: tuple[str, ...] = ()
+    config: str = ""
+    seed: int | None = None
     intended_use: str = "research; not a medical device"
     licence: str = "not stated"
     origin: str = "trained by medkd"
+    precision: Literal["float32", "float16"] = "float32"
     weights_sha256: str = ""
     parameters: int = 0
     medkd_version: str = __version__
@@ -157,29 +184,47 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A network in eval mode, with its `ModelInfo`."""
+    """A network in eval mode, with its `ModelInfo`.
+
+    `directory` is where `load_model` read it (None: built in memory). It is pickled as this path,
+    and every process that unpickles it loads the directory once.
+    """
 
     network: Network
     info: ModelInfo
+    directory: Path | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the directory instead of the weights."""
+        if self.directory is None:
+            return LoadedModel, (self.network, self.info)
+        device = str(next(self.network.parameters()).device)
+        return _loaded_once, (self.directory, device, self.info.weights_sha256)
 
 
-def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
+def save_model(
+    directory: Path, network: Network, info: ModelInfo, *, half: bool = False
+) -> ModelInfo:
     """Write a model directory atomically: if writing fails, an existing model is unchanged.
 
     Args:
         directory: created or replaced; refused if it is neither a model nor an empty folder.
         network: the network whose parameters and buffers are written.
         info: the model's description.
+        half: write floating-point tensors as float16, in half of the space. `load_model` turns
+            them back into float32.
 
     Returns:
-        `info` as written, with sha256, number of parameters and medkd's version.
+        `info` as written, with precision, sha256, number of parameters and medkd's version.
 
     Raises:
-        CheckpointError: if the disk is full or not writable, or the directory is refused.
+        CheckpointError: if the disk is full or not writable, the directory is refused, or a
+            value does not fit float16.
     """
     from safetensors.torch import save as to_safetensors
 
     from medkd.models.network import parameter_count
+    from medkd.models.weights import to_half
 
     if directory.exists() and not _is_free(directory):
         raise CheckpointError(
@@ -187,10 +232,13 @@ def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
             [f"expected no folder, an empty one or a model with {INFO_NAME}; choose another path"],
         )
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = to_half(tensors, name=str(directory))
     content = to_safetensors(tensors)
     written = replace(
         info,
         settings=_without_folders(info.settings),
+        precision="float16" if half else "float32",
         weights_sha256=hashlib.sha256(content).hexdigest(),
         parameters=parameter_count(network),
         medkd_version=__version__,
@@ -206,33 +254,23 @@ def save_model(directory: Path, network: Network, info: ModelInfo) -> ModelInfo:
     return written
 
 
-def read_info(directory: Path) -> ModelInfo:
+def read_info(model: Path | str) -> ModelInfo:
     """Read a model's description without its weights and without importing torch.
 
+    Args:
+        model: a model directory, or the name of a shipped model.
+
     Raises:
-        CheckpointError: if this is not a model directory of a supported version.
+        CheckpointError: if this is not a model of a supported version.
     """
-    if not (directory / INFO_NAME).is_file():
-        raise CheckpointError(f"{directory}: not a model directory", _why_no_model(directory))
-    return read_json(directory / INFO_NAME, ModelInfo, form=MODEL)
+    return read_json(find_model(model) / INFO_NAME, ModelInfo, form=MODEL)
 
 
-def _why_no_model(directory: Path) -> list[str]:
-    """Return what is missing, with the paths of models in the subfolders or beside it."""
-    what = f"it contains no {INFO_NAME}" if directory.is_dir() else "the folder does not exist"
-    near = directory if directory.is_dir() else directory.parent
-    models = sorted(str(path.parent) for path in near.glob(f"*/{INFO_NAME}"))
-    if models:
-        return [what, f"models nearby: {', '.join(models)}"]
-    return [what, "expected RUN/student or another model of a finished run; resume a stopped run "
-            "with `medkd train CONFIG --out RUN --resume`"]  # fmt: skip
-
-
-def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
-    """Load a model directory.
+def load_model(model: Path | str, *, device: str = "cpu") -> LoadedModel:
+    """Load a model in float32.
 
     Args:
-        directory: a folder written by `save_model`.
+        model: a folder written by `save_model`, or the name of a shipped model.
         device: torch device that the network is moved to.
 
     Raises:
@@ -252,6 +290,7 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
     from medkd.models.table import build_architecture
     from medkd.models.weights import load_weights, parse_safetensors
 
+    directory = find_model(model)
     info = read_info(directory)
     path = directory / WEIGHTS_NAME
     try:
@@ -270,7 +309,21 @@ def load_model(directory: Path, *, device: str = "cpu") -> LoadedModel:
     network = build_architecture(_settings_of(info, directory))
     load_weights(network, parse_safetensors(content, str(path)), name=str(path))
     network.initialisation = info.initialisation
-    return LoadedModel(network.to(device).eval(), info)
+    return LoadedModel(network.to(device).eval(), info, directory.absolute())
+
+
+@lru_cache(maxsize=2)
+def _loaded_once(directory: Path, device: str, weights_sha256: str) -> LoadedModel:
+    """Load a model for this process.
+
+    Raises:
+        CheckpointError: if the directory now contains another model.
+    """
+    model = load_model(directory, device=device)
+    if model.info.weights_sha256 != weights_sha256:
+        reason = f"sha256 of the weights: {weights_sha256} before, {model.info.weights_sha256} now"
+        raise CheckpointError(f"{directory}: the model was replaced", [reason])
+    return model
 
 
 def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:

@@ -128,10 +128,13 @@ def check_model_input(
         label_count: number of labels of the data.
     """
     kind = _kind(settings)
-    if settings.finds_points:
-        return (f"{kind} finds points in whole scans; it cannot classify candidates or images",)
     reasons = []
     channels, *spatial = view_shape
+    if settings.finds_points and any(size % detector.ALIGNMENT for size in spatial):
+        reasons.append(
+            f"{kind} accepts crops of multiples of {detector.ALIGNMENT} voxels, the data has "
+            f"{tuple(spatial)}"
+        )
     if len(spatial) != settings.spatial_dims:
         reasons.append(
             f"{kind} accepts {settings.spatial_dims}-D views, the data has "

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from medkd.errors import CheckpointError, ExtraMissingError
 
 MAX_REASONS = 12
+_HALF = torch.finfo(torch.float16)
+_ADDED = ("bias", "running_mean", "running_var")
+"""Ends of the names of tensors whose small values are added to larger numbers."""
 
 
 def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
@@ -84,11 +87,36 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], *, name: str) ->
     for key in own.keys() & weights.keys():
         reasons += _misfits(key, own[key], weights[key])
     if reasons:
-        shown = sorted(reasons)[:MAX_REASONS]
-        rest = len(reasons) - len(shown)
-        shown += [f"and {rest} more"] if rest else []
-        raise CheckpointError(f"{name}: these weights do not fit this network", shown)
+        raise CheckpointError(
+            f"{name}: these weights do not fit this network",
+            _at_most(MAX_REASONS, sorted(reasons)),
+        )
     module.load_state_dict({**own, **weights})
+
+
+def to_half(tensors: Mapping[str, Tensor], *, name: str) -> dict[str, Tensor]:
+    """Return tensors with floating-point values as float16, if none of them suffers from it.
+
+    A tensor is refused if a value overflows, or if even its largest value is below the smallest
+    normal float16 (2**-14) and therefore loses digits. The second rule does not apply to biases,
+    means and variances: they are added to larger numbers, batch norm adds 1e-5 to a variance, and
+    float16 changes such small values by at most 3e-8.
+
+    Args:
+        tensors: name to tensor.
+        name: name of the weights in the error message.
+
+    Raises:
+        CheckpointError: with every tensor that does not fit.
+    """
+    reasons = [
+        reason for key, value in tensors.items() if (reason := _why_not_half(key, value.detach()))
+    ]
+    if reasons:
+        raise CheckpointError(
+            f"{name}: these weights do not fit half precision", _at_most(MAX_REASONS, reasons)
+        )
+    return {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def import_extra(package: str, *, extra: str) -> ModuleType:
@@ -101,6 +129,23 @@ def import_extra(package: str, *, extra: str) -> ModuleType:
         return import_module(package)
     except ImportError as error:
         raise ExtraMissingError(package, extra) from error
+
+
+def _at_most(count: int, reasons: list[str]) -> list[str]:
+    rest = len(reasons) - count
+    return [*reasons[:count], f"and {rest} more"] if rest > 0 else reasons
+
+
+def _why_not_half(key: str, value: Tensor) -> str:
+    """Return why a tensor cannot be stored as float16; empty if it can."""
+    if not value.is_floating_point() or not value.numel():
+        return ""
+    largest = float(value.abs().max())
+    if not largest <= _HALF.max:
+        return f"{key!r} has the value {largest:g}, the limit is {_HALF.max:g}: keep float32"
+    if 0 < largest < _HALF.tiny and not key.endswith(_ADDED):
+        return f"{key!r} has no value above {_HALF.tiny:.2g}, largest {largest:.2g}: keep float32"
+    return ""
 
 
 def _check_sha256(path: Path, content: bytes, expected: str | None) -> None:

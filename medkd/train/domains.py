@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation
-from medkd.data.cases import CaseIndex, CaseSource
+from medkd.data.cases import CaseIndex, CaseSource, OnProgress
 from medkd.data.datasets import build_patches
 from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
@@ -22,7 +22,7 @@ from medkd.io.synthetic_mark import count_origins, is_implant
 from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
-from medkd.provenance import origin_words
+from medkd.provenance import mixture_words, origin_words
 from medkd.train.logs import Progress, no_progress
 from medkd.types import CaseOrigins
 
@@ -36,7 +36,8 @@ PARTS = ("train", *HELD_OUT)
 class Domain:
     """One domain; `parts` holds the samples of "train", "val" and "test".
 
-    All parts and the whole-scan search share the prepared `scans`.
+    All parts and the whole-scan search share the prepared `scans`. `more` are the further sets of
+    `crops.more`, by name.
     """
 
     settings: DomainSettings
@@ -44,6 +45,7 @@ class Domain:
     split: Split
     parts: dict[str, PatchSource]
     scans: PreparedScans
+    more: dict[str, CaseIndex] = field(default_factory=dict)
 
     def scans_for(self, steps: tuple[LoadingStep, ...]) -> PreparedScans:
         """Return scans prepared by the steps of a model; equal steps share the domain's scans."""
@@ -55,13 +57,23 @@ class Domain:
         origins = self.origins()["train"]
         labelled = f" ({len(self.split.train)} with labels)" if self.split.unlabelled else ""
         samples = len(self.parts["train"])
-        made = "".join(f", {_made(stamp, origins)}" for stamp in self.index.generators)
+        made = "".join(f", {_made(stamp, origins)}" for stamp in self.generators)
         cases = f"{origin_words(origins)} for training{labelled}"
-        return f"{self.index.name}, {cases}, {samples} samples{made}"
+        mixture = f"{words}: " if (words := mixture_words(origins)) else ""
+        names = ", ".join((self.index.name, *(more.name for more in self.more.values())))
+        new = ", and phantoms made during the training" if self.settings.crops.phantoms else ""
+        return f"{mixture}{names}, {cases}, {samples} samples{made}{new}"
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """The generators of its synthetic cases, each once."""
+        sets = (self.index, *self.more.values())
+        return tuple(sorted({stamp for one in sets for stamp in one.generators}))
 
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
-        """Count the real and synthetic cases of each part."""
-        stamps = {case.case_id: case.generator for case in self.index.cases}
+        """Count the real and synthetic cases of each part; train includes the further sets."""
+        sets = (self.index, *self.more.values())
+        stamps = {case.case_id: case.generator for one in sets for case in one.cases}
         kind: Literal["scans", "images"] = "scans" if self.settings.is_ct else "images"
         return {
             f"{prefix}{part}": count_origins((stamps[name] for name in self._used(part)), kind=kind)
@@ -69,9 +81,12 @@ class Domain:
         }
 
     def _used(self, part: str) -> tuple[str, ...]:
-        """Return the case ids of a part; train includes the cases without labels."""
+        """Return the case ids of a part; train includes all cases of which crops are cut."""
         own: tuple[str, ...] = tuple(getattr(self.split, part))
-        return (*own, *self.split.unlabelled) if part == "train" else own
+        if part != "train":
+            return own
+        more = (case.case_id for one in self.more.values() for case in one.cases)
+        return (*own, *self.split.unlabelled, *more)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -147,9 +162,17 @@ def build_domain(
         )
         kind = "scans" if settings.is_ct else "images"
         parts[part].prepare(_counter(progress, f"{index.name}, {part}: preparing {kind}"))
-    domain = Domain(settings, index, split, parts, scans)
+    more = {
+        name: _read_more(one.data, work_dir, _counter(progress, f"{name}: writing phantoms"))
+        for name, one in settings.crops.more.items()
+    }
+    domain = Domain(settings, index, split, parts, scans, more)
     _check(domain)
     return domain
+
+
+def _read_more(source: CaseSource, work_dir: Path, progress: OnProgress) -> CaseIndex:
+    return source.read_cases(work_dir, progress)
 
 
 def _prepared(settings: DomainSettings, steps: tuple[LoadingStep, ...]) -> PreparedScans:

@@ -5,7 +5,6 @@ The steps run with `accelerate`; `loop.py` runs the epochs.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -122,6 +121,10 @@ class Engine:
         self.steps_per_epoch = math.ceil(batches / settings.accumulate)
         self.steps = settings.epochs * self.steps_per_epoch
         self.accelerator = build_accelerator(settings.mixed_precision, device)
+        if self.accelerator.mixed_precision == "bf16" and getattr(
+            objective.student, "finds_points", False
+        ):
+            objective.student.to(memory_format=torch.channels_last_3d)
         groups = parameter_groups(objective.trainable_parameters(), settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
@@ -136,11 +139,7 @@ class Engine:
     def views(self, batches: Iterable[PatchBatch], view: View | None) -> Iterator[PatchBatch]:
         """Yield the batches of an epoch on the device, with augmented views as samples."""
         for batch in islice(batches, self.batches):
-            image, label, known = (
-                tensor.to(self.accelerator.device, non_blocking=True)
-                for tensor in (batch.image, batch.label, batch.label_known)
-            )
-            moved = dataclasses.replace(batch, image=image, label=label, label_known=known)
+            moved = batch.to(self.accelerator.device)
             yield view(moved) if view else moved
 
     def train_epoch(self, batches: Iterator[PatchBatch], epoch: int, progress: Progress) -> Scores:

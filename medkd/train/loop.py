@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from medkd.config.run_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
-from medkd.data.loader import TrainLoader
 from medkd.provenance import sha256_of_text
 from medkd.train.engine import Engine, Objective, View
 from medkd.train.logs import Progress, TrainingLog, no_progress
 from medkd.train.state import Scores, TrainingHistory, load_state, save_state
+from medkd.types import PatchBatch
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,16 @@ class FitPlan:
         return sha256_of_text(json.dumps(parts))
 
 
+class Loader(Protocol):
+    """Training batches, epoch by epoch."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[PatchBatch]:
+        """Yield the batches of an epoch, numbered from 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitResult:
     """The course of a training; the student itself holds the kept weights."""
@@ -68,7 +79,7 @@ class FitResult:
 
 def fit(
     objective: Objective,
-    loader: TrainLoader,
+    loader: Loader,
     *,
     validate: Callable[[nn.Module], Scores],
     plan: FitPlan,

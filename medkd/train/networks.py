@@ -7,6 +7,7 @@ transfer terms.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,13 +15,19 @@ import torch
 from torch import nn
 
 from medkd.data.augment import view_batch
+from medkd.data.crops import CropLoader
 from medkd.data.loader import TrainLoader
+from medkd.data.loading import spacing_mm
 from medkd.errors import SettingsError
+from medkd.models.detector import STRIDE
+from medkd.models.initialise import initialise_from
 from medkd.models.network import Network
-from medkd.models.package import ModelInfo, load_model, read_info
+from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
+from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
+from medkd.train.logs import Progress
 from medkd.train.loop import FitPlan, fit
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -29,6 +36,8 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import CaseOrigins
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,21 +64,17 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         raise ValueError(f"{arm.name} has no model to train")
     domain, seed = context.domain_of(arm), context.seed_of(arm)
     train, val = domain.parts["train"], domain.parts["val"]
-    loader = TrainLoader(
-        train,
-        batch_size=arm.training.batch_size,
-        balanced=arm.training.balanced,
-        seed=seed,
-        views=domain.settings.augmentation.views,
-        workers=arm.training.workers,
-    )
     network = build_model(arm.model, seed=seed)
+    source = _initialise(network, arm)
+    loader, sampled = _loader_of(arm, domain, network, seed=seed, progress=context.progress)
+    spacing = spacing_mm(domain.settings.loading)
     objective = TransferObjective(
         network,
         teacher,
         arm.transfer,
-        positive_share=loader.sampled_prior,
+        positive_share=sampled,
         view_shape=domain.image_shape,
+        cell_mm=STRIDE * spacing[0] if spacing else STRIDE,
         seed=seed,
     )
     labels = labels_of(val)
@@ -87,9 +92,34 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)
+    info = replace(info, config=context.settings.name, seed=seed)
+    if source is not None:
+        info = _with_cases_of(info, source)
     if arm.teacher is not None:
         info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
-    return ArmNetwork(network, info, _prior(loader, arm.transfer))
+    return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+
+
+def _loader_of(
+    arm: Arm, domain: Domain, network: Network, *, seed: int, progress: Progress
+) -> tuple[TrainLoader | CropLoader, tuple[float, ...]]:
+    """Return the training batches, and the share of positives of each label in them.
+
+    For a point detector the share is that of the data: its logits depend on all cells of a map.
+    """
+    train = domain.parts["train"]
+    if network.finds_points:
+        crops = build_crop_loader(domain, arm.training, seed=seed, progress=progress)
+        return crops, train.prior
+    loader = TrainLoader(
+        train,
+        batch_size=arm.training.batch_size,
+        balanced=arm.training.balanced,
+        seed=seed,
+        views=domain.settings.augmentation.views,
+        workers=arm.training.workers,
+    )
+    return loader, loader.sampled_prior
 
 
 def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
@@ -112,16 +142,34 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     return ArmNetwork(loaded.network, loaded.info, prior)
 
 
+def _initialise(network: Network, arm: Arm) -> ModelInfo | None:
+    """Start the network from the arm's source model and return its description."""
+    if arm.initialise is None:
+        return None
+    chosen = arm.initialise
+    report = initialise_from(network, chosen.from_, mismatched=chosen.mismatched)
+    for difference in report.differences:
+        logger.warning("%s: not initialised: %s", arm.name, difference)
+    return report.source
+
+
 def with_teacher_origin(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:
     """Add the teacher's training data and licence to the description of its student."""
     licence = info.licence if teacher.licence == info.licence else f"teacher: {teacher.licence}"
     return replace(
-        info,
-        trained_on_synthetic=info.trained_on_synthetic or teacher.trained_on_synthetic,
-        generators=tuple(dict.fromkeys((*info.generators, *teacher.generators))),
-        origins=_joint_origins(info, teacher),
+        _with_cases_of(info, teacher),
         origin=f"distilled by medkd from {teacher.kind}, trained on {teacher.trained_on}",
         licence=licence,
+    )
+
+
+def _with_cases_of(info: ModelInfo, other: ModelInfo) -> ModelInfo:
+    """Add the training cases of another model that shaped this one."""
+    return replace(
+        info,
+        trained_on_synthetic=info.trained_on_synthetic or other.trained_on_synthetic,
+        generators=tuple(dict.fromkeys((*info.generators, *other.generators))),
+        origins=_joint_origins(info, other),
     )
 
 
@@ -141,7 +189,9 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
         arm.transfer.model_dump_json(),
         domain.split.fingerprint,
         domain.settings.model_dump_json(exclude={"cache_dir", "cache_gib"}),
+        *(index.fingerprint for index in domain.more.values()),
         f"{teacher.fingerprint()} at {teacher.temperature}" if teacher else "no teacher",
+        *_start_of(arm),
     ]
     return FitPlan(
         settings=arm.training,
@@ -153,22 +203,37 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
     )
 
 
+def _start_of(arm: Arm) -> tuple[str, ...]:
+    """Return the weights from which a network starts; empty: its own first weights."""
+    chosen = arm.initialise
+    return (read_info(chosen.from_).weights_sha256, chosen.mismatched) if chosen else ()
+
+
 def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
     """Describe a network as far as possible at the end of its training."""
     origins = domain.origins()["train"]
     return ModelInfo(
         settings=arm.model.model_dump(mode="json") if arm.model else {},
         label_names=domain.index.label_names,
-        preprocessing=domain.preprocessing,
+        preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,
         trained_on_synthetic=origins.synthetic,
-        generators=domain.index.generators if origins.synthetic else (),
+        generators=domain.generators if origins.synthetic else (),
         origins=origins,
         data_fingerprint=domain.index.fingerprint,
         training_fingerprint=domain.split.fingerprint,
         initialisation=network.initialisation,
         metrics={f"val_{name}": value for name, value in scores.items()},
     )
+
+
+def _preprocessing(domain: Domain, network: Network) -> Preprocessing:
+    """Return the preprocessing of a network; a point detector has views of any size."""
+    found = domain.preprocessing
+    if not network.finds_points:
+        return found
+    steps = tuple(step for step in found.steps if step["kind"] != "crop")
+    return replace(found, steps=steps, patch_shape=None)
 
 
 def _differences(info: ModelInfo, domain: Domain) -> list[str]:
@@ -187,9 +252,10 @@ def _differences(info: ModelInfo, domain: Domain) -> list[str]:
     return reasons
 
 
-def _prior(loader: TrainLoader, transfer: TransferSettings) -> Prior:
+def _prior(
+    true: tuple[float, ...], sampled: tuple[float, ...], transfer: TransferSettings
+) -> Prior:
     """Return the prevalence in the data and in training; class weights act like a 50/50 prior."""
-    true, sampled = loader.source.prior, loader.sampled_prior
     balanced = transfer.hard_label.class_balanced
     return Prior(true, (0.5,) * len(true) if balanced else sampled)
 

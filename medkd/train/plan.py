@@ -15,6 +15,7 @@ from medkd.config.run_settings import (
     TrainingSettings,
 )
 from medkd.data.sampling import derive_seed
+from medkd.models.initialise import InitialiseSettings
 from medkd.models.network import NetworkSettings
 from medkd.runs import RunFolder
 from medkd.train.domains import Domain
@@ -33,9 +34,11 @@ class Arm:
         role: a teacher is trained on the source domain, control and student on the target domain.
         training: how it is trained.
         model: settings of the network to train; None if it is loaded from `taken_from`.
-        taken_from: an existing model directory.
+        taken_from: an existing model directory, or the name of a shipped model.
         transfer: settings of the loss; only a student has transfer terms.
         teacher: name of the arm that teaches it; None if it has no teacher.
+        initialise: the source model from which the network starts; control and student have the
+            same.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Arm:
     taken_from: Path | None = None
     transfer: TransferSettings = field(default_factory=TransferSettings)
     teacher: str | None = None
+    initialise: InitialiseSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +89,7 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
             training=settings.training,
             model=settings.model,
             taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
+            initialise=settings.initialise,
         )
         for name, settings in teachers.items()
     )
@@ -95,9 +100,11 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     own = settings.student
     if own is None:
         raise ValueError("expected settings with a student")
+    start = own.initialise
     taught = tuple(
-        Arm(s.name, "student", own.training, own.model, None, s.transfer, s.teacher)
+        Arm(s.name, "student", own.training, own.model, None, s.transfer, s.teacher, start)
         for s in students
     )
     plain = taught[0].transfer.without_terms()
-    return (Arm(CONTROL, "control", own.training, own.model, None, plain), *taught)
+    control = Arm(CONTROL, "control", own.training, own.model, None, plain, initialise=start)
+    return (control, *taught)

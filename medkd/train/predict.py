@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from medkd.config.run_settings import EvaluationSettings, TrainingSettings
 from medkd.data.patches import PatchSource, iterate
+from medkd.detect.fast import fast_copy
 from medkd.evaluate.calibration import fit_temperature
 from medkd.evaluate.classification import evaluate_classification
 from medkd.evaluate.metrics import compute_metric
 from medkd.files import replacing
+from medkd.models.detector import CentreScore, PointDetector
 from medkd.models.package import CLASSIFICATION, Calibration, ModelInfo, calibrated_probability
 from medkd.runs import Prediction
 from medkd.train.state import Scores
@@ -69,7 +71,8 @@ def predict_logits(
     """Compute the logits of every sample once, without augmentation, on the network's device.
 
     Args:
-        network: its training mode is restored afterwards.
+        network: its training mode is restored afterwards. A point detector scores a sample by
+            its highest logit near the centre.
         source: N samples.
         batch_size: samples per forward pass.
         kept: file of the logits computed so far, rewritten every few seconds; scoring continues
@@ -82,11 +85,16 @@ def predict_logits(
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     training = network.training
     network.eval()
+    score: nn.Module = network
+    if isinstance(network, PointDetector):
+        score = CentreScore(fast_copy(network))
+    score_dtype = next((p.dtype for p in score.parameters()), torch.float32)
     parts = [torch.from_numpy(np.load(kept))] if kept and kept.is_file() else []
     done, written = sum(map(len, parts)), time.monotonic()
     with torch.no_grad():
         for batch in iterate(source, batch_size, first=done):
-            parts.append(network(batch.image.to(device)).float().cpu())
+            image = batch.image.to(device, score_dtype)
+            parts.append(score(image).float().cpu())
             done += len(parts[-1])
             if kept and time.monotonic() - written >= _SAVE_EVERY_S:
                 _save(kept, torch.cat(parts))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medkd.errors import SettingsError
 from medkd.transfer.hard_labels import hard_label_loss
 from medkd.transfer.outputs import Outputs, is_binary
+from medkd.transfer.point_labels import point_loss, point_targets
 from medkd.transfer.settings import TransferSettings, check_transfer, repeated_terms
 from medkd.transfer.table import TERMS
 from medkd.transfer.taps import find_layers, tap_layers
@@ -31,9 +32,9 @@ SIDES: tuple[Side, Side] = ("teacher", "student")
 class TransferOutput:
     """The result of one forward pass.
 
-    `loss` is minimised; `terms` are the unweighted, detached losses by name ("hard_label" and the
-    terms' names); `weights` are their current weights; `logits` are the student's, [B, K], with
-    gradient.
+    `loss` is minimised; `terms` are the unweighted, detached losses by name ("hard_label", or
+    "score", "offset" and "size" of a point detector, and the terms' names); `weights` are their
+    current weights; `logits` are the student's, [B, K] or a map, with gradient.
     """
 
     loss: Tensor
@@ -56,6 +57,7 @@ class TransferObjective(nn.Module):
             `hard_label.class_balanced`.
         view_shape: [C, *spatial] of a view, used to find the widths of tapped layers; None: the
             shape that the networks declare.
+        cell_mm: edge of a cell of the map of a point detector.
         seed: seed of the projectors' random weights.
 
     Raises:
@@ -79,10 +81,13 @@ class TransferObjective(nn.Module):
         *,
         positive_share: Sequence[float] | None = None,
         view_shape: Sequence[int] | None = None,
+        cell_mm: float = 2.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.student = student
+        self._finds_points = bool(getattr(student, "finds_points", False))
+        self._cell_mm = cell_mm
         self.settings = _with_embeddings(settings, student, teacher)
         self.teacher = teacher if settings.terms else None
         _check(self.settings, student, teacher, positive_share=positive_share)
@@ -102,24 +107,52 @@ class TransferObjective(nn.Module):
             teacher = self.teacher(batch.image, _layers(self.settings, "teacher"))
         with tap_layers(self.student, _layers(self.settings, "student")) as features:
             logits = self.student(batch.image)
-        hard = hard_label_loss(
-            logits,
-            batch.label,
-            outputs=self.settings.outputs,
-            known=batch.label_known,
-            smoothing=self.settings.hard_label.smoothing,
-            positive_share=self._share if self.settings.hard_label.class_balanced else None,
-        )
-        losses, weights = {"hard_label": hard}, {"hard_label": self.settings.hard_label.weight}
+        losses, weights = self._label_losses(logits, batch)
         if teacher is not None:
             inputs = TermInputs(
-                teacher.logits, logits, teacher.features, features, batch.label_known
+                teacher.logits,
+                logits,
+                teacher.features,
+                features,
+                batch.label_known,
+                self._cell_mm,
             )
             factor = self.settings.schedule.factor(progress)
             for (name, term), its in zip(self.terms.items(), self.settings.terms, strict=True):
                 losses[name], weights[name] = term(inputs), its.weight * factor
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         return TransferOutput(loss, {k: v.detach() for k, v in losses.items()}, weights, logits)
+
+    def _label_losses(
+        self, logits: Tensor, batch: PatchBatch
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Return the losses on the data's own labels, and their weights, by name."""
+        own = self.settings.hard_label
+        if self._finds_points:
+            found = self._point_losses(logits, batch)
+            points = self.settings.points
+            factors = {"score": 1.0, "offset": points.offset_weight, "size": points.size_weight}
+            return found, {name: own.weight * factors[name] for name in found}
+        hard = hard_label_loss(
+            logits,
+            batch.label,
+            outputs=self.settings.outputs,
+            known=batch.label_known,
+            smoothing=own.smoothing,
+            positive_share=self._share if own.class_balanced else None,
+        )
+        return {"hard_label": hard}, {"hard_label": own.weight}
+
+    def _point_losses(self, found: Tensor, batch: PatchBatch) -> dict[str, Tensor]:
+        if batch.points is None:
+            raise ValueError("a point detector is trained on crops with points, got none")
+        rows = batch.label_known[:, 0]
+        if not rows.any():
+            return {name: found.sum() * 0 for name in ("score", "offset", "size")}
+        points, (i, j, k) = batch.points.select(rows), found.shape[2:]
+        settings = self.settings.points
+        targets = point_targets(points, (i, j, k), cell_mm=self._cell_mm, settings=settings)
+        return point_loss(found[rows], targets, settings)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters to optimise: those of the student and of the terms' projectors."""
@@ -167,7 +200,12 @@ def _check(
         reasons.append("there are transfer terms but no teacher")
     if label_count is not None:
         taught = teacher.label_count if teacher is not None else None
-        reasons += check_transfer(settings, label_count, teacher_label_count=taught)
+        finds = bool(getattr(student, "finds_points", False))
+        reasons += check_transfer(
+            settings, label_count, teacher_label_count=taught, finds_points=finds
+        )
+        if teacher is not None and settings.terms and finds != teacher.finds_points:
+            reasons.append("only one of teacher and student is a point detector")
     if settings.hard_label.class_balanced:
         reasons += _check_shares(settings.outputs, label_count, positive_share or ())
     for term in settings.terms:

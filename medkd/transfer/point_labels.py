@@ -23,26 +23,9 @@ from pydantic import Field
 from torch import Tensor
 
 from medkd.settings import Settings
-
-NODULE, EXCLUDED, ABSENT = 1, 0, -1
-"""Values of `Points.kind`; absent rows fill up the batch."""
+from medkd.types import EXCLUDED, NODULE, Points
 
 _UNKNOWN_DIAMETER_MM = 6.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Points:
-    """The findings in the views of a batch.
-
-    Args:
-        center_vox: [B, N, 3], N at least 1: centres in voxels of the view; they may lie outside it.
-        diameter_mm: [B, N]; a negative one is not known.
-        kind: [B, N] int, `NODULE`, `EXCLUDED` or `ABSENT`.
-    """
-
-    center_vox: Tensor
-    diameter_mm: Tensor
-    kind: Tensor
 
 
 class PointLossSettings(Settings):

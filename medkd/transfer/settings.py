@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from medkd.settings import Settings
 from medkd.transfer.hard_labels import HardLabelSettings
 from medkd.transfer.outputs import Outputs
+from medkd.transfer.point_labels import PointLossSettings
 from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS, AnyTermSettings
 from medkd.transfer.terms import TermSettings
 
@@ -68,6 +69,9 @@ class TransferSettings(Settings):
     hard_label: HardLabelSettings = Field(
         default_factory=HardLabelSettings, description="the data's own labels"
     )
+    points: PointLossSettings = Field(
+        default_factory=PointLossSettings, description="the data's own nodules, for detector3d"
+    )
     terms: tuple[AnyTermSettings, ...] = Field(
         (), description="what the teacher gives; none: control"
     )
@@ -109,7 +113,9 @@ class TransferSettings(Settings):
         Raises:
             pydantic.ValidationError: if the weight of hard labels is 0: nothing would be left.
         """
-        return TransferSettings(outputs=self.outputs, hard_label=self.hard_label)
+        return TransferSettings(
+            outputs=self.outputs, hard_label=self.hard_label, points=self.points
+        )
 
 
 def repeated_terms(terms: Iterable[TermSettings]) -> list[str]:
@@ -123,7 +129,11 @@ def repeated_terms(terms: Iterable[TermSettings]) -> list[str]:
 
 
 def check_transfer(
-    settings: TransferSettings, label_count: int, *, teacher_label_count: int | None = None
+    settings: TransferSettings,
+    label_count: int,
+    *,
+    teacher_label_count: int | None = None,
+    finds_points: bool = False,
 ) -> tuple[str, ...]:
     """Return why these settings cannot be used with this student and teacher; empty if they can.
 
@@ -131,8 +141,16 @@ def check_transfer(
         settings: already checked in themselves.
         label_count: outputs of the student, K.
         teacher_label_count: outputs of the teacher; None if not known yet.
+        finds_points: whether the student is a point detector.
     """
     reasons = []
+    unfit = "logits" if finds_points else "points"
+    student = "finds points" if finds_points else "classifies samples"
+    reasons += [
+        f"{term.kind}: it compares {term.compares}, but the student {student}"
+        for term in settings.terms
+        if term.compares == unfit
+    ]
     if settings.outputs == "exclusive" and label_count < 2:
         reasons.append(
             "outputs: exclusive with one output is always 1 (softmax of one logit): binary is "

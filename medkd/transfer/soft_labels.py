@@ -15,13 +15,14 @@ from medkd.transfer.outputs import (
     is_binary,
     mean_over_known,
 )
-from medkd.transfer.terms import TermContext, TermInputs, TermSettings
+from medkd.transfer.terms import Compared, TermContext, TermInputs, TermSettings
 
 
 class SoftLabelSettings(TermSettings):
     """The teacher's probabilities as labels (Hinton 2015, 1503.02531, section 2)."""
 
     teaches_outputs: ClassVar[bool] = True
+    compares: ClassVar[Compared] = "logits"
 
     kind: Literal["soft_label"] = "soft_label"
     temperature: float = Field(

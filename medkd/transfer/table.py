@@ -9,6 +9,12 @@ from torch import nn
 
 from medkd.settings import union_by_kind
 from medkd.transfer.hints import HintSettings, HintTerm
+from medkd.transfer.point_terms import (
+    SoftPointsSettings,
+    SoftPointsTerm,
+    TeacherMarksSettings,
+    TeacherMarksTerm,
+)
 from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
 from medkd.transfer.terms import TermContext, TermSettings
 
@@ -23,6 +29,8 @@ class TermKind(NamedTuple):
 TERMS: dict[str, TermKind] = {
     "soft_label": TermKind(SoftLabelSettings, SoftLabelTerm),
     "hint": TermKind(HintSettings, HintTerm),
+    "soft_points": TermKind(SoftPointsSettings, SoftPointsTerm),
+    "teacher_marks": TermKind(TeacherMarksSettings, TeacherMarksTerm),
 }
 
 NOTHING_WITH_TWO_CLASSES = {

@@ -17,6 +17,8 @@ from medkd.settings import Settings
 from medkd.transfer.outputs import Outputs
 
 Side = Literal["teacher", "student"]
+Compared = Literal["logits", "points", "features"]
+"""What a term compares: logits of samples, maps of point detectors, or layers of any network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +38,9 @@ class TermContext:
 class TermInputs:
     """What a term may look at in one batch.
 
-    Logits are [B, K] and the teacher's are calibrated and detached; features are the outputs of
-    the compared layers by layer name; `label_known` is [B, K] bool.
+    Logits are [B, K], or maps [B, 5, ...] of point detectors; the teacher's are calibrated and
+    detached. Features are the outputs of the compared layers by layer name; `label_known` is
+    [B, K] bool; `cell_mm` is the edge of a cell of a map.
     """
 
     teacher_logits: Tensor
@@ -45,6 +48,7 @@ class TermInputs:
     teacher_features: Mapping[str, Tensor]
     student_features: Mapping[str, Tensor]
     label_known: Tensor
+    cell_mm: float = 2.0
 
 
 class TermSettings(Settings):
@@ -52,6 +56,8 @@ class TermSettings(Settings):
 
     teaches_outputs: ClassVar[bool] = False
     """Whether the student's outputs can be learned from this term alone, without hard labels."""
+
+    compares: ClassVar[Compared] = "features"
 
     kind: str
     weight: float = Field(1.0, gt=0.0, description="factor on this term")

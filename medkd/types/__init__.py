@@ -4,14 +4,19 @@ Nodule = reference standard, candidate = model output with a score, mark = candi
 reader. The types have no logic beyond small derived values; `jsonio.py` converts them to JSON.
 """
 
+from medkd.types.imaging import ABSENT as ABSENT
+from medkd.types.imaging import EXCLUDED as EXCLUDED
+from medkd.types.imaging import NODULE as NODULE
 from medkd.types.imaging import Acquisition as Acquisition
 from medkd.types.imaging import Candidate as Candidate
 from medkd.types.imaging import CaseResult as CaseResult
 from medkd.types.imaging import LabelledCandidate as LabelledCandidate
+from medkd.types.imaging import LungPlace as LungPlace
 from medkd.types.imaging import MarkPlace as MarkPlace
 from medkd.types.imaging import Nodule as Nodule
 from medkd.types.imaging import PatchBatch as PatchBatch
 from medkd.types.imaging import Point as Point
+from medkd.types.imaging import Points as Points
 from medkd.types.imaging import Radiograph as Radiograph
 from medkd.types.imaging import Reference as Reference
 from medkd.types.imaging import Scan as Scan

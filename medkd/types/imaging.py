@@ -5,13 +5,14 @@ Volume arrays are indexed (i, j, k); world coordinates are LPS mm (`geometry.py`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from medkd.geometry import VoxelGrid
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -134,14 +135,24 @@ class LabelledCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class LungPlace:
+    """Position in the lungs: the patient's side and the third of the height of that lung."""
+
+    side: Literal["left", "right"]
+    third: Literal["upper", "middle", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
 class MarkPlace:
     """Position of a mark in the scan's file: a voxel (i, j, k) of the stored grid, its DICOM image.
 
-    The stored grid is `Scan.stored_grid`, or `Scan.grid` if that is None.
+    The stored grid is `Scan.stored_grid`, or `Scan.grid` if that is None. `lung` is None if it is
+    not known.
     """
 
     voxel: tuple[int, int, int]
     image: SliceFact = field(default_factory=SliceFact)
+    lung: LungPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +178,41 @@ class CaseResult:
     input_key: str = ""
 
 
+NODULE, EXCLUDED, ABSENT = 1, 0, -1
+"""Values of `Points.kind`; absent rows fill up the batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """The findings in the views of a batch.
+
+    Args:
+        center_vox: [B, N, 3], N at least 1: centres in voxels of the view; they may lie outside it.
+        diameter_mm: [B, N]; a negative one is not known.
+        kind: [B, N] int, `NODULE`, `EXCLUDED` or `ABSENT`.
+    """
+
+    center_vox: Tensor
+    diameter_mm: Tensor
+    kind: Tensor
+
+    def to(self, device: torch.device) -> Points:
+        """Return the findings on a device."""
+        return Points(*(t.to(device) for t in (self.center_vox, self.diameter_mm, self.kind)))
+
+    def select(self, rows: Tensor) -> Points:
+        """Return the findings of some samples, given by [B] bool or by indices."""
+        return Points(self.center_vox[rows], self.diameter_mm[rows], self.kind[rows])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PatchBatch:
     """One batch: image [B, C, *spatial], label [B, K] float, label_known [B, K] bool.
 
     K is the number of labels (1 for nodule / not nodule). If a label is not known, its
     label_known is False and its value is arbitrary. `view_number` is the number of each sample's
-    view (`data/augment.py`); it is empty if the samples are not augmented.
+    view (`data/augment.py`); it is empty if the samples are not augmented. `points` are the
+    findings in crops of scans, for point detectors; None: the samples are candidates or images.
     """
 
     image: Tensor
@@ -181,3 +220,13 @@ class PatchBatch:
     label_known: Tensor
     sample_id: tuple[str, ...]
     view_number: tuple[int, ...] = ()
+    points: Points | None = None
+
+    def to(self, device: torch.device) -> PatchBatch:
+        """Return the batch on a device."""
+        image, label, known = (
+            tensor.to(device, non_blocking=True)
+            for tensor in (self.image, self.label, self.label_known)
+        )
+        points = self.points.to(device) if self.points else None
+        return replace(self, image=image, label=label, label_known=known, points=points)

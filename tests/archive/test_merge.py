@@ -79,7 +79,7 @@ def test_the_source_named_first_gives_place_and_diameter_as_far_as_it_knows() ->
     )  # fmt: skip
     assert merged.notes == (
         "merged: 1 findings are in points and lidc and count once; place and diameter are those "
-        "of points, which is named first",
+        "of points, which is named first, as far as it states them",
         "merged: 1 of them, excluded in one source and included in another, count as included",
     )
 

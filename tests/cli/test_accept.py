@@ -172,11 +172,19 @@ def test_a_model_without_a_threshold_for_scans_is_refused(index: Path, tmp_path:
     assert "medkd calibrate" in text
 
 
-def test_until_a_model_is_shipped_both_places_are_needed(
-    index: Path, model: Path, tmp_path: Path
-) -> None:
-    assert "give MODEL too" in refusal(index, "--out", tmp_path / "out")
-    assert "give INDEX too" in refusal(model, "--out", tmp_path / "out")
+def test_the_default_model_is_the_shipped_one(index: Path, tmp_path: Path) -> None:
+    from medkd.models.shipped import shipped_models
+
+    done = invoke(index, "--out", tmp_path / "out")
+    assert "model: ct-nodule-small" in done.output
+    assert (done.exit_code == 0) == ("ct-nodule-small" in shipped_models())
+
+
+def test_exactly_one_index_is_needed(index: Path, model: Path, tmp_path: Path) -> None:
+    scan = index.parent.parent / "DOE^JANE" / "0.mhd"
+    assert "one index.csv" in refusal(model, scan, "--out", tmp_path / "out")
+    assert "one index.csv" in refusal(model, index, index, "--out", tmp_path / "out")
+    assert "a model without an input" in refusal(model, "--out", tmp_path / "out")
 
 
 def test_a_folder_that_is_not_empty_is_refused(index: Path, model: Path, tmp_path: Path) -> None:

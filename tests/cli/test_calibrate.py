@@ -10,12 +10,12 @@ from typer.testing import CliRunner, Result
 from medkd.cli import app
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.splits import FrozenSplit, build_split
-from medkd.detect import batch, detect_nodules
+from medkd.detect import detect_nodules, one_case
 from medkd.errors import MedkdError
 from medkd.evaluate.froc import evaluate_froc
 from medkd.index.frozen_split import SplitFile, write_split
 from medkd.index.table import read_index
-from medkd.models.package import load_model, read_info, whole_scan_point
+from medkd.models.package import load_model, read_info, save_model, whole_scan_point
 from tests.calibration_worlds import write_ball_archive, write_density_model
 
 
@@ -66,6 +66,16 @@ def test_a_new_model_has_the_old_weights_and_records_its_scans(model: Path, made
     assert old.calibrated_on is None
 
 
+def test_a_model_of_half_precision_keeps_its_weights(
+    index: Path, model: Path, tmp_path: Path
+) -> None:
+    full = load_model(model)
+    old = save_model(tmp_path / "half", full.network, full.info, half=True)
+    assert invoke(tmp_path / "half", index, "--out", tmp_path / "new").exit_code == 0
+    new = read_info(tmp_path / "new")
+    assert (new.precision, new.weights_sha256) == ("float16", old.weights_sha256)
+
+
 def test_it_prints_what_was_fitted_and_what_to_beware(made) -> None:
     output = made[1]
     assert "calibrated on 3 scans of 3 patients, 2 with nodules: 6 of 6 nodules marked" in output
@@ -101,7 +111,7 @@ def test_marks_of_the_new_model_keep_their_order_and_fit_its_thresholds(
 def test_a_stopped_search_goes_on_after_its_last_scan(
     index: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = batch.detect_nodules, []
+    whole, calls = one_case.detect_nodules, []
 
     def stop_at_second(*given, **named):
         calls.append(given)
@@ -109,7 +119,7 @@ def test_a_stopped_search_goes_on_after_its_last_scan(
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    monkeypatch.setattr(batch, "detect_nodules", stop_at_second)
+    monkeypatch.setattr(one_case, "detect_nodules", stop_at_second)
     stopped = invoke(model, index, "--out", tmp_path / "new")
     assert stopped.exit_code == 130
     assert f"finished scans are kept in {tmp_path / 'new.search'}" in stopped.output

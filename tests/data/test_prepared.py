@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ import pytest
 from medkd.data.cache_folder import CacheFolder, find_caches
 from medkd.data.cases import Case
 from medkd.data.loading import parse_loading
-from medkd.data.prepared import PreparedScan, PreparedScans, prepare_scan
+from medkd.data.prepared import PreparedScan, PreparedScans, prepare_lungs, prepare_scan
 from medkd.errors import SeriesError
 from medkd.io.volume import write_mhd
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
+from tests.detect_cases import chest_with_balls
 
-STEPS = parse_loading(
-    [
-        {"kind": "load"},
-        {"kind": "spacing", "spacing_mm": [4, 4, 4]},
-        {"kind": "crop", "patch_shape": [8, 8, 8]},
-        {"kind": "intensity"},
-    ]
-)
+LATER_STEPS: list[dict[str, Any]] = [
+    {"kind": "spacing", "spacing_mm": [4, 4, 4]},
+    {"kind": "crop", "patch_shape": [8, 8, 8]},
+    {"kind": "intensity"},
+]
+STEPS = parse_loading([{"kind": "load"}, *LATER_STEPS])
+ORIENTED = parse_loading([{"kind": "load"}, {"kind": "orientation"}, *LATER_STEPS])
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,42 @@ def test_caches_are_found_by_their_tag_alone(tmp_path: Path) -> None:
     assert found.path == tmp_path / "run" / "cache"
     found.clear()
     assert found.entries() == []
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("flips", [(False, False, False), (True, False, True)])
+@pytest.mark.parametrize("steps", [ORIENTED, STEPS])
+def test_the_lungs_alone_are_a_part_of_the_whole_scan(axes, flips, steps) -> None:
+    scan = chest_with_balls()
+    voxels = np.flip(scan.voxels_hu.transpose(axes), tuple(np.flatnonzero(flips)))
+    grid = scan.grid.reordered(axes, flips)
+    stored = replace(scan, voxels_hu=np.ascontiguousarray(voxels), grid=grid)
+    whole, part = prepare_scan(stored, steps), prepare_lungs(stored, steps, margin_vox=(3, 2, 1))
+    first = np.rint(whole.grid.world_to_voxel(part.grid.origin_mm)).astype(int)
+    box = tuple(slice(n, n + size) for n, size in zip(first, part.grid.shape, strict=True))
+    np.testing.assert_allclose(part.grid.direction, whole.grid.direction, atol=1e-9)
+    np.testing.assert_allclose(part.voxels_hu[0], whole.voxels_hu[0][box], atol=1)
+    margin = [side.start for side in part.found_lungs().box]
+    assert all(n <= most for n, most in zip(margin, (3, 2, 1), strict=True))
+    assert part.facts.grid is stored.grid
+
+
+def test_the_way_a_scan_is_stored_does_not_change_the_prepared_lungs() -> None:
+    scan = chest_with_balls()
+    grid = scan.grid.reordered((2, 0, 1), (True, False, True))
+    turned = np.flip(scan.voxels_hu.transpose(2, 0, 1), (0, 2))
+    other = replace(scan, voxels_hu=np.ascontiguousarray(turned), grid=grid)
+    one, two = (prepare_lungs(s, ORIENTED, margin_vox=(8, 8, 8)) for s in (scan, other))
+    np.testing.assert_allclose(one.grid.affine_lps_mm, two.grid.affine_lps_mm, atol=1e-9)
+    np.testing.assert_allclose(one.voxels_hu, two.voxels_hu, atol=1)
+    assert one.found_lungs().box == two.found_lungs().box
+    assert np.array_equal(one.found_lungs().mask, two.found_lungs().mask)
+
+
+def test_lungs_that_are_not_found_have_reasons_and_no_voxels() -> None:
+    scan = chest_with_balls()
+    scan.voxels_hu[:] = 40
+    prepared = prepare_lungs(scan, ORIENTED, margin_vox=(8, 8, 8))
+    assert prepared.lungs is None
+    assert prepared.no_lungs[0].startswith("lungs_not_in_view: ")
+    assert prepared.voxels_hu.numel() == 0

@@ -119,3 +119,13 @@ def test_the_transform_is_one_of_monai_and_leaves_its_input() -> None:
     assert torch.equal(data["image"], before)
     assert changed["image"].meta["seriesuid"] == "1.2.3"
     np.testing.assert_allclose(scan_grid(changed["image"]).spacing_mm, 1.0)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.5, 2.0, 0.9), (3.0, 0.4, 2.0)])
+def test_a_box_is_the_same_part_of_the_whole(spacing_mm: tuple) -> None:
+    grid = oblique_grid((37, 41, 23), flip=True)
+    values = torch.from_numpy(make_scan(grid).voxels_hu).float()[None]
+    whole = resample_volume(values, grid, spacing_mm)
+    box = tuple(slice(size // 3, size // 3 + size // 2) for size in whole.shape[1:])
+    part = resample_volume(values, grid, spacing_mm, box)
+    torch.testing.assert_close(part, whole[(slice(None), *box)], rtol=0, atol=0.1)

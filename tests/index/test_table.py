@@ -135,12 +135,6 @@ def test_another_version_is_refused_with_what_to_do(
         read_index(record_with(tmp_path / "index.csv", **versions))
 
 
-def test_the_version_is_found_under_its_former_name(tmp_path: Path) -> None:
-    written = write_index(tmp_path / "index.csv", INDEX)
-    path = record_with(tmp_path / "index.csv", format_version=None, version=3)
-    assert read_index(path) == written
-
-
 def test_an_index_is_known_by_its_first_line(tmp_path: Path) -> None:
     write_index(tmp_path / "index.csv", INDEX)
     (tmp_path / "index.csv").rename(tmp_path / "table.txt")

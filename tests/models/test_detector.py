@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from medkd.models.detector import (
     ALIGNMENT,
     STRIDE,
+    CentreScore,
     DetectorSettings,
     PointDetector,
     space_to_depth,
@@ -48,8 +50,20 @@ def test_a_view_that_does_not_divide_into_cells_is_refused() -> None:
         PointDetector(TINY)(torch.zeros(1, 1, 16, 20, 16))
 
 
-def test_a_detector_is_no_classifier_of_candidates() -> None:
+def test_a_crop_that_does_not_divide_into_cells_is_refused_before_training() -> None:
     (reason,) = check_model_input(
-        TINY, view_shape=(1, 24, 24, 24), hu_window=(-1000.0, 400.0), label_count=1
+        TINY, view_shape=(1, 24, 20, 24), hu_window=(-1000.0, 400.0), label_count=1
     )
-    assert "cannot classify candidates" in reason
+    assert "multiples of 8 voxels" in reason
+
+
+def test_a_candidate_is_scored_by_the_highest_logit_near_its_centre() -> None:
+    found = torch.full((1, 5, 12, 12, 12), -9.0)
+    found[0, 0, 6, 5, 7] = 1.5  # voxels 12.5, 10.5, 14.5: 3.3 from the centre at 11.5
+    found[0, 0, 9, 5, 5] = 4.0  # 7 voxels from the centre
+
+    class Given(nn.Module):
+        def forward(self, _view: Tensor) -> Tensor:
+            return found
+
+    assert CentreScore(Given())(torch.zeros(1, 1, 24, 24, 24)).tolist() == [[1.5]]

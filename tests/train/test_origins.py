@@ -100,6 +100,7 @@ def test_report_model_and_terminal_say_how_many(finished: RunFolder, index: Path
     assert "synthetic nodules in a real scan: medkd implant 1" in notes["s4"]
     assert "synthetic scan:" not in notes["s4"] + notes["s5"]
     assert info.trained_on_synthetic
+    assert info.trained_on.startswith("real and synthetic scans: ")
     if info.origins and info.origins.synthetic:
         assert "trained on" in done.output
         assert "training" in info.trained_on

@@ -76,6 +76,17 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
         "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
     ],
+    "source/ct_nodule": lambda root: [
+        *short("teacher"), *short("student"), "teacher.model.channels=[4,6,8]",
+        "student.model.channels=[4,6,8]", "target.data.size=region", "target.data.scans=4",
+        "target.data.nodules_per_scan=2-3", "target.split.val=0.25", "target.split.test=0.25",
+        "target.loading=[{kind: load}, {kind: spacing}, {kind: crop, patch_shape: [16, 16, 16]},"
+        " {kind: intensity}]",
+        f"target.crops.more.nodules.data.index={root / 'ct' / 'work' / 'index.csv'}",
+        f"target.crops.more.lung.data.index={root / 'ct' / 'work' / 'index.csv'}",
+        "target.crops.phantoms.scans=1", "target.crops.phantoms.new_per_epoch=0",
+        "detection=null",
+    ],
     "transfer/hospital_ct": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.width=0.1",
         f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,

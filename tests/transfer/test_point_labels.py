@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from medkd.transfer.point_labels import (
-    ABSENT,
-    EXCLUDED,
-    NODULE,
     CellTargets,
     PointLossSettings,
-    Points,
     point_loss,
     point_targets,
 )
+from medkd.types import ABSENT, EXCLUDED, NODULE, Points
 
 SHAPE = (8, 8, 8)
 SCHEMES = [PointLossSettings(scheme="gaussian"), PointLossSettings(scheme="assigned")]

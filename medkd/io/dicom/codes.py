@@ -68,6 +68,10 @@ CODES: dict[str, Code] = {
     "other_units": Code("a volume in another unit than mm; if allowed, converted to mm", True),
     "contradictory_geometry": Code("the header of a volume states two geometries", False),
     "bad_geometry": Code("spacing, origin or directions do not form a regular grid", False),
+    "incomplete_patch": Code("a patch without its image or without its segmentation", False),
+    "bad_mask": Code(
+        "the segmentation of a patch is empty, not binary, or on another grid than the image", False
+    ),
     "lungs_not_in_view": Code("the lungs are absent or incomplete", True),
 }
 

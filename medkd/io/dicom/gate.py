@@ -65,6 +65,10 @@ class GateSettings(Settings):
     )
     allow: tuple[str, ...] = Field((), description="Codes of faults that are accepted.")
 
+    def for_patch(self) -> GateSettings:
+        """Return the requirements for a patch: the same, but without a number of slices."""
+        return self.model_copy(update={"min_slices": 2})
+
     @field_validator("allow")
     @classmethod
     def _are_allowable(cls, codes: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ matches no case, with the reason. `table.py` lists the formats.
 from medkd.io.reference.keys import FileNames
 from medkd.io.reference.objects import OBJECT_KINDS
 from medkd.io.reference.places import SeriesPlaces
-from medkd.io.reference.rows import FoundLabel, ReferenceRows, Unmatched
+from medkd.io.reference.rows import FoundLabel, FoundPatient, ReferenceRows, Unmatched
 from medkd.io.reference.table import AnnotationSettings, read_reference_source
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "AnnotationSettings",
     "FileNames",
     "FoundLabel",
+    "FoundPatient",
     "ReferenceRows",
     "SeriesPlaces",
     "Unmatched",

@@ -35,6 +35,7 @@ class SeriesPlaces:
             multi-frame image all are equal.
         instance_numbers: InstanceNumber of each slice, by k, None if not stated.
         frame_numbers: frame (from 1) of each slice in a multi-frame image, by k; else empty.
+        patch_of: real SeriesInstanceUID of the scan that a patch was cut from; else empty.
 
     Raises:
         ValueError: if a tuple is not empty and its length is not the number of slices.
@@ -46,6 +47,7 @@ class SeriesPlaces:
     sop_uids: tuple[str, ...] = ()
     instance_numbers: tuple[int | None, ...] = ()
     frame_numbers: tuple[int, ...] = ()
+    patch_of: str = ""
 
     def __post_init__(self) -> None:
         for name in ("sop_uids", "instance_numbers", "frame_numbers"):
@@ -92,13 +94,20 @@ class ArchiveLookup:
             uid: series.seriesuid for series in places.values() for uid in series.sop_uids if uid
         }
         self._by_frame: dict[str, list[SeriesPlaces]] = defaultdict(list)
+        self._patches: dict[str, list[SeriesPlaces]] = defaultdict(list)
         for series in places.values():
+            if series.patch_of:
+                self._patches[series.patch_of].append(series)
             if series.frame_of_reference_uid:
                 self._by_frame[series.frame_of_reference_uid].append(series)
 
     def series(self, seriesuid: str) -> SeriesPlaces | None:
         """Return the series with this UID; None if it is not in the archive."""
         return self._places.get(seriesuid)
+
+    def patches_of(self, seriesuid: str) -> tuple[SeriesPlaces, ...]:
+        """Return the patches of the archive that were cut from the series with this UID."""
+        return tuple(self._patches.get(seriesuid, ()))
 
     def of_sop(self, sop_uid: str) -> SeriesPlaces | None:
         """Return the series to which an image belongs; None if it is not in the archive."""

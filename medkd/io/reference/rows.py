@@ -7,11 +7,11 @@ UIDs are real and keys are as written in the source: `medkd index` replaces them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from medkd.io.reference.places import ArchiveLookup, KeyKind
+from medkd.io.reference.places import ArchiveLookup, KeyKind, SeriesPlaces
 from medkd.types import Nodule
 
 LabelValue = Literal[0, 1] | None
@@ -28,6 +28,15 @@ class FoundLabel:
     patient_id: str | None = None
     view: str | None = None
     key_is: KeyKind = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPatient:
+    """The patient of a series (and of the patches that were cut from it), a file or an image."""
+
+    key: str
+    patient_id: str
+    key_is: KeyKind = "seriesuid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,7 @@ class ReferenceRows:
     labels: tuple[FoundLabel, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
     notes: tuple[str, ...] = ()
+    patients: tuple[FoundPatient, ...] = ()
 
 
 def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
@@ -61,6 +71,7 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
         labels=tuple(label for part in all_parts for label in part.labels),
         unmatched=tuple(row for part in all_parts for row in part.unmatched),
         notes=tuple(dict.fromkeys(note for part in all_parts for note in part.notes)),
+        patients=tuple(patient for part in all_parts for patient in part.patients),
     )
 
 
@@ -81,9 +92,14 @@ class RowCollector:
         self._notes: list[str] = []
 
     def add(self, nodule: Nodule, row: str) -> None:
-        """Add a nodule; it is unmatched if its series is unknown or it is outside the volume."""
+        """Add a nodule; it is unmatched if its series is unknown or it is outside the volume.
+
+        If the archive has patches of the series, it is added to each patch that contains it.
+        """
         series = self.archive.series(nodule.seriesuid)
-        if series is None:
+        if patches := self.archive.patches_of(nodule.seriesuid):
+            self._add_to_patches(nodule, row, [*patches, *([series] if series else [])])
+        elif series is None:
             self.refuse(row, "no series of the archive has this UID", nodule.seriesuid)
         elif not series.grid.contains_world(nodule.center_mm):
             i, j, k = series.grid.world_to_voxel(nodule.center_mm).round(1).tolist()
@@ -91,6 +107,13 @@ class RowCollector:
             self.refuse(row, reason, nodule.seriesuid)
         else:
             self._nodules.append(nodule)
+
+    def _add_to_patches(self, nodule: Nodule, row: str, volumes: Sequence[SeriesPlaces]) -> None:
+        inside = [v for v in volumes if v.grid.contains_world(nodule.center_mm)]
+        self._nodules += [replace(nodule, seriesuid=volume.seriesuid) for volume in inside]
+        if not inside:
+            reason = f"outside all {len(volumes)} patches of its series"
+            self.refuse(row, reason, nodule.seriesuid)
 
     def accepts(self, key: str, row: str, key_is: KeyKind = "file") -> bool:
         """Return whether the archive has the case of a label; if not, the row is unmatched."""

@@ -15,6 +15,7 @@ from medkd.io.reference import (
     lidc,
     luna16,
     nih,
+    patients,
     points,
     rtstruct,
     vindr,
@@ -47,6 +48,7 @@ SOURCES: dict[str, SourceKind] = {
     "chexpert": SourceKind(chexpert.ChexpertAnnotations, chexpert.read_chexpert, chexpert.COLUMNS),
     "vindr": SourceKind(vindr.VindrAnnotations, vindr.read_vindr, vindr.COLUMNS),
     "table": SourceKind(case_table.TableAnnotations, case_table.read_case_table),
+    "patients": SourceKind(patients.PatientsTable, patients.read_patients),
     "points": SourceKind(points.PointsAnnotations, points.read_points),
 }
 

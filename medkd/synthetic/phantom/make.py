@@ -68,10 +68,11 @@ _LEAST_OF_SLICE = 1.25
 class PhantomSettings(Settings):
     """Settings of a set of phantoms."""
 
-    site: Literal["a", "b", "c", "mixed"] = Field(
+    site: Literal["a", "b", "c", "a+c", "mixed"] = Field(
         "a",
         description="A synthetic hospital with its scanner style. a: thin slices, sharp kernel; b: "
-        "thick, soft, noisy; c: standard kernel, overlapping slices; mixed: each in turn.",
+        "thick, soft, noisy; c: standard kernel, overlapping slices; a+c and mixed (all three): "
+        "each in turn.",
     )
     scans: int = Field(10, ge=1, le=10_000, description="Number of scans.")
     seed: int = Field(0, ge=0, description="The same seed gives the same bytes.")
@@ -104,7 +105,8 @@ class PhantomSettings(Settings):
 
     def site_of(self, index: int) -> Site:
         """Return the site whose scanner makes scan `index`."""
-        return SITES[index % len(SITES)] if self.site == "mixed" else self.site
+        sites = SITES if self.site == "mixed" else tuple(s for s in SITES if s in self.site)
+        return sites[index % len(sites)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,60 @@
+"""The training crops of a point detector, from the scans of a domain and its further sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from medkd.config.run_settings import TrainingSettings
+from medkd.data.crops import CaseVolumes, CropLoader, CropSet
+from medkd.data.loading import DEFAULT_WINDOW, hu_window, patch_shape
+from medkd.synthetic.stream import PhantomStream
+from medkd.train.domains import Domain
+from medkd.train.logs import Progress
+
+
+def build_crop_loader(
+    domain: Domain, training: TrainingSettings, *, seed: int, progress: Progress
+) -> CropLoader:
+    """Prepare all scans and return the crops of a training.
+
+    Args:
+        domain: its loading steps have a crop step and equal spacings.
+        training: supplies the batch size.
+        seed: seed of all draws.
+        progress: called for every scan prepared.
+
+    Raises:
+        SeriesError: if a scan cannot be read.
+    """
+    steps = domain.settings.loading
+    return CropLoader(
+        list(_sets(domain, progress)),
+        shape=patch_shape(steps) or (40, 40, 40),
+        window=hu_window(steps) or DEFAULT_WINDOW,
+        batch_size=training.batch_size,
+        seed=seed,
+        settings=domain.settings.crops,
+    )
+
+
+def _sets(domain: Domain, progress: Progress) -> Iterator[CropSet]:
+    crops, scans, index, split = (
+        domain.settings.crops, domain.scans, domain.index, domain.split,
+    )  # fmt: skip
+    own = CaseVolumes(index, split.train, scans=scans)
+    yield CropSet(own, crops.share, crops.nodule_share)
+    pool = CaseVolumes(index, split.unlabelled, scans=scans, labelled=False)
+    yield CropSet(pool, crops.unlabelled_share, 0.0)
+    for name, more in crops.more.items():
+        found = domain.more[name]
+        volumes = CaseVolumes(found, [case.case_id for case in found.cases], scans=scans)
+        volumes.prepare(partial(_report, progress, f"{name}: preparing scans"))
+        yield CropSet(volumes, more.share, more.nodule_share)
+    if crops.phantoms:
+        stream = PhantomStream(crops.phantoms, domain.settings.loading)
+        yield CropSet(stream, crops.phantoms.share, crops.phantoms.nodule_share)
+
+
+def _report(progress: Progress, what: str, done: int, total: int) -> None:
+    progress(what, done, total, "")
