@@ -214,3 +214,17 @@ def test_the_old_model_is_never_written_to(
 def test_a_part_without_a_split_is_refused(index: Path, model: Path, tmp_path: Path) -> None:
     text = reasons_of(invoke(model, index, "--part", "val", "--out", tmp_path / "new"))
     assert "--part val needs the split" in text
+
+
+def test_of_folds_the_one_after_the_test_fold_is_used(
+    index: Path, model: Path, tmp_path: Path
+) -> None:
+    groups = {"fold0": ("s0",), "fold1": ("s1",), "fold2": ("s2", "s3")}
+    split = tmp_path / "folds.json"
+    write_split(split, SplitFile("folds", read_index(index).fingerprint, groups))
+    words = ("--split", split, "--out", tmp_path / "new")
+    assert "expected a fold of 0 to 2, got None" in reasons_of(invoke(model, index, *words))
+    assert invoke(model, index, *words, "--fold", "0").exit_code == 0
+    record = read_info(tmp_path / "new").calibrated_on
+    assert record is not None
+    assert (record.scans, record.nodules) == (1, 3)  # s1
