@@ -21,7 +21,7 @@ FLOORS: dict[str, int] = {
     "archive": 3, "data": 3, "models": 3, "transfer": 3,
     "synthetic": 4, "detect": 4,
     "config": 5,
-    "train": 6,
+    "train": 6, "acceptance": 6,
     "report": 7, "review": 7,
     "cli": 9,
 }  # fmt: skip

@@ -29,6 +29,8 @@ app = typer.Typer(
 
 COMMAND_MODULES = (
     "froc",
+    "accept",
+    "calibrate",
     "config",
     "demo",
     "detect",

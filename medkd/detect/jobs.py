@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medkd.detect.batch import Input, input_keys, score_images, search_scans
@@ -17,7 +17,7 @@ from medkd.detect.search import past_of
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
 from medkd.index.image_inputs import list_images
-from medkd.index.scan_inputs import find_inputs
+from medkd.index.scan_inputs import ScanInput, find_inputs
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.radiograph.gate import CODES
 from medkd.io.synthetic_mark import count_origins
@@ -81,14 +81,31 @@ def scan_job(
         CheckpointError: if the model cannot search scans.
     """
     check_model(model)
-    gate, chosen = gate or GateSettings(), settings or DetectSettings()
-    point = frozen_point(model.info, fp_per_scan)
+    frozen_point(model.info, fp_per_scan)
     try:
         found = find_inputs(inputs, progress=progress)
     except SettingsError as error:
         reason = "this model searches CT scans; X-rays need a model that was trained on X-rays"
         raise SettingsError(error.headline, [*error.reasons, reason]) from error
-    scans = found.scans
+    job = job_of_scans(
+        found.scans, model, gate=gate, settings=settings, fp_per_scan=fp_per_scan, workers=workers
+    )
+    return replace(job, left_out=found.left_out)
+
+
+def job_of_scans(
+    scans: Sequence[ScanInput],
+    model: LoadedModel,
+    *,
+    gate: GateSettings | None = None,
+    settings: DetectSettings | None = None,
+    fp_per_scan: float | None = None,
+    workers: int | Executor = 1,
+) -> SearchJob:
+    """Prepare the search of chosen scans; arguments and errors as in `scan_job`."""
+    check_model(model)
+    gate, chosen = gate or GateSettings(), settings or DetectSettings()
+    point = frozen_point(model.info, fp_per_scan)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]
     facts = TableFacts("scan", point.threshold if point else None)
@@ -102,7 +119,6 @@ def scan_job(
         point=point,
         origins=(origins := count_origins(stamps, kind="scans")),
         stamps=tuple(sorted({stamp for stamp in stamps if stamp})),
-        left_out=found.left_out,
         page=page_facts(model.info, point, origins),
     )
 

@@ -23,7 +23,7 @@ from medkd.detect.view import (
     check_model,
     patch_margin,
 )
-from medkd.models.package import LoadedModel, ModelInfo, calibrated_probability
+from medkd.models.package import LoadedModel, ModelInfo, nodule_scaling
 from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 
@@ -186,10 +186,8 @@ def past_of(info: ModelInfo) -> tuple[str, ...]:
 
 def _probability(logits: Tensor, info: ModelInfo) -> NDArray[np.float64]:
     """Return calibrated nodule probabilities [N] as float64, in which few large logits tie."""
-    if info.outputs == "exclusive":
-        # Softmax of two logits is the sigmoid of their difference; a shift of both cancels.
-        return np.asarray((logits.double() / info.calibration.temperature[0]).sigmoid().numpy())
-    return np.asarray(calibrated_probability(logits.double()[:, None], info)[:, 0].numpy())
+    temperature, shift = nodule_scaling(info)
+    return np.asarray((logits.double() / temperature + shift).sigmoid().numpy())
 
 
 def build_marks(seriesuid: str, places: Places, settings: DetectSettings) -> tuple[Candidate, ...]:

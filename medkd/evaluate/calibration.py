@@ -1,8 +1,8 @@
 """Calibration of probabilities: of the samples with probability 0.8, 80 % should be positive.
 
 Labels are binary; with several labels each output is calibrated separately. Temperature scaling
-divides the logits by one number fitted on validation (Guo et al., ICML 2017); it does not change
-the ranking.
+divides the logits by one number fitted on validation (Guo et al., ICML 2017). Marks on whole scans
+are mostly false, so their logits need a shift as well (Platt, 1999). Neither changes the ranking.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ Float64 = NDArray[np.float64]
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Range of the search; logits that separate the labels perfectly give the lower bound."""
+
+
+class Scaling(NamedTuple):
+    """probability = sigmoid(logit / temperature + shift), with temperature > 0."""
+
+    temperature: float
+    shift: float
 
 
 class ReliabilityBin(NamedTuple):
@@ -45,14 +52,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     from scipy.optimize import minimize_scalar  # slow to import and rarely needed
 
-    logit = np.asarray(logits, dtype=np.float64)
-    label = np.asarray(labels, dtype=np.float64)
-    if logit.shape != label.shape:
-        raise ValueError(f"logits {logit.shape} and labels {label.shape} differ in shape")
-    if not np.isfinite(logit).all():
-        raise ValueError("logits must be finite")
-    if set(np.unique(label).tolist()) != {0.0, 1.0}:
-        raise ValueError("fitting a temperature needs labels of both classes, 0 and 1")
+    logit, label = _checked(logits, labels)
     sign = 2.0 * label - 1.0
 
     def loss(log_temperature: float) -> float:
@@ -61,6 +61,73 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     low, high = np.log(TEMPERATURE_RANGE)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
+
+
+def fit_scaling(logits: ArrayLike, labels: ArrayLike) -> Scaling:
+    """Find temperature and shift that minimise the cross-entropy of sigmoid(logit / T + shift).
+
+    The targets are those of Platt (Advances in Large Margin Classifiers, 1999, section 2.2):
+    (P + 1) / (P + 2) for the P positive and 1 / (N + 2) for the N negative labels. With few
+    positives they keep the probabilities away from 0 and 1.
+
+    Args:
+        logits: any shape, one logit per label.
+        labels: the same shape, 0 or 1.
+
+    Returns:
+        Temperature in `TEMPERATURE_RANGE`, and shift. The upper end means that the logits do not
+        separate the classes.
+
+    Raises:
+        ValueError: if shapes differ, a logit is not finite, or all labels are equal.
+
+    Example:
+        >>> logits, labels = [2.0] * 4 + [-2.0] * 4, [1, 1, 1, 0, 1, 0, 0, 0]
+        >>> [round(value, 2) for value in fit_scaling(logits, labels)]  # log 2 = 2 / T
+        [2.89, 0.0]
+    """
+    from scipy.optimize import minimize  # slow to import and rarely needed
+
+    logit, label = (values.ravel() for values in _checked(logits, labels))
+    positives, negatives = label.sum(), (1.0 - label).sum()
+    target = np.where(label == 1.0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(at: Float64) -> tuple[float, Float64]:
+        scaled = logit * at[0] + at[1]
+        excess = 1.0 / (1.0 + np.exp(-np.clip(scaled, -700, 700))) - target
+        value = (np.logaddexp(0.0, scaled) - target * scaled).mean()
+        return float(value), np.array([(excess * logit).mean(), excess.mean()])
+
+    low, high = TEMPERATURE_RANGE
+    found = minimize(
+        loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=[(1 / high, 1 / low), (None, None)],
+        options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000},
+    )  # fmt: skip
+    return Scaling(1.0 / float(found.x[0]), float(found.x[1]))
+
+
+def mean_log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Return the mean negative log-likelihood of labels in nats.
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1; those within 1e-15 of 0 or 1 are moved to that distance.
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    probability = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-15, 1 - 1e-15)
+    return float(-np.where(label == 1.0, np.log(probability), np.log1p(-probability)).mean())
+
+
+def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[Float64, Float64]:
+    logit = np.asarray(logits, dtype=np.float64)
+    label = np.asarray(labels, dtype=np.float64)
+    if logit.shape != label.shape:
+        raise ValueError(f"logits {logit.shape} and labels {label.shape} differ in shape")
+    if not np.isfinite(logit).all():
+        raise ValueError("logits must be finite")
+    if set(np.unique(label).tolist()) != {0.0, 1.0}:
+        raise ValueError("fitting a calibration needs labels of both classes, 0 and 1")
+    return logit, label
 
 
 def reliability_curve(

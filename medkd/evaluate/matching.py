@@ -113,6 +113,27 @@ def match_marks(marks: Sequence[Candidate], reference: Reference) -> Matching:
     )
 
 
+def nodule_scores(marks: Sequence[Candidate], reference: Reference) -> Float64:
+    """Return the score of the best mark on each nodule, by the same rules.
+
+    Args:
+        marks: marks of any number of series.
+        reference: its included nodules, K in all.
+
+    Returns:
+        [K] in the order of `reference.nodules`; -inf for a nodule without a mark.
+    """
+    position = {uid: index for index, uid in enumerate(reference.seriesuids)}
+    pool = _group(marks, [mark.score for mark in marks], position)
+    kept = [_cap(*pool.of(index)) for index in range(len(position))]
+    best = np.full(len(reference.nodules), -np.inf)
+    for row, nodule in enumerate(reference.nodules):
+        places_mm, scores = kept[position[nodule.seriesuid]]
+        center, diameter = np.array([nodule.center_mm]), np.array([nodule.diameter_mm])
+        best[row] = scores[_inside(places_mm, center, diameter)[:, 0]].max(initial=-np.inf)
+    return best
+
+
 def _match_scan(
     marks: tuple[Float64, Float64],
     nodules: tuple[Float64, Float64],

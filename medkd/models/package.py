@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, ValidationError
 
 from medkd import __version__
 from medkd.errors import CheckpointError
+from medkd.evaluate.calibration import Scaling
 from medkd.files import replacing
 from medkd.formats import MODEL
 from medkd.jsonio import read_json, write_json
@@ -92,6 +93,29 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """The marks by which `medkd calibrate` fitted a calibration and the whole-scan thresholds.
+
+    `scans` were searched, of which `scans_with_nodules` have reference nodules. `hits` are the
+    nodules with a mark and `false_marks` the marks on no finding; both were fitted. `part` is the
+    part of the frozen split (empty: the whole INDEX was used). `cases_sha256` identifies the cases.
+    """
+
+    scans: int
+    scans_with_nodules: int
+    patients: int
+    nodules: int
+    hits: int
+    false_marks: int
+    synthetic_scans: int
+    index_fingerprint: str
+    cases_sha256: str
+    split_fingerprint: str = ""
+    part: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DataSource:
     """A data set that a model learned from or was measured on.
 
@@ -113,8 +137,10 @@ class ModelInfo:
     `settings` are the plain values of one of `table.ModelSettings`. `operating_points` maps names
     to thresholds that were frozen on validation. `generators` are the stamps of the generators
     that made the synthetic scans of its own or its teacher's training. `origins` counts these
-    scans and the real ones (None: not recorded). `metrics` maps names to values, and
-    `metric_intervals` some of these names to their intervals. `config` and `seed` name the
+    scans and the real ones (None: not recorded). `calibrated_on` describes the scans of `medkd
+    calibrate` (None: the calibration is that of the training). `data_fingerprint` identifies the
+    data set of the training, `training_fingerprint` also its split. `metrics` maps names to values,
+    and `metric_intervals` some of these names to their intervals. `config` and `seed` name the
     configuration that trained the model and the seed of its weights (empty, None: not recorded).
     `purpose` is one line; `sources` and `limits` are for the model card. `save_model` fills in
     `precision`, `weights_sha256`, `parameters` and `medkd_version`.
@@ -126,10 +152,12 @@ class ModelInfo:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     calibration: Calibration = field(default_factory=Calibration)
     operating_points: dict[str, OperatingPoint] = field(default_factory=dict)
+    calibrated_on: CalibrationRecord | None = None
     trained_on: str = "nothing"
     trained_on_synthetic: bool = False
     generators: tuple[str, ...] = ()
     origins: CaseOrigins | None = None
+    data_fingerprint: str = ""
     training_fingerprint: str = ""
     initialisation: str = "random"
     metrics: dict[str, float] = field(default_factory=dict)
@@ -317,6 +345,16 @@ def calibrated_probability(logits: Tensor, info: ModelInfo) -> Tensor:
     )
     scaled = logits / temperature + shift
     return scaled.softmax(dim=1) if info.outputs == "exclusive" else scaled.sigmoid()
+
+
+def nodule_scaling(info: ModelInfo) -> Scaling:
+    """Return temperature and shift of the nodule logit of a model with one label.
+
+    The logit of two exclusive outputs is their difference, so only that of their shifts counts.
+    """
+    temperature, shift = info.calibration.temperature[0], info.calibration.logit_shift
+    own = shift[-1] - shift[0] if info.outputs == "exclusive" else shift[0]
+    return Scaling(temperature, own)
 
 
 def _is_free(directory: Path) -> bool:

@@ -67,7 +67,7 @@ def build_page(
     figures = tuple(
         Figure(
             f"Nodule {n}: {number(view.row.diameter_mm, 1)} mm, {view.row.texture}, "
-            f"{view.row.outline}, {_AT[view.row.attachment]}",
+            f"{view.row.outline}, {AT[view.row.attachment]}",
             "image/png",
             picture,
             f"Slice and coronal plane through synthetic nodule {n}, before and after",
@@ -152,7 +152,8 @@ LITERATURE = (
 )
 
 
-_AT = {"free": "free", "vessel": "at a vessel", "pleura": "at the pleura"}
+AT = {"free": "free", "vessel": "at a vessel", "pleura": "at the pleura"}
+"""What a nodule touches, in words."""
 
 
 def _scan_table(rows: Sequence[ScanRow]) -> Table:
@@ -180,7 +181,7 @@ def _nodule_table(rows: Sequence[ScanRow]) -> Table:
             (
                 str(n), ", ".join(number(mm, 1) for mm in nodule.center_mm),
                 number(nodule.diameter_mm, 1), nodule.texture, nodule.outline,
-                _AT[nodule.attachment], str(nodule.contrast_hu), number(nodule.changed_mm, 1),
+                AT[nodule.attachment], str(nodule.contrast_hu), number(nodule.changed_mm, 1),
             )
             for n, (_, nodule) in enumerate(numbered, start=1)
         ),

@@ -220,6 +220,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
         trained_on_synthetic=origins.synthetic,
         generators=domain.generators if origins.synthetic else (),
         origins=origins,
+        data_fingerprint=domain.index.fingerprint,
         training_fingerprint=domain.split.fingerprint,
         initialisation=network.initialisation,
         metrics={f"val_{name}": value for name, value in scores.items()},
@@ -260,7 +261,13 @@ def _prior(
 
 
 def _prior_of(info: ModelInfo, *, true: tuple[float, ...]) -> Prior:
-    """Return the prevalence at which a finished model was trained, from its calibration."""
+    """Return the prevalence at which a finished model was trained, from its calibration.
+
+    The calibration of `medkd calibrate` is that of marks on whole scans and does not show it; then
+    the true prevalence is returned.
+    """
+    if info.calibrated_on is not None:
+        return Prior(true, true)
     shift, temperature = (
         torch.tensor(values).double()
         for values in (info.calibration.logit_shift, info.calibration.temperature)

@@ -13,21 +13,20 @@ from pathlib import Path
 from medkd.config.run_settings import DetectionSettings
 from medkd.data.prepared import PreparedScans
 from medkd.detect import search_prepared
+from medkd.detect.calibration import choose_whole_scan_points
 from medkd.detect.view import check_model
 from medkd.errors import SeriesError
-from medkd.evaluate.froc import choose_froc_operating_point, evaluate_froc
+from medkd.evaluate.froc import evaluate_froc
 from medkd.index.case import Case
 from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import (
     CLASSIFICATION,
-    FP_PER_SCAN,
     WHOLE_SCAN,
     LoadedModel,
     load_model,
     read_info,
     save_model,
-    whole_scan_point,
 )
 from medkd.runs import Prediction, RunFolder, write_cases
 from medkd.train.domains import HELD_OUT, Domain
@@ -103,11 +102,7 @@ def search_scans(name: str, context: RunContext, settings: DetectionSettings) ->
             write_json(kept, _searched(domain.index.by_id()[uid], scans, model, settings))
         context.progress(f"{name}: searching scans", done, len(uids), "")
     marks, reference = marks_of(read_results(name, context, "val")), reference_of(domain, "val")
-    asked = {whole_scan_point(rate): rate for rate in FP_PER_SCAN}
-    chosen = {
-        point: choose_froc_operating_point(marks, reference, fp_per_scan=rate)
-        for point, rate in {WHOLE_SCAN: settings.fp_per_scan, **asked}.items()
-    }
+    chosen = choose_whole_scan_points(marks, reference, fp_per_scan=settings.fp_per_scan)
     points = {**model.info.operating_points, **chosen}
     save_model(run.model(name), model.network, replace(model.info, operating_points=points))
     run.marks(name).parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from medkd.evaluate.calibration import (
     TEMPERATURE_RANGE,
     expected_calibration_error,
+    fit_scaling,
     fit_temperature,
+    mean_log_loss,
     reliability_curve,
 )
 from tests.oracles import walk_calibration_error
@@ -51,6 +53,45 @@ def test_a_temperature_by_hand():
 
 def test_fully_separated_labels_end_at_the_lowest_temperature():
     assert fit_temperature([-3.0, 3.0], [0, 1]) == pytest.approx(TEMPERATURE_RANGE[0], rel=1e-3)
+
+
+def test_a_scaling_by_hand():
+    # Two logits give two free probabilities. Platt's targets: 5 positives 6/7, 15 negatives 1/17.
+    # At 2: 4 positives of 6; at -2: 1 of 14.
+    logits, labels = [2.0] * 6 + [-2.0] * 14, [1, 1, 1, 1, 0, 0] + [1] + [0] * 13
+    high, low = (4 * 6 / 7 + 2 / 17) / 6, (6 / 7 + 13 / 17) / 14
+    first, second = np.log(high / (1 - high)), np.log(low / (1 - low))
+    found = fit_scaling(logits, labels)
+    assert found.temperature == pytest.approx(4 / (first - second), rel=1e-4)
+    assert found.shift == pytest.approx((first + second) / 2, rel=1e-4)
+
+
+def test_the_scaling_that_made_rare_positives_is_found_and_a_temperature_cannot():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, 50_000)
+    labels = generator.random(50_000) < sigmoid(logits / 2 - 4)
+    found = fit_scaling(logits, labels)
+    assert found == pytest.approx((2.0, -4.0), rel=0.1)
+    alone = sigmoid(logits / fit_temperature(logits, labels))
+    scaled = sigmoid(logits / found.temperature + found.shift)
+    assert expected_calibration_error(labels, scaled) < 0.01
+    assert expected_calibration_error(labels, alone) > 0.2
+    assert mean_log_loss(labels, scaled) < mean_log_loss(labels, alone)
+
+
+def test_separated_labels_keep_probabilities_away_from_0_and_1():
+    found = fit_scaling([3.0] * 4 + [-3.0] * 96, [1] * 4 + [0] * 96)
+    assert sigmoid(3 / found.temperature + found.shift) == pytest.approx(5 / 6, abs=1e-3)
+    assert sigmoid(-3 / found.temperature + found.shift) == pytest.approx(1 / 98, abs=1e-3)
+
+
+def test_a_scaling_never_turns_the_ranking():
+    found = fit_scaling([-1.0, -2.0, 1.0, 2.0], [1, 1, 0, 0])
+    assert found.temperature == pytest.approx(TEMPERATURE_RANGE[1])
+
+
+def test_the_log_loss_by_hand():
+    assert mean_log_loss([1, 0], [0.5, 0.75]) == pytest.approx((np.log(2) + np.log(4)) / 2)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from medkd.models.package import (
     Preprocessing,
     calibrated_probability,
     load_model,
+    nodule_scaling,
     read_info,
     save_model,
 )
@@ -234,3 +235,17 @@ def test_exclusive_outputs_become_a_softmax_over_labels_at_every_place() -> None
 
     # e^1 / (1 + e^1) = .7311
     assert probability[0, 1, 2, 3].item() == pytest.approx(0.731059, abs=1e-6)
+
+
+@pytest.mark.parametrize(("outputs", "shift"), [("independent", (0.7,)), ("exclusive", (0.1, 0.8))])
+def test_one_logit_gives_the_probability_of_one_or_two_outputs(
+    outputs: str, shift: tuple[float, ...]
+) -> None:
+    info = replace(INFO, outputs=outputs, calibration=Calibration((1.6,), shift))
+    logits = torch.tensor([[0.5, 2.0], [1.5, -1.0]], dtype=torch.float64)
+    if outputs == "independent":
+        logits = logits[:, 1:]
+    single = logits[:, -1] - (logits[:, 0] if outputs == "exclusive" else 0.0)
+    temperature, own = nodule_scaling(info)
+    expected = calibrated_probability(logits, info)[:, -1]
+    torch.testing.assert_close((single / temperature + own).sigmoid(), expected)

@@ -218,11 +218,22 @@ def _write_scan(
         write_mhd(
             Scan(uid, made.scan.voxels_hu, made.scan.grid, patient_id=uid), folder / f"{uid}.mhd"
         )
+    return scan_row(made, seriesuid=uid, form="dicom" if given.slices else "volume")
+
+
+def scan_row(made: ImplantedScan, *, seriesuid: str, form: str) -> ScanRow:
+    """Describe an altered scan by its response and its nodules.
+
+    Args:
+        made: the altered scan.
+        seriesuid: its new name.
+        form: how it is stored: "dicom", "volume", or "memory".
+    """
     response = made.response
     return ScanRow(
-        seriesuid=uid,
+        seriesuid=seriesuid,
         source=_public(made.scan.seriesuid),
-        form="dicom" if given.slices else "volume",
+        form=form,
         edge_sigma_mm=round(response.sigma_mm, 3),
         edge_overshoot=round(response.overshoot, 3),
         edges=response.profiles,
