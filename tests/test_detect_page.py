@@ -118,7 +118,7 @@ def test_a_mark_is_told_with_its_place_and_whether_it_reaches_the_threshold(
     write_thumbnails(tmp_path / "thumbnails", "a" * 64, ["QUJD", "REVG"])
     page = written(tmp_path, result)
     assert pictures_of(page) == ["QUJD", "REVG"]
-    words = "Mark 1, p 0.800, 6.2 mm, slice 12, instance 42, left lung, upper third, reaches"
+    words = "Mark 1, p 0.8, 6.2 mm, slice 12, instance 42, left lung, upper third, reaches"
     assert words in page
     assert page.count('<li class="above">') == 1
     assert "2 marks, 1 of them reach the threshold" in page
@@ -135,6 +135,13 @@ def test_the_page_says_what_it_is_and_which_scans_were_not_analysed(tmp_path: Pa
         assert words in page
     assert "<script" not in page
     assert "default-src 'none'" in page
+
+
+def test_a_synthetic_scan_is_marked_in_the_table_and_in_its_section(tmp_path: Path) -> None:
+    note = "synthetic scan: medkd phantom 6"
+    page = written(tmp_path, CaseResult("9", (), "analysed", notes=(note,)))
+    assert "analysed, synthetic</td>" in page
+    assert f"<b>{note}</b>" in page
 
 
 def test_two_hundred_scans_make_a_page_below_30_mb(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,15 @@ from medkd.detect.search import build_marks
 from medkd.detect.view import Places
 from medkd.errors import CheckpointError
 from medkd.geometry import VoxelGrid
+from medkd.io.axial import to_axial
+from medkd.io.dicom.write import write_dicom_series
+from medkd.io.scans import read_scan
 from medkd.models.detector import DetectorSettings, PointDetector
 from medkd.models.network import Network, seeded
 from medkd.models.package import LoadedModel, ModelInfo, Preprocessing
+from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import Scan
-from tests.detect_cases import BALLS_MM, chest_with_balls
+from tests.detect_cases import BALLS_MM, chest_with_balls, write_detector
 
 STEPS = (
     {"kind": "load"},
@@ -123,6 +128,27 @@ def test_permuted_and_flipped_storage_gives_the_same_marks() -> None:
     straight, other = (detect_nodules(s, density_model()) for s in (scan, turned(scan)))
     assert len(straight.candidates) >= 3
     for mark, same in zip(straight.candidates[:3], other.candidates[:3], strict=True):
+        assert np.linalg.norm(np.subtract(mark.center_mm, same.center_mm)) < 0.5
+        assert mark.score == pytest.approx(same.score, abs=1e-3)
+
+
+@pytest.mark.parametrize("order", ["reversed", "turned"])
+def test_a_dicom_series_in_any_order_gives_the_same_marks(tmp_path: Path, order: str) -> None:
+    """Files in reverse, or slices that are turned by 180 degrees within their plane."""
+    scan = to_axial(make_phantom(PhantomSettings(site="b"), 0).scan)
+    write_dicom_series(scan, tmp_path / "one", patient_name="A^B", patient_id="1")
+    other = scan
+    if order == "turned":
+        voxels = np.ascontiguousarray(scan.voxels_hu[::-1, ::-1])
+        grid = scan.grid.reordered((0, 1, 2), (True, True, False))
+        other = dataclasses.replace(scan, voxels_hu=voxels, grid=grid)
+    files = write_dicom_series(other, tmp_path / "two", patient_name="A^B", patient_id="1")
+    for number, file in enumerate(reversed(files)):
+        file.rename(tmp_path / "two" / f"x{number:04d}")
+    model = write_detector(tmp_path / "model")
+    first, second = (detect_nodules(read_scan(tmp_path / name), model) for name in ("one", "two"))
+    assert len(first.candidates) > 20
+    for mark, same in zip(first.candidates[:20], second.candidates[:20], strict=True):
         assert np.linalg.norm(np.subtract(mark.center_mm, same.center_mm)) < 0.5
         assert mark.score == pytest.approx(same.score, abs=1e-3)
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from medkd import __version__
 from medkd.detect.thumbnails import PIXEL_MM, SHOWN, SIDE_PX, read_thumbnails
 from medkd.files import replacing
+from medkd.io.synthetic_mark import is_synthetic_note
 from medkd.runs import ResultsFolder
 from medkd.types import Candidate, CaseResult, MarkPlace
 
@@ -57,6 +58,7 @@ class _Case:
     result: CaseResult
     above: int
     notes: tuple[str, ...]
+    synthetic: bool
 
 
 def write_page(folder: ResultsFolder, results: Sequence[CaseResult], facts: PageFacts) -> None:
@@ -70,6 +72,7 @@ def write_page(folder: ResultsFolder, results: Sequence[CaseResult], facts: Page
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.tests["synthetic"] = is_synthetic_note
     source = files("medkd.detect").joinpath("results.html.j2").read_text(encoding="utf-8")
     cases = [_case(number, result, facts) for number, result in enumerate(results, start=1)]
     analysed = sum(result.status == "analysed" for result in results)
@@ -92,7 +95,7 @@ def write_page(folder: ResultsFolder, results: Sequence[CaseResult], facts: Page
 def _case(number: int, result: CaseResult, facts: PageFacts) -> _Case:
     above = sum(_is_above(mark, facts) for mark in result.candidates)
     notes = tuple(note for note in result.notes if note not in facts.known_notes)
-    return _Case(number, result, above, notes)
+    return _Case(number, result, above, notes, any(map(is_synthetic_note, notes)))
 
 
 def _marks(result: CaseResult, folder: ResultsFolder, facts: PageFacts) -> Iterator[_Mark]:
@@ -122,14 +125,14 @@ def _lines(mark: Candidate, place: MarkPlace | None) -> tuple[str, ...]:
     """Return the lines under a picture: probability, diameter, slice, and place in the lungs."""
     diameter = "" if mark.diameter_mm is None else f"{mark.diameter_mm:.1f} mm"
     if place is None:
-        return (f"p {mark.score:.3f}", diameter)
+        return (f"p {mark.score:.3g}", diameter)
     image = f"slice {place.voxel[2] + 1}"
     if place.image.instance_number is not None:
         image += f", instance {place.image.instance_number}"
     if place.image.frame_number is not None:
         image += f", frame {place.image.frame_number}"
     lung = f"{place.lung.side} lung, {place.lung.third} third" if place.lung else ""
-    return (f"p {mark.score:.3f}", diameter, image, lung)
+    return (f"p {mark.score:.3g}", diameter, image, lung)
 
 
 def _ring_percent(diameter_mm: float | None) -> float:

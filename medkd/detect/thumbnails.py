@@ -23,7 +23,7 @@ from medkd.types import Candidate, Point, Scan
 
 SHOWN = 10
 """The marks of a scan that have a thumbnail: those with the highest scores."""
-SIDE_PX = 112
+SIDE_PX = 128
 PIXEL_MM = 0.5
 
 _LUNG_WINDOW_HU = (-1350.0, 150.0)

@@ -18,7 +18,7 @@ from medkd.models.table import build_model, parse_model_settings
 from medkd.synthetic.phantom import PhantomSettings, make_phantom
 from medkd.types import CaseResult, OperatingPoint
 from tests.data.archives import write_scan_archive
-from tests.detect_cases import chest_with_balls
+from tests.detect_cases import chest_with_balls, write_detector
 
 
 @pytest.fixture
@@ -49,6 +49,22 @@ def test_marks_are_written_and_a_synthetic_model_says_so(model, tmp_path):
     assert f"1 of 1 scans analysed, {len(marks)} marks" in done.output
     assert "no clinical performance known" in done.output
     assert f"{len(marks)} marks reach the threshold: 0, chosen on " in done.output
+
+
+def test_a_search_leaves_a_page_and_takes_a_frozen_threshold(tmp_path):
+    points = {"whole-scan@2": OperatingPoint(0.0, "fp_per_scan")}
+    write_detector(tmp_path / "model", operating_points=points)
+    write_mhd(chest_with_balls(), tmp_path / "2.25.7.mhd")
+    words = ["detect", str(tmp_path / "model"), str(tmp_path / "2.25.7.mhd"), "--out"]
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "out"), "--fp-per-scan", "2"])
+    assert done.exit_code == 0, done.output
+    assert "reach the threshold: 0, chosen on validation" in done.output
+    assert "Not a medical device" in (tmp_path / "out" / "results.html").read_text()
+    with pytest.raises(SettingsError, match="expected one of 2"):
+        CliRunner().invoke(
+            app, [*words, str(tmp_path / "no"), "--fp-per-scan", "3"], catch_exceptions=False
+        )
+    assert not (tmp_path / "no").exists()
 
 
 def test_marks_on_phantoms_say_which_generator_made_them(model, tmp_path):
