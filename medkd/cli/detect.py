@@ -38,7 +38,7 @@ def detect(
             "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="CT: scans searched at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="CT: processes, of 2 GiB each.")] = 1,
     resume: ResumeOption = False,
 ) -> None:
     """Search CT scans for nodules, or score chest X-rays. Not a medical device.
@@ -51,13 +51,10 @@ def detect(
     finished cases; another --fp-per-scan then flags the same marks anew. Exits with 1 if no case
     could be analysed.
 
-    Each of the --workers processes needs up to 2 GiB of memory.
-
     CT: results.csv lists all marks, at most 100 per scan: LUNA16's columns (LPS mm), voxel indices
     (from 0), slice_number (from 1 along k), the InstanceNumber of the DICOM image, the threshold
     chosen on validation, and whether the mark reaches it. diameter_mm is empty for models that
-    measure no diameters. X-ray: results.csv has one row per image with the
-    calibrated probability of each label.
+    measure none. X-ray: one row per image with the calibrated probability of each label.
 
     Cases of an INDEX are named by its case ids, other cases by their UID or the name of their file
     or folder; therefore index a hospital's archive first. For a pseudonymised INDEX no path and no
@@ -66,8 +63,6 @@ def detect(
     scan's highest mark score is printed and written to scan_level-INDEX.json.
 
     Example: `medkd detect scans/ --out found`
-
-    Example: `medkd detect medkd-demo/student scans/ --out found`
 
     Example: `medkd detect runs/ct/student work/index.csv --out found --workers 2 --resume`
 
