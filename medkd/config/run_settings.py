@@ -71,6 +71,9 @@ class TrainingSettings(Settings):
     keep: Literal["best", "last"] = Field(
         "best", description="Which weights are saved: of the best or of the last epoch."
     )
+    average_best: int = Field(
+        1, ge=1, description="keep: best saves the mean of the weights of this many best epochs."
+    )
     balanced: bool = Field(True, description="Sample all classes equally often in each batch.")
     prior: Literal["data", "balanced"] = Field(
         "data",
@@ -95,6 +98,8 @@ class TrainingSettings(Settings):
             )
         if self.early_stop_patience is not None and self.keep == "last":
             raise ValueError("early_stop_patience with keep: last saves a worse epoch; use best")
+        if self.average_best > 1 and self.keep == "last":
+            raise ValueError("average_best needs keep: best")
         return self
 
 
@@ -131,6 +136,16 @@ class PhantomCrops(PhantomStreamSettings):
     )
 
 
+class MiningSettings(Settings):
+    """Hard negatives: marks of the teacher in training scans that are on no finding."""
+
+    rounds: int = Field(
+        1, ge=1, description="Rounds, evenly spread over the training of the teacher."
+    )
+    per_scan: int = Field(20, ge=1, description="Most hard negatives per scan.")
+    share: float = Field(0.3, gt=0, description="Crops around them, relative to other sets.")
+
+
 class TrainingCrops(CropSettings):
     """The crops on which point detectors are trained, and their sources."""
 
@@ -145,6 +160,9 @@ class TrainingCrops(CropSettings):
     )
     phantoms: PhantomCrops | None = Field(
         None, description="Phantoms generated during the training; null: none."
+    )
+    mining: MiningSettings | None = Field(
+        None, description="Hard negatives from the training scans; null: none."
     )
 
 

@@ -9,7 +9,8 @@ Every epoch is a pure function of (seed, epoch): number n of an epoch is always 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple, Protocol
@@ -21,7 +22,7 @@ from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 
-from medkd.data.cases import CaseIndex, OnProgress
+from medkd.data.cases import Case, CaseIndex, OnProgress
 from medkd.data.prepared import PreparedScan, PreparedScans, to_unit_range
 from medkd.data.sampling import derive_seed, interleave
 from medkd.settings import Settings
@@ -32,6 +33,7 @@ Shape = tuple[int, int, int]
 _BEYOND_VOX = 8.0
 """Findings up to this distance outside a crop are kept."""
 _BLURRED_SHARE = 0.3
+_KEPT_VOLUMES = 64
 
 
 class CropSettings(Settings):
@@ -102,7 +104,9 @@ class CaseVolumes:
         index: the data set.
         case_ids: the scans.
         scans: the prepared scans; their spacing is isotropic.
-        labelled: False: findings are not used, and crops are cut around the candidates.
+        labelled: False: the findings are not used.
+        around: places of each scan, LPS mm, around which random crops are cut; a scan without
+            places: anywhere in its lungs.
     """
 
     def __init__(
@@ -112,19 +116,18 @@ class CaseVolumes:
         *,
         scans: PreparedScans,
         labelled: bool = True,
+        around: Mapping[str, Sequence[Point]] | None = None,
     ) -> None:
         cases = index.by_id()
         self._cases = [cases[name] for name in case_ids]
         self._scans = scans
         self._labelled = labelled
+        self._around = around or {}
         self._findings: dict[str, list[Nodule]] = {name: [] for name in case_ids}
-        self._candidates: dict[str, list[Point]] = {name: [] for name in case_ids}
         for finding in (*index.nodules, *index.excluded):
             if labelled and finding.seriesuid in self._findings:
                 self._findings[finding.seriesuid].append(finding)
-        for candidate in index.candidates:
-            if not labelled and candidate.seriesuid in self._candidates:
-                self._candidates[candidate.seriesuid].append(candidate.center_mm)
+        self._volumes: OrderedDict[int, Volume] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of scans."""
@@ -139,15 +142,13 @@ class CaseVolumes:
         return found
 
     def volume(self, number: int) -> Volume:
-        """Return a scan."""
-        name = self._cases[number].case_id
-        prepared = self._scans.get(self._cases[number])
-        found = volume_of(prepared, self._findings[name], name)
-        if self._labelled:
-            return found
-        around = np.array(self._candidates[name]).reshape(-1, 3)
-        interior = prepared.grid.world_to_voxel(around) if len(around) else found.interior
-        return replace(found, interior=interior, labelled=False)
+        """Return a scan; the last ones are kept."""
+        if number not in self._volumes:
+            self._volumes[number] = self._read(self._cases[number])
+            if len(self._volumes) > _KEPT_VOLUMES:
+                self._volumes.popitem(last=False)
+        self._volumes.move_to_end(number)
+        return self._volumes[number]
 
     def advance(self, epoch: int, share: float) -> None:
         """Do nothing: the scans are always the same."""
@@ -159,6 +160,14 @@ class CaseVolumes:
             SeriesError: if a scan cannot be read.
         """
         self._scans.prepare(self._cases, progress)
+
+    def _read(self, case: Case) -> Volume:
+        prepared = self._scans.get(case)
+        found = volume_of(prepared, self._findings[case.case_id], case.case_id)
+        interior = found.interior
+        if places := self._around.get(case.case_id):
+            interior = prepared.grid.world_to_voxel(np.array(places))
+        return replace(found, interior=interior, labelled=self._labelled)
 
 
 def volume_of(prepared: PreparedScan, findings: Sequence[Nodule], name: str) -> Volume:
@@ -210,6 +219,8 @@ class CropLoader:
         batch_size: crops per batch.
         seed: seed of all draws.
         settings: how crops are cut.
+
+    Before each epoch, `before_epoch` is called with its number; it may change the sets.
     """
 
     def __init__(
@@ -222,9 +233,8 @@ class CropLoader:
         seed: int,
         settings: CropSettings,
     ) -> None:
-        self._sets = [one for one in sets if len(one.volumes)]
-        if not self._sets:
-            raise ValueError("expected at least one scan, got none")
+        self.before_epoch: Callable[[int], None] | None = None
+        self._sets = list(sets)
         self._shape, self._window = shape, window
         self._batch_size, self._seed, self._settings = batch_size, seed, settings
 
@@ -234,6 +244,8 @@ class CropLoader:
 
     def epoch(self, number: int) -> Iterator[PatchBatch]:
         """Yield the batches of an epoch, numbered from 0."""
+        if self.before_epoch is not None:
+            self.before_epoch(number)
         for batch in range(len(self)):
             for one in self._sets:
                 one.volumes.advance(number, batch / len(self))
@@ -248,6 +260,8 @@ class CropLoader:
         random = np.random.default_rng(derive_seed(self._seed, "crops", epoch))
         groups, shares = [], []
         for number, one in enumerate(self._sets):
+            if not len(one.volumes):
+                continue
             nodules = [_Draw(number, *place) for place in one.volumes.nodules()]
             anywhere = [_Draw(number, scan, None) for scan in range(len(one.volumes))]
             around = one.nodule_share if nodules else 0.0

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
 from medkd.config.run_settings import TrainingSettings
+from medkd.data.cases import CaseIndex
 from medkd.data.crops import CaseVolumes, CropLoader, CropSet
 from medkd.data.loading import DEFAULT_WINDOW, hu_window, patch_shape
 from medkd.synthetic.stream import PhantomStream
 from medkd.train.domains import Domain
 from medkd.train.logs import Progress
+from medkd.train.mining import MinedVolumes
+from medkd.types import Point
 
 
 def build_crop_loader(
-    domain: Domain, training: TrainingSettings, *, seed: int, progress: Progress
+    domain: Domain,
+    training: TrainingSettings,
+    *,
+    seed: int,
+    mined: MinedVolumes | None = None,
+    progress: Progress,
 ) -> CropLoader:
     """Prepare all scans and return the crops of a training.
 
@@ -22,29 +31,33 @@ def build_crop_loader(
         domain: its loading steps have a crop step and equal spacings.
         training: supplies the batch size.
         seed: seed of all draws.
+        mined: hard negatives; None: none are mined.
         progress: called for every scan prepared.
 
     Raises:
         SeriesError: if a scan cannot be read.
     """
-    steps = domain.settings.loading
+    steps, crops = domain.settings.loading, domain.settings.crops
+    sets = list(_sets(domain, progress))
+    if mined is not None and crops.mining is not None:
+        sets.append(CropSet(mined, crops.mining.share, 0.0))
     return CropLoader(
-        list(_sets(domain, progress)),
+        sets,
         shape=patch_shape(steps) or (40, 40, 40),
         window=hu_window(steps) or DEFAULT_WINDOW,
         batch_size=training.batch_size,
         seed=seed,
-        settings=domain.settings.crops,
+        settings=crops,
     )
 
 
 def _sets(domain: Domain, progress: Progress) -> Iterator[CropSet]:
-    crops, scans, index, split = (
-        domain.settings.crops, domain.scans, domain.index, domain.split,
-    )  # fmt: skip
-    own = CaseVolumes(index, split.train, scans=scans)
+    crops, scans, index = domain.settings.crops, domain.scans, domain.index
+    own = CaseVolumes(index, domain.split.train, scans=scans)
     yield CropSet(own, crops.share, crops.nodule_share)
-    pool = CaseVolumes(index, split.unlabelled, scans=scans, labelled=False)
+    pool = CaseVolumes(
+        index, domain.split.unlabelled, scans=scans, labelled=False, around=_candidates(index)
+    )
     yield CropSet(pool, crops.unlabelled_share, 0.0)
     for name, more in crops.more.items():
         found = domain.more[name]
@@ -54,6 +67,14 @@ def _sets(domain: Domain, progress: Progress) -> Iterator[CropSet]:
     if crops.phantoms:
         stream = PhantomStream(crops.phantoms, domain.settings.loading)
         yield CropSet(stream, crops.phantoms.share, crops.phantoms.nodule_share)
+
+
+def _candidates(index: CaseIndex) -> dict[str, list[Point]]:
+    """Return the listed candidates of each scan."""
+    found: dict[str, list[Point]] = defaultdict(list)
+    for candidate in index.candidates:
+        found[candidate.seriesuid].append(candidate.center_mm)
+    return found
 
 
 def _report(progress: Progress, what: str, done: int, total: int) -> None:

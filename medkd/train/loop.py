@@ -124,7 +124,7 @@ def fit(
                 save_state(plan.state_file, plan.signature, snapshot=engine.snapshot(), past=past)
                 log.write(past.history)
                 logger.info("%s: %s", plan.title, past.history[-1])
-        student.load_state_dict(past.kept or {})
+        student.load_state_dict(past.kept)
     # The bar ends at the steps that were made, because the training may have stopped early.
     early = past.epoch < settings.epochs
     note = f"stopped early after epoch {past.epoch} of {settings.epochs}" if early else ""

@@ -27,8 +27,8 @@ from medkd.models.table import build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
-from medkd.train.logs import Progress
 from medkd.train.loop import FitPlan, fit
+from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
 from medkd.train.state import Scores
@@ -66,7 +66,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     train, val = domain.parts["train"], domain.parts["val"]
     network = build_model(arm.model, seed=seed)
     source = _initialise(network, arm)
-    loader, sampled = _loader_of(arm, domain, network, seed=seed, progress=context.progress)
+    loader, sampled = _loader_of(arm, context, network)
     spacing = spacing_mm(domain.settings.loading)
     objective = TransferObjective(
         network,
@@ -101,16 +101,16 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
 
 
 def _loader_of(
-    arm: Arm, domain: Domain, network: Network, *, seed: int, progress: Progress
+    arm: Arm, context: RunContext, network: Network
 ) -> tuple[TrainLoader | CropLoader, tuple[float, ...]]:
     """Return the training batches, and the share of positives of each label in them.
 
     For a point detector the share is that of the data: its logits depend on all cells of a map.
     """
+    domain, seed = context.domain_of(arm), context.seed_of(arm)
     train = domain.parts["train"]
     if network.finds_points:
-        crops = build_crop_loader(domain, arm.training, seed=seed, progress=progress)
-        return crops, train.prior
+        return _crops_of(arm, context, network), train.prior
     loader = TrainLoader(
         train,
         batch_size=arm.training.batch_size,
@@ -120,6 +120,25 @@ def _loader_of(
         workers=arm.training.workers,
     )
     return loader, loader.sampled_prior
+
+
+def _crops_of(arm: Arm, context: RunContext, network: Network) -> CropLoader:
+    """Return the crops of an arm; a teacher mines hard negatives between its epochs."""
+    domain, mined = context.domain_of(arm), open_mined(arm, context)
+    loader = build_crop_loader(
+        domain, arm.training, seed=context.seed_of(arm), mined=mined, progress=context.progress
+    )
+    mining = domain.settings.crops.mining
+    if mined is not None and mining is not None and arm.role == "teacher":
+        info = _describe(arm, domain, network, {})
+
+        def mine(epoch: int) -> None:
+            epochs = arm.training.epochs
+            if number := is_round(epoch, epochs=epochs, rounds=mining.rounds):
+                mined.mine(network, info, number)
+
+        loader.before_epoch = mine
+    return loader
 
 
 def load_network(arm: Arm, context: RunContext) -> ArmNetwork:

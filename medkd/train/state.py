@@ -43,13 +43,14 @@ class Snapshot:
 class TrainingHistory:
     """The finished epochs of a training, one row for each, and the weights kept so far.
 
-    `waited` is the number of epochs since the kept ones.
+    `waited` is the number of epochs since the kept ones. `best` are the scores and weights of the
+    `average_best` best epochs, the best first.
     """
 
     epoch: int = 0
     waited: int = 0
     kept_epoch: int = 0
-    kept: Weights | None = None
+    best: list[tuple[Scores, Weights]] = field(default_factory=list)
     scores: Scores = field(default_factory=dict)
     history: list[Scores] = field(default_factory=list)
 
@@ -58,6 +59,19 @@ class TrainingHistory:
         patience = settings.early_stop_patience
         stopped_early = patience is not None and self.waited >= patience
         return self.epoch >= settings.epochs or stopped_early
+
+    @property
+    def kept(self) -> Weights:
+        """The kept weights: the mean of those in `best`; counters are those of the best."""
+        if not self.best:
+            return {}
+        first, *others = (weights for _, weights in self.best)
+        return {
+            name: torch.stack([tensor, *(w[name] for w in others)]).mean(dim=0)
+            if others and tensor.is_floating_point()
+            else tensor
+            for name, tensor in first.items()
+        }
 
     def add_epoch(
         self, row: Scores, scores: Scores, *, weights: Weights, by: TrainingSettings
@@ -74,8 +88,15 @@ class TrainingHistory:
         better = not self.scores or _rank(scores, by.monitor) > _rank(self.scores, by.monitor)
         self.waited = 0 if better else self.waited + 1
         if better or by.keep == "last":
-            self.kept = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
             self.kept_epoch, self.scores = self.epoch, dict(scores)
+        copied = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        earlier = [] if by.keep == "last" else self.best
+        ranked = sorted(
+            [*earlier, (dict(scores), copied)],
+            key=lambda one: _rank(one[0], by.monitor),
+            reverse=True,
+        )
+        self.best = ranked[: by.average_best]
         validation = {f"val_{name}": value for name, value in scores.items()}
         kept_here = {"best": float(self.kept_epoch == self.epoch)}
         self.history.append({"epoch": float(self.epoch), **row, **validation, **kept_here})

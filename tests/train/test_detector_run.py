@@ -11,7 +11,13 @@ import torch
 
 from medkd.config.run_settings import RunSettings
 from medkd.errors import CheckpointError
-from medkd.io.luna16_tables import write_annotations, write_candidates, write_seriesuids
+from medkd.io.luna16_tables import (
+    read_annotations,
+    read_marks,
+    write_annotations,
+    write_candidates,
+    write_seriesuids,
+)
 from medkd.io.metaimage import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import WHOLE_SCAN, load_model, read_info, whole_scan_point
@@ -61,7 +67,7 @@ def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def values(balls: Path, **student: Any) -> dict[str, Any]:
     training = {
-        "epochs": 1, "batch_size": 8, "learning_rate": 0.02, "warmup_epochs": 0.2,
+        "epochs": 2, "batch_size": 8, "learning_rate": 0.02, "warmup_epochs": 0.2,
         "gradient_clip": 5.0, "ema_decay": 0.9, "keep": "last",
     }  # fmt: skip
     model = {"kind": "detector3d", "channels": [4, 6, 8], "blocks": [1, 1]}
@@ -82,7 +88,7 @@ def values(balls: Path, **student: Any) -> dict[str, Any]:
                 {"kind": "intensity"},
             ],
             "augmentation": {"flip": [0.5, 0.5, 0.5], "intensity_shift": 0.02},
-            "crops": {"per_epoch": 400},
+            "crops": {"per_epoch": 200, "mining": {"per_scan": 5}},
         },
         "teacher": {"model": {**model, "channels": [6, 8, 10]}, "training": training},
         "student": {"model": model, "training": training, **student},
@@ -115,6 +121,23 @@ def test_a_detector_learns_candidates_and_whole_scans(finished: RunFolder) -> No
     assert tracks["student"]["whole-scan"].cpm_interpolated > 0.9
     points = read_info(finished.model("student")).operating_points
     assert {WHOLE_SCAN, *map(whole_scan_point, (1, 2, 4))} <= set(points)
+
+
+@pytest.mark.slow
+def test_hard_negatives_are_away_from_findings_and_stored_once(
+    finished: RunFolder, balls: Path
+) -> None:
+    (path,) = (finished.path / "mined" / "target").iterdir()
+    nodules = read_annotations(balls / "annotations.csv")
+    marks = read_marks(path)
+    assert 0 < len(marks) <= 5 * 2
+    for mark in marks:
+        apart = [
+            np.linalg.norm(np.subtract(mark.center_mm, n.center_mm)) - n.diameter_mm / 2
+            for n in nodules
+            if n.seriesuid == mark.seriesuid
+        ]
+        assert min(apart) > 4.0
 
 
 @pytest.mark.slow

@@ -11,7 +11,15 @@ import torch
 from medkd.errors import CheckpointError, SettingsError
 from medkd.train.engine import TrainingError, build_accelerator, parameter_groups
 from medkd.train.loop import fit
-from tests.train.toy import ToyLoader, ToyObjective, make_network, make_plan, validate
+from medkd.types import PatchBatch
+from tests.train.toy import (
+    ToyLoader,
+    ToyObjective,
+    ToyOutput,
+    make_network,
+    make_plan,
+    validate,
+)
 
 
 def weights_of(objective: ToyObjective) -> list[torch.Tensor]:
@@ -93,6 +101,40 @@ def test_training_stops_when_patience_is_spent(tmp_path: Path) -> None:
 def test_the_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
     averaged, live = run(tmp_path / "a"), run(tmp_path / "b", ema_decay=None)
     assert not torch.equal(averaged.student[1].weight, live.student[1].weight)
+
+
+def test_the_best_epochs_are_averaged(tmp_path: Path) -> None:
+    """Epochs 2 and 4 of 4 are best; each alone is kept by a training that ends with it as best."""
+    losses = {2: 0.2, 4: 0.3}
+
+    def fitted(folder: str, scores: dict[int, float], **settings: object) -> ToyObjective:
+        objective, epochs = ToyObjective(), iter(range(1, 5))
+        fit(
+            objective,
+            ToyLoader(),
+            validate=lambda _: {
+                "roc_auc": 0.5, "pr_auc": 0.5, "loss": scores.get(next(epochs), 1.0),
+            },
+            plan=make_plan(tmp_path / folder, monitor="loss", **settings),
+        )  # fmt: skip
+        return objective
+
+    mean = fitted("mean", losses, average_best=2)
+    second, fourth = (fitted(str(epoch), {epoch: 0.1}) for epoch in losses)
+    for both, one, other in zip(*map(weights_of, (mean, second, fourth)), strict=True):
+        expected = (one + other) / 2 if one.is_floating_point() else one
+        torch.testing.assert_close(both, expected)
+
+
+def test_a_full_gpu_ends_the_training_with_a_smaller_batch_as_remedy(tmp_path: Path) -> None:
+    class FullGpu(ToyObjective):
+        def forward(self, _batch: PatchBatch, _progress: float) -> ToyOutput:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    plan = make_plan(tmp_path, batch_size=8)
+    with pytest.raises(TrainingError, match="memory of the GPU is too small") as stopped:
+        fit(FullGpu(), ToyLoader(), validate=validate, plan=plan)
+    assert "use 4 with training.accumulate 2" in str(stopped.value)
 
 
 def test_two_batches_accumulated_step_half_as_often(tmp_path: Path) -> None:
