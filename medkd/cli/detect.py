@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from medkd.types import CaseResult
 
 
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT...",
+        help="CT: volumes or DICOM folders. X-ray: PNG, JPEG or DICOM. Folders of these or "
+        "the index.csv of `medkd index`.",
+    ),
+]
+FpPerScanOption = Annotated[
+    float | None,
+    typer.Option(
+        help="CT: flag marks from the frozen threshold with this many false positives per "
+        "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("detect")(detect)
@@ -23,14 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     model: Annotated[Path, typer.Argument(help="A model directory, e.g. RUN/student.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT...",
-            help="CT: volumes or DICOM folders. X-ray: PNG, JPEG or DICOM. Folders of these or "
-            "the index.csv of `medkd index`.",
-        ),
-    ],
+    inputs: InputsArgument,
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -39,13 +49,7 @@ def detect(
         typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
     ] = None,
     allow: AllowOption = "",
-    fp_per_scan: Annotated[
-        float | None,
-        typer.Option(
-            help="CT: flag marks from the frozen threshold with this many false positives per "
-            "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
-        ),
-    ] = None,
+    fp_per_scan: FpPerScanOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="CT: scans searched at once.")] = 1,
     resume: ResumeOption = False,
 ) -> None:
