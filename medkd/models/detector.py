@@ -91,9 +91,10 @@ class PointDetector(Network):
         fine: Tensor = self.stem(space_to_depth(view))
         middle: Tensor = self.down4(fine)
         coarse: Tensor = self.down8(middle)
-        middle = self.join4(middle + _doubled(self.up4(coarse)))
-        fine = self.join2(fine + _doubled(self.up2(middle)))
-        found: Tensor = self.head(fine)
+        # Added in place: the finest maps determine how much memory a whole scan needs.
+        middle = self.join4(_doubled(self.up4(coarse)).add_(middle))
+        fine = _doubled(self.up2(middle)).add_(fine)
+        found: Tensor = self.head(self.join2(fine))
         return found
 
 
