@@ -11,7 +11,7 @@ import torch
 
 from medkd.data.loading import parse_loading
 from medkd.data.prepared import prepare_scan
-from medkd.detect import DetectSettings, detect_nodules
+from medkd.detect import DetectSettings, detect_nodules, search_prepared
 from medkd.detect.batch import search_scans
 from medkd.detect.maps import count_cells, dense_map, patch_starts
 from medkd.detect.results import write_results
@@ -51,6 +51,23 @@ def test_balls_are_marked_where_they_are_whatever_way_the_axes_point(scan, strid
     assert apart.min(axis=0).max() < 2.5
     assert result.candidates[2].score > 0.5 > result.candidates[3].score
     assert result.status == "analysed"
+
+
+@pytest.mark.parametrize("spaced", [True, False])
+def test_preparing_the_lungs_alone_gives_the_marks_of_the_whole_scan(scan, spaced):
+    model = ball_model()
+    kinds = ("load", "spacing", "crop", "intensity") if spaced else ("load", "crop", "intensity")
+    steps = tuple(s for s in model.info.preprocessing.steps if s["kind"] in kinds)
+    model = replace(model, info=replace(model.info, preprocessing=Preprocessing(steps=steps)))
+    # The thick slices come first, and the lungs are far from the sides of the volume.
+    voxels = np.pad(scan.voxels_hu.transpose(2, 0, 1), 30, constant_values=40)
+    grid = scan.grid.reordered((2, 0, 1), (False,) * 3).cropped([-30] * 3, voxels.shape)
+    wide = replace(scan, voxels_hu=voxels, grid=grid)
+    whole = search_prepared(prepare_scan(wide, parse_loading(steps)), model)
+    marks = detect_nodules(wide, model).candidates
+    for mark, same in zip(marks[:40], whole.candidates[:40], strict=True):
+        assert np.linalg.norm(np.subtract(mark.center_mm, same.center_mm)) < 0.01
+        assert mark.score == pytest.approx(same.score, abs=1e-3)
 
 
 def test_marks_are_few_apart_and_best_first(scan):

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from medkd.types import CaseResult
 
 
+FpPerScanOption = Annotated[
+    float | None,
+    typer.Option(
+        help="CT: flag marks from the frozen threshold with this many false positives per "
+        "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("detect")(detect)
@@ -31,13 +40,7 @@ def detect(
         typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
     ] = None,
     allow: AllowOption = "",
-    fp_per_scan: Annotated[
-        float | None,
-        typer.Option(
-            help="CT: flag marks from the frozen threshold with this many false positives per "
-            "scan on validation, e.g. 1, 2 or 4; default: the model's own choice."
-        ),
-    ] = None,
+    fp_per_scan: FpPerScanOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="CT: processes, of 2 GiB each.")] = 1,
     resume: ResumeOption = False,
 ) -> None:

@@ -1,9 +1,12 @@
-"""Find nodules in whole scans with a patch classifier.
+"""Find nodules in whole scans with a point detector or a patch classifier.
 
-The classifier scores the bounding box of the lungs, densely if the network supports it, otherwise
-patch by patch. Local maxima inside the lungs are proposals. Each proposal is scored as a patch like
-those in training, and the best are moved to a nearby maximum. The score of a mark is the calibrated
-probability. There are no test-time augmentation, cascades or diameters.
+Only the box around the lungs is prepared and searched. A point detector gives positions, diameters
+and logits of all nodules in one run (`points.py`). A patch classifier scores the box densely if the
+network supports it, otherwise patch by patch; each proposal is scored as a patch like those in
+training, and the best are moved to a nearby maximum. The score of a mark is the calibrated
+probability. There are no test-time augmentation and no cascades.
+
+`search_scans` (`batch.py`) searches many scans, also in parallel; `jobs.py` writes RESULTS.
 """
 
 from __future__ import annotations

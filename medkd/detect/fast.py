@@ -58,13 +58,16 @@ class _FloatHead(nn.Module):
     def __init__(self, layer: nn.Conv3d) -> None:
         super().__init__()
         self.weight = nn.Parameter(layer.weight.float().flatten(1), requires_grad=False)
-        self.bias = layer.bias
+        bias = layer.bias if layer.bias is not None else torch.zeros(len(self.weight))
+        self.bias = nn.Parameter(bias.float(), requires_grad=False)
 
     def forward(self, feature: Tensor) -> Tensor:
-        slabs = torch.split(feature.movedim(1, -1), _SLAB, dim=1)
-        bias = None if self.bias is None else self.bias.float()
-        found = [F.linear(slab.float(), self.weight, bias) for slab in slabs]
-        return torch.cat(found, dim=1).movedim(-1, 1)
+        cells = feature.movedim(1, -1)
+        found = cells.new_empty((*cells.shape[:-1], len(self.weight)), dtype=torch.float32)
+        for first in range(0, cells.shape[1], _SLAB):
+            slab = cells[:, first : first + _SLAB].float()
+            found[:, first : first + _SLAB] = F.linear(slab, self.weight, self.bias)
+        return found.movedim(-1, 1)
 
 
 def _fold_batch_norms(layers: nn.Sequential) -> None:

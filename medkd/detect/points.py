@@ -61,8 +61,12 @@ def search_points(
     window = hu_window(check_model(model)) or DEFAULT_WINDOW
     network = fast_copy(model.network, settings.precision)
     dtype = next(network.parameters()).dtype
-    image = to_unit_range(prepared.voxels_hu[:, i, j, k], window)[None].to(dtype)
-    peaks = find_peaks(run_detector(network, image, tile_voxels=settings.tile_voxels))
+    found = run_detector(  # the image has no name here, so that the padded copy can replace it
+        network,
+        to_unit_range(prepared.voxels_hu[:, i, j, k], window)[None].to(dtype),
+        tile_voxels=settings.tile_voxels,
+    )
+    peaks = find_peaks(found)
     centers_mm = prepared.grid.voxel_to_world(peaks.center_vox + low)
     inside = lungs.contains(centers_mm)
     probability = calibrated_probability(torch.from_numpy(peaks.logit)[:, None], model.info)
@@ -79,20 +83,20 @@ def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor
         tile_voxels: most voxels per forward pass in float32, without the overlap of tiles; twice
             as many in a type of half the size.
     """
+    i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
     missing = [-size % ALIGNMENT for size in image.shape[2:]]
-    padded = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
+    image = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
     device = next(network.parameters()).device
-    length, halo = padded.shape[4], network.context_voxels
+    length, halo = image.shape[4], network.context_voxels
     most = tile_voxels * 4 // image.element_size()
-    step = most // (padded.shape[2] * padded.shape[3]) // ALIGNMENT * ALIGNMENT
+    step = most // (image.shape[2] * image.shape[3]) // ALIGNMENT * ALIGNMENT
     step = max(step, ALIGNMENT)
     parts = []
     for first in range(0, length, step):
         begin, last = max(first - halo, 0), min(first + step, length)
-        tile = padded[..., begin : min(last + halo, length)].to(device)
+        tile = image[..., begin : min(last + halo, length)].to(device)
         found = network(tile)[0].float().cpu()
         parts.append(found[..., (first - begin) // STRIDE : (last - begin) // STRIDE])
-    i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
     return torch.cat(parts, dim=3)[:, :i, :j, :k]
 
 

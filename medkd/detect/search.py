@@ -21,7 +21,6 @@ from medkd.detect.view import (
     Voxels,
     build_view,
     check_model,
-    patch_margin,
 )
 from medkd.models.package import LoadedModel, ModelInfo, nodule_scaling
 from medkd.provenance import synthetic_words
@@ -70,14 +69,17 @@ def detect_nodules(
 
 
 def _margin(scan: Scan, model: LoadedModel) -> Voxels:
-    """Return how many voxels around the box of the lungs a model sees along i, j, k."""
+    """Return how many voxels around the box of the lungs a search may use along i, j, k.
+
+    For patches, it is half of the longest side on the finest axis: an upper limit that holds in
+    any order of the axes.
+    """
     steps = check_model(model)
     patch = patch_shape(steps)
     if patch is None:
         return (MARGIN_VOX,) * 3
-    # Without a spacing step, an orientation step may reorder the axes.
-    finest = np.full(3, scan.grid.spacing_mm.min())
-    return patch_margin(patch, np.asarray(spacing_mm(steps) or finest))
+    spacing = np.asarray(spacing_mm(steps) or scan.grid.spacing_mm)
+    return (int(np.ceil(max(patch) * spacing.max() / spacing.min() / 2)),) * 3
 
 
 def search_prepared(

@@ -151,7 +151,8 @@ def build_view(
     """
     steps = check_model(model)
     patch = patch_shape(steps) or (1, 1, 1)
-    margin = patch_margin(patch, prepared.grid.spacing_mm)
+    half_mm = float((np.asarray(patch) * prepared.grid.spacing_mm).max()) / 2
+    margin = np.ceil(half_mm / prepared.grid.spacing_mm).astype(int).tolist()
     low = [max(part.start - n, 0) for part, n in zip(lungs.box, margin, strict=True)]
     i, j, k = (
         slice(first, part.stop + n) for first, part, n in zip(low, lungs.box, margin, strict=True)
@@ -165,13 +166,6 @@ def build_view(
     stride, shifts = _steps_between(model.network.dense_stride, grid.spacing_mm, settings)
     device = next(model.network.parameters()).device
     return PatchView(image.to(device), grid, lungs, patch, stride, shifts, model)
-
-
-def patch_margin(patch: Voxels, spacing_mm: NDArray[np.float64]) -> Voxels:
-    """Return half of the longest side of a patch, in mm, as voxels along i, j, k."""
-    half_mm = float((np.asarray(patch) * spacing_mm).max()) / 2
-    i, j, k = np.ceil(half_mm / spacing_mm).astype(int).tolist()
-    return i, j, k
 
 
 def _steps_between(

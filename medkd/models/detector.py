@@ -91,8 +91,10 @@ class PointDetector(Network):
         fine: Tensor = self.stem(space_to_depth(view))
         middle: Tensor = self.down4(fine)
         coarse: Tensor = self.down8(middle)
-        middle = self.join4(middle + _doubled(self.up4(coarse)))
-        fine = self.join2(fine + _doubled(self.up2(middle)))
+        # Each map is freed as soon as possible: the finest ones decide the memory of a whole scan.
+        middle = self.join4(_doubled(self.up4(coarse)).add_(middle))
+        fine = _doubled(self.up2(middle)).add_(fine)
+        fine = self.join2(fine)
         found: Tensor = self.head(fine)
         return found
 

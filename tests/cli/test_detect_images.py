@@ -192,7 +192,7 @@ def test_a_stopped_scoring_goes_on(
         return score_radiograph(radiograph, *given, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("medkd.detect.batch.score_radiograph", stop_at_third)
+        patched.setattr("medkd.detect.one_case.score_radiograph", stop_at_third)
         stopped = detect(model, *words)
     assert stopped.exit_code != 0
     assert "finished work is kept" in stopped.output
