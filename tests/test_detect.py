@@ -24,7 +24,7 @@ from medkd.jsonio import read_json
 from medkd.lungs import find_lungs
 from medkd.models.package import Calibration, Preprocessing
 from medkd.provenance import synthetic_words
-from medkd.types import CaseResult
+from medkd.types import CaseResult, LungPlace
 from tests.detect_cases import BALLS_MM, ball_model, chest_with_balls
 from tests.real_data import needs_data
 
@@ -83,6 +83,24 @@ def test_marks_are_few_apart_and_best_first(scan):
 def test_all_marks_lie_in_the_lungs(scan):
     marks = detect_nodules(scan, ball_model()).candidates
     assert find_lungs(scan).contains([mark.center_mm for mark in marks]).all()
+
+
+def test_a_mark_states_its_lung_and_third(scan):
+    result = detect_nodules(scan, ball_model())
+    found = {}
+    for mark, place in zip(result.candidates[:3], result.places[:3], strict=True):
+        ball = int(np.linalg.norm(np.subtract(BALLS_MM, mark.center_mm), axis=1).argmin())
+        found[ball] = place.lung
+    right_lower, left_upper, right_upper = (
+        LungPlace("right", "lower"), LungPlace("left", "upper"), LungPlace("right", "upper"),
+    )  # fmt: skip
+    assert found == {0: right_lower, 1: left_upper, 2: right_upper}
+
+
+def test_implausible_lungs_are_noted():
+    small = find_lungs(chest_with_balls()).warnings
+    assert small
+    assert set(small) <= set(detect_nodules(chest_with_balls(), ball_model()).notes)
 
 
 def test_a_scan_without_nodules_gives_no_high_score():

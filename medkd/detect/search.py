@@ -27,6 +27,8 @@ from medkd.provenance import synthetic_words
 from medkd.types import Candidate, CaseResult, MarkPlace, Point, Scan, SliceFact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from medkd.lungs import LungField
@@ -113,9 +115,21 @@ def search_prepared(
         seriesuid=facts.seriesuid,
         candidates=marks,
         status="analysed",
-        notes=notes,
+        notes=(*notes, *prepared.lungs.warnings),
         seconds=round(time.perf_counter() - started, 3),
-        places=tuple(place_in(facts, mark.center_mm) for mark in marks),
+        places=_places_of(marks, facts, prepared.lungs),
+    )
+
+
+def _places_of(
+    marks: Sequence[Candidate], facts: ScanFacts, lungs: LungField
+) -> tuple[MarkPlace, ...]:
+    """Return where the marks are in the stored scan and in the lungs."""
+    centers_mm = [mark.center_mm for mark in marks]
+    in_lungs = lungs.lung_places(np.array(centers_mm).reshape(-1, 3))
+    return tuple(
+        replace(place_in(facts, center_mm), lung=lung)
+        for center_mm, lung in zip(centers_mm, in_lungs, strict=True)
     )
 
 
