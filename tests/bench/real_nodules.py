@@ -16,12 +16,8 @@ is resumed. The recipe is that of `configs/source/ct_nodule.yaml`; nothing is ch
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import lzma
-import os
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,8 +41,7 @@ from medkd.data.prepared import PreparedScan, PreparedScans, prepare_scan, to_un
 from medkd.data.sampling import derive_seed
 from medkd.detect.fast import fast_copy
 from medkd.detect.points import Peaks, find_peaks, run_detector
-from medkd.geometry import VoxelGrid
-from medkd.io.scans import read_scan
+from medkd.io.luna16_tables import read_annotations, read_excluded
 from medkd.jsonio import write_json
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, save_model
@@ -57,6 +52,7 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import Scan
+from tests.real_data import data_root, read_box, read_lidc
 
 RECIPE = load_settings(shipped_configs()["source/ct_nodule"], RunSettings)
 WINDOW = (-1000.0, 400.0)
@@ -127,48 +123,24 @@ def read_data(patches: Path, lung: Path, out: Path) -> Data:
 
 def read_negatives(out: Path) -> Iterator[tuple[str, tuple[PreparedScan, NDArray[np.float64]]]]:
     """Yield `normal001` and the two LIDC scans, prepared, with the places of all annotations."""
-    root = Path(os.environ["MEDKD_DATA"])
     yield "normal001", (prepared(read_box("normal001")), np.zeros((0, 3)))
-    for archive in sorted((root / "lidc_full").glob("*.tar.xz")):
-        folder = out / "lidc" / archive.name.split(".")[0]
-        if not folder.is_dir():
-            with tarfile.open(archive) as packed:
-                packed.extractall(folder, filter="data")
-        files = next(path.parent for path in sorted(folder.rglob("*.dcm")))
-        scan = read_scan(files)
-        yield archive.name.split(".")[0], (prepared(scan), annotated(scan.seriesuid))
+    for patient in sorted(LEFT_OUT):
+        scan = read_lidc(patient, out / "lidc")
+        yield patient, (prepared(scan), annotated(scan.seriesuid))
 
 
 def prepared(scan: Scan) -> PreparedScan:
     return prepare_scan(scan, RECIPE.target.loading)
 
 
-def read_box(name: str) -> Scan:
-    """Read a box of `ct_negative`: [k, j, i] uint8, differences along k."""
-    root = Path(os.environ["MEDKD_DATA"]) / "ct_negative"
-    with (root / "index.csv").open(encoding="utf-8") as stream:
-        row = next(row for row in csv.DictReader(stream) if row["name"] == name)
-    shape = [int(row[f"size_{axis}"]) for axis in "kji"]
-    content = lzma.decompress((root / f"{name}.u8.xz").read_bytes())
-    packed = np.frombuffer(content, np.uint8).reshape(shape)
-    hu = 8 * np.cumsum(packed, axis=0, dtype=np.uint8).astype(np.int16) - 1024
-    affine = np.eye(4)
-    affine[:3, 3] = [float(row[f"origin_{axis}_mm"]) for axis in "xyz"]
-    k, j, i = shape
-    return Scan(name, np.asfortranarray(hu.T), VoxelGrid((i, j, k), affine), patient_id=name)
-
-
 def annotated(seriesuid: str) -> NDArray[np.float64]:
     """Return the places of LUNA16's nodules and excluded findings of a series, LPS mm."""
-    found = []
-    for name in ("annotations.csv", "annotations_excluded.csv"):
-        path = Path(os.environ["MEDKD_DATA"]) / "luna16" / name
-        with path.open(encoding="utf-8") as stream:
-            found += [
-                [float(row[f"coord{axis}"]) for axis in "XYZ"]
-                for row in csv.DictReader(stream)
-                if row["seriesuid"] == seriesuid
-            ]
+    folder = data_root() / "luna16"
+    tables = (
+        read_annotations(folder / "annotations.csv"),
+        read_excluded(folder / "annotations_excluded.csv"),
+    )
+    found = [n.center_mm for table in tables for n in table if n.seriesuid == seriesuid]
     return np.array(found).reshape(-1, 3)
 
 

@@ -1,10 +1,5 @@
 """The lung field on real scans."""
 
-import csv
-import lzma
-import tarfile
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
@@ -19,29 +14,9 @@ from medkd.lungs import find_lungs, lungs_in_view
 from medkd.lungs.sides import LEFT, RIGHT
 from medkd.types import Scan
 from tests.lungs.scans import WHOLE, covered, part
-from tests.real_data import data_root, needs_data
+from tests.real_data import data_root, needs_data, read_box, read_lidc
 
 pytestmark = needs_data
-
-
-def read_lidc(patient: str, folder: Path) -> Scan:
-    """Unpack a complete LIDC-IDRI scan into a folder, and read it."""
-    with tarfile.open(data_root() / "lidc_full" / f"{patient}.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return read_dicom_folder(folder / patient)
-
-
-def read_box(name: str) -> Scan:
-    """Read a box around the lungs at 1 mm: slice differences of uint8, HU = 8 v - 1024."""
-    folder = data_root() / "ct_negative"
-    with (folder / "index.csv").open(encoding="utf-8") as file:
-        row = next(row for row in csv.DictReader(file) if row["name"] == name)
-    k, j, i = (int(row[f"size_{axis}"]) for axis in "kji")
-    steps = np.frombuffer(lzma.decompress((folder / f"{name}.u8.xz").read_bytes()), np.uint8)
-    hu = 8 * np.cumsum(steps.reshape(k, j, i), axis=0, dtype=np.uint8).astype(np.int16) - 1024
-    origin = [float(row[f"origin_{axis}_mm"]) for axis in "xyz"]
-    grid = VoxelGrid.from_parts((i, j, k), spacing_mm=[1, 1, 1], origin_mm=origin)
-    return Scan(name, hu.transpose(2, 1, 0), grid, "p")
 
 
 def test_real_scans_show_their_lungs_or_not():
