@@ -49,7 +49,8 @@ class TrainingSettings(Settings):
     mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
         "no",
         description="Precision of the forward pass. fp16 needs a GPU; so does bf16 for 3-D "
-        "classifiers. auto: bf16 on a GPU that supports it, else no.",
+        "classifiers. auto: bf16 on a GPU that supports it, and for point detectors on a "
+        "processor that multiplies bf16 numbers; else no.",
     )
     accumulate: int = Field(
         1, ge=1, description="Batches whose gradients are averaged for one optimizer step."

@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from medkd.config.run_settings import TrainingSettings
+from medkd.detect.fast import has_bfloat16
 from medkd.errors import MedkdError, SettingsError
 from medkd.train.logs import Progress
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state
@@ -120,10 +121,12 @@ class Engine:
         self.step = 0
         self.steps_per_epoch = math.ceil(batches / settings.accumulate)
         self.steps = settings.epochs * self.steps_per_epoch
-        self.accelerator = build_accelerator(settings.mixed_precision, device)
-        if self.accelerator.mixed_precision == "bf16" and getattr(
-            objective.student, "finds_points", False
-        ):
+        points = bool(getattr(objective.student, "finds_points", False))
+        precision = settings.mixed_precision
+        if precision == "auto" and points and not torch.cuda.is_available() and has_bfloat16():
+            precision = "bf16"
+        self.accelerator = build_accelerator(precision, device)
+        if points and self.accelerator.mixed_precision == "bf16":
             objective.student.to(memory_format=torch.channels_last_3d)
         groups = parameter_groups(objective.trainable_parameters(), settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
