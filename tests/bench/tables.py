@@ -46,6 +46,35 @@ def implant_markdown(result: dict[str, Any]) -> str:
     return f"{head}\n\n{_table(('judge', 'ROC AUC or share'), rows)}"
 
 
+def real_scans_markdown(result: dict[str, Any]) -> str:
+    """Write what the shipped models find on real scans: one line per annotated finding."""
+    models = list(result)
+    head = ("scan", "annotated finding", *models)
+    rows = []
+    for scan in result[models[0]]["scans"]:
+        found = [result[model]["scans"][scan] for model in models]
+        findings = [one["findings"] or [None] for one in found]
+        for row in zip(*findings, strict=True):
+            words = "none" if row[0] is None else f"{row[0]['name']}, {row[0]['diameter_mm']:.1f} mm"
+            cells = [_rank(one) + _above(of) for one, of in zip(row, found, strict=True)]
+            rows.append((scan, words, *cells))
+    lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _rank(finding: dict[str, Any] | None) -> str:
+    if finding is None:
+        return ""
+    if finding["rank"] is None:
+        return "not found; "
+    return f"mark {finding['rank']} (p {finding['probability']:.2f}); "
+
+
+def _above(found: dict[str, Any]) -> str:
+    counts = " / ".join(str(count) for count in found["marks_above"].values())
+    return f"{counts} marks"
+
+
 def _auc(found: Auc) -> str:
     return _with_interval(found.roc_auc, found.interval_95)
 
