@@ -60,7 +60,7 @@ class Domain:
         made = "".join(f", {_made(stamp, origins)}" for stamp in self.generators)
         cases = f"{origin_words(origins)} for training{labelled}"
         mixture = f"{words}: " if (words := mixture_words(origins)) else ""
-        names = ", ".join((self.index.name, *(more.name for more in self.more.values())))
+        names = ", ".join((self.index.name, *self.more))
         new = ", and phantoms made during the training" if self.settings.crops.phantoms else ""
         return f"{mixture}{names}, {cases}, {samples} samples{made}{new}"
 

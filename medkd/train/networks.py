@@ -92,7 +92,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)
-    info = replace(info, config=context.settings.name, seed=seed)
+    info = replace(info, config=context.settings.name, seed=context.settings.seed)
     if source is not None:
         info = _with_cases_of(info, source)
     if arm.teacher is not None:
