@@ -55,7 +55,9 @@ def real_scans_markdown(result: dict[str, Any]) -> str:
         found = [result[model]["scans"][scan] for model in models]
         findings = [one["findings"] or [None] for one in found]
         for row in zip(*findings, strict=True):
-            words = "none" if row[0] is None else f"{row[0]['name']}, {row[0]['diameter_mm']:.1f} mm"
+            words = (
+                "none" if row[0] is None else f"{row[0]['name']}, {row[0]['diameter_mm']:.1f} mm"
+            )
             cells = [_rank(one) + _above(of) for one, of in zip(row, found, strict=True)]
             rows.append((scan, words, *cells))
     lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *rows)]

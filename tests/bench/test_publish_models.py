@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_model_is_published_with_facts_and_scores(run: RunFolder, tmp_path: Path) -> None:
     info = publish_model(run.model("student"), facts(), tmp_path / NAMES[1])
     assert read_info(tmp_path / NAMES[1]) == info
-    assert (info.precision, info.config, info.seed) == ("float16", "ct_points", 7)
+    assert (info.precision, info.config, info.seed) == ("float16", "source/ct_nodule", 7)
     assert info.metrics["test_cpm_whole-scan"] == 0.71
     card = (tmp_path / NAMES[1] / "MODEL_CARD.md").read_text()
     assert "- test_cpm_whole-scan: 0.710 (95 % 0.600 to 0.800; 1000 bootstrap" in card

@@ -80,7 +80,8 @@ def test_networks_of_one_architecture_share_one_latency():
     models = {
         name: Measured(network, 1)
         for name, network in (
-            ("control", nn.Linear(4, 4)), ("student", nn.Linear(4, 4)), ("teacher", nn.Linear(4, 9))
+            ("control", nn.Linear(4, 4)), ("student", nn.Linear(4, 4)),
+            ("teacher", nn.Linear(4, 99_999)),
         )
     }  # fmt: skip
     costs = measure_efficiency(models, (1, 4), repeats=2)
