@@ -37,8 +37,11 @@ def origin_words(origins: CaseOrigins) -> str:
         '7 synthetic and 4 real scans'
         >>> origin_words(CaseOrigins(real=1, implanted=2, phantom=7))
         '7 synthetic scans, 2 real scans with synthetic nodules and 1 real scan'
+        >>> origin_words(CaseOrigins(phantom=7, patches=30))
+        '7 synthetic scans and 30 patches of real scans'
     """
-    if not origins.implanted and origins.phantom and origins.real:
+    apart = origins.implanted or origins.patches
+    if not apart and origins.phantom and origins.real:
         return f"{origins.phantom} synthetic and {_counted(origins.real, 'real', origins)}"
     parts = [
         _counted(count, adjective, origins) + more
@@ -49,6 +52,8 @@ def origin_words(origins: CaseOrigins) -> str:
         )
         if count
     ]
+    if origins.patches:
+        parts.append(f"{origins.patches} patches of real scans")
     if len(parts) < 2:
         return "".join(parts) or f"no {origins.kind}"
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
@@ -61,7 +66,7 @@ def mixture_words(origins: CaseOrigins) -> str:
         >>> mixture_words(CaseOrigins(real=4, phantom=7)), mixture_words(CaseOrigins(phantom=7))
         ('real and synthetic scans', '')
     """
-    both = origins.synthetic and (origins.real or origins.implanted)
+    both = origins.synthetic and (origins.real or origins.implanted or origins.patches)
     return f"real and synthetic {origins.kind}" if both else ""
 
 
@@ -92,6 +97,7 @@ def joint_origins(first: CaseOrigins, second: CaseOrigins) -> CaseOrigins:
         real=first.real + second.real,
         implanted=first.implanted + second.implanted,
         phantom=first.phantom + second.phantom,
+        patches=first.patches + second.patches,
     )
 
 

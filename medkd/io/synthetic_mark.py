@@ -83,7 +83,7 @@ def count_origins(stamps: Iterable[str], *, kind: Literal["scans", "images"]) ->
 
     Example:
         >>> count_origins(["", "medkd phantom 2", "medkd implant 1", ""], kind="scans")
-        CaseOrigins(real=2, implanted=1, phantom=1, kind='scans')
+        CaseOrigins(real=2, implanted=1, phantom=1, kind='scans', patches=0)
     """
     known = list(stamps)
     implanted = sum(is_implant(stamp) for stamp in known)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from medkd.config.run_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation
-from medkd.data.cases import CaseIndex, CaseSource, OnProgress
+from medkd.data.cases import Case, CaseIndex, CaseSource, OnProgress
 from medkd.data.datasets import build_patches
 from medkd.data.loading import LoadingStep, hu_window, loading_as_dicts, spacing_mm
 from medkd.data.patches import PatchSource
@@ -73,12 +73,15 @@ class Domain:
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
         """Count the real and synthetic cases of each part; train includes the further sets."""
         sets = (self.index, *self.more.values())
-        stamps = {case.case_id: case.generator for one in sets for case in one.cases}
+        cases = {case.case_id: case for one in sets for case in one.cases}
+        return {f"{prefix}{part}": self._count(cases, self._used(part)) for part in PARTS}
+
+    def _count(self, cases: Mapping[str, Case], names: Sequence[str]) -> CaseOrigins:
         kind: Literal["scans", "images"] = "scans" if self.settings.is_ct else "images"
-        return {
-            f"{prefix}{part}": count_origins((stamps[name] for name in self._used(part)), kind=kind)
-            for part in PARTS
-        }
+        patches = [name for name in names if cases[name].extent == "patch"]
+        whole = [name for name in names if cases[name].extent == "whole"]
+        counted = count_origins((cases[name].generator for name in whole), kind=kind)
+        return replace(counted, patches=len(patches))
 
     def _used(self, part: str) -> tuple[str, ...]:
         """Return the case ids of a part; train includes all cases of which crops are cut."""

@@ -176,18 +176,19 @@ class CaseOrigins:
     """Numbers of cases by origin.
 
     `real`: unchanged cases of patients; `implanted`: real scans with nodules of `medkd implant`;
-    `phantom`: scans that `medkd phantom` generated completely.
+    `phantom`: scans that `medkd phantom` generated completely; `patches`: patches of real scans.
     """
 
     real: int = 0
     implanted: int = 0
     phantom: int = 0
     kind: Literal["scans", "images"] = "scans"
+    patches: int = 0
 
     @property
     def total(self) -> int:
         """The number of all cases."""
-        return self.real + self.implanted + self.phantom
+        return self.real + self.implanted + self.phantom + self.patches
 
     @property
     def synthetic(self) -> bool:

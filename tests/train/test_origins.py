@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.config.run_settings import RunSettings
+from medkd.data.cases import CaseIndex
+from medkd.index.case import Case
 from medkd.index.table import read_index, write_index
 from medkd.jsonio import read_json
 from medkd.models.package import ModelInfo, read_info
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
+from medkd.train.domains import Domain
 from medkd.train.networks import with_teacher_origin
 from medkd.train.run import run_training
 from medkd.types import CaseOrigins, CaseResult, Evaluation
@@ -127,3 +131,16 @@ def test_where_a_teachers_scans_were_not_counted_no_count_is_claimed() -> None:
     assert (found.origins, found.trained_on_synthetic) == (None, True)
     imported = with_teacher_origin(own, facts(None, "b", synthetic=False))
     assert imported.origins == CaseOrigins(real=4)
+
+
+def test_patches_of_further_sets_are_counted_apart() -> None:
+    def case(name: str, extent: str, generator: str = "") -> Case:
+        return Case(name, name, "scan", generator=generator, extent=extent)
+
+    own = CaseIndex("own", (case("a", "whole", "medkd phantom 2"),), {}, ("nodule",), "f")
+    further = CaseIndex("b", (case("b", "patch"), case("c", "whole")), {}, ("nodule",), "g")
+    settings = SimpleNamespace(is_ct=True)
+    split = SimpleNamespace(train=("a",), unlabelled=(), val=(), test=())
+    domain = Domain(settings, own, split, {}, None, {"further": further})  # type: ignore[arg-type]
+    assert domain.origins()["train"] == CaseOrigins(real=1, phantom=1, patches=1)
+    assert domain.origins()["val"].total == 0
