@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -89,12 +90,18 @@ def test_an_executor_that_breaks_ends_the_search_and_it_can_be_resumed(
 
 @dataclass(frozen=True)
 class DeadlyScan(ScanInput):
-    """A scan whose reading kills the worker process: always, or if `once` does not exist yet."""
+    """A scan whose reading kills the worker process: always, or if `once` does not exist yet.
+
+    With `after`, it first waits until that file exists.
+    """
 
     once: Path | None = None
+    after: Path | None = None
 
     @property
     def generator(self) -> str:  # type: ignore[override]
+        while parent_process() is not None and self.after and not self.after.exists():
+            time.sleep(0.01)
         if parent_process() is not None and (self.once is None or not self.once.exists()):
             if self.once is not None:
                 self.once.touch()
@@ -108,7 +115,7 @@ def test_the_scans_of_a_killed_process_are_searched_again_but_not_for_ever(
     one, two, three, four = find_inputs([scans]).scans
     inputs = [
         DeadlyScan(one.path, place=one.place, once=tmp_path / "died"),
-        DeadlyScan(two.path, place=two.place),
+        DeadlyScan(two.path, place=two.place, after=tmp_path / "died"),
         three,
         four,
     ]

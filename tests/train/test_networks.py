@@ -73,7 +73,7 @@ def taught(context: RunContext) -> ArmNetwork:
 
 def test_a_model_states_its_configuration_and_seed(context: RunContext) -> None:
     info = taught(context).info
-    assert (info.config, info.seed) == (context.settings.name, context.seed_of(arms_of(context)[1]))
+    assert (info.config, info.seed) == (context.settings.name, context.settings.seed)
 
 
 def test_teacher_and_student_see_the_very_same_pixels(
