@@ -74,10 +74,6 @@ def search_scans(
     Raises:
         CheckpointError: if the model cannot search scans.
         WorkerError: if processes cannot be started, or the executor breaks.
-
-    Example:
-        >>> with ThreadPoolExecutor(2) as pool:  # doctest: +SKIP
-        ...     results = list(search_scans(find_inputs([folder]).scans, model, workers=pool))
     """
     check_model(model)
     count = workers if isinstance(workers, int) else 1

@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from medkd.data.crops import CaseVolumes, Volume
 from medkd.data.training_places import label_points
 from medkd.detect import search_prepared
@@ -60,7 +58,7 @@ class MinedVolumes:
     def advance(self, epoch: int, share: float) -> None:
         """Do nothing: the list changes only by `mine`."""
 
-    def mine(self, network: nn.Module, info: ModelInfo, number: int) -> None:
+    def mine(self, network: Network, info: ModelInfo, number: int) -> None:
         """Search the training scans, unless this round is stored, and use its list.
 
         Args:
@@ -70,8 +68,6 @@ class MinedVolumes:
         """
         path = self._folder / f"round-{number}.csv"
         if not path.is_file():
-            if not isinstance(network, Network):
-                raise TypeError(f"expected a Network, got {type(network).__name__}")
             training = network.training
             marks = self._search(LoadedModel(network.eval(), info))
             network.train(training)
