@@ -23,6 +23,7 @@ from medkd.models.network import NetworkSettings
 from medkd.models.package import Preprocessing
 from medkd.models.table import check_model_input
 from medkd.provenance import mixture_words, origin_words
+from medkd.synthetic.phantom import generator_stamp
 from medkd.train.logs import Progress, no_progress
 from medkd.types import CaseOrigins
 
@@ -61,7 +62,7 @@ class Domain:
         cases = f"{origin_words(origins)} for training{labelled}"
         mixture = f"{words}: " if (words := mixture_words(origins)) else ""
         names = ", ".join((self.index.name, *self.more))
-        new = ", and phantoms made during the training" if self.settings.crops.phantoms else ""
+        new = ", and phantoms made during the training" if self.streamed else ""
         return f"{mixture}{names}, {cases}, {samples} samples{made}{new}"
 
     @property
@@ -69,6 +70,11 @@ class Domain:
         """The generators of its synthetic cases, each once."""
         sets = (self.index, *self.more.values())
         return tuple(sorted({stamp for one in sets for stamp in one.generators}))
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """The generator of the phantoms that are made during the training; empty: none are."""
+        return (generator_stamp(),) if self.settings.crops.phantoms else ()
 
     def origins(self, prefix: str = "") -> dict[str, CaseOrigins]:
         """Count the real and synthetic cases of each part; train includes the further sets."""

@@ -187,9 +187,14 @@ def _with_cases_of(info: ModelInfo, other: ModelInfo) -> ModelInfo:
     return replace(
         info,
         trained_on_synthetic=info.trained_on_synthetic or other.trained_on_synthetic,
-        generators=tuple(dict.fromkeys((*info.generators, *other.generators))),
+        generators=_joined(info.generators, other.generators),
         origins=_joint_origins(info, other),
     )
+
+
+def _joined(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of both, each once."""
+    return tuple(dict.fromkeys((*first, *second)))
 
 
 def _joint_origins(info: ModelInfo, teacher: ModelInfo) -> CaseOrigins | None:
@@ -230,14 +235,14 @@ def _start_of(arm: Arm) -> tuple[str, ...]:
 
 def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> ModelInfo:
     """Describe a network as far as possible at the end of its training."""
-    origins = domain.origins()["train"]
+    origins, streamed = domain.origins()["train"], domain.streamed
     return ModelInfo(
         settings=arm.model.model_dump(mode="json") if arm.model else {},
         label_names=domain.index.label_names,
         preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,
-        trained_on_synthetic=origins.synthetic,
-        generators=domain.generators if origins.synthetic else (),
+        trained_on_synthetic=origins.synthetic or bool(streamed),
+        generators=_joined(domain.generators if origins.synthetic else (), streamed),
         origins=origins,
         data_fingerprint=domain.index.fingerprint,
         training_fingerprint=domain.split.fingerprint,

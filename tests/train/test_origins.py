@@ -6,20 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.config.run_settings import RunSettings
+from medkd.config.run_settings import DomainSettings, RunSettings, TrainingSettings
 from medkd.data.cases import CaseIndex
+from medkd.data.patches import ImagePatches, SampleTable
+from medkd.data.splits import Split
 from medkd.index.case import Case
 from medkd.index.table import read_index, write_index
 from medkd.jsonio import read_json
+from medkd.models.detector import DetectorSettings
 from medkd.models.package import ModelInfo, read_info
+from medkd.models.table import build_model
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
-from medkd.train.domains import Domain
-from medkd.train.networks import with_teacher_origin
+from medkd.synthetic.phantom import generator_stamp
+from medkd.train.domains import PARTS, Domain
+from medkd.train.networks import _describe, with_teacher_origin
+from medkd.train.plan import Arm
 from medkd.train.run import run_training
 from medkd.types import CaseOrigins, CaseResult, Evaluation
 from tests.data.archives import write_scan_archive
@@ -144,3 +152,29 @@ def test_patches_of_further_sets_are_counted_apart() -> None:
     domain = Domain(settings, own, split, {}, None, {"further": further})  # type: ignore[arg-type]
     assert domain.origins()["train"] == CaseOrigins(real=1, phantom=1, patches=1)
     assert domain.origins()["val"].total == 0
+
+
+def test_phantoms_made_during_the_training_count_as_synthetic(index: Path) -> None:
+    archive = {"kind": "archive", "index": str(index), "cases": "scans"}
+    settings = DomainSettings.model_validate(
+        {
+            "data": archive,
+            "split": {"kind": "fractions"},
+            "loading": [{"kind": "load"}, {"kind": "crop"}, {"kind": "intensity"}],
+            "crops": {"phantoms": {"share": 1.0}},
+        }
+    )
+    own = CaseIndex("own", (Case("a", "a", "scan"),), {}, ("nodule",), "f")
+    parts = {part: ImagePatches(no_samples(), np.zeros((0, 1, 4, 4), np.uint8)) for part in PARTS}
+    split = Split(train=("a",), val=(), test=(), fingerprint="s")
+    network = build_model(DetectorSettings(channels=(4, 6, 8), blocks=(1, 1)), seed=0)
+    arm = Arm("teacher", "teacher", TrainingSettings())
+    info = _describe(arm, Domain(settings, own, split, parts, None), network, {})  # type: ignore[arg-type]
+    assert info.trained_on_synthetic
+    assert info.generators == (generator_stamp(),)
+    assert "phantoms made during the training" in info.trained_on
+
+
+def no_samples() -> SampleTable:
+    empty = torch.zeros(0, 1)
+    return SampleTable((), (), (), None, empty, empty.bool())
