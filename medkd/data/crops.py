@@ -24,7 +24,7 @@ from torch import Tensor
 
 from medkd.data.cases import Case, CaseIndex, OnProgress
 from medkd.data.prepared import PreparedScan, PreparedScans, to_unit_range
-from medkd.data.sampling import derive_seed, interleave
+from medkd.data.sampling import derive_seed, draw_evenly, interleave
 from medkd.settings import Settings
 from medkd.types import ABSENT, EXCLUDED, NODULE, Nodule, PatchBatch, Point, Points
 
@@ -267,9 +267,12 @@ class CropLoader:
             around = one.nodule_share if nodules else 0.0
             groups += [nodules, anywhere]
             shares += [one.share * around, one.share * (1 - around)]
-        length = len(self) * self._batch_size
-        drawn = [iter(_repeated(group, random)) for group in groups]
-        return [next(drawn[group]) for group in interleave(_quotas(shares, length)).tolist()]
+        counts = _quotas(shares, len(self) * self._batch_size)
+        rows = [
+            iter(draw_evenly(np.arange(len(group)), count, random))
+            for group, count in zip(groups, counts, strict=True)
+        ]
+        return [groups[number][next(rows[number])] for number in interleave(counts).tolist()]
 
     def _batch(self, draws: Sequence[_Draw], rows: range, epoch: int) -> PatchBatch:
         images, found, known, names = [], [], [], []
@@ -387,10 +390,3 @@ def _quotas(shares: Sequence[float], length: int) -> list[int]:
     """Divide `length` in proportion to the shares."""
     ends = np.rint(np.cumsum(shares) / sum(shares) * length).astype(int)
     return [int(count) for count in np.diff(ends, prepend=0)]
-
-
-def _repeated(group: Sequence[_Draw], random: np.random.Generator) -> Iterator[_Draw]:
-    """Yield the members in random order again and again."""
-    while group:
-        for place in random.permutation(len(group)).tolist():
-            yield group[place]

@@ -79,7 +79,7 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
     order = np.empty(length, dtype=np.int64)
     for position, stratum in enumerate(classes):
         places = np.flatnonzero(slots == position)
-        order[places] = _draw(np.flatnonzero(strata == stratum), len(places), random)
+        order[places] = draw_evenly(np.flatnonzero(strata == stratum), len(places), random)
     return order
 
 
@@ -129,6 +129,22 @@ def interleave(counts: Sequence[int]) -> Indices:
     return groups[np.argsort(places, kind="stable")]
 
 
+def draw_evenly(members: Indices, count: int, random: np.random.Generator) -> Indices:
+    """Draw members in random order; none is repeated before all of them occur equally often.
+
+    Args:
+        members: [N]; they may be none if `count` is 0.
+        count: how many are drawn.
+        random: source of the order.
+
+    Returns:
+        [count] members.
+    """
+    rounds = -(-count // max(len(members), 1))
+    passes = [random.permutation(members) for _ in range(rounds)]
+    return np.concatenate([members[:0], *passes])[:count]
+
+
 def _quotas(strata: Indices, classes: Indices, length: int) -> list[int]:
     """Divide `length`: unlabelled samples by their natural share, the rest equally by class."""
     unlabelled = int(np.count_nonzero(strata == UNLABELLED))
@@ -136,9 +152,3 @@ def _quotas(strata: Indices, classes: Indices, length: int) -> list[int]:
     names = [int(c) for c in classes if c != UNLABELLED]
     parts = {c: labelled // len(names) + (i < labelled % len(names)) for i, c in enumerate(names)}
     return [parts.get(int(c), length - labelled) for c in classes]
-
-
-def _draw(members: Indices, count: int, random: np.random.Generator) -> Indices:
-    rounds = -(-count // len(members))
-    passes = [random.permutation(members) for _ in range(rounds)]
-    return np.concatenate(passes)[:count] if passes else members[:0]
