@@ -23,7 +23,7 @@ from medkd.evaluate.curves import (
     read_interpolated,
     read_nearest,
 )
-from medkd.evaluate.intervals import draw_weights, interval_of
+from medkd.evaluate.intervals import Difference, draw_weights, interval_of, two_sided_p
 from medkd.evaluate.matching import Matching, match_marks
 from medkd.evaluate.metrics import ratio
 from medkd.types import (
@@ -115,6 +115,37 @@ def evaluate_froc(
             None if threshold is None else _score_point(matching, threshold, drawn)
         ),
     )
+
+
+def froc_difference(
+    first: Sequence[Candidate],
+    second: Sequence[Candidate],
+    reference: Reference,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Difference:
+    """Compare the marks of two arms on the same scans by their difference in CPM (interpolated).
+
+    Each resample draws patients (series, if no patient is known) for both arms together. The
+    p-value is that of `intervals.two_way_difference`.
+
+    Args:
+        first: all marks of one arm.
+        second: all marks of the other arm.
+        reference: the reference standard of the scans.
+        bootstrap: number of resamples; 0 for no interval.
+        seed: seed of the bootstrap.
+    """
+    drawn = _resample(reference, resamples=bootstrap, seed=seed)
+    values, resampled = [], []
+    for marks in (first, second):
+        matching = match_marks(marks, reference)
+        values.append(_score_all(matching, track="").cpm_interpolated)
+        resampled.append(_bootstrap_sensitivity(matching, drawn.weights).mean(axis=1))
+    differences = resampled[0] - resampled[1]
+    estimate = Estimate(values[0] - values[1], drawn.interval(differences))
+    return Difference(estimate, two_sided_p(differences))
 
 
 def choose_froc_operating_point(

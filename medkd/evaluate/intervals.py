@@ -181,8 +181,19 @@ def two_way_difference(
     value = float(observed[:split].mean() - observed[split:].mean())
     return Difference(
         Estimate(value, interval_of(means, seed=seed, unit=unit) if resamples else None),
-        _two_sided(means),
+        two_sided_p(means),
     )
+
+
+def two_sided_p(differences: Float64) -> float:
+    """Return the two-sided p-value of bootstrap values of a difference, see `two_way_difference`.
+
+    Args:
+        differences: [resamples]; values that are not finite are omitted.
+    """
+    finite = differences[np.isfinite(differences)]
+    fewer = min(int((finite <= 0).sum()), int((finite >= 0).sum()))
+    return min(1.0, 2.0 * (1 + fewer) / (1 + len(finite)))
 
 
 def _mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) -> Statistic:
@@ -239,9 +250,3 @@ def _seed_means(first: Float64, second: Float64, *, seed: int) -> Float64:
     return np.asarray(
         first[drawn, columns].mean(axis=0) - second[drawn_second, columns].mean(axis=0)
     )
-
-
-def _two_sided(differences: Float64) -> float:
-    finite = differences[np.isfinite(differences)]
-    fewer = min(int((finite <= 0).sum()), int((finite >= 0).sum()))
-    return min(1.0, 2.0 * (1 + fewer) / (1 + len(finite)))

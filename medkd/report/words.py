@@ -19,6 +19,8 @@ METRIC_WORDS = {
     "calibration_error": "Expected calibration error (lower is better)",
     "cpm_interpolated": "CPM, interpolated",
     "cpm_nearest": "CPM, nearest curve point",
+    "candidates/cpm_interpolated": "CPM of the listed candidates",
+    "whole-scan/cpm_interpolated": "CPM of whole-scan marks",
     "cpm_bootstrap_mean": "CPM, bootstrap mean (as in LUNA16's script)",
 }
 TERM_WORDS = {

@@ -32,7 +32,9 @@ Float64 = NDArray[np.float64]
 
 
 def compare_arms(
-    pairs: Sequence[tuple[FinishedArm, FinishedArm]], settings: EvaluationSettings
+    pairs: Sequence[tuple[FinishedArm, FinishedArm]],
+    settings: EvaluationSettings,
+    of_marks: Sequence[PairedDifference] = (),
 ) -> tuple[PairedDifference, ...]:
     """Compare arms on the test split; ROC AUC of the first pair is the primary comparison.
 
@@ -41,12 +43,14 @@ def compare_arms(
     Args:
         pairs: (first, second) arms.
         settings: of the bootstrap.
+        of_marks: differences in CPM, see `scans.compare_marks`.
     """
     found = [
         _difference(first, second, metric, settings, primary=number == 0 and metric == METRICS[0])
         for number, (first, second) in enumerate(pairs)
         for metric in METRICS
     ]
+    found += of_marks
     others = [difference for difference in found if not difference.primary]
     adjusted = iter(holm([d.p_value if d.p_value is not None else 1.0 for d in others]))
     return tuple(d if d.primary else dataclasses.replace(d, p_value=next(adjusted)) for d in found)

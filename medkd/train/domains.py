@@ -97,6 +97,11 @@ class Domain:
         more = (case.case_id for one in self.more.values() for case in one.cases)
         return (*own, *self.split.unlabelled, *more)
 
+    def whole_scans(self, part: str) -> list[str]:
+        """Return the labelled cases of a part that are whole scans: only they are searched."""
+        cases = self.index.by_id()
+        return [name for name in getattr(self.split, part) if cases[name].extent == "whole"]
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape [C, *spatial] of one view."""

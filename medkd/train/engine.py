@@ -126,7 +126,7 @@ class Engine:
         if precision == "auto" and points and not torch.cuda.is_available() and has_bfloat16():
             precision = "bf16"
         self.accelerator = build_accelerator(precision, device)
-        if points and self.accelerator.mixed_precision == "bf16":
+        if points:  # a quarter faster in float32, several times in bf16
             objective.student.to(memory_format=torch.channels_last_3d)
         groups = parameter_groups(objective.trainable_parameters(), settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)

@@ -80,7 +80,7 @@ class MinedVolumes:
         findings: dict[str, list[Nodule]] = defaultdict(list)
         for finding in (*domain.index.nodules, *domain.index.excluded):
             findings[finding.seriesuid].append(finding)
-        names = whole_training_scans(domain)
+        names = domain.whole_scans("train")
         for done, name in enumerate(names, start=1):
             prepared = domain.scans.get(domain.index.by_id()[name])
             marks = search_prepared(prepared, model, DetectSettings()).candidates
@@ -129,12 +129,6 @@ def is_round(epoch: int, *, epochs: int, rounds: int) -> int:
     """
     starts = [round(epochs * number / (rounds + 1)) for number in range(1, rounds + 1)]
     return starts.index(epoch) + 1 if epoch in starts else 0
-
-
-def whole_training_scans(domain: Domain) -> list[str]:
-    """Return the labelled training cases that are whole scans."""
-    cases = domain.index.by_id()
-    return [name for name in domain.split.train if cases[name].extent == "whole"]
 
 
 def false_marks(

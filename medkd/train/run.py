@@ -25,7 +25,7 @@ from medkd.provenance import start_record
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, run_arm
 from medkd.train.compare import warn_of_weak_teacher
-from medkd.train.domains import build_domain, check_model
+from medkd.train.domains import HELD_OUT, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
@@ -137,6 +137,13 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
     if context.settings.bench and len(context.target.index.label_names) > 1:
         reasons.append(f"a bench needs one label, got {len(context.target.index.label_names)}")
     reasons += _check_precision(context, arms)
+    if context.settings.detection:
+        reasons += (
+            f"detection: {part} has no whole scan, and patches around nodules are not searched: "
+            "add scans, or set detection to null"
+            for part in HELD_OUT
+            if not context.target.whole_scans(part)
+        )
     if context.source.image_shape != context.target.image_shape:
         reasons.append(
             f"views of the source domain are {context.source.image_shape}, of the target domain "

@@ -16,9 +16,9 @@ from medkd.detect import search_prepared
 from medkd.detect.calibration import choose_whole_scan_points
 from medkd.detect.view import check_model
 from medkd.errors import SeriesError
-from medkd.evaluate.froc import evaluate_froc
+from medkd.evaluate.froc import evaluate_froc, froc_difference
 from medkd.index.case import Case
-from medkd.io.luna16_tables import write_annotations, write_marks, write_seriesuids
+from medkd.io.luna16_tables import read_marks, write_annotations, write_marks, write_seriesuids
 from medkd.jsonio import read_json, write_json
 from medkd.models.package import (
     CLASSIFICATION,
@@ -31,15 +31,15 @@ from medkd.models.package import (
 from medkd.runs import Prediction, RunFolder, write_cases
 from medkd.train.domains import HELD_OUT, Domain
 from medkd.train.plan import RunContext
-from medkd.types import Candidate, CaseResult, FrocResult, Reference, RunCase
+from medkd.types import Candidate, CaseResult, FrocResult, PairedDifference, Reference, RunCase
 
 CANDIDATES = "candidates"
 
 
-def reference_of(domain: Domain, part: str) -> Reference:
-    """Return the reference standard of the scans of one part."""
+def reference_of(domain: Domain, part: str, *, track: str = CANDIDATES) -> Reference:
+    """Return the reference standard of the scans of one part that are scored in a track."""
     cases = domain.index.by_id()
-    chosen = getattr(domain.split, part)
+    chosen = domain.whole_scans(part) if track == WHOLE_SCAN else getattr(domain.split, part)
     patients = {uid: cases[uid].patient_id for uid in chosen}
     named = any(uid != patient for uid, patient in patients.items())
     return Reference(
@@ -84,7 +84,8 @@ def evaluate_scans(
 def search_scans(name: str, context: RunContext, settings: DetectionSettings) -> None:
     """Search the validation and test scans with an arm, and choose its threshold on validation.
 
-    The result of each scan is saved in the run, and a scan with a result is not searched again.
+    Only whole scans are searched, no patches around nodules. The result of each scan is saved in
+    the run, and a scan with a result is not searched again.
 
     Args:
         name: the arm; its model directory receives the threshold.
@@ -94,14 +95,15 @@ def search_scans(name: str, context: RunContext, settings: DetectionSettings) ->
     run, domain = context.run, context.target
     model = load_model(run.model(name), device=context.device)
     scans = domain.scans_for(check_model(model))
-    uids = [uid for split in HELD_OUT for uid in getattr(domain.split, split)]
+    uids = [uid for split in HELD_OUT for uid in domain.whole_scans(split)]
     for done, uid in enumerate(uids, start=1):
         kept = run.result(name, uid)
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(kept, _searched(domain.index.by_id()[uid], scans, model, settings))
         context.progress(f"{name}: searching scans", done, len(uids), "")
-    marks, reference = marks_of(read_results(name, context, "val")), reference_of(domain, "val")
+    marks = marks_of(read_results(name, context, "val"))
+    reference = reference_of(domain, "val", track=WHOLE_SCAN)
     chosen = choose_whole_scan_points(marks, reference, fp_per_scan=settings.fp_per_scan)
     points = {**model.info.operating_points, **chosen}
     save_model(run.model(name), model.network, replace(model.info, operating_points=points))
@@ -119,11 +121,7 @@ def _score_candidates(
     name: str, context: RunContext, predictions: Sequence[Prediction]
 ) -> FrocResult:
     """Score the listed candidates with their probabilities as marks."""
-    marks = [
-        Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
-        for row in predictions
-        if row.center_mm is not None
-    ]
+    marks = _candidate_marks(predictions)
     point = read_info(context.run.model(name)).operating_points[CLASSIFICATION]
     return _froc(marks, context, track=CANDIDATES, threshold=point.threshold)
 
@@ -143,12 +141,62 @@ def _froc(
     settings = context.settings.evaluation
     return evaluate_froc(
         marks,
-        reference_of(context.target, "test"),
+        reference_of(context.target, "test", track=track),
         track=track,
         threshold=threshold,
         bootstrap=settings.bootstrap,
         seed=settings.seed,
     )
+
+
+def compare_marks(
+    pairs: Sequence[tuple[str, str]],
+    context: RunContext,
+    predictions: Mapping[str, Sequence[Prediction]],
+) -> tuple[PairedDifference, ...]:
+    """Compare arms by CPM on the test scans, in each track in which both were scored.
+
+    Args:
+        pairs: names of (first, second) arms, both finished.
+        context: the run.
+        predictions: predictions of each arm for the test samples.
+
+    Returns:
+        Differences whose p values are not adjusted; none for images.
+    """
+    if not context.target.settings.is_ct:
+        return ()
+    settings = context.settings.evaluation
+    marks = {name: {CANDIDATES: _candidate_marks(rows)} for name, rows in predictions.items()}
+    for name, of_tracks in marks.items():
+        if (path := context.run.marks(name)).is_file():
+            of_tracks[WHOLE_SCAN] = read_marks(path)
+    found = []
+    for first, second in pairs:
+        for track in (CANDIDATES, WHOLE_SCAN):
+            if track not in marks[first] or track not in marks[second]:
+                continue
+            difference = froc_difference(
+                marks[first][track],
+                marks[second][track],
+                reference_of(context.target, "test", track=track),
+                bootstrap=settings.bootstrap,
+                seed=settings.seed,
+            )
+            metric = f"{track}/cpm_interpolated"
+            p_value = difference.p_value if settings.bootstrap else None
+            found.append(
+                PairedDifference(first, second, metric, difference.estimate, p_value=p_value)
+            )
+    return tuple(found)
+
+
+def _candidate_marks(predictions: Sequence[Prediction]) -> list[Candidate]:
+    return [
+        Candidate(row.seriesuid, row.center_mm, row.probabilities[0])
+        for row in predictions
+        if row.center_mm is not None
+    ]
 
 
 def marks_of(results: Sequence[CaseResult]) -> list[Candidate]:

@@ -21,7 +21,7 @@ from medkd.train.compare import (
     warn_of_weak_teacher,
 )
 from medkd.train.plan import Arm, RunContext
-from medkd.train.scans import reference_of, write_reference, write_worklist
+from medkd.train.scans import compare_marks, reference_of, write_reference, write_worklist
 from medkd.types import Efficiency, Evaluation, Fidelity, RunRecord
 
 Arms = Mapping[str, FinishedArm]
@@ -54,6 +54,11 @@ def summarise(
     costs = _efficiency(context, arms)
     pairs = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]  # primary
     pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
+    of_marks = compare_marks(
+        [(first.name, second.name) for first, second in pairs],
+        context,
+        {name: arm.predictions["test"] for name, arm in arms.items()},
+    )
     teachers = [arms[arm.name].info for arm in plan if arm.role == "teacher"]
     return Evaluation(
         name=context.settings.name,
@@ -62,7 +67,7 @@ def summarise(
         target_data=target.description,
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
         arms=tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items()),
-        differences=compare_arms(pairs, context.settings.evaluation),
+        differences=compare_arms(pairs, context.settings.evaluation, of_marks),
         terms=term_records(students[0].transfer) if len(students) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medkd.config.run_settings import RunSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.archive_reference import read_index_reference
 from medkd.data.cases import CaseIndex, read_scan_of
-from medkd.data.loading import parse_loading
+from medkd.data.loading import loading_as_dicts, parse_loading
 from medkd.data.prepared import PreparedScans
 from medkd.data.splits import FractionSplit, build_split
-from medkd.errors import SeriesError
+from medkd.errors import SeriesError, SettingsError
 from medkd.index.table import read_index
+from medkd.runs import RunFolder
+from medkd.train.run import run_training
 from tests.archive.archives import index_of
 from tests.archive.patches import CENTER_MM, CENTER_VOX, SIZE, write_patch
 
@@ -86,3 +89,22 @@ def test_patches_are_no_reference_standard_of_whole_scans(path: Path) -> None:
     assert len(read_index(path).cases) == 20
     with pytest.raises(SeriesError, match=r"20 scans that are patches around nodules"):
         read_index_reference(path)
+
+
+def test_patches_are_not_searched_as_whole_scans(path: Path, tmp_path: Path) -> None:
+    """A run that would search nothing else is refused before anything is trained."""
+    training = {"epochs": 1, "warmup_epochs": 0}
+    settings = RunSettings.model_validate(
+        {
+            "target": {
+                "data": {"kind": "archive", "cases": "scans", "index": str(path)},
+                "split": {"kind": "fractions", "val": 0.3, "test": 0.3},
+                "loading": loading_as_dicts(STEPS),
+            },
+            "teacher": {"model": {"kind": "shallow3d", "channels": 2}, "training": training},
+            "detection": {"arms": ["teacher"]},
+        }
+    )
+    with pytest.raises(SettingsError) as refused:
+        run_training(settings, RunFolder(tmp_path / "run"))
+    assert sum("has no whole scan" in reason for reason in refused.value.reasons) == 2

@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medkd.evaluate.froc import VARIANT, choose_froc_operating_point, evaluate_froc
-from medkd.evaluate.intervals import draw_weights
+from medkd.evaluate.froc import (
+    VARIANT,
+    choose_froc_operating_point,
+    evaluate_froc,
+    froc_difference,
+)
+from medkd.evaluate.intervals import draw_weights, interval_of
 from medkd.types import CPM_RATES, Candidate, FrocResult, Reference
 from tests.evaluate.places import finding, mark, nodule, reference
 from tests.oracles import score_froc
@@ -341,6 +346,25 @@ def test_a_resample_that_outruns_the_shortened_curve_uses_all_of_it():
     interval = result.sensitivity_intervals["8"]
     assert max(eights) == 1.0
     assert (interval.low, interval.high) == pytest.approx((min(eights), max(eights)), abs=1e-12)
+
+
+def test_a_difference_of_two_arms_draws_the_same_scans_for_both():
+    uids = "abcdefghijkl"
+    truth = reference(*(nodule(uid, 0.0) for uid in uids), uids=uids)
+    every = [mark(uid, 0.0, 0.9) for uid in uids]
+    half = every[::2]
+    found = froc_difference(every, half, truth, bootstrap=400, seed=3)
+    assert found.estimate.value == pytest.approx(0.5)
+    missed = draw_weights(12, resamples=400, seed=3)[:, 1::2].sum(axis=1) / 12
+    interval = found.estimate.interval
+    expected = interval_of(missed, seed=3, unit="series")
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert found.p_value < 0.01
+    back = froc_difference(half, every, truth, bootstrap=400, seed=3)
+    assert back.estimate.value == -found.estimate.value
+    same = froc_difference(every, every, truth, bootstrap=400)
+    assert (same.estimate.interval.low, same.estimate.interval.high, same.p_value) == (0, 0, 1.0)
+    assert froc_difference(every, half, truth, bootstrap=0).estimate.interval is None
 
 
 def test_every_variant_is_named_in_words():

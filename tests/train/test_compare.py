@@ -21,7 +21,7 @@ from medkd.train.compare import (
 )
 from medkd.train.predict import score_predictions
 from medkd.transfer.settings import TransferSettings
-from medkd.types import ArmResult, Fidelity, OperatingPoint
+from medkd.types import ArmResult, Estimate, Fidelity, OperatingPoint, PairedDifference
 
 SETTINGS = EvaluationSettings(bootstrap=20)
 
@@ -52,6 +52,13 @@ def test_one_comparison_is_primary_and_the_others_are_adjusted() -> None:
     assert [d.primary for d in found] == [True] + [False] * 5
     assert found[0].difference.value == pytest.approx(0.25)
     assert all(a.p_value >= 0.1 for a in found[1:])
+
+
+def test_differences_of_marks_are_adjusted_with_the_others() -> None:
+    marks = PairedDifference("a", "b", "whole-scan/cpm_interpolated", Estimate(0.1), p_value=0.001)
+    found = compare_arms([(GOOD, POOR)], SETTINGS, [marks])
+    assert [d.metric for d in found] == ["roc_auc", "pr_auc", "brier", marks.metric]
+    assert found[-1].p_value == pytest.approx(0.003)
 
 
 def test_the_teacher_teaches_at_its_temperature() -> None:

@@ -94,7 +94,7 @@ def values(balls: Path, **student: Any) -> dict[str, Any]:
         "student": {"model": model, "training": training, **student},
         "transfer": {"terms": [{"kind": "soft_points"}, {"kind": "teacher_marks"}]},
         "evaluation": {"bootstrap": 20},
-        "detection": {"arms": ["student"]},
+        "detection": {"arms": ["control", "student"]},
     }  # fmt: skip
 
 
@@ -118,6 +118,12 @@ def test_a_detector_learns_candidates_and_whole_scans(finished: RunFolder) -> No
     for result in read_json(finished.evaluation, Evaluation).arms:
         tracks[result.name] = {froc.track: froc for froc in result.froc}
     assert set(tracks["student"]) == {"candidates", "whole-scan"}
+    differences = read_json(finished.evaluation, Evaluation).differences
+    assert [(d.first, d.second, d.metric) for d in differences if "/" in d.metric] == [
+        ("student", "control", "candidates/cpm_interpolated"),
+        ("student", "control", "whole-scan/cpm_interpolated"),
+        ("student", "teacher", "candidates/cpm_interpolated"),
+    ]
     assert tracks["student"]["whole-scan"].cpm_interpolated > 0.9
     points = read_info(finished.model("student")).operating_points
     assert {WHOLE_SCAN, *map(whole_scan_point, (1, 2, 4))} <= set(points)
