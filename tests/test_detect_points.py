@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from torch import Tensor, nn
 
 from medkd.detect import DetectSettings, detect_nodules
-from medkd.detect.points import find_peaks, run_detector
+from medkd.detect.points import find_peaks, run_detector, run_flipped
 from medkd.detect.search import build_marks
 from medkd.detect.view import Places
 from medkd.errors import CheckpointError
@@ -158,3 +158,28 @@ def test_a_detector_that_was_trained_on_patches_of_one_size_is_refused() -> None
     with pytest.raises(CheckpointError, match="cannot search") as refused:
         detect_nodules(chest_with_balls(), density_model(steps))
     assert refused.value.reasons == ("a point detector needs a spacing step and no crop step",)
+
+
+@pytest.mark.parametrize("flips", [2, 4, 8])
+def test_mirrored_copies_give_the_mean_of_their_maps_in_place(flips: int) -> None:
+    network = PointDetector(DetectorSettings(channels=(4, 6, 8), blocks=(1, 1))).eval()
+    image = torch.rand(1, 1, 24, 32, 40)
+    found = run_flipped(network, image, tile_voxels=10**9, flips=flips)
+    expected = torch.zeros(5, 12, 16, 20)
+    for number in range(flips):
+        signs = [-1 if number >> axis & 1 else 1 for axis in range(3)]
+        axes = [axis for axis, sign in enumerate(signs) if sign < 0]
+        with torch.no_grad():
+            one = network(image.flip([axis + 2 for axis in axes]))[0].flip([a + 1 for a in axes])
+        one[1:4] *= torch.tensor(signs)[:, None, None, None]
+        expected += one / flips
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_mirrored_copies_of_a_scan_find_the_same_balls() -> None:
+    """Sizes that are no multiples of 8 do not move the places."""
+    plain = detect_nodules(chest_with_balls(), density_model())
+    mean = detect_nodules(chest_with_balls(), density_model(), DetectSettings(flips=8))
+    for one, other in zip(plain.candidates[:3], mean.candidates[:3], strict=True):
+        np.testing.assert_allclose(one.center_mm, other.center_mm, atol=0.5)
+        assert one.score == pytest.approx(other.score, abs=0.02)

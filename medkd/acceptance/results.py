@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medkd.detect import DetectSettings
+from medkd.detect.view import refuse_second_look
 from medkd.settings import Settings
 from medkd.synthetic.implant.kept import NoduleRow
 from medkd.synthetic.implant.settings import ImplantSettings
@@ -27,6 +28,11 @@ class AcceptanceSettings(Settings):
     search: DetectSettings = Field(
         default_factory=DetectSettings, description="How a scan is searched."
     )
+
+    @field_validator("search")
+    @classmethod
+    def _one_look(cls, search: DetectSettings) -> DetectSettings:
+        return refuse_second_look(search)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from medkd.cli.options import AllowOption, ModelAndInputs, ResumeOption, split_commas
+from medkd.cli.options import (
+    AllowOption,
+    ModelAndInputs,
+    ResumeOption,
+    settings_from_options,
+    split_commas,
+)
 from medkd.cli.text import counted
 
 if TYPE_CHECKING:
@@ -25,6 +31,33 @@ FpPerScanOption = Annotated[
 ]
 
 
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
+]
+WorkersOption = Annotated[int, typer.Option(min=1, max=64, help="CT: processes, of 2 GiB each.")]
+FlipsOption = Annotated[
+    int,
+    typer.Option(help="CT, point detectors: mirrored copies to average, 1, 2, 4 or 8; slower."),
+]
+SecondLookOption = Annotated[
+    str | None,
+    typer.Option(
+        help="CT: a patch classifier that scores the best 40 marks again; frozen thresholds do not "
+        "apply then."
+    ),
+]
+
+
+class ScanOptions(NamedTuple):
+    """The options of the search of CT scans."""
+
+    fp_per_scan: float | None = None
+    workers: int = 1
+    flips: int = 1
+    second_look: str | None = None
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("detect")(detect)
@@ -35,13 +68,12 @@ def detect(
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder for the results.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Label in the INDEX of scans with a nodule; default: nodule."),
-    ] = None,
+    label: LabelOption = None,
     allow: AllowOption = "",
     fp_per_scan: FpPerScanOption = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="CT: processes, of 2 GiB each.")] = 1,
+    workers: WorkersOption = 1,
+    flips: FlipsOption = 1,
+    second_look: SecondLookOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Search CT scans for nodules, or score chest X-rays. Not a medical device.
@@ -77,7 +109,8 @@ def detect(
 
     model, inputs = model_and_inputs(words)
     loaded = load_model(model, device=device)
-    job = _build_job(loaded, inputs, allow, fp_per_scan=fp_per_scan, workers=workers)
+    options = ScanOptions(fp_per_scan, workers, flips, second_look)
+    job = _build_job(loaded, inputs, allow, options)
     _warn(synthetic := _synthetic_warning(loaded.info, job))
     results = _run(job, out, resume=resume)
     _print_results(results, job, out)
@@ -92,15 +125,14 @@ def _build_job(
     loaded: LoadedModel,
     inputs: list[Path],
     allow: str,
-    *,
-    fp_per_scan: float | None,
-    workers: int,
+    options: ScanOptions,
 ) -> SearchJob:
     """Build a job that searches scans or scores radiographs, depending on the model."""
     from medkd.cli.progress import progress_bars
     from medkd.config.load import make_settings
     from medkd.detect.jobs import image_job, scan_job
     from medkd.detect.radiographs import takes_radiographs
+    from medkd.detect.view import DetectSettings
     from medkd.errors import SettingsError
     from medkd.io.dicom.gate import GateSettings
 
@@ -110,17 +142,23 @@ def _build_job(
             report("reading files", count, 0, "")
 
         if takes_radiographs(loaded.info):
-            if fp_per_scan is not None or workers > 1:
-                reason = "--fp-per-scan and --workers are only for models that search CT scans"
+            if options != ScanOptions():
+                reason = (
+                    "--fp-per-scan, --workers, --flips and --second-look are only for models that "
+                    "search CT scans"
+                )
                 raise SettingsError("options that do not apply to X-rays", [reason])
             return image_job(inputs, loaded, allow=split_commas(allow), progress=show_count)
-        gate = make_settings(GateSettings, overrides=[f"allow=[{allow}]"])
+        search = {"flips": options.flips, "second_look": options.second_look}
         return scan_job(
             inputs,
             loaded,
-            gate=gate,
-            fp_per_scan=fp_per_scan,
-            workers=workers,
+            gate=make_settings(GateSettings, overrides=[f"allow=[{allow}]"]),
+            settings=settings_from_options(
+                DetectSettings, search, refusal="options that cannot be used"
+            ),
+            fp_per_scan=options.fp_per_scan,
+            workers=options.workers,
             progress=show_count,
         )
 

@@ -14,6 +14,7 @@ from medkd.detect.page import PageFacts
 from medkd.detect.radiographs import check_image_model
 from medkd.detect.results import TableFacts, open_results, write_results
 from medkd.detect.search import past_of
+from medkd.detect.second_look import load_second
 from medkd.detect.view import DetectSettings, check_model
 from medkd.errors import SettingsError
 from medkd.index.image_inputs import list_images
@@ -78,10 +79,10 @@ def scan_job(
 
     Raises:
         SettingsError: if the inputs contain no scan, or the model has no such threshold.
-        CheckpointError: if the model cannot search scans.
+        CheckpointError: if the model cannot search scans, or the other one take a second look.
     """
     check_model(model)
-    frozen_point(model.info, fp_per_scan)
+    _point_of(model, fp_per_scan, settings or DetectSettings())
     try:
         found = find_inputs(inputs, progress=progress)
     except SettingsError as error:
@@ -105,7 +106,7 @@ def job_of_scans(
     """Prepare the search of chosen scans; arguments and errors as in `scan_job`."""
     check_model(model)
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
-    point = frozen_point(model.info, fp_per_scan)
+    point = _point_of(model, fp_per_scan, chosen)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
     stamps = [scan.generator for scan in scans]
     facts = TableFacts("scan", point.threshold if point else None)
@@ -215,6 +216,19 @@ def frozen_point(info: ModelInfo, fp_per_scan: float | None) -> OperatingPoint |
         [f"--fp-per-scan: expected one of {', '.join(known)}" if known else
          "--fp-per-scan: this model has no such thresholds; leave the option out"],
     )  # fmt: skip
+
+
+def _point_of(
+    model: LoadedModel, fp_per_scan: float | None, settings: DetectSettings
+) -> OperatingPoint | None:
+    """Return the frozen threshold; None with a second look, without which it was chosen."""
+    if not settings.second_look:
+        return frozen_point(model.info, fp_per_scan)
+    load_second(settings.second_look, next(model.network.parameters()).device)
+    if fp_per_scan is not None:
+        reason = "leave one of them out: the thresholds were chosen without a second look"
+        raise SettingsError("--fp-per-scan and --second-look cannot be combined", [reason])
+    return None
 
 
 def page_facts(info: ModelInfo, point: OperatingPoint | None, origins: CaseOrigins) -> PageFacts:

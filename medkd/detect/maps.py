@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from torch import Tensor
 
-from medkd.detect.view import DetectSettings, PatchView, Voxels
+from medkd.detect.view import DetectSettings, PatchView, Voxels, nodule_logits
 
 _BELOW_ALL = -1e9
 
@@ -68,7 +68,7 @@ def _dense_run(view: PatchView, image: Tensor, cells: torch.Size, tile_voxels: i
         end = (first + count - 1 + halo) * stride + patch
         slab = image[:, :, begin * stride : end]
         dense = view.model.network.forward_dense(slab, patch_shape=view.patch)
-        kept = view.nodule_logit(dense)[0, first - begin :, : cells[1], : cells[2]]
+        kept = nodule_logits(dense, view.model.info)[0, first - begin :, : cells[1], : cells[2]]
         slabs.append(kept[:count])
     return torch.cat(slabs)
 

@@ -61,16 +61,43 @@ def search_points(
     window = hu_window(check_model(model)) or DEFAULT_WINDOW
     network = fast_copy(model.network, settings.precision)
     dtype = next(network.parameters()).dtype
-    found = run_detector(  # the image has no name here, so that the padded copy can replace it
+    found = run_flipped(  # the image has no name here, so that the padded copy can replace it
         network,
         to_unit_range(prepared.voxels_hu[:, i, j, k], window)[None].to(dtype),
         tile_voxels=settings.tile_voxels,
+        flips=settings.flips,
     )
     peaks = find_peaks(found)
     centers_mm = prepared.grid.voxel_to_world(peaks.center_vox + low)
     inside = lungs.contains(centers_mm)
     probability = calibrated_probability(torch.from_numpy(peaks.logit)[:, None], model.info)
     return Places(centers_mm[inside], probability[:, 0].numpy()[inside], peaks.diameter_mm[inside])
+
+
+def run_flipped(network: Network, image: Tensor, *, tile_voxels: int, flips: int = 1) -> Tensor:
+    """Return the mean map of mirrored copies of an image; arguments and map as in `run_detector`.
+
+    Args:
+        network: see `run_detector`.
+        image: see `run_detector`.
+        tile_voxels: see `run_detector`.
+        flips: 1: the image itself; 2, 4, 8: also its mirror images along i, along i and j, along
+            all axes.
+    """
+    if flips == 1:
+        return run_detector(network, image, tile_voxels=tile_voxels)
+    i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
+    image = _aligned(image)  # otherwise the cells of a mirror image lie elsewhere
+    total = torch.zeros(())
+    for number in range(flips):
+        axes = [axis for axis in range(3) if number >> axis & 1]
+        mirrored = image.flip([axis + 2 for axis in axes])
+        found = run_detector(network, mirrored, tile_voxels=tile_voxels)
+        found = found.flip([axis + 1 for axis in axes])
+        for axis in axes:
+            found[1 + axis] = -found[1 + axis]
+        total = total + found / flips
+    return total[:, :i, :j, :k]
 
 
 def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor:
@@ -84,8 +111,7 @@ def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor
             as many in a type of half the size.
     """
     i, j, k = (-(-size // STRIDE) for size in image.shape[2:])
-    missing = [-size % ALIGNMENT for size in image.shape[2:]]
-    image = F.pad(image, [n for size in reversed(missing) for n in (0, size)])
+    image = _aligned(image)
     device = next(network.parameters()).device
     length, halo = image.shape[4], network.context_voxels
     most = tile_voxels * 4 // image.element_size()
@@ -98,6 +124,12 @@ def run_detector(network: Network, image: Tensor, *, tile_voxels: int) -> Tensor
         found = network(tile)[0].float().cpu()
         parts.append(found[..., (first - begin) // STRIDE : (last - begin) // STRIDE])
     return torch.cat(parts, dim=3)[:, :i, :j, :k]
+
+
+def _aligned(image: Tensor) -> Tensor:
+    """Fill an image [1, C, I, J, K] up with zeros to multiples of `ALIGNMENT`."""
+    missing = [-size % ALIGNMENT for size in image.shape[2:]]
+    return F.pad(image, [n for size in reversed(missing) for n in (0, size)])
 
 
 def find_peaks(found: Tensor) -> Peaks:

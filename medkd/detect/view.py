@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_s
 from medkd.data.prepared import PreparedScan, to_unit_range
 from medkd.detect.fast import Precision
 from medkd.errors import CheckpointError
-from medkd.settings import Settings
+from medkd.settings import ModelPath, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medkd.data.loading import LoadingStep
     from medkd.geometry import VoxelGrid
     from medkd.lungs import LungField
-    from medkd.models.package import LoadedModel
+    from medkd.models.package import LoadedModel, ModelInfo
 
 Voxels = tuple[int, int, int]
 
@@ -43,11 +43,31 @@ class DetectSettings(Settings):
     )
     batch_size: int = Field(32, ge=1, description="Patches per forward pass.")
     tile_voxels: int = Field(24_000_000, ge=1, description="Most voxels per dense forward pass.")
+    flips: Literal[1, 2, 4, 8] = Field(
+        1,
+        description="Mirrored copies whose maps a point detector averages; the time grows alike.",
+    )
+    second_look: ModelPath | None = Field(
+        None,
+        description="A patch classifier that scores the best 40 marks again; only for `medkd "
+        "detect`, and no frozen threshold applies then.",
+    )
     precision: Precision = Field(
         "auto",
         description="Arithmetic of point detectors; auto: bfloat16 if the processor has it, "
         "otherwise float32.",
     )
+
+
+def refuse_second_look(settings: DetectSettings) -> DetectSettings:
+    """Return the settings of a search whose thresholds belong to one model.
+
+    Raises:
+        ValueError: if they ask for a second look.
+    """
+    if settings.second_look:
+        raise ValueError("second_look: only for `medkd detect`; thresholds belong to one model")
+    return settings
 
 
 class Places(NamedTuple):
@@ -99,17 +119,18 @@ class PatchView:
         for first in range(0, len(starts), batch_size):
             part = starts[first : first + batch_size].tolist()
             patches = torch.stack([self._patch(*start) for start in part])
-            found.append(self.nodule_logit(self.model.network(patches)))
+            found.append(nodule_logits(self.model.network(patches), self.model.info))
         return torch.cat(found)
-
-    def nodule_logit(self, logits: Tensor) -> Tensor:
-        """Convert outputs [B, K, ...] to one nodule logit per sample [B, ...], on the CPU."""
-        exclusive = self.model.info.outputs == "exclusive"
-        return (logits[:, 1] - logits[:, 0] if exclusive else logits[:, 0]).float().cpu()
 
     def _patch(self, i: int, j: int, k: int) -> Tensor:
         a, b, c = self.patch
         return self.image[0, :, i : i + a, j : j + b, k : k + c]
+
+
+def nodule_logits(outputs: Tensor, info: ModelInfo) -> Tensor:
+    """Convert outputs [B, K, ...] of a model to one nodule logit each [B, ...], on the CPU."""
+    exclusive = info.outputs == "exclusive"
+    return (outputs[:, 1] - outputs[:, 0] if exclusive else outputs[:, 0]).float().cpu()
 
 
 def check_model(model: LoadedModel) -> tuple[LoadingStep, ...]:

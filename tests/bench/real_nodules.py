@@ -1,6 +1,6 @@
 """Five folds by patient over real LUNA16 nodules: how many of them detectors find.
 
-    python -m tests.bench.real_nodules PATCHES LUNG OUT [--only folds|distilled|phantoms]
+    python -m tests.bench.real_nodules PATCHES LUNG OUT [--only folds|distilled|phantoms|classifier]
 
 PATCHES is the INDEX of the patches in NODE21's layout (`node21_layout.py`, without the patients
 LIDC-IDRI-0001 and LIDC-IDRI-0005), LUNG an INDEX of `ct_dicom`. Needs MEDKD_DATA. Everything in OUT
@@ -35,8 +35,8 @@ from medkd.config.load import load_settings, shipped_configs
 from medkd.config.run_settings import RunSettings, TrainingSettings
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import view_batch
-from medkd.data.cases import CaseIndex
-from medkd.data.crops import CaseVolumes, CropLoader, CropSet, volume_of
+from medkd.data.cases import Case, CaseIndex
+from medkd.data.crops import CaseVolumes, CropLoader, CropSet, Volume, volume_of
 from medkd.data.prepared import PreparedScan, PreparedScans, prepare_scan, to_unit_range
 from medkd.data.sampling import derive_seed
 from medkd.detect.fast import fast_copy
@@ -52,6 +52,7 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import Scan
+from tests.bench.patch_classifier import best_marks, load_classifier, score_places
 from tests.real_data import data_root, read_box, read_lidc
 
 RECIPE = load_settings(shipped_configs()["source/ct_nodule"], RunSettings)
@@ -60,6 +61,8 @@ FOLDS, RATES = 5, (1, 2, 4, 8)
 NEAR_MM, AWAY_MM, PLACES, BEST = 5.0, 10.0, 1000, 30
 PADDING = 7
 SIZES = {"below 6 mm": (0.0, 6.0), "6 to 10 mm": (6.0, 10.0), "above 10 mm": (10.0, 1e9)}
+ROWS = ("folds", "distilled", "phantoms", "classifier")
+CLASSIFIER = "published classifier (MIT), which saw these nodules"
 LEFT_OUT = {"LIDC-IDRI-0001", "LIDC-IDRI-0005"}
 
 
@@ -205,11 +208,7 @@ def score_patches(network: Network, data: Data, fold: int) -> list[dict[str, Any
     for case in data.index.cases:
         if data.fold_of[case.case_id] != fold:
             continue
-        found = data.scans.get(case)
-        nodules = [n for n in data.index.nodules if n.seriesuid == case.case_id]
-        volume = volume_of(found, nodules, case.case_id)
-        middle = (np.array(volume.voxels_hu.shape) - 1) / 2
-        own = int(np.linalg.norm(volume.findings.center_vox - middle, axis=1).argmin())
+        volume, own = own_nodule(data, case)
         image = to_unit_range(volume.voxels_hu[None, None].clone(), WINDOW)
         padded = F.pad(image, [PADDING] * 6, mode="reflect")
         heat = run_map(fast, padded)
@@ -224,6 +223,15 @@ def score_patches(network: Network, data: Data, fold: int) -> list[dict[str, Any
             }
         )
     return rows
+
+
+def own_nodule(data: Data, case: Case) -> tuple[Volume, int]:
+    """Return a patch and the number of its own nodule: the one nearest to its middle."""
+    nodules = [n for n in data.index.nodules if n.seriesuid == case.case_id]
+    volume = volume_of(data.scans.get(case), nodules, case.case_id)
+    middle = (np.array(volume.voxels_hu.shape) - 1) / 2
+    own = np.linalg.norm(volume.findings.center_vox - middle, axis=1).argmin()
+    return volume, int(own)
 
 
 def run_map(network: Network, image: Tensor) -> Tensor:
@@ -251,17 +259,22 @@ def score_negatives(network: Network, data: Data) -> dict[str, dict[str, list[fl
     fast = fast_copy(network)
     found = {}
     for name, (scan, places_mm) in data.negatives.items():
-        lungs = scan.found_lungs()
         heat = run_map(fast, to_unit_range(scan.voxels_hu[None].clone(), WINDOW))
-        random = np.random.default_rng(derive_seed(0, "places", name))
-        inside = np.argwhere(lungs.mask).astype(np.float64)
-        drawn = inside[random.integers(len(inside), size=PLACES)] + random.uniform(-0.5, 0.5, 3)
-        at = scan.grid.world_to_voxel(lungs.grid.voxel_to_world(drawn))
         found[name] = {
-            "random": highest_near(heat, at),
+            "random": highest_near(heat, random_places(name, scan)),
             "best": false_marks(find_peaks(heat), scan, places_mm),
         }
     return found
+
+
+def random_places(name: str, scan: PreparedScan) -> NDArray[np.float64]:
+    """Return random places in the lungs of a scan, in voxels; the same for every model."""
+    lungs = scan.found_lungs()
+    random = np.random.default_rng(derive_seed(0, "places", name))
+    inside = np.argwhere(lungs.mask).astype(np.float64)
+    drawn = inside[random.integers(len(inside), size=PLACES)]
+    drawn = drawn + random.uniform(-0.5, 0.5, drawn.shape)
+    return scan.grid.world_to_voxel(lungs.grid.voxel_to_world(drawn))
 
 
 def false_marks(peaks: Peaks, scan: PreparedScan, places_mm: NDArray[np.float64]) -> list[float]:
@@ -289,10 +302,35 @@ def evaluate(plan: Plan, data: Data, out: Path) -> dict[str, Any]:
     return found
 
 
+def evaluate_classifier(data: Data, out: Path) -> dict[str, Any]:
+    """Score the published classifier; its scores are stored."""
+    kept = out / "scores" / "classifier.json"
+    if not kept.is_file():
+        model, nodules, negatives = load_classifier(), [], {}
+        for done, case in enumerate(data.index.cases, start=1):
+            volume, own = own_nodule(data, case)
+            center = volume.findings.center_vox[own][None]
+            nodules.append(
+                {
+                    "score": score_places(model, volume.voxels_hu, center)[0],
+                    "diameter_mm": float(volume.findings.diameter_mm[own]),
+                    "found_mm": None,
+                }
+            )
+            report("classifier", done, len(data.index.cases))
+        for name, (scan, places_mm) in data.negatives.items():
+            marks = best_marks(model, scan, places_mm, away_mm=AWAY_MM)[:BEST]
+            random = score_places(model, scan.voxels_hu[0], random_places(name, scan))
+            negatives[name] = {"random": random, "best": marks}
+        write_json(kept, {"plan": CLASSIFIER, "nodules": nodules, "negatives": negatives})
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
 def summary(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Pool the hits of several models, each with its own thresholds."""
     hits: dict[str, list[list[bool]]] = {name: [] for name in ("all", *SIZES)}
-    aucs, errors = [], []
+    aucs = []
     for model in models:
         best = np.sort([s for one in model["negatives"].values() for s in one["best"]])[::-1]
         scans = len(model["negatives"])
@@ -308,8 +346,6 @@ def summary(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for name, (low, high) in SIZES.items():
                 if low <= nodule["diameter_mm"] < high:
                     hits[name].append(found)
-            if nodule["found_mm"] is not None and 4 <= nodule["diameter_mm"] <= 15:
-                errors.append(nodule["found_mm"] - nodule["diameter_mm"])
     return {
         "models": len(models),
         "nodules": len(hits["all"]),
@@ -319,15 +355,28 @@ def summary(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "mean_sensitivity": round(float(np.mean(hits["all"])), 4),
         "roc_auc": round(float(np.mean(aucs)), 4),
-        "diameter_mm": {
-            "median_absolute_error": round(float(np.median(np.abs(errors))), 3),
-            "bias": round(float(np.mean(errors)), 3),
-            "limits_of_agreement": np.round(
-                [np.mean(errors) - 1.96 * np.std(errors), np.mean(errors) + 1.96 * np.std(errors)],
-                3,
-            ).tolist(),
-        },
+        "diameter_mm": diameter_errors([n for model in models for n in model["nodules"]]),
     }
+
+
+def diameter_errors(nodules: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return found minus annotated diameter: for 4 to 15 mm, and by size. Missed ones have none."""
+    found = [n for n in nodules if n["found_mm"] is not None]
+    rows = {}
+    for name, (low, high) in {"4 to 15 mm": (4.0, 15.0), **SIZES}.items():
+        chosen = [n for n in found if low <= n["diameter_mm"] < high]
+        errors = np.array([n["found_mm"] - n["diameter_mm"] for n in chosen])
+        if len(errors):
+            spread = 1.96 * errors.std()
+            rows[name] = {
+                "nodules": len(errors),
+                "median_absolute_error": round(float(np.median(np.abs(errors))), 3),
+                "bias": round(float(errors.mean()), 3),
+                "limits_of_agreement": np.round(
+                    [errors.mean() - spread, errors.mean() + spread], 3
+                ).tolist(),
+            }
+    return rows
 
 
 def report(name: str, done: int, total: int) -> None:
@@ -340,11 +389,13 @@ def main() -> None:
     parser.add_argument("patches", type=Path)
     parser.add_argument("lung", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", choices=("folds", "distilled", "phantoms"), default="")
+    parser.add_argument("--only", choices=ROWS, default="")
     given = parser.parse_args()
     data = read_data(given.patches, given.lung, given.out)
     by_row: dict[str, list[dict[str, Any]]] = {}
-    for plan in plans(given.only):
+    if given.only in ("", "classifier"):
+        by_row[CLASSIFIER] = [evaluate_classifier(data, given.out)]
+    for plan in () if given.only == "classifier" else plans(given.only):
         by_row.setdefault(plan.row, []).append(evaluate(plan, data, given.out))
         rows = {row: summary(models) for row, models in by_row.items()}
         write_json(given.out / "real_nodules.json", {"rows": rows})

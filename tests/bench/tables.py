@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from tests.bench.phantom_difficulty.score import Auc, Result
@@ -60,8 +61,60 @@ def real_scans_markdown(result: dict[str, Any]) -> str:
             )
             cells = [_rank(one) + _above(of) for one, of in zip(row, found, strict=True)]
             rows.append((scan, words, *cells))
-    lines = [" | ".join(cells) for cells in (head, ["---"] * len(head), *rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+    return _table(head, rows)
+
+
+def phantom_scans_markdown(result: dict[str, Any]) -> str:
+    """Write what each method finds on whole phantoms: CPM with its interval, and by kind."""
+    methods = result["methods"]
+    first = next(iter(methods.values()))
+    rows = [("all", first["nodules"], *(_cpm(one) for one in methods.values()))]
+    rows += [
+        (name, kind["nodules"], *(_cpm(one["by"][name]) for one in methods.values()))
+        for name, kind in first["by"].items()
+    ]
+    for rate in ("0.125", "1", "4", "8"):
+        cells = (f"{one['sensitivity_at'][rate]:.2f}" for one in methods.values())
+        rows.append((f"sensitivity at {rate} per scan", first["nodules"], *cells))
+    head = f"{result['generator']}, {result['scans']} full scans, CPM:"
+    return f"{head}\n\n{_table(('nodules', 'number', *methods), rows)}"
+
+
+def real_nodules_markdown(result: dict[str, Any]) -> str:
+    """Write how many real nodules each model finds, and how their diameters differ."""
+    head = (
+        "model", "trainings", "nodules", "sensitivity at 1 / 2 / 4 / 8 false marks per scan",
+        "mean", "below 6 / 6 to 10 / above 10 mm, at 4", "ROC AUC",
+    )  # fmt: skip
+    rows = []
+    for name, row in result["rows"].items():
+        every, *sizes = row["sensitivity"].values()
+        rows.append(
+            (
+                name, row["models"], row["nodules"], " / ".join(f"{v:.3f}" for v in every.values()),
+                f"{row['mean_sensitivity']:.3f}", " / ".join(f"{one['4']:.3f}" for one in sizes),
+                f"{row['roc_auc']:.3f}",
+            )
+        )  # fmt: skip
+    return f"{_table(head, rows)}\n\n{_diameters(result)}"
+
+
+def _diameters(result: dict[str, Any]) -> str:
+    """Write found minus annotated diameter, one line per model and size."""
+    head = ("model", "nodules of", "number", "median absolute error", "bias", "limits of agreement")
+    rows = [
+        (
+            name, size, one["nodules"], f"{one['median_absolute_error']:.2f} mm",
+            f"{one['bias']:+.2f} mm", " to ".join(f"{v:+.2f}" for v in one["limits_of_agreement"]),
+        )
+        for name, row in result["rows"].items()
+        for size, one in row["diameter_mm"].items()
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _cpm(found: dict[str, Any]) -> str:
+    return _with_interval(found["cpm"], found["interval_95"])
 
 
 def _rank(finding: dict[str, Any] | None) -> str:
@@ -85,5 +138,6 @@ def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
-def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"| {a} | {b} |" for a, b in [head, ("---", "---"), *rows])
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [" | ".join(map(str, cells)) for cells in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)

@@ -39,14 +39,17 @@ STRINGS = [
     "Ottokar", "Siechenhaus", "Hinterwald", "20170309",
 ]  # fmt: skip
 SHORT = [
-    *(f"{arm}.training.{key}={value}" for arm in ("teacher", "student") for key, value in (
+    *(f"student.training.{key}={value}" for key, value in (
         ("epochs", 1), ("warmup_epochs", 0), ("max_steps_per_epoch", 2), ("batch_size", 8))),
     "evaluation.bootstrap=20", "device=cpu",
 ]  # fmt: skip
-CUBES = (
-    "target.loading=[{kind: load}, {kind: spacing, spacing_mm: [3, 3, 3]}, "
-    "{kind: crop, patch_shape: [12, 12, 12]}, {kind: intensity}]"
+CROPS = (
+    "target.loading=[{kind: load}, {kind: spacing, spacing_mm: [1, 1, 1]}, "
+    "{kind: crop, patch_shape: [16, 16, 16]}, {kind: intensity}]"
 )
+TEACHER = [f"teacher.training.{key}={value}" for key, value in (
+    ("epochs", 1), ("warmup_epochs", 0), ("max_steps_per_epoch", 2), ("batch_size", 8))
+]  # fmt: skip
 
 
 def command(*words: str, code: int = 0) -> str:
@@ -103,10 +106,8 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "--val", "0.3", "--test", "0.3")  # fmt: skip
     said += command(
         "train", "transfer/hospital_ct", "--out", f"{place / 'run'}",
-        *settings(f"target.data.index={work / 'index.csv'}", CUBES,
-                  f"target.split.path={work / 'split.json'}",
-                  "teacher.model={kind: shallow3d, channels: 6}",
-                  "student.model={kind: shallow3d, channels: 4}",
+        *settings(f"target.data.index={work / 'index.csv'}", CROPS,
+                  f"target.split.path={work / 'split.json'}", "target.crops.mining.per_scan=2",
                   "detection.arms=[student]"),
     )  # fmt: skip
     said += command("detect", f"{place / 'run' / 'student'}", f"{work / 'index.csv'}",
@@ -194,7 +195,7 @@ def test_x_rays_with_a_label_table_end_in_a_student_and_a_report(tmp_path: Path)
     command("split", f"{index}", "--out", f"{split}")
     command(
         "train", "transfer/hospital_xray", "--out", f"{tmp_path / 'run'}",
-        *settings(f"target.data.index={index}", f"target.split.path={split}",
+        *settings(*TEACHER, f"target.data.index={index}", f"target.split.path={split}",
                   "target.data.positive=[Nodule, Mass]",
                   "target.loading=[{kind: image, source: file, size_px: [32, 32]}]",
                   "teacher.model={kind: shallow2d, channels: 8}",

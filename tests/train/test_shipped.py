@@ -25,6 +25,10 @@ ONE_STEP = {
     "early_stop_patience": "null", "workers": 0,
 }  # fmt: skip
 SPLIT = "target.split={kind: fractions, val: 0.3, test: 0.3}"
+CROPS = (
+    "target.loading=[{kind: load}, {kind: spacing, spacing_mm: [1, 1, 1]}, "
+    "{kind: crop, patch_shape: [16, 16, 16]}, {kind: intensity}]"
+)
 pytestmark = pytest.mark.slow
 
 
@@ -72,25 +76,23 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         "bench.seeds=[0]", "bench.teachers.lite0.model.image_size=32",
     ],
     "demo/phantom": lambda _: [
-        *short("teacher"), *short("student"), "source.data.scans=3", "target.data.scans=3",
-        "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
-        "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
+        *short("student"), "target.data.scans=4", "target.data.nodules_per_scan=2-3",
+        "target.split.limit.labelled_cases=1", "target.split.val=0.25", "target.split.test=0.25",
+        "target.crops.mining.per_scan=2",
     ],
     "source/ct_nodule": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.channels=[4,6,8]",
         "student.model.channels=[4,6,8]", "target.data.size=region", "target.data.scans=4",
         "target.data.nodules_per_scan=2-3", "target.split.val=0.25", "target.split.test=0.25",
-        "target.loading=[{kind: load}, {kind: spacing}, {kind: crop, patch_shape: [16, 16, 16]},"
-        " {kind: intensity}]",
+        CROPS,
         f"target.crops.more.nodules.data.index={root / 'ct' / 'work' / 'index.csv'}",
         f"target.crops.more.lung.data.index={root / 'ct' / 'work' / 'index.csv'}",
         "target.crops.phantoms.scans=1", "target.crops.phantoms.new_per_epoch=0",
         "detection=null",
     ],
     "transfer/hospital_ct": lambda root: [
-        *short("teacher"), *short("student"), "teacher.model.width=0.1",
-        f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
-        "detection=null",
+        *short("student"), f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
+        CROPS, "target.crops.mining=null", "detection=null",
     ],
     "transfer/hospital_xray": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.image_size=32",
