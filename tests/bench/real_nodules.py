@@ -4,7 +4,8 @@
 
 PATCHES is the INDEX of the patches in NODE21's layout (`node21_layout.py`, without the patients
 LIDC-IDRI-0001 and LIDC-IDRI-0005), LUNG an INDEX of `ct_dicom`. Needs MEDKD_DATA. Everything in OUT
-is resumed. The recipe is that of `configs/source/ct_nodule.yaml`; nothing is chosen on these folds.
+is resumed. The recipe is that of `configs/source/ct_nodule.yaml`, without mining and at half its
+length (800 steps, set before the first row); nothing is chosen on these folds.
 
 - A nodule's score is the highest within 5 mm of its centre in the mirrored patch.
 - False marks come from three scans that no model here has seen: in each, 1,000 random places in
@@ -57,6 +58,7 @@ from tests.real_data import data_root, read_box, read_lidc
 
 RECIPE = load_settings(shipped_configs()["source/ct_nodule"], RunSettings)
 WINDOW = (-1000.0, 400.0)
+EPOCHS = 2
 FOLDS, RATES = 5, (1, 2, 4, 8)
 NEAR_MM, AWAY_MM, PLACES, BEST = 5.0, 10.0, 1000, 30
 PADDING = 7
@@ -80,7 +82,10 @@ class Plan:
 
     @property
     def name(self) -> str:
-        return f"{self.row}-fold{self.fold}-seed{self.seed}"
+        """The name of the files: rows that share a model share its files."""
+        size, data = "large" if self.large else "small", "phantoms" if self.phantoms else "real"
+        taught = "-distilled" if self.teacher else ""
+        return f"{size}-{data}{taught}-fold{self.fold}-seed{self.seed}"
 
 
 def plans(only: str) -> list[Plan]:
@@ -155,6 +160,7 @@ def train(plan: Plan, data: Data, out: Path) -> Network:
     arm = RECIPE.teacher if plan.large else RECIPE.student
     assert arm is not None
     assert arm.model is not None
+    training = arm.training.model_copy(update={"epochs": EPOCHS})
     teacher, transfer = None, RECIPE.transfer or TransferSettings()
     if plan.teacher:
         teacher = FrozenTeacher(load_model(out / "models" / plan.teacher).network)
@@ -163,11 +169,11 @@ def train(plan: Plan, data: Data, out: Path) -> Network:
     network = build_model(arm.model, seed=plan.seed)
     fit(
         TransferObjective(network, teacher, transfer, seed=plan.seed),
-        crops(plan, data, arm.training),
+        crops(plan, data, training),
         validate=lambda _: {"roc_auc": 0.0, "pr_auc": 0.0, "loss": 0.0},  # the last is kept
         plan=FitPlan(
-            arm.training, out / "training" / plan.name, plan.seed, title=plan.name,
-            purpose=f"{plan} {data.index.fingerprint}",
+            training, out / "training" / plan.name, plan.seed, title=plan.name,
+            purpose=f"{plan.name} {data.index.fingerprint}",
         ),
         view=partial(view_batch, settings=RECIPE.target.augmentation, seed=plan.seed),
         progress=lambda _what, done, total, _note: report(plan.name, done, total),
