@@ -1,7 +1,7 @@
 """Check what `medkd demo` left: python .ci/check_demo.py RUN.
 
 Two rules. On the track that the demo shows (whole-scan marks where it searches scans, else the
-given candidates) the student's CPM is at least 0.35. The run took less than 8 minutes: from its first
+given candidates) the student's CPM is above 0.15. The run took less than 8 minutes: from its first
 phantom to its last score, as RUN/evaluation.json states; the installation does not count. The
 limit is meant for two quiet cores. A machine that is busy with other work can miss it: then run
 the step again when it is quiet.
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-LEAST_CPM = 0.35
+LEAST_CPM = 0.15
 MOST_SECONDS = 480.0
 TRACKS = ("whole-scan", "candidates")
 
@@ -29,8 +29,8 @@ def main(run: Path) -> int:
         lines.append(f"{arm}, {track}: CPM {cpm:.3f}")
     if "student" not in shown:
         faults.append("expected a CPM of the student, got none")
-    elif shown["student"][1] < LEAST_CPM:
-        faults.append(f"expected a student's CPM of at least {LEAST_CPM}, got {shown['student'][1]:.3f}")
+    elif shown["student"][1] <= LEAST_CPM:
+        faults.append(f"expected a student's CPM above {LEAST_CPM}, got {shown['student'][1]:.3f}")
     lines += [f"FAILED: {fault}" for fault in faults]
     sys.stdout.write("".join(f"demo: {line}\n" for line in lines))
     return 1 if faults else 0

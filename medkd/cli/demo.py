@@ -26,12 +26,12 @@ def demo(
     overrides: SetOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Adapt a shipped model to a simulated hospital in minutes; no data is needed.
+    """Train teacher, control and student on synthetic chest CT in minutes; no data is needed.
 
-    The shipped source model is the teacher; it has never seen synthetic scans of this hospital,
-    of which four have labels. A small student starts from a shipped model and learns from these
-    labels and from the teacher, also on scans without labels. The control starts from the same
-    model and learns from the labels only. All three search other scans of the hospital.
+    The teacher is trained on scans of one simulated hospital. At a second hospital only few scans
+    have labels. A small student learns from these labels and from the teacher; the control is the
+    same network, trained on the labels only. All three are evaluated on given candidates of other
+    scans of the second hospital. Whole scans are not searched; use `medkd detect` for that.
 
     Example: `medkd demo --out medkd-demo`
     """

@@ -76,9 +76,9 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         "bench.seeds=[0]", "bench.teachers.lite0.model.image_size=32",
     ],
     "demo/phantom": lambda _: [
-        *short("student"), "target.data.scans=4", "target.data.nodules_per_scan=2-3",
-        "target.split.limit.labelled_cases=1", "target.split.val=0.25", "target.split.test=0.25",
-        "target.crops.mining.per_scan=2",
+        *short("teacher"), *short("student"), "source.data.scans=3", "target.data.scans=3",
+        "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
+        "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
     ],
     "source/ct_nodule": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.channels=[4,6,8]",
