@@ -97,6 +97,7 @@ def test_a_search_with_a_second_look_ranks_its_best_marks_anew(tmp_path: Path) -
     assert len(found.candidates) == min(MARKS, len(plain.candidates)) == len(found.places)
     scores = [mark.score for mark in found.candidates]
     assert scores == sorted(scores, reverse=True)
+    assert any(note.startswith("second look: the best 40") for note in found.notes)
     places = {mark.center_mm for mark in plain.candidates[:MARKS]}
     assert {mark.center_mm for mark in found.candidates} == places
 

@@ -14,7 +14,7 @@ from medkd.data.loading import patch_shape, spacing_mm
 from medkd.data.prepared import PreparedScan, ScanFacts, prepare_lungs
 from medkd.detect.maps import propose_patches, vertex
 from medkd.detect.points import MARGIN_VOX, search_points
-from medkd.detect.second_look import load_second, look_again
+from medkd.detect.second_look import load_second, look_again, note_of
 from medkd.detect.view import (
     DetectSettings,
     PatchView,
@@ -113,8 +113,9 @@ def search_prepared(
         places = search(prepared, prepared.lungs, model=model, settings=chosen)
     marks = build_marks(facts.seriesuid, places, chosen)
     if chosen.second_look:
-        device = next(model.network.parameters()).device
-        marks = look_again(marks, prepared, load_second(chosen.second_look, device))
+        second = load_second(chosen.second_look, next(model.network.parameters()).device)
+        marks = look_again(marks, prepared, second)
+        notes = (*notes, note_of(second))
     return CaseResult(
         seriesuid=facts.seriesuid,
         candidates=marks,

@@ -83,6 +83,15 @@ def look_again(
     return tuple(replace(first[row], score=float(scores[row])) for row in order)
 
 
+def note_of(model: LoadedModel) -> str:
+    """Return a note for results with a second look by this model."""
+    sha256 = model.info.weights_sha256[:12] or "not recorded"
+    return (
+        f"second look: the best {MARKS} marks were scored again by a {model.info.kind} (sha256 "
+        f"{sha256}); thresholds of the first model do not apply"
+    )
+
+
 def _probabilities(
     centers_mm: NDArray[np.float64], prepared: PreparedScan, model: LoadedModel
 ) -> NDArray[np.float64]:
