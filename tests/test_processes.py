@@ -144,7 +144,10 @@ time.sleep(2.5)
 """
 
 
-@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="processes are spawned")
+@pytest.mark.skipif(
+    "forkserver" not in get_all_start_methods(),
+    reason="this test interrupts the start of a fork server, and this platform has none",
+)
 def test_an_interruption_while_processes_start_is_quiet(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     (tmp_path / "slow_to_load.py").write_text(SLOW)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from medkd.detect import DetectSettings
-from medkd.detect.view import refuse_second_look
+from medkd.detect.view import OneLook
 from medkd.settings import Settings
 from medkd.synthetic.implant.kept import NoduleRow
 from medkd.synthetic.implant.settings import ImplantSettings
@@ -25,14 +25,7 @@ class AcceptanceSettings(Settings):
     implants: ImplantSettings = Field(
         default_factory=lambda: ImplantSettings(sizes="4-20"), description="The nodules."
     )
-    search: DetectSettings = Field(
-        default_factory=DetectSettings, description="How a scan is searched."
-    )
-
-    @field_validator("search")
-    @classmethod
-    def _one_look(cls, search: DetectSettings) -> DetectSettings:
-        return refuse_second_look(search)
+    search: OneLook = Field(default_factory=DetectSettings, description="How a scan is searched.")
 
 
 @dataclass(frozen=True, slots=True)

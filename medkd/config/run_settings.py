@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
@@ -18,7 +18,7 @@ from medkd.data.data_sets import Luna16Data, MedMnistData
 from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
 from medkd.data.splits import SplitSettings
 from medkd.detect import DetectSettings
-from medkd.detect.view import refuse_second_look
+from medkd.detect.view import OneLook
 from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, OtherPath, Settings
@@ -261,17 +261,10 @@ class DetectionSettings(Settings):
     arms: tuple[ArmName, ...] = Field(
         ("control", "student", "teacher"), description="Models that search whole scans."
     )
-    search: DetectSettings = Field(
-        default_factory=DetectSettings, description="How a scan is searched."
-    )
+    search: OneLook = Field(default_factory=DetectSettings, description="How a scan is searched.")
     fp_per_scan: float = Field(
         1.0, gt=0, description="False positives per validation scan that set the threshold."
     )
-
-    @field_validator("search")
-    @classmethod
-    def _one_look(cls, search: DetectSettings) -> DetectSettings:
-        return refuse_second_look(search)
 
 
 class BenchArm(Settings):

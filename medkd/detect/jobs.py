@@ -108,6 +108,8 @@ def job_of_scans(
     gate, chosen = gate or GateSettings(), settings or DetectSettings()
     point = _point_of(model, fp_per_scan, chosen)
     made_with = {**chosen.model_dump(mode="json"), "gate": gate.model_dump(mode="json")}
+    if second := _second_of(model, chosen):
+        made_with["second_look"] = second.info.weights_sha256
     stamps = [scan.generator for scan in scans]
     facts = TableFacts("scan", point.threshold if point else None)
     return SearchJob(
@@ -218,13 +220,19 @@ def frozen_point(info: ModelInfo, fp_per_scan: float | None) -> OperatingPoint |
     )  # fmt: skip
 
 
+def _second_of(model: LoadedModel, settings: DetectSettings) -> LoadedModel | None:
+    """Return the model of the second look, if there is one; it is loaded once."""
+    if not settings.second_look:
+        return None
+    return load_second(settings.second_look, next(model.network.parameters()).device)
+
+
 def _point_of(
     model: LoadedModel, fp_per_scan: float | None, settings: DetectSettings
 ) -> OperatingPoint | None:
     """Return the frozen threshold; None with a second look, without which it was chosen."""
-    if not settings.second_look:
+    if _second_of(model, settings) is None:
         return frozen_point(model.info, fp_per_scan)
-    load_second(settings.second_look, next(model.network.parameters()).device)
     if fp_per_scan is not None:
         reason = "leave one of them out: the thresholds were chosen without a second look"
         raise SettingsError("--fp-per-scan and --second-look cannot be combined", [reason])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from medkd.data.loading import DEFAULT_WINDOW, hu_window, parse_loading, patch_shape, spacing_mm
@@ -59,15 +59,14 @@ class DetectSettings(Settings):
     )
 
 
-def refuse_second_look(settings: DetectSettings) -> DetectSettings:
-    """Return the settings of a search whose thresholds belong to one model.
-
-    Raises:
-        ValueError: if they ask for a second look.
-    """
+def _one_look(settings: DetectSettings) -> DetectSettings:
     if settings.second_look:
         raise ValueError("second_look: only for `medkd detect`; thresholds belong to one model")
     return settings
+
+
+OneLook = Annotated[DetectSettings, AfterValidator(_one_look)]
+"""Settings of a search whose thresholds belong to one model."""
 
 
 class Places(NamedTuple):

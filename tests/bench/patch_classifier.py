@@ -17,6 +17,7 @@ from torch import Tensor
 from medkd.data.crops import crop_mirrored
 from medkd.data.prepared import PreparedScan, to_unit_range
 from medkd.detect import search_prepared
+from medkd.detect.points import Peaks
 from medkd.models.imported import import_weights
 from medkd.models.luna_classifier import HIGH_HU, LOW_HU, LunaClassifierSettings
 from medkd.models.package import LoadedModel
@@ -47,13 +48,10 @@ def score_places(
     return scores
 
 
-def best_marks(
-    model: LoadedModel, scan: PreparedScan, places_mm: NDArray[np.float64], *, away_mm: float
-) -> list[float]:
-    """Return the logits of the marks in a scan that are away from all annotations."""
-    found = []
-    for mark in search_prepared(scan, model).candidates:
-        apart = np.linalg.norm(places_mm - np.array(mark.center_mm), axis=1)
-        if not len(apart) or apart.min() > away_mm:
-            found.append(float(logit(np.clip(mark.score, 1e-9, 1 - 1e-9))))
-    return found
+def search(model: LoadedModel, scan: PreparedScan) -> Peaks:
+    """Return the marks of the search that slides the classifier over the lungs."""
+    marks = search_prepared(scan, model).candidates
+    centers_mm = np.array([mark.center_mm for mark in marks]).reshape(-1, 3)
+    score = np.clip([mark.score for mark in marks], 1e-9, 1 - 1e-9)
+    nothing = np.full(len(marks), np.nan)
+    return Peaks(scan.grid.world_to_voxel(centers_mm), nothing, logit(score))

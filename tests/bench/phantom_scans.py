@@ -153,19 +153,13 @@ def froc(
     """Score marks by LUNA16's rules; nodules that are not chosen count as excluded."""
     nodules, excluded = [], []
     for row in rows:
-        for found in row["nodules"]:
-            center = found["center_mm"]
-            nodule = Nodule(
-                row["seriesuid"], (center[0], center[1], center[2]), found["diameter_mm"]
-            )
-            if chosen(found):
+        for found in (*row["nodules"], *row["excluded"]):
+            x, y, z = found["center_mm"]
+            nodule = Nodule(row["seriesuid"], (x, y, z), found["diameter_mm"], found["counts_as"])
+            if nodule.counts_as == "included" and chosen(found):
                 nodules.append(nodule)
             else:
                 excluded.append(replace(nodule, counts_as="excluded"))
-        for found in row["excluded"]:
-            center = found["center_mm"]
-            place = (center[0], center[1], center[2])
-            excluded.append(Nodule(row["seriesuid"], place, found["diameter_mm"], "excluded"))
     uids = tuple(row["seriesuid"] for row in rows)
     reference = Reference(tuple(nodules), tuple(excluded), uids)
     return evaluate_froc(marks, reference, track="phantoms", bootstrap=BOOTSTRAP, seed=0)

@@ -53,7 +53,7 @@ from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import Scan
-from tests.bench.patch_classifier import best_marks, load_classifier, score_places
+from tests.bench.patch_classifier import load_classifier, score_places, search
 from tests.real_data import data_root, read_box, read_lidc
 
 RECIPE = load_settings(shipped_configs()["source/ct_nodule"], RunSettings)
@@ -325,9 +325,10 @@ def evaluate_classifier(data: Data, out: Path) -> dict[str, Any]:
             )
             report("classifier", done, len(data.index.cases))
         for name, (scan, places_mm) in data.negatives.items():
-            marks = best_marks(model, scan, places_mm, away_mm=AWAY_MM)[:BEST]
-            random = score_places(model, scan.voxels_hu[0], random_places(name, scan))
-            negatives[name] = {"random": random, "best": marks}
+            negatives[name] = {
+                "random": score_places(model, scan.voxels_hu[0], random_places(name, scan)),
+                "best": false_marks(search(model, scan), scan, places_mm),
+            }
         write_json(kept, {"plan": CLASSIFIER, "nodules": nodules, "negatives": negatives})
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return found

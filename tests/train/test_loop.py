@@ -183,7 +183,9 @@ def test_bf16_and_full_precision_follow_each_other_in_one_process(tmp_path: Path
     assert not torch.equal(half.student[1].weight, full.student[1].weight)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a CUDA device can do what this test asks for"
+)
 def test_what_the_device_cannot_do_is_refused_with_all_reasons() -> None:
     with pytest.raises(SettingsError) as refused:
         build_accelerator("fp16", "cuda")

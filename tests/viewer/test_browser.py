@@ -11,6 +11,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from medkd.review.store import open_store
 from tests.data.archives import write_xray_archive
@@ -58,8 +59,7 @@ def served(run, *words):
 
 @pytest.fixture
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="extra dev")
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         opened = started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         yield opened
         opened.close()
