@@ -4,8 +4,8 @@
 
 PATCHES is the INDEX of the patches in NODE21's layout (`node21_layout.py`, without the patients
 LIDC-IDRI-0001 and LIDC-IDRI-0005), LUNG an INDEX of `ct_dicom`. Needs MEDKD_DATA. Everything in OUT
-is resumed. The recipe is that of `configs/source/ct_nodule.yaml`, without mining and at half its
-length (800 steps, set before the first row); nothing is chosen on these folds.
+is resumed. The recipe is that of `configs/source/ct_nodule.yaml`, without mining and at a quarter
+of its length (800 steps, set before the first row); nothing is chosen on these folds.
 
 - A nodule's score is the highest within 5 mm of its centre in the mirrored patch.
 - False marks come from three scans that no model here has seen: in each, 1,000 random places in
@@ -58,7 +58,7 @@ from tests.real_data import data_root, read_box, read_lidc
 
 RECIPE = load_settings(shipped_configs()["source/ct_nodule"], RunSettings)
 WINDOW = (-1000.0, 400.0)
-EPOCHS = 2
+EPOCHS = 1
 FOLDS, RATES = 5, (1, 2, 4, 8)
 NEAR_MM, AWAY_MM, PLACES, BEST = 5.0, 10.0, 1000, 30
 PADDING = 7
