@@ -2,7 +2,7 @@
 
 A version is raised when an earlier medkd could not read the new files. A file that states no
 version counts as version 1. The decisions of human readers have no entry here: they cannot be
-generated again, so `medkd.review.store` migrates their database.
+generated again, so `medkd.review.schema` migrates their database.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ VERDICT_WORDS: dict[Verdict, str] = {
     "reject": "rejected",
     "undecided": "undecided",
     "reviewed": "case reviewed",
+    "added": "added",
 }
 
 

@@ -82,7 +82,8 @@ def current_review() -> Review:
     index = os.environ.get("MEDKD_REVIEW_INDEX", "")
     with stopping():
         path = Path(os.environ.get("MEDKD_REVIEW_PATH", ""))
-        return open_review(path, index=Path(index) if index else None)
+        store = os.environ.get("MEDKD_REVIEW_STORE", "")
+        return open_review(path, index=Path(index) if index else None, store=store)
 
 
 def reader_name() -> str:

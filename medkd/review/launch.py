@@ -171,6 +171,7 @@ def _environment(viewer: Viewer) -> dict[str, str]:
     return own | {
         "MEDKD_REVIEW_PATH": str(viewer.review.path.resolve()),
         "MEDKD_REVIEW_INDEX": str(viewer.review.index.resolve()) if viewer.review.index else "",
+        "MEDKD_REVIEW_STORE": viewer.review.store,
         "MEDKD_REVIEW_READER": viewer.reader,
         "PYTHONUNBUFFERED": "1",
     }

@@ -45,12 +45,14 @@ class Review:
     """What is reviewed; build it with `open_review`.
 
     `path` is the folder of a RUN or of RESULTS, or index.csv. `index` is the INDEX from which
-    RESULTS come, if it was given.
+    RESULTS come, if it was given. `store` is the URL or path of the store of decisions, if it is
+    not the usual file.
     """
 
     kind: Literal["RUN", "RESULTS", "INDEX"]
     path: Path
     index: Path | None = None
+    store: str = ""
 
     @property
     def run(self) -> RunFolder:
@@ -63,19 +65,25 @@ class Review:
         return ResultsFolder(self.path)
 
     @property
-    def decisions(self) -> Path:
-        """The store of the readers' decisions."""
+    def decisions(self) -> Path | str:
+        """The store of the readers' decisions: a file, or a URL."""
+        return self.store or self.home / "review.sqlite"
+
+    @property
+    def home(self) -> Path:
+        """The folder of this review, with the decisions unless they are in another store."""
         if self.kind == "INDEX":
-            return self.path.with_suffix(".review") / "review.sqlite"
-        return self.run.review if self.kind == "RUN" else self.results.review
+            return self.path.with_suffix(".review")
+        return self.run.review.parent if self.kind == "RUN" else self.results.review.parent
 
 
-def open_review(place: Path, *, index: Path | None = None) -> Review:
+def open_review(place: Path, *, index: Path | None = None, store: str = "") -> Review:
     """Open a RUN, RESULTS or an INDEX for review.
 
     Args:
         place: the folder of a RUN or of RESULTS, or an index.csv.
         index: for RESULTS, the INDEX that was searched; the pixels are read through it.
+        store: path or URL of the store of decisions; empty: the usual file.
 
     Raises:
         SettingsError: if `place` is none of them or an incomplete RUN, or if `index` is not an
@@ -83,7 +91,7 @@ def open_review(place: Path, *, index: Path | None = None) -> Review:
         MedkdError: if this medkd cannot read its format version, or the folder for decisions
             cannot be created.
     """
-    review = Review(_kind_of(place), place, index)
+    review = Review(_kind_of(place), place, index, store)
     if index is not None:
         _check_index(review, index)
     if review.kind == "INDEX":
@@ -263,7 +271,7 @@ def _check_run(run: RunFolder) -> None:
 
 
 def _make_decisions_folder(review: Review) -> None:
-    folder = review.decisions.parent
+    folder = review.home
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -2,120 +2,47 @@
 
 Decisions are only inserted. The latest one of each (case, mark, reader) counts; older ones are kept
 as history. A reader changes one field at a time, based on the latest row, so two browser tabs never
-undo each other's work. Triggers of the table refuse UPDATE, DELETE and replacement. Each review has
-one SQLite file with a write-ahead log and `synchronous=FULL`: a decision is on disk when `add` or
-`change` returns. The file contains case ids, never a patient's name. It is not protected against
-programs that write the file directly.
+undo each other's work. A hash chain over the rows (`chain.py`) shows changes that were made outside
+medkd; it is checked when a store is opened. The database is an SQLite file or PostgreSQL
+(`databases.py`): a decision is on disk when a method that saves it returns. It contains case ids,
+never a patient's name.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from medkd import __version__
 from medkd.errors import SeriesError
 from medkd.files import write_text
+from medkd.review.chain import Link, find_fault, hash_row
+from medkd.review.databases import Database, SqliteFile, choose_database, refusing
+from medkd.review.decision import ADDED_PREFIX as ADDED_PREFIX
+from medkd.review.decision import WHOLE_CASE as WHOLE_CASE
+from medkd.review.decision import Decision as Decision
+from medkd.review.decision import Field as Field
+from medkd.review.decision import Value, check_decision
+from medkd.review.decision import Verdict as Verdict
+from medkd.review.decision import new_mark_id as new_mark_id
+from medkd.review.export import decisions_csv as decisions_csv
+from medkd.review.schema import DECISIONS, HEAD, prepare, read_head
 from medkd.types import Point
-
-Verdict = Literal["accept", "reject", "undecided", "reviewed"]
-"""accept, reject: a mark or an image; undecided: no verdict (any more); reviewed: a whole case."""
-
-Field = Literal["verdict", "note"]
-"""The field that a change of a decision concerns."""
-
-WHOLE_CASE = "case"
-"""The `mark_id` of a decision on the case itself."""
 
 NOT_SAVED = "the decision was not saved"
 
-BUSY_SECONDS = 10
-"""How long a change waits for another program that writes the file."""
-_TO_WRITE = (
-    "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
-    "the whole folder to a folder of your own and review it there"
-)
-_REMEDIES = {
-    "SQLITE_BUSY": "another program has held the file for {seconds} s: close it (a database "
-    "browser, a backup) and try again",
-    "SQLITE_LOCKED": "another program holds the file: close it and try again",
-    "SQLITE_READONLY": _TO_WRITE,
-    "SQLITE_CANTOPEN": _TO_WRITE,
-    "SQLITE_PERM": _TO_WRITE,
-    "SQLITE_FULL": "the disk is full: free space in {folder} and try again",
-    "SQLITE_IOERR": "the disk is full or fails: free space in {folder} and try again",
-    "SQLITE_NOTADB": "the file is not a store of medkd: move it to another folder and try again",
-    "SQLITE_CORRUPT": "the file is damaged: keep a copy, restore it from a backup, and try again",
-}
-"""Remedies, by the prefix of SQLite's name of the fault."""
-
-_VERDICTS = frozenset(get_args(Verdict))
-_SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
-
-_DECISIONS = sa.table(
-    "decisions",
-    *(sa.column(name, sa.Text) for name in ("decided_at", "reader", "case_id", "mark_id")),
-    *(sa.column(name, sa.Text) for name in ("verdict", "note", "medkd_version")),
-    *(sa.column(name, sa.Float) for name in ("score", "x_mm", "y_mm", "z_mm")),
-    sa.column("number", sa.Integer),
-)
-"""Columns of the current schema; `MIGRATIONS` creates them."""
-
-# INSERT OR REPLACE deletes a row without firing a delete trigger, hence the third one.
-_TRIGGERS = tuple(
-    f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {event} BEGIN "
-    "SELECT RAISE(ABORT, 'decisions are append-only'); END"
-    for name, event in (
-        ("decisions_no_update", "UPDATE ON decisions"),
-        ("decisions_no_delete", "DELETE ON decisions"),
-        (
-            "decisions_no_replace",
-            "INSERT ON decisions WHEN EXISTS (SELECT 1 FROM decisions WHERE number = NEW.number)",
-        ),
-    )
-)
-
-
-@contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Convert a fault of the database to a refusal with its remedy; `what` was not possible."""
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        name = getattr(error.orig, "sqlite_errorname", "")
-        remedy = next((words for code, words in _REMEDIES.items() if name.startswith(code)), "")
-        remedy = remedy.format(folder=path.resolve().parent, seconds=BUSY_SECONDS)
-        reasons = [str(error.orig), remedy or "see that the disk and the folder are in order"]
-        raise SeriesError(f"{path}: {what}", reasons) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The decision of one reader on one mark, or on the whole case, at one time.
-
-    `score` and `center_mm` (LPS mm) are copies of what the reader saw, so the decision can still
-    be understood after the model ran again. The store sets `number`, `decided_at` (UTC) and
-    `medkd_version`.
-    """
-
-    case_id: str
-    mark_id: str
-    reader: str
-    verdict: Verdict
-    note: str = ""
-    score: float | None = None
-    center_mm: Point | None = None
-    medkd_version: str = ""
-    decided_at: str = ""
-    number: int = 0
+_NO_SAVING = "decisions cannot be saved here"
+_PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score", "diameter_mm",
+                  "undoes")  # fmt: skip
+_GIVEN_COLUMNS = ("number", "decided_at", "medkd_version", "hash")
+_checked: dict[str, Link] = {}
+"""How far this process has checked the chain of each store, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +53,70 @@ class Change:
     saved: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """Result of a check of the whole chain; `fault` names the first bad row (empty: none)."""
+
+    decisions: int
+    head: str
+    fault: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReviewStore:
     """An open store of decisions; build it with `open_store`."""
 
-    path: Path
+    database: Database
     engine: sa.Engine
+
+    @property
+    def name(self) -> str:
+        """The path of the store, or its URL without the password."""
+        return self.database.name
 
     def add(self, decision: Decision) -> Decision:
         """Append a decision; it is on disk when this returns.
 
         Returns:
-            The decision with its number and time.
+            The decision with its number, time and hash.
 
         Raises:
-            ValueError: if reader, case or mark is empty, or the verdict is not one of the four.
+            ValueError: if the decision is not valid (`check_decision`).
             SeriesError: if it could not be written; then nothing is saved.
         """
-        _check(decision)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
-            return _insert(connection, decision)
+        check_decision(decision)
+        with self._writing() as connection:
+            return self._append(connection, decision)
 
-    def change(self, seen: Decision, field: Field, value: str) -> Change:
-        """Change one field of a decision, based on the latest row; the other field is kept.
+    def add_nodule(self, nodule: Decision) -> Decision:
+        """Append a nodule that the reader added, unless this `mark_id` was saved before.
 
         Args:
-            seen: the decision as the reader saw it. Its score and place are saved too.
+            nodule: its case, reader, `mark_id` from `new_mark_id`, place (LPS mm), diameter (mm)
+                and note; the verdict becomes "added". A click that arrives twice brings the same
+                `mark_id` twice.
+
+        Returns:
+            The decision that counts now.
+
+        Raises:
+            ValueError: as `add`.
+            SeriesError: if it could not be written; then nothing is saved.
+        """
+        nodule = replace(nodule, verdict="added")
+        check_decision(nodule)
+        with self._writing() as connection:
+            known = _newest(connection, nodule)
+            return known if known.number else self._append(connection, nodule)
+
+    def change(self, seen: Decision, field: Field, value: Value) -> Change:
+        """Change one field of a decision, based on the latest row; the other fields are kept.
+
+        Args:
+            seen: the decision as the reader saw it. Its score is saved too, and so are its place
+                and diameter if the latest row has none.
             field: the field to change.
-            value: its new value.
+            value: its new value: a text, a place in LPS mm or a diameter in mm.
 
         Returns:
             The decision that counts now. The change is not saved if `field` got another value
@@ -163,22 +126,62 @@ class ReviewStore:
             ValueError: as `add`.
             SeriesError: if it could not be written; then nothing is saved.
         """
-        wanted = _with_field(seen, field, value)
-        _check(wanted)
-        with _refusing(self.path, NOT_SAVED), self.engine.begin() as connection:
-            # The file is locked first, so no row can be added between reading and writing.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        check_decision(_with_field(seen, field, value))
+        with self._writing() as connection:
             newest = _newest(connection, seen)
-            if getattr(newest, field) not in {getattr(seen, field), value}:
+            on_screen = replace(
+                newest,
+                score=seen.score,
+                center_mm=newest.center_mm or seen.center_mm,
+                diameter_mm=newest.diameter_mm or seen.diameter_mm,
+            )
+            if getattr(on_screen, field) not in {getattr(seen, field), value}:
                 return Change(newest, saved=False)
-            on_screen = replace(newest, score=seen.score, center_mm=seen.center_mm)
-            return Change(_insert(connection, _with_field(on_screen, field, value)), saved=True)
+            wanted = replace(_with_field(on_screen, field, value), undoes=None)
+            check_decision(wanted)
+            return Change(self._append(connection, wanted), saved=True)
 
-    def history(self) -> list[Decision]:
-        """Return every decision ever made, oldest first."""
+    def undo(self, case_id: str, reader: str, *, seen: int | None = None) -> Change | None:
+        """Take back this reader's latest decision on a case that was not taken back before.
+
+        The state before that decision is appended as a new row, which names the undone one. Undo
+        again takes back the decision before it.
+
+        Args:
+            case_id: the case.
+            reader: the reader.
+            seen: the number of the decision that the reader wants to take back. If another one is
+                the latest by now, nothing is saved, and that one is returned.
+
+        Returns:
+            The decision that counts now for that mark; None: there is nothing to take back.
+
+        Raises:
+            SeriesError: if it could not be written; then nothing is saved.
+        """
+        with self._writing() as connection:
+            rows = _select(connection, reader=reader, case_id=case_id)
+            undone = {row.undoes for row in rows if row.undoes is not None}
+            open_rows = [r for r in rows if r.undoes is None and r.number not in undone]
+            if not open_rows:
+                return None
+            last = open_rows[-1]
+            if seen not in (None, last.number):
+                return Change(last, saved=False)
+            of_mark = [r for r in rows if r.mark_id == last.mark_id and r.number < last.number]
+            before = of_mark[-1] if of_mark else replace(last, verdict="undecided", note="")
+            restored = replace(before, undoes=last.number)
+            return Change(self._append(connection, restored), saved=True)
+
+    def history(self, *, case_id: str | None = None, reader: str | None = None) -> list[Decision]:
+        """Return every decision ever made, oldest first.
+
+        Args:
+            case_id: only decisions on this case.
+            reader: only decisions of this reader.
+        """
         with self._reading() as connection:
-            rows = connection.execute(sa.select(_DECISIONS).order_by(_DECISIONS.c.number))
-            return [_decision(row) for row in rows.mappings()]
+            return _select(connection, reader=reader, case_id=case_id)
 
     def latest(self, *, reader: str | None = None, case_id: str | None = None) -> list[Decision]:
         """Return the decisions that count: the latest one of each (case, mark, reader).
@@ -187,43 +190,86 @@ class ReviewStore:
             reader: only decisions of this reader.
             case_id: only decisions on this case.
         """
-        table = _DECISIONS.c
-        newest = sa.select(sa.func.max(table.number)).group_by(
-            table.case_id, table.mark_id, table.reader
-        )
-        query = sa.select(_DECISIONS).where(table.number.in_(newest)).order_by(table.number)
-        if reader is not None:
-            query = query.where(table.reader == reader)
-        if case_id is not None:
-            query = query.where(table.case_id == case_id)
         with self._reading() as connection:
-            return [_decision(row) for row in connection.execute(query).mappings()]
+            return _select(connection, reader=reader, case_id=case_id, newest=True)
+
+    def check_chain(self, since: Link | None = None) -> ChainReport:
+        """Check the hash chain over all rows, or only over the rows after one.
+
+        Args:
+            since: the row from which on is checked; None: from the first.
+
+        Raises:
+            SeriesError: if the store cannot be read.
+        """
+        start = since or Link()
+        # One statement sees one state of the database, whatever others write meanwhile.
+        query = sa.select(DECISIONS, HEAD.c.number.label("_number"), HEAD.c.hash.label("_hash"))
+        on = DECISIONS.c.number > start.number
+        query = query.select_from(HEAD.outerjoin(DECISIONS, on)).order_by(DECISIONS.c.number)
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        head = Link(rows[0]["_number"], rows[0]["_hash"]) if rows else None
+        found = [cast("dict[str, object]", row) for row in rows if row["number"] is not None]
+        fault = find_fault(found, head, start)
+        return ChainReport(len(found), head.hash if head else "", fault)
+
+    def has_link(self, link: Link) -> bool:
+        """Return whether the row of a link is still there with its hash."""
+        query = sa.select(DECISIONS.c.hash).where(DECISIONS.c.number == link.number)
+        with self._reading() as connection:
+            return bool(connection.execute(query).scalar_one_or_none() == link.hash)
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _refusing(self.path, "the decisions cannot be read"), self.engine.connect() as opened:
+        what = "the decisions cannot be read"
+        with refusing(self.database, what), self.engine.connect() as opened:
             yield opened
 
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction; no row can be added between its reading and its writing."""
+        with refusing(self.database, NOT_SAVED), self.engine.begin() as connection:
+            self.database.lock(connection)
+            yield connection
+
+    def _append(self, connection: sa.Connection, decision: Decision) -> Decision:
+        head = read_head(connection)
+        if head is None:
+            raise _tampered(self.name, "the record of the last row is missing")
+        row: dict[str, Any] = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
+        x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
+        row |= {"x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
+        for name in ("score", "x_mm", "y_mm", "z_mm", "diameter_mm"):
+            row[name] = None if row[name] is None else float(row[name])
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row |= {"number": head.number + 1, "decided_at": now, "medkd_version": __version__}
+        row["hash"] = hash_row(row, head.hash)
+        connection.execute(DECISIONS.insert().values(**row))
+        connection.execute(HEAD.update().values(number=row["number"], hash=row["hash"]))
+        return _decision(row)
+
     def close(self) -> None:
-        """Close all connections; the file is kept."""
+        """Close all connections; the store is kept."""
         self.engine.dispose()
 
 
-_PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score")
-_GIVEN_COLUMNS = ("number", "decided_at", "medkd_version")
-
-
-def open_store(path: Path) -> ReviewStore:
-    """Open a store of decisions; a missing file is created.
+def open_store(place: Path | str, *, check: bool = True) -> ReviewStore:
+    """Open a store of decisions; a missing SQLite file, and missing tables, are created.
 
     A store of an earlier medkd is migrated to the current schema in one transaction, and every
-    decision is kept. A store of a newer medkd is refused and not changed.
+    decision is kept. A store of a newer medkd is refused and not changed. The hash chain is checked
+    over all rows when a process opens a store for the first time, later over the new rows.
 
     Args:
-        path: the SQLite file, for example `RUN/review.sqlite`.
+        place: the SQLite file, for example `RUN/review.sqlite`, or a URL like
+            postgresql://USER@HOST/DATABASE.
+        check: whether to refuse a store with a broken chain.
 
     Raises:
-        SeriesError: if the folder is not writable, or the file is not a store or is newer.
+        SettingsError: if it is a URL that cannot be used.
+        SeriesError: if it cannot be written, is not a store, is newer, or was changed outside
+            medkd; then the first bad row is named.
 
     Example:
         >>> import tempfile
@@ -233,136 +279,133 @@ def open_store(path: Path) -> ReviewStore:
         ['reviewed']
         >>> store.close()
     """
-    url = sa.URL.create("sqlite", database=str(path))
-    # No pool: each decision opens the file that is at `path` now, never one that was replaced.
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    sa.event.listen(engine, "connect", _set_pragmas)
-    with _refusing(path, "decisions cannot be saved here"):
-        _prepare(engine, path)
-    return ReviewStore(path, engine)
+    database = choose_database(place)
+    engine = database.connect()
+    with refusing(database, _NO_SAVING):
+        prepare(engine, database)
+    store = ReviewStore(database, engine)
+    if check:
+        _check_once(store)
+    return store
 
 
-def check_writable(path: Path) -> None:
+def check_writable(place: Path | str) -> None:
     """Check that decisions can be written, before a reader makes one.
 
     Raises:
         SeriesError: if they cannot be saved there, with the remedy.
     """
-    store = open_store(path)
-    with _refusing(path, "decisions cannot be saved here"), store.engine.begin() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    store = open_store(place)
+    with refusing(store.database, _NO_SAVING), store.engine.begin() as connection:
+        store.database.lock(connection)
     store.close()
 
 
-def decisions_csv(decisions: Iterable[Decision]) -> str:
-    """Return decisions as CSV text; `counts` is 1 for the latest of each (case, mark, reader).
-
-    Texts that a spreadsheet would run as a formula (they begin with = + - @ or a tab) are prefixed
-    with an apostrophe.
+def verify_store(place: Path | str, *, noted: str = "") -> ChainReport:
+    """Check the whole hash chain of an existing store, also a broken one.
 
     Args:
-        decisions: oldest first, as `ReviewStore.history` returns them.
+        place: the store.
+        noted: the head of the chain at an earlier check (empty: none was noted).
+
+    Raises:
+        SeriesError: if there is no store, or it cannot be read.
     """
-    history = list(decisions)
-    newest = {(d.case_id, d.mark_id, d.reader): d.number for d in history}
-    names = [field.name for field in fields(Decision) if field.name not in {"number", "center_mm"}]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["number", *names, "x_mm", "y_mm", "z_mm", "counts"])
-    for decision in history:
-        counts = int(newest[decision.case_id, decision.mark_id, decision.reader] == decision.number)
-        texts = [_cell(getattr(decision, name)) for name in names]
-        place = decision.center_mm or ("", "", "")
-        writer.writerow([decision.number, *texts, *place, counts])
-    return stream.getvalue()
+    database = choose_database(place)
+    if _is_missing(database):
+        reason = "nobody has decided anything there, or it was moved: give its path"
+        raise SeriesError(f"{database.name}: no store of decisions", [reason])
+    store = open_store(place, check=False)
+    report = store.check_chain()
+    if noted and not report.fault and noted not in {d.hash for d in store.history()}:
+        fault = f"no row has the hash {noted}, which was noted: all rows may have been replaced"
+        report = replace(report, fault=fault)
+    store.close()
+    return report
 
 
-def export_csv(path: Path, out: Path) -> int:
+def name_of_store(place: Path | str) -> str:
+    """Return the name of a store for messages: its path, or its URL without the password."""
+    return choose_database(place).name
+
+
+def read_history(place: Path | str) -> list[Decision]:
+    """Return every decision of a store, oldest first; none if the file does not exist.
+
+    Raises:
+        SeriesError: as `open_store`.
+    """
+    if _is_missing(choose_database(place)):
+        return []
+    store = open_store(place)
+    history = store.history()
+    store.close()
+    return history
+
+
+def export_csv(place: Path | str, out: Path) -> int:
     """Write the whole history of a store as CSV, atomically.
 
     Args:
-        path: the store; if it does not exist, only the header is written.
+        place: the store; if it does not exist, only the header is written.
         out: the CSV file.
 
     Returns:
         The number of decisions written.
     """
-    history: list[Decision] = []
-    if path.is_file():
-        store = open_store(path)
-        history = store.history()
-        store.close()
+    history = read_history(place)
     write_text(out, decisions_csv(history))
     return len(history)
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # DBAPI has no type
-    """Set options so that a commit survives kill -9 and a power cut."""
-    cursor = connection.cursor()
-    busy = f"busy_timeout = {BUSY_SECONDS * 1000}"
-    for pragma in (busy, "journal_mode = WAL", "synchronous = FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _is_missing(database: Database) -> bool:
+    return isinstance(database, SqliteFile) and not database.path.is_file()
 
 
-def _prepare(engine: sa.Engine, path: Path) -> None:
-    """Create the tables of a new store, or migrate an older one, in one transaction."""
-    with engine.begin() as connection:
-        if _version_of(connection, path) == len(MIGRATIONS):
-            return  # no lock: a reader must not wait for a writer
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        for step in MIGRATIONS[_version_of(connection, path) :]:  # read again under the lock
-            step(connection)
-        for trigger in _TRIGGERS:
-            connection.exec_driver_sql(trigger)
-        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+def _check_once(store: ReviewStore) -> None:
+    """Check the chain from the row on that this process checked before."""
+    since = _checked.get(store.name, Link())
+    if since.number and not store.has_link(since):
+        since = Link()
+    report = store.check_chain(since)
+    if report.fault:
+        _checked.pop(store.name, None)
+        raise _tampered(store.name, report.fault)
+    _checked[store.name] = Link(since.number + report.decisions, report.head)
 
 
-def _version_of(connection: sa.Connection, path: Path) -> int:
-    """Return the schema version of a store, 0 for a new one; refuse one of a newer medkd."""
-    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-    if version > len(MIGRATIONS):
-        reason = f"expected schema version {len(MIGRATIONS)}, got {version}: update medkd"
-        raise SeriesError(f"{path}: decisions of a newer medkd, left as they are", [reason])
-    return version
+def _tampered(name: str, fault: str) -> SeriesError:
+    reasons = [
+        fault,
+        "only medkd may write this store: keep a copy of it as evidence, restore the store from "
+        "a backup, and check that one with medkd review --verify",
+    ]
+    return SeriesError(f"{name}: decisions were changed outside medkd", reasons)
 
 
-def _create_table(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(
-        "CREATE TABLE IF NOT EXISTS decisions (number INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
-        "decided_at TEXT NOT NULL, reader TEXT NOT NULL, case_id TEXT NOT NULL, "
-        "mark_id TEXT NOT NULL, verdict TEXT NOT NULL, note TEXT NOT NULL, score FLOAT, "
-        "x_mm FLOAT, y_mm FLOAT, z_mm FLOAT, medkd_version TEXT NOT NULL)"
-    )
-    connection.exec_driver_sql(
-        "CREATE INDEX IF NOT EXISTS decisions_by_case ON decisions (case_id, mark_id, reader)"
-    )
-
-
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table,)
-"""Step n migrates a store from schema n to n + 1; a new schema is a new step at the end.
-
-Steps are never edited, because stores of every version are migrated by them. A step that changes
-rows must drop the triggers first; they are created again after the last step.
-"""
-
-
-def _insert(connection: sa.Connection, decision: Decision) -> Decision:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
-    row = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
-    row |= {"decided_at": now, "x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
-    row |= {"medkd_version": __version__}
-    query = _DECISIONS.insert().values(**row).returning(_DECISIONS.c.number)
-    number = int(connection.execute(query).scalar_one())
-    return replace(decision, decided_at=now, number=number, medkd_version=__version__)
+def _select(
+    connection: sa.Connection, *, reader: str | None, case_id: str | None, newest: bool = False
+) -> list[Decision]:
+    """Return decisions by number; `newest`: the latest of each (case, mark, reader)."""
+    table = DECISIONS.c
+    query = sa.select(DECISIONS).order_by(table.number)
+    if newest:
+        last = sa.select(sa.func.max(table.number))
+        query = query.where(
+            table.number.in_(last.group_by(table.case_id, table.mark_id, table.reader))
+        )
+    if reader is not None:
+        query = query.where(table.reader == reader)
+    if case_id is not None:
+        query = query.where(table.case_id == case_id)
+    return [_decision(row) for row in connection.execute(query).mappings()]
 
 
 def _newest(connection: sa.Connection, seen: Decision) -> Decision:
     """Return the latest decision on the same mark as `seen`, or an undecided one."""
-    table = _DECISIONS.c
+    table = DECISIONS.c
     same = (table.case_id == seen.case_id, table.mark_id == seen.mark_id)
-    query = sa.select(_DECISIONS).where(*same, table.reader == seen.reader)
+    query = sa.select(DECISIONS).where(*same, table.reader == seen.reader)
     query = query.order_by(table.number.desc()).limit(1)
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
@@ -370,28 +413,14 @@ def _newest(connection: sa.Connection, seen: Decision) -> Decision:
     return _decision(row)
 
 
-def _with_field(decision: Decision, field: Field, value: str) -> Decision:
+def _with_field(decision: Decision, field: Field, value: Value) -> Decision:
     values: Any = {field: value}
     return replace(decision, **values)
 
 
-def _check(decision: Decision) -> None:
-    empty = [n for n in ("case_id", "mark_id", "reader") if not getattr(decision, n).strip()]
-    if empty:
-        raise ValueError(f"a decision needs {', '.join(empty)}, got {decision!r}")
-    if decision.verdict not in _VERDICTS:
-        raise ValueError(f"a verdict is one of {sorted(_VERDICTS)}, got {decision.verdict!r}")
-
-
-def _decision(row: sa.RowMapping) -> Decision:
+def _decision(row: sa.RowMapping | dict[str, Any]) -> Decision:
     place = (row["x_mm"], row["y_mm"], row["z_mm"])
     return Decision(
         **{name: row[name] for name in (*_PLAIN_COLUMNS, *_GIVEN_COLUMNS)},
         center_mm=None if None in place else cast("Point", place),
     )
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_SPREADSHEET_CODE):
-        return f"'{value}"
-    return "" if value is None else value

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from medkd.errors import SeriesError
+from medkd.review.schema import MIGRATIONS
 from medkd.review.store import (
-    MIGRATIONS,
     WHOLE_CASE,
     Decision,
     decisions_csv,
@@ -171,7 +171,7 @@ def test_two_tabs_that_write_at_once_lose_nothing(tmp_path):
 
 
 def test_a_store_that_another_program_holds_says_so(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("medkd.review.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("medkd.review.databases.BUSY_SECONDS", 0.1)
     foreign = sqlite3.connect(tmp_path / "review.sqlite", isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
     with pytest.raises(SeriesError, match=r"not saved[\s\S]*another program has held the file"):
@@ -238,11 +238,11 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
 def test_a_store_of_a_later_version_is_refused_and_loses_nothing(store, tmp_path):
     kept = store.add(MARK)
     with sqlite3.connect(tmp_path / "review.sqlite") as foreign:
-        foreign.execute("PRAGMA user_version = 2")
-    with pytest.raises(SeriesError, match=r"newer medkd[\s\S]*expected schema version 1, got 2"):
+        foreign.execute("PRAGMA user_version = 3")
+    with pytest.raises(SeriesError, match=r"newer medkd[\s\S]*expected schema version 2, got 3"):
         open_store(tmp_path / "review.sqlite")
     with foreign:
-        foreign.execute("PRAGMA user_version = 1")
+        foreign.execute("PRAGMA user_version = 2")
     foreign.close()
     assert store.history() == [kept]
 
@@ -267,38 +267,38 @@ def certainties(path):
 
 def test_an_older_store_is_migrated_with_every_decision(store, tmp_path, monkeypatch):
     made = [store.add(MARK), store.add(replace(MARK, verdict="reject", note="vessel"))]
-    monkeypatch.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty))
+    monkeypatch.setattr("medkd.review.schema.MIGRATIONS", (*MIGRATIONS, add_certainty))
     for _ in range(2):  # the second time nothing is left to do
         newer = open_store(tmp_path / "review.sqlite")
         assert newer.history() == made
-    assert certainties(newer.path) == ["accept, sure", "reject, sure"]
+    assert certainties(newer.name) == ["accept, sure", "reject, sure"]
     newer.add(MARK)
     assert len(newer.history()) == 3
     with pytest.raises(sqlite3.DatabaseError, match="append-only"):
-        sqlite3.connect(newer.path).execute("UPDATE decisions SET note = ''")
+        sqlite3.connect(newer.name).execute("UPDATE decisions SET note = ''")
 
 
 def test_a_new_store_passes_through_every_step(tmp_path, monkeypatch):
-    monkeypatch.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty))
+    monkeypatch.setattr("medkd.review.schema.MIGRATIONS", (*MIGRATIONS, add_certainty))
     store = open_store(tmp_path / "new.sqlite")
     assert store.history() == []
     added = store.add(MARK)
     assert store.history() == [added]
-    assert certainties(store.path) == [None]
+    assert certainties(store.name) == [None]
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(store, tmp_path, monkeypatch):
     made = store.add(MARK)
     with monkeypatch.context() as patched:
-        patched.setattr("medkd.review.store.MIGRATIONS", (*MIGRATIONS, add_certainty, fail))
+        patched.setattr("medkd.review.schema.MIGRATIONS", (*MIGRATIONS, add_certainty, fail))
         with pytest.raises(SeriesError, match="no_such_table"):
             open_store(tmp_path / "review.sqlite")
     again = open_store(tmp_path / "review.sqlite")
     assert again.history() == [made]
     with pytest.raises(sqlite3.OperationalError, match="no such column"):
-        certainties(again.path)
+        certainties(again.name)
     with pytest.raises(sqlite3.DatabaseError, match="append-only"):
-        sqlite3.connect(again.path).execute("DELETE FROM decisions")
+        sqlite3.connect(again.name).execute("DELETE FROM decisions")
 
 
 @pytest.mark.parametrize("change", [{"reader": " "}, {"case_id": ""}, {"verdict": "maybe"}])

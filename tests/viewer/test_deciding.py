@@ -141,7 +141,7 @@ def test_a_decision_counts_for_the_reader_whose_name_the_page_shows(run, open_ta
 
 
 def test_what_a_held_store_refuses_stays_on_the_page_until_it_is_saved(run, open_tab, monkeypatch):
-    monkeypatch.setattr("medkd.review.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("medkd.review.databases.BUSY_SECONDS", 0.1)
     app = open_tab()
     foreign = sqlite3.connect(run.review, isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
