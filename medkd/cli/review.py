@@ -7,12 +7,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.outputs import check_output, index_places
+from medkd.cli.review_store import without_app
 from medkd.errors import SettingsError
 
 if TYPE_CHECKING:
     from medkd.review.launch import Viewer
-    from medkd.review.opened import Review
+
+
+PathArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN|RESULTS|INDEX]",
+        help="The output folder of `medkd train`, `medkd demo` or `medkd detect`, or the "
+        "index.csv of `medkd index`; default: the only one in the current folder. With "
+        "--verify or --export also a store of decisions.",
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep decisions there: an SQLite file, or postgresql://USER@HOST/DATABASE. Give "
+        "the password in PGPASSWORD or ~/.pgpass."
+    ),
+]
+ExportOption = Annotated[
+    Path | None, typer.Option(help="Write all decisions to this CSV file; start no app.")
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Check that no decision was changed outside medkd; start no app."
+    ),
+]
+HeadOption = Annotated[
+    str, typer.Option(help="For --verify: the head that an earlier check printed.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,14 +50,8 @@ def register(app: typer.Typer) -> None:
 
 
 def review(
-    path: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN|RESULTS|INDEX]",
-            help="The output folder of `medkd train`, `medkd demo` or `medkd detect`, or the "
-            "index.csv of `medkd index`; default: the only one in the current folder.",
-        ),
-    ] = None,
+    path: PathArgument = None,
+    *,
     index: Annotated[
         Path | None, typer.Option(help="For RESULTS of a pseudonymised INDEX: that index.csv.")
     ] = None,
@@ -42,9 +65,10 @@ def review(
     address: Annotated[
         str, typer.Option(help="Address to listen on. There is no login: keep the default.")
     ] = "127.0.0.1",
-    export: Annotated[
-        Path | None, typer.Option(help="Write all decisions to this CSV file; start no app.")
-    ] = None,
+    store: StoreOption = None,
+    export: ExportOption = None,
+    verify: VerifyOption = False,
+    head: HeadOption = "",
 ) -> None:
     """Review cases in the browser: worklist, accept or reject marks, notes, results.
 
@@ -52,7 +76,9 @@ def review(
     reference nodules, and which scans are not annotated. For RESULTS it shows marks or
     probabilities, and the images if the inputs still exist. Decisions are only ever added, never
     changed: to RUN/review.sqlite, RESULTS/review.sqlite, or for index.csv to
-    index.review/review.sqlite. Stop the app with Ctrl-C.
+    index.review/review.sqlite, unless --store names another place. Each decision covers the one
+    before it by a hash, so a row that was changed outside medkd is found when the app starts and by
+    --verify, which exits with 1 and names it. Stop the app with Ctrl-C.
 
     Example: `medkd review medkd-demo --reader anna`
 
@@ -61,41 +87,30 @@ def review(
     Example: `medkd review work/index.csv`
 
     Example: `medkd review medkd-demo --export decisions.csv`
+
+    Example: `medkd review medkd-demo --verify`
     """
     from medkd.cli.faults import received
-    from medkd.review.launch import Viewer, choose_port, find_review, serve
+    from medkd.review.launch import Viewer, choose_port, serve
     from medkd.review.opened import open_review, read_worklist
-    from medkd.review.store import check_writable, export_csv
+    from medkd.review.store import check_writable, name_of_store
 
-    opened = open_review(path if path is not None else find_review(Path.cwd()), index=index)
-    if export is not None:
-        _check_export(opened, export)
-        count = export_csv(opened.decisions, export)
-        typer.echo(f"{count} decisions written to {export}")
+    if verify or export is not None:
+        without_app(path, store, export=export, head=head, verify=verify)
         return
+    opened = open_review(_place(path), index=index, store=store or "")
     read_worklist(opened)  # an error in it is reported here, not in the browser
     check_writable(opened.decisions)
     viewer = Viewer(opened, _reader(reader), address, choose_port(address, port))
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
     received.clear()  # a signal is the normal way to stop the app, not a failure
-    typer.echo(f"Stopped. Decisions are in {opened.decisions}")
+    typer.echo(f"Stopped. Decisions are in {name_of_store(opened.decisions)}")
 
 
-def _check_export(opened: Review, export: Path) -> None:
-    """Refuse to overwrite a file of the review, unless it is an earlier export."""
-    from medkd.review.store import decisions_csv
+def _place(path: str | None) -> Path:
+    from medkd.review.launch import find_review
 
-    if opened.kind == "INDEX":
-        check_output("--export", export, index_places(opened.path))
-    home = opened.decisions.parent
-    if not export.is_file() or home.resolve() not in export.resolve().parents:
-        return
-    header = decisions_csv([]).encode()
-    with export.open("rb") as stream:
-        if stream.read(len(header)) == header:
-            return
-    reason = f"it is a file in {home} and not an earlier export: give another name"
-    raise SettingsError(f"--export {export}: not written", [reason])
+    return Path(path) if path is not None else find_review(Path.cwd())
 
 
 def _reader(given: str | None) -> str:

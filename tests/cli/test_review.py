@@ -1,5 +1,7 @@
 """`medkd review`: refusals, and the export of decisions. The app itself: tests/viewer."""
 
+import sqlite3
+
 import pytest
 
 from medkd.cli import main
@@ -36,3 +38,58 @@ def test_decisions_are_exported_without_opening_the_app(tmp_path, monkeypatch, c
     assert review(monkeypatch, tmp_path, "--export", out) == 0
     assert "1 decisions written" in capsys.readouterr().out
     assert "anna,accept,spiculated" in out.read_text()
+
+
+def a_run(folder, verdicts=("accept", "reject")):
+    write_bare_run(folder, [])
+    store = open_store(RunFolder(folder).review)
+    for number, verdict in enumerate(verdicts):
+        store.add(Decision("scan-1", f"mark {number}", "anna", verdict))
+    store.close()
+    return RunFolder(folder).review
+
+
+def test_an_untouched_store_is_verified_by_run_and_by_store(tmp_path, monkeypatch, capsys):
+    store = a_run(tmp_path)
+    for place in (tmp_path, store):
+        assert review(monkeypatch, place, "--verify") == 0
+        assert "2 decisions, no row was changed" in capsys.readouterr().out
+
+
+def test_a_changed_row_fails_the_check_by_its_number(tmp_path, monkeypatch, capsys):
+    store = a_run(tmp_path)
+    with sqlite3.connect(store) as foreign:
+        foreign.execute("DROP TRIGGER decisions_no_update")
+        foreign.execute("UPDATE decisions SET verdict = 'accept' WHERE number = 2")
+    foreign.close()
+    for words in ([tmp_path, "--verify"], [store, "--verify"], [tmp_path, "--no-browser"]):
+        assert review(monkeypatch, *words) == 1
+        assert "row 2 was changed" in capsys.readouterr().err
+
+
+def test_a_store_that_was_replaced_as_a_whole_fails_against_a_noted_head(
+    tmp_path, monkeypatch, capsys
+):
+    store = a_run(tmp_path)
+    review(monkeypatch, store, "--verify")
+    head = capsys.readouterr().out.split("head of the chain: ")[1].split()[0]
+    assert review(monkeypatch, store, "--verify", "--head", head) == 0
+    store.unlink()
+    a_run(tmp_path, ["accept", "accept"])
+    assert review(monkeypatch, store, "--verify", "--head", head) == 1
+    assert "all rows may have been replaced" in capsys.readouterr().err
+
+
+def test_a_review_that_nobody_began_has_no_store_to_verify(tmp_path, monkeypatch, capsys):
+    write_bare_run(tmp_path, [])
+    assert review(monkeypatch, tmp_path, "--verify") == 1
+    assert "nobody has decided anything there" in capsys.readouterr().err
+
+
+def test_a_url_of_an_unknown_database_is_refused_without_its_password(
+    tmp_path, monkeypatch, capsys
+):
+    assert review(monkeypatch, "mysql://anna:secret@db/x", "--verify") == 1
+    shown = capsys.readouterr().err
+    assert "postgresql://USER@HOST/DATABASE" in shown
+    assert "secret" not in shown
