@@ -27,7 +27,7 @@ from medkd.io.reference import (
 from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.io.reference.regions import Region
 from medkd.io.remedies import codes_in
-from medkd.types import Nodule
+from medkd.types import Nodule, ReviewedMark
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Joined:
     """
 
     nodules: list[Nodule] = field(default_factory=list)
+    marks: list[ReviewedMark] = field(default_factory=list)
     labels: dict[CaseLabel, None] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
     patients: dict[str, str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Joiner:
         self._files = files
         self._file_names = FileNames(files)
         self._by_real = {name.real: name.case_id for name in names}
+        self._real_names = {name.case_id: name.real for name in names}
         self._headed = {name.case_id for name in names if name.patient_from == "header"}
         self._masks = masks or {}
         self._patches: dict[str, list[str]] = defaultdict(list)
@@ -100,7 +102,9 @@ class Joiner:
         joined = Joined()
         found: list[tuple[str, list[Nodule]]] = []
         for name, source in _named(settings.annotations):
-            rows = read_reference_source(source, self._places, refs, has_case=self._has_case)
+            rows = read_reference_source(
+                source, self._places, refs, has_case=self._has_case, real_names=self._real_names
+            )
             self._add(joined, rows, source.kind, namer)
             found.append((name, [self._renamed(nodule) for nodule in rows.nodules]))
         masked = add_masks(found, self._masks)
@@ -117,6 +121,9 @@ class Joiner:
             self._add_label(joined, label, source, namer)
         for patient in rows.patients:
             self._add_patient(joined, patient, source, namer)
+        joined.marks += [
+            replace(mark, seriesuid=self._by_real[mark.seriesuid]) for mark in rows.marks
+        ]
         joined.unmatched += [self._explained(row) for row in rows.unmatched]
         joined.notes |= dict.fromkeys(f"{source}: {note}" for note in rows.notes)
 

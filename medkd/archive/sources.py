@@ -23,6 +23,7 @@ from medkd.io.luna16_tables import (
 from medkd.io.reference import OBJECT_KINDS, AnnotationSettings
 from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.io.reference.patients import PatientsTable
+from medkd.io.reference.reviews import is_reviews
 from medkd.io.reference.table import SOURCES
 from medkd.io.tables import header_of
 
@@ -48,6 +49,8 @@ def recognise_source(text: str) -> AnnotationSettings:
             if kind := _kind_of(kind_of_file(FileRef(file), file.stat().st_size)):
                 return _settings(kind, path=path)
         raise _refusal(text, "a folder without DICOM objects and without volumes")
+    if is_reviews(path):
+        return _settings("reviews", path=path)
     file_kind = kind_of_file(FileRef(path), path.stat().st_size)
     if file_kind.form == "table":
         return _table(path)

@@ -97,6 +97,7 @@ class TableWriter:
             labels=tuple(joined.labels),
             identity=self._settings.identity,
             notes=tuple(self._notes(gathered, joined)),
+            marks=tuple(joined.marks),
         )
         self._write_private(gathered, cases, joined)
         return write_index(

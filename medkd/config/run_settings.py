@@ -157,6 +157,12 @@ class TrainingCrops(CropSettings):
     unlabelled_share: float = Field(
         0.5, ge=0, description="Crops from training scans without labels, relative to other sets."
     )
+    rejected_share: float = Field(
+        0.3,
+        ge=0,
+        description="Crops around marks that readers rejected in `medkd review` (an INDEX with "
+        "--reviews), relative to other sets.",
+    )
     more: dict[ArmName, MoreCrops] = Field(
         default_factory=dict, description="Further sets of scans, by name."
     )

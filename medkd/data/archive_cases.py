@@ -25,6 +25,7 @@ from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, Value, label_values, scan_states
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.settings import InputPath, Settings
+from medkd.types import LabelledCandidate
 
 
 class ArchiveData(Settings):
@@ -109,6 +110,7 @@ def add_candidates(
         [case for case in index.cases if case.kind == "scan" and case.case_id in wanted],
         (*index.nodules, *index.excluded),
         settings.proposals,
+        rejected=index.negatives,
         scans=scans,
         folder=work_dir / "data" / "proposals",
         progress=progress,
@@ -196,11 +198,33 @@ def _scan_index(
         cases=tuple(replace(case, generator=case.stamp) for case in used),
         nodules=tuple(n for n in nodules if n.seriesuid in ids),
         excluded=tuple(n for n in excluded if n.seriesuid in ids),
+        negatives=_rejected(archive, ids),
         labels={name: int(states[name] == "nodules") for name in sorted(ids)},
         label_names=("nodule",),
         fingerprint=archive.fingerprint,
-        notes=tuple(_scan_notes(states, settings)),
+        notes=(*_scan_notes(states, settings), *_review_notes(archive, ids)),
     )
+
+
+def _rejected(archive: ArchiveIndex, ids: Collection[str]) -> tuple[LabelledCandidate, ...]:
+    """Return the marks of some scans that readers rejected."""
+    return tuple(
+        LabelledCandidate(mark.seriesuid, mark.center_mm, 0)
+        for mark in archive.marks
+        if mark.verdict == "rejected" and mark.seriesuid in ids
+    )
+
+
+def _review_notes(archive: ArchiveIndex, ids: Collection[str]) -> Iterator[str]:
+    counts = Counter(mark.verdict for mark in archive.marks if mark.seriesuid in ids)
+    if counts:
+        yield (
+            f"decisions of readers: {counts['accepted']} accepted and {counts['added']} added "
+            f"marks are nodules, {counts['rejected']} rejected marks are negatives"
+        )
+    rejected = [m for m in archive.marks if m.verdict == "rejected"]
+    if unused := sum(mark.seriesuid not in ids for mark in rejected):
+        yield f"{unused} rejected marks are in scans that are not used"
 
 
 def _is_used(state: ScanState, settings: ArchiveData) -> bool:

@@ -7,7 +7,7 @@ configuration's MONAI `Compose` for the same candidates (tested).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from medkd.data.patches import PatchSource, SampleTable
 from medkd.data.prepared import PreparedScans, to_unit_range
 from medkd.data.sampling import derive_seed
 from medkd.errors import SettingsError
+from medkd.types import LabelledCandidate
 
 
 class CandidatePatches(PatchSource):
@@ -114,7 +115,13 @@ def candidate_table(
     )
 
 
-def thin_negatives(table: SampleTable, negatives_per_positive: int, *, seed: int) -> SampleTable:
+def thin_negatives(
+    table: SampleTable,
+    negatives_per_positive: int,
+    *,
+    seed: int,
+    kept_places: Iterable[LabelledCandidate] = (),
+) -> SampleTable:
     """Drop random negative samples, and unlabelled samples in the same proportion.
 
     Args:
@@ -122,18 +129,23 @@ def thin_negatives(table: SampleTable, negatives_per_positive: int, *, seed: int
         negatives_per_positive: negatives kept for each positive. All positives are kept. If
             there is no positive sample, nothing is dropped.
         seed: seed of the choice.
+        kept_places: negatives that are kept in addition, such as marks that readers rejected.
     """
+    wanted = {(place.seriesuid, place.center_mm) for place in kept_places}
+    places = zip(table.seriesuid, table.center_mm or (), strict=False)
+    fixed = np.array([place in wanted for place in places] or [False] * len(table.seriesuid))
     known = table.label_known.any(dim=1).numpy()
     positive = ((table.label >= 0.5) & table.label_known).any(dim=1).numpy()
-    negative = np.flatnonzero(known & ~positive)
+    fixed &= known & ~positive
+    negative = np.flatnonzero(known & ~positive & ~fixed)
     kept_negatives = min(len(negative), negatives_per_positive * int(positive.sum()))
     if not positive.any() or kept_negatives == len(negative):
         return table
     random = np.random.default_rng(derive_seed(seed, "negatives"))
     hidden = np.flatnonzero(~known)
-    kept_share = (kept_negatives + positive.sum()) / known.sum()
+    kept_share = (kept_negatives + positive.sum() + fixed.sum()) / known.sum()
     kept = [
-        np.flatnonzero(positive),
+        np.flatnonzero(positive | fixed),
         random.permutation(negative)[:kept_negatives],
         random.permutation(hidden)[: round(len(hidden) * float(kept_share))],
     ]

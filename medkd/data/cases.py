@@ -29,7 +29,8 @@ class CaseIndex:
     otherwise 0; in a multi-class set, the class number. A case without an entry has no known label.
     Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name per label,
     or one per class of a multi-class set. `refused` are the cases of an archive that are not
-    analysed.
+    analysed. `negatives` are marks that readers rejected: known negatives with label 0, which
+    training does not drop.
     """
 
     name: str
@@ -42,6 +43,7 @@ class CaseIndex:
     candidates: tuple[LabelledCandidate, ...] = ()
     notes: tuple[str, ...] = ()
     refused: tuple[Case, ...] = ()
+    negatives: tuple[LabelledCandidate, ...] = ()
 
     @property
     def generators(self) -> tuple[str, ...]:

@@ -63,7 +63,9 @@ def build_patches(
     table = candidate_table(index, wanted, unlabelled=unlabelled)
     prior = prevalence(table)
     if negatives_per_positive is not None:
-        table = thin_negatives(table, negatives_per_positive, seed=seed)
+        table = thin_negatives(
+            table, negatives_per_positive, seed=seed, kept_places=index.negatives
+        )
     return CandidatePatches(table, cases=cases, scans=scans, prior=prior)
 
 

@@ -2,11 +2,12 @@
 
 Candidates are positions that look like nodules (`blobs`), random positions in the lungs, and
 positions beside each nodule. The last two teach a classifier normal lung and the exact position of
-a nodule. Positions inside a reference nodule, and its centre, are positive. Positions far from all
-nodules and excluded findings are negative. All others are dropped. Nothing is learned, and random
-positions are seeded by the case, so a scan always has the same candidates. This is not a detector:
-it may miss nodules, whose centres are added anyway. In a patch around a nodule (`Case.extent`) no
-lungs can be found, so its positions are those of the whole patch.
+a nodule. Marks that readers rejected are proposed too. Positions inside a reference nodule, and its
+centre, are positive. Positions far from all nodules and excluded findings are negative. All others
+are dropped. Nothing is learned, and random positions are seeded by the case, so a scan always has
+the same candidates. This is not a detector: it may miss nodules, whose centres are added anyway. In
+a patch around a nodule (`Case.extent`) no lungs can be found, so its positions are those of the
+whole patch.
 """
 
 from __future__ import annotations
@@ -55,7 +56,12 @@ class ProposalSettings(Settings):
 
 
 def propose_in_scan(
-    scan: Scan, lungs: LungField, findings: Sequence[Nodule], settings: ProposalSettings
+    scan: Scan,
+    lungs: LungField,
+    findings: Sequence[Nodule],
+    settings: ProposalSettings,
+    *,
+    rejected: Sequence[Point] = (),
 ) -> list[LabelledCandidate]:
     """Propose and label the candidates of one scan.
 
@@ -64,6 +70,7 @@ def propose_in_scan(
         lungs: the lungs of the scan.
         findings: all nodules and excluded findings of the scan.
         settings: numbers and distances of the candidates.
+        rejected: marks that readers rejected, LPS mm.
 
     Returns:
         The same as `label_points`.
@@ -84,6 +91,7 @@ def propose_in_scan(
         *find_blob_points(scan, lungs, settings),
         *_draw_anywhere(lungs, settings.anywhere, random),
         *_draw_beside(nodules, settings, random),
+        *rejected,
     ]
     inside = [point for point in points if scan.grid.contains_world(point)]
     return label_points(scan.seriesuid, inside, findings, gap_mm=settings.gap_mm)
@@ -149,6 +157,7 @@ def propose_candidates(
     *,
     scans: PreparedScans,
     folder: Path,
+    rejected: Iterable[LabelledCandidate] = (),
     progress: OnProgress | None = None,
 ) -> list[LabelledCandidate]:
     """Propose and label the candidates of many scans; saved candidates are read back.
@@ -159,6 +168,7 @@ def propose_candidates(
         settings: numbers and distances of the candidates.
         scans: the prepared scans.
         folder: folder of the saved candidates, one file per scan.
+        rejected: marks that readers rejected.
         progress: called with (scans done, total).
 
     Raises:
@@ -167,18 +177,23 @@ def propose_candidates(
     of_scan: dict[str, list[Nodule]] = defaultdict(list)
     for finding in findings:
         of_scan[finding.seriesuid].append(finding)
+    denied: dict[str, list[Point]] = defaultdict(list)
+    for mark in rejected:
+        denied[mark.seriesuid].append(mark.center_mm)
 
     def propose(case: Case) -> list[LabelledCandidate]:
         mine = of_scan.get(case.case_id, [])
         rows = [(f.center_mm, f.diameter_mm, f.counts_as) for f in mine]
         words = [FINDER_VERSION, case.case_id, scans.key(case), settings.model_dump(), rows]
+        words += [denied[case.case_id]] if case.case_id in denied else []
         kept = folder / f"{sha256_of_text(json.dumps(words))[:32]}.json"
         if not kept.is_file():
             prepared = scans.load(case)
             scan = prepared.as_scan()
             is_patch = case.extent == "patch"
             lungs = field_of_patch(scan) if is_patch else prepared.found_lungs()
-            found = propose_in_scan(scan, lungs, mine, settings)
+            no = denied.get(case.case_id, [])
+            found = propose_in_scan(scan, lungs, mine, settings, rejected=no)
             write_text(kept, json.dumps([(*one.center_mm, one.label) for one in found]))
         return [
             LabelledCandidate(case.case_id, (x, y, z), label)

@@ -2,6 +2,7 @@
 
 index.csv            one row per case (`Case`): scans and radiographs, including refused ones
 index.nodules.csv    reference nodules: LUNA16's columns, what each counts as, and its sources
+index.marks.csv      marks that readers accepted, added or rejected; only if there are any
 index.labels.csv     labels of whole cases: 1, 0, or empty if unknown
 index.files.csv      what became of every file of the archive
 index.unmatched.csv  annotation rows that match no case, each with its reason
@@ -30,7 +31,7 @@ from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.formats import INDEX, VERSION_KEY
 from medkd.index.case import Case
-from medkd.types import Nodule
+from medkd.types import Nodule, ReviewedMark
 
 Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
@@ -52,7 +53,10 @@ class CaseLabel:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveIndex:
-    """Everything in an INDEX except pixels. The `seriesuid` of a nodule is its case_id."""
+    """Everything in an INDEX except pixels. The `seriesuid` of nodule and mark is the case_id.
+
+    `marks` are decisions of readers; the accepted and added ones are among the nodules too.
+    """
 
     cases: tuple[Case, ...]
     nodules: tuple[Nodule, ...] = ()
@@ -60,6 +64,7 @@ class ArchiveIndex:
     identity: Identity = "pseudonymise"
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    marks: tuple[ReviewedMark, ...] = ()
 
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""
@@ -97,7 +102,8 @@ def table_path(index: Path, table: str) -> Path:
 
 def index_tables(index: Path) -> tuple[Path, ...]:
     """Return the files of an INDEX without its private folder."""
-    tables = (table_path(index, name) for name in (*_PRINTED[1:], "files", "unmatched"))
+    names = (*_PRINTED[1:], _MARKS, "files", "unmatched")
+    tables = (table_path(index, name) for name in names)
     return (index, index.with_suffix(".json"), *tables)
 
 
@@ -129,7 +135,8 @@ def write_index(
     with ExitStack() as stack:
         # All tables are written before the first one is renamed; the record is renamed last.
         record = stack.enter_context(replacing(path.with_suffix(".json")))
-        places = {name: _place(path, name) for name in (*_PRINTED, "files", "unmatched")}
+        printed = (*_PRINTED, *([_MARKS] if index.marks else []))
+        places = {name: _place(path, name) for name in (*printed, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
         cases = ([getattr(case, name) for name in _CASE_COLUMNS] for case in index.cases)
         write_cells(written["cases"], _CASE_COLUMNS, cases)
@@ -141,12 +148,18 @@ def write_index(
         _write_rows(written["labels"], CaseLabel, index.labels)
         counts["files"] = _write_rows(written["files"], IndexedFile, files)
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
-        fingerprint = _fingerprint(written[name] for name in _PRINTED)
+        if index.marks:
+            counts[_MARKS] = write_cells(
+                written[_MARKS], _MARK_COLUMNS, map(_mark_row, index.marks)
+            )
+        fingerprint = _fingerprint(written[name] for name in printed)
         content = {
             VERSION_KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not index.marks:
+        _place(path, _MARKS).unlink(missing_ok=True)  # of an earlier INDEX; the record names none
     own = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
     return replace(index, cases=own, fingerprint=fingerprint)
 
@@ -201,14 +214,15 @@ def read_index(path: Path) -> ArchiveIndex:
         True
     """
     record = read_index_record(path)
-    places = [_place(path, name) for name in _PRINTED]
+    with_marks = bool(record.get("counts", {}).get(_MARKS))
+    places = [_place(path, name) for name in (*_PRINTED, *([_MARKS] if with_marks else []))]
     if missing := [place for place in places if not place.is_file()]:
         raise _refusal(path, [f"{place.name}: no such table beside it" for place in missing])
     if _fingerprint(places) != record["fingerprint"]:
         raise _refusal(
             path, ["its tables were changed after they were written: run medkd index again"]
         )
-    _, nodules, labels = places
+    _, nodules, labels, *marks = places
     return ArchiveIndex(
         cases=tuple(_read_cases(path)),
         nodules=tuple(_read_nodules(nodules)),
@@ -216,6 +230,7 @@ def read_index(path: Path) -> ArchiveIndex:
         identity=record["identity"],
         notes=tuple(record["notes"]),
         fingerprint=record["fingerprint"],
+        marks=tuple(mark for table in marks for mark in _read_marks(table)),
     )
 
 
@@ -267,7 +282,10 @@ def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
 
 
 _PRINTED = ("cases", "nodules", "labels")
-"""Tables that the fingerprint covers."""
+"""Tables that the fingerprint covers, and that every INDEX has."""
+
+_MARKS = "marks"
+"""A table that the fingerprint covers, of an INDEX with decisions of readers."""
 
 _CASE_COLUMNS = tuple(
     field.name for field in fields(Case) if field.name not in {"path", "row", "archived"}
@@ -275,6 +293,9 @@ _CASE_COLUMNS = tuple(
 _NODULE_COLUMNS = (
     "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "counts_as", "readers_agreeing",
     "sources",
+)  # fmt: skip
+_MARK_COLUMNS = (
+    "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "verdict", "readers", "decided_at",
 )  # fmt: skip
 
 
@@ -296,7 +317,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 _READ: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("reasons", "allowed", "notes", "sources"), _tuple_of(str, _TEXTS)),
+    **dict.fromkeys(("reasons", "allowed", "notes", "sources", "readers"), _tuple_of(str, _TEXTS)),
     **dict.fromkeys(("day", "value", "readers_agreeing"), _optional(int)),
     **dict.fromkeys(("coordX", "coordY", "coordZ", "diameter_mm"), float),
     "slice_thickness_mm": _optional(float),
@@ -307,6 +328,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "extent": _one_of("whole", "patch"),
     "status": _one_of("ready", "not_analysed"),
     "counts_as": _one_of("included", "excluded"),
+    "verdict": _one_of("accepted", "added", "rejected"),
     "became": _one_of("case", "annotation", "table", "container", "other", "unreadable"),
 }
 """How the cells of a column are read; columns that are not listed contain text."""
@@ -322,6 +344,7 @@ def _sorted(index: ArchiveIndex) -> ArchiveIndex:
         cases=tuple(sorted(index.cases, key=lambda case: case.case_id)),
         nodules=tuple(sorted(index.nodules, key=lambda n: (n.seriesuid, n.center_mm))),
         labels=tuple(sorted(index.labels, key=lambda c: (c.case_id, c.name, c.source))),
+        marks=tuple(sorted(index.marks, key=lambda m: (m.seriesuid, m.center_mm))),
     )
 
 
@@ -353,6 +376,16 @@ def _read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
 def _read_nodules(path: Path) -> Iterator[Nodule]:
     for seriesuid, x, y, z, *rest in _read_cells(path, _NODULE_COLUMNS):
         yield Nodule(seriesuid, (x, y, z), *rest)
+
+
+def _mark_row(mark: ReviewedMark) -> tuple[object, ...]:
+    return (mark.seriesuid, *mark.center_mm, mark.diameter_mm, mark.verdict, mark.readers,
+            mark.decided_at)  # fmt: skip
+
+
+def _read_marks(path: Path) -> Iterator[ReviewedMark]:
+    for seriesuid, x, y, z, *rest in _read_cells(path, _MARK_COLUMNS):
+        yield ReviewedMark(seriesuid, (x, y, z), *rest)
 
 
 def _read_cells(path: Path, names: tuple[str, ...]) -> Iterator[list[Any]]:

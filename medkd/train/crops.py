@@ -13,8 +13,8 @@ from medkd.data.loading import DEFAULT_WINDOW, hu_window, patch_shape
 from medkd.synthetic.stream import PhantomStream
 from medkd.train.domains import Domain
 from medkd.train.logs import Progress
-from medkd.train.mining import MinedVolumes
-from medkd.types import Point
+from medkd.train.mining import MinedVolumes, false_marks
+from medkd.types import Candidate, Nodule, Point
 
 
 def build_crop_loader(
@@ -59,6 +59,9 @@ def _sets(domain: Domain, progress: Progress) -> Iterator[CropSet]:
         index, domain.split.unlabelled, scans=scans, labelled=False, around=_candidates(index)
     )
     yield CropSet(pool, crops.unlabelled_share, 0.0)
+    rejected = rejected_places(domain)
+    denied = CaseVolumes(index, list(rejected), scans=scans, around=rejected)
+    yield CropSet(denied, crops.rejected_share, 0.0)
     for name, more in crops.more.items():
         found = domain.more[name]
         volumes = CaseVolumes(found, [case.case_id for case in found.cases], scans=scans)
@@ -75,6 +78,24 @@ def _candidates(index: CaseIndex) -> dict[str, list[Point]]:
     for candidate in index.candidates:
         found[candidate.seriesuid].append(candidate.center_mm)
     return found
+
+
+def rejected_places(domain: Domain) -> dict[str, list[Point]]:
+    """Return the marks that readers rejected in each training scan, away from all findings.
+
+    Args:
+        domain: its labelled training scans are used.
+    """
+    index, train = domain.index, set(domain.split.train)
+    findings: dict[str, list[Nodule]] = defaultdict(list)
+    for finding in (*index.nodules, *index.excluded):
+        findings[finding.seriesuid].append(finding)
+    marks: dict[str, list[Candidate]] = defaultdict(list)
+    for mark in index.negatives:
+        if mark.seriesuid in train:
+            marks[mark.seriesuid].append(Candidate(mark.seriesuid, mark.center_mm, 0.0))
+    away = {name: false_marks(name, found, findings[name]) for name, found in marks.items()}
+    return {name: [mark.center_mm for mark in found] for name, found in away.items() if found}
 
 
 def _report(progress: Progress, what: str, done: int, total: int) -> None:

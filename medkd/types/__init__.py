@@ -19,6 +19,7 @@ from medkd.types.imaging import Point as Point
 from medkd.types.imaging import Points as Points
 from medkd.types.imaging import Radiograph as Radiograph
 from medkd.types.imaging import Reference as Reference
+from medkd.types.imaging import ReviewedMark as ReviewedMark
 from medkd.types.imaging import Scan as Scan
 from medkd.types.imaging import SliceFact as SliceFact
 from medkd.types.report import Figure as Figure

@@ -102,6 +102,23 @@ class Nodule:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewedMark:
+    """What readers decided about one place of a scan, in LPS mm.
+
+    "accepted" is a mark of a model that is a nodule, "added" a nodule that no mark showed, and
+    "rejected" a mark that is none: a known negative. A negative diameter means that the diameter is
+    unknown. `readers` decided so, the last of them at `decided_at` (UTC).
+    """
+
+    seriesuid: str
+    center_mm: Point
+    diameter_mm: float
+    verdict: Literal["accepted", "added", "rejected"]
+    readers: tuple[str, ...] = ()
+    decided_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """Model output: a position in LPS mm with a score used for ranking."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.cache_folder import CacheFolder
-from medkd.data.candidate_patches import candidate_table
+from medkd.data.candidate_patches import candidate_table, thin_negatives
 from medkd.data.cases import CaseIndex, read_scan_of
 from medkd.data.datasets import build_patches
 from medkd.data.loading import parse_loading
@@ -20,6 +21,7 @@ from medkd.data.prepared import PreparedScans
 from medkd.data.splits import FractionSplit, LabelLimit, build_split
 from medkd.errors import SeriesError, SettingsError
 from medkd.index.table import CaseLabel, read_index, write_index
+from medkd.types import ReviewedMark
 from tests.data.archives import write_scan_archive, write_xray_archive
 
 IMAGE = parse_loading([{"kind": "image", "source": "file", "size_px": [10, 8]}])
@@ -259,3 +261,29 @@ def test_the_same_pixels_under_two_patients_leave_the_earlier_part(tmp_path: Pat
         ]
         assert len(held) == 1
     assert any("the same pixels are in" in n for split in splits for n in split.notes)
+
+
+def test_marks_that_readers_rejected_are_negatives_that_no_training_drops(
+    scans: Path, tmp_path: Path
+) -> None:
+    archive = read_index(scans)
+    included = next(n for n in archive.nodules if n.counts_as == "included")
+    name, nodule = included.seriesuid, included.center_mm
+    x, y, z = read_scan_of(archive.by_id()[name]).grid.voxel_to_world((1.0, 1.0, 1.0)).tolist()
+    corner = (x, y, z)
+    marks = (
+        ReviewedMark(name, corner, -1.0, "rejected", ("anna",)),
+        ReviewedMark(name, nodule, -1.0, "rejected", ("anna",)),
+    )
+    copy = shutil.copytree(scans.parent, tmp_path / "copy") / scans.name
+    write_index(copy, replace(archive, marks=marks))
+    index = scans_index(copy, tmp_path)
+    labels = {c.center_mm: c.label for c in index.candidates if c.seriesuid == name}
+    assert {c.center_mm for c in index.negatives} == {corner, nodule}
+    assert labels[corner] == 0
+    assert labels[nodule] == 1  # a rejected mark on a reference nodule is no negative
+    table = candidate_table(index, [name])
+    for seed in range(3):
+        thin = thin_negatives(table, 1, seed=seed, kept_places=index.negatives)
+        assert corner in (thin.center_mm or ())
+        assert len(thin.seriesuid) == 2 * int(table.label.sum()) + 1

@@ -23,7 +23,7 @@ from medkd.index.table import (
     write_index,
 )
 from medkd.runs import write_cases
-from medkd.types import Nodule
+from medkd.types import Nodule, ReviewedMark
 from tests.archive.archives import read_unmatched
 
 SCAN = Case(
@@ -52,6 +52,31 @@ def test_an_index_reads_back_as_written(tmp_path: Path) -> None:
     assert [case.case_id for case in read.cases] == ["c1", "c2", "c3"]
     assert read.nodules[1].center_mm == (-1.5, 1e-17, 3.25)
     assert {label.name: label.value for label in read.labels} == {"mass": None, "effusion": 0}
+
+
+def test_decisions_of_readers_read_back_as_written(tmp_path: Path) -> None:
+    marks = (
+        ReviewedMark("c2", (1.5, 1e-17, -3.25), -1.0, "rejected", ("anna", "ben"), "2025-01-01"),
+        ReviewedMark("c2", (0.1, 2.0, 3.0), 6.5, "added", ("eva",)),
+    )
+    path = tmp_path / "index.csv"
+    written = write_index(path, replace(INDEX, marks=marks))
+    assert read_index(path) == written
+    assert set(read_index(path).marks) == set(marks)
+    table = path.with_name("index.marks.csv")
+    table.write_text(table.read_text().replace("rejected", "accepted"))
+    with pytest.raises(SeriesError, match="changed after they were written"):
+        read_index(path)
+
+
+def test_an_index_without_decisions_has_no_table_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    first = write_index(path, INDEX)
+    mark = ReviewedMark("c2", (1.0, 2.0, 3.0), 4.0, "added", ("eva",))
+    assert write_index(path, replace(INDEX, marks=(mark,))).fingerprint != first.fingerprint
+    assert write_index(path, INDEX).fingerprint == first.fingerprint
+    assert not path.with_name("index.marks.csv").exists()
+    assert read_index(path).marks == ()
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_order(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class ArchiveLookup:
         objects: annotation objects, by kind.
         has_case: returns for a label's (key, kind of key) whether there is such a case; None:
             every key is accepted.
+        real_names: real seriesuid of each case, by its case id in the INDEX.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class ArchiveLookup:
         places: Mapping[str, SeriesPlaces],
         objects: Mapping[str, Sequence[FileRef]] | None = None,
         has_case: Callable[[str, KeyKind], bool] | None = None,
+        real_names: Mapping[str, str] | None = None,
     ) -> None:
         self.objects = objects or {}
         self.has_case = has_case or (lambda *_: True)
+        self._real_names = real_names or {}
         self._places = places
         self._by_sop = {
             uid: series.seriesuid for series in places.values() for uid in series.sop_uids if uid
@@ -104,6 +107,10 @@ class ArchiveLookup:
     def series(self, seriesuid: str) -> SeriesPlaces | None:
         """Return the series with this UID; None if it is not in the archive."""
         return self._places.get(seriesuid)
+
+    def real_name(self, name: str) -> str:
+        """Return the real seriesuid of a case id of the INDEX; any other name is returned as is."""
+        return self._real_names.get(name, name)
 
     def patches_of(self, seriesuid: str) -> tuple[SeriesPlaces, ...]:
         """Return the patches of the archive that were cut from the series with this UID."""

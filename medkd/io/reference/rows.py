@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medkd.io.reference.places import ArchiveLookup, KeyKind, SeriesPlaces
-from medkd.types import Nodule
+from medkd.types import Nodule, ReviewedMark
 
 LabelValue = Literal[0, 1] | None
 """1 present, 0 absent, None unknown; unknown is not absent."""
@@ -54,13 +54,17 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRows:
-    """All annotations of one source; each nodule lies inside the volume of its series."""
+    """All annotations of one source; each nodule and mark lies inside the volume of its series.
+
+    `marks` are decisions of readers; those that are nodules are among `nodules` too.
+    """
 
     nodules: tuple[Nodule, ...] = ()
     labels: tuple[FoundLabel, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
     notes: tuple[str, ...] = ()
     patients: tuple[FoundPatient, ...] = ()
+    marks: tuple[ReviewedMark, ...] = ()
 
 
 def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
@@ -72,6 +76,7 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
         unmatched=tuple(row for part in all_parts for row in part.unmatched),
         notes=tuple(dict.fromkeys(note for part in all_parts for note in part.notes)),
         patients=tuple(patient for part in all_parts for patient in part.patients),
+        marks=tuple(mark for part in all_parts for mark in part.marks),
     )
 
 
@@ -87,6 +92,7 @@ class RowCollector:
         self.source = source
         self.archive = archive
         self._nodules: list[Nodule] = []
+        self._marks: list[ReviewedMark] = []
         self._labels: list[FoundLabel] = []
         self._unmatched: list[Unmatched] = []
         self._notes: list[str] = []
@@ -96,24 +102,40 @@ class RowCollector:
 
         If the archive has patches of the series, it is added to each patch that contains it.
         """
+        self._nodules += self._placed(nodule, row)
+
+    def add_mark(self, mark: ReviewedMark, row: str) -> None:
+        """Add a mark of readers, and its nodule unless it was rejected; see `add`."""
+        readers = len(mark.readers) or None
+        nodule = Nodule(mark.seriesuid, mark.center_mm, mark.diameter_mm, "included", readers)
+        placed = self._placed(nodule, row)
+        self._marks += [replace(mark, seriesuid=one.seriesuid) for one in placed]
+        if mark.verdict != "rejected":
+            self._nodules += placed
+
+    def _placed(self, nodule: Nodule, row: str) -> list[Nodule]:
+        """Return a finding in every volume that contains it; none: it is unmatched."""
         series = self.archive.series(nodule.seriesuid)
         if patches := self.archive.patches_of(nodule.seriesuid):
-            self._add_to_patches(nodule, row, [*patches, *([series] if series else [])])
-        elif series is None:
+            return self._in_patches(nodule, row, [*patches, *([series] if series else [])])
+        if series is None:
             self.refuse(row, "no series of the archive has this UID", nodule.seriesuid)
         elif not series.grid.contains_world(nodule.center_mm):
             i, j, k = series.grid.world_to_voxel(nodule.center_mm).round(1).tolist()
             reason = f"outside the volume: voxel ({i:g}, {j:g}, {k:g}) of {series.grid.shape}"
             self.refuse(row, reason, nodule.seriesuid)
         else:
-            self._nodules.append(nodule)
+            return [nodule]
+        return []
 
-    def _add_to_patches(self, nodule: Nodule, row: str, volumes: Sequence[SeriesPlaces]) -> None:
+    def _in_patches(
+        self, nodule: Nodule, row: str, volumes: Sequence[SeriesPlaces]
+    ) -> list[Nodule]:
         inside = [v for v in volumes if v.grid.contains_world(nodule.center_mm)]
-        self._nodules += [replace(nodule, seriesuid=volume.seriesuid) for volume in inside]
         if not inside:
             reason = f"outside all {len(volumes)} patches of its series"
             self.refuse(row, reason, nodule.seriesuid)
+        return [replace(nodule, seriesuid=volume.seriesuid) for volume in inside]
 
     def accepts(self, key: str, row: str, key_is: KeyKind = "file") -> bool:
         """Return whether the archive has the case of a label; if not, the row is unmatched."""
@@ -152,5 +174,9 @@ class RowCollector:
         """Return everything added so far."""
         notes = tuple(dict.fromkeys(self._notes))
         return ReferenceRows(
-            tuple(self._nodules), tuple(self._labels), tuple(self._unmatched), notes
+            tuple(self._nodules),
+            tuple(self._labels),
+            tuple(self._unmatched),
+            notes,
+            marks=tuple(self._marks),
         )

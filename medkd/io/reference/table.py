@@ -17,6 +17,7 @@ from medkd.io.reference import (
     nih,
     patients,
     points,
+    reviews,
     rtstruct,
     vindr,
 )
@@ -50,6 +51,7 @@ SOURCES: dict[str, SourceKind] = {
     "table": SourceKind(case_table.TableAnnotations, case_table.read_case_table),
     "patients": SourceKind(patients.PatientsTable, patients.read_patients),
     "points": SourceKind(points.PointsAnnotations, points.read_points),
+    "reviews": SourceKind(reviews.ReviewAnnotations, reviews.read_reviews),
 }
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def read_reference_source(
     objects: Mapping[str, Sequence[FileRef]] | None = None,
     *,
     has_case: Callable[[str, KeyKind], bool] | None = None,
+    real_names: Mapping[str, str] | None = None,
 ) -> ReferenceRows:
     """Read one source of annotations and match it with the series of an archive.
 
@@ -75,6 +78,7 @@ def read_reference_source(
             they are read if the settings of their kind have no path. Messages use their labels.
         has_case: returns for a label's (key, kind of key) whether the archive has such a case; a
             row with another key is unmatched. None: all labels are returned.
+        real_names: real seriesuid of each case, by its case id in the INDEX.
 
     Returns:
         Nodules inside their volume, labels with their keys, and all unmatched rows or items.
@@ -83,4 +87,5 @@ def read_reference_source(
         SeriesError: with all reasons, if a table cannot be used. An unreadable object is listed as
             unmatched instead: it must not stop the indexing of an archive.
     """
-    return SOURCES[settings.kind].read(settings, ArchiveLookup(places, objects, has_case))
+    archive = ArchiveLookup(places, objects, has_case, real_names)
+    return SOURCES[settings.kind].read(settings, archive)
