@@ -12,6 +12,7 @@ import streamlit as st
 
 st.set_page_config(page_title="medkd review", layout="wide")
 review = session.current_review()
+session.log_in()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
 case = st.Page("case.py", title="Case")
 pages = [worklist, case]

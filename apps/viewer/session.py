@@ -38,6 +38,14 @@ from medkd.review.opened import (
     read_probabilities,
     read_worklist,
 )
+from medkd.review.readers import (
+    Login,
+    Reader,
+    ReaderSettings,
+    identify_reader,
+    read_reader_settings,
+    visible,
+)
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
 from medkd.types import Evaluation, Radiograph, RunCase
@@ -52,6 +60,9 @@ OPEN_CASE = "open_case"
 
 CASE_ORDER = "case_order"
 """Session key of the case ids in the order of the worklist."""
+
+CHOSEN = "chosen_reader"
+"""Session key of the name that the reader chose."""
 
 NO_MODEL = "An index of an archive: no model has analysed these cases."
 
@@ -86,9 +97,38 @@ def current_review() -> Review:
         return open_review(path, index=Path(index) if index else None, store=store)
 
 
+def log_in() -> None:
+    """Ask who is reading, if the settings say so; the page stops until that is known."""
+    settings = _reader_settings()
+    if settings.name_from == "choice":
+        st.sidebar.selectbox(
+            "Your name", settings.names, index=None, key=CHOSEN, placeholder="Choose your name"
+        )
+    elif settings.name_from == "oidc" and not st.user.is_logged_in:
+        st.button("Log in", on_click=st.login)
+        st.stop()
+
+
+def current_reader() -> Reader:
+    """Return who is reading; the page stops if that is not known."""
+    settings = _reader_settings()
+    login = Login(
+        account=os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader",
+        headers=dict(st.context.headers) if settings.name_from == "header" else None,
+        claims=dict(st.user) if settings.name_from == "oidc" else None,
+        chosen=st.session_state.get(CHOSEN) or "",
+    )
+    with stopping():
+        return identify_reader(settings, login)
+
+
 def reader_name() -> str:
     """Return the name of the reader."""
-    return os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader"
+    return current_reader().name
+
+
+def _reader_settings() -> ReaderSettings:
+    return read_reader_settings(os.environ.get("MEDKD_REVIEW_READERS", ""))
 
 
 @contextmanager
@@ -267,9 +307,9 @@ def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
 
 
 def load_history(review: Review) -> list[Decision]:
-    """Return all decisions of all readers, oldest first."""
+    """Return all decisions that the reader may see, oldest first."""
     with stopping():
-        return load_store(review).history()
+        return visible(load_store(review).history(), current_reader())
 
 
 def _files(review: Review) -> list[Path]:

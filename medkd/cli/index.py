@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from medkd.index.table import ArchiveIndex
 
 
+AnnotationsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Nodules: a file, a folder, or sr, seg or rtstruct (in the archive)."),
+]
+ReviewsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Decisions of readers: what `medkd review` opens, a store or its JSON export. "
+        "Accepted and added marks become nodules, rejected marks negatives."
+    ),
+]
+AdjudicatorOption = Annotated[
+    str, typer.Option(help="For --reviews: the reader whose decision alone counts.")
+]
+ExcludedOption = Annotated[
+    Path | None,
+    typer.Option(help="Findings to exclude, with LUNA16's columns: annotations_excluded.csv."),
+]
 PatientsOption = Annotated[
     Path | None,
     typer.Option(
@@ -43,18 +61,14 @@ def index_command(
         str | None, typer.Option(help="pseudonymise (default), or keep (for public data sets).")
     ] = None,
     allow: AllowOption = "",
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(help="Nodules: a file, a folder, or sr, seg or rtstruct (in the archive)."),
-    ] = None,
-    excluded: Annotated[
-        Path | None,
-        typer.Option(help="Findings to exclude, with LUNA16's columns: annotations_excluded.csv."),
-    ] = None,
+    annotations: AnnotationsOption = None,
+    excluded: ExcludedOption = None,
     labels: Annotated[
         list[str] | None, typer.Option(help="Labels of whole images: a table of a public data set.")
     ] = None,
     patients: PatientsOption = None,
+    reviews: ReviewsOption = None,
+    adjudicator: AdjudicatorOption = "",
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Number of processes.")] = None,
 ) -> None:
     """Index an archive: find all scans and radiographs, and record how each file was used.
@@ -69,6 +83,8 @@ def index_command(
 
     Example: `medkd index archive --out work/index.csv --annotations archive/annotations.csv`
 
+    Example: `medkd index archive --out work/index.csv --reviews work/index.review/review.sqlite`
+
     Example: `medkd index nih --out work/index.csv --identity keep --labels nih/Data_Entry_2017.csv`
     """
     from medkd.archive.build import build_archive_index
@@ -80,6 +96,7 @@ def index_command(
     settings = _settings(config, texts, split_commas(allow),
                          sources=[*(annotations or []), *(labels or [])])  # fmt: skip
     settings = _with_tables(settings, excluded=excluded, patients=patients)
+    settings = _with_reviews(settings, reviews or [], out, adjudicator)
     with progress_bars() as report:
         index = build_archive_index(root, out, settings, progress=report)
     _print_summary(index, out, settings)
@@ -122,6 +139,22 @@ def _with_tables(
     return settings.model_copy(update={"annotations": sources})
 
 
+def _with_reviews(
+    settings: IndexSettings, reviews: list[str], out: Path, adjudicator: str
+) -> IndexSettings:
+    from medkd.archive.sources import recognise_source
+    from medkd.cli.review_store import write_reviews
+    from medkd.index.pseudonyms import make_private_folder, private_folder_of
+
+    if not reviews:
+        return settings
+    private = private_folder_of(out)
+    make_private_folder(private)
+    files = write_reviews(reviews, private, adjudicator=adjudicator)
+    added = tuple(recognise_source(str(file)) for file in files)
+    return settings.model_copy(update={"annotations": (*settings.annotations, *added)})
+
+
 def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> None:
     from collections import Counter
 
@@ -160,6 +193,8 @@ def _print_summary(index: ArchiveIndex, out: Path, settings: IndexSettings) -> N
 
 def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
     """Print how many scans have nodules, are known to have none, or are not annotated."""
+    from collections import Counter
+
     from medkd.archive.check import SCAN_LABEL, label_balance
 
     ready = [case for case in index.cases if case.status == "ready"]
@@ -175,6 +210,10 @@ def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
         )
         typer.echo(f"  ready scans: {with_nodule} with a nodule, {without} known to have none, "
                    f"{unknown} not annotated")  # fmt: skip
+    if index.marks:
+        verdicts = Counter(mark.verdict for mark in index.marks)
+        typer.echo(f"  decisions of readers: {verdicts['accepted']} accepted, "
+                   f"{verdicts['added']} added, {verdicts['rejected']} rejected")  # fmt: skip
     typer.echo(f"  {counted(len(index.labels), 'label')} of whole cases")
     where = f"; reasons: {out.stem}.unmatched.csv" if unmatched else ""
     typer.echo(f"  {unmatched} annotation rows match no case{where}")

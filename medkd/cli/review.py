@@ -1,4 +1,4 @@
-"""`medkd review`: open a RUN, RESULTS or INDEX in the review app, or export decisions."""
+"""`medkd review`: open a RUN, RESULTS or INDEX in the review app; export or verify decisions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medkd.cli.review_store import without_app
 from medkd.errors import SettingsError
 
 if TYPE_CHECKING:
+    from medkd.config.review_settings import ReviewSettings
     from medkd.review.launch import Viewer
+    from medkd.review.opened import Review
 
 
 PathArgument = Annotated[
@@ -30,8 +31,20 @@ StoreOption = Annotated[
         "the password in PGPASSWORD or ~/.pgpass."
     ),
 ]
+ConfigOption = Annotated[str | None, typer.Option(help="YAML file with the store and the readers.")]
 ExportOption = Annotated[
-    Path | None, typer.Option(help="Write all decisions to this CSV file; start no app.")
+    Path | None,
+    typer.Option(help="Write decisions to this file, in the form of --form; start no app."),
+]
+FormOption = Annotated[
+    str | None,
+    typer.Option(
+        help="csv: every decision. luna16: accepted and added marks with LUNA16's columns. json: "
+        "both, and what the readers decided together. Default: by the file's name, else csv."
+    ),
+]
+AdjudicatorOption = Annotated[
+    str | None, typer.Option(help="Reader whose decision is the reference where readers differ.")
 ]
 VerifyOption = Annotated[
     bool,
@@ -66,7 +79,10 @@ def review(
         str, typer.Option(help="Address to listen on. There is no login: keep the default.")
     ] = "127.0.0.1",
     store: StoreOption = None,
+    config: ConfigOption = None,
     export: ExportOption = None,
+    form: FormOption = None,
+    adjudicator: AdjudicatorOption = None,
     verify: VerifyOption = False,
     head: HeadOption = "",
 ) -> None:
@@ -88,29 +104,52 @@ def review(
 
     Example: `medkd review medkd-demo --export decisions.csv`
 
+    Example: `medkd review work/index.csv --export annotations.csv --form luna16`
+
     Example: `medkd review medkd-demo --verify`
     """
-    from medkd.cli.faults import received
-    from medkd.review.launch import Viewer, choose_port, serve
-    from medkd.review.opened import open_review, read_worklist
-    from medkd.review.store import check_writable, name_of_store
+    from medkd.cli.review_store import StoreRequest, review_settings, without_app
 
+    settings = review_settings(config, store=store, adjudicator=adjudicator)
     if verify or export is not None:
-        without_app(path, store, export=export, head=head, verify=verify)
+        without_app(StoreRequest(path, settings, export, form, verify, head))
         return
-    opened = open_review(_place(path), index=index, store=store or "")
+    opened = _opened(path, index, settings)
+    name = _reader(reader) if settings.readers.name_from == "account" else ""
+    _serve(opened, name, settings, address=address, port=port, no_browser=no_browser)
+
+
+def _opened(path: str | None, index: Path | None, settings: ReviewSettings) -> Review:
+    from medkd.review.launch import find_review
+    from medkd.review.opened import open_review, read_worklist
+    from medkd.review.store import check_writable
+
+    place = Path(path) if path is not None else find_review(Path.cwd())
+    opened = open_review(place, index=index, store=settings.store)
     read_worklist(opened)  # an error in it is reported here, not in the browser
     check_writable(opened.decisions)
-    viewer = Viewer(opened, _reader(reader), address, choose_port(address, port))
+    return opened
+
+
+def _serve(
+    opened: Review,
+    reader: str,
+    settings: ReviewSettings,
+    *,
+    address: str,
+    port: int | None,
+    no_browser: bool,
+) -> None:
+    from medkd.cli.faults import received
+    from medkd.review.launch import Viewer, choose_port, serve
+    from medkd.review.readers import check_exposure
+    from medkd.review.store import name_of_store
+
+    check_exposure(settings.readers, address)
+    viewer = Viewer(opened, reader, address, choose_port(address, port), settings.readers)
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
     received.clear()  # a signal is the normal way to stop the app, not a failure
     typer.echo(f"Stopped. Decisions are in {name_of_store(opened.decisions)}")
-
-
-def _place(path: str | None) -> Path:
-    from medkd.review.launch import find_review
-
-    return Path(path) if path is not None else find_review(Path.cwd())
 
 
 def _reader(given: str | None) -> str:
@@ -126,12 +165,14 @@ def _reader(given: str | None) -> str:
 
 
 def _announce_only(viewer: Viewer) -> None:
-    if viewer.address not in {"127.0.0.1", "localhost", "::1"}:
+    has_login = viewer.readers.name_from == "oidc"
+    if not has_login and viewer.address not in {"127.0.0.1", "localhost", "::1"}:
         warning = f"No login: anybody who can reach {viewer.address} can read and decide."
         typer.secho(warning, fg="yellow")
     typer.echo(f"medkd review: {viewer.url}")
     opened = viewer.review
-    typer.echo(f"{opened.kind} {opened.path}, reader {viewer.reader}; stop it with Ctrl-C")
+    readers = f"reader {viewer.reader}" if viewer.reader else "readers log in"
+    typer.echo(f"{opened.kind} {opened.path}, {readers}; stop it with Ctrl-C")
 
 
 def _announce_and_open(viewer: Viewer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,31 +14,102 @@ from medkd.cli.text import counted
 from medkd.errors import SeriesError, SettingsError
 
 if TYPE_CHECKING:
+    from medkd.config.review_settings import ReviewSettings
     from medkd.review.opened import Review
 
 
-def without_app(
-    path: str | None, store: str | None, *, export: Path | None, head: str, verify: bool
-) -> None:
-    """Check a store, then export its decisions.
+EARLIER_EXPORTS = (
+    b"number,case_id,mark_id,reader,",
+    b"seriesuid,coordX,coordY,coordZ,diameter_mm",
+    b'{\n "kind": "medkd reviews"',
+)
+"""The beginnings of exports of every version of medkd; they may be overwritten."""
 
-    Args:
-        path: a RUN, RESULTS, INDEX or a store; None: the only one in the current folder.
-        store: the store, if it is not that of `path`.
-        export: the file to write (None: none).
-        head: the head of the chain that an earlier check printed (empty: none).
-        verify: whether to check the whole chain.
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """What to do with a store.
+
+    `path` is a RUN, RESULTS, INDEX or a store (None: the only one in the current folder), `export`
+    the file to write (None: none), `head` the head that an earlier check printed (empty: none).
+    """
+
+    path: str | None
+    settings: ReviewSettings
+    export: Path | None
+    form: str | None
+    verify: bool
+    head: str
+
+
+def without_app(asked: StoreRequest) -> None:
+    """Check a store, then export its decisions.
 
     Raises:
         MedkdError: if the store or the output cannot be used, or a row was changed.
     """
-    opened = None if store or _is_store(path) else _review_at(path)
-    place: Path | str = store or (opened.decisions if opened else str(path))
-    if verify:
-        _verify(place, head)
-    if export is not None:
-        _check_export(opened, export)
-        _export(place, export)
+    store = asked.settings.store
+    opened = None if store or _is_store(asked.path) else _review_at(asked.path)
+    place: Path | str = store or (opened.decisions if opened else str(asked.path))
+    if asked.verify:
+        _verify(place, asked.head)
+    if asked.export is not None:
+        form = _form_of(asked.form, asked.export)
+        _check_export(opened, asked.export)
+        _export(place, asked.export, form, asked.settings.readers.adjudicator)
+
+
+def review_settings(
+    config: str | None, *, store: str | None, adjudicator: str | None
+) -> ReviewSettings:
+    """Read the settings of a YAML file, and let the options replace them.
+
+    Raises:
+        SettingsError: if the file does not exist or is not valid.
+    """
+    from medkd.config.load import find_config, load_settings
+    from medkd.config.review_settings import ReviewSettings
+
+    settings = ReviewSettings()
+    if config is not None:
+        settings = load_settings(find_config(config), ReviewSettings, must_exist=True)
+    readers = settings.readers
+    if adjudicator is not None:
+        readers = readers.model_copy(update={"adjudicator": adjudicator})
+    return settings.model_copy(update={"store": store or settings.store, "readers": readers})
+
+
+def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> list[Path]:
+    """Write what the readers of each store decided together, for `medkd index`.
+
+    Args:
+        stores: stores of decisions; a JSON export is used as it is.
+        folder: the private folder of the INDEX.
+        adjudicator: the reader whose decision alone counts; empty: nobody.
+
+    Returns:
+        One JSON file a store; it has no notes of readers.
+
+    Raises:
+        MedkdError: if a store does not exist or cannot be read.
+    """
+    from medkd.files import write_text
+    from medkd.review.consensus import find_consensus
+    from medkd.review.export import consensus_json
+    from medkd.review.store import read_history, verify_store
+
+    files = []
+    for number, store in enumerate(stores, start=1):
+        if not _is_store(store) and Path(store).is_file():
+            files.append(Path(store))
+            continue
+        place = store if _is_store(store) else _review_at(store).decisions
+        verify_store(place)  # refuses a store that does not exist
+        found = find_consensus(read_history(place), adjudicator=adjudicator)
+        files.append(folder / f"reviews-{number}.json")
+        files[-1].touch(mode=0o600)
+        write_text(files[-1], consensus_json(found))
+    return files
 
 
 def _is_store(path: str | None) -> bool:
@@ -70,10 +143,39 @@ def _verify(place: Path | str, head: str) -> None:
     typer.echo("note it elsewhere, and give it to a later check: --verify --head HEAD")
 
 
-def _export(place: Path | str, out: Path) -> None:
-    from medkd.review.store import export_csv
+def _form_of(form: str | None, export: Path) -> str:
+    if form is None:
+        return "json" if export.suffix.casefold() == ".json" else "csv"
+    if form not in {"csv", "luna16", "json"}:
+        raise SettingsError(f"--form {form}: not known", ["expected csv, luna16 or json"])
+    return form
 
-    typer.echo(f"{export_csv(place, out)} decisions written to {out}")
+
+def _export(place: Path | str, out: Path, form: str, adjudicator: str) -> None:
+    from medkd.files import write_text
+    from medkd.io.luna16_tables import write_annotations
+    from medkd.review.consensus import find_consensus
+    from medkd.review.export import consensus_json, consensus_nodules, decisions_csv
+    from medkd.review.store import read_history
+
+    history = read_history(place)
+    if form == "csv":
+        write_text(out, decisions_csv(history))
+        typer.echo(f"{len(history)} decisions written to {out}")
+        return
+    found = find_consensus(history, adjudicator=adjudicator)
+    nodules = consensus_nodules(found)
+    if form == "json":
+        write_text(out, consensus_json(found, history))
+    else:
+        write_annotations(out, nodules)
+    what = f"{counted(len(nodules), 'accepted or added mark')}"
+    typer.echo(f"{what} of {counted(len(history), 'decision')} written to {out}")
+    if sizeless := sum(nodule.diameter_mm <= 0 for nodule in nodules):
+        typer.echo(f"note: {sizeless} have no diameter: -1 is written")
+    if disputed := sum(found.disputed.values()):
+        typer.echo(f"note: {counted(disputed, 'disputed mark')} left out; --adjudicator NAME "
+                   "decides them")  # fmt: skip
 
 
 def _check_export(opened: Review | None, export: Path) -> None:
@@ -87,9 +189,9 @@ def _check_export(opened: Review | None, export: Path) -> None:
     home = opened.home
     if not export.is_file() or home.resolve() not in export.resolve().parents:
         return
-    header = b"number,case_id,mark_id,reader,"  # of every version of medkd
     with export.open("rb") as stream:
-        if stream.read(len(header)) == header:
-            return
+        beginning = stream.read(100)
+    if beginning.startswith(EARLIER_EXPORTS):
+        return
     reason = f"it is a file in {home} and not an earlier export: give another name"
     raise SettingsError(f"--export {export}: not written", [reason])

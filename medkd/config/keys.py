@@ -32,9 +32,14 @@ def settings_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401  
 def configuration_kinds() -> dict[str, type[BaseModel]]:
     """Map each command that accepts a configuration to its settings type."""
     from medkd.archive.settings import IndexSettings
+    from medkd.config.review_settings import ReviewSettings
     from medkd.config.run_settings import RunSettings
 
-    return {"medkd train": RunSettings, "medkd index": IndexSettings}
+    return {
+        "medkd train": RunSettings,
+        "medkd index": IndexSettings,
+        "medkd review": ReviewSettings,
+    }
 
 
 def command_of(keys: Iterable[str]) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
-from dataclasses import fields
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 
+from medkd import __version__
+from medkd.io.reference.reviews import REVIEWS_KIND
+from medkd.review.consensus import Consensus
 from medkd.review.decision import Decision
+from medkd.types import Nodule
 
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
 _LAST = ("diameter_mm", "undoes", "hash")
@@ -37,6 +42,34 @@ def decisions_csv(decisions: Iterable[Decision]) -> str:
         last = [_cell(getattr(decision, name)) for name in _LAST]
         writer.writerow([decision.number, *texts, *place, counts, *last])
     return stream.getvalue()
+
+
+def consensus_json(found: Consensus, decisions: Sequence[Decision] = ()) -> str:
+    """Return what readers decided as JSON text, which `medkd index --reviews` reads too.
+
+    Args:
+        found: the marks and the cases.
+        decisions: every decision, if they are to be in the file too; notes are free text.
+    """
+    content = {
+        "kind": REVIEWS_KIND,
+        "medkd_version": __version__,
+        "adjudicator": found.adjudicator,
+        "marks": [asdict(mark) for mark in found.marks],
+        "reviewed": {name: list(readers) for name, readers in sorted(found.reviewed.items())},
+        "disputed": dict(sorted(found.disputed.items())),
+        "decisions": [asdict(decision) for decision in decisions],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def consensus_nodules(found: Consensus) -> list[Nodule]:
+    """Return the accepted and added marks as nodules for LUNA16's table of annotations."""
+    return [
+        Nodule(m.seriesuid, m.center_mm, m.diameter_mm, readers_agreeing=len(m.readers))
+        for m in found.marks
+        if m.verdict != "rejected"
+    ]
 
 
 def _cell(value: object) -> object:

@@ -2,8 +2,8 @@
 
 Streamlit runs as a separate process, bound to this machine unless another address is given. It
 sends no usage statistics and ignores the user's own Streamlit settings. Proxies are not used,
-because the app is on this machine. There is no login: everybody who reaches the address sees the
-cases.
+because the app is on this machine. Unless a reverse proxy or OIDC does the log-in (`readers.py`),
+everybody who reaches the address sees the cases.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import medkd
+from medkd.config.review_settings import ReaderSettings
 from medkd.errors import SettingsError
 from medkd.review.opened import Review, find_reviews
 
@@ -45,6 +46,7 @@ class Viewer:
     reader: str
     address: str
     port: int
+    readers: ReaderSettings = field(default_factory=ReaderSettings)
 
     @property
     def url(self) -> str:
@@ -173,6 +175,7 @@ def _environment(viewer: Viewer) -> dict[str, str]:
         "MEDKD_REVIEW_INDEX": str(viewer.review.index.resolve()) if viewer.review.index else "",
         "MEDKD_REVIEW_STORE": viewer.review.store,
         "MEDKD_REVIEW_READER": viewer.reader,
+        "MEDKD_REVIEW_READERS": viewer.readers.model_dump_json(),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,5 +1,6 @@
 """`medkd review`: refusals, and the export of decisions. The app itself: tests/viewer."""
 
+import json
 import sqlite3
 
 import pytest
@@ -93,3 +94,54 @@ def test_a_url_of_an_unknown_database_is_refused_without_its_password(
     shown = capsys.readouterr().err
     assert "postgresql://USER@HOST/DATABASE" in shown
     assert "secret" not in shown
+
+
+def a_reviewed_run(folder):
+    write_bare_run(folder, [])
+    store = open_store(RunFolder(folder).review)
+    place = {"center_mm": (1.0, 2.0, 3.0), "diameter_mm": 6.0, "note": "a secret note"}
+    store.add(Decision("scan-1", "at_1", "anna", "accept", **place))
+    store.add(Decision("scan-1", "at_1", "ben", "reject", **place))
+    store.add_nodule(
+        Decision("scan-2", "added_1", "anna", "added", center_mm=(0.0, 0.0, 0.0), diameter_mm=4.0)
+    )
+    store.close()
+    return folder
+
+
+def test_each_form_of_export_is_written_and_may_be_written_again(tmp_path, monkeypatch, capsys):
+    run = a_reviewed_run(tmp_path / "run")
+    for name, words in (("a.csv", ["--form", "luna16"]), ("b.json", []), ("c.csv", [])):
+        for _ in range(2):
+            assert review(monkeypatch, run, "--export", run / name, *words) == 0
+    assert (run / "a.csv").read_text().splitlines()[1:] == ["scan-2,0.0,0.0,0.0,4.0"]
+    assert len(json.loads((run / "b.json").read_text())["decisions"]) == 3
+    assert len((run / "c.csv").read_text().splitlines()) == 4
+    assert "1 disputed mark left out" in capsys.readouterr().out
+
+
+def test_the_adjudicator_is_named_by_option_or_by_settings(tmp_path, monkeypatch):
+    run = a_reviewed_run(tmp_path / "run")
+    (tmp_path / "review.yaml").write_text(
+        "# Readers.\n# Needs: nothing.\n# medkd review RUN --config review.yaml\n"
+        "readers: {adjudicator: anna}\n"
+    )
+    for words in (["--adjudicator", "anna"], ["--config", tmp_path / "review.yaml"]):
+        out = tmp_path / "out.csv"
+        assert review(monkeypatch, run, "--export", out, "--form", "luna16", *words) == 0
+        assert len(out.read_text().splitlines()) == 3
+
+
+def test_an_unknown_form_is_refused(tmp_path, monkeypatch, capsys):
+    run = a_reviewed_run(tmp_path / "run")
+    assert review(monkeypatch, run, "--export", tmp_path / "x", "--form", "xml") == 1
+    assert "expected csv, luna16 or json" in capsys.readouterr().err
+
+
+def test_a_header_names_the_reader_on_this_machine_alone(tmp_path, monkeypatch, capsys):
+    write_bare_run(tmp_path, [])
+    config = tmp_path / "review.yaml"
+    config.write_text("readers: {name_from: header}\n")
+    words = ["--config", config, "--address", "0.0.0.0", "--no-browser"]  # noqa: S104
+    assert review(monkeypatch, tmp_path, *words) == 1
+    assert "could send any X-Forwarded-User header" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Settings of `medkd review`: where decisions are kept, and who the readers are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from medkd.settings import Settings
+
+
+class ReaderSettings(Settings):
+    """How the app learns the reader's name, and who is an admin."""
+
+    name_from: Literal["account", "header", "oidc", "choice"] = Field(
+        "account",
+        description="account: the account that starts medkd review, or --reader; header: a header "
+        "of the reverse proxy that did the log-in; oidc: Streamlit's log-in (its secrets.toml has "
+        "the [auth] section); choice: the reader chooses one of `names`.",
+    )
+    header: str = Field(
+        "X-Forwarded-User",
+        min_length=1,
+        description="Header with the name. The proxy must replace it in every request.",
+    )
+    claim: str = Field("email", min_length=1, description="Claim of the OIDC log-in with the name.")
+    names: tuple[str, ...] = Field(
+        (), description="Readers who may decide; empty: everybody who is logged in."
+    )
+    admins: tuple[str, ...] = Field(
+        (), description="Readers who may see and export the decisions of all readers."
+    )
+    adjudicator: str = Field(
+        "", description="Reader whose decision is the reference where readers differ."
+    )
+
+    @model_validator(mode="after")
+    def _names_to_choose(self) -> ReaderSettings:
+        if self.name_from == "choice" and not self.names:
+            raise ValueError("name_from: choice needs `names` to choose from")
+        return self
+
+
+class ReviewSettings(Settings):
+    """How decisions are kept and by whom they are made."""
+
+    store: str = Field(
+        "",
+        description="Path of an SQLite file, or postgresql://USER@HOST/DATABASE (password in "
+        "PGPASSWORD or ~/.pgpass); empty: review.sqlite in the reviewed folder.",
+    )
+    readers: ReaderSettings = Field(
+        default_factory=ReaderSettings, description="Names and roles of the readers."
+    )
