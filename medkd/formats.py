@@ -14,6 +14,9 @@ from typing import Any
 VERSION_KEY = "format_version"
 """The field in which every record states its version."""
 
+REVIEWS_KIND = "medkd reviews"
+"""The value of "kind" in the JSON that `medkd review --export` writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:

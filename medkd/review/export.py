@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 
 from medkd import __version__
-from medkd.io.reference.reviews import REVIEWS_KIND
+from medkd.formats import REVIEWS_KIND
 from medkd.review.consensus import Consensus
 from medkd.review.decision import Decision
 from medkd.types import Nodule
@@ -49,8 +49,11 @@ def consensus_json(found: Consensus, decisions: Sequence[Decision] = ()) -> str:
 
     Args:
         found: the marks and the cases.
-        decisions: every decision, if they are to be in the file too; notes are free text.
+        decisions: every decision, if they and the agreement of the readers are to be in the file
+            too; notes are free text.
     """
+    from medkd.review.agreement import find_agreement
+
     content = {
         "kind": REVIEWS_KIND,
         "medkd_version": __version__,
@@ -58,6 +61,7 @@ def consensus_json(found: Consensus, decisions: Sequence[Decision] = ()) -> str:
         "marks": [asdict(mark) for mark in found.marks],
         "reviewed": {name: list(readers) for name, readers in sorted(found.reviewed.items())},
         "disputed": dict(sorted(found.disputed.items())),
+        "agreement": [asdict(pair) for pair in find_agreement(decisions)],
         "decisions": [asdict(decision) for decision in decisions],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -55,9 +55,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """Result of a check of the whole chain; `fault` names the first bad row (empty: none)."""
+    """Result of a check of the chain; `fault` names the first bad row (empty: none).
+
+    `decisions` is the number of rows that were checked, `last` the last row and `head` its hash.
+    """
 
     decisions: int
+    last: int
     head: str
     fault: str
 
@@ -212,7 +216,8 @@ class ReviewStore:
         head = Link(rows[0]["_number"], rows[0]["_hash"]) if rows else None
         found = [cast("dict[str, object]", row) for row in rows if row["number"] is not None]
         fault = find_fault(found, head, start)
-        return ChainReport(len(found), head.hash if head else "", fault)
+        last = head or Link()
+        return ChainReport(len(found), last.number, last.hash, fault)
 
     def has_link(self, link: Link) -> bool:
         """Return whether the row of a link is still there with its hash."""
@@ -371,7 +376,7 @@ def _check_once(store: ReviewStore) -> None:
     if report.fault:
         _checked.pop(store.name, None)
         raise _tampered(store.name, report.fault)
-    _checked[store.name] = Link(since.number + report.decisions, report.head)
+    _checked[store.name] = Link(report.last, report.head)
 
 
 def _tampered(name: str, fault: str) -> SeriesError:

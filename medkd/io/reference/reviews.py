@@ -13,14 +13,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from medkd.formats import REVIEWS_KIND
 from medkd.io.reference.places import ArchiveLookup
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.source import AnnotationSource
 from medkd.jsonio import read_json
 from medkd.types import ReviewedMark
-
-REVIEWS_KIND = "medkd reviews"
-"""The value of "kind" in the file."""
 
 LABEL = "nodule"
 """The label of a whole scan that was read completely."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from medkd.errors import CheckpointError
+from medkd.formats import REVIEWS_KIND
 from medkd.io.reference import ReferenceRows, read_reference_source
-from medkd.io.reference.reviews import REVIEWS_KIND, ReviewAnnotations, is_reviews
+from medkd.io.reference.reviews import ReviewAnnotations, is_reviews
 from tests.io.reference.oblique import SERIESUID, oblique_places
 
 
