@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medkd.archive.masks import add_masks
-from medkd.archive.merge import merge_nodules
+from medkd.archive.merge import LEAST_MM, merge_nodules
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
 from medkd.index.case import Case
@@ -111,7 +112,27 @@ class Joiner:
         merged = merge_nodules(masked.found)
         joined.nodules += merged.nodules
         joined.notes |= dict.fromkeys((*masked.notes, *merged.notes))
+        self._settle_reviews(joined)
         return joined
+
+    def _settle_reviews(self, joined: Joined) -> None:
+        """Let nodules of other sources count where readers contradict them, and note it."""
+        nodules: dict[str, list[Nodule]] = defaultdict(list)
+        for nodule in joined.nodules:
+            if nodule.counts_as == "included":
+                nodules[nodule.seriesuid].append(nodule)
+        rejected = [mark for mark in joined.marks if mark.verdict == "rejected"]
+        if denied := sum(_is_on(mark, nodules[mark.seriesuid]) for mark in rejected):
+            joined.notes[f"reviews: {denied} rejected marks are on nodules, which count"] = None
+        free = [label for label in joined.labels if label.source == "reviews"]
+        if wrong := [label for label in free if nodules[label.case_id]]:
+            for label in wrong:
+                del joined.labels[label]
+            note = (
+                f"reviews: {len(wrong)} scans in which readers found no nodule have nodules of "
+                "another source, which count"
+            )
+            joined.notes[note] = None
 
     def _renamed(self, nodule: Nodule) -> Nodule:
         return replace(nodule, seriesuid=self._by_real[nodule.seriesuid])
@@ -172,6 +193,14 @@ class Joiner:
             return row
         codes = ", ".join(codes_in(self._cases[case_id].reasons))
         return replace(row, reason=f"its series is not analysed: {codes}")
+
+
+def _is_on(mark: ReviewedMark, nodules: Sequence[Nodule]) -> bool:
+    """Return whether a mark is inside a nodule, or within 2 mm of the centre of a small one."""
+    return any(
+        math.dist(mark.center_mm, nodule.center_mm) <= max(nodule.diameter_mm / 2, LEAST_MM)
+        for nodule in nodules
+    )
 
 
 def _named(sources: Iterable[AnnotationSettings]) -> Iterator[tuple[str, AnnotationSettings]]:

@@ -96,7 +96,8 @@ def open_review(place: Path, *, index: Path | None = None, store: str = "") -> R
         _check_index(review, index)
     if review.kind == "INDEX":
         read_index_record(place)
-        _make_decisions_folder(review)
+        if not store:
+            _make_decisions_folder(review)
     elif review.kind == "RESULTS":
         review.results.read_record()
     else:

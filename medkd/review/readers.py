@@ -114,11 +114,19 @@ _REMEDIES = {
 def _name_from(settings: ReaderSettings, login: Login) -> str:
     if settings.name_from == "header":
         values = {name.casefold(): value for name, value in (login.headers or {}).items()}
-        return values.get(settings.header.casefold(), "")
+        return _as_utf8(values.get(settings.header.casefold(), ""))
     if settings.name_from == "oidc":
         value = (login.claims or {}).get(settings.claim)
         return value if isinstance(value, str) else ""
     return login.chosen if settings.name_from == "choice" else login.account
+
+
+def _as_utf8(value: str) -> str:
+    """Return a header's text as UTF-8: servers decode the bytes of a header as Latin-1."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return value
 
 
 def _clean(name: str) -> str:

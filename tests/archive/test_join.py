@@ -11,7 +11,9 @@ from medkd.geometry import VoxelGrid
 from medkd.index.case_store import open_scan
 from medkd.index.table import read_indexed_files
 from medkd.io.synthetic_mark import unknown_stamp
-from medkd.types import Scan
+from medkd.review.consensus import Consensus
+from medkd.review.export import consensus_json
+from medkd.types import ReviewedMark, Scan
 from tests.archive.archives import index_of, read_unmatched, write_picture
 from tests.io.reference.oblique import CENTER_VOX, write_oblique_series
 from tests.io.reference.test_dicom_seg import segments, sphere
@@ -40,6 +42,36 @@ def test_a_segmentation_within_the_archive_gives_a_nodule_in_its_place(
     off_vox = scan.grid.world_to_voxel(nodule.center_mm) - CENTER_VOX
     assert np.abs(off_vox).max() < 0.5
     assert "annotation" in {row.became for row in read_indexed_files(out)}
+
+
+def test_a_nodule_of_another_source_counts_although_readers_rejected_it(
+    oblique: Path, tmp_path: Path
+) -> None:
+    out, seg = tmp_path / "work" / "index.csv", {"kind": "seg"}
+    before = index_of(oblique, out, gate=OBLIQUE, annotations=[seg])
+    (nodule,), name = before.nodules, before.cases[0].case_id
+    mark = ReviewedMark(name, nodule.center_mm, -1.0, "rejected", ("anna",), "2025-01-01")
+    reviews = tmp_path / "reviews.json"
+    reviews.write_text(consensus_json(Consensus((mark,), {name: ("anna",)})))
+    own = {"kind": "reviews", "path": str(reviews)}
+    index = index_of(oblique, out, gate=OBLIQUE, annotations=[seg, own])
+    assert (index.nodules, index.labels, len(index.marks)) == (before.nodules, (), 1)
+    assert "reviews: 1 rejected marks are on nodules, which count" in index.notes
+    assert any("1 scans in which readers found no nodule" in note for note in index.notes)
+
+
+def test_a_nodule_that_readers_accepted_and_another_source_has_counts_once(
+    oblique: Path, tmp_path: Path
+) -> None:
+    out, seg = tmp_path / "work" / "index.csv", {"kind": "seg"}
+    before = index_of(oblique, out, gate=OBLIQUE, annotations=[seg])
+    x, y, z = before.nodules[0].center_mm
+    mark = ReviewedMark(before.cases[0].case_id, (x + 1, y, z), 5.0, "accepted", ("anna",))
+    reviews = tmp_path / "reviews.json"
+    reviews.write_text(consensus_json(Consensus((mark,))))
+    own = {"kind": "reviews", "path": str(reviews)}
+    (nodule,) = index_of(oblique, out, gate=OBLIQUE, annotations=[seg, own]).nodules
+    assert (nodule.center_mm, nodule.sources) == ((x, y, z), ("seg", "reviews"))
 
 
 def test_objects_that_no_source_reads_are_said(oblique: Path, tmp_path: Path) -> None:

@@ -148,6 +148,12 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(index):
         open_review(index)
 
 
+def test_an_index_in_a_folder_that_cannot_be_written_is_reviewed_with_another_store(index):
+    index.with_name("index.review").touch()
+    store = str(index.parent / "elsewhere.sqlite")
+    assert open_review(index, store=store).decisions == store
+
+
 def test_decisions_that_cannot_be_kept_are_said_before_anybody_decides(index):
     open_review(index).decisions.write_bytes(b"no database " * 1000)
     done = CliRunner().invoke(app, ["review", str(index), "--no-browser"])

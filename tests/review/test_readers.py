@@ -57,6 +57,12 @@ def test_two_spellings_of_one_name_are_one_reader():
     assert names == {"M\u00fcller"}
 
 
+@pytest.mark.parametrize("sent", ["M\u00c3\u00bcller", "M\u00fcller", "Mu\u0308ller"])
+def test_a_name_in_a_header_is_read_as_utf_8(sent):
+    login = Login(headers={"X-Forwarded-User": sent})
+    assert identify_reader(ReaderSettings(name_from="header"), login).name == "M\u00fcller"
+
+
 def test_a_name_that_is_not_listed_is_refused():
     settings = ReaderSettings(names=("anna",), admins=("chief",))
     assert identify_reader(settings, Login(account="chief")).role == "admin"

@@ -44,6 +44,14 @@ def test_a_request_without_the_proxys_header_is_refused(launch):
     assert "root" not in words(app)
 
 
+def test_decisions_are_read_from_the_store_that_was_given(launch, tmp_path, monkeypatch):
+    place = tmp_path / "elsewhere.sqlite"
+    monkeypatch.setenv("MEDKD_REVIEW_STORE", str(place))
+    run, _ = launch()
+    assert place.is_file()
+    assert not run.review.exists()
+
+
 def test_a_reader_exports_the_own_decisions_alone(launch, monkeypatch):
     run, _ = launch()
     store = open_store(run.review)
