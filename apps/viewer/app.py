@@ -7,12 +7,13 @@ It has the pages worklist and case, and for a RUN results. The pages only draw: 
 from __future__ import annotations
 
 import deciding
+import login
 import session
 import streamlit as st
 
 st.set_page_config(page_title="medkd review", layout="wide")
 review = session.current_review()
-session.log_in()
+login.log_in()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
 case = st.Page("case.py", title="Case")
 pages = [worklist, case]

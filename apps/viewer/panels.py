@@ -57,9 +57,7 @@ def show_marks(
     with st.container(height=LIST_PX if len(marks) > FITTING else "content", border=False):
         for mark in marks[:listed]:
             place, score = mark.candidate.center_mm, mark.candidate.score
-            latest = _current(mine, case, mark.mark_id)
-            diameter_mm = latest.diameter_mm or mark.candidate.diameter_mm
-            shown = replace(latest, score=score, center_mm=place, diameter_mm=diameter_mm)
+            shown = replace(_current(mine, case, mark.mark_id), score=score, center_mm=place)
             with st.container(border=True):
                 label = f"Mark {mark.number}: score {score:.3f}"
                 jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)

@@ -1,8 +1,8 @@
 """What all pages share: the reviewed data, the reader, cached reading, and the notices on top.
 
 `medkd review` passes data and reader in environment variables (`MEDKD_REVIEW_PATH`,
-`MEDKD_REVIEW_INDEX`, `MEDKD_REVIEW_READER`). Text from the data is shown only by `st.text` and in
-tables, never as Markdown or HTML.
+`MEDKD_REVIEW_INDEX`, `MEDKD_REVIEW_STORE`; the reader: `login.py`). Text from the data is shown
+only by `st.text` and in tables, never as Markdown or HTML.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
+import login
 import numpy as np
 import streamlit as st
 from display import AxialStack, build_axial_stack
@@ -38,14 +39,6 @@ from medkd.review.opened import (
     read_probabilities,
     read_worklist,
 )
-from medkd.review.readers import (
-    Login,
-    Reader,
-    ReaderSettings,
-    identify_reader,
-    read_reader_settings,
-    visible,
-)
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
 from medkd.types import Evaluation, Radiograph, RunCase
@@ -60,9 +53,6 @@ OPEN_CASE = "open_case"
 
 CASE_ORDER = "case_order"
 """Session key of the case ids in the order of the worklist."""
-
-CHOSEN = "chosen_reader"
-"""Session key of the name that the reader chose."""
 
 NO_MODEL = "An index of an archive: no model has analysed these cases."
 
@@ -97,38 +87,10 @@ def current_review() -> Review:
         return open_review(path, index=Path(index) if index else None, store=store)
 
 
-def log_in() -> None:
-    """Ask who is reading, if the settings say so; the page stops until that is known."""
-    settings = _reader_settings()
-    if settings.name_from == "choice":
-        st.sidebar.selectbox(
-            "Your name", settings.names, index=None, key=CHOSEN, placeholder="Choose your name"
-        )
-    elif settings.name_from == "oidc" and not st.user.is_logged_in:
-        st.button("Log in", on_click=st.login)
-        st.stop()
-
-
-def current_reader() -> Reader:
-    """Return who is reading; the page stops if that is not known."""
-    settings = _reader_settings()
-    login = Login(
-        account=os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader",
-        headers=dict(st.context.headers) if settings.name_from == "header" else None,
-        claims=dict(st.user) if settings.name_from == "oidc" else None,
-        chosen=st.session_state.get(CHOSEN) or "",
-    )
-    with stopping():
-        return identify_reader(settings, login)
-
-
 def reader_name() -> str:
-    """Return the name of the reader."""
-    return current_reader().name
-
-
-def _reader_settings() -> ReaderSettings:
-    return read_reader_settings(os.environ.get("MEDKD_REVIEW_READERS", ""))
+    """Return the name of the reader; the page stops if that is not known."""
+    with stopping():
+        return login.current_reader().name
 
 
 @contextmanager
@@ -309,7 +271,8 @@ def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
 def load_history(review: Review) -> list[Decision]:
     """Return all decisions that the reader may see, oldest first."""
     with stopping():
-        return visible(load_store(review).history(), current_reader())
+        reader = login.current_reader()
+        return [one for one in load_store(review).history() if reader.may_see(one)]
 
 
 def _files(review: Review) -> list[Path]:

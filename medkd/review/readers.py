@@ -8,7 +8,7 @@ every request. A missing name is refused: no decision is saved under somebody el
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,11 +96,6 @@ def check_exposure(settings: ReaderSettings, address: str) -> None:
 def read_reader_settings(text: str) -> ReaderSettings:
     """Read settings from the JSON text by which the app receives them; empty: the default ones."""
     return ReaderSettings.model_validate_json(text or "{}")
-
-
-def visible(decisions: Iterable[Decision], reader: Reader) -> list[Decision]:
-    """Return the decisions that a reader may see, in the same order."""
-    return [decision for decision in decisions if reader.may_see(decision)]
 
 
 _REMEDIES = {

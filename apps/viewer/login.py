@@ -1,0 +1,53 @@
+"""Who is reading: the settings of the readers, and what is known about the person at the browser.
+
+`medkd review` passes the settings as JSON in the environment variable `MEDKD_REVIEW_READERS`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import streamlit as st
+
+from medkd.review.readers import (
+    Login,
+    Reader,
+    ReaderSettings,
+    identify_reader,
+    read_reader_settings,
+)
+
+CHOSEN = "chosen_reader"
+"""Session key of the name that the reader chose."""
+
+
+def log_in() -> None:
+    """Ask who is reading, if the settings say so; the page stops until OIDC has logged in."""
+    settings = _settings()
+    if settings.name_from == "choice":
+        st.sidebar.selectbox(
+            "Your name", settings.names, index=None, key=CHOSEN, placeholder="Choose your name"
+        )
+    elif settings.name_from == "oidc" and not st.user.is_logged_in:
+        st.button("Log in", on_click=st.login)
+        st.stop()
+
+
+def current_reader() -> Reader:
+    """Return who is reading.
+
+    Raises:
+        SettingsError: if that is not known.
+    """
+    settings = _settings()
+    login = Login(
+        account=os.environ.get("MEDKD_REVIEW_READER", "").strip() or "reader",
+        headers=dict(st.context.headers) if settings.name_from == "header" else None,
+        claims=dict(st.user) if settings.name_from == "oidc" else None,
+        chosen=st.session_state.get(CHOSEN) or "",
+    )
+    return identify_reader(settings, login)
+
+
+def _settings() -> ReaderSettings:
+    return read_reader_settings(os.environ.get("MEDKD_REVIEW_READERS", ""))
