@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from medkd.review.store import open_store
-from tests.viewer.test_browser import browser, run, served  # noqa: F401  # fixtures
+from tests.viewer import factory
+from tests.viewer.browsing import served
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,8 @@ def proxied(url, name):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_two_readers_behind_a_proxy_decide_under_their_own_names(browser, run, tmp_path):  # noqa: F811
+def test_two_readers_behind_a_proxy_decide_under_their_own_names(browser, tmp_path):
+    run = factory.write_review_run(tmp_path / "run")
     config = tmp_path / "review.yaml"
     config.write_text("readers: {name_from: header}\n")
     with served(run, "--config", str(config)) as (url, _):
