@@ -1,17 +1,18 @@
 """Check what `medkd demo` left: python .ci/check_demo.py RUN.
 
 Two rules. On the track that the demo shows (whole-scan marks where it searches scans, else the
-given candidates) the student's CPM is above 0.15. The run took less than 8 minutes: from its first
-phantom to its last score, as RUN/evaluation.json states; the installation does not count. The
-limit is meant for two quiet cores. A machine that is busy with other work can miss it: then run
-the step again when it is quiet.
+given candidates) the student's CPM is above 0.3: with voxels of 2 mm it is about .33 to .35, and
+processors round differently. The run took less than 8 minutes: from its first phantom to its last
+score, as RUN/evaluation.json states; the installation does not count. The limit is meant for two
+quiet cores. A machine that is busy with other work can miss it: then run the step again when it is
+quiet.
 """
 
 import json
 import sys
 from pathlib import Path
 
-LEAST_CPM = 0.15
+LEAST_CPM = 0.3
 MOST_SECONDS = 480.0
 TRACKS = ("whole-scan", "candidates")
 

@@ -28,14 +28,14 @@ def check(folder: Path, *, seconds: float, cpm: dict[str, dict[str, float]]) -> 
     return done.returncode, done.stdout + done.stderr
 
 
-GOOD = {"control": {"candidates": 0.12}, "student": {"candidates": 0.31}}
+GOOD = {"control": {"candidates": 0.12}, "student": {"candidates": 0.41}}
 
 
 def test_a_good_run_passes_and_its_numbers_are_shown(tmp_path: Path) -> None:
     code, said = check(tmp_path, seconds=251.4, cpm=GOOD)
     assert code == 0
     assert "251 s" in said
-    assert "student, candidates: CPM 0.310" in said
+    assert "student, candidates: CPM 0.410" in said
     assert "control, candidates: CPM 0.120" in said
 
 
@@ -43,8 +43,8 @@ def test_a_good_run_passes_and_its_numbers_are_shown(tmp_path: Path) -> None:
     ("seconds", "cpm", "reason"),
     [
         (480.0, GOOD, "expected less than 480 s, got 480 s"),
-        (200.0, {"student": {"candidates": 0.15}}, "CPM above 0.15, got 0.150"),
-        (200.0, {"student": {"candidates": 0.5, "whole-scan": 0.0}}, "CPM above 0.15, got 0.000"),
+        (200.0, {"student": {"candidates": 0.3}}, "CPM above 0.3, got 0.300"),
+        (200.0, {"student": {"candidates": 0.5, "whole-scan": 0.0}}, "CPM above 0.3, got 0.000"),
         (200.0, {"control": {"candidates": 0.5}}, "expected a CPM of the student, got none"),
         (200.0, {"student": {}}, "expected a CPM of the student, got none"),
     ],

@@ -26,12 +26,13 @@ def demo(
     overrides: SetOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Train teacher, control and student on synthetic chest CT in minutes; no data is needed.
+    """Adapt the shipped models to a new hospital on synthetic chest CT; no data is needed.
 
-    The teacher is trained on scans of one simulated hospital. At a second hospital only few scans
-    have labels. A small student learns from these labels and from the teacher; the control is the
-    same network, trained on the labels only. All three are evaluated on given candidates of other
-    scans of the second hospital. Whole scans are not searched; use `medkd detect` for that.
+    The shipped models never saw this simulated hospital's scanner, and only four of its scans have
+    labels. The student starts from the small shipped model and learns from these labels and from
+    the large one, also on scans without labels; the control starts from the same model and learns
+    from the labels only. Both then search other whole scans of this hospital, and all three score
+    given candidates there.
 
     Example: `medkd demo --out medkd-demo`
     """

@@ -68,6 +68,14 @@ def _primary_differences(evaluation: Evaluation) -> Iterator[str]:
             yield difference_words(found, patients=scored_patients(evaluation))
 
 
+def _cpm_differences(evaluation: Evaluation) -> Iterator[str]:
+    """Yield student minus control in CPM, on the candidates and on whole scans."""
+    for found in evaluation.differences:
+        ours = (found.first, found.second) == ("student", "control") and not found.primary
+        if ours and found.metric.endswith("/cpm_interpolated"):
+            yield difference_words(found, patients=scored_patients(evaluation))
+
+
 def difference_words(found: PairedDifference, *, patients: int | None = None) -> str:
     """Describe a paired difference and whether its interval shows an effect.
 
@@ -244,6 +252,7 @@ def closing_lines(evaluation: Evaluation) -> tuple[str, ...]:
         *_scores(evaluation),
         "",
         *_primary_differences(evaluation),
+        *_cpm_differences(evaluation),
         # Warnings that begin in capitals report that the comparison failed.
         *(warning for warning in evaluation.warnings if warning[:2].isupper()),
         CAUTION,
@@ -266,10 +275,12 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
         f"({words.count(first.positives)} of them in nodules) in "
         f"{words.count(scored_patients(evaluation))} other scans of the same site."
     )
-    if all(found.track != "whole-scan" for found in froc.values()):
-        yield "The demo does not search whole scans; `medkd detect` does."
+    searched = any(found.track == "whole-scan" for found in froc.values())
+    if not searched:
+        yield "No arm searched whole scans in this run; `medkd detect` does."
     yield ""
-    yield f"{'':10}{'ROC AUC':26}CPM (both with 95 % intervals)"
+    track = "whole scans" if searched else "candidates"
+    yield f"{'':10}{'ROC AUC, candidates':26}CPM, {track} (both with 95 % intervals)"
     for arm, result in results.items():
         found = froc.get(arm)
         cpm = words.with_interval(found.cpm_interpolated, found.interval) if found else "not scored"

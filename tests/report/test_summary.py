@@ -48,14 +48,31 @@ def test_the_difference_of_student_and_control_is_shown_whatever_it_is(
         for d in evaluation.differences
     )
     said = closing_lines(replace(evaluation, differences=worse))
-    (line,) = [line for line in said if line.startswith("Student minus control")]
+    (line,) = [line for line in said if line.startswith("Student minus control, ROC AUC")]
     assert "ROC AUC: \u22120.250" in line
 
 
+def test_the_difference_in_cpm_is_shown_for_candidates_and_for_whole_scans(
+    evaluation: Evaluation,
+) -> None:
+    one = next(d for d in evaluation.differences if d.primary)
+    tracks = ("candidates", "whole-scan")
+    own = [replace(one, primary=False, metric=f"{t}/cpm_interpolated") for t in tracks]
+    other = replace(own[0], second="teacher")
+    said = closing_lines(replace(evaluation, differences=(one, *own, other)))
+    found = [line for line in said if "minus" in line]
+    assert len(found) == 3
+    assert "CPM of the listed candidates" in found[1]
+    assert "CPM of whole-scan marks" in found[2]
+
+
 def test_a_run_that_searched_no_scans_says_so(evaluation: Evaluation) -> None:
-    unsearched = "The demo does not search whole scans; `medkd detect` does."
+    unsearched = "No arm searched whole scans in this run; `medkd detect` does."
     assert unsearched in closing_lines(candidates_alone(evaluation))
     assert unsearched not in closing_lines(evaluation)
+    heads = ("CPM, candidates", "CPM, whole scans")
+    for head, said in zip(heads, (candidates_alone(evaluation), evaluation), strict=True):
+        assert any(head in line for line in closing_lines(said))
     assert {f.track for f in main_froc(evaluation).values()} == {"whole-scan"}
 
 

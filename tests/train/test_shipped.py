@@ -76,9 +76,9 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         "bench.seeds=[0]", "bench.teachers.lite0.model.image_size=32",
     ],
     "demo/phantom": lambda _: [
-        *short("teacher"), *short("student"), "source.data.scans=3", "target.data.scans=3",
-        "target.split.limit.labelled_cases=1", "teacher.model.width=0.1",
-        "source.split.val=0.3", "source.split.test=0.3", "target.split.test=0.3",
+        *short("student"), "target.data.scans=4", "target.data.nodules_per_scan=2-3",
+        "target.split.val=0.25", "target.split.test=0.25", "target.crops.mining.per_scan=2",
+        "target.split.limit.labelled_cases=1",
     ],
     "source/ct_nodule": lambda root: [
         *short("teacher"), *short("student"), "teacher.model.channels=[4,6,8]",
@@ -87,8 +87,8 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         CROPS,
         f"target.crops.more.nodules.data.index={root / 'ct' / 'work' / 'index.csv'}",
         f"target.crops.more.lung.data.index={root / 'ct' / 'work' / 'index.csv'}",
-        "target.crops.phantoms.scans=1", "target.crops.phantoms.new_per_epoch=0",
-        "detection=null",
+        "target.crops.more.coarse.data.scans=2", "target.crops.phantoms.scans=1",
+        "target.crops.phantoms.new_per_epoch=0", "detection=null",
     ],
     "transfer/hospital_ct": lambda root: [
         *short("student"), f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
