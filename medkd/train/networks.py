@@ -93,10 +93,8 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     )
     info = _describe(arm, domain, network, result.scores)
     info = replace(info, config=context.settings.name, seed=context.settings.seed)
-    if source is not None:
-        info = _with_cases_of(info, source)
-    if arm.teacher is not None:
-        info = with_teacher_origin(info, read_info(context.run.model(arm.teacher)))
+    taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
+    info = with_origins(info, start=source, teacher=taught_by)
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
 
 
@@ -170,6 +168,16 @@ def _initialise(network: Network, arm: Arm) -> ModelInfo | None:
     for difference in report.differences:
         logger.warning("%s: not initialised: %s", arm.name, difference)
     return report.source
+
+
+def with_origins(
+    info: ModelInfo, *, start: ModelInfo | None, teacher: ModelInfo | None
+) -> ModelInfo:
+    """Add what its start and its teacher were trained on, each set of cases once."""
+    known = teacher.training_fingerprint if teacher is not None else ""
+    if start is not None and (not known or start.training_fingerprint != known):
+        info = _with_cases_of(info, start)
+    return info if teacher is None else with_teacher_origin(info, teacher)
 
 
 def with_teacher_origin(info: ModelInfo, teacher: ModelInfo) -> ModelInfo:

@@ -26,7 +26,7 @@ from medkd.report.render import write_report
 from medkd.runs import RunFolder
 from medkd.synthetic.phantom import generator_stamp
 from medkd.train.domains import PARTS, Domain
-from medkd.train.networks import _describe, with_teacher_origin
+from medkd.train.networks import _describe, with_origins, with_teacher_origin
 from medkd.train.plan import Arm
 from medkd.train.run import run_training
 from medkd.types import CaseOrigins, CaseResult, Evaluation
@@ -131,6 +131,20 @@ def test_a_student_counts_its_teachers_scans_too_but_the_same_ones_once() -> Non
     assert with_teacher_origin(own, teacher).origins == CaseOrigins(real=4, phantom=7)
     same = facts(CaseOrigins(real=4), "a", synthetic=False)
     assert with_teacher_origin(own, same).origins == CaseOrigins(real=4)
+
+
+def test_cases_of_which_start_and_teacher_learned_are_counted_once() -> None:
+    own = facts(CaseOrigins(real=4), "a", synthetic=False)
+    teacher = facts(CaseOrigins(phantom=7), "b", synthetic=True)
+    other = facts(CaseOrigins(phantom=2), "c", synthetic=True)
+    both = with_origins(own, start=teacher, teacher=teacher)
+    assert (both.origins, both.trained_on_synthetic) == (CaseOrigins(real=4, phantom=7), True)
+    found = with_origins(own, start=other, teacher=teacher).origins
+    assert found == CaseOrigins(real=4, phantom=9)
+    assert with_origins(own, start=other, teacher=None).origins == CaseOrigins(real=4, phantom=2)
+    unknown = [facts(CaseOrigins(phantom=n), "", synthetic=True) for n in (2, 3)]
+    found = with_origins(own, start=unknown[0], teacher=unknown[1]).origins
+    assert found == CaseOrigins(real=4, phantom=5)
 
 
 def test_where_a_teachers_scans_were_not_counted_no_count_is_claimed() -> None:
