@@ -134,6 +134,22 @@ def nodule_scores(marks: Sequence[Candidate], reference: Reference) -> Float64:
     return best
 
 
+def find_hits(marks: Sequence[Candidate], findings: Sequence[Nodule]) -> NDArray[np.bool_]:
+    """Return which marks of one scan lie inside which of its findings, by the same rules.
+
+    Args:
+        marks: M marks of the scan; all of them, without the limit of 100.
+        findings: K nodules or excluded findings of the scan.
+
+    Returns:
+        [M, K] booleans.
+    """
+    places = np.asarray([mark.center_mm for mark in marks], dtype=np.float64).reshape(-1, 3)
+    centers = np.asarray([finding.center_mm for finding in findings], dtype=np.float64)
+    diameters = np.asarray([finding.diameter_mm for finding in findings], dtype=np.float64)
+    return _inside(places, centers.reshape(-1, 3), diameters)
+
+
 def _match_scan(
     marks: tuple[Float64, Float64],
     nodules: tuple[Float64, Float64],
