@@ -20,7 +20,8 @@ def test_the_files_of_a_shipped_model_are_in_the_wheel(tmp_path: Path) -> None:
     models = [f"_models/m/{name}" for name in ("model.json", "model.safetensors", "MODEL_CARD.md")]
     for name in (
         *(f"medkd/{name}" for name in models),
-        "apps/viewer/app.py",
+        "apps/viewer/server.py",
+        "apps/viewer/component/js/main.js",
         "configs/demo/x.yaml",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +30,8 @@ def test_the_files_of_a_shipped_model_are_in_the_wheel(tmp_path: Path) -> None:
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)  # noqa: S603  # fixed words
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {f"medkd/{name}" for name in (*models, "_viewer/app.py", "_configs/demo/x.yaml")}
+    packed_app = ("_viewer/server.py", "_viewer/component/js/main.js")
+    wanted = {f"medkd/{name}" for name in (*models, *packed_app, "_configs/demo/x.yaml")}
     assert wanted <= packed
 
 

@@ -1,17 +1,20 @@
-"""The entry script of the review app, which `medkd review RUN|RESULTS|INDEX` starts.
+"""The entry script of the pages; `server.py` serves them.
 
 It has the pages worklist and case, and for a RUN results. The pages only draw: the logic is in
-`medkd/review` and `display.py`.
+`medkd/review`, `display.py` and `scene.py`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import deciding
 import login
 import session
 import streamlit as st
 
-st.set_page_config(page_title="medkd review", layout="wide")
+st.set_page_config(page_title="medkd review", layout="wide", initial_sidebar_state="collapsed")
+st.html(Path(__file__).with_name("page.css"))
 review = session.current_review()
 login.log_in()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
@@ -19,7 +22,7 @@ case = st.Page("case.py", title="Case")
 pages = [worklist, case]
 if review.kind == "RUN":
     pages.append(st.Page("results.py", title="Results"))
-page = st.navigation(pages)
+page = st.navigation(pages, position="top")
 with st.sidebar:
     st.caption(review.kind.capitalize())
     place = review.path.resolve()

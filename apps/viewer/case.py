@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+import deciding
 import indexed
 import pandas as pd
 import panels
 import session
+import slice_viewer
 import streamlit as st
-from display import Ring
-from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
+from indexed import COLUMNS
+from pictures import show_picture, try_stack
+from scene import Ring
+from streamlit.delta_generator import DeltaGenerator
 
 from medkd.errors import MedkdError
 from medkd.review.cases import NO_MARKS, Mark, case_progress, find_case
 from medkd.review.opened import Review
-from medkd.review.store import Decision
+from medkd.review.outcomes import Outcomes, judge_marks
+from medkd.review.store import Decision, Verdict
 from medkd.types import RunCase
 
-YELLOW, GREEN, GREY = (255, 214, 10), (60, 220, 110), (165, 165, 165)
-COLORS = {"accept": GREEN, "reject": GREY}
 CHOSEN = "chosen_case"
 LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
@@ -28,10 +31,11 @@ LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 def show_case() -> None:
     """Draw the page."""
     review = session.current_review()
-    case = choose_case(session.load_cases(review))
+    bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    case = choose_case(session.load_cases(review), bar)
     mine = session.load_mine(review).get(case.case_id, {})
     part = f", {case.split}" if case.split not in {"", "none"} else ""
-    st.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
+    bar.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
     if case.status == "not_analysed":
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
@@ -43,8 +47,8 @@ def show_case() -> None:
         show_scan_case(review, case, mine)
 
 
-def choose_case(cases: Sequence[RunCase]) -> RunCase:
-    """Draw the buttons for the previous and next case, and return the case to show.
+def choose_case(cases: Sequence[RunCase], bar: DeltaGenerator) -> RunCase:
+    """Draw the buttons for the previous and next case into a row, and return the case to show.
 
     This is the case requested by a click or in the address, otherwise the first of the worklist.
     If the requested case does not exist, the page stops.
@@ -63,7 +67,6 @@ def choose_case(cases: Sequence[RunCase]) -> RunCase:
     st.query_params["case"] = case.case_id
     order = order if case.case_id in order else [other.case_id for other in cases]
     place = order.index(case.case_id)
-    bar = st.container(horizontal=True, vertical_alignment="center")
     for label, step in (("Previous case", -1), ("Next case", 1)):
         inside = 0 <= place + step < len(order)
         target = order[place + step] if inside else case.case_id
@@ -107,20 +110,26 @@ def ask_for(case_id: str) -> None:
 
 def show_scan_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw a scan: slices on the left, marks and decisions on the right."""
-    left, right = st.columns([5, 3], gap="medium")
+    left, right = st.columns(COLUMNS, gap="small")
     with left:
         stack = try_stack(review, case)
     marks: tuple[Mark, ...] = ()
-    with right:
+    with right, st.container(key="case_side", gap="small"):
         if case.status == "analysed":
             marks = choose_marks(review, case)
+            if marks:
+                st.caption(LEGEND)
             panels.show_marks(review, case, marks, mine=mine, stack=stack)
         panels.show_whole_scan(review, case, mine)
-    with left:
-        if stack is not None:
-            selected = st.session_state.get(panels.selected_key(case))
-            rings = [build_ring(mark, mine, selected=selected) for mark in marks]
-            show_slices(case, stack, rings, legend=LEGEND)
+    if stack is not None:
+        shown = {mark.mark_id: panels.mark_decision(case, mark, mine) for mark in marks}
+
+        def decide(mark_id: str, verdict: Verdict) -> None:
+            deciding.decide(review, shown[mark_id], "verdict", verdict)
+
+        with left:
+            rings = build_rings(review, case, marks, shown=shown)
+            slice_viewer.show_viewer(case, stack, rings, decide=decide)
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
@@ -140,21 +149,35 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     return above if chosen == above_words else found.marks
 
 
-def build_ring(mark: Mark, mine: dict[str, Decision], *, selected: str | None) -> Ring:
-    """Build the circle of a mark, coloured by the reader's decision."""
-    verdict = mine[mark.mark_id].verdict if mark.mark_id in mine else "undecided"
-    return Ring(
-        mark.candidate.center_mm,
-        mark.candidate.diameter_mm or UNKNOWN_DIAMETER_MM,
-        f"{mark.number}: {mark.candidate.score:.2f}",
-        COLORS.get(verdict, YELLOW),
-        selected=mark.mark_id == selected,
-    )
+def build_rings(
+    review: Review, case: RunCase, marks: Sequence[Mark], *, shown: Mapping[str, Decision]
+) -> list[Ring]:
+    """Build the rings of the marks, coloured by the reader's decisions, and of the reference."""
+    known = session.load_findings(review).get(case.case_id)
+    findings = [nodule for _, nodule in indexed.numbered(known or ())]
+    outcomes = judge_marks(marks, findings) if known is not None else Outcomes({}, ())
+    rings = [
+        Ring(
+            mark.mark_id,
+            "mark",
+            mark.number,
+            mark.candidate.center_mm,
+            mark.candidate.diameter_mm,
+            score=mark.candidate.score,
+            outcome=outcomes.marks.get(mark.mark_id, ""),
+            verdict=(decision := shown[mark.mark_id]).verdict,
+            saved=deciding.saved_words(decision) if decision.decided_at else "",
+            unsaved=deciding.is_unsaved(decision),
+        )
+        for mark in marks
+    ]
+    judged = enumerate(zip(findings, outcomes.findings, strict=True), start=1)
+    return rings + [indexed.build_ring(n, nodule, outcome) for n, (nodule, outcome) in judged]
 
 
 def show_image_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
     """Draw an image with its probabilities and the decision on it."""
-    left, right = st.columns([5, 3], gap="medium")
+    left, right = st.columns(COLUMNS, gap="small")
     with left:
         show_picture(review, case)
     with right:

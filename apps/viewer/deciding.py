@@ -7,6 +7,7 @@ that was not saved is shown on top of every page until it is saved or discarded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import session
@@ -24,6 +25,8 @@ NOTES_MADE = "note_fields_made"
 
 DecisionKey = tuple[str, str, str]
 """Case, mark, reader."""
+ChangeKey = tuple[str, str, str, Field]
+"""Case, mark, reader, changed field."""
 VERDICT_WORDS: dict[Verdict, str] = {
     "accept": "accepted",
     "reject": "rejected",
@@ -64,15 +67,18 @@ def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
         field: the field to change.
         value: its new value.
     """
-    st.session_state.pop(MERGED, None)
+    # Streamlit may stop a callback at any access to the session. All accesses come before the
+    # change is written, so a change is never written without being noted as written.
+    merged: list[str] = st.session_state.setdefault(MERGED, [])
+    written: dict[ChangeKey, Decision] = st.session_state.setdefault(WRITTEN, {})
+    unsaved: dict[ChangeKey, Unsaved] = st.session_state.setdefault(UNSAVED, {})
+    merged.clear()
     name = (*key_of(shown), field)
     # A second click can arrive before the page is drawn again after the first one.
-    written = st.session_state.setdefault(WRITTEN, {})
-    own: Decision | None = written.get(name)
+    own = written.get(name)
     seen = _with(shown, field, getattr(own, field)) if own and own.number > shown.number else shown
     if field == "note" and value == seen.note:
         return  # a field that is removed from the page may report its unchanged text again
-    unsaved = st.session_state.setdefault(UNSAVED, {})
     try:
         change = session.load_store(review).change(seen, field, value)
     except MedkdError as error:
@@ -83,7 +89,7 @@ def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
         return
     written[name] = change.newest
     unsaved.pop(name, None)
-    _note_merge(shown, change.newest, field)
+    merged += _merge_words(shown, change.newest, field, written)
 
 
 def key_of(decision: Decision) -> DecisionKey:
@@ -120,7 +126,7 @@ def show_unsaved(review: Review) -> None:
             )
     if merged := st.session_state.get(MERGED):
         st.info("Your change was saved. Another tab also changed this decision:")
-        st.text(merged)
+        st.text("\n".join(merged))
 
 
 def note_field(shown: Decision) -> NoteField:
@@ -153,13 +159,16 @@ def _with(decision: Decision, field: Field, value: str) -> Decision:
     return replace(decision, **{field: value})  # type: ignore[arg-type]  # both are texts
 
 
-def _note_merge(shown: Decision, newest: Decision, changed: Field) -> None:
-    """Remember a message if another tab changed the decision's other field."""
+def _merge_words(
+    shown: Decision, newest: Decision, changed: Field, written: Mapping[ChangeKey, Decision]
+) -> list[str]:
+    """Return a message if another tab changed the decision's other field."""
     other: Field = "note" if changed == "verdict" else "verdict"
-    own: Decision | None = st.session_state[WRITTEN].get((*key_of(shown), other))
+    own = written.get((*key_of(shown), other))
     known = own if own and own.number > shown.number else shown
-    if getattr(newest, other) != getattr(known, other):
-        st.session_state[MERGED] = f"{_place(newest)}\n{other}: {_words(newest, other)}"
+    if getattr(newest, other) == getattr(known, other):
+        return []
+    return [f"{_place(newest)}\n{other}: {_words(newest, other)}"]
 
 
 def _describe(change: Unsaved) -> str:

@@ -1,32 +1,36 @@
-"""Pixel computations of the viewer, without Streamlit: HU windows, axial slices, marks in mm.
+"""Pixel computations of the viewer, without Streamlit: HU windows, planes of a scan, radiographs.
 
-An axial stack is indexed [column, row, slice]. Columns run to the patient's left, rows to the
-back, slices to the head. A slice therefore shows the patient from the feet, with the right side
-on the left, as is usual in radiology. There is no resampling across slices and no MPR.
+A scan is shown as an axial stack, indexed [column, row, slice]. Columns run to the patient's left,
+rows to the back, slices to the head. An axial slice therefore shows the patient from the feet,
+with the right side on the left, as is usual in radiology. Voxels are reordered and never
+resampled: an oblique scan is shown along the planes of its array, each named by the body plane
+that is nearest. `component/js/` draws the planes; its functions must agree with those here.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from medkd.geometry import Float64, VoxelGrid
+from medkd.geometry import AxisOrder, Float64, VoxelGrid
 from medkd.types import Point
 
 PICTURE_PX = 760
-"""Longer side of an image on the screen."""
+"""Longer side of a radiograph on the screen."""
 
-_LEAST_RADIUS_PX = 3.0
+SLAB_SLICES = 10
+"""Axial slices that travel to the browser in one response."""
+
 _NEAREST_FROM_PX = 8.0
 _OBLIQUE = 0.25
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
-_MARGIN_PX = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +43,46 @@ class Window:
 
 WINDOWS = {
     "lung": Window(-600.0, 1500.0),
-    "mediastinum": Window(40.0, 400.0),
+    "soft tissue": Window(40.0, 400.0),
+    "mediastinum": Window(50.0, 350.0),
     "bone": Window(500.0, 2000.0),
 }
+"""The presets of the keys 1 to 4, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
-    """A circle to draw: a sphere in LPS mm with its label and colour (R, G, B)."""
+class Plane:
+    """A plane of the stack: the axes that run across and down a picture, and through the stack.
 
-    center_mm: Point
-    diameter_mm: float
-    label: str
-    color: tuple[int, int, int]
-    selected: bool = False
+    `across`, `down` and `through` are axes of the stack (0 column, 1 row, 2 slice). If `upward`,
+    the down axis is shown reversed, so that the head is at the top.
+    """
+
+    name: str
+    across: int
+    down: int
+    through: int
+    upward: bool
+
+
+PLANES = (
+    Plane("axial", 0, 1, 2, upward=False),
+    Plane("coronal", 0, 2, 1, upward=True),
+    Plane("sagittal", 1, 2, 0, upward=True),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxialStack:
-    """A scan as axial slices, HU [column, row, slice]: axes are reordered, voxels not resampled."""
+    """A scan as axial slices, HU [column, row, slice]: axes are reordered, voxels not resampled.
+
+    `volume_id` is a hash of the grid and of every voxel. Two scans that differ in one voxel
+    therefore have different ids, and the id contains nothing about the patient.
+    """
 
     voxels_hu: NDArray[np.int16]
     grid: VoxelGrid
+    volume_id: str
 
     @property
     def slices(self) -> int:
@@ -72,10 +94,15 @@ class AxialStack:
         number = round(float(self.grid.world_to_voxel(point_mm)[2]))
         return min(max(number, 0), self.slices - 1)
 
-    def slice_z_mm(self, number: int) -> float:
-        """Return the LPS z of a slice's middle, in mm."""
-        columns, rows, _ = self.grid.shape
-        return float(self.grid.voxel_to_world(((columns - 1) / 2, (rows - 1) / 2, number))[2])
+    def slab(self, first: int, count: int) -> bytes:
+        """Return axial slices as little-endian int16 HU: slice by slice, row by row.
+
+        Args:
+            first: index of the first slice.
+            count: number of slices; fewer are returned at the end of the stack.
+        """
+        part = self.voxels_hu[:, :, first : first + count]
+        return np.ascontiguousarray(part.T, dtype="<i2").tobytes()
 
 
 def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialStack:
@@ -85,35 +112,32 @@ def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialSta
         voxels_hu: [i, j, k] HU.
         grid: grid of the voxels; an oblique axis is assigned to the nearest body axis.
     """
-    direction = grid.direction
-    axis_up = int(np.argmax(np.abs(direction[2])))
-    others = [axis for axis in range(3) if axis != axis_up]
-    axis_left = max(others, key=lambda axis: abs(direction[0, axis]))
-    order = (axis_left, 3 - axis_up - axis_left, axis_up)
-    affine = np.eye(4)
-    affine[:3, 3] = grid.origin_mm
-    turned = np.transpose(voxels_hu, order)
-    for world, axis in enumerate(order):
-        step = grid.affine_lps_mm[:3, axis]
-        if direction[world, axis] < 0:
-            affine[:3, 3] += step * (grid.shape[axis] - 1)
-            step = -step
-            turned = np.flip(turned, world)
-        affine[:3, world] = step
-    shape = (grid.shape[order[0]], grid.shape[order[1]], grid.shape[order[2]])
-    return AxialStack(turned, VoxelGrid(shape, affine))
+    order = AxisOrder.to_lps(grid)
+    turned, turned_grid = order.apply(voxels_hu), grid.reordered(order.axes, order.flipped)
+    digest = blake2b(repr(turned_grid.shape).encode(), digest_size=20)
+    digest.update(turned_grid.affine_lps_mm.tobytes())
+    for number in range(turned_grid.shape[2]):
+        digest.update(np.ascontiguousarray(turned[:, :, number].T, dtype="<i2").data)
+    return AxialStack(turned, turned_grid, digest.hexdigest())
 
 
-def apply_window(values_hu: NDArray[np.int16], window: Window) -> NDArray[np.uint8]:
-    """Map HU linearly to grey values: lower edge of the window to 0, upper edge to 255; clip.
+def build_look_up(window: Window, *, inverted: bool = False) -> NDArray[np.uint8]:
+    """Build the grey value of every HU.
+
+    A window maps HU linearly: its lower edge to 0, its upper edge to 255, clipped outside. Halves
+    are rounded upwards.
 
     Args:
-        values_hu: HU of any shape.
         window: centre and width in HU.
+        inverted: whether the lower edge is white.
+
+    Returns:
+        [65536] grey values of -32768, -32767, ..., 32767 HU.
     """
     low = window.center_hu - window.width_hu / 2.0
-    grey = (values_hu.astype(np.float32) - low) * (255.0 / window.width_hu)
-    return np.asarray(np.clip(np.round(grey), 0, 255).astype(np.uint8))
+    values_hu = np.arange(-32768, 32768, dtype=np.float64)
+    grey = np.floor((values_hu - low) * (255.0 / window.width_hu) + 0.5).clip(0, 255)
+    return (255 - grey if inverted else grey).astype(np.uint8)
 
 
 def direction_letters(vector: Float64) -> str:
@@ -130,49 +154,32 @@ def direction_letters(vector: Float64) -> str:
     return "".join(_LETTERS[axis][0 if vector[axis] > 0 else 1] for axis in named)
 
 
-def section_radius_mm(diameter_mm: float, distance_mm: float, slice_spacing_mm: float) -> float:
-    """Return the radius in mm of the circle in which a sphere cuts a slice; 0 if it does not.
+def plane_letters(plane: Plane, grid: VoxelGrid) -> dict[str, str]:
+    """Return the letters of the left, right, top and bottom edge of a plane's picture.
 
     Args:
-        diameter_mm: diameter of the sphere.
-        distance_mm: distance from the sphere's centre to the middle of the slice.
-        slice_spacing_mm: slice spacing. If the distance is at most half of it, the sphere has its
-            full size, because otherwise a sphere between two slices would not be shown at all.
+        plane: the plane.
+        grid: the grid of an axial stack.
     """
-    radius = diameter_mm / 2.0
-    if abs(distance_mm) <= slice_spacing_mm / 2.0:
-        return radius
-    return float(np.sqrt(max(radius**2 - distance_mm**2, 0.0)))
+    across, down = grid.direction[:, plane.across], grid.direction[:, plane.down]
+    down = -down if plane.upward else down
+    return {
+        "left": direction_letters(-across),
+        "right": direction_letters(across),
+        "top": direction_letters(-down),
+        "bottom": direction_letters(down),
+    }
 
 
-def draw_slice(
-    stack: AxialStack, number: int, *, window: Window, rings: Sequence[Ring] = ()
-) -> bytes:
-    """Draw an axial slice without distortion, with orientation letters and rings.
+def plane_tilt_degrees(plane: Plane, grid: VoxelGrid) -> float:
+    """Return the angle in degrees between a plane of the array and the body plane of its name.
 
     Args:
-        stack: the scan as axial slices.
-        number: index of the slice; 0 is the lowest.
-        window: display window.
-        rings: spheres, highest score first; each is drawn if it cuts the slice.
-
-    Returns:
-        A PNG.
+        plane: the plane.
+        grid: the grid of an axial stack.
     """
-    grey = apply_window(stack.voxels_hu[:, :, number].T, window)
-    columns_mm, rows_mm, slices_mm = (float(mm) for mm in stack.grid.spacing_mm)
-    picture, scale = _enlarge(grey, (rows_mm, columns_mm))
-    draw = ImageDraw.Draw(picture)
-    # The selected ring is drawn last, and before it the ring with the highest score.
-    below = [ring for ring in reversed(rings) if not ring.selected]
-    for ring in [*below, *(ring for ring in rings if ring.selected)]:
-        column, row, level = (float(v) for v in stack.grid.world_to_voxel(ring.center_mm))
-        radius_mm = section_radius_mm(ring.diameter_mm, (level - number) * slices_mm, slices_mm)
-        if radius_mm > 0:
-            middle = ((column + 0.5) * columns_mm * scale, (row + 0.5) * rows_mm * scale)
-            _draw_ring(draw, ring, middle=middle, radius_px=radius_mm * scale)
-    _draw_letters(draw, picture.size, stack.grid.direction)
-    return _png(picture)
+    normal = np.cross(grid.direction[:, plane.across], grid.direction[:, plane.down])
+    return math.degrees(math.acos(min(abs(float(normal[plane.through])), 1.0)))
 
 
 def draw_image(
@@ -188,7 +195,7 @@ def draw_image(
         A PNG.
     """
     grey = np.clip(np.round(pixels * 255.0), 0, 255).astype(np.uint8)
-    return _png(_enlarge(grey, spacing_mm or (1.0, 1.0))[0])
+    return _png(_enlarge(grey, spacing_mm or (1.0, 1.0)))
 
 
 def data_uri(png: bytes) -> str:
@@ -200,7 +207,7 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _enlarge(grey: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> tuple[Image.Image, float]:
+def _enlarge(grey: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> Image.Image:
     """Scale to the screen without distortion; large pixels stay visible as squares."""
     rows, columns = grey.shape
     height_mm, width_mm = rows * spacing_mm[0], columns * spacing_mm[1]
@@ -208,48 +215,7 @@ def _enlarge(grey: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> tuple[
     coarse = scale * min(spacing_mm) > _NEAREST_FROM_PX
     size = (max(round(width_mm * scale), 1), max(round(height_mm * scale), 1))
     how = Image.Resampling.NEAREST if coarse else Image.Resampling.BICUBIC
-    return Image.fromarray(grey).resize(size, how).convert("RGB"), scale
-
-
-def _draw_ring(
-    draw: ImageDraw.ImageDraw, ring: Ring, *, middle: tuple[float, float], radius_px: float
-) -> None:
-    radius = max(radius_px, _LEAST_RADIUS_PX)
-    x, y = middle[0] - 0.5, middle[1] - 0.5
-    width = 3 if ring.selected else 2
-    # The line is drawn outside the radius, which keeps the edge of the nodule visible.
-    outer = radius + width
-    draw.ellipse((x - outer, y - outer, x + outer, y + outer), outline=ring.color, width=width)
-    place = (x + outer * 0.75 + 3, y - outer * 0.75 - 3)
-    _draw_text(draw, place, ring.label, color=ring.color, anchor="ls")
-
-
-def _draw_letters(draw: ImageDraw.ImageDraw, size: tuple[int, int], direction: Float64) -> None:
-    width, height = size
-    left_right, front_back = direction[:, 0], direction[:, 1]
-    white, edge = (255, 255, 255), _MARGIN_PX // 2
-    middle_x, middle_y = width / 2, height / 2
-    for place, vector, anchor in (
-        ((edge, middle_y), -left_right, "lm"),
-        ((width - edge, middle_y), left_right, "rm"),
-        ((middle_x, edge), -front_back, "mt"),
-        ((middle_x, height - edge), front_back, "mb"),
-    ):
-        _draw_text(draw, place, direction_letters(vector), color=white, anchor=anchor)
-
-
-def _draw_text(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    *,
-    color: tuple[int, int, int],
-    anchor: str,
-) -> None:
-    font = ImageFont.load_default(18)
-    draw.text(
-        place, text, fill=color, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0)
-    )
+    return Image.fromarray(grey).resize(size, how).convert("RGB")
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -7,33 +7,38 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import panels
 import session
+import slice_viewer
 import streamlit as st
-from display import AxialStack, Ring
-from pictures import UNKNOWN_DIAMETER_MM, show_picture, show_slices, try_stack
+from display import AxialStack
+from pictures import show_picture, try_stack
+from scene import Ring
 
 from medkd.index.case import Case
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.opened import Review
+from medkd.review.outcomes import Outcome
 from medkd.review.store import Decision
 from medkd.types import Nodule, RunCase
 
-BLUE, VIOLET = (70, 190, 255), (190, 140, 255)
-COLORS = {"included": BLUE, "excluded": VIOLET}
 LEGEND = "Blue: reference nodule, violet: excluded finding."
 MEANING = "Accept: the image and its labels are correct. Reject: they are not."
 LISTED = 50
+COLUMNS = (7, 3)
 
 
 def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
     """Draw the image on the left, and the INDEX's entries and the decisions on the right."""
     archive = session.load_archive(review)
     nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
-    left, right = st.columns([5, 3], gap="medium")
+    left, right = st.columns(COLUMNS, gap="small")
     with left:
         stack = try_stack(review, case) if case.kind == "scan" else None
         if case.kind == "image":
             show_picture(review, case)
-    with right:
+        elif stack is not None:
+            rings = [build_ring(number, nodule) for number, nodule in numbered(nodules)]
+            slice_viewer.show_viewer(case, stack, rings, decide=None)
+    with right, st.container(key="case_side", gap="small"):
         if case.kind == "scan":
             fact = session.load_nodule_facts(review)[case.case_id]
             list_nodules(case, nodules, fact=fact, stack=stack)
@@ -45,11 +50,6 @@ def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) ->
             panels.show_whole_scan(review, case, mine)
         else:
             panels.show_image_decision(review, case, mine, meaning=MEANING)
-    with left:
-        if stack is not None:
-            selected = st.session_state.get(panels.selected_key(case))
-            rings = [build_ring(n, nodule, selected=selected) for n, nodule in numbered(nodules)]
-            show_slices(case, stack, rings, legend=LEGEND)
 
 
 def describe_case(row: Case) -> str:
@@ -81,15 +81,16 @@ def list_nodules(
     st.subheader("Reference standard")
     unread = "" if fact.count is not None else ". That is not the same as no nodule"
     st.caption(f"This scan: {fact.words}{unread}.")
-    with st.container(height=panels.LIST_PX if len(nodules) > 8 else "content", border=False):
-        for number, nodule in numbered(nodules)[:LISTED]:
-            panels.jump_button(
-                case,
-                f"{number}: {describe(nodule)}",
-                center_mm=nodule.center_mm,
-                name=nodule_name(number),
-                stack=stack,
-            )
+    if nodules and stack is not None:
+        st.caption(LEGEND)
+    for number, nodule in numbered(nodules)[:LISTED]:
+        panels.jump_button(
+            case,
+            f"{number}: {describe(nodule)}",
+            center_mm=nodule.center_mm,
+            name=nodule_name(number),
+            stack=stack,
+        )
     if len(nodules) > LISTED:
         st.caption(f"{len(nodules) - LISTED} more are drawn on the slices.")
 
@@ -108,14 +109,16 @@ def nodule_name(number: int) -> str:
     return f"reference-{number}"
 
 
-def build_ring(number: int, nodule: Nodule, *, selected: str | None) -> Ring:
-    """Build the circle of a nodule."""
+def build_ring(number: int, nodule: Nodule, outcome: Outcome = "") -> Ring:
+    """Build the ring of a reference nodule or excluded finding."""
+    diameter_mm = nodule.diameter_mm if nodule.diameter_mm > 0 else None
     return Ring(
+        nodule_name(number),
+        nodule.counts_as,
+        number,
         nodule.center_mm,
-        nodule.diameter_mm if nodule.diameter_mm > 0 else UNKNOWN_DIAMETER_MM,
-        str(number),
-        COLORS[nodule.counts_as],
-        selected=selected == nodule_name(number),
+        diameter_mm,
+        outcome=outcome,
     )
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import deciding
 import session
+import slice_viewer
 import streamlit as st
 from display import AxialStack
+from scene import Jump
 
 from medkd.review.cases import Mark, MarkSource, count_decided
 from medkd.review.opened import Review
@@ -28,18 +30,6 @@ VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
     ("undecided", "Clear", "Clear"),
 )
 LISTED_AT_ONCE = 12
-FITTING = 3
-LIST_PX = 620
-
-
-def slice_key(case: RunCase) -> str:
-    """Return the session key of the slice number of a case."""
-    return f"slice:{case.case_id}"
-
-
-def selected_key(case: RunCase) -> str:
-    """Return the session key of the selected mark of a case."""
-    return f"mark:{case.case_id}"
 
 
 def show_marks(
@@ -54,19 +44,24 @@ def show_marks(
     st.caption(f"{count_decided(marks, mine)} of {len(marks)} decided" if marks else "No mark.")
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
-    with st.container(height=LIST_PX if len(marks) > FITTING else "content", border=False):
-        for mark in marks[:listed]:
-            place, score = mark.candidate.center_mm, mark.candidate.score
-            shown = replace(_current(mine, case, mark.mark_id), score=score, center_mm=place)
-            with st.container(border=True):
-                label = f"Mark {mark.number}: score {score:.3f}"
-                jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
-                _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
-                _show_note(review, shown)
-        rest = len(marks) - listed
-        if rest > 0:
-            label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
-            st.button(label, on_click=_list_more, args=(key, listed))
+    for mark in marks[:listed]:
+        shown = mark_decision(case, mark, mine)
+        with st.container(border=True, gap="xsmall"):
+            label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
+            place = mark.candidate.center_mm
+            jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
+            _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
+            _show_note(review, shown)
+    rest = len(marks) - listed
+    if rest > 0:
+        label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
+        st.button(label, on_click=_list_more, args=(key, listed))
+
+
+def mark_decision(case: RunCase, mark: Mark, mine: Mapping[str, Decision]) -> Decision:
+    """Return the latest decision on a mark, with the score and place that the reader sees."""
+    shown = _current(mine, case, mark.mark_id)
+    return replace(shown, score=mark.candidate.score, center_mm=mark.candidate.center_mm)
 
 
 def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
@@ -112,20 +107,16 @@ def jump_button(
     inside = stack is not None and bool(stack.grid.contains_world(center_mm))
     target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
     place = f", slice {target}" if target else ", outside the scan" if stack else ""
+    jumped: Jump = st.session_state.get(slice_viewer.jump_key(case), Jump())
     st.button(
         f"{label}{place}",
-        key=f"jump:{case.case_id}:{name}",
-        on_click=_jump,
-        args=(case, name, target),
+        key=f"show:{case.case_id}:{name}",
+        on_click=slice_viewer.jump_to,
+        args=(case, name),
         disabled=not target,
         width="stretch",
-        type="primary" if st.session_state.get(selected_key(case)) == name else "secondary",
+        type="primary" if jumped.ring_id == name else "secondary",
     )
-
-
-def _jump(case: RunCase, name: str, target: int) -> None:
-    st.session_state[slice_key(case)] = target
-    st.session_state[selected_key(case)] = name
 
 
 def _show_verdicts(review: Review, shown: Decision, *, key: str) -> None:

@@ -39,9 +39,10 @@ from medkd.review.opened import (
     read_probabilities,
     read_worklist,
 )
+from medkd.review.outcomes import read_findings
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
-from medkd.types import Evaluation, Radiograph, RunCase
+from medkd.types import Evaluation, Nodule, Radiograph, RunCase
 
 T = TypeVar("T")
 
@@ -168,6 +169,16 @@ def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
     return _cached(_tables, "nodules", [review.path], lambda: nodule_facts(archive))
 
 
+def load_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
+    """Return the reference standard by case id, of the scans that have a complete one."""
+    folder = review.run.reference
+    names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
+    files = [folder / name for name in names] if review.kind == "RUN" else [review.index]
+    with stopping():
+        found = [path for path in files if path is not None]
+        return _cached(_tables, "findings", found, lambda: read_findings(review))
+
+
 def load_marks(review: Review) -> dict[str, CaseMarks]:
     """Return the model's marks by case id."""
     with stopping():
@@ -181,7 +192,7 @@ def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
 
 
 def load_stack(review: Review, case: RunCase) -> AxialStack:
-    """Read a scan as axial slices.
+    """Read a scan as axial slices, with an id that is a hash of its voxels.
 
     Raises:
         MedkdError: if the scan cannot be read, with all reasons.

@@ -60,13 +60,13 @@ class Viewer:
 
 
 def viewer_script() -> Path:
-    """Return the script of the app: from the installed wheel, otherwise from the checkout.
+    """Return the server of the app: from the installed wheel, otherwise from the checkout.
 
     Raises:
         SettingsError: if it is in neither.
     """
     package = Path(medkd.__file__).resolve().parent
-    places = [package / "_viewer" / "app.py", package.parent / "apps" / "viewer" / "app.py"]
+    places = [package / "_viewer" / "server.py", package.parent / "apps" / "viewer" / "server.py"]
     for place in places:
         if place.is_file():
             return place

@@ -30,12 +30,12 @@ def a_viewer(tmp_path, port=1):
 
 def test_the_viewer_is_found_beside_the_package():
     assert launch.viewer_script() == (
-        Path(medkd.__file__).parents[1] / "apps" / "viewer" / "app.py"
+        Path(medkd.__file__).parents[1] / "apps" / "viewer" / "server.py"
     )
 
 
 def test_the_wheels_own_viewer_goes_first(tmp_path, monkeypatch):
-    script = tmp_path / "medkd" / "_viewer" / "app.py"
+    script = tmp_path / "medkd" / "_viewer" / "server.py"
     script.parent.mkdir(parents=True)
     script.touch()
     monkeypatch.setattr(medkd, "__file__", str(tmp_path / "medkd" / "__init__.py"))

@@ -1,68 +1,18 @@
 """`medkd review` in a real Chromium: every page, a decision that survives reload and kill -9."""
 
-import contextlib
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from medkd.review.store import open_store
 from tests.data.archives import write_xray_archive
 from tests.viewer import factory
+from tests.viewer.browsing import FLAGS, chromium_path, served
 
 pytestmark = pytest.mark.slow
-
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-def chromium_path():
-    """Find the system's Chromium; without one skip, or fail where it is required."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        required = "chromium" in os.environ.get("MEDKD_REQUIRE", "").split(",")
-        (pytest.fail if required else pytest.skip)("no chromium on this machine")
-    return found
-
-
-@contextlib.contextmanager
-def served(run, *words):
-    """Run `medkd review` on a run; yield its address and process."""
-    # A shell starts what it runs in the background with SIGINT ignored; a test may be started so.
-    main = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from medkd.cli import main; main()"
-    )
-    command = [sys.executable, "-c", main, "review", str(run.path), "--no-browser", *words]
-    process = subprocess.Popen(  # noqa: S603  # the tested command
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    try:
-        yield re.search(r"http://\S+", process.stdout.readline()).group(), process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.fixture
-def browser():
-    with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -190,7 +140,7 @@ def test_a_note_is_kept_when_a_verdict_is_clicked_right_after_typing(browser, ru
 @pytest.mark.parametrize(
     ("role", "name"),
     [("button", "Next case"), ("button", "Mark 2"), ("button", "Mark the case as reviewed"),
-     ("button", "Up"), ("link", "Worklist")],
+     ("button", "Sagittal"), ("link", "Worklist")],
 )  # fmt: skip
 def test_a_note_is_kept_when_anything_else_is_clicked_right_after_typing(browser, run, role, name):
     from playwright.sync_api import expect  # the browser fixture has skipped where it is absent

@@ -9,30 +9,28 @@ from PIL import Image
 
 from medkd.geometry import VoxelGrid
 
-WIDE = display.Window(0.0, 2000.0)
-RED = (255, 0, 0)
+LUNG = display.WINDOWS["lung"]
 
 
 def picture(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def red_extent_px(png):
-    """Width and height in pixels of everything drawn in pure red."""
-    pixels = picture(png)
-    rows, columns = np.nonzero((pixels[..., 0] > 200) & (pixels[..., 1:] < 60).all(axis=-1))
-    return columns.max() - columns.min() + 1, rows.max() - rows.min() + 1
-
-
-def plain_stack(shape=(40, 40, 5), spacing_mm=(1.0, 1.0, 2.0), **parts):
+def plain_stack(shape=(40, 40, 5), spacing_mm=(1.0, 1.0, 2.0), voxels=None, **parts):
     grid = VoxelGrid.from_parts(shape, spacing_mm=spacing_mm, origin_mm=(0, 0, 0), **parts)
-    return display.build_axial_stack(np.zeros(shape, dtype=np.int16), grid)
+    voxels = np.zeros(shape, dtype=np.int16) if voxels is None else voxels
+    return display.build_axial_stack(voxels, grid)
 
 
 def test_a_window_maps_its_edges_to_black_and_white():
-    values = np.array([-2000, -1350, -600, 150, 3000], dtype=np.int16)
-    grey = display.apply_window(values, display.WINDOWS["lung"])
+    table = display.build_look_up(LUNG)
+    grey = table[np.array([-2000, -1350, -600, 150, 3000]) + 32768]
     assert grey.tolist() == [0, 0, 128, 255, 255]
+
+
+def test_an_inverted_window_is_white_at_its_lower_edge():
+    plain, inverted = display.build_look_up(LUNG), display.build_look_up(LUNG, inverted=True)
+    assert (plain + inverted == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -60,61 +58,55 @@ def test_any_axis_order_and_flip_is_turned_to_left_back_head(order, signs):
     assert stack.voxels_hu.base is not None
 
 
-def test_the_patients_right_side_and_front_are_at_the_left_and_top_of_the_picture():
-    grid = VoxelGrid.from_parts((20, 20, 3), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
-    voxels = np.full(grid.shape, -1000, dtype=np.int16)
-    voxels[2:6, 2:6, 1] = 1000  # small x = right, small y = front
-    png = display.draw_slice(display.build_axial_stack(voxels, grid), 1, window=WIDE)
-    assert (picture(png)[100:210, 100:210, 0] > 200).all()
-    assert picture(png)[500:700, 500:700].max() == 0
+def rotated(degrees):
+    """Return axes that are tilted about the left-right axis, as by a tilted gantry."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
 
 
-def test_a_slice_of_long_voxels_is_drawn_with_square_millimetres():
-    # 40 columns of .5 mm, 40 rows of 1 mm: half as wide as high.
-    stack = plain_stack(spacing_mm=(0.5, 1.0, 2.0))
-    assert picture(display.draw_slice(stack, 0, window=WIDE)).shape == (760, 380, 3)
+def test_pictures_show_the_right_side_left_and_the_front_or_head_on_top():
+    grid = plain_stack().grid
+    sides = ("left", "right", "top", "bottom")
+    shown = [[display.plane_letters(p, grid)[side] for side in sides] for p in display.PLANES]
+    assert shown == [["R", "L", "A", "P"], ["R", "L", "H", "F"], ["A", "P", "H", "F"]]
 
 
-def test_a_ring_has_the_diameter_of_its_sphere_in_both_directions():
-    # 40 mm across 760 px: 19 px a mm; 10 mm are 190 px, plus the line on each side.
-    stack = plain_stack(shape=(80, 40, 5), spacing_mm=(0.5, 1.0, 2.0))
-    ring = display.Ring((20.0, 20.0, 4.0), 10.0, "", RED)
-    width, height = red_extent_px(display.draw_slice(stack, 2, window=WIDE, rings=[ring]))
-    assert width == pytest.approx(194, abs=3)
-    assert height == pytest.approx(194, abs=3)
+def test_a_prone_patient_keeps_the_right_side_on_the_left():
+    # Rotated by 180 degrees about the long axis: columns run to the right, rows to the front.
+    direction = np.diag([-1.0, -1.0, 1.0])
+    letters = display.plane_letters(display.PLANES[0], plain_stack(direction=direction).grid)
+    assert (letters["left"], letters["top"]) == ("R", "A")
 
 
-def test_a_ring_is_centred_on_its_voxel():
-    # Voxel (10, 30) of 40: its middle is at 10.5/40 and 30.5/40 of 760 px.
-    ring = display.Ring((10.0, 30.0, 4.0), 4.0, "", RED)
-    pixels = picture(display.draw_slice(plain_stack(), 2, window=WIDE, rings=[ring]))
-    rows, columns = np.nonzero((pixels[..., 0] > 200) & (pixels[..., 1] < 60))
-    assert (columns.min() + columns.max()) / 2 == pytest.approx(199.0, abs=1.0)
-    assert (rows.min() + rows.max()) / 2 == pytest.approx(579.0, abs=1.0)
+def test_the_tilt_of_an_oblique_plane_is_its_angle():
+    grid = plain_stack(direction=rotated(20.0)).grid
+    tilts = [display.plane_tilt_degrees(plane, grid) for plane in display.PLANES]
+    assert tilts == pytest.approx([20.0, 20.0, 0.0], abs=1e-5)
 
 
-def test_the_cut_of_a_sphere_shrinks_away_from_its_middle():
-    # Radius 5 mm, 3 mm from the centre: sqrt(25 - 9) = 4 mm.
-    assert display.section_radius_mm(10.0, 3.0, 1.0) == pytest.approx(4.0)
-    assert display.section_radius_mm(10.0, 5.5, 1.0) == 0.0
+def test_an_oblique_plane_is_named_by_both_of_its_letters():
+    grid = plain_stack(direction=rotated(30.0)).grid
+    assert display.plane_letters(display.PLANES[0], grid)["bottom"] == "PH"
 
 
-def test_a_small_sphere_between_two_thick_slices_is_never_lost():
-    assert display.section_radius_mm(3.0, 2.4, 5.0) == 1.5
+def test_a_slab_is_slice_by_slice_and_row_by_row():
+    voxels = np.arange(2 * 3 * 5, dtype=np.int16).reshape(2, 3, 5)
+    stack = plain_stack((2, 3, 5), voxels=voxels)
+    sent = np.frombuffer(stack.slab(3, 10), dtype="<i2").reshape(2, 3, 2)
+    for k, row, column in np.ndindex(2, 3, 2):
+        assert sent[k, row, column] == voxels[column, row, 3 + k]
 
 
-def test_the_first_of_two_rings_at_one_place_is_on_top():
-    rings = [display.Ring((20.0, 20.0, 4.0), 9.0, "", color) for color in (RED, (0, 255, 0))]
-    pixels = picture(display.draw_slice(plain_stack(), 2, window=WIDE, rings=rings))
-    assert (pixels == RED).all(axis=-1).any()
-    assert not (pixels == (0, 255, 0)).all(axis=-1).any()
+def test_two_volumes_that_differ_in_one_voxel_have_two_ids():
+    voxels = np.zeros((40, 40, 5), dtype=np.int16)
+    other = voxels.copy()
+    other[17, 3, 2] = 1
+    assert plain_stack(voxels=voxels).volume_id == plain_stack(voxels=voxels.copy()).volume_id
+    assert plain_stack(voxels=voxels).volume_id != plain_stack(voxels=other).volume_id
 
 
-def test_a_ring_of_another_slice_is_not_drawn():
-    ring = display.Ring((20.0, 20.0, 8.0), 4.0, "", RED)
-    stack = plain_stack()
-    with_ring = display.draw_slice(stack, 0, window=WIDE, rings=[ring])
-    assert with_ring == display.draw_slice(stack, 0, window=WIDE)
+def test_the_same_voxels_at_another_place_have_another_id():
+    assert plain_stack().volume_id != plain_stack(spacing_mm=(1.0, 1.0, 2.5)).volume_id
 
 
 def test_the_nearest_slice_stays_inside_the_stack():

@@ -13,7 +13,7 @@ from medkd.review.store import open_store
 from medkd.types import RunCase
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.viewer.factory import write_bare_run
-from tests.viewer.test_pages import launch, picture_urls, press, texts  # noqa: F401  # a fixture
+from tests.viewer.test_pages import launch, picture_urls, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,15 @@ def test_every_case_of_an_index_is_listed_refused_ones_first_with_their_reasons(
 
 def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, launch):  # noqa: F811
     app = launch(open_review(scans), "case.py", case="s0")
-    assert len(picture_urls(app)) == 1
+    assert shown_images(app) == 1
     jumps = [b.label for b in app.button if b.label.startswith("1: nodule, ")]
     assert len(jumps) == 1
     slice_number = int(jumps[0].rsplit("slice ", 1)[1])
     press(app, jumps[0])
-    assert app.slider[0].value == slice_number
+    scene = scene_of(app)
+    assert scene["jump"] == {"id": "reference-1", "count": 1}
+    assert round(scene["rings"][0]["center"][2]) == slice_number - 1
+    assert not scene["decides"]
     assert "Blue: reference nodule" in texts(app.caption)
 
 
@@ -78,7 +81,7 @@ def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, lau
         app = launch(open_review(index), "case.py", case=case)
         assert texts(app.text).count(reason) == 1
         assert "not the same as no findings" in texts(app.error)
-        assert picture_urls(app) == []
+        assert shown_images(app) == 0
 
 
 def test_an_image_of_an_index_shows_what_is_known_of_its_labels(images, launch):  # noqa: F811
@@ -113,7 +116,7 @@ def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  
     run = write_bare_run(tmp_path, [scan, image, refused])
     for case, pictures in (("s1", 1), ("c003", 1), ("s3", 0)):
         app = launch(run, "case.py", case=case)
-        assert len(picture_urls(app)) == pictures
+        assert shown_images(app) == pictures
     assert "Not shown: this scan was refused" in texts(app.caption)
     assert "Results" not in texts(app.title)
 

@@ -1,14 +1,16 @@
 """Every page, launched through its router: what a reader sees, and that decisions are kept."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from medkd.io.luna16_tables import write_annotations, write_seriesuids
 from medkd.jsonio import write_json
 from medkd.review.store import open_store
 from medkd.runs import read_cases
-from medkd.types import Candidate, CaseResult, RunCase
+from medkd.types import Candidate, CaseResult, Nodule, RunCase
 from tests.real_data import data_root
 from tests.report.run_factory import write_example_run
 from tests.viewer import factory
@@ -57,6 +59,17 @@ def picture_urls(app):
     return [element.proto.imgs[0].url for element in elements]
 
 
+def scene_of(app):
+    """Return what the page passes to the slice viewer; None if it draws none."""
+    viewers = app.get("bidi_component")
+    return json.loads(viewers[0].proto.json) if viewers else None
+
+
+def shown_images(app):
+    """Count the radiographs and slice viewers on the page."""
+    return len(picture_urls(app)) + len(app.get("bidi_component"))
+
+
 def press(app, label):
     next(button for button in app.button if button.label == label).click()
     app.run()
@@ -74,7 +87,7 @@ def test_every_page_says_that_this_is_no_medical_device_and_synthetic(run, launc
 def test_every_case_launches(run, launch, case):
     app = launch(run, "case.py", case=case)
     assert case in texts(app.text)
-    assert len(picture_urls(app)) == (0 if case == "scan-gone" else 1)
+    assert shown_images(app) == (0 if case == "scan-gone" else 1)
 
 
 def test_the_worklist_sorts_by_score_and_never_hides_what_was_not_analysed(run, launch):
@@ -124,7 +137,9 @@ def test_jumping_to_a_mark_shows_its_slice(run, launch):
     # Second mark at z = -120 mm: (-120 + 200) / 6 = 13.3, the 14th slice from below.
     app = launch(run, "case.py", case="scan-a")
     press(app, "Mark 2: score 0.710, slice 14")
-    assert app.slider[0].value == 14
+    scene = scene_of(app)
+    assert scene["jump"] == {"id": scene["rings"][1]["id"], "count": 1}
+    assert scene["rings"][1]["center"][2] == pytest.approx(80 / 6)
 
 
 def test_a_mark_outside_the_scan_is_not_moved_into_it(fresh_run, launch):
@@ -136,12 +151,42 @@ def test_a_mark_outside_the_scan_is_not_moved_into_it(fresh_run, launch):
     assert jump.disabled
 
 
-def test_the_window_changes_the_picture(run, launch):
+def test_the_viewer_gets_the_marks_with_their_decisions(fresh_run, launch):
+    app = launch(fresh_run, "case.py", case="scan-a")
+    press(app, "Reject")
+    first, second = scene_of(app)["rings"]
+    assert (first["number"], first["score"], first["diameter"]) == (1, 0.93, 16.0)
+    assert first["verdict"] == "reject"
+    assert first["saved"].startswith("saved 20")
+    assert (second["verdict"], second["saved"], second["outcome"]) == ("undecided", "", "")
+
+
+def test_the_viewer_gets_the_reference_and_what_was_hit(fresh_run, launch):
+    # The first nodule is marked at the threshold, the third is not; one finding is excluded.
+    (first, second, third) = [Nodule("scan-a", *nodule) for nodule in factory.NODULES]
+    write_annotations(fresh_run.reference / "annotations.csv", [first, third])
+    excluded = fresh_run.reference / "annotations_excluded.csv"
+    write_annotations(excluded, [replace(second, counts_as="excluded")])
+    write_seriesuids(fresh_run.reference / "seriesuids.csv", ["scan-a"])
+    rings = scene_of(launch(fresh_run, "case.py", case="scan-a"))["rings"]
+    assert [(ring["group"], ring["outcome"]) for ring in rings] == [
+        ("mark", "hit"), ("mark", "ignored"), ("included", "found"), ("included", "missed"),
+        ("excluded", ""),
+    ]  # fmt: skip
+
+
+def test_a_page_that_is_drawn_again_names_the_same_volume(run, launch):
     app = launch(run, "case.py", case="scan-a")
-    before = picture_urls(app)[0]
-    next(radio for radio in app.radio if radio.label == "Window").set_value("bone").run()
-    assert picture_urls(app)[0] != before
-    assert before.startswith("data:image/png;base64,")
+    before = scene_of(app)["volume"]
+    app.run()
+    assert scene_of(app)["volume"] == before
+    assert scene_of(launch(run, "case.py", case="scan-b"))["volume"]["id"] == before["id"]
+
+
+def test_what_travels_to_the_viewer_names_no_file_and_no_patient(run, launch):
+    text = json.dumps(scene_of(launch(run, "case.py", case="scan-a")))
+    assert len(text) < 20_000  # no voxels
+    assert not [word for word in (str(run.path), "mhd", "p1", "scan-a") if word in text]
 
 
 def test_next_and_previous_walk_the_worklist(run, launch):
@@ -260,7 +305,7 @@ def test_every_page_launches_on_an_example_run(tmp_path, launch, kind, page):
     analysed = [case.case_id for case in read_cases(run.cases) if case.status == "analysed"]
     app = launch(run, page, case=analysed[0] if page == "case.py" else None)
     assert "Not a medical device" in texts(app.warning) + texts(app.caption)
-    assert len(picture_urls(app)) == (page == "case.py")
+    assert shown_images(app) == (page == "case.py")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +318,7 @@ def test_real_data_is_shown(tmp_path, launch, kind, path, row):
     case = RunCase("real", "p", kind, str(place), "test", row, None, None, "analysed")
     app = launch(factory.write_bare_run(tmp_path, [case]), "case.py")
     assert not app.error
-    assert len(picture_urls(app)) == 1
+    assert shown_images(app) == 1
 
 
 def test_no_page_allows_html():

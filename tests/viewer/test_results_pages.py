@@ -19,7 +19,7 @@ from medkd.runs import ResultsFolder, SearchRecord
 from medkd.types import Candidate, CaseResult, OperatingPoint
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.detect_cases import ball_model, chest_with_balls
-from tests.viewer.test_pages import launch, picture_urls, press, texts  # noqa: F401  # a fixture
+from tests.viewer.test_pages import launch, picture_urls, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
 
 POINT = {"whole-scan": OperatingPoint(0.5, "fp_per_scan")}
 GATE = GateSettings(allow=("coarse_voxels",))
@@ -79,11 +79,13 @@ def test_refused_cases_come_first_then_those_with_the_highest_marks(found, launc
 @pytest.mark.parametrize("case", ["ball", "1.2.3.4", "1.2.3.5"])
 def test_a_scan_is_shown_with_its_marks_where_its_files_still_are(found, launch, case):  # noqa: F811
     app = launch(open_review(found), "case.py", case=case)
-    assert len(picture_urls(app)) == 1
+    assert shown_images(app) == 1
     assert "Marks of `medkd detect`" in texts(app.caption)
     jump = next(b.label for b in app.button if b.label.startswith("Mark 1: score"))
     press(app, jump)
-    assert app.slider[0].value == int(jump.rsplit("slice ", 1)[1])
+    scene = scene_of(app)
+    assert scene["jump"]["id"] == scene["rings"][0]["id"]
+    assert round(scene["rings"][0]["center"][2]) == int(jump.rsplit("slice ", 1)[1]) - 1
     assert "chosen on validation" in str([radio.options for radio in app.radio])
 
 
@@ -92,7 +94,7 @@ def test_a_scan_whose_files_are_gone_keeps_its_marks(tmp_path, launch):  # noqa:
     out = search([tmp_path / "in"], tmp_path / "out")
     shutil.rmtree(tmp_path / "in")
     app = launch(open_review(out), "case.py", case="ball")
-    assert picture_urls(app) == []
+    assert shown_images(app) == 0
     assert "This scan cannot be shown" in texts(app.error)
     assert any(b.label.startswith("Mark 1: score") for b in app.button)
 
@@ -113,10 +115,10 @@ def test_a_decision_is_kept_beside_the_results_and_the_search_goes_on(tmp_path, 
 def test_a_pseudonymised_scan_is_shown_once_its_index_is_given(archive, tmp_path, launch):  # noqa: F811
     out = search([archive], tmp_path / "out")
     app = launch(open_review(out), "case.py", case="s0")
-    assert picture_urls(app) == []
+    assert shown_images(app) == 0
     assert "medkd review RESULTS --index INDEX" in texts(app.text)
     app = launch(open_review(out, index=archive), "case.py", case="s0")
-    assert len(picture_urls(app)) == 1
+    assert shown_images(app) == 1
     refused = launch(open_review(out, index=archive), "case.py", case="s1")
     assert texts(refused.text).count("missing_slices") == 1
 

@@ -1,0 +1,170 @@
+// The bars above and below the planes: buttons, texts, the help card, and the notice on top.
+
+import { fillHelp, runKey } from "./keys.js";
+import { connectPointer } from "./pointer.js";
+
+const SLAB_WORDS = { single: "Single slice", max: "MIP", mean: "Mean" };
+const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided" };
+const SAID_MS = 2500;
+
+export class Bars {
+  constructor(root) {
+    this.root = root;
+    this.find = (name) => root.querySelector(name);
+    this.said = "";
+    fillHelp(this.find(".help dl"));
+  }
+
+  /** Connect buttons and keys; called once. */
+  connect(viewer) {
+    this.viewer = viewer;
+    this.root.addEventListener("click", (event) => {
+      const button = event.target.closest("button[data-key], button[data-layout]");
+      if (!button) return;
+      if (button.dataset.layout) viewer.setLayout(button.dataset.layout);
+      else runKey(viewer, button.dataset.key);
+      viewer.focus();
+    });
+    this.root.addEventListener("keydown", (event) => {
+      if (event.key === "Tab") return;
+      event.stopPropagation(); // r and c would make Streamlit run again or clear its cache
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const onButton = event.target.closest("button") && [" ", "Enter"].includes(event.key);
+      if (!onButton && runKey(viewer, event.key)) event.preventDefault();
+    });
+  }
+
+  connectPanes(viewer) {
+    for (const pane of viewer.panes) connectPointer(viewer, pane);
+    new ResizeObserver(() => viewer.redraw()).observe(this.find(".planes"));
+  }
+
+  /** Show what changes only when Python sends something. */
+  update(viewer) {
+    const { scene } = viewer;
+    for (const [number, preset] of scene.windows.entries()) {
+      const button = this.root.querySelector(`button[data-key="${number + 1}"]`);
+      button.textContent = preset.name[0].toUpperCase() + preset.name.slice(1);
+    }
+    this.find(".decide").hidden = !scene.decides;
+    this.find(".step").hidden = !viewer.targets().length;
+    const hasReference = scene.rings.some(({ group }) => group !== "mark");
+    this.find("button[data-key='g']").hidden = !hasReference || !scene.decides;
+  }
+
+  /** Show what changes with every frame. */
+  draw(viewer) {
+    const { taste, slab, volume, scene } = viewer;
+    const { center, width } = taste.window;
+    this.text(".level", `L ${Math.round(center)}  W ${Math.round(width)}`);
+    const preset = scene.windows.findIndex((w) => w.center === center && w.width === width);
+    for (const number of scene.windows.keys()) this.press(`${number + 1}`, number === preset);
+    this.press("i", taste.inverted);
+    this.press("l", viewer.tool === "ruler");
+    this.press("h", !taste.hidden);
+    this.press("g", viewer.showReference);
+    this.press("m", slab.mode !== "single");
+    for (const button of this.root.querySelectorAll("button[data-layout]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.layout === taste.layout));
+    }
+    this.drawSlab(viewer);
+    this.drawPanes(viewer);
+    this.drawMark(viewer);
+    this.drawNotice(viewer);
+    const [i, j, k] = viewer.index;
+    const { tool, selected } = viewer;
+    Object.assign(this.root.dataset, { i, j, k, level: center, width, tool, selected });
+    this.root.dataset.ruler = viewer.rulers.at(-1)?.words ?? "";
+    this.root.dataset.loaded = volume.complete ? "all" : `${volume.count}`;
+    const share = Math.round((100 * volume.count) / volume.slabs);
+    this.text(".loading", volume.complete || volume.fault ? "" : `loading ${share} %`);
+  }
+
+  drawSlab({ slab, active, volume }) {
+    const single = slab.mode === "single";
+    this.text("button[data-key='m']", SLAB_WORDS[slab.mode]);
+    const mm = slab.layers * volume.facts.spacing[active.plane.through];
+    this.text(".thickness", single ? "" : `${mm.toFixed(1)} mm`);
+    this.find("button[data-key='+']").hidden = single;
+    this.find("button[data-key='-']").hidden = single;
+  }
+
+  drawPanes({ panes, volume, active, slab, taste }) {
+    for (const pane of panes) {
+      const { plane, number, host } = pane;
+      const of = volume.shape[plane.through];
+      const name = plane.name[0].toUpperCase() + plane.name.slice(1);
+      const tilt = plane.tilt >= 1 ? `, oblique ${Math.round(plane.tilt)}°` : "";
+      const mode = slab.mode === "single" ? "" : `, ${SLAB_WORDS[slab.mode]}`;
+      pane.title.textContent = `${name} ${number + 1}/${of}${tilt}${mode}`;
+      host.dataset.number = number;
+      host.classList.toggle("active", pane === active && taste.layout === "three");
+    }
+  }
+
+  drawMark(viewer) {
+    const targets = viewer.targets();
+    const ring = viewer.current();
+    if (!targets.length) return this.text(".mark", viewer.scene.decides ? "No mark" : "No nodule");
+    if (!ring) return this.text(".mark", `${targets.length} to visit: n or p`);
+    const noun = viewer.scene.decides ? "Mark" : ring.group === "excluded" ? "Excluded" : "Nodule";
+    const parts = [`${noun} ${ring.number} (${targets.indexOf(ring) + 1} of ${targets.length})`];
+    if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
+    parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
+    parts.push(`slice ${viewer.voxelOf(ring)[2] + 1}`);
+    this.text(".mark", parts.join(", "));
+    const verdict = viewer.verdictOf(ring.id);
+    for (const [key, name] of [["a", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
+    this.find(".verdict").dataset.verdict = verdict;
+    return this.text(".verdict", this.said || savedWords(viewer, ring, verdict));
+  }
+
+  drawNotice(viewer) {
+    const overdue = viewer.decisions.isOverdue();
+    const lost = viewer.lost || overdue;
+    this.find(".lost").hidden = !lost;
+    document.documentElement.classList.toggle("medkd-lost", lost);
+    this.text(".fault", viewer.volume.fault);
+    this.find(".fault").hidden = !viewer.volume.fault;
+  }
+
+  /** Show a message for a moment. */
+  say(words) {
+    this.said = words;
+    this.text(".verdict", words);
+    setTimeout(() => {
+      this.said = "";
+      this.viewer.redraw();
+    }, SAID_MS);
+  }
+
+  read(words, voxel) {
+    this.text(".readout", words);
+    this.root.dataset.voxel = voxel ? voxel.join(" ") : "";
+  }
+
+  helpShown() {
+    return !this.find(".help").hidden;
+  }
+
+  toggleHelp() {
+    this.find(".help").hidden = this.helpShown();
+  }
+
+  press(key, pressed) {
+    this.find(`button[data-key="${key}"]`).setAttribute("aria-pressed", String(pressed));
+  }
+
+  text(name, words) {
+    const element = this.find(name);
+    if (element.textContent !== words) element.textContent = words;
+  }
+}
+
+/** Return the verdict on a mark, and whether it is saved, as text. */
+function savedWords(viewer, ring, verdict) {
+  if (!viewer.scene.decides) return "";
+  if (viewer.decisions.pending(ring.id)) return `${VERDICT_WORDS[verdict]}, saving ...`;
+  if (ring.unsaved) return "NOT saved: see the top of the page";
+  return ring.saved ? `${VERDICT_WORDS[verdict]}, ${ring.saved}` : VERDICT_WORDS[verdict];
+}

@@ -1,0 +1,56 @@
+// The keys of the viewer; the help card is made from the same table.
+
+export const KEYS = [
+  { keys: ["ArrowDown", "ArrowRight"], shown: "↓", words: "next slice", run: (v) => v.scroll(1) },
+  { keys: ["ArrowUp", "ArrowLeft"], shown: "↑", words: "previous slice", run: (v) => v.scroll(-1) },
+  { keys: ["PageDown"], shown: "Page ↓", words: "10 slices on", run: (v) => v.scroll(10) },
+  { keys: ["PageUp"], shown: "Page ↑", words: "10 slices back", run: (v) => v.scroll(-10) },
+  { keys: ["Home"], shown: "Home", words: "first slice", run: (v) => v.scroll(-1e6) },
+  { keys: ["End"], shown: "End", words: "last slice", run: (v) => v.scroll(1e6) },
+  { keys: ["1", "2", "3", "4"], shown: "1 to 4", words: "window presets", run: (v, key) => v.choosePreset(Number(key) - 1) },
+  { keys: ["i"], shown: "i", words: "invert the greys", run: (v) => v.invert() },
+  { keys: ["0", "Escape"], shown: "0, Esc", words: "reset zoom, position and window", run: (v) => v.reset() },
+  { keys: ["v"], shown: "v", words: "one plane or three planes", run: (v) => v.toggleLayout() },
+  { keys: ["m"], shown: "m", words: "single slice, maximum (MIP) or mean", run: (v) => v.nextSlabMode() },
+  { keys: ["+", "="], shown: "+", words: "thicker slab", run: (v) => v.thicken(1) },
+  { keys: ["-"], shown: "−", words: "thinner slab", run: (v) => v.thicken(-1) },
+  { keys: ["l"], shown: "l", words: "ruler on or off", run: (v) => v.toggleRuler() },
+  { keys: ["Backspace", "Delete"], shown: "Backspace", words: "remove the last ruler", run: (v) => v.removeRuler() },
+  { keys: ["h"], shown: "h", words: "hide or show the marks", run: (v) => v.toggleMarks() },
+  { keys: ["g"], shown: "g", words: "show or hide the reference standard", run: (v) => v.toggleReference() },
+  { keys: ["n"], shown: "n", words: "next mark", run: (v) => v.step(1) },
+  { keys: ["p"], shown: "p", words: "previous mark", run: (v) => v.step(-1) },
+  { keys: ["a"], shown: "a", words: "accept the mark", run: (v) => v.decide("accept") },
+  { keys: ["x"], shown: "x", words: "reject the mark", run: (v) => v.decide("reject") },
+  { keys: ["u"], shown: "u", words: "undo the last decision", run: (v) => v.undo() },
+  { keys: ["?"], shown: "?", words: "this help", run: (v) => v.toggleHelp() },
+];
+
+const MOUSE = [
+  ["Wheel", "scroll"],
+  ["Ctrl + wheel", "zoom"],
+  ["Left drag", "window: right is wider, down is darker"],
+  ["Right drag", "move the picture"],
+  ["Click", "set the crosshair, or choose a mark"],
+];
+
+/** Run the action of a key; returns whether there is one. */
+export function runKey(viewer, key) {
+  const found = KEYS.find((entry) => entry.keys.includes(key));
+  if (found) found.run(viewer, key);
+  return found !== undefined;
+}
+
+/** Fill the help card. */
+export function fillHelp(list) {
+  const rows = [...KEYS.map((entry) => [entry.shown, entry.words]), ...MOUSE];
+  list.replaceChildren(
+    ...rows.flatMap(([shown, words]) => {
+      const term = document.createElement("dt");
+      const text = document.createElement("dd");
+      term.textContent = shown;
+      text.textContent = words;
+      return [term, text];
+    }),
+  );
+}

@@ -1,0 +1,35 @@
+// What outlives the component: when a page is left and opened again, it is mounted anew.
+
+const memory = (globalThis.medkdViewer ??= {
+  volume: null,
+  places: new Map(),
+  taste: { window: null, preset: 0, inverted: false, layout: "axial", hidden: false },
+});
+
+const MOST_PLACES = 50;
+
+/** The reader's settings, which hold for all scans. */
+export function taste() {
+  return memory.taste;
+}
+
+/** Return the kept place in a volume, or undefined. */
+export function keptPlace(id) {
+  return memory.places.get(id);
+}
+
+export function keepPlace(id, place) {
+  memory.places.delete(id);
+  memory.places.set(id, place);
+  if (memory.places.size > MOST_PLACES) memory.places.delete(memory.places.keys().next().value);
+}
+
+/** Return the loaded volume of this id, or null; only one is kept, because it can be 150 MB. */
+export function keptVolume(id) {
+  return memory.volume?.facts.id === id ? memory.volume : null;
+}
+
+export function keepVolume(volume) {
+  if (memory.volume && memory.volume !== volume) memory.volume.stop();
+  memory.volume = volume;
+}

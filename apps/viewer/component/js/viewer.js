@@ -1,0 +1,356 @@
+// The viewer: what is shown, and what the reader does with it. Drawing happens once per frame.
+
+import { Decisions } from "./decisions.js";
+import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
+import { dragWindow, fillLookUp } from "./grey.js";
+import { keepPlace, keepVolume, keptPlace, keptVolume, taste } from "./memory.js";
+import { Pane } from "./pane.js";
+import { drawRing, placeRing, ringColor } from "./rings.js";
+import { Volume } from "./volume.js";
+
+const SLAB_MODES = ["single", "max", "mean"];
+const FIRST_LAYERS_MM = 10;
+const MOST_LAYERS = 60;
+
+export class Viewer {
+  /** `root` is the element of the component's HTML; `bars` shows texts and buttons. */
+  constructor(root, bars, send) {
+    this.root = root;
+    this.bars = bars;
+    this.taste = taste();
+    this.table = new Uint32Array(65536);
+    this.version = 0;
+    this.tool = "window";
+    this.lost = false;
+    this.jumps = -1;
+    this.decisions = new Decisions(send);
+    this.frame = 0;
+    this.panes = [];
+  }
+
+  // ---- what Python sends
+
+  update(scene) {
+    this.scene = scene;
+    this.decisions.answer(scene.answered);
+    if (this.volume?.facts.id !== scene.volume.id) this.openVolume();
+    this.follow(scene.jump);
+    this.bars.update(this);
+    this.redraw();
+  }
+
+  openVolume() {
+    const { scene } = this;
+    this.taste.window ??= { ...scene.windows[0] };
+    this.rulers = [];
+    this.slab = { mode: "single", layers: this.layersOf(FIRST_LAYERS_MM) };
+    this.showReference = !scene.decides;
+    this.restore(keptPlace(scene.volume.id));
+    const held = keptVolume(scene.volume.id);
+    this.volume = held ?? new Volume(scene.volume, () => {});
+    this.volume.onChange = () => this.redraw();
+    keepVolume(this.volume);
+    if (!held) this.volume.load(Math.round(this.index[2]));
+    if (!this.panes.length) {
+      const hosts = this.root.querySelectorAll(".pane");
+      this.panes = scene.planes.map((plane, place) => new Pane(hosts[place], plane));
+      this.bars.connectPanes(this);
+    }
+    for (const pane of this.panes) pane.setVolume(this.volume);
+    this.active = this.panes[0];
+    this.setLayout(this.taste.layout);
+    this.applyWindow();
+  }
+
+  layersOf(mm) {
+    return Math.max(Math.round(mm / this.scene.volume.spacing[2]), 2);
+  }
+
+  restore(place) {
+    const { shape } = this.scene.volume;
+    const first = this.targets()[0];
+    const middle = shape.map((count) => Math.floor(count / 2));
+    this.index = place?.index ?? (first ? this.voxelOf(first) : middle);
+    this.selected = place ? place.selected : (first?.id ?? null);
+    this.rulers = place?.rulers ?? [];
+  }
+
+  /** Go to the mark that was chosen on the page, once. */
+  follow(jump) {
+    if (!jump || jump.count === this.jumps) return;
+    const isFirst = this.jumps === -1;
+    this.jumps = jump.count;
+    const ring = this.scene.rings.find(({ id }) => id === jump.id);
+    if (!ring || (isFirst && keptPlace(this.scene.volume.id)?.jump === jump.count)) return;
+    this.select(ring);
+    this.focus();
+  }
+
+  // ---- marks and decisions
+
+  /** The rings that the keys n and p visit: the marks, or on an INDEX the reference nodules. */
+  targets() {
+    const { rings, decides } = this.scene;
+    return rings.filter(({ group }) => (group === "mark") === decides);
+  }
+
+  current() {
+    return this.targets().find(({ id }) => id === this.selected) ?? null;
+  }
+
+  voxelOf(ring) {
+    return clampIndex(this.scene.volume.shape, ring.center.map(Math.round));
+  }
+
+  verdictOf(id) {
+    const ring = this.scene.rings.find((other) => other.id === id);
+    return this.decisions.pending(id) ?? ring?.verdict ?? "undecided";
+  }
+
+  select(ring) {
+    this.selected = ring.id;
+    this.index = this.voxelOf(ring);
+    this.redraw();
+  }
+
+  step(by) {
+    const targets = this.targets();
+    if (!targets.length) return;
+    const at = targets.findIndex(({ id }) => id === this.selected);
+    const next = at < 0 ? 0 : (at + by + targets.length) % targets.length;
+    this.select(targets[next]);
+  }
+
+  decide(verdict) {
+    const ring = this.current();
+    if (!this.scene.decides || !ring) return this.bars.say("No mark is chosen.");
+    if (this.lost) return this.bars.say("Nothing is being saved.");
+    if (this.verdictOf(ring.id) !== verdict) {
+      this.decisions.decide(ring.id, verdict, this.verdictOf(ring.id));
+    }
+    return this.redraw();
+  }
+
+  undo() {
+    if (!this.scene.decides) return;
+    if (this.lost) return this.bars.say("Nothing is being saved.");
+    const id = this.decisions.undo((mark) => this.verdictOf(mark));
+    const ring = this.scene.rings.find((other) => other.id === id);
+    if (ring) this.select(ring);
+    else this.bars.say("There is nothing to undo.");
+  }
+
+  setLost(lost) {
+    if (this.lost && !lost && this.decisions.waiting.length) this.decisions.sendAll();
+    this.lost = lost;
+    this.redraw();
+  }
+
+  // ---- place, window, slab, layout
+
+  scroll(by) {
+    const { through } = this.active.plane;
+    const index = [...this.index];
+    index[through] = Math.round(index[through]) + by;
+    this.index = clampIndex(this.volume.shape, index);
+    this.redraw();
+  }
+
+  choosePreset(number) {
+    const preset = this.scene.windows[number];
+    if (!preset) return;
+    this.taste.window = { ...preset };
+    this.applyWindow();
+  }
+
+  dragWindow(dx, dy) {
+    this.taste.window = dragWindow(this.taste.window, dx, dy);
+    this.applyWindow();
+  }
+
+  invert() {
+    this.taste.inverted = !this.taste.inverted;
+    this.applyWindow();
+  }
+
+  applyWindow() {
+    const { center, width } = this.taste.window;
+    fillLookUp(this.table, center, width, this.taste.inverted);
+    this.version += 1;
+    this.redraw();
+  }
+
+  reset() {
+    if (this.bars.helpShown()) return this.toggleHelp();
+    for (const pane of this.panes) pane.reset();
+    this.slab.mode = "single";
+    this.taste.inverted = false;
+    return this.choosePreset(0);
+  }
+
+  zoom(pane, x, y, factor) {
+    pane.zoomAt(x, y, factor);
+    this.redraw();
+  }
+
+  move(pane, dx, dy) {
+    pane.pan.x += dx;
+    pane.pan.y += dy;
+    this.redraw();
+  }
+
+  /** Show one plane by its name, or all ("three"). */
+  setLayout(layout) {
+    this.taste.layout = layout;
+    this.root.dataset.layout = layout;
+    if (layout !== "three") this.active = this.panes.find(({ plane }) => plane.name === layout);
+    this.redraw();
+  }
+
+  toggleLayout() {
+    this.setLayout(this.taste.layout === "three" ? this.active.plane.name : "three");
+  }
+
+  activate(pane) {
+    if (this.active === pane) return;
+    this.active = pane;
+    this.redraw();
+  }
+
+  nextSlabMode() {
+    const next = (SLAB_MODES.indexOf(this.slab.mode) + 1) % SLAB_MODES.length;
+    this.slab.mode = SLAB_MODES[next];
+    this.redraw();
+  }
+
+  thicken(by) {
+    if (this.slab.mode === "single") this.slab.mode = "max";
+    this.slab.layers = Math.min(Math.max(this.slab.layers + by, 2), MOST_LAYERS);
+    this.redraw();
+  }
+
+  toggleMarks() {
+    this.taste.hidden = !this.taste.hidden;
+    this.redraw();
+  }
+
+  toggleReference() {
+    this.showReference = !this.showReference;
+    this.redraw();
+  }
+
+  toggleHelp() {
+    this.bars.toggleHelp();
+  }
+
+  // ---- clicks, rulers, readings
+
+  click(pane, x, y) {
+    const ring = this.shownRings().find((other) => {
+      const place = placeRing(other, pane);
+      return place && Math.hypot(place.x - x, place.y - y) <= place.radius + 4;
+    });
+    if (ring && this.targets().includes(ring)) this.selected = ring.id;
+    this.index = clampIndex(this.volume.shape, pane.toIndex(x, y).map(Math.round));
+    this.redraw();
+  }
+
+  toggleRuler() {
+    this.tool = this.tool === "ruler" ? "window" : "ruler";
+    this.redraw();
+  }
+
+  beginRuler(pane, x, y) {
+    const from = pane.toIndex(x, y);
+    this.rulers.push({ plane: pane.plane.name, number: pane.number, from, to: from, words: "" });
+  }
+
+  stretchRuler(pane, x, y) {
+    const ruler = this.rulers.at(-1);
+    ruler.to = pane.toIndex(x, y);
+    const mm = distanceMm(this.scene.volume.spacing, ruler.from, ruler.to);
+    ruler.words = `${mm.toFixed(1)} mm`;
+    this.redraw();
+  }
+
+  endRuler(stretched) {
+    if (!stretched) this.rulers.pop();
+    this.redraw();
+  }
+
+  removeRuler() {
+    this.rulers.pop();
+    this.redraw();
+  }
+
+  /** Show HU and LPS mm of the voxel under a CSS pixel of a pane. */
+  readAt(pane, x, y) {
+    const voxel = nearestVoxel(this.volume.shape, pane.toIndex(x, y));
+    if (!voxel || !this.volume.holds(voxel[2])) return this.readNothing();
+    const [left, back, head] = mapPoint(this.scene.volume.affine, voxel);
+    const mm = [left, back, head].map((value) => value.toFixed(1)).join(", ");
+    return this.bars.read(`${this.volume.at(voxel)} HU at ${mm} mm (LPS)`, voxel);
+  }
+
+  readNothing() {
+    this.bars.read("", null);
+  }
+
+  // ---- drawing
+
+  focus() {
+    this.root.focus({ preventScroll: true });
+  }
+
+  focusUnlessTyping() {
+    const typing = ["INPUT", "TEXTAREA", "SELECT"];
+    if (!typing.includes(document.activeElement?.tagName)) this.focus();
+  }
+
+  shownRings() {
+    if (this.taste.hidden) return [];
+    return this.scene.rings.filter(({ group }) => group === "mark" || this.showReference);
+  }
+
+  redraw() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.volume && this.root.isConnected) this.draw();
+    });
+  }
+
+  draw() {
+    const look = { table: this.table, version: this.version, slab: this.slab };
+    for (const pane of this.panes) {
+      if (!pane.visible) continue;
+      pane.resize();
+      pane.number = Math.round(this.index[pane.plane.through]);
+      pane.drawImage(look);
+      this.drawOverlay(pane);
+    }
+    this.bars.draw(this);
+    const { id } = this.scene.volume;
+    const { index, selected, rulers } = this;
+    keepPlace(id, { index, selected, rulers, jump: this.jumps });
+  }
+
+  drawOverlay(pane) {
+    const context = pane.clearOverlay();
+    if (this.taste.layout === "three") pane.drawCrosshair(this.index);
+    const shown = this.shownRings().toReversed();
+    // The chosen ring is drawn last, and before it the ring with the highest score.
+    shown.sort((one, other) => (one.id === this.selected) - (other.id === this.selected));
+    for (const ring of shown) {
+      const place = placeRing(ring, pane);
+      if (!place) continue;
+      const color = ringColor(ring, this.verdictOf(ring.id));
+      const selected = ring.id === this.selected;
+      drawRing(context, ring, place, { color, selected, showOutcome: this.showReference });
+    }
+    for (const ruler of this.rulers) {
+      if (ruler.plane !== pane.plane.name || ruler.number !== pane.number) continue;
+      pane.drawRuler(ruler);
+    }
+    pane.drawScaleBar();
+  }
+}

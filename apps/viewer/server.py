@@ -1,0 +1,16 @@
+"""The server of the review app, which `medkd review` starts: the pages and the route of voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+import voxels
+from guard import Guard
+from starlette.middleware import Middleware
+
+app = st.App(
+    Path(__file__).resolve().parent / "app.py",
+    routes=voxels.ROUTES,
+    middleware=[Middleware(Guard)],
+)

@@ -1,0 +1,100 @@
+"""The guarded route by which the voxels of a scan travel to the browser, once and in slabs.
+
+Streamlit's own ways are not used: media files can be loaded by any browser, and above 1 MiB two
+different files can be given one address. Here a browser receives voxels only if it sends the
+cookie of a reader whose open session was granted exactly this volume. A volume is addressed by a
+hash of all its voxels, so an address contains nothing about the patient, and two volumes are never
+confused. A grant ends when the session that holds it ends.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+from weakref import WeakSet
+
+from display import SLAB_SLICES, AxialStack
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+PATH = "/voxels"
+
+_KEY = secrets.token_bytes(32)
+_HEADERS = {
+    # `identity` keeps Streamlit from compressing, which on a local network only adds time.
+    "Content-Encoding": "identity",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Grant:
+    """The right of one reader's session to load one volume, as long as this object exists.
+
+    Args:
+        token: the token in the cookie of the reader's browser.
+        stack: the volume.
+    """
+
+    def __init__(self, token: str, stack: AxialStack) -> None:
+        self.token = token
+        self.stack = stack
+        with _LOCK:
+            _GRANTS.add(self)
+
+
+_LOCK = threading.Lock()
+_GRANTS: WeakSet[Grant] = WeakSet()
+
+
+def issue_token() -> str:
+    """Return a new random token, which only this process can issue."""
+    nonce = secrets.token_urlsafe(32)
+    return f"{nonce}.{_sign(nonce)}"
+
+
+def is_token(token: str) -> bool:
+    """Return whether this process issued a token."""
+    nonce, _, signature = token.partition(".")
+    return bool(nonce) and hmac.compare_digest(signature.encode(), _sign(nonce).encode())
+
+
+def cookie_name(port: int) -> str:
+    """Return the name of the cookie; browsers share cookies between the ports of a machine."""
+    return f"medkd_reader_{port}"
+
+
+def find_granted(token: str, volume_id: str) -> AxialStack | None:
+    """Return a volume if a session with this token was granted it, otherwise None."""
+    if not is_token(token):
+        return None
+    with _LOCK:
+        grants = list(_GRANTS)
+    for grant in grants:
+        known = hmac.compare_digest(grant.token.encode(), token.encode())
+        if known and grant.stack.volume_id == volume_id:
+            return grant.stack
+    return None
+
+
+def send_slab(request: Request) -> Response:
+    """Answer with a slab of a volume, or with 403 whatever the reason of the refusal is."""
+    server = request.scope.get("server") or ("", 0)
+    token = request.cookies.get(cookie_name(server[1]), "")
+    stack = find_granted(token, request.path_params["volume"])
+    if stack is None:
+        return Response("not granted to this reader", status_code=403, headers=_HEADERS)
+    first = request.path_params["slab"] * SLAB_SLICES
+    if first >= stack.slices:
+        return Response("no such slab", status_code=404, headers=_HEADERS)
+    content = stack.slab(first, SLAB_SLICES)
+    return Response(content, media_type="application/octet-stream", headers=_HEADERS)
+
+
+def _sign(nonce: str) -> str:
+    return hmac.new(_KEY, nonce.encode(), "sha256").hexdigest()
+
+
+ROUTES = [Route(f"{PATH}/{{volume:str}}/{{slab:int}}", send_slab, methods=["GET"])]

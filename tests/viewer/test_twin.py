@@ -1,0 +1,204 @@
+"""The JavaScript of the slice viewer, run in Chromium, against vectors that Python writes."""
+
+import json
+
+import display
+import numpy as np
+import pytest
+import scene
+import slice_viewer
+
+from tests.viewer.oblique import build_scan
+
+pytestmark = pytest.mark.slow
+
+NAMES = (
+    "fillLookUp", "dragWindow", "extractPlane", "slabRange", "mapPoint", "toPicture",
+    "fromPicture", "nearestVoxel", "sectionRadius", "distanceMm", "scaleBarMm", "loadOrder",
+    "Decisions",
+)  # fmt: skip
+
+
+@pytest.fixture
+def js(browser):
+    """Return a function that runs an expression with the viewer's functions and vectors `v`."""
+    page = browser.new_page()
+    script = f"{slice_viewer.script_text()}\nwindow.twin = {{{', '.join(NAMES)}}};"
+    page.add_script_tag(type="module", content=script)
+    page.wait_for_function("window.twin")
+
+    def run(expression, vectors=None):
+        body = f"(text) => {{ const v = JSON.parse(text); const {{{', '.join(NAMES)}}} = twin; "
+        return page.evaluate(body + f"return ({expression}); }}", json.dumps(vectors))
+
+    return run
+
+
+def build_stack(pose="supine", *, oblique=True):
+    scan = build_scan("s", pose=pose, oblique=oblique)
+    return display.build_axial_stack(scan.voxels_hu, scan.grid)
+
+
+def layers(stack, plane):
+    """Return every picture of a plane as numpy cuts it: [number, row, column]."""
+    if plane.name == "axial":
+        return stack.voxels_hu.transpose(2, 1, 0)
+    order = (1, 2, 0) if plane.name == "coronal" else (0, 2, 1)
+    return stack.voxels_hu.transpose(order)[:, ::-1]  # the head is at the top
+
+
+def plane_data(stack):
+    return {
+        "voxels": np.frombuffer(stack.slab(0, stack.slices), dtype="<i2").tolist(),
+        "shape": list(stack.grid.shape),
+        "planes": scene.describe_planes(stack),
+    }
+
+
+@pytest.mark.parametrize("window", [*display.WINDOWS.values(), display.Window(-13.0, 1.0)])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_look_up_table_is_the_same(js, window, inverted):
+    found = js(
+        "Array.from(fillLookUp(new Uint32Array(65536), v.center, v.width, v.inverted))",
+        {"center": window.center_hu, "width": window.width_hu, "inverted": inverted},
+    )
+    colors = np.roll(np.array(found, dtype=np.uint32), 32768)  # the bits of -32768 come last
+    grey = display.build_look_up(window, inverted=inverted).astype(np.uint32)
+    np.testing.assert_array_equal(colors, 0xFF000000 | grey << 16 | grey << 8 | grey)
+
+
+@pytest.mark.parametrize("pose", ["supine", "feet first"])
+def test_planes_are_cut_as_numpy_cuts_them(js, pose):
+    stack = build_stack(pose)
+    numbers = [(place, n) for place in range(3) for n in (0, 11, 29)]
+    found = js(
+        """v.numbers.map(([place, n]) => Array.from(extractPlane(Int16Array.from(v.voxels), v.shape,
+           v.planes[place], n, {mode: "single", layers: 1})))""",
+        plane_data(stack) | {"numbers": numbers},
+    )
+    for (place, number), values in zip(numbers, found, strict=True):
+        expected = layers(stack, display.PLANES[place])[number]
+        np.testing.assert_array_equal(np.array(values), expected.ravel())
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "low", "high"),
+    # Layers around the middle one; with an even number one more below; cut at the ends (there are
+    # 30 axial slices).
+    [(10, 5, 8, 12), (10, 4, 8, 11), (0, 5, 0, 2), (29, 5, 27, 31)],
+)
+def test_a_slab_shows_the_maximum_or_the_mean_of_its_layers(js, number, count, low, high):
+    stack = build_stack()
+    found = js(
+        """["max", "mean"].map((mode) => v.planes.map((plane) => Array.from(extractPlane(
+           Int16Array.from(v.voxels), v.shape, plane, v.number, {mode, layers: v.count}))))""",
+        plane_data(stack) | {"number": number, "count": count},
+    )
+    for place, plane in enumerate(display.PLANES):
+        slab = layers(stack, plane)[low : high + 1].astype(float)
+        np.testing.assert_array_equal(found[0][place], slab.max(axis=0).ravel())
+        np.testing.assert_array_equal(found[1][place], np.floor(slab.mean(axis=0) + 0.5).ravel())
+
+
+@pytest.mark.parametrize("pose", ["supine", "prone", "feet first", "slices reversed"])
+def test_indices_and_millimetres_are_converted_as_the_grid_does(js, pose):
+    stack = build_stack(pose)
+    points = np.random.default_rng(0).uniform(-5, 60, (20, 3))
+    mm, back = js(
+        "[v.points.map((p) => mapPoint(v.affine, p)),"
+        " v.points.map((p) => mapPoint(v.inverse, mapPoint(v.affine, p)))]",
+        scene.describe_stack(stack) | {"points": points.tolist()},
+    )
+    np.testing.assert_allclose(mm, stack.grid.voxel_to_world(points), atol=1e-9)
+    np.testing.assert_allclose(back, points, atol=1e-9)
+
+
+def test_picture_places_and_indices_are_inverse_and_show_the_voxel_of_the_plane(js):
+    stack = build_stack()
+    points = np.random.default_rng(1).integers(0, 30, (10, 3))
+    found = js(
+        """v.points.map((p) => v.planes.map((plane) => {
+           const {column, row} = toPicture(plane, v.shape, p);
+           return [column, row, fromPicture(plane, v.shape, column, row, p[plane.through])]; }))""",
+        plane_data(stack) | {"points": points.tolist()},
+    )
+    for point, shown in zip(points, found, strict=True):
+        for plane, (column, row, index) in zip(display.PLANES, shown, strict=True):
+            assert index == point.tolist()
+            pixel = layers(stack, plane)[point[plane.through], row, column]
+            assert pixel == stack.voxels_hu[tuple(point)]
+
+
+def test_the_cut_of_a_sphere_shrinks_away_from_its_middle(js):
+    # Radius 5 mm, 3 mm from the centre: sqrt(25 - 9) = 4 mm. A small sphere between two thick
+    # slices is never lost: 2.4 mm is within half of 5 mm.
+    cases = [[10, 3, 1], [10, 5.5, 1], [10, 0, 1], [3, 2.4, 5], [3, -2.4, 5], [3, 2.6, 5]]
+    found = js("v.map(([d, z, s]) => sectionRadius(d, z, s))", cases)
+    assert found == pytest.approx([4, 0, 5, 1.5, 1.5, 0])
+
+
+def test_a_length_is_measured_in_millimetres_of_each_axis(js):
+    # (3, 4, 12) mm: 13 mm.
+    assert js("distanceMm([0.5, 2, 3], [1, 1, 1], [7, 3, 5])") == pytest.approx(13.0)
+
+
+def test_a_place_outside_the_scan_has_no_voxel(js):
+    found = js(
+        "v.map((p) => nearestVoxel([4, 5, 6], p))", [[-0.4, 4.4, 2], [-0.6, 0, 0], [0, 0, 6]]
+    )
+    assert found == [[0, 4, 2], None, None]
+
+
+def test_a_scale_bar_has_a_round_length_that_fits(js):
+    assert js("[7, 49, 50, 199, 0.3].map(scaleBarMm)") == pytest.approx([5, 20, 50, 100, 0.2])
+
+
+def test_the_slab_that_the_reader_waits_for_is_loaded_first(js):
+    assert js("loadOrder(6, 4)") == [4, 3, 5, 2, 1, 0]
+
+
+def test_dragging_right_widens_the_window_and_down_raises_its_centre(js):
+    found = js(
+        "[[30, 0], [0, 30], [-9999, 0]].map(([x, y]) => dragWindow({center: 40, width: 300}, x, y))"
+    )
+    assert found == [
+        {"center": 40, "width": 330}, {"center": 70, "width": 300}, {"center": 40, "width": 1},
+    ]  # fmt: skip
+
+
+def test_every_unanswered_decision_is_sent_again_until_it_is_answered(js):
+    found = js(
+        """(() => { const sent = []; const d = new Decisions((list) => sent.push(list.list));
+           d.decide("a", "accept", "undecided"); d.decide("b", "reject", "undecided");
+           d.answer({client: d.client, number: 1}); d.answer({client: "other", number: 9});
+           d.decide("a", "reject", "accept");
+           return [sent, d.pending("a"), d.pending("b"), d.waiting.length]; })()"""
+    )
+    lists, pending_a, pending_b, waiting = found
+    assert [[decision["number"] for decision in sent] for sent in lists] == [[1], [1, 2], [2, 3]]
+    assert (pending_a, pending_b, waiting) == ("reject", "reject", 2)
+
+
+def test_undo_gives_back_the_verdicts_in_reverse_order(js):
+    found = js(
+        """(() => { const d = new Decisions(() => {});
+           d.decide("a", "accept", "undecided"); d.decide("a", "reject", "accept");
+           d.decide("b", "accept", "reject");
+           const undone = [1, 2, 3, 4].map(() => d.undo((id) => d.pending(id)));
+           return [undone, d.waiting.map(({mark, verdict}) => [mark, verdict])]; })()"""
+    )
+    assert found[0] == ["b", "a", "a", None]
+    assert found[1][3:] == [["b", "reject"], ["a", "accept"], ["a", "undecided"]]
+
+
+def test_the_script_contains_no_import_and_one_export():
+    text = slice_viewer.script_text()
+    assert "import {" not in text
+    assert text.count("\nexport ") == 1
+    assert set(slice_viewer.SCRIPTS) == {p.stem for p in (slice_viewer.FOLDER / "js").iterdir()}
+
+
+def test_the_viewer_loads_nothing_from_elsewhere_and_writes_no_html():
+    text = slice_viewer.script_text() + (slice_viewer.FOLDER / "viewer.html").read_text()
+    for word in ("http:", "https:", "innerHTML", "insertAdjacentHTML", "eval(", "document.write"):
+        assert word not in text
