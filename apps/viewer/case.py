@@ -25,7 +25,6 @@ from medkd.review.store import Decision, Verdict
 from medkd.types import RunCase
 
 CHOSEN = "chosen_case"
-LEGEND = "Yellow: undecided, green: accepted, grey: rejected."
 
 
 def show_case() -> None:
@@ -117,8 +116,6 @@ def show_scan_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> 
     with right, st.container(key="case_side", gap="small"):
         if case.status == "analysed":
             marks = choose_marks(review, case)
-            if marks:
-                st.caption(LEGEND)
             panels.show_marks(review, case, marks, mine=mine, stack=stack)
         panels.show_whole_scan(review, case, mine)
     if stack is not None:

@@ -29,6 +29,7 @@ VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
     ("reject", "Reject", "Rejected"),
     ("undecided", "Clear", "Clear"),
 )
+LEGEND = "Rings: yellow undecided, green accepted, grey rejected."
 LISTED_AT_ONCE = 12
 
 
@@ -41,7 +42,8 @@ def show_marks(
     stack: AxialStack | None,
 ) -> None:
     """Draw one box per mark with the buttons jump, accept, reject and clear, and a note."""
-    st.caption(f"{count_decided(marks, mine)} of {len(marks)} decided" if marks else "No mark.")
+    done = f"{count_decided(marks, mine)} of {len(marks)} decided. {LEGEND}"
+    st.caption(done if marks else "No mark.")
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
     for mark in marks[:listed]:

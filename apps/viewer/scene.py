@@ -8,7 +8,6 @@ from typing import Literal
 
 import voxels
 from display import PLANES, SLAB_SLICES, WINDOWS, AxialStack, plane_letters, plane_tilt_degrees
-from numpy.linalg import inv
 
 from medkd.review.outcomes import Outcome
 from medkd.review.store import Verdict
@@ -59,19 +58,17 @@ class Jump:
 
 
 def describe_stack(stack: AxialStack) -> dict[str, object]:
-    """Describe a volume: where its voxels are loaded, its shape, spacing, and matrices.
+    """Describe a volume: where its voxels are loaded, its shape, spacing, and matrix.
 
-    The matrices have three rows of four numbers: `affine` maps an index to LPS mm, `inverse` back.
+    `affine` maps an index to LPS mm; it has three rows of four numbers.
     """
-    affine = stack.grid.affine_lps_mm
     return {
         "id": stack.volume_id,
         "path": voxels.PATH,
         "slab": SLAB_SLICES,
         "shape": list(stack.grid.shape),
         "spacing": stack.grid.spacing_mm.tolist(),
-        "affine": affine[:3].tolist(),
-        "inverse": inv(affine)[:3].tolist(),
+        "affine": stack.grid.affine_lps_mm[:3].tolist(),
     }
 
 

@@ -170,13 +170,13 @@ def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
 
 
 def load_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
-    """Return the reference standard by case id, of the scans that have a complete one."""
-    folder = review.run.reference
-    names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
-    files = [folder / name for name in names] if review.kind == "RUN" else [review.index]
+    """Return the reference standard of a RUN or RESULTS by case id, where it is complete."""
+    files = [review.index] if review.index else []
+    if review.kind == "RUN":
+        names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
+        files = [review.run.reference / name for name in names]
     with stopping():
-        found = [path for path in files if path is not None]
-        return _cached(_tables, "findings", found, lambda: read_findings(review))
+        return _cached(_tables, "findings", files, lambda: read_findings(review))
 
 
 def load_marks(review: Review) -> dict[str, CaseMarks]:

@@ -20,6 +20,8 @@ import streamlit as st
 import voxels
 from display import AxialStack
 from scene import Answered, Jump, Ring
+from streamlit.runtime import Runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from medkd.review.store import Verdict
 from medkd.types import RunCase
@@ -145,4 +147,11 @@ def _grant(stack: AxialStack) -> None:
     token = st.context.cookies.get(voxels.cookie_name(port), "")
     held: voxels.Grant | None = st.session_state.get(GRANT)
     if held is None or held.stack is not stack or held.token != token:
-        st.session_state[GRANT] = voxels.Grant(token, stack)
+        st.session_state[GRANT] = voxels.Grant(token, stack, _session_check())
+
+
+def _session_check() -> Callable[[], bool]:
+    """Return a function that tells whether the reader's page is still connected."""
+    context = get_script_run_ctx()
+    session_id = context.session_id if context else ""
+    return lambda: Runtime.exists() and Runtime.instance().is_active_session(session_id)

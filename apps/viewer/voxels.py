@@ -4,7 +4,7 @@ Streamlit's own ways are not used: media files can be loaded by any browser, and
 different files can be given one address. Here a browser receives voxels only if it sends the
 cookie of a reader whose open session was granted exactly this volume. A volume is addressed by a
 hash of all its voxels, so an address contains nothing about the patient, and two volumes are never
-confused. A grant ends when the session that holds it ends.
+confused. A grant ends when the page of the reader is closed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
+from collections.abc import Callable
 from weakref import WeakSet
 
 from display import SLAB_SLICES, AxialStack
@@ -31,16 +32,20 @@ _HEADERS = {
 
 
 class Grant:
-    """The right of one reader's session to load one volume, as long as this object exists.
+    """The right of one reader's session to load one volume, while that session is open.
+
+    The session holds this object; nothing else does.
 
     Args:
         token: the token in the cookie of the reader's browser.
         stack: the volume.
+        is_open: returns whether the reader's page is still open.
     """
 
-    def __init__(self, token: str, stack: AxialStack) -> None:
+    def __init__(self, token: str, stack: AxialStack, is_open: Callable[[], bool]) -> None:
         self.token = token
         self.stack = stack
+        self.is_open = is_open
         with _LOCK:
             _GRANTS.add(self)
 
@@ -67,14 +72,14 @@ def cookie_name(port: int) -> str:
 
 
 def find_granted(token: str, volume_id: str) -> AxialStack | None:
-    """Return a volume if a session with this token was granted it, otherwise None."""
+    """Return a volume if an open session with this token was granted it, otherwise None."""
     if not is_token(token):
         return None
     with _LOCK:
         grants = list(_GRANTS)
     for grant in grants:
         known = hmac.compare_digest(grant.token.encode(), token.encode())
-        if known and grant.stack.volume_id == volume_id:
+        if known and grant.stack.volume_id == volume_id and grant.is_open():
             return grant.stack
     return None
 

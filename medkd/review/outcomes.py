@@ -32,7 +32,8 @@ class Outcomes:
 def read_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
     """Read the reference standard of all scans that have one.
 
-    For a RUN these are the scans of its `reference/`, otherwise the annotated scans of the INDEX.
+    For a RUN these are the scans of its `reference/`, for RESULTS the annotated scans of the INDEX
+    that was given, and for an INDEX its own.
     Scans of which only some findings are known are left out.
 
     Returns:

@@ -118,6 +118,20 @@ def test_hu_and_millimetres_under_the_cursor_are_those_of_the_scan(browser, serv
             np.testing.assert_allclose(mm, place_mm, atol=0.051)
 
 
+def test_the_reading_follows_the_slice_and_the_slab_under_a_resting_pointer(browser, server, scans):
+    stack = display.build_axial_stack(scans[0].voxels_hu, scans[0].grid)
+    page = open_viewer(browser, server)
+    axial = display.PLANES[0]
+    press(page, "Home")
+    reading(page, axial, (20, 30, 0))
+    press(page, "PageDown")
+    text = page.locator(".readout").inner_text()
+    assert text.startswith(f"{stack.voxels_hu[20, 30, 10]} HU at ")
+    press(page, "m")  # 10 mm of slices of 2.5 mm: 8 to 11, counted from 0
+    text = page.locator(".readout").inner_text()
+    assert text.startswith(f"max {stack.voxels_hu[20, 30, 8:12].max()} HU at ")
+
+
 def test_the_patients_right_side_is_left_in_every_pose(browser, server):
     for pose, name in CASES.items():
         page = open_viewer(browser, server, name)
@@ -294,6 +308,16 @@ def test_marks_are_visited_by_key_and_by_the_list_and_hidden_by_one_key(browser,
     press(page, "h")
 
 
+def test_a_mark_outside_the_scan_is_not_moved_into_it(browser, tmp_path, scans):
+    outside = ((20, 30, 45), 0.95, 10.0)
+    run = oblique.write_run(tmp_path / "run", scans[:1], marks=(outside, MARKS[1]))
+    with served(run) as (url, _):
+        page = open_viewer(browser, url)
+        assert page.locator(".mark").inner_text().endswith("outside the scan")
+        press(page, "n", "Home", "p")
+        assert facts(page)["k"] == "0"
+
+
 def test_three_planes_show_the_clicked_point(browser, server):
     page = open_viewer(browser, server)
     press(page, "v")
@@ -346,17 +370,20 @@ def test_voxels_travel_once_and_a_page_drawn_again_requests_none(browser, server
 
 
 def test_a_browser_without_the_readers_cookie_gets_no_voxel(browser, server):
-    page = browser.new_page()
+    reader = browser.new_context()
+    page = reader.new_page()
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{server}/case?case=scan-supine")
     wait_for_viewer(page)
     slab = next(url for url in asked if "/voxels/" in url)
-    assert page.context.request.get(slab).status == 200
+    assert reader.request.get(slab).status == 200
     stranger = browser.new_context()
     assert stranger.request.get(slab).status == 403
     stranger.new_page().goto(server)  # now with a cookie of its own, but without a grant
     assert stranger.request.get(slab).status == 403
+    page.close()
+    assert eventually(lambda: reader.request.get(slab).status == 403)
     named = [url for url in asked for word in (".mhd", "patient", "/data") if word in url]
     assert named == []
 
@@ -378,6 +405,15 @@ def test_two_volumes_that_differ_in_one_voxel_are_not_mixed_up(browser, tmp_path
         wait_for_viewer(page)
         press(page, "Home", *["ArrowDown"] * 15)
         assert reading(page, display.PLANES[0], (20, 30, 15))[0] == 1234
+
+
+def eventually(is_so, seconds=10):
+    """Return whether something becomes so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def latest(run, wanted, case="scan-supine"):

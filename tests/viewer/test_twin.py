@@ -101,16 +101,12 @@ def test_a_slab_shows_the_maximum_or_the_mean_of_its_layers(js, number, count, l
 
 
 @pytest.mark.parametrize("pose", ["supine", "prone", "feet first", "slices reversed"])
-def test_indices_and_millimetres_are_converted_as_the_grid_does(js, pose):
+def test_indices_are_converted_to_millimetres_as_the_grid_does(js, pose):
     stack = build_stack(pose)
     points = np.random.default_rng(0).uniform(-5, 60, (20, 3))
-    mm, back = js(
-        "[v.points.map((p) => mapPoint(v.affine, p)),"
-        " v.points.map((p) => mapPoint(v.inverse, mapPoint(v.affine, p)))]",
-        scene.describe_stack(stack) | {"points": points.tolist()},
-    )
+    vectors = scene.describe_stack(stack) | {"points": points.tolist()}
+    mm = js("v.points.map((p) => mapPoint(v.affine, p))", vectors)
     np.testing.assert_allclose(mm, stack.grid.voxel_to_world(points), atol=1e-9)
-    np.testing.assert_allclose(back, points, atol=1e-9)
 
 
 def test_picture_places_and_indices_are_inverse_and_show_the_voxel_of_the_plane(js):

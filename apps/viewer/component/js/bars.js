@@ -3,7 +3,7 @@
 import { fillHelp, runKey } from "./keys.js";
 import { connectPointer } from "./pointer.js";
 
-const SLAB_WORDS = { single: "Single slice", max: "MIP", mean: "Mean" };
+const SLAB_WORDS = { single: "Single", max: "MIP", mean: "Mean" };
 const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided" };
 const SAID_MS = 2500;
 
@@ -111,7 +111,8 @@ export class Bars {
     const parts = [`${noun} ${ring.number} (${targets.indexOf(ring) + 1} of ${targets.length})`];
     if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
     parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
-    parts.push(`slice ${viewer.voxelOf(ring)[2] + 1}`);
+    const voxel = viewer.voxelOf(ring);
+    parts.push(voxel ? `slice ${voxel[2] + 1}` : "outside the scan");
     this.text(".mark", parts.join(", "));
     const verdict = viewer.verdictOf(ring.id);
     for (const [key, name] of [["a", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
@@ -138,9 +139,8 @@ export class Bars {
     }, SAID_MS);
   }
 
-  read(words, voxel) {
+  read(words) {
     this.text(".readout", words);
-    this.root.dataset.voxel = voxel ? voxel.join(" ") : "";
   }
 
   helpShown() {

@@ -155,6 +155,12 @@ export class Pane {
     this.wait.hidden = !missing;
   }
 
+  /** Return the HU that the picture shows at a voxel of its plane. */
+  shownAt(voxel) {
+    const { column, row } = toPicture(this.plane, this.shape, voxel);
+    return this.values[row * this.source.width + column];
+  }
+
   /** Begin a new overlay; returns its context. */
   clearOverlay() {
     const context = this.overlayContext;

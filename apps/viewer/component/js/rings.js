@@ -6,12 +6,12 @@ const LEAST_RADIUS_PX = 4;
 const VERDICT_COLORS = { accept: "#3cdc6e", reject: "#a5a5a5", undecided: "#ffd60a" };
 const REFERENCE_COLORS = { found: "#46beff", missed: "#ff5a5a", excluded: "#be8cff", "": "#46beff" };
 const OUTCOME_COLORS = { hit: "#46beff", false: "#ff5a5a", ignored: "#be8cff" };
-export const OUTCOME_WORDS = { hit: "hit", false: "false positive", ignored: "excluded finding" };
+const OUTCOME_WORDS = { hit: "hit", false: "false positive", ignored: "excluded finding" };
 
 /** Return the colour of a ring: of a mark by the decision, of a reference by whether it was found. */
 export function ringColor(ring, verdict) {
   if (ring.group === "mark") return VERDICT_COLORS[verdict] ?? VERDICT_COLORS.undecided;
-  return REFERENCE_COLORS[ring.outcome];
+  return REFERENCE_COLORS[ring.group === "excluded" ? "excluded" : ring.outcome];
 }
 
 /** Return the place, radius and plane distance of a ring in a pane, in CSS pixels; null if unseen. */

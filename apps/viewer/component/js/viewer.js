@@ -26,6 +26,7 @@ export class Viewer {
     this.decisions = new Decisions(send);
     this.frame = 0;
     this.panes = [];
+    this.pointer = null;
   }
 
   // ---- what Python sends
@@ -70,7 +71,7 @@ export class Viewer {
     const { shape } = this.scene.volume;
     const first = this.targets()[0];
     const middle = shape.map((count) => Math.floor(count / 2));
-    this.index = place?.index ?? (first ? this.voxelOf(first) : middle);
+    this.index = place?.index ?? ((first && this.voxelOf(first)) || middle);
     this.selected = place ? place.selected : (first?.id ?? null);
     this.rulers = place?.rulers ?? [];
   }
@@ -98,8 +99,9 @@ export class Viewer {
     return this.targets().find(({ id }) => id === this.selected) ?? null;
   }
 
+  /** Return the voxel of a mark; null if the mark lies outside the scan. */
   voxelOf(ring) {
-    return clampIndex(this.scene.volume.shape, ring.center.map(Math.round));
+    return nearestVoxel(this.scene.volume.shape, ring.center);
   }
 
   verdictOf(id) {
@@ -109,7 +111,7 @@ export class Viewer {
 
   select(ring) {
     this.selected = ring.id;
-    this.index = this.voxelOf(ring);
+    this.index = this.voxelOf(ring) ?? this.index;
     this.redraw();
   }
 
@@ -283,17 +285,27 @@ export class Viewer {
     this.redraw();
   }
 
-  /** Show HU and LPS mm of the voxel under a CSS pixel of a pane. */
+  /** Show from now on what is under a CSS pixel of a pane, also when the slice changes. */
   readAt(pane, x, y) {
-    const voxel = nearestVoxel(this.volume.shape, pane.toIndex(x, y));
-    if (!voxel || !this.volume.holds(voxel[2])) return this.readNothing();
-    const [left, back, head] = mapPoint(this.scene.volume.affine, voxel);
-    const mm = [left, back, head].map((value) => value.toFixed(1)).join(", ");
-    return this.bars.read(`${this.volume.at(voxel)} HU at ${mm} mm (LPS)`, voxel);
+    this.pointer = { pane, x, y };
+    this.read();
   }
 
   readNothing() {
-    this.bars.read("", null);
+    this.pointer = null;
+    this.read();
+  }
+
+  /** Show the value of the picture and the LPS mm of the voxel under the pointer. */
+  read() {
+    if (!this.pointer?.pane.visible) return this.bars.read("");
+    const { pane, x, y } = this.pointer;
+    const voxel = nearestVoxel(this.volume.shape, pane.toIndex(x, y));
+    if (!voxel || !this.volume.holds(voxel[2])) return this.bars.read("");
+    const place = mapPoint(this.scene.volume.affine, voxel);
+    const mm = place.map((value) => value.toFixed(1)).join(", ");
+    const how = this.slab.mode === "single" ? "" : `${this.slab.mode} `;
+    return this.bars.read(`${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)`);
   }
 
   // ---- drawing
@@ -328,6 +340,7 @@ export class Viewer {
       pane.drawImage(look);
       this.drawOverlay(pane);
     }
+    this.read();
     this.bars.draw(this);
     const { id } = this.scene.volume;
     const { index, selected, rulers } = this;

@@ -3,6 +3,7 @@
 const AIR_HU = -1024;
 const LOADS_AT_ONCE = 3;
 const RETRY_MS = 1500;
+const MOST_REFUSALS = 6;
 
 /** Return slab numbers in the order of loading: the one with the wanted slice, then outwards. */
 export function loadOrder(slabs, wanted) {
@@ -20,11 +21,10 @@ export class Volume {
     this.slabs = Math.ceil(facts.shape[2] / facts.slab);
     this.loaded = new Uint8Array(this.slabs);
     this.count = 0;
+    this.refusals = 0;
     this.fault = "";
     this.abort = new AbortController();
-    const values = new Int16Array(this.sliceVoxels * facts.shape[2]).fill(AIR_HU);
-    this.values = values;
-    this.bits = new Uint16Array(values.buffer);
+    this.values = new Int16Array(this.sliceVoxels * facts.shape[2]).fill(AIR_HU);
   }
 
   get complete() {
@@ -35,11 +35,7 @@ export class Volume {
     return this.loaded[Math.floor(slice / this.facts.slab)] === 1;
   }
 
-  at(voxel) {
-    return this.values[voxel[2] * this.sliceVoxels + voxel[1] * this.shape[0] + voxel[0]];
-  }
-
-  /** Load all slabs; a refusal ends it, a lost connection is tried again. */
+  /** Load all slabs; a slab that does not arrive is tried again, until refusals repeat. */
   async load(slice) {
     const waiting = loadOrder(this.slabs, Math.floor(slice / this.facts.slab));
     const work = async () => {
@@ -63,16 +59,21 @@ export class Volume {
         credentials: "same-origin",
         cache: "no-store",
       });
-      if (!answer.ok) {
-        this.fault = "This page may not load the scan any more: reload the page.";
-        this.onChange();
-        return true;
-      }
+      if (!answer.ok) return this.refused();
       content = await answer.arrayBuffer();
     } catch {
       return this.abort.signal.aborted;
     }
     return this.keep(slab, content);
+  }
+
+  /** Note a refusal: for a moment it can be due to a lost connection of the page. */
+  refused() {
+    this.refusals += 1;
+    if (this.refusals < MOST_REFUSALS) return false;
+    this.fault = "This page may not load the scan any more: reload the page.";
+    this.onChange();
+    return true;
   }
 
   keep(slab, content) {

@@ -1,0 +1,163 @@
+"""Speed of the slice viewer in Chromium without a GPU: 300 wheel events at 60 a second.
+
+A slice counts as drawn when the pixels of the canvas have changed. The scan has 512 x 512 x 300
+voxels, and every slice looks different. The clock is that of the machine, so nothing else may run.
+"""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medkd.geometry import VoxelGrid
+from medkd.types import Scan
+from tests.viewer.browsing import served
+from tests.viewer.conftest import browser  # noqa: F401  # a fixture
+from tests.viewer.oblique import write_run
+
+pytestmark = pytest.mark.bench
+
+SHAPE = (512, 512, 300)
+EVENTS = 300
+PER_SECOND = 60.0
+MARKS = 100
+
+WATCH = """() => {
+  const find = (root) => root.querySelector(".pane[data-plane=axial] .image") ??
+    [...root.querySelectorAll("*")].map((e) => e.shadowRoot && find(e.shadowRoot)).find(Boolean);
+  const image = find(document);
+  const context = image.getContext("2d");
+  window.seen = [];
+  const look = () => {
+    const middle = context.getImageData(image.width / 2 - 24, image.height / 2, 48, 1).data;
+    const text = middle.join();
+    if (window.seen.at(-1)?.text !== text) window.seen.push({text, at: performance.now()});
+    window.watching = requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def build_noise_scan() -> Scan:
+    """Build a chest-sized scan of smooth noise, different in every slice."""
+    rng = np.random.default_rng(0)
+    tile = rng.integers(-1000, 400, (512, 512), dtype=np.int16)
+    voxels = np.empty(SHAPE[::-1], dtype=np.int16)
+    for k in range(SHAPE[2]):
+        voxels[k] = np.roll(tile, (k * 7, k * 13), axis=(0, 1))
+    grid = VoxelGrid.from_parts(SHAPE, spacing_mm=(0.7, 0.7, 1.25), origin_mm=(0, 0, 0))
+    return Scan("noise", voxels.transpose(2, 1, 0), grid, "p")
+
+
+@pytest.fixture(scope="module")
+def served_noise(tmp_path_factory):
+    scan = build_noise_scan()
+    rng = np.random.default_rng(1)
+    places = [tuple(int(rng.integers(20, count - 20)) for count in SHAPE) for _ in range(MARKS)]
+    marks = [(place, 0.99 - number / 200, 12.0) for number, place in enumerate(places)]
+    run = write_run(tmp_path_factory.mktemp("noise") / "run", [scan], marks=marks)
+    with served(run) as (url, _):
+        yield url, scan
+
+
+def open_case(chromium: Any, url: str) -> tuple[Any, float]:
+    """Open the case in a new page; returns the page, and the seconds to the first slice."""
+    page = chromium.new_page(viewport={"width": 1920, "height": 1080})
+    start = time.monotonic()
+    page.goto(f"{url}/case?case=noise")
+    page.locator(".viewer[data-loaded]:not([data-loaded='0'])").wait_for()
+    first_s = time.monotonic() - start
+    page.locator(".viewer[data-loaded=all]").wait_for()
+    return page, first_s
+
+
+def scroll(page: Any) -> dict[str, float]:
+    """Send the wheel events and return what was drawn."""
+    box = page.locator(".pane[data-plane=axial]").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    page.keyboard.press("Home")
+    page.wait_for_timeout(500)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(WATCH)
+    start = time.monotonic()
+    for number in range(EVENTS):
+        page.mouse.wheel(0, 100)
+        time.sleep(max(start + (number + 1) / PER_SECOND - time.monotonic(), 0))
+    sent_s = time.monotonic() - start
+    page.wait_for_timeout(300)
+    seen = page.evaluate("() => { cancelAnimationFrame(window.watching); return window.seen; }")
+    times = np.array([one["at"] for one in seen[1:]]) / 1000
+    in_each_second = np.histogram(times, bins=np.arange(times[0], times[-1], 1.0))[0]
+    return {
+        "wheel_events": EVENTS,
+        "events_per_second": EVENTS / sent_s,
+        "distinct_slices": len({one["text"] for one in seen}) - 1,
+        "slices_per_second_median": float(np.median(in_each_second)),
+        "requests": len(asked),
+    }
+
+
+def renderer_mib() -> float:
+    """Return the resident memory of the largest renderer process of Chromium."""
+    sizes = [0.0]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+            status = (path.parent / "status").read_text()
+        except OSError:
+            continue
+        if b"--type=renderer" in words:
+            sizes.append(float(status.split("VmRSS:")[1].split()[0]) / 1024)
+    return max(sizes)
+
+
+def check_pixels(page: Any, scan: Scan) -> None:
+    """Compare ten sampled canvases with the windowed voxels."""
+    import display
+
+    table = display.build_look_up(display.WINDOWS["lung"])
+    stack = display.build_axial_stack(scan.voxels_hu, scan.grid)
+    # The pixels before they are scaled to the screen, one for each voxel.
+    read = """(viewer, number) => {
+        const pane = viewer.getRootNode().mounted.viewer.panes[0];
+        const row = pane.colors.subarray(number * 512, number * 512 + 512);
+        return Array.from(row, (color) => color & 255); }"""
+    for number in range(0, 300, 30):
+        page.keyboard.press("Home")
+        for _ in range(number // 10):
+            page.keyboard.press("PageDown")
+        page.wait_for_timeout(100)
+        row = page.locator(".viewer").evaluate(read, number)
+        expected = table[stack.voxels_hu[:, number, number].astype(int) + 32768]
+        np.testing.assert_array_equal(row, expected)
+
+
+def test_300_wheel_events_draw_at_least_250_slices(browser, served_noise, tmp_path):  # noqa: F811
+    url, scan = served_noise
+    cold, cold_s = open_case(browser, url)
+    cold.close()
+    page, first_s = open_case(browser, url)
+    row: dict[str, Any] = {"first_slice_s": first_s, "first_slice_of_the_first_reader_s": cold_s}
+    row["marks"] = MARKS
+    row["one_plane"] = scroll(page)
+    page.keyboard.press("v")
+    row["three_planes"] = scroll(page)
+    row["renderer_mib"] = renderer_mib()
+    check_pixels(page, scan)
+    row |= {"machine": platform.machine(), "cores": os.cpu_count(), "browser": browser.version}
+    row["load_average"] = os.getloadavg()[0]
+    text = json.dumps(row, indent=1) + "\n"
+    folder = Path(os.environ.get("MEDKD_BENCH_OUT", tmp_path))
+    (folder / "viewer_speed.json").write_text(text)
+    for planes in ("one_plane", "three_planes"):
+        assert row[planes]["distinct_slices"] >= 250, text
+        assert row[planes]["slices_per_second_median"] >= 50, text
+        assert row[planes]["requests"] == 0, text
+    assert first_s < 2.0, text
+    assert row["renderer_mib"] < 1024, text
