@@ -132,6 +132,17 @@ def test_the_reading_follows_the_slice_and_the_slab_under_a_resting_pointer(brow
     assert text.startswith(f"max {stack.voxels_hu[20, 30, 8:12].max()} HU at ")
 
 
+def test_a_slab_has_the_same_thickness_in_all_planes(browser, server):
+    page = open_viewer(browser, server)
+    press(page, "v", "m", "+", "+")  # six axial slices of 2.5 mm
+    assert page.locator(".thickness").inner_text() == "15.0 mm"
+    box = page.locator(".pane[data-plane=sagittal]").bounding_box()
+    page.mouse.click(box["x"] + 40, box["y"] + 40)
+    settle(page)
+    # 17 sagittal layers of 0.9 mm are nearest to 15 mm.
+    assert page.locator(".thickness").inner_text() == "15.3 mm"
+
+
 def test_the_patients_right_side_is_left_in_every_pose(browser, server):
     for pose, name in CASES.items():
         page = open_viewer(browser, server, name)

@@ -80,10 +80,10 @@ export class Bars {
     this.text(".loading", volume.complete || volume.fault ? "" : `loading ${share} %`);
   }
 
-  drawSlab({ slab, active, volume }) {
+  drawSlab({ slab, active }) {
     const single = slab.mode === "single";
     this.text("button[data-key='m']", SLAB_WORDS[slab.mode]);
-    const mm = slab.layers * volume.facts.spacing[active.plane.through];
+    const mm = active.slabOf(slab).layers * active.spacing[active.plane.through];
     this.text(".thickness", single ? "" : `${mm.toFixed(1)} mm`);
     this.find("button[data-key='+']").hidden = single;
     this.find("button[data-key='-']").hidden = single;

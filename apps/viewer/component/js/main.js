@@ -46,6 +46,7 @@ function mount(root, send) {
     clearInterval(timer);
     observer.disconnect();
     document.documentElement.classList.remove("medkd-lost");
+    document.documentElement.style.removeProperty("--medkd-reading-height");
   };
   return { root, viewer, fill, stop };
 }

@@ -121,6 +121,12 @@ export class Pane {
     this.zoom = zoom;
   }
 
+  /** Return the slab of this plane for a thickness in mm; at least two layers. */
+  slabOf({ mode, mm }) {
+    if (mode === "single") return { mode, layers: 1 };
+    return { mode, layers: Math.max(Math.round(mm / this.spacing[this.plane.through]), 2) };
+  }
+
   /** Return half of the extent in mm that the shown slab adds around its middle layer. */
   slabHalfMm() {
     const [low, high] = slabRange(this.shape[this.plane.through], this.number, this.slab);
@@ -129,12 +135,10 @@ export class Pane {
 
   /** Draw the voxels; `look` is {table, version, slab}. */
   drawImage(look) {
-    this.slab = look.slab;
-    const { volume } = this;
-    const state = [this.number, look.version, look.slab.mode, look.slab.layers, volume.count].join();
+    this.slab = this.slabOf(look.slab);
+    const { slab, volume } = this;
+    const state = [this.number, look.version, slab.mode, slab.layers, volume.count].join();
     if (state !== this.painted) {
-      const single = look.slab.mode === "single" || look.slab.layers === 1;
-      const slab = single ? { mode: "single", layers: 1 } : look.slab;
       extractPlane(volume.values, this.shape, this.plane, this.number, slab, this.values);
       paint(new Uint16Array(this.values.buffer), look.table, this.colors);
       this.sourceContext.putImageData(this.pixels, 0, 0);

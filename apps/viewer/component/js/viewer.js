@@ -9,7 +9,7 @@ import { drawRing, placeRing, ringColor } from "./rings.js";
 import { Volume } from "./volume.js";
 
 const SLAB_MODES = ["single", "max", "mean"];
-const FIRST_LAYERS_MM = 10;
+const FIRST_SLAB_MM = 10;
 const MOST_LAYERS = 60;
 
 export class Viewer {
@@ -44,7 +44,7 @@ export class Viewer {
     const { scene } = this;
     this.taste.window ??= { ...scene.windows[0] };
     this.rulers = [];
-    this.slab = { mode: "single", layers: this.layersOf(FIRST_LAYERS_MM) };
+    this.slab = { mode: "single", mm: FIRST_SLAB_MM };
     this.showReference = !scene.decides;
     this.restore(keptPlace(scene.volume.id));
     const held = keptVolume(scene.volume.id);
@@ -61,10 +61,6 @@ export class Viewer {
     this.active = this.panes[0];
     this.setLayout(this.taste.layout);
     this.applyWindow();
-  }
-
-  layersOf(mm) {
-    return Math.max(Math.round(mm / this.scene.volume.spacing[2]), 2);
   }
 
   restore(place) {
@@ -227,7 +223,9 @@ export class Viewer {
 
   thicken(by) {
     if (this.slab.mode === "single") this.slab.mode = "max";
-    this.slab.layers = Math.min(Math.max(this.slab.layers + by, 2), MOST_LAYERS);
+    const { layers } = this.active.slabOf(this.slab);
+    const spacing = this.active.spacing[this.active.plane.through];
+    this.slab.mm = Math.min(Math.max(layers + by, 2), MOST_LAYERS) * spacing;
     this.redraw();
   }
 
