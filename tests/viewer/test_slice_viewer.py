@@ -50,8 +50,8 @@ def open_viewer(browser, url, case="scan-supine", size=(1366, 768)):
 def wait_for_viewer(page):
     page.locator(".viewer[data-loaded=all]").wait_for()
     page.locator("[data-test-script-state='notRunning']").wait_for()
-    page.wait_for_function("document.documentElement.style.getPropertyValue("
-                           "'--medkd-reading-height') !== ''")  # fmt: skip
+    height = "document.documentElement.style.getPropertyValue('--medkd-reading-height')"
+    assert eventually(lambda: page.evaluate(height))
 
 
 def settle(page):
@@ -210,8 +210,8 @@ def test_keys_and_wheel_scroll_and_never_the_page(browser, server):
     page.mouse.move(box["x"] + 200, box["y"] + 200)
     for _ in range(3):
         page.mouse.wheel(0, 100)
-    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop === 0")
     page.locator(".viewer[data-k='3']").wait_for()
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
 
 
 def test_windows_are_chosen_dragged_inverted_and_reset(browser, server):
