@@ -1,9 +1,11 @@
 """Speed of the slice viewer in Chromium without a GPU: 300 wheel events at 60 a second.
 
 A slice counts as drawn when the pixels of the canvas have changed. The scan has 512 x 512 x 300
-voxels, and every slice looks different. The clock is that of the machine, so nothing else may run.
+voxels, and every slice looks different. Events are sent without waiting for the answer to the last
+one, which takes two frames. The clock is that of the machine, so nothing else may run.
 """
 
+import asyncio
 import json
 import os
 import platform
@@ -13,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.async_api import async_playwright
 
 from medkd.geometry import VoxelGrid
 from medkd.types import Scan
-from tests.viewer.browsing import served
-from tests.viewer.conftest import browser  # noqa: F401  # a fixture
+from tests.viewer.browsing import FLAGS, chromium_path, served
+from tests.viewer.conftest import VIEWER  # noqa: F401  # its import makes the app importable
 from tests.viewer.oblique import write_run
 
 pytestmark = pytest.mark.bench
@@ -65,38 +68,49 @@ def served_noise(tmp_path_factory):
         yield url, scan
 
 
-def open_case(chromium: Any, url: str) -> tuple[Any, float]:
+async def open_case(chromium: Any, url: str) -> tuple[Any, float]:
     """Open the case in a new page; returns the page, and the seconds to the first slice."""
-    page = chromium.new_page(viewport={"width": 1920, "height": 1080})
+    page = await chromium.new_page(viewport={"width": 1920, "height": 1080})
     start = time.monotonic()
-    page.goto(f"{url}/case?case=noise")
-    page.locator(".viewer[data-loaded]:not([data-loaded='0'])").wait_for()
+    await page.goto(f"{url}/case?case=noise")
+    await page.locator(".viewer[data-loaded]:not([data-loaded='0'])").wait_for()
     first_s = time.monotonic() - start
-    page.locator(".viewer[data-loaded=all]").wait_for()
+    await page.locator(".viewer[data-loaded=all]").wait_for()
     return page, first_s
 
 
-def scroll(page: Any) -> dict[str, float]:
+async def send_wheel_events(page: Any, x: float, y: float) -> float:
+    """Send the wheel events at their rate; returns the rate in events per second."""
+    devtools = await page.context.new_cdp_session(page)
+    event = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": 100}
+    start = time.monotonic()
+    sent = []
+    for number in range(EVENTS):
+        sent.append(asyncio.ensure_future(devtools.send("Input.dispatchMouseEvent", event)))
+        await asyncio.sleep(max(start + (number + 1) / PER_SECOND - time.monotonic(), 0))
+    await asyncio.gather(*sent)
+    return EVENTS / (time.monotonic() - start)
+
+
+async def scroll(page: Any) -> dict[str, float]:
     """Send the wheel events and return what was drawn."""
-    box = page.locator(".pane[data-plane=axial]").bounding_box()
-    page.mouse.move(box["x"] + 300, box["y"] + 300)
-    page.keyboard.press("Home")
-    page.wait_for_timeout(500)
+    box = await page.locator(".pane[data-plane=axial]").bounding_box()
+    await page.mouse.move(box["x"] + 300, box["y"] + 300)
+    await page.keyboard.press("Home")
+    await page.wait_for_timeout(500)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.evaluate(WATCH)
-    start = time.monotonic()
-    for number in range(EVENTS):
-        page.mouse.wheel(0, 100)
-        time.sleep(max(start + (number + 1) / PER_SECOND - time.monotonic(), 0))
-    sent_s = time.monotonic() - start
-    page.wait_for_timeout(300)
-    seen = page.evaluate("() => { cancelAnimationFrame(window.watching); return window.seen; }")
+    await page.evaluate(WATCH)
+    rate = await send_wheel_events(page, box["x"] + 300, box["y"] + 300)
+    await page.wait_for_timeout(300)
+    seen = await page.evaluate(
+        "() => { cancelAnimationFrame(window.watching); return window.seen; }"
+    )
     times = np.array([one["at"] for one in seen[1:]]) / 1000
     in_each_second = np.histogram(times, bins=np.arange(times[0], times[-1], 1.0))[0]
     return {
         "wheel_events": EVENTS,
-        "events_per_second": EVENTS / sent_s,
+        "events_per_second": rate,
         "distinct_slices": len({one["text"] for one in seen}) - 1,
         "slices_per_second_median": float(np.median(in_each_second)),
         "requests": len(asked),
@@ -117,7 +131,7 @@ def renderer_mib() -> float:
     return max(sizes)
 
 
-def check_pixels(page: Any, scan: Scan) -> None:
+async def check_pixels(page: Any, scan: Scan) -> None:
     """Compare ten sampled canvases with the windowed voxels."""
     import display
 
@@ -129,28 +143,37 @@ def check_pixels(page: Any, scan: Scan) -> None:
         const row = pane.colors.subarray(number * 512, number * 512 + 512);
         return Array.from(row, (color) => color & 255); }"""
     for number in range(0, 300, 30):
-        page.keyboard.press("Home")
+        await page.keyboard.press("Home")
         for _ in range(number // 10):
-            page.keyboard.press("PageDown")
-        page.wait_for_timeout(100)
-        row = page.locator(".viewer").evaluate(read, number)
+            await page.keyboard.press("PageDown")
+        await page.wait_for_timeout(100)
+        row = await page.locator(".viewer").evaluate(read, number)
         expected = table[stack.voxels_hu[:, number, number].astype(int) + 32768]
         np.testing.assert_array_equal(row, expected)
 
 
-def test_300_wheel_events_draw_at_least_250_slices(browser, served_noise, tmp_path):  # noqa: F811
-    url, scan = served_noise
-    cold, cold_s = open_case(browser, url)
-    cold.close()
-    page, first_s = open_case(browser, url)
-    row: dict[str, Any] = {"first_slice_s": first_s, "first_slice_of_the_first_reader_s": cold_s}
-    row["marks"] = MARKS
-    row["one_plane"] = scroll(page)
-    page.keyboard.press("v")
-    row["three_planes"] = scroll(page)
-    row["renderer_mib"] = renderer_mib()
-    check_pixels(page, scan)
-    row |= {"machine": platform.machine(), "cores": os.cpu_count(), "browser": browser.version}
+async def measure(url: str, scan: Scan) -> dict[str, Any]:
+    """Open the case in Chromium, scroll, and compare the pixels; returns the figures."""
+    async with async_playwright() as started:
+        chromium = await started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        cold, cold_s = await open_case(chromium, url)
+        await cold.close()
+        page, first_s = await open_case(chromium, url)
+        row: dict[str, Any] = {"first_slice_s": first_s}
+        row["first_slice_of_the_first_reader_s"] = cold_s
+        row["one_plane"] = await scroll(page)
+        await page.keyboard.press("v")
+        row["three_planes"] = await scroll(page)
+        row["renderer_mib"] = renderer_mib()
+        await check_pixels(page, scan)
+        row["browser"] = chromium.version
+        await chromium.close()
+    return row
+
+
+def test_300_wheel_events_draw_at_least_250_slices(served_noise, tmp_path):
+    row = asyncio.run(measure(*served_noise))
+    row |= {"marks": MARKS, "machine": platform.machine(), "cores": os.cpu_count()}
     row["load_average"] = os.getloadavg()[0]
     text = json.dumps(row, indent=1) + "\n"
     folder = Path(os.environ.get("MEDKD_BENCH_OUT", tmp_path))
@@ -159,5 +182,5 @@ def test_300_wheel_events_draw_at_least_250_slices(browser, served_noise, tmp_pa
         assert row[planes]["distinct_slices"] >= 250, text
         assert row[planes]["slices_per_second_median"] >= 50, text
         assert row[planes]["requests"] == 0, text
-    assert first_s < 2.0, text
+    assert row["first_slice_s"] < 2.0, text
     assert row["renderer_mib"] < 1024, text
