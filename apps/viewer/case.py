@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+import added
 import deciding
 import indexed
 import pandas as pd
@@ -12,16 +13,18 @@ import panels
 import session
 import slice_viewer
 import streamlit as st
+from actions import Saver
 from indexed import COLUMNS
 from pictures import show_picture, try_stack
-from scene import Ring
+from scene import Answered, Reading, Ring
 from streamlit.delta_generator import DeltaGenerator
 
 from medkd.errors import MedkdError
 from medkd.review.cases import NO_MARKS, Mark, case_progress, find_case
+from medkd.review.history import open_decisions
 from medkd.review.opened import Review
 from medkd.review.outcomes import Outcomes, judge_marks
-from medkd.review.store import Decision, Verdict
+from medkd.review.store import Decision
 from medkd.types import RunCase
 
 CHOSEN = "chosen_case"
@@ -32,6 +35,7 @@ def show_case() -> None:
     review = session.current_review()
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     case = choose_case(session.load_cases(review), bar)
+    answered = slice_viewer.read_answered(case)
     mine = session.load_mine(review).get(case.case_id, {})
     part = f", {case.split}" if case.split not in {"", "none"} else ""
     bar.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
@@ -39,11 +43,11 @@ def show_case() -> None:
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
     if review.kind == "INDEX":
-        indexed.show_indexed(review, case, mine)
+        indexed.show_indexed(review, case, mine, answered=answered)
     elif case.kind == "image":
         show_image_case(review, case, mine)
     else:
-        show_scan_case(review, case, mine)
+        show_scan_case(review, case, mine, answered=answered)
 
 
 def choose_case(cases: Sequence[RunCase], bar: DeltaGenerator) -> RunCase:
@@ -107,26 +111,39 @@ def ask_for(case_id: str) -> None:
     st.session_state[session.OPEN_CASE] = [case_id]
 
 
-def show_scan_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
+def show_scan_case(
+    review: Review, case: RunCase, mine: dict[str, Decision], *, answered: Answered
+) -> None:
     """Draw a scan: slices on the left, marks and decisions on the right."""
+    history = session.load_case_history(review, case)
+    found = added.find_added(case, history)
     left, right = st.columns(COLUMNS, gap="small")
     with left:
         stack = try_stack(review, case)
     marks: tuple[Mark, ...] = ()
-    with right, st.container(key="case_side", gap="small"):
+    with right, st.container(key="case_side", gap="xsmall"):
+        top = st.container()
         if case.status == "analysed":
             marks = choose_marks(review, case)
-            panels.show_marks(review, case, marks, mine=mine, stack=stack)
-        panels.show_whole_scan(review, case, mine)
-    if stack is not None:
+        with top:
+            panels.show_reviewed(review, case, mine, marks)
         shown = {mark.mark_id: panels.mark_decision(case, mark, mine) for mark in marks}
-
-        def decide(mark_id: str, verdict: Verdict) -> None:
-            deciding.decide(review, shown[mark_id], "verdict", verdict)
-
-        with left:
-            rings = build_rings(review, case, marks, shown=shown)
-            slice_viewer.show_viewer(case, stack, rings, decide=decide)
+        rows = [*panels.mark_rows(marks, shown), *added.added_rows(found)]
+        panels.show_list(review, case, rows, stack=stack, history=history)
+        st.caption(panels.LEGEND if rows else "No mark.")
+        panels.show_whole_scan(review, case, mine)
+    if stack is None:
+        return
+    rings = build_rings(review, case, marks, shown=shown)
+    shown |= {one.decision.mark_id: one.decision for one in found}
+    own = [ring for ring in rings if ring.group == "mark"] + added.added_rings(found)
+    refused = case.status == "not_analysed"
+    undoable = open_decisions(history)
+    reading = Reading(decides=True, answered=answered, undoable=undoable, refused=refused)
+    save = Saver(review, case, shown, stack).save
+    with left:
+        reference = [ring for ring in rings if ring.group != "mark"]
+        slice_viewer.show_viewer(case, stack, own + reference, reading=reading, save=save)
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
@@ -142,7 +159,12 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     above = found.above(threshold)
     above_words = f"score at least {threshold:.3f} (chosen on validation): {len(above)}"
     all_words = f"all: {len(found.marks)}"
-    chosen = st.radio("Marks shown", [above_words, all_words], key="marks_shown")
+    chosen = st.radio(
+        "Marks shown",
+        [above_words, all_words],
+        key="marks_shown",
+        label_visibility="collapsed",
+    )
     return above if chosen == above_words else found.marks
 
 
@@ -158,11 +180,11 @@ def build_rings(
             mark.mark_id,
             "mark",
             mark.number,
-            mark.candidate.center_mm,
-            mark.candidate.diameter_mm,
+            (decision := shown[mark.mark_id]).center_mm or mark.candidate.center_mm,
+            decision.diameter_mm,
             score=mark.candidate.score,
             outcome=outcomes.marks.get(mark.mark_id, ""),
-            verdict=(decision := shown[mark.mark_id]).verdict,
+            verdict=decision.verdict,
             saved=deciding.saved_words(decision) if decision.decided_at else "",
             unsaved=deciding.is_unsaved(decision),
         )

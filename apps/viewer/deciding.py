@@ -9,31 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import session
 import streamlit as st
 
 from medkd.errors import MedkdError
+from medkd.review.decision import Value
+from medkd.review.history import describe_verdict
 from medkd.review.opened import Review
-from medkd.review.store import WHOLE_CASE, Decision, Field, Verdict
+from medkd.review.store import WHOLE_CASE, Decision, Field
 
 UNSAVED = "unsaved_changes"
 WRITTEN = "written_here"
 MERGED = "merged_changes"
 NOTES = "note_fields"
 NOTES_MADE = "note_fields_made"
+NOT_UNDONE = "not_undone"
+"""Session key of the decision of another tab that stopped an undo."""
 
 DecisionKey = tuple[str, str, str]
 """Case, mark, reader."""
 ChangeKey = tuple[str, str, str, Field]
 """Case, mark, reader, changed field."""
-VERDICT_WORDS: dict[Verdict, str] = {
-    "accept": "accepted",
-    "reject": "rejected",
-    "undecided": "undecided",
-    "reviewed": "case reviewed",
-    "added": "added",
+FIELDS: dict[Field, str] = {
+    "verdict": "verdict",
+    "note": "note",
+    "center_mm": "place",
+    "diameter_mm": "diameter",
 }
+"""The fields of a decision, and their names on the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Unsaved:
 
     newest: Decision
     field: Field
-    value: str
+    value: Value
     fault: str = ""
 
 
@@ -58,7 +63,12 @@ class NoteField:
     saved: str
 
 
-def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
+def decide(review: Review, shown: Decision, field: Field, value: Value) -> None:
+    """Save a change of one field, as `save_change`, when a reader presses a button."""
+    save_change(review, shown, field, value)
+
+
+def save_change(review: Review, shown: Decision, field: Field, value: Value) -> Decision | None:
     """Save a change of one field; if that fails, keep it as unsaved.
 
     Args:
@@ -66,6 +76,9 @@ def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
         shown: the decision as shown in this tab.
         field: the field to change.
         value: its new value.
+
+    Returns:
+        The decision that was written; None if none was.
     """
     # Streamlit may stop a callback at any access to the session. All accesses come before the
     # change is written, so a change is never written without being noted as written.
@@ -78,18 +91,84 @@ def decide(review: Review, shown: Decision, field: Field, value: str) -> None:
     own = written.get(name)
     seen = _with(shown, field, getattr(own, field)) if own and own.number > shown.number else shown
     if field == "note" and value == seen.note:
-        return  # a field that is removed from the page may report its unchanged text again
+        return None  # a field that is removed from the page may report its unchanged text again
     try:
         change = session.load_store(review).change(seen, field, value)
     except MedkdError as error:
         unsaved[name] = Unsaved(seen, field, value, str(error))
-        return
+        return None
     if not change.saved:
         unsaved[name] = Unsaved(change.newest, field, value)
-        return
+        return None
     written[name] = change.newest
     unsaved.pop(name, None)
     merged += _merge_words(shown, change.newest, field, written)
+    return change.newest
+
+
+def add_nodule(review: Review, nodule: Decision) -> Decision | None:
+    """Save a nodule that the reader added; if that fails, keep it as unsaved.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        nodule: an undecided decision with its id, place and diameter.
+
+    Returns:
+        The decision that was written; None if none was.
+    """
+    written: dict[ChangeKey, Decision] = st.session_state.setdefault(WRITTEN, {})
+    unsaved: dict[ChangeKey, Unsaved] = st.session_state.setdefault(UNSAVED, {})
+    name: ChangeKey = (*key_of(nodule), "verdict")
+    try:
+        saved = session.load_store(review).add_nodule(nodule)
+    except MedkdError as error:
+        unsaved[name] = Unsaved(nodule, "verdict", "added", str(error))
+        return None
+    written[name] = saved
+    return saved
+
+
+def undo(review: Review, case_id: str, row: int) -> Decision | None:
+    """Take back this reader's latest decision on a case, if it is the one that the reader means.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        case_id: the case.
+        row: the number of the decision that the reader wants to take back.
+
+    Returns:
+        The decision that was written; None if none was.
+    """
+    written: dict[ChangeKey, Decision] = st.session_state.setdefault(WRITTEN, {})
+    refused: list[str] = st.session_state.setdefault(NOT_UNDONE, [])
+    reader = session.reader_name()
+    refused.clear()
+    try:
+        change = session.load_store(review).undo(case_id, reader, seen=row)
+    except MedkdError as error:
+        refused.append(str(error))
+        return None
+    if change is None:
+        return None
+    newest = change.newest
+    if not change.saved:
+        refused.append(
+            f"{_place(newest)}\nThe latest decision was made in another tab: "
+            f"{describe_verdict(newest)}, {saved_words(newest)}. To take that one back, undo again."
+        )
+        return None
+    written.update({(*key_of(newest), field): newest for field in FIELDS})
+    return newest
+
+
+def unsaved_nodules(case_id: str) -> list[Decision]:
+    """Return the nodules of a case that the reader added and that could not be saved."""
+    changes: dict[ChangeKey, Unsaved] = st.session_state.get(UNSAVED, {})
+    return [
+        change.newest
+        for name, change in changes.items()
+        if name[0] == case_id and change.newest.is_added and not change.newest.number
+    ]
 
 
 def key_of(decision: Decision) -> DecisionKey:
@@ -107,7 +186,7 @@ def show_unsaved(review: Review) -> None:
     for name, change in list(st.session_state.get(UNSAVED, {}).items()):
         with st.container(border=True):
             changed = " It was meanwhile changed in another tab."
-            st.error(f"Your {change.field} was NOT saved.{'' if change.fault else changed}")
+            st.error(f"Your {FIELDS[change.field]} was NOT saved.{'' if change.fault else changed}")
             st.text(_describe(change))
             row = st.container(horizontal=True)
             key = ":".join(name)
@@ -127,6 +206,9 @@ def show_unsaved(review: Review) -> None:
     if merged := st.session_state.get(MERGED):
         st.info("Your change was saved. Another tab also changed this decision:")
         st.text("\n".join(merged))
+    if refused := st.session_state.get(NOT_UNDONE):
+        st.warning("Nothing was undone.")
+        st.text("\n".join(refused))
 
 
 def note_field(shown: Decision) -> NoteField:
@@ -155,20 +237,22 @@ def _drop(name: tuple[str, str, str, Field]) -> None:
         st.session_state.get(NOTES, {}).pop(name[:3], None)
 
 
-def _with(decision: Decision, field: Field, value: str) -> Decision:
-    return replace(decision, **{field: value})  # type: ignore[arg-type]  # both are texts
+def _with(decision: Decision, field: Field, value: Value) -> Decision:
+    values: dict[str, Any] = {field: value}
+    return replace(decision, **values)
 
 
 def _merge_words(
     shown: Decision, newest: Decision, changed: Field, written: Mapping[ChangeKey, Decision]
 ) -> list[str]:
-    """Return a message if another tab changed the decision's other field."""
-    other: Field = "note" if changed == "verdict" else "verdict"
-    own = written.get((*key_of(shown), other))
-    known = own if own and own.number > shown.number else shown
-    if getattr(newest, other) == getattr(known, other):
-        return []
-    return [f"{_place(newest)}\n{other}: {_words(newest, other)}"]
+    """Return a message for each other field that another tab changed."""
+    lines = []
+    for other, name in FIELDS.items():
+        own = written.get((*key_of(shown), other))
+        known = own if own and own.number > shown.number else shown
+        if other != changed and getattr(newest, other) != getattr(known, other):
+            lines.append(f"{name}: {_words(newest, other)}")
+    return [_place(newest), *lines] if lines else []
 
 
 def _describe(change: Unsaved) -> str:
@@ -182,15 +266,20 @@ def _describe(change: Unsaved) -> str:
 
 def _words(decision: Decision, field: Field) -> str:
     if field == "verdict":
-        return VERDICT_WORDS[decision.verdict]
+        return describe_verdict(decision)
+    if field == "diameter_mm":
+        return f"{decision.diameter_mm:.1f} mm" if decision.diameter_mm else "unknown"
+    if field == "center_mm":
+        return f"{', '.join(f'{mm:.1f}' for mm in decision.center_mm or ())} mm (LPS)"
     return decision.note or "(empty)"
 
 
 def _place(decision: Decision) -> str:
     where = ""
     if decision.mark_id != WHOLE_CASE:
+        noun = "added nodule" if decision.is_added else "mark"
         place = ", ".join(f"{mm:.1f}" for mm in decision.center_mm or ())
-        where = f", mark at {place} mm (LPS)" if place else f", mark {decision.mark_id}"
+        where = f", {noun} at {place} mm (LPS)" if place else f", {noun} {decision.mark_id}"
     return f"Case {decision.case_id}{where}, reader {decision.reader}"
 
 

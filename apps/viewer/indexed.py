@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import added
 import pandas as pd
 import panels
 import session
 import slice_viewer
 import streamlit as st
+from actions import Saver
 from display import AxialStack
 from pictures import show_picture, try_stack
-from scene import Ring
+from scene import Answered, Reading, Ring
 
 from medkd.index.case import Case
+from medkd.review.history import open_decisions
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.opened import Review
 from medkd.review.outcomes import Outcome
@@ -26,7 +29,9 @@ LISTED = 50
 COLUMNS = (7, 3)
 
 
-def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
+def show_indexed(
+    review: Review, case: RunCase, mine: Mapping[str, Decision], *, answered: Answered
+) -> None:
     """Draw the image on the left, and the INDEX's entries and the decisions on the right."""
     archive = session.load_archive(review)
     nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
@@ -35,13 +40,25 @@ def show_indexed(review: Review, case: RunCase, mine: Mapping[str, Decision]) ->
         stack = try_stack(review, case) if case.kind == "scan" else None
         if case.kind == "image":
             show_picture(review, case)
-        elif stack is not None:
-            rings = [build_ring(number, nodule) for number, nodule in numbered(nodules)]
-            slice_viewer.show_viewer(case, stack, rings, decide=None)
-    with right, st.container(key="case_side", gap="small"):
+    history = session.load_case_history(review, case)
+    found = added.find_added(case, history)
+    if stack is not None:
+        rings = [build_ring(number, nodule) for number, nodule in numbered(nodules)]
+        shown = {one.decision.mark_id: one.decision for one in found}
+        reading = Reading(decides=False, answered=answered, undoable=open_decisions(history))
+        save = Saver(review, case, shown, stack).save
+        with left:
+            every = added.added_rings(found) + rings
+            slice_viewer.show_viewer(case, stack, every, reading=reading, save=save)
+    with right, st.container(key="case_side", gap="xsmall"):
         if case.kind == "scan":
+            panels.show_reviewed(review, case, mine)
             fact = session.load_nodule_facts(review)[case.case_id]
             list_nodules(case, nodules, fact=fact, stack=stack)
+            if found:
+                st.caption("Added by you")
+            rows = added.added_rows(found)
+            panels.show_list(review, case, rows, stack=stack, history=history)
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):
             notes = [*(f"allowed: {text}" for text in row.allowed), *row.notes]
@@ -90,6 +107,7 @@ def list_nodules(
             center_mm=nodule.center_mm,
             name=nodule_name(number),
             stack=stack,
+            chosen=slice_viewer.chosen_ring(case) == nodule_name(number),
         )
     if len(nodules) > LISTED:
         st.caption(f"{len(nodules) - LISTED} more are drawn on the slices.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import deciding
 import session
 import slice_viewer
 import streamlit as st
 from display import AxialStack
-from scene import Jump
 
 from medkd.review.cases import Mark, MarkSource, count_decided
+from medkd.review.history import describe_history, describe_verdict
 from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.types import Point, RunCase
@@ -29,56 +29,128 @@ VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
     ("reject", "Reject", "Rejected"),
     ("undecided", "Clear", "Clear"),
 )
-LEGEND = "Rings: yellow undecided, green accepted, grey rejected."
-LISTED_AT_ONCE = 12
+ADDED_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (("undecided", "Withdraw", "Withdrawn"),)
+LEGEND = "Rings: yellow undecided, green accepted, grey rejected, orange added."
+LISTED_AT_ONCE = 60
+HISTORY_LINES = 6
 
 
-def show_marks(
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of the list beside the image: a mark or an added nodule, and the latest decision."""
+
+    label: str
+    shown: Decision
+
+
+def mark_rows(marks: Sequence[Mark], shown: Mapping[str, Decision]) -> list[Listed]:
+    """Build the rows of marks; `shown` are the latest decisions by mark id."""
+    return [
+        Listed(f"Mark {mark.number}: {mark.candidate.score:.3f}", shown[mark.mark_id])
+        for mark in marks
+    ]
+
+
+def show_list(
     review: Review,
     case: RunCase,
-    marks: Sequence[Mark],
+    rows: Sequence[Listed],
     *,
-    mine: Mapping[str, Decision],
     stack: AxialStack | None,
+    history: Sequence[Decision],
 ) -> None:
-    """Draw one box per mark with the buttons jump, accept, reject and clear, and a note."""
-    done = f"{count_decided(marks, mine)} of {len(marks)} decided. {LEGEND}"
-    st.caption(done if marks else "No mark.")
+    """Draw one line per mark or added nodule; the chosen one opens its decision, note and history.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        case: the case.
+        rows: the marks, then the added nodules.
+        stack: the scan, if it can be shown.
+        history: all decisions of the reader on the case, oldest first.
+    """
+    names = [row.shown.mark_id for row in rows]
+    chosen = slice_viewer.chosen_ring(case)
+    chosen = chosen if chosen in names else next(iter(names), "")
     key = f"listed:{case.case_id}"
     listed = int(st.session_state.get(key, LISTED_AT_ONCE))
-    for mark in marks[:listed]:
-        shown = mark_decision(case, mark, mine)
-        with st.container(border=True, gap="xsmall"):
-            label = f"Mark {mark.number}: score {mark.candidate.score:.3f}"
-            place = mark.candidate.center_mm
-            jump_button(case, label, center_mm=place, name=mark.mark_id, stack=stack)
-            _show_verdicts(review, shown, key=f"{case.case_id}:{mark.number}")
-            _show_note(review, shown)
-    rest = len(marks) - listed
-    if rest > 0:
-        label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
-        st.button(label, on_click=_list_more, args=(key, listed))
+    if chosen:
+        listed = max(listed, names.index(chosen) + 1)
+    with st.container(key="mark_list", gap=None):
+        for row in rows[:listed]:
+            _show_row(case, row, stack=stack, chosen=row.shown.mark_id == chosen)
+            if row.shown.mark_id == chosen:
+                _show_chosen(review, row.shown, history)
+        rest = len(rows) - listed
+        if rest > 0:
+            label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
+            st.button(label, on_click=_list_more, args=(key, listed))
+
+
+def _show_row(case: RunCase, row: Listed, *, stack: AxialStack | None, chosen: bool) -> None:
+    shown = row.shown
+    size = f"{shown.diameter_mm:.1f} mm" if shown.diameter_mm else "no diameter"
+    place = shown.center_mm or (0.0, 0.0, 0.0)
+    jump_button(
+        case,
+        f"{row.label}, {size}",
+        center_mm=place,
+        name=shown.mark_id,
+        stack=stack,
+        chosen=chosen,
+        ending=f", {describe_verdict(shown)}",
+    )
+
+
+def _show_chosen(review: Review, shown: Decision, history: Sequence[Decision]) -> None:
+    """Draw the buttons, note, place and history of the chosen mark or added nodule."""
+    with st.container(border=True, gap="xsmall", key="chosen_mark"):
+        buttons = ADDED_BUTTONS if shown.is_added else VERDICT_BUTTONS
+        _show_verdicts(review, shown, buttons, key=f"{shown.case_id}:{shown.mark_id}")
+        _show_note(review, shown)
+        place = ", ".join(f"{mm:.1f}" for mm in shown.center_mm or ())
+        lines = describe_history([row for row in history if row.mark_id == shown.mark_id])
+        left_out = len(lines) - HISTORY_LINES
+        if left_out > 0:
+            lines = [f"{left_out} earlier decisions", *lines[-HISTORY_LINES:]]
+        st.text("\n".join([f"At {place} mm (LPS)", *lines]))
 
 
 def mark_decision(case: RunCase, mark: Mark, mine: Mapping[str, Decision]) -> Decision:
-    """Return the latest decision on a mark, with the score and place that the reader sees."""
-    shown = _current(mine, case, mark.mark_id)
-    return replace(shown, score=mark.candidate.score, center_mm=mark.candidate.center_mm)
+    """Return the latest decision on a mark, with what the reader sees of the mark.
+
+    Place and diameter are those that the reader corrected, otherwise those of the model.
+    """
+    latest = _current(mine, case, mark.mark_id)
+    return replace(
+        latest,
+        score=mark.candidate.score,
+        center_mm=latest.center_mm or mark.candidate.center_mm,
+        diameter_mm=latest.diameter_mm or mark.candidate.diameter_mm,
+    )
 
 
-def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
-    """Draw the button that marks a scan as reviewed, and the note field of the scan."""
-    st.subheader("Whole scan")
+def show_reviewed(
+    review: Review, case: RunCase, mine: Mapping[str, Decision], marks: Sequence[Mark] = ()
+) -> None:
+    """Draw the button that marks a scan as reviewed, and how many marks are decided."""
     shown = _current(mine, case, WHOLE_CASE)
     done = shown.verdict == "reviewed"
-    st.button(
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    row.button(
         "Reopen the case" if done else "Mark the case as reviewed",
         key=f"reviewed:{case.case_id}",
         type="secondary" if done else "primary",
         on_click=deciding.decide,
         args=(review, shown, "verdict", "undecided" if done else "reviewed"),
     )
-    _show_note(review, shown)
+    if marks:
+        row.caption(f"{count_decided(marks, mine)} of {len(marks)} decided.")
+
+
+def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
+    """Draw the note field of a whole scan."""
+    st.caption("Whole scan")
+    _show_note(review, _current(mine, case, WHOLE_CASE))
 
 
 def show_image_decision(
@@ -92,7 +164,7 @@ def show_image_decision(
     st.subheader("Decision")
     st.caption(meaning)
     shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
-    _show_verdicts(review, shown, key=f"{case.case_id}:{WHOLE_CASE}")
+    _show_verdicts(review, shown, VERDICT_BUTTONS, key=f"{case.case_id}:{WHOLE_CASE}")
     _show_note(review, shown)
 
 
@@ -103,27 +175,34 @@ def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decis
 
 
 def jump_button(
-    case: RunCase, label: str, *, center_mm: Point, name: str, stack: AxialStack | None
+    case: RunCase,
+    label: str,
+    *,
+    center_mm: Point,
+    name: str,
+    stack: AxialStack | None,
+    chosen: bool,
+    ending: str = "",
 ) -> None:
     """Draw a button that selects a mark or nodule and shows its slice."""
     inside = stack is not None and bool(stack.grid.contains_world(center_mm))
     target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
     place = f", slice {target}" if target else ", outside the scan" if stack else ""
-    jumped: Jump = st.session_state.get(slice_viewer.jump_key(case), Jump())
     st.button(
-        f"{label}{place}",
+        f"{label}{place}{ending}",
         key=f"show:{case.case_id}:{name}",
         on_click=slice_viewer.jump_to,
         args=(case, name),
-        disabled=not target,
         width="stretch",
-        type="primary" if jumped.ring_id == name else "secondary",
+        type="primary" if chosen else "secondary",
     )
 
 
-def _show_verdicts(review: Review, shown: Decision, *, key: str) -> None:
+def _show_verdicts(
+    review: Review, shown: Decision, buttons: Sequence[tuple[Verdict, str, str]], *, key: str
+) -> None:
     row = st.container(horizontal=True)
-    for verdict, wanted, given in VERDICT_BUTTONS:
+    for verdict, wanted, given in buttons:
         is_current = shown.verdict == verdict
         row.button(
             given if is_current else wanted,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import voxels
 from display import PLANES, SLAB_SLICES, WINDOWS, AxialStack, plane_letters, plane_tilt_degrees
 
 from medkd.review.outcomes import Outcome
-from medkd.review.store import Verdict
+from medkd.review.store import Decision, Verdict
 from medkd.types import Point
 
 UNKNOWN_DIAMETER_MM = 10.0
@@ -19,7 +19,7 @@ UNKNOWN_DIAMETER_MM = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """A mark or a reference nodule, drawn as a sphere.
+    """A mark, a nodule that the reader added, or a reference nodule, drawn as a sphere.
 
     `number` counts from 1 within its group. `score` is None for a reference nodule. `outcome` is
     "" if it is not known. `saved` says when the reader's decision was saved; `unsaved` is True if a
@@ -27,7 +27,7 @@ class Ring:
     """
 
     ring_id: str
-    group: Literal["mark", "included", "excluded"]
+    group: Literal["mark", "added", "included", "excluded"]
     number: int
     center_mm: Point
     diameter_mm: float | None
@@ -40,13 +40,15 @@ class Ring:
 
 @dataclass(slots=True)
 class Answered:
-    """The last decision of a browser's viewer that was processed: its sequence number.
+    """The last action of a browser's viewer that was processed: its sequence number.
 
-    It is changed in place while decisions are processed.
+    `rows` are the numbers of the rows that its actions wrote, by sequence number. It is changed in
+    place while actions are processed.
     """
 
     client: str = ""
     number: int = 0
+    rows: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,24 @@ class Jump:
 
     ring_id: str = ""
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the reader does with the rings.
+
+    `decides`: whether marks are decided on; otherwise the reference is what is visited. `chosen` is
+    the ring whose box is open beside the image, `jump` the last one that was chosen there, and
+    `undoable` are the decisions that can be taken back, oldest first. `refused`: no model has
+    analysed the scan.
+    """
+
+    decides: bool
+    chosen: str = ""
+    jump: Jump = field(default_factory=Jump)
+    answered: Answered = field(default_factory=Answered)
+    undoable: Sequence[Decision] = ()
+    refused: bool = False
 
 
 def describe_stack(stack: AxialStack) -> dict[str, object]:
@@ -99,18 +119,18 @@ def describe_ring(ring: Ring, stack: AxialStack) -> dict[str, object]:
     }
 
 
-def build_scene(
-    stack: AxialStack, rings: Sequence[Ring], *, decides: bool, jump: Jump, answered: Answered
-) -> dict[str, object]:
+def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> dict[str, object]:
     """Build the data of the component.
 
     Args:
         stack: the scan.
-        rings: marks, highest score first, and reference nodules.
-        decides: whether the reader decides on marks; otherwise the reference is what is visited.
-        jump: the mark that was chosen on the page.
-        answered: the last decision that was processed.
+        rings: marks, highest score first, then added nodules and reference nodules.
+        reading: what the reader does with them.
     """
+    jump, answered = reading.jump, reading.answered
+    # The browser still waits for the answer to actions that were processed later: their rows are
+    # known to it by the numbers of these actions.
+    later = {row for number, row in dict(answered.rows).items() if number > answered.number}
     return {
         "volume": describe_stack(stack),
         "planes": describe_planes(stack),
@@ -119,7 +139,14 @@ def build_scene(
             for name, window in WINDOWS.items()
         ],
         "rings": [describe_ring(ring, stack) for ring in rings],
-        "decides": decides,
+        "decides": reading.decides,
+        "refused": reading.refused,
+        "chosen": reading.chosen,
         "jump": {"id": jump.ring_id, "count": jump.count},
-        "answered": asdict(answered),
+        "answered": {"client": answered.client, "number": answered.number},
+        "undoable": [
+            {"row": row.number, "mark": row.mark_id}
+            for row in reading.undoable
+            if row.number not in later
+        ],
     }

@@ -279,6 +279,12 @@ def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
         return by_case(load_store(review).latest(reader=reader_name()))
 
 
+def load_case_history(review: Review, case: RunCase) -> list[Decision]:
+    """Return all decisions of this reader on a case, oldest first."""
+    with stopping():
+        return load_store(review).history(case_id=case.case_id, reader=reader_name())
+
+
 def load_history(review: Review) -> list[Decision]:
     """Return all decisions that the reader may see, oldest first."""
     with stopping():

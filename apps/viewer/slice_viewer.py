@@ -1,16 +1,18 @@
 """The slice viewer on a page: a Streamlit component whose files are in `component/`.
 
 Voxels do not travel through the component: the page grants this reader's session the volume, and
-the browser loads it by the route in `voxels.py`. The reader's decisions come back as a list of
+the browser loads it by the route in `voxels.py`. The reader's actions come back as a list of
 those that were not answered yet, each with a sequence number, because single events are lost when
 they are close together.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,30 +20,30 @@ from typing import Any
 import scene
 import streamlit as st
 import voxels
+from actions import Action, read_action
 from display import AxialStack
-from scene import Answered, Jump, Ring
+from scene import Answered, Jump, Reading, Ring
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from medkd.review.store import Verdict
 from medkd.types import RunCase
 
 NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
-    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "pointer",
-    "connection", "keys", "bars", "viewer", "main",
+    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "adding",
+    "pointer", "connection", "keys", "bars", "viewer", "main",
 )  # fmt: skip
 """The JavaScript modules, in the order of their imports."""
 
 GRANT = "voxel_grant"
+_LOG = logging.getLogger(__name__)
 _PROCESSING = threading.Lock()
-_DECIDED: tuple[Verdict, ...] = ("accept", "reject", "undecided")
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?!default )", re.MULTILINE)
 
-Decide = Callable[[str, Verdict], None]
-"""Saves a verdict on the mark with an id."""
+Save = Callable[[Action, Mapping[int, int]], int]
+"""Saves an action, given the rows that earlier actions wrote; returns the row that it wrote."""
 
 
 @cache
@@ -65,37 +67,61 @@ def jump_key(case: RunCase) -> str:
     return f"jump:{case.case_id}"
 
 
+def chosen_key(case: RunCase) -> str:
+    """Return the session key of the ring of a case that was chosen last, on the page or in it."""
+    return f"chosen:{case.case_id}"
+
+
+def chosen_ring(case: RunCase) -> str:
+    """Return the ring of a case that was chosen last; empty if none was."""
+    return str(st.session_state.get(chosen_key(case), ""))
+
+
 def jump_to(case: RunCase, ring_id: str) -> None:
     """Show a mark when the page is drawn next."""
     last: Jump = st.session_state.get(jump_key(case), Jump())
     st.session_state[jump_key(case)] = Jump(ring_id, last.count + 1)
+    st.session_state[chosen_key(case)] = ring_id
+
+
+def read_answered(case: RunCase) -> Answered:
+    """Return the last action that was processed; call it before the decisions are read.
+
+    Otherwise an action that is processed meanwhile would be answered, but not shown.
+    """
+    answered: Answered = st.session_state.get(_answered_key(case), Answered())
+    return replace(answered)
 
 
 def show_viewer(
-    case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, decide: Decide | None
+    case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, reading: Reading, save: Save
 ) -> None:
     """Draw the slice viewer of a scan.
 
     Args:
         case: the case.
         stack: its voxels.
-        rings: marks, highest score first, and reference nodules.
-        decide: saves a verdict on a mark; None if the reader does not decide on marks here.
+        rings: marks, highest score first, then added nodules and reference nodules.
+        reading: what the reader does with them; what was chosen is filled in here.
+        save: saves an action of the reader.
     """
     _grant(stack)
-    answered: Answered = st.session_state.get(_answered_key(case), Answered())
-    jump: Jump = st.session_state.get(jump_key(case), Jump())
-    data = scene.build_scene(stack, rings, decides=decide is not None, jump=jump, answered=answered)
-    known = {ring.ring_id for ring in rings if ring.group == "mark"}
+    key = viewer_key(case)
+    reading = replace(
+        reading,
+        chosen=chosen_ring(case),
+        jump=st.session_state.get(jump_key(case), Jump()),
+    )
 
     def receive() -> bool:
-        sent = st.session_state[viewer_key(case)].get("decisions")
-        if decide is None or not sent:
-            return False
-        return _process(case, sent, known=known, decide=decide)
+        sent = st.session_state[key].get("decisions")
+        return bool(sent) and _process(case, sent, save)
 
-    def on_change() -> None:
+    def on_decisions() -> None:
         receive()
+
+    def on_selected() -> None:
+        st.session_state[chosen_key(case)] = str(st.session_state[key].get("selected") or "")
 
     draw = st.components.v2.component(
         NAME,
@@ -103,37 +129,41 @@ def show_viewer(
         css=(FOLDER / "viewer.css").read_text(encoding="utf-8"),
         js=script_text(),
     )
-    draw(key=viewer_key(case), data=data, on_decisions_change=on_change)
+    data = scene.build_scene(stack, rings, reading)
+    draw(key=key, data=data, on_decisions_change=on_decisions, on_selected_change=on_selected)
     # If another event stopped the callback, it is not called again for the same list.
     if receive():
         st.rerun()
 
 
-def _process(case: RunCase, sent: Mapping[str, Any], *, known: set[str], decide: Decide) -> bool:
-    """Save the decisions of a list that were not processed yet; return whether there were any.
+def _process(case: RunCase, sent: Mapping[str, Any], save: Save) -> bool:
+    """Save the actions of a list that were not processed yet; return whether there were any.
 
     Streamlit may stop a callback at any access to the session, and starts the next one before the
     stopped one has ended. `answered` is therefore changed in place, immediately after each
-    decision, and only one thread processes decisions at a time.
+    action, and only one thread processes actions at a time.
     """
     with _PROCESSING:
-        return _process_alone(case, sent, known=known, decide=decide)
+        return _process_alone(case, sent, save)
 
 
-def _process_alone(
-    case: RunCase, sent: Mapping[str, Any], *, known: set[str], decide: Decide
-) -> bool:
+def _process_alone(case: RunCase, sent: Mapping[str, Any], save: Save) -> bool:
     answered: Answered = st.session_state.setdefault(_answered_key(case), Answered())
     if answered.client != str(sent["client"]):
         answered.client, answered.number = str(sent["client"]), 0
+        answered.rows.clear()
     before = answered.number
-    for decision in sorted(sent["list"], key=lambda decision: int(decision["number"])):
-        number, mark, verdict = (decision[name] for name in ("number", "mark", "verdict"))
-        if int(number) <= answered.number:
+    for raw in sorted(sent["list"], key=lambda action: int(action["number"])):
+        number = int(raw["number"])
+        if number <= answered.number:
             continue
-        if mark in known and verdict in _DECIDED:
-            decide(mark, verdict)
-        answered.number = int(number)
+        try:
+            action = read_action(raw)
+        except ValueError:
+            _LOG.warning("the slice viewer sent an action that is none; it was not saved")
+        else:
+            answered.rows[number] = save(action, answered.rows)
+        answered.number = number
     return answered.number > before
 
 

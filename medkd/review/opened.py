@@ -16,6 +16,7 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.formats import RUN
 from medkd.index.case_store import open_image, open_scan
 from medkd.index.table import is_index, read_index, read_index_record
+from medkd.io.dicom.codes import CODES
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.find_scans import find_places
 from medkd.io.radiograph.read import read_radiograph
@@ -163,7 +164,9 @@ def pixels_path(review: Review, case: RunCase) -> Path:
 
 
 def read_case_scan(review: Review, case: RunCase) -> Scan:
-    """Read the scan of a case.
+    """Read the scan of a case; one that was not analysed too, if it can be decoded.
+
+    An INDEX does not give out what it refused.
 
     Raises:
         MedkdError: if it cannot be read, with all reasons.
@@ -172,7 +175,7 @@ def read_case_scan(review: Review, case: RunCase) -> Scan:
     if is_index(place):
         return open_scan(place, case.case_id)
     if review.kind == "RESULTS":
-        return _read_result_scan(review.results, place, case.case_id)
+        return _read_result_scan(review.results, place, case)
     return read_scan(place, seriesuid=case.case_id)
 
 
@@ -213,13 +216,17 @@ def _result_marks(result: CaseResult) -> CaseMarks:
     return CaseMarks(number_marks(result.candidates), "detect", result.notes)
 
 
-def _read_result_scan(results: ResultsFolder, path: Path, seriesuid: str) -> Scan:
+def _read_result_scan(results: ResultsFolder, path: Path, case: RunCase) -> Scan:
     """Read a scan from the path in its result: a file, or a folder that may hold several series.
 
     Raises:
         SeriesError: if it is missing or cannot be read, with all reasons.
     """
     gate = GateSettings.model_validate(results.read_record().settings.get("gate", {}))
+    seriesuid = case.case_id
+    if case.status == "not_analysed":
+        # Being no chest CT of sufficient quality does not keep a reader from seeing it.
+        gate = gate.model_copy(update={"allow": tuple(c for c in CODES if CODES[c].allowable)})
     for place in find_places([path]).scans:
         if not place.seriesuid:
             return read_place(place, gate=gate)

@@ -32,6 +32,7 @@ from medkd.review.decision import Value, check_decision
 from medkd.review.decision import Verdict as Verdict
 from medkd.review.decision import new_mark_id as new_mark_id
 from medkd.review.export import decisions_csv as decisions_csv
+from medkd.review.history import open_decisions
 from medkd.review.schema import DECISIONS, HEAD, prepare, read_head
 from medkd.types import Point
 
@@ -165,8 +166,7 @@ class ReviewStore:
         """
         with self._writing() as connection:
             rows = _select(connection, reader=reader, case_id=case_id)
-            undone = {row.undoes for row in rows if row.undoes is not None}
-            open_rows = [r for r in rows if r.undoes is None and r.number not in undone]
+            open_rows = open_decisions(rows)
             if not open_rows:
                 return None
             last = open_rows[-1]

@@ -11,10 +11,10 @@ from medkd.errors import MedkdError, SeriesError, SettingsError
 from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, write_index
 from medkd.jsonio import write_json
-from medkd.review.opened import open_review, read_worklist
+from medkd.review.opened import open_review, read_case_scan, read_worklist
 from medkd.runs import ResultsFolder, SearchRecord, write_cases
 from medkd.types import CaseResult
-from tests.viewer.factory import build_cases, write_bare_run
+from tests.viewer.factory import GRID, build_cases, write_bare_run, write_chest
 
 SCANS = tuple(Case(f"s{n}", f"p{n}", "scan") for n in range(3))
 
@@ -160,3 +160,19 @@ def test_decisions_that_cannot_be_kept_are_said_before_anybody_decides(index):
     assert done.exit_code == 1
     assert "cannot be saved here" in str(done.exception)
     assert "not a store of medkd" in str(done.exception)
+
+
+def test_a_refused_scan_that_can_be_decoded_is_read_and_another_is_not(tmp_path):
+    results = write_results(tmp_path / "results")
+    for name, dropped in (("s2", "ElementSpacing"), ("s3", "DimSize")):
+        file = tmp_path / f"{name}.mhd"
+        write_chest(file)
+        lines = [line for line in file.read_text().splitlines() if not line.startswith(dropped)]
+        file.write_text("\n".join(lines))
+        result = CaseResult(name, (), "not_analysed", reasons=("refused",), path=str(file))
+        write_json(results / f"{name}.json", result)
+    review = open_review(results)
+    cases = {case.case_id: case for case in read_worklist(review)}
+    assert read_case_scan(review, cases["s2"]).voxels_hu.shape == GRID.shape
+    with pytest.raises(SeriesError, match="s3"):
+        read_case_scan(review, cases["s3"])

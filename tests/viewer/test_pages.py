@@ -8,7 +8,9 @@ from streamlit.testing.v1 import AppTest
 
 from medkd.io.luna16_tables import write_annotations, write_seriesuids
 from medkd.jsonio import write_json
-from medkd.review.store import open_store
+from medkd.review.consensus import find_consensus
+from medkd.review.export import consensus_nodules
+from medkd.review.store import Decision, open_store
 from medkd.runs import read_cases
 from medkd.types import Candidate, CaseResult, Nodule, RunCase
 from tests.real_data import data_root
@@ -16,6 +18,7 @@ from tests.report.run_factory import write_example_run
 from tests.viewer import factory
 from tests.viewer.conftest import VIEWER
 
+FIRST_MARK = "at_-70.00_10.00_-80.00"
 PAGES = ["worklist.py", "case.py", "results.py"]
 
 
@@ -116,6 +119,7 @@ def test_a_case_that_was_not_analysed_shows_its_reasons_and_no_marks(run, launch
     app = launch(run, "case.py", case="scan-refused")
     assert "Not analysed" in texts(app.error)
     assert "slices are missing" in texts(app.text)
+    assert scene_of(app)["refused"]
     assert not [button for button in app.button if button.label == "Accept"]
 
 
@@ -130,13 +134,17 @@ def test_marks_below_the_threshold_are_counted_and_can_be_shown(run, launch):
     marks = next(radio for radio in app.radio if radio.label == "Marks shown")
     assert [option[-1] for option in marks.options] == ["2", "3"]
     marks.set_value(marks.options[1]).run()
-    assert len([button for button in app.button if button.label == "Accept"]) == 3
+    listed = [
+        button for button in app.button if button.label.startswith(("Mark 1", "Mark 2", "Mark 3"))
+    ]
+    assert len(listed) == 3
+    assert len([button for button in app.button if button.label == "Accept"]) == 1
 
 
 def test_jumping_to_a_mark_shows_its_slice(run, launch):
     # Second mark at z = -120 mm: (-120 + 200) / 6 = 13.3, the 14th slice from below.
     app = launch(run, "case.py", case="scan-a")
-    press(app, "Mark 2: score 0.710, slice 14")
+    press(app, "Mark 2: 0.710, 22.0 mm, slice 14, undecided")
     scene = scene_of(app)
     assert scene["jump"] == {"id": scene["rings"][1]["id"], "count": 1}
     assert scene["rings"][1]["center"][2] == pytest.approx(80 / 6)
@@ -147,8 +155,7 @@ def test_a_mark_outside_the_scan_is_not_moved_into_it(fresh_run, launch):
     write_json(fresh_run.result("student", "scan-a"), CaseResult("scan-a", (outside,), "analysed"))
     app = launch(fresh_run, "case.py", case="scan-a")
     jump = next(button for button in app.button if button.label.startswith("Mark 1"))
-    assert jump.label == "Mark 1: score 0.990, outside the scan"
-    assert jump.disabled
+    assert jump.label == "Mark 1: 0.990, 10.0 mm, outside the scan, undecided"
 
 
 def test_the_viewer_gets_the_marks_with_their_decisions(fresh_run, launch):
@@ -219,6 +226,23 @@ def test_every_press_is_kept_as_history_with_what_was_on_the_screen(fresh_run, l
     assert [decision.verdict for decision in history] == ["accept", "undecided"]
     assert (history[0].reader, history[0].score) == ("anna", 0.93)
     assert history[0].center_mm == factory.NODULES[0][0]
+
+
+def test_an_accepted_mark_has_its_diameter_in_the_export(fresh_run, launch):
+    press(launch(fresh_run, "case.py", case="scan-a"), "Accept")
+    store = open_store(fresh_run.review)
+    nodules = consensus_nodules(find_consensus(store.history()))
+    store.close()
+    assert [(n.center_mm, n.diameter_mm) for n in nodules] == [factory.NODULES[0]]
+
+
+def test_a_corrected_place_and_diameter_of_a_mark_are_what_the_page_shows(fresh_run, launch):
+    store = open_store(fresh_run.review)
+    mark = Decision("scan-a", FIRST_MARK, "anna", "undecided", center_mm=factory.NODULES[0][0])
+    store.change(mark, "diameter_mm", 21.5)
+    store.close()
+    app = launch(fresh_run, "case.py", case="scan-a")
+    assert scene_of(app)["rings"][0]["diameter"] == 21.5
 
 
 def test_readers_do_not_see_each_others_decisions(fresh_run, launch):

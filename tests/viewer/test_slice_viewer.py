@@ -305,7 +305,7 @@ def test_marks_are_visited_by_key_and_by_the_list_and_hidden_by_one_key(browser,
         press(page, key)
         slices.append(int(facts(page)["k"]))
     assert slices == [22, 5, 12, 5]
-    page.get_by_role("button", name="Mark 2: score 0.700, slice 23").click()
+    page.get_by_role("button", name="Mark 2: 0.700, 8.0 mm, slice 23, undecided").click()
     page.locator(".viewer[data-k='22']").wait_for()
     press(page, "ArrowDown")  # the list has given the focus back to the slices
     assert facts(page)["k"] == "23"
@@ -358,7 +358,7 @@ def test_the_slice_and_the_list_of_marks_fill_one_screen(browser, server, size, 
     box = page.locator(".planes").bounding_box()
     assert box["y"] + box["height"] <= size[1]
     assert box["height"] >= 0.66 * size[1]
-    listed = page.get_by_role("button", name="Mark 1: score 0.900").bounding_box()
+    listed = page.get_by_role("button", name="Mark 1: 0.900").bounding_box()
     assert listed["y"] + listed["height"] <= size[1]
     colour = page.locator(".bar.top").evaluate("(bar) => getComputedStyle(bar).color")
     assert (sum(map(int, re.findall(r"\d+", colour)[:3])) > 384) == (scheme == "dark")
@@ -441,7 +441,7 @@ def latest(run, wanted, case="scan-supine"):
 def test_decisions_are_made_and_undone_by_key_and_by_button(browser, deciding):
     run, url, _ = deciding
     page = open_viewer(browser, url)
-    press(page, "a", "n", "x")
+    press(page, "y", "n", "x")
     assert latest(run, ["accept", "reject", None]) == ["accept", "reject", None]
     page.locator(".verdict", has_text="rejected, saved").wait_for()
     page.get_by_role("button", name="Rejected", exact=True).wait_for()  # the list shows it too
@@ -450,7 +450,8 @@ def test_decisions_are_made_and_undone_by_key_and_by_button(browser, deciding):
     press(page, "u")
     assert latest(run, ["accept", "reject", None]) == ["accept", "reject", None]
     page.get_by_role("button", name="Undo").click()
-    assert latest(run, ["accept", "undecided", None]) == ["accept", "undecided", None]
+    found = latest(run, ["accept", "undecided", None])
+    assert found == ["accept", "undecided", None], page.inner_text("body")
     page.reload()
     wait_for_viewer(page)
     press(page, "n", "p")
@@ -461,9 +462,9 @@ def test_decisions_that_are_close_together_are_all_saved(browser, deciding):
     run, url, _ = deciding
     page = open_viewer(browser, url)
     for number in range(12):
-        page.keyboard.press("ax"[number % 2])
+        page.keyboard.press("yx"[number % 2])
     page.keyboard.press("n")
-    page.keyboard.press("a")
+    page.keyboard.press("y")
     assert latest(run, ["reject", "accept", None]) == ["reject", "accept", None]
     page.locator(".verdict", has_text="accepted, saved").wait_for()
     store = open_store(run.review)
@@ -477,7 +478,7 @@ def test_a_decision_against_another_tab_is_not_saved_silently(browser, deciding)
     stale, other = open_viewer(browser, url), open_viewer(browser, url)
     press(other, "x")
     other.locator(".verdict", has_text="rejected, saved").wait_for()
-    press(stale, "a")
+    press(stale, "y")
     stale.get_by_text("Your verdict was NOT saved").wait_for()
     stale.locator(".verdict", has_text="NOT saved").wait_for()
     assert latest(run, ["reject", None, None]) == ["reject", None, None]
@@ -488,12 +489,12 @@ def test_a_decision_against_another_tab_is_not_saved_silently(browser, deciding)
 def test_when_the_server_is_gone_nothing_can_be_decided_and_the_page_says_so(browser, deciding):
     run, url, process = deciding
     page = open_viewer(browser, url)
-    press(page, "a")
+    press(page, "y")
     page.locator(".verdict", has_text="accepted, saved").wait_for()
     os.killpg(process.pid, signal.SIGKILL)
     lost = page.get_by_text("connection lost, nothing is being saved")
     lost.wait_for()
-    covered, button = lost.bounding_box(), page.locator("button[data-key=a]").bounding_box()
+    covered, button = lost.bounding_box(), page.locator("button[data-key=y]").bounding_box()
     assert covered["x"] <= button["x"]
     assert covered["y"] <= button["y"]
     assert covered["y"] + covered["height"] >= button["y"] + button["height"]
@@ -535,3 +536,117 @@ def test_no_page_breaks_its_content_security_policy(browser, tmp_path):
             page.wait_for_timeout(500)
     # Streamlit looks for its own health page below the address of a page first.
     assert [text for text in said if "404" not in text] == []
+
+
+def drag(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=4)
+    page.mouse.up()
+    settle(page)
+
+
+def rows_of(run, wanted, case="scan-supine"):
+    """Wait until the store has this many rows on added nodules; return them."""
+    store = open_store(run.review)
+
+    def read():
+        return [row for row in store.history(case_id=case) if row.is_added]
+
+    eventually(lambda: len(read()) >= wanted)
+    found = read()
+    store.close()
+    return found
+
+
+def add_nodule(page, index, radius_mm):
+    """Add a nodule at a voxel of the axial plane by dragging from its middle to its edge."""
+    x, y, px_per_mm = place_of(page, display.PLANES[0], index)
+    press(page, "a")
+    drag(page, (x, y), (x + radius_mm * px_per_mm, y))
+
+
+def test_a_nodule_is_added_by_dragging_and_found_after_a_reload(browser, deciding, scans):
+    run, url, _ = deciding
+    page = open_viewer(browser, url)
+    k = int(facts(page)["k"])
+    add_nodule(page, (40, 30, k), 6.0)
+    assert facts(page)["tool"] == "window"
+    (row,) = rows_of(run, 1)
+    assert (row.verdict, row.reader) == ("added", "anna")
+    assert row.diameter_mm == pytest.approx(12.0, abs=0.5)  # a pixel is about .07 mm
+    grid = display.build_axial_stack(scans[0].voxels_hu, scans[0].grid).grid
+    np.testing.assert_allclose(row.center_mm, grid.voxel_to_world((40, 30, k)), atol=0.15)
+    listed = f"Added 1, {row.diameter_mm:.1f} mm, slice {k + 1}, added"
+    page.get_by_role("button", name=listed).wait_for()
+    page.reload()
+    wait_for_viewer(page)
+    page.get_by_role("button", name=listed).click()
+    page.locator(".mark", has_text=f"Added nodule 1 (4 of 4), {row.diameter_mm:.1f} mm").wait_for()
+    page.locator(".verdict", has_text="added, saved").wait_for()
+    page.get_by_text("UTC: added, diameter").wait_for()
+
+
+def test_two_clicks_add_a_nodule_and_escape_forgets_what_was_begun(browser, deciding):
+    run, url, _ = deciding
+    page = open_viewer(browser, url)
+    k = int(facts(page)["k"])
+    x, y, px_per_mm = place_of(page, display.PLANES[0], (40, 30, k))
+    press(page, "a")
+    page.mouse.click(x, y)
+    page.mouse.move(x + 5 * px_per_mm, y)
+    settle(page)
+    assert float(facts(page)["draft"]) == pytest.approx(10.0, abs=0.5)
+    press(page, "Escape")
+    assert (facts(page)["draft"], facts(page)["tool"]) == ("", "add")
+    page.mouse.click(x, y)
+    page.mouse.click(x, y + 4 * px_per_mm)
+    (row,) = rows_of(run, 1)
+    assert row.diameter_mm == pytest.approx(8.0, abs=0.5)
+
+
+def test_an_added_nodule_is_corrected_withdrawn_and_given_back(browser, deciding):
+    run, url, _ = deciding
+    page = open_viewer(browser, url)
+    k = int(facts(page)["k"])
+    add_nodule(page, (40, 30, k), 6.0)
+    x, y, px_per_mm = place_of(page, display.PLANES[0], (40, 30, k))
+    press(page, "a")
+    drag(page, (x, y), (x - 5 * px_per_mm, y))  # its middle moves it
+    drag(page, (x + 1 * px_per_mm, y), (x - 1 * px_per_mm, y))  # its edge changes the diameter
+    press(page, "Escape", "x", "u", "u")
+    rows = rows_of(run, 6)
+    assert [row.verdict for row in rows] == ["added"] * 3 + ["undecided", "added", "added"]
+    sizes = [row.diameter_mm for row in rows]
+    assert sizes == pytest.approx([12.0, 12.0, 8.0, 8.0, 8.0, 12.0], abs=0.5)
+    assert rows[1].center_mm != rows[0].center_mm
+    assert [row.undoes for row in rows[4:]] == [rows[3].number, rows[2].number]
+    press(page, "u", "u")
+    assert rows_of(run, 8)[-1].verdict == "undecided"
+    page.get_by_role("button", name="Added 1").wait_for(state="detached")
+
+
+def test_two_tabs_of_one_reader_add_a_nodule_each(browser, deciding):
+    run, url, _ = deciding
+    one, other = open_viewer(browser, url), open_viewer(browser, url)
+    add_nodule(one, (40, 30, 12), 4.0)
+    add_nodule(other, (50, 45, 12), 5.0)
+    rows = rows_of(run, 2)
+    assert len({row.mark_id for row in rows}) == len(rows) == 2
+    other.get_by_role("button", name="Added 2").wait_for()
+    press(one, "u")  # the latest decision is the one of the other tab
+    one.get_by_text("Nothing was undone.").wait_for()
+    assert len(rows_of(run, 2)) == 2
+    one.get_by_role("button", name="Added 2").wait_for()
+    one.locator("[data-test-script-state='notRunning']").wait_for()
+    settle(one)
+    press(one, "u")
+    assert [row.verdict for row in rows_of(run, 3)] == ["added", "added", "undecided"]
+
+
+def test_the_list_follows_the_keys_of_the_slices(browser, server):
+    page = open_viewer(browser, server)
+    chosen = page.locator(".st-key-mark_list button[kind=primary]")
+    for key, name in (("n", "Mark 2"), ("n", "Mark 3"), ("p", "Mark 2")):
+        press(page, key)
+        chosen.filter(has_text=name).wait_for()

@@ -1,6 +1,7 @@
 """The JavaScript of the slice viewer, run in Chromium, against vectors that Python writes."""
 
 import json
+import re
 
 import display
 import numpy as np
@@ -162,29 +163,46 @@ def test_dragging_right_widens_the_window_and_down_raises_its_centre(js):
     ]  # fmt: skip
 
 
-def test_every_unanswered_decision_is_sent_again_until_it_is_answered(js):
+def test_decisions_are_sent_again_until_they_are_answered(js):
     found = js(
         """(() => { const sent = []; const d = new Decisions((list) => sent.push(list.list));
-           d.decide("a", "accept", "undecided"); d.decide("b", "reject", "undecided");
+           d.decide("a", "accept"); d.decide("b", "reject");
            d.answer({client: d.client, number: 1}); d.answer({client: "other", number: 9});
-           d.decide("a", "reject", "accept");
-           return [sent, d.pending("a"), d.pending("b"), d.waiting.length]; })()"""
+           d.decide("a", "reject");
+           return [sent, d.pending("a"), d.pending("c"), d.waiting.length]; })()"""
     )
-    lists, pending_a, pending_b, waiting = found
-    assert [[decision["number"] for decision in sent] for sent in lists] == [[1], [1, 2], [2, 3]]
-    assert (pending_a, pending_b, waiting) == ("reject", "reject", 2)
+    lists, pending_a, pending_c, waiting = found
+    assert [[action["number"] for action in sent] for sent in lists] == [[1], [1, 2], [2, 3]]
+    assert (pending_a, pending_c, waiting) == (True, False, 2)
+    assert lists[0] == [{"number": 1, "kind": "verdict", "mark": "a", "verdict": "accept"}]
 
 
-def test_undo_gives_back_the_verdicts_in_reverse_order(js):
+def test_undo_takes_back_what_waits_and_then_the_rows_of_the_store(js):
     found = js(
         """(() => { const d = new Decisions(() => {});
-           d.decide("a", "accept", "undecided"); d.decide("a", "reject", "accept");
-           d.decide("b", "accept", "reject");
-           const undone = [1, 2, 3, 4].map(() => d.undo((id) => d.pending(id)));
-           return [undone, d.waiting.map(({mark, verdict}) => [mark, verdict])]; })()"""
+           const rows = [{row: 7, mark: "c"}, {row: 9, mark: "case"}];
+           d.decide("a", "accept"); d.decide("b", "accept");
+           const undone = [1, 2, 3, 4, 5].map(() => d.undo(rows));
+           return [undone, d.waiting.slice(2).map(({undone, row}) => [undone ?? 0, row ?? 0])];
+        })()"""
     )
-    assert found[0] == ["b", "a", "a", None]
-    assert found[1][3:] == [["b", "reject"], ["a", "accept"], ["a", "undecided"]]
+    assert found == [["b", "a", "case", "c", None], [[2, 0], [1, 0], [0, 9], [0, 7]]]
+
+
+def test_what_waits_is_shown_as_if_it_were_saved(js):
+    ring = {"id": "a", "group": "mark", "verdict": "undecided", "center": [1, 2, 3], "diameter": 5}
+    found = js(
+        """(() => { const d = new Decisions(() => {});
+           d.decide("a", "accept"); d.resize("a", 6); d.move("a", [4, 5, 6], [0, 0, 0]);
+           const kept = d.add([7, 8, 9], [1, 1, 1], 12.5), gone = d.add([1, 1, 1], [1, 1, 1], 3);
+           d.decide(gone, "undecided"); d.decide("a", "reject"); d.undo([]);
+           return [kept, d.applyTo([v])]; })()""",
+        ring,
+    )
+    kept, (mark, added) = found
+    assert (mark["verdict"], mark["diameter"], mark["center"]) == ("accept", 6, [4, 5, 6])
+    assert (added["id"], added["group"], added["diameter"]) == (kept, "added", 12.5)
+    assert re.fullmatch("added_[0-9a-f]{16}", kept)
 
 
 def test_the_script_contains_no_import_and_one_export():

@@ -4,7 +4,8 @@ import { fillHelp, runKey } from "./keys.js";
 import { connectPointer } from "./pointer.js";
 
 const SLAB_WORDS = { single: "Single", max: "MIP", mean: "Mean" };
-const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided" };
+const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided", added: "added" };
+const NOUNS = { mark: "Mark", added: "Added nodule", included: "Nodule", excluded: "Excluded" };
 const SAID_MS = 2500;
 
 export class Bars {
@@ -46,7 +47,9 @@ export class Bars {
       const button = this.root.querySelector(`button[data-key="${number + 1}"]`);
       button.textContent = preset.name[0].toUpperCase() + preset.name.slice(1);
     }
-    this.find(".decide").hidden = !scene.decides;
+    this.find("button[data-key='y']").hidden = !scene.decides;
+    this.root.dataset.refused = scene.refused;
+    this.find(".refused").hidden = !scene.refused;
     this.find(".step").hidden = !viewer.targets().length;
     const hasReference = scene.rings.some(({ group }) => group !== "mark");
     this.find("button[data-key='g']").hidden = !hasReference || !scene.decides;
@@ -61,6 +64,7 @@ export class Bars {
     for (const number of scene.windows.keys()) this.press(`${number + 1}`, number === preset);
     this.press("i", taste.inverted);
     this.press("l", viewer.tool === "ruler");
+    this.press("a", viewer.tool === "add");
     this.press("h", !taste.hidden);
     this.press("g", viewer.showReference);
     this.press("m", slab.mode !== "single");
@@ -74,6 +78,7 @@ export class Bars {
     const [i, j, k] = viewer.index;
     const { tool, selected } = viewer;
     Object.assign(this.root.dataset, { i, j, k, level: center, width, tool, selected });
+    this.root.dataset.draft = viewer.adding.draft?.ring.diameter.toFixed(1) ?? "";
     this.root.dataset.ruler = viewer.rulers.at(-1)?.words ?? "";
     this.root.dataset.loaded = volume.complete ? "all" : `${volume.count}`;
     const share = Math.round((100 * volume.count) / volume.slabs);
@@ -105,17 +110,20 @@ export class Bars {
   drawMark(viewer) {
     const targets = viewer.targets();
     const ring = viewer.current();
+    const isAdded = ring?.group === "added";
+    this.find("button[data-key='y']").disabled = ring?.group !== "mark";
+    this.find("button[data-key='x']").disabled = ring?.group !== "mark" && !isAdded;
+    this.text("button[data-key='x']", isAdded ? "Withdraw" : "Reject mark");
     if (!targets.length) return this.text(".mark", viewer.scene.decides ? "No mark" : "No nodule");
     if (!ring) return this.text(".mark", `${targets.length} to visit: n or p`);
-    const noun = viewer.scene.decides ? "Mark" : ring.group === "excluded" ? "Excluded" : "Nodule";
-    const parts = [`${noun} ${ring.number} (${targets.indexOf(ring) + 1} of ${targets.length})`];
+    const parts = [`${NOUNS[ring.group]} ${ring.number || ""} (${targets.findIndex(({ id }) => id === ring.id) + 1} of ${targets.length})`];
     if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
     parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
     const voxel = viewer.voxelOf(ring);
     parts.push(voxel ? `slice ${voxel[2] + 1}` : "outside the scan");
     this.text(".mark", parts.join(", "));
-    const verdict = viewer.verdictOf(ring.id);
-    for (const [key, name] of [["a", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
+    const { verdict } = ring;
+    for (const [key, name] of [["y", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
     this.find(".verdict").dataset.verdict = verdict;
     return this.text(".verdict", this.said || savedWords(viewer, ring, verdict));
   }
@@ -163,7 +171,7 @@ export class Bars {
 
 /** Return the verdict on a mark, and whether it is saved, as text. */
 function savedWords(viewer, ring, verdict) {
-  if (!viewer.scene.decides) return "";
+  if (!["mark", "added"].includes(ring.group)) return "";
   if (viewer.decisions.pending(ring.id)) return `${VERDICT_WORDS[verdict]}, saving ...`;
   if (ring.unsaved) return "NOT saved: see the top of the page";
   return ring.saved ? `${VERDICT_WORDS[verdict]}, ${ring.saved}` : VERDICT_WORDS[verdict];

@@ -1,10 +1,16 @@
-// The reader's decisions on their way to Python.
+// The reader's actions on their way to Python: verdicts, added nodules, corrections, undo.
 //
 // Single events are lost when they are close together. Therefore the component sends the whole list
-// of decisions that Python has not answered yet, each with a sequence number; the last list wins.
+// of actions that Python has not answered yet, each with a sequence number; the last list wins.
 
 const SILENT_MS = 8000;
 const REPEAT_MS = 4000;
+
+/** Return the id of a nodule that the reader is about to add; no two are equal. */
+export function newMarkId() {
+  const bytes = Array.from(crypto.getRandomValues(new Uint8Array(8)));
+  return `added_${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
 
 export class Decisions {
   /** `send` passes a list to Python. */
@@ -14,23 +20,47 @@ export class Decisions {
     this.last = 0;
     this.waiting = [];
     this.repeated = 0;
-    this.done = [];
   }
 
-  /** Decide on a mark; `before` is its verdict until now. */
-  decide(mark, verdict, before, isUndo = false) {
+  /** Send an action; `index` is a place in voxels, for the screen alone. */
+  act(action) {
     this.last += 1;
-    this.waiting.push({ number: this.last, mark, verdict, sent: Date.now() });
-    if (!isUndo) this.done.push({ mark, before });
+    this.waiting.push({ number: this.last, ...action, sent: Date.now() });
     this.sendAll();
   }
 
-  /** Undo the last decision of this visit; returns the id of its mark, or null. */
-  undo(current) {
-    const last = this.done.pop();
+  decide(mark, verdict) {
+    this.act({ kind: "verdict", mark, verdict });
+  }
+
+  /** Add a nodule at an index, which is `center` in LPS mm; returns its id. */
+  add(index, center, diameter) {
+    const mark = newMarkId();
+    this.act({ kind: "add", mark, index, center, diameter });
+    return mark;
+  }
+
+  move(mark, index, center) {
+    this.act({ kind: "place", mark, index, center });
+  }
+
+  resize(mark, diameter) {
+    this.act({ kind: "diameter", mark, diameter });
+  }
+
+  /**
+   * Take back the latest action that was not taken back; returns the id of its mark, or null.
+   *
+   * `undoable` are the rows of the store that can be taken back, oldest first.
+   */
+  undo(undoable) {
+    const open = this.live().at(-1);
+    const asked = new Set(this.waiting.map(({ row }) => row));
+    const last = open ?? undoable.findLast(({ row }) => !asked.has(row));
     if (!last) return null;
-    this.decide(last.mark, last.before, current(last.mark), true);
-    return last.mark;
+    const { mark } = last;
+    this.act(open ? { kind: "undo", mark, undone: open.number } : { kind: "undo", mark, row: last.row });
+    return mark;
   }
 
   /** Send again what has waited for long; Python ignores what it has already processed. */
@@ -43,7 +73,7 @@ export class Decisions {
   }
 
   sendAll() {
-    const list = this.waiting.map(({ number, mark, verdict }) => ({ number, mark, verdict }));
+    const list = this.waiting.map(({ sent, index, ...action }) => action);
     this.send({ client: this.client, list });
   }
 
@@ -53,13 +83,40 @@ export class Decisions {
     this.waiting = this.waiting.filter(({ number }) => number > answered.number);
   }
 
-  /** Return the verdict that is on its way for a mark, or undefined. */
-  pending(mark) {
-    return this.waiting.findLast((decision) => decision.mark === mark)?.verdict;
+  /** Return the waiting actions that were not taken back, without the undos. */
+  live() {
+    const undone = new Set(this.waiting.map((action) => action.undone));
+    return this.waiting.filter(({ kind, number }) => kind !== "undo" && !undone.has(number));
   }
 
-  /** Return whether a decision has waited too long for an answer. */
+  /** Return the rings as they will be when the waiting actions are saved. */
+  applyTo(rings) {
+    if (!this.waiting.length) return rings;
+    const changed = new Map(rings.map((ring) => [ring.id, { ...ring }]));
+    for (const { kind, mark, verdict, index, diameter } of this.live()) {
+      if (kind === "add") changed.set(mark, addedRing(mark, index, diameter));
+      const ring = changed.get(mark);
+      if (!ring) continue;
+      if (kind === "verdict") ring.verdict = verdict;
+      if (kind === "place") ring.center = index;
+      if (kind === "diameter") Object.assign(ring, { diameter, assumed: false });
+    }
+    return [...changed.values()].filter(({ group, verdict }) => group !== "added" || verdict === "added");
+  }
+
+  /** Return whether an action on a mark is on its way. */
+  pending(mark) {
+    return this.waiting.some((action) => action.mark === mark);
+  }
+
+  /** Return whether an action has waited too long for an answer. */
   isOverdue() {
     return this.waiting.some(({ sent }) => Date.now() - sent > SILENT_MS);
   }
+}
+
+/** Return the ring of a nodule that was added and has no number yet. */
+export function addedRing(id, center, diameter) {
+  const words = { score: null, outcome: "", verdict: "added", saved: "", unsaved: false };
+  return { id, group: "added", number: 0, center, diameter, assumed: false, ...words };
 }

@@ -9,7 +9,8 @@ export const KEYS = [
   { keys: ["End"], shown: "End", words: "last slice", run: (v) => v.scroll(1e6) },
   { keys: ["1", "2", "3", "4"], shown: "1 to 4", words: "window presets", run: (v, key) => v.choosePreset(Number(key) - 1) },
   { keys: ["i"], shown: "i", words: "invert the greys", run: (v) => v.invert() },
-  { keys: ["0", "Escape"], shown: "0, Esc", words: "reset zoom, position and window", run: (v) => v.reset() },
+  { keys: ["0"], shown: "0", words: "reset zoom, position and window", run: (v) => v.reset() },
+  { keys: ["Escape"], shown: "Esc", words: "leave the tool, close the help, or reset", run: (v) => v.escape() },
   { keys: ["v"], shown: "v", words: "one plane or three planes", run: (v) => v.toggleLayout() },
   { keys: ["m"], shown: "m", words: "single slice, maximum (MIP) or mean", run: (v) => v.nextSlabMode() },
   { keys: ["+", "="], shown: "+", words: "thicker slab", run: (v) => v.thicken(1) },
@@ -20,8 +21,9 @@ export const KEYS = [
   { keys: ["g"], shown: "g", words: "show or hide the reference standard", run: (v) => v.toggleReference() },
   { keys: ["n"], shown: "n", words: "next mark", run: (v) => v.step(1) },
   { keys: ["p"], shown: "p", words: "previous mark", run: (v) => v.step(-1) },
-  { keys: ["a"], shown: "a", words: "accept the mark", run: (v) => v.decide("accept") },
-  { keys: ["x"], shown: "x", words: "reject the mark", run: (v) => v.decide("reject") },
+  { keys: ["y"], shown: "y", words: "accept the mark", run: (v) => v.decide("accept") },
+  { keys: ["x"], shown: "x", words: "reject the mark, withdraw an added nodule", run: (v) => v.decide("reject") },
+  { keys: ["a"], shown: "a", words: "add a nodule, or correct the chosen ring", run: (v) => v.toggleAdding() },
   { keys: ["u"], shown: "u", words: "undo the last decision", run: (v) => v.undo() },
   { keys: ["?"], shown: "?", words: "this help", run: (v) => v.toggleHelp() },
 ];
@@ -32,6 +34,8 @@ const MOUSE = [
   ["Left drag", "window: right is wider, down is darker"],
   ["Right drag", "move the picture"],
   ["Click", "set the crosshair, or choose a mark"],
+  ["Add: drag", "from the middle of a nodule to its edge; or click both"],
+  ["Add: drag a ring", "its middle moves it, its edge changes the diameter"],
 ];
 
 /** Run the action of a key; returns whether there is one. */

@@ -2,32 +2,45 @@
 
 import { Bars } from "./bars.js";
 import { watchConnection } from "./connection.js";
+import { isLastMounted, noteMounted } from "./memory.js";
 import { Viewer } from "./viewer.js";
 
 const LEAST_PX = 360;
 const BELOW_PX = 10;
 const CHECK_MS = 1000;
+const LIST_DRAWN_MS = 200;
 
 export default function show({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".viewer");
   // Streamlit calls this again for new data, without having called what the last call returned.
   if (parentElement.mounted?.root !== root) {
     parentElement.mounted?.stop();
-    parentElement.mounted = mount(root, (list) => setStateValue("decisions", list));
+    parentElement.mounted = mount(root);
   }
   const { mounted } = parentElement;
   mounted.viewer.decisions.send = (list) => setStateValue("decisions", list);
+  mounted.viewer.sendSelected = (id) => setStateValue("selected", id);
   mounted.viewer.update(data);
   mounted.fill();
+  showChosen(mounted, data.chosen);
   return () => {
     parentElement.mounted?.stop();
     parentElement.mounted = undefined;
   };
 }
 
-function mount(root, send) {
+/** Scroll the list beside the image to the chosen mark, once the page has drawn it. */
+function showChosen(mounted, chosen) {
+  if (mounted.chosen === chosen) return;
+  mounted.chosen = chosen;
+  const box = () => document.querySelector(".st-key-chosen_mark");
+  setTimeout(() => box()?.scrollIntoView({ block: "nearest" }), LIST_DRAWN_MS);
+}
+
+function mount(root) {
   const bars = new Bars(root);
-  const viewer = new Viewer(root, bars, send);
+  const viewer = new Viewer(root, bars, { send: () => {}, select: () => {} });
+  noteMounted(root);
   bars.connect(viewer);
   viewer.focusUnlessTyping();
   const fill = () => fillScreen(root);
@@ -45,6 +58,8 @@ function mount(root, send) {
     stopWatching();
     clearInterval(timer);
     observer.disconnect();
+    // The viewer of the next case may be there before this one is removed.
+    if (!isLastMounted(root)) return;
     document.documentElement.classList.remove("medkd-lost");
     document.documentElement.style.removeProperty("--medkd-reading-height");
   };

@@ -3,10 +3,21 @@
 const memory = (globalThis.medkdViewer ??= {
   volume: null,
   places: new Map(),
+  mounted: null,
   taste: { window: null, preset: 0, inverted: false, layout: "axial", hidden: false },
 });
 
 const MOST_PLACES = 50;
+
+/** Note that a viewer was mounted: it is the one that decides how high the page's columns are. */
+export function noteMounted(root) {
+  memory.mounted = root;
+}
+
+/** Return whether no other viewer was mounted after this one. */
+export function isLastMounted(root) {
+  return memory.mounted === root;
+}
 
 /** The reader's settings, which hold for all scans. */
 export function taste() {

@@ -40,12 +40,15 @@ export function connectPointer(viewer, pane) {
     viewer.activate(pane);
     const at = place(event);
     drag = { ...at, start: at, button: event.button, moved: false };
-    if (event.button === 0 && viewer.tool === "ruler") viewer.beginRuler(pane, at.x, at.y);
+    if (event.button !== 0) return;
+    if (viewer.tool === "ruler") viewer.beginRuler(pane, at.x, at.y);
+    if (viewer.tool === "add") viewer.adding.press(pane, at.x, at.y);
   });
 
   host.addEventListener("pointermove", (event) => {
     const at = place(event);
     viewer.readAt(pane, at.x, at.y);
+    if (!drag && viewer.tool === "add") viewer.adding.hover(pane, at.x, at.y);
     if (!drag) return;
     const dx = at.x - drag.x;
     const dy = at.y - drag.y;
@@ -55,17 +58,22 @@ export function connectPointer(viewer, pane) {
     drag.y = at.y;
     if (drag.button !== 0) viewer.move(pane, dx, dy);
     else if (viewer.tool === "ruler") viewer.stretchRuler(pane, at.x, at.y);
+    else if (viewer.tool === "add") viewer.adding.hover(pane, at.x, at.y);
     else viewer.dragWindow(dx, dy);
   });
 
   host.addEventListener("pointerup", (event) => {
     const at = place(event);
-    if (drag && drag.button === 0 && viewer.tool === "ruler") viewer.endRuler(drag.moved);
-    else if (drag && drag.button === 0 && !drag.moved) viewer.click(pane, at.x, at.y);
+    const left = drag?.button === 0 ? drag : null;
     drag = null;
+    if (!left) return;
+    if (viewer.tool === "ruler") viewer.endRuler(left.moved);
+    else if (viewer.tool === "add") viewer.adding.release(left.moved);
+    else if (!left.moved) viewer.click(pane, at.x, at.y);
   });
   host.addEventListener("pointercancel", () => {
     drag = null;
+    viewer.adding.cancel();
   });
   host.addEventListener("pointerenter", () => viewer.focusUnlessTyping());
   host.addEventListener("pointerleave", () => viewer.readNothing());

@@ -4,12 +4,17 @@ import { sectionRadius, toPicture } from "./geometry.js";
 
 const LEAST_RADIUS_PX = 4;
 const VERDICT_COLORS = { accept: "#3cdc6e", reject: "#a5a5a5", undecided: "#ffd60a" };
+const ADDED_COLOR = "#ff9f1c";
+const DASHES = { mark: [], added: [2, 3] };
+const REFERENCE_DASH = [6, 4];
+const CROSS_PX = 3;
 const REFERENCE_COLORS = { found: "#46beff", missed: "#ff5a5a", excluded: "#be8cff", "": "#46beff" };
 const OUTCOME_COLORS = { hit: "#46beff", false: "#ff5a5a", ignored: "#be8cff" };
 const OUTCOME_WORDS = { hit: "hit", false: "false positive", ignored: "excluded finding" };
 
 /** Return the colour of a ring: of a mark by the decision, of a reference by whether it was found. */
 export function ringColor(ring, verdict) {
+  if (ring.group === "added") return ADDED_COLOR;
   if (ring.group === "mark") return VERDICT_COLORS[verdict] ?? VERDICT_COLORS.undecided;
   return REFERENCE_COLORS[ring.group === "excluded" ? "excluded" : ring.outcome];
 }
@@ -33,7 +38,7 @@ export function drawRing(context, ring, place, { color, selected, showOutcome })
   const outer = place.radius + width / 2;
   context.lineWidth = width;
   context.strokeStyle = color;
-  context.setLineDash(ring.group === "mark" ? [] : [6, 4]);
+  context.setLineDash(DASHES[ring.group] ?? REFERENCE_DASH);
   context.beginPath();
   context.arc(place.x, place.y, outer, 0, 2 * Math.PI);
   context.stroke();
@@ -44,9 +49,10 @@ export function drawRing(context, ring, place, { color, selected, showOutcome })
     context.arc(place.x, place.y, outer + 4, 0, 2 * Math.PI);
     context.stroke();
   }
+  if (ring.group === "added") drawCross(context, place);
   const right = place.x + outer * 0.75 + 4;
   const top = place.y - outer * 0.75 - 4;
-  if (ring.group !== "mark") {
+  if (ring.group === "included" || ring.group === "excluded") {
     // Below the ring, because a mark on this nodule has its text above.
     drawText(context, ringLabel(ring), right, place.y + outer * 0.75 + 14, color);
     return;
@@ -57,8 +63,19 @@ export function drawRing(context, ring, place, { color, selected, showOutcome })
   }
 }
 
+function drawCross(context, { x, y }) {
+  context.lineWidth = 1;
+  context.beginPath();
+  context.moveTo(x - CROSS_PX, y);
+  context.lineTo(x + CROSS_PX, y);
+  context.moveTo(x, y - CROSS_PX);
+  context.lineTo(x, y + CROSS_PX);
+  context.stroke();
+}
+
 /** Return the text beside a ring. */
 export function ringLabel(ring) {
+  if (ring.group === "added") return `A${ring.number || ""} ${ring.diameter.toFixed(1)} mm`;
   if (ring.group === "mark") return `${ring.number}: ${ring.score.toFixed(2)}`;
   const outcome = ring.outcome === "missed" || ring.outcome === "found" ? ` ${ring.outcome}` : "";
   return `R${ring.number}${outcome}`;

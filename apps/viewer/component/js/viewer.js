@@ -1,5 +1,6 @@
 // The viewer: what is shown, and what the reader does with it. Drawing happens once per frame.
 
+import { Adding } from "./adding.js";
 import { Decisions } from "./decisions.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
@@ -11,10 +12,11 @@ import { Volume } from "./volume.js";
 const SLAB_MODES = ["single", "max", "mean"];
 const FIRST_SLAB_MM = 10;
 const MOST_LAYERS = 60;
+const REPORT_MS = 150;
 
 export class Viewer {
   /** `root` is the element of the component's HTML; `bars` shows texts and buttons. */
-  constructor(root, bars, send) {
+  constructor(root, bars, { send, select }) {
     this.root = root;
     this.bars = bars;
     this.taste = taste();
@@ -24,6 +26,8 @@ export class Viewer {
     this.lost = false;
     this.jumps = -1;
     this.decisions = new Decisions(send);
+    this.adding = new Adding(this);
+    this.sendSelected = select;
     this.frame = 0;
     this.panes = [];
     this.pointer = null;
@@ -35,6 +39,7 @@ export class Viewer {
     this.scene = scene;
     this.decisions.answer(scene.answered);
     if (this.volume?.facts.id !== scene.volume.id) this.openVolume();
+    this.reported ??= scene.chosen || (this.targets()[0]?.id ?? "");
     this.follow(scene.jump);
     this.bars.update(this);
     this.redraw();
@@ -80,15 +85,31 @@ export class Viewer {
     const ring = this.scene.rings.find(({ id }) => id === jump.id);
     if (!ring || (isFirst && keptPlace(this.scene.volume.id)?.jump === jump.count)) return;
     this.select(ring);
+    this.reported = ring.id;
     this.focus();
+  }
+
+  /** Tell the page which ring is chosen, once it has been for a moment. */
+  reportSelected() {
+    const selected = this.selected ?? "";
+    if (selected === this.reported) return;
+    this.reported = selected;
+    clearTimeout(this.reporting);
+    this.reporting = setTimeout(() => this.sendSelected(selected), REPORT_MS);
   }
 
   // ---- marks and decisions
 
-  /** The rings that the keys n and p visit: the marks, or on an INDEX the reference nodules. */
+  /** The rings with what the reader did and Python has not answered yet. */
+  rings() {
+    return this.adding.applyTo(this.decisions.applyTo(this.scene.rings));
+  }
+
+  /** The rings that the keys n and p visit: added nodules, and marks or the INDEX's nodules. */
   targets() {
-    const { rings, decides } = this.scene;
-    return rings.filter(({ group }) => (group === "mark") === decides);
+    const { decides } = this.scene;
+    const visited = decides ? ["mark", "added"] : ["added", "included", "excluded"];
+    return this.rings().filter(({ group, id }) => visited.includes(group) && id !== "draft");
   }
 
   current() {
@@ -101,8 +122,7 @@ export class Viewer {
   }
 
   verdictOf(id) {
-    const ring = this.scene.rings.find((other) => other.id === id);
-    return this.decisions.pending(id) ?? ring?.verdict ?? "undecided";
+    return this.rings().find((other) => other.id === id)?.verdict ?? "undecided";
   }
 
   select(ring) {
@@ -119,23 +139,24 @@ export class Viewer {
     this.select(targets[next]);
   }
 
+  /** Accept or reject the chosen mark; rejecting an added nodule withdraws it. */
   decide(verdict) {
     const ring = this.current();
-    if (!this.scene.decides || !ring) return this.bars.say("No mark is chosen.");
+    if (!ring || !["mark", "added"].includes(ring.group)) return this.bars.say("No mark is chosen.");
     if (this.lost) return this.bars.say("Nothing is being saved.");
-    if (this.verdictOf(ring.id) !== verdict) {
-      this.decisions.decide(ring.id, verdict, this.verdictOf(ring.id));
-    }
+    const isAdded = ring.group === "added";
+    if (isAdded && verdict === "accept") return this.bars.say("An added nodule needs no more.");
+    const wanted = isAdded ? "undecided" : verdict;
+    if (ring.verdict !== wanted) this.decisions.decide(ring.id, wanted);
     return this.redraw();
   }
 
   undo() {
-    if (!this.scene.decides) return;
     if (this.lost) return this.bars.say("Nothing is being saved.");
-    const id = this.decisions.undo((mark) => this.verdictOf(mark));
-    const ring = this.scene.rings.find((other) => other.id === id);
-    if (ring) this.select(ring);
-    else this.bars.say("There is nothing to undo.");
+    const id = this.decisions.undo(this.scene.undoable);
+    if (id === null) return this.bars.say("There is nothing to undo.");
+    const ring = this.targets().find((other) => other.id === id);
+    return ring ? this.select(ring) : this.redraw();
   }
 
   setLost(lost) {
@@ -246,18 +267,36 @@ export class Viewer {
   // ---- clicks, rulers, readings
 
   click(pane, x, y) {
+    const visited = new Set(this.targets().map(({ id }) => id));
     const ring = this.shownRings().find((other) => {
       const place = placeRing(other, pane);
       return place && Math.hypot(place.x - x, place.y - y) <= place.radius + 4;
     });
-    if (ring && this.targets().includes(ring)) this.selected = ring.id;
+    if (ring && visited.has(ring.id)) this.selected = ring.id;
     this.index = clampIndex(this.volume.shape, pane.toIndex(x, y).map(Math.round));
     this.redraw();
   }
 
-  toggleRuler() {
-    this.tool = this.tool === "ruler" ? "window" : "ruler";
+  chooseTool(tool) {
+    this.tool = tool;
+    this.adding.cancel();
     this.redraw();
+  }
+
+  toggleRuler() {
+    this.chooseTool(this.tool === "ruler" ? "window" : "ruler");
+  }
+
+  toggleAdding() {
+    if (this.lost) return this.bars.say("Nothing is being saved.");
+    return this.chooseTool(this.tool === "add" ? "window" : "add");
+  }
+
+  /** Take one step back: what was begun, the tool, the help, the view. */
+  escape() {
+    if (this.adding.cancel()) return this.redraw();
+    if (this.tool !== "window") return this.chooseTool("window");
+    return this.reset();
   }
 
   beginRuler(pane, x, y) {
@@ -319,7 +358,8 @@ export class Viewer {
 
   shownRings() {
     if (this.taste.hidden) return [];
-    return this.scene.rings.filter(({ group }) => group === "mark" || this.showReference);
+    const own = ["mark", "added"];
+    return this.rings().filter(({ group }) => own.includes(group) || this.showReference);
   }
 
   redraw() {
@@ -340,6 +380,7 @@ export class Viewer {
     }
     this.read();
     this.bars.draw(this);
+    this.reportSelected();
     const { id } = this.scene.volume;
     const { index, selected, rulers } = this;
     keepPlace(id, { index, selected, rulers, jump: this.jumps });
@@ -354,7 +395,7 @@ export class Viewer {
     for (const ring of shown) {
       const place = placeRing(ring, pane);
       if (!place) continue;
-      const color = ringColor(ring, this.verdictOf(ring.id));
+      const color = ringColor(ring, ring.verdict);
       const selected = ring.id === this.selected;
       drawRing(context, ring, place, { color, selected, showOutcome: this.showReference });
     }
