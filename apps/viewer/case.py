@@ -45,7 +45,7 @@ def show_case() -> None:
     if review.kind == "INDEX":
         indexed.show_indexed(review, case, mine, answered=answered)
     elif case.kind == "image":
-        show_image_case(review, case, mine)
+        show_image_case(review, case, mine, answered=answered)
     else:
         show_scan_case(review, case, mine, answered=answered)
 
@@ -194,12 +194,14 @@ def build_rings(
     return rings + [indexed.build_ring(n, nodule, outcome) for n, (nodule, outcome) in judged]
 
 
-def show_image_case(review: Review, case: RunCase, mine: dict[str, Decision]) -> None:
+def show_image_case(
+    review: Review, case: RunCase, mine: dict[str, Decision], *, answered: Answered
+) -> None:
     """Draw an image with its probabilities and the decision on it."""
     left, right = st.columns(COLUMNS, gap="small")
     with left:
-        show_picture(review, case)
-    with right:
+        show_picture(review, case, panels.image_decision(case, mine), answered=answered)
+    with right, st.container(key="case_side", gap="small"):
         st.subheader("Probability")
         st.text(f"of {session.finding_name(review)}")
         table = probability_table(review, case)

@@ -1,4 +1,4 @@
-"""Pixel computations of the viewer, without Streamlit: HU windows, planes of a scan, radiographs.
+"""Pixel computations of the viewer, without Streamlit: windows, planes of a scan, radiographs.
 
 A scan is shown as an axial stack, indexed [column, row, slice]. Columns run to the patient's left,
 rows to the back, slices to the head. An axial slice therefore shows the patient from the feet,
@@ -9,26 +9,19 @@ that is nearest. `component/js/` draws the planes; its functions must agree with
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from medkd.geometry import AxisOrder, Float64, VoxelGrid
 from medkd.types import Point
 
-PICTURE_PX = 760
-"""Longer side of a radiograph on the screen."""
-
 SLAB_SLICES = 10
 """Axial slices that travel to the browser in one response."""
 
-_NEAREST_FROM_PX = 8.0
 _OBLIQUE = 0.25
 _LETTERS = (("L", "R"), ("P", "A"), ("H", "F"))
 
@@ -48,6 +41,16 @@ WINDOWS = {
     "bone": Window(500.0, 2000.0),
 }
 """The presets of the keys 1 to 4, in this order."""
+
+GREYS = 4095
+"""The value of the brightest pixel of a radiograph; the darkest is 0."""
+
+PICTURE_WINDOWS = {
+    "all": Window(GREYS / 2, GREYS),
+    "dark parts": Window(GREYS / 4, GREYS / 2),
+    "bright parts": Window(GREYS * 3 / 4, GREYS / 2),
+}
+"""The presets for a radiograph, in grey values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ PLANES = (
 class AxialStack:
     """A scan as axial slices, HU [column, row, slice]: axes are reordered, voxels not resampled.
 
+    A radiograph is a stack of one slice of grey values (`is_picture`), which lies nowhere in the
+    body. If it is not `scaled`, the millimetres of its grid are pixels.
     `volume_id` is a hash of the grid and of every voxel. Two scans that differ in one voxel
     therefore have different ids, and the id contains nothing about the patient.
     """
@@ -83,6 +88,8 @@ class AxialStack:
     voxels_hu: NDArray[np.int16]
     grid: VoxelGrid
     volume_id: str
+    is_picture: bool = False
+    scaled: bool = True
 
     @property
     def slices(self) -> int:
@@ -114,11 +121,34 @@ def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialSta
     """
     order = AxisOrder.to_lps(grid)
     turned, turned_grid = order.apply(voxels_hu), grid.reordered(order.axes, order.flipped)
-    digest = blake2b(repr(turned_grid.shape).encode(), digest_size=20)
-    digest.update(turned_grid.affine_lps_mm.tobytes())
-    for number in range(turned_grid.shape[2]):
-        digest.update(np.ascontiguousarray(turned[:, :, number].T, dtype="<i2").data)
-    return AxialStack(turned, turned_grid, digest.hexdigest())
+    return AxialStack(turned, turned_grid, _hash_volume(turned, turned_grid))
+
+
+def build_picture(
+    pixels: NDArray[np.float32], *, spacing_mm: tuple[float, float] | None = None
+) -> AxialStack:
+    """Build the stack of a radiograph, or of a small volume without a scale.
+
+    Args:
+        pixels: [row, col] or [row, col, slice] in 0..1.
+        spacing_mm: (row, column) distance of pixel centres; None: not known, pixels are square.
+    """
+    row_mm, column_mm = spacing_mm or (1.0, 1.0)
+    grey = np.round(np.clip(pixels, 0.0, 1.0) * GREYS).astype(np.int16)
+    voxels = np.atleast_3d(grey).transpose(1, 0, 2)
+    grid = VoxelGrid.from_parts(
+        voxels.shape, spacing_mm=(column_mm, row_mm, 1.0), origin_mm=(0.0, 0.0, 0.0)
+    )
+    name = _hash_volume(voxels, grid)
+    return AxialStack(voxels, grid, name, is_picture=True, scaled=spacing_mm is not None)
+
+
+def _hash_volume(voxels: NDArray[np.int16], grid: VoxelGrid) -> str:
+    digest = blake2b(repr(grid.shape).encode(), digest_size=20)
+    digest.update(grid.affine_lps_mm.tobytes())
+    for number in range(grid.shape[2]):
+        digest.update(np.ascontiguousarray(voxels[:, :, number].T, dtype="<i2").data)
+    return digest.hexdigest()
 
 
 def build_look_up(window: Window, *, inverted: bool = False) -> NDArray[np.uint8]:
@@ -180,45 +210,3 @@ def plane_tilt_degrees(plane: Plane, grid: VoxelGrid) -> float:
     """
     normal = np.cross(grid.direction[:, plane.across], grid.direction[:, plane.down])
     return math.degrees(math.acos(min(abs(float(normal[plane.through])), 1.0)))
-
-
-def draw_image(
-    pixels: NDArray[np.float32], *, spacing_mm: tuple[float, float] | None = None
-) -> bytes:
-    """Draw a radiograph.
-
-    Args:
-        pixels: [row, col] in 0..1.
-        spacing_mm: (row, column) distance of pixel centres; None: pixels are square.
-
-    Returns:
-        A PNG.
-    """
-    grey = np.clip(np.round(pixels * 255.0), 0, 255).astype(np.uint8)
-    return _png(_enlarge(grey, spacing_mm or (1.0, 1.0)))
-
-
-def data_uri(png: bytes) -> str:
-    """Return a PNG as a data URI.
-
-    An image in the page itself reaches only this reader. Streamlit's media files can be loaded by
-    any browser, and Streamlit can confuse two files above 1 MiB.
-    """
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def _enlarge(grey: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> Image.Image:
-    """Scale to the screen without distortion; large pixels stay visible as squares."""
-    rows, columns = grey.shape
-    height_mm, width_mm = rows * spacing_mm[0], columns * spacing_mm[1]
-    scale = PICTURE_PX / max(height_mm, width_mm)
-    coarse = scale * min(spacing_mm) > _NEAREST_FROM_PX
-    size = (max(round(width_mm * scale), 1), max(round(height_mm * scale), 1))
-    how = Image.Resampling.NEAREST if coarse else Image.Resampling.BICUBIC
-    return Image.fromarray(grey).resize(size, how).convert("RGB")
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", compress_level=3)
-    return stream.getvalue()

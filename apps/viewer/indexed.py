@@ -39,7 +39,7 @@ def show_indexed(
     with left:
         stack = try_stack(review, case) if case.kind == "scan" else None
         if case.kind == "image":
-            show_picture(review, case)
+            show_picture(review, case, panels.image_decision(case, mine), answered=answered)
     history = session.load_case_history(review, case)
     found = added.find_added(case, history)
     if stack is not None:

@@ -153,6 +153,11 @@ def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision])
     _show_note(review, _current(mine, case, WHOLE_CASE))
 
 
+def image_decision(case: RunCase, mine: Mapping[str, Decision]) -> Decision:
+    """Return the latest decision on an image, with the score that the reader sees."""
+    return replace(_current(mine, case, WHOLE_CASE), score=case.score)
+
+
 def show_image_decision(
     review: Review,
     case: RunCase,
@@ -163,7 +168,7 @@ def show_image_decision(
     """Draw the decision buttons and the note field of an image, and explain the buttons."""
     st.subheader("Decision")
     st.caption(meaning)
-    shown = replace(_current(mine, case, WHOLE_CASE), score=case.score)
+    shown = image_decision(case, mine)
     _show_verdicts(review, shown, VERDICT_BUTTONS, key=f"{case.case_id}:{WHOLE_CASE}")
     _show_note(review, shown)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import deciding
 import session
+import slice_viewer
 import streamlit as st
-from display import AxialStack, data_uri, draw_image
+from actions import Saver
+from display import AxialStack
+from scene import Answered, Reading, Ring
 
 from medkd.errors import MedkdError
+from medkd.review.history import open_decisions
 from medkd.review.opened import Review
+from medkd.review.store import WHOLE_CASE, Decision
 from medkd.types import RunCase
 
 
@@ -29,25 +35,36 @@ def show_unreadable(case: RunCase, error: MedkdError) -> None:
     st.text(str(error))
 
 
-def show_picture(review: Review, case: RunCase) -> None:
-    """Draw an image; if that fails, show all reasons."""
+def show_picture(review: Review, case: RunCase, whole: Decision, *, answered: Answered) -> None:
+    """Draw a radiograph in the viewer; if that fails, show all reasons.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        case: the case.
+        whole: the reader's decision on it, as the page shows it.
+        answered: the last action that was processed, read before the decisions.
+    """
     try:
-        _draw_picture(review, case)
+        stack = session.load_picture(review, case)
     except MedkdError as error:
         show_unreadable(case, error)
-
-
-def _draw_picture(review: Review, case: RunCase) -> None:
-    """Draw a radiograph, or a row of a MedMNIST file; a slider chooses the slice of a volume."""
-    if case.row is None:
-        radiograph = session.load_radiograph(review, case)
-        png = draw_image(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
-        st.image(data_uri(png))
         return
-    pixels = session.load_row(review, case)
-    if pixels.ndim == 3:
-        depth = pixels.shape[2]
-        number = st.slider("Slice", 1, depth, depth // 2, key=f"slice:{case.case_id}")
-        pixels = pixels[:, :, number - 1]
-    st.image(data_uri(draw_image(pixels)))
-    st.caption(f"Row {case.row} of a MedMNIST file, {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    if case.row is not None:
+        rows, columns = stack.grid.shape[1], stack.grid.shape[0]
+        st.caption(f"Row {case.row} of a MedMNIST file, {rows} x {columns} pixels")
+    ring = Ring(
+        WHOLE_CASE,
+        "whole",
+        1,
+        tuple(stack.grid.voxel_to_world([(count - 1) / 2 for count in stack.grid.shape])),
+        None,
+        score=whole.score,
+        verdict=whole.verdict,
+        saved=deciding.saved_words(whole) if whole.decided_at else "",
+        unsaved=deciding.is_unsaved(whole),
+    )
+    undoable = open_decisions(session.load_case_history(review, case))
+    refused = case.status == "not_analysed"
+    reading = Reading(decides=True, answered=answered, undoable=undoable, refused=refused)
+    save = Saver(review, case, {WHOLE_CASE: whole}).save
+    slice_viewer.show_viewer(case, stack, [ring], reading=reading, save=save)

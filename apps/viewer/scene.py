@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import voxels
-from display import PLANES, SLAB_SLICES, WINDOWS, AxialStack, plane_letters, plane_tilt_degrees
+from display import (
+    PICTURE_WINDOWS,
+    PLANES,
+    SLAB_SLICES,
+    WINDOWS,
+    AxialStack,
+    plane_letters,
+    plane_tilt_degrees,
+)
 
 from medkd.review.outcomes import Outcome
 from medkd.review.store import Decision, Verdict
@@ -21,13 +29,15 @@ UNKNOWN_DIAMETER_MM = 10.0
 class Ring:
     """A mark, a nodule that the reader added, or a reference nodule, drawn as a sphere.
 
+    The group "whole" stands for a whole radiograph, on which the reader decides; it is not drawn.
+
     `number` counts from 1 within its group. `score` is None for a reference nodule. `outcome` is
     "" if it is not known. `saved` says when the reader's decision was saved; `unsaved` is True if a
     later decision could not be saved.
     """
 
     ring_id: str
-    group: Literal["mark", "added", "included", "excluded"]
+    group: Literal["mark", "added", "included", "excluded", "whole"]
     number: int
     center_mm: Point
     diameter_mm: float | None
@@ -95,9 +105,16 @@ def describe_stack(stack: AxialStack) -> dict[str, object]:
 def describe_planes(stack: AxialStack) -> list[dict[str, object]]:
     """Describe the planes of a volume: axes, orientation letters, tilt in degrees."""
     grid = stack.grid
+    if stack.is_picture:
+        letters = dict.fromkeys(("left", "right", "top", "bottom"), "")
+        return [asdict(PLANES[0]) | {"title": "Image", "letters": letters, "tilt": 0.0}]
     return [
         asdict(plane)
-        | {"letters": plane_letters(plane, grid), "tilt": plane_tilt_degrees(plane, grid)}
+        | {
+            "title": plane.name.capitalize(),
+            "letters": plane_letters(plane, grid),
+            "tilt": plane_tilt_degrees(plane, grid),
+        }
         for plane in PLANES
     ]
 
@@ -136,8 +153,10 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "planes": describe_planes(stack),
         "windows": [
             {"name": name, "center": window.center_hu, "width": window.width_hu}
-            for name, window in WINDOWS.items()
+            for name, window in (PICTURE_WINDOWS if stack.is_picture else WINDOWS).items()
         ],
+        "picture": stack.is_picture,
+        "scaled": stack.scaled,
         "rings": [describe_ring(ring, stack) for ring in rings],
         "decides": reading.decides,
         "refused": reading.refused,

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import login
 import numpy as np
 import streamlit as st
-from display import AxialStack, build_axial_stack
+from display import AxialStack, build_axial_stack, build_picture
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
@@ -42,7 +42,7 @@ from medkd.review.opened import (
 from medkd.review.outcomes import read_findings
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
-from medkd.types import Evaluation, Nodule, Radiograph, RunCase
+from medkd.types import Evaluation, Nodule, RunCase
 
 T = TypeVar("T")
 
@@ -205,28 +205,27 @@ def load_stack(review: Review, case: RunCase) -> AxialStack:
     return _cached(_images, f"scan {case.case_id}", [pixels_path(review, case)], read)
 
 
-def load_radiograph(review: Review, case: RunCase) -> Radiograph:
-    """Read a radiograph from its file.
+def load_picture(review: Review, case: RunCase) -> AxialStack:
+    """Read a radiograph from its file, or the image that is a row of a MedMNIST file.
 
     Raises:
         MedkdError: if it cannot be read, with all reasons.
     """
-    paths = [pixels_path(review, case)]
-    name = f"radiograph {case.case_id}"
-    return _cached(_images, name, paths, lambda: read_case_image(review, case))
+
+    def read() -> AxialStack:
+        if case.row is not None:
+            return build_picture(_read_row(review, case))
+        radiograph = read_case_image(review, case)
+        return build_picture(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
+
+    name = f"image {case.case_id} {case.split} {case.row}"
+    return _cached(_images, name, [pixels_path(review, case)], read)
 
 
-def load_row(review: Review, case: RunCase) -> NDArray[np.float32]:
-    """Read the image of a case that is a row of a MedMNIST file.
-
-    Returns:
-        [row, col] or [i, j, k] in 0..1.
-
-    Raises:
-        MedkdError: if the file cannot be read or has no such row.
-    """
+def _read_row(review: Review, case: RunCase) -> NDArray[np.float32]:
+    """Read the image of a case that is a row of a MedMNIST file: [row, col, ...] in 0..1."""
     path = pixels_path(review, case)
-    splits = _cached(_images, "medmnist", [path], lambda: read_medmnist(path)).splits
+    splits = _cached(_files_read, "medmnist", [path], lambda: read_medmnist(path)).splits
     images = next((part.images for name, part in splits.items() if name == case.split), ())
     if case.row is None or not 0 <= case.row < len(images):
         reason = f"expected a row below {len(images)}, got {case.row!r}"
@@ -311,7 +310,7 @@ def _cached(
     """Return what `read` returns, from a cache unless a file was written or removed since.
 
     Args:
-        cache: `_tables` or `_images`.
+        cache: `_tables`, `_images` or `_files_read`.
         what: what is read; with the files it identifies the entry.
         files: all files that it is read from.
         read: reads it.
@@ -324,6 +323,11 @@ def _cached(
 # Streamlit does not use arguments with an underscore as keys of a cache.
 @st.cache_resource(max_entries=6, show_spinner="Reading ...")
 def _tables(key: object, _read: Callable[[], object]) -> object:
+    return _read()
+
+
+@st.cache_resource(max_entries=1, show_spinner="Reading ...")
+def _files_read(key: object, _read: Callable[[], object]) -> object:
     return _read()
 
 

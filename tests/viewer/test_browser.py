@@ -77,7 +77,7 @@ def test_an_index_opens_with_pictures_labels_and_refusals(browser, tmp_path):
         page.get_by_text("colour: channels differ").wait_for()
         page.goto(f"{url}/case?case=c002")
         page.get_by_role("heading", name="Labels").wait_for()
-        page.locator("img[src^='data:image/png']").wait_for()
+        page.locator(".viewer[data-loaded=all]").wait_for()
         page.get_by_role("button", name="Accept").first.click()
         page.get_by_text("accept, saved").wait_for()
 

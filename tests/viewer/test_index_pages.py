@@ -13,7 +13,7 @@ from medkd.review.store import open_store
 from medkd.types import RunCase
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.viewer.factory import write_bare_run
-from tests.viewer.test_pages import launch, picture_urls, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
+from tests.viewer.test_pages import launch, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_an_image_of_an_index_shows_what_is_known_of_its_labels(images, launch):
     app = launch(open_review(images), "case.py", case="c002")
     table = app.dataframe[0].value.set_index("Label")
     assert dict(table["Value"]) == {"Nodule": "not known", "Mass": "absent"}
-    assert len(picture_urls(app)) == 1
+    assert scene_of(app)["picture"]
 
 
 def test_decisions_on_an_index_are_kept_beside_it_when_it_is_opened_again(images, launch):  # noqa: F811

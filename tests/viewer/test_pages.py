@@ -56,12 +56,6 @@ def texts(elements):
     return "\n".join(str(element.value) for element in elements)
 
 
-def picture_urls(app):
-    """Streamlit's AppTest names pictures "imgs" in older versions, "image" in newer ones."""
-    elements = app.get("image") or app.get("imgs")
-    return [element.proto.imgs[0].url for element in elements]
-
-
 def scene_of(app):
     """Return what the page passes to the slice viewer; None if it draws none."""
     viewers = app.get("bidi_component")
@@ -69,8 +63,8 @@ def scene_of(app):
 
 
 def shown_images(app):
-    """Count the radiographs and slice viewers on the page."""
-    return len(picture_urls(app)) + len(app.get("bidi_component"))
+    """Count the viewers on the page."""
+    return len(app.get("bidi_component"))
 
 
 def press(app, label):

@@ -19,7 +19,7 @@ from medkd.runs import ResultsFolder, SearchRecord
 from medkd.types import Candidate, CaseResult, OperatingPoint
 from tests.data.archives import write_scan_archive, write_xray_archive
 from tests.detect_cases import ball_model, chest_with_balls
-from tests.viewer.test_pages import launch, picture_urls, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
+from tests.viewer.test_pages import launch, press, scene_of, shown_images, texts  # noqa: F401  # a fixture
 
 POINT = {"whole-scan": OperatingPoint(0.5, "fp_per_scan")}
 GATE = GateSettings(allow=("coarse_voxels",))
@@ -130,7 +130,7 @@ def test_a_radiograph_shows_the_probability_of_each_label(images, launch):  # no
         "Label": "Nodule", "Probability": "0.700", "Threshold": "0.600", "Decision": "positive",
     }  # fmt: skip
     assert "of Nodule" in texts(app.text)
-    assert len(picture_urls(app)) == 1
+    assert scene_of(app)["picture"]
     assert launch(images).dataframe[0].value["Case"].to_list() == ["c000", "c002"]
 
 

@@ -518,6 +518,28 @@ def test_the_place_and_the_voxels_are_kept_when_the_reader_comes_back(browser, s
     assert not [url for url in asked if "/voxels/" in url]
 
 
+def test_a_radiograph_is_decided_on_by_key_and_has_no_ruler_without_a_scale(browser, tmp_path):
+    run = factory.write_review_run(tmp_path / "run")
+    with served(run, "--reader", "anna") as (url, _):
+        page = open_viewer(browser, url, "chest-png")
+        press(page, "l", "v", "m", "a")
+        assert facts(page)["tool"] == "window"
+        assert page.locator(".pane:visible").count() == 1
+        assert page.locator("button[data-key=l]").is_hidden()
+        press(page, "2", "y")
+        page.locator(".verdict", has_text="accepted, saved").wait_for()
+        press(page, "x")
+        page.locator(".verdict", has_text="rejected, saved").wait_for()
+        press(page, "u")
+        page.locator(".verdict", has_text="accepted, saved").wait_for()
+        page.get_by_role("button", name="Accepted", exact=True).wait_for()
+        box = page.locator(".pane[data-plane=axial]").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        settle(page)
+        assert re.fullmatch(r"grey \d+, column 4[56], row 6[01]", page.inner_text(".readout"))
+        assert page.locator("[data-test-script-state='notRunning']").count() == 1
+
+
 def test_no_page_breaks_its_content_security_policy(browser, tmp_path):
     said = []
     pages = {

@@ -1,10 +1,12 @@
 // The bars above and below the planes: buttons, texts, the help card, and the notice on top.
 
+import { DECIDED } from "./decisions.js";
 import { fillHelp, runKey } from "./keys.js";
 import { connectPointer } from "./pointer.js";
 
 const SLAB_WORDS = { single: "Single", max: "MIP", mean: "Mean" };
 const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided", added: "added" };
+const ON_SCANS = ["a", "h", "m"];
 const NOUNS = { mark: "Mark", added: "Added nodule", included: "Nodule", excluded: "Excluded" };
 const SAID_MS = 2500;
 
@@ -43,15 +45,20 @@ export class Bars {
   /** Show what changes only when Python sends something. */
   update(viewer) {
     const { scene } = viewer;
-    for (const [number, preset] of scene.windows.entries()) {
-      const button = this.root.querySelector(`button[data-key="${number + 1}"]`);
-      button.textContent = preset.name[0].toUpperCase() + preset.name.slice(1);
+    for (const key of ["1", "2", "3", "4"]) {
+      const preset = scene.windows[key - 1];
+      const button = this.find(`button[data-key="${key}"]`);
+      button.hidden = !preset;
+      button.textContent = preset ? preset.name[0].toUpperCase() + preset.name.slice(1) : "";
     }
+    for (const key of ON_SCANS) this.find(`button[data-key="${key}"]`).hidden = scene.picture;
+    this.find(".layouts").hidden = scene.picture;
+    this.find("button[data-key='l']").hidden = !scene.scaled;
     this.find("button[data-key='y']").hidden = !scene.decides;
     this.root.dataset.refused = scene.refused;
     this.find(".refused").hidden = !scene.refused;
-    this.find(".step").hidden = !viewer.targets().length;
-    const hasReference = scene.rings.some(({ group }) => group !== "mark");
+    this.find(".step").hidden = scene.picture || !viewer.targets().length;
+    const hasReference = scene.rings.some(({ group }) => ["included", "excluded"].includes(group));
     this.find("button[data-key='g']").hidden = !hasReference || !scene.decides;
   }
 
@@ -98,10 +105,10 @@ export class Bars {
     for (const pane of panes) {
       const { plane, number, host } = pane;
       const of = volume.shape[plane.through];
-      const name = plane.name[0].toUpperCase() + plane.name.slice(1);
+      const place = of > 1 ? ` ${number + 1}/${of}` : "";
       const tilt = plane.tilt >= 1 ? `, oblique ${Math.round(plane.tilt)}°` : "";
       const mode = slab.mode === "single" ? "" : `, ${SLAB_WORDS[slab.mode]}`;
-      pane.title.textContent = `${name} ${number + 1}/${of}${tilt}${mode}`;
+      pane.title.textContent = `${plane.title}${place}${tilt}${mode}`;
       host.dataset.number = number;
       host.classList.toggle("active", pane === active && taste.layout === "three");
     }
@@ -111,17 +118,14 @@ export class Bars {
     const targets = viewer.targets();
     const ring = viewer.current();
     const isAdded = ring?.group === "added";
-    this.find("button[data-key='y']").disabled = ring?.group !== "mark";
-    this.find("button[data-key='x']").disabled = ring?.group !== "mark" && !isAdded;
-    this.text("button[data-key='x']", isAdded ? "Withdraw" : "Reject mark");
+    const noun = viewer.scene.picture ? "image" : "mark";
+    this.find("button[data-key='y']").disabled = !["mark", "whole"].includes(ring?.group);
+    this.find("button[data-key='x']").disabled = !DECIDED.includes(ring?.group);
+    this.text("button[data-key='y']", `Accept ${noun}`);
+    this.text("button[data-key='x']", isAdded ? "Withdraw" : `Reject ${noun}`);
     if (!targets.length) return this.text(".mark", viewer.scene.decides ? "No mark" : "No nodule");
     if (!ring) return this.text(".mark", `${targets.length} to visit: n or p`);
-    const parts = [`${NOUNS[ring.group]} ${ring.number || ""} (${targets.findIndex(({ id }) => id === ring.id) + 1} of ${targets.length})`];
-    if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
-    parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
-    const voxel = viewer.voxelOf(ring);
-    parts.push(voxel ? `slice ${voxel[2] + 1}` : "outside the scan");
-    this.text(".mark", parts.join(", "));
+    this.text(".mark", markWords(viewer, ring, targets));
     const { verdict } = ring;
     for (const [key, name] of [["y", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
     this.find(".verdict").dataset.verdict = verdict;
@@ -169,9 +173,21 @@ export class Bars {
   }
 }
 
+/** Describe the chosen mark, nodule or image. */
+function markWords(viewer, ring, targets) {
+  if (ring.group === "whole") return "Image";
+  const at = targets.findIndex(({ id }) => id === ring.id) + 1;
+  const parts = [`${NOUNS[ring.group]} ${ring.number || ""} (${at} of ${targets.length})`];
+  if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
+  parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
+  const voxel = viewer.voxelOf(ring);
+  parts.push(voxel ? `slice ${voxel[2] + 1}` : "outside the scan");
+  return parts.join(", ");
+}
+
 /** Return the verdict on a mark, and whether it is saved, as text. */
 function savedWords(viewer, ring, verdict) {
-  if (!["mark", "added"].includes(ring.group)) return "";
+  if (!DECIDED.includes(ring.group)) return "";
   if (viewer.decisions.pending(ring.id)) return `${VERDICT_WORDS[verdict]}, saving ...`;
   if (ring.unsaved) return "NOT saved: see the top of the page";
   return ring.saved ? `${VERDICT_WORDS[verdict]}, ${ring.saved}` : VERDICT_WORDS[verdict];

@@ -6,6 +6,9 @@
 const SILENT_MS = 8000;
 const REPEAT_MS = 4000;
 
+/** The groups of rings on which a reader decides. */
+export const DECIDED = ["mark", "added", "whole"];
+
 /** Return the id of a nodule that the reader is about to add; no two are equal. */
 export function newMarkId() {
   const bytes = Array.from(crypto.getRandomValues(new Uint8Array(8)));

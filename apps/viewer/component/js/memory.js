@@ -4,7 +4,7 @@ const memory = (globalThis.medkdViewer ??= {
   volume: null,
   places: new Map(),
   mounted: null,
-  taste: { window: null, preset: 0, inverted: false, layout: "axial", hidden: false },
+  tastes: {},
 });
 
 const MOST_PLACES = 50;
@@ -19,9 +19,10 @@ export function isLastMounted(root) {
   return memory.mounted === root;
 }
 
-/** The reader's settings, which hold for all scans. */
-export function taste() {
-  return memory.taste;
+/** The reader's settings, which hold for all scans ("scan") or all radiographs ("picture"). */
+export function taste(kind) {
+  memory.tastes[kind] ??= { window: null, inverted: false, layout: "axial", hidden: false };
+  return memory.tastes[kind];
 }
 
 /** Return the kept place in a volume, or undefined. */

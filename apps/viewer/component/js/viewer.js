@@ -1,7 +1,7 @@
 // The viewer: what is shown, and what the reader does with it. Drawing happens once per frame.
 
 import { Adding } from "./adding.js";
-import { Decisions } from "./decisions.js";
+import { DECIDED, Decisions } from "./decisions.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
 import { keepPlace, keepVolume, keptPlace, keptVolume, taste } from "./memory.js";
@@ -19,7 +19,6 @@ export class Viewer {
   constructor(root, bars, { send, select }) {
     this.root = root;
     this.bars = bars;
-    this.taste = taste();
     this.table = new Uint32Array(65536);
     this.version = 0;
     this.tool = "window";
@@ -47,10 +46,11 @@ export class Viewer {
 
   openVolume() {
     const { scene } = this;
+    this.taste = taste(scene.picture ? "picture" : "scan");
     this.taste.window ??= { ...scene.windows[0] };
     this.rulers = [];
     this.slab = { mode: "single", mm: FIRST_SLAB_MM };
-    this.showReference = !scene.decides;
+    this.showReference = !scene.decides && !scene.picture;
     this.restore(keptPlace(scene.volume.id));
     const held = keptVolume(scene.volume.id);
     this.volume = held ?? new Volume(scene.volume, () => {});
@@ -108,7 +108,7 @@ export class Viewer {
   /** The rings that the keys n and p visit: added nodules, and marks or the INDEX's nodules. */
   targets() {
     const { decides } = this.scene;
-    const visited = decides ? ["mark", "added"] : ["added", "included", "excluded"];
+    const visited = decides ? ["mark", "added", "whole"] : ["added", "included", "excluded"];
     return this.rings().filter(({ group, id }) => visited.includes(group) && id !== "draft");
   }
 
@@ -142,7 +142,7 @@ export class Viewer {
   /** Accept or reject the chosen mark; rejecting an added nodule withdraws it. */
   decide(verdict) {
     const ring = this.current();
-    if (!ring || !["mark", "added"].includes(ring.group)) return this.bars.say("No mark is chosen.");
+    if (!ring || !DECIDED.includes(ring.group)) return this.bars.say("No mark is chosen.");
     if (this.lost) return this.bars.say("Nothing is being saved.");
     const isAdded = ring.group === "added";
     if (isAdded && verdict === "accept") return this.bars.say("An added nodule needs no more.");
@@ -227,6 +227,7 @@ export class Viewer {
   }
 
   toggleLayout() {
+    if (this.scene.picture) return;
     this.setLayout(this.taste.layout === "three" ? this.active.plane.name : "three");
   }
 
@@ -237,12 +238,14 @@ export class Viewer {
   }
 
   nextSlabMode() {
+    if (this.scene.picture) return;
     const next = (SLAB_MODES.indexOf(this.slab.mode) + 1) % SLAB_MODES.length;
     this.slab.mode = SLAB_MODES[next];
     this.redraw();
   }
 
   thicken(by) {
+    if (this.scene.picture) return;
     if (this.slab.mode === "single") this.slab.mode = "max";
     const { layers } = this.active.slabOf(this.slab);
     const spacing = this.active.spacing[this.active.plane.through];
@@ -284,10 +287,12 @@ export class Viewer {
   }
 
   toggleRuler() {
-    this.chooseTool(this.tool === "ruler" ? "window" : "ruler");
+    if (!this.scene.scaled) return this.bars.say("The file gives no scale.");
+    return this.chooseTool(this.tool === "ruler" ? "window" : "ruler");
   }
 
   toggleAdding() {
+    if (this.scene.picture) return this.bars.say("Nodules are added in scans.");
     if (this.lost) return this.bars.say("Nothing is being saved.");
     return this.chooseTool(this.tool === "add" ? "window" : "add");
   }
@@ -339,6 +344,9 @@ export class Viewer {
     const { pane, x, y } = this.pointer;
     const voxel = nearestVoxel(this.volume.shape, pane.toIndex(x, y));
     if (!voxel || !this.volume.holds(voxel[2])) return this.bars.read("");
+    if (this.scene.picture) {
+      return this.bars.read(`grey ${pane.shownAt(voxel)}, column ${voxel[0] + 1}, row ${voxel[1] + 1}`);
+    }
     const place = mapPoint(this.scene.volume.affine, voxel);
     const mm = place.map((value) => value.toFixed(1)).join(", ");
     const how = this.slab.mode === "single" ? "" : `${this.slab.mode} `;
@@ -359,7 +367,8 @@ export class Viewer {
   shownRings() {
     if (this.taste.hidden) return [];
     const own = ["mark", "added"];
-    return this.rings().filter(({ group }) => own.includes(group) || this.showReference);
+    const shown = this.showReference ? [...own, "included", "excluded"] : own;
+    return this.rings().filter(({ group }) => shown.includes(group));
   }
 
   redraw() {
@@ -403,6 +412,6 @@ export class Viewer {
       if (ruler.plane !== pane.plane.name || ruler.number !== pane.number) continue;
       pane.drawRuler(ruler);
     }
-    pane.drawScaleBar();
+    if (this.scene.scaled) pane.drawScaleBar();
   }
 }
