@@ -365,6 +365,34 @@ def test_the_slice_and_the_list_of_marks_fill_one_screen(browser, server, size, 
     context.close()
 
 
+def test_eight_marks_and_the_reviewed_button_are_visible_on_a_small_screen(
+    browser, tmp_path, scans
+):
+    marks = [((5 + 4 * n, 20, 2 * n), 0.95 - n / 50, 6.0) for n in range(14)]
+    run = oblique.write_run(tmp_path / "run", scans[:1], marks=marks)
+    with served(run, "--reader", "anna") as (url, _):
+        page = open_viewer(browser, url)
+        press(page, *["p"] * 2)  # the last but one: the list scrolls to it
+        page.locator(".st-key-chosen_mark").wait_for()
+        chosen = page.locator(".st-key-mark_list button[kind=primary]")
+        chosen.filter(has_text="Mark 13").wait_for()
+        assert page.get_by_role("button", name="Mark the case as reviewed").is_visible()
+        box = page.locator(":has(> .st-key-mark_list)").last.bounding_box()
+
+        def count_visible():
+            rows = page.get_by_role("button", name=re.compile(r"^Mark \d")).all()
+            tops = [row.bounding_box() for row in rows]
+            return sum(
+                box["y"] - 1 <= row["y"]
+                and row["y"] + row["height"] <= box["y"] + box["height"] + 1
+                for row in tops
+            )
+
+        assert eventually(lambda: count_visible() >= 8), count_visible()
+        button = page.get_by_role("button", name="Mark the case as reviewed").bounding_box()
+        assert 0 < button["y"] < 768
+
+
 def test_voxels_travel_once_and_a_page_drawn_again_requests_none(browser, server):
     page = browser.new_page()
     asked = []
