@@ -14,13 +14,19 @@ from medkd.cli import app
 from medkd.jsonio import read_json
 from medkd.train.bench_record import BenchRecord, bench_markdown
 from tests.bench.phantom_difficulty.score import Result
-from tests.bench.tables import implant_markdown, phantom_markdown, real_scans_markdown
+from tests.bench.tables import (
+    implant_markdown,
+    phantom_markdown,
+    real_nodules_markdown,
+    real_scans_markdown,
+)
 
 WRITERS = {
     "pneumoniamnist.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
     "phantom_difficulty.json": lambda path: phantom_markdown(read_json(path, Result)),
     "implant_realism.json": lambda path: implant_markdown(json.loads(path.read_text())),
     "real_scans.json": lambda path: real_scans_markdown(json.loads(path.read_text())),
+    "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
 }
 """How each stored result becomes the table of `tests/bench/README.md`."""
 

@@ -162,7 +162,12 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "refused": reading.refused,
         "chosen": reading.chosen,
         "jump": {"id": jump.ring_id, "count": jump.count},
-        "answered": {"client": answered.client, "number": answered.number},
+        "answered": {
+            "client": answered.client,
+            "number": answered.number,
+            # JSON has texts as keys.
+            "rows": {str(number): row for number, row in dict(answered.rows).items()},
+        },
         "undoable": [
             {"row": row.number, "mark": row.mark_id}
             for row in reading.undoable

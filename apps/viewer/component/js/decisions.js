@@ -80,10 +80,14 @@ export class Decisions {
     this.send({ client: this.client, list });
   }
 
-  /** Note the last number that Python has processed. */
+  /** Note the last number that Python has processed, and the rows that the actions wrote. */
   answer(answered) {
     if (!answered || answered.client !== this.client) return;
     this.waiting = this.waiting.filter(({ number }) => number > answered.number);
+    // What a waiting undo takes back may be a row by now, which must not be taken back twice.
+    for (const action of this.waiting) {
+      if (action.undone) action.row = answered.rows[action.undone] || action.row;
+    }
   }
 
   /** Return the waiting actions that were not taken back, without the undos. */
