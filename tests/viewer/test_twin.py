@@ -189,6 +189,18 @@ def test_undo_takes_back_what_waits_and_then_the_rows_of_the_store(js):
     assert found == [["b", "a", "case", "c", None], [[2, 0], [1, 0], [0, 9], [0, 7]]]
 
 
+def test_undo_does_not_take_back_again_what_became_a_row_meanwhile(js):
+    found = js(
+        """(() => { const d = new Decisions(() => {});
+           d.decide("a", "accept"); d.decide("b", "accept"); d.undo([]);
+           d.answer({client: d.client, number: 2, rows: {1: 7, 2: 9}});
+           const rows = [{row: 7, mark: "a"}, {row: 9, mark: "b"}];
+           const undone = [d.undo(rows), d.undo(rows)];
+           return [undone, d.waiting.map(({row}) => row ?? 0)]; })()"""
+    )
+    assert found == [["a", None], [9, 7]]
+
+
 def test_what_waits_is_shown_as_if_it_were_saved(js):
     ring = {"id": "a", "group": "mark", "verdict": "undecided", "center": [1, 2, 3], "diameter": 5}
     found = js(
