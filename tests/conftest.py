@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import can_start_postgres
+from tests.postgres import postgres_program
 
 TOOLS = ("dciodvfy",)
 """Programs whose tests skip where they are not installed."""
@@ -23,8 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two of them share two cores
 def pytest_sessionstart() -> None:
     required = os.environ.get("MEDKD_REQUIRE", "").split(",")
     missing = [name for name in TOOLS if name in required and shutil.which(name) is None]
-    if "postgresql" in required and not can_start_postgres():
-        missing.append("PostgreSQL's server programs and the package psycopg")
+    if "postgresql" in required and postgres_program("initdb") is None:
+        missing.append("PostgreSQL's server programs")
     if "data" in required and not Path(os.environ.get("MEDKD_DATA", "none")).is_dir():
         missing.append("the folder of MEDKD_DATA")
     if missing:

@@ -1,9 +1,8 @@
-"""Where the server programs of PostgreSQL are."""
+"""Where the server programs of PostgreSQL are; its driver belongs to the extra `dev`."""
 
 from __future__ import annotations
 
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -13,8 +12,3 @@ def postgres_program(name: str) -> str | None:
         return found
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(places[-1]) if places else None
-
-
-def can_start_postgres() -> bool:
-    """Return whether the server and its driver are installed."""
-    return postgres_program("initdb") is not None and find_spec("psycopg") is not None

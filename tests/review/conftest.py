@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
-from tests.postgres import can_start_postgres, postgres_program
+from tests.postgres import postgres_program
 
 START_SECONDS = 60.0
 
@@ -31,17 +32,17 @@ def as_server() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Start a private cluster on a socket in a temporary folder; return the folder."""
-    if not can_start_postgres():
-        pytest.skip("PostgreSQL or psycopg is not installed")
     initdb, server = postgres_program("initdb"), postgres_program("postgres")
+    if initdb is None or server is None:
+        pytest.skip("PostgreSQL's server (a system package, not in `dev`) is not installed")
     home = Path(tempfile.mkdtemp(prefix="medkd-pg-"))
     user = as_server()
     if user:
         shutil.chown(home, user["user"])
-    words = [str(initdb), "-D", str(home / "data"), "-A", "trust", "-U", "medkd", "--no-sync"]
+    words = [initdb, "-D", str(home / "data"), "-A", "trust", "-U", "medkd", "--no-sync"]
     subprocess.run([*words, "-E", "UTF8", "--locale=C"],  # noqa: S603  # our own words
                    check=True, capture_output=True, cwd=home, **user)  # fmt: skip
-    words = [str(server), "-D", str(home / "data"), "-k", str(home), "-c", "listen_addresses="]
+    words = [server, "-D", str(home / "data"), "-k", str(home), "-c", "listen_addresses="]
     with (home / "log").open("wb") as log:
         running = subprocess.Popen(  # noqa: S603
             [*words, "-c", "fsync=off", "-c", "max_connections=40"],
@@ -57,8 +58,6 @@ def postgres() -> Iterator[str]:
 
 
 def wait_until_ready(running: subprocess.Popen[bytes], home: Path) -> None:
-    import psycopg
-
     ends = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -74,8 +73,6 @@ def wait_until_ready(running: subprocess.Popen[bytes], home: Path) -> None:
 @pytest.fixture
 def postgres_url(postgres: str) -> str:
     """Return the URL of an empty schema of the cluster."""
-    import psycopg
-
     schema = f"s{uuid4().hex[:12]}"
     with psycopg.connect(host=postgres, user="medkd", dbname="postgres") as opened:
         opened.execute(f"CREATE SCHEMA {schema}")

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -11,8 +12,6 @@ from medkd.cli import app
 from medkd.errors import ExtraMissingError, SeriesError, SettingsError
 from medkd.review.databases import choose_database
 from medkd.review.store import Decision, open_store
-
-psycopg = pytest.importorskip("psycopg")
 
 MARK = Decision("scan-1", "at_1", "anna", "accept", center_mm=(1.0, 2.0, 3.0), diameter_mm=6.0)
 
