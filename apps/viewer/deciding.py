@@ -16,7 +16,7 @@ import streamlit as st
 
 from medkd.errors import MedkdError
 from medkd.review.decision import Value
-from medkd.review.history import describe_verdict
+from medkd.review.history import describe_verdict, place_words, time_words
 from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Field
 
@@ -64,7 +64,7 @@ class NoteField:
 
 
 def decide(review: Review, shown: Decision, field: Field, value: Value) -> None:
-    """Save a change of one field, as `save_change`, when a reader presses a button."""
+    """Save a change of one field, as `save_change`; Streamlit's buttons want no result."""
     save_change(review, shown, field, value)
 
 
@@ -270,7 +270,7 @@ def _words(decision: Decision, field: Field) -> str:
     if field == "diameter_mm":
         return f"{decision.diameter_mm:.1f} mm" if decision.diameter_mm else "unknown"
     if field == "center_mm":
-        return f"{', '.join(f'{mm:.1f}' for mm in decision.center_mm or ())} mm (LPS)"
+        return place_words(decision)
     return decision.note or "(empty)"
 
 
@@ -278,11 +278,11 @@ def _place(decision: Decision) -> str:
     where = ""
     if decision.mark_id != WHOLE_CASE:
         noun = "added nodule" if decision.is_added else "mark"
-        place = ", ".join(f"{mm:.1f}" for mm in decision.center_mm or ())
-        where = f", {noun} at {place} mm (LPS)" if place else f", {noun} {decision.mark_id}"
+        place = place_words(decision)
+        where = f", {noun} at {place}" if place else f", {noun} {decision.mark_id}"
     return f"Case {decision.case_id}{where}, reader {decision.reader}"
 
 
 def saved_words(decision: Decision) -> str:
     """Return the time of a decision as text, such as "saved 2025-01-31 09:30:00 UTC"."""
-    return f"saved {decision.decided_at[:19].replace('T', ' ')} UTC"
+    return f"saved {time_words(decision)}"

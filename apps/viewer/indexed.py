@@ -40,7 +40,8 @@ def show_indexed(
         stack = try_stack(review, case) if case.kind == "scan" else None
         if case.kind == "image":
             show_picture(review, case, panels.image_decision(case, mine), answered=answered)
-    history = session.load_case_history(review, case)
+    # The viewer of an image reads its history itself.
+    history = session.load_case_history(review, case) if case.kind == "scan" else []
     found = added.find_added(case, history)
     if stack is not None:
         rings = [build_ring(number, nodule) for number, nodule in numbered(nodules)]

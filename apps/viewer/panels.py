@@ -12,7 +12,7 @@ import streamlit as st
 from display import AxialStack
 
 from medkd.review.cases import Mark, MarkSource, count_decided
-from medkd.review.history import describe_history, describe_verdict
+from medkd.review.history import describe_history, describe_verdict, place_words
 from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.types import Point, RunCase
@@ -107,12 +107,11 @@ def _show_chosen(review: Review, shown: Decision, history: Sequence[Decision]) -
         buttons = ADDED_BUTTONS if shown.is_added else VERDICT_BUTTONS
         _show_verdicts(review, shown, buttons, key=f"{shown.case_id}:{shown.mark_id}")
         _show_note(review, shown)
-        place = ", ".join(f"{mm:.1f}" for mm in shown.center_mm or ())
         lines = describe_history([row for row in history if row.mark_id == shown.mark_id])
         left_out = len(lines) - HISTORY_LINES
         if left_out > 0:
             lines = [f"{left_out} earlier decisions", *lines[-HISTORY_LINES:]]
-        st.text("\n".join([f"At {place} mm (LPS)", *lines]))
+        st.text("\n".join([f"At {place_words(shown)}", *lines]))
 
 
 def mark_decision(case: RunCase, mark: Mark, mine: Mapping[str, Decision]) -> Decision:

@@ -53,8 +53,13 @@ def script_text() -> str:
     Streamlit loads the script of a component as a text, from which relative imports are not
     possible. The modules are therefore joined, without their imports and exports.
     """
-    texts = [(FOLDER / "js" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    texts = [_text(f"js/{name}.js") for name in SCRIPTS]
     return "\n".join(_EXPORT.sub("", _IMPORT.sub("", text)) for text in texts)
+
+
+@cache
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def viewer_key(case: RunCase) -> str:
@@ -125,8 +130,8 @@ def show_viewer(
 
     draw = st.components.v2.component(
         NAME,
-        html=(FOLDER / "viewer.html").read_text(encoding="utf-8"),
-        css=(FOLDER / "viewer.css").read_text(encoding="utf-8"),
+        html=_text("viewer.html"),
+        css=_text("viewer.css"),
         js=script_text(),
     )
     data = scene.build_scene(stack, rings, reading)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medkd.archive.masks import add_masks
-from medkd.archive.merge import LEAST_MM, merge_nodules
+from medkd.archive.merge import merge_nodules, reach_mm
 from medkd.archive.names import CaseName, CaseNamer
 from medkd.archive.settings import IndexSettings
 from medkd.index.case import Case
@@ -198,7 +198,7 @@ class Joiner:
 def _is_on(mark: ReviewedMark, nodules: Sequence[Nodule]) -> bool:
     """Return whether a mark is inside a nodule, or within 2 mm of the centre of a small one."""
     return any(
-        math.dist(mark.center_mm, nodule.center_mm) <= max(nodule.diameter_mm / 2, LEAST_MM)
+        math.dist(mark.center_mm, nodule.center_mm) <= reach_mm(nodule.diameter_mm)
         for nodule in nodules
     )
 

@@ -26,6 +26,15 @@ LEAST_MM = 2.0
 """Centres within this distance belong to one nodule, even if it is small or has no known size."""
 
 
+def reach_mm(diameter_mm: float) -> float:
+    """Return the distance up to which another centre belongs to a nodule: its radius, or 2 mm.
+
+    Args:
+        diameter_mm: the diameter; 0 or less: not known.
+    """
+    return max(diameter_mm / 2, LEAST_MM)
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """All nodules, each once, and notes on the numbers of merged rows."""
@@ -93,10 +102,10 @@ def _groups(members: Sequence[tuple[int, Nodule]]) -> list[list[Nodule]]:
 def _near_pairs(members: Sequence[tuple[int, Nodule]]) -> Iterator[tuple[int, int]]:
     """Yield pairs of different sources that may be one nodule: included first, then by distance."""
     places = np.asarray([nodule.center_mm for _, nodule in members])
-    reach_mm = np.asarray([max(nodule.diameter_mm / 2, LEAST_MM) for _, nodule in members])
-    pairs = cKDTree(places).query_pairs(float(reach_mm.max()), output_type="ndarray")
+    reaches_mm = np.asarray([reach_mm(nodule.diameter_mm) for _, nodule in members])
+    pairs = cKDTree(places).query_pairs(float(reaches_mm.max()), output_type="ndarray")
     gaps_mm = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
-    near = np.flatnonzero(gaps_mm <= reach_mm[pairs].max(axis=1))
+    near = np.flatnonzero(gaps_mm <= reaches_mm[pairs].max(axis=1))
     excluded = np.asarray([nodule.counts_as == "excluded" for _, nodule in members])
     order = np.lexsort([gaps_mm[near], excluded[pairs[near]].sum(axis=1)])
     for place in near[order]:

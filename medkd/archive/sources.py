@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medkd.archive.settings import paths_of
 from medkd.errors import SettingsError
-from medkd.io.file_kind import FileKind, kind_of_file
+from medkd.io.file_kind import FileKind, is_sqlite, kind_of_file
 from medkd.io.file_ref import FileRef
 from medkd.io.luna16_tables import (
     EXCLUDED_NAME,
@@ -124,9 +124,8 @@ def _settings(kind: str, **paths: Path) -> AnnotationSettings:
 
 
 def _table(path: Path) -> AnnotationSettings:
-    with path.open("rb") as stream:
-        if stream.read(15) == b"SQLite format 3":
-            return _settings("lidc", path=path)
+    if is_sqlite(path):
+        return _settings("lidc", path=path)
     columns = {name.strip() for name in header_of(path)}
     for kind, source in SOURCES.items():
         for name, wanted in source.columns.items():

@@ -165,8 +165,10 @@ def _reader(given: str | None) -> str:
 
 
 def _announce_only(viewer: Viewer) -> None:
+    from medkd.review.readers import LOCAL
+
     has_login = viewer.readers.name_from == "oidc"
-    if not has_login and viewer.address not in {"127.0.0.1", "localhost", "::1"}:
+    if not has_login and viewer.address not in LOCAL:
         warning = f"No login: anybody who can reach {viewer.address} can read and decide."
         typer.secho(warning, fg="yellow")
     typer.echo(f"medkd review: {viewer.url}")

@@ -113,12 +113,11 @@ def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> l
 
 
 def _is_store(path: str | None) -> bool:
+    from medkd.io.file_kind import is_sqlite
+
     if path is None or "://" in path:
         return path is not None
-    if not Path(path).is_file():
-        return False
-    with Path(path).open("rb") as stream:
-        return stream.read(15) == b"SQLite format 3"
+    return Path(path).is_file() and is_sqlite(Path(path))
 
 
 def _review_at(path: str | None) -> Review:
@@ -155,14 +154,13 @@ def _export(place: Path | str, out: Path, form: str, adjudicator: str) -> None:
     from medkd.files import write_text
     from medkd.io.luna16_tables import write_annotations
     from medkd.review.consensus import find_consensus
-    from medkd.review.export import consensus_json, consensus_nodules, decisions_csv
-    from medkd.review.store import read_history
+    from medkd.review.export import consensus_json, consensus_nodules
+    from medkd.review.store import export_csv, read_history
 
-    history = read_history(place)
     if form == "csv":
-        write_text(out, decisions_csv(history))
-        typer.echo(f"{len(history)} decisions written to {out}")
+        typer.echo(f"{export_csv(place, out)} decisions written to {out}")
         return
+    history = read_history(place)
     found = find_consensus(history, adjudicator=adjudicator)
     nodules = consensus_nodules(found)
     if form == "json":

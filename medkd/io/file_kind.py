@@ -140,7 +140,14 @@ FOREIGN = frozenset((TEXT, UNKNOWN, PACKED_DICOM, *_NOT_READ.values()))
 _HIDDEN = FileKind("other", "a hidden file: its name begins with a dot")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".json")
 _NRRD = b"NRRD000"
+_SQLITE = b"SQLite format 3"
 _NRRD_SUFFIXES = (".nrrd", ".nhdr")
+
+
+def is_sqlite(path: Path) -> bool:
+    """Return whether a file is an SQLite database; only its beginning is read."""
+    with path.open("rb") as stream:
+        return stream.read(len(_SQLITE)) == _SQLITE
 
 
 def kind_of_file(ref: FileRef, size: int) -> FileKind:
@@ -261,7 +268,7 @@ def _plain_kind(ref: FileRef, head: bytes) -> FileKind:
     volume = _volume_kind(ref, name, head)
     if volume:
         return volume
-    if head.startswith(b"SQLite format 3") or name.endswith(_TABLE_SUFFIXES):
+    if head.startswith(_SQLITE) or name.endswith(_TABLE_SUFFIXES):
         return FileKind("table", "a table: it is read if it is named as a source of annotations")
     return _foreign_kind(name, head)
 

@@ -15,11 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medkd.archive.merge import reach_mm
 from medkd.review.decision import WHOLE_CASE, Decision
 from medkd.types import Point, ReviewedMark
-
-LEAST_MM = 2.0
-"""Places within this distance are one finding, even if it is small or its diameter is unknown."""
 
 UNKNOWN_MM = -1.0
 """The diameter of a mark whose diameter is unknown."""
@@ -123,7 +121,7 @@ def _gap(group: Sequence[Decision], place: Sequence[Decision]) -> float:
     pairs = ((mine, other) for mine in group for other in place)
     return min(
         math.dist(_center(mine), _center(other))
-        - max(LEAST_MM, *((d.diameter_mm or 0.0) / 2 for d in (mine, other)))
+        - max(reach_mm(decision.diameter_mm or 0.0) for decision in (mine, other))
         for mine, other in pairs
     )
 

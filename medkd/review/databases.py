@@ -234,17 +234,17 @@ def choose_database(place: Path | str) -> Database:
     if isinstance(place, Path) or "://" not in place:
         return SqliteFile(Path(place))
     scheme = place.partition("://")[0]
+    reason = "expected postgresql://USER@HOST/DATABASE, or the path of an SQLite file"
+    refusal = SettingsError(f"a store of decisions by a URL of {scheme}", [reason])
     try:
         url = sa.make_url(place)
     except (sa.exc.ArgumentError, ValueError) as error:
-        reason = "expected postgresql://USER@HOST/DATABASE, or the path of an SQLite file"
-        raise SettingsError(f"a store of decisions by a URL of {scheme}", [reason]) from error
+        raise refusal from error
     if scheme == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"} and url.database:
         return Postgres(url)
-    reason = "expected postgresql://USER@HOST/DATABASE, or the path of an SQLite file"
-    raise SettingsError(f"a store of decisions by a URL of {scheme}", [reason])
+    raise refusal
 
 
 @contextmanager

@@ -57,9 +57,8 @@ def describe_history(history: Sequence[Decision]) -> list[str]:
     lines = []
     before: Decision | None = None
     for row in history:
-        when = f"{row.decided_at[:19].replace('T', ' ')} UTC"
         how = "undone, now " if row.undoes is not None else ""
-        lines.append(f"{when}: {how}{', '.join(_changes(before, row))}")
+        lines.append(f"{time_words(row)}: {how}{', '.join(_changes(before, row))}")
         before = row
     return lines
 
@@ -71,6 +70,17 @@ def describe_verdict(decision: Decision) -> str:
     return VERDICT_WORDS[decision.verdict]
 
 
+def time_words(decision: Decision) -> str:
+    """Return the time of a decision as text, such as "2025-01-31 09:30:00 UTC"."""
+    return f"{decision.decided_at[:19].replace('T', ' ')} UTC"
+
+
+def place_words(decision: Decision) -> str:
+    """Return the place of a decision as text, in LPS mm; empty if it has none."""
+    place = ", ".join(f"{mm:.1f}" for mm in decision.center_mm or ())
+    return f"{place} mm (LPS)" if place else ""
+
+
 def _changes(before: Decision | None, row: Decision) -> list[str]:
     changes = []
     if before is None or before.verdict != row.verdict:
@@ -78,7 +88,7 @@ def _changes(before: Decision | None, row: Decision) -> list[str]:
     if row.note != (before.note if before else ""):
         changes.append(f"note: {row.note or '(empty)'}")
     if before is not None and row.center_mm and before.center_mm != row.center_mm:
-        changes.append(f"place {', '.join(f'{mm:.1f}' for mm in row.center_mm)} mm (LPS)")
+        changes.append(f"place {place_words(row)}")
     if row.diameter_mm and (before.diameter_mm if before else None) != row.diameter_mm:
         changes.append(f"diameter {row.diameter_mm:.1f} mm")
     return changes or [describe_verdict(row)]

@@ -19,7 +19,8 @@ from medkd.review.decision import Decision
 Role = Literal["reader", "admin"]
 
 LONGEST_NAME = 100
-_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Addresses that only this machine reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def check_exposure(settings: ReaderSettings, address: str) -> None:
     Raises:
         SettingsError: if others could send requests, and so any name, past the proxy.
     """
-    if settings.name_from == "header" and address not in _LOCAL:
+    if settings.name_from == "header" and address not in LOCAL:
         reasons = [
             f"whoever reaches {address} without the proxy could send any {settings.header} header",
             "run the proxy on this machine and keep --address 127.0.0.1",
