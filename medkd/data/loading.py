@@ -241,16 +241,17 @@ def apply_loading(transform: Any, item: Mapping[str, Any]) -> dict[str, Any]:  #
 
     Raises:
         MedkdError: the refusal that MONAI wrapped in a RuntimeError.
+        RuntimeError: of any other error; MONAI's names the transform, this one also the cause.
     """
     try:
         return dict(transform(dict(item)))
     except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, MedkdError):
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, MedkdError):
             cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from error
+        if isinstance(cause, MedkdError):
+            raise cause from error
+        raise RuntimeError(f"{error}: {type(cause).__name__}: {cause}") from cause
 
 
 def _transforms_of(step: LoadingStep, pad: float) -> list[Any]:

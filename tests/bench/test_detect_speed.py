@@ -39,9 +39,10 @@ STEPS = (
     {"kind": "intensity", "hu_window": [-1000.0, 400.0]},
 )
 NOTE = (
-    "Network with random weights; the number of its peaks is limited, as for a trained one. The "
-    "machine was shared with other work: seconds on the clock are too long, compare processor_s "
-    "and the ratios of one run. RetinaNet: one window times the number of windows."
+    "Network with random weights; the number of its peaks is limited, as for a trained one. Where "
+    "load_average is above the number of cores, other work ran: seconds on the clock are then too "
+    "long, compare processor_s and the ratios of one run. RetinaNet: one window times the number "
+    "of windows."
 )
 
 
