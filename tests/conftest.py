@@ -12,7 +12,7 @@ import pytest
 
 from tests.postgres import postgres_program
 
-TOOLS = ("dciodvfy",)
+TOOLS = ("dciodvfy", "nginx", "openssl")
 """Programs whose tests skip where they are not installed."""
 
 

@@ -84,5 +84,6 @@ class Guard:
         if name in sent and voxels.is_token(sent[name].value):
             return
         secure = "; Secure" if scope.get("scheme") == "https" else ""
-        given = f"{name}={voxels.issue_token()}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        place = f"Path={voxels.prefix() or '/'}"
+        given = f"{name}={voxels.issue_token()}; {place}; HttpOnly; SameSite=Strict{secure}"
         headers.append("Set-Cookie", given)

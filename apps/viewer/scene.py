@@ -94,7 +94,7 @@ def describe_stack(stack: AxialStack) -> dict[str, object]:
     """
     return {
         "id": stack.volume_id,
-        "path": voxels.PATH,
+        "path": voxels.path(),
         "slab": SLAB_SLICES,
         "shape": list(stack.grid.shape),
         "spacing": stack.grid.spacing_mm.tolist(),

@@ -11,6 +11,6 @@ from starlette.middleware import Middleware
 
 app = st.App(
     Path(__file__).resolve().parent / "app.py",
-    routes=voxels.ROUTES,
+    routes=voxels.build_routes(),
     middleware=[Middleware(Guard)],
 )

@@ -15,12 +15,11 @@ import threading
 from collections.abc import Callable
 from weakref import WeakSet
 
+import streamlit as st
 from display import SLAB_SLICES, AxialStack
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-
-PATH = "/voxels"
 
 _KEY = secrets.token_bytes(32)
 _HEADERS = {
@@ -66,6 +65,16 @@ def is_token(token: str) -> bool:
     return bool(nonce) and hmac.compare_digest(signature.encode(), _sign(nonce).encode())
 
 
+def prefix() -> str:
+    """Return the path under which a reverse proxy serves the app, "/nodules"; empty: none."""
+    return str(st.get_option("server.baseUrlPath") or "").rstrip("/")
+
+
+def path() -> str:
+    """Return the path of all voxels."""
+    return f"{prefix()}/voxels"
+
+
 def cookie_name(port: int) -> str:
     """Return the name of the cookie; browsers share cookies between the ports of a machine."""
     return f"medkd_reader_{port}"
@@ -102,4 +111,6 @@ def _sign(nonce: str) -> str:
     return hmac.new(_KEY, nonce.encode(), "sha256").hexdigest()
 
 
-ROUTES = [Route(f"{PATH}/{{volume:str}}/{{slab:int}}", send_slab, methods=["GET"])]
+def build_routes() -> list[Route]:
+    """Build the routes that the server of the app adds to Streamlit's."""
+    return [Route(f"{path()}/{{volume:str}}/{{slab:int}}", send_slab, methods=["GET"])]

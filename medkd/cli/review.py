@@ -31,7 +31,9 @@ StoreOption = Annotated[
         "the password in PGPASSWORD or ~/.pgpass."
     ),
 ]
-ConfigOption = Annotated[str | None, typer.Option(help="YAML file with the store and the readers.")]
+ConfigOption = Annotated[
+    str | None, typer.Option(help="YAML file with the store, the readers and the path prefix.")
+]
 ExportOption = Annotated[
     Path | None,
     typer.Option(help="Write decisions to this file, in the form of --form; start no app."),
@@ -146,7 +148,8 @@ def _serve(
     from medkd.review.store import name_of_store
 
     check_exposure(settings.readers, address)
-    viewer = Viewer(opened, reader, address, choose_port(address, port), settings.readers)
+    free = choose_port(address, port)
+    viewer = Viewer(opened, reader, address, free, settings.readers, settings.prefix)
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)
     received.clear()  # a signal is the normal way to stop the app, not a failure
     typer.echo(f"Stopped. Decisions are in {name_of_store(opened.decisions)}")

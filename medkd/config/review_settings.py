@@ -42,12 +42,18 @@ class ReaderSettings(Settings):
 
 
 class ReviewSettings(Settings):
-    """How decisions are kept and by whom they are made."""
+    """How decisions are kept, by whom they are made, and under which path."""
 
     store: str = Field(
         "",
         description="Path of an SQLite file, or postgresql://USER@HOST/DATABASE (password in "
         "PGPASSWORD or ~/.pgpass); empty: review.sqlite in the reviewed folder.",
+    )
+    prefix: str = Field(
+        "",
+        pattern=r"^((/[A-Za-z0-9_-]+)+)?$",
+        description="Path under which a reverse proxy serves the app, for example /nodules; empty: "
+        "the app has the whole address.",
     )
     readers: ReaderSettings = Field(
         default_factory=ReaderSettings, description="Names and roles of the readers."

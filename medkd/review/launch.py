@@ -40,18 +40,23 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What the viewer shows, who reviews it, and where it is served."""
+    """What the viewer shows, who reviews it, and where it is served.
+
+    `prefix` is empty, or the path under which a reverse proxy serves the app ("/nodules").
+    """
 
     review: Review
     reader: str
     address: str
     port: int
     readers: ReaderSettings = field(default_factory=ReaderSettings)
+    prefix: str = ""
 
     @property
     def url(self) -> str:
         """The address of the app for a browser on this machine."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.prefix}"
 
     @property
     def host(self) -> str:
@@ -115,7 +120,7 @@ def build_command(viewer: Viewer) -> list[str]:
         "server.port": str(viewer.port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
-        "server.baseUrlPath": "",
+        "server.baseUrlPath": viewer.prefix,
         "server.sslCertFile": "",
         "server.sslKeyFile": "",
         # Without it Streamlit asks an external service for the address of this machine.

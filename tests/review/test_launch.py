@@ -5,11 +5,14 @@ import os
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import medkd
+from medkd.config.load import make_settings
+from medkd.config.review_settings import ReviewSettings
 from medkd.errors import SettingsError
 from medkd.review import launch
 from medkd.review.opened import Review
@@ -80,6 +83,18 @@ def test_the_app_is_bound_to_this_machine_and_sends_no_statistics(tmp_path):
     assert "--server.address 127.0.0.1" in command
     assert "--browser.gatherUsageStats false" in command
     assert "--server.headless true" in command
+
+
+def test_a_prefix_is_in_the_address_and_passed_to_the_app(tmp_path):
+    viewer = replace(a_viewer(tmp_path, 8501), prefix="/nodules")
+    assert viewer.url == "http://127.0.0.1:8501/nodules"
+    assert "--server.baseUrlPath /nodules" in " ".join(launch.build_command(viewer))
+
+
+@pytest.mark.parametrize("prefix", ["nodules", "/nodules/", "/", "/a b", "/../x", "//x"])
+def test_a_prefix_that_is_no_path_is_refused(prefix):
+    with pytest.raises(SettingsError, match="prefix"):
+        make_settings(ReviewSettings, overrides=[f"prefix={prefix}"])
 
 
 def test_an_app_that_does_not_start_is_an_error(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def build_stack(value=0, slices=23):
 
 def build_app():
     page = Route("/", lambda request: HTMLResponse("<html></html>"))
-    return Starlette(routes=[*voxels.ROUTES, page], middleware=[Middleware(guard.Guard)])
+    return Starlette(routes=[*voxels.build_routes(), page], middleware=[Middleware(guard.Guard)])
 
 
 def ask(path, *, cookie="", accept="*/*", scheme="http"):
