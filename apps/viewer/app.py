@@ -16,7 +16,8 @@ import streamlit as st
 st.set_page_config(page_title="medkd review", layout="wide", initial_sidebar_state="collapsed")
 st.html(Path(__file__).with_name("page.css"))
 review = session.current_review()
-login.log_in()
+with session.stopping():
+    login.log_in()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
 case = st.Page("case.py", title="Case")
 pages = [worklist, case]

@@ -9,6 +9,7 @@ import os
 
 import streamlit as st
 
+from medkd.errors import SettingsError
 from medkd.review.readers import (
     Login,
     Reader,
@@ -22,15 +23,18 @@ CHOSEN = "chosen_reader"
 
 
 def log_in() -> None:
-    """Ask who is reading, if the settings say so; the page stops until OIDC has logged in."""
+    """Ask who is reading, if the settings say so; the page stops until OIDC has logged in.
+
+    Raises:
+        SettingsError: if Streamlit's log-in is not configured.
+    """
     settings = _settings()
     if settings.name_from == "choice":
         st.sidebar.selectbox(
             "Your name", settings.names, index=None, key=CHOSEN, placeholder="Choose your name"
         )
-    elif settings.name_from == "oidc" and not st.user.is_logged_in:
-        st.button("Log in", on_click=st.login)
-        st.stop()
+    elif settings.name_from == "oidc":
+        _log_in_by_oidc()
 
 
 def current_reader() -> Reader:
@@ -47,6 +51,22 @@ def current_reader() -> Reader:
         chosen=st.session_state.get(CHOSEN) or "",
     )
     return identify_reader(settings, login)
+
+
+def _log_in_by_oidc() -> None:
+    if "is_logged_in" not in st.user:
+        reason = "add the section [auth] to .streamlit/secrets.toml, and start medkd review again"
+        raise SettingsError("the log-in by OIDC is not configured", [reason])
+    if not st.user["is_logged_in"]:
+        st.button("Log in", on_click=st.login)
+        st.stop()
+    try:
+        current_reader()
+    except SettingsError:
+        # The sidebar may be closed, and another account is the remedy.
+        st.button("Log out", on_click=st.logout)
+        raise
+    st.sidebar.button("Log out", on_click=st.logout)
 
 
 def _settings() -> ReaderSettings:

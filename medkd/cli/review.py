@@ -144,10 +144,11 @@ def _serve(
 ) -> None:
     from medkd.cli.faults import received
     from medkd.review.launch import Viewer, choose_port, serve
-    from medkd.review.readers import check_exposure
+    from medkd.review.readers import check_exposure, check_log_in
     from medkd.review.store import name_of_store
 
     check_exposure(settings.readers, address)
+    check_log_in(settings.readers)
     free = choose_port(address, port)
     viewer = Viewer(opened, reader, address, free, settings.readers, settings.prefix)
     serve(viewer, on_ready=_announce_only if no_browser else _announce_and_open)

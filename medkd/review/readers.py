@@ -10,10 +10,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from medkd.config.review_settings import ReaderSettings as ReaderSettings
-from medkd.errors import SettingsError
+from medkd.errors import ExtraMissingError, SettingsError
 from medkd.review.decision import Decision
 
 Role = Literal["reader", "admin"]
@@ -94,6 +95,16 @@ def check_exposure(settings: ReaderSettings, address: str) -> None:
         raise SettingsError(f"--address {address}: not with readers.name_from: header", reasons)
 
 
+def check_log_in(settings: ReaderSettings) -> None:
+    """Check that the packages of the log-in are installed.
+
+    Raises:
+        ExtraMissingError: if the log-in is OIDC and its package is missing.
+    """
+    if settings.name_from == "oidc" and find_spec("authlib") is None:
+        raise ExtraMissingError("authlib", "oidc")
+
+
 def read_reader_settings(text: str) -> ReaderSettings:
     """Read settings from the JSON text by which the app receives them; empty: the default ones."""
     return ReaderSettings.model_validate_json(text or "{}")
@@ -102,7 +113,7 @@ def read_reader_settings(text: str) -> ReaderSettings:
 _REMEDIES = {
     "account": "give it with --reader NAME",
     "header": "the proxy sent no name: check its log-in, and readers.header in the settings",
-    "oidc": "log in; if you did, check readers.claim in the settings",
+    "oidc": "log in; if you did, the account has no verified name of the kind in readers.claim",
     "choice": "choose your name",
 }
 
@@ -112,9 +123,16 @@ def _name_from(settings: ReaderSettings, login: Login) -> str:
         values = {name.casefold(): value for name, value in (login.headers or {}).items()}
         return _as_utf8(values.get(settings.header.casefold(), ""))
     if settings.name_from == "oidc":
-        value = (login.claims or {}).get(settings.claim)
-        return value if isinstance(value, str) else ""
+        return _from_claims(login.claims or {}, settings.claim)
     return login.chosen if settings.name_from == "choice" else login.account
+
+
+def _from_claims(claims: Mapping[str, object], claim: str) -> str:
+    # Many providers let their users write any e-mail address, and tell that it was not verified.
+    if claim == "email" and claims.get("email_verified", True) not in {True, "true"}:
+        return ""
+    value = claims.get(claim)
+    return value if isinstance(value, str) else ""
 
 
 def _as_utf8(value: str) -> str:

@@ -9,9 +9,9 @@ import yaml
 import medkd
 from medkd.config.load import make_settings
 from medkd.config.review_settings import ReaderSettings, ReviewSettings
-from medkd.errors import SettingsError
+from medkd.errors import ExtraMissingError, SettingsError
 from medkd.review.decision import Decision
-from medkd.review.readers import Login, Reader, check_exposure, identify_reader
+from medkd.review.readers import Login, Reader, check_exposure, check_log_in, identify_reader
 
 EVERYTHING = Login(
     account="root",
@@ -42,6 +42,8 @@ def test_the_name_comes_from_where_the_settings_say(values, name):
         ({"name_from": "header"}, Login(account="root", headers={})),
         ({"name_from": "header"}, Login(account="root", headers={"X-Forwarded-User": "  "})),
         ({"name_from": "oidc"}, Login(account="root", claims={"is_logged_in": False})),
+        ({"name_from": "oidc"}, Login(claims={"email": "eva@x.org", "email_verified": False})),
+        ({"name_from": "oidc", "claim": "groups"}, Login(claims={"groups": ["eva"]})),
         ({"name_from": "choice", "names": ("carl",)}, Login(account="root")),
     ],
 )
@@ -95,6 +97,14 @@ def test_names_from_a_header_need_an_app_that_only_the_proxy_reaches():
     check_exposure(ReaderSettings(), "0.0.0.0")  # noqa: S104  # the test's own
     with pytest.raises(SettingsError, match=r"could send any X-Forwarded-User header[\s\S]*proxy"):
         check_exposure(settings, "0.0.0.0")  # noqa: S104
+
+
+def test_a_log_in_whose_package_is_missing_names_the_extra(monkeypatch):
+    check_log_in(ReaderSettings(name_from="oidc"))
+    monkeypatch.setattr("medkd.review.readers.find_spec", lambda name: None)
+    check_log_in(ReaderSettings())
+    with pytest.raises(ExtraMissingError, match="medkd\\[oidc\\]"):
+        check_log_in(ReaderSettings(name_from="oidc"))
 
 
 def test_the_settings_of_the_readme_are_valid():

@@ -44,6 +44,12 @@ def test_a_request_without_the_proxys_header_is_refused(launch):
     assert "root" not in words(app)
 
 
+def test_a_log_in_that_is_not_configured_is_refused_with_the_remedy(launch):
+    _, app = launch(name_from="oidc")
+    assert "add the section [auth]" in words(app)
+    assert "xray-1" not in str(app.main)
+
+
 def test_decisions_are_read_from_the_store_that_was_given(launch, tmp_path, monkeypatch):
     place = tmp_path / "elsewhere.sqlite"
     monkeypatch.setenv("MEDKD_REVIEW_STORE", str(place))
