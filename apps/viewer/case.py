@@ -16,6 +16,7 @@ import streamlit as st
 from actions import Saver
 from indexed import COLUMNS
 from pictures import show_picture, try_stack
+from prior import find_prior
 from scene import Answered, Reading, Ring
 from streamlit.delta_generator import DeltaGenerator
 
@@ -43,7 +44,8 @@ def show_case() -> None:
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
     if review.kind == "INDEX":
-        indexed.show_indexed(review, case, mine, answered=answered)
+        prior = find_prior(review, case)
+        indexed.show_indexed(review, case, mine, answered=answered, prior=prior)
     elif case.kind == "image":
         show_image_case(review, case, mine, answered=answered)
     else:
@@ -143,7 +145,9 @@ def show_scan_case(
     save = Saver(review, case, shown, stack).save
     with left:
         reference = [ring for ring in rings if ring.group != "mark"]
-        slice_viewer.show_viewer(case, stack, own + reference, reading=reading, save=save)
+        rings = own + reference
+        prior = find_prior(review, case)
+        slice_viewer.show_viewer(case, stack, rings, reading=reading, save=save, prior=prior)
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:

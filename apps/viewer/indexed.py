@@ -13,6 +13,7 @@ import streamlit as st
 from actions import Saver
 from display import AxialStack
 from pictures import show_picture, try_stack
+from prior_scene import PriorView
 from scene import Answered, Reading, Ring
 
 from medkd.index.case import Case
@@ -30,7 +31,12 @@ COLUMNS = (7, 3)
 
 
 def show_indexed(
-    review: Review, case: RunCase, mine: Mapping[str, Decision], *, answered: Answered
+    review: Review,
+    case: RunCase,
+    mine: Mapping[str, Decision],
+    *,
+    answered: Answered,
+    prior: PriorView | None,
 ) -> None:
     """Draw the image on the left, and the INDEX's entries and the decisions on the right."""
     archive = session.load_archive(review)
@@ -50,7 +56,7 @@ def show_indexed(
         save = Saver(review, case, shown, stack).save
         with left:
             every = added.added_rings(found) + rings
-            slice_viewer.show_viewer(case, stack, every, reading=reading, save=save)
+            slice_viewer.show_viewer(case, stack, every, reading=reading, save=save, prior=prior)
     with right, st.container(key="case_side", gap="xsmall"):
         if case.kind == "scan":
             panels.show_reviewed(review, case, mine)

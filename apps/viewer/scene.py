@@ -33,7 +33,7 @@ class Ring:
 
     `number` counts from 1 within its group. `score` is None for a reference nodule. `outcome` is
     "" if it is not known. `saved` says when the reader's decision was saved; `unsaved` is True if a
-    later decision could not be saved.
+    later decision could not be saved. `words` is drawn beside the ring instead of number and score.
     """
 
     ring_id: str
@@ -46,6 +46,7 @@ class Ring:
     verdict: Verdict = "undecided"
     saved: str = ""
     unsaved: bool = False
+    words: str = ""
 
 
 @dataclass(slots=True)
@@ -133,6 +134,7 @@ def describe_ring(ring: Ring, stack: AxialStack) -> dict[str, object]:
         "verdict": ring.verdict,
         "saved": ring.saved,
         "unsaved": ring.unsaved,
+        "words": ring.words,
     }
 
 

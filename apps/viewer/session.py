@@ -40,9 +40,10 @@ from medkd.review.opened import (
     read_worklist,
 )
 from medkd.review.outcomes import read_findings
+from medkd.review.priors import Box, find_lung_box
 from medkd.review.store import Decision, ReviewStore, open_store
 from medkd.runs import ARMS, SearchRecord
-from medkd.types import Evaluation, Nodule, RunCase
+from medkd.types import Evaluation, Nodule, RunCase, Scan
 
 T = TypeVar("T")
 
@@ -160,7 +161,16 @@ def load_record(review: Review) -> SearchRecord:
 def load_archive(review: Review) -> ArchiveIndex:
     """Return the INDEX that is reviewed."""
     with stopping():
-        return _cached(_tables, "index", [review.path], lambda: read_index(review.path))
+        return load_index(review.path)
+
+
+def load_index(index: Path) -> ArchiveIndex:
+    """Return an INDEX.
+
+    Raises:
+        MedkdError: if it cannot be read, with all reasons.
+    """
+    return _cached(_tables, "index", [index], lambda: read_index(index))
 
 
 def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
@@ -203,6 +213,16 @@ def load_stack(review: Review, case: RunCase) -> AxialStack:
         return build_axial_stack(scan.voxels_hu, scan.grid)
 
     return _cached(_images, f"scan {case.case_id}", [pixels_path(review, case)], read)
+
+
+def load_lung_box(review: Review, case: RunCase) -> Box | None:
+    """Return the box around the lungs of a scan that can be read; None if no lungs are found."""
+    stack = load_stack(review, case)
+
+    def read() -> Box | None:
+        return find_lung_box(Scan(case.case_id, stack.voxels_hu, stack.grid, ""))
+
+    return _cached(_tables, f"lungs {stack.volume_id}", [], read)
 
 
 def load_picture(review: Review, case: RunCase) -> AxialStack:
@@ -331,6 +351,6 @@ def _files_read(key: object, _read: Callable[[], object]) -> object:
     return _read()
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading the image ...")
+@st.cache_resource(max_entries=4, show_spinner="Reading the image ...")
 def _images(key: object, _read: Callable[[], object]) -> object:
     return _read()

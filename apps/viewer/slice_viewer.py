@@ -22,6 +22,7 @@ import streamlit as st
 import voxels
 from actions import Action, read_action
 from display import AxialStack
+from prior_scene import PriorView, describe_prior
 from scene import Answered, Jump, Reading, Ring
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -32,7 +33,7 @@ NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
     "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "adding",
-    "pointer", "connection", "keys", "bars", "viewer", "main",
+    "pointer", "prior", "connection", "keys", "bars", "viewer", "main",
 )  # fmt: skip
 """The JavaScript modules, in the order of their imports."""
 
@@ -89,6 +90,12 @@ def jump_to(case: RunCase, ring_id: str) -> None:
     st.session_state[chosen_key(case)] = ring_id
 
 
+def asked_prior(case: RunCase) -> str:
+    """Return the other scan of the patient that the reader wants beside a case; empty: none yet."""
+    state = st.session_state.get(viewer_key(case)) or {}
+    return str(state.get("prior") or "")
+
+
 def read_answered(case: RunCase) -> Answered:
     """Return the last action that was processed; call it before the decisions are read.
 
@@ -99,7 +106,13 @@ def read_answered(case: RunCase) -> Answered:
 
 
 def show_viewer(
-    case: RunCase, stack: AxialStack, rings: Sequence[Ring], *, reading: Reading, save: Save
+    case: RunCase,
+    stack: AxialStack,
+    rings: Sequence[Ring],
+    *,
+    reading: Reading,
+    save: Save,
+    prior: PriorView | None = None,
 ) -> None:
     """Draw the slice viewer of a scan.
 
@@ -109,8 +122,9 @@ def show_viewer(
         rings: marks, highest score first, then added nodules and reference nodules.
         reading: what the reader does with them; what was chosen is filled in here.
         save: saves an action of the reader.
+        prior: another scan of the same patient; None: there is none.
     """
-    _grant(stack)
+    _grant((stack, prior.stack) if prior and prior.stack else (stack,))
     key = viewer_key(case)
     reading = replace(
         reading,
@@ -135,7 +149,14 @@ def show_viewer(
         js=script_text(),
     )
     data = scene.build_scene(stack, rings, reading)
-    draw(key=key, data=data, on_decisions_change=on_decisions, on_selected_change=on_selected)
+    data["prior"] = describe_prior(prior) if prior else None
+    draw(
+        key=key,
+        data=data,
+        on_decisions_change=on_decisions,
+        on_selected_change=on_selected,
+        on_prior_change=lambda: None,  # `asked_prior` reads the state
+    )
     # If another event stopped the callback, it is not called again for the same list.
     if receive():
         st.rerun()
@@ -176,13 +197,14 @@ def _answered_key(case: RunCase) -> str:
     return f"answered:{case.case_id}"
 
 
-def _grant(stack: AxialStack) -> None:
-    """Grant this session the volume; the grant for another volume ends."""
+def _grant(stacks: tuple[AxialStack, ...]) -> None:
+    """Grant this session these volumes; the grant for other volumes ends."""
     port = int(st.get_option("server.port") or 0)
     token = st.context.cookies.get(voxels.cookie_name(port), "")
     held: voxels.Grant | None = st.session_state.get(GRANT)
-    if held is None or held.stack is not stack or held.token != token:
-        st.session_state[GRANT] = voxels.Grant(token, stack, _session_check())
+    # Stacks have no equality of their own: they are compared by identity.
+    if held is None or held.stacks != stacks or held.token != token:
+        st.session_state[GRANT] = voxels.Grant(token, stacks, _session_check())
 
 
 def _session_check() -> Callable[[], bool]:

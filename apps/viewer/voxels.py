@@ -2,9 +2,10 @@
 
 Streamlit's own ways are not used: media files can be loaded by any browser, and above 1 MiB two
 different files can be given one address. Here a browser receives voxels only if it sends the
-cookie of a reader whose open session was granted exactly this volume. A volume is addressed by a
-hash of all its voxels, so an address contains nothing about the patient, and two volumes are never
-confused. A grant ends when the page of the reader is closed.
+cookie of a reader whose open session was granted exactly this volume: the scan that the page
+shows, or the other scan of the patient beside it. A volume is addressed by a hash of all its
+voxels, so an address contains nothing about the patient, and two volumes are never confused. A
+grant ends when the page of the reader is closed.
 """
 
 from __future__ import annotations
@@ -31,19 +32,21 @@ _HEADERS = {
 
 
 class Grant:
-    """The right of one reader's session to load one volume, while that session is open.
+    """The right of one reader's session to load the volumes on its page, while it is open.
 
     The session holds this object; nothing else does.
 
     Args:
         token: the token in the cookie of the reader's browser.
-        stack: the volume.
+        stacks: the volumes.
         is_open: returns whether the reader's page is still open.
     """
 
-    def __init__(self, token: str, stack: AxialStack, is_open: Callable[[], bool]) -> None:
+    def __init__(
+        self, token: str, stacks: tuple[AxialStack, ...], is_open: Callable[[], bool]
+    ) -> None:
         self.token = token
-        self.stack = stack
+        self.stacks = stacks
         self.is_open = is_open
         with _LOCK:
             _GRANTS.add(self)
@@ -88,8 +91,9 @@ def find_granted(token: str, volume_id: str) -> AxialStack | None:
         grants = list(_GRANTS)
     for grant in grants:
         known = hmac.compare_digest(grant.token.encode(), token.encode())
-        if known and grant.stack.volume_id == volume_id and grant.is_open():
-            return grant.stack
+        granted = {stack.volume_id: stack for stack in grant.stacks} if known else {}
+        if volume_id in granted and grant.is_open():
+            return granted[volume_id]
     return None
 
 

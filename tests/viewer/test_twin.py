@@ -9,6 +9,7 @@ import pytest
 import scene
 import slice_viewer
 
+from medkd.review.priors import Alignment, start_offset_mm
 from tests.viewer.oblique import build_scan
 
 pytestmark = pytest.mark.slow
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 NAMES = (
     "fillLookUp", "dragWindow", "extractPlane", "slabRange", "mapPoint", "toPicture",
     "fromPicture", "nearestVoxel", "sectionRadius", "distanceMm", "scaleBarMm", "loadOrder",
-    "Decisions",
+    "Decisions", "startOffset", "pairedIndex",
 )  # fmt: skip
 
 
@@ -137,6 +138,25 @@ def test_the_cut_of_a_sphere_shrinks_away_from_its_middle(js):
 def test_a_length_is_measured_in_millimetres_of_each_axis(js):
     # (3, 4, 12) mm: 13 mm.
     assert js("distanceMm([0.5, 2, 3], [1, 1, 1], [7, 3, 5])") == pytest.approx(13.0)
+
+
+def test_two_scans_are_aligned_and_paired_as_in_python(js):
+    here, there = build_stack(), build_stack("feet first")
+    boxes = Alignment("lungs", ((-40, 0, 5), (20, 60, 250)), ((-30, 10, 0), (50, 60, 0)))
+    points = np.random.default_rng(2).uniform(-60, 300, (20, 3))
+    offsets = [start_offset_mm(tuple(point), boxes) for point in points.tolist()]
+    vectors = {
+        "here": np.transpose(boxes.here).tolist(),
+        "there": np.transpose(boxes.there).tolist(),
+        "affine": scene.describe_stack(here)["affine"],
+        "inverse": np.linalg.inv(there.grid.affine_lps_mm)[:3].tolist(),
+        "points": points.tolist(),
+    }
+    found = js("v.points.map((p) => startOffset(p, v.here, v.there))", vectors)
+    np.testing.assert_allclose(found, offsets)
+    found = js("v.points.map((p) => pairedIndex(v.affine, v.inverse, [3, -4, 5], p))", vectors)
+    place_mm = np.add(here.grid.voxel_to_world(points), (3, -4, 5))
+    np.testing.assert_allclose(found, there.grid.world_to_voxel(place_mm), atol=1e-9)
 
 
 def test_a_place_outside_the_scan_has_no_voxel(js):

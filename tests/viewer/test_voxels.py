@@ -54,7 +54,7 @@ def ask(path, *, cookie="", accept="*/*", scheme="http"):
 
 def test_a_granted_reader_gets_every_voxel_once():
     stack, token = build_stack(), voxels.issue_token()
-    grant = voxels.Grant(token, stack, lambda: True)
+    grant = voxels.Grant(token, (stack,), lambda: True)
     parts = [
         ask(f"/voxels/{stack.volume_id}/{slab}", cookie=f"{COOKIE}={token}") for slab in range(3)
     ]
@@ -73,7 +73,7 @@ def test_a_granted_reader_gets_every_voxel_once():
 )  # fmt: skip
 def test_a_browser_without_the_readers_cookie_gets_no_voxel(cookie):
     stack, token = build_stack(), voxels.issue_token()
-    grant = voxels.Grant(token, stack, lambda: True)
+    grant = voxels.Grant(token, (stack,), lambda: True)
     status, _, content = ask(f"/voxels/{stack.volume_id}/0", cookie=cookie)
     assert (status, content) == (403, b"not granted to this reader")
     assert grant.token == token
@@ -81,17 +81,17 @@ def test_a_browser_without_the_readers_cookie_gets_no_voxel(cookie):
 
 def test_a_reader_gets_only_the_volume_that_was_granted():
     token, granted, other = voxels.issue_token(), build_stack(), build_stack(value=1)
-    grant = voxels.Grant(token, granted, lambda: True)
-    other_grant = voxels.Grant(voxels.issue_token(), other, lambda: True)
+    grant = voxels.Grant(token, (granted,), lambda: True)
+    other_grant = voxels.Grant(voxels.issue_token(), (other,), lambda: True)
     assert ask(f"/voxels/{granted.volume_id}/0", cookie=f"{COOKIE}={token}")[0] == 200
     assert ask(f"/voxels/{other.volume_id}/0", cookie=f"{COOKIE}={token}")[0] == 403
     assert ask("/voxels/unknown/0", cookie=f"{COOKIE}={token}")[0] == 403
-    assert grant.stack is not other_grant.stack
+    assert grant.stacks != other_grant.stacks
 
 
 def test_a_grant_ends_with_the_session_that_holds_it():
     stack, token = build_stack(), voxels.issue_token()
-    session = {"grant": voxels.Grant(token, stack, lambda: True)}
+    session = {"grant": voxels.Grant(token, (stack,), lambda: True)}
     assert voxels.find_granted(token, stack.volume_id) is stack
     session.clear()
     gc.collect()
@@ -100,7 +100,7 @@ def test_a_grant_ends_with_the_session_that_holds_it():
 
 def test_a_grant_ends_when_the_page_is_closed():
     stack, token, opened = build_stack(), voxels.issue_token(), [True]
-    grant = voxels.Grant(token, stack, lambda: opened[0])
+    grant = voxels.Grant(token, (stack,), lambda: opened[0])
     assert voxels.find_granted(grant.token, stack.volume_id) is stack
     opened[0] = False
     assert voxels.find_granted(grant.token, stack.volume_id) is None
@@ -108,7 +108,7 @@ def test_a_grant_ends_when_the_page_is_closed():
 
 def test_a_session_without_cookie_can_be_granted_nothing():
     stack = build_stack()
-    grant = voxels.Grant("", stack, lambda: True)
+    grant = voxels.Grant("", (stack,), lambda: True)
     assert ask(f"/voxels/{stack.volume_id}/0", cookie=f"{COOKIE}={grant.token}")[0] == 403
 
 

@@ -31,6 +31,7 @@ export class Bars {
     this.root.addEventListener("keydown", (event) => {
       if (event.key === "Tab") return;
       event.stopPropagation(); // r and c would make Streamlit run again or clear its cache
+      if (event.target.closest("select")) return;
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const onButton = event.target.closest("button") && [" ", "Enter"].includes(event.key);
       if (!onButton && runKey(viewer, event.key)) event.preventDefault();

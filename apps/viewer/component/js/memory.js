@@ -1,7 +1,7 @@
 // What outlives the component: when a page is left and opened again, it is mounted anew.
 
 const memory = (globalThis.medkdViewer ??= {
-  volume: null,
+  volumes: [],
   places: new Map(),
   mounted: null,
   tastes: {},
@@ -36,12 +36,13 @@ export function keepPlace(id, place) {
   if (memory.places.size > MOST_PLACES) memory.places.delete(memory.places.keys().next().value);
 }
 
-/** Return the loaded volume of this id, or null; only one is kept, because it can be 150 MB. */
+/** Return the loaded volume of this id, or null. */
 export function keptVolume(id) {
-  return memory.volume?.facts.id === id ? memory.volume : null;
+  return memory.volumes.find(({ facts }) => facts.id === id) ?? null;
 }
 
-export function keepVolume(volume) {
-  if (memory.volume && memory.volume !== volume) memory.volume.stop();
-  memory.volume = volume;
+/** Keep these volumes and no other, because one can be 150 MB. */
+export function keepVolumes(volumes) {
+  for (const old of memory.volumes) if (!volumes.includes(old)) old.stop();
+  memory.volumes = volumes;
 }

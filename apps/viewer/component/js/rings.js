@@ -75,6 +75,7 @@ function drawCross(context, { x, y }) {
 
 /** Return the text beside a ring. */
 export function ringLabel(ring) {
+  if (ring.words) return ring.words;
   if (ring.group === "added") return `A${ring.number || ""} ${ring.diameter.toFixed(1)} mm`;
   if (ring.group === "mark") return `${ring.number}: ${ring.score.toFixed(2)}`;
   const outcome = ring.outcome === "missed" || ring.outcome === "found" ? ` ${ring.outcome}` : "";

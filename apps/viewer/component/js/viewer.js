@@ -4,8 +4,9 @@ import { Adding } from "./adding.js";
 import { DECIDED, Decisions } from "./decisions.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
-import { keepPlace, keepVolume, keptPlace, keptVolume, taste } from "./memory.js";
+import { keepPlace, keepVolumes, keptPlace, keptVolume, taste } from "./memory.js";
 import { Pane } from "./pane.js";
+import { Prior } from "./prior.js";
 import { drawRing, placeRing, ringColor } from "./rings.js";
 import { Volume } from "./volume.js";
 
@@ -26,6 +27,7 @@ export class Viewer {
     this.jumps = -1;
     this.decisions = new Decisions(send);
     this.adding = new Adding(this);
+    this.prior = new Prior(this);
     this.sendSelected = select;
     this.frame = 0;
     this.panes = [];
@@ -38,6 +40,7 @@ export class Viewer {
     this.scene = scene;
     this.decisions.answer(scene.answered);
     if (this.volume?.facts.id !== scene.volume.id) this.openVolume();
+    this.prior.update(scene.prior);
     this.reported ??= scene.chosen || (this.targets()[0]?.id ?? "");
     this.follow(scene.jump);
     this.bars.update(this);
@@ -55,7 +58,7 @@ export class Viewer {
     const held = keptVolume(scene.volume.id);
     this.volume = held ?? new Volume(scene.volume, () => {});
     this.volume.onChange = () => this.redraw();
-    keepVolume(this.volume);
+    keepVolumes([this.volume]);
     if (!held) this.volume.load(Math.round(this.index[2]));
     if (!this.panes.length) {
       const hosts = this.root.querySelectorAll(".pane");
@@ -168,11 +171,12 @@ export class Viewer {
   // ---- place, window, slab, layout
 
   scroll(by) {
+    if (this.prior.takesKeys()) return this.prior.scroll(by);
     const { through } = this.active.plane;
     const index = [...this.index];
     index[through] = Math.round(index[through]) + by;
     this.index = clampIndex(this.volume.shape, index);
-    this.redraw();
+    return this.redraw();
   }
 
   choosePreset(number) {
@@ -232,6 +236,7 @@ export class Viewer {
   }
 
   activate(pane) {
+    this.prior.active = false;
     if (this.active === pane) return;
     this.active = pane;
     this.redraw();
@@ -342,15 +347,17 @@ export class Viewer {
   read() {
     if (!this.pointer?.pane.visible) return this.bars.read("");
     const { pane, x, y } = this.pointer;
-    const voxel = nearestVoxel(this.volume.shape, pane.toIndex(x, y));
-    if (!voxel || !this.volume.holds(voxel[2])) return this.bars.read("");
+    const { volume } = pane; // of the current scan, or of the other scan beside it
+    const voxel = nearestVoxel(volume.shape, pane.toIndex(x, y));
+    if (!voxel || !volume.holds(voxel[2])) return this.bars.read("");
     if (this.scene.picture) {
       return this.bars.read(`grey ${pane.shownAt(voxel)}, column ${voxel[0] + 1}, row ${voxel[1] + 1}`);
     }
-    const place = mapPoint(this.scene.volume.affine, voxel);
+    const place = mapPoint(volume.facts.affine, voxel);
     const mm = place.map((value) => value.toFixed(1)).join(", ");
     const how = this.slab.mode === "single" ? "" : `${this.slab.mode} `;
-    return this.bars.read(`${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)`);
+    const whose = volume === this.volume ? "" : `${this.prior.scene.name}: `;
+    return this.bars.read(`${whose}${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)`);
   }
 
   // ---- drawing
@@ -380,6 +387,7 @@ export class Viewer {
 
   draw() {
     const look = { table: this.table, version: this.version, slab: this.slab };
+    this.prior.arrange();
     for (const pane of this.panes) {
       if (!pane.visible) continue;
       pane.resize();
@@ -387,6 +395,7 @@ export class Viewer {
       pane.drawImage(look);
       this.drawOverlay(pane);
     }
+    this.prior.draw(look);
     this.read();
     this.bars.draw(this);
     this.reportSelected();
