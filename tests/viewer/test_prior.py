@@ -11,8 +11,10 @@ import pytest
 
 from medkd.review.opened import open_review
 from medkd.review.store import Decision, open_store
+from medkd.types import RunCase
 from tests.viewer import two_scans
 from tests.viewer.browsing import served
+from tests.viewer.factory import write_bare_run
 from tests.viewer.test_pages import launch, scene_of  # noqa: F401  # a fixture
 from tests.viewer.test_slice_viewer import eventually, facts, press, settle, wait_for_viewer
 
@@ -51,7 +53,11 @@ def open_case(browser, server, case="now"):
 
 
 def show_prior(page):
-    press(page, "b")
+    press(page, "j")
+    wait_for_prior(page)
+
+
+def wait_for_prior(page):
     page.locator(f"{PRIOR}[data-number]").wait_for()
     assert eventually(lambda: "loading" not in title(page))
     settle(page)
@@ -77,7 +83,8 @@ def test_the_scene_names_the_other_scan_and_loads_it_only_when_asked(index, laun
         "before", "Prior", "91 days (3 months) before",
     )  # fmt: skip
     assert found["choices"] == [
-        {"id": "before", "words": "91 days (3 months) before, 36 slices, 6 mm, B50f"}
+        {"id": "before", "words": "91 days (3 months) before, 36 slices, 6 mm, B50f"},
+        {"id": "refused", "words": "50 days before, refused"},
     ]
     assert found["volume"] is None
     assert "rings" not in found
@@ -85,6 +92,12 @@ def test_the_scene_names_the_other_scan_and_loads_it_only_when_asked(index, laun
     assert scene_of(launch(open_review(index), "case.py", case="alone"))["prior"] is None
     later = scene_of(launch(open_review(index), "case.py", case="before"))["prior"]
     assert (later["name"], later["when"]) == ("Other scan", "91 days (3 months) after")
+
+
+def test_a_run_whose_cases_come_from_an_index_shows_the_other_scan_too(index, tmp_path, launch):  # noqa: F811
+    scan = RunCase("now", "p1", "scan", str(index), "test", None, 1, 0.9, "analysed")
+    run = write_bare_run(tmp_path / "run", [scan])
+    assert scene_of(launch(run, "case.py", case="now"))["prior"]["id"] == "before"
 
 
 def test_only_nodules_that_the_reader_accepted_or_added_are_rings_of_the_other_scan():
@@ -181,11 +194,11 @@ def test_the_window_is_the_same_and_planes_change_together(browser, server):
     assert page.locator(".pane:visible").count() == 2
     press(page, "v")  # three planes of the current scan alone
     assert page.locator(".pane.prior:visible").count() == 0
-    press(page, "b")
+    press(page, "j")
     assert page.locator(".pane:visible").count() == 2
-    press(page, "b")
+    press(page, "j")
     assert page.locator(".pane:visible").count() == 1
-    press(page, "b")  # from the browser's memory
+    press(page, "j")  # from the browser's memory
     assert page.locator(".pane:visible").count() == 2
 
 
@@ -201,8 +214,7 @@ def test_the_screen_is_filled_and_the_other_scan_comes_with_the_next_case(browse
         assert main.evaluate("(main) => main.scrollHeight - main.clientHeight") <= 0
     page.get_by_role("button", name="Previous case").click()  # the earlier scan itself
     page.get_by_text("Case before").wait_for()
-    page.locator(f"{PRIOR}[data-number]").wait_for()
-    assert title(page).startswith("Other scan, 91 days (3 months) after\n")
+    page.locator(f"{PRIOR} .title", has_text="Other scan, 91 days (3 months) after").wait_for()
 
 
 def test_rings_of_the_other_scan_show_and_nothing_is_decided_on_it(browser, server, index):
@@ -239,6 +251,32 @@ def test_rings_of_the_other_scan_show_and_nothing_is_decided_on_it(browser, serv
     assert [row.mark_id for row in rows] == [MARK]
 
 
+def test_a_refused_scan_can_be_chosen_and_says_why_it_is_not_shown(browser, server):
+    page = open_case(browser, server)
+    show_prior(page)
+    page.get_by_label("Other scan of the patient").select_option("refused")
+    page.locator(".beside .note", has_text=two_scans.REASON).wait_for()
+    assert page.locator(".pane:visible").count() == 1
+    page.get_by_label("Other scan of the patient").select_option("before")
+    wait_for_prior(page)
+    press(page, "PageUp", "k", "Home")  # the keys are those of the slices again
+    assert title(page).endswith("not linked")
+
+
+def test_where_the_other_scan_ends_the_page_says_so(browser, server):
+    page = open_case(browser, server, "before")
+    show_prior(page)  # the current scan is taller
+    press(page, "k")
+    box = page.locator(PRIOR).bounding_box()
+    page.mouse.move(box["x"] + 50, box["y"] + 200)
+    page.mouse.wheel(0, 100)
+    press(page, "End", "k", "ArrowDown")
+    assert page.locator(f"{PRIOR} .wait").inner_text() == "beyond the end of this scan"
+    assert page.locator(PRIOR).get_attribute("data-number") == "39"
+    press(page, "ArrowUp")
+    assert page.locator(f"{PRIOR} .wait").is_hidden()
+
+
 def test_voxels_of_the_other_scan_go_only_to_the_reader_who_has_it_open(browser, server):
     reader = browser.new_context()
     page = reader.new_page()
@@ -259,5 +297,5 @@ def test_voxels_of_the_other_scan_go_only_to_the_reader_who_has_it_open(browser,
     page.goto(f"{server}/case?case=alone")
     wait_for_viewer(page)
     assert eventually(lambda: reader.request.get(slabs[0]).status == 403)
-    assert page.locator("button[data-key=b]").is_hidden()
+    assert page.locator("button[data-key=j]").is_hidden()
     assert not [url for url in asked for word in ("before", "DOE") if word in url]

@@ -1,4 +1,4 @@
-"""An INDEX with two scans of one patient, three months apart, and the scan of another patient."""
+"""An INDEX with three scans of one patient, one of them refused, and one of another patient."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,8 @@ BEFORE = VoxelGrid.from_parts((56, 44, 36), spacing_mm=(6, 6, 6), origin_mm=(-15
 NOW_MM = (0.0, 0.0, 0.0)
 BEFORE_MM = (12.0, -8.0, 400.0)
 """The middle of the chest in each scan, LPS mm."""
+
+REASON = "missing_slices: after position -120.0 mm"
 
 SHORTER = 0.8
 """The patient breathed in less deeply before: the height of the lungs, as a share of now."""
@@ -78,4 +80,6 @@ def write_two_scans(folder: Path, *, scans=None) -> Path:
         case = replace(ready, case_id=scan.seriesuid, shape=scan.grid.shape, content=scan.seriesuid)
         case = replace(case, **facts[scan.seriesuid])
         cases.append((case, (path, path.with_suffix(".raw"))))
+    refused = replace(ready, case_id="refused", status="not_analysed", reasons=(REASON,), day=150)
+    cases.append((refused, cases[0][1]))
     return write_archive(folder / "work", cases, nodules=nodules())

@@ -11,7 +11,7 @@ import { connectPointer } from "./pointer.js";
 import { drawRing, placeRing, ringColor } from "./rings.js";
 import { Volume } from "./volume.js";
 
-const BY_WORDS = { lungs: "the lungs", scans: "the extent of the scans", reader: "the reader" };
+const LINK_WORDS = { lungs: "lungs", scans: "ends of the scans", reader: "reader" };
 const WAIT_WORDS = "loading this slice ...";
 const BEYOND_WORDS = "beyond the end of this scan";
 
@@ -277,8 +277,9 @@ export class Prior {
     const { scene, volume } = this;
     const { plane, number } = pane;
     const place = `${plane.title} ${number + 1}/${pane.shape[plane.through]}`;
-    const loading = volume.complete ? "" : `, loading ${Math.round((100 * volume.count) / volume.slabs)} %`;
-    const link = this.held ? "not linked" : `linked by ${BY_WORDS[this.by]}`;
+    const link = this.held ? "not linked" : `linked by the ${LINK_WORDS[this.by]}`;
+    const share = Math.round((100 * volume.count) / volume.slabs);
+    const loading = volume.complete ? "" : `\nloading ${share} %`;
     pane.title.textContent = `${scene.name}, ${scene.when}\n${place}, ${link}${loading}`;
     pane.host.dataset.number = number;
     pane.host.classList.toggle("active", this.takesKeys());
@@ -294,8 +295,10 @@ export class Prior {
     const select = this.box().querySelector("select");
     const choices = this.scene?.choices ?? [];
     select.hidden = choices.length < 2;
-    if (select.options.length === choices.length) return;
-    select.replaceChildren(...choices.map(({ id, words }) => new Option(words, id)));
+    if (select.options.length !== choices.length) {
+      select.replaceChildren(...choices.map(({ id, words }) => new Option(words, id)));
+    }
+    select.value = this.asked || this.scene?.id;
     select.onchange = () => {
       this.choose(select.value);
       this.viewer.focus();
@@ -305,11 +308,11 @@ export class Prior {
   drawControls() {
     const { bars, taste } = this.viewer;
     const { scene } = this;
-    bars.find("button[data-key='b']").hidden = !scene;
+    bars.find("button[data-key='j']").hidden = !scene;
     this.box().hidden = !scene || !taste.prior || taste.layout === "three";
     if (!scene) return;
-    bars.text("button[data-key='b']", scene.name);
-    bars.press("b", Boolean(taste.prior));
+    bars.text("button[data-key='j']", scene.name);
+    bars.press("j", Boolean(taste.prior));
     bars.text("button[data-key='k']", this.held ? "Link" : "Linked");
     bars.press("k", !this.held);
     bars.find("button[data-key='k']").hidden = !this.shown;
