@@ -8,6 +8,7 @@ from dataclasses import replace
 import indexed
 import session
 import slice_viewer
+import streamlit as st
 from prior_scene import PriorView
 from scene import Ring
 
@@ -30,8 +31,12 @@ def find_prior(review: Review, case: RunCase) -> PriorView | None:
     index = index_of(review, case)
     if index is None or case.kind != "scan":
         return None
-    with session.stopping():
+    try:
         archive = session.load_index(index)
+    except MedkdError as error:
+        st.warning("Whether the patient has other scans is not known.")
+        st.text(str(error))
+        return None
     choices = find_other_scans(archive, case.case_id)
     if not choices:
         return None

@@ -15,7 +15,7 @@ from medkd.types import RunCase
 from tests.viewer import two_scans
 from tests.viewer.browsing import served
 from tests.viewer.factory import write_bare_run
-from tests.viewer.test_pages import launch, scene_of  # noqa: F401  # a fixture
+from tests.viewer.test_pages import launch, scene_of, texts  # noqa: F401  # a fixture
 from tests.viewer.test_slice_viewer import eventually, facts, press, settle, wait_for_viewer
 
 PRIOR = ".pane.prior[data-plane=axial]"
@@ -46,7 +46,8 @@ def server(index):
 
 
 def open_case(browser, server, case="now"):
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page = browser.new_page()
+    page.set_viewport_size({"width": 1366, "height": 768})
     page.goto(f"{server}/case?case={case}")
     wait_for_viewer(page)
     return page
@@ -98,6 +99,17 @@ def test_a_run_whose_cases_come_from_an_index_shows_the_other_scan_too(index, tm
     scan = RunCase("now", "p1", "scan", str(index), "test", None, 1, 0.9, "analysed")
     run = write_bare_run(tmp_path / "run", [scan])
     assert scene_of(launch(run, "case.py", case="now"))["prior"]["id"] == "before"
+
+
+def test_an_index_that_was_changed_leaves_the_scan_visible_and_says_so(scans, tmp_path, launch):  # noqa: F811
+    index = two_scans.write_two_scans(tmp_path, scans=scans)
+    scan = RunCase("now", "p1", "scan", str(index), "test", None, 1, 0.9, "analysed")
+    run = write_bare_run(tmp_path / "run", [scan])
+    index.write_text(index.read_text() + "\n")
+    app = launch(run, "case.py", case="now")
+    assert scene_of(app)["prior"] is None
+    assert "Whether the patient has other scans is not known." in texts(app.warning)
+    assert "its tables were changed" in texts(app.text)
 
 
 def test_only_nodules_that_the_reader_accepted_or_added_are_rings_of_the_other_scan():
@@ -279,20 +291,16 @@ def test_where_the_other_scan_ends_the_page_says_so(browser, server):
 
 def test_voxels_of_the_other_scan_go_only_to_the_reader_who_has_it_open(browser, server):
     reader = browser.new_context()
-    page = reader.new_page()
+    page = open_case(reader, server)
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{server}/case?case=now")
-    wait_for_viewer(page)
-    own = {url.split("/")[-2] for url in asked if "/voxels/" in url}
     show_prior(page)
-    slabs = [url for url in asked if "/voxels/" in url and url.split("/")[-2] not in own]
+    slabs = [url for url in asked if "/voxels/" in url]
     assert len(slabs) == len(set(slabs)) == 4
     assert reader.request.get(slabs[0]).status == 200
     stranger = browser.new_context()
     assert stranger.request.get(slabs[0]).status == 403
-    stranger.new_page().goto(f"{server}/case?case=now")  # the same case, without the other scan
-    wait_for_viewer(stranger.pages[0])
+    open_case(stranger, server)  # the same case, without the other scan
     assert stranger.request.get(slabs[0]).status == 403
     page.goto(f"{server}/case?case=alone")
     wait_for_viewer(page)
