@@ -10,6 +10,7 @@ from medkd.types.imaging import NODULE as NODULE
 from medkd.types.imaging import Acquisition as Acquisition
 from medkd.types.imaging import Candidate as Candidate
 from medkd.types.imaging import CaseResult as CaseResult
+from medkd.types.imaging import DisplayWindow as DisplayWindow
 from medkd.types.imaging import LabelledCandidate as LabelledCandidate
 from medkd.types.imaging import LungPlace as LungPlace
 from medkd.types.imaging import MarkPlace as MarkPlace

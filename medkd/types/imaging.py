@@ -31,6 +31,14 @@ class Acquisition:
 
 
 @dataclass(frozen=True, slots=True)
+class DisplayWindow:
+    """The display window that a header suggests: its centre and width in HU, or in grey values."""
+
+    center: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
 class SliceFact:
     """The DICOM image that a slice was read from.
 
@@ -53,7 +61,7 @@ class Scan:
     coronal slices into axial ones (`io/axial.py`), else None. A voxel index in the file, such as
     `MarkPlace.voxel`, is an index on this grid.
     `slices` has one entry per stored slice, ordered along k of `stored_grid` (of `grid` if there
-    is no `stored_grid`). It is empty if the slices are not DICOM images.
+    is no `stored_grid`). It is empty if the slices are not DICOM images. `window` is the header's.
     """
 
     seriesuid: str
@@ -64,13 +72,17 @@ class Scan:
     notes: tuple[str, ...] = ()
     stored_grid: VoxelGrid | None = None
     slices: tuple[SliceFact, ...] = ()
+    window: DisplayWindow | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Radiograph:
     """A projection image: pixels [row, col] float32 in 0..1, bright = dense.
 
-    `notes` lists every value of the file that was changed or ignored while reading.
+    `notes` lists every value of the file that was changed or ignored while reading. `window` is the
+    header's window that maps its values to 0..1; None: they were mapped in another way.
+    `orientation` is the header's PatientOrientation: where in the body rows run to, from left to
+    right, and columns, from top to bottom, as letters (L or R, A or P, H or F); None: not stated.
     """
 
     imageuid: str
@@ -79,6 +91,8 @@ class Radiograph:
     pixel_spacing_mm: tuple[float, float] | None = None
     view: str | None = None
     notes: tuple[str, ...] = ()
+    window: DisplayWindow | None = None
+    orientation: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from medkd.errors import SeriesError
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph.read import read_radiograph, read_radiograph_header, to_unit, to_xrv
 from medkd.io.radiograph.values import mask_border
+from medkd.types import DisplayWindow
 from tests.io.radiograph_helper import STORED, lut, write_dx
 from tests.real_data import needs_data
 
@@ -359,3 +360,23 @@ def test_the_real_chest_film_shows_bright_bones_on_dark_air_in_all_its_encodings
     spine, lung, air = plain.pixels[1200, 900], plain.pixels[400, 600], plain.pixels[150, 40]
     assert spine > lung + 0.2 > air + 0.2
     assert (plain.view, plain.pixel_spacing_mm) == ("PA", None)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (["L", "F"], ("L", "F")), (["P", "FL"], ("P", "FL")), (["LR", "F"], None),
+        (["LE", "V"], None), (["L"], None), ("L", None), (None, None),
+    ],
+)  # fmt: skip
+def test_the_orientation_of_the_patient_is_read_from_the_header(tmp_path, stated, expected):
+    film = read_radiograph(write_dx(tmp_path / "a", PatientOrientation=stated))
+    assert film.orientation == expected
+
+
+def test_the_window_that_a_film_is_shown_with_is_recorded(tmp_path):
+    several = {"WindowCenter": ["2000.5", "9"], "WindowWidth": ["2001", "2"]}
+    film = read_radiograph(write_dx(tmp_path / "a", **several))
+    assert film.window == DisplayWindow(2000.5, 2001.0)
+    assert read_radiograph(write_dx(tmp_path / "b")).window is None
+    assert read_radiograph(write_dx(tmp_path / "c", WindowCenter="2000")).window is None

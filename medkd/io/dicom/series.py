@@ -28,6 +28,7 @@ from medkd.io.dicom.gate import GateSettings, examine
 from medkd.io.dicom.header import HeaderSet, SliceHeader, read_headers
 from medkd.io.dicom.order import order_faults
 from medkd.io.dicom.pixels import PixelReader, Rescaled, padding_range, size_faults, to_hu
+from medkd.io.dicom.window import read_window
 from medkd.io.dicom.write import SYNTHETIC_MANUFACTURER
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import describe_error
@@ -130,8 +131,7 @@ def read_series(
     except MemoryError as error:
         text = f"damaged_pixels: a volume of {examined.grid.shape} voxels: {describe_error(error)}"
         raise _refusal([text]) from error
-    allow = gate.allow if gate else ()
-    refused = [f for f in pixels.faults if f.code not in allow]
+    refused = [f for f in pixels.faults if f.code not in (gate.allow if gate else ())]
     if refused:
         raise _refusal(map(str, refused))
     allowed = [*examined.verdict.allowed, *map(str, pixels.faults)]
@@ -148,6 +148,7 @@ def read_series(
         acquisition=_acquisition_of(first),
         notes=tuple(notes),
         slices=tuple(slice_fact(header) for header in examined.ordered),
+        window=read_window(first.ref),
     )
     return to_axial(scan)
 

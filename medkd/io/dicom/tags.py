@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -137,13 +138,25 @@ def plain_value(element: Any) -> Value | None:  # noqa: ANN401  # pydicom has no
 
 def text_of(header: Any, name: str) -> str:  # noqa: ANN401  # pydicom's Dataset
     """Return a value of a header as text without padding; empty if it is missing or unreadable."""
+    value = _value_of(header, name)
+    return "" if value is None else str(value).strip(" \0")
+
+
+def texts_of(header: Any, name: str) -> tuple[str, ...]:  # noqa: ANN401
+    """Return all values of an attribute as texts; empty if it is missing or unreadable."""
+    value = _value_of(header, name)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(str(part).strip(" \0") for part in value)
+    return () if value is None else tuple(part.strip(" \0") for part in str(value).split("\\"))
+
+
+def _value_of(header: Any, name: str) -> Any:  # noqa: ANN401
     try:
         value = header.get(name)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
-        return ""
-    if isinstance(value, bytes):  # the file has a binary VR where the standard requires text
-        value = value.decode("latin-1")
-    return "" if value is None else str(value).strip(" \0")
+        return None
+    # The file may have a binary VR where the standard requires text.
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 @lru_cache(maxsize=4096)  # most values are the same in every slice of a series

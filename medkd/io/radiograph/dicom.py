@@ -7,6 +7,7 @@ the functions inside `quiet_dicom`, because pydicom's warnings show header value
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from medkd.io.dicom.dataset import HEAD_BYTES, HeaderError, looks_like_dicom, pa
 from medkd.io.dicom.gdcm_process import stream_faults
 from medkd.io.dicom.pixels import decoder_advice, plugin_for
 from medkd.io.dicom.streams import StreamError, StreamSize, check_stream
-from medkd.io.dicom.tags import text_of
+from medkd.io.dicom.tags import text_of, texts_of
 from medkd.io.file_ref import FileRef
 from medkd.io.foreign import foreign_faults
 from medkd.io.radiograph.contrast import MIN_PIXELS, is_blank
@@ -35,6 +36,9 @@ Dataset = Any
 
 LOSSY_GREY = 2
 """Grey levels (of 255) by which the channels of a grey picture may differ after JPEG."""
+
+_EDGE = re.compile(r"(?!.*(?:[LR].*[LR]|[AP].*[AP]|[HF].*[HF]))[LRAPHF]{1,3}")
+"""The letters of an edge in PatientOrientation: at most one of each pair."""
 
 _STORED_NOISE = 2.0
 """Largest distance of a blank picture's stored values from their median."""
@@ -166,6 +170,19 @@ def spacing_of(dataset: Dataset) -> tuple[float, float] | None:
         if 0 < first < 10 and 0 < second < 10:
             return first, second
     return None
+
+
+def orientation_of(dataset: Dataset) -> tuple[str, str] | None:
+    """Return PatientOrientation (PS3.3 C.7.6.1.1.1): where rows and columns run to in the body.
+
+    Returns:
+        The letters of the right and of the bottom edge; None if the header states none or no valid
+        ones, such as those for animals.
+    """
+    edges = texts_of(dataset, "PatientOrientation")
+    if len(edges) != 2 or not all(map(_EDGE.fullmatch, edges)):
+        return None
+    return edges[0], edges[1]
 
 
 def _dataset_of(

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from medkd.io.dicom.quiet import quiet_dicom
 from medkd.io.dicom.series import pseudonym_of
 from medkd.io.dicom.tags import text_of
+from medkd.io.dicom.window import window_of
 from medkd.io.file_ref import FileRef
 from medkd.io.radiograph.contrast import contrast_notes, contrast_reason
 from medkd.io.radiograph.dicom import (
@@ -29,6 +30,7 @@ from medkd.io.radiograph.dicom import (
     dicom_reasons,
     displayed_pixels,
     grey_of,
+    orientation_of,
     read_accepted,
     read_header,
     refuse_damaged,
@@ -117,6 +119,8 @@ def read_radiograph(
                 pixel_spacing_mm=spacing_of(dataset),
                 view=view_of(dataset),
                 notes=notes,
+                window=None if dataset.get("VOILUTSequence") else window_of(dataset),
+                orientation=orientation_of(dataset),
             )
 
 
