@@ -173,7 +173,7 @@ class ReviewStore:
             if seen not in (None, last.number):
                 return Change(last, saved=False)
             of_mark = [r for r in rows if r.mark_id == last.mark_id and r.number < last.number]
-            before = of_mark[-1] if of_mark else replace(last, verdict="undecided", note="")
+            before = of_mark[-1] if of_mark else _undecided(last)
             restored = replace(before, undoes=last.number)
             return Change(self._append(connection, restored), saved=True)
 
@@ -257,6 +257,13 @@ class ReviewStore:
     def close(self) -> None:
         """Close all connections; the store is kept."""
         self.engine.dispose()
+
+
+def _undecided(first: Decision) -> Decision:
+    """Return the state before the first decision on a mark: place and diameter are the model's."""
+    if first.is_added:
+        return replace(first, verdict="undecided", note="")
+    return replace(first, verdict="undecided", note="", center_mm=None, diameter_mm=None)
 
 
 def open_store(place: Path | str, *, check: bool = True) -> ReviewStore:

@@ -155,6 +155,16 @@ def test_undo_after_a_new_decision_takes_back_the_new_one(store):
     assert store.undo("scan-1", "anna") is None
 
 
+def test_undo_of_the_first_correction_of_a_mark_gives_back_what_the_model_says(store):
+    seen = replace(MARK, verdict="undecided", note="", diameter_mm=14.0)
+    store.change(seen, "diameter_mm", 11.5)
+    undone = store.undo("scan-1", "anna").newest
+    assert (undone.diameter_mm, undone.center_mm) == (None, None)
+    moved = store.change(seen, "center_mm", (1.0, 2.0, 3.0)).newest
+    assert (moved.center_mm, moved.diameter_mm) == ((1.0, 2.0, 3.0), 14.0)
+    assert store.undo("scan-1", "anna").newest.center_mm is None
+
+
 def test_undo_concerns_one_reader_and_one_case(store):
     for decision in (MARK, replace(MARK, reader="ben"), replace(MARK, case_id="scan-2")):
         store.add(decision)
