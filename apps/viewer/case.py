@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import added
+import arms
 import deciding
 import indexed
 import pandas as pd
 import panels
+import row_words
 import session
 import slice_viewer
 import streamlit as st
@@ -29,6 +31,7 @@ from medkd.review.store import Decision
 from medkd.types import RunCase
 
 CHOSEN = "chosen_case"
+MARKS_SHOWN = "marks_shown"
 
 
 def show_case() -> None:
@@ -131,6 +134,7 @@ def show_scan_case(
             panels.show_reviewed(review, case, mine, marks)
         shown = {mark.mark_id: panels.mark_decision(case, mark, mine) for mark in marks}
         rows = [*panels.mark_rows(marks, shown), *added.added_rows(found)]
+        rows = row_words.scored_rows(review, case, row_words.placed_rows(stack, rows))
         panels.show_list(review, case, rows, stack=stack, history=history)
         st.caption(panels.LEGEND if rows else "No mark.")
         panels.show_whole_scan(review, case, mine)
@@ -145,9 +149,10 @@ def show_scan_case(
     save = Saver(review, case, shown, stack).save
     with left:
         reference = [ring for ring in rings if ring.group != "mark"]
-        rings = own + reference
+        others = arms.other_rings(review, case, above_only=not all_are_shown())
         prior = find_prior(review, case)
-        slice_viewer.show_viewer(case, stack, rings, reading=reading, save=save, prior=prior)
+        every = own + reference + others
+        slice_viewer.show_viewer(case, stack, every, reading=reading, save=save, prior=prior)
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
@@ -166,10 +171,15 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     chosen = st.radio(
         "Marks shown",
         [above_words, all_words],
-        key="marks_shown",
+        key=MARKS_SHOWN,
         label_visibility="collapsed",
     )
     return above if chosen == above_words else found.marks
+
+
+def all_are_shown() -> bool:
+    """Return whether the reader chose to see the marks below the threshold too."""
+    return str(st.session_state.get(MARKS_SHOWN, "")).startswith("all: ")
 
 
 def build_rings(

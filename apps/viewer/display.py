@@ -10,14 +10,16 @@ that is nearest. `component/js/` draws the planes; its functions must agree with
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medkd.geometry import AxisOrder, Float64, VoxelGrid
-from medkd.types import Point
+from medkd.review.slice_images import SliceImages, slice_images
+from medkd.types import Point, Radiograph, Scan
 
 SLAB_SLICES = 10
 """Axial slices that travel to the browser in one response."""
@@ -40,17 +42,22 @@ WINDOWS = {
     "mediastinum": Window(50.0, 350.0),
     "bone": Window(500.0, 2000.0),
 }
-"""The presets of the keys 1 to 4, in this order."""
+"""The presets of the keys 1 to 4, in this order; that of the header follows."""
+
+HEADER = "header"
+"""The name of the preset that the file's header gives."""
 
 GREYS = 4095
 """The value of the brightest pixel of a radiograph; the darkest is 0."""
 
+WHOLE_RANGE = Window(GREYS / 2, GREYS)
+"""The first preset for a radiograph, in grey values."""
+
 PICTURE_WINDOWS = {
-    "all": Window(GREYS / 2, GREYS),
     "dark parts": Window(GREYS / 4, GREYS / 2),
     "bright parts": Window(GREYS * 3 / 4, GREYS / 2),
 }
-"""The presets for a radiograph, in grey values."""
+"""The other presets for a radiograph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,10 @@ class AxialStack:
     """A scan as axial slices, HU [column, row, slice]: axes are reordered, voxels not resampled.
 
     A radiograph is a stack of one slice of grey values (`is_picture`), which lies nowhere in the
-    body. If it is not `scaled`, the millimetres of its grid are pixels.
+    body. If it is not `scaled`, the millimetres of its grid are pixels. `edges` are the letters of
+    its edges, if its header gives them.
+    `images` are the DICOM images that the slices were read from, and `header_window` is the window
+    of the header (of a radiograph: that its pixels were mapped with, which is their whole range).
     `volume_id` is a hash of the grid and of every voxel. Two scans that differ in one voxel
     therefore have different ids, and the id contains nothing about the patient.
     """
@@ -90,6 +100,9 @@ class AxialStack:
     volume_id: str
     is_picture: bool = False
     scaled: bool = True
+    images: SliceImages | None = None
+    header_window: Window | None = None
+    edges: Mapping[str, str] | None = None
 
     @property
     def slices(self) -> int:
@@ -110,6 +123,32 @@ class AxialStack:
         """
         part = self.voxels_hu[:, :, first : first + count]
         return np.ascontiguousarray(part.T, dtype="<i2").tobytes()
+
+
+def open_stack(scan: Scan) -> AxialStack:
+    """Build the axial slices of a scan, with what its header tells about them."""
+    stack = build_axial_stack(scan.voxels_hu, scan.grid)
+    window = Window(scan.window.center, scan.window.width) if scan.window else None
+    return replace(stack, images=slice_images(scan, stack.grid), header_window=window)
+
+
+def open_picture(radiograph: Radiograph) -> AxialStack:
+    """Build the stack of a radiograph, with what its header tells about it."""
+    stack = build_picture(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
+    edges = radiograph.orientation and edge_letters(*radiograph.orientation)
+    return replace(stack, header_window=WHOLE_RANGE if radiograph.window else None, edges=edges)
+
+
+def presets(stack: AxialStack) -> dict[str, Window]:
+    """Return the windows of the number keys, in their order.
+
+    The pixels of a radiograph were mapped with the header's window when they were read, and values
+    outside it are lost. Its whole range is therefore the header's window, and is named so.
+    """
+    header = {HEADER: stack.header_window} if stack.header_window else {}
+    if not stack.is_picture:
+        return WINDOWS | header
+    return (header or {"all": WHOLE_RANGE}) | PICTURE_WINDOWS
 
 
 def build_axial_stack(voxels_hu: NDArray[np.int16], grid: VoxelGrid) -> AxialStack:
@@ -198,6 +237,26 @@ def plane_letters(plane: Plane, grid: VoxelGrid) -> dict[str, str]:
         "right": direction_letters(across),
         "top": direction_letters(-down),
         "bottom": direction_letters(down),
+    }
+
+
+def edge_letters(across: str, down: str) -> dict[str, str]:
+    """Return the letters of the edges of a radiograph.
+
+    Args:
+        across: where in the body a row runs to, from left to right (DICOM's PatientOrientation).
+        down: where a column runs to, from top to bottom.
+
+    Example:
+        >>> edge_letters("L", "F")
+        {'left': 'R', 'right': 'L', 'top': 'H', 'bottom': 'F'}
+    """
+    opposite = str.maketrans("LRAPHF", "RLPAFH")
+    return {
+        "left": across.translate(opposite),
+        "right": across,
+        "top": down.translate(opposite),
+        "bottom": down,
     }
 
 

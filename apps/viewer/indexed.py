@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import added
 import pandas as pd
 import panels
+import places
+import row_words
 import session
 import slice_viewer
 import streamlit as st
@@ -21,6 +23,7 @@ from medkd.review.history import open_decisions
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.opened import Review
 from medkd.review.outcomes import Outcome
+from medkd.review.place_words import short_place
 from medkd.review.store import Decision
 from medkd.types import Nodule, RunCase
 
@@ -64,7 +67,7 @@ def show_indexed(
             list_nodules(case, nodules, fact=fact, stack=stack)
             if found:
                 st.caption("Added by you")
-            rows = added.added_rows(found)
+            rows = row_words.placed_rows(stack, added.added_rows(found))
             panels.show_list(review, case, rows, stack=stack, history=history)
         show_labels(label_rows(archive, case.case_id))
         if row := archive.by_id().get(case.case_id):
@@ -107,7 +110,9 @@ def list_nodules(
     st.caption(f"This scan: {fact.words}{unread}.")
     if nodules and stack is not None:
         st.caption(LEGEND)
-    for number, nodule in numbered(nodules)[:LISTED]:
+    listed = numbered(nodules)[:LISTED]
+    found = places.find_places(stack, [nodule.center_mm for _, nodule in listed])
+    for (number, nodule), place in zip(listed, found, strict=True):
         panels.jump_button(
             case,
             f"{number}: {describe(nodule)}",
@@ -115,6 +120,7 @@ def list_nodules(
             name=nodule_name(number),
             stack=stack,
             chosen=slice_viewer.chosen_ring(case) == nodule_name(number),
+            ending=f", {short_place(place)}" if place else "",
         )
     if len(nodules) > LISTED:
         st.caption(f"{len(nodules) - LISTED} more are drawn on the slices.")

@@ -37,10 +37,15 @@ HISTORY_LINES = 6
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A row of the list beside the image: a mark or an added nodule, and the latest decision."""
+    """A row of the list beside the image: a mark or an added nodule, and the latest decision.
+
+    `place` names its lung in short, and `lines` are shown in the box of the chosen row.
+    """
 
     label: str
     shown: Decision
+    place: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def mark_rows(marks: Sequence[Mark], shown: Mapping[str, Decision]) -> list[Listed]:
@@ -79,7 +84,7 @@ def show_list(
         for row in rows[:listed]:
             _show_row(case, row, stack=stack, chosen=row.shown.mark_id == chosen)
             if row.shown.mark_id == chosen:
-                _show_chosen(review, row.shown, history)
+                _show_chosen(review, row, history)
         rest = len(rows) - listed
         if rest > 0:
             label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
@@ -97,21 +102,22 @@ def _show_row(case: RunCase, row: Listed, *, stack: AxialStack | None, chosen: b
         name=shown.mark_id,
         stack=stack,
         chosen=chosen,
-        ending=f", {describe_verdict(shown)}",
+        ending=", ".join(["", *filter(None, [row.place]), describe_verdict(shown)]),
     )
 
 
-def _show_chosen(review: Review, shown: Decision, history: Sequence[Decision]) -> None:
+def _show_chosen(review: Review, row: Listed, history: Sequence[Decision]) -> None:
     """Draw the buttons, note, place and history of the chosen mark or added nodule."""
+    shown = row.shown
     with st.container(border=True, gap="xsmall", key="chosen_mark"):
         buttons = ADDED_BUTTONS if shown.is_added else VERDICT_BUTTONS
         _show_verdicts(review, shown, buttons, key=f"{shown.case_id}:{shown.mark_id}")
         _show_note(review, shown)
-        lines = describe_history([row for row in history if row.mark_id == shown.mark_id])
+        lines = describe_history([past for past in history if past.mark_id == shown.mark_id])
         left_out = len(lines) - HISTORY_LINES
         if left_out > 0:
             lines = [f"{left_out} earlier decisions", *lines[-HISTORY_LINES:]]
-        st.text("\n".join([f"At {place_words(shown)}", *lines]))
+        st.text("\n".join([*row.lines, f"At {place_words(shown)}", *lines]))
 
 
 def mark_decision(case: RunCase, mark: Mark, mine: Mapping[str, Decision]) -> Decision:
@@ -191,7 +197,9 @@ def jump_button(
     """Draw a button that selects a mark or nodule and shows its slice."""
     inside = stack is not None and bool(stack.grid.contains_world(center_mm))
     target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
-    place = f", slice {target}" if target else ", outside the scan" if stack else ""
+    image = stack.images.at(stack.grid, center_mm) if target and stack and stack.images else ""
+    number = f", slice {target} ({image})" if image else f", slice {target}"
+    place = number if target else ", outside the scan" if stack else ""
     st.button(
         f"{label}{place}{ending}",
         key=f"show:{case.case_id}:{name}",

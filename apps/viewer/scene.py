@@ -8,13 +8,12 @@ from typing import Literal
 
 import voxels
 from display import (
-    PICTURE_WINDOWS,
     PLANES,
     SLAB_SLICES,
-    WINDOWS,
     AxialStack,
     plane_letters,
     plane_tilt_degrees,
+    presets,
 )
 
 from medkd.review.outcomes import Outcome
@@ -30,14 +29,16 @@ class Ring:
     """A mark, a nodule that the reader added, or a reference nodule, drawn as a sphere.
 
     The group "whole" stands for a whole radiograph, on which the reader decides; it is not drawn.
+    The group "other" are marks of another `arm`, on which nobody decides.
 
     `number` counts from 1 within its group. `score` is None for a reference nodule. `outcome` is
     "" if it is not known. `saved` says when the reader's decision was saved; `unsaved` is True if a
     later decision could not be saved. `words` is drawn beside the ring instead of number and score.
+    `place` names its lung; "" if that is not known.
     """
 
     ring_id: str
-    group: Literal["mark", "added", "included", "excluded", "whole"]
+    group: Literal["mark", "added", "included", "excluded", "whole", "other"]
     number: int
     center_mm: Point
     diameter_mm: float | None
@@ -47,6 +48,8 @@ class Ring:
     saved: str = ""
     unsaved: bool = False
     words: str = ""
+    place: str = ""
+    arm: str = ""
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ def describe_stack(stack: AxialStack) -> dict[str, object]:
         "shape": list(stack.grid.shape),
         "spacing": stack.grid.spacing_mm.tolist(),
         "affine": stack.grid.affine_lps_mm[:3].tolist(),
+        "images": asdict(stack.images) if stack.images else None,
     }
 
 
@@ -107,8 +111,8 @@ def describe_planes(stack: AxialStack) -> list[dict[str, object]]:
     """Describe the planes of a volume: axes, orientation letters, tilt in degrees."""
     grid = stack.grid
     if stack.is_picture:
-        letters = dict.fromkeys(("left", "right", "top", "bottom"), "")
-        return [asdict(PLANES[0]) | {"title": "Image", "letters": letters, "tilt": 0.0}]
+        letters = stack.edges or dict.fromkeys(("left", "right", "top", "bottom"), "")
+        return [asdict(PLANES[0]) | {"title": "Image", "letters": dict(letters), "tilt": 0.0}]
     return [
         asdict(plane)
         | {
@@ -135,6 +139,8 @@ def describe_ring(ring: Ring, stack: AxialStack) -> dict[str, object]:
         "saved": ring.saved,
         "unsaved": ring.unsaved,
         "words": ring.words,
+        "place": ring.place,
+        "arm": ring.arm,
     }
 
 
@@ -155,7 +161,7 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "planes": describe_planes(stack),
         "windows": [
             {"name": name, "center": window.center_hu, "width": window.width_hu}
-            for name, window in (PICTURE_WINDOWS if stack.is_picture else WINDOWS).items()
+            for name, window in presets(stack).items()
         ],
         "picture": stack.is_picture,
         "scaled": stack.scaled,

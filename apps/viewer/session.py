@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 import login
 import numpy as np
 import streamlit as st
-from display import AxialStack, build_axial_stack, build_picture
+from display import AxialStack, build_picture, open_picture, open_stack
 from numpy.typing import NDArray
 
 from medkd.errors import MedkdError, SeriesError
@@ -27,7 +27,7 @@ from medkd.jsonio import read_json
 from medkd.models.package import read_info
 from medkd.provenance import NO_PERFORMANCE
 from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
-from medkd.review.cases import SPLITS, CaseMarks, MarkSource, by_case, student_threshold
+from medkd.review.cases import SPLITS, CaseMarks, MarkSource, arm_threshold, by_case
 from medkd.review.index_cases import NoduleFact, nodule_facts
 from medkd.review.opened import (
     Review,
@@ -189,10 +189,13 @@ def load_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
         return _cached(_tables, "findings", files, lambda: read_findings(review))
 
 
-def load_marks(review: Review) -> dict[str, CaseMarks]:
-    """Return the model's marks by case id."""
+def load_marks(review: Review, arm: str = ARM) -> dict[str, CaseMarks]:
+    """Return the model's marks by case id; of a RUN those of one arm."""
+    files = _files(review)
+    if review.kind == "RUN":
+        files += [review.run.marks(arm), review.run.result(arm, "x").parent]
     with stopping():
-        return _cached(_tables, "marks", _files(review), lambda: read_marks(review, ARM))
+        return _cached(_tables, f"marks {arm}", files, lambda: read_marks(review, arm))
 
 
 def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
@@ -209,8 +212,7 @@ def load_stack(review: Review, case: RunCase) -> AxialStack:
     """
 
     def read() -> AxialStack:
-        scan = read_case_scan(review, case)
-        return build_axial_stack(scan.voxels_hu, scan.grid)
+        return open_stack(read_case_scan(review, case))
 
     return _cached(_images, f"scan {case.case_id}", [pixels_path(review, case)], read)
 
@@ -235,8 +237,7 @@ def load_picture(review: Review, case: RunCase) -> AxialStack:
     def read() -> AxialStack:
         if case.row is not None:
             return build_picture(_read_row(review, case))
-        radiograph = read_case_image(review, case)
-        return build_picture(radiograph.pixels, spacing_mm=radiograph.pixel_spacing_mm)
+        return open_picture(read_case_image(review, case))
 
     name = f"image {case.case_id} {case.split} {case.row}"
     return _cached(_images, name, [pixels_path(review, case)], read)
@@ -253,11 +254,11 @@ def _read_row(review: Review, case: RunCase) -> NDArray[np.float32]:
     return np.asarray(images[case.row], dtype=np.float32) / 255.0
 
 
-def mark_threshold(review: Review, source: MarkSource) -> float | None:
+def mark_threshold(review: Review, source: MarkSource, arm: str = ARM) -> float | None:
     """Return the threshold chosen on validation for marks of a source; None if there is none."""
     if review.kind == "RESULTS":
         return load_record(review).threshold
-    return student_threshold(load_evaluation(review), source)
+    return arm_threshold(load_evaluation(review), arm, source)
 
 
 def image_threshold(review: Review, name: str) -> float | None:
@@ -341,7 +342,7 @@ def _cached(
 
 
 # Streamlit does not use arguments with an underscore as keys of a cache.
-@st.cache_resource(max_entries=6, show_spinner="Reading ...")
+@st.cache_resource(max_entries=12, show_spinner="Reading ...")
 def _tables(key: object, _read: Callable[[], object]) -> object:
     return _read()
 

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import places
 import scene
 import streamlit as st
 import voxels
@@ -33,7 +34,7 @@ NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
     "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "adding",
-    "pointer", "prior", "connection", "keys", "bars", "viewer", "main",
+    "report", "diameter", "pointer", "prior", "connection", "keys", "bars", "viewer", "main",
 )  # fmt: skip
 """The JavaScript modules, in the order of their imports."""
 
@@ -148,7 +149,7 @@ def show_viewer(
         css=_text("viewer.css"),
         js=script_text(),
     )
-    data = scene.build_scene(stack, rings, reading)
+    data = scene.build_scene(stack, places.placed_rings(stack, rings), reading)
     data["prior"] = describe_prior(prior) if prior else None
     draw(
         key=key,

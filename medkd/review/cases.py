@@ -193,18 +193,18 @@ def _label_names(run: RunFolder, arm: str, count: int) -> list[str]:
     return [f"{arm}, {name}" for name in read_info(run.model(arm)).label_names]
 
 
-def student_threshold(evaluation: Evaluation | None, source: MarkSource) -> float | None:
-    """Return the student's frozen threshold for marks of a source; None if there is none."""
-    froc = student_froc(evaluation, source)
+def arm_threshold(evaluation: Evaluation | None, arm: str, source: MarkSource) -> float | None:
+    """Return the frozen threshold of an arm for marks of a source; None if there is none."""
+    froc = arm_froc(evaluation, arm, source)
     if froc is None or froc.at_operating_point is None:
         return None
     return froc.at_operating_point.threshold
 
 
-def student_froc(evaluation: Evaluation | None, source: MarkSource) -> FrocResult | None:
-    """Return the student's FROC result on the track named `source`; None if there is none."""
-    for arm in evaluation.arms if evaluation else ():
-        for froc in arm.froc if arm.name == "student" else ():
+def arm_froc(evaluation: Evaluation | None, arm: str, source: MarkSource) -> FrocResult | None:
+    """Return the FROC result of an arm on the track named `source`; None if there is none."""
+    for result in evaluation.arms if evaluation else ():
+        for froc in result.froc if result.name == arm else ():
             if froc.track == source:
                 return froc
     return None

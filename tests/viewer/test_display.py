@@ -1,10 +1,13 @@
 """Pixels: windows, orientation, true millimetres."""
 
+from dataclasses import replace
+
 import display
 import numpy as np
 import pytest
 
 from medkd.geometry import VoxelGrid
+from medkd.types import DisplayWindow, Radiograph, Scan, SliceFact
 
 LUNG = display.WINDOWS["lung"]
 
@@ -119,3 +122,38 @@ def test_a_picture_without_a_scale_has_square_pixels_and_may_have_slices():
     stack = display.build_picture(np.zeros((4, 5, 6), dtype=np.float32))
     assert (stack.grid.shape, stack.scaled) == ((5, 4, 6), False)
     assert stack.grid.spacing_mm.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_window_of_the_header_follows_the_presets():
+    stack = plain_stack()
+    scan = Scan("s", stack.voxels_hu, stack.grid, "p")
+    assert list(display.presets(display.open_stack(scan))) == list(display.WINDOWS)
+    stack = display.open_stack(replace(scan, window=DisplayWindow(-500.0, 1400.0)))
+    assert list(display.presets(stack).items())[-1] == ("header", display.Window(-500.0, 1400.0))
+
+
+@pytest.mark.parametrize(
+    ("window", "first"), [(DisplayWindow(2000.0, 4000.0), "header"), (None, "all")]
+)
+def test_the_pixels_of_a_radiograph_already_have_the_window_of_the_header(window, first):
+    film = Radiograph("x", np.zeros((4, 5), np.float32), "p", window=window)
+    presets = display.presets(display.open_picture(film))
+    assert list(presets) == [first, "dark parts", "bright parts"]
+    assert presets[first] == display.Window(2047.5, 4095.0)
+
+
+def test_a_radiograph_has_the_letters_of_its_header():
+    film = Radiograph("x", np.zeros((4, 5), np.float32), "p", orientation=("P", "FL"))
+    edges = {"left": "A", "right": "P", "top": "HR", "bottom": "FL"}
+    assert display.open_picture(film).edges == edges
+    assert display.open_picture(replace(film, orientation=None)).edges is None
+
+
+def test_the_slices_of_a_stack_name_their_dicom_images():
+    # The scan is stored from the head down; the stack runs upwards.
+    grid = VoxelGrid.from_parts((4, 4, 3), spacing_mm=(1, 1, 2), origin_mm=(0, 0, 0),
+                                direction=np.diag([1.0, 1.0, -1.0]))  # fmt: skip
+    facts = tuple(SliceFact(number) for number in (101, 102, 103))
+    scan = Scan("s", np.zeros(grid.shape, np.int16), grid, "p", slices=facts)
+    images = display.open_stack(scan).images
+    assert images.words == ("image 103", "image 102", "image 101")

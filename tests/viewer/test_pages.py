@@ -138,7 +138,7 @@ def test_marks_below_the_threshold_are_counted_and_can_be_shown(run, launch):
 def test_jumping_to_a_mark_shows_its_slice(run, launch):
     # Second mark at z = -120 mm: (-120 + 200) / 6 = 13.3, the 14th slice from below.
     app = launch(run, "case.py", case="scan-a")
-    press(app, "Mark 2: 0.710, 22.0 mm, slice 14, undecided")
+    press(app, "Mark 2: 0.710, 22.0 mm, slice 14, left middle, undecided")
     scene = scene_of(app)
     assert scene["jump"] == {"id": scene["rings"][1]["id"], "count": 1}
     assert scene["rings"][1]["center"][2] == pytest.approx(80 / 6)

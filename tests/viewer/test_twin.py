@@ -9,6 +9,7 @@ import pytest
 import scene
 import slice_viewer
 
+from medkd.review import place_words
 from medkd.review.priors import Alignment, start_offset_mm
 from tests.viewer.oblique import build_scan
 
@@ -18,6 +19,8 @@ NAMES = (
     "fillLookUp", "dragWindow", "extractPlane", "slabRange", "mapPoint", "toPicture",
     "fromPicture", "nearestVoxel", "sectionRadius", "distanceMm", "scaleBarMm", "loadOrder",
     "Decisions", "startOffset", "pairedIndex",
+    "perpendicularAxis", "halvedAxis", "measureAxes", "imageWords", "sliceWords",
+    "shortPlace", "reportLine",
 )  # fmt: skip
 
 
@@ -157,6 +160,97 @@ def test_two_scans_are_aligned_and_paired_as_in_python(js):
     found = js("v.points.map((p) => pairedIndex(v.affine, v.inverse, [3, -4, 5], p))", vectors)
     place_mm = np.add(here.grid.voxel_to_world(points), (3, -4, 5))
     np.testing.assert_allclose(found, there.grid.world_to_voxel(place_mm), atol=1e-9)
+
+
+def random_axes(count=20):
+    """Yield long axes in one plane each, and two more indices in the same plane."""
+    rng = np.random.default_rng(5)
+    for number in range(count):
+        plane = display.PLANES[number % 3]
+        ends = rng.uniform(2, 25, (4, 3))
+        ends[:, plane.through] = ends[0, plane.through]
+        yield ends
+
+
+def length_mm(stack, axis):
+    """Return the length of an axis in LPS mm."""
+    ends = stack.grid.voxel_to_world([axis["from"], axis["to"]])
+    return float(np.linalg.norm(ends[1] - ends[0]))
+
+
+def test_the_short_axis_is_held_perpendicular_to_the_long_one_in_millimetres(js):
+    stack = build_stack()
+    cases = [ends.tolist() for ends in random_axes()]
+    found = js(
+        """v.cases.map(([from, to, one, other]) => {
+             const long = {from, to};
+             return [perpendicularAxis(v.spacing, long, one, other),
+                     halvedAxis(v.spacing, long, one)]; })""",
+        scene.describe_stack(stack) | {"cases": cases},
+    )
+    for (start, end, one, other), (dragged, halved) in zip(cases, found, strict=True):
+        start, end, one, other = stack.grid.voxel_to_world([start, end, one, other])
+        along = (end - start) / np.linalg.norm(end - start)
+        np.testing.assert_allclose(stack.grid.voxel_to_world(dragged["from"]), one, atol=1e-9)
+        moved = stack.grid.voxel_to_world(dragged["to"]) - one
+        expected = (other - one) - along * ((other - one) @ along)
+        np.testing.assert_allclose(moved, expected, atol=1e-9)
+        # The clicked end is as far from the long axis as the other end, on both sides of it.
+        ends = stack.grid.voxel_to_world([halved["from"], halved["to"]])
+        foot = start + along * np.clip((one - start) @ along, 0, np.linalg.norm(end - start))
+        np.testing.assert_allclose(ends.mean(axis=0), foot, atol=1e-9)
+        away = np.linalg.norm((one - start) - along * ((one - start) @ along))
+        assert length_mm(stack, halved) == pytest.approx(2 * away)
+        assert abs((ends[1] - ends[0]) @ along) < 1e-9
+
+
+def test_both_axes_and_their_mean_are_rounded_to_a_tenth_of_a_millimetre(js):
+    stack = build_stack()
+    cases = [ends.tolist() for ends in random_axes()]
+    found = js(
+        """v.cases.map(([a, b, c, d]) => {
+             const long = {from: a, to: b}, short = perpendicularAxis(v.spacing, long, c, d);
+             return [measureAxes(v.spacing, long, short), long, short]; })""",
+        scene.describe_stack(stack) | {"cases": cases},
+    )
+    for measured, *axes in found:
+        tenths = sorted(int(np.floor(length_mm(stack, axis) * 10 + 0.5)) for axis in axes)
+        mean = (sum(tenths) + 1) // 2  # halves upwards
+        assert measured == {"long": tenths[1] / 10, "short": tenths[0] / 10, "mean": mean / 10}
+
+
+def test_the_mean_of_8_1_and_5_2_mm_is_6_7_mm(js):
+    # (8.1 + 5.2) / 2 = 6.65 mm, rounded upwards. The first axis is the shorter one.
+    found = js(
+        """measureAxes([1, 1, 1], {from: [0, 0, 0], to: [5.2, 0, 0]},
+                       {from: [0, 0, 0], to: [0, 8.1, 0]})"""
+    )
+    assert found == {"long": 8.1, "short": 5.2, "mean": 6.7}
+
+
+def test_the_line_for_the_pacs_is_that_of_the_page(js):
+    images = {"axis": 2, "words": ["", "image 107"]}
+    cases = [
+        ("right lung, lower third", [3, 4, 1], 7.31), ("outside the lungs", [3, 4, 0], 6.25),
+        ("", None, None), ("left lung, upper third", [0, 0, 1], None),
+    ]  # fmt: skip
+    found = js(
+        """v.cases.map(([place, voxel, mm]) => [shortPlace(place), reportLine(place,
+             sliceWords(v.images, voxel), {diameter: mm ?? 10, assumed: mm === null})])""",
+        {"cases": cases, "images": images},
+    )
+    for (place, voxel, mm), line in zip(cases, found, strict=True):
+        number = voxel[2] if voxel else None
+        image = images["words"][number] if voxel else ""
+        slice_number = 0 if voxel is None else number + 1
+        expected = place_words.report_line(place, slice_number, image=image, diameter_mm=mm)
+        assert line == [place_words.short_place(place), expected]
+
+
+def test_only_the_plane_of_the_series_names_its_images(js):
+    found = js("[[v, 2, 1], [v, 0, 1], [null, 2, 1]].map((a) => imageWords(...a))",
+               {"axis": 2, "words": ["image 7", "image 8"]})  # fmt: skip
+    assert found == ["image 8", "", ""]
 
 
 def test_a_place_outside_the_scan_has_no_voxel(js):

@@ -6,7 +6,8 @@ import { placeRing } from "./rings.js";
 
 const GRAB_PX = 6;
 const LEAST_MM = 1;
-const MOST_MM = 300;
+/** Larger diameters are refused: no nodule is larger than a chest. */
+export const MOST_MM = 300;
 
 /**
  * The tool "add". Pressing at the middle and dragging to the edge adds a nodule; so do two clicks,

@@ -3,18 +3,20 @@
 import { DECIDED } from "./decisions.js";
 import { fillHelp, runKey } from "./keys.js";
 import { connectPointer } from "./pointer.js";
+import { imageWords, shortPlace, sliceWords } from "./report.js";
 
 const SLAB_WORDS = { single: "Single", max: "MIP", mean: "Mean" };
 const VERDICT_WORDS = { accept: "accepted", reject: "rejected", undecided: "undecided", added: "added" };
-const ON_SCANS = ["a", "h", "m"];
+const PRESETS = ["1", "2", "3", "4", "5"];
+const ON_SCANS = ["a", "h", "m", "c"];
 const NOUNS = { mark: "Mark", added: "Added nodule", included: "Nodule", excluded: "Excluded" };
-const SAID_MS = 2500;
+const SAID_MS = 3500;
+const SHORT_PRESETS = { "soft tissue": "Soft", mediastinum: "Mediast." };
 
 export class Bars {
   constructor(root) {
     this.root = root;
     this.find = (name) => root.querySelector(name);
-    this.said = "";
     fillHelp(this.find(".help dl"));
   }
 
@@ -46,15 +48,17 @@ export class Bars {
   /** Show what changes only when Python sends something. */
   update(viewer) {
     const { scene } = viewer;
-    for (const key of ["1", "2", "3", "4"]) {
+    for (const key of PRESETS) {
       const preset = scene.windows[key - 1];
       const button = this.find(`button[data-key="${key}"]`);
       button.hidden = !preset;
-      button.textContent = preset ? preset.name[0].toUpperCase() + preset.name.slice(1) : "";
+      button.title = preset ? `Window: ${preset.name} (${key})` : "";
+      button.textContent = preset ? presetLabel(preset.name) : "";
     }
     for (const key of ON_SCANS) this.find(`button[data-key="${key}"]`).hidden = scene.picture;
     this.find(".layouts").hidden = scene.picture;
-    this.find("button[data-key='l']").hidden = !scene.scaled;
+    for (const key of ["l", "d"]) this.find(`button[data-key="${key}"]`).hidden = !scene.scaled;
+    this.find("button[data-key='O']").hidden = !scene.rings.some(({ group }) => group === "other");
     this.find("button[data-key='y']").hidden = !scene.decides;
     this.root.dataset.refused = scene.refused;
     this.find(".refused").hidden = !scene.refused;
@@ -72,6 +76,8 @@ export class Bars {
     for (const number of scene.windows.keys()) this.press(`${number + 1}`, number === preset);
     this.press("i", taste.inverted);
     this.press("l", viewer.tool === "ruler");
+    this.press("d", viewer.tool === "diameter");
+    this.press("O", viewer.showOthers);
     this.press("a", viewer.tool === "add");
     this.press("h", !taste.hidden);
     this.press("g", viewer.showReference);
@@ -106,7 +112,8 @@ export class Bars {
     for (const pane of panes) {
       const { plane, number, host } = pane;
       const of = volume.shape[plane.through];
-      const place = of > 1 ? ` ${number + 1}/${of}` : "";
+      const image = imageWords(volume.facts.images, plane.through, number);
+      const place = of > 1 ? ` ${number + 1}/${of}${image && ` (${image})`}` : "";
       const tilt = plane.tilt >= 1 ? `, oblique ${Math.round(plane.tilt)}°` : "";
       const mode = slab.mode === "single" ? "" : `, ${SLAB_WORDS[slab.mode]}`;
       pane.title.textContent = `${plane.title}${place}${tilt}${mode}`;
@@ -130,7 +137,7 @@ export class Bars {
     const { verdict } = ring;
     for (const [key, name] of [["y", "accept"], ["x", "reject"]]) this.press(key, verdict === name);
     this.find(".verdict").dataset.verdict = verdict;
-    return this.text(".verdict", this.said || savedWords(viewer, ring, verdict));
+    return this.text(".verdict", savedWords(viewer, ring, verdict));
   }
 
   drawNotice(viewer) {
@@ -144,12 +151,9 @@ export class Bars {
 
   /** Show a message for a moment. */
   say(words) {
-    this.said = words;
-    this.text(".verdict", words);
-    setTimeout(() => {
-      this.said = "";
-      this.viewer.redraw();
-    }, SAID_MS);
+    this.text(".said", words);
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => this.text(".said", ""), SAID_MS);
   }
 
   read(words) {
@@ -174,6 +178,10 @@ export class Bars {
   }
 }
 
+function presetLabel(name) {
+  return SHORT_PRESETS[name] ?? name[0].toUpperCase() + name.slice(1);
+}
+
 /** Describe the chosen mark, nodule or image. */
 function markWords(viewer, ring, targets) {
   if (ring.group === "whole") return "Image";
@@ -181,8 +189,8 @@ function markWords(viewer, ring, targets) {
   const parts = [`${NOUNS[ring.group]} ${ring.number || ""} (${at} of ${targets.length})`];
   if (ring.score !== null) parts.push(`score ${ring.score.toFixed(3)}`);
   parts.push(ring.assumed ? "diameter unknown" : `${ring.diameter.toFixed(1)} mm`);
-  const voxel = viewer.voxelOf(ring);
-  parts.push(voxel ? `slice ${voxel[2] + 1}` : "outside the scan");
+  parts.push(sliceWords(viewer.scene.volume.images, viewer.voxelOf(ring)));
+  if (ring.place) parts.push(shortPlace(ring.place));
   return parts.join(", ");
 }
 

@@ -105,7 +105,7 @@ export class Decisions {
       const ring = changed.get(mark);
       if (!ring) continue;
       if (kind === "verdict") ring.verdict = verdict;
-      if (kind === "place") ring.center = index;
+      if (kind === "place") Object.assign(ring, { center: index, place: "" });
       if (kind === "diameter") Object.assign(ring, { diameter, assumed: false });
     }
     return [...changed.values()].filter(({ group, verdict }) => group !== "added" || verdict === "added");
@@ -124,6 +124,6 @@ export class Decisions {
 
 /** Return the ring of a nodule that was added and has no number yet. */
 export function addedRing(id, center, diameter) {
-  const words = { score: null, outcome: "", verdict: "added", saved: "", unsaved: false };
+  const words = { score: null, outcome: "", verdict: "added", saved: "", unsaved: false, place: "" };
   return { id, group: "added", number: 0, center, diameter, assumed: false, ...words };
 }

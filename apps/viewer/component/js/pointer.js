@@ -42,14 +42,16 @@ export function connectPointer(viewer, pane) {
     drag = { ...at, start: at, button: event.button, moved: false };
     if (event.button !== 0) return;
     if (viewer.tool === "ruler") viewer.beginRuler(pane, at.x, at.y);
-    if (viewer.tool === "add") viewer.adding.press(pane, at.x, at.y);
+    viewer.hand()?.press(pane, at.x, at.y);
   });
 
   host.addEventListener("pointermove", (event) => {
     const at = place(event);
     viewer.readAt(pane, at.x, at.y);
-    if (!drag && viewer.tool === "add") viewer.adding.hover(pane, at.x, at.y);
-    if (!drag) return;
+    if (!drag) {
+      viewer.hand()?.hover(pane, at.x, at.y);
+      return;
+    }
     const dx = at.x - drag.x;
     const dy = at.y - drag.y;
     drag.moved ||= Math.hypot(at.x - drag.start.x, at.y - drag.start.y) > CLICK_PX;
@@ -58,7 +60,7 @@ export function connectPointer(viewer, pane) {
     drag.y = at.y;
     if (drag.button !== 0) viewer.move(pane, dx, dy);
     else if (viewer.tool === "ruler") viewer.stretchRuler(pane, at.x, at.y);
-    else if (viewer.tool === "add") viewer.adding.hover(pane, at.x, at.y);
+    else if (viewer.hand()) viewer.hand().hover(pane, at.x, at.y);
     else viewer.dragWindow(dx, dy);
   });
 
@@ -68,12 +70,12 @@ export function connectPointer(viewer, pane) {
     drag = null;
     if (!left) return;
     if (viewer.tool === "ruler") viewer.endRuler(left.moved);
-    else if (viewer.tool === "add") viewer.adding.release(left.moved);
+    else if (viewer.hand()) viewer.hand().release(left.moved);
     else if (!left.moved) viewer.click(pane, at.x, at.y);
   });
   host.addEventListener("pointercancel", () => {
     drag = null;
-    viewer.adding.cancel();
+    viewer.hand()?.cancel();
   });
   host.addEventListener("pointerenter", () => viewer.focusUnlessTyping());
   host.addEventListener("pointerleave", () => viewer.readNothing());

@@ -6,16 +6,27 @@ const LEAST_RADIUS_PX = 4;
 const VERDICT_COLORS = { accept: "#3cdc6e", reject: "#a5a5a5", undecided: "#ffd60a" };
 const ADDED_COLOR = "#ff9f1c";
 const DASHES = { mark: [], added: [2, 3] };
+const ARMS = {
+  teacher: { letter: "T", color: "#ff7ad9", dash: [9, 3, 2, 3] },
+  control: { letter: "C", color: "#5fe8dc", dash: [4, 3] },
+};
 const REFERENCE_DASH = [6, 4];
 const CROSS_PX = 3;
 const REFERENCE_COLORS = { found: "#46beff", missed: "#ff5a5a", excluded: "#be8cff", "": "#46beff" };
 const OUTCOME_COLORS = { hit: "#46beff", false: "#ff5a5a", ignored: "#be8cff" };
 const OUTCOME_WORDS = { hit: "hit", false: "false positive", ignored: "excluded finding" };
 
-/** Return the colour of a ring: of a mark by the decision, of a reference by whether it was found. */
-export function ringColor(ring, verdict) {
+/**
+ * Return the colour of a ring: of a mark by the decision, of a reference by whether it was found.
+ *
+ * A mark of another arm has the colour of the arm, or with `showOutcome` that of its outcome.
+ */
+export function ringColor(ring, showOutcome) {
   if (ring.group === "added") return ADDED_COLOR;
-  if (ring.group === "mark") return VERDICT_COLORS[verdict] ?? VERDICT_COLORS.undecided;
+  if (ring.group === "mark") return VERDICT_COLORS[ring.verdict] ?? VERDICT_COLORS.undecided;
+  if (ring.group === "other") {
+    return (showOutcome && OUTCOME_COLORS[ring.outcome]) || ARMS[ring.arm].color;
+  }
   return REFERENCE_COLORS[ring.group === "excluded" ? "excluded" : ring.outcome];
 }
 
@@ -38,7 +49,7 @@ export function drawRing(context, ring, place, { color, selected, showOutcome })
   const outer = place.radius + width / 2;
   context.lineWidth = width;
   context.strokeStyle = color;
-  context.setLineDash(DASHES[ring.group] ?? REFERENCE_DASH);
+  context.setLineDash(DASHES[ring.group] ?? ARMS[ring.arm]?.dash ?? REFERENCE_DASH);
   context.beginPath();
   context.arc(place.x, place.y, outer, 0, 2 * Math.PI);
   context.stroke();
@@ -52,6 +63,13 @@ export function drawRing(context, ring, place, { color, selected, showOutcome })
   if (ring.group === "added") drawCross(context, place);
   const right = place.x + outer * 0.75 + 4;
   const top = place.y - outer * 0.75 - 4;
+  if (ring.group === "other") {
+    // On the left, because a mark of the student on this nodule has its text on the right.
+    const label = ringLabel(ring);
+    const left = place.x - outer * 0.75 - 4 - context.measureText(label).width;
+    drawText(context, label, left, ring.arm === "teacher" ? top : top + outer * 1.5 + 18, color);
+    return;
+  }
   if (ring.group === "included" || ring.group === "excluded") {
     // Below the ring, because a mark on this nodule has its text above.
     drawText(context, ringLabel(ring), right, place.y + outer * 0.75 + 14, color);
@@ -78,6 +96,7 @@ export function ringLabel(ring) {
   if (ring.words) return ring.words;
   if (ring.group === "added") return `A${ring.number || ""} ${ring.diameter.toFixed(1)} mm`;
   if (ring.group === "mark") return `${ring.number}: ${ring.score.toFixed(2)}`;
+  if (ring.group === "other") return `${ARMS[ring.arm].letter}: ${ring.score.toFixed(2)}`;
   const outcome = ring.outcome === "missed" || ring.outcome === "found" ? ` ${ring.outcome}` : "";
   return `R${ring.number}${outcome}`;
 }

@@ -2,11 +2,13 @@
 
 import { Adding } from "./adding.js";
 import { DECIDED, Decisions } from "./decisions.js";
+import { Diameter } from "./diameter.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
 import { keepPlace, keepVolumes, keptPlace, keptVolume, taste } from "./memory.js";
 import { Pane } from "./pane.js";
 import { Prior } from "./prior.js";
+import { copyText, reportLine, sliceWords } from "./report.js";
 import { drawRing, placeRing, ringColor } from "./rings.js";
 import { Volume } from "./volume.js";
 
@@ -28,6 +30,8 @@ export class Viewer {
     this.decisions = new Decisions(send);
     this.adding = new Adding(this);
     this.prior = new Prior(this);
+    this.diameter = new Diameter(this);
+    this.tools = { add: this.adding, diameter: this.diameter };
     this.sendSelected = select;
     this.frame = 0;
     this.panes = [];
@@ -54,6 +58,7 @@ export class Viewer {
     this.rulers = [];
     this.slab = { mode: "single", mm: FIRST_SLAB_MM };
     this.showReference = !scene.decides && !scene.picture;
+    this.showOthers = false;
     this.restore(keptPlace(scene.volume.id));
     const held = keptVolume(scene.volume.id);
     this.volume = held ?? new Volume(scene.volume, () => {});
@@ -263,6 +268,11 @@ export class Viewer {
     this.redraw();
   }
 
+  toggleOthers() {
+    this.showOthers = !this.showOthers;
+    this.redraw();
+  }
+
   toggleReference() {
     this.showReference = !this.showReference;
     this.redraw();
@@ -285,15 +295,25 @@ export class Viewer {
     this.redraw();
   }
 
+  /** Return the tool that the mouse holds, unless it is the window or the ruler. */
+  hand() {
+    return this.tools[this.tool] ?? null;
+  }
+
   chooseTool(tool) {
+    this.hand()?.cancel();
     this.tool = tool;
-    this.adding.cancel();
     this.redraw();
   }
 
   toggleRuler() {
     if (!this.scene.scaled) return this.bars.say("The file gives no scale.");
     return this.chooseTool(this.tool === "ruler" ? "window" : "ruler");
+  }
+
+  toggleDiameter() {
+    if (!this.scene.scaled) return this.bars.say("The file gives no scale.");
+    return this.chooseTool(this.tool === "diameter" ? "window" : "diameter");
   }
 
   toggleAdding() {
@@ -304,7 +324,7 @@ export class Viewer {
 
   /** Take one step back: what was begun, the tool, the help, the view. */
   escape() {
-    if (this.adding.cancel()) return this.redraw();
+    if (this.hand()?.cancel()) return this.redraw();
     if (this.tool !== "window") return this.chooseTool("window");
     return this.reset();
   }
@@ -328,8 +348,23 @@ export class Viewer {
   }
 
   removeRuler() {
-    this.rulers.pop();
+    if (!this.diameter.cancel()) this.rulers.pop();
     this.redraw();
+  }
+
+  /** Describe the place and diameter of a ring in words, as for a report. */
+  describe(ring) {
+    const slice = sliceWords(this.scene.volume.images, this.voxelOf(ring));
+    return reportLine(ring.place, slice, ring);
+  }
+
+  /** Copy the description of the chosen mark for the PACS. */
+  async copy() {
+    const ring = this.current();
+    if (!ring || ring.group === "whole") return this.bars.say("No mark is chosen.");
+    const words = this.describe(ring);
+    const copied = await copyText(words);
+    return this.bars.say(copied ? `Copied: ${words}` : "This browser does not allow copying.");
   }
 
   /** Show from now on what is under a CSS pixel of a pane, also when the slice changes. */
@@ -373,8 +408,9 @@ export class Viewer {
 
   shownRings() {
     if (this.taste.hidden) return [];
-    const own = ["mark", "added"];
-    const shown = this.showReference ? [...own, "included", "excluded"] : own;
+    const shown = ["mark", "added"];
+    if (this.showReference) shown.push("included", "excluded");
+    if (this.showOthers) shown.push("other");
     return this.rings().filter(({ group }) => shown.includes(group));
   }
 
@@ -408,19 +444,22 @@ export class Viewer {
     const context = pane.clearOverlay();
     if (this.taste.layout === "three") pane.drawCrosshair(this.index);
     const shown = this.shownRings().toReversed();
-    // The chosen ring is drawn last, and before it the ring with the highest score.
-    shown.sort((one, other) => (one.id === this.selected) - (other.id === this.selected));
+    // The chosen ring is drawn after the others, and before it the ring with the highest score. The
+    // dashes of other arms come last, because they let a ring below be seen.
+    const rank = ({ id, group }) => (group === "other" ? 2 : Number(id === this.selected));
+    shown.sort((one, other) => rank(one) - rank(other));
     for (const ring of shown) {
       const place = placeRing(ring, pane);
       if (!place) continue;
-      const color = ringColor(ring, ring.verdict);
+      const color = ringColor(ring, this.showReference);
       const selected = ring.id === this.selected;
       drawRing(context, ring, place, { color, selected, showOutcome: this.showReference });
     }
     for (const ruler of this.rulers) {
       if (ruler.plane !== pane.plane.name || ruler.number !== pane.number) continue;
-      pane.drawRuler(ruler);
+      if (!ruler.mm) pane.drawRuler(ruler);
     }
+    this.diameter.draw(pane, context);
     if (this.scene.scaled) pane.drawScaleBar();
   }
 }
