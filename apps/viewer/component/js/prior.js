@@ -148,6 +148,7 @@ export class Prior {
 
   // ---- places
 
+  /** Return the index in the other scan of an index of the current one. */
   paired(index) {
     return pairedIndex(this.viewer.scene.volume.affine, this.scene.inverse, this.offset, index);
   }
@@ -158,7 +159,11 @@ export class Prior {
     this.offset = this.offset.map((mm, axis) => mm + end[axis] - start[axis]);
   }
 
-  /** Return the number of the slice of a plane, which may lie outside the scan. */
+  /**
+   * Return the number of the slice of a plane, which may lie outside the scan.
+   *
+   * While the scans are not linked, it is the kept one, and the offset is changed to agree with it.
+   */
   numberIn(plane) {
     const index = this.paired(this.viewer.index);
     if (!this.held) return Math.round(index[plane.through]);
