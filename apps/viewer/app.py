@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import address
 import deciding
 import login
 import session
@@ -26,18 +27,17 @@ if review.kind == "RUN":
 page = st.navigation(pages, position="top")
 with st.sidebar:
     st.caption(review.kind.capitalize())
-    place = review.path.resolve()
-    st.text(f"{place.parent.name}/{place.name}" if review.kind == "INDEX" else place.name)
+    st.text(review.title)
     st.caption("Reader")
     st.text(session.reader_name())
 session.show_notices(review)
 deciding.show_unsaved(review)
-if page is worklist and (asked := session.asked_in_address()):
-    # An address with a case but without the page's name also opens the case.
+if page is worklist and address.is_first_page() and (asked := session.asked_in_address()):
+    # An address with a case but without the page's name also opens the case, except when a reader
+    # goes back from it.
     st.session_state[session.OPEN_CASE] = asked
-    st.switch_page(case)
-known = set(session.case_keys()) if page is case else set()
-if unknown := set(st.query_params) - known:
+    st.switch_page(case, query_params=address.parameters_besides_case())
+if unknown := address.unknown_parameters(names_case=page is case):
     st.warning("This page ignores unknown parts of the address:")
-    st.text(", ".join(sorted(unknown)))
+    st.text(", ".join(unknown))
 page.run()

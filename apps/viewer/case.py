@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import added
+import address
 import arms
 import deciding
+import flow
 import indexed
 import pandas as pd
 import panels
@@ -38,11 +40,12 @@ def show_case() -> None:
     """Draw the page."""
     review = session.current_review()
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    case = choose_case(session.load_cases(review), bar)
+    case = choose_case(review, bar)
     answered = slice_viewer.read_answered(case)
     mine = session.load_mine(review).get(case.case_id, {})
     part = f", {case.split}" if case.split not in {"", "none"} else ""
     bar.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
+    flow.show_finished(bar)
     if case.status == "not_analysed":
         st.error("Not analysed. This is not the same as no findings. Reasons:")
         st.text("\n".join(case.reasons) or "none given")
@@ -55,39 +58,27 @@ def show_case() -> None:
         show_scan_case(review, case, mine, answered=answered)
 
 
-def choose_case(cases: Sequence[RunCase], bar: DeltaGenerator) -> RunCase:
-    """Draw the buttons for the previous and next case into a row, and return the case to show.
+def choose_case(review: Review, bar: DeltaGenerator) -> RunCase:
+    """Draw the buttons to other cases into a row, and return the case to show.
 
     This is the case requested by a click or in the address, otherwise the first of the worklist.
     If the requested case does not exist, the page stops.
     """
+    cases = session.load_cases(review)
     if not cases:
         st.info("There are no cases here.")
         st.stop()
     asked = st.session_state.pop(session.OPEN_CASE, None) or session.asked_in_address()
-    order = choose_order(cases)
+    listing = address.current_listing(review, cases)
+    order = address.current_order(review, cases)
     try:
         case = find_case(cases, asked or order[:1])
     except MedkdError as error:
         refuse_case(cases, error)
-    for key in session.case_keys():
-        del st.query_params[key]
-    st.query_params["case"] = case.case_id
+    address.write_address(cases, listing, case_id=case.case_id)
     order = order if case.case_id in order else [other.case_id for other in cases]
-    place = order.index(case.case_id)
-    for label, step in (("Previous case", -1), ("Next case", 1)):
-        inside = 0 <= place + step < len(order)
-        target = order[place + step] if inside else case.case_id
-        bar.button(label, disabled=not inside, on_click=ask_for, args=(target,))
-    bar.caption(f"{place + 1} of {len(order)} in the order of the worklist")
+    flow.show_steps(bar, review, order, case)
     return case
-
-
-def choose_order(cases: Sequence[RunCase]) -> list[str]:
-    """Return the case ids in the order of the worklist; all cases if its filters match none."""
-    known = dict.fromkeys(case.case_id for case in cases)
-    listed = st.session_state.get(session.CASE_ORDER, ())
-    return [name for name in listed if name in known] or list(known)
 
 
 def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
@@ -108,12 +99,7 @@ def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
 def ask_for_chosen() -> None:
     """Open the case that was chosen from the list, if any, when the page is drawn next."""
     if chosen := st.session_state[CHOSEN]:
-        ask_for(chosen)
-
-
-def ask_for(case_id: str) -> None:
-    """Open a case when the page is drawn next."""
-    st.session_state[session.OPEN_CASE] = [case_id]
+        flow.go_to(chosen)
 
 
 def show_scan_case(

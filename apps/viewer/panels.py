@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import deciding
+import flow
 import session
 import slice_viewer
 import streamlit as st
@@ -139,17 +140,22 @@ def show_reviewed(
 ) -> None:
     """Draw the button that marks a scan as reviewed, and how many marks are decided."""
     shown = _current(mine, case, WHOLE_CASE)
+    undecided = len(marks) - count_decided(marks, mine)
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small", key="finish")
+    if undecided and flow.question(case.case_id):
+        flow.ask(row, review, shown, undecided)
+        return
+    flow.keep_reading()
     done = shown.verdict == "reviewed"
-    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    row.button(
-        "Reopen the case" if done else "Mark the case as reviewed",
-        key=f"reviewed:{case.case_id}",
-        type="secondary" if done else "primary",
-        on_click=deciding.decide,
-        args=(review, shown, "verdict", "undecided" if done else "reviewed"),
-    )
+    if done:
+        reopen = (review, shown, "verdict", "undecided")
+        row.button(
+            "Reopen the case", key=f"reopen:{case.case_id}", on_click=deciding.decide, args=reopen
+        )
+    else:
+        flow.show_finish(row, review, shown, undecided)
     if marks:
-        row.caption(f"{count_decided(marks, mine)} of {len(marks)} decided.")
+        row.caption(f"{len(marks) - undecided} of {len(marks)} decided.")
 
 
 def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:

@@ -80,7 +80,7 @@ class Reading:
     `decides`: whether marks are decided on; otherwise the reference is what is visited. `chosen` is
     the ring whose box is open beside the image, `jump` the last one that was chosen there, and
     `undoable` are the decisions that can be taken back, oldest first. `refused`: no model has
-    analysed the scan.
+    analysed the scan. `question` is what the page asks before the case is finished.
     """
 
     decides: bool
@@ -89,6 +89,7 @@ class Reading:
     answered: Answered = field(default_factory=Answered)
     undoable: Sequence[Decision] = ()
     refused: bool = False
+    question: str = ""
 
 
 def describe_stack(stack: AxialStack) -> dict[str, object]:
@@ -168,6 +169,7 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "rings": [describe_ring(ring, stack) for ring in rings],
         "decides": reading.decides,
         "refused": reading.refused,
+        "question": reading.question,
         "chosen": reading.chosen,
         "jump": {"id": jump.ring_id, "count": jump.count},
         "answered": {

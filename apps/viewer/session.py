@@ -41,7 +41,7 @@ from medkd.review.opened import (
 )
 from medkd.review.outcomes import read_findings
 from medkd.review.priors import Box, find_lung_box
-from medkd.review.store import Decision, ReviewStore, open_store
+from medkd.review.store import Decision, ReviewStore, decisions_csv, open_store
 from medkd.runs import ARMS, SearchRecord
 from medkd.types import Evaluation, Nodule, RunCase, Scan
 
@@ -52,9 +52,6 @@ ARM = "student"
 
 OPEN_CASE = "open_case"
 """Session key of the case ids that were requested; the case page shows the case if it is one."""
-
-CASE_ORDER = "case_order"
-"""Session key of the case ids in the order of the worklist."""
 
 NO_MODEL = "An index of an archive: no model has analysed these cases."
 
@@ -305,11 +302,19 @@ def load_case_history(review: Review, case: RunCase) -> list[Decision]:
         return load_store(review).history(case_id=case.case_id, reader=reader_name())
 
 
-def load_history(review: Review) -> list[Decision]:
-    """Return all decisions that the reader may see, oldest first."""
+def build_export(review: Review) -> Callable[[], str]:
+    """Return a function that exports all decisions that the reader may see, as CSV.
+
+    The function needs no session: Streamlit calls it in another thread when the reader asks for it.
+    """
     with stopping():
         reader = login.current_reader()
-        return [one for one in load_store(review).history() if reader.may_see(one)]
+
+    def export() -> str:
+        rows = load_store(review).history()
+        return decisions_csv(row for row in rows if reader.may_see(row))
+
+    return export
 
 
 def _files(review: Review) -> list[Path]:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import flow
 import places
 import scene
 import streamlit as st
@@ -34,7 +35,8 @@ NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
     "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "adding",
-    "report", "diameter", "pointer", "prior", "connection", "keys", "bars", "viewer", "main",
+    "report", "diameter", "pointer", "prior", "connection", "page", "address", "keys", "bars",
+    "viewer", "main",
 )  # fmt: skip
 """The JavaScript modules, in the order of their imports."""
 
@@ -131,6 +133,7 @@ def show_viewer(
         reading,
         chosen=chosen_ring(case),
         jump=st.session_state.get(jump_key(case), Jump()),
+        question=flow.question(case.case_id),
     )
 
     def receive() -> bool:

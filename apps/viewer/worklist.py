@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+import address
 import pandas as pd
 import session
 import streamlit as st
 
-from medkd.review.cases import NO_MARKS, CaseMarks, case_progress, count_decided
+from medkd.review.cases import NO_MARKS, MarkSource, case_progress, count_decided
 from medkd.review.index_cases import synthetic_words
 from medkd.review.opened import Review
-from medkd.review.store import Decision, decisions_csv
+from medkd.review.worklist import (
+    PARAMETERS,
+    PROGRESS,
+    STATUSES,
+    Listing,
+    Order,
+    choose_orders,
+    hidden_columns,
+    next_unread,
+    read_listing,
+)
 from medkd.types import RunCase
 
 STATUS_WORDS = {"analysed": "analysed", "not_analysed": "NOT ANALYSED"}
 INDEX_WORDS = {"analysed": "ready", "not_analysed": "NOT ANALYSED"}
-ANY = "any"
+ORDER_WORDS: dict[Order, str] = {
+    "suspicion": "highest score first",
+    "random": "random",
+    "case": "by case id",
+}
+ANY = {"": "any"}
+OPTIONAL = (
+    "Reasons", "Marks", "Nodules", "Reference", "Labels present", "Synthetic", "Site", "Split",
+)  # fmt: skip
+"""Columns that are left out if they are empty."""
 
-Decided = Mapping[str, Mapping[str, Decision]]
+SEARCHES: tuple[MarkSource, ...] = ("whole-scan", "candidates", "detect")
 
 
 def show_worklist() -> None:
@@ -28,6 +49,40 @@ def show_worklist() -> None:
     decided = session.load_mine(review)
     cases = session.load_cases(review)
     st.title("Worklist")
+    show_warnings(review, cases)
+    listing = choose_listing(review, cases)
+    passing = address.list_cases(review, cases, listing, decided)
+    address.write_address(cases, listing, drop=["at"])
+    whose = "student's" if review.kind == "RUN" else "model's"
+    by_score = f", highest score first (the {whose} highest probability)"
+    order = by_score if listing.order == "suspicion" else ""
+    st.caption(f"{len(passing)} of {len(cases)} cases{order}. Click a row to open its case.")
+    if passing:
+        show_table(
+            review,
+            passing,
+            decided,
+            opens=lambda case: open_case(cases, listing, case.case_id),
+        )
+    else:
+        st.info("No case matches the filters.")
+    left, right, _ = st.columns([3, 3, 2])
+    if left.button(
+        "Open the next case to read", type="primary", disabled=not passing, shortcut="s"
+    ):
+        names = [case.case_id for case in passing]
+        read = {c.case_id for c in passing if progress_of(c, decided) == "reviewed"}
+        open_case(cases, listing, next_unread(names, "", read.__contains__) or names[0])
+    right.download_button(
+        "Export all decisions (CSV)",
+        session.build_export(review),
+        file_name="decisions.csv",
+        mime="text/csv",
+    )
+
+
+def show_warnings(review: Review, cases: Sequence[RunCase]) -> None:
+    """Show how many cases were not analysed, and how many are synthetic."""
     indexed = review.kind == "INDEX"
     refused = sum(case.status == "not_analysed" for case in cases)
     if refused:
@@ -38,153 +93,142 @@ def show_worklist() -> None:
     made = sum(case.synthetic for case in session.load_archive(review).cases) if indexed else 0
     if made:
         st.warning(f"{made} of {len(cases)} cases are synthetic; the others are from patients.")
-    passing = filter_cases(cases, decided, words=INDEX_WORDS if indexed else STATUS_WORDS)
-    st.session_state[session.CASE_ORDER] = [case.case_id for case in passing]
-    whose = "student's" if review.kind == "RUN" else "model's"
-    order = "" if indexed else f", highest score first (the {whose} highest probability)"
-    st.caption(f"{len(passing)} of {len(cases)} cases{order}. Tick a row to open its case.")
-    if not passing:
-        st.info("No case matches the filters.")
-    elif indexed:
-        show_table(passing, index_rows(passing, decided, review=review))
-    else:
-        show_table(passing, run_rows(passing, decided, review=review))
-    left, right, _ = st.columns([3, 3, 2])
-    if left.button("Open the next case to read", type="primary", disabled=not passing):
-        waiting = [c for c in passing if progress_of(c, decided) != "reviewed"]
-        open_case((waiting or passing)[0])
-    right.download_button(
-        "Export all decisions (CSV)",
-        decisions_csv(session.load_history(review)),
-        file_name="decisions.csv",
-        mime="text/csv",
-    )
 
 
-def filter_cases(
-    cases: Sequence[RunCase], decided: Decided, *, words: Mapping[str, str]
-) -> list[RunCase]:
-    """Draw the filters and return the cases that match."""
-    columns = st.columns([2, 1, 1, 1])
-    text = columns[0].text_input("Case id contains")
-    status = columns[1].selectbox("Status", [ANY, *words.values()])
-    progress = columns[2].selectbox("Review", [ANY, "open", "begun", "reviewed"])
-    split = columns[3].selectbox("Split", [ANY, *sorted({case.split for case in cases})])
-    return [
-        case
-        for case in cases
-        if text.strip() in case.case_id
-        and status in {ANY, words[case.status]}
-        and split in {ANY, case.split}
-        and progress in {ANY, progress_of(case, decided)}
-    ]
+def choose_listing(review: Review, cases: Sequence[RunCase]) -> Listing:
+    """Draw the filters and the order, and return what the reader chose.
 
-
-def run_rows(
-    cases: Sequence[RunCase], decided: Decided, *, review: Review
-) -> list[dict[str, object]]:
-    """Build a row for each case of a RUN or RESULTS: score, marks, status, progress."""
-    marks = session.load_marks(review)
-    return [
-        {
-            "Case": case.case_id,
-            "Score": case.score,
-            "Status": STATUS_WORDS[case.status],
-            "Reasons": "; ".join(case.reasons),
-            "Marks": describe_marks(
-                case, decided, found=marks.get(case.case_id, NO_MARKS), review=review
-            ),
-            "Review": progress_of(case, decided),
-            "Split": case.split,
-            "Kind": case.kind,
-        }
-        for case in cases
-    ]
-
-
-def index_rows(
-    cases: Sequence[RunCase], decided: Decided, *, review: Review
-) -> list[dict[str, object]]:
-    """Build a row for each case of an INDEX: status, reference nodules, labels, progress."""
-    archive = session.load_archive(review)
-    facts = session.load_nodule_facts(review)
-    present: dict[str, list[str]] = defaultdict(list)
-    for label in archive.labels:
-        if label.value == 1:
-            present[label.case_id].append(label.name)
-    rows = archive.by_id()
-    return [
-        {
-            "Case": case.case_id,
-            "Status": INDEX_WORDS[case.status],
-            "Reasons": "; ".join(case.reasons),
-            "Nodules": facts[case.case_id].count if case.case_id in facts else None,
-            "Reference": facts[case.case_id].words if case.case_id in facts else "",
-            "Labels present": ", ".join(sorted(set(present[case.case_id]))),
-            "Review": progress_of(case, decided),
-            "Patient": case.patient_id,
-            "Synthetic": synthetic_words(rows[case.case_id]) if case.case_id in rows else "",
-            "Site": rows[case.case_id].site if case.case_id in rows else "",
-            "Split": case.split,
-            "Kind": case.kind,
-        }
-        for case in cases
-    ]
-
-
-def show_table(cases: Sequence[RunCase], rows: Sequence[Mapping[str, object]]) -> None:
-    """Draw the table without empty columns; ticking a row opens its case."""
-    columns = {
-        "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
-        "Reasons": st.column_config.TextColumn(width="large"),
+    They begin with what the address says; after that, what the reader changes counts.
+    """
+    listing = address.current_listing(review, cases)
+    is_new = listing != st.session_state.get(address.LISTING)
+    for name in PARAMETERS:
+        key = f"list_{name}"
+        if is_new or key not in st.session_state:
+            st.session_state[key] = getattr(listing, name)
+    splits = sorted({case.split for case in cases} - {""})
+    orders = choose_orders(model_shown=review.kind != "INDEX")
+    words = INDEX_WORDS if review.kind == "INDEX" else STATUS_WORDS
+    choices = {
+        "status": ("Status", STATUSES),
+        "progress": ("Review", PROGRESS),
+        "split": ("Split", splits),
+        "order": ("Order", orders),
     }
-    table = pd.DataFrame(rows)
-    optional = (
-        "Reasons",
-        "Marks",
-        "Nodules",
-        "Reference",
-        "Labels present",
-        "Synthetic",
-        "Site",
-        "Split",
-    )
-    empty = [n for n in optional if n in table and table[n].isin(["", None]).all()]
+    columns = st.columns([2, 1, 1, 1, 1.3])
+    columns[0].text_input("Case id contains", key="list_text")
+    shown = ANY | words | ORDER_WORDS
+    for column, (name, (label, options)) in zip(columns[1:], choices.items(), strict=True):
+        offered = options if name == "order" else ["", *options]
+        column.selectbox(
+            label, offered, key=f"list_{name}", format_func=lambda one: shown.get(one, one)
+        )
+    chosen = {name: st.session_state[f"list_{name}"] for name in PARAMETERS}
+    return read_listing(chosen, orders, splits)
+
+
+def show_table(
+    review: Review,
+    cases: Sequence[RunCase],
+    decided: address.Decided,
+    *,
+    opens: Callable[[RunCase], None],
+) -> None:
+    """Draw the table without empty columns; a click on a row opens its case.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        cases: the cases in the order of the table.
+        decided: the reader's latest decisions by case id and mark id.
+        opens: opens a case.
+    """
+    build = index_columns if review.kind == "INDEX" else run_columns
+    table = pd.DataFrame(build(review, cases, decided))
+    empty = [name for name in OPTIONAL if name in table and table[name].isin(["", None]).all()]
     same = ["Kind"] if table["Kind"].nunique() == 1 else []
-    table = table.drop(columns=[*empty, *same])
+    hidden = hidden_columns(model_shown=review.kind != "INDEX") & set(table)
     event = st.dataframe(
-        table,
+        table.drop(columns=[*empty, *same, *hidden]),
         hide_index=True,
-        column_config=columns,
+        column_config={
+            "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
+            "Reasons": st.column_config.TextColumn(width="large"),
+        },
         key="worklist",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
+        alt="Worklist",
     )
-    ticked = event["selection"]["rows"]
-    if ticked:
-        open_case(cases[ticked[0]])
+    for row, _ in event["selection"]["cells"]:
+        opens(cases[row])
 
 
-def describe_marks(case: RunCase, decided: Decided, *, found: CaseMarks, review: Review) -> str:
-    """Return how many marks of a scan reach the threshold, and how many are decided."""
-    if case.kind != "scan" or case.status != "analysed":
-        return ""
-    if found.source == "none":
-        return "not searched"
-    marks = found.above(session.mark_threshold(review, found.source))
-    done = count_decided(marks, decided.get(case.case_id, {}))
-    return f"{done} of {len(marks)} decided" if marks else "no mark"
+def run_columns(
+    review: Review, cases: Sequence[RunCase], decided: address.Decided
+) -> dict[str, list[object]]:
+    """Build the columns of a RUN or RESULTS: score, marks, status, progress."""
+    marks = session.load_marks(review)
+    thresholds = {source: session.mark_threshold(review, source) for source in SEARCHES}
+
+    def describe(case: RunCase) -> str:
+        """Say how many marks of a scan reach the threshold, and how many are decided."""
+        if case.kind != "scan" or case.status != "analysed":
+            return ""
+        found = marks.get(case.case_id, NO_MARKS)
+        if found.source == "none":
+            return "not searched"
+        above = found.above(thresholds[found.source])
+        done = count_decided(above, decided.get(case.case_id, {}))
+        return f"{done} of {len(above)} decided" if above else "no mark"
+
+    return {
+        "Case": [case.case_id for case in cases],
+        "Score": [case.score for case in cases],
+        "Status": [STATUS_WORDS[case.status] for case in cases],
+        "Reasons": ["; ".join(case.reasons) for case in cases],
+        "Marks": [describe(case) for case in cases],
+        "Review": [progress_of(case, decided) for case in cases],
+        "Split": [case.split for case in cases],
+        "Kind": [case.kind for case in cases],
+    }
 
 
-def progress_of(case: RunCase, decided: Decided) -> str:
+def index_columns(
+    review: Review, cases: Sequence[RunCase], decided: address.Decided
+) -> dict[str, list[object]]:
+    """Build the columns of an INDEX: status, reference nodules, labels, progress."""
+    archive = session.load_archive(review)
+    facts = session.load_nodule_facts(review)
+    present: dict[str, set[str]] = defaultdict(set)
+    for label in archive.labels:
+        if label.value == 1:
+            present[label.case_id].add(label.name)
+    rows = archive.by_id()
+    known = [(facts.get(case.case_id), rows.get(case.case_id)) for case in cases]
+    return {
+        "Case": [case.case_id for case in cases],
+        "Status": [INDEX_WORDS[case.status] for case in cases],
+        "Reasons": ["; ".join(case.reasons) for case in cases],
+        "Nodules": [fact.count if fact else None for fact, _ in known],
+        "Reference": [fact.words if fact else "" for fact, _ in known],
+        "Labels present": [", ".join(sorted(present.get(case.case_id, ()))) for case in cases],
+        "Review": [progress_of(case, decided) for case in cases],
+        "Patient": [case.patient_id for case in cases],
+        "Synthetic": [synthetic_words(row) if row else "" for _, row in known],
+        "Site": [row.site if row else "" for _, row in known],
+        "Split": [case.split for case in cases],
+        "Kind": [case.kind for case in cases],
+    }
+
+
+def progress_of(case: RunCase, decided: address.Decided) -> str:
     """Return how far this reader is with a case."""
     return case_progress(case, decided.get(case.case_id, {}))
 
 
-def open_case(case: RunCase) -> None:
-    """Go to the case page."""
-    st.session_state[session.OPEN_CASE] = [case.case_id]
-    st.switch_page("case.py")
+def open_case(cases: Sequence[RunCase], listing: Listing, case_id: str) -> NoReturn:
+    """Go to the case page; the address keeps the reader's choice of the worklist."""
+    st.switch_page("case.py", query_params=address.case_parameters(cases, listing, case_id))
 
 
 show_worklist()

@@ -18,10 +18,10 @@ from medkd.io.luna16_tables import read_marks, read_seriesuids
 from medkd.jsonio import read_json
 from medkd.models.package import read_info
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
+from medkd.review.worklist import Progress, order_cases
 from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
-Progress = Literal["open", "begun", "reviewed"]
 MarkSource = Literal["whole-scan", "candidates", "detect", "none"]
 
 SPLITS = ("test", "val", "train")
@@ -53,18 +53,6 @@ class CaseMarks:
 
 NO_MARKS = CaseMarks((), "none")
 """For a scan that was not searched and is in no list of candidates."""
-
-
-def order_cases(cases: Iterable[RunCase]) -> list[RunCase]:
-    """Sort for reading: not analysed first, then by decreasing score, ties by case id."""
-    return sorted(
-        cases,
-        key=lambda case: (
-            case.status == "analysed",
-            -(case.score if case.score is not None else -1.0),
-            case.case_id,
-        ),
-    )
 
 
 def read_run_cases(path: Path) -> list[RunCase]:

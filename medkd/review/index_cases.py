@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, label_values, scan_states
 from medkd.index.table import ArchiveIndex
-from medkd.review.cases import order_cases
+from medkd.review.worklist import order_cases
 from medkd.types import RunCase
 
 

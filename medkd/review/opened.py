@@ -26,12 +26,12 @@ from medkd.review.cases import (
     NO_MARKS,
     CaseMarks,
     number_marks,
-    order_cases,
     read_case_marks,
     read_image_probabilities,
     read_run_cases,
 )
 from medkd.review.index_cases import index_cases
+from medkd.review.worklist import order_cases
 from medkd.runs import ResultsFolder, RunFolder
 from medkd.types import CaseResult, Radiograph, RunCase, Scan
 
@@ -54,6 +54,12 @@ class Review:
     path: Path
     index: Path | None = None
     store: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name of what is reviewed: its folder, for an INDEX with the file."""
+        place = self.path.resolve()
+        return f"{place.parent.name}/{place.name}" if self.kind == "INDEX" else place.name
 
     @property
     def run(self) -> RunFolder:

@@ -24,17 +24,6 @@ def saying(verdict, mark_id="m", note=""):
     return {mark_id: Decision("s1", mark_id, "anna", verdict, note)}
 
 
-def test_cases_stand_not_analysed_first_then_by_falling_score():
-    listed = [
-        a_case("low", score=0.1),
-        a_case("none"),
-        a_case("high", score=0.9),
-        a_case("refused", status="not_analysed"),
-    ]
-    ordered = [case.case_id for case in review_cases.order_cases(listed)]
-    assert ordered == ["refused", "high", "low", "none"]
-
-
 def test_marks_are_numbered_from_the_highest_score():
     marks = review_cases.number_marks([a_mark(0.2, x=-0.001), a_mark(0.8, x=1.234)])
     assert [(mark.number, mark.candidate.score) for mark in marks] == [(1, 0.8), (2, 0.2)]

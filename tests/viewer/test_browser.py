@@ -52,7 +52,7 @@ def test_the_app_asks_nothing_of_any_other_machine(browser, run):
     with served(run) as (url, _):
         page = browser.new_page()
         page.on("request", lambda request: foreign.append(request.url))
-        for path, word in (("", "Tick a row"), ("/case?case=scan-refused", "onerror"),
+        for path, word in (("", "Click a row"), ("/case?case=scan-refused", "onerror"),
                            ("/results", "Full report")):  # fmt: skip
             page.goto(url + path)
             page.get_by_text(word).first.wait_for()

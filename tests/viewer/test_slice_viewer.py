@@ -571,7 +571,7 @@ def test_a_radiograph_is_decided_on_by_key_and_has_no_ruler_without_a_scale(brow
 def test_no_page_breaks_its_content_security_policy(browser, tmp_path):
     said = []
     pages = {
-        "": "Tick a row",
+        "": "Click a row",
         "/case?case=scan-a": "Whole scan",
         "/case?case=xray-1": "Probability",
         "/results": "Full report",

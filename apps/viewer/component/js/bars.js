@@ -1,7 +1,7 @@
 // The bars above and below the planes: buttons, texts, the help card, and the notice on top.
 
 import { DECIDED } from "./decisions.js";
-import { fillHelp, runKey } from "./keys.js";
+import { fillHelp, GOING, runKey } from "./keys.js";
 import { connectPointer } from "./pointer.js";
 import { imageWords, shortPlace, sliceWords } from "./report.js";
 
@@ -36,7 +36,9 @@ export class Bars {
       if (event.target.closest("select")) return;
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const onButton = event.target.closest("button") && [" ", "Enter"].includes(event.key);
-      if (!onButton && runKey(viewer, event.key)) event.preventDefault();
+      if (onButton) return;
+      const taken = viewer.page.takes(event.key) || (event.repeat && GOING.includes(event.key));
+      if (taken || runKey(viewer, event.key)) event.preventDefault();
     });
   }
 
@@ -61,6 +63,8 @@ export class Bars {
     this.find("button[data-key='O']").hidden = !scene.rings.some(({ group }) => group === "other");
     this.find("button[data-key='y']").hidden = !scene.decides;
     this.root.dataset.refused = scene.refused;
+    this.find(".ask").hidden = !scene.question;
+    this.text(".ask", `${scene.question} Mark the case as reviewed? y: yes, n: no`);
     this.find(".refused").hidden = !scene.refused;
     this.find(".step").hidden = scene.picture || !viewer.targets().length;
     const hasReference = scene.rings.some(({ group }) => ["included", "excluded"].includes(group));

@@ -31,8 +31,16 @@ export const KEYS = [
   { keys: ["x"], shown: "x", words: "reject the mark, withdraw an added nodule", run: (v) => v.decide("reject") },
   { keys: ["a"], shown: "a", words: "add a nodule, or correct the chosen ring", run: (v) => v.toggleAdding() },
   { keys: ["u"], shown: "u", words: "undo the last decision", run: (v) => v.undo() },
+  { keys: ["e"], shown: "e", words: "the case is reviewed: next unread case", run: (v) => v.finish() },
+  { keys: ["s"], shown: "s", words: "next unread case, without a decision", run: (v) => v.page.press("unread") },
+  { keys: ["f"], shown: "f", words: "next case (forward)", run: (v) => v.page.press("next") },
+  { keys: ["b"], shown: "b", words: "previous case (back)", run: (v) => v.page.press("previous") },
+  { keys: ["w"], shown: "w", words: "worklist", run: (v) => v.page.press("worklist") },
   { keys: ["?"], shown: "?", words: "this help", run: (v) => v.toggleHelp() },
 ];
+
+/** Keys that open another case: one press goes to one case, also if the key is held down. */
+export const GOING = ["e", "s", "f", "b", "w"];
 
 const MOUSE = [
   ["Wheel", "scroll"],

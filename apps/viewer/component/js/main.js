@@ -1,5 +1,6 @@
 // The entry of the component, which Streamlit calls when it is mounted and when its data change.
 
+import { keepInAddress } from "./address.js";
 import { Bars } from "./bars.js";
 import { watchConnection } from "./connection.js";
 import { isLastMounted, noteMounted } from "./memory.js";
@@ -61,6 +62,7 @@ function mount(root) {
     observer.disconnect();
     // The viewer of the next case may be there before this one is removed.
     if (!isLastMounted(root)) return;
+    keepInAddress({ at: null });
     document.documentElement.classList.remove("medkd-lost");
     document.documentElement.style.removeProperty("--medkd-reading-height");
   };

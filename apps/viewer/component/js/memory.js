@@ -21,7 +21,7 @@ export function isLastMounted(root) {
 
 /** The reader's settings, which hold for all scans ("scan") or all radiographs ("picture"). */
 export function taste(kind) {
-  memory.tastes[kind] ??= { window: null, inverted: false, layout: "axial", hidden: false };
+  memory.tastes[kind] ??= { window: null, inverted: false, layout: null, hidden: false };
   return memory.tastes[kind];
 }
 

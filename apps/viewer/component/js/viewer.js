@@ -1,11 +1,13 @@
 // The viewer: what is shown, and what the reader does with it. Drawing happens once per frame.
 
+import { askedFor, keepInAddress, readPlace, readWindow, windowName, writePlace, writeWindow } from "./address.js";
 import { Adding } from "./adding.js";
 import { DECIDED, Decisions } from "./decisions.js";
 import { Diameter } from "./diameter.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
 import { keepPlace, keepVolumes, keptPlace, keptVolume, taste } from "./memory.js";
+import { PageButtons } from "./page.js";
 import { Pane } from "./pane.js";
 import { Prior } from "./prior.js";
 import { copyText, reportLine, sliceWords } from "./report.js";
@@ -16,6 +18,7 @@ const SLAB_MODES = ["single", "max", "mean"];
 const FIRST_SLAB_MM = 10;
 const MOST_LAYERS = 60;
 const REPORT_MS = 150;
+const LAYOUTS = ["axial", "coronal", "sagittal", "three"];
 
 export class Viewer {
   /** `root` is the element of the component's HTML; `bars` shows texts and buttons. */
@@ -32,6 +35,7 @@ export class Viewer {
     this.prior = new Prior(this);
     this.diameter = new Diameter(this);
     this.tools = { add: this.adding, diameter: this.diameter };
+    this.page = new PageButtons(this);
     this.sendSelected = select;
     this.frame = 0;
     this.panes = [];
@@ -48,18 +52,21 @@ export class Viewer {
     this.reported ??= scene.chosen || (this.targets()[0]?.id ?? "");
     this.follow(scene.jump);
     this.bars.update(this);
+    this.page.answered();
     this.redraw();
   }
 
   openVolume() {
     const { scene } = this;
     this.taste = taste(scene.picture ? "picture" : "scan");
-    this.taste.window ??= { ...scene.windows[0] };
+    const asked = askedFor();
+    this.taste.window ??= readWindow(asked[windowName(scene.picture)], scene.windows) ?? { ...scene.windows[0] };
+    this.taste.layout ??= !scene.picture && LAYOUTS.includes(asked.planes) ? asked.planes : "axial";
     this.rulers = [];
     this.slab = { mode: "single", mm: FIRST_SLAB_MM };
     this.showReference = !scene.decides && !scene.picture;
     this.showOthers = false;
-    this.restore(keptPlace(scene.volume.id));
+    this.restore(keptPlace(scene.volume.id) ?? this.askedPlace());
     const held = keptVolume(scene.volume.id);
     this.volume = held ?? new Volume(scene.volume, () => {});
     this.volume.onChange = () => this.redraw();
@@ -78,11 +85,39 @@ export class Viewer {
 
   restore(place) {
     const { shape } = this.scene.volume;
-    const first = this.targets()[0];
+    const targets = this.targets();
+    const first = targets[0];
     const middle = shape.map((count) => Math.floor(count / 2));
     this.index = place?.index ?? ((first && this.voxelOf(first)) || middle);
-    this.selected = place ? place.selected : (first?.id ?? null);
+    const chosen = targets.find(({ id }) => id === place?.selected) ?? first;
+    this.selected = chosen?.id ?? null;
     this.rulers = place?.rulers ?? [];
+  }
+
+  /** Return the place in the address that the page was loaded with, or undefined. */
+  askedPlace() {
+    const index = readPlace(askedFor().at, this.scene.volume);
+    if (!index) return undefined;
+    const isThere = (ring) => this.voxelOf(ring)?.every((value, axis) => value === index[axis]);
+    return { index, selected: this.targets().find(isThere)?.id };
+  }
+
+  /** Keep window, planes and place in the address. */
+  keepAddress() {
+    const { picture, windows, volume } = this.scene;
+    keepInAddress({
+      [windowName(picture)]: writeWindow(this.taste.window, windows),
+      planes: picture ? undefined : this.taste.layout,
+      at: picture ? null : writePlace(this.index, volume),
+    });
+  }
+
+  /** Mark the case as reviewed; an image is, once it is accepted or rejected. */
+  finish() {
+    if (this.scene.question) return undefined;
+    if (!this.scene.picture) return this.page.press("finish");
+    if (this.rings()[0].verdict === "undecided") return this.bars.say("Accept or reject the image first.");
+    return this.page.press("unread");
   }
 
   /** Go to the mark that was chosen on the page, once. */
@@ -438,6 +473,7 @@ export class Viewer {
     const { id } = this.scene.volume;
     const { index, selected, rulers } = this;
     keepPlace(id, { index, selected, rulers, jump: this.jumps });
+    this.keepAddress();
   }
 
   drawOverlay(pane) {
