@@ -55,7 +55,9 @@ def show_indexed(
     if stack is not None:
         rings = [build_ring(number, nodule) for number, nodule in numbered(nodules)]
         shown = {one.decision.mark_id: one.decision for one in found}
-        reading = Reading(decides=False, answered=answered, undoable=open_decisions(history))
+        refused = case.status == "not_analysed"
+        undoable = open_decisions(history)
+        reading = Reading(decides=False, answered=answered, undoable=undoable, refused=refused)
         save = Saver(review, case, shown, stack).save
         with left:
             every = added.added_rings(found) + rings

@@ -27,9 +27,10 @@ def try_stack(review: Review, case: RunCase) -> AxialStack | None:
 
 
 def show_unreadable(case: RunCase, error: MedkdError) -> None:
-    """Show all reasons, unless the page already shows them."""
-    if case.status == "not_analysed" and error.reasons == case.reasons:
-        st.caption(f"Not shown: this {case.kind} was refused.")
+    """Show all reasons, unless the page already shows them as those of the refusal."""
+    if case.status == "not_analysed" and set(error.reasons) <= set(case.reasons):
+        st.error(f"This {case.kind} cannot be shown either, for the following of these reasons:")
+        st.text("\n".join(reason.partition(":")[0] for reason in error.reasons))
         return
     st.error(f"This {case.kind} cannot be shown.")
     st.text(str(error))

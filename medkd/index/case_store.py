@@ -32,6 +32,7 @@ from medkd.io.dicom.header import read_headers
 from medkd.io.dicom.series import read_series, slice_fact
 from medkd.io.file_ref import FileRef
 from medkd.io.patch_files import pair_files
+from medkd.io.radiograph.gate import VIEWABLE
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.volume import read_volume, volume_suffix
 from medkd.types import Radiograph, Scan
@@ -108,12 +109,13 @@ def locate_case(index: Path, case_id: str) -> CaseFiles:
     return _stored(index, case_id).files
 
 
-def open_scan(index: Path, case_id: str) -> Scan:
+def open_scan(index: Path, case_id: str, *, refused: bool = False) -> Scan:
     """Read a scan of an INDEX.
 
     Args:
         index: index.csv, its private folder beside it.
         case_id: as in the INDEX.
+        refused: also read a refused case, for a reader to see, as far as it can be decoded.
 
     Returns:
         The scan with its case_id and the patient's pseudonym. It has the UIDs of its slices only
@@ -123,7 +125,7 @@ def open_scan(index: Path, case_id: str) -> Scan:
         SeriesError: if there is no such case, if it is not analysed (with its reasons) or no scan,
             or if its files are missing or unreadable.
     """
-    found = _read(index, case_id)
+    found = _read(index, case_id, refused=refused)
     if not isinstance(found, Scan):
         raise SeriesError(f"{case_id}: not a scan", ["the case is an image"])
     if keeps_identity(index):
@@ -131,13 +133,15 @@ def open_scan(index: Path, case_id: str) -> Scan:
     return replace(found, slices=tuple(replace(s, sop_instance_uid="") for s in found.slices))
 
 
-def open_image(index: Path, case_id: str) -> Radiograph:
+def open_image(index: Path, case_id: str, *, refused: bool = False) -> Radiograph:
     """Read a radiograph of an INDEX; the arguments are those of `open_scan`.
+
+    A refused picture whose pixels may name the patient is never read (`gate.VIEWABLE`).
 
     Raises:
         SeriesError: if the case is a scan; otherwise for the reasons of `open_scan`.
     """
-    found = _read(index, case_id)
+    found = _read(index, case_id, refused=refused)
     if not isinstance(found, Radiograph):
         raise SeriesError(f"{case_id}: not an image", ["the case is a scan"])
     return found
@@ -208,7 +212,12 @@ class _Stored(NamedTuple):
 
     @property
     def gate(self) -> GateSettings:
-        return GateSettings.model_validate(self.settings.get("gate", {}))
+        gate = GateSettings.model_validate(self.settings.get("gate", {}))
+        return gate.for_viewing() if self.reasons else gate
+
+    @property
+    def allow_images(self) -> tuple[str, ...]:
+        return (*self.settings.get("allow_images", ()), *(VIEWABLE if self.reasons else ()))
 
 
 def _stored(index: Path, case_id: str) -> _Stored:
@@ -230,9 +239,9 @@ def _stored(index: Path, case_id: str) -> _Stored:
     return _Stored(patient_id, tuple(json.loads(reasons)), files, json.loads(settings))
 
 
-def _read(index: Path, case_id: str) -> Scan | Radiograph:
+def _read(index: Path, case_id: str, *, refused: bool) -> Scan | Radiograph:
     case = _stored(index, case_id)
-    if case.reasons:
+    if case.reasons and not refused:
         raise SeriesError(f"{case_id}: not analysed", case.reasons)
     refs = case.files.refs
     missing = [ref.name for ref in refs if not ref.path.exists()]
@@ -250,7 +259,7 @@ def _read(index: Path, case_id: str) -> Scan | Radiograph:
 def _read_files(case_id: str, case: _Stored) -> Scan | Radiograph:
     refs, patient_id, gate = case.files.refs, case.patient_id, case.gate
     if case.files.form == "image":
-        allow = case.settings.get("allow_images", ())
+        allow = case.allow_images
         return read_radiograph(refs[0], imageuid=case_id, patient_id=patient_id, allow=allow)
     if case.files.form == "dicom":
         with unpacked(refs) as plain:

@@ -16,9 +16,9 @@ from medkd.errors import SeriesError, SettingsError
 from medkd.formats import RUN
 from medkd.index.case_store import open_image, open_scan
 from medkd.index.table import is_index, read_index, read_index_record
-from medkd.io.dicom.codes import CODES
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.find_scans import find_places
+from medkd.io.radiograph.gate import VIEWABLE
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_place, read_scan
 from medkd.jsonio import read_json
@@ -172,31 +172,31 @@ def pixels_path(review: Review, case: RunCase) -> Path:
 def read_case_scan(review: Review, case: RunCase) -> Scan:
     """Read the scan of a case; one that was not analysed too, if it can be decoded.
 
-    An INDEX does not give out what it refused.
-
     Raises:
         MedkdError: if it cannot be read, with all reasons.
     """
     place = pixels_path(review, case)
     if is_index(place):
-        return open_scan(place, case.case_id)
+        return open_scan(place, case.case_id, refused=case.status == "not_analysed")
     if review.kind == "RESULTS":
         return _read_result_scan(review.results, place, case)
     return read_scan(place, seriesuid=case.case_id)
 
 
 def read_case_image(review: Review, case: RunCase) -> Radiograph:
-    """Read the radiograph of a case.
+    """Read the radiograph of a case; one that was not analysed too, if its pixels may be shown.
 
     Raises:
         MedkdError: if it cannot be read, with all reasons.
     """
     place = pixels_path(review, case)
+    refused = case.status == "not_analysed"
     if is_index(place):
-        return open_image(place, case.case_id)
+        return open_image(place, case.case_id, refused=refused)
+    allow: tuple[str, ...] = VIEWABLE if refused else ()
     if review.kind == "RESULTS":
-        return read_radiograph(place, allow=review.results.read_record().settings.get("allow", ()))
-    return read_radiograph(place)
+        allow = (*allow, *review.results.read_record().settings.get("allow", ()))
+    return read_radiograph(place, allow=allow)
 
 
 def _result_case(result: CaseResult) -> RunCase:
@@ -232,7 +232,7 @@ def _read_result_scan(results: ResultsFolder, path: Path, case: RunCase) -> Scan
     seriesuid = case.case_id
     if case.status == "not_analysed":
         # Being no chest CT of sufficient quality does not keep a reader from seeing it.
-        gate = gate.model_copy(update={"allow": tuple(c for c in CODES if CODES[c].allowable)})
+        gate = gate.for_viewing()
     for place in find_places([path]).scans:
         if not place.seriesuid:
             return read_place(place, gate=gate)

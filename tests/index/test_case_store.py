@@ -26,6 +26,7 @@ from medkd.io.dicom.write import write_dicom_series
 from medkd.io.file_ref import FileRef
 from medkd.io.volume import write_mhd
 from medkd.types import Scan
+from tests.io.radiograph_helper import write_dx
 
 NAME = "Mustermann_Erika"
 
@@ -110,6 +111,42 @@ def test_a_refused_case_says_its_reasons(tmp_path: Path) -> None:
     with pytest.raises(SeriesError) as caught:
         open_scan(index, "c1")
     assert caught.value.reasons == ("gantry_tilt: 18.5 degrees",)
+
+
+def test_a_refused_scan_is_read_for_a_reader_if_it_is_a_volume(tmp_path: Path) -> None:
+    scan, folder = a_scan(), tmp_path / NAME
+    paths = write_dicom_series(scan, folder, patient_name=NAME, patient_id="17")
+    reasons = ("few_slices: 5, at least 20",)
+    index = stored(tmp_path, "dicom", labelled(paths), reasons)
+    assert np.array_equal(open_scan(index, "c1", refused=True).voxels_hu, scan.voxels_hu)
+    with pytest.raises(SeriesError, match="not analysed"):
+        open_scan(index, "c1")
+
+
+def test_a_refused_scan_that_is_no_volume_is_not_read(tmp_path: Path) -> None:
+    paths = write_dicom_series(a_scan(), tmp_path / NAME, patient_name=NAME, patient_id="17")
+    reasons = ("missing_slices: one",)
+    index = stored(tmp_path, "dicom", labelled([*paths[:2], *paths[3:]]), reasons)
+    with pytest.raises(SeriesError, match="missing_slices") as caught:
+        open_scan(index, "c1", refused=True)
+    assert NAME not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [({"BodyPartExamined": "KNEE"}, ""), ({"BurnedInAnnotation": "YES"}, "burned_in")],
+)
+def test_a_refused_radiograph_is_read_for_a_reader_unless_it_may_name_the_patient(
+    tmp_path: Path, facts: dict[str, str], code: str
+) -> None:
+    path = write_dx(tmp_path / "x.dcm", np.arange(600, dtype=np.uint16).reshape(20, 30), **facts)
+    index = stored(tmp_path, "image", labelled([path]), ("refused: for some reason",))
+    if not code:
+        assert open_image(index, "c1", refused=True).pixels.shape == (20, 30)
+        return
+    with pytest.raises(SeriesError) as caught:
+        open_image(index, "c1", refused=True)
+    assert [reason.partition(":")[0] for reason in caught.value.reasons] == [code]
 
 
 def test_an_unknown_case_and_a_missing_store_are_refused(tmp_path: Path) -> None:

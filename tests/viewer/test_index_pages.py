@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, CaseLabel, write_index
@@ -73,7 +75,7 @@ def test_a_scan_that_nobody_annotated_is_not_shown_as_one_without_nodules(tmp_pa
     assert "not annotated. That is not the same as no nodule" in said
 
 
-def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, launch):  # noqa: F811
+def test_a_refused_case_is_shown_as_not_analysed_with_its_reasons(scans, images, launch):  # noqa: F811
     for index, case, reason in (
         (scans, "s3", "missing_slices: after position -120.0 mm"),
         (images, "c000", "colour: channels differ"),
@@ -81,7 +83,21 @@ def test_a_refused_case_shows_its_reasons_once_and_no_picture(scans, images, lau
         app = launch(open_review(index), "case.py", case=case)
         assert texts(app.text).count(reason) == 1
         assert "not the same as no findings" in texts(app.error)
-        assert shown_images(app) == 0
+        assert scene_of(app)["refused"]
+
+
+def test_a_refused_case_that_cannot_be_shown_says_why(tmp_path, launch):  # noqa: F811
+    index = write_xray_archive(tmp_path, patients=1)
+    place = tmp_path / "DOE^JANE" / "0.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8)).save(place)
+    app = launch(open_review(index), "case.py", case="c000")
+    assert "cannot be shown" in texts(app.error)
+    assert "colour" in texts(app.text)
+    assert shown_images(app) == 0
+    place.unlink()
+    app = launch(open_review(index), "case.py", case="c000")
+    assert "no longer where it was" in texts(app.text)
+    assert "DOE" not in texts(app.text)
 
 
 def test_an_image_of_an_index_shows_what_is_known_of_its_labels(images, launch):  # noqa: F811
@@ -114,10 +130,9 @@ def test_a_run_opens_the_cases_of_an_archive(scans, images, tmp_path, launch):  
     refused = RunCase("s3", "p3", "scan", str(scans), "none", None, None, None, "not_analysed",
                       ("missing_slices: after position -120.0 mm",))  # fmt: skip
     run = write_bare_run(tmp_path, [scan, image, refused])
-    for case, pictures in (("s1", 1), ("c003", 1), ("s3", 0)):
+    for case in ("s1", "c003", "s3"):
         app = launch(run, "case.py", case=case)
-        assert shown_images(app) == pictures
-    assert "Not shown: this scan was refused" in texts(app.caption)
+        assert scene_of(app)["refused"] == (case == "s3")
     assert "Results" not in texts(app.title)
 
 

@@ -69,6 +69,10 @@ class GateSettings(Settings):
         """Return the requirements for a patch: the same, but without a number of slices."""
         return self.model_copy(update={"min_slices": 2})
 
+    def for_viewing(self) -> GateSettings:
+        """Return the requirements for a reader who looks at a refused scan: that it is a volume."""
+        return self.model_copy(update={"allow": tuple(c for c in CODES if CODES[c].allowable)})
+
     @field_validator("allow")
     @classmethod
     def _are_allowable(cls, codes: tuple[str, ...]) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ CODES: dict[str, tuple[str, bool]] = {
 }
 """Maps a code to its meaning, and to whether `allow` may accept it."""
 
+VIEWABLE = ("not_chest", "for_processing", "polarity")
+"""Codes of refused pictures that a reader may see: the pixels of the others may name the patient,
+or cannot be decoded."""
+
 XRAY_MODALITIES = ("CR", "DX", "RG")
 _CAPTURED_MODALITIES = ("OT", "SC", "")
 _CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
