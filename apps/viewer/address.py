@@ -54,9 +54,14 @@ def is_first_page() -> bool:
     return LISTING not in st.session_state
 
 
+def shows_model(review: Review) -> bool:
+    """Return whether the worklist may show what a model says."""
+    return review.kind != "INDEX"
+
+
 def current_listing(review: Review, cases: Sequence[RunCase]) -> Listing:
     """Return the reader's choice of the worklist: that of the address, otherwise the last one."""
-    orders = choose_orders(model_shown=review.kind != "INDEX")
+    orders = choose_orders(model_shown=shows_model(review))
     asked = {name: st.query_params[name] for name in PARAMETERS if name in st.query_params}
     held: Listing | None = st.session_state.get(LISTING)
     is_new = bool(asked) and asked != st.session_state.get(WRITTEN)

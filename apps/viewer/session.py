@@ -18,6 +18,7 @@ import numpy as np
 import streamlit as st
 from display import AxialStack, build_picture, open_picture, open_stack
 from numpy.typing import NDArray
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from medkd.errors import MedkdError, SeriesError
 from medkd.formats import EVALUATION
@@ -28,7 +29,7 @@ from medkd.models.package import read_info
 from medkd.provenance import NO_PERFORMANCE
 from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import SPLITS, CaseMarks, MarkSource, arm_threshold, by_case
-from medkd.review.index_cases import NoduleFact, nodule_facts
+from medkd.review.index_cases import NoduleFact, index_cases, nodule_facts
 from medkd.review.opened import (
     Review,
     open_review,
@@ -43,7 +44,7 @@ from medkd.review.outcomes import read_findings
 from medkd.review.priors import Box, find_lung_box
 from medkd.review.store import Decision, ReviewStore, decisions_csv, open_store
 from medkd.runs import ARMS, SearchRecord
-from medkd.types import Evaluation, Nodule, RunCase, Scan
+from medkd.types import CaseResult, Evaluation, Nodule, RunCase, Scan
 
 T = TypeVar("T")
 
@@ -98,6 +99,8 @@ def stopping() -> Iterator[None]:
     try:
         yield
     except MedkdError as error:
+        if get_script_run_ctx(suppress_warning=True) is None:
+            raise  # there is no page (`ahead.py`)
         st.error("This page cannot be shown.")
         st.text(str(error))
         st.stop()
@@ -132,10 +135,36 @@ def _notice_of_results(record: SearchRecord) -> None:
         st.caption(f"{NOT_COMPARED} {NOT_A_DEVICE}")
 
 
+def read_first_page() -> None:
+    """Read what the worklist shows into the cache, without a page.
+
+    Raises:
+        MedkdError: if something cannot be read.
+    """
+    review = current_review()
+    load_cases(review)
+    if review.kind == "INDEX":
+        load_nodule_facts(review)
+    else:
+        load_marks(review)
+
+
 def load_cases(review: Review) -> list[RunCase]:
     """Return the cases in reading order."""
     with stopping():
-        return _cached(_tables, "cases", _files(review), lambda: read_worklist(review))
+        if review.kind == "INDEX":
+            archive = load_archive(review)
+            return _cached(_tables, "cases", _files(review), lambda: index_cases(archive))
+        found = load_results(review)
+        return _cached(_tables, "cases", _files(review), lambda: read_worklist(review, found))
+
+
+def load_results(review: Review) -> list[CaseResult]:
+    """Return the results of RESULTS; none for a RUN."""
+    if review.kind != "RESULTS":
+        return []
+    with stopping():
+        return _cached(_tables, "results", _files(review), review.results.read)
 
 
 def load_evaluation(review: Review) -> Evaluation | None:
@@ -192,13 +221,17 @@ def load_marks(review: Review, arm: str = ARM) -> dict[str, CaseMarks]:
     if review.kind == "RUN":
         files += [review.run.marks(arm), review.run.result(arm, "x").parent]
     with stopping():
-        return _cached(_tables, f"marks {arm}", files, lambda: read_marks(review, arm))
+        found = load_results(review)
+        return _cached(_tables, f"marks {arm}", files, lambda: read_marks(review, arm, found))
 
 
 def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
     """Return the probabilities of each image by arm, or for RESULTS by label."""
     with stopping():
-        return _cached(_tables, "probabilities", _files(review), lambda: read_probabilities(review))
+        found = load_results(review)
+        return _cached(
+            _tables, "probabilities", _files(review), lambda: read_probabilities(review, found)
+        )
 
 
 def load_stack(review: Review, case: RunCase) -> AxialStack:

@@ -40,6 +40,8 @@ OPTIONAL = (
 )  # fmt: skip
 """Columns that are left out if they are empty."""
 
+ROWS_SHOWN = 14
+ROW_PX = 35
 SEARCHES: tuple[MarkSource, ...] = ("whole-scan", "candidates", "detect")
 
 
@@ -53,10 +55,7 @@ def show_worklist() -> None:
     listing = choose_listing(review, cases)
     passing = address.list_cases(review, cases, listing, decided)
     address.write_address(cases, listing, drop=["at"])
-    whose = "student's" if review.kind == "RUN" else "model's"
-    by_score = f", highest score first (the {whose} highest probability)"
-    order = by_score if listing.order == "suspicion" else ""
-    st.caption(f"{len(passing)} of {len(cases)} cases{order}. Click a row to open its case.")
+    show_actions(review, cases, listing, passing, decided)
     if passing:
         show_table(
             review,
@@ -66,19 +65,39 @@ def show_worklist() -> None:
         )
     else:
         st.info("No case matches the filters.")
-    left, right, _ = st.columns([3, 3, 2])
-    if left.button(
-        "Open the next case to read", type="primary", disabled=not passing, shortcut="s"
-    ):
+
+
+def show_actions(
+    review: Review,
+    cases: Sequence[RunCase],
+    listing: Listing,
+    passing: Sequence[RunCase],
+    decided: address.Decided,
+) -> None:
+    """Draw above the table how many cases it has, and the buttons.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        cases: all cases.
+        listing: the reader's choice of the worklist.
+        passing: the cases of the table, in its order.
+        decided: the reader's latest decisions by case id and mark id.
+    """
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    if row.button("Open the next case to read", type="primary", disabled=not passing, shortcut="s"):
         names = [case.case_id for case in passing]
         read = {c.case_id for c in passing if progress_of(c, decided) == "reviewed"}
         open_case(cases, listing, next_unread(names, "", read.__contains__) or names[0])
-    right.download_button(
+    row.download_button(
         "Export all decisions (CSV)",
         session.build_export(review),
         file_name="decisions.csv",
         mime="text/csv",
     )
+    whose = "student's" if review.kind == "RUN" else "model's"
+    by_score = f", highest score first (the {whose} highest probability)"
+    order = by_score if listing.order == "suspicion" else ""
+    row.caption(f"{len(passing)} of {len(cases)} cases{order}. Click a row to open its case.")
 
 
 def show_warnings(review: Review, cases: Sequence[RunCase]) -> None:
@@ -107,7 +126,7 @@ def choose_listing(review: Review, cases: Sequence[RunCase]) -> Listing:
         if is_new or key not in st.session_state:
             st.session_state[key] = getattr(listing, name)
     splits = sorted({case.split for case in cases} - {""})
-    orders = choose_orders(model_shown=review.kind != "INDEX")
+    orders = choose_orders(model_shown=address.shows_model(review))
     words = INDEX_WORDS if review.kind == "INDEX" else STATUS_WORDS
     choices = {
         "status": ("Status", STATUSES),
@@ -146,10 +165,13 @@ def show_table(
     table = pd.DataFrame(build(review, cases, decided))
     empty = [name for name in OPTIONAL if name in table and table[name].isin(["", None]).all()]
     same = ["Kind"] if table["Kind"].nunique() == 1 else []
-    hidden = hidden_columns(model_shown=review.kind != "INDEX") & set(table)
+    hidden = hidden_columns(model_shown=address.shows_model(review)) & set(table)
+    rows = min(len(table), ROWS_SHOWN)
     event = st.dataframe(
         table.drop(columns=[*empty, *same, *hidden]),
         hide_index=True,
+        height=ROW_PX * (rows + 1) + 2,
+        row_height=ROW_PX,
         column_config={
             "Score": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
             "Reasons": st.column_config.TextColumn(width="large"),

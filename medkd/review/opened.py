@@ -7,7 +7,7 @@ stored in the folder `NAME.review` beside it, those on a RUN or RESULTS in the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,8 +112,12 @@ def open_review(place: Path, *, index: Path | None = None, store: str = "") -> R
     return review
 
 
-def read_worklist(review: Review) -> list[RunCase]:
+def read_worklist(review: Review, found: Sequence[CaseResult] | None = None) -> list[RunCase]:
     """Read the cases in reading order.
+
+    Args:
+        review: the opened RUN, RESULTS or INDEX.
+        found: the results of RESULTS, if they were read before.
 
     Raises:
         MedkdError: if they cannot be read, or two cases have the same id.
@@ -121,23 +125,33 @@ def read_worklist(review: Review) -> list[RunCase]:
     if review.kind == "INDEX":
         return index_cases(read_index(review.path))
     if review.kind == "RESULTS":
-        return order_cases(map(_result_case, review.results.read()))
+        return order_cases(map(_result_case, _results(review, found)))
     return read_run_cases(review.run.cases)
 
 
-def read_marks(review: Review, arm: str) -> dict[str, CaseMarks]:
+def read_marks(
+    review: Review, arm: str, found: Sequence[CaseResult] | None = None
+) -> dict[str, CaseMarks]:
     """Read the marks of all scans by case id; of a RUN only the marks of one arm.
+
+    Args:
+        review: the opened RUN or RESULTS.
+        arm: the arm of a RUN.
+        found: the results of RESULTS, if they were read before.
 
     Raises:
         MedkdError: if a file cannot be read, with all reasons.
     """
     if review.kind == "RESULTS":
-        return {r.seriesuid: _result_marks(r) for r in review.results.read() if r.kind == "scan"}
+        results = _results(review, found)
+        return {r.seriesuid: _result_marks(r) for r in results if r.kind == "scan"}
     return read_case_marks(review.run, arm)
 
 
-def read_probabilities(review: Review) -> dict[str, dict[str, float]]:
-    """Read the calibrated probabilities of whole images.
+def read_probabilities(
+    review: Review, found: Sequence[CaseResult] | None = None
+) -> dict[str, dict[str, float]]:
+    """Read the calibrated probabilities of whole images; the arguments as in `read_worklist`.
 
     Returns:
         Case id to arm (of RESULTS: label) to probability; unscored images are omitted.
@@ -146,7 +160,7 @@ def read_probabilities(review: Review) -> dict[str, dict[str, float]]:
         MedkdError: if a file cannot be read, with all reasons.
     """
     if review.kind == "RESULTS":
-        return {result.seriesuid: result.probabilities for result in review.results.read()}
+        return {result.seriesuid: result.probabilities for result in _results(review, found)}
     return read_image_probabilities(review.run)
 
 
@@ -197,6 +211,10 @@ def read_case_image(review: Review, case: RunCase) -> Radiograph:
     if review.kind == "RESULTS":
         allow = (*allow, *review.results.read_record().settings.get("allow", ()))
     return read_radiograph(place, allow=allow)
+
+
+def _results(review: Review, found: Sequence[CaseResult] | None) -> Sequence[CaseResult]:
+    return review.results.read() if found is None else found
 
 
 def _result_case(result: CaseResult) -> RunCase:
