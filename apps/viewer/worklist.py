@@ -40,7 +40,7 @@ OPTIONAL = (
 )  # fmt: skip
 """Columns that are left out if they are empty."""
 
-ROWS_SHOWN = 14
+ROWS_SHOWN = 12
 ROW_PX = 35
 SEARCHES: tuple[MarkSource, ...] = ("whole-scan", "candidates", "detect")
 
@@ -50,7 +50,7 @@ def show_worklist() -> None:
     review = session.current_review()
     decided = session.load_mine(review)
     cases = session.load_cases(review)
-    st.title("Worklist")
+    st.subheader("Worklist")
     show_warnings(review, cases)
     listing = choose_listing(review, cases)
     passing = address.list_cases(review, cases, listing, decided)
