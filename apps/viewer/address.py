@@ -38,7 +38,6 @@ LISTING = "listing"
 WRITTEN = "written_listing"
 """Session key of the parameters with which this choice was written into the address."""
 
-
 ORDER = "case_order"
 """Session key of a choice of the worklist, and of the case ids in its order."""
 

@@ -42,7 +42,7 @@ def show_case() -> None:
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     case = choose_case(review, bar)
     answered = slice_viewer.read_answered(case)
-    mine = session.load_mine(review).get(case.case_id, {})
+    mine = session.load_case_mine(review, case)
     part = f", {case.split}" if case.split not in {"", "none"} else ""
     bar.text(f"Case {case.case_id} ({case.kind}{part}): {case_progress(case, mine)}")
     flow.show_finished(bar)

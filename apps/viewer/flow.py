@@ -86,27 +86,21 @@ def show_finished(bar: DeltaGenerator) -> None:
 
 def go_to(case_id: str) -> None:
     """Open a case when the page is drawn next."""
+    st.session_state[FINISHED] = Finished()
     st.session_state[session.OPEN_CASE] = [case_id]
 
 
 def go_to_unread(review: Review, case_id: str) -> None:
     """Open the next case of the worklist that the reader has not read, if there is one."""
-    finished: Finished = st.session_state.setdefault(FINISHED, Finished())
     unread = _find_unread(review, case_id)
-    finished.words = "" if unread else ALL_READ
     go_to(unread or case_id)
+    st.session_state[FINISHED] = Finished("" if unread else ALL_READ)
 
 
 def show_finish(row: DeltaGenerator, review: Review, shown: Decision, undecided: int) -> None:
     """Draw the button that finishes a case; the arguments are those of `finish`."""
-    row.button(
-        "Mark the case as reviewed",
-        key=f"reviewed:{shown.case_id}",
-        type="primary",
-        on_click=finish,
-        args=(review, shown, undecided),
-        shortcut="e",
-    )
+    words = "Mark the case as reviewed"
+    _finish_button(row, words, f"reviewed:{shown.case_id}", "e", (review, shown, undecided))
 
 
 def ask(row: DeltaGenerator, review: Review, shown: Decision, undecided: int) -> None:
@@ -115,15 +109,15 @@ def ask(row: DeltaGenerator, review: Review, shown: Decision, undecided: int) ->
     The answer "yes" is not where the button was that asked: a double click must not answer.
     """
     row.button("Keep reading", key=f"keep:{shown.case_id}", on_click=keep_reading, shortcut="n")
-    row.button(
-        "Mark anyway",
-        key=f"anyway:{shown.case_id}",
-        type="primary",
-        on_click=finish,
-        args=(review, shown, undecided),
-        shortcut="y",
-    )
+    words = "Mark anyway"
+    _finish_button(row, words, f"anyway:{shown.case_id}", "y", (review, shown, undecided))
     row.caption(question(shown.case_id))
+
+
+def _finish_button(
+    row: DeltaGenerator, label: str, key: str, shortcut: str, args: tuple[Review, Decision, int]
+) -> None:
+    row.button(label, key=key, type="primary", on_click=finish, args=args, shortcut=shortcut)
 
 
 def finish(review: Review, shown: Decision, undecided: int) -> None:
@@ -152,6 +146,12 @@ def finish(review: Review, shown: Decision, undecided: int) -> None:
     name = shorten(shown.case_id)
     finished.words = f"{name}: reviewed, {deciding.saved_words(saved)}.{ending}"
     opening[:] = [unread or shown.case_id]
+
+
+def reopen(review: Review, shown: Decision) -> None:
+    """Take back that a scan is reviewed."""
+    st.session_state.pop(FINISHED, None)
+    deciding.decide(review, shown, "verdict", "undecided")
 
 
 def shorten(case_id: str) -> str:

@@ -329,6 +329,13 @@ def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
         return by_case(load_store(review).latest(reader=reader_name()))
 
 
+def load_case_mine(review: Review, case: RunCase) -> dict[str, Decision]:
+    """Return this reader's latest decisions on a case by mark id."""
+    with stopping():
+        latest = load_store(review).latest(reader=reader_name(), case_id=case.case_id)
+    return {decision.mark_id: decision for decision in latest}
+
+
 def load_case_history(review: Review, case: RunCase) -> list[Decision]:
     """Return all decisions of this reader on a case, oldest first."""
     with stopping():

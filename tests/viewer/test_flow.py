@@ -130,6 +130,7 @@ def test_the_last_unread_case_stays_open_and_the_page_says_so(fresh_run, open_ad
     press(app, "Next unread")
     assert case_of(app) == "scan-b"
     press(app, "Reopen the case")
+    assert "reviewed, saved" not in values(app.text)
     assert "Mark the case as reviewed" in [button.label for button in app.button]
 
 

@@ -1,7 +1,7 @@
 // The window, the planes and the place in the address of the page, so that they survive a reload.
 //
 // The browser writes them, without running the page again, and leaves all other parameters as they
-// are. A place names the volume by the begin of its hash: it holds for no other one.
+// are. A place names the volume by the beginning of its hash: it holds for no other one.
 
 const DELAY_MS = 300;
 const KEEP_MS = 1000;

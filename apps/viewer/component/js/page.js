@@ -47,8 +47,8 @@ export class PageButtons {
   }
 
   /**
-   * Return whether a key belongs to the page and not to the slices: it answers a question, or comes
-   * while the page is about to answer a button.
+   * Return whether a key belongs to the page and not to the slices: it answers the page's question,
+   * or comes before the page has reacted to a button.
    */
   takes(key) {
     if (Date.now() < this.heldUntil) return true;
