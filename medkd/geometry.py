@@ -174,6 +174,21 @@ class VoxelGrid:
         affine[:3, 3] = self.voxel_to_world(start_vox)
         return VoxelGrid(shape, affine)
 
+    def strided(
+        self, first_vox: ArrayLike, step_vox: ArrayLike, shape: tuple[int, int, int]
+    ) -> VoxelGrid:
+        """Return the grid of cells that are some voxels of this grid apart.
+
+        Args:
+            first_vox: (3,) centre of the first cell in (i, j, k); between voxels if not whole.
+            step_vox: (3,) voxels from one cell to the next along i, j, k.
+            shape: number of cells.
+        """
+        affine = self.affine_lps_mm.copy()
+        affine[:3, :3] *= np.asarray(step_vox, dtype=np.float64)
+        affine[:3, 3] = self.voxel_to_world(first_vox)
+        return VoxelGrid(shape, affine)
+
 
 @dataclass(frozen=True, slots=True)
 class AxisOrder:

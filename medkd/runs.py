@@ -15,6 +15,7 @@ RUN/results/<arm>/<case>.json    one `CaseResult` per scan (CT)
 RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
 RUN/evaluation.json              `Evaluation`
 RUN/report.html, report.json, report.csv
+RUN/explain/                     heat maps and disagreements (`ExplainedFolder`)
 RUN/review.sqlite                decisions of readers
 
 RESULTS/detect.record            JSON: model, settings, version, inputs (`SearchRecord`)
@@ -22,7 +23,11 @@ RESULTS/<case>.json              one `CaseResult` per scan or radiograph, includ
 RESULTS/results.csv              one row per mark of a scan, or per radiograph
 RESULTS/results.html             the scans with pictures of their first marks (CT)
 RESULTS/thumbnails/<key>.json    these pictures, by the key of the input
+RESULTS/explain/                 heat maps (`ExplainedFolder`)
 RESULTS/review.sqlite            decisions of readers
+
+explain/<sha256 of case id>/<map>.npz   heat maps of a case (`io.heat_maps`)
+explain/disagreement.csv         where teacher and student of a RUN disagree most (`Disagreement`)
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ from medkd.errors import CheckpointError, SeriesError
 from medkd.files import write_text
 from medkd.formats import RESULTS
 from medkd.jsonio import read_json
+from medkd.provenance import sha256_of_text
 from medkd.types import CaseResult, RunCase
 
 ARMS = ("teacher", "control", "student")
@@ -63,6 +69,41 @@ class Prediction:
     logits: tuple[float, ...]
     probabilities: tuple[float, ...]
     center_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """The calibrated probabilities of teacher and student for one place or image.
+
+    `center_mm` (LPS) is the place in a scan, None for a whole image. `label` is the output.
+    """
+
+    case_id: str
+    label: str
+    teacher: float
+    student: float
+    center_mm: tuple[float, float, float] | None = None
+
+    @property
+    def difference(self) -> float:
+        """How much higher the student's probability is; negative if it is lower."""
+        return self.student - self.teacher
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedFolder:
+    """The paths of what `medkd explain` writes into a RUN or RESULTS."""
+
+    path: Path
+
+    def heat_maps(self, case_id: str) -> Path:
+        """Folder of the heat maps of a case; its name is valid whatever the case id is."""
+        return self.path / sha256_of_text(case_id)[:32]
+
+    @property
+    def disagreements(self) -> Path:
+        """The table of the greatest disagreements, written when all cases are done."""
+        return self.path / "disagreement.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +146,11 @@ class RunFolder:
     def reference(self) -> Path:
         """Folder of the reference standard in LUNA16's CSV layout."""
         return self.path / "reference"
+
+    @property
+    def explained(self) -> ExplainedFolder:
+        """Heat maps and disagreements."""
+        return ExplainedFolder(self.path / "explain")
 
     def model(self, arm: str) -> Path:
         """The model directory of an arm."""
@@ -182,6 +228,11 @@ class ResultsFolder:
     def thumbnails(self) -> Path:
         """Folder of the pictures on the page."""
         return self.path / "thumbnails"
+
+    @property
+    def explained(self) -> ExplainedFolder:
+        """Heat maps."""
+        return ExplainedFolder(self.path / "explain")
 
     @property
     def review(self) -> Path:
@@ -262,6 +313,24 @@ def read_cases(path: Path) -> list[RunCase]:
     return [_case(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
 
 
+def write_disagreements(path: Path, rows: Sequence[Disagreement]) -> None:
+    """Write disagreements as CSV, atomically, in the given order."""
+    cells = [
+        (row.case_id, row.label, row.teacher, row.student, *(row.center_mm or ("", "", "")))
+        for row in rows
+    ]
+    _write_csv(path, ["case_id", "label", "teacher", "student", *_PLACE], cells)
+
+
+def read_disagreements(path: Path) -> list[Disagreement]:
+    """Read the disagreements in a file of `write_disagreements`.
+
+    Raises:
+        SeriesError: if the file is missing or a row is not valid; the error names the row.
+    """
+    return [_disagreement(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
+
+
 def _write_csv(path: Path, columns: list[str], rows: Iterable[Sequence[object]]) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -283,7 +352,6 @@ def _prediction(path: Path, number: int, row: dict[str, str]) -> Prediction:
             [cell for column, cell in row.items() if column.partition(":")[0] == what]
             for what in _VALUES
         )
-        place = [row[name] for name in _PLACE]
         return Prediction(
             sample_id=row["sample_id"],
             patient_id=row["patient_id"],
@@ -291,10 +359,27 @@ def _prediction(path: Path, number: int, row: dict[str, str]) -> Prediction:
             labels=tuple(int(cell) if cell else None for cell in _required(labels)),
             logits=tuple(map(float, logits)),
             probabilities=tuple(map(float, probabilities)),
-            center_mm=(float(place[0]), float(place[1]), float(place[2])) if place[0] else None,
+            center_mm=_place([row[name] for name in _PLACE]),
         )
     except (KeyError, ValueError, AttributeError) as error:
         raise SeriesError(f"{path}: row {number} is not a prediction", [repr(error)]) from error
+
+
+def _disagreement(path: Path, number: int, row: dict[str, str]) -> Disagreement:
+    try:
+        return Disagreement(
+            row["case_id"],
+            row["label"],
+            float(row["teacher"]),
+            float(row["student"]),
+            _place([row[name] for name in _PLACE]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise SeriesError(f"{path}: row {number} is not a disagreement", [repr(error)]) from error
+
+
+def _place(cells: Sequence[str]) -> tuple[float, float, float] | None:
+    return (float(cells[0]), float(cells[1]), float(cells[2])) if cells[0] else None
 
 
 def _required(cells: list[str]) -> list[str]:

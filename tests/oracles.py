@@ -10,6 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medkd.types import Candidate, Nodule, Reference
 
@@ -197,3 +201,32 @@ def walk_calibration_error(
             share = sum(labels[index] for index in rows) / len(rows)
             error += len(rows) / len(labels) * abs(confidence - share)
     return error
+
+
+def grad_cam(network: Any, layer: Any, views: Any, output: int) -> NDArray[np.float64]:
+    """Grad-CAM, Selvaraju et al. 2017, equations 1 and 2, with loops over samples and channels.
+
+    Args:
+        network: a classifier in eval mode.
+        layer: the submodule whose output is weighted.
+        views: [B, C, *spatial].
+        output: number of the logit.
+    """
+    import torch
+
+    maps = []
+    for view in views:
+        kept = []
+        hook = layer.register_forward_hook(
+            lambda _module, _inputs, out, kept=kept: kept.append(out)
+        )
+        logit = network(view[None])[0, output]
+        hook.remove()
+        (gradient,) = torch.autograd.grad(logit, kept[0])
+        features = kept[0][0].detach().double().numpy()
+        total = np.zeros(features.shape[1:])
+        for channel, feature in enumerate(features):
+            weight = gradient[0, channel].double().numpy().sum() / feature.size
+            total += weight * feature
+        maps.append(np.maximum(total, 0))
+    return np.stack(maps)

@@ -18,6 +18,7 @@ import session
 import slice_viewer
 import streamlit as st
 from actions import Saver
+from heat import load_heat
 from indexed import COLUMNS
 from pictures import show_picture, try_stack
 from prior import find_prior
@@ -137,8 +138,11 @@ def show_scan_case(
         reference = [ring for ring in rings if ring.group != "mark"]
         others = arms.other_rings(review, case, above_only=not all_are_shown())
         prior = find_prior(review, case)
+        heat = load_heat(review, case)
         every = own + reference + others
-        slice_viewer.show_viewer(case, stack, every, reading=reading, save=save, prior=prior)
+        slice_viewer.show_viewer(
+            case, stack, every, reading=reading, save=save, heat=heat, prior=prior
+        )
 
 
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:

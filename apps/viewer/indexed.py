@@ -14,6 +14,7 @@ import slice_viewer
 import streamlit as st
 from actions import Saver
 from display import AxialStack
+from heat import load_heat
 from pictures import show_picture, try_stack
 from prior_scene import PriorView
 from scene import Answered, Reading, Ring
@@ -61,7 +62,10 @@ def show_indexed(
         save = Saver(review, case, shown, stack).save
         with left:
             every = added.added_rings(found) + rings
-            slice_viewer.show_viewer(case, stack, every, reading=reading, save=save, prior=prior)
+            heat = load_heat(review, case)
+            slice_viewer.show_viewer(
+                case, stack, every, reading=reading, save=save, heat=heat, prior=prior
+            )
     with right, st.container(key="case_side", gap="xsmall"):
         if case.kind == "scan":
             panels.show_reviewed(review, case, mine)

@@ -8,6 +8,7 @@ import slice_viewer
 import streamlit as st
 from actions import Saver
 from display import AxialStack
+from heat import load_heat
 from scene import Answered, Reading, Ring
 
 from medkd.errors import MedkdError
@@ -68,4 +69,5 @@ def show_picture(review: Review, case: RunCase, whole: Decision, *, answered: An
     refused = case.status == "not_analysed"
     reading = Reading(decides=True, answered=answered, undoable=undoable, refused=refused)
     save = Saver(review, case, {WHOLE_CASE: whole}).save
-    slice_viewer.show_viewer(case, stack, [ring], reading=reading, save=save)
+    heat = load_heat(review, case)
+    slice_viewer.show_viewer(case, stack, [ring], reading=reading, save=save, heat=heat)

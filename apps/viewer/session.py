@@ -20,7 +20,7 @@ from display import AxialStack, build_picture, open_picture, open_stack
 from numpy.typing import NDArray
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from medkd.errors import MedkdError, SeriesError
+from medkd.errors import MedkdError
 from medkd.formats import EVALUATION
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.io.medmnist import read_medmnist
@@ -38,6 +38,7 @@ from medkd.review.opened import (
     read_case_scan,
     read_marks,
     read_probabilities,
+    read_row,
     read_worklist,
 )
 from medkd.review.outcomes import read_findings
@@ -257,6 +258,11 @@ def load_lung_box(review: Review, case: RunCase) -> Box | None:
     return _cached(_tables, f"lungs {stack.volume_id}", [], read)
 
 
+def cached_heat(case_id: str, files: Sequence[Path], read: Callable[[], T]) -> T:
+    """Return the heat maps of a case from the cache, unless a file was written since."""
+    return _cached(_heat, f"heat {case_id}", files, read)
+
+
 def load_picture(review: Review, case: RunCase) -> AxialStack:
     """Read a radiograph from its file, or the image that is a row of a MedMNIST file.
 
@@ -276,12 +282,8 @@ def load_picture(review: Review, case: RunCase) -> AxialStack:
 def _read_row(review: Review, case: RunCase) -> NDArray[np.float32]:
     """Read the image of a case that is a row of a MedMNIST file: [row, col, ...] in 0..1."""
     path = pixels_path(review, case)
-    splits = _cached(_files_read, "medmnist", [path], lambda: read_medmnist(path)).splits
-    images = next((part.images for name, part in splits.items() if name == case.split), ())
-    if case.row is None or not 0 <= case.row < len(images):
-        reason = f"expected a row below {len(images)}, got {case.row!r}"
-        raise SeriesError(f"{path}: no such row of {case.split}", [reason])
-    return np.asarray(images[case.row], dtype=np.float32) / 255.0
+    images = _cached(_files_read, "medmnist", [path], lambda: read_medmnist(path))
+    return read_row(images, path, case)
 
 
 def mark_threshold(review: Review, source: MarkSource, arm: str = ARM) -> float | None:
@@ -399,4 +401,9 @@ def _files_read(key: object, _read: Callable[[], object]) -> object:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the image ...")
 def _images(key: object, _read: Callable[[], object]) -> object:
+    return _read()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _heat(key: object, _read: Callable[[], object]) -> object:
     return _read()

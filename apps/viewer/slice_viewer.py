@@ -24,6 +24,7 @@ import streamlit as st
 import voxels
 from actions import Action, read_action
 from display import AxialStack
+from heat import Heat, describe_heat
 from prior_scene import PriorView, describe_prior
 from scene import Answered, Jump, Reading, Ring
 from streamlit.runtime import Runtime
@@ -34,7 +35,7 @@ from medkd.types import RunCase
 NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
-    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "pane", "adding",
+    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "heat", "pane", "adding",
     "report", "diameter", "pointer", "prior", "connection", "page", "address", "keys", "bars",
     "viewer", "main",
 )  # fmt: skip
@@ -115,6 +116,7 @@ def show_viewer(
     *,
     reading: Reading,
     save: Save,
+    heat: Heat,
     prior: PriorView | None = None,
 ) -> None:
     """Draw the slice viewer of a scan.
@@ -125,9 +127,11 @@ def show_viewer(
         rings: marks, highest score first, then added nodules and reference nodules.
         reading: what the reader does with them; what was chosen is filled in here.
         save: saves an action of the reader.
+        heat: the heat maps of the model.
         prior: another scan of the same patient; None: there is none.
     """
-    _grant((stack, prior.stack) if prior and prior.stack else (stack,))
+    beside = (prior.stack,) if prior and prior.stack else ()
+    _grant((stack, *beside, *heat.maps))
     key = viewer_key(case)
     reading = replace(
         reading,
@@ -154,6 +158,7 @@ def show_viewer(
     )
     data = scene.build_scene(stack, places.placed_rings(stack, rings), reading)
     data["prior"] = describe_prior(prior) if prior else None
+    data["heat"] = describe_heat(heat, stack)
     draw(
         key=key,
         data=data,
@@ -201,12 +206,12 @@ def _answered_key(case: RunCase) -> str:
     return f"answered:{case.case_id}"
 
 
-def _grant(stacks: tuple[AxialStack, ...]) -> None:
+def _grant(stacks: tuple[voxels.Volume, ...]) -> None:
     """Grant this session these volumes; the grant for other volumes ends."""
     port = int(st.get_option("server.port") or 0)
     token = st.context.cookies.get(voxels.cookie_name(port), "")
     held: voxels.Grant | None = st.session_state.get(GRANT)
-    # Stacks have no equality of their own: they are compared by identity.
+    # Volumes have no equality of their own: they are compared by identity.
     if held is None or held.stacks != stacks or held.token != token:
         st.session_state[GRANT] = voxels.Grant(token, stacks, _session_check())
 

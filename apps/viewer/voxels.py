@@ -3,9 +3,9 @@
 Streamlit's own ways are not used: media files can be loaded by any browser, and above 1 MiB two
 different files can be given one address. Here a browser receives voxels only if it sends the
 cookie of a reader whose open session was granted exactly this volume: the scan that the page
-shows, or the other scan of the patient beside it. A volume is addressed by a hash of all its
-voxels, so an address contains nothing about the patient, and two volumes are never confused. A
-grant ends when the page of the reader is closed.
+shows, a heat map of it, or the other scan of the patient beside it. A volume is addressed by a hash
+of all its voxels, so an address contains nothing about the patient, and two volumes are never
+confused. A grant ends when the page of the reader is closed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import hmac
 import secrets
 import threading
 from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakSet
 
 import streamlit as st
-from display import SLAB_SLICES, AxialStack
+from display import SLAB_SLICES
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +32,21 @@ _HEADERS = {
 }
 
 
+class Volume(Protocol):
+    """A volume that travels in slabs of `SLAB_SLICES` slices: a scan, or a heat map in one slab."""
+
+    @property
+    def volume_id(self) -> str:
+        """A hash of its content."""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+
+    def slab(self, first: int, count: int) -> bytes:
+        """Return the content of some slices."""
+
+
 class Grant:
     """The right of one reader's session to load the volumes on its page, while it is open.
 
@@ -42,9 +58,7 @@ class Grant:
         is_open: returns whether the reader's page is still open.
     """
 
-    def __init__(
-        self, token: str, stacks: tuple[AxialStack, ...], is_open: Callable[[], bool]
-    ) -> None:
+    def __init__(self, token: str, stacks: tuple[Volume, ...], is_open: Callable[[], bool]) -> None:
         self.token = token
         self.stacks = stacks
         self.is_open = is_open
@@ -83,7 +97,7 @@ def cookie_name(port: int) -> str:
     return f"medkd_reader_{port}"
 
 
-def find_granted(token: str, volume_id: str) -> AxialStack | None:
+def find_granted(token: str, volume_id: str) -> Volume | None:
     """Return a volume if an open session with this token was granted it, otherwise None."""
     if not is_token(token):
         return None

@@ -31,6 +31,7 @@ COMMAND_MODULES = (
     "froc",
     "accept",
     "calibrate",
+    "explain_cases",
     "config",
     "demo",
     "detect",

@@ -271,12 +271,17 @@ def threshold_words(point: OperatingPoint | None) -> str:
     return f"Threshold: {point.threshold:.3g}, chosen on {point.chosen_on}{there}."
 
 
+def hash_of_model(info: ModelInfo) -> str:
+    """Return the sha256 by which the record of a search names its model."""
+    return sha256_of_text(json.dumps(to_jsonable(info), sort_keys=True))
+
+
 def _record(
     inputs: Sequence[Input], model: LoadedModel, settings: dict[str, object], facts: TableFacts
 ) -> SearchRecord:
     return SearchRecord(
         kind=facts.kind,
-        model=sha256_of_text(json.dumps(to_jsonable(model.info), sort_keys=True)),
+        model=hash_of_model(model.info),
         inputs=sha256_of_text(json.dumps(input_keys(inputs))),
         cases=len(inputs),
         settings=settings,

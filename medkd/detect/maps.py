@@ -9,20 +9,25 @@ from torch import Tensor
 
 from medkd.detect.view import DetectSettings, PatchView, Voxels, nodule_logits
 
-_BELOW_ALL = -1e9
+BELOW_ALL = -1e9
+"""The logit of a cell that was not scored."""
 
 
-def propose_patches(view: PatchView, settings: DetectSettings) -> Tensor:
-    """Return first voxels [N, 3] (float) of patches at the peaks of the logit map in the lungs."""
+def map_logits(view: PatchView, settings: DetectSettings) -> Tensor:
+    """Return the logits [i, j, k] of patches one stride apart; `BELOW_ALL` outside the lungs."""
     cells = count_cells(view)
     within = torch.from_numpy(view.inside(patch_starts(cells, view))).view(cells)
     if view.model.network.dense_stride is None:
         logit_map = sliding_map(view, within, settings.batch_size)
     else:
         logit_map = dense_map(view, cells, settings.tile_voxels)
-    masked = torch.where(within, logit_map, torch.tensor(_BELOW_ALL))
+    return torch.where(within, logit_map, torch.tensor(BELOW_ALL))
+
+
+def propose_patches(masked: Tensor, view: PatchView, settings: DetectSettings) -> Tensor:
+    """Return first voxels [N, 3] (float) of patches at the peaks of `map_logits`."""
     highest = F.max_pool3d(masked[None, None], 3, stride=1, padding=1)[0, 0]
-    peaks = torch.nonzero((masked == highest) & within)
+    peaks = torch.nonzero((masked == highest) & (masked > BELOW_ALL))
     values = masked[peaks[:, 0], peaks[:, 1], peaks[:, 2]]
     best = values.argsort(descending=True, stable=True)[: settings.proposals]
     shift = _between_cells(masked, peaks[best])
@@ -46,7 +51,7 @@ def patch_starts(cells: Voxels, view: PatchView) -> Tensor:
 
 def dense_map(view: PatchView, cells: Voxels, tile_voxels: int) -> Tensor:
     """Return the logits [i, j, k] of all patches, interleaved from one dense run per shift."""
-    logit_map = torch.full(cells, _BELOW_ALL)
+    logit_map = torch.full(cells, BELOW_ALL)
     for a, b, c in np.ndindex(view.shifts):
         i, j, k = (n * step for n, step in zip((a, b, c), view.stride, strict=True))
         part = logit_map[a :: view.shifts[0], b :: view.shifts[1], c :: view.shifts[2]]
@@ -77,7 +82,7 @@ def sliding_map(view: PatchView, within: Tensor, batch_size: int) -> Tensor:
     """Return the logits [i, j, k], scoring only patches whose centre is in the lungs."""
     chosen = torch.nonzero(within)
     starts = chosen * torch.tensor(view.stride)
-    logit_map = torch.full(within.shape, _BELOW_ALL)
+    logit_map = torch.full(within.shape, BELOW_ALL)
     logits = view.logits(starts, batch_size=batch_size)
     logit_map[chosen[:, 0], chosen[:, 1], chosen[:, 2]] = logits
     return logit_map
@@ -88,14 +93,14 @@ def _between_cells(logit_map: Tensor, peaks: Tensor) -> Tensor:
 
     A parabola is fitted along each axis; the offset is 0 beside a cell without a logit.
     """
-    padded = F.pad(logit_map, (1, 1, 1, 1, 1, 1), value=_BELOW_ALL)
+    padded = F.pad(logit_map, (1, 1, 1, 1, 1, 1), value=BELOW_ALL)
     i, j, k = (peaks + 1).unbind(dim=1)
     middle = padded[i, j, k]
     sides = []
     for axis in range(3):
         di, dj, dk = (int(axis == a) for a in range(3))
         before, after = padded[i - di, j - dj, k - dk], padded[i + di, j + dj, k + dk]
-        known = (before > _BELOW_ALL) & (after > _BELOW_ALL)
+        known = (before > BELOW_ALL) & (after > BELOW_ALL)
         sides.append(torch.where(known, vertex(before, middle, after), torch.zeros(())))
     return torch.stack(sides, dim=1)
 

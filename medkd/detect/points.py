@@ -18,6 +18,7 @@ from torch import Tensor
 from medkd.data.loading import DEFAULT_WINDOW, hu_window
 from medkd.data.prepared import PreparedScan, to_unit_range
 from medkd.detect.fast import fast_copy
+from medkd.detect.heat import KeepMap, probability_map
 from medkd.detect.view import DetectSettings, Places, check_model
 from medkd.lungs import LungField
 from medkd.models.detector import ALIGNMENT, STRIDE
@@ -44,7 +45,12 @@ class Peaks(NamedTuple):
 
 
 def search_points(
-    prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
+    prepared: PreparedScan,
+    lungs: LungField,
+    *,
+    model: LoadedModel,
+    settings: DetectSettings,
+    keep_map: KeepMap | None = None,
 ) -> Places:
     """Return the places in the lungs that a point detector finds.
 
@@ -53,6 +59,7 @@ def search_points(
         lungs: the lungs of the scan.
         model: a model whose network `finds_points`; it runs on the device of the network.
         settings: the limits.
+        keep_map: called with the map of the calibrated probability.
     """
     low = [max(part.start - MARGIN_VOX, 0) for part in lungs.box]
     i, j, k = (
@@ -67,6 +74,9 @@ def search_points(
         tile_voxels=settings.tile_voxels,
         flips=settings.flips,
     )
+    if keep_map is not None:
+        first = np.add(low, (STRIDE - 1) / 2)
+        keep_map(probability_map(found[0], model.info, prepared.grid, first=first, step=STRIDE))
     peaks = find_peaks(found)
     centers_mm = prepared.grid.voxel_to_world(peaks.center_vox + low)
     inside = lungs.contains(centers_mm)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from medkd.data.loading import patch_shape, spacing_mm
 from medkd.data.prepared import PreparedScan, ScanFacts, prepare_lungs
-from medkd.detect.maps import propose_patches, vertex
+from medkd.detect.heat import KeepMap, probability_map
+from medkd.detect.maps import map_logits, propose_patches, vertex
 from medkd.detect.points import MARGIN_VOX, search_points
 from medkd.detect.second_look import load_second, look_again, note_of
 from medkd.detect.view import (
@@ -66,12 +67,12 @@ def detect_nodules(
         ('analysed', True)
     """
     started = time.perf_counter()
-    prepared = prepare_lungs(scan, check_model(model), margin_vox=_margin(scan, model))
+    prepared = prepare_lungs(scan, check_model(model), margin_vox=search_margin(scan, model))
     result = search_prepared(prepared, model, settings)
     return replace(result, seconds=round(time.perf_counter() - started, 3))
 
 
-def _margin(scan: Scan, model: LoadedModel) -> Voxels:
+def search_margin(scan: Scan, model: LoadedModel) -> Voxels:
     """Return how many voxels around the box of the lungs a search may use along i, j, k.
 
     For patches, it is half of the longest side on the finest axis: an upper limit that holds in
@@ -86,7 +87,11 @@ def _margin(scan: Scan, model: LoadedModel) -> Voxels:
 
 
 def search_prepared(
-    prepared: PreparedScan, model: LoadedModel, settings: DetectSettings | None = None
+    prepared: PreparedScan,
+    model: LoadedModel,
+    settings: DetectSettings | None = None,
+    *,
+    keep_map: KeepMap | None = None,
 ) -> CaseResult:
     """Search a scan that was prepared by the loading steps of the model.
 
@@ -94,6 +99,8 @@ def search_prepared(
         prepared: the prepared scan.
         model: a point detector or a 3-D patch classifier.
         settings: defaults if None.
+        keep_map: called with the map of the calibrated probability, in the box of the lungs. Marks
+            outside the lungs are dropped, places outside the lungs stay in the map of a detector.
 
     Returns:
         The same as `detect_nodules`.
@@ -110,7 +117,7 @@ def search_prepared(
         return CaseResult(facts.seriesuid, (), "not_analysed", reasons=reasons, notes=notes)
     with torch.inference_mode():
         search = search_points if model.network.finds_points else search_patches
-        places = search(prepared, prepared.lungs, model=model, settings=chosen)
+        places = search(prepared, prepared.lungs, model=model, settings=chosen, keep_map=keep_map)
     marks = build_marks(facts.seriesuid, places, chosen)
     if chosen.second_look:
         second = load_second(chosen.second_look, next(model.network.parameters()).device)
@@ -139,11 +146,21 @@ def _places_of(
 
 
 def search_patches(
-    prepared: PreparedScan, lungs: LungField, *, model: LoadedModel, settings: DetectSettings
+    prepared: PreparedScan,
+    lungs: LungField,
+    *,
+    model: LoadedModel,
+    settings: DetectSettings,
+    keep_map: KeepMap | None = None,
 ) -> Places:
     """Return the places that a patch classifier finds; arguments as in `search_points`."""
     view = build_view(prepared, lungs, model=model, settings=settings)
-    starts, logits = _refine(view, propose_patches(view, settings), settings)
+    logit_map = map_logits(view, settings)
+    if keep_map is not None:
+        first = (np.asarray(view.patch) - 1) / 2
+        kept = probability_map(logit_map, model.info, view.grid, first=first, step=view.stride)
+        keep_map(kept)
+    starts, logits = _refine(view, propose_patches(logit_map, view, settings), settings)
     return Places(view.centers_mm(starts), _probability(logits, model.info))
 
 

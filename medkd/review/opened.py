@@ -7,10 +7,14 @@ stored in the folder `NAME.review` beside it, those on a RUN or RESULTS in the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medkd.errors import SeriesError, SettingsError
 from medkd.formats import RUN
@@ -18,6 +22,7 @@ from medkd.index.case_store import open_image, open_scan
 from medkd.index.table import is_index, read_index, read_index_record
 from medkd.io.dicom.gate import GateSettings
 from medkd.io.find_scans import find_places
+from medkd.io.medmnist import MedMnistSet, read_medmnist
 from medkd.io.radiograph.gate import VIEWABLE
 from medkd.io.radiograph.read import read_radiograph
 from medkd.io.scans import read_place, read_scan
@@ -215,6 +220,39 @@ def read_case_image(review: Review, case: RunCase) -> Radiograph:
 
 def _results(review: Review, found: Sequence[CaseResult] | None) -> Sequence[CaseResult]:
     return review.results.read() if found is None else found
+
+
+def read_row(images: MedMnistSet, path: Path, case: RunCase) -> NDArray[np.float32]:
+    """Return the image of a case that is a row of a MedMNIST file: [row, col, ...] in 0..1.
+
+    Args:
+        images: the content of the file.
+        path: the file, for the error.
+        case: its split and row.
+
+    Raises:
+        SeriesError: if there is no such row.
+    """
+    part = next((part.images for name, part in images.splits.items() if name == case.split), ())
+    if case.row is None or not 0 <= case.row < len(part):
+        reason = f"expected a row below {len(part)}, got {case.row!r}"
+        raise SeriesError(f"{path}: no such row of {case.split}", [reason])
+    return np.asarray(part[case.row], dtype=np.float32) / 255.0
+
+
+def image_opener(review: Review) -> Callable[[RunCase], Scan | Radiograph]:
+    """Return a function that reads the scan or radiograph of a case; it may raise a MedkdError."""
+    read_set = lru_cache(maxsize=1)(read_medmnist)
+
+    def open_image(case: RunCase) -> Scan | Radiograph:
+        if case.kind == "scan":
+            return read_case_scan(review, case)
+        if case.row is None:
+            return read_case_image(review, case)
+        path = pixels_path(review, case)
+        return Radiograph(case.case_id, read_row(read_set(path), path, case), case.patient_id)
+
+    return open_image
 
 
 def _result_case(result: CaseResult) -> RunCase:

@@ -84,6 +84,7 @@ export class Bars {
     this.press("O", viewer.showOthers);
     this.press("a", viewer.tool === "add");
     this.press("h", !taste.hidden);
+    this.press("o", taste.heat.shown && scene.heat.maps.length > 0);
     this.press("g", viewer.showReference);
     this.press("m", slab.mode !== "single");
     for (const button of this.root.querySelectorAll("button[data-layout]")) {

@@ -2,6 +2,7 @@
 
 import { fromPicture, planeSize, scaleBarMm, toPicture } from "./geometry.js";
 import { paint } from "./grey.js";
+import { HeatLayer } from "./heat.js";
 import { drawText } from "./rings.js";
 import { extractPlane, slabRange } from "./slab.js";
 
@@ -29,6 +30,7 @@ export class Pane {
     this.overlayContext = this.overlay.getContext("2d");
     this.source = document.createElement("canvas");
     this.painted = "";
+    this.heat = new HeatLayer();
   }
 
   /** Show another volume, or the same one again. */
@@ -133,7 +135,7 @@ export class Pane {
     return ((high - low) / 2) * this.spacing[this.plane.through];
   }
 
-  /** Draw the voxels; `look` is {table, version, slab}. */
+  /** Draw the voxels; `look` is {table, version, slab, heat}. */
   drawImage(look) {
     this.slab = this.slabOf(look.slab);
     const { slab, volume } = this;
@@ -155,6 +157,7 @@ export class Pane {
     const width = this.source.width * px.across;
     const height = this.source.height * px.down;
     context.drawImage(this.source, corner.x, corner.y, width, height);
+    if (look.heat) this.heat.draw(context, this, look.heat);
     const missing = this.plane.through === 2 && !volume.holds(this.number);
     this.wait.hidden = !missing;
   }

@@ -6,6 +6,7 @@ import { DECIDED, Decisions } from "./decisions.js";
 import { Diameter } from "./diameter.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
+import { Heat } from "./heat.js";
 import { keepPlace, keepVolumes, keptPlace, keptVolume, taste } from "./memory.js";
 import { PageButtons } from "./page.js";
 import { Pane } from "./pane.js";
@@ -36,6 +37,7 @@ export class Viewer {
     this.diameter = new Diameter(this);
     this.tools = { add: this.adding, diameter: this.diameter };
     this.page = new PageButtons(this);
+    this.heat = new Heat(this, root.querySelector(".heat"));
     this.sendSelected = select;
     this.frame = 0;
     this.panes = [];
@@ -53,6 +55,7 @@ export class Viewer {
     this.follow(scene.jump);
     this.bars.update(this);
     this.page.answered();
+    this.heat.update(scene.heat);
     this.redraw();
   }
 
@@ -420,14 +423,15 @@ export class Viewer {
     const { volume } = pane; // of the current scan, or of the other scan beside it
     const voxel = nearestVoxel(volume.shape, pane.toIndex(x, y));
     if (!voxel || !volume.holds(voxel[2])) return this.bars.read("");
+    const heat = volume === this.volume ? this.heat.valueAt(voxel) : "";
     if (this.scene.picture) {
-      return this.bars.read(`grey ${pane.shownAt(voxel)}, column ${voxel[0] + 1}, row ${voxel[1] + 1}`);
+      return this.bars.read(`grey ${pane.shownAt(voxel)}, column ${voxel[0] + 1}, row ${voxel[1] + 1}${heat}`);
     }
     const place = mapPoint(volume.facts.affine, voxel);
     const mm = place.map((value) => value.toFixed(1)).join(", ");
     const how = this.slab.mode === "single" ? "" : `${this.slab.mode} `;
     const whose = volume === this.volume ? "" : `${this.prior.scene.name}: `;
-    return this.bars.read(`${whose}${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)`);
+    return this.bars.read(`${whose}${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)${heat}`);
   }
 
   // ---- drawing
@@ -457,8 +461,8 @@ export class Viewer {
   }
 
   draw() {
-    const look = { table: this.table, version: this.version, slab: this.slab };
     this.prior.arrange();
+    const look = { table: this.table, version: this.version, slab: this.slab, heat: this.heat.look() };
     for (const pane of this.panes) {
       if (!pane.visible) continue;
       pane.resize();
@@ -466,7 +470,7 @@ export class Viewer {
       pane.drawImage(look);
       this.drawOverlay(pane);
     }
-    this.prior.draw(look);
+    this.prior.draw({ ...look, heat: null }); // the map is of the current scan
     this.read();
     this.bars.draw(this);
     this.reportSelected();

@@ -2,8 +2,8 @@
 
 const AIR_HU = -1024;
 const LOADS_AT_ONCE = 3;
-const RETRY_MS = 1500;
-const MOST_REFUSALS = 6;
+export const RETRY_MS = 1500;
+export const MOST_REFUSALS = 6;
 
 /** Return slab numbers in the order of loading: the one with the wanted slice, then outwards. */
 export function loadOrder(slabs, wanted) {

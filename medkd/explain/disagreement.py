@@ -1,0 +1,121 @@
+"""Where teacher and student disagree most: the largest differences of calibrated probability.
+
+In a scan, the peaks of both probability maps are compared. A model has the highest probability
+that it gives within `REACH_MM` of the place: the same nodule may peak one cell further in the other
+map. For images and listed candidates, the stored predictions are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medkd.io.heat_maps import HeatMap
+from medkd.runs import Disagreement, Prediction
+
+REACH_MM = 5.0
+LEAST = 0.1
+"""Peaks of a lower probability are not compared."""
+MOST_PER_CASE = 10
+MOST = 500
+"""Most rows of the table."""
+
+
+class _Peaks(NamedTuple):
+    """Peaks of a map: [N, 3] LPS mm and probabilities [N]."""
+
+    centers_mm: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+
+def compare_maps(case_id: str, teacher: HeatMap, student: HeatMap) -> list[Disagreement]:
+    """Return the greatest disagreements in a scan, greatest first; at most `MOST_PER_CASE`.
+
+    Args:
+        case_id: the scan.
+        teacher: its probability map of the teacher.
+        student: its probability map of the student; the grids may differ.
+    """
+    of_teacher, of_student = _find_peaks(teacher), _find_peaks(student)
+    rows = [
+        Disagreement(case_id, student.label, float(own), float(other), (x, y, z))
+        for (x, y, z), own, other in zip(
+            np.round(of_teacher.centers_mm, 2).tolist(),
+            of_teacher.probabilities,
+            _highest_near(student, of_teacher.centers_mm),
+            strict=True,
+        )
+    ]
+    rows += [
+        Disagreement(case_id, student.label, float(other), float(own), (x, y, z))
+        for (x, y, z), own, other in zip(
+            np.round(of_student.centers_mm, 2).tolist(),
+            of_student.probabilities,
+            _highest_near(teacher, of_student.centers_mm),
+            strict=True,
+        )
+    ]
+    return _apart(order_disagreements(rows))[:MOST_PER_CASE]
+
+
+def compare_predictions(
+    teacher: Iterable[Prediction], student: Iterable[Prediction], labels: Sequence[str]
+) -> list[Disagreement]:
+    """Return the disagreements on the samples that both have scored, greatest first.
+
+    Args:
+        teacher: its predictions for images or candidates.
+        student: its predictions.
+        labels: names of the K labels of both.
+    """
+    known = {row.sample_id: row for row in teacher}
+    return order_disagreements(
+        Disagreement(row.seriesuid, label, before, after, row.center_mm)
+        for row in student
+        if row.sample_id in known
+        for label, before, after in zip(
+            labels, known[row.sample_id].probabilities, row.probabilities, strict=True
+        )
+    )
+
+
+def order_disagreements(rows: Iterable[Disagreement]) -> list[Disagreement]:
+    """Return disagreements with the greatest first, at most `MOST`."""
+    return sorted(rows, key=lambda row: -abs(row.difference))[:MOST]
+
+
+def probability_maps(maps: Iterable[HeatMap]) -> Mapping[str, HeatMap]:
+    """Return the probability maps of a case by arm."""
+    return {one.arm: one for one in maps if one.kind == "probability"}
+
+
+def _find_peaks(heat_map: HeatMap) -> _Peaks:
+    values = heat_map.values
+    highest = ndimage.maximum_filter(values, size=3)
+    cells = np.argwhere((values == highest) & (values >= LEAST * 255))
+    return _Peaks(heat_map.grid.voxel_to_world(cells), values[tuple(cells.T)] / 255)
+
+
+def _highest_near(heat_map: HeatMap, centers_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest probability near each place [N]; 0 outside the map."""
+    grid = heat_map.grid
+    size = 2 * np.round(REACH_MM / grid.spacing_mm).astype(int) + 1
+    highest = ndimage.maximum_filter(heat_map.values, size=size.tolist(), mode="constant")
+    cells = np.rint(grid.world_to_voxel(centers_mm.reshape(-1, 3))).astype(int)
+    inside = grid.contains_world(centers_mm.reshape(-1, 3))
+    cells = np.clip(cells, 0, np.asarray(grid.shape) - 1)
+    return np.where(inside, highest[tuple(cells.T)] / 255, 0.0)
+
+
+def _apart(rows: Sequence[Disagreement]) -> list[Disagreement]:
+    """Drop places that are near one with a greater disagreement."""
+    kept: list[Disagreement] = []
+    for row in rows:
+        others = np.array([other.center_mm for other in kept]).reshape(-1, 3)
+        if (np.linalg.norm(others - np.asarray(row.center_mm), axis=1) > REACH_MM).all():
+            kept.append(row)
+    return kept
