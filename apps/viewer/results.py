@@ -6,6 +6,7 @@ import charts
 import pandas as pd
 import session
 import streamlit as st
+from disagreement import show_disagreements
 
 from medkd.report import tables
 from medkd.report.summary import NO_TRANSFER, scored_words
@@ -51,6 +52,7 @@ def show_results() -> None:
     for track in dict.fromkeys(froc.track for arm in evaluation.arms for froc in arm.froc):
         show_froc(evaluation, track)
     show_transfer(evaluation)
+    show_disagreements(review)
     show_report(review)
 
 

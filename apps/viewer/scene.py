@@ -67,10 +67,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """A mark that was chosen on the page; `count` differs for each choice."""
+    """A mark or place that was chosen on a page; `count` differs for each choice.
+
+    If it is no mark, the heat map is shown there; a radiograph has no place.
+    """
 
     ring_id: str = ""
     count: int = 0
+    center_mm: Point | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,11 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "refused": reading.refused,
         "question": reading.question,
         "chosen": reading.chosen,
-        "jump": {"id": jump.ring_id, "count": jump.count},
+        "jump": {
+            "id": jump.ring_id,
+            "count": jump.count,
+            "center": jump.center_mm and stack.grid.world_to_voxel(jump.center_mm).tolist(),
+        },
         "answered": {
             "client": answered.client,
             "number": answered.number,

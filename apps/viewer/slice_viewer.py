@@ -30,7 +30,7 @@ from scene import Answered, Jump, Reading, Ring
 from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from medkd.types import RunCase
+from medkd.types import Point, RunCase
 
 NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
@@ -98,6 +98,13 @@ def asked_prior(case: RunCase) -> str:
     """Return the other scan of the patient that the reader wants beside a case; empty: none yet."""
     state = st.session_state.get(viewer_key(case)) or {}
     return str(state.get("prior") or "")
+
+
+def go_to(case_id: str, center_mm: Point | None) -> None:
+    """Show a place of a case with its heat map when its page is drawn next; None: the image."""
+    key = f"jump:{case_id}"
+    last: Jump = st.session_state.get(key, Jump())
+    st.session_state[key] = Jump("", last.count + 1, center_mm)
 
 
 def read_answered(case: RunCase) -> Answered:

@@ -9,6 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from medkd.data.prepared import prepare_lungs
+from medkd.detect.maps import count_cells, patch_starts
+from medkd.detect.search import search_margin
+from medkd.detect.view import DetectSettings, build_view, check_model
 from medkd.explain.maps import Explainer
 from medkd.models.classifiers import Shallow2dSettings, Shallow3dSettings
 from medkd.models.network import Network
@@ -31,13 +35,28 @@ class BrightNetwork(Network):
         return self.weight * self.features(view).flatten(2).mean(dim=2)
 
 
-@pytest.mark.parametrize("model", [density_model(), ball_model(), ball_model(stride=None)])
-def test_the_hottest_cell_of_a_probability_map_is_at_a_ball(model: LoadedModel) -> None:
-    heat_map = Explainer(model, "student").explain_scan(chest_with_balls())[0]
+def test_the_hottest_cell_of_a_detectors_map_is_in_a_ball() -> None:
+    heat_map = Explainer(density_model(), "student").explain_scan(chest_with_balls())[0]
     assert (heat_map.kind, heat_map.arm) == ("probability", "student")
     cell = np.unravel_index(heat_map.values.argmax(), heat_map.values.shape)
     apart_mm = np.linalg.norm(BALLS_MM - heat_map.grid.voxel_to_world(cell), axis=1)
-    assert apart_mm.min() < heat_map.grid.spacing_mm.max()
+    assert apart_mm.min() < 5.0  # the radius of the balls
+
+
+@pytest.mark.parametrize("stride", [4, None])
+def test_the_cells_of_a_patch_classifiers_map_are_the_centres_of_its_patches(
+    stride: int | None,
+) -> None:
+    model, scan = ball_model(stride=stride), chest_with_balls()
+    heat_map = Explainer(model).explain_scan(scan)[0]
+    steps, margin = check_model(model), search_margin(scan, model)
+    prepared = prepare_lungs(scan, steps, margin_vox=margin)
+    settings = DetectSettings()
+    view = build_view(prepared, prepared.found_lungs(), model=model, settings=settings)
+    cells = np.indices(heat_map.values.shape).reshape(3, -1).T
+    patches_mm = view.centers_mm(patch_starts(count_cells(view), view))
+    np.testing.assert_allclose(heat_map.grid.voxel_to_world(cells), patches_mm, atol=1e-9)
+    assert heat_map.values.max() > 0
 
 
 def test_the_grad_cam_of_marks_is_hot_where_the_feature_is() -> None:

@@ -4,23 +4,27 @@ import json
 import re
 
 import display
+import heat
+import matplotlib as mpl
 import numpy as np
 import pytest
 import scene
 import slice_viewer
+from scipy import ndimage
 
+from medkd.geometry import VoxelGrid
+from medkd.io.heat_maps import HeatMap
 from medkd.review import place_words
 from medkd.review.priors import Alignment, start_offset_mm
-from tests.viewer.oblique import build_scan
+from tests.viewer.oblique import build_scan, turn
 
 pytestmark = pytest.mark.slow
 
 NAMES = (
     "fillLookUp", "dragWindow", "extractPlane", "slabRange", "mapPoint", "toPicture",
     "fromPicture", "nearestVoxel", "sectionRadius", "distanceMm", "scaleBarMm", "loadOrder",
-    "Decisions", "startOffset", "pairedIndex",
-    "perpendicularAxis", "halvedAxis", "measureAxes", "imageWords", "sliceWords",
-    "shortPlace", "reportLine",
+    "Decisions", "startOffset", "pairedIndex", "perpendicularAxis", "halvedAxis", "measureAxes",
+    "imageWords", "sliceWords", "shortPlace", "reportLine", "heatColors", "sampleHeat", "findLive",
 )  # fmt: skip
 
 
@@ -342,3 +346,50 @@ def test_the_viewer_loads_nothing_from_elsewhere_and_writes_no_html():
     text = slice_viewer.script_text() + (slice_viewer.FOLDER / "viewer.html").read_text()
     for word in ("http:", "https:", "innerHTML", "insertAdjacentHTML", "eval(", "document.write"):
         assert word not in text
+
+
+def test_the_colours_of_heat_maps_are_those_of_inferno_and_low_values_are_clear(js):
+    colors = np.array(js("Array.from(heatColors())"), dtype=np.int64)
+    shown = np.stack([colors >> bits & 255 for bits in (0, 8, 16)], axis=1)
+    inferno = np.round(mpl.colormaps["inferno"](np.arange(256))[:, :3] * 255)
+    assert np.abs(shown - inferno).max() <= 7
+    alpha = colors >> 24 & 255
+    assert (alpha[:14] == 0).all()
+    assert (np.diff(alpha) >= 0).all()
+    assert (alpha[64:] == 255).all()
+
+
+@pytest.mark.parametrize("pose", ["supine", "feet first"])
+def test_a_heat_map_is_interpolated_where_its_turned_grid_says(js, pose):
+    stack = build_stack(pose)
+    direction = turn(25.0, 1) @ stack.grid.direction
+    cells = VoxelGrid.from_parts(
+        (14, 12, 18), spacing_mm=(3, 4, 5), direction=direction,
+        origin_mm=stack.grid.voxel_to_world((5, 4, 3)),
+    )  # fmt: skip
+    values = np.random.default_rng(0).integers(0, 256, cells.shape).astype(np.uint8)
+    shown = heat.ShownMap(HeatMap(values, cells, "probability"), "id")
+    vectors = {
+        "values": list(shown.slab(0, 1)),
+        "shape": list(cells.shape),
+        "matrix": heat.index_matrix(stack, cells).tolist(),
+        "stack": list(stack.grid.shape),
+        "planes": scene.describe_planes(stack),
+    }
+    found = js(
+        """v.planes.map((plane) => { const values = Uint8Array.from(v.values);
+           const map = {...v, values, live: findLive(values, v.shape)};
+           return Array.from(sampleHeat(map, plane, v.stack, [11], {across: 1, down: 1})); })""",
+        vectors,
+    )
+    for plane, sampled in zip(display.PLANES, found, strict=True):
+        index = np.indices(stack.grid.shape).astype(float)
+        at = np.take(index, [11], axis=plane.through + 1).reshape(3, -1).T
+        places = cells.world_to_voxel(stack.grid.voxel_to_world(at))
+        expected = ndimage.map_coordinates(values.astype(float), places.T, order=1, mode="nearest")
+        expected[~cells.contains_world(stack.grid.voxel_to_world(at))] = 0.0
+        sizes = [stack.grid.shape[axis] for axis in range(3) if axis != plane.through]
+        picture = expected.reshape(sizes).T[:: -1 if plane.upward else 1]
+        apart = np.abs(np.array(sampled) - picture.ravel())
+        assert np.quantile(apart, 0.995) < 1.0  # bytes; at the outer faces a side may differ
+        assert picture.max() > 200

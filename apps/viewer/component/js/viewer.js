@@ -128,10 +128,20 @@ export class Viewer {
     if (!jump || jump.count === this.jumps) return;
     const isFirst = this.jumps === -1;
     this.jumps = jump.count;
+    if (isFirst && keptPlace(this.scene.volume.id)?.jump === jump.count) return;
+    if (jump.count && !jump.id) return this.showDisagreement(jump.center);
     const ring = this.scene.rings.find(({ id }) => id === jump.id);
-    if (!ring || (isFirst && keptPlace(this.scene.volume.id)?.jump === jump.count)) return;
+    if (!ring) return;
     this.select(ring);
     this.reported = ring.id;
+    this.focus();
+  }
+
+  /** Show the heat map at an index of the stack, or of a radiograph, which has no such index. */
+  showDisagreement(center) {
+    this.selected = null;
+    this.index = (center && nearestVoxel(this.scene.volume.shape, center)) ?? this.index;
+    this.taste.heat.shown = true;
     this.focus();
   }
 
