@@ -22,7 +22,7 @@ export function isLastMounted(root) {
 /** The reader's settings, which hold for all scans ("scan") or all radiographs ("picture"). */
 export function taste(kind) {
   memory.tastes[kind] ??= { window: null, inverted: false, layout: null, hidden: false };
-  memory.tastes[kind].heat ??= { shown: false, opacity: 0.5, title: "" };
+  memory.tastes[kind].heat ??= { shown: false, opacity: 0.6, title: "" };
   return memory.tastes[kind];
 }
 
