@@ -7,7 +7,7 @@ map. For images and listed candidates, the stored predictions are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,25 +40,7 @@ def compare_maps(case_id: str, teacher: HeatMap, student: HeatMap) -> list[Disag
         teacher: its probability map of the teacher.
         student: its probability map of the student; the grids may differ.
     """
-    of_teacher, of_student = _find_peaks(teacher), _find_peaks(student)
-    rows = [
-        Disagreement(case_id, student.label, float(own), float(other), (x, y, z))
-        for (x, y, z), own, other in zip(
-            np.round(of_teacher.centers_mm, 2).tolist(),
-            of_teacher.probabilities,
-            _highest_near(student, of_teacher.centers_mm),
-            strict=True,
-        )
-    ]
-    rows += [
-        Disagreement(case_id, student.label, float(other), float(own), (x, y, z))
-        for (x, y, z), own, other in zip(
-            np.round(of_student.centers_mm, 2).tolist(),
-            of_student.probabilities,
-            _highest_near(teacher, of_student.centers_mm),
-            strict=True,
-        )
-    ]
+    rows = [*_at_peaks(case_id, teacher, student), *_at_peaks(case_id, student, teacher)]
     return _apart(order_disagreements(rows))[:MOST_PER_CASE]
 
 
@@ -91,6 +73,17 @@ def order_disagreements(rows: Iterable[Disagreement]) -> list[Disagreement]:
 def probability_maps(maps: Iterable[HeatMap]) -> Mapping[str, HeatMap]:
     """Return the probability maps of a case by arm."""
     return {one.arm: one for one in maps if one.kind == "probability"}
+
+
+def _at_peaks(case_id: str, own: HeatMap, other: HeatMap) -> Iterator[Disagreement]:
+    """Yield both probabilities at the peaks of one map; the arm of a map says whose it is."""
+    peaks = _find_peaks(own)
+    near = _highest_near(other, peaks.centers_mm)
+    places = np.round(peaks.centers_mm, 2).tolist()
+    for place_mm, mine, others in zip(places, peaks.probabilities, near, strict=True):
+        by_arm = {own.arm: round(float(mine), 3), other.arm: round(float(others), 3)}
+        x, y, z = place_mm
+        yield Disagreement(case_id, own.label, by_arm["teacher"], by_arm["student"], (x, y, z))
 
 
 def _find_peaks(heat_map: HeatMap) -> _Peaks:

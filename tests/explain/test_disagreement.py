@@ -11,18 +11,18 @@ from medkd.io.heat_maps import HeatMap
 from medkd.runs import Prediction
 
 
-def build_map(*peaks: tuple[tuple[int, int, int], int], origin: float = 0.0) -> HeatMap:
+def build_map(arm: str, *peaks: tuple[tuple[int, int, int], int], origin: float = 0.0) -> HeatMap:
     """Build a map of 2 mm cells with single hot cells."""
     grid = VoxelGrid.from_parts((20, 20, 20), spacing_mm=(2, 2, 2), origin_mm=(origin, 0, 0))
     values = np.zeros(grid.shape, dtype=np.uint8)
     for cell, value in peaks:
         values[cell] = value
-    return HeatMap(values, grid, "probability", label="nodule")
+    return HeatMap(values, grid, "probability", arm, "nodule")
 
 
 def test_a_place_that_one_model_alone_finds_is_the_greatest_disagreement() -> None:
-    teacher = build_map(((5, 5, 5), 204), ((15, 5, 5), 102))
-    student = build_map(((6, 5, 5), 153), ((5, 15, 5), 255))
+    teacher = build_map("teacher", ((5, 5, 5), 204), ((15, 5, 5), 102))
+    student = build_map("student", ((6, 5, 5), 153), ((5, 15, 5), 255))
     first, second, third = compare_maps("c", teacher, student)
     assert first.center_mm == (10.0, 30.0, 10.0)
     assert (first.teacher, first.student, first.difference) == (0.0, 1.0, 1.0)
@@ -33,20 +33,24 @@ def test_a_place_that_one_model_alone_finds_is_the_greatest_disagreement() -> No
 
 
 def test_places_are_compared_in_millimetres_though_the_grids_differ() -> None:
-    teacher = build_map(((5, 5, 5), 204))
-    student = build_map(((2, 5, 5), 204), origin=6.0)
+    teacher = build_map("teacher", ((5, 5, 5), 204))
+    student = build_map("student", ((2, 5, 5), 204), origin=6.0)
     (row,) = compare_maps("c", teacher, student)
     assert row.difference == 0.0
 
 
 def test_a_place_outside_the_other_map_has_probability_zero_there() -> None:
-    (row,) = compare_maps("c", build_map(((5, 5, 5), 204)), build_map(origin=500.0))
+    (row,) = compare_maps(
+        "c", build_map("teacher", ((5, 5, 5), 204)), build_map("student", origin=500.0)
+    )
     assert (row.teacher, row.student) == (0.8, 0.0)
 
 
 def test_a_case_has_at_most_ten_places() -> None:
     peaks = [((i, j, 5), 200) for i in range(1, 20, 4) for j in range(1, 20, 4)]
-    assert len(compare_maps("c", build_map(*peaks), build_map())) == MOST_PER_CASE
+    assert (
+        len(compare_maps("c", build_map("teacher", *peaks), build_map("student"))) == MOST_PER_CASE
+    )
 
 
 def test_predictions_are_compared_by_sample_and_label() -> None:

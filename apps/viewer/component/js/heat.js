@@ -84,29 +84,39 @@ function interpolate({ values, shape, live }, i, j, k) {
   const dz = z0 + 1 < sizeK ? sizeI * sizeJ : 0;
   const fx = x - x0;
   const fy = y - y0;
-  const line = (from) => values[from] + fx * (values[from + dx] - values[from]);
-  const face = (from) => line(from) + fy * (line(from + dy) - line(from));
-  const near = face(base);
-  return near + (z - z0) * (face(base + dz) - near);
+  const far = base + dz;
+  const a = values[base] + fx * (values[base + dx] - values[base]);
+  const b = values[base + dy] + fx * (values[base + dy + dx] - values[base + dy]);
+  const c = values[far] + fx * (values[far + dx] - values[far]);
+  const d = values[far + dy] + fx * (values[far + dy + dx] - values[far + dy]);
+  const near = a + fy * (b - a);
+  return near + (z - z0) * (c + fy * (d - c) - near);
 }
 
 /** Return for each cell whether it or a neighbour after it along any axes would be seen. */
 export function findLive(values, shape) {
-  const live = Uint8Array.from(values, (value) => (value >= CLEAR ? 1 : 0));
+  const live = new Uint8Array(values.length);
+  for (let place = 0; place < live.length; place += 1) live[place] = values[place] >= CLEAR ? 1 : 0;
   let step = 1;
   for (const size of shape) {
     const length = step * size;
-    for (let place = 0; place + step < live.length; place += 1) {
-      if (place % length < length - step) live[place] |= live[place + step];
+    for (let first = 0; first < live.length; first += length) {
+      const end = first + length - step;
+      for (let place = first; place < end; place += 1) live[place] |= live[place + step];
     }
     step = length;
   }
   return live;
 }
 
-/** Return how many columns, rows and layers of a plane fit between two samples of a map. */
-function samplingOf({ matrix }, plane) {
-  const voxels = (axis) => 0.5 / Math.hypot(...matrix.map((row) => row[axis]));
+/**
+ * Return how many columns, rows and layers of a plane fit between two samples of a map.
+ *
+ * A cell is sampled twice along each axis; in a slab once, because it has many layers.
+ */
+export function samplingOf({ matrix }, plane, slab) {
+  const cells = slab.mode === "single" ? 0.5 : 1;
+  const voxels = (axis) => cells / Math.hypot(...matrix.map((row) => row[axis]));
   const [across, down, through] = ["across", "down", "through"].map((name) =>
     Math.max(Math.floor(voxels(plane[name])), 1));
   return { across, down, through };
@@ -123,7 +133,7 @@ export class HeatLayer {
 
   /** Draw over the image of a pane; `map` and `opacity` are what `Heat.look` returns. */
   draw(context, pane, { map, opacity }) {
-    const every = samplingOf(map, pane.plane);
+    const every = samplingOf(map, pane.plane, pane.slab);
     const { mode, layers } = pane.slab;
     const state = [map.id, pane.number, mode, layers].join();
     if (state !== this.painted) this.paint(map, pane, every);

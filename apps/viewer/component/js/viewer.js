@@ -137,11 +137,14 @@ export class Viewer {
     this.focus();
   }
 
-  /** Show the heat map at an index of the stack, or of a radiograph, which has no such index. */
+  /** Show the heat map of a radiograph, or at an index of a stack under the crosshair. */
   showDisagreement(center) {
     this.selected = null;
-    this.index = (center && nearestVoxel(this.scene.volume.shape, center)) ?? this.index;
     this.taste.heat.shown = true;
+    if (center) {
+      this.index = clampIndex(this.scene.volume.shape, center.map(Math.round));
+      this.setLayout("three");
+    }
     this.focus();
   }
 
