@@ -25,10 +25,11 @@ from medkd.formats import EVALUATION
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.io.medmnist import read_medmnist
 from medkd.jsonio import read_json
-from medkd.models.package import read_info
 from medkd.provenance import NO_PERFORMANCE
 from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import SPLITS, CaseMarks, MarkSource, arm_threshold, by_case
+from medkd.review.finding import ARM as ARM
+from medkd.review.finding import asked_finding
 from medkd.review.index_cases import NoduleFact, index_cases, nodule_facts
 from medkd.review.opened import (
     Review,
@@ -48,9 +49,6 @@ from medkd.runs import ARMS, SearchRecord
 from medkd.types import CaseResult, Evaluation, Nodule, RunCase, Scan
 
 T = TypeVar("T")
-
-ARM = "student"
-"""The arm whose marks and scores are shown."""
 
 OPEN_CASE = "open_case"
 """Session key of the case ids that were requested; the case page shows the case if it is one."""
@@ -308,12 +306,8 @@ def image_threshold(review: Review, name: str) -> float | None:
 
 def finding_name(review: Review) -> str:
     """Return the label names of the model: what the probabilities refer to."""
-    if review.kind == "RESULTS":
-        return " or ".join(load_record(review).labels) or "the finding"
-    try:
-        return " or ".join(read_info(review.run.model(ARM)).label_names) or "the finding"
-    except MedkdError:
-        return "the finding"
+    with stopping():
+        return asked_finding(review) or "the finding"
 
 
 def load_store(review: Review) -> ReviewStore:

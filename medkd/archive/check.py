@@ -20,6 +20,7 @@ from medkd.index.frozen_split import PARTS, SplitFile
 from medkd.index.scan_states import label_values, scan_states
 from medkd.index.table import ArchiveIndex
 from medkd.io.remedies import accepting_option, codes_in
+from medkd.types import findings_in
 
 SCHEMA = 2
 """Increased when a field of `IndexCheck` is renamed or changes its meaning, not for new fields."""
@@ -301,6 +302,10 @@ def _conflicts(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[Notice]:
     for (case_id, name), known in sorted(values.items()):
         if len(known) > 1:
             text = f"{case_id}: label {name} is present in one row and absent in another"
+            yield Notice("label_conflict", text, (case_id,))
+        parts = findings_in(name)
+        if 1 in known and name not in parts and all(values.get((case_id, p)) == {0} for p in parts):
+            text = f"{case_id}: label {name} is present, but each of its findings is absent"
             yield Notice("label_conflict", text, (case_id,))
     for members in same_pixels(ready):
         ids = tuple(case.case_id for case in members)

@@ -28,7 +28,7 @@ from medkd.io.reference import (
 from medkd.io.reference.luna16 import Luna16Annotations
 from medkd.io.reference.regions import Region
 from medkd.io.remedies import codes_in
-from medkd.types import Nodule, ReviewedMark
+from medkd.types import Nodule, ReviewedImage, ReviewedMark
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class Joined:
 
     nodules: list[Nodule] = field(default_factory=list)
     marks: list[ReviewedMark] = field(default_factory=list)
+    readings: list[ReviewedImage] = field(default_factory=list)
     labels: dict[CaseLabel, None] = field(default_factory=dict)
     unmatched: list[Unmatched] = field(default_factory=list)
     patients: dict[str, str] = field(default_factory=dict)
@@ -144,6 +145,9 @@ class Joiner:
             self._add_patient(joined, patient, source, namer)
         joined.marks += [
             replace(mark, seriesuid=self._by_real[mark.seriesuid]) for mark in rows.marks
+        ]
+        joined.readings += [
+            replace(reading, case_id=self._by_real[reading.case_id]) for reading in rows.readings
         ]
         joined.unmatched += [self._explained(row) for row in rows.unmatched]
         joined.notes |= dict.fromkeys(f"{source}: {note}" for note in rows.notes)

@@ -98,6 +98,7 @@ class TableWriter:
             identity=self._settings.identity,
             notes=tuple(self._notes(gathered, joined)),
             marks=tuple(joined.marks),
+            readings=tuple(joined.readings),
         )
         self._write_private(gathered, cases, joined)
         return write_index(

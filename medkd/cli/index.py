@@ -24,7 +24,8 @@ ReviewsOption = Annotated[
     list[str] | None,
     typer.Option(
         help="Decisions of readers: what `medkd review` opens, a store or its JSON export. "
-        "Accepted and added marks become nodules, rejected marks negatives."
+        "Accepted and added marks become nodules, rejected marks negatives, and decisions on whole "
+        "X-rays labels."
     ),
 ]
 AdjudicatorOption = Annotated[
@@ -214,6 +215,10 @@ def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
         verdicts = Counter(mark.verdict for mark in index.marks)
         typer.echo(f"  decisions of readers: {verdicts['accepted']} accepted, "
                    f"{verdicts['added']} added, {verdicts['rejected']} rejected")  # fmt: skip
+    if index.readings:
+        present = sum(reading.value for reading in index.readings)
+        typer.echo(f"  decisions of readers on images: the finding is present on {present}, "
+                   f"absent on {len(index.readings) - present}")  # fmt: skip
     typer.echo(f"  {counted(len(index.labels), 'label')} of whole cases")
     where = f"; reasons: {out.stem}.unmatched.csv" if unmatched else ""
     typer.echo(f"  {unmatched} annotation rows match no case{where}")

@@ -15,6 +15,7 @@ from medkd.errors import SeriesError, SettingsError
 
 if TYPE_CHECKING:
     from medkd.config.review_settings import ReviewSettings
+    from medkd.review.consensus import Consensus
     from medkd.review.opened import Review
 
 
@@ -48,15 +49,17 @@ def without_app(asked: StoreRequest) -> None:
     Raises:
         MedkdError: if the store or the output cannot be used, or a row was changed.
     """
-    store = asked.settings.store
-    opened = None if store or _is_store(asked.path) else _review_at(asked.path)
-    place: Path | str = store or (opened.decisions if opened else str(asked.path))
+    store, opened = asked.settings.store, None
+    if not _is_store(asked.path) and (asked.path is not None or not store):
+        opened = _review_at(asked.path, store=store)
+    place = opened.decisions if opened else store or str(asked.path)
     if asked.verify:
         _verify(place, asked.head)
     if asked.export is not None:
         form = _form_of(asked.form, asked.export)
         _check_export(opened, asked.export)
-        _export(place, asked.export, form, asked.settings.readers.adjudicator)
+        found = _consensus(place, opened, asked.settings.readers.adjudicator)
+        _export(place, asked.export, form, found)
 
 
 def review_settings(
@@ -94,22 +97,39 @@ def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> l
         MedkdError: if a store does not exist or cannot be read.
     """
     from medkd.files import write_text
-    from medkd.review.consensus import find_consensus
     from medkd.review.export import consensus_json
-    from medkd.review.store import read_history, verify_store
+    from medkd.review.store import verify_store
 
     files = []
     for number, store in enumerate(stores, start=1):
-        if not _is_store(store) and Path(store).is_file():
+        if _is_export(store):
             files.append(Path(store))
             continue
-        place = store if _is_store(store) else _review_at(store).decisions
+        opened = None if _is_store(store) else _review_at(store)
+        place = opened.decisions if opened else store
         verify_store(place)  # refuses a store that does not exist
-        found = find_consensus(read_history(place), adjudicator=adjudicator)
+        found = _consensus(place, opened, adjudicator)
         files.append(folder / f"reviews-{number}.json")
         files[-1].touch(mode=0o600)
         write_text(files[-1], consensus_json(found))
     return files
+
+
+def _consensus(place: Path | str, opened: Review | None, adjudicator: str) -> Consensus:
+    """Return what the readers of a store decided together."""
+    from medkd.review.consensus import find_consensus
+    from medkd.review.finding import asked_finding, finding_of_store
+    from medkd.review.store import read_history
+
+    finding = asked_finding(opened) if opened else finding_of_store(str(place))
+    return find_consensus(read_history(place), adjudicator=adjudicator, finding=finding)
+
+
+def _is_export(path: str) -> bool:
+    """Return whether a path is a file, but neither a store nor an INDEX: an export."""
+    from medkd.index.table import is_index
+
+    return not _is_store(path) and Path(path).is_file() and not is_index(Path(path))
 
 
 def _is_store(path: str | None) -> bool:
@@ -120,11 +140,12 @@ def _is_store(path: str | None) -> bool:
     return Path(path).is_file() and is_sqlite(Path(path))
 
 
-def _review_at(path: str | None) -> Review:
+def _review_at(path: str | None, *, store: str = "") -> Review:
     from medkd.review.launch import find_review
     from medkd.review.opened import open_review
 
-    return open_review(Path(path) if path is not None else find_review(Path.cwd()))
+    place = Path(path) if path is not None else find_review(Path.cwd())
+    return open_review(place, store=store)
 
 
 def _verify(place: Path | str, head: str) -> None:
@@ -150,10 +171,9 @@ def _form_of(form: str | None, export: Path) -> str:
     return form
 
 
-def _export(place: Path | str, out: Path, form: str, adjudicator: str) -> None:
+def _export(place: Path | str, out: Path, form: str, found: Consensus) -> None:
     from medkd.files import write_text
     from medkd.io.luna16_tables import write_annotations
-    from medkd.review.consensus import find_consensus
     from medkd.review.export import consensus_json, consensus_nodules
     from medkd.review.store import export_csv, read_history
 
@@ -161,7 +181,6 @@ def _export(place: Path | str, out: Path, form: str, adjudicator: str) -> None:
         typer.echo(f"{export_csv(place, out)} decisions written to {out}")
         return
     history = read_history(place)
-    found = find_consensus(history, adjudicator=adjudicator)
     nodules = consensus_nodules(found)
     if form == "json":
         write_text(out, consensus_json(found, history))

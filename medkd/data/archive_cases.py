@@ -25,7 +25,7 @@ from medkd.index.case import Case
 from medkd.index.scan_states import ScanState, Value, label_values, scan_states
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.settings import InputPath, Settings
-from medkd.types import LabelledCandidate
+from medkd.types import LabelledCandidate, combine_findings
 
 
 class ArchiveData(Settings):
@@ -171,7 +171,7 @@ def _image_index(
         name=f"archive {path.name}",
         cases=tuple(replace(case, generator=case.stamp) for case in used),
         labels={name: value for name, value in labels.items() if value is not None},
-        label_names=(" or ".join(settings.positive),),
+        label_names=(combine_findings(settings.positive),),
         fingerprint=archive.fingerprint,
         notes=tuple(notes),
     )

@@ -12,7 +12,7 @@ from typing import Literal
 
 from medkd.index.case import Case
 from medkd.index.table import CaseLabel
-from medkd.types import Nodule
+from medkd.types import Nodule, findings_in
 
 Value = Literal[0, 1] | None
 ScanState = Literal["nodules", "free", "label_only", "unannotated"]
@@ -26,6 +26,9 @@ MASK = "mask"
 
 def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[str, Value]:
     """Combine labels by case: 1 if any of them is 1, 0 if all are known to be 0.
+
+    A label "A or B" with the value 1, as readers of a model for both leave it, counts if both are
+    combined here. If labels contradict each other, the value is unknown.
 
     Args:
         labels: of all cases.
@@ -42,8 +45,9 @@ def label_values(labels: Iterable[CaseLabel], positive: Sequence[str]) -> dict[s
     wanted = {name.casefold() for name in positive}
     found: dict[str, dict[str, set[Value]]] = defaultdict(lambda: defaultdict(set))
     for label in labels:
-        if label.name.casefold() in wanted:
-            found[label.case_id][label.name.casefold()].add(label.value)
+        name = label.name.casefold()
+        if name in wanted or (label.value == 1 and wanted.issuperset(findings_in(name))):
+            found[label.case_id][name].add(label.value)
     return {case_id: _any_of(by_name, wanted) for case_id, by_name in found.items()}
 
 
@@ -83,6 +87,9 @@ def scan_states(
 def _any_of(by_name: Mapping[str, set[Value]], wanted: set[str]) -> Value:
     # If sources contradict each other the label is unknown; `medkd check` names them.
     values = [by_name.get(name, set()) - {None} for name in wanted]
+    absent = all(value == {0} for value in values)
+    if set(by_name) - wanted:  # "A or B" is present
+        return None if absent or {0, 1} in values else 1
     if {1} in values:
         return 1
-    return 0 if all(value == {0} for value in values) else None
+    return 0 if absent else None

@@ -3,6 +3,7 @@
 index.csv            one row per case (`Case`): scans and radiographs, including refused ones
 index.nodules.csv    reference nodules: LUNA16's columns, what each counts as, and its sources
 index.marks.csv      marks that readers accepted, added or rejected; only if there are any
+index.readings.csv   whole images on which readers decided; only if there are any
 index.labels.csv     labels of whole cases: 1, 0, or empty if unknown
 index.files.csv      what became of every file of the archive
 index.unmatched.csv  annotation rows that match no case, each with its reason
@@ -23,7 +24,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +32,7 @@ from medkd.errors import SeriesError
 from medkd.files import replacing
 from medkd.formats import INDEX, VERSION_KEY
 from medkd.index.case import Case
-from medkd.types import Nodule, ReviewedMark
+from medkd.types import Nodule, ReviewedImage, ReviewedMark
 
 Row = TypeVar("Row")
 Identity = Literal["keep", "pseudonymise"]
@@ -55,7 +56,8 @@ class CaseLabel:
 class ArchiveIndex:
     """Everything in an INDEX except pixels. The `seriesuid` of nodule and mark is the case_id.
 
-    `marks` are decisions of readers; the accepted and added ones are among the nodules too.
+    `marks` and `readings` are decisions of readers; the accepted and added marks are among the
+    nodules too, and the readings among the labels.
     """
 
     cases: tuple[Case, ...]
@@ -65,6 +67,7 @@ class ArchiveIndex:
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
     marks: tuple[ReviewedMark, ...] = ()
+    readings: tuple[ReviewedImage, ...] = ()
 
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their id."""
@@ -102,7 +105,7 @@ def table_path(index: Path, table: str) -> Path:
 
 def index_tables(index: Path) -> tuple[Path, ...]:
     """Return the files of an INDEX without its private folder."""
-    names = (*_PRINTED[1:], _MARKS, "files", "unmatched")
+    names = (*_PRINTED[1:], *_DECIDED, "files", "unmatched")
     tables = (table_path(index, name) for name in names)
     return (index, index.with_suffix(".json"), *tables)
 
@@ -135,7 +138,8 @@ def write_index(
     with ExitStack() as stack:
         # All tables are written before the first one is renamed; the record is renamed last.
         record = stack.enter_context(replacing(path.with_suffix(".json")))
-        printed = (*_PRINTED, *([_MARKS] if index.marks else []))
+        decided = _decided_cells(index)
+        printed = (*_PRINTED, *decided)
         places = {name: _place(path, name) for name in (*printed, "files", "unmatched")}
         written = {n: stack.enter_context(replacing(places[n])) for n in reversed(places)}
         cases = ([getattr(case, name) for name in _CASE_COLUMNS] for case in index.cases)
@@ -148,18 +152,16 @@ def write_index(
         _write_rows(written["labels"], CaseLabel, index.labels)
         counts["files"] = _write_rows(written["files"], IndexedFile, files)
         counts["unmatched"] = _write_rows(written["unmatched"], UnmatchedRow, unmatched)
-        if index.marks:
-            counts[_MARKS] = write_cells(
-                written[_MARKS], _MARK_COLUMNS, map(_mark_row, index.marks)
-            )
+        for name, (columns, rows) in decided.items():
+            counts[name] = write_cells(written[name], columns, rows)
         fingerprint = _fingerprint(written[name] for name in printed)
         content = {
             VERSION_KEY: INDEX.version, "identity": index.identity, "fingerprint": fingerprint,
             "counts": counts, "notes": list(index.notes), "settings": dict(settings or {}),
         }  # fmt: skip
         record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    if not index.marks:
-        _place(path, _MARKS).unlink(missing_ok=True)  # of an earlier INDEX; the record names none
+    for name in set(_DECIDED) - set(decided):
+        _place(path, name).unlink(missing_ok=True)  # of an earlier INDEX; the record names none
     own = tuple(replace(case, path=path, row=None, archived=True) for case in index.cases)
     return replace(index, cases=own, fingerprint=fingerprint)
 
@@ -214,23 +216,25 @@ def read_index(path: Path) -> ArchiveIndex:
         True
     """
     record = read_index_record(path)
-    with_marks = bool(record.get("counts", {}).get(_MARKS))
-    places = [_place(path, name) for name in (*_PRINTED, *([_MARKS] if with_marks else []))]
-    if missing := [place for place in places if not place.is_file()]:
+    decided = [name for name in _DECIDED if record.get("counts", {}).get(name)]
+    places = {name: _place(path, name) for name in (*_PRINTED, *decided)}
+    if missing := [place for place in places.values() if not place.is_file()]:
         raise _refusal(path, [f"{place.name}: no such table beside it" for place in missing])
-    if _fingerprint(places) != record["fingerprint"]:
+    if _fingerprint(places.values()) != record["fingerprint"]:
         raise _refusal(
             path, ["its tables were changed after they were written: run medkd index again"]
         )
-    _, nodules, labels, *marks = places
     return ArchiveIndex(
         cases=tuple(_read_cases(path)),
-        nodules=tuple(_read_nodules(nodules)),
-        labels=tuple(_read_rows(labels, CaseLabel)),
+        nodules=tuple(_read_nodules(places["nodules"])),
+        labels=tuple(_read_rows(places["labels"], CaseLabel)),
         identity=record["identity"],
         notes=tuple(record["notes"]),
         fingerprint=record["fingerprint"],
-        marks=tuple(mark for table in marks for mark in _read_marks(table)),
+        marks=tuple(_read_marks(places["marks"])) if "marks" in places else (),
+        readings=tuple(_read_rows(places["readings"], ReviewedImage))
+        if "readings" in places
+        else (),
     )
 
 
@@ -284,8 +288,8 @@ def read_indexed_files(path: Path) -> Iterator[IndexedFile]:
 _PRINTED = ("cases", "nodules", "labels")
 """Tables that the fingerprint covers, and that every INDEX has."""
 
-_MARKS = "marks"
-"""A table that the fingerprint covers, of an INDEX with decisions of readers."""
+_DECIDED = ("marks", "readings")
+"""Tables that the fingerprint covers, of an INDEX with decisions of readers."""
 
 _CASE_COLUMNS = tuple(
     field.name for field in fields(Case) if field.name not in {"path", "row", "archived"}
@@ -297,6 +301,8 @@ _NODULE_COLUMNS = (
 _MARK_COLUMNS = (
     "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "verdict", "readers", "decided_at",
 )  # fmt: skip
+
+_READING_COLUMNS = tuple(field.name for field in fields(ReviewedImage))
 
 
 def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -345,6 +351,7 @@ def _sorted(index: ArchiveIndex) -> ArchiveIndex:
         nodules=tuple(sorted(index.nodules, key=lambda n: (n.seriesuid, n.center_mm))),
         labels=tuple(sorted(index.labels, key=lambda c: (c.case_id, c.name, c.source))),
         marks=tuple(sorted(index.marks, key=lambda m: (m.seriesuid, m.center_mm))),
+        readings=tuple(sorted(index.readings, key=lambda r: (r.case_id, r.finding, r.decided_at))),
     )
 
 
@@ -376,6 +383,17 @@ def _read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
 def _read_nodules(path: Path) -> Iterator[Nodule]:
     for seriesuid, x, y, z, *rest in _read_cells(path, _NODULE_COLUMNS):
         yield Nodule(seriesuid, (x, y, z), *rest)
+
+
+def _decided_cells(
+    index: ArchiveIndex,
+) -> dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]]:
+    """Return columns and rows of each table of decisions that is not empty."""
+    tables = {
+        "marks": (_MARK_COLUMNS, [_mark_row(mark) for mark in index.marks]),
+        "readings": (_READING_COLUMNS, [astuple(reading) for reading in index.readings]),
+    }
+    return {name: table for name, table in tables.items() if table[1]}
 
 
 def _mark_row(mark: ReviewedMark) -> tuple[object, ...]:

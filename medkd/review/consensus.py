@@ -1,10 +1,11 @@
-"""What several readers decided together: which places are nodules and which are not.
+"""What several readers decided together: which places are nodules, which X-rays have a finding.
 
 Only the latest decision of each reader on a mark counts. Model marks and added nodules within the
 radius of the larger one, or 2 mm, are one place: two readers who add the same nodule, or one who
 rejects a mark and adds the nodule beside it, mean one finding. A place is a nodule if more readers
 accepted or added it than rejected it, and a known negative in the opposite case. With equal counts
-it is disputed, and neither. If an adjudicator decided on a place, that decision alone counts.
+it is disputed, and neither. If an adjudicator decided on a place, that decision alone counts. The
+same rules decide whether the finding that a model looked for is present on a whole X-ray.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal
 
 from medkd.archive.merge import reach_mm
 from medkd.review.decision import WHOLE_CASE, Decision
-from medkd.types import Point, ReviewedMark
+from medkd.types import Point, ReviewedImage, ReviewedMark
 
 UNKNOWN_MM = -1.0
 """The diameter of a mark whose diameter is unknown."""
@@ -31,13 +32,16 @@ class Consensus:
     """What the readers decided together.
 
     `reviewed` has the readers who finished each case. `disputed` has the number of places of a
-    case on which equally many readers decided either way. `adjudicator` is empty if nobody is.
+    case on which equally many readers decided either way; an X-ray is one place. `adjudicator` is
+    empty if nobody is. `unnamed` is the number of X-rays with decisions on an unknown finding.
     """
 
     marks: tuple[ReviewedMark, ...]
     reviewed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     disputed: dict[str, int] = field(default_factory=dict)
     adjudicator: str = ""
+    images: tuple[ReviewedImage, ...] = ()
+    unnamed: int = 0
 
 
 def latest_decisions(history: Iterable[Decision]) -> list[Decision]:
@@ -49,33 +53,50 @@ def latest_decisions(history: Iterable[Decision]) -> list[Decision]:
     return list({(d.case_id, d.mark_id, d.reader): d for d in history}.values())
 
 
-def find_consensus(history: Iterable[Decision], *, adjudicator: str = "") -> Consensus:
+def find_consensus(
+    history: Iterable[Decision], *, adjudicator: str = "", finding: str = ""
+) -> Consensus:
     """Join the decisions of all readers.
 
     Args:
         history: decisions on any cases, oldest first.
         adjudicator: the reader whose decision alone counts; empty: nobody.
+        finding: the finding that is accepted or rejected on X-rays; empty: unknown.
     """
-    latest = latest_decisions(history)
-    by_case: dict[str, list[Decision]] = defaultdict(list)
+    latest = sorted(latest_decisions(history), key=lambda d: d.number)
+    whole = [d for d in latest if d.mark_id == WHOLE_CASE]
+    placed = [d for d in latest if d.mark_id != WHOLE_CASE and d.center_mm is not None]
+    marks = [
+        (case_id, _joined(place, adjudicator))
+        for case_id, decisions in _decided_by_case(placed)
+        for place in find_places(decisions)
+    ]
+    on_images = _decided_by_case(whole)
+    images = [
+        (case_id, _joined_image(decisions, finding, adjudicator))
+        for case_id, decisions in (on_images if finding else ())
+    ]
     reviewed: dict[str, list[str]] = defaultdict(list)
-    for decision in sorted(latest, key=lambda d: d.number):
-        if decision.mark_id == WHOLE_CASE:
-            if decision.verdict == "reviewed":
-                reviewed[decision.case_id].append(decision.reader)
-        elif decision.verdict in DECIDED and decision.center_mm is not None:
+    for decision in whole:
+        if decision.verdict == "reviewed":
+            reviewed[decision.case_id].append(decision.reader)
+    return Consensus(
+        tuple(mark for _, mark in marks if mark is not None),
+        {name: tuple(sorted(readers)) for name, readers in reviewed.items()},
+        dict(Counter(case_id for case_id, agreed in (*marks, *images) if agreed is None)),
+        adjudicator,
+        tuple(image for _, image in images if image is not None),
+        0 if finding else len(on_images),
+    )
+
+
+def _decided_by_case(decisions: Iterable[Decision]) -> list[tuple[str, list[Decision]]]:
+    """Group the decisions for or against a finding by case, in the order of the case ids."""
+    by_case: dict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        if decision.verdict in DECIDED:
             by_case[decision.case_id].append(decision)
-    marks: list[ReviewedMark] = []
-    disputed: Counter[str] = Counter()
-    for case_id, decisions in sorted(by_case.items()):
-        for place in find_places(decisions):
-            mark = _joined(place, adjudicator)
-            if mark is None:
-                disputed[case_id] += 1
-            else:
-                marks.append(mark)
-    done = {name: tuple(sorted(readers)) for name, readers in reviewed.items()}
-    return Consensus(tuple(marks), done, dict(disputed), adjudicator)
+    return sorted(by_case.items())
 
 
 def find_places(decisions: Sequence[Decision]) -> list[list[Decision]]:
@@ -128,11 +149,7 @@ def _gap(group: Sequence[Decision], place: Sequence[Decision]) -> float:
 
 def _joined(place: Sequence[Decision], adjudicator: str) -> ReviewedMark | None:
     """Return the mark that the readers of a place agree on; None if it is disputed."""
-    votes = {reader: vote_of(place, reader) for reader in readers_of(place)}
-    if votes.get(adjudicator) is not None:
-        votes = {adjudicator: votes[adjudicator]}
-    yes = sorted(reader for reader, vote in votes.items() if vote == 1)
-    no = sorted(reader for reader, vote in votes.items() if vote == 0)
+    yes, no = _sides(place, adjudicator)
     if len(yes) == len(no):
         return None
     deciding, wanted = (yes, POSITIVE) if len(yes) > len(no) else (no, frozenset({"reject"}))
@@ -148,6 +165,28 @@ def _joined(place: Sequence[Decision], adjudicator: str) -> ReviewedMark | None:
         readers=tuple(deciding),
         decided_at=max(decision.decided_at for decision in mine),
     )
+
+
+def _joined_image(
+    decisions: Sequence[Decision], finding: str, adjudicator: str
+) -> ReviewedImage | None:
+    """Return what the readers of an X-ray agree on; None if it is disputed."""
+    yes, no = _sides(decisions, adjudicator)
+    if len(yes) == len(no):
+        return None
+    deciding = yes if len(yes) > len(no) else no
+    decided_at = max(d.decided_at for d in decisions if d.reader in deciding)
+    case_id = decisions[0].case_id
+    return ReviewedImage(case_id, finding, 1 if deciding is yes else 0, tuple(deciding), decided_at)
+
+
+def _sides(decisions: Sequence[Decision], adjudicator: str) -> tuple[list[str], list[str]]:
+    """Return the readers who decided for a finding, and those against; the adjudicator alone."""
+    votes = {reader: vote_of(decisions, reader) for reader in readers_of(decisions)}
+    if votes.get(adjudicator) is not None:
+        votes = {adjudicator: votes[adjudicator]}
+    yes, no = (sorted(reader for reader, vote in votes.items() if vote == v) for v in (1, 0))
+    return yes, no
 
 
 def _center(decision: Decision) -> Point:

@@ -61,6 +61,8 @@ def consensus_json(found: Consensus, decisions: Sequence[Decision] = ()) -> str:
         "marks": [asdict(mark) for mark in found.marks],
         "reviewed": {name: list(readers) for name, readers in sorted(found.reviewed.items())},
         "disputed": dict(sorted(found.disputed.items())),
+        "images": [asdict(image) for image in found.images],
+        "unnamed": found.unnamed,
         "agreement": [asdict(pair) for pair in find_agreement(decisions)],
         "decisions": [asdict(decision) for decision in decisions],
     }

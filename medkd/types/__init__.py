@@ -4,6 +4,9 @@ Nodule = reference standard, candidate = model output with a score, mark = candi
 reader. The types have no logic beyond small derived values; `jsonio.py` converts them to JSON.
 """
 
+from medkd.types.findings import ReviewedImage as ReviewedImage
+from medkd.types.findings import combine_findings as combine_findings
+from medkd.types.findings import findings_in as findings_in
 from medkd.types.imaging import ABSENT as ABSENT
 from medkd.types.imaging import EXCLUDED as EXCLUDED
 from medkd.types.imaging import NODULE as NODULE

@@ -55,6 +55,14 @@ def test_labels_that_contradict_each_other_are_named() -> None:
     ]  # fmt: skip
 
 
+def test_a_finding_of_two_that_are_both_absent_is_named() -> None:
+    values = {"mass or nodule": 1, "mass": 0, "nodule": 0}
+    labels = [CaseLabel("c", name, value, "reviews") for name, value in values.items()]
+    found = [check_index(replace(INDEX, labels=tuple(rows))) for rows in (labels, labels[:2])]
+    codes = [[w.ids for w in one.warnings if w.code == "label_conflict"] for one in found]
+    assert codes == [[("c",)], []]
+
+
 def balance(index: ArchiveIndex) -> dict[tuple[str, str], tuple[int, int, int]]:
     rows = check_index(index).balance
     return {(r.label, r.site): (r.present, r.absent, r.unknown) for r in rows}

@@ -35,6 +35,24 @@ def test_sources_that_contradict_each_other_leave_a_label_unknown() -> None:
     assert label_values([*rows[:1], CaseLabel("x", "a", None, "report")], ["a"]) == {"x": 1}
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"A or b": 1}, 1),
+        ({"b or a": 1, "a": 0}, 1),  # then it is b
+        ({"A or b": 1, "a": 0, "b": 0}, None),
+        ({"A or b": 0, "a": 0, "b": 0}, 0),
+        ({"A or b": 0}, None),
+        ({"a or b or c": 1, "a": 0}, None),  # it may be c
+    ],
+)
+def test_a_label_of_two_findings_together_counts_where_both_are_wanted(
+    values: dict[str, int | None], expected: int | None
+) -> None:
+    rows = [CaseLabel("x", name, value) for name, value in values.items()]  # type: ignore[arg-type]
+    assert label_values(rows, ["a", "B"]).get("x") == expected
+
+
 def test_a_scan_is_free_of_nodules_only_where_somebody_read_it() -> None:
     findings = [Nodule("a", (0.0, 0.0, 0.0), 5.0), Nodule("b", (0.0, 0.0, 0.0), 5.0, "excluded")]
     states = scan_states(SCANS, findings, known={"c": 1})

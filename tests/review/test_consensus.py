@@ -131,3 +131,35 @@ def test_the_csv_has_diameter_undo_and_hash():
 @pytest.mark.parametrize("verdict", ["accept", "reject"])
 def test_decisions_on_whole_images_are_no_marks(verdict):
     assert find_consensus(decisions(("anna", WHOLE_CASE, verdict, None, None))).marks == ()
+
+
+def on_image(*rows):
+    """Number (reader, verdict) rows on one X-ray."""
+    return [
+        Decision("xray-1", WHOLE_CASE, reader, verdict, number=n, decided_at=f"2025-01-0{n}")
+        for n, (reader, verdict) in enumerate(rows, start=1)
+    ]
+
+
+def images(history, **options):
+    found = find_consensus(history, finding="Mass", **options)
+    return [(i.case_id, i.finding, i.value, i.readers, i.decided_at) for i in found.images]
+
+
+def test_a_finding_on_an_x_ray_is_decided_by_more_readers_and_a_tie_is_left_out():
+    both = [("anna", "accept"), ("ben", "reject")]
+    assert images(on_image(both[0])) == [("xray-1", "Mass", 1, ("anna",), "2025-01-01")]
+    assert images(on_image(*both)) == []
+    assert find_consensus(on_image(*both), finding="Mass").disputed == {"xray-1": 1}
+    three = on_image(*both, ("carl", "reject"))
+    assert images(three) == [("xray-1", "Mass", 0, ("ben", "carl"), "2025-01-03")]
+    assert images(three, adjudicator="anna") == [("xray-1", "Mass", 1, ("anna",), "2025-01-01")]
+    changed = on_image(*both, ("ben", "undecided"))
+    assert images(changed) == [("xray-1", "Mass", 1, ("anna",), "2025-01-01")]
+
+
+def test_decisions_on_x_rays_without_a_known_finding_are_only_counted():
+    found = find_consensus(on_image(("anna", "accept")))
+    assert (found.images, found.unnamed, found.disputed) == ((), 1, {})
+    content = json.loads(consensus_json(found))
+    assert (content["images"], content["unnamed"]) == ([], 1)

@@ -18,7 +18,7 @@ from medkd.io.reference.places import ArchiveLookup
 from medkd.io.reference.rows import ReferenceRows, RowCollector
 from medkd.io.reference.source import AnnotationSource
 from medkd.jsonio import read_json
-from medkd.types import ReviewedMark
+from medkd.types import ReviewedImage, ReviewedMark
 
 LABEL = "nodule"
 """The label of a whole scan that was read completely."""
@@ -31,7 +31,7 @@ def is_reviews(path: Path) -> bool:
 
 
 class ReviewAnnotations(AnnotationSource):
-    """Marks that readers accepted, added or rejected in `medkd review`: LPS mm."""
+    """Marks (LPS mm) and whole X-rays that readers accepted or rejected in `medkd review`."""
 
     kind: Literal["reviews"]
     path: Path = Field(description="JSON file of medkd review --export.")
@@ -45,15 +45,18 @@ class ReviewsFile:
     marks: tuple[ReviewedMark, ...]
     reviewed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     disputed: dict[str, int] = field(default_factory=dict)
+    images: tuple[ReviewedImage, ...] = ()
+    unnamed: int = 0
 
 
 def read_reviews(settings: ReviewAnnotations, archive: ArchiveLookup) -> ReferenceRows:
-    """Read the marks of readers, and which scans they read completely.
+    """Read the marks of readers, their decisions on X-rays, and which scans they read completely.
 
     Returns:
         Accepted and added marks as nodules, all marks with their readers, and the label "nodule" 0
-        of each scan that was marked as reviewed and has no nodule and no disputed mark. A mark is
-        unmatched if its case is not in the archive or if it lies outside the volume.
+        of each scan that was marked as reviewed and has no nodule and no disputed mark. Decisions
+        on X-rays, and the labels that follow. A mark or X-ray is unmatched if its case is not in
+        the archive, and a mark if it lies outside the volume.
 
     Raises:
         SeriesError: if the file cannot be read or is not of this kind.
@@ -69,6 +72,9 @@ def read_reviews(settings: ReviewAnnotations, archive: ArchiveLookup) -> Referen
             rows.refuse(f"reviewed case {number}", "no series of the archive has this name", name)
         elif case not in positive and case not in file.disputed:
             rows.add_labels(name, {LABEL: 0}, key_is="seriesuid")
+    for number, image in enumerate(file.images, start=1):
+        real = replace(image, case_id=archive.real_name(image.case_id))
+        rows.add_reading(real, f"image {number}")
     _add_notes(rows, file, positive)
     return rows.collected()
 
@@ -76,13 +82,18 @@ def read_reviews(settings: ReviewAnnotations, archive: ArchiveLookup) -> Referen
 def _add_notes(rows: RowCollector, file: ReviewsFile, positive: set[str]) -> None:
     if disputed := sum(file.disputed.values()):
         rows.note(
-            f"{disputed} marks on which equally many readers decided either way are left out; "
+            f"{disputed} decisions on which equally many readers differ are left out; "
             "--adjudicator NAME decides them"
         )
     if unfinished := len(positive - set(file.reviewed)):
         rows.note(
             f"{unfinished} scans with accepted or added marks were not marked as reviewed: they "
             "may have nodules that nobody marked"
+        )
+    if file.unnamed:
+        rows.note(
+            f"{file.unnamed} whole images with decisions are left out: only the review of a RUN or "
+            "RESULTS asks for a finding; give its folder"
         )
     sizeless = sum(m.diameter_mm <= 0 for m in file.marks if m.verdict != "rejected")
     if sizeless:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medkd.io.reference.places import ArchiveLookup, KeyKind, SeriesPlaces
-from medkd.types import Nodule, ReviewedMark
+from medkd.types import Nodule, ReviewedImage, ReviewedMark
 
 LabelValue = Literal[0, 1] | None
 """1 present, 0 absent, None unknown; unknown is not absent."""
@@ -56,7 +56,8 @@ class Unmatched:
 class ReferenceRows:
     """All annotations of one source; each nodule and mark lies inside the volume of its series.
 
-    `marks` are decisions of readers; those that are nodules are among `nodules` too.
+    `marks` and `readings` are decisions of readers; what follows from them is among `nodules` and
+    `labels` too.
     """
 
     nodules: tuple[Nodule, ...] = ()
@@ -65,6 +66,7 @@ class ReferenceRows:
     notes: tuple[str, ...] = ()
     patients: tuple[FoundPatient, ...] = ()
     marks: tuple[ReviewedMark, ...] = ()
+    readings: tuple[ReviewedImage, ...] = ()
 
 
 def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
@@ -77,6 +79,7 @@ def joined(parts: Iterable[ReferenceRows]) -> ReferenceRows:
         notes=tuple(dict.fromkeys(note for part in all_parts for note in part.notes)),
         patients=tuple(patient for part in all_parts for patient in part.patients),
         marks=tuple(mark for part in all_parts for mark in part.marks),
+        readings=tuple(reading for part in all_parts for reading in part.readings),
     )
 
 
@@ -93,6 +96,7 @@ class RowCollector:
         self.archive = archive
         self._nodules: list[Nodule] = []
         self._marks: list[ReviewedMark] = []
+        self._readings: list[ReviewedImage] = []
         self._labels: list[FoundLabel] = []
         self._unmatched: list[Unmatched] = []
         self._notes: list[str] = []
@@ -112,6 +116,12 @@ class RowCollector:
         self._marks += [replace(mark, seriesuid=one.seriesuid) for one in placed]
         if mark.verdict != "rejected":
             self._nodules += placed
+
+    def add_reading(self, reading: ReviewedImage, row: str) -> None:
+        """Add a decision of readers on a whole image, and the labels that follow from it."""
+        if self.accepts(reading.case_id, row, "seriesuid"):
+            self._readings.append(reading)
+            self.add_labels(reading.case_id, reading.labels, key_is="seriesuid")
 
     def _placed(self, nodule: Nodule, row: str) -> list[Nodule]:
         """Return a finding in every volume that contains it; none: it is unmatched."""
@@ -179,4 +189,5 @@ class RowCollector:
             tuple(self._unmatched),
             notes,
             marks=tuple(self._marks),
+            readings=tuple(self._readings),
         )

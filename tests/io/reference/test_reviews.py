@@ -77,8 +77,36 @@ def test_a_scan_is_free_of_nodules_only_if_it_was_read_completely(
 def test_what_is_left_out_or_uncertain_is_noted(tmp_path: Path) -> None:
     found = read(tmp_path, marks=[mark("accepted", (5, 5, 5), diameter_mm=-1)], disputed={"c2": 3})
     notes = " ".join(found.notes)
-    for words in ("3 marks on which", "1 scans with accepted", "1 accepted or added marks have no"):
-        assert words in notes
+    assert "3 decisions on which equally many readers differ" in notes
+    assert "1 scans with accepted" in notes
+    assert "1 accepted or added marks have no" in notes
+
+
+def image(value: int, finding: str = "Mass or Nodule") -> dict[str, object]:
+    who: dict[str, object] = {"readers": ["anna"], "decided_at": "2025-01-01"}
+    return {"case_id": "c1", "finding": finding, "value": value} | who
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (image(1, "Mass"), {"Mass": 1}),
+        (image(0, "Mass"), {"Mass": 0}),
+        (image(1), {"Mass or Nodule": 1}),
+        (image(0), {"Mass or Nodule": 0, "Mass": 0, "Nodule": 0}),
+    ],
+)
+def test_a_decision_on_an_x_ray_is_the_label_of_the_finding(
+    tmp_path: Path, content: dict[str, object], labels: dict[str, int]
+) -> None:
+    found = read(tmp_path, images=[content])
+    assert {label.name: label.value for label in found.labels} == labels
+    assert {(label.key, label.key_is) for label in found.labels} == {(SERIESUID, "seriesuid")}
+    assert [(r.case_id, r.readers) for r in found.readings] == [(SERIESUID, ("anna",))]
+
+
+def test_x_rays_without_a_known_finding_are_noted(tmp_path: Path) -> None:
+    assert "5 whole images with decisions are left out" in " ".join(read(tmp_path, unnamed=5).notes)
 
 
 def test_another_json_file_is_not_one_of_decisions(tmp_path: Path) -> None:
