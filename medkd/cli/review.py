@@ -122,15 +122,20 @@ def review(
 
 
 def _opened(path: str | None, index: Path | None, settings: ReviewSettings) -> Review:
+    from medkd.review.finding import asked_finding
     from medkd.review.launch import find_review
     from medkd.review.opened import open_review, read_worklist
+    from medkd.review.schemas import claim_store
     from medkd.review.store import check_writable
 
     place = Path(path) if path is not None else find_review(Path.cwd())
     opened = open_review(place, index=index, store=settings.store)
-    read_worklist(opened)  # an error in it is reported here, not in the browser
-    check_writable(opened.decisions)
-    return opened
+    cases = {case.case_id for case in read_worklist(opened)}  # its errors are reported here
+    claimed = claim_store(opened, finding=asked_finding(opened), cases=cases)
+    if claimed.note:
+        typer.echo(f"note: {claimed.note}")
+    check_writable(claimed.review.decisions)
+    return claimed.review
 
 
 def _serve(

@@ -49,10 +49,13 @@ def without_app(asked: StoreRequest) -> None:
     Raises:
         MedkdError: if the store or the output cannot be used, or a row was changed.
     """
+    from medkd.review.schemas import check_named, store_of
+
     store, opened = asked.settings.store, None
     if not _is_store(asked.path) and (asked.path is not None or not store):
         opened = _review_at(asked.path, store=store)
-    place = opened.decisions if opened else store or str(asked.path)
+    place = store_of(opened) if opened else store or str(asked.path)
+    check_named(place)
     if asked.verify:
         _verify(place, asked.head)
     if asked.export is not None:
@@ -98,6 +101,7 @@ def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> l
     """
     from medkd.files import write_text
     from medkd.review.export import consensus_json
+    from medkd.review.schemas import check_named, store_of
     from medkd.review.store import verify_store
 
     files = []
@@ -106,7 +110,8 @@ def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> l
             files.append(Path(store))
             continue
         opened = None if _is_store(store) else _review_at(store)
-        place = opened.decisions if opened else store
+        place = store_of(opened) if opened else store
+        check_named(place)
         verify_store(place)  # refuses a store that does not exist
         found = _consensus(place, opened, adjudicator)
         files.append(folder / f"reviews-{number}.json")

@@ -47,7 +47,8 @@ class ReviewSettings(Settings):
     store: str = Field(
         "",
         description="Path of an SQLite file, or postgresql://USER@HOST/DATABASE (password in "
-        "PGPASSWORD or ~/.pgpass); empty: review.sqlite in the reviewed folder.",
+        "PGPASSWORD or ~/.pgpass), where each review gets a schema; empty: review.sqlite in the "
+        "reviewed folder.",
     )
     prefix: str = Field(
         "",

@@ -2,11 +2,13 @@
 
 Both run the same statements of `store.py`. Here is what differs: how to connect so that a commit
 is on disk, how to exclude other writers, how to refuse changes of rows, and what to do about a
-fault. One file, or one schema of a PostgreSQL database, holds the decisions on one review.
+fault. One file, or one schema of a PostgreSQL database (`schemas.py`), holds the decisions on one
+review.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from medkd.errors import ExtraMissingError, SeriesError, SettingsError
 
 BUSY_SECONDS = 10
 """How long a change waits for another program that writes the database."""
+
+SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+"""Names of schemas that need no quotes in SQL."""
 
 _TO_WRITE = (
     "the file and its folder must be writable: ask for the right to write in {folder}, or copy "
@@ -41,6 +46,7 @@ _SQLITE_REMEDIES = {
 
 _POSTGRES_REMEDIES = {
     "28": "check user name and password (PGPASSWORD, or the file ~/.pgpass)",
+    "3F": "the schema does not exist: correct the URL; medkd review REVIEW --store URL creates it",
     "3D": "the database does not exist: create it (createdb), or correct the URL",
     "42501": "the user may not create or write tables there: grant CREATE on the schema",
     "25006": "the server is read-only: connect to the primary server",
@@ -142,14 +148,19 @@ _SQLITE_TRIGGERS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A schema of a PostgreSQL database; the schema is the first of the user's search path."""
+    """A schema of a PostgreSQL database; "" is the first of the user's search path.
+
+    In a URL, `?schema=NAME` names the schema.
+    """
 
     url: sa.URL
+    schema: str = ""
 
     @property
     def name(self) -> str:
         """The URL without its password."""
-        shown = self.url.set(drivername="postgresql", query={})
+        query = {"schema": self.schema} if self.schema else {}
+        shown = self.url.set(drivername="postgresql", query=query)
         return shown.render_as_string(hide_password=True)
 
     def connect(self) -> sa.Engine:
@@ -163,12 +174,17 @@ class Postgres:
                 self.url.set(drivername="postgresql+psycopg"),
                 poolclass=sa.NullPool,
                 isolation_level="READ COMMITTED",
-                connect_args={"connect_timeout": BUSY_SECONDS},
+                connect_args={"connect_timeout": BUSY_SECONDS, "options": self._options()},
             )
         except ModuleNotFoundError as error:
             raise ExtraMissingError("psycopg", "postgres") from error
         sa.event.listen(engine, "connect", _set_session)
         return engine
+
+    def _options(self) -> str:
+        given = self.url.query.get("options", "")
+        own = f"-csearch_path={self.schema}" if self.schema else ""
+        return " ".join(filter(None, [given if isinstance(given, str) else " ".join(given), own]))
 
     def lock(self, connection: sa.Connection) -> None:
         """Exclude other writers of medkd until the transaction ends."""
@@ -243,8 +259,17 @@ def choose_database(place: Path | str) -> Database:
     if scheme == "sqlite" and url.database:
         return SqliteFile(Path(url.database))
     if scheme in {"postgresql", "postgres", "postgresql+psycopg"} and url.database:
-        return Postgres(url)
+        return Postgres(url.difference_update_query(["schema"]), _schema_in(url))
     raise refusal
+
+
+def _schema_in(url: sa.URL) -> str:
+    """Return the schema that a URL names; empty: none."""
+    schema = url.query.get("schema", "")
+    if schema and not (isinstance(schema, str) and SCHEMA_NAME.fullmatch(schema)):
+        reason = "expected small letters, digits and _ after ?schema=, at most 63"
+        raise SettingsError(f"a store of decisions in the schema {schema!r}", [reason])
+    return str(schema)
 
 
 @contextmanager

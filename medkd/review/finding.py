@@ -11,6 +11,7 @@ from pathlib import Path
 from medkd.errors import CheckpointError, MedkdError
 from medkd.models.package import read_info
 from medkd.review.opened import Review, open_review
+from medkd.review.schemas import read_finding
 from medkd.types import combine_findings
 
 ARM = "student"
@@ -34,7 +35,12 @@ def asked_finding(review: Review) -> str:
 
 
 def finding_of_store(store: str) -> str:
-    """Return the finding of the RUN or RESULTS in whose folder a store is; empty: it is in none."""
+    """Return the finding of the RUN or RESULTS to which a store belongs; empty: it is not known.
+
+    A file belongs to the folder in which it is. A store in PostgreSQL says what was reviewed.
+    """
+    if "://" in store:
+        return read_finding(store)
     try:
         return asked_finding(open_review(Path(store).parent))
     except MedkdError:
