@@ -10,6 +10,7 @@ import os
 import streamlit as st
 
 from medkd.errors import SettingsError
+from medkd.report.summary import NOT_A_DEVICE
 from medkd.review.readers import (
     Login,
     Reader,
@@ -58,14 +59,17 @@ def _log_in_by_oidc() -> None:
         reason = "add the section [auth] to .streamlit/secrets.toml, and start medkd review again"
         raise SettingsError("the log-in by OIDC is not configured", [reason])
     if not st.user["is_logged_in"]:
-        st.button("Log in", on_click=st.login)
+        st.header("medkd review")
+        st.caption(NOT_A_DEVICE)
+        st.button("Log in", type="primary", on_click=st.login)
         st.stop()
     try:
         current_reader()
-    except SettingsError:
-        # The sidebar may be closed, and another account is the remedy.
-        st.button("Log out", on_click=st.logout)
-        raise
+    except SettingsError as error:
+        st.error("This account cannot read here.")
+        st.text(str(error))
+        st.button("Log out", on_click=st.logout)  # not in the sidebar, which may be closed
+        st.stop()
     st.sidebar.button("Log out", on_click=st.logout)
 
 

@@ -113,7 +113,7 @@ def read_reader_settings(text: str) -> ReaderSettings:
 _REMEDIES = {
     "account": "give it with --reader NAME",
     "header": "the proxy sent no name: check its log-in, and readers.header in the settings",
-    "oidc": "log in; if you did, the account has no verified name of the kind in readers.claim",
+    "oidc": "the account has no verified name in the claim of readers.claim: use another account",
     "choice": "choose your name",
 }
 

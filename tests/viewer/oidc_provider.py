@@ -35,7 +35,7 @@ class Provider:
     def secrets(self):
         """The section [auth] of Streamlit's secrets."""
         facts = {
-            "redirect_uri": "http://127.0.0.1:{port}/oauth2callback",
+            "redirect_uri": "http://127.0.0.1:{port}/nodules/oauth2callback",
             "cookie_secret": "a secret of the test, long enough",
             "client_id": CLIENT[0],
             "client_secret": CLIENT[1],

@@ -24,7 +24,8 @@ def department(tmp_path_factory):
     """Run the app with the log-in of a provider."""
     folder = tmp_path_factory.mktemp("department")
     run = factory.write_review_run(folder / "run")
-    (folder / "review.yaml").write_text("readers: {name_from: oidc}\n", encoding="utf-8")
+    settings = "prefix: /nodules\nreaders: {name_from: oidc}\n"
+    (folder / "review.yaml").write_text(settings, encoding="utf-8")
     (folder / ".streamlit").mkdir()
     with pytest.MonkeyPatch.context() as patch, running(ACCOUNTS, forged={"forger"}) as provider:
         documented = tomllib.loads(block_of_readme("toml"))["auth"]

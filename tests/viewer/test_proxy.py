@@ -133,8 +133,8 @@ def test_a_reader_behind_nginx_logs_in_and_decides_under_the_own_name(browser, d
 
 def test_nothing_is_sent_without_a_log_in(department):
     _, proxy = department
-    for path in ("/nodules/", "/nodules/case", "/nodules/_stcore/health", "/nodules/voxels/x/0"):
-        assert ask(proxy, path, FORGED)[0] == 401
+    for path in ("", "case", "_stcore/health", "_stcore/stream", "voxels/x/0"):
+        assert ask(proxy, f"/nodules/{path}", FORGED)[0] == 401
 
 
 def test_an_address_without_tls_leads_to_the_one_with_it(department):
