@@ -85,5 +85,7 @@ class Guard:
             return
         secure = "; Secure" if scope.get("scheme") == "https" else ""
         place = f"Path={voxels.prefix() or '/'}"
-        given = f"{name}={voxels.issue_token()}; {place}; HttpOnly; SameSite=Strict{secure}"
+        # Lax, not Strict: a link on another site, or a log-in there, would renew the cookie, and
+        # the pages that are open could load no voxels any more.
+        given = f"{name}={voxels.issue_token()}; {place}; HttpOnly; SameSite=Lax{secure}"
         headers.append("Set-Cookie", given)

@@ -40,9 +40,15 @@ def log_in(browser, url, account):
     page = browser.new_context().new_page()
     page.goto(url)
     page.get_by_role("button", name="Log in").click()
+    given = reader_cookies(page)
     page.get_by_role("link", name=account).click()
     page.wait_for_url(f"{url}/**")
+    assert reader_cookies(page) == given  # pages that are open may still load voxels
     return page
+
+
+def reader_cookies(page):
+    return [c["value"] for c in page.context.cookies() if c["name"].startswith("medkd_reader")]
 
 
 def test_a_reader_logs_in_decides_and_logs_out(browser, department):
