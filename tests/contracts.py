@@ -7,6 +7,7 @@ their whole table, so that a new entry is covered by its line in the table alone
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,11 @@ def check_model(settings: NetworkSettings, directory: Path) -> None:
     _check_round_trip(network.eval(), settings, directory)
 
 
-def check_term(settings: TransferSettings, *, spatial_dims: int) -> None:
-    """Check one transfer term, alone in an objective, in 2-D and 3-D."""
+def check_term(settings: TransferSettings, *, spatial_dims: int, labels: int = 1) -> None:
+    """Check one transfer term, alone in an objective, in 2-D or 3-D."""
     assert len(settings.terms) == 1
-    objective = tiny_objective(settings, spatial_dims=spatial_dims)
-    batch = tiny_batch(spatial_dims=spatial_dims)
+    objective = tiny_objective(settings, spatial_dims=spatial_dims, labels=labels)
+    batch = tiny_batch(spatial_dims=spatial_dims, labels=labels)
     image = batch.image.clone()
     output = objective(batch, 1.0)
     assert torch.equal(batch.image, image), "the view was changed"
@@ -65,10 +66,10 @@ def check_term(settings: TransferSettings, *, spatial_dims: int) -> None:
     assert not value.requires_grad
     assert torch.equal(objective(batch, 1.0).terms[name], value), "not deterministic"
     output.loss.backward()
-    gradients = [p.grad for p in objective.trainable_parameters() if p.grad is not None]
-    assert gradients
-    assert all(torch.isfinite(gradient).all() for gradient in gradients)
-    _check_term_state(objective, settings, batch=batch, spatial_dims=spatial_dims)
+    assert _gradients_are_finite(objective)
+    _check_term_teaches(objective, settings, batch=batch)
+    _check_term_state(objective, settings, batch=batch)
+    _check_term_is_robust(settings, batch=batch)
 
 
 class TinyNet(nn.Module):
@@ -109,7 +110,9 @@ def tiny_batch(*, spatial_dims: int = 3, labels: int = 1, samples: int = 4) -> P
     """Random views 8 voxels an axis; labels alternate; all are known."""
     generator = torch.Generator().manual_seed(11)
     image = torch.rand(samples, 1, *(8,) * spatial_dims, generator=generator)
-    label = (torch.arange(samples) % 2).float()[:, None].repeat(1, labels)
+    label = torch.eye(labels)[torch.arange(samples) % labels]
+    if labels == 1:
+        label = (torch.arange(samples) % 2).float()[:, None]
     known = torch.ones(samples, labels, dtype=torch.bool)
     return PatchBatch(image, label, known, tuple(f"sample{n}" for n in range(samples)))
 
@@ -167,19 +170,60 @@ def _check_round_trip(network: Network, settings: NetworkSettings, directory: Pa
         assert torch.equal(loaded(view), network(view))
 
 
-def _check_term_state(
-    objective: TransferObjective,
-    settings: TransferSettings,
-    *,
-    batch: PatchBatch,
-    spatial_dims: int,
+def _gradients_are_finite(objective: TransferObjective) -> bool:
+    gradients = [p.grad for p in objective.trainable_parameters() if p.grad is not None]
+    return bool(gradients) and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def _like(batch: PatchBatch, settings: TransferSettings) -> TransferObjective:
+    """A new tiny objective for a batch."""
+    axes, labels = batch.image.ndim - 2, batch.label.shape[1]
+    return tiny_objective(settings, spatial_dims=axes, labels=labels)
+
+
+def _check_term_teaches(
+    objective: TransferObjective, settings: TransferSettings, *, batch: PatchBatch
 ) -> None:
-    other = tiny_objective(settings, spatial_dims=spatial_dims)
+    """The term moves the student's gradient, and none reaches the teacher."""
+    control = _like(batch, settings.without_terms())
+    control(batch, 1.0).loss.backward()
+    assert not torch.allclose(
+        objective.student.conv.weight.grad, control.student.conv.weight.grad, atol=1e-7
+    ), "the term gives the student no gradient"
+    assert objective.teacher is not None
+    assert all(p.grad is None for p in objective.teacher._network.parameters())
+    names = [key.split(".")[0] for key in objective.state_dict()]
+    assert set(names) <= {"student", "terms"}, "a part of the teacher would be saved"
+
+
+def _check_term_state(
+    objective: TransferObjective, settings: TransferSettings, *, batch: PatchBatch
+) -> None:
+    other = _like(batch, settings)
     for parameter in other.terms.parameters():
         parameter.data.add_(1.0)
     other.terms.load_state_dict(copy.deepcopy(objective.terms.state_dict()))
-    fresh = tiny_objective(settings, spatial_dims=spatial_dims)
-    assert torch.equal(other(batch, 1.0).loss, fresh(batch, 1.0).loss)
+    assert torch.equal(other(batch, 1.0).loss, _like(batch, settings)(batch, 1.0).loss)
+
+
+def _check_term_is_robust(settings: TransferSettings, *, batch: PatchBatch) -> None:
+    """Unknown labels, no known label at all, and half precision give finite losses."""
+    known = batch.label_known.clone()
+    known[0] = False
+    for some in (known, torch.zeros_like(known)):
+        objective = _like(batch, settings)
+        label = batch.label.masked_fill(~some, float("nan"))
+        output = objective(replace(batch, label=label, label_known=some), 1.0)
+        output.loss.backward()
+        assert torch.isfinite(output.loss)
+        assert _gradients_are_finite(objective)
+    objective = _like(batch, settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = objective(batch, 1.0)
+    assert all(value.dtype == torch.float32 for value in output.terms.values())
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert _gradients_are_finite(objective)
 
 
 def check_reader(reader: ScanReader, sample: Path, expected: Scan) -> None:

@@ -114,6 +114,7 @@ class TransferObjective(nn.Module):
                 logits,
                 teacher.features,
                 features,
+                batch.label,
                 batch.label_known,
                 self._cell_mm,
             )

@@ -48,3 +48,23 @@ def mean_over_known(value: Tensor, known: Tensor | None) -> Tensor:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return float64 unchanged and everything else as float32."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def matched_logits(teacher: Tensor, student: Tensor, outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """Return both logits in one shape, at least in float32.
+
+    In a binary task one side may have one logit and the other two: then both become margins.
+
+    Raises:
+        ValueError: if the shapes differ otherwise.
+    """
+    teacher, student = at_least_float32(teacher), at_least_float32(student)
+    widths = {teacher.shape[1], student.shape[1]}
+    if widths == {1, 2} and is_binary(outputs, student.shape[1]):
+        teacher, student = binary_margin(teacher), binary_margin(student)
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"teacher and student give different outputs: {tuple(teacher.shape)} and "
+            f"{tuple(student.shape)}"
+        )
+    return teacher, student

@@ -85,8 +85,12 @@ class TransferSettings(Settings):
         terms = values.get("terms") if isinstance(values, dict) else None
         for term in terms if isinstance(terms, list | tuple) else ():
             kind = term.get("kind") if isinstance(term, dict) else None
-            if kind in NOTHING_WITH_TWO_CLASSES:
+            if kind not in NOTHING_WITH_TWO_CLASSES:
+                continue
+            if kind not in TERMS:
                 raise ValueError(f"term {kind} is not offered: {NOTHING_WITH_TWO_CLASSES[kind]}")
+            if values.get("outputs") != "exclusive":
+                raise ValueError(f"term {kind}: {_three_classes(kind)}")
         return values
 
     @model_validator(mode="after")
@@ -157,11 +161,21 @@ def check_transfer(
             "outputs: independent with one output, or exclusive with two"
         )
     for term in settings.terms:
+        several = settings.outputs == "exclusive" and label_count > 2
+        if term.kind in NOTHING_WITH_TWO_CLASSES and not several:
+            reasons.append(f"{term.kind}: {_three_classes(term.kind)}")
         found = term.misfits(
             settings.outputs, label_count=label_count, teacher_label_count=teacher_label_count
         )
         reasons += [f"{term.kind}: {reason}" for reason in found]
     return tuple(reasons)
+
+
+def _three_classes(kind: str) -> str:
+    return (
+        "it needs outputs: exclusive with at least 3 classes, because "
+        f"{NOTHING_WITH_TWO_CLASSES[kind]}; with fewer use soft_label or logit_mse"
+    )
 
 
 def _refuse(progress: float) -> float:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from medkd.settings import union_by_kind
+from medkd.transfer.dkd import DkdSettings, DkdTerm
 from medkd.transfer.hints import HintSettings, HintTerm
+from medkd.transfer.logit_mse import LogitMseSettings, LogitMseTerm
+from medkd.transfer.logit_standardisation import (
+    LogitStandardisationSettings,
+    LogitStandardisationTerm,
+)
 from medkd.transfer.point_terms import (
     SoftPointsSettings,
     SoftPointsTerm,
@@ -28,6 +34,9 @@ class TermKind(NamedTuple):
 
 TERMS: dict[str, TermKind] = {
     "soft_label": TermKind(SoftLabelSettings, SoftLabelTerm),
+    "logit_mse": TermKind(LogitMseSettings, LogitMseTerm),
+    "dkd": TermKind(DkdSettings, DkdTerm),
+    "logit_standardisation": TermKind(LogitStandardisationSettings, LogitStandardisationTerm),
     "hint": TermKind(HintSettings, HintTerm),
     "soft_points": TermKind(SoftPointsSettings, SoftPointsTerm),
     "teacher_marks": TermKind(TeacherMarksSettings, TeacherMarksTerm),
@@ -38,7 +47,10 @@ NOTHING_WITH_TWO_CLASSES = {
     "logit_standardisation": "with two classes every sample becomes +-0.7071: confidence is lost",
     "dist": "with two classes its inter-class correlation is +-1: only the decision is left",
 }
-"""Published losses that degenerate in the binary case, with the reason why they are refused."""
+"""Published losses that degenerate in the binary case, with the reason why they are refused.
+
+Those of them that are in `TERMS` are accepted for exclusive outputs of three classes or more.
+"""
 
 if TYPE_CHECKING:
     AnyTermSettings = TermSettings

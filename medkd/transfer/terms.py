@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medkd.settings import Settings
-from medkd.transfer.outputs import Outputs
+from medkd.transfer.outputs import Outputs, is_binary
 
 Side = Literal["teacher", "student"]
 Compared = Literal["logits", "points", "features"]
@@ -39,14 +39,15 @@ class TermInputs:
     """What a term may look at in one batch.
 
     Logits are [B, K], or maps [B, 5, ...] of point detectors; the teacher's are calibrated and
-    detached. Features are the outputs of the compared layers by layer name; `label_known` is
-    [B, K] bool; `cell_mm` is the edge of a cell of a map.
+    detached. Features are the outputs of the compared layers by layer name. `label` is [B, K]
+    float, any value where `label_known` [B, K] is false. `cell_mm` is the edge of a cell of a map.
     """
 
     teacher_logits: Tensor
     student_logits: Tensor
     teacher_features: Mapping[str, Tensor]
     student_features: Mapping[str, Tensor]
+    label: Tensor
     label_known: Tensor
     cell_mm: float = 2.0
 
@@ -89,6 +90,32 @@ class TermSettings(Settings):
         """
         del outputs, label_count, teacher_label_count
         return ()
+
+
+class LogitTermSettings(TermSettings):
+    """The keys of a term that compares the logits of samples."""
+
+    compares: ClassVar[Compared] = "logits"
+
+    samples: Literal["all", "labelled"] = Field(
+        "all", description="all: samples without a label are taught too"
+    )
+
+    def taught(self, label_known: Tensor) -> Tensor | None:
+        """Return the labels [B, K] that are taught; None: all of them."""
+        return label_known if self.samples == "labelled" else None
+
+    def misfits(
+        self, outputs: Outputs, *, label_count: int, teacher_label_count: int | None
+    ) -> tuple[str, ...]:
+        """Refuse a teacher whose outputs are not the student's; binary is one logit or two."""
+        widths = {1, 2} if is_binary(outputs, label_count) else {label_count}
+        if teacher_label_count is None or teacher_label_count in widths:
+            return ()
+        return (
+            f"a teacher of {teacher_label_count} outputs cannot teach {label_count} {outputs} "
+            "outputs: they do not name the same labels",
+        )
 
 
 class LayerTermSettings(TermSettings):

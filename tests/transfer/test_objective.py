@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from medkd.errors import SettingsError
 from medkd.transfer.objective import TransferObjective, term_names
 from medkd.transfer.settings import TransferSettings
-from medkd.transfer.table import TERMS
+from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import PatchBatch
 from tests.contracts import TinyNet, check_term, tiny_batch, tiny_objective
 
-EXAMPLES: dict[str, dict[str, object]] = {
-    "hint": {"student_layer": "conv", "teacher_layer": "conv"}
-}
+MAPS = {"student_layer": "conv", "teacher_layer": "conv"}
+EXAMPLES: dict[str, dict[str, object]] = {"hint": MAPS}
 """Settings under which a term of the table is checked; none: its defaults."""
 
 
@@ -33,7 +32,13 @@ OF_SAMPLES = [kind for kind, its in TERMS.items() if its.settings.compares != "p
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("kind", OF_SAMPLES)
 def test_every_term_of_the_table_holds_the_contract(kind: str, spatial_dims: int) -> None:
-    check_term(settings_of({"kind": kind, **EXAMPLES.get(kind, {})}), spatial_dims=spatial_dims)
+    several = kind in NOTHING_WITH_TWO_CLASSES
+    settings = settings_of(
+        {"kind": kind, **EXAMPLES.get(kind, {})},
+        outputs="exclusive" if several else "independent",
+    )
+
+    check_term(settings, spatial_dims=spatial_dims, labels=3 if several else 1)
 
 
 def gradient_of(layer: str, teacher_seed: int, settings: TransferSettings) -> Tensor:
