@@ -24,7 +24,7 @@ from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, OtherPath, Settings
 from medkd.synthetic.source import PhantomData
 from medkd.synthetic.stream import PhantomStreamSettings
-from medkd.transfer.settings import TransferSettings, check_transfer
+from medkd.transfer.settings import TransferSettings, batch_misfits, check_transfer
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 DataSettings = Annotated[
@@ -464,6 +464,7 @@ class RunSettings(Settings):
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"
             model = self.student.model
             reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
+            reasons += batch_misfits(transfer, self.student.training.batch_size)
             yield from (f"{name}: {reason}" for reason in reasons)
 
     def bench_arms(self) -> tuple[BenchArm, ...]:

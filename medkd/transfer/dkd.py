@@ -55,14 +55,14 @@ class DkdTerm(nn.Module):
 def dkd_loss(
     teacher_logits: Tensor, student_logits: Tensor, label: Tensor, *, settings: DkdSettings
 ) -> Tensor:
-    """Decoupled knowledge distillation (Zhao et al. 2022, 2203.08679, equations 6 and 7).
+    """Decoupled knowledge distillation (Zhao et al. 2022, 2203.08679, section 3).
 
     T^2 * mean_n [a KL(b_t || b_s) + c KL(q_t || q_s)],   p = softmax(z / T)
 
     b = (p_y, 1 - p_y) is what is said of the labelled class y (the target part), and q_k =
     p_k / (1 - p_y), k other than y, is how the rest is shared by the other classes (the non-target
     part). a is `target_weight`, c is `non_target_weight`. With a = 1 and c = 1 - p_t,y the sum
-    would be the soft-label loss (equation 5). The teacher is detached.
+    would be the soft-label loss. The teacher is detached.
 
     Args:
         teacher_logits: [B, K], K > 2.

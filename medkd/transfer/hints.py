@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from medkd.transfer.features import Projector, direction, on_one_grid, pool
 from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
-
-EPSILON = 1e-6
 
 
 class HintSettings(LayerTermSettings):
@@ -37,19 +35,6 @@ class HintSettings(LayerTermSettings):
     def identity(self) -> tuple[object, ...]:
         """The kind, the two layers, and whether feature maps or their means are compared."""
         return (*super().identity, self.pooled)
-
-
-class Projector(nn.Module):
-    """One linear map of channels, shared by all positions: [B, S, *spatial] to [B, T, *spatial]."""
-
-    def __init__(self, student_channels: int, teacher_channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(student_channels, teacher_channels)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Map channels."""
-        mapped: Tensor = self.linear(feature.movedim(1, -1))
-        return mapped.movedim(-1, 1)
 
 
 class HintTerm(nn.Module):
@@ -98,38 +83,7 @@ def hint_loss(teacher_feature: Tensor, student_feature: Tensor, *, normalise: bo
     Raises:
         ValueError: if samples, channels or the number of axes differ.
     """
-    teacher, student = _on_one_grid(teacher_feature.detach(), student_feature)
+    teacher, student = on_one_grid(teacher_feature.detach(), student_feature)
     if not normalise:
         return (teacher - student).square().mean()
-    return (_direction(teacher) - _direction(student)).square().sum(dim=1).mean()
-
-
-def pool(feature: Tensor) -> Tensor:
-    """Average over space: [B, C, *spatial] to [B, C]; [B, C] is returned as it is."""
-    return feature if feature.ndim == 2 else feature.flatten(2).mean(dim=2)
-
-
-def _direction(feature: Tensor) -> Tensor:
-    return feature * (feature.square().sum(dim=1, keepdim=True) + EPSILON).rsqrt()
-
-
-def _on_one_grid(teacher: Tensor, student: Tensor) -> tuple[Tensor, Tensor]:
-    common = torch.promote_types(torch.promote_types(teacher.dtype, student.dtype), torch.float32)
-    teacher, student = teacher.to(common), student.to(common)
-    if teacher.shape[:2] != student.shape[:2] or teacher.ndim != student.ndim:
-        raise ValueError(
-            f"features do not match: teacher {tuple(teacher.shape)}, student after its projector "
-            f"{tuple(student.shape)}; use pooled: true, another layer or projector: linear"
-        )
-    if teacher.shape == student.shape:
-        return teacher, student
-    grid = [min(a, b) for a, b in zip(teacher.shape[2:], student.shape[2:], strict=True)]
-    return _average_to(teacher, grid), _average_to(student, grid)
-
-
-def _average_to(feature: Tensor, grid: list[int]) -> Tensor:
-    if feature.ndim == 5:
-        return F.adaptive_avg_pool3d(feature, (grid[0], grid[1], grid[2]))
-    if feature.ndim == 4:
-        return F.adaptive_avg_pool2d(feature, (grid[0], grid[1]))
-    raise ValueError(f"features to average have 2 or 3 spatial axes, got {tuple(feature.shape)}")
+    return (direction(teacher) - direction(student)).square().sum(dim=1).mean()

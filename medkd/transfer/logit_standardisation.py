@@ -51,7 +51,7 @@ def standardised_loss(
 
     T^2 * mean_n sum_k p_t (log p_t - log p_s),  p = softmax(x / T),  x = (z - mean_k z) / sd_k z
 
-    The paper's section 4.2 (its temperature is sd_k z times T); sd has K - 1 in its denominator,
+    The paper's section 4: its temperature is sd_k z times T. sd has K - 1 in its denominator,
     as in the authors' program. The student is free to have logits of another mean and spread, so
     this term does not teach how sure to be. The teacher is detached.
 

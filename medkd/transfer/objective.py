@@ -17,7 +17,12 @@ from medkd.errors import SettingsError
 from medkd.transfer.hard_labels import hard_label_loss
 from medkd.transfer.outputs import Outputs, is_binary
 from medkd.transfer.point_labels import point_loss, point_targets
-from medkd.transfer.settings import TransferSettings, check_transfer, repeated_terms
+from medkd.transfer.settings import (
+    TransferSettings,
+    batch_misfits,
+    check_transfer,
+    repeated_terms,
+)
 from medkd.transfer.table import TERMS
 from medkd.transfer.taps import find_layers, tap_layers
 from medkd.transfer.teacher import FrozenTeacher
@@ -101,7 +106,12 @@ class TransferObjective(nn.Module):
         Args:
             batch: image [B, C, *spatial], label and label_known [B, K].
             progress: share of training done, 0..1, on which the schedule depends.
+
+        Raises:
+            SettingsError: if a term needs more samples in a batch.
         """
+        if reasons := batch_misfits(self.settings, len(batch.image)):
+            raise SettingsError("this batch is too small", list(reasons))
         teacher = None
         if self.teacher is not None:
             teacher = self.teacher(batch.image, _layers(self.settings, "teacher"))

@@ -155,6 +155,13 @@ def check_transfer(
         for term in settings.terms
         if term.compares == unfit
     ]
+    reasons += [
+        f"{term.kind}: it compares positions, and the pooled embedding has none: name "
+        "teacher_layer and student_layer"
+        for term in settings.terms
+        if term.needs_maps and not finds_points
+        if None in (*term.layers("teacher"), *term.layers("student"))
+    ]
     if settings.outputs == "exclusive" and label_count < 2:
         reasons.append(
             "outputs: exclusive with one output is always 1 (softmax of one logit): binary is "
@@ -169,6 +176,16 @@ def check_transfer(
         )
         reasons += [f"{term.kind}: {reason}" for reason in found]
     return tuple(reasons)
+
+
+def batch_misfits(settings: TransferSettings, batch_size: int) -> tuple[str, ...]:
+    """Return why batches of this size cannot be used; empty if they can."""
+    return tuple(
+        f"{term.kind}: it compares the samples of a batch with each other and needs at least "
+        f"{term.least_samples} of them, got {batch_size}: raise student.training.batch_size"
+        for term in settings.terms
+        if batch_size < term.least_samples
+    )
 
 
 def _three_classes(kind: str) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from medkd.settings import union_by_kind
+from medkd.transfer.attention import AttentionSettings, AttentionTerm
 from medkd.transfer.dkd import DkdSettings, DkdTerm
+from medkd.transfer.feature_kl import FeatureKlSettings, FeatureKlTerm
 from medkd.transfer.hints import HintSettings, HintTerm
 from medkd.transfer.logit_mse import LogitMseSettings, LogitMseTerm
 from medkd.transfer.logit_standardisation import (
@@ -21,6 +23,13 @@ from medkd.transfer.point_terms import (
     TeacherMarksSettings,
     TeacherMarksTerm,
 )
+from medkd.transfer.rkd import (
+    RkdAngleSettings,
+    RkdAngleTerm,
+    RkdDistanceSettings,
+    RkdDistanceTerm,
+)
+from medkd.transfer.similarity import PktSettings, PktTerm, SimilaritySettings, SimilarityTerm
 from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
 from medkd.transfer.terms import TermContext, TermSettings
 
@@ -38,6 +47,12 @@ TERMS: dict[str, TermKind] = {
     "dkd": TermKind(DkdSettings, DkdTerm),
     "logit_standardisation": TermKind(LogitStandardisationSettings, LogitStandardisationTerm),
     "hint": TermKind(HintSettings, HintTerm),
+    "attention": TermKind(AttentionSettings, AttentionTerm),
+    "feature_kl": TermKind(FeatureKlSettings, FeatureKlTerm),
+    "rkd_distance": TermKind(RkdDistanceSettings, RkdDistanceTerm),
+    "rkd_angle": TermKind(RkdAngleSettings, RkdAngleTerm),
+    "similarity": TermKind(SimilaritySettings, SimilarityTerm),
+    "pkt": TermKind(PktSettings, PktTerm),
     "soft_points": TermKind(SoftPointsSettings, SoftPointsTerm),
     "teacher_marks": TermKind(TeacherMarksSettings, TeacherMarksTerm),
 }

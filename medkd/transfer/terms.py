@@ -60,6 +60,9 @@ class TermSettings(Settings):
 
     compares: ClassVar[Compared] = "features"
 
+    least_samples: ClassVar[int] = 1
+    """Samples that a batch needs; terms that compare samples with each other need several."""
+
     kind: str
     weight: float = Field(1.0, gt=0.0, description="factor on this term")
 
@@ -67,6 +70,11 @@ class TermSettings(Settings):
     def identity(self) -> tuple[object, ...]:
         """Values that no two terms of one objective may share."""
         return (self.kind,)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether the compared layers must have positions, which the pooled embedding has not."""
+        return False
 
     def layers(self, side: Side) -> tuple[str | None, ...]:
         """Name the layers that this term compares; None means the network's pooled embedding."""

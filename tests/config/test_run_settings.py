@@ -82,6 +82,17 @@ def test_transfer_that_teaches_nothing_is_refused(transfer: dict[str, Any], reas
     assert reason in refusal(transfer=transfer)
 
 
+def test_batches_too_small_for_a_term_are_refused() -> None:
+    student = {"model": {"kind": "compact3d"}, "training": {"batch_size": 2}}
+    text = refusal(student=student, transfer={"terms": [{"kind": "rkd_distance"}]})
+    assert "at least 3 of them, got 2: raise student.training.batch_size" in text
+
+
+def test_a_term_on_maps_needs_named_layers() -> None:
+    text = refusal(transfer={"terms": [{"kind": "attention"}]})
+    assert "name teacher_layer and student_layer" in text
+
+
 def test_missing_parts_are_all_named_at_once() -> None:
     text = refusal(source=None, teacher=None, transfer=None)
     assert "teacher: missing" in text

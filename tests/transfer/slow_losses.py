@@ -66,7 +66,7 @@ def standardised(teacher: Array, student: Array, temperature: float) -> float:
 
 
 def dkd(teacher: Array, student: Array, label: list[int], *, weights: tuple[float, float]) -> float:
-    """2203.08679, equation 7, at temperature 1."""
+    """2203.08679, section 3, at temperature 1."""
     total = 0.0
     for t, s, y in zip(teacher, student, label, strict=True):
         p, q = softmax(t), softmax(s)
@@ -77,3 +77,84 @@ def dkd(teacher: Array, student: Array, label: list[int], *, weights: tuple[floa
         )
         total += weights[0] * target + weights[1] * rest
     return total / len(teacher)
+
+
+def attention(teacher: Array, student: Array) -> float:
+    """1612.03928, equation 2 with F_sum^2, squared; both maps have one size."""
+    total = 0.0
+    for t, s in zip(teacher, student, strict=True):
+        maps = [(a**2).sum(axis=0).flatten() for a in (t, s)]
+        q_t, q_s = (q / math.sqrt(sum(v * v for v in q)) for q in maps)
+        total += sum((a - b) ** 2 for a, b in zip(q_t, q_s, strict=True))
+    return total / len(teacher)
+
+
+def feature_kl(teacher: Array, student: Array, over: str, temperature: float) -> float:
+    """2011.13256, section 3, or the same over channels."""
+    values = []
+    for t, s in zip(teacher, student, strict=True):
+        t, s = t.reshape(len(t), -1) / temperature, s.reshape(len(s), -1) / temperature
+        rows = (t, s) if over == "space" else (t.T, s.T)
+        values += [kl(softmax(a), softmax(b)) for a, b in zip(*rows, strict=True)]
+    return temperature**2 * sum(values) / len(values)
+
+
+def huber(x: float) -> float:
+    return 0.5 * x * x if abs(x) <= 1 else abs(x) - 0.5
+
+
+def pooled(feature: Array) -> Array:
+    return feature.reshape(*feature.shape[:2], -1).mean(axis=2)
+
+
+def length(v: Array) -> float:
+    return math.sqrt(sum(x * x for x in v))
+
+
+def rkd_distance(teacher: Array, student: Array) -> float:
+    """1904.05068, section 3.2.1, as a mean over pairs."""
+    both = []
+    for rows in (pooled(teacher), pooled(student)):
+        n = len(rows)
+        apart = [length(rows[i] - rows[j]) for i in range(n) for j in range(i + 1, n)]
+        both.append([d / (sum(apart) / len(apart)) for d in apart])
+    return sum(huber(a - b) for a, b in zip(*both, strict=True)) / len(both[0])
+
+
+def rkd_angle(teacher: Array, student: Array) -> float:
+    """1904.05068, section 3.2.2, as a mean over triples of different samples."""
+    both = []
+    for rows in (pooled(teacher), pooled(student)):
+        n, cosines = len(rows), []
+        for i in range(n):
+            for j in range(n):
+                for k in range(n):
+                    if len({i, j, k}) == 3:
+                        a, b = rows[i] - rows[j], rows[k] - rows[j]
+                        cosines.append(float(a @ b) / (length(a) * length(b)))
+        both.append(cosines)
+    return sum(huber(a - b) for a, b in zip(*both, strict=True)) / len(both[0])
+
+
+def similarity(teacher: Array, student: Array) -> float:
+    """1907.09682, section 3."""
+    both = []
+    for feature in (teacher, student):
+        rows = feature.reshape(len(feature), -1)
+        products = [[float(a @ b) for b in rows] for a in rows]
+        both.append([[v / length(np.array(row)) for v in row] for row in products])
+    n = len(teacher)
+    return sum((both[0][i][j] - both[1][i][j]) ** 2 for i in range(n) for j in range(n)) / n**2
+
+
+def pkt(teacher: Array, student: Array) -> float:
+    """1803.10837, section 3, with the cosine kernel, as a mean over samples."""
+    both = []
+    for rows in (pooled(teacher), pooled(student)):
+        shares = []
+        for i, a in enumerate(rows):
+            others = [b for j, b in enumerate(rows) if j != i]
+            kernel = [(float(a @ b) / (length(a) * length(b)) + 1) / 2 for b in others]
+            shares.append([v / sum(kernel) for v in kernel])
+        both.append(shares)
+    return sum(kl(p, q) for p, q in zip(*both, strict=True)) / len(teacher)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from medkd.transfer.hints import HintSettings, Projector, hint_loss, pool
+from medkd.transfer.features import Projector, pool
+from medkd.transfer.hints import HintSettings, hint_loss
 
 
 def test_a_plain_hint_is_the_mean_squared_difference() -> None:

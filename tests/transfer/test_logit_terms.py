@@ -171,7 +171,7 @@ def test_dkd_equals_a_slow_sum() -> None:
     assert value.item() == pytest.approx(expected)
 
 
-def test_dkd_with_the_weights_of_equation_5_is_the_soft_label_loss() -> None:
+def test_dkd_whose_second_weight_is_the_other_classes_share_is_the_soft_label_loss() -> None:
     teacher, student = (rows[:1] for rows in pair())
     rest = 1 - (teacher / 2).softmax(1)[0, 1].item()
     settings = DkdSettings(temperature=2.0, target_weight=1.0, non_target_weight=rest)

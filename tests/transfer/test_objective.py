@@ -17,7 +17,7 @@ from medkd.types import PatchBatch
 from tests.contracts import TinyNet, check_term, tiny_batch, tiny_objective
 
 MAPS = {"student_layer": "conv", "teacher_layer": "conv"}
-EXAMPLES: dict[str, dict[str, object]] = {"hint": MAPS}
+EXAMPLES: dict[str, dict[str, object]] = {"hint": MAPS, "attention": MAPS, "feature_kl": MAPS}
 """Settings under which a term of the table is checked; none: its defaults."""
 
 

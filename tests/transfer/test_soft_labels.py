@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,8 +23,7 @@ def logits_of(*shares: float) -> Tensor:
 
 
 def kl(teacher: Tensor, student: Tensor, outputs: str = "exclusive", **more: object) -> float:
-    settings = {"temperature": 1.0, **more}
-    return soft_label_loss(teacher, student, outputs=outputs, **settings).item()
+    return soft_label_loss(teacher, student, outputs=outputs, **{"temperature": 1.0, **more}).item()
 
 
 def test_divergence_of_two_shares_is_as_by_hand() -> None:
@@ -49,6 +48,7 @@ def test_it_diverges_from_the_teacher_to_the_student_and_not_back() -> None:
     assert kl(student, teacher) == pytest.approx(0.5108, abs=5e-5)
 
 
+@settings(deadline=None)
 @given(teacher=logit, student=logit, temperature=temperatures)
 def test_two_logits_and_one_give_the_same_value(
     teacher: float, student: float, temperature: float
@@ -74,6 +74,7 @@ def test_the_published_value_for_one_and_two_logits() -> None:
 
 
 @pytest.mark.parametrize("outputs", ["independent", "exclusive"])
+@settings(deadline=None)
 @given(data=st.data(), temperature=temperatures)
 def test_a_soft_label_loss_is_never_negative_and_0_only_if_equal(
     outputs: str, data: st.DataObject, temperature: float
