@@ -23,7 +23,7 @@ from medkd.models.detector import STRIDE
 from medkd.models.initialise import initialise_from
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
-from medkd.models.table import build_model, parse_model_settings
+from medkd.models.table import build_architecture, build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
@@ -33,7 +33,7 @@ from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
 from medkd.train.state import Scores
 from medkd.transfer.objective import TransferObjective
-from medkd.transfer.settings import TransferSettings
+from medkd.transfer.settings import TransferSettings, batch_misfits
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import CaseOrigins
 
@@ -157,6 +157,34 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
         raise SettingsError(headline, reasons)
     prior = _prior_of(loaded.info, true=domain.parts["train"].prior)
     return ArmNetwork(loaded.network, loaded.info, prior)
+
+
+def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
+    """Return why the terms of a student do not fit it and its teacher; empty if they do.
+
+    Both networks are built with random weights, so that layers that do not exist or do not match
+    are known before the teacher is trained.
+    """
+    if arm.model is None:
+        return ()
+    train, given = context.target.parts["train"], teacher.model
+    if given is None:
+        given = parse_model_settings(read_info(str(teacher.taken_from)).settings)
+    batch_size = arm.training.batch_size
+    if not arm.model.finds_points:  # crops fill every batch, samples may be too few for one
+        batch_size = min(batch_size, len(train))
+    reasons = list(batch_misfits(arm.transfer, batch_size))
+    try:
+        TransferObjective(
+            build_architecture(arm.model),
+            FrozenTeacher(build_architecture(given)),
+            arm.transfer,
+            positive_share=train.prior,
+            view_shape=context.target.image_shape,
+        )
+    except SettingsError as error:
+        reasons += error.reasons
+    return tuple(f"{arm.name}: {reason}" for reason in reasons)
 
 
 def _initialise(network: Network, arm: Arm) -> ModelInfo | None:

@@ -29,6 +29,7 @@ from medkd.train.domains import HELD_OUT, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
+from medkd.train.networks import check_terms
 from medkd.train.plan import Arm, RunContext, plan_arms
 from medkd.train.summary import summarise
 from medkd.types import Evaluation, RunRecord
@@ -151,6 +152,15 @@ def _check(context: RunContext, arms: Sequence[Arm]) -> None:
         )
     if reasons:
         raise SettingsError("these networks do not fit the data", list(dict.fromkeys(reasons)))
+    named = {arm.name: arm for arm in arms}
+    misfits = [
+        reason
+        for arm in arms
+        if arm.teacher is not None
+        for reason in check_terms(arm, named[arm.teacher], context)
+    ]
+    if misfits:
+        raise SettingsError("these transfer terms do not fit teacher and student", misfits)
 
 
 def _check_precision(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:

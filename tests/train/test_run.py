@@ -208,6 +208,22 @@ def test_a_student_that_is_too_big_is_refused_before_training(
     assert not run.model("teacher").exists()
 
 
+@pytest.mark.parametrize(
+    ("term", "reason"),
+    [
+        ({"kind": "hint", "student_layer": "conb", "teacher_layer": "conv"}, "similar names are"),
+        ({"kind": "attention", "student_layer": "pool", "teacher_layer": "pool"}, "two positions"),
+    ],
+)
+def test_a_term_that_does_not_fit_the_layers_is_refused_before_the_teacher_is_trained(
+    image_settings: Build, tmp_path: Path, term: dict[str, object], reason: str
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(SettingsError, match=f"student: .*{reason}"):
+        run_training(image_settings(transfer={"terms": [term]}), run)
+    assert not run.model("teacher").exists()
+
+
 def test_control_and_student_differ_by_their_terms_alone(
     image_settings: Build, tmp_path: Path
 ) -> None:
