@@ -52,8 +52,8 @@ def check_model(settings: NetworkSettings, directory: Path) -> None:
 def check_term(settings: TransferSettings, *, spatial_dims: int, labels: int = 1) -> None:
     """Check one transfer term, alone in an objective, in 2-D or 3-D."""
     assert len(settings.terms) == 1
-    objective = tiny_objective(settings, spatial_dims=spatial_dims, labels=labels)
     batch = tiny_batch(spatial_dims=spatial_dims, labels=labels)
+    objective = _like(batch, settings)
     image = batch.image.clone()
     output = objective(batch, 1.0)
     assert torch.equal(batch.image, image), "the view was changed"
@@ -176,9 +176,11 @@ def _gradients_are_finite(objective: TransferObjective) -> bool:
 
 
 def _like(batch: PatchBatch, settings: TransferSettings) -> TransferObjective:
-    """A new tiny objective for a batch."""
+    """A new tiny objective for a batch, prepared with other samples."""
     axes, labels = batch.image.ndim - 2, batch.label.shape[1]
-    return tiny_objective(settings, spatial_dims=axes, labels=labels)
+    objective = tiny_objective(settings, spatial_dims=axes, labels=labels)
+    objective.prepare([tiny_batch(spatial_dims=axes, labels=labels, samples=40)])
+    return objective
 
 
 def _check_term_teaches(

@@ -8,14 +8,17 @@ transfer terms.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import nn
 
 from medkd.data.augment import view_batch
 from medkd.data.crops import CropLoader
+from medkd.data.fetch import clear_worker_faults
 from medkd.data.loader import TrainLoader
 from medkd.data.loading import spacing_mm
 from medkd.errors import SettingsError
@@ -35,7 +38,7 @@ from medkd.train.state import Scores
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings, batch_misfits
 from medkd.transfer.teacher import FrozenTeacher
-from medkd.types import CaseOrigins
+from medkd.types import CaseOrigins, PatchBatch
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         cell_mm=STRIDE * spacing[0] if spacing else STRIDE,
         seed=seed,
     )
+    _prepare(objective, loader, arm, context)
     labels = labels_of(val)
 
     def validate(student: nn.Module) -> Scores:
@@ -96,6 +100,23 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
     info = with_origins(info, start=source, teacher=taught_by)
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+
+
+def _prepare(
+    objective: TransferObjective, loader: TrainLoader | CropLoader, arm: Arm, context: RunContext
+) -> None:
+    """Show the samples of one epoch to the terms that need them; a resumed training does so too."""
+    if not objective.needs_samples:
+        return
+    count = min(len(loader), arm.training.max_steps_per_epoch or len(loader))
+
+    def batches() -> Iterator[PatchBatch]:
+        for number, batch in enumerate(islice(loader.epoch(0), count)):
+            yield batch.to(torch.device(context.device))
+            context.progress(f"{arm.name}: the teacher's embeddings", number + 1, count, "")
+
+    with clear_worker_faults():
+        objective.prepare(batches())
 
 
 def _loader_of(

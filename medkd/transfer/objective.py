@@ -7,7 +7,7 @@ receive the very same tensor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,7 @@ from medkd.transfer.settings import (
 from medkd.transfer.table import TERMS
 from medkd.transfer.taps import find_layers, tap_layers
 from medkd.transfer.teacher import FrozenTeacher
-from medkd.transfer.terms import Side, TermContext, TermInputs
+from medkd.transfer.terms import PreparedTerm, Side, TermContext, TermInputs
 from medkd.types import PatchBatch
 
 PROBE_SIZE = 32
@@ -134,6 +134,30 @@ class TransferObjective(nn.Module):
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         return TransferOutput(loss, {k: v.detach() for k, v in losses.items()}, weights, logits)
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether a term must be prepared with the training samples."""
+        return any(isinstance(term, PreparedTerm) for term in self.terms.values())
+
+    def prepare(self, batches: Iterable[PatchBatch]) -> None:
+        """Show the teacher's answers to the training samples to the terms that need them.
+
+        Args:
+            batches: the samples of one epoch, without augmentation.
+
+        Raises:
+            SettingsError: if a term cannot use what the teacher answers.
+        """
+        terms = [term for term in self.terms.values() if isinstance(term, PreparedTerm)]
+        if not terms or self.teacher is None:
+            return
+        for batch in batches:
+            answer = self.teacher(batch.image, _layers(self.settings, "teacher"))
+            for term in terms:
+                term.observe(answer, batch.label, batch.label_known)
+        for term in terms:
+            term.finish()
+
     def _label_losses(
         self, logits: Tensor, batch: PatchBatch
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -179,11 +203,11 @@ class TransferObjective(nn.Module):
         view = torch.zeros(1, *shape, device=device)
         modes = {module: module.training for module in self.student.modules()}
         with torch.no_grad(), tap_layers(self.student.eval(), student_layers) as features:
-            self.student(view)
+            label_count = self.student(view).shape[1]
         for module, mode in modes.items():
             module.training = mode
         teacher = self.teacher(view, teacher_layers)
-        return TermContext(self.settings.outputs, teacher.features, features)
+        return TermContext(self.settings.outputs, teacher.features, features, label_count)
 
 
 def _with_embeddings(

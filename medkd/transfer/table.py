@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from medkd.settings import union_by_kind
+from medkd.transfer.adversarial import AdversarialSettings, AdversarialTerm
 from medkd.transfer.attention import AttentionSettings, AttentionTerm
 from medkd.transfer.dkd import DkdSettings, DkdTerm
 from medkd.transfer.feature_kl import FeatureKlSettings, FeatureKlTerm
@@ -31,6 +32,7 @@ from medkd.transfer.rkd import (
 )
 from medkd.transfer.similarity import PktSettings, PktTerm, SimilaritySettings, SimilarityTerm
 from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
+from medkd.transfer.subclasses import SubclassSettings, SubclassTerm
 from medkd.transfer.terms import TermContext, TermSettings
 
 
@@ -53,6 +55,8 @@ TERMS: dict[str, TermKind] = {
     "rkd_angle": TermKind(RkdAngleSettings, RkdAngleTerm),
     "similarity": TermKind(SimilaritySettings, SimilarityTerm),
     "pkt": TermKind(PktSettings, PktTerm),
+    "adversarial": TermKind(AdversarialSettings, AdversarialTerm),
+    "subclass": TermKind(SubclassSettings, SubclassTerm),
     "soft_points": TermKind(SoftPointsSettings, SoftPointsTerm),
     "teacher_marks": TermKind(TeacherMarksSettings, TeacherMarksTerm),
 }

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from medkd.settings import Settings
 from medkd.transfer.outputs import Outputs, is_binary
+from medkd.transfer.teacher import TeacherOutput
 
 Side = Literal["teacher", "student"]
 Compared = Literal["logits", "points", "features"]
@@ -26,12 +27,14 @@ class TermContext:
     """What a term is built from: the kind of outputs, and one view's features by layer name.
 
     From the features a term reads the number of channels of each layer that it compares, and it
-    refuses layers that do not match.
+    refuses layers that do not match. `label_count` is the number of the student's outputs, K, and 0
+    if no term compares layers.
     """
 
     outputs: Outputs
     teacher_features: Mapping[str, Tensor]
     student_features: Mapping[str, Tensor]
+    label_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,3 +153,23 @@ class LayerTermSettings(TermSettings):
         """Return the outputs of the teacher's and of the student's layer."""
         teacher = seen.teacher_features[str(self.teacher_layer)]
         return teacher, seen.student_features[str(self.student_layer)]
+
+
+class PreparedTerm(nn.Module):
+    """A term that looks at the teacher's answers to the training samples before the training."""
+
+    is_prepared = False
+
+    def observe(self, answer: TeacherOutput, label: Tensor, known: Tensor) -> None:
+        """Look at one batch.
+
+        Args:
+            answer: the teacher's logits and features.
+            label: [B, K] float, any value where it is not known.
+            known: [B, K] bool.
+        """
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Prepare the term from all batches seen."""
+        raise NotImplementedError

@@ -235,6 +235,24 @@ def test_control_and_student_differ_by_their_terms_alone(
     assert all(torch.allclose(control[n], student[n], atol=1e-6) for n in control)
 
 
+def test_projectors_and_heads_of_terms_are_not_saved_with_the_student(
+    image_settings: Build, tmp_path: Path
+) -> None:
+    terms = [
+        {"kind": "adversarial"},
+        {"kind": "subclass", "subclasses": 2},
+        {"kind": "rkd_distance"},
+        {"kind": "soft_label", "divergence": "reverse"},
+    ]
+    run = RunFolder(tmp_path / "run")
+    run_training(image_settings(transfer={"terms": terms}), run)
+    control, student = (load_model(run.model(a)).network.state_dict() for a in ARMS[1:])
+    assert control.keys() == student.keys()
+    assert any(not torch.equal(control[name], student[name]) for name in control)
+    sizes = [read_info(run.model(arm)).parameters for arm in ARMS[1:]]
+    assert sizes[0] == sizes[1]
+
+
 def test_a_run_without_a_student_plans_its_teacher_alone(image_settings: Build) -> None:
     (teacher,) = plan_arms(image_settings(student=None, transfer=None))
     assert teacher.role == "teacher"

@@ -158,3 +158,36 @@ def pkt(teacher: Array, student: Array) -> float:
             shares.append([v / sum(kernel) for v in kernel])
         both.append(shares)
     return sum(kl(p, q) for p, q in zip(*both, strict=True)) / len(teacher)
+
+
+def subclass_shares(
+    embedding: Array, margin: Array, label: list[int], *, rotation: Array, temperatures: Array
+) -> list[list[float]]:
+    """The subclass probabilities of a binary teacher, class after class, as documented.
+
+    `temperatures` are those of the classes and of the subclasses.
+    """
+    centred = embedding - embedding.mean(axis=0)
+    slope = np.linalg.lstsq(centred, margin - margin.mean(), rcond=None)[0]
+    slope = slope / length(slope)
+    count = len(rotation)
+    divided = []
+    for c in (0, 1):
+        own = np.array([e for e, y in zip(embedding, label, strict=True) if y == c])
+        mean = own.mean(axis=0)
+        free = [e - mean - ((e - mean) @ slope) * slope for e in own]
+        covariance = sum(np.outer(e, e) for e in free) / len(free)
+        variance, axes = np.linalg.eigh(covariance)
+        first = [axes[:, -1 - s] for s in range(count)]
+        first = [axis * np.sign(axis[np.abs(axis).argmax()]) for axis in first]
+        scale = math.sqrt(sum(variance[-count:]) / count)
+        divided.append((mean, [axis / scale for axis in first]))
+    rows = []
+    for e, m in zip(embedding, margin, strict=True):
+        of_class = softmax(np.array([0.0, m]) / temperatures[0])
+        row = []
+        for share, (mean, axes) in zip(of_class, divided, strict=True):
+            places = rotation @ np.array([(e - mean) @ axis for axis in axes])
+            row += [share * part for part in softmax(places / temperatures[1])]
+        rows.append(row)
+    return rows

@@ -32,7 +32,7 @@ OF_SAMPLES = [kind for kind, its in TERMS.items() if its.settings.compares != "p
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 @pytest.mark.parametrize("kind", OF_SAMPLES)
 def test_every_term_of_the_table_holds_the_contract(kind: str, spatial_dims: int) -> None:
-    several = kind in NOTHING_WITH_TWO_CLASSES
+    several = kind in NOTHING_WITH_TWO_CLASSES  # they need three classes
     settings = settings_of(
         {"kind": kind, **EXAMPLES.get(kind, {})},
         outputs="exclusive" if several else "independent",
