@@ -45,6 +45,7 @@ def check_model(settings: NetworkSettings, directory: Path) -> None:
     _check_declared(network, settings)
     _check_same_seed(network, settings)
     _check_forward(network, random_view(settings))
+    _check_outputs_are_logits(network, random_view(settings))
     _check_gradient(network, random_view(settings))
     _check_round_trip(network.eval(), settings, directory)
 
@@ -150,6 +151,21 @@ def _check_forward(network: Network, view: Tensor) -> None:
         if network.dense_stride is not None:
             dense = network.forward_dense(view, patch_shape=view.shape[2:])
             torch.testing.assert_close(dense.flatten(1), logits, rtol=1e-4, atol=1e-5)
+
+
+def _check_outputs_are_logits(network: Network, view: Tensor) -> None:
+    """Nothing follows the last layer: with its sign the outputs change theirs."""
+    ran: list[nn.Module] = []
+    weighted = [m for m in network.modules() if isinstance(getattr(m, "weight", None), Tensor)]
+    hooks = [m.register_forward_hook(lambda m, _i, _o: ran.append(m)) for m in weighted]
+    with torch.no_grad():
+        logits = network(view)
+        for hook in hooks:
+            hook.remove()
+        for turned in (-1, 1):
+            for parameter in ran[-1].parameters():
+                parameter.neg_()
+            torch.testing.assert_close(network(view), turned * logits, rtol=1e-4, atol=1e-5)
 
 
 def _check_gradient(network: Network, view: Tensor) -> None:

@@ -26,7 +26,20 @@ METRIC_WORDS = {
 TERM_WORDS = {
     "hard_label": "hard labels",
     "soft_label": "soft labels",
+    "logit_mse": "squared difference of logits",
+    "dkd": "decoupled soft labels",
+    "logit_standardisation": "soft labels of standardised logits",
     "hint": "feature alignment",
+    "attention": "attention maps",
+    "feature_kl": "divergence of features",
+    "rkd_distance": "distances between samples",
+    "rkd_angle": "angles between samples",
+    "similarity": "similarities of samples",
+    "pkt": "neighbourhoods of samples",
+    "adversarial": "adversarial feature alignment",
+    "subclass": "subclasses of the teacher",
+    "soft_points": "the teacher's map",
+    "teacher_marks": "the teacher's marks",
 }
 RULE_WORDS = {
     "youden": "highest sensitivity + specificity (Youden)",

@@ -19,6 +19,7 @@ from medkd.report import words
 from medkd.report.contents import read_contents, read_log
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
+from medkd.transfer.table import TERMS
 from medkd.types import Evaluation, Interval
 
 
@@ -203,3 +204,9 @@ def test_intervals_of_one_making_are_described_once() -> None:
         "(990 to 1,000 resamples by patient, seed 0)."
     )
     assert words.interval_words([None]) == "No intervals were computed."
+
+
+def test_every_transfer_term_is_shown_by_words() -> None:
+    shown = {kind: words.term_words(kind) for kind in TERMS}
+    assert [kind for kind, text in shown.items() if text == kind] == []
+    assert words.term_words("rkd_angle_2") == "angles between samples (rkd_angle_2)"

@@ -144,6 +144,19 @@ def test_two_batches_accumulated_step_half_as_often(tmp_path: Path) -> None:
     assert objective.progress == [0.0, 0.0, 0.5, 0.5]
 
 
+def test_gradients_of_one_step_do_not_reach_the_next(tmp_path: Path) -> None:
+    cleared: list[bool] = []
+
+    class Watched(ToyObjective):
+        def forward(self, batch: PatchBatch, progress: float) -> ToyOutput:
+            cleared.append(all(p.grad is None for p in self.trainable_parameters()))
+            return super().forward(batch, progress)
+
+    plan = make_plan(tmp_path, epochs=2, warmup_epochs=0)
+    fit(Watched(), ToyLoader(batches=3), validate=validate, plan=plan)
+    assert cleared == [True] * 6
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     objective = ToyObjective(explode_at=0.5)
     with pytest.raises(TrainingError, match="not a finite number"):

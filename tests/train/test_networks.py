@@ -71,6 +71,16 @@ def taught(context: RunContext) -> ArmNetwork:
     return fit_network(student, context, teacher)
 
 
+def test_teachers_are_trained_on_the_source_domain_and_students_on_the_target_domain(
+    context: RunContext, domain: Domain
+) -> None:
+    apart = replace(context, source=replace(domain))
+    teacher, control, student = plan_arms(context.settings)
+    assert apart.domain_of(teacher) is apart.source
+    assert apart.domain_of(control) is apart.target
+    assert apart.domain_of(student) is apart.target
+
+
 def test_a_model_states_its_configuration_and_seed(context: RunContext) -> None:
     info = taught(context).info
     assert (info.config, info.seed) == (context.settings.name, context.settings.seed)
