@@ -87,7 +87,7 @@ def test_every_named_test_exists() -> None:
 
 
 def test_the_table_of_terms_lists_every_term_once() -> None:
-    rows = TEXT.partition("## Which term")[2].partition("\n## ")[0]
+    rows = TEXT.partition("## Which term")[2].partition("\n\nSeveral layers")[0]
     listed = [
         kind
         for row in re.findall(r"^\| (`.+?) \|", rows, re.M)

@@ -41,6 +41,32 @@ def test_every_term_of_the_table_holds_the_contract(kind: str, spatial_dims: int
     check_term(settings, spatial_dims=spatial_dims, labels=3 if several else 1)
 
 
+@pytest.mark.parametrize("kind", sorted(set(OF_SAMPLES) - {"adversarial"}))
+def test_training_lowers_every_term(kind: str) -> None:
+    """All but the adversarial one, which student and discriminator pull in two directions."""
+    several = kind in NOTHING_WITH_TWO_CLASSES
+    settings = settings_of(
+        {"kind": kind, **EXAMPLES.get(kind, {})},
+        outputs="exclusive" if several else "independent",
+        hard_label={"weight": 1e-9},
+    )
+    shape = {"spatial_dims": 2, "labels": 3 if several else 1}
+    objective = tiny_objective(settings, **shape)
+    objective.prepare([tiny_batch(samples=40, **shape)])
+    batch = tiny_batch(samples=12, **shape)
+    optimiser = torch.optim.Adam(objective.trainable_parameters(), lr=0.02)
+
+    values = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        output = objective(batch, 1.0)
+        output.loss.backward()
+        optimiser.step()
+        values.append(output.terms[kind].item())
+
+    assert values[-1] < 0.9 * values[0]
+
+
 def gradient_of(layer: str, teacher_seed: int, settings: TransferSettings) -> Tensor:
     """d loss / d student output of `layer`, with a teacher of that seed."""
     student = TinyNet(width=4, seed=0)
