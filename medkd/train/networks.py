@@ -42,6 +42,9 @@ from medkd.types import CaseOrigins, PatchBatch
 
 logger = logging.getLogger(__name__)
 
+PREPARING_SAMPLES = 20_000
+"""Most samples that are shown to the terms before the training."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArmNetwork:
@@ -105,10 +108,11 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
 def _prepare(
     objective: TransferObjective, loader: TrainLoader | CropLoader, arm: Arm, context: RunContext
 ) -> None:
-    """Show the samples of one epoch to the terms that need them; a resumed training does so too."""
+    """Show samples of the first epoch to the terms that need them; resumed trainings do so too."""
     if not objective.needs_samples:
         return
-    count = min(len(loader), arm.training.max_steps_per_epoch or len(loader))
+    enough = -(-PREPARING_SAMPLES // arm.training.batch_size)
+    count = min(len(loader), arm.training.max_steps_per_epoch or enough, enough)
 
     def batches() -> Iterator[PatchBatch]:
         for number, batch in enumerate(islice(loader.epoch(0), count)):

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 from pydantic import Field
 from torch import Tensor, nn
 
-from medkd.transfer.features import Projector, direction, vectors
+from medkd.transfer.features import Projector, check_direction, direction, vectors
 from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
 
 
@@ -34,8 +34,8 @@ class AdversarialTerm(nn.Module):
         self.settings = settings
         teacher, student = settings.features(context)
         width = teacher.shape[1]
-        if settings.normalise and width == 1:
-            raise ValueError("a normalised feature of one channel is +-1: set normalise: false")
+        if settings.normalise:
+            check_direction(width)
         self.projector = Projector(student.shape[1], width)
         self.discriminator = nn.Sequential(
             nn.Linear(width, settings.hidden), nn.LeakyReLU(0.2), nn.Linear(settings.hidden, 1)

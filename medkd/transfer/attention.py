@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medkd.transfer.features import EPSILON, on_one_grid, positions
 from medkd.transfer.outputs import at_least_float32
-from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
+from medkd.transfer.terms import LayerTerm, LayerTermSettings, TermContext
 
 
 class AttentionSettings(LayerTermSettings):
@@ -23,24 +23,18 @@ class AttentionSettings(LayerTermSettings):
         return True
 
 
-class AttentionTerm(nn.Module):
-    """`attention_loss` between two layers."""
-
-    def __init__(self, settings: AttentionSettings, context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-        for side, feature in zip(("teacher", "student"), settings.features(context), strict=True):
-            if positions(feature) < 2:
-                raise ValueError(
-                    f"{side}_layer gives {tuple(feature.shape)}, without two positions to compare: "
-                    "name an earlier layer, or use hint"
-                )
-        with torch.no_grad():
-            attention_loss(*settings.features(context))  # refuses layers that do not match
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return attention_loss(*self.settings.features(inputs))
+def build_attention(settings: AttentionSettings, context: TermContext) -> LayerTerm:
+    """Build the term `attention`; refuse layers without positions or with other axes."""
+    features = settings.features(context)
+    for side, feature in zip(("teacher", "student"), features, strict=True):
+        if positions(feature) < 2:
+            raise ValueError(
+                f"{side}_layer gives {tuple(feature.shape)}, without two positions to compare: "
+                "name an earlier layer, or use hint"
+            )
+    with torch.no_grad():
+        attention_loss(*features)
+    return LayerTerm(settings, attention_loss)
 
 
 def attention_loss(teacher_feature: Tensor, student_feature: Tensor) -> Tensor:

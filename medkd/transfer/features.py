@@ -34,6 +34,16 @@ def direction(feature: Tensor, dim: int = 1) -> Tensor:
     return feature * (feature.square().sum(dim=dim, keepdim=True) + EPSILON).rsqrt()
 
 
+def check_direction(width: int) -> None:
+    """Refuse to normalise features of one channel.
+
+    Raises:
+        ValueError: if there is one channel.
+    """
+    if width == 1:
+        raise ValueError("a normalised feature of one channel is +-1: set normalise: false")
+
+
 def positions(feature: Tensor) -> int:
     """Return the number of positions of a feature; 1 for [B, C]."""
     return feature[0, 0].numel()

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medkd.transfer.features import Projector, direction, on_one_grid, pool
+from medkd.transfer.features import Projector, check_direction, direction, on_one_grid, pool
 from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
 
 
@@ -45,8 +45,8 @@ class HintTerm(nn.Module):
         self.settings = settings
         teacher, student = settings.features(context)
         width = teacher.shape[1]
-        if settings.normalise and width == 1:
-            raise ValueError("a normalised feature of one channel is +-1: set normalise: false")
+        if settings.normalise:
+            check_direction(width)
         self.projector: nn.Module = nn.Identity()
         if settings.projector == "linear":
             self.projector = Projector(student.shape[1], width)

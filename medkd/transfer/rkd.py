@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
-from torch import Tensor, nn
+from torch import Tensor
 
 from medkd.transfer.features import vectors
-from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
+from medkd.transfer.terms import LayerTerm, LayerTermSettings, TermContext
 
 EPSILON = 1e-12
 
@@ -34,30 +34,16 @@ class RkdAngleSettings(LayerTermSettings):
     kind: Literal["rkd_angle"] = "rkd_angle"
 
 
-class RkdDistanceTerm(nn.Module):
-    """`rkd_distance_loss` between two layers."""
-
-    def __init__(self, settings: RkdDistanceSettings, _context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return rkd_distance_loss(*self.settings.features(inputs))
+def build_rkd_distance(settings: RkdDistanceSettings, _context: TermContext) -> LayerTerm:
+    """Build the term `rkd_distance`."""
+    return LayerTerm(settings, rkd_distance_loss)
 
 
-class RkdAngleTerm(nn.Module):
-    """`rkd_angle_loss` between two layers."""
-
-    def __init__(self, settings: RkdAngleSettings, context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-        if 1 in (feature.shape[1] for feature in settings.features(context)):
-            raise ValueError("angles in one channel are 0 or 180 degrees: use rkd_distance")
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return rkd_angle_loss(*self.settings.features(inputs))
+def build_rkd_angle(settings: RkdAngleSettings, context: TermContext) -> LayerTerm:
+    """Build the term `rkd_angle`; refuse layers of one channel."""
+    if 1 in (feature.shape[1] for feature in settings.features(context)):
+        raise ValueError("angles in one channel are 0 or 180 degrees: use rkd_distance")
+    return LayerTerm(settings, rkd_angle_loss)
 
 
 def rkd_distance_loss(teacher_feature: Tensor, student_feature: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medkd.transfer.features import direction, gram, vectors
 from medkd.transfer.outputs import at_least_float32
-from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
+from medkd.transfer.terms import LayerTerm, LayerTermSettings, TermContext
 
 EPSILON = 1e-7
 
@@ -34,30 +34,16 @@ class PktSettings(LayerTermSettings):
     kind: Literal["pkt"] = "pkt"
 
 
-class SimilarityTerm(nn.Module):
-    """`similarity_loss` between two layers."""
-
-    def __init__(self, settings: SimilaritySettings, _context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return similarity_loss(*self.settings.features(inputs))
+def build_similarity(settings: SimilaritySettings, _context: TermContext) -> LayerTerm:
+    """Build the term `similarity`."""
+    return LayerTerm(settings, similarity_loss)
 
 
-class PktTerm(nn.Module):
-    """`pkt_loss` between two layers."""
-
-    def __init__(self, settings: PktSettings, context: TermContext) -> None:
-        super().__init__()
-        self.settings = settings
-        if 1 in (feature.shape[1] for feature in settings.features(context)):
-            raise ValueError("the cosine of one channel is +-1: use similarity or rkd_distance")
-
-    def forward(self, inputs: TermInputs) -> Tensor:
-        """Return the unweighted loss."""
-        return pkt_loss(*self.settings.features(inputs))
+def build_pkt(settings: PktSettings, context: TermContext) -> LayerTerm:
+    """Build the term `pkt`; refuse layers of one channel."""
+    if 1 in (feature.shape[1] for feature in settings.features(context)):
+        raise ValueError("the cosine of one channel is +-1: use similarity or rkd_distance")
+    return LayerTerm(settings, pkt_loss)
 
 
 def similarity_loss(teacher_feature: Tensor, student_feature: Tensor) -> Tensor:

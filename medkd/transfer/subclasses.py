@@ -166,12 +166,12 @@ def subclass_loss(
     the first S principal axes of the embeddings of the class, after the directions on which the
     teacher's logits depend are taken out, turned at random so that all S carry as much.
 
-    What differs from LELP, of which only excerpts were at hand: the student keeps its own head and
-    learns the subclasses by another one, instead of summing S outputs per class; the directions of
-    the logits are found by linear regression, so that any layer can be used; the S places have a
-    mean variance of 1, so that U means the same for every teacher; a sample without a label counts
-    for each class with the teacher's probability. 2002.03936 needs a teacher that was trained with
-    subclasses; here the teacher is any one.
+    This is not LELP to the letter. The student keeps its own head and learns the subclasses by
+    another one; in LELP it has S outputs per class, which are summed. The directions of the logits
+    are found by linear regression, so any layer can be used. The S places have a mean variance of
+    1, so U means the same for every teacher. A sample without a label counts for each class with
+    the teacher's probability. 2002.03936 needs a teacher that was trained with subclasses; here it
+    may be any.
 
     Args:
         scores: [B, C], the teacher's logits of the classes.
@@ -231,7 +231,8 @@ def _directions_without(embedding: Tensor, scores: Tensor) -> Tensor:
     """Return the projection that takes out the directions by which logits can be predicted."""
     centred = embedding - embedding.mean(dim=0)
     relative = scores - scores.mean(dim=1, keepdim=True)
-    slope = torch.linalg.pinv(centred, rtol=1e-6) @ (relative - relative.mean(dim=0))
+    inverse = torch.linalg.pinv(centred.T @ centred, rtol=FLAT**2, hermitian=True)
+    slope = inverse @ (centred.T @ (relative - relative.mean(dim=0)))
     left, size, _ = torch.linalg.svd(slope, full_matrices=False)
     used = left[:, size > FLAT * size.max().clamp_min(1e-12)]
     free: Tensor = torch.eye(embedding.shape[1], dtype=embedding.dtype) - used @ used.T

@@ -9,7 +9,7 @@ from torch import nn
 
 from medkd.settings import union_by_kind
 from medkd.transfer.adversarial import AdversarialSettings, AdversarialTerm
-from medkd.transfer.attention import AttentionSettings, AttentionTerm
+from medkd.transfer.attention import AttentionSettings, build_attention
 from medkd.transfer.dkd import DkdSettings, DkdTerm
 from medkd.transfer.feature_kl import FeatureKlSettings, FeatureKlTerm
 from medkd.transfer.hints import HintSettings, HintTerm
@@ -26,11 +26,11 @@ from medkd.transfer.point_terms import (
 )
 from medkd.transfer.rkd import (
     RkdAngleSettings,
-    RkdAngleTerm,
     RkdDistanceSettings,
-    RkdDistanceTerm,
+    build_rkd_angle,
+    build_rkd_distance,
 )
-from medkd.transfer.similarity import PktSettings, PktTerm, SimilaritySettings, SimilarityTerm
+from medkd.transfer.similarity import PktSettings, SimilaritySettings, build_pkt, build_similarity
 from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
 from medkd.transfer.subclasses import SubclassSettings, SubclassTerm
 from medkd.transfer.terms import TermContext, TermSettings
@@ -49,12 +49,12 @@ TERMS: dict[str, TermKind] = {
     "dkd": TermKind(DkdSettings, DkdTerm),
     "logit_standardisation": TermKind(LogitStandardisationSettings, LogitStandardisationTerm),
     "hint": TermKind(HintSettings, HintTerm),
-    "attention": TermKind(AttentionSettings, AttentionTerm),
+    "attention": TermKind(AttentionSettings, build_attention),
     "feature_kl": TermKind(FeatureKlSettings, FeatureKlTerm),
-    "rkd_distance": TermKind(RkdDistanceSettings, RkdDistanceTerm),
-    "rkd_angle": TermKind(RkdAngleSettings, RkdAngleTerm),
-    "similarity": TermKind(SimilaritySettings, SimilarityTerm),
-    "pkt": TermKind(PktSettings, PktTerm),
+    "rkd_distance": TermKind(RkdDistanceSettings, build_rkd_distance),
+    "rkd_angle": TermKind(RkdAngleSettings, build_rkd_angle),
+    "similarity": TermKind(SimilaritySettings, build_similarity),
+    "pkt": TermKind(PktSettings, build_pkt),
     "adversarial": TermKind(AdversarialSettings, AdversarialTerm),
     "subclass": TermKind(SubclassSettings, SubclassTerm),
     "soft_points": TermKind(SoftPointsSettings, SoftPointsTerm),

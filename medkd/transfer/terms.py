@@ -6,7 +6,7 @@ as `Term(settings, context)` and maps `TermInputs` to its unweighted loss. `tabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -153,6 +153,26 @@ class LayerTermSettings(TermSettings):
         """Return the outputs of the teacher's and of the student's layer."""
         teacher = seen.teacher_features[str(self.teacher_layer)]
         return teacher, seen.student_features[str(self.student_layer)]
+
+
+class LayerTerm(nn.Module):
+    """A term that is a loss of two layers and has no parts of its own.
+
+    Args:
+        settings: they name the two layers.
+        loss: maps the outputs of the teacher's and of the student's layer to the unweighted loss.
+    """
+
+    def __init__(
+        self, settings: LayerTermSettings, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.loss = loss
+
+    def forward(self, inputs: TermInputs) -> Tensor:
+        """Return the unweighted loss."""
+        return self.loss(*self.settings.features(inputs))
 
 
 class PreparedTerm(nn.Module):
