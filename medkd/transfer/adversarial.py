@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medkd.transfer.features import Projector, check_direction, direction, vectors
+from medkd.transfer.outputs import at_least_float32
 from medkd.transfer.terms import LayerTermSettings, TermContext, TermInputs
 
 
@@ -44,7 +45,7 @@ class AdversarialTerm(nn.Module):
     def forward(self, inputs: TermInputs) -> Tensor:
         """Return the unweighted loss."""
         teacher, student = vectors(*self.settings.features(inputs))
-        student = self.projector(student)
+        student = at_least_float32(self.projector(student))
         if self.settings.normalise:
             teacher, student = direction(teacher), direction(student)
         return adversarial_loss(
@@ -60,9 +61,9 @@ def adversarial_loss(
     1/2 mean_n [-log sigmoid(D(t)) - log(1 - sigmoid(D(s)))]
 
     Minimising it trains D to tell teacher t from student s. The gradient that reaches s is
-    multiplied by -reversal (gradient reversal: Ganin et al. 2016, 1505.07818, section 4.2), so the
-    same step trains the student to be taken for the teacher. The teacher is detached. Equal
-    features do not give 0 but ln 2 at best: D can only guess.
+    multiplied by -reversal (gradient reversal: Ganin et al. 2016, 1505.07818, section 4.2): the
+    same step trains the student to be classified as the teacher. The teacher is detached. Equal
+    features give ln 2 at best and not 0, because D can only guess.
 
     Args:
         teacher: [B, C].

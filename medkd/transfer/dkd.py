@@ -59,9 +59,9 @@ def dkd_loss(
 
     T^2 * mean_n [a KL(b_t || b_s) + c KL(q_t || q_s)],   p = softmax(z / T)
 
-    b = (p_y, 1 - p_y) is what is said of the labelled class y (the target part), and q_k =
-    p_k / (1 - p_y), k other than y, is how the rest is shared by the other classes (the non-target
-    part). a is `target_weight`, c is `non_target_weight`. With a = 1 and c = 1 - p_t,y the sum
+    b = (p_y, 1 - p_y) are the shares of the labelled class y and of the rest: the target part.
+    q_k = p_k / (1 - p_y) is the division of the rest among the other classes k: the non-target
+    part. a is `target_weight`, c is `non_target_weight`. With a = 1 and c = 1 - p_t,y the sum
     would be the soft-label loss. The teacher is detached.
 
     Args:

@@ -164,7 +164,7 @@ def subclass_loss(
     z are the teacher's logits of the classes c, g the logits of the student's extra head. u_cs is
     the place of the teacher's embedding along direction s of class c. As in LELP, directions are
     the first S principal axes of the embeddings of the class, after the directions on which the
-    teacher's logits depend are taken out, turned at random so that all S carry as much.
+    teacher's logits depend are taken out, turned at random so that all S carry about as much.
 
     This is not LELP to the letter. The student keeps its own head and learns the subclasses by
     another one; in LELP it has S outputs per class, which are summed. The directions of the logits
@@ -220,7 +220,7 @@ def _class_scores(logits: Tensor, outputs: Outputs) -> Tensor:
 
 
 def _membership(probability: Tensor, label: Tensor, known: Tensor) -> Tensor:
-    """Return how far each sample is in each class: its label if known, else the teacher's word."""
+    """Return how far each sample is in each class: its label, or the teacher's probability."""
     y = torch.where(known, label, 0.0).to(probability)
     if y.shape[1] == 1:
         y = torch.cat([1 - y, y], dim=1)
