@@ -117,7 +117,7 @@ def _prepare(
     def batches() -> Iterator[PatchBatch]:
         for number, batch in enumerate(islice(loader.epoch(0), count)):
             yield batch.to(torch.device(context.device))
-            context.progress(f"{arm.name}: the teacher's embeddings", number + 1, count, "")
+            context.progress(f"{arm.name}: preparing batches", number + 1, count, "terms")
 
     with clear_worker_faults():
         objective.prepare(batches())
