@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,7 +48,7 @@ def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, l
     assert shown_images(app) == 1
     jumps = [b.label for b in app.button if b.label.startswith("1: nodule, ")]
     assert len(jumps) == 1
-    slice_number = int(jumps[0].rsplit("slice ", 1)[1])
+    slice_number = int(re.search(r"slice (\d+)", jumps[0]).group(1))
     press(app, jumps[0])
     scene = scene_of(app)
     assert scene["jump"] == {"id": "reference-1", "count": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -85,7 +86,8 @@ def test_a_scan_is_shown_with_its_marks_where_its_files_still_are(found, launch,
     press(app, jump)
     scene = scene_of(app)
     assert scene["jump"]["id"] == scene["rings"][0]["id"]
-    assert round(scene["rings"][0]["center"][2]) == int(jump.split("slice ")[1].split(",")[0]) - 1
+    slice_number = int(re.search(r"slice (\d+)", jump).group(1))
+    assert round(scene["rings"][0]["center"][2]) == slice_number - 1
     assert "chosen on validation" in str([radio.options for radio in app.radio])
 
 
