@@ -55,7 +55,7 @@ def whole_verdicts(run):
 def open_worklist(browser, url, size=(1366, 768)):
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.goto(url)
-    page.get_by_text("Click a row").wait_for()
+    page.get_by_text("Click a row").first.wait_for()
     page.locator(".st-key-worklist canvas").first.wait_for()
     page.locator("[data-test-script-state='notRunning']").wait_for()
     return page
@@ -73,7 +73,7 @@ def test_a_click_anywhere_on_a_row_opens_its_case(browser, url):
         click_row(page, 2, x=x)
         page.get_by_text("Case scan-a ").wait_for()
         page.get_by_role("button", name="Worklist").click()
-        page.get_by_text("Click a row").wait_for()
+        page.get_by_text("Click a row").first.wait_for()
         page.locator(".st-key-worklist canvas").first.wait_for()
         page.locator("[data-test-script-state='notRunning']").wait_for()
 
@@ -91,7 +91,7 @@ def test_window_planes_and_place_survive_a_reload_the_worklist_and_the_next_case
     wanted = ("i", "j", "k", "level", "width", "layout")
     assert {name: facts(page)[name] for name in wanted} == {name: before[name] for name in wanted}
     press(page, "w")
-    page.get_by_text("Click a row").wait_for()
+    page.get_by_text("Click a row").first.wait_for()
     assert eventually(lambda: "at" not in parameters(page) and "window" in parameters(page))
     page.reload()
     click_row(open_worklist_again(page), 1)
@@ -103,7 +103,7 @@ def test_window_planes_and_place_survive_a_reload_the_worklist_and_the_next_case
 
 
 def open_worklist_again(page):
-    page.get_by_text("Click a row").wait_for()
+    page.get_by_text("Click a row").first.wait_for()
     page.locator(".st-key-worklist canvas").first.wait_for()
     page.locator("[data-test-script-state='notRunning']").wait_for()
     return page
@@ -117,7 +117,7 @@ def test_the_back_button_of_the_browser_goes_back_to_the_worklist(browser, url):
     for _ in range(2):
         page.go_back()
         page.wait_for_timeout(700)
-    page.get_by_text("Click a row").wait_for()
+    page.get_by_text("Click a row").first.wait_for()
 
 
 def test_a_session_is_read_by_keyboard_alone(browser, run, url):
