@@ -51,7 +51,7 @@ def test_a_scan_of_an_index_shows_where_its_nodules_lie_and_jumps_there(scans, l
     slice_number = int(re.search(r"slice (\d+)", jumps[0]).group(1))
     press(app, jumps[0])
     scene = scene_of(app)
-    assert scene["jump"] == {"id": "reference-1", "count": 1}
+    assert scene["jump"] == {"id": "reference-1", "count": 1, "center": None}
     assert round(scene["rings"][0]["center"][2]) == slice_number - 1
     assert not scene["decides"]
     assert "Blue: reference nodule" in texts(app.caption)
