@@ -194,6 +194,39 @@ def test_each_pane_shows_its_own_voxels_at_the_same_scale(browser, server, scans
         settle(page)
 
 
+def test_dragging_the_other_scan_moves_both_or_only_itself_when_unlinked(browser, server):
+    page = open_case(browser, server)
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    show_prior(page)
+    left = page.locator(".pane[data-plane=axial]:not(.prior)").bounding_box()
+    right = page.locator(PRIOR).bounding_box()
+
+    def places():
+        """Return the LPS mm in the middle of both panes."""
+        middles = [(box["x"] + box["width"] / 2, box["y"] + 300) for box in (left, right)]
+        return [np.array(reading(page, *middle)[2][:2]) for middle in middles]
+
+    def drag_right():
+        page.mouse.move(right["x"] + 100, right["y"] + 300)
+        page.mouse.down(button="right")
+        page.mouse.move(right["x"] + 180, right["y"] + 300, steps=3)
+        page.mouse.up(button="right")
+        settle(page)
+
+    start = places()
+    drag_right()
+    moved = places()
+    assert moved[0][0] < start[0][0] - 30
+    assert moved[1][0] < start[1][0] - 30
+    press(page, "k")
+    drag_right()
+    alone = places()
+    assert alone[0][0] == moved[0][0]
+    assert alone[1][0] < moved[1][0] - 30
+    assert faults == []
+
+
 def test_the_window_is_the_same_and_planes_change_together(browser, server):
     page = open_case(browser, server)
     show_prior(page)

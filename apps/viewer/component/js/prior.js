@@ -40,7 +40,6 @@ export class Prior {
   constructor(viewer) {
     this.viewer = viewer;
     this.tool = "window"; // rulers and nodules belong to the current scan
-    this.adding = { cancel: () => {} };
     this.ask = () => {};
     this.asked = "";
     this.scene = null;
@@ -178,6 +177,10 @@ export class Prior {
 
   // ---- what the pointer and the keys do here (`connectPointer`)
 
+  hand() {
+    return null;
+  }
+
   activate() {
     this.active = true;
     this.viewer.redraw();
@@ -245,7 +248,7 @@ export class Prior {
     pane.resize();
     pane.number = number;
     this.follow(pane, this.viewer.active);
-    pane.drawImage(look);
+    pane.drawImage({ ...look, heat: null }); // a heat map belongs to the current scan
     pane.wait.textContent = number === wanted ? WAIT_WORDS : BEYOND_WORDS;
     if (number !== wanted) pane.wait.hidden = false;
     this.drawRings(pane);
@@ -273,7 +276,7 @@ export class Prior {
     for (const ring of this.scene.rings) {
       const place = placeRing(ring, pane);
       if (!place || !(own.includes(ring.group) || this.viewer.showReference)) continue;
-      const color = ringColor(ring, ring.verdict);
+      const color = ringColor(ring, false);
       drawRing(context, ring, place, { color, selected: false, showOutcome: false });
     }
   }
