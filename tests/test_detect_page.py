@@ -14,8 +14,9 @@ from PIL import Image
 
 from medkd.detect.jobs import SearchJob, frozen_point, run_job, scan_job
 from medkd.detect.page import NOT_A_DEVICE, PageFacts, write_page
-from medkd.detect.thumbnails import SIDE_PX, axial_picture, draw_thumbnails, write_thumbnails
+from medkd.detect.thumbnails import draw_thumbnails, write_thumbnails
 from medkd.errors import SettingsError
+from medkd.io.pictures import SIDE_PX, axial_picture
 from medkd.io.volume import write_mhd
 from medkd.models.package import LoadedModel
 from medkd.runs import ResultsFolder

@@ -23,7 +23,8 @@ from medkd.index.case import Case
 from medkd.review.history import open_decisions
 from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.opened import Review
-from medkd.review.outcomes import Outcome
+from medkd.review.outcomes import Outcome, nodule_name
+from medkd.review.outcomes import numbered as numbered
 from medkd.review.place_words import short_place
 from medkd.review.store import Decision
 from medkd.types import Nodule, RunCase
@@ -101,12 +102,6 @@ def describe_case(row: Case) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
-    """Number nodules from 1: included ones first, then by position from the feet upwards."""
-    ordered = sorted(nodules, key=lambda n: (n.counts_as == "excluded", n.center_mm[2]))
-    return list(enumerate(ordered, start=1))
-
-
 def list_nodules(
     case: RunCase, nodules: Sequence[Nodule], *, fact: NoduleFact, stack: AxialStack | None
 ) -> None:
@@ -139,11 +134,6 @@ def describe(nodule: Nodule) -> str:
     kind = "nodule" if nodule.counts_as == "included" else "excluded finding"
     readers = f", {nodule.readers_agreeing} readers" if nodule.readers_agreeing else ""
     return f"{kind}, {size}{readers}"
-
-
-def nodule_name(number: int) -> str:
-    """Return the name under which a nodule can be selected."""
-    return f"reference-{number}"
 
 
 def build_ring(number: int, nodule: Nodule, outcome: Outcome = "") -> Ring:

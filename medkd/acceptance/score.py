@@ -16,11 +16,11 @@ from medkd.acceptance.results import (
 )
 from medkd.evaluate.intervals import bootstrap_interval
 from medkd.evaluate.matching import nodule_scores
+from medkd.evaluate.strata import SIZES, size_class
 from medkd.synthetic.implant.kept import NoduleRow, ScanRow
 from medkd.synthetic.implant.settings import TEXTURES
 from medkd.types import Candidate, Estimate, Nodule, OperatingPoint, Reference
 
-SIZES = ("below 6 mm", "6 to 10 mm", "above 10 mm")
 RESAMPLES = 1000
 
 
@@ -50,16 +50,6 @@ def score_points(
             _mean(np.array(false, dtype=np.float64), patients, seed=seed),
             tuple(_score_groups(scans, threshold, seed=seed)),
         )
-
-
-def size_class(diameter_mm: float) -> str:
-    """Return the one of `SIZES` that a diameter belongs to.
-
-    Example:
-        >>> size_class(5.99), size_class(6.0), size_class(10.0), size_class(10.01)
-        ('below 6 mm', '6 to 10 mm', '6 to 10 mm', 'above 10 mm')
-    """
-    return SIZES[0] if diameter_mm < 6.0 else SIZES[1] if diameter_mm <= 10.0 else SIZES[2]
 
 
 def score_nodules(

@@ -14,8 +14,9 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from medkd import __version__
-from medkd.detect.thumbnails import PIXEL_MM, SHOWN, SIDE_PX, read_thumbnails
+from medkd.detect.thumbnails import SHOWN, read_thumbnails
 from medkd.files import replacing
+from medkd.io.pictures import PIXEL_MM, SIDE_PX
 from medkd.io.synthetic_mark import is_synthetic_note
 from medkd.runs import ResultsFolder
 from medkd.types import Candidate, CaseResult, MarkPlace

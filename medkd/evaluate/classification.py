@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from medkd.evaluate.calibration import expected_calibration_error, reliability_curve
 from medkd.evaluate.curves import count_roc
 from medkd.evaluate.intervals import bootstrap_values, interval_of
-from medkd.evaluate.metrics import Weighted, build_metric
+from medkd.evaluate.metrics import Weighted, build_metric, compute_metric
 from medkd.types import ClassificationResult, Estimate, OperatingPoint, PointScores
 
 Float64 = NDArray[np.float64]
@@ -87,6 +87,30 @@ def evaluate_classification(
         pr_curve=_pr_curve(label, probability),
         reliability=tuple(reliability_curve(label, probability)),
     )
+
+
+def score_samples_at(
+    labels: ArrayLike, probabilities: ArrayLike, *, threshold: float
+) -> PointScores:
+    """Score the decisions at a threshold, without intervals.
+
+    Args:
+        labels: [N] 0 or 1.
+        probabilities: [N] 0..1; a sample is called positive if probability >= threshold.
+        threshold: the threshold.
+
+    Example:
+        >>> score_samples_at([0, 1, 1], [0.2, 0.4, 0.9], threshold=0.5).sensitivity.value
+        0.5
+    """
+    label = np.asarray(labels, dtype=np.float64)
+    called = np.asarray(probabilities, dtype=np.float64) >= threshold
+    decisions = called.astype(np.float64)
+    estimates = {
+        name: Estimate(float(np.nan_to_num(compute_metric(name, label, decisions))))
+        for name in _AT_POINT
+    }
+    return _point_scores(label, called, threshold, estimates=estimates)
 
 
 def choose_operating_point(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medkd.types import CPM_RATES
+from medkd.types import CPM_RATES, FrocResult
 
 Float64 = NDArray[np.float64]
 
@@ -94,6 +94,32 @@ def build_froc_curve(
     sensitivity = true / true[-1] * detected / nodules
     thresholds = np.r_[np.nextafter(counts.thresholds[0], np.inf), counts.thresholds]
     return FrocCurve(false, per_scan, sensitivity, thresholds, scans)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrocLine:
+    """A FROC curve for drawing: rates and sensitivities [P], from the first to the last CPM rate.
+
+    `measured` [P] is False beyond the last mark, where the curve is extended flat.
+    """
+
+    fp_per_scan: Float64
+    sensitivity: Float64
+    measured: NDArray[np.bool_]
+
+
+def sample_froc(result: FrocResult) -> FrocLine:
+    """Sample a curve for a logarithmic axis, with linear interpolation as in LUNA16's script."""
+    rates = np.asarray([0.0, *result.fp_per_scan])
+    found = np.asarray([0.0, *result.sensitivity])
+    grid = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 121)
+    inside = (rates >= grid[0]) & (rates <= grid[-1])
+    # The curve never falls, so sorting by rate, then sensitivity, merges grid and curve points.
+    x = np.concatenate([grid, rates[inside]])
+    y = np.concatenate([np.interp(grid, rates, found), found[inside]])
+    order = np.lexsort((y, x))
+    x, y = x[order], y[order]
+    return FrocLine(x, y, x <= rates.max())
 
 
 def read_interpolated(curve: FrocCurve) -> Float64:

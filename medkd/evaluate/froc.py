@@ -185,6 +185,17 @@ def choose_froc_operating_point(
     )
 
 
+def score_marks_at(matching: Matching, threshold: float) -> PointScores:
+    """Score the marks at or above a threshold, without intervals.
+
+    Args:
+        matching: of `match_marks`; it does not depend on the threshold.
+        threshold: marks with score >= threshold count.
+    """
+    nothing = _Resampled(np.zeros((0, len(matching.nodules))), seed=0, unit="")
+    return _score_point(matching, threshold, nothing)
+
+
 def _score_all(matching: Matching, *, track: str) -> FrocResult:
     """Compute counts, curve and CPM, without intervals."""
     scans, nodules = len(matching.nodules), int(matching.nodules.sum())

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from medkd.types import Candidate, Nodule, Reference
 
@@ -150,6 +150,19 @@ def find_hits(marks: Sequence[Candidate], findings: Sequence[Nodule]) -> NDArray
     return _inside(places, centers.reshape(-1, 3), diameters)
 
 
+def cap_score(scores: ArrayLike) -> float:
+    """Return the score that a mark of a scan must exceed to be scored.
+
+    Args:
+        scores: those of all marks of the scan.
+
+    Returns:
+        The 101st highest score; -inf if there are at most 100 marks.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
+    return float(ordered[MAX_MARKS]) if len(ordered) > MAX_MARKS else -np.inf
+
+
 def _match_scan(
     marks: tuple[Float64, Float64],
     nodules: tuple[Float64, Float64],
@@ -173,9 +186,7 @@ def _match_scan(
 
 def _cap(places_mm: Float64, scores: Float64) -> tuple[Float64, Float64]:
     """Keep the marks with a score above the 101st, if there are more than 100."""
-    if len(scores) <= MAX_MARKS:
-        return places_mm, scores
-    kept = scores > np.sort(scores)[::-1][MAX_MARKS]
+    kept = scores > cap_score(scores)
     return places_mm[kept], scores[kept]
 
 

@@ -63,6 +63,17 @@ def read_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
     return _group(archive.nodules, known)
 
 
+def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:
+    """Number nodules from 1: included ones first, then by position from the feet upwards."""
+    ordered = sorted(nodules, key=lambda n: (n.counts_as == "excluded", n.center_mm[2]))
+    return list(enumerate(ordered, start=1))
+
+
+def nodule_name(number: int) -> str:
+    """Return the name under which a nodule can be selected."""
+    return f"reference-{number}"
+
+
 def judge_marks(marks: Sequence[Mark], findings: Sequence[Nodule]) -> Outcomes:
     """Compare the marks of one scan with its reference standard.
 

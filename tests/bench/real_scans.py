@@ -22,8 +22,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from medkd.detect import detect_nodules
-from medkd.detect.thumbnails import SIDE_PX, draw_thumbnails
+from medkd.detect.thumbnails import draw_thumbnails
 from medkd.io.luna16_tables import read_annotations
+from medkd.io.pictures import SIDE_PX
 from medkd.io.volume import read_volume
 from medkd.models.package import FP_PER_SCAN, LoadedModel, load_model, whole_scan_point
 from medkd.types import Candidate, Nodule, Scan
