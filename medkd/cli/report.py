@@ -23,11 +23,16 @@ def report(
 ) -> None:
     """Write the report of a run: an HTML file that works offline, with JSON and CSV beside it.
 
+    If the run has a store of decisions (review.sqlite), it names its readers, compares them with
+    the reference standard and states how far they agree.
+
     Example: `medkd report runs/demo --out demo.html`
     """
     from medkd.report.render import write_report
+    from medkd.review.run_readers import read_reader_study
     from medkd.runs import RunFolder
 
-    written = write_report(RunFolder(run), out)
+    folder = RunFolder(run)
+    written = write_report(folder, out, readers=read_reader_study(folder))
     echo_lines(written.found)
     typer.echo(f"wrote {written.html}, {written.json.name} and {written.csv.name}")

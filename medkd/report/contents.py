@@ -17,7 +17,7 @@ from medkd.errors import MedkdError, SeriesError, SettingsError
 from medkd.formats import EVALUATION
 from medkd.jsonio import read_json
 from medkd.runs import RunFolder, read_cases
-from medkd.types import Evaluation, RunCase
+from medkd.types import Evaluation, ReaderStudy, RunCase
 
 T = TypeVar("T")
 
@@ -43,12 +43,16 @@ class TrainingLog:
 
 @dataclass(frozen=True, slots=True)
 class RunContents:
-    """The contents of a RUN; `cases` is None if the run has no `cases.csv`."""
+    """The contents of a RUN; `cases` is None if the run has no `cases.csv`.
+
+    `readers` is None if no reader decided anything.
+    """
 
     evaluation: Evaluation
     config_text: str
     cases: tuple[RunCase, ...] | None = None
     logs: dict[str, TrainingLog] = field(default_factory=dict)
+    readers: ReaderStudy | None = None
 
     @property
     def not_analysed(self) -> tuple[RunCase, ...]:

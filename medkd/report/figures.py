@@ -18,9 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from medkd.evaluate.curves import sample_froc
 from medkd.report import words
 from medkd.report.contents import TERM_PREFIX, TrainingLog
-from medkd.types import CPM_RATES, ClassificationResult, Figure, FrocResult, PairedDifference
+from medkd.types import (
+    CPM_RATES,
+    ClassificationResult,
+    Figure,
+    FrocResult,
+    PairedDifference,
+    ReaderPoint,
+)
 
 # Okabe and Ito's palette, darkened: colour-blind readers can distinguish it.
 STYLES: dict[str, tuple[str, str]] = {
@@ -115,10 +123,13 @@ def reliability_figure(results: Results, where: str) -> Figure:
     return _figure(canvas, f"Reliability, {where}", alt)
 
 
-def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
+def froc_figure(
+    results: Mapping[str, FrocResult], title: str, readers: Sequence[ReaderPoint] = ()
+) -> Figure:
     """Draw FROC curves from 1/8 to 8 false positives per scan, with dots at the seven CPM rates.
 
-    A ring marks the operating point. If it is outside the axes, the legend states it.
+    A ring marks the operating point. If it is outside the axes, the legend states it. Readers are
+    crosses with their number; those outside the axes are not drawn.
     """
     with mpl.rc_context(RC):
         canvas, axes = _panel("False positives per scan", "Sensitivity", size_in=(6.4, 4.0))
@@ -126,6 +137,7 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
         for arm, result in results.items():
             label = f"{arm}, CPM {words.number(result.cpm_interpolated)}{_outside(result)}"
             _froc_curve(axes, result, label, style=styles[arm])
+        _reader_crosses(axes, readers)
         axes.set_xscale("log", base=2)
         axes.set_xticks(CPM_RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         axes.minorticks_off()
@@ -135,7 +147,8 @@ def froc_figure(results: Mapping[str, FrocResult], title: str) -> Figure:
     ringed = any(r.at_operating_point and not _outside(r) for r in results.values())
     shown = f"{title} (ring: operating point chosen on validation)" if ringed else title
     scores = ", ".join(f"{a} {words.number(r.cpm_interpolated)}" for a, r in results.items())
-    return _figure(canvas, shown, f"FROC curves; interpolated CPM: {scores}.")
+    alt = f"FROC curves; interpolated CPM: {scores}.{_reader_words(readers)}"
+    return _figure(canvas, shown, alt)
 
 
 def differences_figure(differences: Sequence[PairedDifference]) -> Figure:
@@ -239,16 +252,8 @@ def _curve(
 def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> None:
     """Draw a curve, interpolated as in the LUNA16 script; dotted beyond its last mark."""
     colour, line = style
-    rates = np.asarray([0.0, *result.fp_per_scan])
-    found = np.asarray([0.0, *result.sensitivity])
-    grid = np.geomspace(CPM_RATES[0], CPM_RATES[-1], 121)
-    inside = (rates >= grid[0]) & (rates <= grid[-1])
-    # The curve never falls, so sorting by rate, then sensitivity, merges grid and curve points.
-    x = np.concatenate([grid, rates[inside]])
-    y = np.concatenate([np.interp(grid, rates, found), found[inside]])
-    order = np.lexsort((y, x))
-    x, y = x[order], y[order]
-    real = x <= rates.max()
+    curve = sample_froc(result)
+    x, y, real = curve.fp_per_scan, curve.sensitivity, curve.measured
     axes.plot(x[real], y[real], line, color=colour, label=label)
     axes.plot(x[~real], y[~real], ":", color=colour, linewidth=0.9)
     at = [(rate, result.sensitivity_at.get(f"{rate:g}", np.nan)) for rate in CPM_RATES]
@@ -258,18 +263,29 @@ def _froc_curve(axes: Axes, result: FrocResult, label: str, *, style: Style) -> 
         _ring(axes, point.fp_per_scan, point.sensitivity.value, style=style)
 
 
+def _reader_crosses(axes: Axes, readers: Sequence[ReaderPoint]) -> None:
+    for number, point in enumerate(readers, start=1):
+        y = point.sensitivity
+        if y is None or words.point_outside(point.fp_per_scan, y):
+            continue
+        axes.plot([point.fp_per_scan], [y], "x", color="#222222", markersize=7, markeredgewidth=1.8)
+        axes.annotate(str(number), (point.fp_per_scan, y), xytext=(6, 4),
+                      textcoords="offset points")  # fmt: skip
+
+
+def _reader_words(readers: Sequence[ReaderPoint]) -> str:
+    found = ", ".join(
+        f"{number} at {words.number(point.fp_per_scan, 2)} FP per scan, sensitivity "
+        f"{words.number(point.sensitivity, 2)}"
+        for number, point in enumerate(readers, start=1)
+    )
+    return f" Readers (crosses): {found}." if found else ""
+
+
 def _outside(result: FrocResult) -> str:
     """Describe an operating point outside the axes; empty if it is inside or missing."""
-    point = result.at_operating_point
-    if point is None or point.fp_per_scan is None:
-        return ""
-    if CPM_RATES[0] <= point.fp_per_scan <= CPM_RATES[-1]:
-        return ""
-    found = words.number(point.sensitivity.value, 2)
-    return (
-        f"; operating point outside: {words.number(point.fp_per_scan, 2)} FP per scan, "
-        f"sensitivity {found}"
-    )
+    outside = words.froc_outside(result)
+    return f"; operating point outside: {outside}" if outside else ""
 
 
 def _ring(axes: Axes, x: float, y: float, *, style: Style) -> None:

@@ -12,7 +12,7 @@ import csv
 import io
 import logging
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from medkd.report.rows import COLUMNS, metric_rows
 from medkd.report.sections import SECTIONS
 from medkd.report.summary import banner_lines, summary_paragraphs
 from medkd.runs import RunFolder
-from medkd.types import Figure, Report, Table
+from medkd.types import Figure, ReaderStudy, Report, Table
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,15 @@ class WrittenReport:
     found: tuple[str, ...]
 
 
-def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
+def write_report(
+    run: RunFolder, out: Path | None = None, *, readers: ReaderStudy | None = None
+) -> WrittenReport:
     """Write the report of a RUN as HTML, and as JSON and CSV of the same name.
 
     Args:
         run: a finished run.
         out: path of the HTML file; default: `report.html` in the run.
+        readers: what the readers of the run decided; None: nothing.
 
     Returns:
         The paths of the three files and the sentences of the summary.
@@ -68,7 +71,7 @@ def write_report(run: RunFolder, out: Path | None = None) -> WrittenReport:
     if path.suffix != ".html":
         reason = f"expected a file that ends in .html, got {path.name!r}"
         raise SettingsError(f"{path}: the report cannot be written to this file", [reason])
-    contents = read_contents(run)
+    contents = replace(read_contents(run), readers=readers)
     written = WrittenReport(
         path, path.with_suffix(".json"), path.with_suffix(".csv"), summary_paragraphs(contents)
     )
@@ -110,7 +113,7 @@ def render_html(report: Report) -> str:
 def write_json(contents: RunContents, path: Path) -> None:
     """Write all numbers of a report as JSON: evaluation, rows, logs, cases not analysed."""
     evaluation = contents.evaluation
-    document = {
+    document: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
         "banner": banner_lines(evaluation),
         "found": summary_paragraphs(contents),
@@ -125,6 +128,8 @@ def write_json(contents: RunContents, path: Path) -> None:
         ],
         "config": contents.config_text,
     }
+    if contents.readers is not None:
+        document["readers"] = asdict(contents.readers)
     text = to_json(document, indent=1, inf_nan_mode="null").decode()  # JSON has no NaN
     write_text(path, text + "\n")
 

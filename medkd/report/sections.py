@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 
 from medkd.provenance import joint_origins, origin_words
-from medkd.report import figures, tables, words
+from medkd.report import figures, readers, tables, words
 from medkd.report.contents import RunContents
 from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
+    main_froc,
     scored_patients,
     scored_words,
     summary_paragraphs,
@@ -251,6 +252,25 @@ def _froc(contents: RunContents, track: str, title: str, about: str) -> Section 
     )
 
 
+def build_readers(contents: RunContents) -> Section | None:
+    """Show the point of each reader in the FROC plot, and how far the readers agree."""
+    study = contents.readers
+    if study is None:
+        return None
+    made, drawn, paragraphs = [], [], []
+    if study.points:
+        paragraphs += [readers.POINTS, *readers.points_words(study)]
+        made.append(readers.points_table(study))
+        results = main_froc(contents.evaluation)
+        title = "FROC of the models, with the readers as crosses"
+        drawn += [figures.froc_figure(results, title, study.points)] if results else []
+    if study.pairs:
+        kappas = (pair.kappa.interval for pair in study.pairs if pair.kappa is not None)
+        paragraphs += [readers.KAPPA, words.interval_words(kappas)]
+        made.append(readers.agreement_table(study))
+    return Section("readers", "Readers", tuple(paragraphs), tuple(made), tuple(drawn))
+
+
 def build_operating_point(contents: RunContents) -> Section | None:
     """Show how the thresholds were chosen, and the decisions at them."""
     evaluation = contents.evaluation
@@ -315,6 +335,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     build_candidates_froc,
     build_whole_scan_froc,
     build_other_froc,
+    build_readers,
     build_operating_point,
     build_efficiency,
     build_not_analysed,

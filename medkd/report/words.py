@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from medkd.types import Efficiency, Estimate, Interval
+from medkd.types import CPM_RATES, Efficiency, Estimate, FrocResult, Interval
 
 METRIC_WORDS = {
     "roc_auc": "ROC AUC",
@@ -110,6 +110,26 @@ def p_value(value: float | None) -> str:
     if value is None:
         return "not given"
     return number(value, 4) if value >= 0.0001 else "< 0.0001"
+
+
+def froc_outside(result: FrocResult) -> str:
+    """Return where the operating point is; empty if it is missing or within the CPM rates."""
+    point = result.at_operating_point
+    if point is None or point.fp_per_scan is None:
+        return ""
+    return point_outside(point.fp_per_scan, point.sensitivity.value)
+
+
+def point_outside(fp_per_scan: float, sensitivity: float) -> str:
+    """Return where a point of a FROC plot is; empty if it is within the CPM rates.
+
+    Example:
+        >>> point_outside(11.125, 0.667), point_outside(1.0, 0.5)
+        ('11.12 FP per scan, sensitivity 0.67', '')
+    """
+    if CPM_RATES[0] <= fp_per_scan <= CPM_RATES[-1]:
+        return ""
+    return f"{number(fp_per_scan, 2)} FP per scan, sensitivity {number(sensitivity, 2)}"
 
 
 def percent(share: float) -> str:

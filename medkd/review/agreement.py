@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -26,53 +25,26 @@ from medkd.review.consensus import (
     vote_of,
 )
 from medkd.review.decision import WHOLE_CASE, Decision
-from medkd.types import Candidate, Estimate, Reference
+from medkd.types import Candidate, Estimate, PairAgreement, ReaderPoint, ReaderStudy, Reference
 
 Float64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class PairAgreement:
-    """How far two readers agree on whether a place is a nodule.
+def study_readers(
+    history: Sequence[Decision], reference: Reference, *, bootstrap: int = 1000, seed: int = 0
+) -> ReaderStudy:
+    """Compare the readers with each other and with a reference standard.
 
-    `both_yes` to `both_no` count the places on which both decided; `only_first` and `only_second`
-    those on which only one of them did. `kappa` is None if it is not defined: the readers share no
-    place, or both gave the same single answer everywhere. Its interval is a bootstrap by case.
+    Args:
+        history: decisions, oldest first.
+        reference: nodules and excluded findings; without a scan there are no points.
+        bootstrap: number of resamples of the cases; 0: no interval.
+        seed: seed of the resamples.
     """
-
-    first: str
-    second: str
-    both_yes: int
-    only_first_yes: int
-    only_second_yes: int
-    both_no: int
-    only_first: int
-    only_second: int
-    kappa: Estimate | None
-
-    @property
-    def places(self) -> int:
-        """The number of places on which both decided."""
-        return self.both_yes + self.only_first_yes + self.only_second_yes + self.both_no
-
-    @property
-    def agreed(self) -> float | None:
-        """The share of these places on which they agree, 0..1; None without such a place."""
-        return (self.both_yes + self.both_no) / self.places if self.places else None
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderPoint:
-    """One reader's point in a FROC plot, by LUNA16's hit rule, over the scans the reader finished.
-
-    `sensitivity` is 0..1 (None: these scans have no nodule), `fp_per_scan` false positives a scan.
-    """
-
-    reader: str
-    scans: int
-    nodules: int
-    sensitivity: float | None
-    fp_per_scan: float
+    return ReaderStudy(
+        tuple(find_reader_points(history, reference)),
+        tuple(find_agreement(history, bootstrap=bootstrap, seed=seed)),
+    )
 
 
 def find_agreement(

@@ -26,6 +26,9 @@ from medkd.types.imaging import Reference as Reference
 from medkd.types.imaging import ReviewedMark as ReviewedMark
 from medkd.types.imaging import Scan as Scan
 from medkd.types.imaging import SliceFact as SliceFact
+from medkd.types.readers import PairAgreement as PairAgreement
+from medkd.types.readers import ReaderPoint as ReaderPoint
+from medkd.types.readers import ReaderStudy as ReaderStudy
 from medkd.types.report import Figure as Figure
 from medkd.types.report import Report as Report
 from medkd.types.report import RunCase as RunCase

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medkd.review.agreement import find_agreement, find_reader_points
+from medkd.review.agreement import find_agreement, find_reader_points, study_readers
 from medkd.review.decision import WHOLE_CASE, Decision
 from medkd.types import Nodule, Reference
 
@@ -75,3 +75,16 @@ def test_a_readers_point_counts_the_finished_scans_alone():
     [point] = find_reader_points(history, reference)
     assert (point.scans, point.nodules) == (3, 2)
     assert (point.sensitivity, point.fp_per_scan) == (0.5, pytest.approx(2 / 3))
+
+
+def test_a_study_has_the_points_and_the_agreement_of_all_readers():
+    history = [
+        *(decide(name, "s", "accept", 0) for name in ("anna", "ben")),
+        Decision("s", WHOLE_CASE, "anna", "reviewed"),
+    ]
+    reference = Reference((Nodule("s", (0.0, 0.0, 0.0), 6.0),), (), ("s",))
+    study = study_readers(history, reference)
+    assert [(point.reader, point.sensitivity) for point in study.points] == [("anna", 1.0)]
+    assert [(pair.first, pair.second, pair.both_yes) for pair in study.pairs] == [
+        ("anna", "ben", 1)
+    ]
