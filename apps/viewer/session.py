@@ -261,6 +261,16 @@ def cached_heat(case_id: str, files: Sequence[Path], read: Callable[[], T]) -> T
     return _cached(_heat, f"heat {case_id}", files, read)
 
 
+def cached_scores(what: str, files: Sequence[Path], read: Callable[[], T]) -> T:
+    """Return what `read` computes from stored scores, cached until a file of them changes."""
+    return _cached(_scores, what, files, read)
+
+
+def cached_crops(what: str, files: Sequence[Path], read: Callable[[], T]) -> T:
+    """Return the small pictures that `read` draws, cached until a file changes."""
+    return _cached(_crops, what, files, read)
+
+
 def load_picture(review: Review, case: RunCase) -> AxialStack:
     """Read a radiograph from its file, or the image that is a row of a MedMNIST file.
 
@@ -400,4 +410,14 @@ def _images(key: object, _read: Callable[[], object]) -> object:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _heat(key: object, _read: Callable[[], object]) -> object:
+    return _read()
+
+
+@st.cache_resource(max_entries=20, show_spinner="Reading scores ...")
+def _scores(key: object, _read: Callable[[], object]) -> object:
+    return _read()
+
+
+@st.cache_resource(max_entries=500, show_spinner=False)
+def _crops(key: object, _read: Callable[[], object]) -> object:
     return _read()

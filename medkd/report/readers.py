@@ -8,7 +8,8 @@ from medkd.types import ReaderStudy, Table
 POINTS = (
     "Each reader's accepted and added nodules, over the scans of the reference standard that the "
     "reader marked as reviewed, by the rules for marks. Readers decide without scores of their "
-    "own, so each is one point of a FROC plot."
+    "own, so each is one point of a FROC plot. "
+    "Whoever saw the marks of the model is not a reader alone."
 )
 KAPPA = (
     "Cohen's kappa compares how often two readers agree with how often they would by chance. Only "

@@ -24,6 +24,8 @@ from medkd.types import (
 )
 
 SPLIT_ORDER = ("test", "val")
+FALSE_POSITIVES = "False positives per scan"
+FP_PER_SCAN = "FP per scan"
 
 FROC_RULES = (
     (
@@ -263,7 +265,7 @@ def froc_rules_table(results: dict[str, FrocResult]) -> Table:
     """Return the rules by which marks were scored, one per row."""
     scans = " or ".join(words.count(n) for n in sorted({r.scans for r in results.values()}))
     denominator = (
-        "False positives per scan",
+        FALSE_POSITIVES,
         f"Divided by all {scans} scans of seriesuids.csv, including scans without a nodule.",
     )
     return Table(
@@ -285,7 +287,7 @@ def froc_point_table(results: dict[str, FrocResult]) -> Table | None:
         ("Sensitivity", *(words.estimate(p.sensitivity) for p in points.values())),
         ("Precision", *(words.estimate(p.precision) for p in points.values())),
         ("F1", *(words.estimate(p.f1) for p in points.values())),
-        ("False positives per scan", *(words.number(p.fp_per_scan) for p in points.values())),
+        (FALSE_POSITIVES, *(words.number(p.fp_per_scan) for p in points.values())),
     ]
     caption = _of_froc("At the operating point chosen on validation", results)
     return Table(("Metric", *points), tuple(rows), caption)
@@ -325,6 +327,36 @@ def _counts(point: PointScores) -> tuple[str, ...]:
         point.true_positives, point.false_negatives, point.false_positives, point.true_negatives,
     )  # fmt: skip
     return tuple(words.count(number) for number in numbers)
+
+
+def point_rates(point: PointScores) -> dict[str, float]:
+    """Return the rates at a threshold that apply, by their display name."""
+    found = {"Sensitivity": point.sensitivity.value}
+    if point.specificity is not None:
+        found["Specificity"] = point.specificity.value
+    found |= {"Precision": point.precision.value, "F1": point.f1.value}
+    if point.fp_per_scan is not None:
+        found[FP_PER_SCAN] = point.fp_per_scan
+    return found
+
+
+def two_by_two_table(point: PointScores) -> Table:
+    """Count the decisions at a threshold; of marks on scans there are no true negatives."""
+    on_scans = point.true_negatives is None
+    rows = (
+        (
+            "Nodule" if on_scans else "Positive",
+            words.count(point.true_positives),
+            words.count(point.false_negatives),
+        ),
+        (
+            "No nodule" if on_scans else "Negative",
+            words.count(point.false_positives),
+            words.count(point.true_negatives),
+        ),
+    )
+    called = ("Marked", "Not marked") if on_scans else ("Called positive", "Called negative")
+    return Table(("Reference", *called), rows)
 
 
 def efficiency_table(arms: Sequence[ArmResult]) -> Table:

@@ -129,7 +129,7 @@ def offer_thresholds(
 ) -> tuple[float, ...]:
     """Choose thresholds for a slider: near the highest scores one for each, below them fewer.
 
-    They are rounded to four digits, so that the number on the page is the threshold itself.
+    They are rounded to six digits, so that the number on the page is the threshold itself.
 
     Args:
         scores: [N] all scores.
@@ -145,7 +145,7 @@ def offer_thresholds(
     """
     falling = np.unique(np.asarray(scores, dtype=np.float64))[::-1]
     ranks = np.unique(np.geomspace(1, max(len(falling), 1), most).round().astype(int)) - 1
-    chosen = {float(f"{score:.4g}") for score in falling[ranks[: len(falling)]]}
+    chosen = {float(f"{score:.6g}") for score in falling[ranks[: len(falling)]]}
     return tuple(sorted(chosen | ({frozen} if frozen is not None else set())))
 
 

@@ -31,6 +31,7 @@ def test_every_page_opens_and_a_decision_is_found_after_a_reload(browser, run):
         page.reload()
         page.get_by_text("accept, saved").wait_for()
         page.get_by_role("link", name="Results").click()
+        page.get_by_role("radio", name="Detection").click()
         page.get_by_role("heading", name="Detection, whole scans").wait_for()
         page.locator(".js-plotly-plot").first.wait_for()
 
@@ -53,7 +54,7 @@ def test_the_app_asks_nothing_of_any_other_machine(browser, run):
         page = browser.new_page()
         page.on("request", lambda request: foreign.append(request.url))
         for path, word in (("", "Click a row"), ("/case?case=scan-refused", "onerror"),
-                           ("/results", "Full report")):  # fmt: skip
+                           ("/results", "Differences and thresholds")):  # fmt: skip
             page.goto(url + path)
             page.get_by_text(word).first.wait_for()
     local = (url, url.replace("http", "ws"), "data:", "blob:")

@@ -132,6 +132,7 @@ export class Viewer {
     if (jump.count && !jump.id) return this.showDisagreement(jump.center);
     const ring = this.scene.rings.find(({ id }) => id === jump.id);
     if (!ring) return;
+    if (["included", "excluded"].includes(ring.group)) this.showReference = true;
     this.select(ring);
     this.reported = ring.id;
     this.focus();
