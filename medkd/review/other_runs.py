@@ -7,10 +7,16 @@ from medkd.runs import RunFolder, read_cases
 
 
 def find_other_runs(run: RunFolder) -> list[RunFolder]:
-    """List the evaluated runs in the folder that contains a run, by name."""
+    """List the evaluated runs in the folder that contains a run, by name.
+
+    What this account may not read is omitted.
+    """
     own = run.path.resolve()
-    beside = [RunFolder(path) for path in sorted(own.parent.iterdir()) if path != own]
-    return [other for other in beside if other.record.is_file() and other.evaluation.is_file()]
+    try:
+        beside = sorted(own.parent.iterdir())
+    except PermissionError:
+        return []
+    return [RunFolder(path) for path in beside if path != own and _is_evaluated(RunFolder(path))]
 
 
 def read_test_cases(run: RunFolder) -> list[str]:
@@ -23,3 +29,10 @@ def read_test_cases(run: RunFolder) -> list[str]:
     if scans.is_file():
         return list(read_seriesuids(scans))
     return [case.case_id for case in read_cases(run.cases) if case.split == "test"]
+
+
+def _is_evaluated(run: RunFolder) -> bool:
+    try:
+        return run.record.is_file() and run.evaluation.is_file()
+    except PermissionError:
+        return False

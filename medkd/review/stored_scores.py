@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from medkd.errors import SeriesError
 from medkd.evaluate.classification import score_samples_at
 from medkd.evaluate.froc import score_marks_at
 from medkd.evaluate.matching import match_marks
@@ -184,9 +185,13 @@ def read_scored_reference(run: RunFolder, track: str, arm: str) -> Reference:
     results: a scan of which only patches are stored is not searched.
 
     Raises:
-        MedkdError: if a file cannot be read, with all reasons.
+        MedkdError: if it is missing or a file cannot be read, with all reasons.
     """
     reference = read_reference(run)
+    if not reference.seriesuids:
+        remedy = "copy the whole folder of the run, with reference/"
+        reasons = ["expected at least one scan in seriesuids.csv: nothing can be counted", remedy]
+        raise SeriesError(f"{run.reference}: no reference standard", reasons)
     searched = [uid for uid in reference.seriesuids if run.result(arm, uid).is_file()]
     if track != WHOLE_SCAN or not searched:
         return reference

@@ -159,6 +159,14 @@ def test_a_place_whose_scan_is_gone_is_listed_without_a_picture(fresh_run, open_
     assert "This place cannot be shown." in texts(app.caption)
 
 
+@pytest.mark.parametrize("part", ["Threshold", "Mistakes", "Groups"])
+def test_without_its_reference_standard_a_run_counts_nothing(fresh_run, open_part, part):
+    shutil.rmtree(fresh_run.path / "reference")
+    app = open_part(fresh_run, part)
+    assert "no reference standard" in texts(app.text)
+    assert "Missed nodules" not in texts(app.text)
+
+
 def test_groups_add_up_to_all_nodules(runs, open_part):
     (table,) = frames(open_part(runs["scan"], "Groups"))
     total = table[table["Group"] == ""].iloc[0]
