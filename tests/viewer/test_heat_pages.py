@@ -19,14 +19,20 @@ def fresh_run(tmp_path):
     return factory.write_review_run(tmp_path / "run")
 
 
+def open_disagreements(launch, run):
+    app = launch(run, "results.py")
+    app.session_state["results_part"] = "Disagreements"
+    return app.run()
+
+
 def test_the_results_list_the_disagreements_and_a_case_opens_at_the_place(launch, fresh_run):
-    assert "`medkd explain RUN` finds" in texts(launch(fresh_run, "results.py").info)
+    assert "`medkd explain RUN` finds" in texts(open_disagreements(launch, fresh_run).info)
     place_mm = (62.0, -20.0, -120.0)
     rows = [Disagreement("scan-a", "nodule", 0.2, 0.9, place_mm)]
     write_disagreements(fresh_run.explained.disagreements, rows)
     table = next(
         frame.value
-        for frame in launch(fresh_run, "results.py").dataframe
+        for frame in open_disagreements(launch, fresh_run).dataframe
         if "Teacher" in frame.value and "Place, LPS mm" in frame.value
     )
     assert table.loc[0, "Student - teacher"] == 0.7

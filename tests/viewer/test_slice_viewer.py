@@ -574,7 +574,7 @@ def test_no_page_breaks_its_content_security_policy(browser, tmp_path):
         "": "Click a row",
         "/case?case=scan-a": "Whole scan",
         "/case?case=xray-1": "Probability",
-        "/results": "Full report",
+        "/results": "Differences and thresholds",
     }
     with served(factory.write_review_run(tmp_path / "run")) as (url, _):
         page = browser.new_page()
