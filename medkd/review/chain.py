@@ -23,6 +23,10 @@ HASHED = (
 )  # fmt: skip
 """The columns that a hash covers, in order. The order is part of the format of the store."""
 
+HASHED_LATER = ("read",)
+"""Columns of later schemas. A hash covers each with its name if it is not empty, so the hashes of
+rows without them stay valid."""
+
 _INTEGERS = ("number", "undoes")
 
 
@@ -38,7 +42,7 @@ def hash_row(row: Mapping[str, object], previous: str) -> str:
     """Return the hash of a row: SHA-256 of a JSON list of the previous hash and its fields.
 
     Args:
-        row: the values of all columns of `HASHED`.
+        row: the values of all columns of `HASHED`, and those of `HASHED_LATER` that it has.
         previous: the hash of the row before, or `FIRST`.
 
     Example:
@@ -48,7 +52,8 @@ def hash_row(row: Mapping[str, object], previous: str) -> str:
         >>> hash_row(row, FIRST) == hash_row(row | {"note": "x"}, FIRST)
         False
     """
-    values = [previous, *(_plain(name, row[name]) for name in HASHED)]
+    values: list[object] = [previous, *(_plain(name, row[name]) for name in HASHED)]
+    values += [[name, _plain(name, row[name])] for name in HASHED_LATER if row.get(name)]
     return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()
 
 

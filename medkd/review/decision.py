@@ -9,9 +9,13 @@ from typing import Literal, get_args
 
 from medkd.types import Point
 
-Verdict = Literal["accept", "reject", "undecided", "reviewed", "added"]
+Verdict = Literal["accept", "reject", "undecided", "reviewed", "added", "finished"]
 """accept, reject: a mark or an image; undecided: no verdict (any more); reviewed: a whole case;
-added: a nodule that the model did not mark. An added nodule that is undecided was withdrawn."""
+added: a nodule that the model did not mark. An added nodule that is undecided was withdrawn.
+finished: the first read of a case is finished, and thereby locked."""
+
+Read = Literal["first", "second", ""]
+"""first: before the marks of the model were shown; second: after that; "": no first read."""
 
 Field = Literal["verdict", "note", "center_mm", "diameter_mm"]
 """The field that a change of a decision concerns."""
@@ -21,6 +25,9 @@ Value = str | Point | float
 
 WHOLE_CASE = "case"
 """The `mark_id` of a decision on the case itself."""
+
+FIRST_READ = "first_read"
+"""The `mark_id` of the row that locks the first read of a case."""
 
 ADDED_PREFIX = "added_"
 """The `mark_id` of every nodule that a reader added begins with this."""
@@ -38,7 +45,8 @@ class Decision:
     `score`, `center_mm` (LPS mm) and `diameter_mm` are copies of what the reader saw, or place and
     diameter that the reader gave, so the decision can still be understood after the model ran
     again. The store sets `number`, `decided_at` (UTC), `medkd_version` and `hash` (`chain.py`).
-    `undoes` is the number of the decision that this one takes back.
+    `undoes` is the number of the decision that this one takes back, and `read` the read of a case
+    to which it belongs; the store sets it too.
     """
 
     case_id: str
@@ -54,6 +62,7 @@ class Decision:
     diameter_mm: float | None = None
     undoes: int | None = None
     hash: str = ""
+    read: Read = ""
 
     @property
     def is_added(self) -> bool:
@@ -89,6 +98,10 @@ def check_decision(decision: Decision) -> None:
     if decision.verdict == "added" and not decision.is_added:
         raise ValueError(
             f"only a mark whose id begins with {ADDED_PREFIX} is added, got {decision.mark_id!r}"
+        )
+    if (decision.verdict == "finished") != (decision.mark_id == FIRST_READ):
+        raise ValueError(
+            f"only the mark {FIRST_READ} is, and is always, finished, got {decision!r}"
         )
     if decision.is_added and (decision.center_mm is None or decision.diameter_mm is None):
         raise ValueError(f"an added nodule needs a place and a diameter, got {decision!r}")

@@ -15,7 +15,7 @@ from medkd.review.decision import Decision
 from medkd.types import Nodule
 
 _SPREADSHEET_CODE = ("=", "+", "-", "@", "\t", "\r")
-_LAST = ("diameter_mm", "undoes", "hash")
+_LAST = ("diameter_mm", "undoes", "hash", "read")
 """Fields that were added later; their columns come last."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from medkd.review.decision import Decision, Verdict
+from medkd.review.first_read import find_lock
 
 VERDICT_WORDS: dict[Verdict, str] = {
     "accept": "accepted",
@@ -12,18 +13,26 @@ VERDICT_WORDS: dict[Verdict, str] = {
     "undecided": "undecided",
     "reviewed": "case reviewed",
     "added": "added",
+    "finished": "first read finished",
 }
 
 
 def open_decisions(history: Iterable[Decision]) -> list[Decision]:
-    """Return the decisions that can be taken back: no undo, and not taken back before.
+    """Return the decisions that can be taken back: no undo, not taken back before, not locked.
 
     Args:
         history: all decisions of one reader on one case, oldest first.
     """
     rows = list(history)
+    lock = find_lock(rows)
     undone = {row.undoes for row in rows}
-    return [row for row in rows if row.undoes is None and row.number not in undone]
+    return [
+        row
+        for row in rows
+        if row.undoes is None
+        and row.number not in undone
+        and (lock is None or row.number > lock.number)
+    ]
 
 
 def list_added(history: Iterable[Decision]) -> list[tuple[int, Decision]]:

@@ -14,6 +14,7 @@ DECISIONS = sa.table(
     "decisions",
     *(sa.column(name, sa.Text) for name in ("decided_at", "reader", "case_id", "mark_id")),
     *(sa.column(name, sa.Text) for name in ("verdict", "note", "medkd_version", "hash")),
+    sa.column("read", sa.Text),
     *(sa.column(name, sa.Float) for name in ("score", "x_mm", "y_mm", "z_mm", "diameter_mm")),
     *(sa.column(name, sa.Integer) for name in ("number", "undoes")),
 )
@@ -97,7 +98,12 @@ def _add_chain(connection: sa.Connection) -> None:
     connection.execute(HEAD.insert().values(one=1, number=last.number, hash=last.hash))
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table, _add_chain)
+def _add_read(connection: sa.Connection) -> None:
+    """Add the read to which a decision belongs; an earlier medkd must not write past a lock."""
+    connection.exec_driver_sql("ALTER TABLE decisions ADD COLUMN read TEXT DEFAULT '' NOT NULL")
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_table, _add_chain, _add_read)
 """Step n migrates a store from schema n to n + 1; a new schema is a new step at the end.
 
 Steps are never edited, because stores of every version are migrated by them. A step that changes

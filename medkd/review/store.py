@@ -25,13 +25,15 @@ from medkd.files import write_text
 from medkd.review.chain import Link, find_fault, hash_row
 from medkd.review.databases import Database, SqliteFile, choose_database, refusing
 from medkd.review.decision import ADDED_PREFIX as ADDED_PREFIX
+from medkd.review.decision import FIRST_READ as FIRST_READ
 from medkd.review.decision import WHOLE_CASE as WHOLE_CASE
 from medkd.review.decision import Decision as Decision
 from medkd.review.decision import Field as Field
-from medkd.review.decision import Value, check_decision
+from medkd.review.decision import Read, Value, check_decision
 from medkd.review.decision import Verdict as Verdict
 from medkd.review.decision import new_mark_id as new_mark_id
 from medkd.review.export import decisions_csv as decisions_csv
+from medkd.review.first_read import find_lock, locked_marks
 from medkd.review.history import open_decisions
 from medkd.review.schema import DECISIONS, HEAD, prepare, read_head
 from medkd.types import Point
@@ -41,7 +43,7 @@ NOT_SAVED = "the decision was not saved"
 _NO_SAVING = "decisions cannot be saved here"
 _PLAIN_COLUMNS = ("case_id", "mark_id", "reader", "verdict", "note", "score", "diameter_mm",
                   "undoes")  # fmt: skip
-_GIVEN_COLUMNS = ("number", "decided_at", "medkd_version", "hash")
+_GIVEN_COLUMNS = ("number", "decided_at", "medkd_version", "hash", "read")
 _checked: dict[str, Link] = {}
 """How far this process has checked the chain of each store, by its name."""
 
@@ -69,10 +71,15 @@ class ChainReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReviewStore:
-    """An open store of decisions; build it with `open_store`."""
+    """An open store of decisions; build it with `open_store`.
+
+    `two_reads`: each case is read first without marks and then with them. Whatever `two_reads` is,
+    a first read that was finished stays locked.
+    """
 
     database: Database
     engine: sa.Engine
+    two_reads: bool = False
 
     @property
     def name(self) -> str:
@@ -145,6 +152,27 @@ class ReviewStore:
             wanted = replace(_with_field(on_screen, field, value), undoes=None)
             check_decision(wanted)
             return Change(self._append(connection, wanted), saved=True)
+
+    def finish_first_read(self, case_id: str, reader: str) -> Decision:
+        """Lock a reader's first read of a case; if it is locked, nothing is saved.
+
+        From then on no decision belongs to the first read any more, and the nodules that were added
+        in it cannot be changed, undone or withdrawn.
+
+        Returns:
+            The row that locks it.
+
+        Raises:
+            ValueError: if the store was not opened for two reads, or as `add`.
+            SeriesError: if it could not be written; then nothing is saved.
+        """
+        if not self.two_reads:
+            raise ValueError("expected a store that was opened for two reads")
+        lock = Decision(case_id, FIRST_READ, reader, "finished")
+        check_decision(lock)
+        with self._writing() as connection:
+            known = find_lock(_select(connection, reader=reader, case_id=case_id))
+            return known or self._append(connection, lock)
 
     def undo(self, case_id: str, reader: str, *, seen: int | None = None) -> Change | None:
         """Take back this reader's latest decision on a case that was not taken back before.
@@ -242,6 +270,7 @@ class ReviewStore:
         head = read_head(connection)
         if head is None:
             raise _tampered(self.name, "the record of the last row is missing")
+        read = self._read_of(connection, decision)
         row: dict[str, Any] = {name: getattr(decision, name) for name in _PLAIN_COLUMNS}
         x_mm, y_mm, z_mm = decision.center_mm or (None, None, None)
         row |= {"x_mm": x_mm, "y_mm": y_mm, "z_mm": z_mm}
@@ -249,10 +278,24 @@ class ReviewStore:
             row[name] = None if row[name] is None else float(row[name])
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row |= {"number": head.number + 1, "decided_at": now, "medkd_version": __version__}
+        row["read"] = read
         row["hash"] = hash_row(row, head.hash)
         connection.execute(DECISIONS.insert().values(**row))
         connection.execute(HEAD.update().values(number=row["number"], hash=row["hash"]))
         return _decision(row)
+
+    def _read_of(self, connection: sa.Connection, decision: Decision) -> Read:
+        """Return the read to which a new decision belongs, unless the first read locks its mark."""
+        rows = _select(connection, reader=decision.reader, case_id=decision.case_id)
+        if decision.mark_id in locked_marks(rows):
+            reason = (
+                f"{decision.case_id}: {decision.reader} has finished the first read, which locked "
+                "its nodules; a nodule can be added in the second read"
+            )
+            raise SeriesError(f"{self.name}: {NOT_SAVED}", [reason])
+        if find_lock(rows):
+            return "second"
+        return "first" if self.two_reads else ""
 
     def close(self) -> None:
         """Close all connections; the store is kept."""
@@ -266,7 +309,7 @@ def _undecided(first: Decision) -> Decision:
     return replace(first, verdict="undecided", note="", center_mm=None, diameter_mm=None)
 
 
-def open_store(place: Path | str, *, check: bool = True) -> ReviewStore:
+def open_store(place: Path | str, *, check: bool = True, two_reads: bool = False) -> ReviewStore:
     """Open a store of decisions; a missing SQLite file, and missing tables, are created.
 
     A store of an earlier medkd is migrated to the current schema in one transaction, and every
@@ -277,6 +320,7 @@ def open_store(place: Path | str, *, check: bool = True) -> ReviewStore:
         place: the SQLite file, for example `RUN/review.sqlite`, or a URL like
             postgresql://USER@HOST/DATABASE.
         check: whether to refuse a store with a broken chain.
+        two_reads: whether each case is read first without marks and then with them.
 
     Raises:
         SettingsError: if it is a URL that cannot be used.
@@ -295,7 +339,7 @@ def open_store(place: Path | str, *, check: bool = True) -> ReviewStore:
     engine = database.connect()
     with refusing(database, _NO_SAVING):
         prepare(engine, database)
-    store = ReviewStore(database, engine)
+    store = ReviewStore(database, engine, two_reads)
     if check:
         _check_once(store)
     return store

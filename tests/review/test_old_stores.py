@@ -13,9 +13,9 @@ from medkd.errors import SeriesError
 from medkd.review.schema import MIGRATIONS
 from medkd.review.store import open_store, verify_store
 
-GOLDEN = json.loads(
-    (Path(__file__).parents[1] / "golden" / "review_store_v1.json").read_text(encoding="utf-8")
-)
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = json.loads((FOLDER / "review_store_v1.json").read_text(encoding="utf-8"))
+SECOND = json.loads((FOLDER / "review_store_v2.json").read_text(encoding="utf-8"))
 OLD_COLUMNS = (
     "number, decided_at, reader, case_id, mark_id, verdict, note, score, x_mm, y_mm, z_mm, "
     "medkd_version"
@@ -49,6 +49,19 @@ def test_every_value_of_an_old_store_is_kept_and_chained(old_store):
     store.close()
     assert verify_store(old_store).fault == ""
     assert verify_store(old_store).decisions == len(before)
+
+
+def test_a_file_of_the_second_schema_keeps_its_rows_its_chain_and_its_head(tmp_path):
+    for name, text in SECOND["files"].items():
+        (tmp_path / name).write_bytes(zlib.decompress(base64.b64decode(text)))
+    path, rows = tmp_path / "review.sqlite", SECOND["rows"]
+    before = rows_of(path)
+    store = open_store(path)
+    assert rows_of(path) == before
+    assert [d.hash for d in store.history()] == [row["hash"] for row in rows]
+    assert store.undo("scan-1", "anna").newest.mark_id == "case"
+    store.close()
+    assert verify_store(path, noted=rows[-1]["hash"]).fault == ""
 
 
 def test_deciding_goes_on_in_an_old_store(old_store):

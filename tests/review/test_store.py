@@ -238,11 +238,11 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
 def test_a_store_of_a_later_version_is_refused_and_loses_nothing(store, tmp_path):
     kept = store.add(MARK)
     with sqlite3.connect(tmp_path / "review.sqlite") as foreign:
-        foreign.execute("PRAGMA user_version = 3")
-    with pytest.raises(SeriesError, match=r"newer medkd[\s\S]*expected schema version 2, got 3"):
+        foreign.execute("PRAGMA user_version = 4")
+    with pytest.raises(SeriesError, match=r"newer medkd[\s\S]*expected schema version 3, got 4"):
         open_store(tmp_path / "review.sqlite")
     with foreign:
-        foreign.execute("PRAGMA user_version = 2")
+        foreign.execute("PRAGMA user_version = 3")
     foreign.close()
     assert store.history() == [kept]
 

@@ -241,7 +241,7 @@ def test_a_row_of_another_program_is_named(store, place, run_sql):
     run_sql(
         place,
         "INSERT INTO decisions SELECT 2, decided_at, reader, case_id, mark_id, 'reject', note, "
-        "score, x_mm, y_mm, z_mm, medkd_version, diameter_mm, undoes, hash FROM decisions",
+        "score, x_mm, y_mm, z_mm, medkd_version, diameter_mm, undoes, hash, read FROM decisions",
     )
     assert "row 2 was changed by another program, or does not belong" in verify_store(place).fault
 
