@@ -9,6 +9,7 @@ import deciding
 from panels import Listed
 from scene import Ring
 
+from medkd.review.first_read import locked_marks
 from medkd.review.history import list_added
 from medkd.review.store import Decision
 from medkd.types import RunCase
@@ -18,11 +19,13 @@ from medkd.types import RunCase
 class Added:
     """An added nodule and its number in the case; a nodule that is not saved yet has the number 0.
 
-    `number` never changes, also when an earlier nodule is withdrawn.
+    `number` never changes, also when an earlier nodule is withdrawn. `locked`: it belongs to a
+    first read that is finished.
     """
 
     number: int
     decision: Decision
+    locked: bool = False
 
 
 def find_added(case: RunCase, history: Sequence[Decision]) -> list[Added]:
@@ -32,7 +35,8 @@ def find_added(case: RunCase, history: Sequence[Decision]) -> list[Added]:
         case: the case.
         history: all decisions of the reader on it, oldest first.
     """
-    saved = [Added(number, decision) for number, decision in list_added(history)]
+    locked = locked_marks(history)
+    saved = [Added(number, one, one.mark_id in locked) for number, one in list_added(history)]
     names = {one.decision.mark_id for one in saved}
     unsaved = [one for one in deciding.unsaved_nodules(case.case_id) if one.mark_id not in names]
     return saved + [Added(0, replace(one, verdict="added")) for one in unsaved]
@@ -40,7 +44,10 @@ def find_added(case: RunCase, history: Sequence[Decision]) -> list[Added]:
 
 def added_rows(added: Sequence[Added]) -> list[Listed]:
     """Build the rows beside the image."""
-    return [Listed(f"Added {one.number or '(not saved)'}", one.decision) for one in added]
+    return [
+        Listed(f"Added {one.number or '(not saved)'}", one.decision, locked=one.locked)
+        for one in added
+    ]
 
 
 def added_rings(added: Sequence[Added]) -> list[Ring]:
@@ -55,6 +62,7 @@ def added_rings(added: Sequence[Added]) -> list[Ring]:
             verdict="added",
             saved=deciding.saved_words(one.decision) if one.decision.decided_at else "",
             unsaved=deciding.is_unsaved(one.decision),
+            locked=one.locked,
         )
         for one in added
     ]

@@ -14,12 +14,13 @@ import session
 import streamlit as st
 
 from medkd.review.cases import case_progress
+from medkd.review.modes import orders_of
 from medkd.review.opened import Review
 from medkd.review.store import Decision
 from medkd.review.worklist import (
     PARAMETERS,
     Listing,
-    choose_orders,
+    Order,
     filter_cases,
     order_cases,
     read_listing,
@@ -55,18 +56,23 @@ def is_first_page() -> bool:
 
 def shows_model(review: Review) -> bool:
     """Return whether the worklist may show what a model says."""
-    return review.kind != "INDEX"
+    return review.kind != "INDEX" and review.mode.is_open
+
+
+def orders(review: Review) -> tuple[Order, ...]:
+    """Return the orders of the worklist that the reader may choose, the usual one first."""
+    return orders_of(review.mode, model_shown=shows_model(review))
 
 
 def current_listing(review: Review, cases: Sequence[RunCase]) -> Listing:
     """Return the reader's choice of the worklist: that of the address, otherwise the last one."""
-    orders = choose_orders(model_shown=shows_model(review))
+    offered = orders(review)
     asked = {name: st.query_params[name] for name in PARAMETERS if name in st.query_params}
     held: Listing | None = st.session_state.get(LISTING)
     is_new = bool(asked) and asked != st.session_state.get(WRITTEN)
-    if held is not None and held.order in orders and not is_new:
+    if held is not None and held.order in offered and not is_new:
         return held
-    return read_listing(asked, orders, {case.split for case in cases})
+    return read_listing(asked, offered, {case.split for case in cases})
 
 
 def list_cases(

@@ -1,7 +1,7 @@
 """The entry script of the pages; `server.py` serves them.
 
-It has the pages worklist and case, and for a RUN results. The pages only draw: the logic is in
-`medkd/review`, `display.py` and `scene.py`.
+It has the pages worklist and case, and for a RUN results, or in the mode "adjudication" one
+page. The pages only draw: the logic is in `medkd/review`, `display.py` and `scene.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import address
 import deciding
 import login
+import modes
 import session
 import streamlit as st
 
@@ -21,8 +22,11 @@ with session.stopping():
     login.log_in()
 worklist = st.Page("worklist.py", title="Worklist", default=True)
 case = st.Page("case.py", title="Case")
+adjudication = st.Page("adjudication.py", title="Adjudication", default=True)
 pages = [worklist, case]
-if review.kind == "RUN":
+if review.mode.name == "adjudication":
+    pages = [adjudication]
+elif review.kind == "RUN" and review.mode.is_open:
     pages.append(st.Page("results.py", title="Results"))
 page = st.navigation(pages, position="top")
 with st.sidebar:
@@ -30,6 +34,7 @@ with st.sidebar:
     st.text(review.title)
     st.caption("Reader")
     st.text(session.reader_name())
+    modes.show_mode(review)
 session.show_notices(review)
 deciding.show_unsaved(review)
 if page is worklist and address.is_first_page() and (asked := session.asked_in_address()):
@@ -37,7 +42,7 @@ if page is worklist and address.is_first_page() and (asked := session.asked_in_a
     # goes back from it.
     st.session_state[session.OPEN_CASE] = asked
     st.switch_page(case, query_params=address.parameters_besides_case())
-if unknown := address.unknown_parameters(names_case=page is case):
+if unknown := address.unknown_parameters(names_case=page in (case, adjudication)):
     st.warning("This page ignores unknown parts of the address:")
     st.text(", ".join(unknown))
 page.run()

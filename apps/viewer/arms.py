@@ -13,8 +13,13 @@ from medkd.types import RunCase
 
 
 def load_arms(review: Review, case: RunCase) -> dict[str, CaseMarks]:
-    """Return the marks of a scan by arm, the student's first; empty if there is no other arm."""
+    """Return the marks of a scan by arm, the student's first.
+
+    It is empty if there is no other arm, or scores may not be seen.
+    """
     if review.kind != "RUN" or case.status != "analysed":
+        return {}
+    if not session.load_sight(review, case.case_id).scores:
         return {}
     order = [session.ARM, *(arm for arm in ARMS if arm != session.ARM)]
     found = {arm: session.load_marks(review, arm).get(case.case_id, NO_MARKS) for arm in order}

@@ -11,6 +11,7 @@ import arms
 import deciding
 import flow
 import indexed
+import modes
 import pandas as pd
 import panels
 import row_words
@@ -108,6 +109,7 @@ def show_scan_case(
 ) -> None:
     """Draw a scan: slices on the left, marks and decisions on the right."""
     history = session.load_case_history(review, case)
+    sight = session.load_sight(review, case.case_id)
     found = added.find_added(case, history)
     left, right = st.columns(COLUMNS, gap="small")
     with left:
@@ -118,12 +120,12 @@ def show_scan_case(
         if case.status == "analysed":
             marks = choose_marks(review, case)
         with top:
-            panels.show_reviewed(review, case, mine, marks)
+            modes.show_progress(review, case, mine, marks)
         shown = {mark.mark_id: panels.mark_decision(case, mark, mine) for mark in marks}
         rows = [*panels.mark_rows(marks, shown), *added.added_rows(found)]
         rows = row_words.scored_rows(review, case, row_words.placed_rows(stack, rows))
         panels.show_list(review, case, rows, stack=stack, history=history)
-        st.caption(panels.LEGEND if rows else "No mark.")
+        st.caption(panels.LEGEND if rows else "No mark." if sight.marks else "")
         panels.show_whole_scan(review, case, mine)
     if stack is None:
         return
@@ -132,7 +134,9 @@ def show_scan_case(
     own = [ring for ring in rings if ring.group == "mark"] + added.added_rings(found)
     refused = case.status == "not_analysed"
     undoable = open_decisions(history)
-    reading = Reading(decides=True, answered=answered, undoable=undoable, refused=refused)
+    reading = Reading(
+        decides=True, answered=answered, undoable=undoable, refused=refused, hidden=not sight.marks
+    )
     save = Saver(review, case, shown, stack).save
     with left:
         reference = [ring for ring in rings if ring.group != "mark"]
@@ -148,7 +152,8 @@ def show_scan_case(
 def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     """Draw the choice of marks and return the chosen ones."""
     found = session.load_marks(review).get(case.case_id, NO_MARKS)
-    st.caption(panels.SOURCE_WORDS[found.source])
+    scored = session.load_sight(review, case.case_id).scores
+    st.caption(panels.source_words(found, scored=scored))
     shown_above = (session.load_record(review).notes or ()) if review.kind == "RESULTS" else ()
     for note in (note for note in found.notes if note not in shown_above):
         st.text(note)
@@ -186,7 +191,7 @@ def build_rings(
             mark.number,
             (decision := shown[mark.mark_id]).center_mm or mark.candidate.center_mm,
             decision.diameter_mm,
-            score=mark.candidate.score,
+            score=mark.score,
             outcome=outcomes.marks.get(mark.mark_id, ""),
             verdict=decision.verdict,
             saved=deciding.saved_words(decision) if decision.decided_at else "",
@@ -206,14 +211,21 @@ def show_image_case(
     with left:
         show_picture(review, case, panels.image_decision(case, mine), answered=answered)
     with right, st.container(key="case_side", gap="small"):
-        st.subheader("Probability")
-        st.text(f"of {session.finding_name(review)}")
-        table = probability_table(review, case)
-        if table.empty:
-            st.text("There is no probability for this image.")
-        else:
-            st.dataframe(table, hide_index=True)
+        modes.show_first_read(review, case, mine)
+        if session.load_sight(review, case.case_id).scores:
+            show_probabilities(review, case)
         panels.show_image_decision(review, case, mine)
+
+
+def show_probabilities(review: Review, case: RunCase) -> None:
+    """Draw the probabilities of an image."""
+    st.subheader("Probability")
+    st.text(f"of {session.finding_name(review)}")
+    table = probability_table(review, case)
+    if table.empty:
+        st.text("There is no probability for this image.")
+    else:
+        st.dataframe(table, hide_index=True)
 
 
 def probability_table(review: Review, case: RunCase) -> pd.DataFrame:

@@ -176,6 +176,11 @@ def key_of(decision: Decision) -> DecisionKey:
     return (decision.case_id, decision.mark_id, decision.reader)
 
 
+def has_unsaved(case_id: str) -> bool:
+    """Return whether any change of this reader on a case is not saved."""
+    return any(name[0] == case_id for name in st.session_state.get(UNSAVED, {}))
+
+
 def is_unsaved(shown: Decision) -> bool:
     """Return whether a change of this decision is not saved."""
     return any(name[:3] == key_of(shown) for name in st.session_state.get(UNSAVED, {}))

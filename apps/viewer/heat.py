@@ -51,6 +51,8 @@ class Heat:
 
 def load_heat(review: Review, case: RunCase) -> Heat:
     """Return the heat maps of a case; a file that cannot be read is reported on the page."""
+    if not session.load_sight(review, case.case_id).scores:
+        return Heat(words="Heat maps are not shown.")
     files = list_heat_maps(review, case)
     if not files:
         return Heat(words=missing_words(review))

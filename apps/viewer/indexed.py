@@ -45,7 +45,8 @@ def show_indexed(
 ) -> None:
     """Draw the image on the left, and the INDEX's entries and the decisions on the right."""
     archive = session.load_archive(review)
-    nodules = [nodule for nodule in archive.nodules if nodule.seriesuid == case.case_id]
+    known = session.load_sight(review, case.case_id).reference
+    nodules = [n for n in archive.nodules if known and n.seriesuid == case.case_id]
     left, right = st.columns(COLUMNS, gap="small")
     with left:
         stack = try_stack(review, case) if case.kind == "scan" else None
@@ -70,20 +71,28 @@ def show_indexed(
     with right, st.container(key="case_side", gap="xsmall"):
         if case.kind == "scan":
             panels.show_reviewed(review, case, mine)
-            fact = session.load_nodule_facts(review)[case.case_id]
-            list_nodules(case, nodules, fact=fact, stack=stack)
+            if known:
+                fact = session.load_nodule_facts(review)[case.case_id]
+                list_nodules(case, nodules, fact=fact, stack=stack)
             if found:
                 st.caption("Added by you")
             rows = row_words.placed_rows(stack, added.added_rows(found))
             panels.show_list(review, case, rows, stack=stack, history=history)
-        show_labels(label_rows(archive, case.case_id))
+        show_labels(label_rows(archive, case.case_id) if known else ())
         if row := archive.by_id().get(case.case_id):
-            notes = [*(f"allowed: {text}" for text in row.allowed), *row.notes]
-            st.text("\n".join([*notes, describe_case(row)]))
+            show_notes(row, reference=known)
         if case.kind == "scan":
             panels.show_whole_scan(review, case, mine)
         else:
-            panels.show_image_decision(review, case, mine, meaning=MEANING)
+            meaning = MEANING if known else panels.IMAGE_MEANING
+            panels.show_image_decision(review, case, mine, meaning=meaning)
+
+
+def show_notes(row: Case, *, reference: bool) -> None:
+    """Draw what is known about a case; `reference`: also notes, which may tell of nodules."""
+    notes = [f"allowed: {text}" for text in row.allowed]
+    notes += row.notes if reference else ()
+    st.text("\n".join([*notes, describe_case(row)]))
 
 
 def describe_case(row: Case) -> str:

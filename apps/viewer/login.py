@@ -16,6 +16,7 @@ from medkd.review.readers import (
     Reader,
     ReaderSettings,
     identify_reader,
+    is_adjudicator,
     read_reader_settings,
 )
 
@@ -71,6 +72,15 @@ def _log_in_by_oidc() -> None:
         st.button("Log out", on_click=st.logout)  # not in the sidebar, which may be closed
         st.stop()
     st.sidebar.button("Log out", on_click=st.logout)
+
+
+def adjudicates() -> bool:
+    """Return whether the reader is the adjudicator.
+
+    Raises:
+        SettingsError: if it is not known who is reading.
+    """
+    return is_adjudicator(_settings(), current_reader())
 
 
 def _settings() -> ReaderSettings:

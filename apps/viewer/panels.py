@@ -12,18 +12,19 @@ import slice_viewer
 import streamlit as st
 from display import AxialStack
 
-from medkd.review.cases import Mark, MarkSource, count_decided
+from medkd.review.cases import CaseMarks, Mark, MarkSource, count_decided
 from medkd.review.history import describe_history, describe_verdict, place_words
 from medkd.review.opened import Review
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.types import Point, RunCase
 
 SOURCE_WORDS: dict[MarkSource, str] = {
-    "whole-scan": "Marks from the student's search of whole scans, highest score first.",
-    "candidates": "Candidates of a given list, scored by the student, highest score first. "
+    "whole-scan": "Marks from the student's search of whole scans, {order}.",
+    "candidates": "Candidates of a given list, scored by the student, {order}. "
     "Nodules that the list omits are not shown.",
-    "detect": "Marks of `medkd detect`, highest score first.",
+    "detect": "Marks of `medkd detect`, {order}.",
     "none": "This run has no marks for this scan, because the scan was not searched.",
+    "hidden": "The marks of the model are not shown.",
 }
 VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
     ("accept", "Accept", "Accepted"),
@@ -32,6 +33,7 @@ VERDICT_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (
 )
 ADDED_BUTTONS: tuple[tuple[Verdict, str, str], ...] = (("undecided", "Withdraw", "Withdrawn"),)
 LEGEND = "Rings: yellow undecided, green accepted, grey rejected, orange added."
+IMAGE_MEANING = "Accept: the finding is present. Reject: it is not."
 LISTED_AT_ONCE = 60
 HISTORY_LINES = 6
 
@@ -40,21 +42,30 @@ HISTORY_LINES = 6
 class Listed:
     """A row of the list beside the image: a mark or an added nodule, and the latest decision.
 
-    `place` names its lung in short, and `lines` are shown in the box of the chosen row.
+    `place` names its lung in short, and `lines` are shown in the box of the chosen row. `locked`:
+    it was added in a first read that is finished, and cannot be changed.
     """
 
     label: str
     shown: Decision
     place: str = ""
     lines: tuple[str, ...] = ()
+    locked: bool = False
+
+
+def source_words(found: CaseMarks, *, scored: bool) -> str:
+    """Return where marks come from, and their order, as words."""
+    order = "highest score first" if scored else "from the head downwards"
+    return SOURCE_WORDS[found.source].format(order=order)
 
 
 def mark_rows(marks: Sequence[Mark], shown: Mapping[str, Decision]) -> list[Listed]:
     """Build the rows of marks; `shown` are the latest decisions by mark id."""
-    return [
-        Listed(f"Mark {mark.number}: {mark.candidate.score:.3f}", shown[mark.mark_id])
-        for mark in marks
-    ]
+    return [Listed(_mark_label(mark), shown[mark.mark_id]) for mark in marks]
+
+
+def _mark_label(mark: Mark) -> str:
+    return f"Mark {mark.number}" + ("" if mark.score is None else f": {mark.score:.3f}")
 
 
 def show_list(
@@ -111,9 +122,12 @@ def _show_chosen(review: Review, row: Listed, history: Sequence[Decision]) -> No
     """Draw the buttons, note, place and history of the chosen mark or added nodule."""
     shown = row.shown
     with st.container(border=True, gap="xsmall", key="chosen_mark"):
-        buttons = ADDED_BUTTONS if shown.is_added else VERDICT_BUTTONS
-        _show_verdicts(review, shown, buttons, key=f"{shown.case_id}:{shown.mark_id}")
-        _show_note(review, shown)
+        if row.locked:
+            st.caption("Added in your first read: it cannot be changed any more.")
+        else:
+            buttons = ADDED_BUTTONS if shown.is_added else VERDICT_BUTTONS
+            show_verdicts(review, shown, buttons, key=f"{shown.case_id}:{shown.mark_id}")
+            show_note(review, shown)
         lines = describe_history([past for past in history if past.mark_id == shown.mark_id])
         left_out = len(lines) - HISTORY_LINES
         if left_out > 0:
@@ -129,7 +143,7 @@ def mark_decision(case: RunCase, mark: Mark, mine: Mapping[str, Decision]) -> De
     latest = _current(mine, case, mark.mark_id)
     return replace(
         latest,
-        score=mark.candidate.score,
+        score=mark.score,
         center_mm=latest.center_mm or mark.candidate.center_mm,
         diameter_mm=latest.diameter_mm or mark.candidate.diameter_mm,
     )
@@ -161,7 +175,7 @@ def show_reviewed(
 def show_whole_scan(review: Review, case: RunCase, mine: Mapping[str, Decision]) -> None:
     """Draw the note field of a whole scan."""
     st.caption("Whole scan")
-    _show_note(review, _current(mine, case, WHOLE_CASE))
+    show_note(review, _current(mine, case, WHOLE_CASE))
 
 
 def image_decision(case: RunCase, mine: Mapping[str, Decision]) -> Decision:
@@ -174,14 +188,14 @@ def show_image_decision(
     case: RunCase,
     mine: Mapping[str, Decision],
     *,
-    meaning: str = "Accept: the finding is present. Reject: it is not.",
+    meaning: str = IMAGE_MEANING,
 ) -> None:
     """Draw the decision buttons and the note field of an image, and explain the buttons."""
     st.subheader("Decision")
     st.caption(meaning)
     shown = image_decision(case, mine)
-    _show_verdicts(review, shown, VERDICT_BUTTONS, key=f"{case.case_id}:{WHOLE_CASE}")
-    _show_note(review, shown)
+    show_verdicts(review, shown, VERDICT_BUTTONS, key=f"{case.case_id}:{WHOLE_CASE}")
+    show_note(review, shown)
 
 
 def _current(mine: Mapping[str, Decision], case: RunCase, mark_id: str) -> Decision:
@@ -216,9 +230,10 @@ def jump_button(
     )
 
 
-def _show_verdicts(
+def show_verdicts(
     review: Review, shown: Decision, buttons: Sequence[tuple[Verdict, str, str]], *, key: str
 ) -> None:
+    """Draw one button for each verdict: its value, its words, and its words when it is given."""
     row = st.container(horizontal=True)
     for verdict, wanted, given in buttons:
         is_current = shown.verdict == verdict
@@ -232,7 +247,7 @@ def _show_verdicts(
         )
 
 
-def _show_note(review: Review, shown: Decision) -> None:
+def show_note(review: Review, shown: Decision) -> None:
     """Draw the note, which is saved on Enter or on leaving the field, and what is saved."""
     field = deciding.note_field(shown)
     st.text_input(

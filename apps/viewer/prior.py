@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import indexed
@@ -54,18 +54,18 @@ def _read_prior(review: Review, case: RunCase, view: PriorView, archive: Archive
     other = replace(case, case_id=view.shown.case.case_id)  # its voxels are in the same INDEX
     stack, here = session.load_stack(review, other), session.load_stack(review, case)
     boxes = (session.load_lung_box(review, case), session.load_lung_box(review, other))
-    decisions = session.load_store(review).latest(
-        case_id=other.case_id, reader=session.reader_name()
-    )
+    decisions = session.load_case_mine(review, other).values()
+    sight = session.load_sight(review, other.case_id)
+    reference = reference_rings(archive, view.shown) if sight.reference else []
     return replace(
         view,
         stack=stack,
         alignment=align_scans(here.grid, stack.grid, lungs=boxes),
-        rings=[*decided_rings(decisions), *reference_rings(archive, view.shown)],
+        rings=[*decided_rings(decisions), *reference],
     )
 
 
-def decided_rings(decisions: Sequence[Decision]) -> list[Ring]:
+def decided_rings(decisions: Iterable[Decision]) -> list[Ring]:
     """Build the rings of the marks that the reader accepted or added on another scan."""
     return [
         Ring(

@@ -31,10 +31,11 @@ class Ring:
     The group "whole" stands for a whole radiograph, on which the reader decides; it is not drawn.
     The group "other" are marks of another `arm`, on which nobody decides.
 
-    `number` counts from 1 within its group. `score` is None for a reference nodule. `outcome` is
-    "" if it is not known. `saved` says when the reader's decision was saved; `unsaved` is True if a
-    later decision could not be saved. `words` is drawn beside the ring instead of number and score.
-    `place` names its lung; "" if that is not known.
+    `number` counts from 1 within its group. `score` is None for a reference nodule, and where
+    scores are hidden. `outcome` is "" if it is not known. `saved` says when the reader's decision
+    was saved; `unsaved` is True if a later decision could not be saved. `words` is drawn beside the
+    ring instead of number and score. `place` names its lung; "" if that is not known. `locked`:
+    nothing can be decided on it any more.
     """
 
     ring_id: str
@@ -50,6 +51,7 @@ class Ring:
     words: str = ""
     place: str = ""
     arm: str = ""
+    locked: bool = False
 
 
 @dataclass(slots=True)
@@ -84,7 +86,8 @@ class Reading:
     `decides`: whether marks are decided on; otherwise the reference is what is visited. `chosen` is
     the ring whose box is open beside the image, `jump` the last one that was chosen there, and
     `undoable` are the decisions that can be taken back, oldest first. `refused`: no model has
-    analysed the scan. `question` is what the page asks before the case is finished.
+    analysed the scan. `question` is what the page asks before the case is finished. `hidden`: its
+    marks are not among the rings, because they may not be seen.
     """
 
     decides: bool
@@ -94,6 +97,7 @@ class Reading:
     undoable: Sequence[Decision] = ()
     refused: bool = False
     question: str = ""
+    hidden: bool = False
 
 
 def describe_stack(stack: AxialStack) -> dict[str, object]:
@@ -146,6 +150,7 @@ def describe_ring(ring: Ring, stack: AxialStack) -> dict[str, object]:
         "words": ring.words,
         "place": ring.place,
         "arm": ring.arm,
+        "locked": ring.locked,
     }
 
 
@@ -174,6 +179,7 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "decides": reading.decides,
         "refused": reading.refused,
         "question": reading.question,
+        "hidden": reading.hidden,
         "chosen": reading.chosen,
         "jump": {
             "id": jump.ring_id,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -30,7 +31,17 @@ from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import SPLITS, CaseMarks, MarkSource, arm_threshold, by_case
 from medkd.review.finding import ARM as ARM
 from medkd.review.finding import asked_finding
+from medkd.review.first_read import finished_cases
 from medkd.review.index_cases import NoduleFact, index_cases, nodule_facts
+from medkd.review.modes import (
+    Sight,
+    decisions_in_sight,
+    list_cases,
+    marks_in_sight,
+    read_mode,
+    reference_in_sight,
+    sight_of,
+)
 from medkd.review.opened import (
     Review,
     open_review,
@@ -83,7 +94,8 @@ def current_review() -> Review:
     with stopping():
         path = Path(os.environ.get("MEDKD_REVIEW_PATH", ""))
         store = os.environ.get("MEDKD_REVIEW_STORE", "")
-        return open_review(path, index=Path(index) if index else None, store=store)
+        review = open_review(path, index=Path(index) if index else None, store=store)
+        return replace(review, mode=read_mode(os.environ.get("MEDKD_REVIEW_MODE", "")))
 
 
 def reader_name() -> str:
@@ -149,13 +161,19 @@ def read_first_page() -> None:
 
 
 def load_cases(review: Review) -> list[RunCase]:
-    """Return the cases in reading order."""
+    """Return the cases in reading order, with what the reader may see of them."""
+    finished = load_finished(review)
     with stopping():
-        if review.kind == "INDEX":
-            archive = load_archive(review)
-            return _cached(_tables, "cases", _files(review), lambda: index_cases(archive))
-        found = load_results(review)
-        return _cached(_tables, "cases", _files(review), lambda: read_worklist(review, found))
+        cases = _read_cases(review)
+    return list_cases(cases, review.mode, finished=finished)
+
+
+def _read_cases(review: Review) -> list[RunCase]:
+    if review.kind == "INDEX":
+        archive = load_archive(review)
+        return _cached(_tables, "cases", _files(review), lambda: index_cases(archive))
+    found = load_results(review)
+    return _cached(_tables, "cases", _files(review), lambda: read_worklist(review, found))
 
 
 def load_results(review: Review) -> list[CaseResult]:
@@ -164,6 +182,19 @@ def load_results(review: Review) -> list[CaseResult]:
         return []
     with stopping():
         return _cached(_tables, "results", _files(review), review.results.read)
+
+
+def load_finished(review: Review) -> frozenset[str]:
+    """Return the cases whose first read this reader has finished; empty without a first read."""
+    if not review.mode.two_reads:
+        return frozenset()
+    with stopping():
+        return finished_cases(load_store(review).latest(reader=reader_name()))
+
+
+def load_sight(review: Review, case_id: str) -> Sight:
+    """Return what the reader may see of a case."""
+    return sight_of(review.mode, first_read_finished=case_id in load_finished(review))
 
 
 def load_evaluation(review: Review) -> Evaluation | None:
@@ -205,32 +236,40 @@ def load_nodule_facts(review: Review) -> dict[str, NoduleFact]:
 
 
 def load_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
-    """Return the reference standard of a RUN or RESULTS by case id, where it is complete."""
+    """Return the complete reference standards by case id, of the cases where it may be seen."""
     files = [review.index] if review.index else []
     if review.kind == "RUN":
         names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
         files = [review.run.reference / name for name in names]
     with stopping():
-        return _cached(_tables, "findings", files, lambda: read_findings(review))
+        found = _cached(_tables, "findings", files, lambda: read_findings(review))
+    return reference_in_sight(found, review.mode, finished=load_finished(review))
 
 
 def load_marks(review: Review, arm: str = ARM) -> dict[str, CaseMarks]:
-    """Return the model's marks by case id; of a RUN those of one arm."""
+    """Return the marks by case id, as far as the reader may see them; of a RUN those of one arm."""
     files = _files(review)
     if review.kind == "RUN":
         files += [review.run.marks(arm), review.run.result(arm, "x").parent]
     with stopping():
         found = load_results(review)
-        return _cached(_tables, f"marks {arm}", files, lambda: read_marks(review, arm, found))
+        marks = _cached(_tables, f"marks {arm}", files, lambda: read_marks(review, arm, found))
+    return marks_in_sight(
+        marks,
+        review.mode,
+        finished=load_finished(review),
+        threshold=lambda source: _threshold(review, source, arm),
+    )
 
 
 def load_probabilities(review: Review) -> dict[str, dict[str, float]]:
-    """Return the probabilities of each image by arm, or for RESULTS by label."""
+    """Return the probabilities that may be seen of each image by arm, or for RESULTS by label."""
     with stopping():
-        found = load_results(review)
-        return _cached(
-            _tables, "probabilities", _files(review), lambda: read_probabilities(review, found)
+        results = load_results(review)
+        found = _cached(
+            _tables, "probabilities", _files(review), lambda: read_probabilities(review, results)
         )
+    return reference_in_sight(found, review.mode, finished=load_finished(review))
 
 
 def load_stack(review: Review, case: RunCase) -> AxialStack:
@@ -295,7 +334,14 @@ def _read_row(review: Review, case: RunCase) -> NDArray[np.float32]:
 
 
 def mark_threshold(review: Review, source: MarkSource, arm: str = ARM) -> float | None:
-    """Return the threshold chosen on validation for marks of a source; None if there is none."""
+    """Return the threshold chosen on validation for marks of a source; None if there is none.
+
+    It is also None where scores are not shown: then the marks below it are left out already.
+    """
+    return _threshold(review, source, arm) if not review.mode.hides_scores else None
+
+
+def _threshold(review: Review, source: MarkSource, arm: str) -> float | None:
     if review.kind == "RESULTS":
         return load_record(review).threshold
     return arm_threshold(load_evaluation(review), arm, source)
@@ -326,7 +372,7 @@ def load_store(review: Review) -> ReviewStore:
     Raises:
         MedkdError: if it cannot be opened.
     """
-    return open_store(review.decisions)
+    return open_store(review.decisions, two_reads=review.mode.two_reads)
 
 
 def load_mine(review: Review) -> dict[str, dict[str, Decision]]:
@@ -339,13 +385,15 @@ def load_case_mine(review: Review, case: RunCase) -> dict[str, Decision]:
     """Return this reader's latest decisions on a case by mark id."""
     with stopping():
         latest = load_store(review).latest(reader=reader_name(), case_id=case.case_id)
-    return {decision.mark_id: decision for decision in latest}
+    seen = decisions_in_sight(latest, review.mode, finished=load_finished(review))
+    return {decision.mark_id: decision for decision in seen}
 
 
 def load_case_history(review: Review, case: RunCase) -> list[Decision]:
-    """Return all decisions of this reader on a case, oldest first."""
+    """Return all decisions of this reader on a case, oldest first, but none on a hidden mark."""
     with stopping():
-        return load_store(review).history(case_id=case.case_id, reader=reader_name())
+        history = load_store(review).history(case_id=case.case_id, reader=reader_name())
+    return decisions_in_sight(history, review.mode, finished=load_finished(review))
 
 
 def build_export(review: Review) -> Callable[[], str]:
@@ -355,10 +403,14 @@ def build_export(review: Review) -> Callable[[], str]:
     """
     with stopping():
         reader = login.current_reader()
+        finished = load_finished(review)
 
     def export() -> str:
         rows = load_store(review).history()
-        return decisions_csv(row for row in rows if reader.may_see(row))
+        if review.mode.is_open:
+            return decisions_csv(row for row in rows if reader.may_see(row))
+        own = [row for row in rows if row.reader == reader.name]
+        return decisions_csv(decisions_in_sight(own, review.mode, finished=finished))
 
     return export
 

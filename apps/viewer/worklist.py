@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import address
+import modes
 import pandas as pd
 import session
 import streamlit as st
@@ -20,7 +21,6 @@ from medkd.review.worklist import (
     STATUSES,
     Listing,
     Order,
-    choose_orders,
     hidden_columns,
     next_unread,
     read_listing,
@@ -126,7 +126,7 @@ def choose_listing(review: Review, cases: Sequence[RunCase]) -> Listing:
         if is_new or key not in st.session_state:
             st.session_state[key] = getattr(listing, name)
     splits = sorted({case.split for case in cases} - {""})
-    orders = choose_orders(model_shown=address.shows_model(review))
+    orders = address.orders(review)
     words = INDEX_WORDS if review.kind == "INDEX" else STATUS_WORDS
     choices = {
         "status": ("Status", STATUSES),
@@ -194,9 +194,9 @@ def run_columns(
 
     def describe(case: RunCase) -> str:
         """Say how many marks of a scan reach the threshold, and how many are decided."""
-        if case.kind != "scan" or case.status != "analysed":
-            return ""
         found = marks.get(case.case_id, NO_MARKS)
+        if case.kind != "scan" or case.status != "analysed" or found.source == "hidden":
+            return ""
         if found.source == "none":
             return "not searched"
         above = found.above(thresholds[found.source])
@@ -210,6 +210,7 @@ def run_columns(
         "Reasons": ["; ".join(case.reasons) for case in cases],
         "Marks": [describe(case) for case in cases],
         "Review": [progress_of(case, decided) for case in cases],
+        **modes.reads_column(review, cases, decided),
         "Split": [case.split for case in cases],
         "Kind": [case.kind for case in cases],
     }
@@ -220,9 +221,10 @@ def index_columns(
 ) -> dict[str, list[object]]:
     """Build the columns of an INDEX: status, reference nodules, labels, progress."""
     archive = session.load_archive(review)
-    facts = session.load_nodule_facts(review)
+    shown = review.mode.is_open
+    facts = session.load_nodule_facts(review) if shown else {}
     present: dict[str, set[str]] = defaultdict(set)
-    for label in archive.labels:
+    for label in archive.labels if shown else ():
         if label.value == 1:
             present[label.case_id].add(label.name)
     rows = archive.by_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,14 @@ FormOption = Annotated[
 AdjudicatorOption = Annotated[
     str | None, typer.Option(help="Reader whose decision is the reference where readers differ.")
 ]
+ModeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="concurrent: marks at once (default). second-reader: a locked first read without "
+        "marks, then a second one with them. blinded: a study without scores and reference, in a "
+        "random order. adjudication: the adjudicator decides where readers differ."
+    ),
+]
 VerifyOption = Annotated[
     bool,
     typer.Option(
@@ -85,6 +94,7 @@ def review(
     export: ExportOption = None,
     form: FormOption = None,
     adjudicator: AdjudicatorOption = None,
+    mode: ModeOption = None,
     verify: VerifyOption = False,
     head: HeadOption = "",
 ) -> None:
@@ -108,11 +118,13 @@ def review(
 
     Example: `medkd review work/index.csv --export annotations.csv --form luna16`
 
+    Example: `medkd review medkd-demo --mode second-reader`
+
     Example: `medkd review medkd-demo --verify`
     """
     from medkd.cli.review_store import StoreRequest, review_settings, without_app
 
-    settings = review_settings(config, store=store, adjudicator=adjudicator)
+    settings = review_settings(config, store=store, adjudicator=adjudicator, mode=mode)
     if verify or export is not None:
         without_app(StoreRequest(path, settings, export, form, verify, head))
         return
@@ -124,12 +136,14 @@ def review(
 def _opened(path: str | None, index: Path | None, settings: ReviewSettings) -> Review:
     from medkd.review.finding import asked_finding
     from medkd.review.launch import find_review
+    from medkd.review.modes import check_mode
     from medkd.review.opened import open_review, read_worklist
     from medkd.review.schemas import claim_store
     from medkd.review.store import check_writable
 
     place = Path(path) if path is not None else find_review(Path.cwd())
     opened = open_review(place, index=index, store=settings.store)
+    opened = replace(opened, mode=check_mode(settings, opened.kind))
     cases = {case.case_id for case in read_worklist(opened)}  # its errors are reported here
     claimed = claim_store(opened, finding=asked_finding(opened), cases=cases)
     if claimed.note:
@@ -183,7 +197,8 @@ def _announce_only(viewer: Viewer) -> None:
     typer.echo(f"medkd review: {viewer.url}")
     opened = viewer.review
     readers = f"reader {viewer.reader}" if viewer.reader else "readers log in"
-    typer.echo(f"{opened.kind} {opened.path}, {readers}; stop it with Ctrl-C")
+    mode = "" if opened.mode.name == "concurrent" else f", mode {opened.mode.name}"
+    typer.echo(f"{opened.kind} {opened.path}, {readers}{mode}; stop it with Ctrl-C")
 
 
 def _announce_and_open(viewer: Viewer) -> None:

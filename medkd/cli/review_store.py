@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import typer
 
@@ -66,15 +66,15 @@ def without_app(asked: StoreRequest) -> None:
 
 
 def review_settings(
-    config: str | None, *, store: str | None, adjudicator: str | None
+    config: str | None, *, store: str | None, adjudicator: str | None, mode: str | None = None
 ) -> ReviewSettings:
     """Read the settings of a YAML file, and let the options replace them.
 
     Raises:
-        SettingsError: if the file does not exist or is not valid.
+        SettingsError: if the file does not exist or is not valid, or no mode has that name.
     """
     from medkd.config.load import find_config, load_settings
-    from medkd.config.review_settings import ReviewSettings
+    from medkd.config.review_settings import Mode, ReviewSettings
 
     settings = ReviewSettings()
     if config is not None:
@@ -82,7 +82,10 @@ def review_settings(
     readers = settings.readers
     if adjudicator is not None:
         readers = readers.model_copy(update={"adjudicator": adjudicator})
-    return settings.model_copy(update={"store": store or settings.store, "readers": readers})
+    if mode is not None and mode not in get_args(Mode):
+        raise SettingsError(f"--mode {mode}: not known", [f"expected {', '.join(get_args(Mode))}"])
+    update = {"store": store or settings.store, "readers": readers, "mode": mode or settings.mode}
+    return settings.model_copy(update=update)
 
 
 def write_reviews(stores: Sequence[str], folder: Path, *, adjudicator: str) -> list[Path]:

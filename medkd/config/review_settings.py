@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from medkd.settings import Settings
 
+Mode = Literal["concurrent", "second-reader", "blinded", "adjudication"]
+
 
 class ReaderSettings(Settings):
     """How the app learns the reader's name, and who is an admin."""
@@ -42,7 +44,7 @@ class ReaderSettings(Settings):
 
 
 class ReviewSettings(Settings):
-    """How decisions are kept, by whom they are made, and under which path."""
+    """How decisions are kept, by whom they are made, what readers see, and under which path."""
 
     store: str = Field(
         "",
@@ -55,6 +57,16 @@ class ReviewSettings(Settings):
         pattern=r"^((/[A-Za-z0-9_-]+)+)?$",
         description="Path under which a reverse proxy serves the app, for example /nodules; empty: "
         "the app has the whole address.",
+    )
+    mode: Mode = Field(
+        "concurrent",
+        description="concurrent: marks and scores are shown at once; second-reader: a first read "
+        "without marks and scores, which is locked when it is finished, then a second one with "
+        "them; blinded: a study, with a random order for each reader, without scores and the "
+        "reference; adjudication: the adjudicator decides where readers differ.",
+    )
+    show_marks: bool = Field(
+        True, description="blinded: whether the marks of the model are shown, without scores."
     )
     readers: ReaderSettings = Field(
         default_factory=ReaderSettings, description="Names and roles of the readers."

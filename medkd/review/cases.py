@@ -22,18 +22,27 @@ from medkd.review.worklist import Progress, order_cases
 from medkd.runs import ARMS, Prediction, RunFolder, read_cases, read_predictions
 from medkd.types import Candidate, CaseResult, Evaluation, FrocResult, RunCase
 
-MarkSource = Literal["whole-scan", "candidates", "detect", "none"]
+MarkSource = Literal["whole-scan", "candidates", "detect", "none", "hidden"]
 
 SPLITS = ("test", "val", "train")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A candidate shown to a reader: its number in the case (1 = highest score) and a stable id."""
+    """A candidate shown to a reader: its number in the case (1 = highest score) and a stable id.
+
+    `scored` is False if the reading mode hides scores; then marks are numbered by their place.
+    """
 
     number: int
     mark_id: str
     candidate: Candidate
+    scored: bool = True
+
+    @property
+    def score(self) -> float | None:
+        """The score that the reader may see."""
+        return self.candidate.score if self.scored else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,9 @@ class CaseMarks:
 
 NO_MARKS = CaseMarks((), "none")
 """For a scan that was not searched and is in no list of candidates."""
+
+HIDDEN_MARKS = CaseMarks((), "hidden")
+"""For a scan whose marks the reader may not see."""
 
 
 def read_run_cases(path: Path) -> list[RunCase]:
@@ -210,7 +222,7 @@ def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
     """Return the progress of one reader with one case.
 
     An image is reviewed once it was accepted or rejected, a scan once the reader marked the whole
-    case as reviewed.
+    case as reviewed; with two reads, once that was done in the second one.
 
     Args:
         case: the case.
@@ -218,7 +230,7 @@ def case_progress(case: RunCase, decisions: Mapping[str, Decision]) -> Progress:
     """
     done: set[Verdict] = {"accept", "reject"} if case.kind == "image" else {"reviewed"}
     whole = decisions.get(WHOLE_CASE)
-    if whole is not None and whole.verdict in done:
+    if whole is not None and whole.verdict in done and whole.read != "first":
         return "reviewed"
     touched = any(d.verdict != "undecided" or d.note for d in decisions.values())
     return "begun" if touched else "open"

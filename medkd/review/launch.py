@@ -26,6 +26,7 @@ from typing import NoReturn
 import medkd
 from medkd.config.review_settings import ReaderSettings
 from medkd.errors import SettingsError
+from medkd.review.modes import write_mode
 from medkd.review.opened import Review, find_reviews
 
 LOCAL = "127.0.0.1"
@@ -179,6 +180,7 @@ def _environment(viewer: Viewer) -> dict[str, str]:
         "MEDKD_REVIEW_PATH": str(viewer.review.path.resolve()),
         "MEDKD_REVIEW_INDEX": str(viewer.review.index.resolve()) if viewer.review.index else "",
         "MEDKD_REVIEW_STORE": viewer.review.store,
+        "MEDKD_REVIEW_MODE": write_mode(viewer.review.mode),
         "MEDKD_REVIEW_READER": viewer.reader,
         "MEDKD_REVIEW_READERS": viewer.readers.model_dump_json(),
         "PYTHONUNBUFFERED": "1",

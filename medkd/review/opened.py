@@ -36,6 +36,7 @@ from medkd.review.cases import (
     read_run_cases,
 )
 from medkd.review.index_cases import index_cases
+from medkd.review.modes import CONCURRENT, ReadingMode
 from medkd.review.worklist import order_cases
 from medkd.runs import ResultsFolder, RunFolder
 from medkd.types import CaseResult, Radiograph, RunCase, Scan
@@ -52,13 +53,14 @@ class Review:
 
     `path` is the folder of a RUN or of RESULTS, or index.csv. `index` is the INDEX from which
     RESULTS come, if it was given. `store` is the URL or path of the store of decisions, if it is
-    not the usual file.
+    not the usual file. `mode` says what a reader sees.
     """
 
     kind: Literal["RUN", "RESULTS", "INDEX"]
     path: Path
     index: Path | None = None
     store: str = ""
+    mode: ReadingMode = CONCURRENT
 
     @property
     def title(self) -> str:

@@ -81,6 +81,11 @@ def identify_reader(settings: ReaderSettings, login: Login) -> Reader:
     return Reader(name, _role_of(settings, name))
 
 
+def is_adjudicator(settings: ReaderSettings, reader: Reader) -> bool:
+    """Return whether a reader is the one whose decision is the reference."""
+    return bool(settings.adjudicator) and reader.name == _clean(settings.adjudicator)
+
+
 def check_exposure(settings: ReaderSettings, address: str) -> None:
     """Refuse to listen beyond this machine if the name comes from a header.
 

@@ -145,3 +145,18 @@ def test_a_header_names_the_reader_on_this_machine_alone(tmp_path, monkeypatch, 
     words = ["--config", config, "--address", "0.0.0.0", "--no-browser"]  # noqa: S104
     assert review(monkeypatch, tmp_path, *words) == 1
     assert "could send any X-Forwarded-User header" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--mode", "blind"], "concurrent, second-reader, blinded, adjudication"),
+        (["--mode", "adjudication"], "readers.adjudicator"),
+    ],
+)
+def test_a_mode_that_is_not_possible_is_refused_before_the_app_starts(
+    tmp_path, monkeypatch, capsys, words, reason
+):
+    write_bare_run(tmp_path, [])
+    assert review(monkeypatch, tmp_path, *words) == 1
+    assert reason in capsys.readouterr().err

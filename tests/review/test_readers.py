@@ -11,6 +11,7 @@ from medkd.config.load import make_settings
 from medkd.config.review_settings import ReaderSettings, ReviewSettings
 from medkd.errors import ExtraMissingError, SettingsError
 from medkd.review.decision import Decision
+from medkd.review.modes import ReadingMode, check_mode
 from medkd.review.readers import Login, Reader, check_exposure, check_log_in, identify_reader
 
 EVERYTHING = Login(
@@ -109,9 +110,10 @@ def test_a_log_in_whose_package_is_missing_names_the_extra(monkeypatch):
 
 def test_the_settings_of_the_readme_are_valid():
     readme = (Path(medkd.__file__).parent / "review" / "README.md").read_text(encoding="utf-8")
-    [text] = re.findall(r"```yaml\n(.*?)```", readme, re.S)
-    settings = ReviewSettings.model_validate(yaml.safe_load(text))
-    assert settings.readers.admins == ("chief",)
+    texts = re.findall(r"```yaml\n(.*?)```", readme, re.S)
+    department, study = (ReviewSettings.model_validate(yaml.safe_load(text)) for text in texts)
+    assert department.readers.admins == ("chief",)
+    assert check_mode(study, "RESULTS") == ReadingMode("blinded")
 
 
 def test_a_choice_without_names_is_refused_in_the_settings():

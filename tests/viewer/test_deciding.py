@@ -12,19 +12,6 @@ from tests.viewer.conftest import VIEWER
 CASE = "xray-1"  # an image: one decision, one note
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    return factory.write_review_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def run(whole_run):
-    """The run without a decision."""
-    for file in whole_run.path.glob("review.sqlite*"):
-        file.unlink()
-    return whole_run
-
-
 @pytest.fixture
 def open_tab(run, monkeypatch):
     """Open the case in a tab of its own, as one reader."""

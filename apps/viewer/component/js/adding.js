@@ -1,6 +1,6 @@
 // Adding a nodule with the mouse, and correcting the place and diameter of the chosen one.
 
-import { addedRing } from "./decisions.js";
+import { addedRing, LOCKED } from "./decisions.js";
 import { distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { placeRing } from "./rings.js";
 
@@ -23,7 +23,9 @@ export class Adding {
   /** Return whether a press belongs to this tool at a place. */
   press(pane, x, y) {
     if (this.draft?.placed && this.draft.plane === pane.plane.name) return this.hover(pane, x, y);
-    this.draft = this.grab(pane, x, y) ?? this.begin(pane, x, y);
+    const grabbed = this.grab(pane, x, y);
+    if (grabbed?.ring.locked) return this.viewer.bars.say(LOCKED);
+    this.draft = grabbed ?? this.begin(pane, x, y);
     return this.viewer.redraw();
   }
 

@@ -133,10 +133,10 @@ export class Bars {
     const isAdded = ring?.group === "added";
     const noun = viewer.scene.picture ? "image" : "mark";
     this.find("button[data-key='y']").disabled = !["mark", "whole"].includes(ring?.group);
-    this.find("button[data-key='x']").disabled = !DECIDED.includes(ring?.group);
+    this.find("button[data-key='x']").disabled = !DECIDED.includes(ring?.group) || ring.locked;
     this.text("button[data-key='y']", `Accept ${noun}`);
     this.text("button[data-key='x']", isAdded ? "Withdraw" : `Reject ${noun}`);
-    if (!targets.length) return this.text(".mark", viewer.scene.decides ? "No mark" : "No nodule");
+    if (!targets.length) return this.text(".mark", emptyWords(viewer.scene));
     if (!ring) return this.text(".mark", `${targets.length} to visit: n or p`);
     this.text(".mark", markWords(viewer, ring, targets));
     const { verdict } = ring;
@@ -185,6 +185,12 @@ export class Bars {
 
 function presetLabel(name) {
   return SHORT_PRESETS[name] ?? name[0].toUpperCase() + name.slice(1);
+}
+
+/** Say that there is nothing to visit, without saying that no mark exists where marks are hidden. */
+function emptyWords({ hidden, decides }) {
+  if (hidden) return "Marks are not shown";
+  return decides ? "No mark" : "No nodule";
 }
 
 /** Describe the chosen mark, nodule or image. */

@@ -9,6 +9,9 @@ const REPEAT_MS = 4000;
 /** The groups of rings on which a reader decides. */
 export const DECIDED = ["mark", "added", "whole"];
 
+/** What is said about a ring on which nothing can be decided any more. */
+export const LOCKED = "Locked: it belongs to your first read.";
+
 /** Return the id of a nodule that the reader is about to add; no two are equal. */
 export function newMarkId() {
   const bytes = Array.from(crypto.getRandomValues(new Uint8Array(8)));

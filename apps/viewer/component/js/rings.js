@@ -95,7 +95,9 @@ function drawCross(context, { x, y }) {
 export function ringLabel(ring) {
   if (ring.words) return ring.words;
   if (ring.group === "added") return `A${ring.number || ""} ${ring.diameter.toFixed(1)} mm`;
-  if (ring.group === "mark") return `${ring.number}: ${ring.score.toFixed(2)}`;
+  if (ring.group === "mark") {
+    return ring.score === null ? `${ring.number}` : `${ring.number}: ${ring.score.toFixed(2)}`;
+  }
   if (ring.group === "other") return `${ARMS[ring.arm].letter}: ${ring.score.toFixed(2)}`;
   const outcome = ring.outcome === "missed" || ring.outcome === "found" ? ` ${ring.outcome}` : "";
   return `R${ring.number}${outcome}`;

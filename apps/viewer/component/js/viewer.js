@@ -2,7 +2,7 @@
 
 import { askedFor, keepInAddress, readPlace, readWindow, windowName, writePlace, writeWindow } from "./address.js";
 import { Adding } from "./adding.js";
-import { DECIDED, Decisions } from "./decisions.js";
+import { DECIDED, Decisions, LOCKED } from "./decisions.js";
 import { Diameter } from "./diameter.js";
 import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
@@ -204,6 +204,7 @@ export class Viewer {
     const ring = this.current();
     if (!ring || !DECIDED.includes(ring.group)) return this.bars.say("No mark is chosen.");
     if (this.lost) return this.bars.say("Nothing is being saved.");
+    if (ring.locked) return this.bars.say(LOCKED);
     const isAdded = ring.group === "added";
     if (isAdded && verdict === "accept") return this.bars.say("An added nodule needs no more.");
     const wanted = isAdded ? "undecided" : verdict;
