@@ -154,8 +154,8 @@ def choose_marks(review: Review, case: RunCase) -> tuple[Mark, ...]:
     found = session.load_marks(review).get(case.case_id, NO_MARKS)
     scored = session.load_sight(review, case.case_id).scores
     st.caption(panels.source_words(found, scored=scored))
-    shown_above = (session.load_record(review).notes or ()) if review.kind == "RESULTS" else ()
-    for note in (note for note in found.notes if note not in shown_above):
+    shown_above = session.training_notice(review).casefold()
+    for note in (note for note in found.notes if note.casefold() not in shown_above):
         st.text(note)
     threshold = session.mark_threshold(review, found.source)
     if threshold is None or not found.marks:

@@ -127,6 +127,14 @@ def show_notices(review: Review) -> None:
         _notice_of_run(load_evaluation(review))
 
 
+def training_notice(review: Review) -> str:
+    """Return what `show_notices` states about the model's training; empty for an INDEX."""
+    if review.kind == "RESULTS":
+        return "\n".join(load_record(review).notes or ())
+    evaluation = load_evaluation(review)
+    return synthetic_sentence(evaluation) if evaluation else ""
+
+
 def _notice_of_run(evaluation: Evaluation | None) -> None:
     if evaluation is None:
         st.warning(f"{UNKNOWN_TRAINING} {NOT_A_DEVICE}")

@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from medkd.io.luna16_tables import write_annotations, write_seriesuids
-from medkd.jsonio import write_json
+from medkd.jsonio import read_json, write_json
 from medkd.review.consensus import find_consensus
 from medkd.review.export import consensus_nodules
 from medkd.review.store import Decision, open_store
@@ -85,6 +85,18 @@ def test_every_case_launches(run, launch, case):
     app = launch(run, "case.py", case=case)
     assert case in texts(app.text)
     assert shown_images(app) == (0 if case == "scan-gone" else 1)
+
+
+def test_a_note_that_stands_on_top_of_the_page_is_not_repeated_beside_the_marks(fresh_run, launch):
+    path = fresh_run.result("student", "scan-a")
+    top = texts(launch(fresh_run).warning)
+    repeated = top.split(". ")[0]
+    repeated = repeated[0].lower() + repeated[1:]
+    result = read_json(path, CaseResult)
+    write_json(path, replace(result, notes=(repeated, "its lungs touch the border")))
+    shown = texts(launch(fresh_run, "case.py", case="scan-a").text)
+    assert "its lungs touch the border" in shown
+    assert repeated not in shown
 
 
 def test_the_worklist_sorts_by_score_and_never_hides_what_was_not_analysed(run, launch):
