@@ -44,9 +44,10 @@ class Proxy:
         return f"https://127.0.0.1:{self.port}/nodules"
 
 
-def block_of_readme(language):
-    """Return the only block of the README in a language."""
-    [text] = re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def block_of_readme(language, words=""):
+    """Return the only block of the README in a language that contains some words."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.S)
+    [text] = [block for block in blocks if words in block]
     return text
 
 

@@ -32,7 +32,7 @@ def test_every_page_opens_and_a_decision_is_found_after_a_reload(browser, run):
         page.get_by_text("accept, saved").wait_for()
         page.get_by_role("link", name="Results").click()
         page.get_by_role("radio", name="Detection").click()
-        page.get_by_role("heading", name="Detection, whole scans").wait_for()
+        page.get_by_role("heading", name="Detection, whole scans").first.wait_for()
         page.locator(".js-plotly-plot").first.wait_for()
 
 

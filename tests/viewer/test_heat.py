@@ -101,6 +101,6 @@ def test_keys_switch_the_map_its_opacity_and_the_arm(page):
 def test_a_case_without_a_map_says_how_to_get_one(browser, server):
     page = open_viewer(browser, server, "scan-without")
     press(page, "o")
-    page.locator(".verdict").get_by_text("No heat map of this case: `medkd explain RUN`").wait_for()
+    page.locator(".said").get_by_text("No heat map of this case: `medkd explain RUN`").wait_for()
     assert page.locator(".heat").is_hidden()
     page.close()

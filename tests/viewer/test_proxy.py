@@ -76,7 +76,7 @@ def department(tmp_path_factory):
     """Run the app as the service of the README does, with its settings, behind its nginx."""
     folder = tmp_path_factory.mktemp("department")
     run = factory.write_review_run(folder / "run")
-    settings = yaml.safe_load(block_of_readme("yaml")) | {"prefix": "/nodules"}
+    settings = yaml.safe_load(block_of_readme("yaml", "review.yaml")) | {"prefix": "/nodules"}
     del settings["store"]  # SQLite; PostgreSQL has tests of its own
     (folder / "review.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     [line] = [row for row in block_of_readme("ini").splitlines() if row.startswith("ExecStart=")]
