@@ -680,6 +680,10 @@ def test_two_tabs_of_one_reader_add_a_nodule_each(browser, deciding):
     run, url, _ = deciding
     one, other = open_viewer(browser, url), open_viewer(browser, url)
     add_nodule(one, (40, 30, 12), 4.0)
+    chosen = one.locator(".st-key-mark_list button[kind=primary]")
+    chosen.filter(has_text="Added 1").wait_for()  # its page runs again for this
+    one.locator("[data-test-script-state='notRunning']").wait_for()
+    settle(one)  # from here on this tab knows its own nodule alone
     add_nodule(other, (50, 45, 12), 5.0)
     rows = rows_of(run, 2)
     assert len({row.mark_id for row in rows}) == len(rows) == 2
