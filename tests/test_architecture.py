@@ -29,7 +29,7 @@ FLOORS: dict[str, int] = {
 CONFINED = {
     "monai": {"data", "models", "detect"},
     "highdicom": {"io"},
-    "nibabel": set(),  # of tests alone, as SimpleITK: medkd counts a volume's bytes itself
+    "nibabel": set(),  # of MONAI and of tests: medkd counts a volume's bytes itself
     "pydicom": {"io"},
     "SimpleITK": set(),
     "streamlit": set(),
