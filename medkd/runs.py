@@ -148,6 +148,12 @@ class RunFolder:
         return self.path / "reference"
 
     @property
+    def reference_tables(self) -> tuple[Path, ...]:
+        """The tables of the reference standard; a run of images has none."""
+        names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
+        return tuple(self.reference / name for name in names)
+
+    @property
     def explained(self) -> ExplainedFolder:
         """Heat maps and disagreements."""
         return ExplainedFolder(self.path / "explain")

@@ -114,6 +114,13 @@ class AxialStack:
         number = round(float(self.grid.world_to_voxel(point_mm)[2]))
         return min(max(number, 0), self.slices - 1)
 
+    def slice_at(self, center_mm: Point) -> tuple[int, str]:
+        """Return number (from 1) and DICOM image of the slice with a point; (0, "") outside."""
+        if not self.grid.contains_world(center_mm):
+            return 0, ""
+        image = self.images.at(self.grid, center_mm) if self.images else ""
+        return self.nearest_slice(center_mm) + 1, image
+
     def slab(self, first: int, count: int) -> bytes:
         """Return axial slices as little-endian int16 HU: slice by slice, row by row.
 

@@ -172,9 +172,10 @@ def keep_reading() -> None:
 
 
 def _find_unread(review: Review, case_id: str) -> str:
-    cases = {case.case_id: case for case in session.load_cases(review)}
+    listed = session.load_cases(review)
+    cases = {case.case_id: case for case in listed}
     mine = session.load_mine(review)
-    order = address.current_order(review, session.load_cases(review))
+    order = address.current_order(review, listed)
 
     def is_read(name: str) -> bool:
         return case_progress(cases[name], mine.get(name, {})) == "reviewed"

@@ -152,7 +152,7 @@ def show_groups(review: Review, evaluation: Evaluation) -> None:
     rows = [
         {
             "Group": "" if one.kind == ALL else one.kind.capitalize(),
-            "Nodules that": one.name,
+            "Value": one.name,
             "Nodules": one.nodules,
             "Found": one.found,
             "Missed": one.nodules - one.found,
@@ -161,8 +161,7 @@ def show_groups(review: Review, evaluation: Evaluation) -> None:
         }
         for one in stored.load_strata(review, found)
     ]
-    table = pd.DataFrame(rows).rename(columns={"Nodules that": "Value"})
-    st.dataframe(table, hide_index=True, height="content")
+    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content")
     st.caption(
         "Diameters are those of the reference standard. Its tables name no place: lung and third "
         "are those of the nearest mark that a search of this run stored (at most 30 mm away). "

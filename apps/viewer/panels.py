@@ -162,10 +162,8 @@ def show_reviewed(
     flow.keep_reading()
     done = shown.verdict == "reviewed"
     if done:
-        reopen = (review, shown, "verdict", "undecided")
-        row.button(
-            "Reopen the case", key=f"reopen:{case.case_id}", on_click=deciding.decide, args=reopen
-        )
+        key = f"reopen:{case.case_id}"
+        row.button("Reopen the case", key=key, on_click=flow.reopen, args=(review, shown))
     else:
         flow.show_finish(row, review, shown, undecided)
     if marks:
@@ -215,9 +213,7 @@ def jump_button(
     ending: str = "",
 ) -> None:
     """Draw a button that selects a mark or nodule and shows its slice."""
-    inside = stack is not None and bool(stack.grid.contains_world(center_mm))
-    target = stack.nearest_slice(center_mm) + 1 if stack and inside else 0
-    image = stack.images.at(stack.grid, center_mm) if target and stack and stack.images else ""
+    target, image = stack.slice_at(center_mm) if stack else (0, "")
     number = f", slice {target} ({image})" if image else f", slice {target}"
     place = number if target else ", outside the scan" if stack else ""
     st.button(

@@ -9,9 +9,8 @@ import streamlit as st
 from display import AxialStack
 from scene import Ring
 
-from medkd.errors import SeriesError
-from medkd.lungs import LungField, find_lungs
-from medkd.review.place_words import lung_words, report_line
+from medkd.lungs import LungField
+from medkd.review.place_words import lung_words, lungs_of, report_line
 from medkd.review.store import Decision
 from medkd.types import Point, Scan
 
@@ -37,26 +36,24 @@ def describe(stack: AxialStack, shown: Decision, place: str) -> str:
         shown: the latest decision on the mark.
         place: its place, as `find_places` returns it.
     """
-    center_mm = shown.center_mm or (0.0, 0.0, 0.0)
-    inside = bool(stack.grid.contains_world(center_mm))
-    image = stack.images.at(stack.grid, center_mm) if stack.images and inside else ""
-    number = stack.nearest_slice(center_mm) + 1 if inside else 0
+    number, image = stack.slice_at(shown.center_mm or (0.0, 0.0, 0.0))
     return report_line(place, number, image=image, diameter_mm=shown.diameter_mm)
 
 
 # Streamlit does not use arguments with an underscore as keys of a cache.
 @st.cache_data(max_entries=200, show_spinner=False)
 def _places(volume_id: str, centers_mm: tuple[Point, ...], _stack: AxialStack) -> tuple[str, ...]:
-    lungs = _lungs(volume_id, _stack)
+    lungs = find_lung_field(_stack)
     words = lung_words(lungs, centers_mm) if lungs else ("",) * len(centers_mm)
     inside = _stack.grid.contains_world(centers_mm)
     return tuple(text if is_in else "" for text, is_in in zip(words, inside, strict=True))
 
 
+def find_lung_field(stack: AxialStack) -> LungField | None:
+    """Return the lungs of a scan; None if none are found."""
+    return _lungs(stack.volume_id, stack)
+
+
 @st.cache_resource(max_entries=20, show_spinner="Finding the lungs ...")
 def _lungs(volume_id: str, _stack: AxialStack) -> LungField | None:
-    scan = Scan(volume_id, _stack.voxels_hu, _stack.grid, patient_id="")
-    try:
-        return find_lungs(scan)
-    except SeriesError:
-        return None
+    return lungs_of(Scan(volume_id, _stack.voxels_hu, _stack.grid, patient_id=""))

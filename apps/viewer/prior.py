@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import indexed
+import places
 import session
 import slice_viewer
 import streamlit as st
@@ -16,7 +17,7 @@ from medkd.errors import MedkdError
 from medkd.index.table import ArchiveIndex
 from medkd.review.history import VERDICT_WORDS
 from medkd.review.opened import Review
-from medkd.review.priors import OtherScan, align_scans, find_other_scans, index_of
+from medkd.review.priors import OtherScan, align_scans, find_other_scans, index_of, lung_box
 from medkd.review.store import Decision
 from medkd.types import RunCase
 
@@ -53,7 +54,7 @@ def find_prior(review: Review, case: RunCase) -> PriorView | None:
 def _read_prior(review: Review, case: RunCase, view: PriorView, archive: ArchiveIndex) -> PriorView:
     other = replace(case, case_id=view.shown.case.case_id)  # its voxels are in the same INDEX
     stack, here = session.load_stack(review, other), session.load_stack(review, case)
-    boxes = (session.load_lung_box(review, case), session.load_lung_box(review, other))
+    boxes = (lung_box(places.find_lung_field(here)), lung_box(places.find_lung_field(stack)))
     decisions = session.load_case_mine(review, other).values()
     sight = session.load_sight(review, other.case_id)
     reference = reference_rings(archive, view.shown) if sight.reference else []

@@ -31,7 +31,6 @@ from medkd.report.summary import NOT_A_DEVICE, synthetic_sentence
 from medkd.review.cases import SPLITS, CaseMarks, MarkSource, arm_threshold, by_case
 from medkd.review.finding import ARM as ARM
 from medkd.review.finding import asked_finding
-from medkd.review.first_read import finished_cases
 from medkd.review.index_cases import NoduleFact, index_cases, nodule_facts
 from medkd.review.modes import (
     Sight,
@@ -54,10 +53,9 @@ from medkd.review.opened import (
     read_worklist,
 )
 from medkd.review.outcomes import read_findings
-from medkd.review.priors import Box, find_lung_box
 from medkd.review.store import Decision, ReviewStore, decisions_csv, open_store
 from medkd.runs import ARMS, SearchRecord
-from medkd.types import CaseResult, Evaluation, Nodule, RunCase, Scan
+from medkd.types import CaseResult, Evaluation, Nodule, RunCase
 
 T = TypeVar("T")
 
@@ -197,7 +195,7 @@ def load_finished(review: Review) -> frozenset[str]:
     if not review.mode.two_reads:
         return frozenset()
     with stopping():
-        return finished_cases(load_store(review).latest(reader=reader_name()))
+        return load_store(review).finished_cases(reader_name())
 
 
 def load_sight(review: Review, case_id: str) -> Sight:
@@ -247,8 +245,7 @@ def load_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
     """Return the complete reference standards by case id, of the cases where it may be seen."""
     files = [review.index] if review.index else []
     if review.kind == "RUN":
-        names = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
-        files = [review.run.reference / name for name in names]
+        files = list(review.run.reference_tables)
     with stopping():
         found = _cached(_tables, "findings", files, lambda: read_findings(review))
     return reference_in_sight(found, review.mode, finished=load_finished(review))
@@ -291,16 +288,6 @@ def load_stack(review: Review, case: RunCase) -> AxialStack:
         return open_stack(read_case_scan(review, case))
 
     return _cached(_images, f"scan {case.case_id}", [pixels_path(review, case)], read)
-
-
-def load_lung_box(review: Review, case: RunCase) -> Box | None:
-    """Return the box around the lungs of a scan that can be read; None if no lungs are found."""
-    stack = load_stack(review, case)
-
-    def read() -> Box | None:
-        return find_lung_box(Scan(case.case_id, stack.voxels_hu, stack.grid, ""))
-
-    return _cached(_tables, f"lungs {stack.volume_id}", [], read)
 
 
 def cached_heat(case_id: str, files: Sequence[Path], read: Callable[[], T]) -> T:

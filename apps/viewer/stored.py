@@ -19,8 +19,6 @@ from medkd.review.strata import Stratum, build_lung_map, find_strata
 from medkd.runs import ARMS
 from medkd.types import Evaluation, ReaderStudy, RunCase
 
-REFERENCE = ("seriesuids.csv", "annotations.csv", "annotations_excluded.csv")
-
 
 def load_scores(review: Review, evaluation: Evaluation, arm: str, what: ScoredSet) -> StoredScores:
     """Return the stored scores of an arm, over which a threshold can be moved."""
@@ -48,7 +46,7 @@ def load_reader_study(review: Review) -> ReaderStudy:
     """Compare the readers whose decisions this reader may see."""
     history = _visible_history(review)
     name = f"readers {len(history)} {history[-1].hash if history else ''}"
-    files = [review.run.reference / name for name in REFERENCE]
+    files = review.run.reference_tables
     with session.stopping():
         return session.cached_scores(name, files, lambda: study_run(review.run, history))
 
@@ -108,5 +106,5 @@ def _files_of(review: Review, arm: str) -> list[Path]:
     run = review.run
     return [
         run.evaluation, run.marks(arm), run.result(arm, "x").parent,
-        *(run.reference / name for name in REFERENCE), run.predictions(arm, "test"),
+        *run.reference_tables, run.predictions(arm, "test"),
     ]  # fmt: skip

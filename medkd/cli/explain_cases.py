@@ -153,7 +153,7 @@ def _write_disagreements(review: Review, cases: Sequence[RunCase], labels: Seque
 
 
 def _words(row: Disagreement) -> str:
-    place = ""
-    if row.center_mm is not None:
-        place = f" at {', '.join(f'{value:.1f}' for value in row.center_mm)} mm (LPS)"
+    from medkd.review.history import point_words
+
+    place = f" at {point_words(row.center_mm)}" if row.center_mm else ""
     return f"{row.case_id}{place}: teacher {row.teacher:.3f}, student {row.student:.3f}"

@@ -39,12 +39,3 @@ def locked_marks(history: Sequence[Decision]) -> frozenset[str]:
         return frozenset()
     of_first = {row.mark_id for row in history if row.read == "first"}
     return frozenset(of_first - {WHOLE_CASE})
-
-
-def finished_cases(decisions: Iterable[Decision]) -> frozenset[str]:
-    """Return the ids of the cases whose first read was finished.
-
-    Args:
-        decisions: decisions of one reader.
-    """
-    return frozenset(row.case_id for row in decisions if row.mark_id == FIRST_READ)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from medkd.review.decision import Decision, Verdict
 from medkd.review.first_read import find_lock
+from medkd.types import Point
 
 VERDICT_WORDS: dict[Verdict, str] = {
     "accept": "accepted",
@@ -86,8 +87,12 @@ def time_words(decision: Decision) -> str:
 
 def place_words(decision: Decision) -> str:
     """Return the place of a decision as text, in LPS mm; empty if it has none."""
-    place = ", ".join(f"{mm:.1f}" for mm in decision.center_mm or ())
-    return f"{place} mm (LPS)" if place else ""
+    return point_words(decision.center_mm) if decision.center_mm else ""
+
+
+def point_words(point_mm: Point) -> str:
+    """Return a point as text, such as "1.0, -2.5, 30.0 mm (LPS)"."""
+    return f"{', '.join(f'{mm:.1f}' for mm in point_mm)} mm (LPS)"
 
 
 def _changes(before: Decision | None, row: Decision) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from medkd.evaluate.matching import cap_score, nodule_scores
 from medkd.review.cases import NO_MARKS, CaseMarks, Mark
-from medkd.review.outcomes import judge_marks, nodule_name, numbered
+from medkd.review.outcomes import findings_by_scan, judge_marks, nodule_name, numbered
 from medkd.review.stored_scores import list_scored, read_scored_reference
 from medkd.runs import RunFolder
 from medkd.types import Evaluation, Nodule, Point, Reference
@@ -71,7 +71,7 @@ def find_mistakes(
         return None
     point = next(f.at_operating_point for f in evaluation.arm(arm).froc if f.track == track)
     threshold = None if point is None else point.threshold
-    findings = _by_scan(read_scored_reference(run, track, arm))
+    findings = findings_by_scan(read_scored_reference(run, track, arm))
     return Mistakes(
         track,
         threshold,
@@ -121,13 +121,6 @@ def find_false_marks(
         for mark in _false_in(known, marks.get(case_id, NO_MARKS), threshold)
     ]  # fmt: skip
     return sorted(false, key=lambda one: (-(one.score or 0.0), one.case_id, one.ring_id))
-
-
-def _by_scan(reference: Reference) -> dict[str, list[Nodule]]:
-    found: dict[str, list[Nodule]] = {uid: [] for uid in reference.seriesuids}
-    for nodule in (*reference.nodules, *reference.excluded):
-        found[nodule.seriesuid].append(nodule)
-    return found
 
 
 def _missed_in(

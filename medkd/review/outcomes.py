@@ -12,10 +12,10 @@ from typing import Literal
 from medkd.evaluate.matching import find_hits
 from medkd.index.scan_states import label_values, scan_states
 from medkd.index.table import read_index
-from medkd.io.luna16_tables import read_annotations, read_excluded, read_seriesuids
 from medkd.review.cases import Mark
 from medkd.review.opened import Review
-from medkd.types import Nodule
+from medkd.review.stored_scores import read_reference
+from medkd.types import Nodule, Reference
 
 Outcome = Literal["hit", "false", "ignored", "found", "missed", ""]
 """hit, false, ignored: a mark; found, missed: an included nodule; "": not known."""
@@ -43,16 +43,7 @@ def read_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
         MedkdError: if a file cannot be read, with all reasons.
     """
     if review.kind == "RUN":
-        folder = review.run.reference
-        if not (folder / "seriesuids.csv").is_file():
-            return {}
-        known = read_seriesuids(folder / "seriesuids.csv")
-        excluded = folder / "annotations_excluded.csv"
-        nodules = [
-            *read_annotations(folder / "annotations.csv"),
-            *(read_excluded(excluded) if excluded.is_file() else ()),
-        ]
-        return _group(nodules, known)
+        return findings_by_scan(read_reference(review.run))
     place = review.path if review.kind == "INDEX" else review.index
     if place is None:
         return {}
@@ -61,6 +52,11 @@ def read_findings(review: Review) -> dict[str, tuple[Nodule, ...]]:
     states = scan_states(scans, archive.nodules, known=label_values(archive.labels, ["nodule"]))
     known = [name for name, state in states.items() if state in {"nodules", "free"}]
     return _group(archive.nodules, known)
+
+
+def findings_by_scan(reference: Reference) -> dict[str, tuple[Nodule, ...]]:
+    """Return included nodules and excluded findings by scan; () for a scan without a finding."""
+    return _group((*reference.nodules, *reference.excluded), reference.seriesuids)
 
 
 def numbered(nodules: Sequence[Nodule]) -> list[tuple[int, Nodule]]:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medkd.lungs import LungField
-from medkd.types import Point
+from medkd.errors import SeriesError
+from medkd.lungs import LungField, find_lungs
+from medkd.types import Point, Scan
 
 OUTSIDE = "outside the lungs"
+
+
+def lungs_of(scan: Scan) -> LungField | None:
+    """Return the lungs of a scan; None if none are found."""
+    try:
+        return find_lungs(scan)
+    except SeriesError:
+        return None
 
 
 def lung_words(lungs: LungField, centers_mm: Sequence[Point]) -> tuple[str, ...]:

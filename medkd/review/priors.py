@@ -18,9 +18,9 @@ from medkd.errors import SeriesError
 from medkd.geometry import VoxelGrid
 from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, is_index
-from medkd.lungs.find import find_lungs
+from medkd.lungs import LungField
 from medkd.review.opened import Review, pixels_path
-from medkd.types import Point, RunCase, Scan
+from medkd.types import Point, RunCase
 
 Box = tuple[Point, Point]
 """The corners of a box in LPS mm: the lowest and the highest x, y and z."""
@@ -150,13 +150,11 @@ def align_scans(
     return Alignment("scans", _box_of_grid(here), _box_of_grid(there))
 
 
-def find_lung_box(scan: Scan) -> Box | None:
-    """Return the box around the lungs of a scan; None if no lungs are found."""
-    try:
-        field = find_lungs(scan)
-    except SeriesError:
+def lung_box(lungs: LungField | None) -> Box | None:
+    """Return the box around the lungs of a scan; None if none were found."""
+    if lungs is None:
         return None
-    return _box_around(field.grid.voxel_to_world(np.argwhere(field.mask)))
+    return _box_around(lungs.grid.voxel_to_world(np.argwhere(lungs.mask)))
 
 
 def start_offset_mm(point_mm: Point, alignment: Alignment) -> Point:

@@ -225,6 +225,13 @@ class ReviewStore:
         with self._reading() as connection:
             return _select(connection, reader=reader, case_id=case_id, newest=True)
 
+    def finished_cases(self, reader: str) -> frozenset[str]:
+        """Return the ids of the cases whose first read this reader has finished."""
+        table = DECISIONS.c
+        query = sa.select(table.case_id).where(table.reader == reader, table.mark_id == FIRST_READ)
+        with self._reading() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def check_chain(self, since: Link | None = None) -> ChainReport:
         """Check the hash chain over all rows, or only over the rows after one.
 

@@ -195,9 +195,10 @@ def read_scored_reference(run: RunFolder, track: str, arm: str) -> Reference:
     searched = [uid for uid in reference.seriesuids if run.result(arm, uid).is_file()]
     if track != WHOLE_SCAN or not searched:
         return reference
+    known = set(searched)
     return Reference(
-        tuple(n for n in reference.nodules if n.seriesuid in set(searched)),
-        tuple(n for n in reference.excluded if n.seriesuid in set(searched)),
+        tuple(n for n in reference.nodules if n.seriesuid in known),
+        tuple(n for n in reference.excluded if n.seriesuid in known),
         tuple(searched),
     )
 

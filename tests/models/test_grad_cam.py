@@ -70,7 +70,6 @@ def test_a_network_without_spatial_layers_is_refused() -> None:
 
 
 def test_a_transformer_is_refused_because_it_works_on_tokens() -> None:
-    pytest.importorskip("timm")
     network, views = build({"kind": "timm2d", "name": "vit_tiny_patch16_224", "image_size": 224})
     with pytest.raises(CheckpointError, match="tokens"):
         GradCam(network, views.shape[2:])

@@ -11,12 +11,13 @@ from medkd.geometry import VoxelGrid
 from medkd.index.case import Case
 from medkd.index.table import ArchiveIndex, write_index
 from medkd.review.opened import Review
+from medkd.review.place_words import lungs_of
 from medkd.review.priors import (
     Alignment,
     align_scans,
-    find_lung_box,
     find_other_scans,
     index_of,
+    lung_box,
     start_offset_mm,
 )
 from medkd.types import RunCase, Scan
@@ -94,7 +95,7 @@ def test_only_a_case_that_is_read_through_an_index_has_other_scans(tmp_path):
 
 def test_the_lungs_of_both_scans_are_aligned():
     here, there, _ = build_scans()
-    boxes = find_lung_box(here), find_lung_box(there)
+    boxes = lung_box(lungs_of(here)), lung_box(lungs_of(there))
     alignment = align_scans(here.grid, there.grid, lungs=boxes)
     assert alignment.by == "lungs"
     nodule, smaller, _ = nodules()
@@ -106,7 +107,7 @@ def test_the_lungs_of_both_scans_are_aligned():
 def test_where_lungs_are_missing_the_whole_scans_are_aligned():
     grid = VoxelGrid.from_parts((5, 6, 11), spacing_mm=(1, 1, 2), origin_mm=(0, 0, 0))
     longer = VoxelGrid.from_parts((5, 6, 41), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 100))
-    assert find_lung_box(Scan("s", np.zeros((5, 6, 11), np.int16), grid, "p")) is None
+    assert lung_box(lungs_of(Scan("s", np.zeros((5, 6, 11), np.int16), grid, "p"))) is None
     alignment = align_scans(grid, longer, lungs=(None, ((0, 0, 0), (1, 1, 1))))
     assert alignment.by == "scans"
     # Slice 5 of 0 to 10 is in the middle, at 10 mm; so is slice 20 of 0 to 40, at 120 mm.

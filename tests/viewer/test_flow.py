@@ -134,6 +134,15 @@ def test_the_last_unread_case_stays_open_and_the_page_says_so(fresh_run, open_ad
     assert "Mark the case as reviewed" in [button.label for button in app.button]
 
 
+def test_a_case_that_is_reopened_at_once_is_no_longer_called_reviewed(fresh_run, open_address):  # noqa: F811
+    app = open_address(fresh_run, case="scan-b", text="scan-b")
+    press(app, "Mark the case as reviewed")
+    assert "scan-b: reviewed, saved" in values(app.text)
+    press(app, "Reopen the case")
+    assert "scan-b: reviewed, saved" not in values(app.text)
+    assert "Mark the case as reviewed" in [button.label for button in app.button]
+
+
 def test_a_long_case_id_leaves_room_for_the_buttons():
     assert flow.shorten("1.3.6.1.4.1.14519.5.2.1.6279.6001.1242") == "1.3.6.1....001.1242"
     assert flow.shorten("scan-a") == "scan-a"

@@ -485,7 +485,7 @@ export class Viewer {
       pane.drawImage(look);
       this.drawOverlay(pane);
     }
-    this.prior.draw({ ...look, heat: null }); // the map is of the current scan
+    this.prior.draw(look);
     this.read();
     this.bars.draw(this);
     this.reportSelected();
