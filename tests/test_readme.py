@@ -16,9 +16,11 @@ from medkd.train.bench_record import BenchRecord, bench_markdown
 from tests.bench.phantom_difficulty.score import Result
 from tests.bench.tables import (
     implant_markdown,
+    opening_markdown,
     phantom_markdown,
     real_nodules_markdown,
     real_scans_markdown,
+    scrolling_markdown,
 )
 
 WRITERS = {
@@ -27,6 +29,8 @@ WRITERS = {
     "implant_realism.json": lambda path: implant_markdown(json.loads(path.read_text())),
     "real_scans.json": lambda path: real_scans_markdown(json.loads(path.read_text())),
     "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
+    "viewer_speed.json": lambda path: scrolling_markdown(path.parent),
+    "worklist_speed_results.json": lambda path: opening_markdown(path.parent),
 }
 """How each stored result becomes the table of `tests/bench/README.md`."""
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.bench.phantom_difficulty.score import Auc, Result
+
+SCROLLED = {
+    "viewer_speed": "100 marks",
+    "viewer_speed_heat_map": "100 marks, heat map",
+    "viewer_speed_prior_scan": "a prior scan of the same size",
+}
+OPENED = {
+    "worklist_speed_index": "worklist of an INDEX, 10,000 scans",
+    "worklist_speed_results": "worklist of RESULTS, 10,000 scans",
+    "xray_speed": "one of 1,000 X-rays, 2,048 x 2,500 pixels",
+}
+"""The results of the viewer's speed, and their names in the tables."""
 
 
 def phantom_markdown(result: Result) -> str:
@@ -97,6 +111,34 @@ def real_nodules_markdown(result: dict[str, Any]) -> str:
             )
         )  # fmt: skip
     return f"{_table(head, rows)}\n\n{_diameters(result)}"
+
+
+def scrolling_markdown(folder: Path) -> str:
+    """Write how many slices are drawn by 300 wheel events, from the results of a folder."""
+    head = ("beside the slices", "one plane", "three planes", "renderer process")
+    rows = []
+    for name, words in SCROLLED.items():
+        row = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        drawn = (
+            f"{one['distinct_slices']} drawn, {one['slices_per_second_median']:.0f}/s"
+            for one in (row["one_plane"], row["three_planes"])
+        )
+        rows.append((words, *drawn, f"{row['renderer_mib']:.0f} MiB"))
+    return _table(head, rows)
+
+
+def opening_markdown(folder: Path) -> str:
+    """Write in how many seconds pages open, from the results of a folder."""
+    keys = (
+        "known_browser_s", "new_browser_s", "first_reader_new_browser_s",
+        "streamlit_alone_new_browser_s",
+    )  # fmt: skip
+    rows = []
+    for name, words in OPENED.items():
+        row = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        rows.append((words, *(f"{row[key]:.2f} s" for key in keys)))
+    head = ("page", "known browser", "new browser", "first reader, new", "Streamlit alone, new")
+    return _table(head, rows)
 
 
 def _diameters(result: dict[str, Any]) -> str:

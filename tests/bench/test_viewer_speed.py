@@ -10,15 +10,22 @@ import json
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright.async_api import async_playwright
+from scipy import ndimage
 
 from medkd.geometry import VoxelGrid
+from medkd.index.case import Case
+from medkd.io.heat_maps import HeatMap, write_heat_map
+from medkd.io.volume import write_mhd
 from medkd.types import Scan
+from tests.data.archives import write_archive
 from tests.viewer.browsing import FLAGS, chromium_path, served
 from tests.viewer.conftest import VIEWER  # noqa: F401  # its import makes the app importable
 from tests.viewer.oblique import write_run
@@ -46,15 +53,15 @@ WATCH = """() => {
 }"""
 
 
-def build_noise_scan() -> Scan:
+def build_noise_scan(name: str = "noise", seed: int = 0) -> Scan:
     """Build a chest-sized scan of smooth noise, different in every slice."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     tile = rng.integers(-1000, 400, (512, 512), dtype=np.int16)
     voxels = np.empty(SHAPE[::-1], dtype=np.int16)
     for k in range(SHAPE[2]):
         voxels[k] = np.roll(tile, (k * 7, k * 13), axis=(0, 1))
     grid = VoxelGrid.from_parts(SHAPE, spacing_mm=(0.7, 0.7, 1.25), origin_mm=(0, 0, 0))
-    return Scan("noise", voxels.transpose(2, 1, 0), grid, "p")
+    return Scan(name, voxels.transpose(2, 1, 0), grid, "p")
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +71,33 @@ def served_noise(tmp_path_factory):
     places = [tuple(int(rng.integers(20, count - 20)) for count in SHAPE) for _ in range(MARKS)]
     marks = [(place, 0.99 - number / 200, 12.0) for number, place in enumerate(places)]
     run = write_run(tmp_path_factory.mktemp("noise") / "run", [scan], marks=marks)
+    write_heat_map(run.explained.heat_maps("noise"), build_heat_map())
     with served(run) as (url, _):
         yield url, scan
+
+
+def build_heat_map() -> HeatMap:
+    """Build a map with a cell for 4 x 4 x 2 voxels; lumps of a tenth of the cells are warm."""
+    grid = VoxelGrid.from_parts((128, 128, 150), spacing_mm=(2.8, 2.8, 2.5), origin_mm=(0, 0, 0))
+    noise = np.random.default_rng(2).standard_normal(grid.shape)
+    smooth = ndimage.gaussian_filter(noise, 4)
+    warm = (smooth / np.quantile(smooth, 0.9) - 1).clip(0, 1)
+    return HeatMap((255 * warm).astype(np.uint8), grid, "probability", "student", "nodule")
+
+
+@pytest.fixture(scope="module")
+def served_pair(tmp_path_factory):
+    """Serve an INDEX with two chest-sized scans of one patient."""
+    folder = tmp_path_factory.mktemp("pair")
+    ready = Case("", "p", "scan", "ready", shape=SHAPE, synthetic=True, generator="test")
+    cases = []
+    for day, name in enumerate(("before", "noise")):
+        scan, path = build_noise_scan(name, seed=day), folder / f"{name}.mhd"
+        write_mhd(scan, path)
+        case = replace(ready, case_id=name, content=name, day=100 * day)
+        cases.append((case, (path, path.with_suffix(".raw"))))
+    with served(SimpleNamespace(path=write_archive(folder / "work", cases))) as (url, _):
+        yield url
 
 
 async def open_case(chromium: Any, url: str) -> tuple[Any, float]:
@@ -94,7 +126,7 @@ async def send_wheel_events(page: Any, x: float, y: float) -> float:
 
 async def scroll(page: Any) -> dict[str, float]:
     """Send the wheel events and return what was drawn."""
-    box = await page.locator(".pane[data-plane=axial]").bounding_box()
+    box = await page.locator(".pane[data-plane=axial]").first.bounding_box()
     await page.mouse.move(box["x"] + 300, box["y"] + 300)
     await page.keyboard.press("Home")
     await page.wait_for_timeout(500)
@@ -172,16 +204,49 @@ async def measure(url: str, scan: Scan) -> dict[str, Any]:
     return row
 
 
-def test_300_wheel_events_draw_at_least_250_slices(served_noise, tmp_path):
-    row = asyncio.run(measure(*served_noise))
-    row |= {"marks": MARKS, "machine": platform.machine(), "cores": os.cpu_count()}
+LOADED = ".pane.prior[data-number] .title:text('linked'):not(:text('loading'))"
+
+
+async def measure_beside(url: str, key: str, shown: str) -> dict[str, Any]:
+    """Switch something on by a key, and scroll when it is shown; returns the figures."""
+    async with async_playwright() as started:
+        chromium = await started.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        page, _ = await open_case(chromium, url)
+        await page.locator(".viewer").press(key)
+        await page.locator(shown).first.wait_for(state="attached")
+        row: dict[str, Any] = {"one_plane": await scroll(page)}
+        await page.keyboard.press("v")
+        row["three_planes"] = await scroll(page)
+        row["renderer_mib"] = renderer_mib()
+        await chromium.close()
+    return row
+
+
+def record(name: str, row: dict[str, Any], tmp_path: Path) -> str:
+    """Write the figures and check how many slices were drawn; returns the text."""
+    row |= {"machine": platform.machine(), "cores": os.cpu_count()}
     row["load_average"] = os.getloadavg()[0]
     text = json.dumps(row, indent=1) + "\n"
-    folder = Path(os.environ.get("MEDKD_BENCH_OUT", tmp_path))
-    (folder / "viewer_speed.json").write_text(text)
+    (Path(os.environ.get("MEDKD_BENCH_OUT", tmp_path)) / f"{name}.json").write_text(text)
     for planes in ("one_plane", "three_planes"):
         assert row[planes]["distinct_slices"] >= 250, text
         assert row[planes]["slices_per_second_median"] >= 50, text
         assert row[planes]["requests"] == 0, text
+    return text
+
+
+def test_300_wheel_events_draw_at_least_250_slices(served_noise, tmp_path):
+    row = asyncio.run(measure(*served_noise)) | {"marks": MARKS}
+    text = record("viewer_speed", row, tmp_path)
     assert row["first_slice_s"] < 2.0, text
     assert row["renderer_mib"] < 1024, text
+
+
+def test_a_heat_map_over_the_slices_does_not_slow_them(served_noise, tmp_path):
+    row = asyncio.run(measure_beside(served_noise[0], "o", ".heat[data-loaded*=probability]"))
+    record("viewer_speed_heat_map", row | {"marks": MARKS}, tmp_path)
+
+
+def test_a_prior_scan_beside_does_not_slow_the_slices(served_pair, tmp_path):
+    row = asyncio.run(measure_beside(served_pair, "j", LOADED))
+    record("viewer_speed_prior_scan", row, tmp_path)

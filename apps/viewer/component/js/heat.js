@@ -131,20 +131,15 @@ export class HeatLayer {
     this.colors = heatColors();
   }
 
-  /** Draw over the image of a pane; `map` and `opacity` are what `Heat.look` returns. */
+  /** Draw over the voxels of a plane, one pixel for each; `shown` is what `Heat.look` returns. */
   draw(context, pane, { map, opacity }) {
     const every = samplingOf(map, pane.plane, pane.slab);
     const { mode, layers } = pane.slab;
     const state = [map.id, pane.number, mode, layers].join();
     if (state !== this.painted) this.paint(map, pane, every);
     this.painted = state;
-    const px = pane.pxPerVoxel();
-    const corner = pane.corner();
-    const width = this.canvas.width * every.across * px.across;
-    const height = this.canvas.height * every.down * px.down;
     context.globalAlpha = opacity;
-    context.imageSmoothingEnabled = true;
-    context.drawImage(this.canvas, corner.x, corner.y, width, height);
+    context.drawImage(this.canvas, 0, 0, this.canvas.width * every.across, this.canvas.height * every.down);
     context.globalAlpha = 1;
   }
 

@@ -30,6 +30,7 @@ export class Pane {
     this.overlayContext = this.overlay.getContext("2d");
     this.source = document.createElement("canvas");
     this.painted = "";
+    this.seen = "";
     this.heat = new HeatLayer();
   }
 
@@ -46,6 +47,7 @@ export class Pane {
     this.colors = new Uint32Array(this.pixels.data.buffer);
     this.values = new Int16Array(columns * rows);
     this.painted = "";
+    this.seen = "";
     this.reset();
   }
 
@@ -139,13 +141,25 @@ export class Pane {
   drawImage(look) {
     this.slab = this.slabOf(look.slab);
     const { slab, volume } = this;
-    const state = [this.number, look.version, slab.mode, slab.layers, volume.count].join();
+    const { heat } = look;
+    const over = heat ? [heat.map.id, heat.opacity] : [];
+    const state = [this.number, look.version, slab.mode, slab.layers, volume.count, ...over].join();
     if (state !== this.painted) {
       extractPlane(volume.values, this.shape, this.plane, this.number, slab, this.values);
       paint(new Uint16Array(this.values.buffer), look.table, this.colors);
       this.sourceContext.putImageData(this.pixels, 0, 0);
+      if (heat) this.heat.draw(this.sourceContext, this, heat);
       this.painted = state;
     }
+    const seen = [state, this.zoom, this.pan.x, this.pan.y, this.image.width, this.image.height].join();
+    if (seen !== this.seen) this.scaleImage();
+    this.seen = seen;
+    const missing = this.plane.through === 2 && !volume.holds(this.number);
+    this.wait.hidden = !missing;
+  }
+
+  /** Draw the picture of the plane at its place on the screen. */
+  scaleImage() {
     const context = this.imageContext;
     const px = this.pxPerVoxel();
     const corner = this.corner();
@@ -157,9 +171,6 @@ export class Pane {
     const width = this.source.width * px.across;
     const height = this.source.height * px.down;
     context.drawImage(this.source, corner.x, corner.y, width, height);
-    if (look.heat) this.heat.draw(context, this, look.heat);
-    const missing = this.plane.through === 2 && !volume.holds(this.number);
-    this.wait.hidden = !missing;
   }
 
   /** Return the HU that the picture shows at a voxel of its plane. */
