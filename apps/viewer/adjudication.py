@@ -35,6 +35,7 @@ from medkd.review.agreement import find_agreement
 from medkd.review.cases import find_case
 from medkd.review.history import open_decisions, place_words
 from medkd.review.opened import Review
+from medkd.review.place_words import size_words
 from medkd.review.store import Decision, Verdict
 from medkd.types import RunCase
 
@@ -243,7 +244,7 @@ def show_opinions(review: Review, one: Difference) -> None:
         for column, opinion in zip(st.columns(len(one.opinions)), one.opinions, strict=True):
             lines = [opinion.reader, describe_opinion(opinion)]
             if decision := opinion.decision:
-                size = f"{decision.diameter_mm:.1f} mm" if decision.diameter_mm else ""
+                size = size_words(decision.diameter_mm) if decision.diameter_mm else ""
                 lines += [size, decision.note]
             column.text("\n".join(filter(None, lines)))
         buttons = ADDED_RULINGS if one.shown.is_added else panels.VERDICT_BUTTONS

@@ -20,6 +20,7 @@ from medkd.report import words
 from medkd.review.crops import RingColor
 from medkd.review.misses import Mistakes, WrongPlace
 from medkd.review.opened import Review
+from medkd.review.place_words import size_words
 from medkd.review.strata import ALL
 from medkd.types import Evaluation, RunCase
 
@@ -110,7 +111,7 @@ def show_pictures(
 
 def describe(place: WrongPlace) -> str:
     """Describe a missed nodule or a false mark in one line."""
-    size = f"{place.diameter_mm:.1f} mm" if place.diameter_mm else "size not known"
+    size = size_words(place.diameter_mm) if place.diameter_mm else "size not known"
     return f"{size}, {'no mark' if place.score is None else f'score {place.score:.3f}'}"
 
 

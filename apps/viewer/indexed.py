@@ -25,7 +25,7 @@ from medkd.review.index_cases import NoduleFact, label_rows, synthetic_words
 from medkd.review.opened import Review
 from medkd.review.outcomes import Outcome, nodule_name
 from medkd.review.outcomes import numbered as numbered
-from medkd.review.place_words import short_place
+from medkd.review.place_words import short_place, size_words
 from medkd.review.store import Decision
 from medkd.types import Nodule, RunCase
 
@@ -139,7 +139,7 @@ def list_nodules(
 def describe(nodule: Nodule) -> str:
     """Describe a nodule or excluded finding of the reference standard."""
     known = nodule.diameter_mm > 0
-    size = f"{nodule.diameter_mm:.1f} mm" if known else "diameter unknown"
+    size = size_words(nodule.diameter_mm) if known else "diameter unknown"
     kind = "nodule" if nodule.counts_as == "included" else "excluded finding"
     readers = f", {nodule.readers_agreeing} readers" if nodule.readers_agreeing else ""
     return f"{kind}, {size}{readers}"

@@ -15,6 +15,7 @@ from display import AxialStack
 from medkd.review.cases import CaseMarks, Mark, MarkSource, count_decided
 from medkd.review.history import describe_history, describe_verdict, place_words
 from medkd.review.opened import Review
+from medkd.review.place_words import size_words
 from medkd.review.store import WHOLE_CASE, Decision, Verdict
 from medkd.types import Point, RunCase
 
@@ -105,7 +106,7 @@ def show_list(
 
 def _show_row(case: RunCase, row: Listed, *, stack: AxialStack | None, chosen: bool) -> None:
     shown = row.shown
-    size = f"{shown.diameter_mm:.1f} mm" if shown.diameter_mm else "no diameter"
+    size = size_words(shown.diameter_mm) if shown.diameter_mm else "no diameter"
     place = shown.center_mm or (0.0, 0.0, 0.0)
     jump_button(
         case,

@@ -17,6 +17,7 @@ from medkd.errors import MedkdError
 from medkd.index.table import ArchiveIndex
 from medkd.review.history import VERDICT_WORDS
 from medkd.review.opened import Review
+from medkd.review.place_words import size_words
 from medkd.review.priors import OtherScan, align_scans, find_other_scans, index_of, lung_box
 from medkd.review.store import Decision
 from medkd.types import RunCase
@@ -91,4 +92,4 @@ def reference_rings(archive: ArchiveIndex, shown: OtherScan) -> list[Ring]:
 
 
 def _sized(words: str, diameter_mm: float | None) -> str:
-    return f"{words} {diameter_mm:.1f} mm" if diameter_mm else words
+    return f"{words} {size_words(diameter_mm)}" if diameter_mm else words

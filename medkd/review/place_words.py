@@ -33,6 +33,16 @@ def lung_words(lungs: LungField, centers_mm: Sequence[Point]) -> tuple[str, ...]
     )
 
 
+def size_words(diameter_mm: float) -> str:
+    """Return a diameter as text; halves of a tenth are rounded upwards, as in the viewer.
+
+    Example:
+        >>> size_words(7.25)
+        '7.3 mm'
+    """
+    return f"{math.floor(diameter_mm * 10 + 0.5) / 10:.1f} mm"
+
+
 def short_place(words: str) -> str:
     """Shorten a text of `lung_words` for a list.
 
@@ -57,6 +67,5 @@ def report_line(lung: str, number: int, *, image: str, diameter_mm: float | None
         'right lung, lower third, slice 214 (image 107), 7.3 mm'
     """
     place = f"slice {number}" if number else "outside the scan"
-    # Halves are rounded upwards, as in the viewer.
-    size = f"{math.floor(diameter_mm * 10 + 0.5) / 10:.1f} mm" if diameter_mm else ""
+    size = size_words(diameter_mm) if diameter_mm else ""
     return ", ".join(filter(None, [lung, f"{place} ({image})" if image else place, size]))

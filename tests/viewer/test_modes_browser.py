@@ -87,6 +87,7 @@ def test_a_first_read_shows_no_mark_in_any_tab_and_is_locked_for_all(run, open_c
         assert not tells_marks(other)
         page.get_by_role("button", name="Added 1").click()
         page.get_by_text("cannot be changed any more").wait_for()
+        page.locator(".mark", has_text="Added nodule 1").wait_for()  # chosen in the slices too
         page.locator(".viewer").press("x")
         page.get_by_text("Locked: it belongs to your first read.").wait_for()
         other.get_by_role("button", name="Withdraw", exact=True).first.click()

@@ -561,6 +561,7 @@ def test_a_radiograph_is_decided_on_by_key_and_has_no_ruler_without_a_scale(brow
         press(page, "u")
         page.locator(".verdict", has_text="accepted, saved").wait_for()
         page.get_by_role("button", name="Accepted", exact=True).wait_for()
+        page.locator("[data-test-script-state='notRunning']").wait_for()
         box = page.locator(".pane[data-plane=axial]").bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         settle(page)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from weakref import WeakSet
 
 import display
 import guard
@@ -17,6 +18,12 @@ from medkd.geometry import VoxelGrid
 
 PORT = 8501
 COOKIE = voxels.cookie_name(PORT)
+
+
+@pytest.fixture(autouse=True)
+def no_other_grants(monkeypatch):
+    """Leave out the grants of pages that tests in this process keep, whose cookies are no texts."""
+    monkeypatch.setattr(voxels, "_GRANTS", WeakSet())
 
 
 def build_stack(value=0, slices=23):
