@@ -32,7 +32,8 @@ def bench(
 ) -> None:
     """Compare arms over several seeds; write the results as JSON and as a table.
 
-    With --resume, finished trainings are not repeated.
+    With `bench.labels`, the comparison is repeated with fractions of the labels, and the table is a
+    map of when transfer pays. With --resume, finished trainings are not repeated.
 
     Example: `medkd bench bench/pneumoniamnist --out runs/pneumonia`
     """
@@ -48,6 +49,14 @@ def bench(
     path = find_config(config)
     settings = load_settings(path, RunSettings, overrides=texts, must_exist=True)
     folder = out or Path("runs") / f"{settings.name}-bench"
+    if settings.bench and settings.bench.labels:
+        from medkd.train.label_map import map_markdown, run_label_map
+
+        with explained_interruption(folder), progress_bars() as progress:
+            found = run_label_map(settings, folder, resume=resume, progress=progress)
+        typer.echo(map_markdown(found))
+        typer.echo(f"map: {folder / 'map.json'}")
+        return
     with explained_interruption(folder), progress_bars() as progress:
         record = run_bench(settings, folder, resume=resume, progress=progress)
     typer.echo(bench_markdown(record))

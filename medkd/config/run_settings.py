@@ -7,30 +7,24 @@ Settings of one component, such as a model or a transfer term, are defined besid
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from medkd.data.archive_cases import ArchiveData
-from medkd.data.augment import AugmentationSettings, check_augmentation
-from medkd.data.crops import CropSettings
-from medkd.data.data_sets import Luna16Data, MedMnistData
-from medkd.data.loading import ImageStep, LoadingSettings, hu_window, patch_shape, spacing_mm
-from medkd.data.splits import SplitSettings
+from medkd.config.domain_settings import ArmName, DomainSettings
+from medkd.data.loading import hu_window, patch_shape, spacing_mm
 from medkd.detect import DetectSettings
 from medkd.detect.view import OneLook
 from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
-from medkd.settings import ModelPath, OtherPath, Settings
-from medkd.synthetic.source import PhantomData
-from medkd.synthetic.stream import PhantomStreamSettings
+from medkd.settings import ModelPath, Settings
 from medkd.transfer.settings import TransferSettings, batch_misfits, check_transfer
 
-ArmName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-DataSettings = Annotated[
-    Luna16Data | PhantomData | MedMnistData | ArchiveData, Field(discriminator="kind")
-]
 CONTROL = "control"
+CONTROL_VIEWS = "control_views"
+"""The arm whose network is the control's, scored by the mean over views."""
+SELF_TRAINING = "self_training"
+"""The arm that learns from the control's mean answers over views."""
 
 
 class TrainingSettings(Settings):
@@ -77,6 +71,13 @@ class TrainingSettings(Settings):
         1, ge=1, description="keep: best saves the mean of the weights of this many best epochs."
     )
     balanced: bool = Field(True, description="Sample all classes equally often in each batch.")
+    labelled_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of labelled samples in a batch, where some have no label; null: their "
+        "natural share.",
+    )
     prior: Literal["data", "balanced"] = Field(
         "data",
         description="data: probabilities are corrected for the true prevalence. "
@@ -115,123 +116,40 @@ class EvaluationSettings(Settings):
     sensitivity: float = Field(
         0.9, gt=0, lt=1, description="Least sensitivity on validation data, for rule: sensitivity."
     )
+    views: int = Field(
+        1,
+        ge=1,
+        description="Each sample is scored by the mean logit over this many views (see "
+        "augmentation); 1: by the sample as it is.",
+    )
     bootstrap: int = Field(1000, ge=0, description="Bootstrap resamples; 0: no intervals.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
 
 
-class MoreCrops(Settings):
-    """Further scans on which point detectors are trained; validation and test never use them."""
+class EnsembleOf(Settings):
+    """A teacher whose logits are the mean of several arms' logits, brought to one scale."""
 
-    data: DataSettings = Field(description="The data set; all its scans are used.")
-    share: float = Field(gt=0, description="Crops from this set, relative to the other sets.")
-    nodule_share: float = Field(
-        0.7, ge=0, le=1, description="Share of its crops around a nodule; 0: without nodules."
+    members: tuple[ArmName, ...] = Field(
+        min_length=2, description="Names of other teachers, or control."
     )
-
-
-class PhantomCrops(PhantomStreamSettings):
-    """Phantoms that are generated while a point detector is trained."""
-
-    share: float = Field(gt=0, description="Crops from phantoms, relative to the other sets.")
-    nodule_share: float = Field(
-        0.7, ge=0, le=1, description="Share of their crops around a nodule."
+    weights: Literal["equal", "validation"] = Field(
+        "validation",
+        description="equal, or by how well a member predicts the validation labels: its weight is "
+        "proportional to its likelihood (pseudo-BMA).",
     )
-
-
-class MiningSettings(Settings):
-    """Hard negatives: marks of the teacher in training scans that are on no finding."""
-
-    rounds: int = Field(
-        1, ge=1, description="Rounds, evenly spread over the training of the teacher."
-    )
-    per_scan: int = Field(20, ge=1, description="Most hard negatives per scan.")
-    share: float = Field(0.3, gt=0, description="Crops around them, relative to other sets.")
-
-
-class TrainingCrops(CropSettings):
-    """The crops on which point detectors are trained, and their sources."""
-
-    share: float = Field(
-        1.0, ge=0, description="Crops from the labelled training scans, relative to other sets."
-    )
-    unlabelled_share: float = Field(
-        0.5, ge=0, description="Crops from training scans without labels, relative to other sets."
-    )
-    rejected_share: float = Field(
-        0.3,
-        ge=0,
-        description="Crops around marks that readers rejected in `medkd review` (an INDEX with "
-        "--reviews), relative to other sets.",
-    )
-    more: dict[ArmName, MoreCrops] = Field(
-        default_factory=dict, description="Further sets of scans, by name."
-    )
-    phantoms: PhantomCrops | None = Field(
-        None, description="Phantoms generated during the training; null: none."
-    )
-    mining: MiningSettings | None = Field(
-        None, description="Hard negatives from the training scans; null: none."
-    )
-
-
-class DomainSettings(Settings):
-    """One data domain: the data set, its split, loading steps and augmentation."""
-
-    data: DataSettings = Field(description="The data set.")
-    split: SplitSettings = Field(description="How it is split into train, validation and test.")
-    loading: LoadingSettings = Field(
-        (ImageStep(),), description="Steps from a file to the input of the models."
-    )
-    augmentation: AugmentationSettings = Field(
-        default_factory=AugmentationSettings, description="Random changes of the training samples."
-    )
-    crops: TrainingCrops = Field(
-        default_factory=TrainingCrops, description="Crops for point detectors (detector3d)."
-    )
-    negatives_per_positive: int | None = Field(
-        None, ge=1, description="Negative training candidates kept per positive one; null: all."
-    )
-    cache_dir: OtherPath = Field(
-        "${run_dir}/cache", description="Folder of the cache of prepared scans; see `medkd cache`."
-    )
-    cache_gib: float = Field(
-        100.0,
-        gt=0,
-        description="Size limit of the cache, GiB; the least recently used entries are removed.",
-    )
-
-    @model_validator(mode="after")
-    def _loading_fits_the_set(self) -> DomainSettings:
-        if self.is_ct and patch_shape(self.loading) is None:
-            raise ValueError("CT needs loading steps with a crop step; see demo/phantom")
-        if isinstance(self.data, ArchiveData) and not self.is_ct and not self._reads_files():
-            raise ValueError(
-                "radiographs of an archive need loading: [{kind: image, source: file, size_px: "
-                "[ROWS, COLUMNS]}]"
-            )
-        reasons = check_augmentation(self.augmentation, 3 if self.is_ct else 2)
-        if self.is_ct and reasons:
-            raise ValueError("; ".join(reasons))
-        return self
-
-    @property
-    def is_ct(self) -> bool:
-        """Whether samples are patches of CT scans rather than whole images."""
-        images = isinstance(self.data, ArchiveData) and self.data.cases == "images"
-        return not images and not isinstance(self.data, MedMnistData)
-
-    def _reads_files(self) -> bool:
-        steps = [step for step in self.loading if isinstance(step, ImageStep)]
-        return any(s.source == "file" and s.size_px and len(s.size_px) == 2 for s in steps)
 
 
 class TeacherSettings(Settings):
-    """The teacher: a model directory, or a network to train."""
+    """The teacher: a model directory, a network to train, or an ensemble of other arms.
+
+    `teacher: {kind: probe, ...}` is short for `teacher: {model: {kind: probe, ...}}`.
+    """
 
     from_: ModelPath | None = Field(
         None, alias="from", description="A model directory, or the name of a shipped model."
     )
     model: ModelSettings | None = Field(None, description="The network to train.")
+    ensemble: EnsembleOf | None = Field(None, description="Other arms that teach together.")
     initialise: InitialiseSettings | None = Field(
         None, description="The network starts from a source model; null: its own first weights."
     )
@@ -239,10 +157,22 @@ class TeacherSettings(Settings):
         default_factory=TrainingSettings, description="How the network is trained."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _probe_in_short(cls, values: Any) -> Any:  # noqa: ANN401  # plain values from YAML
+        if not isinstance(values, dict) or values.get("kind") != "probe":
+            return values
+        own = {key: values[key] for key in ("training", "initialise") if key in values}
+        probe = {key: value for key, value in values.items() if key not in own}
+        return {"model": probe, **own}
+
     @model_validator(mode="after")
     def _one_way(self) -> TeacherSettings:
-        if (self.from_ is None) == (self.model is None):
-            raise ValueError("give either from (a model directory) or model (a network to train)")
+        if sum(one is not None for one in (self.from_, self.model, self.ensemble)) != 1:
+            raise ValueError(
+                "give one of from (a model directory), model (a network to train) and ensemble "
+                "(other arms)"
+            )
         if self.from_ and self.initialise:
             raise ValueError("initialise needs model: a network given by from is not trained")
         return self
@@ -258,6 +188,24 @@ class StudentSettings(Settings):
     )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How student and control are trained."
+    )
+
+
+class PoolControls(Settings):
+    """What samples without labels give without a teacher; only for classifiers.
+
+    A gain of the student is transfer only if it is a gain over self-training.
+    """
+
+    views: int | None = Field(
+        6,
+        ge=2,
+        description="Arm control_views: the control, each sample scored by the mean logit over "
+        "this many views (see augmentation); null: no such arm.",
+    )
+    self_training: bool = Field(
+        True,
+        description="Arm self_training: a student of the control's mean answers over views.",
     )
 
 
@@ -302,11 +250,25 @@ class PublishedRow(Settings):
     source: str = Field(description="Publication.")
 
 
+class LabelPoint(Settings):
+    """One fraction of the labels in a map of when transfer pays."""
+
+    fraction: float = Field(gt=0, le=1, description="Fraction of the labels that are used.")
+    seeds: int = Field(
+        5, ge=1, description="Seeds 0, 1, ...: of the labels that are used, and of the weights."
+    )
+
+
 class BenchSettings(Settings):
     """A bench: every arm is trained with every seed; each seed can be resumed separately."""
 
     seeds: tuple[int, ...] = Field(
         (0, 1, 2, 3, 4), min_length=1, description="Seeds; one run per seed."
+    )
+    labels: tuple[LabelPoint, ...] = Field(
+        (),
+        description="A map: the bench is repeated with fractions of the labels, the other training "
+        "cases without theirs; `seeds` then counts for nothing. Empty: one bench.",
     )
     protocol: Literal["test", "cross_validation"] = Field(
         "test", description="cross_validation: folds of train and validation; test is not used."
@@ -337,10 +299,15 @@ class BenchSettings(Settings):
         names = [*self.teachers, *(arm.name for arm in self.arms), CONTROL, "headline"]
         reasons = [f"the name {n!r} occurs twice" for n in {n for n in names if names.count(n) > 1}]
         taught_by = {arm.teacher for arm in self.arms} - set(self.teachers or {"teacher"})
+        taught_by -= {CONTROL}  # self-training
         reasons += [f"an arm names the teacher {t!r}, which is not listed" for t in taught_by]
         known = {*names, *(() if self.arms else ("student",)), "teacher"}
         compared = (self.primary.first, self.primary.second)
         reasons += [f"primary names {n!r}, which is not an arm" for n in compared if n not in known]
+        if len({point.fraction for point in self.labels}) < len(self.labels):
+            reasons.append("labels: a fraction occurs twice")
+        if self.labels and self.teacher_seeds == "shared":
+            reasons.append("labels: teachers learn from the labels of each seed; use each")
         if len(set(self.seeds)) < len(self.seeds):
             reasons.append("a seed occurs twice")
         folds = self.protocol == "cross_validation"
@@ -388,6 +355,10 @@ class RunSettings(Settings):
     )
     transfer: TransferSettings | None = Field(
         None, description="What the student learns; the control is trained without the terms."
+    )
+    controls: PoolControls = Field(
+        default_factory=PoolControls,
+        description="Further controls, where samples without labels are trained on.",
     )
     evaluation: EvaluationSettings = Field(
         default_factory=EvaluationSettings, description="How predictions are evaluated."
@@ -466,6 +437,18 @@ class RunSettings(Settings):
             reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
             reasons += batch_misfits(transfer, self.student.training.batch_size)
             yield from (f"{name}: {reason}" for reason in reasons)
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether the split keeps training cases without their labels."""
+        limit = self.target.split.limit
+        return limit is not None and limit.unlabelled == "keep"
+
+    @property
+    def pool_controls(self) -> bool:
+        """Whether the further controls are trained."""
+        student = self.student
+        return self.has_pool and student is not None and not student.model.finds_points
 
     def bench_arms(self) -> tuple[BenchArm, ...]:
         """Return the distilled arms of the bench; empty if there is no bench."""

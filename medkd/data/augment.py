@@ -43,6 +43,12 @@ class AugmentationSettings(Settings):
         description="Views of a sample: live draws a new one each time; a number V repeats the "
         "same V views in turn.",
     )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of the views; null: the seed of the run. A number gives all seeds of a "
+        "bench the same views, so that they share a teacher's stored answers.",
+    )
     flip: tuple[float, ...] = Field(
         (), max_length=3, description="Probability of a flip along i, j (and k); exact."
     )

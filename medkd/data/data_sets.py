@@ -47,23 +47,33 @@ class Luna16Data(Settings):
         return luna16_cases(luna, name="LUNA16 layout", patients=patients)
 
 
+NO_PATIENTS = "the set names no patients: each image counts as one"
+
+
 class MedMnistData(Settings):
     """A MedMNIST file, 2-D or 3-D, of any image size."""
 
     kind: Literal["medmnist"] = "medmnist"
     path: InputPath = Field(description="The .npz file.")
+    patients: InputPath | None = Field(
+        None,
+        description="CSV `seriesuid,patient_id`, with case ids such as "
+        "pneumoniamnist-train-000000 as seriesuid; null: each image counts as one patient.",
+    )
 
     def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
         """Read the labels of the file; see `CaseSource`."""
         path = find_data(self.path)
         held = medmnist_of(path)
+        patients = read_patients(find_data(self.patients)) if self.patients else {}
         cases: list[Case] = []
         labels: dict[str, int] = {}
         for origin, (_, label) in held.splits.items():
             # Several columns: a case is positive if any of its labels is.
             for row, value in enumerate(label.max(axis=1).tolist()):
                 case_id = f"{held.name}-{origin}-{row:06d}"
-                cases.append(Case(case_id, case_id, "image", path=path, row=row, origin=origin))
+                patient = patients.get(case_id, case_id)
+                cases.append(Case(case_id, patient, "image", path=path, row=row, origin=origin))
                 labels[case_id] = value
         one_output = held.splits["train"].labels.shape[1] == 1 and len(held.label_names) <= 2
         return CaseIndex(
@@ -72,7 +82,7 @@ class MedMnistData(Settings):
             labels=labels,
             label_names=held.label_names[-1:] if one_output else held.label_names,
             fingerprint=held.sha256,
-            notes=(*held.notes, "the set names no patients: each image counts as one"),
+            notes=(*held.notes, *([] if patients else [NO_PATIENTS])),
         )
 
 

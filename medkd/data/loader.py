@@ -27,6 +27,7 @@ class TrainLoader:
         seed: seed of the order.
         views: number of different views per sample; "live": unlimited.
         workers: processes that read batches ahead; 0: the main process reads them.
+        labelled_share: share of labelled samples in a batch, 0..1; None: their natural share.
 
     `timeout_s` is the time after which a worker without a batch is considered hung.
     """
@@ -42,6 +43,7 @@ class TrainLoader:
         seed: int,
         views: Views = "live",
         workers: int = 0,
+        labelled_share: float | None = None,
     ) -> None:
         if len(source) == 0:
             raise ValueError("expected a source with samples, got an empty one")
@@ -50,8 +52,11 @@ class TrainLoader:
         self.seed = seed
         self.views = views
         self.workers = workers
+        self.labelled_share = labelled_share
         strata = class_strata(source.label, source.label_known)
         self._strata = strata if balanced else np.zeros_like(strata)
+        if not balanced and labelled_share is not None:
+            self._strata = np.where(strata == UNLABELLED, UNLABELLED, 0)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -95,7 +100,13 @@ class TrainLoader:
     def _draws(self, epoch: int) -> tuple[Indices, Indices]:
         """Return the samples of an epoch and the numbers of their views, [steps, batch_size]."""
         length = len(self) * self.batch_size
-        order = balanced_order(self._strata, seed=self.seed, epoch=epoch, length=length)
+        order = balanced_order(
+            self._strata,
+            seed=self.seed,
+            epoch=epoch,
+            length=length,
+            labelled_share=self.labelled_share,
+        )
         numbers = view_numbers(order, self._strata, epoch=epoch)
         if self.views != "live":
             numbers %= self.views

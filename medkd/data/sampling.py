@@ -50,10 +50,13 @@ def class_strata(label: torch.Tensor, label_known: torch.Tensor) -> Indices:
     return np.where(label_known.numpy().any(axis=1), strata, UNLABELLED).astype(np.int64)
 
 
-def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> Indices:
+def balanced_order(
+    strata: Indices, *, seed: int, epoch: int, length: int, labelled_share: float | None = None
+) -> Indices:
     """Return a random order in which the classes are evenly mixed in equal parts.
 
-    Unlabelled samples keep their natural share; the rest is divided equally among the classes.
+    Unlabelled samples get what `labelled_share` leaves, or their natural share; the rest is divided
+    equally among the classes.
     Samples of a class that is too small are repeated. No sample is repeated again before all
     samples of its class occur equally often.
 
@@ -62,6 +65,8 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
         seed: the run's seed.
         epoch: from 0.
         length: samples in the epoch.
+        labelled_share: share of labelled samples, 0..1; None: their natural share. It counts only
+            where there are both kinds.
 
     Returns:
         [length] indices into the samples.
@@ -75,7 +80,7 @@ def balanced_order(strata: Indices, *, seed: int, epoch: int, length: int) -> In
     """
     random = np.random.default_rng(derive_seed(seed, "order", epoch))
     classes = np.unique(strata)
-    slots = interleave(_quotas(strata, classes, length))
+    slots = interleave(_quotas(strata, classes, length, labelled_share))
     order = np.empty(length, dtype=np.int64)
     for position, stratum in enumerate(classes):
         places = np.flatnonzero(slots == position)
@@ -145,10 +150,13 @@ def draw_evenly(members: Indices, count: int, random: np.random.Generator) -> In
     return np.concatenate([members[:0], *passes])[:count]
 
 
-def _quotas(strata: Indices, classes: Indices, length: int) -> list[int]:
-    """Divide `length`: unlabelled samples by their natural share, the rest equally by class."""
+def _quotas(strata: Indices, classes: Indices, length: int, share: float | None) -> list[int]:
+    """Divide `length` between labelled samples, equally by class, and unlabelled ones."""
     unlabelled = int(np.count_nonzero(strata == UNLABELLED))
-    labelled = length - round(length * unlabelled / len(strata))
+    pool = unlabelled / len(strata)
+    if share is not None and 0 < pool < 1:
+        pool = 1 - share
+    labelled = length - round(length * pool)
     names = [int(c) for c in classes if c != UNLABELLED]
     parts = {c: labelled // len(names) + (i < labelled % len(names)) for i, c in enumerate(names)}
     return [parts.get(int(c), length - labelled) for c in classes]

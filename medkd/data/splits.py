@@ -43,10 +43,22 @@ class LabelLimit(Settings):
         "labels, by transfer only.",
     )
 
+    validation: Literal["all", "limited"] = Field(
+        "all",
+        description="Validation labels: all of them, or limited to the same fraction, so that "
+        "nothing is chosen with labels that a site would not have.",
+    )
+
+    seed: int | None = Field(
+        None, ge=0, description="Seed of the choice of labels; null: split_seed."
+    )
+
     @model_validator(mode="after")
     def _one_amount(self) -> LabelLimit:
         if (self.labelled_fraction is None) == (self.labelled_cases is None):
             raise ValueError("give either labelled_fraction or labelled_cases")
+        if self.validation == "limited" and self.labelled_fraction is None:
+            raise ValueError("limit.validation: limited needs labelled_fraction")
         return self
 
 
@@ -177,7 +189,8 @@ def build_split(
     split = _with_labels(index, check_leaks(index, split), keep=keep)
     _refuse_empty_parts(index, split)
     if settings.limit:
-        split = _limited(index, split, settings.limit, seed=seed)
+        own = settings.limit.seed
+        split = _limited(index, split, settings.limit, seed=seed if own is None else own)
     return replace(split, fingerprint=_fingerprint(index, split))
 
 
@@ -341,9 +354,17 @@ def _limited(index: CaseIndex, split: Split, limit: LabelLimit, *, seed: int) ->
         f"labels of {len(labelled)} of {len(train)} training cases used "
         f"({positive} positive); the others {fate}"
     )
+    val = split.val
+    if limit.validation == "limited":
+        held = [cases[c] for c in split.val]
+        mixed = _mixed_patients(index, held, seed=seed, purpose="validation labels")
+        known = _first_patients(mixed, held, limit)
+        val = tuple(c.case_id for c in held if c.patient_id in known)
+        note += f"; of {len(split.val)} validation cases {len(val)}"
     return replace(
         split,
         train=labelled,
+        val=val,
         unlabelled=(*split.unlabelled, *rest) if limit.unlabelled == "keep" else (),
         notes=(*split.notes, note),
     )

@@ -107,11 +107,22 @@ def _f1(labels: Float64, scores: Float64) -> Weighted:
     return _weighted_share(2.0 * scores * labels, scores + labels)
 
 
+def _balanced_accuracy(labels: Float64, scores: Float64) -> Weighted:
+    """Mean of sensitivity and specificity."""
+    parts = (_sensitivity(labels, scores), _specificity(labels, scores))
+
+    def statistic(weights: Float64) -> Float64:
+        return (parts[0](weights) + parts[1](weights)) / 2
+
+    return statistic
+
+
 METRICS: dict[str, Callable[[Float64, Float64], Weighted]] = {
     "roc_auc": _roc_auc,
     "pr_auc": _pr_auc,
     "brier": _brier,
     "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
     "sensitivity": _sensitivity,
     "specificity": _specificity,
     "precision": _precision,

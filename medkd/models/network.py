@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,15 @@ class NetworkSettings(Settings):
     def input_shape(self) -> tuple[int, ...] | None:
         """The only accepted spatial shape of a view; None: any shape."""
         return None
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the settings name weights that are loaded into the new network."""
+        return getattr(self, "weights", "none") != "none"
+
+    def stored(self) -> dict[str, Any]:
+        """Return the plain values that a model directory keeps; they rebuild the network."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 class Network(nn.Module):

@@ -365,9 +365,10 @@ def _is_free(directory: Path) -> bool:
 
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce `weights_file` to its name: folders of the training machine are not stored."""
+    """Reduce each `weights_file` to its name: folders of the training machine are not stored."""
+    found = {k: _without_folders(v) if isinstance(v, dict) else v for k, v in settings.items()}
     file = settings.get("weights_file")
-    return {**settings, "weights_file": Path(file).name} if file else dict(settings)
+    return {**found, "weights_file": Path(file).name} if file else found
 
 
 def _settings_of(info: ModelInfo, directory: Path) -> NetworkSettings:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from medkd.models import classifiers, detector, luna_classifier, teachers, teachers_xray
+from medkd.models import (
+    classifiers,
+    detector,
+    ensemble,
+    luna_classifier,
+    probe,
+    teachers,
+    teachers_xray,
+)
 from medkd.models.network import Network, NetworkSettings, parameter_count, seeded
 from medkd.settings import union_by_kind
 
@@ -60,6 +68,8 @@ MODELS: dict[str, ModelEntry] = {
         luna_classifier.LunaClassifierSettings, luna_classifier.LunaClassifier
     ),
     "detector3d": ModelEntry(detector.DetectorSettings, detector.PointDetector),
+    "ensemble": ModelEntry(ensemble.EnsembleSettings, ensemble.Ensemble),
+    "probe": ModelEntry(probe.ProbeSettings, probe.Probe, probe.initialise_probe),
 }
 
 
@@ -101,7 +111,7 @@ def build_model(settings: NetworkSettings, *, seed: int) -> Network:
     """
     entry = _entry(settings)
     network = build_architecture(settings, seed=seed)
-    if entry.initialise is not None and getattr(settings, "weights", "none") != "none":
+    if entry.initialise is not None and settings.names_weights:
         network.initialisation = entry.initialise(network, settings)
     return network
 
@@ -109,7 +119,12 @@ def build_model(settings: NetworkSettings, *, seed: int) -> Network:
 def build_architecture(settings: NetworkSettings, *, seed: int = 0) -> Network:
     """Build a network with random weights, ignoring the weights that its settings name."""
     with seeded(seed):
-        return _entry(settings).build(settings)
+        return build_part(settings)
+
+
+def build_part(settings: NetworkSettings) -> Network:
+    """Build a network as part of another one: its random weights come from the same seed."""
+    return _entry(settings).build(settings)
 
 
 def check_model_input(

@@ -14,11 +14,22 @@ from pathlib import Path
 from medkd.data.patches import PatchSource
 from medkd.evaluate.classification import choose_operating_point
 from medkd.jsonio import read_json, write_json
+from medkd.models.ensemble import Ensemble
+from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, read_info, save_model
+from medkd.models.probe import Probe, ProbeSettings
 from medkd.provenance import sha256_of_text
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
+from medkd.train.answers import PLAIN, Asked, view_logits
 from medkd.train.domains import HELD_OUT
-from medkd.train.networks import ArmNetwork, fit_network, load_network
+from medkd.train.networks import (
+    ArmNetwork,
+    finished_network,
+    fit_network,
+    fit_probe_network,
+    join_networks,
+    load_network,
+)
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import (
     Float64,
@@ -63,7 +74,7 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
     if not is_saved(context.run, arm.name):
         parts = scored_parts(arm, context)
         teacher = load_teacher(arm, context)
-        found = fit_network(arm, context, teacher) if arm.model else load_network(arm, context)
+        found = get_network(arm, context, teacher)
         logits = score_samples(found, arm, context, parts)
         calibration = calibrate(
             logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training
@@ -73,6 +84,17 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
         info = with_operating_points(info, predictions["val"], context)
         save_arm(arm, context.run, found=found, info=info, predictions=predictions)
     return evaluate_arm(arm, context)
+
+
+def get_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
+    """Train, fit, join or load the network of an arm."""
+    if arm.same_as is not None:
+        return finished_network(arm.same_as, context)
+    if arm.members:
+        return join_networks(arm, context)
+    if isinstance(arm.model, ProbeSettings):
+        return fit_probe_network(arm, context)
+    return fit_network(arm, context, teacher) if arm.model else load_network(arm, context)
 
 
 def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
@@ -99,7 +121,11 @@ def score_samples(
     total, before = sum(map(len, parts.values())), 0
     weights = FrozenTeacher(found.network).fingerprint()
     logits = {}
+    views = arm.views or context.settings.evaluation.views
     for split, source in parts.items():
+        if views > 1 or isinstance(found.network, Probe | Ensemble):
+            logits[split] = _mean_over_views(found.network, arm, context, source, views)
+            continue
         key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
 
         def report(done: int, before: int = before, split: str = split) -> None:
@@ -115,6 +141,18 @@ def score_samples(
         )
         before += len(source)
     return logits
+
+
+def _mean_over_views(
+    network: Network, arm: Arm, context: RunContext, source: PatchSource, views: int
+) -> Float64:
+    """Return the mean logit [N, K] over the views of samples; one view: the samples as they are."""
+    domain = context.source if source is context.source.parts["test"] else context.target
+    asked = Asked(
+        domain, source, views if views > 1 else PLAIN, context.view_seed(domain), context.device,
+        "half", arm.name, context.progress,
+    )  # fmt: skip
+    return view_logits(network, asked).mean(dim=1).double().numpy()
 
 
 def with_operating_points(

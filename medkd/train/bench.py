@@ -40,9 +40,9 @@ from medkd.train.bench_record import (
 from medkd.train.compare import measure_fidelity
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
-from medkd.train.plan import Arm, plan_students, plan_teachers
+from medkd.train.plan import Arm, in_order, plan_students, plan_teachers
 from medkd.train.run import run_arms
-from medkd.types import Evaluation, RunRecord
+from medkd.types import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,16 @@ def run_bench(
     folder: Path,
     *,
     resume: bool = False,
+    work_dir: Path | None = None,
     progress: Progress = no_progress,
 ) -> BenchRecord:
     """Run every cell that is not finished, and write the table.
 
     Args:
-        settings: settings with a `bench` section; `${run_dir}` in them is `folder`.
+        settings: settings with a `bench` section.
         folder: folder of the bench.
         resume: continue the bench in this folder.
+        work_dir: `${run_dir}` in the settings; None: `folder`.
         progress: called after every step and before every cell.
 
     Raises:
@@ -87,8 +89,9 @@ def run_bench(
     if bench is None:
         raise SettingsError("this configuration has no bench section", ["see bench/pneumoniamnist"])
     open_folder(folder, folder / "config.yaml", settings, resume=resume)
-    teachers = _teachers(settings, bench, folder, progress)
-    arms = (*teachers, *plan_students(settings, bench_arms(settings, bench)))
+    work_dir = work_dir or folder
+    teachers = _teachers(settings, bench, folder, work_dir=work_dir, progress=progress)
+    arms = in_order(teachers, plan_students(settings, bench_arms(settings, bench)))
     cells = list(_cells(bench))
     rows: list[BenchRow] = []
     samples: dict[str, BenchSamples] = {}
@@ -97,9 +100,9 @@ def run_bench(
     for number, cell in enumerate(cells):
         progress("bench: running cells", number, len(cells), cell.name)
         run = RunFolder(folder / cell.name)
-        evaluation = _run_cell(settings, cell, run, arms=arms, progress=progress)
+        evaluation = _run_cell(settings, cell, run, arms=arms, work_dir=work_dir, progress=progress)
         finished = {arm.name: read_arm(run, arm.name) for arm in arms}
-        rows += _rows_of(bench, cell, arms, finished, record=evaluation.record)
+        rows += _rows_of(bench, cell, arms, finished, evaluation=evaluation)
         samples[cell.part] = _samples_of(finished)
         # Only warnings common to all cells are kept; the others are derived from the rows.
         common = [w for w in evaluation.warnings if number == 0 or w in common]
@@ -121,10 +124,13 @@ def bench_arms(settings: RunSettings, bench: BenchSettings) -> tuple[BenchArm, .
 
 
 def choose_headline(rows: list[BenchRow]) -> str:
-    """Choose the distilled arm with the best mean ROC AUC on validation; ties by Brier score."""
+    """Choose the distilled arm with the best mean ROC AUC on validation; ties by Brier score.
+
+    Self-training is a control and not a candidate.
+    """
     found: dict[str, list[BenchRow]] = {}
     for row in rows:
-        if row.role == "student":
+        if row.role == "student" and row.teacher != CONTROL:
             found.setdefault(row.arm, []).append(row)
     if not found:
         raise ValueError("no distilled arm to choose from")
@@ -146,7 +152,12 @@ def _cells(bench: BenchSettings) -> Iterator[Cell]:
 
 
 def _teachers(
-    settings: RunSettings, bench: BenchSettings, folder: Path, progress: Progress
+    settings: RunSettings,
+    bench: BenchSettings,
+    folder: Path,
+    *,
+    work_dir: Path,
+    progress: Progress,
 ) -> tuple[Arm, ...]:
     """Return the teachers of every cell; a shared teacher is trained here, once."""
     teachers = plan_teachers(settings.teachers())
@@ -162,7 +173,7 @@ def _teachers(
         own = {"teacher": settings.teachers()[arm.name]}
         alone = settings.model_copy(update={**nothing, **own})
         _open(run, alone)
-        run_arms(alone, [arm], run, work_dir=folder, progress=progress)
+        run_arms(alone, [arm], run, work_dir=work_dir, progress=progress)
         shared.append(replace(arm, model=None, taken_from=run.model(arm.name)))
     return tuple(shared)
 
@@ -173,6 +184,7 @@ def _run_cell(
     run: RunFolder,
     *,
     arms: Sequence[Arm],
+    work_dir: Path,
     progress: Progress,
 ) -> Evaluation:
     own = _cell_settings(settings, cell)
@@ -182,11 +194,18 @@ def _run_cell(
     def report(what: str, done: int, total: int, note: str) -> None:
         progress(f"{cell.name}, {what}", done, total, note)
 
-    return run_arms(own, arms, run, work_dir=run.path.parent, progress=report)
+    return run_arms(own, arms, run, work_dir=work_dir, progress=report)
 
 
 def _cell_settings(settings: RunSettings, cell: Cell) -> RunSettings:
     changed: dict[str, object] = {"seed": cell.seed}
+    limit = settings.target.split.limit
+    if settings.bench is not None and settings.bench.labels and limit is not None:
+        own = limit.model_copy(update={"seed": cell.seed})
+        split = settings.target.split.model_copy(update={"limit": own})
+        settings = settings.model_copy(
+            update={"target": settings.target.model_copy(update={"split": split})}
+        )
     if cell.fold is not None and settings.bench is not None:
         split = CrossValidationSplit(
             folds=settings.bench.folds, fold=cell.fold, limit=settings.target.split.limit
@@ -207,8 +226,10 @@ def _rows_of(
     arms: Sequence[Arm],
     finished: Mapping[str, FinishedArm],
     *,
-    record: RunRecord,
+    evaluation: Evaluation,
 ) -> Iterator[BenchRow]:
+    counts = [evaluation.splits[part] for part in ("train", "val")]
+    labels = sum(one.get("labelled", one["samples"]) for one in counts)
     for planned in arms:
         arm = finished[planned.name]
         teacher = finished[planned.teacher] if planned.teacher else None
@@ -235,9 +256,10 @@ def _rows_of(
             test=scores["test"],
             threshold=arm.info.operating_points[CLASSIFICATION].threshold,
             probabilities=tuple(round(row.probabilities[0], 7) for row in arm.predictions["test"]),
-            record=record,
+            record=evaluation.record,
             teacher=planned.teacher,
             kl_to_teacher=measure_fidelity(teacher, arm).kl if teacher else None,
+            labels=labels,
             control_kl_to_teacher=(
                 measure_fidelity(teacher, finished[CONTROL]).kl if teacher else None
             ),

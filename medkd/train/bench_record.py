@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medkd.config.run_settings import SELF_TRAINING
 from medkd.evaluate.caution import few_cases_warning, sentence
 from medkd.evaluate.intervals import (
     LabelledSamples,
@@ -35,6 +36,13 @@ METRICS = {
     "accuracy@half": "accuracy at .5",
     "accuracy@frozen": "accuracy at the fixed threshold",
 }
+"""The metrics of the table of a bench."""
+
+WORDS = {
+    **METRICS,
+    "pr_auc": "average precision",
+    "balanced_accuracy@frozen": "balanced accuracy at the fixed threshold",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class BenchRow:
 
     `fold` is None if the official test part was scored. `probabilities` [N] are calibrated, and
     `threshold` was chosen on validation. Only students have `kl_to_teacher` and
-    `control_kl_to_teacher` (see `types.Fidelity`).
+    `control_kl_to_teacher` (see `types.Fidelity`). `labels` are those of training and validation.
     """
 
     seed: int
@@ -68,6 +76,7 @@ class BenchRow:
     teacher: str | None = None
     kl_to_teacher: float | None = None
     control_kl_to_teacher: float | None = None
+    labels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +163,15 @@ def scores_of(rows: tuple[BenchRow, ...], metric: str) -> Float64:
 
     Args:
         rows: the rows of one seed, fold by fold.
-        metric: "roc_auc", "pr_auc", "brier", "accuracy@half" or "accuracy@frozen".
+        metric: "roc_auc", "pr_auc", "brier", "accuracy@half", or accuracy or
+            balanced_accuracy "@frozen".
     """
     parts = []
     for row in rows:
         probability = np.array(row.probabilities)
         if metric == "accuracy@half":
             probability = (probability >= 0.5).astype(np.float64)
-        elif metric == "accuracy@frozen":
+        elif metric.endswith("@frozen"):
             probability = (probability >= row.threshold).astype(np.float64)
         parts.append(probability)
     return np.concatenate(parts)
@@ -202,7 +212,7 @@ def compare(record: BenchRecord) -> tuple[BenchDifference, ...]:
         second=named.get(record.primary.second, record.primary.second),
     )
     others = [c for c in _comparisons(record) if c != primary]
-    found = [_difference(record, c) for c in (primary, *others)]
+    found = [difference_of(record, c) for c in (primary, *others)]
     adjusted = holm([d.p_value for d in found[1:]])
     rest = [replace(d, p_value=p) for d, p in zip(found[1:], adjusted, strict=True)]
     return (replace(found[0], primary=True), *rest)
@@ -282,12 +292,15 @@ def _comparisons(record: BenchRecord) -> list[BenchComparison]:
     for arm in record.arms():
         first = record.of(arm)[0]
         if first.role == "student":
-            seconds = [*controls[:1], *([first.teacher] if first.teacher else [])]
+            seconds = dict.fromkeys([*controls[:1], *([first.teacher] if first.teacher else [])])
+            if SELF_TRAINING in record.arms() and arm != SELF_TRAINING:
+                seconds[SELF_TRAINING] = None
             found += [BenchComparison(arm, s, metric) for s in seconds for metric in METRICS]
     return found
 
 
-def _difference(record: BenchRecord, comparison: BenchComparison) -> BenchDifference:
+def difference_of(record: BenchRecord, comparison: BenchComparison) -> BenchDifference:
+    """Compare two arms in one metric; its p-value is not adjusted."""
     samples = record.scored_samples()
     first, second = (
         [scores_of(rows, comparison.metric) for rows in record.by_seed(arm)]
@@ -322,6 +335,6 @@ def _difference_words(found: BenchDifference) -> str:
     interval = found.estimate.interval
     shown = f" ({interval.low:+.4f} to {interval.high:+.4f})" if interval else ""
     return (
-        f"- {named.first} minus {named.second}, {METRICS.get(named.metric, named.metric)}: "
+        f"- {named.first} minus {named.second}, {WORDS.get(named.metric, named.metric)}: "
         f"{found.estimate.value:+.4f}{shown}, p = {found.p_value:.3f} ({kind})"
     )

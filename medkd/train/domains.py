@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from medkd.config.run_settings import DomainSettings
+from medkd.config.domain_settings import DomainSettings
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.augment import check_augmentation
 from medkd.data.cases import Case, CaseIndex, CaseSource, OnProgress
@@ -132,6 +132,9 @@ class Domain:
                 "samples": len(source),
                 "positives": int(positive.any(dim=1).sum()),
             }
+            labelled = int(source.label_known.any(dim=1).sum())
+            if labelled < len(source):
+                found[f"{prefix}{part}"]["labelled"] = labelled
         return found
 
 

@@ -26,15 +26,19 @@ from medkd.models.detector import STRIDE
 from medkd.models.initialise import initialise_from
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
+from medkd.models.probe import Probe
 from medkd.models.table import build_architecture, build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
+from medkd.train.ensembles import build_ensemble
 from medkd.train.loop import FitPlan, fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
+from medkd.train.probes import fit_probe_of
 from medkd.train.state import Scores
+from medkd.train.targets import stored_teacher
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings, batch_misfits
 from medkd.transfer.teacher import FrozenTeacher
@@ -74,6 +78,8 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     source = _initialise(network, arm)
     loader, sampled = _loader_of(arm, context, network)
     spacing = spacing_mm(domain.settings.loading)
+    if teacher is not None:
+        teacher = teacher.with_answers(stored_teacher(arm, context, teacher))
     objective = TransferObjective(
         network,
         teacher,
@@ -95,7 +101,9 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         loader,
         validate=validate,
         plan=_fit_plan(arm, context, teacher),
-        view=partial(view_batch, settings=domain.settings.augmentation, seed=context.settings.seed),
+        view=partial(
+            view_batch, settings=domain.settings.augmentation, seed=context.view_seed(domain)
+        ),
         progress=context.progress,
     )
     info = _describe(arm, domain, network, result.scores)
@@ -103,6 +111,28 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
     info = with_origins(info, start=source, teacher=taught_by)
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+
+
+def fit_probe_network(arm: Arm, context: RunContext) -> ArmNetwork:
+    """Fit the probe of an arm on its labelled samples; nothing is trained by gradients."""
+    if arm.model is None:
+        raise ValueError(f"{arm.name} has no model to fit")
+    domain = context.domain_of(arm)
+    network = build_model(arm.model, seed=context.seed_of(arm)).to(context.device)
+    if not isinstance(network, Probe):
+        raise TypeError(f"{arm.name} is not a probe")
+    prior = fit_probe_of(arm, network, context)
+    info = _describe(arm, domain, network, {})
+    info = replace(info, config=context.settings.name, seed=context.settings.seed)
+    return ArmNetwork(network.to(context.device), info, prior)
+
+
+def join_networks(arm: Arm, context: RunContext) -> ArmNetwork:
+    """Build the ensemble of an arm from its finished members."""
+    network, info = build_ensemble(arm, context)
+    info = replace(info, config=context.settings.name, seed=context.settings.seed)
+    prior = context.target.parts["train"].prior
+    return ArmNetwork(network.to(context.device), info, Prior(prior, prior))
 
 
 def _prepare(
@@ -141,6 +171,7 @@ def _loader_of(
         seed=seed,
         views=domain.settings.augmentation.views,
         workers=arm.training.workers,
+        labelled_share=arm.training.labelled_share,
     )
     return loader, loader.sampled_prior
 
@@ -184,14 +215,21 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     return ArmNetwork(loaded.network, loaded.info, prior)
 
 
+def finished_network(name: str, context: RunContext) -> ArmNetwork:
+    """Return the network of a finished arm, to be scored in another way."""
+    loaded = load_model(context.run.model(name), device=context.device)
+    prior = _prior_of(loaded.info, true=context.target.parts["train"].prior)
+    return ArmNetwork(loaded.network, loaded.info, prior)
+
+
 def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
     """Return why the terms of a student do not fit it and its teacher; empty if they do.
 
     Both networks are built with random weights, so that layers that do not exist or do not match
     are known before the teacher is trained.
     """
-    if arm.model is None:
-        return ()
+    if arm.model is None or teacher.members:
+        return ()  # an ensemble is built from its members; it has no layers to compare
     train, given = context.target.parts["train"], teacher.model
     if given is None:
         given = parse_model_settings(read_info(str(teacher.taken_from)).settings)
@@ -298,7 +336,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
     """Describe a network as far as possible at the end of its training."""
     origins, streamed = domain.origins()["train"], domain.streamed
     return ModelInfo(
-        settings=arm.model.model_dump(mode="json") if arm.model else {},
+        settings=arm.model.stored() if arm.model else {},
         label_names=domain.index.label_names,
         preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,

@@ -9,18 +9,24 @@ from typing import Literal
 
 from medkd.config.run_settings import (
     CONTROL,
+    CONTROL_VIEWS,
+    SELF_TRAINING,
     BenchArm,
     RunSettings,
     TeacherSettings,
     TrainingSettings,
 )
+from medkd.data.patches import PatchSource
 from medkd.data.sampling import derive_seed
 from medkd.models.initialise import InitialiseSettings
 from medkd.models.network import NetworkSettings
 from medkd.runs import RunFolder
+from medkd.train.answers import Asked
 from medkd.train.domains import Domain
 from medkd.train.logs import Progress
-from medkd.transfer.settings import TransferSettings
+from medkd.transfer.objective import SIDES
+from medkd.transfer.settings import TargetSettings, TransferSettings
+from medkd.transfer.targets import Precision
 
 Role = Literal["teacher", "control", "student"]
 
@@ -39,6 +45,10 @@ class Arm:
         teacher: name of the arm that teaches it; None if it has no teacher.
         initialise: the source model from which the network starts; control and student have the
             same.
+        members: names of the arms of which it is the ensemble.
+        weights: how the members are weighted, see `EnsembleOf`.
+        same_as: name of the arm whose network it has; only the scoring differs.
+        views: views of a sample over which its score is averaged; None: as `evaluation.views` says.
     """
 
     name: str
@@ -49,6 +59,10 @@ class Arm:
     transfer: TransferSettings = field(default_factory=TransferSettings)
     teacher: str | None = None
     initialise: InitialiseSettings | None = None
+    members: tuple[str, ...] = ()
+    weights: Literal["equal", "validation"] = "equal"
+    same_as: str | None = None
+    views: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +80,20 @@ class RunContext:
         """Return the domain on which an arm is trained."""
         return self.source if arm.role == "teacher" else self.target
 
+    def view_seed(self, domain: Domain) -> int:
+        """Return the seed of the views of a domain."""
+        own = domain.settings.augmentation.seed
+        return self.settings.seed if own is None else own
+
+    def asked(
+        self, arm: Arm, source: PatchSource, *, views: int, precision: Precision = "float32"
+    ) -> Asked:
+        """Ask for `views` views of samples of the target domain; `PLAIN`: the samples."""
+        return Asked(
+            self.target, source, views, self.view_seed(self.target), self.device, precision,
+            arm.name, self.progress,
+        )  # fmt: skip
+
     def seed_of(self, arm: Arm) -> int:
         """Return the seed of an arm; control and students have the same seed."""
         return derive_seed(self.settings.seed, "teacher" if arm.role == "teacher" else "student")
@@ -77,7 +105,17 @@ def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
     if settings.student is None or settings.transfer is None:
         return teachers
     student = BenchArm(name="student", teacher=teachers[0].name, transfer=settings.transfer)
-    return (*teachers, *plan_students(settings, [student]))
+    return in_order(teachers, plan_students(settings, [student]))
+
+
+def in_order(teachers: Iterable[Arm], students: Iterable[Arm]) -> tuple[Arm, ...]:
+    """Put each arm after the arms that it needs: an ensemble may have the control as a member."""
+    given = tuple(teachers)
+    single = [arm for arm in given if not arm.members]
+    several = [arm for arm in given if arm.members]
+    own = tuple(students)
+    controls = [arm for arm in own if arm.role == "control"]
+    return (*single, *controls, *several, *(arm for arm in own if arm.role != "control"))
 
 
 def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
@@ -88,6 +126,8 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
             role="teacher",
             training=settings.training,
             model=settings.model,
+            members=settings.ensemble.members if settings.ensemble else (),
+            weights=settings.ensemble.weights if settings.ensemble else "equal",
             taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
             initialise=settings.initialise,
         )
@@ -96,15 +136,38 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
 
 
 def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[Arm, ...]:
-    """Return the control, which is a student without transfer terms, and the students."""
+    """Return the controls, which are students without transfer terms, and the students.
+
+    Where there are samples without labels, two more arms show what they give without a teacher:
+    the control scored by the mean over views, and self-training, a student of the control.
+    """
     own = settings.student
     if own is None:
         raise ValueError("expected settings with a student")
+    asked = list(students)
+    if settings.pool_controls and settings.controls.self_training:
+        asked = [_self_training(settings, asked[0].transfer), *asked]
     start = own.initialise
-    taught = tuple(
+    taught = [
         Arm(s.name, "student", own.training, own.model, None, s.transfer, s.teacher, start)
-        for s in students
-    )
+        for s in asked
+    ]
     plain = taught[0].transfer.without_terms()
     control = Arm(CONTROL, "control", own.training, own.model, None, plain, initialise=start)
-    return (control, *taught)
+    if not (settings.pool_controls and settings.controls.views):
+        return (control, *taught)
+    views = settings.controls.views
+    averaged = Arm(CONTROL_VIEWS, "control", own.training, same_as=CONTROL, views=views)
+    return (control, averaged, *taught)
+
+
+def _self_training(settings: RunSettings, transfer: TransferSettings) -> BenchArm:
+    """Return the student of the control: the same terms on outputs, and answers over views."""
+    terms = tuple(t for t in transfer.terms if not any(t.layers(side) for side in SIDES))
+    if not terms:
+        terms = TransferSettings.model_validate({"terms": [{"kind": "soft_label"}]}).terms
+    targets = TargetSettings(mode="stored", average=True, views=settings.controls.views or 1)
+    changed = {"terms": terms, "targets": targets}
+    return BenchArm(
+        name=SELF_TRAINING, teacher=CONTROL, transfer=transfer.model_copy(update=changed)
+    )

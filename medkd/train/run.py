@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from medkd.config.load import dump_settings, fill_run_dir
-from medkd.config.run_settings import RunSettings
+from medkd.config.run_settings import CONTROL, RunSettings
 from medkd.errors import SettingsError
 from medkd.formats import EVALUATION
 from medkd.jsonio import read_json, write_json
@@ -183,7 +183,7 @@ def _check_precision(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
 
 def _warn_of_weak_teachers(arm: Arm, finished: dict[str, FinishedArm]) -> None:
     """Log which teachers are no better on validation than the control, once it is finished."""
-    if arm.role != "control":
+    if arm.name != CONTROL:
         return
     for name, teacher in finished.items():
         if name != arm.name and warn_of_weak_teacher(teacher, finished[arm.name]):

@@ -114,8 +114,8 @@ class TransferObjective(nn.Module):
             raise SettingsError("this batch is too small", list(reasons))
         teacher = None
         if self.teacher is not None:
-            teacher = self.teacher(batch.image, _layers(self.settings, "teacher"))
-        with tap_layers(self.student, _layers(self.settings, "student")) as features:
+            teacher = self.teacher.answer(batch, tapped_layers(self.settings, "teacher"))
+        with tap_layers(self.student, tapped_layers(self.settings, "student")) as features:
             logits = self.student(batch.image)
         losses, weights = self._label_losses(logits, batch)
         if teacher is not None:
@@ -152,7 +152,7 @@ class TransferObjective(nn.Module):
         if not terms or self.teacher is None:
             return
         for batch in batches:
-            answer = self.teacher(batch.image, _layers(self.settings, "teacher"))
+            answer = self.teacher(batch.image, tapped_layers(self.settings, "teacher"))
             for term in terms:
                 term.observe(answer, batch.label, batch.label_known)
         for term in terms:
@@ -195,7 +195,7 @@ class TransferObjective(nn.Module):
 
     def _probe(self, view_shape: Sequence[int] | None) -> TermContext:
         """Run one empty view through both networks to learn the shapes of tapped layers."""
-        teacher_layers, student_layers = (_layers(self.settings, side) for side in SIDES)
+        teacher_layers, student_layers = (tapped_layers(self.settings, side) for side in SIDES)
         if self.teacher is None or not (teacher_layers or student_layers):
             return TermContext(self.settings.outputs, {}, {})
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
@@ -252,7 +252,7 @@ def _check(
     reasons += repeated_terms(settings.terms)
     if reasons:
         raise SettingsError("this student cannot be trained like this", reasons)
-    find_layers(student, _layers(settings, "student"))
+    find_layers(student, tapped_layers(settings, "student"))
 
 
 def _check_shares(
@@ -298,7 +298,8 @@ def term_names(settings: TransferSettings) -> list[str]:
     return names
 
 
-def _layers(settings: TransferSettings, side: Side) -> list[str]:
+def tapped_layers(settings: TransferSettings, side: Side) -> list[str]:
+    """Return the names of the layers of one network that the terms compare."""
     layers = {layer for term in settings.terms for layer in term.layers(side)}
     return sorted(layer for layer in layers if layer is not None)
 

@@ -16,6 +16,7 @@ from medkd.transfer.hard_labels import HardLabelSettings
 from medkd.transfer.outputs import Outputs
 from medkd.transfer.point_labels import PointLossSettings
 from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS, AnyTermSettings
+from medkd.transfer.targets import Precision
 from medkd.transfer.terms import TermSettings
 
 
@@ -60,6 +61,42 @@ ScheduleSettings = Annotated[
 ]
 
 
+class TargetSettings(Settings):
+    """How the teacher's answers reach the student."""
+
+    mode: Literal["live", "stored"] = Field(
+        "live",
+        description="live: the teacher is asked in every step. stored: it is asked once for each "
+        "view, and its answers are kept in the cache; training then costs the student alone.",
+    )
+    average: bool = Field(
+        False,
+        description="Every view of a sample is taught the mean of the teacher's answers to "
+        "`views` views of it (logits only); needs mode: stored.",
+    )
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="Views per sample that the teacher answers; null: augmentation.views. Another "
+        "number than that needs average.",
+    )
+    scale: Literal["own", "control"] = Field(
+        "own",
+        description="own: the teacher's calibrated logits. control: moved to the mean and spread "
+        "of the control's logits on the training samples, so that the student's threshold stays "
+        "where the control's is; needs average.",
+    )
+    precision: Precision = Field("half", description="Precision of stored answers.")
+
+    @model_validator(mode="after")
+    def _average_is_stored(self) -> Self:
+        if self.average and self.mode == "live":
+            raise ValueError("targets.average needs targets.mode: stored")
+        if self.scale == "control" and not self.average:
+            raise ValueError("targets.scale: control needs targets.average: true")
+        return self
+
+
 class TransferSettings(Settings):
     """The objective of a student; with an empty list of terms it is that of the control arm."""
 
@@ -78,6 +115,9 @@ class TransferSettings(Settings):
     schedule: ScheduleSettings = Field(
         default_factory=ConstantSchedule, description="factor on all terms over training"
     )
+    targets: TargetSettings = Field(
+        default_factory=TargetSettings, description="how the teacher's answers reach the student"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +132,15 @@ class TransferSettings(Settings):
             if values.get("outputs") != "exclusive":
                 raise ValueError(f"term {kind}: {_three_classes(kind)}")
         return values
+
+    @model_validator(mode="after")
+    def _averages_are_logits(self) -> Self:
+        layered = [t.kind for t in self.terms if any(t.layers(s) for s in ("teacher", "student"))]
+        if self.targets.average and layered:
+            raise ValueError(
+                f"targets.average gives logits only, but {', '.join(layered)} compare layers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:

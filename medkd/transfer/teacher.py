@@ -10,11 +10,16 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medkd.transfer.taps import tap_layers
+from medkd.types import PatchBatch
+
+if TYPE_CHECKING:
+    from medkd.transfer.targets import StoredTeacher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +58,12 @@ class FrozenTeacher:
         if self.finds_points:
             self._network.to(memory_format=torch.channels_last_3d)  # as in `Engine`
         self.temperature = given
+        self._stored: StoredTeacher | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The frozen network."""
+        return self._network
 
     @property
     def embedding_layer(self) -> str | None:
@@ -73,6 +84,24 @@ class FrozenTeacher:
     def input_shape(self) -> tuple[int, ...] | None:
         """The only spatial shape that the network accepts, if there is one."""
         return getattr(self._network, "input_shape", None)
+
+    def with_answers(self, stored: StoredTeacher | None) -> FrozenTeacher:
+        """Return the same teacher, which answers from stored answers; None: it is asked live."""
+        other = copy.copy(self)
+        other._stored = stored
+        return other
+
+    def answer(self, batch: PatchBatch, layers: Sequence[str] = ()) -> TeacherOutput:
+        """Return the stored answers to the views of a batch or, if there are none, ask now.
+
+        Args:
+            batch: views with their sample ids and view numbers.
+            layers: names of the layers whose outputs are wanted.
+        """
+        if self._stored is None:
+            return self(batch.image, layers)
+        device = batch.image.device
+        return self._stored.answer(batch.sample_id, batch.view_number, device=device)
 
     def __call__(self, view: Tensor, layers: Sequence[str] = ()) -> TeacherOutput:
         """Run the network without gradient, in eval mode, on the device of the view.

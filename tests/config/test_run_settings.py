@@ -106,7 +106,7 @@ def test_whole_scans_are_searched_in_ct_only() -> None:
 
 def test_a_teacher_is_given_or_trained_not_both() -> None:
     both = {"from": "somewhere", "model": {"kind": "resnet3d"}}
-    assert "either from" in refusal(teacher=both)
+    assert "give one of from" in refusal(teacher=both)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ SMALL = {
     "torchvision2d": {"name": "mobilenet_v3_small", "image_size": 64},
     "timm2d": {"name": "tf_efficientnet_lite0", "image_size": 64},
     "torchxrayvision2d": {"image_size": 64},
+    "probe": {"backbone": {"kind": "compact2d"}, "layers": ["features.3", "pool"]},
+    "ensemble": {"members": [{"kind": "compact2d"}, {"kind": "shallow2d"}]},
     "luna_classifier": {"width": 2, "patch_shape": [48, 32, 16]},
 }
 """Settings that make an entry small; an entry that stands not here is checked as it is."""

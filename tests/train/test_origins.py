@@ -12,7 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from medkd.cli import app
-from medkd.config.run_settings import DomainSettings, RunSettings, TrainingSettings
+from medkd.config.domain_settings import DomainSettings
+from medkd.config.run_settings import RunSettings, TrainingSettings
 from medkd.data.cases import CaseIndex
 from medkd.data.patches import ImagePatches, SampleTable
 from medkd.data.splits import Split

@@ -40,6 +40,10 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root / "pneumoniamnist" / "pneumoniamnist.npz", rows=28)
     (root / "nodulemnist3d").mkdir()
     write_cubes(root / "nodulemnist3d" / "nodulemnist3d.npz")
+    (root / "candidates2d").mkdir()
+    write_images(root / "candidates2d" / "candidates2d.npz", rows=50)
+    patients = "seriesuid,patient_id\ncandidates2d-train-000000,run-0\n"
+    (root / "candidates2d" / "patients.csv").write_text(patients)
     write_phantom_set(root / "luna16", PhantomSettings(scans=10, nodules_per_scan="1-2"))
     settings = parse_model_settings({"kind": "luna_classifier"})
     info = ModelInfo(
@@ -75,6 +79,14 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         *short("bench.teachers.lite0"), *short("bench.teachers.wide"), *short("student"),
         "bench.seeds=[0]", "bench.teachers.lite0.model.image_size=32",
     ],
+    **{
+        name: lambda _: [
+            *short("student"), "target.split.limit.labelled_fraction=0.8", "bench.seeds=[0]",
+            "bench.teachers.probe.backbone.image_size=32",
+            "bench.teachers.probe.views=1", "evaluation.views=1",
+        ]
+        for name in ("bench/few_labels_xray", "bench/few_labels_ct")
+    },
     "demo/phantom": lambda _: [
         *short("student"), "target.data.scans=4", "target.data.nodules_per_scan=2-3",
         "target.split.val=0.25", "target.split.test=0.25", "target.crops.mining.per_scan=2",

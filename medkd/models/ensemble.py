@@ -1,0 +1,94 @@
+"""Several networks that answer together: the weighted mean of their logits on one scale.
+
+The members of an ensemble may be calibrated differently or trained for another prevalence. Each
+logit is therefore first moved by a factor and an offset, which whoever builds the ensemble chooses
+(`train/ensembles.py`), and only then averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medkd.models.network import Network, NetworkSettings
+
+
+class EnsembleSettings(NetworkSettings):
+    """The plain settings of the members; a run writes them."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: tuple[dict[str, Any], ...] = Field(
+        min_length=2, description="The settings of each member."
+    )
+
+    @model_validator(mode="after")
+    def _members_answer_alike(self) -> Self:
+        made = [self._parsed(member) for member in self.members]
+        for name in ("spatial_dims", "in_channels", "label_count"):
+            if len(values := {getattr(one, name) for one in made}) > 1:
+                raise ValueError(f"the members differ in {name}: {sorted(values)}")
+        if any(one.finds_points for one in made):
+            raise ValueError("a point detector cannot be a member: its output is a map")
+        return self
+
+    @staticmethod
+    def _parsed(member: dict[str, Any]) -> NetworkSettings:
+        from medkd.models.table import parse_model_settings  # the table also lists this network
+
+        return parse_model_settings(member)
+
+    @property
+    def parsed(self) -> tuple[NetworkSettings, ...]:
+        """The settings of the members."""
+        return tuple(map(self._parsed, self.members))
+
+    @property
+    def spatial_dims(self) -> int:  # type: ignore[override]
+        """Number of spatial axes of the members."""
+        return self.parsed[0].spatial_dims
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """The only spatial shape that a member accepts; None: any shape."""
+        return next((m.input_shape for m in self.parsed if m.input_shape), None)
+
+    @property
+    def hu_window(self) -> tuple[float, float] | None:  # type: ignore[override]
+        """The HU window that a member needs; None: any."""
+        return next((m.hu_window for m in self.parsed if m.hu_window), None)
+
+
+class Ensemble(Network):
+    """Members, and for each member [M, K] a factor, an offset and a weight.
+
+    logit = sum_m weight_m (factor_m z_m + offset_m), with weights that add up to 1. The embedding
+    is the members' logits side by side.
+    """
+
+    def __init__(self, settings: EnsembleSettings) -> None:
+        from medkd.models.table import build_part  # the table also lists this network
+
+        super().__init__(settings, embedding_layer="collect")
+        self.networks = [build_part(one) for one in settings.parsed]
+        self.members = nn.ModuleList(self.networks)
+        self.collect = nn.Identity()
+        shape = (len(self.members), settings.label_count)
+        self.register_buffer("factor", torch.ones(shape))
+        self.register_buffer("offset", torch.zeros(shape))
+        self.register_buffer("weight", torch.full(shape, 1 / len(self.members)))
+
+    def combine(self, logits: Sequence[Tensor]) -> Tensor:
+        """Return the mean [B, K] of the members' logits, each [B, K]."""
+        stacked = torch.stack(list(logits))
+        factor, offset, weight = (
+            self.get_buffer(name)[:, None] for name in ("factor", "offset", "weight")
+        )
+        return (weight * (factor * stacked + offset)).sum(dim=0)
+
+    def _logits(self, view: Tensor) -> Tensor:
+        logits: Tensor = self.collect(torch.cat([member(view) for member in self.networks], dim=1))
+        return self.combine(logits.chunk(len(self.members), dim=1))

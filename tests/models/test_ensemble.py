@@ -1,0 +1,52 @@
+"""An ensemble: the weighted mean of its members' logits on one scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from medkd.models.ensemble import Ensemble
+from medkd.models.table import build_model, parse_model_settings
+from medkd.train.ensembles import common_scale, likelihood_weights
+
+MEMBERS = [{"kind": "compact2d"}, {"kind": "shallow2d"}]
+
+
+def test_the_logit_is_the_weighted_mean_of_the_moved_logits() -> None:
+    network = build_model(parse_model_settings({"kind": "ensemble", "members": MEMBERS}), seed=0)
+    assert isinstance(network, Ensemble)
+    network.eval()
+    network.factor.copy_(torch.tensor([[2.0], [0.5]]))
+    network.offset.copy_(torch.tensor([[1.0], [-3.0]]))
+    network.weight.copy_(torch.tensor([[0.25], [0.75]]))
+    view = torch.rand(3, 1, 16, 16)
+    with torch.no_grad():
+        first, second = (member(view) for member in network.members)
+        found = network(view)
+    torch.testing.assert_close(found, 0.25 * (2 * first + 1) + 0.75 * (0.5 * second - 3))
+
+
+def test_members_of_other_scales_count_the_same_after_they_are_moved() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = [torch.randn(50, 2, generator=random) * scale + 3 for scale in (0.1, 20.0)]
+    factor, offset = common_scale(logits)
+    moved = [factor[n] * one + offset[n] for n, one in enumerate(logits)]
+    torch.testing.assert_close(moved[0].mean(dim=0), moved[1].mean(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moved[0].std(dim=0), moved[1].std(dim=0), rtol=1e-4, atol=1e-4)
+    assert (factor > 0).all()
+
+
+def test_a_member_that_predicts_worse_weighs_less_and_the_more_labels_the_less() -> None:
+    few = likelihood_weights([-5 * 0.5, -5 * 0.6])
+    many = likelihood_weights([-500 * 0.5, -500 * 0.6])
+    assert sum(few) == pytest.approx(1)
+    assert 0.5 < few[0] < 0.65
+    assert many[0] > 0.999
+
+
+def test_members_must_answer_alike() -> None:
+    with pytest.raises(ValidationError, match="the members differ in spatial_dims"):
+        parse_model_settings({"kind": "ensemble", "members": [MEMBERS[0], {"kind": "compact3d"}]})
+    with pytest.raises(ValidationError, match="a point detector cannot be a member"):
+        parse_model_settings({"kind": "ensemble", "members": [{"kind": "detector3d"}] * 2})
