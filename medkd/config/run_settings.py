@@ -18,7 +18,12 @@ from medkd.detect.view import OneLook
 from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, Settings
-from medkd.transfer.settings import TransferSettings, batch_misfits, check_transfer
+from medkd.transfer.settings import (
+    TransferSettings,
+    batch_misfits,
+    check_targets,
+    check_transfer,
+)
 
 CONTROL = "control"
 CONTROL_VIEWS = "control_views"
@@ -433,6 +438,9 @@ class RunSettings(Settings):
                 yield f"{name}: no terms, so the student would equal the control"
             if transfer.hard_label.weight == 0:
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"
+            trained = self.target.augmentation.views
+            unfit = check_targets(transfer.targets, trained)
+            yield from (f"{name}: {reason}" for reason in unfit)
             model = self.student.model
             reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
             reasons += batch_misfits(transfer, self.student.training.batch_size)

@@ -79,7 +79,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     loader, sampled = _loader_of(arm, context, network)
     spacing = spacing_mm(domain.settings.loading)
     if teacher is not None:
-        teacher = teacher.with_answers(stored_teacher(arm, context, teacher))
+        teacher = teacher.with_answers(stored_teacher(arm, context, teacher, network))
     objective = TransferObjective(
         network,
         teacher,

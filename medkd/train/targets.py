@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medkd.config.run_settings import CONTROL
-from medkd.errors import SettingsError
 from medkd.models.ensemble import Ensemble
 from medkd.models.package import load_model
 from medkd.models.probe import Probe
 from medkd.train.answers import Asked, asked_views, open_answers, teacher_run, view_logits
 from medkd.train.ensembles import LEAST_SPREAD
 from medkd.train.plan import Arm, RunContext
-from medkd.transfer.objective import tapped_layers
+from medkd.transfer.objective import tapped_layers, with_embeddings
 from medkd.transfer.targets import LOGITS, Answers, LogitTable, StoredTeacher
 from medkd.transfer.teacher import FrozenTeacher
 
 
-def stored_teacher(arm: Arm, context: RunContext, teacher: FrozenTeacher) -> StoredTeacher | None:
+def stored_teacher(
+    arm: Arm, context: RunContext, teacher: FrozenTeacher, student: nn.Module
+) -> StoredTeacher | None:
     """Return the stored answers from which a student learns; None: its teacher is asked live.
 
     Args:
         arm: the student.
         context: the run, in which the teacher and the control are finished.
         teacher: the student's teacher.
+        student: the student's network, whose embedding is compared where no layer is named.
 
     Raises:
-        SettingsError: if the views are not a fixed number, or the answers would fill the disk.
+        SettingsError: if the answers would fill the disk.
     """
     chosen = arm.transfer.targets
     if chosen.mode == "live" or not arm.transfer.terms:
         return None
     source = context.target.parts["train"]
-    views = stored_views(arm, context)
+    views = int(chosen.views or context.target.settings.augmentation.views)
     asked = context.asked(arm, source, views=views, precision=chosen.precision)
-    answers = _answers(teacher, tapped_layers(arm.transfer, "teacher"), asked)
+    layers = tapped_layers(with_embeddings(arm.transfer, student, teacher), "teacher")
+    answers = _answers(teacher, layers, asked)
     if not chosen.average:
         return StoredTeacher(answers)
     if chosen.scale == "own" or arm.teacher == CONTROL:
@@ -80,24 +83,3 @@ def _mean_logits(answers: Answers, asked: Asked) -> Tensor:
     """Return the mean over the views [N, K] of stored logits."""
     logits = answers.read(answers.rows_of(*asked_views(asked)))[LOGITS]
     return logits.view(len(asked.samples), asked.count, -1).mean(dim=1)
-
-
-def stored_views(arm: Arm, context: RunContext) -> int:
-    """Return how many views of a sample the teacher of a student answers.
-
-    Raises:
-        SettingsError: if that does not fit the views on which the student is trained.
-    """
-    chosen = arm.transfer.targets
-    trained = context.target.settings.augmentation.views
-    reasons = []
-    if chosen.average:
-        if chosen.views is None and trained == "live":
-            reasons.append("targets.average needs targets.views (or augmentation.views: a number)")
-    elif trained == "live":
-        reasons.append("targets.mode: stored needs augmentation.views: a number, not live")
-    elif chosen.views not in (None, trained):
-        reasons.append(f"targets.views is {chosen.views}, augmentation.views {trained}: equal them")
-    if reasons:
-        raise SettingsError(f"{arm.name}: the teacher's answers cannot be stored", reasons)
-    return int(chosen.views or trained)

@@ -93,7 +93,7 @@ class TransferObjective(nn.Module):
         self.student = student
         self._finds_points = bool(getattr(student, "finds_points", False))
         self._cell_mm = cell_mm
-        self.settings = _with_embeddings(settings, student, teacher)
+        self.settings = with_embeddings(settings, student, teacher)
         self.teacher = teacher if settings.terms else None
         _check(self.settings, student, teacher, positive_share=positive_share)
         self._share = None if positive_share is None else torch.tensor(positive_share)
@@ -210,7 +210,7 @@ class TransferObjective(nn.Module):
         return TermContext(self.settings.outputs, teacher.features, features, label_count)
 
 
-def _with_embeddings(
+def with_embeddings(
     settings: TransferSettings, student: nn.Module, teacher: FrozenTeacher | None
 ) -> TransferSettings:
     """Replace unnamed layers by the embedding layers that the networks declare."""

@@ -6,7 +6,7 @@ Combinations that cannot teach anything are refused here, before anything is tra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -168,6 +168,27 @@ class TransferSettings(Settings):
         """
         return TransferSettings(
             outputs=self.outputs, hard_label=self.hard_label, points=self.points
+        )
+
+
+def check_targets(targets: TargetSettings, trained_views: int | Literal["live"]) -> Iterator[str]:
+    """Yield why a teacher's answers cannot be stored for these views; nothing if they can.
+
+    Args:
+        targets: how the answers reach the student.
+        trained_views: views per sample on which the student is trained, `augmentation.views`.
+    """
+    if targets.mode == "live":
+        return
+    if targets.average:
+        if targets.views is None and trained_views == "live":
+            yield "targets.average needs targets.views (or augmentation.views: a number)"
+    elif trained_views == "live":
+        yield "targets.mode: stored needs augmentation.views: a number, not live"
+    elif targets.views not in (None, trained_views):
+        yield (
+            f"targets.views is {targets.views}, augmentation.views {trained_views}: only "
+            "targets.average allows another number"
         )
 
 
