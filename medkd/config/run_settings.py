@@ -230,7 +230,14 @@ class BenchArm(Settings):
     """One distilled arm of a bench."""
 
     name: ArmName = Field(description="Name of the arm in folders and tables.")
-    teacher: ArmName = Field("teacher", description="Name of its teacher, a key of `teachers`.")
+    teacher: ArmName = Field(
+        "teacher",
+        description="Its teacher: a key of `teachers`, control (self-training), or an arm listed "
+        "before it (a chain of assistants, generations).",
+    )
+    model: ModelSettings | None = Field(
+        None, description="Its network, for example of an assistant; null: that of the student."
+    )
     transfer: TransferSettings = Field(description="What is transferred.")
 
 
@@ -303,9 +310,7 @@ class BenchSettings(Settings):
     def _names_fit(self) -> BenchSettings:
         names = [*self.teachers, *(arm.name for arm in self.arms), CONTROL, "headline"]
         reasons = [f"the name {n!r} occurs twice" for n in {n for n in names if names.count(n) > 1}]
-        taught_by = {arm.teacher for arm in self.arms} - set(self.teachers or {"teacher"})
-        taught_by -= {CONTROL}  # self-training
-        reasons += [f"an arm names the teacher {t!r}, which is not listed" for t in taught_by]
+        reasons += self._unknown_teachers()
         known = {*names, *(() if self.arms else ("student",)), "teacher"}
         compared = (self.primary.first, self.primary.second)
         reasons += [f"primary names {n!r}, which is not an arm" for n in compared if n not in known]
@@ -332,6 +337,22 @@ class BenchSettings(Settings):
         if reasons:
             raise ValueError("; ".join(sorted(reasons)))
         return self
+
+    def _unknown_teachers(self) -> Iterator[str]:
+        """Yield a reason for each teacher or member of an ensemble that is not listed before."""
+        before = {*(self.teachers or {"teacher"}), CONTROL}
+        single = {name for name, one in self.teachers.items() if one.ensemble is None} | {CONTROL}
+        for name, teacher in self.teachers.items():
+            for member in teacher.ensemble.members if teacher.ensemble else ():
+                if member not in single:
+                    yield (
+                        f"the ensemble {name!r} names {member!r}: members are single teachers of "
+                        f"the bench, or {CONTROL}"
+                    )
+        for arm in self.arms:
+            if arm.teacher not in before:
+                yield f"an arm names the teacher {arm.teacher!r}, which is not listed before it"
+            before.add(arm.name)
 
 
 class RunSettings(Settings):
@@ -376,6 +397,7 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> RunSettings:
         reasons = [*self._missing(), *self._views(), *self._networks(), *self._transfers()]
+        reasons += self._arm_names()
         if reasons:
             raise ValueError("; ".join(reasons))
         return self
@@ -457,6 +479,16 @@ class RunSettings(Settings):
         """Whether the further controls are trained."""
         student = self.student
         return self.has_pool and student is not None and not student.model.finds_points
+
+    def _arm_names(self) -> Iterator[str]:
+        own = self.controls.self_training and self.pool_controls
+        if own and any(arm.name == SELF_TRAINING for arm in self.bench_arms()):
+            yield (
+                f"bench: an arm {SELF_TRAINING} is added to yours of that name: rename it, or set "
+                "controls.self_training: false"
+            )
+        if self.teacher is not None and self.teacher.ensemble is not None and not self.bench:
+            yield "teacher.ensemble: its members are teachers of a bench: use bench.teachers"
 
     def bench_arms(self) -> tuple[BenchArm, ...]:
         """Return the distilled arms of the bench; empty if there is no bench."""

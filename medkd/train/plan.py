@@ -149,7 +149,16 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
         asked = [_self_training(settings, asked[0].transfer), *asked]
     start = own.initialise
     taught = [
-        Arm(s.name, "student", own.training, own.model, None, s.transfer, s.teacher, start)
+        Arm(
+            s.name,
+            "student",
+            own.training,
+            s.model or own.model,
+            None,
+            s.transfer,
+            s.teacher,
+            start if s.model is None else None,
+        )  # fmt: skip
         for s in asked
     ]
     plain = taught[0].transfer.without_terms()

@@ -152,6 +152,37 @@ def test_an_ensemble_answers_with_its_members_on_one_scale(
     assert np.isnan(labels_of(source)).any()
 
 
+def test_an_arm_can_teach_the_next_one_with_a_network_of_its_own(
+    image_settings: Build, image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    own = {"terms": [{"kind": "soft_label"}]}
+    assistant = {"kind": "shallow2d", "channels": 8}
+    arms = [
+        {"name": "assistant", "transfer": own, "model": assistant},
+        {"name": "student", "teacher": "assistant", "transfer": own},
+        {"name": "second", "teacher": "student", "transfer": own},
+    ]
+    settings = image_settings(
+        bench={"seeds": [0], "teachers": {"teacher": image_values["teacher"]}, "arms": arms},
+        teacher=None, transfer=None,
+    )  # fmt: skip
+    record = run_bench(settings, tmp_path / "bench")
+    sizes = {arm: record.of(arm)[0].parameters for arm in record.arms()}
+    assert sizes["teacher"] > sizes["assistant"] > sizes["student"] == sizes["second"]
+    assert [record.of(arm)[0].teacher for arm in ("assistant", "student", "second")] == [
+        "teacher", "assistant", "student",
+    ]  # fmt: skip
+    arms[0], arms[1] = arms[1], arms[0]
+    with pytest.raises(ValueError, match="'assistant', which is not listed before it"):
+        image_settings(bench={"arms": arms})
+
+
+def test_members_of_an_ensemble_must_be_teachers_or_the_control(image_settings: Build) -> None:
+    bench = {"teachers": {"both": {"ensemble": {"members": ["both", "other"]}}}}
+    with pytest.raises(ValueError, match="'both' names 'other': members are single teachers"):
+        image_settings(bench=bench, teacher=None)
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"), [(0.7, 10.0), (0.8, 10.0), (0.85, 31.6), (0.9, 100.0), (0.95, None)]
 )
