@@ -158,7 +158,7 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
             s.transfer,
             s.teacher,
             start if s.model is None else None,
-        )  # fmt: skip
+        )
         for s in asked
     ]
     plain = taught[0].transfer.without_terms()
