@@ -174,6 +174,9 @@ class Probe(Network):
         body = settings.body
         self.settings = settings
         self.backbone = build_part(body).eval().requires_grad_(False)
+        if isinstance(self.backbone, teachers.BodyAndHead):
+            # Not read; random weights would give each seed stored features of its own.
+            nn.init.zeros_(self.backbone.head.weight)
         if body.spatial_dims == 2:  # twice as fast on a processor
             self.backbone.to(memory_format=torch.channels_last)
         shape = body.input_shape or (_TRIAL_SIZE,) * body.spatial_dims

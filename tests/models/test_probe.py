@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -139,6 +140,17 @@ def test_the_shipped_detector_can_be_probed_in_three_dimensions() -> None:
     assert (probe.spatial_dims, probe.hu_window) == (3, (-1000.0, 400.0))
     with torch.no_grad():
         assert probe(torch.rand(2, 1, 32, 32, 32)).shape == (2, 1)
+
+
+def test_the_features_of_a_pretrained_body_do_not_depend_on_the_seed(tmp_path: Path) -> None:
+    plain = {"kind": "torchvision2d", "name": "mobilenet_v3_small", "image_size": 32}
+    weights = build_model(parse_model_settings(plain), seed=3).body.state_dict()
+    save_file(weights, tmp_path / "body.safetensors")
+    given = plain | {"weights": "file", "weights_file": str(tmp_path / "body.safetensors")}
+    values = {"kind": "probe", "backbone": given, "layers": ["body.features.3"]}
+    probes = [build_model(parse_model_settings(values), seed=seed) for seed in (1, 2)]
+    first, second = (FrozenTeacher(probe.backbone).fingerprint() for probe in probes)
+    assert first == second
 
 
 def test_more_components_than_samples_leave_the_rest_zero() -> None:
