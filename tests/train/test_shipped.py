@@ -110,6 +110,12 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         *short("teacher"), *short("student"), "teacher.model.image_size=32",
         f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT,
     ],
+    "transfer/few_label_xray": lambda root: [
+        *short("student"), "teacher.backbone.image_size=32", "teacher.views=1",
+        "target.loading=[{kind: image, source: file, size_px: [32, 32]}]",
+        f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT, 
+        "target.split.limit={labelled_fraction: 0.5, unlabelled: keep}",
+    ],
     "teacher/luna16_resnet3d": lambda _: [*short("teacher"), "teacher.model.width=0.1"],
     "teacher/phantom_resnet3d": lambda _: [
         *short("teacher"), "target.data.scans=3", "teacher.model.width=0.1",
