@@ -227,18 +227,34 @@ class DetectionSettings(Settings):
 
 
 class BenchArm(Settings):
-    """One distilled arm of a bench."""
+    """One arm of a bench beside the control: distilled, or trained without a teacher."""
 
     name: ArmName = Field(description="Name of the arm in folders and tables.")
-    teacher: ArmName = Field(
+    teacher: ArmName | None = Field(
         "teacher",
         description="Its teacher: a key of `teachers`, control (self-training), or an arm listed "
-        "before it (a chain of assistants, generations).",
+        "before it (a chain of assistants, generations); null: it learns from labels only.",
+    )
+    start: Literal["student", "scratch"] = Field(
+        "student",
+        description="student: from the source model of student.initialise; scratch: from its own "
+        "first weights.",
     )
     model: ModelSettings | None = Field(
         None, description="Its network, for example of an assistant; null: that of the student."
     )
-    transfer: TransferSettings = Field(description="What is transferred.")
+    transfer: TransferSettings = Field(
+        default_factory=TransferSettings, description="What is transferred; no terms: labels only."
+    )
+
+    @model_validator(mode="after")
+    def _terms_need_a_teacher(self) -> BenchArm:
+        if (self.teacher is None) == bool(self.transfer.terms):
+            raise ValueError(
+                f"{self.name}: an arm with a teacher has transfer.terms, an arm with teacher: null "
+                "has none"
+            )
+        return self
 
 
 class Comparison(Settings):
@@ -350,7 +366,7 @@ class BenchSettings(Settings):
                         f"the bench, or {CONTROL}"
                     )
         for arm in self.arms:
-            if arm.teacher not in before:
+            if arm.teacher is not None and arm.teacher not in before:
                 yield f"an arm names the teacher {arm.teacher!r}, which is not listed before it"
             before.add(arm.name)
 
@@ -454,7 +470,7 @@ class RunSettings(Settings):
         if not self.student:
             return
         found = {"transfer": self.transfer} if self.transfer else {}
-        found |= {f"bench arm {arm.name}": arm.transfer for arm in self.bench_arms()}
+        found |= {f"bench arm {a.name}": a.transfer for a in self.bench_arms() if a.teacher}
         for name, transfer in found.items():
             if not transfer.terms:
                 yield f"{name}: no terms, so the student would equal the control"

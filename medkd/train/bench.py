@@ -26,7 +26,7 @@ from medkd.data.splits import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
-from medkd.models.package import CLASSIFICATION
+from medkd.models.package import CLASSIFICATION, WHOLE_SCAN
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, read_arm
 from medkd.train.bench_record import (
@@ -260,6 +260,7 @@ def _rows_of(
             teacher=planned.teacher,
             kl_to_teacher=measure_fidelity(teacher, arm).kl if teacher else None,
             labels=labels,
+            cpm=next((f.cpm_interpolated for f in arm.result.froc if f.track == WHOLE_SCAN), None),
             control_kl_to_teacher=(
                 measure_fidelity(teacher, finished[CONTROL]).kl if teacher else None
             ),

@@ -59,7 +59,8 @@ class BenchRow:
 
     `fold` is None if the official test part was scored. `probabilities` [N] are calibrated, and
     `threshold` was chosen on validation. Only students have `kl_to_teacher` and
-    `control_kl_to_teacher` (see `types.Fidelity`). `labels` are those of training and validation.
+    `control_kl_to_teacher` (see `types.Fidelity`). `labels` are those of training and
+    validation. `cpm` is that of marks on whole scans, interpolated (None: not searched).
     """
 
     seed: int
@@ -77,6 +78,7 @@ class BenchRow:
     kl_to_teacher: float | None = None
     control_kl_to_teacher: float | None = None
     labels: int = 0
+    cpm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +256,23 @@ def bench_notes(record: BenchRecord) -> list[str]:
         f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
         *([few] if few else []),
         *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
+        *_cpm_notes(record),
         *_transfer_notes(record),
         *_teacher_notes(record),
         *record.notes,
     ]
+
+
+def _cpm_notes(record: BenchRecord) -> Iterator[str]:
+    """State what each arm that searched whole scans found there."""
+    for arm in record.arms():
+        values = [row.cpm for row in record.of(arm) if row.cpm is not None]
+        if values:
+            spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            yield (
+                f"{arm}: CPM of marks on whole scans (interpolated), mean over seeds +- SD: "
+                f"{np.mean(values):.3f}{spread}; intervals are in the report of each seed."
+            )
 
 
 def _transfer_notes(record: BenchRecord) -> Iterator[str]:

@@ -114,8 +114,8 @@ def in_order(teachers: Iterable[Arm], students: Iterable[Arm]) -> tuple[Arm, ...
     single = [arm for arm in given if not arm.members]
     several = [arm for arm in given if arm.members]
     own = tuple(students)
-    controls = [arm for arm in own if arm.role == "control"]
-    return (*single, *controls, *several, *(arm for arm in own if arm.role != "control"))
+    control = [arm for arm in own if CONTROL in (arm.name, arm.same_as)]
+    return (*single, *control, *several, *(arm for arm in own if arm not in control))
 
 
 def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
@@ -146,18 +146,18 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
         raise ValueError("expected settings with a student")
     asked = list(students)
     if settings.pool_controls and settings.controls.self_training:
-        asked = [_self_training(settings, asked[0].transfer), *asked]
+        first = next((one.transfer for one in asked if one.teacher), asked[0].transfer)
+        asked = [_self_training(settings, first), *asked]
     start = own.initialise
     taught = [
         Arm(
-            s.name,
-            "student",
-            own.training,
-            s.model or own.model,
-            None,
-            s.transfer,
-            s.teacher,
-            start if s.model is None else None,
+            name=s.name,
+            role="student" if s.teacher else "control",
+            training=own.training,
+            model=s.model or own.model,
+            transfer=s.transfer,
+            teacher=s.teacher,
+            initialise=start if s.model is None and s.start == "student" else None,
         )
         for s in asked
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from medkd.config.run_settings import CONTROL
+from medkd.config.run_settings import CONTROL, SELF_TRAINING
 from medkd.difficulty import difficulty_words
 from medkd.evaluate.efficiency import Measured, measure_efficiency
 from medkd.models.imported import IMPORTED
@@ -44,7 +44,8 @@ def summarise(
         write_reference(context.run, reference_of(target, "test"))
     shown = arms.get("student", list(arms.values())[-1])
     write_worklist(context, shown.name, shown.predictions)
-    fidelity = _fidelity(students, arms)
+    taught = [arm for arm in students if arm.teacher != CONTROL]
+    fidelity = _fidelity(taught, arms)
     verdicts = {
         name: transfer_happened(found[name], found[CONTROL])
         for name, found in fidelity.items()
@@ -52,8 +53,11 @@ def summarise(
     }
     warnings = (*_warnings(context, plan, arms), *_transfer_warnings(verdicts))
     costs = _efficiency(context, arms)
-    pairs = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]  # primary
-    pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
+    ordered = sorted(students, key=lambda arm: arm.teacher == CONTROL)  # the first is primary
+    pairs = [(arms[arm.name], arms[CONTROL]) for arm in ordered if CONTROL in arms]
+    pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in taught]
+    if SELF_TRAINING in arms:
+        pairs += [(arms[a.name], arms[SELF_TRAINING]) for a in students if a.name != SELF_TRAINING]
     of_marks = compare_marks(
         [(first.name, second.name) for first, second in pairs],
         context,
@@ -68,7 +72,7 @@ def summarise(
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
         arms=tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items()),
         differences=compare_arms(pairs, context.settings.evaluation, of_marks),
-        terms=term_records(students[0].transfer) if len(students) == 1 else (),
+        terms=term_records(taught[0].transfer) if len(taught) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
         splits={**({} if source is target else source.counts("source ")), **target.counts()},

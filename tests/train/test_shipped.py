@@ -22,7 +22,7 @@ from tests.train.conftest import write_images
 SHIPPED = shipped_configs()
 ONE_STEP = {
     "epochs": 1, "warmup_epochs": 0, "max_steps_per_epoch": 1, "batch_size": 8,
-    "early_stop_patience": "null", "workers": 0,
+    "early_stop_patience": "null", "workers": 0, "mixed_precision": "'no'",
 }  # fmt: skip
 SPLIT = "target.split={kind: fractions, val: 0.3, test: 0.3}"
 CROPS = (
@@ -110,10 +110,16 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         *short("teacher"), *short("student"), "teacher.model.image_size=32",
         f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT,
     ],
+    "transfer/source_to_site": lambda root: [
+        *short("student"), *short("bench.teachers.adapted"), "bench.seeds=[0]",
+        "target.crops.per_epoch=8",
+        f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT, CROPS,
+        "target.split.limit={labelled_fraction: 0.6, unlabelled: keep}", "detection=null",
+    ],
     "transfer/few_label_xray": lambda root: [
         *short("student"), "teacher.backbone.image_size=32", "teacher.views=1",
         "target.loading=[{kind: image, source: file, size_px: [32, 32]}]",
-        f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT, 
+        f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT,
         "target.split.limit={labelled_fraction: 0.5, unlabelled: keep}",
     ],
     "teacher/luna16_resnet3d": lambda _: [*short("teacher"), "teacher.model.width=0.1"],
