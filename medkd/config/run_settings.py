@@ -430,6 +430,8 @@ class RunSettings(Settings):
             yield "transfer: missing; it defines what the student learns from the teacher"
         if self.detection and not self.target.is_ct:
             yield "detection: only CT scans can be searched"
+        if self.evaluation.views > 1 and self.student and self.student.model.finds_points:
+            yield "evaluation.views: a point detector is scored on the sample as it is; use 1"
         if self.bench and not self.student:
             yield "student: missing; a bench compares students"
 
@@ -480,6 +482,8 @@ class RunSettings(Settings):
             unfit = check_targets(transfer.targets, trained)
             yield from (f"{name}: {reason}" for reason in unfit)
             model = self.student.model
+            if model.finds_points and transfer.targets.mode == "stored":
+                yield f"{name}: targets.mode: stored is for samples, detector3d learns from crops"
             reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
             reasons += batch_misfits(transfer, self.student.training.batch_size)
             yield from (f"{name}: {reason}" for reason in reasons)

@@ -115,7 +115,7 @@ def test_a_teacher_is_given_or_trained_not_both() -> None:
         ({"seeds": [1, 1]}, "a seed occurs twice"),
         ({"primary": {"first": "nobody"}}, "which is not an arm"),
         (
-            {"arms": [{"name": "a", "teacher": "b", "transfer": {}}]},
+            {"arms": [{"name": "a", "teacher": "b", "transfer": {"terms": [{"kind": "hint"}]}}]},
             "names the teacher 'b'",
         ),
         ({"teachers": {"control": {"from": "x"}}}, "occurs twice"),
@@ -129,3 +129,11 @@ def test_a_bench_whose_names_do_not_fit_is_refused(bench: dict[str, Any], reason
 def test_training_that_never_leaves_its_warm_up_is_refused() -> None:
     with pytest.raises(ValidationError, match="warmup_epochs"):
         TrainingSettings(epochs=2, warmup_epochs=2)
+
+
+def test_stored_answers_and_averaged_views_are_for_classifiers() -> None:
+    detector = {"model": {"kind": "detector3d"}}
+    points = {"terms": [{"kind": "soft_points"}], "targets": {"mode": "stored"}}
+    words = refusal(student=detector, transfer=points, evaluation={"views": 4})
+    assert "detector3d learns from crops" in words
+    assert "evaluation.views: a point detector" in words
