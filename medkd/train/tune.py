@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ def run_tune(
         write_result(_result(study, settings), folder, values)
     result = _result(study, settings)
     write_result(result, folder, values)
+    if result.is_telling(PRUNE_FROM):
+        result = replace(result, importance=_importance(study))
     progress("tune: running trials", done, max(done, tune.trials), "")
     if result.best is None:
         reasons = dict.fromkeys(row.reason for row in result.rows if row.reason)
@@ -216,14 +219,12 @@ def _result(study: Study, settings: RunSettings) -> TuneResult:
     complete = [row for row in rows if row.state == "complete" and row.score is not None]
     sign = -1 if tune.metric == "loss" else 1
     best = max(complete, key=lambda row: sign * (row.score or 0.0), default=None)
-    important = len(complete) >= PRUNE_FROM and len(tune.space) > 1
     return TuneResult(
         study=settings.name,
         metric=tune.metric,
         arm=tune.arm,
         rows=tuple(rows),
         best=best,
-        importance=_importance(study) if important else {},
     )
 
 

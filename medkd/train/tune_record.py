@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,24 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """A search so far. `importance` is empty if there are too few trials to tell."""
+    """A search so far. `importance` is empty if there are too few trials or keys to tell."""
 
     study: str
     metric: str
     arm: str
     rows: tuple[TrialRow, ...]
     best: TrialRow | None
-    importance: dict[str, float]
+    importance: dict[str, float] = field(default_factory=dict)
 
     @property
     def scored(self) -> int:
         """Number of trials with a score on validation."""
         return sum(row.state in ("complete", "pruned") for row in self.rows)
+
+    def is_telling(self, fewest: int) -> bool:
+        """Return whether the importance of keys can be computed: enough trials, and two keys."""
+        complete = [row for row in self.rows if row.state == "complete"]
+        return len(complete) >= fewest and len(complete[0].values) > 1
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that the command prints: counts, best values, importance."""

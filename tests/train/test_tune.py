@@ -132,12 +132,12 @@ def test_the_test_part_is_neither_read_nor_predicted(
         return whole(index, cases, **named)
 
     monkeypatch.setattr(domains, "build_patches", build)
-    source = image_settings().target  # another domain for the teacher, with its own test part
     settings = searched(image_settings, TWO_RATES, trials=1)
-    settings = RunSettings.model_validate(
-        settings.model_dump(by_alias=True) | {"source": source.model_dump(by_alias=True)}
-    )
+    values = settings.model_dump(by_alias=True)
+    source = values["target"] | {"augmentation": {}}  # a domain with a test part of its own
+    settings = RunSettings.model_validate(values | {"source": source})
     run_tune(settings, tmp_path)
+    assert len(built) == 4  # train and val of both domains, once for all trials
     cases = [case for part in built for case in part]
     assert any("val" in case for case in cases)
     assert not any("test" in case for case in cases)
