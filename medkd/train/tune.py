@@ -48,7 +48,7 @@ PRUNE_FROM = 5
 """Finished trials before the first one may be pruned."""
 
 REASON, SECONDS = "reason", "seconds"
-"""Names of what is stored with a trial: why it ended early, and its time."""
+"""Names of what is stored with a trial: why it was not trained to its end, and its time."""
 
 
 class PrunedError(MedkdError):
@@ -168,9 +168,13 @@ def _run_trial(
     reason, state = "", TrialState.COMPLETE
     try:
         changed = _suggest(trial, tune.space)
-        own = trial_settings(values, changed)
-        hook = _pruning(trial, tune)
-        score = trials.run(own, trials.folder / trial_name(trial.number), hook)[tune.metric]
+        same = _same_before(study, trial)
+        if same is not None:
+            score, reason = same.value, f"not trained again: same values as trial {same.number}"
+        else:
+            own = trial_settings(values, changed)
+            folder = trials.folder / trial_name(trial.number)
+            score = trials.run(own, folder, _pruning(trial, tune))[tune.metric]
     except PrunedError as error:
         reason, state = error.headline, TrialState.PRUNED
     except (SettingsError, TrainingError) as error:
@@ -178,6 +182,14 @@ def _run_trial(
     trial.set_user_attr(SECONDS, round(time.perf_counter() - started, 3))
     trial.set_user_attr(REASON, reason)
     study.tell(trial, score, state=state)
+
+
+def _same_before(study: Study, trial: Trial) -> FrozenTrial | None:
+    """Return an earlier complete trial with the same values, as happens with few choices."""
+    from optuna.trial import TrialState
+
+    earlier = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((one for one in earlier if one.params == trial.params), None)
 
 
 def _pruning(trial: Trial, tune: TuneSettings) -> EpochHook:

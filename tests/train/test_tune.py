@@ -29,6 +29,9 @@ from tests.train.test_run import interrupt_at
 Build = Callable[..., RunSettings]
 
 RATE = "student.training.learning_rate"
+BOTH = 7
+"""A seed whose first two random trials take the first and the second choice."""
+
 TWO_RATES = {RATE: {"choices": [1e-7, 0.02]}}
 RANGES = {
     RATE: {"low": 1e-3, "high": 3e-2, "log": True},
@@ -59,7 +62,7 @@ def found(
     tmp_path_factory: pytest.TempPathFactory, image_settings: Build
 ) -> tuple[Path, TuneResult, list[str]]:
     folder, steps = tmp_path_factory.mktemp("tune") / "search", []
-    settings = searched(image_settings, TWO_RATES, trials=4, metric="loss")
+    settings = searched(image_settings, TWO_RATES, trials=4, metric="loss", seed=BOTH)
     result = run_tune(settings, folder, progress=lambda what, *_: steps.append(what))
     return folder, result, steps
 
@@ -78,9 +81,18 @@ def test_the_better_of_two_learning_rates_is_found(found: tuple) -> None:
 
 def test_the_score_is_that_of_the_kept_weights_on_validation(found: tuple) -> None:
     folder, result, _ = found
-    for row in result.rows:
+    for row in result.rows[:2]:
         info = read_info(RunFolder(folder / f"trial-000{row.number}").model("student"))
         assert row.score == pytest.approx(info.metrics["val_loss"], abs=1e-6)
+
+
+def test_values_that_were_already_tried_are_not_trained_again(found: tuple) -> None:
+    folder, result, _ = found
+    assert [row.reason for row in result.rows[2:]] == [
+        "not trained again: same values as trial 0"
+    ] * 2
+    assert [row.score for row in result.rows[2:]] == [result.rows[0].score] * 2
+    assert not (folder / "trial-0002").exists()
 
 
 def test_a_teacher_that_no_key_changes_is_trained_once_and_not_copied(found: tuple) -> None:
@@ -223,7 +235,7 @@ def test_a_pruned_training_stops_and_leaves_no_state(
         ),
     )
     space = {"student.training.learning_rate": {"choices": [0.02, 1e-7, 1e-8]}}
-    settings = searched(image_settings, space, trials=5, metric="loss")
+    settings = searched(image_settings, space, trials=3, metric="loss", seed=BOTH)
     result = run_tune(settings, tmp_path)
     pruned = [row for row in result.rows if row.state == "pruned"]
     assert pruned
@@ -236,7 +248,7 @@ def test_invalid_values_fail_their_trial_and_the_search_goes_on(
     image_settings: Build, tmp_path: Path
 ) -> None:
     space = {"student.training.warmup_epochs": {"choices": [0.5, 5.0]}}
-    result = run_tune(searched(image_settings, space, trials=6), tmp_path)
+    result = run_tune(searched(image_settings, space, trials=3, seed=BOTH), tmp_path)
     states = {row.values["student.training.warmup_epochs"]: row.state for row in result.rows}
     assert states == {0.5: "complete", 5.0: "failed"}
     reasons = {row["reason"] for row in rows_of(tmp_path) if row["state"] == "failed"}
@@ -304,11 +316,12 @@ def test_ranges_that_mean_nothing_are_refused(space: dict[str, Any]) -> None:
 def test_the_teacher_and_whole_sections_can_be_searched(
     image_settings: Build, tmp_path: Path
 ) -> None:
-    models = [{"kind": "shallow2d", "channels": 2}, {"kind": "linear2d"}]
+    models = [{"kind": "shallow2d", "channels": 2}, {"kind": "shallow2d", "channels": 3}]
     space = {"teacher.model": {"choices": models}}
-    result = run_tune(searched(image_settings, space, trials=3, arm="teacher"), tmp_path)
-    kinds = {row.values["teacher.model"]["kind"] for row in result.rows}
-    assert kinds == {"shallow2d", "linear2d"}
+    settings = searched(image_settings, space, trials=2, arm="teacher", seed=BOTH)
+    result = run_tune(settings, tmp_path)
+    assert [row.values["teacher.model"] for row in result.rows] == models
+    assert all(row.state == "complete" for row in result.rows)
     assert not list(tmp_path.rglob("student"))
 
 
