@@ -47,6 +47,7 @@ COMMAND_MODULES = (
     "split",
     "train",
     "bench",
+    "tune",
     "cache",
 )
 """Modules that define commands. `register(app)` of each is called when this package is imported."""

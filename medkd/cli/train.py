@@ -74,14 +74,20 @@ def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
 
 
 @contextmanager
-def explained_interruption(path: Path) -> Iterator[None]:
-    """After Ctrl-C, print how to resume, and raise the interruption again."""
+def explained_interruption(path: Path, command: str = "") -> Iterator[None]:
+    """After Ctrl-C, print how to resume, and raise the interruption again.
+
+    Args:
+        path: the output folder.
+        command: the command that resumes; empty: the same command with --resume.
+    """
     try:
         yield
     except KeyboardInterrupt:
+        same = f"run the same command with --resume (and --out {path})"
+        words = f"run: {command}" if command else same
         typer.secho(
-            f"\nstopped; finished work is kept. To resume, run the same command with --resume "
-            f"(and --out {path})",
+            f"\nstopped; finished work is kept. To resume, {words}",
             fg=typer.colors.YELLOW,
             err=True,
         )

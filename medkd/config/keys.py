@@ -119,7 +119,7 @@ def _type(annotation: Any) -> str:  # noqa: ANN401  # any annotation
 
 
 def _plain_type(kind: type) -> str:
-    words = {"str": "text", "bool": "true or false", "NoneType": "null"}
+    words = {"str": "text", "bool": "true or false", "NoneType": "null", "Any": "any value"}
     return words.get(kind.__name__, kind.__name__.removesuffix("Settings"))
 
 

@@ -125,6 +125,28 @@ def make_settings(kind: type[SettingsType], *, overrides: Sequence[str] = ()) ->
     return _validated(Document({}, {}), kind, overrides, name="the options")
 
 
+def settings_from(
+    kind: type[SettingsType], values: dict[str, Any], *, headline: str
+) -> SettingsType:
+    """Build settings from plain values, for example from changed ones of other settings.
+
+    Args:
+        kind: the settings type to validate against.
+        values: values as `dump_settings` writes them; paths are absolute.
+        headline: headline of the error.
+
+    Raises:
+        SettingsError: lists all problems.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        document = Document(values, {})
+        found = [_explain(e, document, kind) for e in error.errors()]
+        reasons = [reason.removeprefix(f"{document.place_of(())}: ") for reason in found]
+        raise SettingsError(headline, reasons) from error
+
+
 def _validated(
     document: Document,
     kind: type[SettingsType],

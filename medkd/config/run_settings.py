@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from medkd.config.domain_settings import ArmName, DomainSettings
+from medkd.config.pool_controls import PoolControls
+from medkd.config.tune_settings import TunedSettings, TuneSettings
 from medkd.data.loading import hu_window, patch_shape, spacing_mm
 from medkd.detect import DetectSettings
 from medkd.detect.view import OneLook
@@ -193,24 +195,6 @@ class StudentSettings(Settings):
     )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="How student and control are trained."
-    )
-
-
-class PoolControls(Settings):
-    """What samples without labels give without a teacher; only for classifiers.
-
-    A gain of the student is transfer only if it is a gain over self-training.
-    """
-
-    views: int | None = Field(
-        6,
-        ge=2,
-        description="Arm control_views: the control, each sample scored by the mean logit over "
-        "this many views (see augmentation); null: no such arm.",
-    )
-    self_training: bool = Field(
-        True,
-        description="Arm self_training: a student of the control's mean answers over views.",
     )
 
 
@@ -409,6 +393,10 @@ class RunSettings(Settings):
         None, description="Null: whole scans are not searched."
     )
     bench: BenchSettings | None = Field(None, description="Seeds and arms of `medkd bench`.")
+    tune: TuneSettings | None = Field(None, description="The search of `medkd tune`.")
+    tuned: TunedSettings | None = Field(
+        None, description="The search that chose these settings; written by `medkd tune`."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSettings:
@@ -434,6 +422,8 @@ class RunSettings(Settings):
             yield "evaluation.views: a point detector is scored on the sample as it is; use 1"
         if self.bench and not self.student:
             yield "student: missing; a bench compares students"
+        if self.tune and self.tune.arm != "teacher" and not self.student:
+            yield f"student: missing; tune.arm is {self.tune.arm}"
 
     def _views(self) -> Iterator[str]:
         """Yield reasons why source and target views are incompatible."""

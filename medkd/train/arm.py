@@ -7,7 +7,7 @@ scoring after the last saved batch, and the whole-scan search after the last fin
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,19 +71,28 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
         CheckpointError: if a file cannot be saved or read.
         SeriesError: if a scan or image cannot be read.
     """
-    if not is_saved(context.run, arm.name):
-        parts = scored_parts(arm, context)
-        teacher = load_teacher(arm, context)
-        found = get_network(arm, context, teacher)
-        logits = score_samples(found, arm, context, parts)
-        calibration = calibrate(
-            logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training
-        )
-        info = replace(found.info, calibration=calibration)
-        predictions = {name: make_predictions(parts[name], logits[name], info) for name in parts}
-        info = with_operating_points(info, predictions["val"], context)
-        save_arm(arm, context.run, found=found, info=info, predictions=predictions)
+    fit_arm(arm, context)
     return evaluate_arm(arm, context)
+
+
+def fit_arm(arm: Arm, context: RunContext) -> None:
+    """Train or load a network, calibrate it, choose its thresholds, predict, and save it.
+
+    Only parts of the domains that were built are predicted: `medkd tune` leaves out test.
+    """
+    parts = scored_parts(arm, context)
+    if is_saved(context.run, arm.name, parts):
+        return
+    teacher = load_teacher(arm, context)
+    found = get_network(arm, context, teacher)
+    logits = score_samples(found, arm, context, parts)
+    calibration = calibrate(
+        logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training
+    )
+    info = replace(found.info, calibration=calibration)
+    predictions = {name: make_predictions(parts[name], logits[name], info) for name in parts}
+    info = with_operating_points(info, predictions["val"], context)
+    save_arm(arm, context.run, found=found, info=info, predictions=predictions)
 
 
 def get_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
@@ -99,9 +108,10 @@ def get_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
 
 def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
     """Return the samples on which an arm is scored; for a teacher also its own test part."""
-    parts = {split: context.target.parts[split] for split in HELD_OUT}
-    if arm.role == "teacher" and context.source is not context.target:
-        parts[SOURCE_TEST] = context.source.parts["test"]
+    target, source = context.target.parts, context.source.parts
+    parts = {split: target[split] for split in HELD_OUT if split in target}
+    if arm.role == "teacher" and context.source is not context.target and "test" in source:
+        parts[SOURCE_TEST] = source["test"]
     return parts
 
 
@@ -147,7 +157,7 @@ def _mean_over_views(
     network: Network, arm: Arm, context: RunContext, source: PatchSource, views: int
 ) -> Float64:
     """Return the mean logit [N, K] over the views of samples; one view: the samples as they are."""
-    domain = context.source if source is context.source.parts["test"] else context.target
+    domain = context.source if source is context.source.parts.get("test") else context.target
     asked = Asked(
         domain, source, views if views > 1 else PLAIN, context.view_seed(domain), context.device,
         "half", arm.name, context.progress,
@@ -184,9 +194,9 @@ def save_arm(
     shutil.rmtree(_state(run, arm.name), ignore_errors=True)
 
 
-def is_saved(run: RunFolder, name: str) -> bool:
-    """Return whether the model and the predictions of an arm are completely saved."""
-    predicted = all(run.predictions(name, split).is_file() for split in HELD_OUT)
+def is_saved(run: RunFolder, name: str, parts: Iterable[str]) -> bool:
+    """Return whether the model of an arm and its predictions of some parts are saved."""
+    predicted = all(run.predictions(name, part).is_file() for part in parts)
     return predicted and (run.model(name) / "model.json").is_file()
 
 

@@ -35,7 +35,7 @@ PARTS = ("train", *HELD_OUT)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Domain:
-    """One domain; `parts` holds the samples of "train", "val" and "test".
+    """One domain; `parts` holds the samples of "train", "val" and, unless it is left out, "test".
 
     All parts and the whole-scan search share the prepared `scans`. `more` are the further sets of
     `crops.more`, by name.
@@ -139,7 +139,12 @@ class Domain:
 
 
 def build_domain(
-    settings: DomainSettings, *, work_dir: Path, seed: int, progress: Progress = no_progress
+    settings: DomainSettings,
+    *,
+    work_dir: Path,
+    seed: int,
+    progress: Progress = no_progress,
+    built: Sequence[str] = PARTS,
 ) -> Domain:
     """Read a data set, split it, and prepare its samples.
 
@@ -148,6 +153,7 @@ def build_domain(
         work_dir: folder of phantoms and caches.
         seed: seed of the split and of the choice of negatives.
         progress: called for every phantom written, scan searched and case prepared.
+        built: the parts whose samples are prepared; the images of other parts are not read.
 
     Raises:
         SettingsError: if a part lacks one class of a label.
@@ -159,7 +165,8 @@ def build_domain(
     split = build_split(index, settings.split, seed=seed)
     scans = _prepared(settings, settings.loading)
     if isinstance(settings.data, ArchiveData):
-        used = (*split.train, *split.unlabelled, *split.val, *split.test)
+        held_out = [case for part in HELD_OUT if part in built for case in getattr(split, part)]
+        used = (*split.train, *split.unlabelled, *held_out)
         report = _counter(progress, f"{index.name}: finding candidates in scans")
         index = add_candidates(
             index, settings.data, used, scans=scans, work_dir=work_dir, progress=report
@@ -167,7 +174,7 @@ def build_domain(
     for note in (*index.notes, *split.notes):
         logger.info("%s: %s", index.name, note)
     parts = {}
-    for part in PARTS:
+    for part in built:
         train = part == "train"
         parts[part] = build_patches(
             index,

@@ -14,8 +14,8 @@ from medkd.config.load import dump_settings
 from medkd.errors import SettingsError
 from medkd.files import remove_partial, write_text
 
-_FREE = {"workers", "cache_gib"}
-"""Keys that do not change any result, so they may differ when a run is resumed."""
+_FREE = {"workers", "cache_gib", "trials"}
+"""Keys that do not change what is already done, so they may differ when a run is resumed."""
 
 _BEGUN = {"config.yaml", "run.json", "data", "cache", "generator.txt"}
 

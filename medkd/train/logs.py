@@ -22,6 +22,16 @@ The first ends with the counted things in the plural: "teacher: training steps".
 unknown.
 """
 
+EpochHook = Callable[[str, int, Scores], None]
+"""Called after every epoch with (name of the arm, epochs finished, validation scores).
+
+It may end the training by an exception; the state of the epoch is already saved.
+"""
+
+
+def no_hook(_arm: str, _epoch: int, _scores: Scores) -> None:
+    """Do nothing."""
+
 
 def no_progress(_what: str, _done: int, _total: int, _note: str = "") -> None:
     """Report nothing."""

@@ -22,7 +22,7 @@ from medkd.config.run_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
 from medkd.provenance import sha256_of_text
 from medkd.train.engine import Engine, Objective, View
-from medkd.train.logs import Progress, TrainingLog, no_progress
+from medkd.train.logs import EpochHook, Progress, TrainingLog, no_hook, no_progress
 from medkd.train.state import Scores, TrainingHistory, load_state, save_state
 from medkd.types import PatchBatch
 
@@ -85,6 +85,7 @@ def fit(
     plan: FitPlan,
     view: View | None = None,
     progress: Progress = no_progress,
+    after_epoch: EpochHook = no_hook,
 ) -> FitResult:
     """Train the student of an objective and leave the kept weights in it.
 
@@ -98,6 +99,7 @@ def fit(
         plan: settings, folder, seed.
         view: makes the augmented views of a batch; None: samples are not augmented.
         progress: called after every step.
+        after_epoch: called after every epoch, with `plan.title` as the name of the arm.
 
     Raises:
         TrainingError: if the loss is not finite.
@@ -124,6 +126,7 @@ def fit(
                 save_state(plan.state_file, plan.signature, snapshot=engine.snapshot(), past=past)
                 log.write(past.history)
                 logger.info("%s: %s", plan.title, past.history[-1])
+                after_epoch(plan.title, past.epoch, scores)
         student.load_state_dict(past.kept)
     # The bar ends at the steps that were made, because the training may have stopped early.
     early = past.epoch < settings.epochs

@@ -105,6 +105,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
             view_batch, settings=domain.settings.augmentation, seed=context.view_seed(domain)
         ),
         progress=context.progress,
+        after_epoch=context.after_epoch,
     )
     info = _describe(arm, domain, network, result.scores)
     info = replace(info, config=context.settings.name, seed=context.settings.seed)

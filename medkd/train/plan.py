@@ -23,7 +23,7 @@ from medkd.models.network import NetworkSettings
 from medkd.runs import RunFolder
 from medkd.train.answers import Asked
 from medkd.train.domains import Domain
-from medkd.train.logs import Progress
+from medkd.train.logs import EpochHook, Progress, no_hook
 from medkd.transfer.objective import SIDES
 from medkd.transfer.settings import TargetSettings, TransferSettings
 from medkd.transfer.targets import Precision
@@ -75,6 +75,7 @@ class RunContext:
     target: Domain
     device: str
     progress: Progress
+    after_epoch: EpochHook = no_hook
 
     def domain_of(self, arm: Arm) -> Domain:
         """Return the domain on which an arm is trained."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from medkd.provenance import start_record
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, run_arm
 from medkd.train.compare import warn_of_weak_teacher
-from medkd.train.domains import HELD_OUT, build_domain, check_model
+from medkd.train.domains import HELD_OUT, Domain, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
@@ -81,9 +81,9 @@ def run_arms(
     if run.evaluation.is_file():
         return read_json(run.evaluation, Evaluation, form=EVALUATION)
     started = time.perf_counter()
-    context = _build_context(settings, run, work_dir=work_dir, progress=progress)
+    context = build_context(settings, run, work_dir=work_dir, progress=progress)
     record = _begin_record(context, settings)
-    _check(context, arms)
+    check_arms(context, arms)
     finished: dict[str, FinishedArm] = {}
     for arm in arms:
         finished[arm.name] = run_arm(arm, context)
@@ -96,14 +96,28 @@ def run_arms(
     return evaluation
 
 
-def _build_context(
-    settings: RunSettings, run: RunFolder, *, work_dir: Path, progress: Progress
+def build_context(
+    settings: RunSettings,
+    run: RunFolder,
+    *,
+    work_dir: Path,
+    progress: Progress = no_progress,
+    build: Callable[..., Domain] = build_domain,
 ) -> RunContext:
+    """Read and prepare the domains of a run.
+
+    Args:
+        settings: settings of the run; `${run_dir}` in them is `work_dir`.
+        run: the run folder.
+        work_dir: folder of phantoms and caches.
+        progress: called after every step.
+        build: builds a domain, with the arguments of `build_domain`.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = build_accelerator("no", settings.device).device.type
     filled = fill_run_dir(settings, work_dir)
-    build = partial(build_domain, work_dir=work_dir, seed=settings.split_seed, progress=progress)
+    build = partial(build, work_dir=work_dir, seed=settings.split_seed, progress=progress)
     source = build(filled.source) if filled.source else None
     target = build(filled.target)
     return RunContext(filled, run, source or target, target, device, progress)
@@ -121,7 +135,7 @@ def _begin_record(context: RunContext, settings: RunSettings) -> RunRecord:
     return record
 
 
-def _check(context: RunContext, arms: Sequence[Arm]) -> None:
+def check_arms(context: RunContext, arms: Sequence[Arm]) -> None:
     """Refuse settings that do not fit the data before anything is trained, with all reasons."""
     reasons: list[str] = []
     for arm in arms:

@@ -119,6 +119,8 @@ def _transfer_warnings(verdicts: Mapping[str, bool]) -> Iterator[str]:
 
 def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[str]:
     target, source = context.target, context.source
+    if context.settings.tuned:
+        yield context.settings.tuned.words
     for name in (arm.name for arm in plan if arm.role == "teacher"):
         info = arms[name].info
         if info.initialisation.startswith(IMPORTED):

@@ -19,7 +19,7 @@ from medkd.runs import RunFolder, read_predictions
 from medkd.train.bench import run_bench
 from medkd.train.label_map import labels_needed, map_markdown, run_label_map
 from medkd.train.predict import labels_of
-from medkd.train.run import _build_context, run_training
+from medkd.train.run import build_context, run_training
 
 Build = Callable[..., RunSettings]
 LIMIT = {"labelled_fraction": 0.5, "unlabelled": "keep", "validation": "limited"}
@@ -70,7 +70,7 @@ def test_the_control_with_views_is_the_control_scored_by_the_mean_logit(
 ) -> None:
     settings, run = with_pool(controls={"views": 3}), RunFolder(tmp_path / "run")
     run_training(settings, run)
-    context = _build_context(settings, run, work_dir=run.path, progress=lambda *_: None)
+    context = build_context(settings, run, work_dir=run.path, progress=lambda *_: None)
     source = context.target.parts["test"]
     network = load_model(run.model("control")).network
     batch = source.__getitems__(range(len(source)))
@@ -143,7 +143,7 @@ def test_an_ensemble_answers_with_its_members_on_one_scale(
     network = load_model(run.model("both")).network
     assert isinstance(network, Ensemble)
     assert isinstance(network.networks[0], Probe)
-    context = _build_context(settings, run, work_dir=tmp_path, progress=lambda *_: None)
+    context = build_context(settings, run, work_dir=tmp_path, progress=lambda *_: None)
     source = context.target.parts["train"]
     images = source.__getitems__(range(len(source))).image
     with torch.no_grad():
