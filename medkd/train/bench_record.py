@@ -254,6 +254,7 @@ def bench_notes(record: BenchRecord) -> list[str]:
         f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
         *([few] if few else []),
         *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
+        *_untaught_notes(record),
         *_transfer_notes(record),
         *_teacher_notes(record),
         *record.notes,
@@ -269,6 +270,17 @@ def _transfer_notes(record: BenchRecord) -> Iterator[str]:
             took_place = share <= TRANSFER_SHARE
             verdict = "transfer took place" if took_place else "NO TRANSFER TOOK PLACE"
             yield f"{arm}: mean KL to its teacher is {share:.2f} of the control's: {verdict}."
+
+
+def _untaught_notes(record: BenchRecord) -> Iterator[str]:
+    for arm in record.arms():
+        rows = record.of(arm)
+        count = sum(arm in row.record.without_transfer for row in rows)
+        if count:
+            yield (
+                f"{arm}: trained without transfer in {count} of {len(rows)} cells, because its "
+                "teacher was not better than the control on validation."
+            )
 
 
 def _teacher_notes(record: BenchRecord) -> Iterator[str]:
@@ -292,7 +304,8 @@ def _comparisons(record: BenchRecord) -> list[BenchComparison]:
     for arm in record.arms():
         first = record.of(arm)[0]
         if first.role == "student":
-            seconds = dict.fromkeys([*controls[:1], *([first.teacher] if first.teacher else [])])
+            teachers = [row.teacher for row in record.of(arm) if row.teacher]
+            seconds = dict.fromkeys([*controls[:1], *teachers[:1]])
             if SELF_TRAINING in record.arms() and arm != SELF_TRAINING:
                 seconds[SELF_TRAINING] = None
             found += [BenchComparison(arm, s, metric) for s in seconds for metric in METRICS]

@@ -53,7 +53,7 @@ def summarise(
     warnings = (*_warnings(context, plan, arms), *_transfer_warnings(verdicts))
     costs = _efficiency(context, arms)
     pairs = [(arms[arm.name], arms[CONTROL]) for arm in students if CONTROL in arms]  # primary
-    pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in students]
+    pairs += [(arms[arm.name], arms[arm.teacher]) for arm in students if arm.teacher]
     of_marks = compare_marks(
         [(first.name, second.name) for first, second in pairs],
         context,
@@ -68,7 +68,7 @@ def summarise(
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
         arms=tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items()),
         differences=compare_arms(pairs, context.settings.evaluation, of_marks),
-        terms=term_records(students[0].transfer) if len(students) == 1 else (),
+        terms=term_records(students[0].transfer, students[0].mutual) if len(students) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
@@ -83,6 +83,7 @@ def summarise(
             },
             weights_sha256={name: arm.info.weights_sha256 for name, arm in arms.items()},
             phantoms=_phantoms(context, arms),
+            without_transfer={arm.name: arm.untaught for arm in students if arm.untaught},
         ),
     )
 
@@ -95,10 +96,12 @@ def _phantoms(context: RunContext, arms: Arms) -> list[str]:
 
 
 def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fidelity]]:
-    """Return the fidelity to the teacher, of each student and of the control, by student."""
+    """Return the fidelity of each taught student and of the control to its teacher, by student."""
     found = {}
     for student in students:
-        teacher = arms[str(student.teacher)]
+        if student.teacher is None:
+            continue
+        teacher = arms[student.teacher]
         names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
         found[student.name] = {name: measure_fidelity(teacher, arms[name]) for name in names}
     return found
@@ -115,6 +118,8 @@ def _transfer_warnings(verdicts: Mapping[str, bool]) -> Iterator[str]:
 
 def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[str]:
     target, source = context.target, context.source
+    yield from (f"{arm.name}: {arm.untaught}" for arm in plan if arm.untaught)
+    pretrained = any(arm.name == CONTROL and arm.initialise for arm in plan)
     for name in (arm.name for arm in plan if arm.role == "teacher"):
         info = arms[name].info
         if info.initialisation.startswith(IMPORTED):
@@ -123,14 +128,14 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
                 f"({info.origin}; licence: {info.licence})"
             )
         if CONTROL in arms:
-            yield from warn_of_weak_teacher(arms[name], arms[CONTROL])
+            yield from warn_of_weak_teacher(arms[name], arms[CONTROL], pretrained=pretrained)
     for domain, words in ((target, "target"), (source, "source")):
         if words == "source" and source is target:
             continue
         yield from warn_of_few_positives(f"{words} domain", domain.counts())
         notes = (*domain.index.notes, *domain.split.notes)
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
-    if target.split.unlabelled and any(arm.role == "student" for arm in plan):
+    if target.split.unlabelled and any(arm.transfer.terms or arm.mutual for arm in plan):
         count = len(target.split.unlabelled)
         yield f"{count} training cases without labels teach the student, but not the control"
 
