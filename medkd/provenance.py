@@ -149,6 +149,7 @@ def finish_record(
     data_fingerprints: Mapping[str, str],
     weights_sha256: Mapping[str, str],
     phantoms: Iterable[str] = (),
+    without_transfer: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Add to the record what is known only at the end of the run."""
     return replace(
@@ -157,6 +158,7 @@ def finish_record(
         data_fingerprints=dict(data_fingerprints),
         weights_sha256=dict(weights_sha256),
         phantoms=tuple(phantoms),
+        without_transfer=dict(without_transfer or {}),
     )
 
 

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from medkd.config.domain_settings import ArmName, DomainSettings
+from medkd.config.mutual import ArmTransferSettings
 from medkd.config.pool_controls import PoolControls
+from medkd.config.training_settings import TrainingSettings
 from medkd.config.tune_settings import TunedSettings, TuneSettings
 from medkd.data.loading import hu_window, patch_shape, spacing_mm
 from medkd.detect import DetectSettings
@@ -20,97 +22,13 @@ from medkd.detect.view import OneLook
 from medkd.models.initialise import InitialiseSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, Settings
-from medkd.transfer.settings import (
-    TransferSettings,
-    batch_misfits,
-    check_targets,
-    check_transfer,
-)
+from medkd.transfer.settings import batch_misfits, check_targets, check_transfer
 
 CONTROL = "control"
 CONTROL_VIEWS = "control_views"
 """The arm whose network is the control's, scored by the mean over views."""
 SELF_TRAINING = "self_training"
 """The arm that learns from the control's mean answers over views."""
-
-
-class TrainingSettings(Settings):
-    """How one network (teacher, control or student) is trained."""
-
-    epochs: int = Field(20, ge=1, description="Passes over the training samples.")
-    batch_size: int = Field(32, ge=1, description="Samples per forward pass.")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Peak learning rate of the cosine schedule (AdamW)."
-    )
-    weight_decay: float = Field(
-        0.01, ge=0, description="Decoupled weight decay; not applied to biases and norm layers."
-    )
-    warmup_epochs: float = Field(
-        1.0, ge=0, description="Epochs in which the learning rate rises from 0 to its peak."
-    )
-    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = Field(
-        "no",
-        description="Precision of the forward pass. fp16 needs a GPU; so does bf16 for 3-D "
-        "classifiers. auto: bf16 on a GPU that supports it, and for point detectors on a "
-        "processor that multiplies bf16 numbers; else no.",
-    )
-    accumulate: int = Field(
-        1, ge=1, description="Batches whose gradients are averaged for one optimizer step."
-    )
-    ema_decay: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Decay per step of an exponential moving average of the weights. If set, the "
-        "averaged weights are used for validation and saved; null: no averaging.",
-    )
-    early_stop_patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better validation score."
-    )
-    monitor: Literal["roc_auc", "pr_auc", "loss"] = Field(
-        "roc_auc",
-        description="Validation metric that selects the best epoch; ties: the lower loss.",
-    )
-    keep: Literal["best", "last"] = Field(
-        "best", description="Which weights are saved: of the best or of the last epoch."
-    )
-    average_best: int = Field(
-        1, ge=1, description="keep: best saves the mean of the weights of this many best epochs."
-    )
-    balanced: bool = Field(True, description="Sample all classes equally often in each batch.")
-    labelled_share: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Share of labelled samples in a batch, where some have no label; null: their "
-        "natural share.",
-    )
-    prior: Literal["data", "balanced"] = Field(
-        "data",
-        description="data: probabilities are corrected for the true prevalence. "
-        "balanced: they assume equally frequent classes.",
-    )
-    gradient_clip: float | None = Field(
-        None, gt=0, description="Largest gradient norm; null: not clipped."
-    )
-    workers: int = Field(
-        0, ge=0, description="Processes that load samples; 0: the main process loads."
-    )
-    max_steps_per_epoch: int | None = Field(
-        None, ge=1, description="Most batches per epoch, for quick trials; null: no limit."
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> TrainingSettings:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}: reduce it"
-            )
-        if self.early_stop_patience is not None and self.keep == "last":
-            raise ValueError("early_stop_patience with keep: last saves a worse epoch; use best")
-        if self.average_best > 1 and self.keep == "last":
-            raise ValueError("average_best needs keep: best")
-        return self
 
 
 class EvaluationSettings(Settings):
@@ -227,13 +145,14 @@ class BenchArm(Settings):
     model: ModelSettings | None = Field(
         None, description="Its network, for example of an assistant; null: that of the student."
     )
-    transfer: TransferSettings = Field(
-        default_factory=TransferSettings, description="What is transferred; no terms: labels only."
+    transfer: ArmTransferSettings = Field(
+        default_factory=ArmTransferSettings,
+        description="What is transferred; no terms: labels only. With mutual: no teacher.",
     )
 
     @model_validator(mode="after")
     def _terms_need_a_teacher(self) -> BenchArm:
-        if (self.teacher is None) == bool(self.transfer.terms):
+        if self.transfer.mutual is None and (self.teacher is None) == bool(self.transfer.terms):
             raise ValueError(
                 f"{self.name}: an arm with a teacher has transfer.terms, an arm with teacher: null "
                 "has none"
@@ -350,7 +269,8 @@ class BenchSettings(Settings):
                         f"the bench, or {CONTROL}"
                     )
         for arm in self.arms:
-            if arm.teacher is not None and arm.teacher not in before:
+            alone = arm.teacher is None or arm.transfer.mutual is not None
+            if not alone and arm.teacher not in before:
                 yield f"an arm names the teacher {arm.teacher!r}, which is not listed before it"
             before.add(arm.name)
 
@@ -379,8 +299,10 @@ class RunSettings(Settings):
     student: StudentSettings | None = Field(
         None, description="The student; null: only a teacher is trained."
     )
-    transfer: TransferSettings | None = Field(
-        None, description="What the student learns; the control is trained without the terms."
+    transfer: ArmTransferSettings | None = Field(
+        None,
+        description="What the student learns; the control is trained without the terms. auto: soft "
+        "labels, if the teacher is better than the control on validation.",
     )
     controls: PoolControls = Field(
         default_factory=PoolControls,
@@ -412,7 +334,10 @@ class RunSettings(Settings):
         return dict(self.bench.teachers) if self.bench and self.bench.teachers else own
 
     def _missing(self) -> Iterator[str]:
-        if not self.teachers():
+        learned = [arm.transfer for arm in self.bench_arms()]
+        learned += [self.transfer] if self.transfer and not learned else []
+        alone = learned and all(one.mutual is not None for one in learned)
+        if not self.teachers() and not alone:
             yield "teacher: missing; give teacher.from or teacher.model"
         if self.student and not self.transfer and not (self.bench and self.bench.arms):
             yield "transfer: missing; it defines what the student learns from the teacher"
@@ -463,8 +388,13 @@ class RunSettings(Settings):
             return
         found = {"transfer": self.transfer} if self.transfer else {}
         found |= {f"bench arm {a.name}": a.transfer for a in self.bench_arms() if a.teacher}
+        for arm in self.bench_arms():
+            if arm.teacher == CONTROL and arm.transfer.only_if_better:
+                yield f"bench arm {arm.name}: only_if_better, but the control is its own teacher"
         for name, transfer in found.items():
-            if not transfer.terms:
+            if transfer.mutual is not None and self.student.model.finds_points:
+                yield f"{name}: mutual compares logits, and the student is a point detector"
+            if not transfer.terms and transfer.mutual is None:
                 yield f"{name}: no terms, so the student would equal the control"
             if transfer.hard_label.weight == 0:
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"

@@ -159,15 +159,17 @@ def build_differences(contents: RunContents) -> Section | None:
 def build_transfer(contents: RunContents) -> Section:
     """Show term weights, fidelity to the teacher, and the curves of the loss terms."""
     evaluation = contents.evaluation
-    paragraphs = [
-        transfer_words(evaluation),
-        "Rule: on held-out data the mean Bernoulli KL divergence of the student from its "
-        "calibrated teacher must be at least 30 % below that of the control.",
-    ]
+    paragraphs = [transfer_words(evaluation)]
+    untaught = evaluation.record.without_transfer and not evaluation.fidelity
+    if not untaught:
+        paragraphs.append(
+            "Rule: on held-out data the mean Bernoulli KL divergence of the student from its "
+            "calibrated teacher must be at least 30 % below that of the control."
+        )
     made = []
     if evaluation.terms:
         made.append(tables.terms_table(evaluation.terms))
-    if all(term.kind == HARD_LABEL for term in evaluation.terms):
+    if all(term.kind == HARD_LABEL for term in evaluation.terms) and not untaught:
         paragraphs.append(
             "No transfer term is recorded for this run. Either it has none, or it has several "
             "students with their own terms (see the resolved settings)."

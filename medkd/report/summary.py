@@ -104,7 +104,10 @@ def scored_patients(evaluation: Evaluation) -> int | None:
 
 
 def transfer_words(evaluation: Evaluation) -> str:
-    """State whether transfer took place, by the 30 % rule."""
+    """State whether transfer took place, by the 30 % rule, or why none was tried."""
+    untaught = evaluation.record.without_transfer
+    if untaught and not evaluation.fidelity:
+        return " ".join(f"{sentence(reason)}" for reason in untaught.values())
     if evaluation.transfer_took_place is None:
         return "This run did not test whether transfer took place."
     drop = _kl_drop(evaluation)
@@ -130,7 +133,7 @@ def _kl_drop(evaluation: Evaluation) -> float | None:
 
 def _trained(evaluation: Evaluation) -> str:
     models = {arm.name: arm.model for arm in evaluation.arms}
-    if set(models) == {"teacher", "control", "student"}:
+    if set(models) == {"teacher", "control", "student"} and evaluation.fidelity:
         return (
             f"A large teacher ({models['teacher']}; source data: {evaluation.source_data}) taught "
             f"a small student ({models['student']}) on {evaluation.target_data}. The control is "

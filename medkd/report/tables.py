@@ -407,6 +407,7 @@ def record_table(record: RunRecord) -> Table:
         *((f"Data: {name}", value) for name, value in record.data_fingerprints.items()),
         *((f"sha256 of weights: {name}", value) for name, value in record.weights_sha256.items()),
         *(("Phantoms", line) for line in record.phantoms),
+        *(("Without transfer", f"{arm}: {why}") for arm, why in record.without_transfer.items()),
         *((f"Package: {name}", value) for name, value in record.packages.items()),
     ]
     return Table(("Item", "Value"), tuple(rows), "Run record")

@@ -37,7 +37,7 @@ from medkd.train.bench_record import (
     PublishedScore,
     bench_markdown,
 )
-from medkd.train.compare import measure_fidelity
+from medkd.train.compare import measure_fidelity, settle_transfer
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
 from medkd.train.plan import Arm, in_order, plan_students, plan_teachers
@@ -119,7 +119,7 @@ def bench_arms(settings: RunSettings, bench: BenchSettings) -> tuple[BenchArm, .
     """Return the distilled arms of the bench or, if it names none, the student of the run."""
     if bench.arms or settings.transfer is None:
         return bench.arms
-    teacher = next(iter(settings.teachers()))
+    teacher = next(iter(settings.teachers()), "teacher")
     return (BenchArm(name="student", teacher=teacher, transfer=settings.transfer),)
 
 
@@ -230,7 +230,8 @@ def _rows_of(
 ) -> Iterator[BenchRow]:
     counts = [evaluation.splits[part] for part in ("train", "val")]
     labels = sum(one.get("labelled", one["samples"]) for one in counts)
-    for planned in arms:
+    for one in arms:
+        planned = settle_transfer(one, finished)
         arm = finished[planned.name]
         teacher = finished[planned.teacher] if planned.teacher else None
         again = bench.teacher_seeds == "shared" and cell.seed != bench.seeds[0]

@@ -257,6 +257,7 @@ def bench_notes(record: BenchRecord) -> list[str]:
         *([few] if few else []),
         *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
         *_cpm_notes(record),
+        *_untaught_notes(record),
         *_transfer_notes(record),
         *_teacher_notes(record),
         *record.notes,
@@ -286,6 +287,17 @@ def _transfer_notes(record: BenchRecord) -> Iterator[str]:
             yield f"{arm}: mean KL to its teacher is {share:.2f} of the control's: {verdict}."
 
 
+def _untaught_notes(record: BenchRecord) -> Iterator[str]:
+    for arm in record.arms():
+        rows = record.of(arm)
+        count = sum(arm in row.record.without_transfer for row in rows)
+        if count:
+            yield (
+                f"{arm}: trained without transfer in {count} of {len(rows)} cells, because its "
+                "teacher was not better than the control on validation."
+            )
+
+
 def _teacher_notes(record: BenchRecord) -> Iterator[str]:
     """Warn of teachers that are no better than the control on validation."""
     means = {
@@ -307,7 +319,8 @@ def _comparisons(record: BenchRecord) -> list[BenchComparison]:
     for arm in record.arms():
         first = record.of(arm)[0]
         if first.role == "student":
-            seconds = dict.fromkeys([*controls[:1], *([first.teacher] if first.teacher else [])])
+            teachers = [row.teacher for row in record.of(arm) if row.teacher]
+            seconds = dict.fromkeys([*controls[:1], *teachers[:1]])
             if SELF_TRAINING in record.arms() and arm != SELF_TRAINING:
                 seconds[SELF_TRAINING] = None
             found += [BenchComparison(arm, s, metric) for s in seconds for metric in METRICS]

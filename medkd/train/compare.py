@@ -6,19 +6,22 @@ Nothing is trained or chosen here: thresholds and temperatures were already fixe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
-from medkd.config.run_settings import EvaluationSettings
+from medkd.config.mutual import MutualSettings
+from medkd.config.run_settings import CONTROL, EvaluationSettings
 from medkd.evaluate.caution import FEW_CASES
 from medkd.evaluate.intervals import LabelledSamples, holm, two_way_difference
 from medkd.evaluate.metrics import compute_metric
 from medkd.settings import Settings
 from medkd.train.arm import FinishedArm
+from medkd.train.plan import Arm
 from medkd.train.predict import known
 from medkd.transfer.objective import term_names
 from medkd.transfer.settings import TransferSettings
@@ -82,23 +85,63 @@ def transfer_happened(student: Fidelity, control: Fidelity) -> bool:
     return student.kl <= TRANSFER_SHARE * control.kl
 
 
-def term_records(transfer: TransferSettings) -> tuple[TermRecord, ...]:
+def term_records(
+    transfer: TransferSettings, mutual: MutualSettings | None = None
+) -> tuple[TermRecord, ...]:
     """List the terms of an objective with their weights, for the record."""
     terms: dict[str, Any] = {"hard_label": transfer.hard_label}
     terms |= dict(zip(term_names(transfer), transfer.terms, strict=True))
+    terms |= {"mutual": mutual} if mutual is not None else {}
     return tuple(TermRecord(name, term.weight, _detail(term)) for name, term in terms.items())
 
 
-def warn_of_weak_teacher(teacher: FinishedArm, control: FinishedArm) -> tuple[str, ...]:
-    """Return a warning if the teacher is no better than the control on validation."""
-    ours, theirs = _validation_auc(control), _validation_auc(teacher)
-    if theirs > ours:
+def warn_of_weak_teacher(
+    teacher: FinishedArm, control: FinishedArm, *, pretrained: bool = False
+) -> tuple[str, ...]:
+    """Return a warning if the teacher is no better than the control on validation.
+
+    Args:
+        teacher: the teacher.
+        control: the control.
+        pretrained: whether student and control start from a source model.
+    """
+    if not (compared := weak_teacher_words(teacher, control, pretrained=pretrained)):
         return ()
     return (
-        f"TEACHER NOT BETTER: on validation {teacher.name} has ROC AUC {theirs:.4f} and "
-        f"{control.name} (the student's network without a teacher) {ours:.4f}: a teacher that "
-        "is worse than its student makes the student worse; use a better teacher or none",
+        f"TEACHER NOT BETTER: {compared}: a teacher that is worse than its student makes the "
+        "student worse; use a better teacher or none",
     )
+
+
+def weak_teacher_words(teacher: FinishedArm, control: FinishedArm, *, pretrained: bool) -> str:
+    """Compare a teacher that is no better than the control on validation; empty if it is."""
+    ours, theirs = _validation_auc(control), _validation_auc(teacher)
+    if theirs > ours:
+        return ""
+    network = "the pretrained student" if pretrained else "the student's network"
+    return (
+        f"on validation {teacher.name} has ROC AUC {theirs:.4f} and {control.name} ({network} "
+        f"without a teacher) {ours:.4f}"
+    )
+
+
+def settle_transfer(arm: Arm, finished: Mapping[str, FinishedArm]) -> Arm:
+    """Return an arm as it is trained: without terms where its teacher had to be better and is not.
+
+    The answer depends on finished arms alone, so a resumed run gives the same one.
+
+    Args:
+        arm: the arm as planned.
+        finished: the arms before it; a teacher is compared with the control.
+    """
+    if not arm.transfer.only_if_better or arm.teacher is None or CONTROL not in finished:
+        return arm
+    pretrained = arm.initialise is not None
+    compared = weak_teacher_words(finished[arm.teacher], finished[CONTROL], pretrained=pretrained)
+    if not compared:
+        return arm
+    words = f"the student was trained without transfer: {compared} (transfer.only_if_better)"
+    return replace(arm, transfer=arm.transfer.without_terms(), teacher=None, untaught=words)
 
 
 def warn_of_few_positives(name: str, counts: dict[str, dict[str, int]]) -> Iterable[str]:

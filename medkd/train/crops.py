@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.cases import CaseIndex
 from medkd.data.crops import CaseVolumes, CropLoader, CropSet
 from medkd.data.loading import DEFAULT_WINDOW, hu_window, patch_shape

@@ -10,16 +10,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.detect.fast import has_bfloat16
 from medkd.errors import MedkdError, SettingsError
+from medkd.train.layer_rates import LayerRates
 from medkd.train.logs import Progress
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state
 from medkd.types import PatchBatch
@@ -130,7 +131,11 @@ class Engine:
             objective.student.to(memory_format=torch.channels_last_3d)
         elif getattr(objective.student, "spatial_dims", 3) == 2:  # a third faster
             objective.student.to(memory_format=torch.channels_last)
-        groups = parameter_groups(objective.trainable_parameters(), settings.weight_decay)
+        self.layers = LayerRates(objective.student, settings.layers)
+        groups, self.rules = self.layers.groups(
+            objective.trainable_parameters(), settings.weight_decay
+        )
+        self._rate = settings.learning_rate
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
         decay = settings.ema_decay
@@ -138,8 +143,8 @@ class Engine:
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Learning rate of the last step, without the factors of single layers."""
+        return self._rate
 
     def views(self, batches: Iterable[PatchBatch], view: View | None) -> Iterator[PatchBatch]:
         """Yield the batches of an epoch on the device, with augmented views as samples."""
@@ -166,6 +171,7 @@ class Engine:
         note = f"epoch {epoch + 1} of {self.settings.epochs}"
         self.objective.train()
         while group := list(islice(batches, self.settings.accumulate)):
+            self.layers.apply(self.step / self.steps)
             with _memory_hint(self.settings, self.title):
                 for batch in group:
                     output: ObjectiveOutput = self.model(batch, self.step / self.steps)
@@ -220,14 +226,15 @@ class Engine:
             self.accelerator.scaler.load_state_dict(state.scaler)
 
     def _update(self) -> None:
-        rate = learning_rate_at(
+        self._rate = learning_rate_at(
             self.step,
             steps=self.steps,
             warmup_steps=round(self.settings.warmup_epochs * self.steps_per_epoch),
             peak=self.settings.learning_rate,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        progress = self.step / self.steps
+        for group, rule in zip(self.optimizer.param_groups, self.rules, strict=True):
+            group["lr"] = self._rate * rule.factor(progress)
         if self.settings.gradient_clip:
             moved = list(self.objective.trainable_parameters())
             self.accelerator.clip_grad_norm_(moved, self.settings.gradient_clip)
@@ -255,17 +262,6 @@ def learning_rate_at(step: int, *, steps: int, warmup_steps: int, peak: float) -
         return peak * (step + 1) / warmup_steps
     done = (step - warmup_steps) / max(1, steps - warmup_steps)
     return peak * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def parameter_groups(
-    parameters: Iterable[nn.Parameter], weight_decay: float
-) -> list[dict[str, Any]]:
-    """Group parameters by whether weight decay applies (matrices, kernels) or not."""
-    everything = list(parameters)
-    return [
-        {"params": [p for p in everything if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in everything if p.dim() <= 1], "weight_decay": 0.0},
-    ]
 
 
 def build_accelerator(mixed_precision: str, device: str) -> Accelerator:

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
 from medkd.provenance import sha256_of_text
 from medkd.train.engine import Engine, Objective, View

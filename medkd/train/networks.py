@@ -21,17 +21,19 @@ from medkd.data.crops import CropLoader
 from medkd.data.fetch import clear_worker_faults
 from medkd.data.loader import TrainLoader
 from medkd.data.loading import spacing_mm
+from medkd.data.sampling import derive_seed
 from medkd.errors import SettingsError
 from medkd.models.detector import STRIDE
 from medkd.models.initialise import initialise_from
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
-from medkd.models.probe import Probe
+from medkd.models.probe import Probe, ProbeSettings
 from medkd.models.table import build_architecture, build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
 from medkd.train.ensembles import build_ensemble
+from medkd.train.layer_rates import check_layer_rates
 from medkd.train.loop import FitPlan, fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
@@ -39,6 +41,7 @@ from medkd.train.predict import Prior, labels_of, predict_logits, validation_sco
 from medkd.train.probes import fit_probe_of
 from medkd.train.state import Scores
 from medkd.train.targets import stored_teacher
+from medkd.transfer.mutual import MutualObjective
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings, batch_misfits
 from medkd.transfer.teacher import FrozenTeacher
@@ -80,16 +83,20 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     spacing = spacing_mm(domain.settings.loading)
     if teacher is not None:
         teacher = teacher.with_answers(stored_teacher(arm, context, teacher, network))
-    objective = TransferObjective(
-        network,
-        teacher,
-        arm.transfer,
-        positive_share=sampled,
-        view_shape=domain.image_shape,
-        cell_mm=STRIDE * spacing[0] if spacing else STRIDE,
-        seed=seed,
-    )
-    _prepare(objective, loader, arm, context)
+    objective: TransferObjective | MutualObjective
+    if arm.mutual is not None:
+        objective = _mutual_objective(network, arm, seed=seed, positive_share=sampled)
+    else:
+        objective = TransferObjective(
+            network,
+            teacher,
+            arm.transfer,
+            positive_share=sampled,
+            view_shape=domain.image_shape,
+            cell_mm=STRIDE * spacing[0] if spacing else STRIDE,
+            seed=seed,
+        )
+        _prepare(objective, loader, arm, context)
     labels = labels_of(val)
 
     def validate(student: nn.Module) -> Scores:
@@ -112,6 +119,25 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
     info = with_origins(info, start=source, teacher=taught_by)
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+
+
+def _mutual_objective(
+    network: Network, arm: Arm, *, seed: int, positive_share: tuple[float, ...]
+) -> MutualObjective:
+    """Build the networks that are trained with a student, each with first weights of its own."""
+    if arm.mutual is None:
+        raise ValueError(f"{arm.name} is not trained with other networks")
+    return MutualObjective(
+        network,
+        [
+            build_model(model, seed=derive_seed(seed, f"peer {number}"))
+            for number, model in enumerate(arm.mutual.models, start=1)
+        ],
+        arm.transfer,
+        weight=arm.mutual.weight,
+        temperature=arm.mutual.temperature,
+        positive_share=positive_share,
+    )
 
 
 def fit_probe_network(arm: Arm, context: RunContext) -> ArmNetwork:
@@ -248,6 +274,17 @@ def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
         )
     except SettingsError as error:
         reasons += error.reasons
+    return tuple(f"{arm.name}: {reason}" for reason in reasons)
+
+
+def check_layers(arm: Arm) -> tuple[str, ...]:
+    """Return why the learning rates of single layers do not fit the network of an arm."""
+    rules = arm.training.layers
+    if not rules or arm.model is None:
+        return ()
+    if isinstance(arm.model, ProbeSettings):
+        return (f"{arm.name}: training.layers: a probe is fitted and has no learning rate",)
+    reasons = check_layer_rates(build_architecture(arm.model), rules)
     return tuple(f"{arm.name}: {reason}" for reason in reasons)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from medkd.config.mutual import ArmTransferSettings, MutualSettings
 from medkd.config.run_settings import (
     CONTROL,
     CONTROL_VIEWS,
@@ -14,8 +15,8 @@ from medkd.config.run_settings import (
     BenchArm,
     RunSettings,
     TeacherSettings,
-    TrainingSettings,
 )
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.patches import PatchSource
 from medkd.data.sampling import derive_seed
 from medkd.models.initialise import InitialiseSettings
@@ -47,7 +48,9 @@ class Arm:
             same.
         members: names of the arms of which it is the ensemble.
         weights: how the members are weighted, see `EnsembleOf`.
+        mutual: the networks that are trained with it; it then has no teacher.
         same_as: name of the arm whose network it has; only the scoring differs.
+        untaught: why it is trained without its terms; empty: it is trained as planned.
         views: views of a sample over which its score is averaged; None: as `evaluation.views` says.
     """
 
@@ -61,8 +64,10 @@ class Arm:
     initialise: InitialiseSettings | None = None
     members: tuple[str, ...] = ()
     weights: Literal["equal", "validation"] = "equal"
+    mutual: MutualSettings | None = None
     same_as: str | None = None
     views: int | None = None
+    untaught: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +110,8 @@ def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
     teachers = plan_teachers(settings.teachers())
     if settings.student is None or settings.transfer is None:
         return teachers
-    student = BenchArm(name="student", teacher=teachers[0].name, transfer=settings.transfer)
+    taught_by = teachers[0].name if teachers else "teacher"
+    student = BenchArm(name="student", teacher=taught_by, transfer=settings.transfer)
     return in_order(teachers, plan_students(settings, [student]))
 
 
@@ -153,12 +159,13 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     taught = [
         Arm(
             name=s.name,
-            role="student" if s.teacher else "control",
+            role="student" if s.teacher or s.transfer.mutual else "control",
             training=own.training,
             model=s.model or own.model,
             transfer=s.transfer,
-            teacher=s.teacher,
+            teacher=s.teacher if s.transfer.mutual is None else None,
             initialise=start if s.model is None and s.start == "student" else None,
+            mutual=s.transfer.mutual,
         )
         for s in asked
     ]
@@ -171,13 +178,13 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     return (control, averaged, *taught)
 
 
-def _self_training(settings: RunSettings, transfer: TransferSettings) -> BenchArm:
+def _self_training(settings: RunSettings, transfer: ArmTransferSettings) -> BenchArm:
     """Return the student of the control: the same terms on outputs, and answers over views."""
     terms = tuple(t for t in transfer.terms if not any(t.layers(side) for side in SIDES))
     if not terms:
         terms = TransferSettings.model_validate({"terms": [{"kind": "soft_label"}]}).terms
     targets = TargetSettings(mode="stored", average=True, views=settings.controls.views or 1)
-    changed = {"terms": terms, "targets": targets}
+    changed = {"terms": terms, "targets": targets, "only_if_better": False, "mutual": None}
     return BenchArm(
         name=SELF_TRAINING, teacher=CONTROL, transfer=transfer.model_copy(update=changed)
     )

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medkd.config.run_settings import EvaluationSettings, TrainingSettings
+from medkd.config.run_settings import EvaluationSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.patches import PatchSource, iterate
 from medkd.detect.fast import fast_copy
 from medkd.evaluate.calibration import fit_temperature

@@ -24,12 +24,12 @@ from medkd.models.table import check_student_size
 from medkd.provenance import start_record
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, run_arm
-from medkd.train.compare import warn_of_weak_teacher
+from medkd.train.compare import settle_transfer, warn_of_weak_teacher
 from medkd.train.domains import HELD_OUT, Domain, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
-from medkd.train.networks import check_terms
+from medkd.train.networks import check_layers, check_terms
 from medkd.train.plan import Arm, RunContext, plan_arms
 from medkd.train.summary import summarise
 from medkd.types import Evaluation, RunRecord
@@ -85,10 +85,15 @@ def run_arms(
     record = _begin_record(context, settings)
     check_arms(context, arms)
     finished: dict[str, FinishedArm] = {}
-    for arm in arms:
+    trained: list[Arm] = []
+    for planned in arms:
+        arm = settle_transfer(planned, finished)
+        if arm.untaught:
+            logger.warning("%s: %s", arm.name, arm.untaught)
+        trained.append(arm)
         finished[arm.name] = run_arm(arm, context)
         _warn_of_weak_teachers(arm, finished)
-    evaluation = summarise(context, arms, finished, record=record)
+    evaluation = summarise(context, trained, finished, record=record)
     seconds = round(time.perf_counter() - started, 3)
     evaluation = replace(evaluation, record=replace(evaluation.record, seconds=seconds))
     write_json(run.record, evaluation.record)
@@ -137,18 +142,7 @@ def _begin_record(context: RunContext, settings: RunSettings) -> RunRecord:
 
 def check_arms(context: RunContext, arms: Sequence[Arm]) -> None:
     """Refuse settings that do not fit the data before anything is trained, with all reasons."""
-    reasons: list[str] = []
-    for arm in arms:
-        if arm.model is None or arm.role == "control":
-            continue
-        reasons += check_model(context.domain_of(arm), arm.model, role=arm.name)
-        if arm.role == "student":
-            reasons += check_student_size(arm.model)
-        if arm.transfer.outputs == "exclusive" and len(context.target.index.label_names) > 1:
-            reasons.append(
-                f"{arm.name}: outputs: exclusive is for one of several classes; several labels "
-                "need outputs: independent"
-            )
+    reasons = [reason for arm in arms for reason in _check_networks(arm, context)]
     if context.settings.bench and len(context.target.index.label_names) > 1:
         reasons.append(f"a bench needs one label, got {len(context.target.index.label_names)}")
     reasons += _check_precision(context, arms)
@@ -175,6 +169,26 @@ def check_arms(context: RunContext, arms: Sequence[Arm]) -> None:
     ]
     if misfits:
         raise SettingsError("these transfer terms do not fit teacher and student", misfits)
+
+
+def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:
+    """Yield why the networks that an arm trains do not fit the data or its settings."""
+    if arm.model is None:
+        return
+    yield from check_layers(arm)
+    if arm.role == "control":
+        return
+    yield from check_model(context.domain_of(arm), arm.model, role=arm.name)
+    for number, peer in enumerate(arm.mutual.models if arm.mutual else (), start=1):
+        role = f"{arm.name}, mutual model {number}"
+        yield from check_model(context.domain_of(arm), peer, role=role)
+    if arm.role == "student":
+        yield from check_student_size(arm.model)
+    if arm.transfer.outputs == "exclusive" and len(context.target.index.label_names) > 1:
+        yield (
+            f"{arm.name}: outputs: exclusive is for one of several classes; several labels "
+            "need outputs: independent"
+        )
 
 
 def _check_precision(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.errors import CheckpointError
 from medkd.files import replacing
 
@@ -62,13 +62,16 @@ class TrainingHistory:
 
     @property
     def kept(self) -> Weights:
-        """The kept weights: the mean of those in `best`; counters are those of the best."""
+        """The kept weights: the mean of those in `best`; counters are those of the best.
+
+        Frozen tensors are equal in all of them and are kept bit for bit, without rounding.
+        """
         if not self.best:
             return {}
         first, *others = (weights for _, weights in self.best)
         return {
             name: torch.stack([tensor, *(w[name] for w in others)]).mean(dim=0)
-            if others and tensor.is_floating_point()
+            if tensor.is_floating_point() and not all(torch.equal(tensor, w[name]) for w in others)
             else tensor
             for name, tensor in first.items()
         }

@@ -44,8 +44,8 @@ def summarise(
         write_reference(context.run, reference_of(target, "test"))
     shown = arms.get("student", list(arms.values())[-1])
     write_worklist(context, shown.name, shown.predictions)
-    taught = [arm for arm in students if arm.teacher != CONTROL]
-    fidelity = _fidelity(taught, arms)
+    own = [arm for arm in students if arm.teacher != CONTROL]
+    fidelity = _fidelity(own, arms)
     verdicts = {
         name: transfer_happened(found[name], found[CONTROL])
         for name, found in fidelity.items()
@@ -53,11 +53,7 @@ def summarise(
     }
     warnings = (*_warnings(context, plan, arms), *_transfer_warnings(verdicts))
     costs = _efficiency(context, arms)
-    ordered = sorted(students, key=lambda arm: arm.teacher == CONTROL)  # the first is primary
-    pairs = [(arms[arm.name], arms[CONTROL]) for arm in ordered if CONTROL in arms]
-    pairs += [(arms[arm.name], arms[str(arm.teacher)]) for arm in taught]
-    if SELF_TRAINING in arms:
-        pairs += [(arms[a.name], arms[SELF_TRAINING]) for a in students if a.name != SELF_TRAINING]
+    pairs = _pairs(students, arms)
     of_marks = compare_marks(
         [(first.name, second.name) for first, second in pairs],
         context,
@@ -72,7 +68,7 @@ def summarise(
         trained_on_synthetic=any(arm.info.trained_on_synthetic for arm in arms.values()),
         arms=tuple(replace(arm.result, efficiency=costs[name]) for name, arm in arms.items()),
         differences=compare_arms(pairs, context.settings.evaluation, of_marks),
-        terms=term_records(taught[0].transfer) if len(taught) == 1 else (),
+        terms=term_records(own[0].transfer, own[0].mutual) if len(own) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
@@ -87,8 +83,19 @@ def summarise(
             },
             weights_sha256={name: arm.info.weights_sha256 for name, arm in arms.items()},
             phantoms=_phantoms(context, arms),
+            without_transfer={arm.name: arm.untaught for arm in students if arm.untaught},
         ),
     )
+
+
+def _pairs(students: Sequence[Arm], arms: Arms) -> list[tuple[FinishedArm, FinishedArm]]:
+    """Pair students with control, teacher and self-training; the first pair is the primary."""
+    ordered = sorted(students, key=lambda arm: arm.teacher == CONTROL)
+    pairs = [(arms[arm.name], arms[CONTROL]) for arm in ordered if CONTROL in arms]
+    pairs += [(arms[a.name], arms[a.teacher]) for a in ordered if a.teacher not in (None, CONTROL)]
+    if SELF_TRAINING in arms:
+        pairs += [(arms[a.name], arms[SELF_TRAINING]) for a in students if a.name != SELF_TRAINING]
+    return pairs
 
 
 def _phantoms(context: RunContext, arms: Arms) -> list[str]:
@@ -99,10 +106,12 @@ def _phantoms(context: RunContext, arms: Arms) -> list[str]:
 
 
 def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fidelity]]:
-    """Return the fidelity to the teacher, of each student and of the control, by student."""
+    """Return the fidelity of each taught student and of the control to its teacher, by student."""
     found = {}
     for student in students:
-        teacher = arms[str(student.teacher)]
+        if student.teacher is None:
+            continue
+        teacher = arms[student.teacher]
         names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
         found[student.name] = {name: measure_fidelity(teacher, arms[name]) for name in names}
     return found
@@ -121,6 +130,8 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
     target, source = context.target, context.source
     if context.settings.tuned:
         yield context.settings.tuned.words
+    yield from (f"{arm.name}: {arm.untaught}" for arm in plan if arm.untaught)
+    pretrained = any(arm.name == CONTROL and arm.initialise for arm in plan)
     for name in (arm.name for arm in plan if arm.role == "teacher"):
         info = arms[name].info
         if info.initialisation.startswith(IMPORTED):
@@ -129,14 +140,14 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
                 f"({info.origin}; licence: {info.licence})"
             )
         if CONTROL in arms:
-            yield from warn_of_weak_teacher(arms[name], arms[CONTROL])
+            yield from warn_of_weak_teacher(arms[name], arms[CONTROL], pretrained=pretrained)
     for domain, words in ((target, "target"), (source, "source")):
         if words == "source" and source is target:
             continue
         yield from warn_of_few_positives(f"{words} domain", domain.counts())
         notes = (*domain.index.notes, *domain.split.notes)
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
-    if target.split.unlabelled and any(arm.role == "student" for arm in plan):
+    if target.split.unlabelled and any(arm.transfer.terms or arm.mutual for arm in plan):
         count = len(target.split.unlabelled)
         yield f"{count} training cases without labels teach the student, but not the control"
 

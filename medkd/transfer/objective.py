@@ -95,7 +95,7 @@ class TransferObjective(nn.Module):
         self._cell_mm = cell_mm
         self.settings = with_embeddings(settings, student, teacher)
         self.teacher = teacher if settings.terms else None
-        _check(self.settings, student, teacher, positive_share=positive_share)
+        check_objective(self.settings, student, teacher, positive_share=positive_share)
         self._share = None if positive_share is None else torch.tensor(positive_share)
         context = self._probe(view_shape)
         self.terms = nn.ModuleDict(_build_terms(self.settings, context, seed=seed))
@@ -222,13 +222,18 @@ def with_embeddings(
     return settings.model_copy(update={"terms": terms})
 
 
-def _check(
+def check_objective(
     settings: TransferSettings,
     student: nn.Module,
     teacher: FrozenTeacher | None,
     *,
     positive_share: Sequence[float] | None,
 ) -> None:
+    """Refuse settings that do not fit a student and its teacher.
+
+    Raises:
+        SettingsError: with every reason.
+    """
     reasons: list[str] = []
     label_count = getattr(student, "label_count", None)
     if settings.terms and teacher is None:

@@ -97,8 +97,15 @@ class TargetSettings(Settings):
         return self
 
 
+AUTO = "auto"
+"""Short form of a transfer: soft labels, from a teacher that is better than the control alone."""
+
+
 class TransferSettings(Settings):
-    """The objective of a student; with an empty list of terms it is that of the control arm."""
+    """The objective of a student; with an empty list of terms it is that of the control arm.
+
+    `transfer: auto` is short for `terms: [{kind: soft_label}]` with `only_if_better: true`.
+    """
 
     outputs: Outputs = Field(
         "independent", description="independent: a sigmoid each; exclusive: one softmax over all"
@@ -118,10 +125,17 @@ class TransferSettings(Settings):
     targets: TargetSettings = Field(
         default_factory=TargetSettings, description="how the teacher's answers reach the student"
     )
+    only_if_better: bool = Field(
+        False,
+        description="the student is trained without the terms if the teacher is not better on "
+        "validation (ROC AUC) than the finished control",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _no_degenerate_loss(cls, values: Any) -> Any:  # noqa: ANN401  # plain values from YAML
+        if values == AUTO:
+            return {"terms": [{"kind": "soft_label"}], "only_if_better": True}
         terms = values.get("terms") if isinstance(values, dict) else None
         for term in terms if isinstance(terms, list | tuple) else ():
             kind = term.get("kind") if isinstance(term, dict) else None

@@ -245,7 +245,8 @@ class RunRecord:
     """The facts needed to reproduce a result; they are written beside every result.
 
     `phantoms` has one line for each generator of the synthetic scans that were used: its stamp and
-    the difficulty of its phantoms (`medkd.difficulty`).
+    the difficulty of its phantoms (`medkd.difficulty`). `without_transfer` maps each student that
+    was trained without its transfer terms to the reason.
     """
 
     command: str
@@ -266,6 +267,7 @@ class RunRecord:
     data_fingerprints: dict[str, str] = field(default_factory=dict)
     weights_sha256: dict[str, str] = field(default_factory=dict)
     phantoms: tuple[str, ...] = ()
+    without_transfer: dict[str, str] = field(default_factory=dict)
     format_version: int = RUN.version
 
 

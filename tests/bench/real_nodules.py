@@ -33,7 +33,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from medkd.config.load import load_settings, shipped_configs
-from medkd.config.run_settings import RunSettings, TrainingSettings
+from medkd.config.run_settings import RunSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import view_batch
 from medkd.data.cases import Case, CaseIndex

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from medkd.config.run_settings import BenchSettings, RunSettings, TrainingSettings
+from medkd.config.run_settings import BenchSettings, RunSettings
+from medkd.config.training_settings import TrainingSettings
 
 CT = [
     {"kind": "load"},

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from medkd.errors import CheckpointError, SettingsError
-from medkd.train.engine import TrainingError, build_accelerator, parameter_groups
+from medkd.train.engine import TrainingError, build_accelerator
+from medkd.train.layer_rates import parameter_groups
 from medkd.train.loop import fit
 from medkd.types import PatchBatch
 from tests.train.toy import (

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from medkd.cli import app
 from medkd.config.domain_settings import DomainSettings
-from medkd.config.run_settings import RunSettings, TrainingSettings
+from medkd.config.run_settings import RunSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.cases import CaseIndex
 from medkd.data.patches import ImagePatches, SampleTable
 from medkd.data.splits import Split

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.data.patches import ImagePatches, SampleTable
 from medkd.models.package import Calibration, ModelInfo
 from medkd.train.predict import (

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own customary name
 from torch import Tensor, nn
 
-from medkd.config.run_settings import TrainingSettings
+from medkd.config.training_settings import TrainingSettings
 from medkd.train.loop import FitPlan
 from medkd.types import PatchBatch
 
