@@ -38,20 +38,21 @@ class LayerRates:
     """
 
     def __init__(self, student: nn.Module, rules: Sequence[LayerRate]) -> None:
-        named = student.named_parameters() if rules else ()
+        named = list(student.named_parameters()) if rules else []
         self._ruled = [
             (parameter, rule_of(name, rules))
             for name, parameter in named
             if parameter.requires_grad
         ]
         self._rules = {id(parameter): rule for parameter, rule in self._ruled}
-        modules = student.modules() if any(rule.rate == 0 for rule in rules) else ()
-        self._norms = [
-            (module, own)
-            for module in modules
-            if getattr(module, "running_mean", None) is not None
-            and (own := [self._rules[id(p)] for p in module.parameters() if id(p) in self._rules])
-        ]
+        self._norms: list[tuple[nn.Module, list[LayerRate]]] = []
+        for name, module in student.named_modules():
+            if getattr(module, "running_mean", None) is None:
+                continue
+            own = [self._rules[id(p)] for p in module.parameters() if id(p) in self._rules]
+            own = own or [rule_of(f"{name}.running_mean", rules)]  # a norm without parameters
+            if any(rule.rate == 0 for rule in own):
+                self._norms.append((module, own))
 
     def apply(self, progress: float) -> None:
         """Freeze what is frozen at progress 0..1 of the training, and train everything else.

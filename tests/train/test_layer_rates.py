@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medkd.config.run_settings import RunSettings
+from medkd.config.training_settings import LayerRate
 from medkd.data.sampling import derive_seed
 from medkd.errors import SettingsError
 from medkd.models.package import load_model, read_info
 from medkd.models.table import build_model, parse_model_settings
 from medkd.runs import RunFolder
 from medkd.train.engine import Engine, learning_rate_at
+from medkd.train.layer_rates import LayerRates
 from medkd.train.loop import fit
 from medkd.train.run import run_training
 from medkd.types import PatchBatch
@@ -72,6 +75,18 @@ def test_a_batch_norm_that_is_trained_in_part_keeps_learning_its_statistics(
     changed = moved(objective.seen[0], objective.student.state_dict())
     assert "2.running_mean" in changed
     assert "2.weight" not in changed
+
+
+def test_a_frozen_batch_norm_without_parameters_keeps_its_statistics() -> None:
+    norm = nn.BatchNorm1d(2, affine=False)
+    network = nn.Sequential(OrderedDict(stem=nn.Linear(2, 2), norm=norm, head=nn.Linear(2, 1)))
+    rules = [LayerRate(match="stem.*", rate=0), LayerRate(match="norm.*", rate=0, until=0.5)]
+    rates = LayerRates(network.train(), rules)
+    modes = []
+    for progress in (0.0, 0.4, 0.5):
+        rates.apply(progress)
+        modes.append(norm.training)
+    assert modes == [False, False, True]
 
 
 def test_layers_are_unfrozen_at_their_step_and_not_before(tmp_path: Path) -> None:
