@@ -6,7 +6,7 @@ A key is a path with dots into the resolved settings, for example `transfer.term
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -173,7 +173,7 @@ def _similar(key: str, values: Values) -> str:
 def _keys(value: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401  # plain YAML values
     if key:
         yield key
-    pairs = value.items() if isinstance(value, dict) else ()
+    pairs: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else ()
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         pairs = enumerate(value)
     for name, below in pairs:
