@@ -140,7 +140,8 @@ def needed_arms(settings: RunSettings, name: str) -> list[Arm]:
     arms = {arm.name: arm for arm in plan_arms(settings)}
     if name not in arms:
         raise SettingsError(f"tune.arm: the run has no {name}", [f"its arms: {', '.join(arms)}"])
-    wanted, open_names = set(), [name]
+    wanted: set[str] = set()
+    open_names = [name]
     while open_names:
         arm = arms[open_names.pop()]
         wanted.add(arm.name)
