@@ -7,6 +7,7 @@ later layers leave it if they work in place (the ReLU after a batch norm).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from medkd.models.network import Network, parameter_count
 
 OUTLINE = 24
 """Most layers of an outline."""
+
+STAGES = 7
+"""Most stages of a network."""
 
 ASSUMED_SIZE = 32
 """Pixels or voxels along each axis of the empty view if no shape is known."""
@@ -124,6 +128,35 @@ def outline(layers: Sequence[Layer], most: int = OUTLINE) -> tuple[Layer, ...]:
             break
         shown = chosen
     return tuple(shown)
+
+
+def stages(layers: Sequence[Layer], most: int = STAGES) -> tuple[Layer, ...]:
+    """Choose the stages of a network: groups of one depth whose outputs are maps.
+
+    The depth is the one with the most stages, and the smallest of several. Where a depth has more
+    than `most` groups, the last one of each size of map counts.
+
+    Args:
+        layers: of one network.
+        most: the limit.
+
+    Returns:
+        The stages, first to last; empty for a network without groups, such as a linear one.
+    """
+    maps = [layer for layer in layers if layer.is_group and _is_map(layer)]
+    found: list[Layer] = []
+    for depth in sorted({layer.depth for layer in maps}):
+        here = [layer for layer in maps if layer.depth == depth]
+        if len(here) > most:
+            here = list({(layer.output or ())[1:]: layer for layer in here}.values())
+        if len(found) < len(here) <= most:
+            found = here
+    return tuple(found)
+
+
+def _is_map(layer: Layer) -> bool:
+    """Return whether the output has several cells, so that it is no pooled vector."""
+    return layer.output is not None and math.prod(layer.output[1:]) > 1
 
 
 def _is_shown(layer: Layer, depth: int) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medkd.errors import SettingsError
 from medkd.models.classifiers import Compact2dSettings, Linear2dSettings, LinearClassifier
-from medkd.models.layers import Layer, list_layers, outline
+from medkd.models.layers import Layer, list_layers, outline, stages
 from medkd.models.network import Network, NetworkSettings, parameter_count
 from medkd.models.table import MODELS, build_architecture, parse_model_settings
 from medkd.transfer.taps import tap_layers
@@ -116,3 +116,37 @@ def test_an_outline_always_shows_the_embedding() -> None:
     found = list_layers(network, (1, *network.input_shape)).layers
 
     assert "raw.flatten" in [shown.name for shown in outline(found, 3)]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"kind": "compact2d"}, [f"features.{number}" for number in (3, 4, 5, 6)]),
+        ({"kind": "shallow2d"}, ["features"]),
+        ({"kind": "linear2d"}, []),
+        ({"kind": "luna_classifier"}, [f"raw.block{number}" for number in (1, 2, 3, 4)]),
+        (
+            {"kind": "resnet3d", "depth": 50, "width": 0.125},
+            [f"body.layer{number}" for number in (1, 2, 3, 4)],
+        ),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_the_stages_of_a_network_are_its_blocks(
+    values: dict[str, object], names: list[str]
+) -> None:
+    network = build_architecture(parse_model_settings(values))
+    shape = network.input_shape or (32,) * network.spatial_dims
+
+    assert [one.name for one in stages(list_layers(network, (1, *shape)).layers)] == names
+
+
+def test_of_too_many_blocks_the_last_of_each_size_is_a_stage() -> None:
+    blocks = [
+        layer(f"body.{number}", is_group=True, output=(4, size, size))
+        for number, size in enumerate((8, 8, 4, 4, 2))
+    ]
+    found = [layer("body", is_group=True, output=(4, 2, 2)), *blocks]
+
+    assert [one.name for one in stages(found, 3)] == ["body.1", "body.3", "body.4"]
+    assert stages(found, 5) == tuple(blocks)
