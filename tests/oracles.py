@@ -230,3 +230,25 @@ def grad_cam(network: Any, layer: Any, views: Any, output: int) -> NDArray[np.fl
             total += weight * feature
         maps.append(np.maximum(total, 0))
     return np.stack(maps)
+
+
+def loop_over_quadruples(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Unbiased HSIC by its definition as a U-statistic, Song et al. 2012, section 2.3.
+
+    The three terms E[k l], E[k] E[l] and -2 E[k l'] are means over samples i, j, q, r that all
+    differ.
+
+    Args:
+        first: [n, n] kernel.
+        second: [n, n] kernel of the same samples.
+    """
+    places = range(len(first))
+    terms = [
+        first[i, j] * (second[i, j] + second[q, r] - 2 * second[i, q])
+        for i in places
+        for j in places
+        for q in places
+        for r in places
+        if len({i, j, q, r}) == 4
+    ]
+    return float(sum(terms) / len(terms))

@@ -10,6 +10,7 @@ import streamlit as st
 
 from medkd.report import tables
 from medkd.report.summary import NO_TRANSFER, scored_words
+from medkd.report.transfer import similarity_tables
 from medkd.report.words import interval_words
 from medkd.types import Evaluation, Table
 
@@ -86,6 +87,8 @@ def show_transfer(evaluation: Evaluation) -> None:
         st.caption(interval_words(d.difference.interval for d in evaluation.differences))
     if evaluation.fidelity:
         show_table(tables.fidelity_table(evaluation.fidelity))
+    for table in similarity_tables(evaluation.similarity):
+        show_table(table)
     show_table(tables.operating_points_table(evaluation))
 
 

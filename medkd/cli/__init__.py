@@ -42,6 +42,7 @@ COMMAND_MODULES = (
     "review",
     "import_weights",
     "models",
+    "layers",
     "index",
     "check",
     "split",

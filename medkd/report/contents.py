@@ -16,7 +16,7 @@ from typing import TypeVar
 from medkd.errors import MedkdError, SeriesError, SettingsError
 from medkd.formats import EVALUATION
 from medkd.jsonio import read_json
-from medkd.runs import RunFolder, read_cases
+from medkd.runs import Disagreement, RunFolder, read_cases, read_disagreements
 from medkd.types import Evaluation, ReaderStudy, RunCase
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ class TrainingLog:
 class RunContents:
     """The contents of a RUN; `cases` is None if the run has no `cases.csv`.
 
-    `readers` is None if no reader decided anything.
+    `readers` is None if no reader decided anything. `disagreements` of teacher and student are
+    ordered, the greatest first.
     """
 
     evaluation: Evaluation
@@ -53,6 +54,7 @@ class RunContents:
     cases: tuple[RunCase, ...] | None = None
     logs: dict[str, TrainingLog] = field(default_factory=dict)
     readers: ReaderStudy | None = None
+    disagreements: tuple[Disagreement, ...] = ()
 
     @property
     def not_analysed(self) -> tuple[RunCase, ...]:
@@ -74,10 +76,12 @@ def read_contents(run: RunFolder) -> RunContents:
     evaluation = _try(faults, lambda: read_json(run.evaluation, Evaluation, form=EVALUATION))
     cases = _try(faults, lambda: tuple(read_cases(run.cases))) if run.cases.is_file() else None
     logs = _read_logs(run, evaluation, faults)
+    differing = run.explained.disagreements
+    rows = _try(faults, lambda: read_disagreements(differing)) if differing.is_file() else None
     if faults or evaluation is None:
         raise SettingsError(f"{run.path}: this run folder cannot be read", faults)
     text = run.config.read_text(encoding="utf-8")
-    return RunContents(evaluation, text, cases, logs)
+    return RunContents(evaluation, text, cases, logs, disagreements=tuple(rows or ()))
 
 
 def read_log(path: Path) -> TrainingLog:

@@ -19,6 +19,7 @@ from medkd.types import (
     Evaluation,
     FrocResult,
     Interval,
+    LayerSimilarity,
     PointScores,
 )
 
@@ -151,8 +152,18 @@ def _comparisons(evaluation: Evaluation) -> list[MetricRow]:
     for close in evaluation.fidelity:
         rows.append(MetricRow(close.arm, close.split, "kl_from_teacher", close.kl))
         rows.append(MetricRow(close.arm, close.split, "agreement_with_teacher", close.agreement))
+    for alike in evaluation.similarity:
+        rows += _similarities(alike)
     rows += [
         MetricRow("student", "", f"weight_of_term {term.kind}", term.weight)
         for term in evaluation.terms
     ]
     return rows
+
+
+def _similarities(alike: LayerSimilarity) -> Iterator[MetricRow]:
+    """Yield the CKA of each pair of layers, named `cka <teacher's layer> / <layer>`."""
+    for first, values in zip(alike.teacher_layers, alike.cka, strict=True):
+        for second, value in zip(alike.layers, values, strict=True):
+            if value is not None:
+                yield MetricRow(alike.arm, alike.split, f"cka {first} / {second}", value)

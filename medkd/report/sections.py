@@ -19,13 +19,12 @@ from medkd.report.summary import (
     scored_patients,
     scored_words,
     summary_paragraphs,
-    transfer_words,
 )
+from medkd.report.transfer import build_transfer
 from medkd.types import Evaluation, Figure, Section
 
 SectionBuilder = Callable[[RunContents], Section | None]
 
-HARD_LABEL = "hard_label"
 CANDIDATES = "candidates"
 WHOLE_SCAN = "whole-scan"
 
@@ -154,45 +153,6 @@ def build_differences(contents: RunContents) -> Section | None:
         (tables.differences_table(differences),),
         (figures.differences_figure(ordered),),
     )
-
-
-def build_transfer(contents: RunContents) -> Section:
-    """Show term weights, fidelity to the teacher, and the curves of the loss terms."""
-    evaluation = contents.evaluation
-    paragraphs = [transfer_words(evaluation)]
-    untaught = evaluation.record.without_transfer and not evaluation.fidelity
-    if not untaught:
-        paragraphs.append(
-            "Rule: on held-out data the mean Bernoulli KL divergence of the student from its "
-            "calibrated teacher must be at least 30 % below that of the control."
-        )
-    made = []
-    if evaluation.terms:
-        made.append(tables.terms_table(evaluation.terms))
-    if all(term.kind == HARD_LABEL for term in evaluation.terms) and not untaught:
-        paragraphs.append(
-            "No transfer term is recorded for this run. Either it has none, or it has several "
-            "students with their own terms (see the resolved settings)."
-        )
-    if evaluation.fidelity:
-        made.append(tables.fidelity_table(evaluation.fidelity))
-    taught = {arm: log for arm, log in contents.logs.items() if not arm.startswith("teacher")}
-    drawn = list(figures.term_figures(taught))
-    shared = _validation_column(contents)
-    if shared:
-        logs = {arm: log for arm, log in contents.logs.items() if shared in log.columns}
-        drawn.append(figures.validation_figure(logs, shared))
-    return Section(
-        "transfer", "Transfer from the teacher", tuple(paragraphs), tuple(made), tuple(drawn)
-    )
-
-
-def _validation_column(contents: RunContents) -> str | None:
-    """Return the log column of the metric to draw: ROC AUC if logged, else the first one."""
-    names = [
-        name for log in contents.logs.values() for name in log.columns if name.startswith("val_")
-    ]
-    return "val_roc_auc" if "val_roc_auc" in names else next(iter(names), None)
 
 
 def build_curves(contents: RunContents) -> Section | None:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from medkd.config.run_settings import CONTROL, SELF_TRAINING
 from medkd.difficulty import difficulty_words
 from medkd.evaluate.efficiency import Measured, measure_efficiency
+from medkd.explain.run import find_disagreements
 from medkd.models.imported import IMPORTED
 from medkd.models.package import WEIGHTS_NAME, load_model
 from medkd.provenance import finish_record
+from medkd.runs import read_cases, write_disagreements
 from medkd.train.arm import FinishedArm
 from medkd.train.compare import (
     compare_arms,
@@ -22,6 +24,7 @@ from medkd.train.compare import (
 )
 from medkd.train.plan import Arm, RunContext
 from medkd.train.scans import compare_marks, reference_of, write_reference, write_worklist
+from medkd.train.similarity import compare_layers, why_not_compared
 from medkd.types import Efficiency, Evaluation, Fidelity, RunRecord
 
 Arms = Mapping[str, FinishedArm]
@@ -40,10 +43,7 @@ def summarise(
     """
     target, source = context.target, context.source
     students = [arm for arm in plan if arm.role == "student"]
-    if target.settings.is_ct:
-        write_reference(context.run, reference_of(target, "test"))
-    shown = arms.get("student", list(arms.values())[-1])
-    write_worklist(context, shown.name, shown.predictions)
+    _write_files(context, arms)
     own = [arm for arm in students if arm.teacher != CONTROL]
     fidelity = _fidelity(own, arms)
     verdicts = {
@@ -70,6 +70,8 @@ def summarise(
         differences=compare_arms(pairs, context.settings.evaluation, of_marks),
         terms=term_records(own[0].transfer, own[0].mutual) if len(own) == 1 else (),
         fidelity=tuple(dict.fromkeys(f for found in fidelity.values() for f in found.values())),
+        similarity=compare_layers([a for a in own if a.teacher], arms, context),
+        no_similarity=why_not_compared(context) if own else "",
         transfer_took_place=all(verdicts.values()) if len(verdicts) == 1 else None,
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
         origins={**({} if source is target else source.origins("source ")), **target.origins()},
@@ -98,6 +100,15 @@ def _pairs(students: Sequence[Arm], arms: Arms) -> list[tuple[FinishedArm, Finis
     return pairs
 
 
+def _write_files(context: RunContext, arms: Arms) -> None:
+    """Write the reference standard of CT, the worklist, and the disagreements."""
+    if context.target.settings.is_ct:
+        write_reference(context.run, reference_of(context.target, "test"))
+    shown = arms.get("student", list(arms.values())[-1])
+    write_worklist(context, shown.name, shown.predictions)
+    _write_disagreements(context, arms)
+
+
 def _phantoms(context: RunContext, arms: Arms) -> list[str]:
     """Describe the difficulty of the phantoms used for training or evaluation."""
     used = (*context.target.index.generators, *context.source.index.generators)
@@ -115,6 +126,20 @@ def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fideli
         names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
         found[student.name] = {name: measure_fidelity(teacher, arms[name]) for name in names}
     return found
+
+
+def _write_disagreements(context: RunContext, arms: Arms) -> None:
+    """Write where the predictions of teacher and student differ most.
+
+    `medkd explain` replaces the rows of scans by those of the places in their heat maps.
+    """
+    if not {"teacher", "student"} <= set(arms):
+        return
+    analysed = [case for case in read_cases(context.run.cases) if case.status == "analysed"]
+    rows = find_disagreements(context.run, analysed, arms["student"].info.label_names)
+    path = context.run.explained.disagreements
+    path.parent.mkdir(exist_ok=True)
+    write_disagreements(path, rows)
 
 
 def _transfer_warnings(verdicts: Mapping[str, bool]) -> Iterator[str]:

@@ -132,8 +132,12 @@ class LogitTermSettings(TermSettings):
 class LayerTermSettings(TermSettings):
     """The keys of a term that compares one layer of the teacher with one of the student."""
 
-    teacher_layer: str | None = Field(None, description="None: the pooled embedding")
-    student_layer: str | None = Field(None, description="None: the pooled embedding")
+    teacher_layer: str | None = Field(
+        None, description="a name of `medkd layers`; null: the pooled embedding"
+    )
+    student_layer: str | None = Field(
+        None, description="a name of `medkd layers`; null: the pooled embedding"
+    )
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -44,6 +44,7 @@ from medkd.types.results import Evaluation as Evaluation
 from medkd.types.results import Fidelity as Fidelity
 from medkd.types.results import FrocResult as FrocResult
 from medkd.types.results import Interval as Interval
+from medkd.types.results import LayerSimilarity as LayerSimilarity
 from medkd.types.results import OperatingPoint as OperatingPoint
 from medkd.types.results import PairedDifference as PairedDifference
 from medkd.types.results import PointScores as PointScores

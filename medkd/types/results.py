@@ -223,6 +223,23 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerSimilarity:
+    """Linear CKA of layers of an arm with layers of a teacher on samples of `split`.
+
+    `cka[a][b]` belongs to `teacher_layers[a]` and `layers[b]`; None: not defined, because a layer
+    is constant. The first layer of each network is its embedding.
+    """
+
+    arm: str
+    teacher: str
+    split: str
+    samples: int
+    teacher_layers: tuple[str, ...]
+    layers: tuple[str, ...]
+    cka: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ArmResult:
     """All scores and costs of one arm: "teacher", "control" or "student".
 
@@ -275,7 +292,8 @@ class RunRecord:
 class Evaluation:
     """The result of a run, stored as `evaluation.json`.
 
-    `origins` counts the cases of each split of `splits` by origin.
+    `origins` counts the cases of each split of `splits` by origin. `no_similarity` states why
+    `similarity` is empty (empty: it was measured, or by an earlier medkd, which did not).
     """
 
     name: str
@@ -292,6 +310,8 @@ class Evaluation:
     warnings: tuple[str, ...]
     record: RunRecord
     origins: dict[str, CaseOrigins] = field(default_factory=dict)
+    similarity: tuple[LayerSimilarity, ...] = ()
+    no_similarity: str = ""
     format_version: int = RUN.version
 
     def arm(self, name: str) -> ArmResult:

@@ -18,9 +18,9 @@ from medkd.jsonio import read_json
 from medkd.report import words
 from medkd.report.contents import read_contents, read_log
 from medkd.report.render import write_report
-from medkd.runs import RunFolder
+from medkd.runs import Disagreement, RunFolder, write_disagreements
 from medkd.transfer.table import TERMS
-from medkd.types import Evaluation, Interval
+from medkd.types import Evaluation, Interval, LayerSimilarity
 
 
 def rows_of(path: Path) -> dict[tuple[str, str, str], tuple[str, str, str]]:
@@ -48,6 +48,30 @@ def test_the_csv_holds_every_number_to_the_last_digit(own_run: RunFolder) -> Non
     assert float(rows["student - control", "test", "roc_auc"][0]) == difference.value
     assert rows["student", "", "parameters"] == ("214017", "", "")
     assert float(rows["control", "test", "kl_from_teacher"][0]) == evaluation.fidelity[0].kl
+
+
+def test_the_csv_holds_the_similarity_of_layers(
+    changed_run: Callable[[Callable[[Evaluation], Evaluation]], RunFolder],
+) -> None:
+    alike = LayerSimilarity(
+        "student", "teacher", "test", 9, ("body",), ("pool", "head"), ((0.5, None),)
+    )
+    run = changed_run(lambda evaluation: replace(evaluation, similarity=(alike,)))
+
+    rows = rows_of(write_report(run).csv)
+
+    assert rows["student", "test", "cka body / pool"] == ("0.5", "", "")
+    assert ("student", "test", "cka body / head") not in rows
+
+
+def test_the_report_lists_the_disagreements_of_the_run(own_run: RunFolder) -> None:
+    path = own_run.explained.disagreements
+    path.parent.mkdir()
+    write_disagreements(path, [Disagreement("case-7", "nodule", 0.9, 0.2)])
+    assert "case-7" in write_report(own_run).html.read_text()
+    path.write_text("case_id,label\ncase-7,nodule\n")
+    with pytest.raises(SettingsError, match="row 2 is not a disagreement"):
+        write_report(own_run)
 
 
 def test_the_json_holds_the_evaluation_the_curves_and_the_config(own_run: RunFolder) -> None:

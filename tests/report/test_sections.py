@@ -22,7 +22,6 @@ from medkd.report.sections import (
     build_other_froc,
     build_record,
     build_summary,
-    build_transfer,
     build_warnings,
     build_whole_scan_froc,
 )
@@ -33,12 +32,15 @@ from medkd.report.summary import (
     transfer_words,
 )
 from medkd.report.tables import FROC_RULES
+from medkd.report.transfer import build_transfer, disagreements_table, similarity_tables
+from medkd.runs import Disagreement
 from medkd.types import (
     CaseOrigins,
     Estimate,
     Evaluation,
     FrocResult,
     Interval,
+    LayerSimilarity,
     PairedDifference,
     Section,
     Table,
@@ -189,6 +191,58 @@ def test_the_term_weights_and_the_fidelity_are_shown(
     student = scan_contents.evaluation.fidelity[1]
     kl = cell(fidelity, "student", "KL divergence from the calibrated teacher (nats)")
     assert kl == f"{student.kl:.4f}"
+
+
+ALIKE = LayerSimilarity(
+    "student", "teacher", "test", 256, ("body", "layer1"), ("pool", "features"),
+    ((0.62, 0.5), (0.4, None)),
+)  # fmt: skip
+
+
+def test_layers_are_compared_beside_the_control(scan_contents: RunContents) -> None:
+    control = replace(ALIKE, arm="control", cka=((0.41, 0.3), (0.2, 0.1)))
+    evaluation = replace(scan_contents.evaluation, similarity=(control, ALIKE))
+
+    section = build_transfer(replace(scan_contents, evaluation=evaluation))
+
+    table = section.tables[2]
+    assert table.columns == ("Layer of student", "body", "layer1")
+    assert table.rows == (
+        ("pool", "0.62 / 0.41", "0.40 / 0.20"),
+        ("features", "0.50 / 0.30", "not defined / 0.10"),
+    )
+    assert "linear CKA: student / control, on 256 test samples" in table.caption
+    assert any("up to a rotation and a scale" in text for text in section.paragraphs)
+
+
+def test_a_student_without_control_is_shown_alone(scan_contents: RunContents) -> None:
+    other = replace(ALIKE, arm="control", layers=("pool", "other"))
+    (table,) = similarity_tables((ALIKE, other))
+    assert table.rows[0] == ("pool", "0.62", "0.40")
+
+
+def test_why_layers_were_not_compared_is_stated(scan_contents: RunContents) -> None:
+    evaluation = replace(scan_contents.evaluation, no_similarity="Point detectors are left out.")
+    section = build_transfer(replace(scan_contents, evaluation=evaluation))
+    assert "Point detectors are left out." in section.paragraphs
+    assert len(section.tables) == 2
+
+
+def test_the_greatest_disagreements_are_listed(scan_contents: RunContents) -> None:
+    rows = [Disagreement(f"case-{n}", "nodule", 0.9, 0.2, (1.0, 2.0, 3.0)) for n in range(12)]
+    table = build_transfer(replace(scan_contents, disagreements=tuple(rows))).tables[-1]
+    assert table.columns == (
+        "Case", "Place (LPS mm)", "Teacher", "Student", "Student minus teacher"
+    )  # fmt: skip
+    assert table.rows[0] == ("case-0", "1.0, 2.0, 3.0", "0.900", "0.200", "\u22120.700")
+    assert len(table.rows) == 10
+
+
+def test_disagreements_on_images_name_the_label_if_there_are_several() -> None:
+    rows = [Disagreement("a", "nodule", 0.9, 0.2), Disagreement("a", "mass", 0.5, 0.6)]
+    table = disagreements_table(rows)
+    assert table.columns[:2] == ("Case", "Label")
+    assert table.rows[1] == ("a", "mass", "0.500", "0.600", "+0.100")
 
 
 def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:

@@ -13,7 +13,7 @@ from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
 from medkd.jsonio import read_json
 from medkd.models.package import load_model, read_info
-from medkd.runs import ARMS, RunFolder, read_cases, read_predictions
+from medkd.runs import ARMS, RunFolder, read_cases, read_disagreements, read_predictions
 from medkd.train import loop
 from medkd.train.folder import open_folder
 from medkd.train.plan import plan_arms
@@ -37,6 +37,24 @@ def test_a_run_leaves_three_models_and_an_evaluation(finished: RunFolder) -> Non
     assert set(evaluation.arm("student").classification) == {"val", "test"}
     assert evaluation.record.weights_sha256.keys() == set(ARMS)
     assert len(read_cases(finished.cases)) == 48
+
+
+def test_a_run_compares_layers_and_lists_disagreements(finished: RunFolder) -> None:
+    evaluation = read_json(finished.evaluation, Evaluation)
+    rows = read_disagreements(finished.explained.disagreements)
+    student, teacher = (
+        {row.sample_id: row for row in read_predictions(finished.predictions(arm, "test"))}
+        for arm in ("student", "teacher")
+    )
+    widest = max(
+        abs(row.probabilities[0] - teacher[name].probabilities[0]) for name, row in student.items()
+    )
+
+    assert [one.arm for one in evaluation.similarity] == ["control", "student"]
+    assert evaluation.similarity[0].layers == ("pool", "features")
+    assert evaluation.no_similarity == ""
+    assert abs(rows[0].difference) >= widest
+    assert len(rows) == 48
 
 
 def test_temperature_and_threshold_are_frozen_in_the_model(finished: RunFolder) -> None:
@@ -196,6 +214,8 @@ def test_a_teacher_alone_is_trained_and_scored(image_settings: Build, tmp_path: 
     evaluation = run_training(image_settings(student=None, transfer=None), run)
     assert [arm.name for arm in evaluation.arms] == ["teacher"]
     assert (evaluation.differences, evaluation.transfer_took_place) == ((), None)
+    assert (evaluation.similarity, evaluation.no_similarity) == ((), "")
+    assert not run.explained.disagreements.exists()
 
 
 def test_a_student_that_is_too_big_is_refused_before_training(
