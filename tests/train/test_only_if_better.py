@@ -75,7 +75,7 @@ def test_nothing_that_judges_a_transfer_speaks_of_it(
 
 
 def test_the_report_says_it_instead_of_a_verdict(untaught: tuple[RunFolder, Evaluation]) -> None:
-    page = write_report(untaught[0]).read_text(encoding="utf-8").casefold()
+    page = write_report(untaught[0]).html.read_text(encoding="utf-8").casefold()
     assert WORDS.casefold() in page
     assert "taught a small student" not in page
     assert "transfer took place" not in page
