@@ -59,7 +59,8 @@ def test_its_log_has_the_losses_of_all_networks(finished: tuple[RunFolder, Evalu
 
 
 def test_its_report_is_written_without_a_teacher(finished: tuple[RunFolder, Evaluation]) -> None:
-    assert "taught a small student" not in write_report(finished[0]).html.read_text(encoding="utf-8")
+    page = write_report(finished[0]).html.read_text(encoding="utf-8")
+    assert "taught a small student" not in page
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
