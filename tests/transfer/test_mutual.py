@@ -68,7 +68,7 @@ def test_the_loss_is_a_slow_sum_over_networks_and_samples(count: int, temperatur
     every = [objective.student, *objective.peers]
     logits = [network(batch.image)[:, 0].tolist() for network in every]
     expected = slow_loss(logits, batch.label[:, 0].tolist(), temperature)
-    assert float(objective(batch, 0.0).loss) == pytest.approx(expected, rel=1e-9)
+    assert objective(batch, 0.0).loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_divergence_moves_its_own_network_alone() -> None:
