@@ -163,7 +163,7 @@ def _below(value: Any, part: str) -> Any:  # noqa: ANN401  # plain YAML values
 
 
 def _similar(key: str, values: Values) -> str:
-    known = list(_keys(values))
+    known = [name for name in _keys(values) if name.partition(".")[0] not in ("tune", "tuned")]
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     last = key.rpartition(".")[2]
     close = close or [name for name in known if name.rpartition(".")[2] == last][:3]
