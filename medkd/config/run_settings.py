@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from medkd.config.adaptation_settings import AdaptationSettings
 from medkd.data.archive_cases import ArchiveData
 from medkd.data.augment import AugmentationSettings, check_augmentation
 from medkd.data.crops import CropSettings
@@ -225,7 +226,7 @@ class DomainSettings(Settings):
         return any(s.source == "file" and s.size_px and len(s.size_px) == 2 for s in steps)
 
 
-class TeacherSettings(Settings):
+class TeacherSettings(AdaptationSettings):
     """The teacher: a model directory, or a network to train."""
 
     from_: ModelPath | None = Field(
@@ -245,6 +246,8 @@ class TeacherSettings(Settings):
             raise ValueError("give either from (a model directory) or model (a network to train)")
         if self.from_ and self.initialise:
             raise ValueError("initialise needs model: a network given by from is not trained")
+        if self.from_ and (reason := self.unfit_for_given()):
+            raise ValueError(reason)
         return self
 
 
@@ -399,7 +402,8 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSettings:
-        reasons = [*self._missing(), *self._views(), *self._networks(), *self._transfers()]
+        reasons = [*self._missing(), *self._views(), *self._networks(), *self._teaching()]
+        reasons += self._transfers()
         if reasons:
             raise ValueError("; ".join(reasons))
         return self
@@ -452,14 +456,25 @@ class RunSettings(Settings):
             if model.finds_points and (spacing is None or len(set(spacing)) > 1):
                 yield f"{name}: a point detector needs a spacing step with equal spacings"
 
+    def _teaching(self) -> Iterator[str]:
+        """Yield reasons why teachers cannot be aligned with or adapted to the target domain."""
+        two = self.source is not None
+        for name, teacher in self.teachers().items():
+            if teacher.model is not None:
+                size = teacher.training.batch_size
+                found = teacher.misfits(teacher.model, batch_size=size, two_domains=two)
+                yield from (f"teacher {name}: {reason}" for reason in found)
+
     def _transfers(self) -> Iterator[str]:
         if not self.student:
             return
         found = {"transfer": self.transfer} if self.transfer else {}
         found |= {f"bench arm {arm.name}": arm.transfer for arm in self.bench_arms()}
         for name, transfer in found.items():
-            if not transfer.terms:
+            if not transfer.terms and not transfer.alignment:
                 yield f"{name}: no terms, so the student would equal the control"
+            if transfer.alignment and not self.source:
+                yield f"{name}.alignment: it needs two domains, but source is null: give source"
             if transfer.hard_label.weight == 0:
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"
             model = self.student.model

@@ -17,6 +17,7 @@ from medkd.jsonio import read_json, write_json
 from medkd.models.package import ModelInfo, load_model, read_info, save_model
 from medkd.provenance import sha256_of_text
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
+from medkd.train.adapt import adapt_to_target
 from medkd.train.domains import HELD_OUT
 from medkd.train.networks import ArmNetwork, fit_network, load_network
 from medkd.train.plan import Arm, RunContext
@@ -64,6 +65,7 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
         parts = scored_parts(arm, context)
         teacher = load_teacher(arm, context)
         found = fit_network(arm, context, teacher) if arm.model else load_network(arm, context)
+        found = adapt_to_target(found, arm, context)
         logits = score_samples(found, arm, context, parts)
         calibration = calibrate(
             logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training

@@ -35,10 +35,13 @@ class Arm:
         training: how it is trained.
         model: settings of the network to train; None if it is loaded from `taken_from`.
         taken_from: an existing model directory, or the name of a shipped model.
-        transfer: settings of the loss; only a student has transfer terms.
+        transfer: settings of the loss; only a student has transfer terms. Teacher and student
+            may be aligned with their other domain.
         teacher: name of the arm that teaches it; None if it has no teacher.
         initialise: the source model from which the network starts; control and student have the
             same.
+        adapt: how the finished network is adapted to the target domain (`adapt.py`); None: it is
+            not.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Arm:
     transfer: TransferSettings = field(default_factory=TransferSettings)
     teacher: str | None = None
     initialise: InitialiseSettings | None = None
+    adapt: Literal["batch_norm", "embedding"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +69,12 @@ class RunContext:
     def domain_of(self, arm: Arm) -> Domain:
         """Return the domain on which an arm is trained."""
         return self.source if arm.role == "teacher" else self.target
+
+    def other_domain_of(self, arm: Arm) -> Domain | None:
+        """Return the domain with which an arm is aligned; None if it is not aligned."""
+        if arm.transfer.alignment is None:
+            return None
+        return self.target if arm.role == "teacher" else self.source
 
     def seed_of(self, arm: Arm) -> int:
         """Return the seed of an arm; control and students have the same seed."""
@@ -89,7 +99,9 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
             training=settings.training,
             model=settings.model,
             taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
+            transfer=TransferSettings(alignment=settings.alignment),
             initialise=settings.initialise,
+            adapt=settings.adapt,
         )
         for name, settings in teachers.items()
     )

@@ -22,6 +22,7 @@ from medkd.train.compare import (
 )
 from medkd.train.plan import Arm, RunContext
 from medkd.train.scans import compare_marks, reference_of, write_reference, write_worklist
+from medkd.train.shift import measure_shift
 from medkd.types import Efficiency, Evaluation, Fidelity, RunRecord
 
 Arms = Mapping[str, FinishedArm]
@@ -74,6 +75,7 @@ def summarise(
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
         origins={**({} if source is target else source.origins("source ")), **target.origins()},
         warnings=warnings,
+        shift=measure_shift(context, list(arms)),
         record=finish_record(
             record,
             seconds=0.0,

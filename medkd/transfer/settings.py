@@ -15,7 +15,12 @@ from medkd.settings import Settings
 from medkd.transfer.hard_labels import HardLabelSettings
 from medkd.transfer.outputs import Outputs
 from medkd.transfer.point_labels import PointLossSettings
-from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS, AnyTermSettings
+from medkd.transfer.table import (
+    NOTHING_WITH_TWO_CLASSES,
+    TERMS,
+    AnyAlignmentSettings,
+    AnyTermSettings,
+)
 from medkd.transfer.terms import TermSettings
 
 
@@ -55,13 +60,18 @@ class DecaySchedule(Settings):
         return 1.0 - fallen * (1.0 - self.floor)
 
 
+POINTS_NOT_ALIGNED = (
+    "alignment: it compares one embedding for each sample, and a point detector has none: use a "
+    "classifier"
+)
+
 ScheduleSettings = Annotated[
     ConstantSchedule | WarmupSchedule | DecaySchedule, Field(discriminator="kind")
 ]
 
 
 class TransferSettings(Settings):
-    """The objective of a student; with an empty list of terms it is that of the control arm."""
+    """The objective of a student; without terms and alignment it is that of the control arm."""
 
     outputs: Outputs = Field(
         "independent", description="independent: a sigmoid each; exclusive: one softmax over all"
@@ -77,6 +87,11 @@ class TransferSettings(Settings):
     )
     schedule: ScheduleSettings = Field(
         default_factory=ConstantSchedule, description="factor on all terms over training"
+    )
+    alignment: AnyAlignmentSettings | None = Field(
+        None,
+        description="makes features of another domain alike, without its labels; null: none, as "
+        "in the control",
     )
 
     @model_validator(mode="before")
@@ -112,7 +127,7 @@ class TransferSettings(Settings):
         return self
 
     def without_terms(self) -> TransferSettings:
-        """Return the objective of the control arm: the same labels, no transfer.
+        """Return the objective of the control arm: the same labels, no transfer, no alignment.
 
         Raises:
             pydantic.ValidationError: if the weight of hard labels is 0: nothing would be left.
@@ -162,6 +177,8 @@ def check_transfer(
         if term.needs_maps and not finds_points
         if None in (*term.layers("teacher"), *term.layers("student"))
     ]
+    if settings.alignment is not None and finds_points:
+        reasons.append(POINTS_NOT_ALIGNED)
     if settings.outputs == "exclusive" and label_count < 2:
         reasons.append(
             "outputs: exclusive with one output is always 1 (softmax of one logit): binary is "
@@ -180,12 +197,13 @@ def check_transfer(
 
 def batch_misfits(settings: TransferSettings, batch_size: int) -> tuple[str, ...]:
     """Return why batches of this size cannot be used; empty if they can."""
-    return tuple(
+    too_small = tuple(
         f"{term.kind}: it compares the samples of a batch with each other and needs at least "
         f"{term.least_samples} of them, got {batch_size}: raise student.training.batch_size"
         for term in settings.terms
         if batch_size < term.least_samples
     )
+    return too_small + (settings.alignment.misfits(batch_size) if settings.alignment else ())
 
 
 def _three_classes(kind: str) -> str:
