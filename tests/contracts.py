@@ -73,6 +73,46 @@ def check_term(settings: TransferSettings, *, spatial_dims: int, labels: int = 1
     _check_term_is_robust(settings, batch=batch)
 
 
+def check_alignment(settings: TransferSettings, *, spatial_dims: int) -> None:
+    """Check one alignment of two domains, alone in an objective, in 2-D or 3-D."""
+    assert settings.alignment is not None
+    name, batch = settings.alignment.kind, paired_batch(spatial_dims=spatial_dims)
+    kept = batch.image.clone(), batch.other.image.clone()
+    objective = tiny_objective(settings, spatial_dims=spatial_dims)
+    output = objective(batch, 0.5)
+    assert torch.equal(batch.image, kept[0]), "the view was changed"
+    assert torch.equal(batch.other.image, kept[1]), "the view of the other domain was changed"
+    value = output.terms[name]
+    assert (value.ndim, value.dtype, value.requires_grad) == (0, torch.float32, False)
+    assert torch.equal(objective(batch, 0.5).terms[name], value), "not deterministic"
+    output.loss.backward()
+    assert _gradients_are_finite(objective)
+    _check_alignment_reaches_the_student(settings, batch=batch, spatial_dims=spatial_dims)
+    names = {key.split(".")[0] for key in objective.state_dict()}
+    assert names <= {"student", "alignment"}
+    other = tiny_objective(settings, spatial_dims=spatial_dims)
+    other.load_state_dict(copy.deepcopy(objective.state_dict()))
+    assert torch.equal(other(batch, 0.5).loss, objective(batch, 0.5).loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = tiny_objective(settings, spatial_dims=spatial_dims)(batch, 0.5)
+    assert output.terms[name].dtype == torch.float32
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+
+
+def _check_alignment_reaches_the_student(
+    settings: TransferSettings, *, batch: PatchBatch, spatial_dims: int
+) -> None:
+    """Twice the weight changes the gradient of the student."""
+    twice = settings.alignment.model_copy(update={"weight": 2 * settings.alignment.weight})
+    gradients = []
+    for one in (settings, settings.model_copy(update={"alignment": twice})):
+        objective = tiny_objective(one, spatial_dims=spatial_dims)
+        objective(batch, 0.5).loss.backward()
+        gradients.append(objective.student.conv.weight.grad)
+    assert not torch.allclose(*gradients, atol=1e-9), "alignment gives the student no gradient"
+
+
 class TinyNet(nn.Module):
     """A network with batch norm, of the form that objectives expect."""
 
@@ -116,6 +156,15 @@ def tiny_batch(*, spatial_dims: int = 3, labels: int = 1, samples: int = 4) -> P
         label = (torch.arange(samples) % 2).float()[:, None]
     known = torch.ones(samples, labels, dtype=torch.bool)
     return PatchBatch(image, label, known, tuple(f"sample{n}" for n in range(samples)))
+
+
+def paired_batch(*, spatial_dims: int = 3, samples: int = 4) -> PatchBatch:
+    """A tiny batch with one of another domain beside it, which is darker and has less contrast."""
+    own = tiny_batch(spatial_dims=spatial_dims, samples=samples)
+    turned = own.image.flip(-1).pow(2) * 0.4
+    hidden = torch.zeros_like(own.label_known)
+    names = tuple(f"other{n}" for n in range(samples))
+    return replace(own, other=PatchBatch(turned, own.label, hidden, names))
 
 
 def _check_declared(network: Network, settings: NetworkSettings) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from medkd.config.adaptation_settings import AdaptationSettings
 from medkd.config.domain_settings import ArmName, DomainSettings
 from medkd.config.mutual import ArmTransferSettings
 from medkd.config.pool_controls import PoolControls
@@ -64,7 +65,7 @@ class EnsembleOf(Settings):
     )
 
 
-class TeacherSettings(Settings):
+class TeacherSettings(AdaptationSettings):
     """The teacher: a model directory, a network to train, or an ensemble of other arms.
 
     `teacher: {kind: probe, ...}` is short for `teacher: {model: {kind: probe, ...}}`.
@@ -100,6 +101,8 @@ class TeacherSettings(Settings):
             )
         if self.from_ and self.initialise:
             raise ValueError("initialise needs model: a network given by from is not trained")
+        if self.from_ and (reason := self.unfit_for_given()):
+            raise ValueError(reason)
         return self
 
 
@@ -322,8 +325,8 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSettings:
-        reasons = [*self._missing(), *self._views(), *self._networks(), *self._transfers()]
-        reasons += self._arm_names()
+        reasons = [*self._missing(), *self._views(), *self._networks(), *self._teaching()]
+        reasons += [*self._transfers(), *self._arm_names()]
         if reasons:
             raise ValueError("; ".join(reasons))
         return self
@@ -383,6 +386,15 @@ class RunSettings(Settings):
             if model.finds_points and (spacing is None or len(set(spacing)) > 1):
                 yield f"{name}: a point detector needs a spacing step with equal spacings"
 
+    def _teaching(self) -> Iterator[str]:
+        """Yield reasons why teachers cannot be aligned with or adapted to the target domain."""
+        two = self.source is not None
+        for name, teacher in self.teachers().items():
+            if teacher.model is not None:
+                size = teacher.training.batch_size
+                found = teacher.misfits(teacher.model, batch_size=size, two_domains=two)
+                yield from (f"teacher {name}: {reason}" for reason in found)
+
     def _transfers(self) -> Iterator[str]:
         if not self.student:
             return
@@ -394,8 +406,10 @@ class RunSettings(Settings):
         for name, transfer in found.items():
             if transfer.mutual is not None and self.student.model.finds_points:
                 yield f"{name}: mutual compares logits, and the student is a point detector"
-            if not transfer.terms and transfer.mutual is None:
+            if not transfer.terms and transfer.mutual is None and not transfer.alignment:
                 yield f"{name}: no terms, so the student would equal the control"
+            if transfer.alignment and not self.source:
+                yield f"{name}.alignment: it needs two domains, but source is null: give source"
             if transfer.hard_label.weight == 0:
                 yield f"{name}: with hard_label.weight 0 the control would learn nothing"
             trained = self.target.augmentation.views

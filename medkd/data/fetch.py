@@ -84,6 +84,7 @@ def fetch_ahead(
         MedkdError: a refusal of the source itself, with its reasons.
     """
     before = set(active_children())
+    watched: set[BaseProcess] = set()
     try:
         with clear_worker_faults():
             loader: DataLoader[Any] = DataLoader(
@@ -100,8 +101,8 @@ def fetch_ahead(
                 with _ended_if_late(watched, timeout_s):
                     found = next(arriving)
                 yield _batch_of(found)
-    finally:
-        _kill(set(active_children()) - before)
+    finally:  # another loader may have begun meanwhile; its workers go on
+        _kill(watched or set(active_children()) - before)
 
 
 @contextmanager

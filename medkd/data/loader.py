@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import count
 
 import numpy as np
+import torch
 
 from medkd.data.augment import Views
 from medkd.data.fetch import fetch_ahead
@@ -111,3 +114,48 @@ class TrainLoader:
         if self.views != "live":
             numbers %= self.views
         return order.reshape(-1, self.batch_size), numbers.reshape(-1, self.batch_size)
+
+
+class PairedLoader:
+    """The batches of one domain, each with a batch of another domain as `PatchBatch.other`.
+
+    The own batches are exactly those of the own loader. In each epoch the other loader begins anew
+    in another order, and again if its samples are used up.
+
+    Args:
+        own: batches of the domain on which a network is trained.
+        other: batches of the other domain, of the same size; their labels are hidden.
+
+    Raises:
+        ValueError: if the batches differ in size.
+    """
+
+    def __init__(self, own: TrainLoader, other: TrainLoader) -> None:
+        if own.batch_size != other.batch_size:
+            raise ValueError(
+                f"expected batches of one size, got {own.batch_size} and {other.batch_size}"
+            )
+        self.own = own
+        self.other = other
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return len(self.own)
+
+    def epoch(self, number: int) -> Iterator[PatchBatch]:
+        """Yield the batches of an epoch, numbered from 0.
+
+        Raises:
+            WorkerError: if a worker dies, hangs or fails.
+        """
+        with closing(self._others(number)) as others:
+            for batch in self.own.epoch(number):
+                yield dataclasses.replace(batch, other=next(others))
+
+    def _others(self, epoch: int) -> Generator[PatchBatch]:
+        """Yield batches without end, from numbers of epochs that no other epoch uses."""
+        rounds = -(-len(self.own) // len(self.other))
+        for number in count(epoch * rounds):
+            for batch in self.other.epoch(number):
+                hidden = torch.zeros_like(batch.label_known)
+                yield dataclasses.replace(batch, label_known=hidden)

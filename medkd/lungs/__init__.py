@@ -16,6 +16,7 @@ from medkd.lungs.air import AIR_HU as AIR_HU
 from medkd.lungs.air import LEAST_LITRES as LEAST_LITRES
 from medkd.lungs.air import LUNG_HU as LUNG_HU
 from medkd.lungs.air import PADDING_HU as PADDING_HU
+from medkd.lungs.body import sample_body as sample_body
 from medkd.lungs.field import LungField as LungField
 from medkd.lungs.field import field_of_patch as field_of_patch
 from medkd.lungs.find import find_lungs as find_lungs

@@ -3,7 +3,8 @@
 `caution` is a warning if a number is computed from few cases, else empty.
 
 FROC metrics are named `<track>/<metric>`. The arm of a paired difference is `first - second`.
-Differences, FROC and fidelity are measured on held-out data; the rows of cost have no split.
+Differences, FROC and fidelity are measured on held-out data; the rows of cost and of sites have no
+split.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medkd.evaluate.caution import classification_caution, froc_caution
+from medkd.evaluate.caution import classification_caution, few_cases_warning, froc_caution
 from medkd.types import (
     ClassificationResult,
     Efficiency,
@@ -21,6 +22,7 @@ from medkd.types import (
     Interval,
     LayerSimilarity,
     PointScores,
+    SiteShift,
 )
 
 COLUMNS = ("arm", "split", "metric", "value", "low", "high", "caution")
@@ -61,7 +63,7 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
             ]
         if arm.efficiency is not None:
             rows += [_row(arm.name, "", *item) for item in _costs(arm.efficiency)]
-    return rows + _comparisons(evaluation)
+    return rows + _comparisons(evaluation) + list(_shift(evaluation.shift))
 
 
 def _label_rows(arm: str, split: str, result: ClassificationResult) -> Iterator[MetricRow]:
@@ -167,3 +169,29 @@ def _similarities(alike: LayerSimilarity) -> Iterator[MetricRow]:
         for second, value in zip(alike.layers, values, strict=True):
             if value is not None:
                 yield MetricRow(alike.arm, alike.split, f"cka {first} / {second}", value)
+
+
+def _shift(shift: SiteShift | None) -> Iterator[MetricRow]:
+    """Yield the numbers of the sites, named `site/<site>`, and of their distances by arm."""
+    if shift is None:
+        return
+    for site in shift.sites:
+        values: dict[str, float] = {
+            "cases": site.cases,
+            "patients": site.patients,
+            "measured": site.measured,
+        }
+        values |= {f"{site.unit}_quantile_{share}": v for share, v in site.quantiles.items()}
+        if site.mean is not None and site.sd is not None:
+            values |= {f"{site.unit}_mean": site.mean, f"{site.unit}_sd": site.sd}
+        yield from (MetricRow(f"site/{site.name}", "", *item) for item in values.items())
+    for found in shift.distances:
+        pair = f"{found.first} - {found.second}"
+        few = few_cases_warning([], [(min(found.patients), "patients")])
+        for metric, value in (
+            ("squared_mmd", found.squared_mmd),
+            ("p_value", found.p_value),
+            ("roc_auc_of_site", found.roc_auc),
+        ):
+            if value is not None:
+                yield MetricRow(found.arm, "", f"{metric} {pair}", value, caution=few)

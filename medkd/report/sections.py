@@ -12,6 +12,7 @@ from functools import reduce
 from medkd.provenance import joint_origins, origin_words
 from medkd.report import figures, readers, tables, words
 from medkd.report.contents import RunContents
+from medkd.report.shift import build_shift
 from medkd.report.summary import (
     NO_TRANSFER,
     difference_words,
@@ -290,6 +291,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     build_summary,
     build_warnings,
     build_data,
+    build_shift,
     build_arms,
     build_differences,
     build_transfer,

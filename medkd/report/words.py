@@ -40,6 +40,9 @@ TERM_WORDS = {
     "subclass": "subclasses of the teacher",
     "soft_points": "the teacher's map",
     "teacher_marks": "the teacher's marks",
+    "coral": "alignment of domains by covariances",
+    "mmd": "alignment of domains by kernels",
+    "dann": "alignment of domains by a discriminator",
 }
 RULE_WORDS = {
     "youden": "highest sensitivity + specificity (Youden)",

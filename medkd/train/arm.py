@@ -20,6 +20,7 @@ from medkd.models.package import ModelInfo, load_model, read_info, save_model
 from medkd.models.probe import Probe, ProbeSettings
 from medkd.provenance import sha256_of_text
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
+from medkd.train.adapt import adapt_to_target
 from medkd.train.answers import PLAIN, Asked, view_logits
 from medkd.train.domains import HELD_OUT
 from medkd.train.networks import (
@@ -84,7 +85,7 @@ def fit_arm(arm: Arm, context: RunContext) -> None:
     if is_saved(context.run, arm.name, parts):
         return
     teacher = load_teacher(arm, context)
-    found = get_network(arm, context, teacher)
+    found = adapt_to_target(get_network(arm, context, teacher), arm, context)
     logits = score_samples(found, arm, context, parts)
     calibration = calibrate(
         logits["val"], labels_of(parts["val"]), prior=found.prior, settings=arm.training

@@ -174,7 +174,8 @@ def _teachers(
         alone = settings.model_copy(update={**nothing, **own})
         _open(run, alone)
         run_arms(alone, [arm], run, work_dir=work_dir, progress=progress)
-        shared.append(replace(arm, model=None, taken_from=run.model(arm.name)))
+        # It was adapted in its own run.
+        shared.append(replace(arm, model=None, taken_from=run.model(arm.name), adapt=None))
     return tuple(shared)
 
 

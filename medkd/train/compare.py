@@ -88,10 +88,12 @@ def transfer_happened(student: Fidelity, control: Fidelity) -> bool:
 def term_records(
     transfer: TransferSettings, mutual: MutualSettings | None = None
 ) -> tuple[TermRecord, ...]:
-    """List the terms of an objective with their weights, for the record."""
+    """List the terms of an objective and its alignment with their weights, for the record."""
     terms: dict[str, Any] = {"hard_label": transfer.hard_label}
     terms |= dict(zip(term_names(transfer), transfer.terms, strict=True))
     terms |= {"mutual": mutual} if mutual is not None else {}
+    if transfer.alignment is not None:
+        terms[transfer.alignment.kind] = transfer.alignment
     return tuple(TermRecord(name, term.weight, _detail(term)) for name, term in terms.items())
 
 

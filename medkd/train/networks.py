@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import torch
 from torch import nn
 
-from medkd.data.augment import view_batch
 from medkd.data.crops import CropLoader
 from medkd.data.fetch import clear_worker_faults
 from medkd.data.loader import TrainLoader
@@ -30,11 +28,17 @@ from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.probe import Probe, ProbeSettings
 from medkd.models.table import build_architecture, build_model, parse_model_settings
 from medkd.provenance import joint_origins, sha256_of_text
+from medkd.train.alignment import (
+    alignment_purpose,
+    build_view,
+    pair_with_other_domain,
+    with_unlabelled,
+)
 from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
 from medkd.train.ensembles import build_ensemble
 from medkd.train.layer_rates import check_layer_rates
-from medkd.train.loop import FitPlan, fit
+from medkd.train.loop import FitPlan, Loader, fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -108,9 +112,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         loader,
         validate=validate,
         plan=_fit_plan(arm, context, teacher),
-        view=partial(
-            view_batch, settings=domain.settings.augmentation, seed=context.view_seed(domain)
-        ),
+        view=build_view(arm, context),
         progress=context.progress,
         after_epoch=context.after_epoch,
     )
@@ -118,6 +120,8 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     info = replace(info, config=context.settings.name, seed=context.settings.seed)
     taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
     info = with_origins(info, start=source, teacher=taught_by)
+    if (other := context.other_domain_of(arm)) is not None:
+        info = with_unlabelled(info, other, "aligned with training samples")
     return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
 
 
@@ -162,9 +166,7 @@ def join_networks(arm: Arm, context: RunContext) -> ArmNetwork:
     return ArmNetwork(network.to(context.device), info, Prior(prior, prior))
 
 
-def _prepare(
-    objective: TransferObjective, loader: TrainLoader | CropLoader, arm: Arm, context: RunContext
-) -> None:
+def _prepare(objective: TransferObjective, loader: Loader, arm: Arm, context: RunContext) -> None:
     """Show samples of the first epoch to the terms that need them; resumed trainings do so too."""
     if not objective.needs_samples:
         return
@@ -180,9 +182,7 @@ def _prepare(
         objective.prepare(batches())
 
 
-def _loader_of(
-    arm: Arm, context: RunContext, network: Network
-) -> tuple[TrainLoader | CropLoader, tuple[float, ...]]:
+def _loader_of(arm: Arm, context: RunContext, network: Network) -> tuple[Loader, tuple[float, ...]]:
     """Return the training batches, and the share of positives of each label in them.
 
     For a point detector the share is that of the data: its logits depend on all cells of a map.
@@ -200,7 +200,7 @@ def _loader_of(
         workers=arm.training.workers,
         labelled_share=arm.training.labelled_share,
     )
-    return loader, loader.sampled_prior
+    return pair_with_other_domain(loader, arm, context), loader.sampled_prior
 
 
 def _crops_of(arm: Arm, context: RunContext, network: Network) -> CropLoader:
@@ -263,12 +263,13 @@ def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
     batch_size = arm.training.batch_size
     if not arm.model.finds_points:  # crops fill every batch, samples may be too few for one
         batch_size = min(batch_size, len(train))
-    reasons = list(batch_misfits(arm.transfer, batch_size))
+    transfer = arm.transfer.model_copy(update={"alignment": None})  # `check_alignment` checks it
+    reasons = list(batch_misfits(transfer, batch_size))
     try:
         TransferObjective(
             build_architecture(arm.model),
             FrozenTeacher(build_architecture(given)),
-            arm.transfer,
+            transfer,
             positive_share=train.prior,
             view_shape=context.target.image_shape,
         )
@@ -347,12 +348,13 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
     domain = context.domain_of(arm)
     purpose = [
         arm.model.model_dump_json() if arm.model else "",
-        arm.transfer.model_dump_json(),
+        arm.transfer.model_dump_json(exclude={"alignment"}),
         domain.split.fingerprint,
         domain.settings.model_dump_json(exclude={"cache_dir", "cache_gib"}),
         *(index.fingerprint for index in domain.more.values()),
         f"{teacher.fingerprint()} at {teacher.temperature}" if teacher else "no teacher",
         *_start_of(arm),
+        *alignment_purpose(arm, context),
     ]
     return FitPlan(
         settings=arm.training,

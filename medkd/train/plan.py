@@ -42,7 +42,8 @@ class Arm:
         training: how it is trained.
         model: settings of the network to train; None if it is loaded from `taken_from`.
         taken_from: an existing model directory, or the name of a shipped model.
-        transfer: settings of the loss; only a student has transfer terms.
+        transfer: settings of the loss; only a student has transfer terms. Teacher and student
+            may be aligned with their other domain.
         teacher: name of the arm that teaches it; None if it has no teacher.
         initialise: the source model from which the network starts; control and student have the
             same.
@@ -52,6 +53,8 @@ class Arm:
         same_as: name of the arm whose network it has; only the scoring differs.
         untaught: why it is trained without its terms; empty: it is trained as planned.
         views: views of a sample over which its score is averaged; None: as `evaluation.views` says.
+        adapt: how the finished network is adapted to the target domain (`adapt.py`); None: it is
+            not.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Arm:
     same_as: str | None = None
     views: int | None = None
     untaught: str = ""
+    adapt: Literal["batch_norm", "embedding"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +103,12 @@ class RunContext:
             self.target, source, views, self.view_seed(self.target), self.device, precision,
             arm.name, self.progress,
         )  # fmt: skip
+
+    def other_domain_of(self, arm: Arm) -> Domain | None:
+        """Return the domain with which an arm is aligned; None if it is not aligned."""
+        if arm.transfer.alignment is None:
+            return None
+        return self.target if arm.role == "teacher" else self.source
 
     def seed_of(self, arm: Arm) -> int:
         """Return the seed of an arm; control and students have the same seed."""
@@ -136,7 +146,9 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
             members=settings.ensemble.members if settings.ensemble else (),
             weights=settings.ensemble.weights if settings.ensemble else "equal",
             taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
+            transfer=TransferSettings(alignment=settings.alignment),
             initialise=settings.initialise,
+            adapt=settings.adapt,
         )
         for name, settings in teachers.items()
     )

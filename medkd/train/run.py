@@ -23,6 +23,8 @@ from medkd.jsonio import read_json, write_json
 from medkd.models.table import check_student_size
 from medkd.provenance import start_record
 from medkd.runs import RunFolder
+from medkd.train.adapt import check_adaptation
+from medkd.train.alignment import check_alignment
 from medkd.train.arm import FinishedArm, run_arm
 from medkd.train.compare import settle_transfer, warn_of_weak_teacher
 from medkd.train.domains import HELD_OUT, Domain, build_domain, check_model
@@ -160,15 +162,18 @@ def check_arms(context: RunContext, arms: Sequence[Arm]) -> None:
         )
     if reasons:
         raise SettingsError("these networks do not fit the data", list(dict.fromkeys(reasons)))
+    if misfits := list(_misfits(context, arms)):
+        raise SettingsError("this transfer does not fit the networks and the data", misfits)
+
+
+def _misfits(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
+    """Yield why transfer terms, alignments and adaptations cannot be used."""
     named = {arm.name: arm for arm in arms}
-    misfits = [
-        reason
-        for arm in arms
-        if arm.teacher is not None
-        for reason in check_terms(arm, named[arm.teacher], context)
-    ]
-    if misfits:
-        raise SettingsError("these transfer terms do not fit teacher and student", misfits)
+    for arm in arms:
+        if arm.teacher is not None:
+            yield from check_terms(arm, named[arm.teacher], context)
+        yield from check_alignment(arm, context)
+        yield from check_adaptation(arm, context)
 
 
 def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:

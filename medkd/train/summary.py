@@ -24,6 +24,7 @@ from medkd.train.compare import (
 )
 from medkd.train.plan import Arm, RunContext
 from medkd.train.scans import compare_marks, reference_of, write_reference, write_worklist
+from medkd.train.shift import measure_shift
 from medkd.train.similarity import compare_layers, why_not_compared
 from medkd.types import Efficiency, Evaluation, Fidelity, RunRecord
 
@@ -76,6 +77,7 @@ def summarise(
         splits={**({} if source is target else source.counts("source ")), **target.counts()},
         origins={**({} if source is target else source.origins("source ")), **target.origins()},
         warnings=warnings,
+        shift=measure_shift(context, list(arms)),
         record=finish_record(
             record,
             seconds=0.0,

@@ -38,9 +38,7 @@ class AdversarialTerm(nn.Module):
         if settings.normalise:
             check_direction(width)
         self.projector = Projector(student.shape[1], width)
-        self.discriminator = nn.Sequential(
-            nn.Linear(width, settings.hidden), nn.LeakyReLU(0.2), nn.Linear(settings.hidden, 1)
-        )
+        self.discriminator = build_discriminator(width, settings.hidden)
 
     def forward(self, inputs: TermInputs) -> Tensor:
         """Return the unweighted loss."""
@@ -77,6 +75,11 @@ def adversarial_loss(
     of_teacher = discriminator(teacher.detach()).float()
     of_student = discriminator(reverse_gradient(student, reversal)).float()
     return (F.softplus(-of_teacher) + F.softplus(of_student)).mean() / 2
+
+
+def build_discriminator(width: int, hidden: int) -> nn.Sequential:
+    """Build a network with one hidden layer that maps features [B, width] to a logit [B, 1]."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
 
 
 def reverse_gradient(value: Tensor, factor: float) -> Tensor:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from medkd.errors import SettingsError
+from medkd.transfer.alignment import trained_width
 from medkd.transfer.hard_labels import hard_label_loss
 from medkd.transfer.outputs import Outputs, is_binary
 from medkd.transfer.point_labels import point_loss, point_targets
@@ -23,8 +25,8 @@ from medkd.transfer.settings import (
     check_transfer,
     repeated_terms,
 )
-from medkd.transfer.table import TERMS
-from medkd.transfer.taps import find_layers, tap_layers
+from medkd.transfer.table import ALIGNMENTS, TERMS
+from medkd.transfer.taps import find_layers, probe_layers, tap_layers
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.transfer.terms import PreparedTerm, Side, TermContext, TermInputs
 from medkd.types import PatchBatch
@@ -38,14 +40,22 @@ class TransferOutput:
     """The result of one forward pass.
 
     `loss` is minimised; `terms` are the unweighted, detached losses by name ("hard_label", or
-    "score", "offset" and "size" of a point detector, and the terms' names); `weights` are their
-    current weights; `logits` are the student's, [B, K] or a map, with gradient.
+    "score", "offset" and "size" of a point detector, the terms' names, and the kind of alignment);
+    `weights` are their current weights; `logits` are the student's, [B, K] or a map, with gradient.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
     weights: dict[str, float]
     logits: Tensor
+
+
+class _StudentOutput(NamedTuple):
+    """Logits and features of a batch, and the features that are aligned: own and of the other."""
+
+    logits: Tensor
+    features: dict[str, Tensor]
+    compared: tuple[Tensor, ...] = ()
 
 
 class TransferObjective(nn.Module):
@@ -99,31 +109,34 @@ class TransferObjective(nn.Module):
         self._share = None if positive_share is None else torch.tensor(positive_share)
         context = self._probe(view_shape)
         self.terms = nn.ModuleDict(_build_terms(self.settings, context, seed=seed))
+        shape = view_shape or _derived_view_shape(student, teacher)
+        self.alignment = _build_alignment(self.settings, student, shape, seed=seed)
 
     def forward(self, batch: PatchBatch, progress: float) -> TransferOutput:
         """Run the networks on a batch and sum the weighted losses.
 
         Args:
-            batch: image [B, C, *spatial], label and label_known [B, K].
+            batch: image [B, C, *spatial], label and label_known [B, K]; for an alignment also
+                `other`.
             progress: share of training done, 0..1, on which the schedule depends.
 
         Raises:
             SettingsError: if a term needs more samples in a batch.
+            ValueError: if there is an alignment, but no batch of another domain, or the reverse.
         """
         if reasons := batch_misfits(self.settings, len(batch.image)):
             raise SettingsError("this batch is too small", list(reasons))
         teacher = None
         if self.teacher is not None:
             teacher = self.teacher.answer(batch, tapped_layers(self.settings, "teacher"))
-        with tap_layers(self.student, tapped_layers(self.settings, "student")) as features:
-            logits = self.student(batch.image)
-        losses, weights = self._label_losses(logits, batch)
+        student = self._run_student(batch)
+        losses, weights = self._label_losses(student.logits, batch)
         if teacher is not None:
             inputs = TermInputs(
                 teacher.logits,
-                logits,
+                student.logits,
                 teacher.features,
-                features,
+                student.features,
                 batch.label,
                 batch.label_known,
                 self._cell_mm,
@@ -131,8 +144,32 @@ class TransferObjective(nn.Module):
             factor = self.settings.schedule.factor(progress)
             for (name, term), its in zip(self.terms.items(), self.settings.terms, strict=True):
                 losses[name], weights[name] = term(inputs), its.weight * factor
+        if self.settings.alignment is not None and self.alignment is not None:
+            kind = self.settings.alignment.kind
+            losses[kind] = self.alignment(*student.compared, progress)
+            weights[kind] = self.settings.alignment.weight
         loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        return TransferOutput(loss, {k: v.detach() for k, v in losses.items()}, weights, logits)
+        terms = {name: value.detach() for name, value in losses.items()}
+        return TransferOutput(loss, terms, weights, student.logits)
+
+    def _run_student(self, batch: PatchBatch) -> _StudentOutput:
+        """Run the student, with the samples of another domain in the same pass if it is aligned."""
+        layers, alignment = tapped_layers(self.settings, "student"), self.settings.alignment
+        if (alignment is None) != (batch.other is None):
+            raise ValueError("a batch has samples of another domain if, and only if, it is aligned")
+        if alignment is None or batch.other is None:
+            with tap_layers(self.student, layers) as features:
+                logits = self.student(batch.image)
+            return _StudentOutput(logits, features)
+        size, layer = len(batch.image), str(alignment.layer)
+        joint = torch.cat([batch.image, batch.other.image])
+        with tap_layers(self.student, [*layers, *({layer} - set(layers))]) as features:
+            logits = self.student(joint)
+        return _StudentOutput(
+            logits[:size],
+            {name: features[name][:size] for name in layers},
+            (features[layer][:size], features[layer][size:]),
+        )
 
     @property
     def needs_samples(self) -> bool:
@@ -201,13 +238,10 @@ class TransferObjective(nn.Module):
         device = next((p.device for p in self.student.parameters()), torch.device("cpu"))
         shape = view_shape or _derived_view_shape(self.student, self.teacher)
         view = torch.zeros(1, *shape, device=device)
-        modes = {module: module.training for module in self.student.modules()}
-        with torch.no_grad(), tap_layers(self.student.eval(), student_layers) as features:
-            label_count = self.student(view).shape[1]
-        for module, mode in modes.items():
-            module.training = mode
+        with torch.no_grad():
+            logits, features = probe_layers(self.student, view, student_layers)
         teacher = self.teacher(view, teacher_layers)
-        return TermContext(self.settings.outputs, teacher.features, features, label_count)
+        return TermContext(self.settings.outputs, teacher.features, features, logits.shape[1])
 
 
 def with_embeddings(
@@ -218,8 +252,13 @@ def with_embeddings(
         "teacher": getattr(teacher, "embedding_layer", None),
         "student": getattr(student, "embedding_layer", None),
     }
-    terms = tuple(term.with_embeddings(own) for term in settings.terms)
-    return settings.model_copy(update={"terms": terms})
+    changed: dict[str, object] = {
+        "terms": tuple(term.with_embeddings(own) for term in settings.terms)
+    }
+    if (aligned := settings.alignment) is not None:
+        layer = {"layer": aligned.layer or own["student"]}
+        changed["alignment"] = aligned.model_copy(update=layer)
+    return settings.model_copy(update=changed)
 
 
 def check_objective(
@@ -255,9 +294,12 @@ def check_objective(
             if None in term.layers(side)
         ]
     reasons += repeated_terms(settings.terms)
+    if settings.alignment is not None and settings.alignment.layer is None:
+        reasons.append("alignment: the layer must be named: none is declared")
     if reasons:
         raise SettingsError("this student cannot be trained like this", reasons)
-    find_layers(student, tapped_layers(settings, "student"))
+    aligned = [str(settings.alignment.layer)] if settings.alignment is not None else []
+    find_layers(student, [*tapped_layers(settings, "student"), *aligned])
 
 
 def _check_shares(
@@ -293,6 +335,23 @@ def _build_terms(
     return built
 
 
+def _build_alignment(
+    settings: TransferSettings, student: nn.Module, view_shape: Sequence[int], *, seed: int
+) -> nn.Module | None:
+    """Build the alignment, if there is one; refuse a layer that it cannot change."""
+    aligned = settings.alignment
+    if aligned is None:
+        return None
+    try:
+        width = trained_width(student, str(aligned.layer), view_shape)
+    except ValueError as error:
+        reason = f"alignment {aligned.kind}: {error}"
+        raise SettingsError("this network cannot be aligned like this", [reason]) from error
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return ALIGNMENTS[aligned.kind].build(aligned, width)
+
+
 def term_names(settings: TransferSettings) -> list[str]:
     """Name each term by its kind, numbered from the second of a kind on ("hint", "hint_2")."""
     seen: Counter[str] = Counter()
@@ -309,7 +368,7 @@ def tapped_layers(settings: TransferSettings, side: Side) -> list[str]:
     return sorted(layer for layer in layers if layer is not None)
 
 
-def _derived_view_shape(student: nn.Module, teacher: FrozenTeacher) -> tuple[int, ...]:
+def _derived_view_shape(student: nn.Module, teacher: FrozenTeacher | None) -> tuple[int, ...]:
     axes = int(getattr(student, "spatial_dims", 2))
-    fixed = getattr(student, "input_shape", None) or teacher.input_shape
+    fixed = getattr(student, "input_shape", None) or getattr(teacher, "input_shape", None)
     return (int(getattr(student, "in_channels", 1)), *(fixed or (PROBE_SIZE,) * axes))

@@ -15,7 +15,12 @@ from medkd.settings import Settings
 from medkd.transfer.hard_labels import HardLabelSettings
 from medkd.transfer.outputs import Outputs
 from medkd.transfer.point_labels import PointLossSettings
-from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS, AnyTermSettings
+from medkd.transfer.table import (
+    NOTHING_WITH_TWO_CLASSES,
+    TERMS,
+    AnyAlignmentSettings,
+    AnyTermSettings,
+)
 from medkd.transfer.targets import Precision
 from medkd.transfer.terms import TermSettings
 
@@ -55,6 +60,11 @@ class DecaySchedule(Settings):
         fallen = max(0.0, progress - self.start) / (1.0 - self.start)
         return 1.0 - fallen * (1.0 - self.floor)
 
+
+POINTS_NOT_ALIGNED = (
+    "alignment: it compares one embedding for each sample, and a point detector has none: use a "
+    "classifier"
+)
 
 ScheduleSettings = Annotated[
     ConstantSchedule | WarmupSchedule | DecaySchedule, Field(discriminator="kind")
@@ -102,7 +112,7 @@ AUTO = "auto"
 
 
 class TransferSettings(Settings):
-    """The objective of a student; with an empty list of terms it is that of the control arm.
+    """The objective of a student; without terms and alignment it is that of the control arm.
 
     `transfer: auto` is short for `terms: [{kind: soft_label}]` with `only_if_better: true`.
     """
@@ -129,6 +139,11 @@ class TransferSettings(Settings):
         False,
         description="the student is trained without the terms if the teacher is not better on "
         "validation (ROC AUC) than the finished control",
+    )
+    alignment: AnyAlignmentSettings | None = Field(
+        None,
+        description="makes features of another domain alike, without its labels; null: none, as "
+        "in the control",
     )
 
     @model_validator(mode="before")
@@ -175,7 +190,7 @@ class TransferSettings(Settings):
         return self
 
     def without_terms(self) -> TransferSettings:
-        """Return the objective of the control arm: the same labels, no transfer.
+        """Return the objective of the control arm: the same labels, no transfer, no alignment.
 
         Raises:
             pydantic.ValidationError: if the weight of hard labels is 0: nothing would be left.
@@ -246,6 +261,8 @@ def check_transfer(
         if term.needs_maps and not finds_points
         if None in (*term.layers("teacher"), *term.layers("student"))
     ]
+    if settings.alignment is not None and finds_points:
+        reasons.append(POINTS_NOT_ALIGNED)
     if settings.outputs == "exclusive" and label_count < 2:
         reasons.append(
             "outputs: exclusive with one output is always 1 (softmax of one logit): binary is "
@@ -264,12 +281,13 @@ def check_transfer(
 
 def batch_misfits(settings: TransferSettings, batch_size: int) -> tuple[str, ...]:
     """Return why batches of this size cannot be used; empty if they can."""
-    return tuple(
+    too_small = tuple(
         f"{term.kind}: it compares the samples of a batch with each other and needs at least "
         f"{term.least_samples} of them, got {batch_size}: raise student.training.batch_size"
         for term in settings.terms
         if batch_size < term.least_samples
     )
+    return too_small + (settings.alignment.misfits(batch_size) if settings.alignment else ())
 
 
 def _three_classes(kind: str) -> str:

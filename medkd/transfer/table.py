@@ -1,4 +1,7 @@
-"""The table of transfer terms. To add one: write its file, add its line here, and a test."""
+"""The tables of transfer terms and of alignments of domains.
+
+To add one: write its file, add its line here, and a test.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from torch import nn
 
 from medkd.settings import union_by_kind
 from medkd.transfer.adversarial import AdversarialSettings, AdversarialTerm
+from medkd.transfer.alignment import AlignmentSettings
 from medkd.transfer.attention import AttentionSettings, build_attention
+from medkd.transfer.coral import CoralSettings, build_coral
+from medkd.transfer.dann import DannAlignment, DannSettings
 from medkd.transfer.dkd import DkdSettings, DkdTerm
 from medkd.transfer.feature_kl import FeatureKlSettings, FeatureKlTerm
 from medkd.transfer.hints import HintSettings, HintTerm
@@ -18,6 +24,7 @@ from medkd.transfer.logit_standardisation import (
     LogitStandardisationSettings,
     LogitStandardisationTerm,
 )
+from medkd.transfer.mmd import MmdSettings, build_mmd
 from medkd.transfer.point_terms import (
     SoftPointsSettings,
     SoftPointsTerm,
@@ -61,6 +68,23 @@ TERMS: dict[str, TermKind] = {
     "teacher_marks": TermKind(TeacherMarksSettings, TeacherMarksTerm),
 }
 
+
+class AlignmentKind(NamedTuple):
+    """The settings of a kind of alignment, and what is built from them and a number of channels.
+
+    The module maps (own features, features of the other domain, progress) to a loss.
+    """
+
+    settings: type[AlignmentSettings]
+    build: Callable[[Any, int], nn.Module]
+
+
+ALIGNMENTS: dict[str, AlignmentKind] = {
+    "coral": AlignmentKind(CoralSettings, build_coral),
+    "mmd": AlignmentKind(MmdSettings, build_mmd),
+    "dann": AlignmentKind(DannSettings, DannAlignment),
+}
+
 NOTHING_WITH_TWO_CLASSES = {
     "dkd": "with two classes its non-target part is 0 for every sample",
     "logit_standardisation": "with two classes every sample becomes +-0.7071: confidence is lost",
@@ -73,6 +97,8 @@ Those of them that are in `TERMS` are accepted for exclusive outputs of three cl
 
 if TYPE_CHECKING:
     AnyTermSettings = TermSettings
+    AnyAlignmentSettings = AlignmentSettings
 else:
     AnyTermSettings = union_by_kind(kind.settings for kind in TERMS.values())
-"""The settings of one term of the table, chosen by `kind`."""
+    AnyAlignmentSettings = union_by_kind(kind.settings for kind in ALIGNMENTS.values())
+"""The settings of one term, or of one alignment, of the tables, chosen by `kind`."""

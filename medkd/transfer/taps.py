@@ -53,6 +53,32 @@ def tap_layers(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, 
             raise SettingsError(f"the output of layer {name!r} is not a tensor", [reason])
 
 
+def probe_layers(
+    network: nn.Module, view: Tensor, layers: Sequence[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a network once in eval mode, to learn the shapes of layers; its state is not changed.
+
+    Args:
+        network: the network; modules keep the modes that they have.
+        view: [B, C, *spatial] on the network's device.
+        layers: names as in `network.named_modules()`.
+
+    Returns:
+        The output of the network, and the outputs of the layers by name.
+
+    Raises:
+        SettingsError: as `tap_layers`.
+    """
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with tap_layers(network.eval(), layers) as features:
+            output = network(view)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return output, features
+
+
 def find_layers(network: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
     """Find layers by name.
 

@@ -49,4 +49,7 @@ from medkd.types.results import OperatingPoint as OperatingPoint
 from medkd.types.results import PairedDifference as PairedDifference
 from medkd.types.results import PointScores as PointScores
 from medkd.types.results import RunRecord as RunRecord
+from medkd.types.results import SiteDistance as SiteDistance
+from medkd.types.results import SiteShift as SiteShift
+from medkd.types.results import SiteSummary as SiteSummary
 from medkd.types.results import TermRecord as TermRecord

@@ -244,6 +244,7 @@ class PatchBatch:
     label_known is False and its value is arbitrary. `view_number` is the number of each sample's
     view (`data/augment.py`); it is empty if the samples are not augmented. `points` are the
     findings in crops of scans, for point detectors; None: the samples are candidates or images.
+    `other` are samples of another domain, whose labels are not used; None: there are none.
     """
 
     image: Tensor
@@ -252,6 +253,7 @@ class PatchBatch:
     sample_id: tuple[str, ...]
     view_number: tuple[int, ...] = ()
     points: Points | None = None
+    other: PatchBatch | None = None
 
     def to(self, device: torch.device) -> PatchBatch:
         """Return the batch on a device."""
@@ -260,4 +262,7 @@ class PatchBatch:
             for tensor in (self.image, self.label, self.label_known)
         )
         points = self.points.to(device) if self.points else None
-        return replace(self, image=image, label=label, label_known=known, points=points)
+        other = self.other.to(device) if self.other else None
+        return replace(
+            self, image=image, label=label, label_known=known, points=points, other=other
+        )

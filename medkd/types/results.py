@@ -258,6 +258,58 @@ class ArmResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteSummary:
+    """The cases and intensities of one site of a run.
+
+    `cases` and `patients` count all parts. Intensities are those of `measured` held-out cases: HU
+    of voxels in the body, or grey values 0..255 of the loaded images. `quantiles` maps shares, such
+    as "0.5", to values. Without a measured case, mean and standard deviation are None.
+    """
+
+    name: str
+    cases: int
+    patients: int
+    measured: int
+    unit: Literal["HU", "grey"]
+    mean: float | None
+    sd: float | None
+    quantiles: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDistance:
+    """How far apart two sites are in the embedding of one arm, on held-out samples.
+
+    `samples` and `patients` are those of the first and the second site. `squared_mmd` is the
+    unbiased squared maximum mean discrepancy and `p_value` that of exchanging patients between the
+    sites. `roc_auc` is that of a classifier of sites on patients that it was not fitted on (None:
+    a site has too few patients).
+    """
+
+    arm: str
+    first: str
+    second: str
+    samples: tuple[int, int]
+    patients: tuple[int, int]
+    squared_mmd: float
+    p_value: float
+    roc_auc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteShift:
+    """The sites of a run, and their distances in the embedding of each arm.
+
+    `resamples` is the number of exchanges behind each p-value. `notes` state what was not measured.
+    """
+
+    sites: tuple[SiteSummary, ...]
+    distances: tuple[SiteDistance, ...] = ()
+    resamples: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """The facts needed to reproduce a result; they are written beside every result.
 
@@ -293,7 +345,8 @@ class Evaluation:
     """The result of a run, stored as `evaluation.json`.
 
     `origins` counts the cases of each split of `splits` by origin. `no_similarity` states why
-    `similarity` is empty (empty: it was measured, or by an earlier medkd, which did not).
+    `similarity` is empty (empty: it was measured, or by an earlier medkd, which did not). `shift`
+    compares the sites of the run (None: it has one site, or it was not measured).
     """
 
     name: str
@@ -312,6 +365,7 @@ class Evaluation:
     origins: dict[str, CaseOrigins] = field(default_factory=dict)
     similarity: tuple[LayerSimilarity, ...] = ()
     no_similarity: str = ""
+    shift: SiteShift | None = None
     format_version: int = RUN.version
 
     def arm(self, name: str) -> ArmResult:

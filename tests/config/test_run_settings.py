@@ -94,6 +94,72 @@ def test_a_term_on_maps_needs_named_layers() -> None:
     assert "name teacher_layer and student_layer" in text
 
 
+ALIGNED = {"kind": "coral"}
+TEACHER = {"model": {"kind": "resnet3d", "depth": 10, "width": 0.25}}
+DETECTOR = {"kind": "detector3d"}
+
+
+@pytest.mark.parametrize("kind", ["coral", "mmd", "dann"])
+def test_teacher_and_student_can_be_aligned_and_a_student_by_this_alone(kind: str) -> None:
+    both = values(
+        teacher=TEACHER | {"alignment": {"kind": kind, "weight": 2}},
+        transfer={"alignment": {"kind": kind, "layer": "pool"}},
+    )
+    settings = RunSettings.model_validate(both)
+    assert settings.teacher.alignment.kind == settings.transfer.alignment.kind == kind
+
+
+def test_alignment_and_adaptation_without_a_second_domain_are_all_refused() -> None:
+    teacher = TEACHER | {"alignment": ALIGNED, "adapt": "batch_norm"}
+    text = refusal(source=None, teacher=teacher, transfer={"alignment": ALIGNED})
+    assert "teacher teacher: alignment: it needs two domains, but source is null" in text
+    assert "teacher teacher: adapt: it needs two domains, but source is null" in text
+    assert "transfer.alignment: it needs two domains, but source is null" in text
+
+
+def test_a_batch_of_one_cannot_be_aligned() -> None:
+    one = {"training": {"batch_size": 1}}
+    text = refusal(
+        teacher=TEACHER | one | {"alignment": ALIGNED},
+        student={"model": {"kind": "compact3d"}, **one},
+        transfer={"alignment": ALIGNED},
+    )
+    assert "teacher teacher: alignment coral: " in text
+    assert "transfer: alignment coral: " in text
+    assert "got 1: raise training.batch_size" in text
+
+
+def test_point_detectors_are_neither_aligned_nor_adapted() -> None:
+    detector = {"model": DETECTOR}
+    text = refusal(
+        teacher=detector | {"alignment": ALIGNED, "adapt": "batch_norm"},
+        student=detector,
+        transfer={"terms": [{"kind": "soft_points"}], "alignment": ALIGNED},
+    )
+    assert "teacher teacher: alignment: it compares one embedding for each sample" in text
+    assert "transfer: alignment: it compares one embedding for each sample" in text
+    assert "adapt: batch_norm is for classifiers" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"alignment": ALIGNED}, "adapt: batch_norm adapts it to the target"),
+        ({"adapt": "embedding"}, "mean and SD of the source are not known"),
+        ({"adapt": "layer_norm"}, "Input should be 'batch_norm' or 'embedding'"),
+    ],
+)
+def test_a_given_teacher_is_adapted_by_batch_norm_alone(more: dict[str, Any], reason: str) -> None:
+    given = {"from": "ct-nodule-source"}
+    assert reason in refusal(source=None, teacher=given | more)
+    accepted = values(source=None, teacher=given | {"adapt": "batch_norm"})
+    assert RunSettings.model_validate(accepted).teacher.adapt == "batch_norm"
+
+
+def test_an_alignment_that_does_not_exist_is_refused() -> None:
+    assert "'coral', 'mmd', 'dann'" in refusal(transfer={"alignment": {"kind": "coralle"}})
+
+
 def test_missing_parts_are_all_named_at_once() -> None:
     text = refusal(source=None, teacher=None, transfer=None)
     assert "teacher: missing" in text

@@ -1,12 +1,13 @@
 """Batches: whole at once, repeatable from (seed, epoch), balanced, the true prior kept."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 
-from medkd.data.loader import TrainLoader
+from medkd.data.loader import PairedLoader, TrainLoader
 from medkd.data.patches import ImagePatches, iterate
 from tests.data.conftest import make_table
 
@@ -116,3 +117,81 @@ def test_an_empty_source_is_refused() -> None:
 def test_pixels_that_do_not_fit_the_table_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         ImagePatches(make_table([0, 1]), np.zeros((3, 1, 2, 2), np.uint8))
+
+
+def other_source(samples: int) -> ImagePatches:
+    pixels = np.arange(samples, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    table = make_table([n % 2 for n in range(samples)])
+    return ImagePatches(table, pixels.repeat(4, 2).repeat(5, 3))
+
+
+def paired(images: ImagePatches, *, samples: int = 25, workers: int = 0) -> PairedLoader:
+    other = build(other_source(samples), balanced=False, seed=6, workers=workers)
+    return PairedLoader(build(images, workers=workers), other)
+
+
+def other_ids(loader: PairedLoader, epoch: int) -> list[tuple[str, ...]]:
+    return [batch.other.sample_id for batch in loader.epoch(epoch)]
+
+
+@pytest.mark.parametrize("samples", [10, 25, 400])
+def test_the_own_batches_do_not_change_beside_those_of_another_domain(
+    images: ImagePatches, samples: int
+) -> None:
+    alone, loader = build(images), paired(images, samples=samples)
+    assert len(loader) == len(alone)
+    for own, both in zip(alone.epoch(2), loader.epoch(2), strict=True):
+        assert own.sample_id == both.sample_id
+        assert own.view_number == both.view_number
+        assert torch.equal(own.image, both.image)
+        assert both.other.image.shape == own.image.shape
+
+
+def test_batches_of_the_other_domain_repeat_whatever_ran_before(images: ImagePatches) -> None:
+    first, second = paired(images), paired(images)
+    other_ids(first, 0)
+    assert other_ids(first, 3) == other_ids(second, 3)
+    assert other_ids(first, 3) != other_ids(first, 4)
+
+
+def test_all_samples_of_the_other_domain_occur_before_one_is_repeated(images: ImagePatches) -> None:
+    epoch = other_ids(paired(images, samples=20), 0)
+    for first in range(0, 10, 2):  # two batches hold all 20 samples
+        assert len({*epoch[first], *epoch[first + 1]}) == 20
+
+
+def test_no_view_of_a_sample_of_the_other_domain_is_seen_twice(images: ImagePatches) -> None:
+    loader = paired(images, samples=20)
+    seen = [
+        view
+        for epoch in range(3)
+        for batch in loader.epoch(epoch)
+        for view in zip(batch.other.sample_id, batch.other.view_number, strict=True)
+    ]
+    assert len(set(seen)) == len(seen) == 300
+
+
+def test_the_labels_of_the_other_domain_are_hidden(images: ImagePatches) -> None:
+    loader = paired(images)
+    assert all(not batch.other.label_known.any() for batch in loader.epoch(0))
+    assert all(batch.label_known.all() for batch in loader.epoch(0))
+
+
+def test_workers_of_two_domains_give_the_same_batches(images: ImagePatches) -> None:
+    """Those of the other domain begin anew within an epoch, and at its end neither set is left."""
+    alone, helped = paired(images), paired(images, workers=1)
+    for _ in range(2):
+        pairs = zip(alone.epoch(1), helped.epoch(1), strict=True)
+        for a, b in pairs:
+            assert torch.equal(a.image, b.image)
+            assert torch.equal(a.other.image, b.other.image)
+            assert a.other.view_number == b.other.view_number
+    stopped = helped.epoch(2)
+    next(stopped)
+    stopped.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_batches_of_two_sizes_are_not_paired(images: ImagePatches) -> None:
+    with pytest.raises(ValueError, match="of one size, got 10 and 8"):
+        PairedLoader(build(images), build(other_source(8), balanced=False))

@@ -75,6 +75,18 @@ def test_each_arm_is_scored_on_candidates_and_the_asked_one_on_whole_scans(
     assert all(arm.froc[0].scans == 2 for arm in evaluation.arms)
 
 
+def test_intensities_of_both_sites_are_hu_in_the_body(finished: RunFolder) -> None:
+    shift = read_json(finished.evaluation, Evaluation).shift
+    source, target = shift.sites
+    assert (source.name, target.name) == ("source: phantom, site a", "target: phantom, site b")
+    for site in shift.sites:
+        assert (site.cases, site.measured, site.unit) == (5, 3, "HU")
+        # Lungs are below a quarter of the body at least, soft tissue above its median.
+        assert site.quantiles["0.01"] < -700 < -200 < site.quantiles["0.5"] < 100
+    assert [d.arm for d in shift.distances] == ["teacher", "control", "student"]
+    assert all(d.patients == (3, 3) for d in shift.distances)
+
+
 def test_the_teacher_is_scored_in_its_own_domain_too(finished: RunFolder) -> None:
     evaluation = read_json(finished.evaluation, Evaluation)
     assert set(evaluation.arm("teacher").classification) == {"val", "test", "source_test"}

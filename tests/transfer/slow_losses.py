@@ -191,3 +191,48 @@ def subclass_shares(
             row += [share * part for part in softmax(places / temperatures[1])]
         rows.append(row)
     return rows
+
+
+def coral(first: Array, second: Array) -> float:
+    """1607.01719, equations 1 to 3, on features averaged over space."""
+    matrices = []
+    for feature in (first, second):
+        rows = pooled(feature)
+        count, width = rows.shape
+        mean = [sum(rows[n, a] for n in range(count)) / count for a in range(width)]
+        matrices.append(
+            [
+                [
+                    sum((r[a] - mean[a]) * (r[b] - mean[b]) for r in rows) / (count - 1)
+                    for b in range(width)
+                ]
+                for a in range(width)
+            ]
+        )
+    width = len(matrices[0])
+    pairs = [(a, b) for a in range(width) for b in range(width)]
+    total = sum((matrices[0][a][b] - matrices[1][a][b]) ** 2 for a, b in pairs)
+    return total / (4 * width**2)
+
+
+def mmd(first: Array, second: Array) -> float:
+    """Gretton et al. 2012, equation 4, with five kernels around the lower median."""
+    x, y = pooled(first), pooled(second)
+    joint = [*x, *y]
+
+    def apart(a: Array, b: Array) -> float:
+        return sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+
+    size = len(joint)
+    every = sorted(apart(joint[i], joint[j]) for i in range(size) for j in range(i))
+    median = every[(len(every) - 1) // 2]
+
+    def k(a: Array, b: Array) -> float:
+        return sum(math.exp(-apart(a, b) / (f * median)) for f in (0.25, 0.5, 1, 2, 4)) / 5
+
+    count, total = len(x), 0.0
+    for i in range(count):
+        for j in range(count):
+            if i != j:
+                total += k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i])
+    return total / (count * (count - 1))
