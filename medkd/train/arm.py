@@ -20,6 +20,7 @@ from medkd.runs import Prediction, RunFolder, read_predictions, write_prediction
 from medkd.train.domains import HELD_OUT
 from medkd.train.networks import ArmNetwork, fit_network, load_network
 from medkd.train.plan import Arm, RunContext
+from medkd.train.pool import POOL, POOL_ARMS, pool_samples, why_not_ranked
 from medkd.train.predict import (
     Float64,
     calibrate,
@@ -76,10 +77,16 @@ def run_arm(arm: Arm, context: RunContext) -> FinishedArm:
 
 
 def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
-    """Return the samples on which an arm is scored; for a teacher also its own test part."""
+    """Return the samples on which an arm is scored.
+
+    For a teacher they include its own test part. For teacher and student of a run of classifiers
+    they include the training samples without labels, see `pool.py`.
+    """
     parts = {split: context.target.parts[split] for split in HELD_OUT}
     if arm.role == "teacher" and context.source is not context.target:
         parts[SOURCE_TEST] = context.source.parts["test"]
+    if arm.name in POOL_ARMS and not why_not_ranked(context):
+        parts[POOL] = pool_samples(context)
     return parts
 
 
