@@ -16,6 +16,7 @@ RUN/cases.csv                    the cases that the viewer shows (`RunCase`)
 RUN/evaluation.json              `Evaluation`
 RUN/report.html, report.json, report.csv
 RUN/explain/                     heat maps and disagreements (`ExplainedFolder`)
+RUN/label_next.csv               training cases without labels, by disagreement (`Disagreement`)
 RUN/review.sqlite                decisions of readers
 
 RESULTS/detect.record            JSON: model, settings, version, inputs (`SearchRecord`)
@@ -136,6 +137,11 @@ class RunFolder:
     def cases(self) -> Path:
         """The worklist."""
         return self.path / "cases.csv"
+
+    @property
+    def label_next(self) -> Path:
+        """The training cases without labels, those to label first at the top."""
+        return self.path / "label_next.csv"
 
     @property
     def review(self) -> Path:
@@ -335,6 +341,31 @@ def read_disagreements(path: Path) -> list[Disagreement]:
         SeriesError: if the file is missing or a row is not valid; the error names the row.
     """
     return [_disagreement(path, number, row) for number, row in enumerate(_read_csv(path), start=2)]
+
+
+def write_label_next(path: Path, rows: Sequence[Disagreement]) -> None:
+    """Write the ranking of cases without labels as CSV, atomically, in the given order.
+
+    `read_disagreements` reads it too.
+
+    Args:
+        path: the file.
+        rows: one for each case; `label` and place are those of the greatest disagreement.
+    """
+    cells = [
+        (
+            rank,
+            row.case_id,
+            row.label,
+            row.teacher,
+            row.student,
+            abs(row.difference),
+            *(row.center_mm or ("", "", "")),
+        )
+        for rank, row in enumerate(rows, start=1)
+    ]
+    columns = ["rank", "case_id", "label", "teacher", "student", "disagreement", *_PLACE]
+    _write_csv(path, columns, cells)
 
 
 def _write_csv(path: Path, columns: list[str], rows: Iterable[Sequence[object]]) -> None:

@@ -38,6 +38,10 @@ def train(
     continues after the last finished epoch, and the result is the same as without interruption
     (bit for bit on a CPU).
 
+    If `target.split.limit` keeps training cases without labels, OUT/label_next.csv ranks them:
+    first the cases on which the calibrated probabilities of teacher and student differ most.
+    Point detectors are not compared in this way.
+
     Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
     """
     from medkd.config.load import load_run_settings
@@ -67,9 +71,12 @@ def run_with_bars(
 
 
 def echo_next_steps(run: RunFolder, written: WrittenReport) -> None:
-    """Print the path of the report and the command that opens the cases in the viewer."""
+    """Print the path of the report, what to label next, and the command that opens the cases."""
     typer.echo("")
     typer.echo(f"report:  {written.html}")
+    if run.label_next.is_file():
+        typer.echo(f"label:   {run.label_next} lists the cases without labels, the first to label")
+        typer.echo("         at the top: those on which teacher and student differ most")
     typer.echo(f"next:    medkd review {run.path}")
 
 

@@ -161,6 +161,36 @@ class ImagePatches(PatchSource):
         return torch.from_numpy(picked)
 
 
+class SelectedPatches(PatchSource):
+    """Some samples of another source.
+
+    Args:
+        source: the other source; it is not copied.
+        rows: numbers of its samples, in the order of this source.
+    """
+
+    def __init__(self, source: PatchSource, rows: Sequence[int]) -> None:
+        table = SampleTable(
+            source.sample_id,
+            source.patient_id,
+            source.seriesuid,
+            source.center_mm,
+            source.label,
+            source.label_known,
+        )
+        super().__init__(table.select(rows), image_shape=source.image_shape, prior=source.prior)
+        self._source = source
+        self._rows = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+
+    def prepare(self, progress: OnProgress | None = None) -> None:
+        """Read and cache all cases of the other source."""
+        self._source.prepare(progress)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Return samples [B, *image_shape] as float32 in 0..1."""
+        return self._source.images(self._rows[rows])
+
+
 def prevalence(table: SampleTable) -> tuple[float, ...]:
     """Return for each of K labels the share of positives among the known labels, 0..1."""
     positive = ((table.label >= 0.5) & table.label_known).sum(dim=0)

@@ -54,15 +54,38 @@ def compare_predictions(
         student: its predictions.
         labels: names of the K labels of both.
     """
+    return order_disagreements(_on_samples(teacher, student, labels))
+
+
+def rank_cases(
+    teacher: Iterable[Prediction], student: Iterable[Prediction], labels: Sequence[str]
+) -> list[Disagreement]:
+    """Return the greatest disagreement of every case, the greatest first; equal ones by case id.
+
+    Args:
+        teacher: its predictions for images or candidates.
+        student: its predictions; a case has the greatest value over its samples and labels.
+        labels: names of the K labels of both.
+    """
+    found: dict[str, Disagreement] = {}
+    for row in _on_samples(teacher, student, labels):
+        known = found.get(row.case_id)
+        if known is None or abs(row.difference) > abs(known.difference):
+            found[row.case_id] = row
+    return sorted(found.values(), key=lambda row: (-abs(row.difference), row.case_id))
+
+
+def _on_samples(
+    teacher: Iterable[Prediction], student: Iterable[Prediction], labels: Sequence[str]
+) -> Iterator[Disagreement]:
+    """Yield both probabilities for each label of the samples that both have scored."""
     known = {row.sample_id: row for row in teacher}
-    return order_disagreements(
-        Disagreement(row.seriesuid, label, before, after, row.center_mm)
-        for row in student
-        if row.sample_id in known
-        for label, before, after in zip(
-            labels, known[row.sample_id].probabilities, row.probabilities, strict=True
-        )
-    )
+    for row in student:
+        if row.sample_id not in known:
+            continue
+        both = zip(labels, known[row.sample_id].probabilities, row.probabilities, strict=True)
+        for label, before, after in both:
+            yield Disagreement(row.seriesuid, label, before, after, row.center_mm)
 
 
 def order_disagreements(rows: Iterable[Disagreement]) -> list[Disagreement]:

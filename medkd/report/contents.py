@@ -46,7 +46,7 @@ class RunContents:
     """The contents of a RUN; `cases` is None if the run has no `cases.csv`.
 
     `readers` is None if no reader decided anything. `disagreements` of teacher and student are
-    ordered, the greatest first.
+    ordered, the greatest first; `label_next` is the same for the training cases without labels.
     """
 
     evaluation: Evaluation
@@ -55,6 +55,7 @@ class RunContents:
     logs: dict[str, TrainingLog] = field(default_factory=dict)
     readers: ReaderStudy | None = None
     disagreements: tuple[Disagreement, ...] = ()
+    label_next: tuple[Disagreement, ...] = ()
 
     @property
     def not_analysed(self) -> tuple[RunCase, ...]:
@@ -76,12 +77,14 @@ def read_contents(run: RunFolder) -> RunContents:
     evaluation = _try(faults, lambda: read_json(run.evaluation, Evaluation, form=EVALUATION))
     cases = _try(faults, lambda: tuple(read_cases(run.cases))) if run.cases.is_file() else None
     logs = _read_logs(run, evaluation, faults)
-    differing = run.explained.disagreements
-    rows = _try(faults, lambda: read_disagreements(differing)) if differing.is_file() else None
+    differing = _read_disagreements(run.explained.disagreements, faults)
+    label_next = _read_disagreements(run.label_next, faults)
     if faults or evaluation is None:
         raise SettingsError(f"{run.path}: this run folder cannot be read", faults)
     text = run.config.read_text(encoding="utf-8")
-    return RunContents(evaluation, text, cases, logs, disagreements=tuple(rows or ()))
+    return RunContents(
+        evaluation, text, cases, logs, disagreements=differing, label_next=label_next
+    )
 
 
 def read_log(path: Path) -> TrainingLog:
@@ -143,6 +146,11 @@ def _try(faults: list[str], read: Callable[[], T]) -> T | None:
     except MedkdError as error:
         faults += [error.headline, *error.reasons]
         return None
+
+
+def _read_disagreements(path: Path, faults: list[str]) -> tuple[Disagreement, ...]:
+    """Read a table that not every run has."""
+    return _try(faults, lambda: tuple(read_disagreements(path))) or () if path.is_file() else ()
 
 
 def _read_logs(

@@ -17,7 +17,10 @@ from medkd.types import Evaluation, LayerSimilarity, Section, Table
 HARD_LABEL = "hard_label"
 CONTROL = "control"
 SHOWN = 10
-"""Disagreements in the report."""
+"""Rows of a table of disagreements."""
+
+DISAGREEMENTS = "Greatest disagreements of teacher and student, validation and test"
+LABEL_NEXT = "Training cases without labels, the first to label"
 
 
 def build_transfer(contents: RunContents) -> Section:
@@ -43,7 +46,10 @@ def build_transfer(contents: RunContents) -> Section:
     made += similarity_tables(evaluation.similarity)
     paragraphs += filter(None, (_similarity_words(evaluation), evaluation.no_similarity))
     if contents.disagreements:
-        made.append(disagreements_table(contents.disagreements[:SHOWN]))
+        made.append(disagreements_table(contents.disagreements[:SHOWN], DISAGREEMENTS))
+    if contents.label_next:
+        paragraphs.append(_label_next_words(len(contents.label_next)))
+        made.append(disagreements_table(contents.label_next[:SHOWN], LABEL_NEXT))
     taught = {arm: log for arm, log in contents.logs.items() if not arm.startswith("teacher")}
     drawn = list(figures.term_figures(taught))
     shared = _validation_column(contents)
@@ -113,10 +119,21 @@ def _similarity_words(evaluation: Evaluation) -> str:
     )
 
 
-def disagreements_table(rows: Sequence[Disagreement]) -> Table:
+def _label_next_words(count: int) -> str:
+    return (
+        f"label_next.csv ranks {words.count(count)} training cases without labels: those on which "
+        "the calibrated probabilities of teacher and student differ most come first. They are the "
+        "cases to label next, because the two models contradict each other there. The order does "
+        "not say which of them is right."
+    )
+
+
+def disagreements_table(rows: Sequence[Disagreement], caption: str) -> Table:
     """List where the calibrated probabilities of teacher and student differ most.
 
-    Columns in which every cell is empty are left out.
+    Args:
+        rows: in the order that is shown. Columns in which every cell is empty are left out.
+        caption: of the table.
     """
     several = len({row.label for row in rows}) > 1
     places = any(row.center_mm is not None for row in rows)
@@ -133,7 +150,7 @@ def disagreements_table(rows: Sequence[Disagreement]) -> Table:
         for row in rows
     )
     head = (*columns, "Teacher", "Student", "Student minus teacher")
-    return Table(head, cells, "Greatest disagreements of teacher and student, validation and test")
+    return Table(head, cells, caption)
 
 
 def _place(row: Disagreement) -> str:

@@ -32,6 +32,7 @@ from medkd.train.networks import (
     load_network,
 )
 from medkd.train.plan import Arm, RunContext
+from medkd.train.pool import POOL, POOL_ARMS, pool_samples, why_not_ranked
 from medkd.train.predict import (
     Float64,
     calibrate,
@@ -108,11 +109,17 @@ def get_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
 
 
 def scored_parts(arm: Arm, context: RunContext) -> dict[str, PatchSource]:
-    """Return the samples on which an arm is scored; for a teacher also its own test part."""
+    """Return the samples on which an arm is scored.
+
+    For a teacher they include its own test part. For teacher and student of a run of classifiers
+    they include the training samples without labels, see `pool.py`. `medkd tune` builds no test.
+    """
     target, source = context.target.parts, context.source.parts
     parts = {split: target[split] for split in HELD_OUT if split in target}
     if arm.role == "teacher" and context.source is not context.target and "test" in source:
         parts[SOURCE_TEST] = source["test"]
+    if arm.name in POOL_ARMS and "test" in target and not why_not_ranked(context):
+        parts[POOL] = pool_samples(context)
     return parts
 
 

@@ -23,6 +23,7 @@ from medkd.train.compare import (
     warn_of_weak_teacher,
 )
 from medkd.train.plan import Arm, RunContext
+from medkd.train.pool import rank_pool, why_not_ranked
 from medkd.train.scans import compare_marks, reference_of, write_reference, write_worklist
 from medkd.train.shift import measure_shift
 from medkd.train.similarity import compare_layers, why_not_compared
@@ -103,12 +104,13 @@ def _pairs(students: Sequence[Arm], arms: Arms) -> list[tuple[FinishedArm, Finis
 
 
 def _write_files(context: RunContext, arms: Arms) -> None:
-    """Write the reference standard of CT, the worklist, and the disagreements."""
+    """Write the reference standard of CT, the worklist, the disagreements, and what to label."""
     if context.target.settings.is_ct:
         write_reference(context.run, reference_of(context.target, "test"))
     shown = arms.get("student", list(arms.values())[-1])
     write_worklist(context, shown.name, shown.predictions)
     _write_disagreements(context, arms)
+    rank_pool(context)
 
 
 def _phantoms(context: RunContext, arms: Arms) -> list[str]:
@@ -176,7 +178,12 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
     if target.split.unlabelled and any(arm.transfer.terms or arm.mutual for arm in plan):
         count = len(target.split.unlabelled)
-        yield f"{count} training cases without labels teach the student, but not the control"
+        reason = why_not_ranked(context)
+        unranked = f"; they are not ranked for labelling, because {reason}" if reason else ""
+        yield (
+            f"{count} training cases without labels teach the student, but not the "
+            f"control{unranked}"
+        )
 
 
 def _efficiency(context: RunContext, arms: Arms) -> dict[str, Efficiency]:

@@ -46,6 +46,16 @@ def test_a_run_ends_with_what_was_found_and_what_to_do_next(config: Path, tmp_pa
     assert all((run.model(arm) / "model.safetensors").is_file() for arm in ARMS)
 
 
+def test_a_run_with_cases_without_labels_says_what_to_label_next(
+    config: Path, tmp_path: Path
+) -> None:
+    limit = "target.split.limit={labelled_fraction: 0.5, unlabelled: keep}"
+    output = invoke(config, "--out", tmp_path / "run", "--set", limit)
+    run = RunFolder(tmp_path / "run")
+    assert f"label:   {run.label_next} lists the cases without labels" in output
+    assert "label_next.csv ranks 24 training cases without labels" in run.report.read_text()
+
+
 # A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP ignored; a
 # test may be started so.
 INTERRUPTIBLE = (

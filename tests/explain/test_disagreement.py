@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medkd.explain.disagreement import MOST_PER_CASE, compare_maps, compare_predictions
+from medkd.explain.disagreement import MOST_PER_CASE, compare_maps, compare_predictions, rank_cases
 from medkd.geometry import VoxelGrid
 from medkd.io.heat_maps import HeatMap
 from medkd.runs import Prediction
@@ -63,3 +63,21 @@ def test_predictions_are_compared_by_sample_and_label() -> None:
     assert [(one.case_id, one.label) for one in found[:2]] == [("a", "opacity"), ("b", "fluid")]
     assert found[0].difference == pytest.approx(-0.7)
     assert len(found) == 4
+
+
+def test_a_case_is_ranked_by_its_greatest_difference_over_samples_and_labels() -> None:
+    def row(sample: str, case: str, *probabilities: float) -> Prediction:
+        return Prediction(sample, "p", case, (None, None), (0.0, 0.0), probabilities, (1, 2, 3))
+
+    teacher = [row("a:0", "a", 0.9, 0.1), row("a:1", "a", 0.5, 0.5), row("b", "b", 0.2, 0.2)]
+    student = [row("b", "b", 0.2, 0.9), row("a:1", "a", 0.5, 0.1), row("a:0", "a", 0.8, 0.1)]
+
+    first, second = rank_cases(teacher, student, ["nodule", "mass"])
+
+    assert (first.case_id, first.label, first.teacher, first.student) == ("b", "mass", 0.2, 0.9)
+    assert (second.case_id, second.label, second.difference) == ("a", "mass", -0.4)
+
+
+def test_equal_disagreements_are_ranked_by_case_id() -> None:
+    rows = [Prediction(name, "p", name, (None,), (0.0,), (0.5,)) for name in "cab"]
+    assert [row.case_id for row in rank_cases(rows, rows[::-1], ["nodule"])] == ["a", "b", "c"]

@@ -18,7 +18,7 @@ from medkd.jsonio import read_json
 from medkd.report import words
 from medkd.report.contents import read_contents, read_log
 from medkd.report.render import write_report
-from medkd.runs import Disagreement, RunFolder, write_disagreements
+from medkd.runs import Disagreement, RunFolder, write_disagreements, write_label_next
 from medkd.transfer.table import TERMS
 from medkd.types import Evaluation, Interval, LayerSimilarity
 
@@ -68,7 +68,10 @@ def test_the_report_lists_the_disagreements_of_the_run(own_run: RunFolder) -> No
     path = own_run.explained.disagreements
     path.parent.mkdir()
     write_disagreements(path, [Disagreement("case-7", "nodule", 0.9, 0.2)])
-    assert "case-7" in write_report(own_run).html.read_text()
+    write_label_next(own_run.label_next, [Disagreement("case-8", "nodule", 0.1, 0.7)])
+    page = write_report(own_run).html.read_text()
+    assert "case-7" in page
+    assert "case-8" in page
     path.write_text("case_id,label\ncase-7,nodule\n")
     with pytest.raises(SettingsError, match="row 2 is not a disagreement"):
         write_report(own_run)

@@ -240,9 +240,17 @@ def test_the_greatest_disagreements_are_listed(scan_contents: RunContents) -> No
 
 def test_disagreements_on_images_name_the_label_if_there_are_several() -> None:
     rows = [Disagreement("a", "nodule", 0.9, 0.2), Disagreement("a", "mass", 0.5, 0.6)]
-    table = disagreements_table(rows)
+    table = disagreements_table(rows, "Disagreements")
     assert table.columns[:2] == ("Case", "Label")
     assert table.rows[1] == ("a", "mass", "0.500", "0.600", "+0.100")
+
+
+def test_what_to_label_next_is_listed(scan_contents: RunContents) -> None:
+    rows = tuple(Disagreement(f"case-{n}", "nodule", 0.9, 0.2) for n in range(12))
+    section = build_transfer(replace(scan_contents, label_next=rows))
+    assert "label_next.csv ranks 12 training cases without labels" in words_of(section)
+    assert section.tables[-1].caption == "Training cases without labels, the first to label"
+    assert len(section.tables[-1].rows) == 10
 
 
 def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:
