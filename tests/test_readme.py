@@ -13,6 +13,7 @@ import typer.main
 from medkd.cli import app
 from medkd.jsonio import read_json
 from medkd.train.bench_record import BenchRecord, bench_markdown
+from medkd.train.label_map import LabelMap, map_markdown
 from tests.bench.phantom_difficulty.score import Result
 from tests.bench.tables import (
     implant_markdown,
@@ -31,6 +32,7 @@ WRITERS = {
     "real_scans.json": lambda path: real_scans_markdown(json.loads(path.read_text())),
     "phantom_scans.json": lambda path: phantom_scans_markdown(json.loads(path.read_text())),
     "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
+    "few_labels_ct.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "viewer_speed.json": lambda path: scrolling_markdown(path.parent),
     "worklist_speed_results.json": lambda path: opening_markdown(path.parent),
 }
