@@ -32,6 +32,7 @@ WRITERS = {
     "real_scans.json": lambda path: real_scans_markdown(json.loads(path.read_text())),
     "phantom_scans.json": lambda path: phantom_scans_markdown(json.loads(path.read_text())),
     "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
+    "few_labels_xray.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "few_labels_ct.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "viewer_speed.json": lambda path: scrolling_markdown(path.parent),
     "worklist_speed_results.json": lambda path: opening_markdown(path.parent),

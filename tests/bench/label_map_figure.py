@@ -51,6 +51,9 @@ def draw(found: LabelMap, metric: str, path: Path, words: str) -> None:
             capsize=2, linewidth=1.4, elinewidth=0.8,
         )  # fmt: skip
     axes.set_xscale("log")
+    counts = sorted({round(score.labels) for score in found.scores})
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
     axes.set_xlabel("labels of training and validation")
     axes.set_ylabel(f"{words}, test part")
     axes.set_title(f"{found.name}: {found.dataset}")
