@@ -51,6 +51,7 @@ def ct_settings() -> RunSettings:
             "transfer": {"terms": [{"kind": "soft_label"}, {"kind": "hint", "weight": 0.2}]},
             "evaluation": {"bootstrap": 20},
             "detection": {"arms": ["student"]},
+            "controls": {"views": None, "self_training": False},
         }
     )
 
