@@ -69,10 +69,10 @@ def common_scale(logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         logits: of each member, [N, K], for the same samples.
 
     Example:
-        >>> z = torch.tensor([[-1.0], [1.0]])
-        >>> factor, offset = common_scale([z, 3 * z + 4])
-        >>> torch.allclose(factor[0] * z + offset[0], factor[1] * (3 * z + 4) + offset[1])
-        True
+        >>> logits = torch.tensor([[0.0], [2.0]])
+        >>> factor, offset = common_scale([logits, 3 * logits + 1])
+        >>> [round(value, 3) for value in (factor.flatten() / factor.min()).tolist()]
+        [3.0, 1.0]
     """
     means = torch.stack([one.mean(dim=0) for one in logits])
     spreads = torch.stack([one.std(dim=0) for one in logits]).clamp(min=LEAST_SPREAD)
