@@ -315,6 +315,7 @@ def test_where_the_other_scan_ends_the_page_says_so(browser, server):
     box = page.locator(PRIOR).bounding_box()
     page.mouse.move(box["x"] + 50, box["y"] + 200)
     page.mouse.wheel(0, 100)
+    page.wait_for_selector(f"{PRIOR}.active")  # an event of the wheel arrives late
     press(page, "End", "k", "ArrowDown")
     assert page.locator(f"{PRIOR} .wait").inner_text() == "beyond the end of this scan"
     assert page.locator(PRIOR).get_attribute("data-number") == "39"

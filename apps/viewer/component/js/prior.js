@@ -140,12 +140,20 @@ export class Prior {
 
   toggleLink() {
     if (!this.shown) return;
-    this.held = this.held ? null : { plane: "", number: 0 };
+    // Keys come faster than pictures: the slice of this moment counts, not the one drawn last.
+    const { plane } = this.paneOf(this.viewer.active.plane);
+    const number = this.numberIn(plane);
+    this.held = this.held ? null : { plane: plane.name, number };
     this.by = "reader";
     this.viewer.redraw();
   }
 
   // ---- places
+
+  /** Return the pane of this scan that shows the same plane as one of the current scan. */
+  paneOf(plane) {
+    return this.panes.find((other) => other.plane.name === plane.name);
+  }
 
   /** Return the index in the other scan of an index of the current one. */
   paired(index) {
@@ -242,7 +250,7 @@ export class Prior {
   draw(look) {
     if (!this.shown) return;
     const { plane } = this.viewer.active;
-    const pane = this.panes.find((other) => other.plane.name === plane.name);
+    const pane = this.paneOf(plane);
     const wanted = this.numberIn(pane.plane);
     const number = Math.min(Math.max(wanted, 0), pane.shape[plane.through] - 1);
     pane.resize();
