@@ -27,7 +27,7 @@ from scene import Answered, Reading, Ring
 from streamlit.delta_generator import DeltaGenerator
 
 from medkd.errors import MedkdError
-from medkd.review.cases import NO_MARKS, Mark, case_progress, find_case
+from medkd.review.cases import NO_MARKS, Mark, call_words, case_progress, find_case
 from medkd.review.history import open_decisions
 from medkd.review.opened import Review
 from medkd.review.outcomes import Outcomes, judge_marks
@@ -135,7 +135,12 @@ def show_scan_case(
     refused = case.status == "not_analysed"
     undoable = open_decisions(history)
     reading = Reading(
-        decides=True, answered=answered, undoable=undoable, refused=refused, hidden=not sight.marks
+        decides=True,
+        answered=answered,
+        undoable=undoable,
+        refused=refused,
+        hidden=not sight.marks,
+        first_read=modes.first_read_goes_on(review, mine),
     )
     save = Saver(review, case, shown, stack).save
     with left:
@@ -208,13 +213,14 @@ def show_image_case(
 ) -> None:
     """Draw an image with its probabilities and the decision on it."""
     left, right = st.columns(COLUMNS, gap="small")
-    with left:
-        show_picture(review, case, panels.image_decision(case, mine), answered=answered)
     with right, st.container(key="case_side", gap="small"):
-        modes.show_first_read(review, case, mine)
+        first_read = modes.show_first_read(review, case, mine)
         if session.load_sight(review, case.case_id).scores:
             show_probabilities(review, case)
         panels.show_image_decision(review, case, mine)
+    with left:
+        whole = panels.image_decision(case, mine)
+        show_picture(review, case, whole, answered=answered, first_read=first_read)
 
 
 def show_probabilities(review: Review, case: RunCase) -> None:
@@ -229,15 +235,15 @@ def show_probabilities(review: Review, case: RunCase) -> None:
 
 
 def probability_table(review: Review, case: RunCase) -> pd.DataFrame:
-    """Build one row per arm, or for RESULTS per label: probability, threshold, decision."""
+    """Build one row per arm, or for RESULTS per label: probability, threshold, result."""
     rows = []
     named = "Label" if review.kind == "RESULTS" else "Arm"
     for name, probability in session.load_probabilities(review).get(case.case_id, {}).items():
         threshold = session.image_threshold(review, name)
-        call = "" if threshold is None else ("positive" if probability >= threshold else "negative")
+        call = call_words(probability, threshold)
         words = "none" if threshold is None else f"{threshold:.3f}"
         rows.append((name, f"{probability:.3f}", words, call))
-    return pd.DataFrame(rows, columns=[named, "Probability", "Threshold", "Decision"])
+    return pd.DataFrame(rows, columns=[named, "Probability", "Threshold", "Result"])
 
 
 show_case()

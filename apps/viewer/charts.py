@@ -225,7 +225,7 @@ def _with_points(figure: go.Figure, points: Sequence[PlotPoint]) -> go.Figure:
                 y=[point.y],
                 mode="markers+text",
                 text=[point.name],
-                textposition="top center",
+                textposition="bottom right",
                 name=point.name,
                 marker=marker,
                 showlegend=False,

@@ -14,6 +14,7 @@ from medkd.review.opened import Review
 from medkd.runs import Disagreement
 
 SHOWN = 50
+PROBABILITIES = ("Teacher", "Student", "Student - teacher")
 NONE = "Where teacher and student disagree most: `medkd explain RUN` finds and lists it."
 MEANING = (
     "The largest differences of the calibrated probability at the same place. In scans, a model "
@@ -34,6 +35,7 @@ def show_disagreements(review: Review) -> None:
     event = st.dataframe(
         build_table(rows),
         hide_index=True,
+        column_config=dict.fromkeys(PROBABILITIES, st.column_config.NumberColumn(format="%.3f")),
         key="disagreements",
         on_select="rerun",
         selection_mode="single-row",
@@ -49,9 +51,9 @@ def build_table(rows: Sequence[Disagreement]) -> pd.DataFrame:
             {
                 "Case": row.case_id,
                 "Label": row.label,
-                "Teacher": round(row.teacher, 3),
-                "Student": round(row.student, 3),
-                "Student - teacher": round(row.difference, 3),
+                "Teacher": row.teacher,
+                "Student": row.student,
+                "Student - teacher": row.difference,
                 "Place, LPS mm": ", ".join(f"{mm:.1f}" for mm in row.center_mm or ()),
             }
             for row in rows

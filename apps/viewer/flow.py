@@ -24,7 +24,7 @@ from medkd.review.worklist import next_unread
 from medkd.types import RunCase
 
 ASKING = "asking"
-"""Session key of a case id and the question while the page asks whether this case is finished."""
+"""Session key of a case id and the question while the page asks whether something is finished."""
 
 FINISHED = "finished"
 """Session key of the case that was finished last (`Finished`)."""
@@ -104,14 +104,19 @@ def show_finish(row: DeltaGenerator, review: Review, shown: Decision, undecided:
 
 
 def ask(row: DeltaGenerator, review: Review, shown: Decision, undecided: int) -> None:
-    """Draw the question whether a case is finished; the arguments are those of `finish`.
-
-    The answer "yes" is not where the button was that asked: a double click must not answer.
-    """
-    row.button("Keep reading", key=f"keep:{shown.case_id}", on_click=keep_reading, shortcut="n")
+    """Draw the question whether a case is finished; the arguments are those of `finish`."""
+    show_no(row, shown.case_id)
     words = "Mark anyway"
     _finish_button(row, words, f"anyway:{shown.case_id}", "y", (review, shown, undecided))
     row.caption(question(shown.case_id))
+
+
+def show_no(row: DeltaGenerator, case_id: str) -> None:
+    """Draw the answer "no" to the question of a case.
+
+    It comes before "yes", where the button was that asked: a double click must not answer "yes".
+    """
+    row.button("Keep reading", key=f"keep:{case_id}", on_click=keep_reading, shortcut="n")
 
 
 def _finish_button(
@@ -135,7 +140,7 @@ def finish(review: Review, shown: Decision, undecided: int) -> None:
         return  # the second click of a double click, on the next case
     if undecided and not question(shown.case_id):
         marks = "1 mark is" if undecided == 1 else f"{undecided} marks are"
-        st.session_state[ASKING] = (shown.case_id, f"{marks} undecided.")
+        put_question(shown.case_id, f"{marks} undecided. Mark the case as reviewed?")
         return
     unread = _find_unread(review, shown.case_id)
     saved = deciding.save_change(review, shown, "verdict", "reviewed")
@@ -160,8 +165,13 @@ def shorten(case_id: str) -> str:
     return case_id if short else f"{case_id[:ID_PART]}...{case_id[-ID_PART:]}"
 
 
+def put_question(case_id: str, words: str) -> None:
+    """Ask a question about a case, until it is answered or another case is shown."""
+    st.session_state[ASKING] = (case_id, words)
+
+
 def question(case_id: str) -> str:
-    """Return what the page asks before a case is finished; empty if it asks nothing."""
+    """Return what the page asks before it finishes a case or a first read; empty: nothing."""
     asked, words = st.session_state.get(ASKING, ("", ""))
     return words if asked == case_id else ""
 

@@ -43,16 +43,7 @@ def show_mistakes(review: Review, evaluation: Evaluation) -> None:
     }
     st.text(point_words(found))
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    kind = bar.segmented_control(
-        "Shown",
-        list(names),
-        format_func=names.__getitem__,
-        default=MISSED,
-        required=True,
-        key="mistakes_shown",
-        label_visibility="collapsed",
-        persist_state="session",
-    )
+    kind = choose_kind(names, bar, key="mistakes_shown")
     color: RingColor = "missed" if kind == MISSED else "mark"
     places = found.missed if kind == MISSED else found.false_marks
     order = "the largest first" if kind == MISSED else "the highest score first"
@@ -62,6 +53,20 @@ def show_mistakes(review: Review, evaluation: Evaluation) -> None:
     first = choose_first(len(places), bar, key=f"first:{kind}")
     bar.caption(f"{session.ARM.capitalize()}, {order}. Axial, 64 x 64 mm; a ring shows the place.")
     show_pictures(review, places[first : first + AT_ONCE], first=first, color=color)
+
+
+def choose_kind(names: Mapping[str, str], bar: DeltaGenerator, *, key: str) -> str:
+    """Return which kind of mistakes the reader wants to see, by the names on the control."""
+    return bar.segmented_control(
+        "Shown",
+        list(names),
+        format_func=names.__getitem__,
+        default=MISSED,
+        required=True,
+        key=key,
+        label_visibility="collapsed",
+        persist_state="session",
+    )
 
 
 def point_words(found: Mistakes) -> str:

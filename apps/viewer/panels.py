@@ -190,7 +190,7 @@ def show_image_decision(
     meaning: str = IMAGE_MEANING,
 ) -> None:
     """Draw the decision buttons and the note field of an image, and explain the buttons."""
-    st.subheader("Decision")
+    st.subheader("Your decision")
     st.caption(meaning)
     shown = image_decision(case, mine)
     show_verdicts(review, shown, VERDICT_BUTTONS, key=f"{case.case_id}:{WHOLE_CASE}")

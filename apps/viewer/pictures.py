@@ -37,7 +37,14 @@ def show_unreadable(case: RunCase, error: MedkdError) -> None:
     st.text(str(error))
 
 
-def show_picture(review: Review, case: RunCase, whole: Decision, *, answered: Answered) -> None:
+def show_picture(
+    review: Review,
+    case: RunCase,
+    whole: Decision,
+    *,
+    answered: Answered,
+    first_read: bool = False,
+) -> None:
     """Draw a radiograph in the viewer; if that fails, show all reasons.
 
     Args:
@@ -45,6 +52,7 @@ def show_picture(review: Review, case: RunCase, whole: Decision, *, answered: An
         case: the case.
         whole: the reader's decision on it, as the page shows it.
         answered: the last action that was processed, read before the decisions.
+        first_read: whether the reader has not finished the first read yet.
     """
     try:
         stack = session.load_picture(review, case)
@@ -64,10 +72,17 @@ def show_picture(review: Review, case: RunCase, whole: Decision, *, answered: An
         verdict=whole.verdict,
         saved=deciding.saved_words(whole) if whole.decided_at else "",
         unsaved=deciding.is_unsaved(whole),
+        repeated=whole.read == "first" and not first_read,
     )
     undoable = open_decisions(session.load_case_history(review, case))
     refused = case.status == "not_analysed"
-    reading = Reading(decides=True, answered=answered, undoable=undoable, refused=refused)
+    reading = Reading(
+        decides=True,
+        answered=answered,
+        undoable=undoable,
+        refused=refused,
+        first_read=first_read,
+    )
     save = Saver(review, case, {WHOLE_CASE: whole}).save
     heat = load_heat(review, case)
     slice_viewer.show_viewer(case, stack, [ring], reading=reading, save=save, heat=heat)

@@ -18,6 +18,10 @@ NOTHING_YET = (
     "No reader has finished a scan of the reference standard yet. A scan counts once its reader "
     "marked the case as reviewed."
 )
+NOT_ON_IMAGES = (
+    "This run has no scans: readers have no points here. Readers of images are compared with each "
+    "other, once two of them have accepted or rejected the same image."
+)
 ONLY_OWN = (
     "You see your own decisions only. An admin sees those of all readers and their agreement."
 )
@@ -30,7 +34,7 @@ def show_readers(review: Review, evaluation: Evaluation) -> None:
         if login.current_reader().role != "admin":
             st.caption(ONLY_OWN)
     if not study.points:
-        st.info(NOTHING_YET)
+        st.info(NOTHING_YET if main_froc(evaluation) else NOT_ON_IMAGES)
     else:
         show_table(readers.points_table(study))
         st.caption(readers.POINTS)

@@ -12,6 +12,7 @@ import session
 import sides
 import stored
 import streamlit as st
+import wrong
 from disagreement import show_disagreements
 
 from medkd.review.opened import Review
@@ -25,12 +26,18 @@ def show_detection(review: Review, evaluation: Evaluation) -> None:
     scores.show_detection(evaluation, reading.plot_points(stored.load_reader_study(review)))
 
 
+def show_mistakes(review: Review, evaluation: Evaluation) -> None:
+    """Draw what the model got wrong on scans, otherwise on whole images."""
+    on_scans = scores.tracks_of(evaluation)
+    (gallery.show_mistakes if on_scans else wrong.show_wrong_images)(review, evaluation)
+
+
 PARTS: dict[str, Part] = {
     "Scores": lambda _, evaluation: scores.show_scores(evaluation),
     "Detection": show_detection,
     "Classification": lambda _, evaluation: scores.show_curves(evaluation),
     "Threshold": moving.show_threshold,
-    "Mistakes": gallery.show_mistakes,
+    "Mistakes": show_mistakes,
     "Disagreements": lambda review, _: show_disagreements(review),
     "Groups": gallery.show_groups,
     "Readers": reading.show_readers,

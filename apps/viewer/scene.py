@@ -35,7 +35,8 @@ class Ring:
     scores are hidden. `outcome` is "" if it is not known. `saved` says when the reader's decision
     was saved; `unsaved` is True if a later decision could not be saved. `words` is drawn beside the
     ring instead of number and score. `place` names its lung; "" if that is not known. `locked`:
-    nothing can be decided on it any more.
+    nothing can be decided on it any more. `repeated`: the verdict is that of a finished first read,
+    and the second read has to give one too, possibly the same.
     """
 
     ring_id: str
@@ -52,6 +53,7 @@ class Ring:
     place: str = ""
     arm: str = ""
     locked: bool = False
+    repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ class Reading:
     the ring whose box is open beside the image, `jump` the last one that was chosen there, and
     `undoable` are the decisions that can be taken back, oldest first. `refused`: no model has
     analysed the scan. `question` is what the page asks before the case is finished. `hidden`: its
-    marks are not among the rings, because they may not be seen.
+    marks are not among the rings, because they may not be seen. `first_read`: they may be seen once
+    the reader has finished the first read.
     """
 
     decides: bool
@@ -98,6 +101,7 @@ class Reading:
     refused: bool = False
     question: str = ""
     hidden: bool = False
+    first_read: bool = False
 
 
 def describe_stack(stack: AxialStack) -> dict[str, object]:
@@ -151,6 +155,7 @@ def describe_ring(ring: Ring, stack: AxialStack) -> dict[str, object]:
         "place": ring.place,
         "arm": ring.arm,
         "locked": ring.locked,
+        "repeated": ring.repeated,
     }
 
 
@@ -180,6 +185,7 @@ def build_scene(stack: AxialStack, rings: Sequence[Ring], reading: Reading) -> d
         "refused": reading.refused,
         "question": reading.question,
         "hidden": reading.hidden,
+        "first_read": reading.first_read,
         "chosen": reading.chosen,
         "jump": {
             "id": jump.ring_id,

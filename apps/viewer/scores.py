@@ -24,6 +24,8 @@ TRACKS = {
         "The models scored the candidates of a given list. They did not search the scans.",
     ),
 }
+LINE_LETTERS = 50
+LINE_PX, ROW_GAP_PX = 21, 14
 OTHER_TRACK = ("Detection, another track", "Its name in this run:")
 
 CIRCLES = "Open circles: operating points chosen on validation, with their intervals."
@@ -155,4 +157,16 @@ def show_table(table: Table) -> None:
     if table.caption:
         st.text(table.caption)
     rows = pd.DataFrame(list(table.rows), columns=list(table.columns))
-    st.dataframe(rows, hide_index=True)
+    longest = {
+        name: max((len(row[place]) for row in table.rows), default=0)
+        for place, name in enumerate(table.columns)
+    }
+    # A cell longer than this is broken into lines, because the table would cut it off.
+    wide = {name: length for name, length in longest.items() if length > LINE_LETTERS}
+    lines = 1 + max(wide.values(), default=0) // LINE_LETTERS
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=LINE_PX * lines + ROW_GAP_PX,
+        column_config=dict.fromkeys(wide, st.column_config.TextColumn(width="large")),
+    )

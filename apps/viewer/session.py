@@ -321,6 +321,17 @@ def load_picture(review: Review, case: RunCase) -> AxialStack:
     return _cached(_images, name, [pixels_path(review, case)], read)
 
 
+def load_pixels(review: Review, case: RunCase) -> NDArray[np.float32]:
+    """Read the pixels of an image without keeping them: [row, col, ...] in 0..1.
+
+    Raises:
+        MedkdError: if they cannot be read, with all reasons.
+    """
+    if case.row is not None:
+        return _read_row(review, case)
+    return read_case_image(review, case).pixels
+
+
 def _read_row(review: Review, case: RunCase) -> NDArray[np.float32]:
     """Read the image of a case that is a row of a MedMNIST file: [row, col, ...] in 0..1."""
     path = pixels_path(review, case)

@@ -35,9 +35,9 @@ from medkd.types import Point, RunCase
 NAME = "medkd_slice_viewer"
 FOLDER = Path(__file__).resolve().parent / "component"
 SCRIPTS = (
-    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "heat", "pane", "adding",
-    "report", "diameter", "pointer", "prior", "connection", "page", "address", "keys", "bars",
-    "viewer", "main",
+    "geometry", "grey", "volume", "slab", "decisions", "rings", "memory", "heat", "pane", "draft",
+    "adding", "keyed", "ruler", "readout", "report", "diameter", "pointer", "prior",
+    "connection", "page", "address", "keys", "bars", "viewer", "main",
 )  # fmt: skip
 """The JavaScript modules, in the order of their imports."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import login
 import session
 
-from medkd.review.crops import RingColor, draw_crop
+from medkd.review.crops import RingColor, draw_crop, draw_thumbnail
 from medkd.review.misses import Mistakes, WrongPlace, find_mistakes
 from medkd.review.opened import Review, pixels_path, read_case_scan
 from medkd.review.run_readers import study_run
@@ -16,6 +16,7 @@ from medkd.review.search_cost import SearchCost, search_cost
 from medkd.review.store import Decision
 from medkd.review.stored_scores import ScoredSet, StoredScores, read_scores, read_searches
 from medkd.review.strata import Stratum, build_lung_map, find_strata
+from medkd.review.wrong_images import WrongImages, find_wrong_images
 from medkd.runs import ARMS
 from medkd.types import Evaluation, ReaderStudy, RunCase
 
@@ -39,6 +40,16 @@ def load_mistakes(review: Review, evaluation: Evaluation) -> Mistakes | None:
             "mistakes",
             _files_of(review, session.ARM),
             lambda: find_mistakes(review.run, evaluation, marks, arm=session.ARM),
+        )
+
+
+def load_wrong_images(review: Review, evaluation: Evaluation) -> list[WrongImages]:
+    """Return what the shown arm called wrongly on whole images, for each label; may be empty."""
+    with session.stopping():
+        return session.cached_scores(
+            "wrong images",
+            _files_of(review, session.ARM),
+            lambda: find_wrong_images(review.run, evaluation, arm=session.ARM),
         )
 
 
@@ -92,6 +103,20 @@ def load_crops(
     return session.cached_crops(
         name, [pixels_path(review, case), *_files_of(review, session.ARM)], read
     )
+
+
+def load_thumbnail(review: Review, case: RunCase) -> bytes:
+    """Return a small picture of a radiograph, or of a row of a MedMNIST file.
+
+    Raises:
+        MedkdError: if it cannot be read, with all reasons.
+    """
+
+    def read() -> bytes:
+        return draw_thumbnail(session.load_pixels(review, case))
+
+    name = f"thumbnail {case.case_id} {case.split} {case.row}"
+    return session.cached_crops(name, [pixels_path(review, case)], read)
 
 
 def _visible_history(review: Review) -> list[Decision]:

@@ -12,7 +12,7 @@ import pandas as pd
 import session
 import streamlit as st
 
-from medkd.review.cases import NO_MARKS, MarkSource, case_progress, count_decided
+from medkd.review.cases import NO_MARKS, MarkSource, call_words, case_progress, count_decided
 from medkd.review.index_cases import synthetic_words
 from medkd.review.opened import Review
 from medkd.review.worklist import (
@@ -36,7 +36,8 @@ ORDER_WORDS: dict[Order, str] = {
 }
 ANY = {"": "any"}
 OPTIONAL = (
-    "Reasons", "Marks", "Nodules", "Reference", "Labels present", "Synthetic", "Site", "Split",
+    "Reasons", "Result", "Marks", "Nodules", "Reference", "Labels present", "Synthetic", "Site",
+    "Split",
 )  # fmt: skip
 """Columns that are left out if they are empty."""
 
@@ -188,7 +189,7 @@ def show_table(
 def run_columns(
     review: Review, cases: Sequence[RunCase], decided: address.Decided
 ) -> dict[str, list[object]]:
-    """Build the columns of a RUN or RESULTS: score, marks, status, progress."""
+    """Build the columns of a RUN or RESULTS: score, result, marks, status, progress."""
     marks = session.load_marks(review)
     thresholds = {source: session.mark_threshold(review, source) for source in SEARCHES}
 
@@ -203,9 +204,14 @@ def run_columns(
         done = count_decided(above, decided.get(case.case_id, {}))
         return f"{done} of {len(above)} decided" if above else "no mark"
 
+    least = session.image_threshold(review, session.ARM)
+    images = {case.case_id: case.score for case in cases if case.kind == "image"}
+    scored = {name: score for name, score in images.items() if score is not None}
+    calls = {name: call_words(score, least) for name, score in scored.items()}
     return {
         "Case": [case.case_id for case in cases],
         "Score": [case.score for case in cases],
+        "Result": [calls.get(case.case_id, "") for case in cases],
         "Status": [STATUS_WORDS[case.status] for case in cases],
         "Reasons": ["; ".join(case.reasons) for case in cases],
         "Marks": [describe(case) for case in cases],

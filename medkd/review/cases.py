@@ -210,6 +210,18 @@ def arm_froc(evaluation: Evaluation | None, arm: str, source: MarkSource) -> Fro
     return None
 
 
+def call_words(probability: float, threshold: float | None) -> str:
+    """Return what a model calls an image; empty without a threshold.
+
+    Example:
+        >>> call_words(0.4, 0.4), call_words(0.39, 0.4), call_words(0.4, None)
+        ('positive', 'negative', '')
+    """
+    if threshold is None:
+        return ""
+    return "positive" if probability >= threshold else "negative"
+
+
 def count_decided(marks: Iterable[Mark], decisions: Mapping[str, Decision]) -> int:
     """Count the marks that a reader accepted or rejected; `decisions` are by mark id."""
     return sum(

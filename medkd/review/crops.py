@@ -1,4 +1,4 @@
-"""Small pictures of places in scans: one axial slice around the place, with its ring.
+"""Small pictures of places in scans, one axial slice with a ring, and of whole images.
 
 A picture contains neither text nor metadata.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from medkd.evaluate.matching import UNKNOWN_DIAMETER_MM
@@ -17,6 +19,7 @@ from medkd.types import Point, Scan
 RingColor = Literal["missed", "mark"]
 
 COLORS: dict[RingColor, tuple[int, int, int]] = {"missed": (255, 90, 90), "mark": (255, 214, 10)}
+THUMBNAIL_PX = 256
 _ENLARGED = 2
 _GAP_PX = 6.0
 """The ring is this far outside the radius, which keeps the edge of the nodule visible."""
@@ -45,6 +48,25 @@ def draw_crop(
     radius = (diameter_mm or UNKNOWN_DIAMETER_MM) / 2 * _ENLARGED / PIXEL_MM + _GAP_PX
     box = (middle - radius, middle - radius, middle + radius, middle + radius)
     ImageDraw.Draw(picture).ellipse(box, outline=COLORS[color], width=2)
+    return _as_png(picture)
+
+
+def draw_thumbnail(pixels: NDArray[np.float32]) -> bytes:
+    """Draw a whole image.
+
+    Args:
+        pixels: [row, col] in 0..1, or [row, col, slice], of which the middle slice is drawn.
+
+    Returns:
+        A grey PNG of at most 256 pixels a side; a smaller image keeps its size.
+    """
+    plane = pixels if pixels.ndim == 2 else pixels[:, :, pixels.shape[2] // 2]
+    grey = Image.fromarray(np.round(np.clip(plane, 0.0, 1.0) * 255).astype(np.uint8))
+    grey.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return _as_png(grey)
+
+
+def _as_png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()

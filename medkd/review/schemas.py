@@ -50,8 +50,7 @@ def claim_store(review: Review, *, finding: str, cases: Collection[str]) -> Clai
     """
     database = _choosing(review.store)
     if database is None:
-        elsewhere = not review.store and _noted_schema(review)
-        return Claimed(review, f"other decisions are {_in_schema(elsewhere)}" if elsewhere else "")
+        return Claimed(review, note_elsewhere(review))
     if not database.schema:
         database = replace(database, schema=_noted_schema(review) or _note_schema(review))
     default = replace(database, schema="")
@@ -82,6 +81,12 @@ def store_of(review: Review) -> Path | str:
             raise SettingsError(f"{review.path}: its decisions are {_in_schema(schema)}")
         return review.decisions
     return _url(replace(database, schema=_noted_schema(review)))
+
+
+def note_elsewhere(review: Review) -> str:
+    """Return where a review has decisions besides its file, if no store was named; else ""."""
+    schema = "" if review.store else _noted_schema(review)
+    return f"other decisions are {_in_schema(schema)}" if schema else ""
 
 
 def check_named(place: Path | str) -> None:

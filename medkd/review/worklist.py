@@ -51,7 +51,7 @@ def choose_orders(*, model_shown: bool) -> tuple[Order, ...]:
 
 def hidden_columns(*, model_shown: bool) -> frozenset[str]:
     """Return the columns of the worklist that must not be shown; the argument as above."""
-    return frozenset() if model_shown else frozenset({"Score", "Marks"})
+    return frozenset() if model_shown else frozenset({"Score", "Result", "Marks"})
 
 
 def order_cases(

@@ -79,6 +79,17 @@ def postgres_url(postgres: str) -> str:
     return f"postgresql://medkd@/postgres?host={postgres}&options=-csearch_path%3D{schema}"
 
 
+@pytest.fixture
+def database(postgres: str) -> str:
+    """Return the URL of a new database; the roles `medkd` (its owner) and `reading` may connect."""
+    with psycopg.connect(host=postgres, user="medkd", dbname="postgres", autocommit=True) as opened:
+        number = opened.execute("SELECT count(*) FROM pg_database").fetchone()[0]
+        opened.execute(f"CREATE DATABASE reviews{number}")
+        if not opened.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reading'").fetchone():
+            opened.execute("CREATE ROLE reading LOGIN")
+    return f"postgresql://medkd@/reviews{number}?host={postgres}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """Return an empty place for a store, in each kind of database in turn."""

@@ -3,7 +3,6 @@
 import json
 import signal
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -21,17 +20,6 @@ from tests.viewer.factory import build_cases, write_bare_run
 
 CASES = {case.case_id for case in build_cases()}
 DECISION = Decision("xray-1", "case", "anna", "accept")
-
-
-@pytest.fixture
-def database(postgres):
-    """Return the URL of a new database; the roles `medkd` (its owner) and `plain` may connect."""
-    with psycopg.connect(host=postgres, user="medkd", dbname="postgres", autocommit=True) as opened:
-        number = opened.execute("SELECT count(*) FROM pg_database").fetchone()[0]
-        opened.execute(f"CREATE DATABASE reviews{number}")
-        if not opened.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reading'").fetchone():
-            opened.execute("CREATE ROLE reading LOGIN")
-    return f"postgresql://medkd@/reviews{number}?host={postgres}"
 
 
 def a_run(folder, name="run"):

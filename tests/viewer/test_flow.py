@@ -92,12 +92,12 @@ def test_a_finished_case_opens_the_next_unread_one(fresh_run, open_address):  # 
 def test_undecided_marks_are_asked_about_before_a_case_is_finished(fresh_run, open_address):  # noqa: F811
     app = open_address(fresh_run, case="scan-a")
     press(app, "Mark the case as reviewed")
-    assert "2 marks are undecided." in values(app.caption)
+    assert "2 marks are undecided. Mark the case as reviewed?" in values(app.caption)
     press(app, "Keep reading")
     assert (case_of(app), reviewed(fresh_run)) == ("scan-a", [])
     press(app, "Reject")
     press(app, "Mark the case as reviewed")
-    assert "1 mark is undecided." in values(app.caption)
+    assert "1 mark is undecided. Mark the case as reviewed?" in values(app.caption)
     press(app, "Mark anyway")
     assert (case_of(app), reviewed(fresh_run)) == ("xray-1", ["scan-a"])
 
@@ -107,7 +107,7 @@ def test_a_question_is_forgotten_when_another_case_is_opened(fresh_run, open_add
     press(app, "Mark the case as reviewed")
     press(app, "Previous case")
     press(app, "Next case")
-    assert "undecided." not in values(app.caption)
+    assert "undecided. Mark" not in values(app.caption)
 
 
 def test_a_double_click_does_not_finish_the_next_case_too(fresh_run, open_address, monkeypatch):  # noqa: F811

@@ -71,6 +71,15 @@ def press(app, label):
     assert not app.exception
 
 
+def finish_first_read(app):
+    assert "can no longer be changed" not in words(app)
+    press(app, "Finish the first read")
+    assert "can no longer be changed" in words(app)
+    assert scene_of(app)["question"] == "Finish the first read of this case and show the marks?"
+    press(app, "Finish it and show the marks")
+    assert scene_of(app)["question"] == ""
+
+
 def test_a_first_read_sends_no_mark_and_no_score_to_the_browser(run, launch):
     app = launch(run.path, "second-reader", "scan-a")
     scene = scene_of(app)
@@ -85,7 +94,7 @@ def test_finishing_the_first_read_locks_its_nodules_and_shows_the_marks(run, lau
     decide(run, NODULE)
     app = launch(run.path, "second-reader", "scan-a")
     assert groups(app) == ["added"]
-    press(app, "Finish it and show the marks")
+    finish_first_read(app)
     rings = scene_of(app)["rings"]
     assert [(ring["group"], ring["locked"]) for ring in rings] == [
         ("mark", False), ("mark", False), ("added", True),
@@ -121,7 +130,7 @@ def test_a_first_read_of_an_image_shows_no_probability(run, launch):
     assert not app.dataframe
     assert scene_of(app)["rings"][0]["score"] is None
     press(app, "Accept")
-    press(app, "Finish it and show the marks")
+    finish_first_read(app)
     assert len(app.dataframe) == 1
     assert "begun" in words(app)
     press(app, "Reject")

@@ -9,6 +9,7 @@ import pytest
 from medkd.review.store import Decision, open_store
 from tests.viewer import factory
 from tests.viewer.browsing import FLAGS, chromium_path, served
+from tests.viewer.test_slice_viewer import facts, press
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,55 @@ def test_a_first_read_shows_no_mark_in_any_tab_and_is_locked_for_all(run, open_c
     with history_of(run) as store:
         assert [(d.verdict, d.read) for d in store.history()] == [
             ("added", "first"), ("added", "first"), ("finished", "first"),
+        ]  # fmt: skip
+
+
+def test_the_first_revealed_mark_is_chosen_and_shown(run, open_case):
+    with history_of(run) as store:
+        store.add_nodule(NODULE)  # it is chosen in the first read
+    with served(run, "--reader", "anna", "--mode", "second-reader") as (url, _):
+        page = open_case(url, "scan-a")
+        page.get_by_text("Added nodule 1").wait_for()
+        press(page, "Home", "e")
+        page.locator(".ask", has_text="Finish the first read of this case").wait_for()
+        press(page, "n")
+        page.locator(".ask").wait_for(state="hidden")
+        assert not tells_marks(page)
+        press(page, "e")
+        page.locator(".ask", has_text="y: yes, n: no").wait_for()
+        press(page, "y")
+        page.locator(".mark", has_text="Mark 1 (1 of 3), score 0.930").wait_for()
+        wanted = factory.GRID.world_to_voxel(factory.NODULES[0][0]).round().astype(int)
+        assert [int(facts(page)[axis]) for axis in "ijk"] == list(wanted)
+        page.get_by_role("button", name="Accept", exact=True).wait_for()  # beside the slices too
+        press(page, "x")
+        page.get_by_text("reject, saved").wait_for()
+    with history_of(run) as store:
+        found = [(d.mark_id, d.verdict, d.read) for d in store.history()]
+    assert found[1:] == [("first_read", "finished", "first"), (FIRST_MARK, "reject", "second")]
+
+
+def test_both_reads_of_an_x_ray_are_finished_by_keyboard(run, open_case):
+    with served(run, "--reader", "anna", "--mode", "second-reader") as (url, _):
+        page = open_case(url, "xray-1")
+        press(page, "e")
+        page.get_by_text("Accept or reject the image first.").wait_for()
+        press(page, "y", "e")
+        page.locator(".ask", has_text="Finish the first read of this case").wait_for()
+        press(page, "y")
+        page.get_by_role("heading", name="Probability").wait_for()
+        wait_until_drawn(page)
+        assert "accepted, saved" in page.locator(".verdict").inner_text()
+        press(page, "e")
+        page.get_by_text("Accept or reject the image in the second read too.").wait_for()
+        page.get_by_text("Case xray-1 (image, test): begun").wait_for()
+        press(page, "y")  # the same verdict as in the first read
+        page.get_by_text("Case xray-1 (image, test): reviewed").wait_for()
+        press(page, "e")
+        page.get_by_text("Case xray-1 ").wait_for(state="hidden")
+    with history_of(run) as store:
+        assert [(d.verdict, d.read) for d in store.history()] == [
+            ("accept", "first"), ("finished", "first"), ("accept", "second"),
         ]  # fmt: skip
 
 

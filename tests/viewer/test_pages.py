@@ -266,7 +266,7 @@ def test_a_scan_is_reviewed_when_the_reader_says_so(fresh_run, launch):
 def test_an_image_shows_the_arms_and_is_reviewed_by_a_verdict(fresh_run, launch):
     app = launch(fresh_run, "case.py", case="xray-1")
     assert list(app.dataframe[0].value["Arm"]) == ["teacher", "control", "student"]
-    assert list(app.dataframe[0].value["Decision"]) == ["positive"] * 3
+    assert list(app.dataframe[0].value["Result"]) == ["positive"] * 3
     press(app, "Reject")
     assert launch(fresh_run).dataframe[0].value.set_index("Case")["Review"]["xray-1"] == "reviewed"
 

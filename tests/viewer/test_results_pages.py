@@ -129,7 +129,7 @@ def test_a_radiograph_shows_the_probability_of_each_label(images, launch):  # no
     app = launch(images, "case.py", case="c002")
     (row,) = app.dataframe[0].value.to_dict("records")
     assert row == {
-        "Label": "Nodule", "Probability": "0.700", "Threshold": "0.600", "Decision": "positive",
+        "Label": "Nodule", "Probability": "0.700", "Threshold": "0.600", "Result": "positive",
     }  # fmt: skip
     assert "of Nodule" in texts(app.text)
     assert scene_of(app)["picture"]

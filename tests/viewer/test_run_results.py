@@ -9,9 +9,10 @@ import pytest
 from medkd.jsonio import read_json, write_json
 from medkd.review.store import WHOLE_CASE, Decision, open_store
 from medkd.review.stored_scores import ScoredSet, read_scores
-from medkd.runs import RunFolder
+from medkd.runs import Prediction, RunFolder, write_predictions
 from medkd.types import Evaluation
 from tests.report.run_factory import write_example_run
+from tests.viewer import factory
 from tests.viewer.test_pages import launch, press, scene_of, texts  # noqa: F401  # a fixture
 
 PARTS = (
@@ -67,6 +68,36 @@ def test_the_curves_are_those_of_each_track_and_of_the_classifier(runs, open_par
     assert len(open_part(runs["scan"], "Detection").get("plotly_chart")) == 2
     assert len(open_part(runs["scan"], "Classification").get("plotly_chart")) == 3
     assert "scored on scans" in texts(open_part(runs["image"], "Detection").info)
+
+
+def test_images_that_were_called_wrongly_are_shown_and_open_in_their_case(tmp_path, open_part):
+    run = factory.write_review_run(tmp_path / "run")
+    evaluation = factory.build_evaluation()
+    arms = tuple(replace(arm, froc=()) for arm in evaluation.arms)
+    write_json(run.evaluation, replace(evaluation, arms=arms))
+    called = (("xray-0", 1, 0.2), ("xray-1", 0, 0.7), ("chest-png", 1, 0.1), ("gone", 1, 0.3))
+    write_predictions(
+        run.predictions("student", "test"),
+        [Prediction(name, "p", name, (label,), (0.0,), (p,)) for name, label, p in called],
+    )
+    app = open_part(run, "Mistakes")
+    (choice,) = [group for group in app.get("button_group") if group.key == "wrong_shown"]
+    assert choice.options == ["Missed: 3", "False alarms: 1"]
+    assert "probability of at least 0.400" in texts(app.text)
+    numbered = [text.value for text in app.text if text.value[0].isdigit()]
+    assert numbered == ["1. probability 0.100", "2. probability 0.200", "3. probability 0.300"]
+    # One of three: the run does not list it as a case.
+    assert [c.value for c in app.caption].count("This image cannot be shown.") == 1
+    assert [b.label for b in app.button].count("Open") == 2
+    next(button for button in app.button if button.label == "Open").click()
+    app.run()
+    assert not app.exception
+    assert "Case chest-png (image, test)" in texts(app.text)
+
+
+def test_a_run_of_images_does_not_say_that_scans_are_missing(runs, open_part):
+    said = texts(open_part(runs["image"], "Readers").info)
+    assert "This run has no scans" in said
 
 
 def test_a_point_outside_the_drawn_range_is_said(fresh_run, open_part):

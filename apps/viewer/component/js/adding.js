@@ -1,11 +1,13 @@
 // Adding a nodule with the mouse, and correcting the place and diameter of the chosen one.
 
 import { addedRing, LOCKED } from "./decisions.js";
+import { Draft } from "./draft.js";
 import { distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { placeRing } from "./rings.js";
 
 const GRAB_PX = 6;
-const LEAST_MM = 1;
+/** Smaller diameters are refused, as slips of the mouse. */
+export const LEAST_MM = 1;
 /** Larger diameters are refused: no nodule is larger than a chest. */
 export const MOST_MM = 300;
 
@@ -14,12 +16,7 @@ export const MOST_MM = 300;
  * the first at the middle and the second at the edge. Dragging the middle or the edge of the chosen
  * ring corrects it.
  */
-export class Adding {
-  constructor(viewer) {
-    this.viewer = viewer;
-    this.draft = null;
-  }
-
+export class Adding extends Draft {
   /** Return whether a press belongs to this tool at a place. */
   press(pane, x, y) {
     if (this.draft?.placed && this.draft.plane === pane.plane.name) return this.hover(pane, x, y);
@@ -91,20 +88,6 @@ export class Adding {
     const { decisions } = this.viewer;
     if (kind === "place") decisions.move(ring.id, ring.center, this.toMm(ring.center));
     else if (ring.diameter >= LEAST_MM) decisions.resize(ring.id, ring.diameter);
-  }
-
-  /** Forget what was begun; returns whether there was anything. */
-  cancel() {
-    const begun = this.draft !== null;
-    this.draft = null;
-    return begun;
-  }
-
-  /** Return the rings with what the reader is about to add or correct. */
-  applyTo(rings) {
-    if (!this.draft) return rings;
-    const { ring } = this.draft;
-    return [...rings.filter(({ id }) => id !== ring.id), ring];
   }
 
   toMm(index) {

@@ -17,7 +17,6 @@ export class Bars {
   constructor(root) {
     this.root = root;
     this.find = (name) => root.querySelector(name);
-    fillHelp(this.find(".help dl"));
   }
 
   /** Connect buttons and keys; called once. */
@@ -50,6 +49,7 @@ export class Bars {
   /** Show what changes only when Python sends something. */
   update(viewer) {
     const { scene } = viewer;
+    fillHelp(this.find(".help dl"), scene);
     for (const key of PRESETS) {
       const preset = scene.windows[key - 1];
       const button = this.find(`button[data-key="${key}"]`);
@@ -64,7 +64,7 @@ export class Bars {
     this.find("button[data-key='y']").hidden = !scene.decides;
     this.root.dataset.refused = scene.refused;
     this.find(".ask").hidden = !scene.question;
-    this.text(".ask", `${scene.question} Mark the case as reviewed? y: yes, n: no`);
+    this.text(".ask", `${scene.question} y: yes, n: no`);
     this.find(".refused").hidden = !scene.refused;
     this.find(".step").hidden = scene.picture || !viewer.targets().length;
     const hasReference = scene.rings.some(({ group }) => ["included", "excluded"].includes(group));
@@ -97,7 +97,7 @@ export class Bars {
     const [i, j, k] = viewer.index;
     const { tool, selected } = viewer;
     Object.assign(this.root.dataset, { i, j, k, level: center, width, tool, selected });
-    this.root.dataset.draft = viewer.adding.draft?.ring.diameter.toFixed(1) ?? "";
+    this.root.dataset.draft = (viewer.adding.draft ?? viewer.keyed.draft)?.ring.diameter.toFixed(1) ?? "";
     this.root.dataset.ruler = viewer.rulers.at(-1)?.words ?? "";
     this.root.dataset.loaded = volume.complete ? "all" : `${volume.count}`;
     const share = Math.round((100 * volume.count) / volume.slabs);
@@ -136,6 +136,7 @@ export class Bars {
     this.find("button[data-key='x']").disabled = !DECIDED.includes(ring?.group) || ring.locked;
     this.text("button[data-key='y']", `Accept ${noun}`);
     this.text("button[data-key='x']", isAdded ? "Withdraw" : `Reject ${noun}`);
+    if (viewer.keyed.draft) return this.text(".mark", viewer.keyed.words());
     if (!targets.length) return this.text(".mark", emptyWords(viewer.scene));
     if (!ring) return this.text(".mark", `${targets.length} to visit: n or p`);
     this.text(".mark", markWords(viewer, ring, targets));

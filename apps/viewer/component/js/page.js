@@ -7,7 +7,7 @@ const BUTTONS = {
   next: ".st-key-go_f button",
   unread: ".st-key-go_s button",
   worklist: ".st-key-go_w button",
-  finish: "[class*='st-key-reviewed-'] button",
+  finish: "[class*='st-key-reviewed-'] button, [class*='st-key-first_read-'] button",
   yes: "[class*='st-key-anyway-'] button",
   no: "[class*='st-key-keep-'] button",
 };

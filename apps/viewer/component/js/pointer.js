@@ -41,7 +41,6 @@ export function connectPointer(viewer, pane) {
     const at = place(event);
     drag = { ...at, start: at, button: event.button, moved: false };
     if (event.button !== 0) return;
-    if (viewer.tool === "ruler") viewer.beginRuler(pane, at.x, at.y);
     viewer.hand()?.press(pane, at.x, at.y);
   });
 
@@ -59,7 +58,6 @@ export function connectPointer(viewer, pane) {
     drag.x = at.x;
     drag.y = at.y;
     if (drag.button !== 0) viewer.move(pane, dx, dy);
-    else if (viewer.tool === "ruler") viewer.stretchRuler(pane, at.x, at.y);
     else if (viewer.hand()) viewer.hand().hover(pane, at.x, at.y);
     else viewer.dragWindow(dx, dy);
   });
@@ -69,8 +67,7 @@ export function connectPointer(viewer, pane) {
     const left = drag?.button === 0 ? drag : null;
     drag = null;
     if (!left) return;
-    if (viewer.tool === "ruler") viewer.endRuler(left.moved);
-    else if (viewer.hand()) viewer.hand().release(left.moved);
+    if (viewer.hand()) viewer.hand().release(left.moved);
     else if (!left.moved) viewer.click(pane, at.x, at.y);
   });
   host.addEventListener("pointercancel", () => {

@@ -4,21 +4,25 @@ import { askedFor, keepInAddress, readPlace, readWindow, windowName, writePlace,
 import { Adding } from "./adding.js";
 import { DECIDED, Decisions, LOCKED } from "./decisions.js";
 import { Diameter } from "./diameter.js";
-import { clampIndex, distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
+import { clampIndex, nearestVoxel } from "./geometry.js";
 import { dragWindow, fillLookUp } from "./grey.js";
 import { Heat } from "./heat.js";
+import { Keyed } from "./keyed.js";
 import { keepPlace, keepVolumes, keptPlace, keptVolume, taste } from "./memory.js";
 import { PageButtons } from "./page.js";
 import { Pane } from "./pane.js";
 import { Prior } from "./prior.js";
+import { readoutWords } from "./readout.js";
 import { copyText, reportLine, sliceWords } from "./report.js";
 import { drawRing, placeRing, ringColor } from "./rings.js";
+import { Ruler } from "./ruler.js";
 import { Volume } from "./volume.js";
 
 const SLAB_MODES = ["single", "max", "mean"];
 const FIRST_SLAB_MM = 10;
 const MOST_LAYERS = 60;
 const REPORT_MS = 150;
+const AGAIN = "Accept or reject the image in the second read too.";
 const LAYOUTS = ["axial", "coronal", "sagittal", "three"];
 
 export class Viewer {
@@ -35,7 +39,8 @@ export class Viewer {
     this.adding = new Adding(this);
     this.prior = new Prior(this);
     this.diameter = new Diameter(this);
-    this.tools = { add: this.adding, diameter: this.diameter };
+    this.keyed = new Keyed(this);
+    this.tools = { add: this.adding, diameter: this.diameter, ruler: new Ruler(this) };
     this.page = new PageButtons(this);
     this.heat = new Heat(this, root.querySelector(".heat"));
     this.sendSelected = select;
@@ -47,9 +52,11 @@ export class Viewer {
   // ---- what Python sends
 
   update(scene) {
+    const revealed = this.scene?.hidden && !scene.hidden;
     this.scene = scene;
     this.decisions.answer(scene.answered);
     if (this.volume?.facts.id !== scene.volume.id) this.openVolume();
+    else if (revealed) this.showRevealed();
     this.prior.update(scene.prior);
     this.reported ??= scene.chosen || (this.targets()[0]?.id ?? "");
     this.follow(scene.jump);
@@ -115,12 +122,22 @@ export class Viewer {
     });
   }
 
-  /** Mark the case as reviewed; an image is, once it is accepted or rejected. */
+  /** Choose and show the first of the marks that the end of the first read revealed. */
+  showRevealed() {
+    const first = this.targets().find(({ group }) => group === "mark");
+    if (first) this.select(first);
+    this.focusUnlessTyping(); // the button of the page that was pressed is gone
+  }
+
+  /** Finish the first read, or mark the case as reviewed; an image is, once it has a verdict. */
   finish() {
-    if (this.scene.question) return undefined;
-    if (!this.scene.picture) return this.page.press("finish");
-    if (this.rings()[0].verdict === "undecided") return this.bars.say("Accept or reject the image first.");
-    return this.page.press("unread");
+    const { question, picture, first_read } = this.scene;
+    if (question) return undefined;
+    if (!picture) return this.page.press("finish");
+    const [whole] = this.rings();
+    if (whole.verdict === "undecided") return this.bars.say("Accept or reject the image first.");
+    if (whole.repeated && !this.decisions.pending(whole.id)) return this.bars.say(AGAIN);
+    return this.page.press(first_read ? "finish" : "unread");
   }
 
   /** Go to the mark that was chosen on the page, once. */
@@ -162,7 +179,7 @@ export class Viewer {
 
   /** The rings with what the reader did and Python has not answered yet. */
   rings() {
-    return this.adding.applyTo(this.decisions.applyTo(this.scene.rings));
+    return this.keyed.applyTo(this.adding.applyTo(this.decisions.applyTo(this.scene.rings)));
   }
 
   /** The rings that the keys n and p visit: added nodules, and marks or the INDEX's nodules. */
@@ -179,10 +196,6 @@ export class Viewer {
   /** Return the voxel of a mark; null if the mark lies outside the scan. */
   voxelOf(ring) {
     return nearestVoxel(this.scene.volume.shape, ring.center);
-  }
-
-  verdictOf(id) {
-    return this.rings().find((other) => other.id === id)?.verdict ?? "undecided";
   }
 
   select(ring) {
@@ -208,7 +221,8 @@ export class Viewer {
     const isAdded = ring.group === "added";
     if (isAdded && verdict === "accept") return this.bars.say("An added nodule needs no more.");
     const wanted = isAdded ? "undecided" : verdict;
-    if (ring.verdict !== wanted) this.decisions.decide(ring.id, wanted);
+    const again = ring.repeated && !this.decisions.pending(ring.id);
+    if (ring.verdict !== wanted || again) this.decisions.decide(ring.id, wanted);
     return this.redraw();
   }
 
@@ -348,7 +362,7 @@ export class Viewer {
     this.redraw();
   }
 
-  /** Return the tool that the mouse holds, unless it is the window or the ruler. */
+  /** Return the tool that the mouse holds, unless it is the window. */
   hand() {
     return this.tools[this.tool] ?? null;
   }
@@ -382,40 +396,16 @@ export class Viewer {
     return this.reset();
   }
 
-  beginRuler(pane, x, y) {
-    const from = pane.toIndex(x, y);
-    this.rulers.push({ plane: pane.plane.name, number: pane.number, from, to: from, words: "" });
-  }
-
-  stretchRuler(pane, x, y) {
-    const ruler = this.rulers.at(-1);
-    ruler.to = pane.toIndex(x, y);
-    const mm = distanceMm(this.scene.volume.spacing, ruler.from, ruler.to);
-    ruler.words = `${mm.toFixed(1)} mm`;
-    this.redraw();
-  }
-
-  endRuler(stretched) {
-    if (!stretched) this.rulers.pop();
-    this.redraw();
-  }
-
   removeRuler() {
     if (!this.diameter.cancel()) this.rulers.pop();
     this.redraw();
   }
 
-  /** Describe the place and diameter of a ring in words, as for a report. */
-  describe(ring) {
-    const slice = sliceWords(this.scene.volume.images, this.voxelOf(ring));
-    return reportLine(ring.place, slice, ring);
-  }
-
-  /** Copy the description of the chosen mark for the PACS. */
+  /** Copy the place and diameter of the chosen mark in words, for the PACS. */
   async copy() {
     const ring = this.current();
     if (!ring || ring.group === "whole") return this.bars.say("No mark is chosen.");
-    const words = this.describe(ring);
+    const words = reportLine(ring.place, sliceWords(this.scene.volume.images, this.voxelOf(ring)), ring);
     const copied = await copyText(words);
     return this.bars.say(copied ? `Copied: ${words}` : "This browser does not allow copying.");
   }
@@ -431,22 +421,9 @@ export class Viewer {
     this.read();
   }
 
-  /** Show the value of the picture and the LPS mm of the voxel under the pointer. */
   read() {
-    if (!this.pointer?.pane.visible) return this.bars.read("");
-    const { pane, x, y } = this.pointer;
-    const { volume } = pane; // of the current scan, or of the other scan beside it
-    const voxel = nearestVoxel(volume.shape, pane.toIndex(x, y));
-    if (!voxel || !volume.holds(voxel[2])) return this.bars.read("");
-    const heat = volume === this.volume ? this.heat.valueAt(voxel) : "";
-    if (this.scene.picture) {
-      return this.bars.read(`grey ${pane.shownAt(voxel)}, column ${voxel[0] + 1}, row ${voxel[1] + 1}${heat}`);
-    }
-    const place = mapPoint(volume.facts.affine, voxel);
-    const mm = place.map((value) => value.toFixed(1)).join(", ");
-    const how = this.slab.mode === "single" ? "" : `${this.slab.mode} `;
-    const whose = volume === this.volume ? "" : `${this.prior.scene.name}: `;
-    return this.bars.read(`${whose}${how}${pane.shownAt(voxel)} HU at ${mm} mm (LPS)${heat}`);
+    const { pointer } = this;
+    this.bars.read(pointer?.pane.visible ? readoutWords(this, pointer) : "");
   }
 
   // ---- drawing
