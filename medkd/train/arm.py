@@ -15,13 +15,12 @@ from medkd.data.patches import PatchSource
 from medkd.evaluate.classification import choose_operating_point
 from medkd.jsonio import read_json, write_json
 from medkd.models.ensemble import Ensemble
-from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, read_info, save_model
 from medkd.models.probe import Probe, ProbeSettings
 from medkd.provenance import sha256_of_text
 from medkd.runs import Prediction, RunFolder, read_predictions, write_predictions
 from medkd.train.adapt import adapt_to_target
-from medkd.train.answers import PLAIN, Asked, view_logits
+from medkd.train.answers import PLAIN, view_logits
 from medkd.train.domains import HELD_OUT
 from medkd.train.networks import (
     ArmNetwork,
@@ -142,7 +141,10 @@ def score_samples(
     views = arm.views or context.settings.evaluation.views
     for split, source in parts.items():
         if views > 1 or isinstance(found.network, Probe | Ensemble):
-            logits[split] = _mean_over_views(found.network, arm, context, source, views)
+            domain = context.source if split == SOURCE_TEST else context.target
+            looks = views if views > 1 else PLAIN
+            asked = context.asked(arm, source, views=looks, domain=domain, precision="half")
+            logits[split] = view_logits(found.network, asked).mean(dim=1).double().numpy()
             continue
         key = sha256_of_text("\n".join([weights, str(batch_size), *source.sample_id]))[:16]
 
@@ -159,18 +161,6 @@ def score_samples(
         )
         before += len(source)
     return logits
-
-
-def _mean_over_views(
-    network: Network, arm: Arm, context: RunContext, source: PatchSource, views: int
-) -> Float64:
-    """Return the mean logit [N, K] over the views of samples; one view: the samples as they are."""
-    domain = context.source if source is context.source.parts.get("test") else context.target
-    asked = Asked(
-        domain, source, views if views > 1 else PLAIN, context.view_seed(domain), context.device,
-        "half", arm.name, context.progress,
-    )  # fmt: skip
-    return view_logits(network, asked).mean(dim=1).double().numpy()
 
 
 def with_operating_points(

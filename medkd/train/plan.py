@@ -96,12 +96,20 @@ class RunContext:
         return self.settings.seed if own is None else own
 
     def asked(
-        self, arm: Arm, source: PatchSource, *, views: int, precision: Precision = "float32"
+        self,
+        arm: Arm,
+        source: PatchSource,
+        *,
+        views: int,
+        domain: Domain | None = None,
+        precision: Precision = "float32",
+        rows: tuple[int, ...] | None = None,
     ) -> Asked:
-        """Ask for `views` views of samples of the target domain; `PLAIN`: the samples."""
+        """Ask for `views` views of samples of a domain, by default the target; `PLAIN`: samples."""
+        domain = domain or self.target
         return Asked(
-            self.target, source, views, self.view_seed(self.target), self.device, precision,
-            arm.name, self.progress,
+            domain, source, views, self.view_seed(domain), self.device, precision, arm.name,
+            self.progress, rows,
         )  # fmt: skip
 
     def other_domain_of(self, arm: Arm) -> Domain | None:

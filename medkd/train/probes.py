@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medkd.models.probe import Probe, fit_probe
-from medkd.train.answers import Asked, read_features
+from medkd.train.answers import read_features
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of
 
@@ -25,10 +25,9 @@ def fit_probe_of(arm: Arm, probe: Probe, context: RunContext) -> Prior:
     source = domain.parts["train"]
     labels = labels_of(source)
     rows = np.flatnonzero(~np.isnan(labels).all(axis=1))
-    asked = Asked(
-        domain, source, views, context.view_seed(domain), context.device, "half", arm.name,
-        context.progress, tuple(rows.tolist()),
-    )  # fmt: skip
+    asked = context.asked(
+        arm, source, views=views, domain=domain, precision="half", rows=tuple(rows.tolist())
+    )
     features = read_features(probe, asked).flatten(0, 1).double().numpy()
     fit_probe(probe, features, np.repeat(labels[rows], views, axis=0))
     fitted = (0.5,) * labels.shape[1] if probe.settings.class_balanced else source.prior

@@ -158,6 +158,15 @@ def test_the_test_part_is_neither_read_nor_predicted(
     assert not list(tmp_path.rglob("evaluation*"))
 
 
+def test_an_arm_scored_on_averaged_views_is_searched_too(
+    image_settings: Build, tmp_path: Path
+) -> None:
+    settings = searched(image_settings, TWO_RATES, trials=1)
+    evaluation = settings.evaluation.model_copy(update={"views": 2})
+    result = run_tune(settings.model_copy(update={"evaluation": evaluation}), tmp_path)
+    assert result.rows[0].state == "complete"
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_search_that_is_stopped_tries_the_same_values_as_one_that_runs_through(
     image_settings: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
