@@ -127,7 +127,8 @@ def test_a_session_is_read_by_keyboard_alone(browser, run, url):
     press(page, "e")
     at_case(page, "scan-a")
     press(page, "y", "n", "e")  # the second mark is undecided
-    page.get_by_text("1 mark is undecided. Mark the case as reviewed?").wait_for()
+    asked = page.locator(".ask", has_text="1 mark is undecided. Mark the case as reviewed?")
+    asked.wait_for()
     press(page, "n")
     page.locator(".ask").wait_for(state="hidden")
     press(page, "n", "p", "x", "e")
