@@ -34,6 +34,9 @@ from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import PatchBatch
 
 STEPS, FIRST, BATCH, RATE, TEMPERATURE = 50, 5, 16, 1e-3, 4.0
+POSITIONS = 16.0
+"""Positions of the compared layers: torchdistill takes the mean over them, medkd the sum."""
+
 STUDENT_3D = {"kind": "compact3d", "channels": [12, 24, 40, 56], "label_count": 2}
 Pair = tuple[nn.Module, nn.Module]
 Step = Callable[[Tensor, Tensor], float]
@@ -42,7 +45,7 @@ Step = Callable[[Tensor, Tensor], float]
 def pair_2d() -> Pair:
     """Return teacher and student of torchvision, 64 x 64 pixels."""
     torch.manual_seed(0)
-    return resnet18(num_classes=2), mobilenet_v3_small(num_classes=2)
+    return resnet18(num_classes=2), mobilenet_v3_small(num_classes=2, dropout=0.0)
 
 
 def pair_3d() -> Pair:
@@ -96,7 +99,7 @@ def box_of(pair: Pair, layers: tuple[str, str] | None, **teacher: Any) -> Distil
         sides = zip(("teacher", "student"), layers, strict=True)
         pairs = {side: {"io": "output", "path": path} for side, path in sides}
         at = {"at_pairs": {"one": {**pairs, "weight": 1.0}}, "mode": "code"}
-        terms["at"] = {"criterion": {"key": "ATLoss", "kwargs": at}, "weight": 1.0}
+        terms["at"] = {"criterion": {"key": "ATLoss", "kwargs": at}, "weight": POSITIONS}
         hooks = tuple({"forward_hook": {"input": [], "output": [path]}} for path in layers)
     config = {
         "num_epochs": 1,
@@ -163,6 +166,7 @@ def teacher_after_steps() -> dict[str, dict[str, Any]]:
             optimizer = torch.optim.SGD(objective.trainable_parameters(), lr=RATE)
             objective(batch, 0.5).loss.backward()
             optimizer.step()
+            teacher = frozen.network
         else:
             box = box_of((teacher, student), None)
             box.pre_epoch_process(epoch=0)
