@@ -14,7 +14,7 @@ from medkd.review.opened import Review
 from medkd.review.wrong_images import WrongImage, WrongImages
 from medkd.types import Evaluation
 
-NOT_SCORED = "No model of this run was scored on scans or images."
+NOT_SCORED = "The student of this run was not scored on scans or images."
 
 
 def show_wrong_images(review: Review, evaluation: Evaluation) -> None:

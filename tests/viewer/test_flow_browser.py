@@ -131,6 +131,7 @@ def test_a_session_is_read_by_keyboard_alone(browser, run, url):
     asked.wait_for()
     press(page, "n")
     page.locator(".ask").wait_for(state="hidden")
+    page.locator("[data-test-script-state='notRunning']").wait_for()
     press(page, "n", "p", "x", "e")
     at_case(page, "xray-1")
     press(page, "e")  # an image is reviewed by a verdict

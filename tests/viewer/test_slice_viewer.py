@@ -554,7 +554,11 @@ def test_a_radiograph_is_decided_on_by_key_and_has_no_ruler_without_a_scale(brow
         assert facts(page)["tool"] == "window"
         assert page.locator(".pane:visible").count() == 1
         assert page.locator("button[data-key=l]").is_hidden()
-        press(page, "2", "y")
+        press(page, "?")
+        listed = page.locator(".help dt").all_inner_texts()
+        assert {"y", "i", "?"} <= set(listed)
+        assert not {"l", "d", "D", "o", "n", "A", "Diameter: drag", "Wheel"} & set(listed)
+        press(page, "?", "2", "y")
         page.locator(".verdict", has_text="accepted, saved").wait_for()
         press(page, "x")
         page.locator(".verdict", has_text="rejected, saved").wait_for()

@@ -1,5 +1,6 @@
 // The keys of the viewer; the help card is made from the same table. `scans`: not for radiographs.
-// `slices`: only if there is more than one.
+// `slices`: only if there is more than one. `measures`: only if the file gives a scale. `heat`: only if
+// there is a heat map.
 
 export const KEYS = [
   { slices: true, keys: ["ArrowDown", "ArrowRight"], shown: "↓", words: "next slice", run: (v) => v.scroll(1) },
@@ -16,20 +17,20 @@ export const KEYS = [
   { scans: true, keys: ["m"], shown: "m", words: "single slice, maximum (MIP) or mean", run: (v) => v.nextSlabMode() },
   { scans: true, keys: ["+", "="], shown: "+", words: "thicker slab", run: (v) => v.thicken(1) },
   { scans: true, keys: ["-"], shown: "−", words: "thinner slab", run: (v) => v.thicken(-1) },
-  { keys: ["l"], shown: "l", words: "ruler on or off", run: (v) => v.toggleRuler() },
-  { keys: ["d"], shown: "d", words: "measure long and short axis", run: (v) => v.toggleDiameter() },
-  { scans: true, keys: ["D"], shown: "D", words: "take their mean as the mark's diameter", run: (v) => v.diameter.take() },
-  { keys: ["Backspace", "Delete"], shown: "Backspace", words: "remove the last measurement", run: (v) => v.removeRuler() },
+  { measures: true, keys: ["l"], shown: "l", words: "ruler on or off", run: (v) => v.toggleRuler() },
+  { measures: true, keys: ["d"], shown: "d", words: "measure long and short axis", run: (v) => v.toggleDiameter() },
+  { scans: true, measures: true, keys: ["D"], shown: "D", words: "take their mean as the mark's diameter", run: (v) => v.diameter.take() },
+  { measures: true, keys: ["Backspace", "Delete"], shown: "Backspace", words: "remove the last measurement", run: (v) => v.removeRuler() },
   { scans: true, keys: ["h"], shown: "h", words: "hide or show the marks", run: (v) => v.toggleMarks() },
   { scans: true, keys: ["g"], shown: "g", words: "show or hide the reference standard", run: (v) => v.toggleReference() },
   { scans: true, keys: ["j"], shown: "j", words: "another scan of the patient beside this one", run: (v) => v.prior.toggle() },
   { scans: true, keys: ["k"], shown: "k", words: "unlink or link the two scans: unlinked, each scrolls alone", run: (v) => v.prior.toggleLink() },
   { scans: true, keys: ["O"], shown: "O", words: "show or hide the other arms' marks", run: (v) => v.toggleOthers() },
   { scans: true, keys: ["c"], shown: "c", words: "copy place and diameter for the PACS", run: (v) => v.copy() },
-  { keys: ["o"], shown: "o", words: "show or hide the heat map of the model", run: (v) => v.heat.toggle() },
-  { keys: ["t"], shown: "t", words: "next heat map: student, teacher, label", run: (v) => v.heat.next() },
-  { keys: [","], shown: ",", words: "heat map fainter", run: (v) => v.heat.fade(-1) },
-  { keys: ["."], shown: ".", words: "heat map stronger", run: (v) => v.heat.fade(1) },
+  { heat: true, keys: ["o"], shown: "o", words: "show or hide the heat map of the model", run: (v) => v.heat.toggle() },
+  { heat: true, keys: ["t"], shown: "t", words: "next heat map: student, teacher, label", run: (v) => v.heat.next() },
+  { heat: true, keys: [","], shown: ",", words: "heat map fainter", run: (v) => v.heat.fade(-1) },
+  { heat: true, keys: ["."], shown: ".", words: "heat map stronger", run: (v) => v.heat.fade(1) },
   { scans: true, keys: ["n"], shown: "n", words: "next mark", run: (v) => v.step(1) },
   { scans: true, keys: ["p"], shown: "p", words: "previous mark", run: (v) => v.step(-1) },
   { keys: ["y"], shown: "y", words: "accept the mark or image", run: (v) => v.decide("accept") },
@@ -55,7 +56,7 @@ const MOUSE = [
   { shown: "Left drag", words: "window: right is wider, down is darker" },
   { shown: "Right drag", words: "move the picture" },
   { scans: true, shown: "Click", words: "set the crosshair, or choose a mark" },
-  { shown: "Diameter: drag", words: "the long axis; then drag the short axis, or click its end" },
+  { measures: true, shown: "Diameter: drag", words: "the long axis; then drag the short axis, or click its end" },
   { scans: true, shown: "Add: drag", words: "from the middle of a nodule to its edge; or click both" },
   { scans: true, shown: "Add: drag a ring", words: "its middle moves it, its edge changes the diameter" },
 ];
@@ -69,9 +70,14 @@ export function runKey(viewer, key) {
 }
 
 /** Fill the help card with what there is for the volume of a scene. */
-export function fillHelp(list, { picture, volume }) {
-  const isThere = ({ scans, slices }) => !(scans && picture) && !(slices && volume.shape[2] === 1);
-  const rows = [...KEYS, ...MOUSE].filter(isThere);
+export function fillHelp(list, { picture, volume, scaled, heat }) {
+  const there = {
+    scans: !picture,
+    slices: volume.shape[2] > 1,
+    measures: scaled,
+    heat: heat.maps.length > 0,
+  };
+  const rows = [...KEYS, ...MOUSE].filter((row) => Object.keys(there).every((need) => there[need] || !row[need]));
   list.replaceChildren(
     ...rows.flatMap(({ shown, words }) => {
       const term = document.createElement("dt");
