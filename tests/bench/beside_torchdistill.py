@@ -1,4 +1,6 @@
-"""Training steps and correctness beside torchdistill, in one run: `python -m tests.bench.beside_torchdistill OUT.json`.
+"""Training steps and correctness beside torchdistill, in one run.
+
+    python -m tests.bench.beside_torchdistill OUT.json
 
 Needs `pip install torchdistill` (1.1.5 was measured). Both sides get the same networks with equal
 weights, the same batches and the same optimizer; their steps alternate, so that anything else on
@@ -64,7 +66,9 @@ TASKS: dict[str, tuple[Callable[[], Pair], tuple[int, ...], tuple[str, str] | No
 def our_step(pair: Pair, shape: tuple[int, ...], layers: tuple[str, str] | None) -> Step:
     """Return a training step of medkd, which returns its loss."""
     teacher, student = map(copy.deepcopy, pair)
-    terms: list[dict[str, Any]] = [{"kind": "soft_label", "temperature": TEMPERATURE, "weight": 0.5}]
+    terms: list[dict[str, Any]] = [
+        {"kind": "soft_label", "temperature": TEMPERATURE, "weight": 0.5}
+    ]
     if layers:
         named = {"teacher_layer": layers[0], "student_layer": layers[1]}
         terms.append({"kind": "attention", "weight": 1.0, **named})
@@ -130,7 +134,10 @@ def measure(name: str) -> dict[str, float]:
     """Return the median seconds of a step on both sides, and how far their losses differ."""
     build, shape, layers = TASKS[name]
     pair = build()
-    steps = {"medkd": our_step(pair, shape, layers), "torchdistill": their_step(pair, shape, layers)}
+    steps = {
+        "medkd": our_step(pair, shape, layers),
+        "torchdistill": their_step(pair, shape, layers),
+    }
     random = torch.Generator().manual_seed(0)
     seconds: dict[str, list[float]] = {side: [] for side in steps}
     losses: dict[str, list[float]] = {side: [] for side in steps}

@@ -1,4 +1,6 @@
-"""How many views a teacher must answer in store: `python -m tests.bench.stored_views WORK OUT.json`.
+"""How many views of a sample a teacher must answer in store.
+
+    python -m tests.bench.stored_views WORK OUT.json
 
 The student of `bench/few_labels_xray` with 5 % of the labels, taught on the views that it sees
 itself: V stored views per sample in turn, or a new view in every step that the teacher answers

@@ -40,6 +40,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root / "pneumoniamnist" / "pneumoniamnist.npz", rows=28)
     (root / "nodulemnist3d").mkdir()
     write_cubes(root / "nodulemnist3d" / "nodulemnist3d.npz")
+    (root / "chestmnist").mkdir()
+    write_findings(root / "chestmnist" / "chestmnist.npz")
     (root / "candidates2d").mkdir()
     write_images(root / "candidates2d" / "candidates2d.npz", rows=50)
     patients = "seriesuid,patient_id\ncandidates2d-train-000000,run-0\n"
@@ -64,6 +66,17 @@ def write_cubes(path: Path) -> None:
     for part, count in (("train", 16), ("val", 8), ("test", 8)):
         arrays[f"{part}_images"] = random.integers(0, 256, (count, 28, 28, 28), dtype=np.uint8)
         arrays[f"{part}_labels"] = (np.arange(count) % 2).astype(np.uint8)[:, None]
+    np.savez(path, **arrays)
+
+
+def write_findings(path: Path) -> None:
+    """Write images in ChestMNIST's layout: 14 labels, each present and absent in every part."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 24), ("val", 16), ("test", 16)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count)[:, None] >> (np.arange(14) % 3)) % 2
+        arrays[f"{part}_labels"] = labels.astype(np.uint8)
     np.savez(path, **arrays)
 
 
@@ -101,6 +114,9 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         f"target.crops.more.lung.data.index={root / 'ct' / 'work' / 'index.csv'}",
         "target.crops.more.coarse.data.scans=2", "target.crops.phantoms.scans=1",
         "target.crops.phantoms.new_per_epoch=0", "detection=null",
+    ],
+    "transfer/chestmnist": lambda _: [
+        *short("teacher"), *short("student"), "teacher.model.image_size=32",
     ],
     "transfer/hospital_ct": lambda root: [
         *short("student"), f"target.data.index={root / 'ct' / 'work' / 'index.csv'}", SPLIT,
