@@ -1,7 +1,8 @@
-"""Check of an INDEX: its refusals, warnings, leaks, labels and acquisitions.
+"""Check of an INDEX: its refusals, warnings, leaks, shortcuts, labels and acquisitions.
 
-Only the tables are read. A leak is a patient, or equal pixels, in two parts of a division. The
-division is a frozen split if one is given, otherwise the folders of the archive itself.
+Only the tables are read; radiographs are measured beforehand (`brightness.py`). A leak is a
+patient, or equal pixels, in two parts of a division. The division is a frozen split if one is
+given, otherwise the folders of the archive itself.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from medkd.archive.brightness import Brightness
+from medkd.archive.known_labels import known_labels
 from medkd.archive.notices import CANNOT_SPLIT, Notice, split_notices
+from medkd.archive.shortcuts import NumberOfLabel, measure_numbers, shortcut_notices
 from medkd.archive.split import Leak, find_leaks, same_pixels
 from medkd.archive.unreadable import UnreadableCount
 from medkd.errors import SeriesError
 from medkd.index.case import Case
 from medkd.index.frozen_split import PARTS, SplitFile
-from medkd.index.scan_states import label_values, scan_states
 from medkd.index.table import ArchiveIndex
 from medkd.io.remedies import accepting_option, codes_in
 from medkd.types import findings_in
@@ -28,9 +31,6 @@ SCHEMA = 2
 _EXAMPLES = 3
 _PLACEHOLDER_CASES = 20
 _PLACEHOLDER_SHARE = 0.2
-
-SCAN_LABEL = "scan with a nodule"
-"""Name of the combined information on nodules of a scan: places, or a label `nodule`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,7 @@ class IndexCheck:
         obstacles: why the INDEX cannot be used, each with its code and remedy.
         usable: whether there are no obstacles; then `medkd check` exits with 0, otherwise with 1.
         divisible: whether its patients can be divided into train, val and test.
+        numbers: how well each number of a case, alone, predicts each label.
         schema: version of these fields.
     """
 
@@ -133,6 +134,7 @@ class IndexCheck:
     obstacles: tuple[Notice, ...]
     usable: bool
     divisible: bool
+    numbers: tuple[NumberOfLabel, ...] = ()
     schema: int = SCHEMA
 
 
@@ -142,6 +144,7 @@ def check_index(
     *,
     unreadable: Sequence[UnreadableCount] = (),
     allow: Collection[str] = (),
+    brightness: Brightness | None = None,
 ) -> IndexCheck:
     """Check an INDEX.
 
@@ -150,6 +153,7 @@ def check_index(
         split: a frozen division, checked for leaks instead of the folders of the archive.
         unreadable: parts of the archive that could not be read.
         allow: codes of `ARCHIVE_CODES` that were accepted when it was indexed.
+        brightness: of radiographs (`measure_brightness`), compared with the labels too.
 
     Raises:
         SeriesError: if the split is of another index.
@@ -165,6 +169,7 @@ def check_index(
     leaks = tuple(_leaks(ready, split))
     obstacles = tuple(_obstacles(index, leaks, unreadable, allow))
     divided = [] if split or _is_divided(leaks) else list(split_notices(index, ready))
+    numbers = measure_numbers(index, brightness.shares if brightness else {})
     return IndexCheck(
         fingerprint=index.fingerprint,
         cases=len(index.cases),
@@ -173,15 +178,16 @@ def check_index(
         nodules=sum(nodule.counts_as == "included" for nodule in index.nodules),
         refusals=refusals,
         allowed=_counted((case, case.allowed) for case in index.cases),
-        warnings=(*divided, *_warnings(index, ready)),
+        warnings=(*divided, *shortcut_notices(numbers), *_warnings(index, ready)),
         balance=tuple(label_balance(index, ready)),
         sites=tuple(_sites(index.cases)),
         leaks=leaks,
-        notes=index.notes,
+        notes=(*index.notes, *(brightness.notes if brightness else ())),
         unreadable=tuple(unreadable),
         obstacles=obstacles,
         usable=not obstacles,
         divisible=bool(ready) and all(notice.code != CANNOT_SPLIT for notice in divided),
+        numbers=numbers,
     )
 
 
@@ -192,30 +198,12 @@ def label_balance(index: ArchiveIndex, ready: Sequence[Case]) -> Iterator[LabelB
         index: provides labels and nodules.
         ready: its cases that are ready.
     """
-    known: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for label in index.labels:
-        values = known[label.name][label.case_id]
-        values.update([] if label.value is None else [label.value])
-    for name, of_cases in sorted(known.items()):
-        kinds = {case.kind for case in ready if case.case_id in of_cases}
-        mine = [case for case in ready if case.kind in kinds]
-        yield from _by_site(name, mine, {c.case_id: of_cases.get(c.case_id, set()) for c in mine})
-    scans = [case for case in ready if case.kind == "scan"]
-    labelled = label_values(index.labels, ["nodule"])
-    states = scan_states(scans, index.nodules, known=labelled)
-    meaning = {"nodules": {1}, "label_only": {1}, "free": {0}, "unannotated": set[int]()}
-    states_of = {name: meaning[state] for name, state in states.items()}
-    yield from _by_site(SCAN_LABEL, scans, states_of)
-
-
-def _by_site(
-    label: str, cases: Sequence[Case], known: Mapping[str, set[int]]
-) -> Iterator[LabelBalance]:
-    """Count a label at each site; it is unknown if sources contradict each other."""
-    for site in sorted({case.site for case in cases}):
-        values = [known[case.case_id] for case in cases if case.site == site]
-        present, absent = values.count({1}), values.count({0})
-        yield LabelBalance(label, site, present, absent, len(values) - present - absent)
+    for label in known_labels(index, ready):
+        for site in sorted({case.site for case in label.cases}):
+            values = [label.value(case) for case in label.cases if case.site == site]
+            present, absent = values.count(1), values.count(0)
+            unknown = len(values) - present - absent
+            yield LabelBalance(label.name, site, present, absent, unknown)
 
 
 def _is_divided(leaks: Sequence[LeakSummary]) -> bool:

@@ -15,11 +15,28 @@ from medkd.cli.text import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from medkd.archive.brightness import Brightness
     from medkd.archive.check import IndexCheck, LeakSummary, ReasonCount, SiteSummary
+    from medkd.index.table import ArchiveIndex
 
 _SHOWN = 10
 _EXAMPLES = 3
 _STDOUT = Path("-")
+
+SplitOption = Annotated[
+    Path | None,
+    typer.Option(help="A file of `medkd split`: check it, not the archive's folders, for leaks."),
+]
+ImagesOption = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Radiographs to read, to compare their brightness with the labels; 0: none."
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(help="Also write the results as JSON to this file; - prints only the JSON."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,16 +47,9 @@ def register(app: typer.Typer) -> None:
 def check_command(
     index: IndexArgument,
     *,
-    split: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file of `medkd split`: check it, not the archive's folders, for leaks."
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(help="Also write the results as JSON to this file; - prints only the JSON."),
-    ] = None,
+    split: SplitOption = None,
+    images: ImagesOption = 500,
+    json: JsonOption = None,
 ) -> None:
     """Check an INDEX: refused cases and the reasons, warnings, leaks between splits, statistics.
 
@@ -50,9 +60,16 @@ def check_command(
     own folders. `medkd split` writes a split without leaks. The warning cannot_split means that
     the index cannot be divided by patient: use it for detect and review, but not for training.
 
+    The warning shortcut means that a single number predicts a label with an AUC of at least 0.60,
+    and not by chance: view, site, manufacturer, kernel, slice thickness, ..., the status (ready or
+    not), and in radiographs the share of bright pixels. A network can learn it instead of the
+    finding. A label is compared if at least 20 cases of 10 patients have it, and as many do not.
+    Warnings do not change the exit code.
+
     The JSON contains: usable, obstacles (code, text, ids, remedy); divisible; refusals and
     allowed (kind, code, cases, ids, option); warnings (code, text, ids, remedy); unreadable (code,
-    what, files, examples); leaks, balance, sites, notes, counts; schema (the version).
+    what, files, examples); numbers (each number compared with each label); leaks, balance,
+    sites, notes, counts; schema (the version).
 
     Example: `medkd check work/index.csv --json work/check.json`
 
@@ -74,6 +91,7 @@ def check_command(
         read_split(split) if split else None,
         unreadable=unreadable_in(index),
         allow=allowed_in(index),
+        brightness=_brightness_of(index, archive, images),
     )
     if json == _STDOUT:
         typer.echo(dumps(to_jsonable(found), indent=1))
@@ -84,6 +102,19 @@ def check_command(
         _print_check(found, places_of_cases(index, examples) if archive.identity == "keep" else {})
     if not found.usable:
         raise typer.Exit(1)
+
+
+def _brightness_of(path: Path, index: ArchiveIndex, images: int) -> Brightness:
+    from medkd.archive.brightness import measure_brightness
+    from medkd.cli.progress import progress_bars
+
+    with progress_bars() as report:
+        return measure_brightness(
+            path,
+            index,
+            most=images,
+            progress=lambda done, total: report("reading radiographs", done, total, ""),
+        )
 
 
 def _print_check(found: IndexCheck, places: Mapping[str, str]) -> None:
@@ -110,6 +141,10 @@ def _print_check(found: IndexCheck, places: Mapping[str, str]) -> None:
     for row in found.balance:
         where = f" at {row.site}" if row.site else ""
         typer.echo(f"  {row.label}{where}: {row.present} / {row.absent} / {row.unknown}")
+    if found.balance:
+        compared = ", ".join(dict.fromkeys(one.number for one in found.numbers))
+        few = "none: too few cases with and without a label, or all are alike"
+        typer.echo(f"  numbers that were compared with the labels: {compared or few}")
     if found.warnings:
         typer.echo(f"\n{counted(len(found.warnings), 'warning')}")
     _print_first([str(warning) for warning in found.warnings])

@@ -196,7 +196,8 @@ def _print_annotations(index: ArchiveIndex, out: Path, unmatched: int) -> None:
     """Print how many scans have nodules, are known to have none, or are not annotated."""
     from collections import Counter
 
-    from medkd.archive.check import SCAN_LABEL, label_balance
+    from medkd.archive.check import label_balance
+    from medkd.archive.known_labels import SCAN_LABEL
 
     ready = [case for case in index.cases if case.status == "ready"]
     included = sum(nodule.counts_as == "included" for nodule in index.nodules)
