@@ -24,6 +24,7 @@ ONE_STEP = {
     "epochs": 1, "warmup_epochs": 0, "max_steps_per_epoch": 1, "batch_size": 8,
     "early_stop_patience": "null", "workers": 0, "mixed_precision": "'no'",
 }  # fmt: skip
+TINY_3D = "{kind: compact3d, stem_channels: 4, channels: [4, 4, 4, 4]}"
 SPLIT = "target.split={kind: fractions, val: 0.3, test: 0.3}"
 CROPS = (
     "target.loading=[{kind: load}, {kind: spacing, spacing_mm: [1, 1, 1]}, "
@@ -44,8 +45,11 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_findings(root / "chestmnist" / "chestmnist.npz")
     (root / "candidates2d").mkdir()
     write_images(root / "candidates2d" / "candidates2d.npz", rows=50)
-    patients = "seriesuid,patient_id\ncandidates2d-train-000000,run-0\n"
-    (root / "candidates2d" / "patients.csv").write_text(patients)
+    (root / "crops3d").mkdir()
+    write_cubes(root / "crops3d" / "crops3d.npz")
+    for name in ("candidates2d", "crops3d"):
+        patients = f"seriesuid,patient_id\n{name}-train-000000,run-0\n"
+        (root / name / "patients.csv").write_text(patients)
     write_phantom_set(root / "luna16", PhantomSettings(scans=10, nodules_per_scan="1-2"))
     settings = parse_model_settings({"kind": "luna_classifier"})
     info = ModelInfo(
@@ -100,6 +104,11 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         ]
         for name in ("bench/few_labels_xray", "bench/few_labels_ct")
     },
+    "bench/few_labels_ct3d": lambda _: [
+        *short("student"), "target.split.limit.labelled_fraction=0.8", "bench.seeds=[0]",
+        "student.initialise=null", f"bench.teachers.large={{model: {TINY_3D}}}",
+        *short("bench.teachers.large"),
+    ],
     "demo/phantom": lambda _: [
         *short("student"), "target.data.scans=4", "target.data.nodules_per_scan=2-3",
         "target.split.val=0.25", "target.split.test=0.25", "target.crops.mining.per_scan=2",
@@ -138,6 +147,7 @@ OVERRIDES: dict[str, Callable[[Path], list[str]]] = {
         f"target.data.index={root / 'xray' / 'work' / 'index.csv'}", SPLIT,
         "target.split.limit={labelled_fraction: 0.5, unlabelled: keep}",
     ],
+    "teacher/crops3d": lambda _: [*short("teacher"), f"teacher.model={TINY_3D}"],
     "teacher/luna16_resnet3d": lambda _: [*short("teacher"), "teacher.model.width=0.1"],
     "teacher/phantom_resnet3d": lambda _: [
         *short("teacher"), "target.data.scans=3", "teacher.model.width=0.1",
