@@ -56,6 +56,10 @@ class WorkerError(MedkdError):
     """A worker process died, hung or could not start; the reasons state what works without it."""
 
 
+class OtherProcessError(MedkdError):
+    """Another process of the same training has ended; that process says why."""
+
+
 class ExtraMissingError(MedkdError):
     """An optional package is missing; the reason contains the install command.
 

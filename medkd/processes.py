@@ -1,5 +1,7 @@
 """Parallel work in processes that may die at any time, without ever waiting for a dead one.
 
+`launched` tells which process of a training this is, if `torchrun` started several.
+
 If a task kills its process (a decoder crashes, or the out-of-memory killer strikes), only that
 task is lost. Worker processes end with their parent process, however that ends.
 """
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import (
     active_children,
     connection,
@@ -31,6 +34,24 @@ from medkd.errors import WorkerError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """Number of this process, from 0, and of all processes that were started together."""
+
+    rank: int
+    count: int
+
+
+def launched() -> Launched:
+    """Return which of the processes of `torchrun`, `accelerate launch` or `srun` this is.
+
+    They set RANK and WORLD_SIZE. Without both, this process is the only one.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Launched(0, 1)
+    return Launched(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 class Crashed:

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "medkd"
 
 FLOORS: dict[str, int] = {
-    "__init__": 0, "geometry": 0, "types": 0, "errors": 0, "settings": 0, "files": 0,
-    "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0, "runs": 0,
-    "formats": 0,
+    "__init__": 0, "__main__": 10, "geometry": 0, "types": 0, "errors": 0, "settings": 0,
+    "files": 0, "jsonio": 0, "processes": 0, "unfinished": 0, "yaml_data": 0, "provenance": 0,
+    "runs": 0, "formats": 0,
     "io": 1, "lungs": 1, "evaluate": 1,
     "index": 2, "difficulty": 2,
     "archive": 3, "data": 3, "models": 3, "transfer": 3,
@@ -117,7 +117,7 @@ def test_the_table_of_the_readme_is_the_one_that_is_checked() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d) \| ((?:`\w+` ?)+) \|", readme, re.M)
     shown = {name: int(floor) for floor, names in rows for name in re.findall(r"`(\w+)`", names)}
-    assert shown == {name: floor for name, floor in FLOORS.items() if name != "__init__"}
+    assert shown == {name: floor for name, floor in FLOORS.items() if name[0] != "_"}
 
 
 def test_imports_go_downwards_only() -> None:

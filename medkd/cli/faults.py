@@ -94,6 +94,15 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore_signals() -> None:
+    """Ignore the signals of `ENDING` from now on, so that a message is printed completely.
+
+    `torchrun` sends SIGTERM to the other processes as soon as one has failed.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def kept_for_later(out: Path) -> Iterator[None]:
     """After an interruption, print where the finished parts of a folder are kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ def train(
     first the cases on which the calibrated probabilities of teacher and student differ most.
     Point detectors are not compared in this way.
 
+    Several GPUs: `torchrun --nproc-per-node 4 -m medkd train ...`. Each process computes a part of
+    every batch, and the result is that of one process.
+
     Example: `medkd train transfer/luna16_candidates --set seed=1 --out runs/first`
     """
     from medkd.config.load import load_run_settings
@@ -55,6 +59,14 @@ def train(
     for warning in evaluation.warnings:
         typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW)
     echo_next_steps(run, written)
+
+
+def follow_first_process() -> None:
+    """Train with the first process of `torchrun`, which reads the arguments and reports."""
+    from medkd.train.run import follow_training
+
+    logging.disable(logging.WARNING)
+    follow_training()
 
 
 def run_with_bars(

@@ -39,7 +39,9 @@ class TrainingSettings(Settings):
     """How one network (teacher, control or student) is trained."""
 
     epochs: int = Field(20, ge=1, description="Passes over the training samples.")
-    batch_size: int = Field(32, ge=1, description="Samples per forward pass.")
+    batch_size: int = Field(
+        32, ge=1, description="Samples per forward pass, of all processes together."
+    )
     learning_rate: float = Field(
         1e-3, gt=0, description="Peak learning rate of the cosine schedule (AdamW)."
     )

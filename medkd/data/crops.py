@@ -24,7 +24,7 @@ from torch import Tensor
 
 from medkd.data.cases import Case, CaseIndex, OnProgress
 from medkd.data.prepared import PreparedScan, PreparedScans, to_unit_range
-from medkd.data.sampling import derive_seed, draw_evenly, interleave
+from medkd.data.sampling import WHOLE, Share, derive_seed, draw_evenly, interleave
 from medkd.settings import Settings
 from medkd.types import ABSENT, EXCLUDED, NODULE, Nodule, PatchBatch, Point, Points
 
@@ -242,8 +242,9 @@ class CropLoader:
         """Return the number of batches of an epoch."""
         return max(self._settings.per_epoch // self._batch_size, 1)
 
-    def epoch(self, number: int) -> Iterator[PatchBatch]:
-        """Yield the batches of an epoch, numbered from 0."""
+    def epoch(self, number: int, share: Share = WHOLE) -> Iterator[PatchBatch]:
+        """Yield the batches of an epoch, numbered from 0, or a share of the rows of each."""
+        own = share.rows(self._batch_size)
         if self.before_epoch is not None:
             self.before_epoch(number)
         for batch in range(len(self)):
@@ -252,8 +253,9 @@ class CropLoader:
             if batch == 0:
                 draws = self._draws(number)
             first = batch * self._batch_size
-            rows = range(first, first + self._batch_size)
-            yield self._batch(draws[first : first + self._batch_size], rows, number)
+            rows = range(first + own.start, first + own.stop)
+            cut = self._batch(draws[rows.start : rows.stop], rows, number)
+            yield replace(cut, whole_rows=self._batch_size)
 
     def _draws(self, epoch: int) -> list[_Draw]:
         """Return the crops of an epoch, the sets evenly mixed in their shares."""

@@ -13,7 +13,15 @@ import torch
 from medkd.data.augment import Views
 from medkd.data.fetch import fetch_ahead
 from medkd.data.patches import PatchSource
-from medkd.data.sampling import UNLABELLED, Indices, balanced_order, class_strata, view_numbers
+from medkd.data.sampling import (
+    UNLABELLED,
+    WHOLE,
+    Indices,
+    Share,
+    balanced_order,
+    class_strata,
+    view_numbers,
+)
 from medkd.types import PatchBatch
 
 
@@ -82,23 +90,26 @@ class TrainLoader:
             shares.append(shown / counted if counted else 0.0)
         return tuple(shares)
 
-    def epoch(self, number: int) -> Iterator[PatchBatch]:
+    def epoch(self, number: int, share: Share = WHOLE) -> Iterator[PatchBatch]:
         """Yield the batches of an epoch.
 
         Args:
             number: from 0.
+            share: the rows of each batch that are loaded.
 
         Raises:
             WorkerError: if a worker dies, hangs or fails.
         """
-        order, numbers = self._draws(number)
+        order, numbers = (drawn[:, share.rows(self.batch_size)] for drawn in self._draws(number))
         read: Iterator[PatchBatch] = (
             fetch_ahead(self.source, order, workers=self.workers, timeout_s=self.timeout_s)
             if self.workers
             else (self.source.__getitems__(rows) for rows in order)
         )
         for batch, views in zip(read, numbers, strict=True):
-            yield dataclasses.replace(batch, view_number=tuple(views.tolist()))
+            yield dataclasses.replace(
+                batch, view_number=tuple(views.tolist()), whole_rows=self.batch_size
+            )
 
     def _draws(self, epoch: int) -> tuple[Indices, Indices]:
         """Return the samples of an epoch and the numbers of their views, [steps, batch_size]."""
@@ -142,20 +153,20 @@ class PairedLoader:
         """Return the number of batches of an epoch."""
         return len(self.own)
 
-    def epoch(self, number: int) -> Iterator[PatchBatch]:
-        """Yield the batches of an epoch, numbered from 0.
+    def epoch(self, number: int, share: Share = WHOLE) -> Iterator[PatchBatch]:
+        """Yield the batches of an epoch, numbered from 0, or a share of the rows of each.
 
         Raises:
             WorkerError: if a worker dies, hangs or fails.
         """
-        with closing(self._others(number)) as others:
-            for batch in self.own.epoch(number):
+        with closing(self._others(number, share)) as others:
+            for batch in self.own.epoch(number, share):
                 yield dataclasses.replace(batch, other=next(others))
 
-    def _others(self, epoch: int) -> Generator[PatchBatch]:
+    def _others(self, epoch: int, share: Share) -> Generator[PatchBatch]:
         """Yield batches without end, from numbers of epochs that no other epoch uses."""
         rounds = -(-len(self.own) // len(self.other))
         for number in count(epoch * rounds):
-            for batch in self.other.epoch(number):
+            for batch in self.other.epoch(number, share):
                 hidden = torch.zeros_like(batch.label_known)
                 yield dataclasses.replace(batch, label_known=hidden)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,32 @@ Indices = NDArray[np.int64]
 
 UNLABELLED = -1
 """The stratum of samples without a known label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The rows of every batch that one of several processes loads: number `rank` of `ranks`.
+
+    Example:
+        >>> [Share(rank, 3).rows(8) for rank in range(3)]
+        [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
+    """
+
+    rank: int = 0
+    ranks: int = 1
+
+    def rows(self, total: int) -> slice:
+        """Return the rows of this process, consecutive and as many as of the others, within one.
+
+        A batch with fewer rows than processes is not divided: every process has all of it.
+        """
+        if total < self.ranks:
+            return slice(0, total)
+        return slice(total * self.rank // self.ranks, total * (self.rank + 1) // self.ranks)
+
+
+WHOLE = Share()
+"""All rows of every batch."""
 
 
 def derive_seed(seed: int, *words: str | int) -> int:

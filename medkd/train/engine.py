@@ -1,5 +1,7 @@
 """Train one epoch: objective, optimizer, learning rate and averaged weights on one device.
 
+Several processes (`ranks.py`) compute a share of every batch each, and all do the same step.
+
 The steps run with `accelerate`; `loop.py` runs the epochs.
 """
 
@@ -13,6 +15,7 @@ from itertools import islice
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
@@ -20,10 +23,19 @@ from torch import Tensor, nn
 from medkd.config.training_settings import TrainingSettings
 from medkd.detect.fast import has_bfloat16
 from medkd.errors import MedkdError, SettingsError
+from medkd.processes import launched
 from medkd.train.layer_rates import LayerRates
 from medkd.train.logs import Progress
+from medkd.train.ranks import ALONE, Ranks, missing_gpus
+from medkd.train.shared_layers import shared_layers
 from medkd.train.state import Scores, Snapshot, random_state, restore_random_state
+from medkd.transfer.taps import Join
 from medkd.types import PatchBatch
+
+_NOT_CONNECTED = (
+    "only `medkd train` runs in several processes, started by torchrun: start this alone; several "
+    "runs are best started as separate commands"
+)
 
 View = Callable[[PatchBatch], PatchBatch]
 """Replaces the samples of a batch, on its device, by augmented views."""
@@ -46,9 +58,13 @@ class ObjectiveOutput(Protocol):
 
 
 class Objective(Protocol):
-    """An `nn.Module` that computes the loss and contains the student and other trained parts."""
+    """An `nn.Module` that computes the loss and contains the student and other trained parts.
+
+    `join` is applied to the outputs of networks before losses are computed from them.
+    """
 
     student: nn.Module
+    join: Join
 
     def __call__(self, batch: PatchBatch, progress: float) -> ObjectiveOutput:
         """Return the loss of a batch; `progress` is the fraction of the training done, 0..1."""
@@ -104,6 +120,7 @@ class Engine:
         batches: batches per epoch.
         device: "auto", "cpu" or "cuda".
         title: name under which progress is reported.
+        ranks: the processes that train together.
     """
 
     def __init__(
@@ -114,8 +131,10 @@ class Engine:
         batches: int,
         device: str,
         title: str,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings = settings
+        self.ranks = ranks
         self.objective = objective
         self.batches = batches
         self.title = title
@@ -137,7 +156,13 @@ class Engine:
         )
         self._rate = settings.learning_rate
         optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        # Evaluation mode only leaves out the wrapper of DDP: the gradients are averaged here, and
+        # the wrapper would refuse networks of which some parts are not trained for a while.
+        self.model = self.accelerator.prepare_model(objective, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        if ranks.count > 1:
+            objective.join = ranks.join
+        self._networks = [objective.student, *getattr(objective, "peers", ())]
         decay = settings.ema_decay
         self.average = WeightAverage(objective.student, decay) if decay else None
 
@@ -150,7 +175,7 @@ class Engine:
         """Yield the batches of an epoch on the device, with augmented views as samples."""
         for batch in islice(batches, self.batches):
             moved = batch.to(self.accelerator.device)
-            yield view(moved) if view else moved
+            yield self.ranks.with_all_labels(view(moved) if view else moved)
 
     def train_epoch(self, batches: Iterator[PatchBatch], epoch: int, progress: Progress) -> Scores:
         """Train on every batch.
@@ -161,7 +186,8 @@ class Engine:
             progress: called after every step except the very last, which validation follows.
 
         Returns:
-            Means over the epoch: `train_loss`, and the unweighted `term_<name>`.
+            Means over the epoch: `train_loss`, and the unweighted `term_<name>`. Of several
+            processes only the first checks them.
 
         Raises:
             TrainingError: if a mean is not finite, or the memory of the GPU is too small.
@@ -174,7 +200,8 @@ class Engine:
             self.layers.apply(self.step / self.steps)
             with _memory_hint(self.settings, self.title):
                 for batch in group:
-                    output: ObjectiveOutput = self.model(batch, self.step / self.steps)
+                    with shared_layers(self._networks, self.ranks, len(batch.label)):
+                        output: ObjectiveOutput = self.model(batch, self.step / self.steps)
                     self.accelerator.backward(output.loss / len(group))
                     sums["train_loss"] = sums["train_loss"] + _value(output.loss)
                     for name, term in output.terms.items():
@@ -183,7 +210,7 @@ class Engine:
             done += len(group)
             if self.step < self.steps:
                 progress(f"{self.title}: training steps", self.step, self.steps, note)
-        return _finite_means(sums, done, self.title)
+        return _finite_means(sums, done, self.title) if self.ranks.is_first else {}
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
@@ -226,6 +253,7 @@ class Engine:
             self.accelerator.scaler.load_state_dict(state.scaler)
 
     def _update(self) -> None:
+        self.ranks.average_gradients(self.objective.trainable_parameters())
         self._rate = learning_rate_at(
             self.step,
             steps=self.steps,
@@ -282,10 +310,15 @@ def build_accelerator(mixed_precision: str, device: str) -> Accelerator:
         gpu = device != "cpu" and torch.cuda.is_available()
         native = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         asked = "bf16" if native else "no"
+    connected = dist.is_initialized()
+    if launched().count > 1 and not connected:
+        raise SettingsError("training cannot run here as configured", [_NOT_CONNECTED])
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=asked)
     reasons = []
-    if accelerator.num_processes > 1:
-        reasons.append("training runs in one process only: start it without torchrun")
+    if accelerator.num_processes > 1 and not connected:  # started by MPI, without torchrun
+        reasons.append(_NOT_CONNECTED)
+    if connected and accelerator.device.type == "cuda" and (few := missing_gpus()):
+        reasons.append(few)
     if device == "cuda" and accelerator.device.type != "cuda":
         reasons.append("device: cuda, but this machine has no CUDA device; use auto or cpu")
     if mixed_precision == "fp16" and accelerator.device.type != "cuda":

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +20,11 @@ from torch import nn
 
 from medkd.config.training_settings import TrainingSettings
 from medkd.data.fetch import clear_worker_faults
+from medkd.data.sampling import WHOLE, Share
 from medkd.provenance import sha256_of_text
 from medkd.train.engine import Engine, Objective, View
 from medkd.train.logs import EpochHook, Progress, TrainingLog, no_hook, no_progress
+from medkd.train.ranks import ALONE, Ranks
 from medkd.train.state import Scores, TrainingHistory, load_state, save_state
 from medkd.types import PatchBatch
 
@@ -34,7 +36,7 @@ class FitPlan:
     """How, where and under which name one arm is trained.
 
     `purpose` identifies everything else on which the training depends (data, model, teacher). A
-    state with another purpose is never resumed.
+    state with another purpose is never resumed. `ranks` are the processes that train together.
     """
 
     settings: TrainingSettings
@@ -43,6 +45,7 @@ class FitPlan:
     device: str = "auto"
     title: str = "training"
     purpose: str = ""
+    ranks: Ranks = ALONE
 
     @property
     def state_file(self) -> Path:
@@ -63,8 +66,8 @@ class Loader(Protocol):
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
 
-    def epoch(self, number: int) -> Iterator[PatchBatch]:
-        """Yield the batches of an epoch, numbered from 0."""
+    def epoch(self, number: int, share: Share = WHOLE) -> Iterator[PatchBatch]:
+        """Yield the batches of an epoch, numbered from 0, or a share of the rows of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +109,18 @@ def fit(
         WorkerError: if a loader process dies, hangs or fails.
         CheckpointError: if a state cannot be written, or belongs to another training.
     """
-    settings, student = plan.settings, objective.student
-    batches = min(len(loader), settings.max_steps_per_epoch or len(loader))
-    with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
-        engine = Engine(objective, settings, batches=batches, device=plan.device, title=plan.title)
+    settings, student, ranks = plan.settings, objective.student, plan.ranks
+    with _seeded(plan.seed):
+        engine = _build_engine(objective, loader, plan)
         past = _begin(engine, plan)
+        if ranks.count > 1:
+            ranks.from_first(engine.snapshot())
         with closing(TrainingLog(plan.folder, past.history)) as log:
             while not past.is_over(settings):
                 started = time.perf_counter()
+                ranks.from_first(past.epoch)
                 with clear_worker_faults():
-                    views = engine.views(loader.epoch(past.epoch), view)
+                    views = engine.views(loader.epoch(past.epoch, ranks.share), view)
                     row = engine.train_epoch(views, past.epoch, progress)
                 with engine.evaluated_weights():
                     scores = validate(student)
@@ -127,12 +131,58 @@ def fit(
                 log.write(past.history)
                 logger.info("%s: %s", plan.title, past.history[-1])
                 after_epoch(plan.title, past.epoch, scores)
+        ranks.from_first(None)
         student.load_state_dict(past.kept)
     # The bar ends at the steps that were made, because the training may have stopped early.
     early = past.epoch < settings.epochs
     note = f"stopped early after epoch {past.epoch} of {settings.epochs}" if early else ""
     progress(f"{plan.title}: training steps", engine.step, engine.step, note)
     return FitResult(past.epoch, past.kept_epoch, past.scores, tuple(past.history))
+
+
+def follow_fit(
+    objective: Objective, loader: Loader, *, plan: FitPlan, view: View | None = None
+) -> None:
+    """Compute this process's share of a training that the first process runs with `fit`.
+
+    Weights, optimizer and random generators begin as those of the first process, which also
+    decides when the training is over. Nothing is validated or written.
+
+    Args:
+        objective: as that of the first process; its student ends with the last weights.
+        loader: the same batches as of the first process.
+        plan: settings, seed, processes.
+        view: as for `fit`.
+
+    Raises:
+        OtherProcessError: if another process has ended.
+    """
+    ranks = plan.ranks
+    with _seeded(plan.seed):
+        engine = _build_engine(objective, loader, plan)
+        engine.restore(ranks.from_first(engine.snapshot()))
+        epoch: int | None = 0
+        while (epoch := ranks.from_first(epoch)) is not None:
+            with clear_worker_faults():
+                views = engine.views(loader.epoch(epoch, ranks.share), view)
+                engine.train_epoch(views, epoch, no_progress)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's random generators for a while, on a GPU only that of this process."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _build_engine(objective: Objective, loader: Loader, plan: FitPlan) -> Engine:
+    settings = plan.settings
+    batches = min(len(loader), settings.max_steps_per_epoch or len(loader))
+    return Engine(
+        objective, settings, batches=batches, device=plan.device, title=plan.title, ranks=plan.ranks
+    )
 
 
 def _begin(engine: Engine, plan: FitPlan) -> TrainingHistory:

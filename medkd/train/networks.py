@@ -38,7 +38,7 @@ from medkd.train.crops import build_crop_loader
 from medkd.train.domains import Domain, check_model
 from medkd.train.ensembles import build_ensemble
 from medkd.train.layer_rates import check_layer_rates
-from medkd.train.loop import FitPlan, Loader, fit
+from medkd.train.loop import FitPlan, Loader, fit, follow_fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
@@ -69,6 +69,18 @@ class ArmNetwork:
     prior: Prior
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """A training before it begins: network, start, loss, batches, their share of positives."""
+
+    network: Network
+    start: ModelInfo | None
+    objective: TransferObjective | MutualObjective
+    loader: Loader
+    sampled: tuple[float, ...]
+    plan: FitPlan
+
+
 def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> ArmNetwork:
     """Train the network of an arm, or continue its training after the last finished epoch.
 
@@ -77,16 +89,52 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
         context: the run.
         teacher: the teacher of a student; None if the network is trained on labels only.
     """
+    context.ranks.from_first(arm)  # the other processes begin with `follow_network`
+    begun = _begin_fit(arm, context, teacher)
+    domain, network = context.domain_of(arm), begun.network
+    train, val = domain.parts["train"], domain.parts["val"]
+    labels = labels_of(val)
+
+    def validate(student: nn.Module) -> Scores:
+        logits = predict_logits(student, val, batch_size=4 * arm.training.batch_size)
+        return validation_scores(logits, labels)
+
+    result = fit(
+        begun.objective,
+        begun.loader,
+        validate=validate,
+        plan=begun.plan,
+        view=build_view(arm, context),
+        progress=context.progress,
+        after_epoch=context.after_epoch,
+    )
+    info = _describe(arm, domain, network, result.scores)
+    info = replace(info, config=context.settings.name, seed=context.settings.seed)
+    taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
+    info = with_origins(info, start=begun.start, teacher=taught_by)
+    if (other := context.other_domain_of(arm)) is not None:
+        info = with_unlabelled(info, other, "aligned with training samples")
+    return ArmNetwork(network, info, _prior(train.prior, begun.sampled, arm.transfer))
+
+
+def follow_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> None:
+    """Compute this process's share of the training of an arm, see `fit_network`."""
+    begun = _begin_fit(arm, context, teacher)
+    view = build_view(arm, context)
+    follow_fit(begun.objective, begun.loader, plan=begun.plan, view=view)
+
+
+def _begin_fit(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> _Fit:
     if arm.model is None:
         raise ValueError(f"{arm.name} has no model to train")
     domain, seed = context.domain_of(arm), context.seed_of(arm)
-    train, val = domain.parts["train"], domain.parts["val"]
     network = build_model(arm.model, seed=seed)
-    source = _initialise(network, arm)
-    loader, sampled = _loader_of(arm, context, network)
+    start = _initialise(network, arm)
     spacing = spacing_mm(domain.settings.loading)
-    if teacher is not None:
-        teacher = teacher.with_answers(stored_teacher(arm, context, teacher, network))
+    with context.ranks.in_turn():  # what is prepared and stored here, the other processes find
+        loader, sampled = _loader_of(arm, context, network)
+        if teacher is not None:
+            teacher = teacher.with_answers(stored_teacher(arm, context, teacher, network))
     objective: TransferObjective | MutualObjective
     if arm.mutual is not None:
         objective = _mutual_objective(network, arm, seed=seed, positive_share=sampled)
@@ -101,28 +149,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
             seed=seed,
         )
         _prepare(objective, loader, arm, context)
-    labels = labels_of(val)
-
-    def validate(student: nn.Module) -> Scores:
-        logits = predict_logits(student, val, batch_size=4 * arm.training.batch_size)
-        return validation_scores(logits, labels)
-
-    result = fit(
-        objective,
-        loader,
-        validate=validate,
-        plan=_fit_plan(arm, context, teacher),
-        view=build_view(arm, context),
-        progress=context.progress,
-        after_epoch=context.after_epoch,
-    )
-    info = _describe(arm, domain, network, result.scores)
-    info = replace(info, config=context.settings.name, seed=context.settings.seed)
-    taught_by = read_info(context.run.model(arm.teacher)) if arm.teacher is not None else None
-    info = with_origins(info, start=source, teacher=taught_by)
-    if (other := context.other_domain_of(arm)) is not None:
-        info = with_unlabelled(info, other, "aligned with training samples")
-    return ArmNetwork(network, info, _prior(train.prior, sampled, arm.transfer))
+    return _Fit(network, start, objective, loader, sampled, _fit_plan(arm, context, teacher))
 
 
 def _mutual_objective(
@@ -216,7 +243,8 @@ def _crops_of(arm: Arm, context: RunContext, network: Network) -> CropLoader:
         def mine(epoch: int) -> None:
             epochs = arm.training.epochs
             if number := is_round(epoch, epochs=epochs, rounds=mining.rounds):
-                mined.mine(network, info, number)
+                with context.ranks.in_turn():
+                    mined.mine(network, info, number)
 
         loader.before_epoch = mine
     return loader
@@ -363,6 +391,7 @@ def _fit_plan(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> F
         device=context.device,
         title=arm.name,
         purpose=sha256_of_text("\n".join(purpose)),
+        ranks=context.ranks,
     )
 
 

@@ -25,6 +25,7 @@ from medkd.runs import RunFolder
 from medkd.train.answers import Asked
 from medkd.train.domains import Domain
 from medkd.train.logs import EpochHook, Progress, no_hook
+from medkd.train.ranks import ALONE, Ranks
 from medkd.transfer.objective import SIDES
 from medkd.transfer.settings import TargetSettings, TransferSettings
 from medkd.transfer.targets import Precision
@@ -85,6 +86,7 @@ class RunContext:
     device: str
     progress: Progress
     after_epoch: EpochHook = no_hook
+    ranks: Ranks = ALONE
 
     def domain_of(self, arm: Arm) -> Domain:
         """Return the domain on which an arm is trained."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,22 +21,32 @@ from medkd.errors import SettingsError
 from medkd.formats import EVALUATION
 from medkd.jsonio import read_json, write_json
 from medkd.models.table import check_student_size
+from medkd.processes import launched
 from medkd.provenance import start_record
 from medkd.runs import RunFolder
 from medkd.train.adapt import check_adaptation
 from medkd.train.alignment import check_alignment
-from medkd.train.arm import FinishedArm, run_arm
+from medkd.train.arm import FinishedArm, load_teacher, run_arm
 from medkd.train.compare import settle_transfer, warn_of_weak_teacher
 from medkd.train.domains import HELD_OUT, Domain, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
-from medkd.train.networks import check_layers, check_terms
+from medkd.train.networks import check_layers, check_terms, follow_network
 from medkd.train.plan import Arm, RunContext, plan_arms
+from medkd.train.ranks import ALONE, Ranks, join_ranks
 from medkd.train.summary import summarise
 from medkd.types import Evaluation, RunRecord
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """The first order of a run on several processes: the data of the run are prepared."""
+
+    settings: RunSettings
+    run: RunFolder
 
 
 def run_training(
@@ -48,6 +58,9 @@ def run_training(
 ) -> Evaluation:
     """Train teacher (unless given), control and student, evaluate them, and fill the run folder.
 
+    `torchrun` may start it in several processes. Only the first reads the arguments and writes the
+    folder; the others train with it, see `follow_training`.
+
     Args:
         settings: settings of the run; `${run_dir}` in them is the run folder.
         run: an empty or new folder, or with `resume` that of an earlier call.
@@ -58,9 +71,39 @@ def run_training(
         SettingsError: if the folder holds another run, or the settings cannot be used here.
         SeriesError: if the data are broken.
         CheckpointError: if a file cannot be saved.
+        OtherProcessError: if another process of the training has ended.
     """
-    open_folder(run.path, run.config, settings, resume=resume)
-    return run_arms(settings, plan_arms(settings), run, work_dir=run.path, progress=progress)
+    if launched().rank > 0:
+        return follow_training()
+    with join_ranks() as ranks:
+        open_folder(run.path, run.config, settings, resume=resume)
+        arms = plan_arms(settings)
+        evaluation = run_arms(
+            settings, arms, run, work_dir=run.path, progress=progress, ranks=ranks
+        )
+        return ranks.from_first(evaluation)
+
+
+def follow_training() -> Evaluation:
+    """Train with the first process of several until its run is finished; write no file.
+
+    Returns:
+        The evaluation of the run, from the first process.
+
+    Raises:
+        OtherProcessError: if another process of the training has ended.
+    """
+    context: RunContext | None = None
+    with join_ranks() as ranks:
+        order: object = None
+        while not isinstance(order := ranks.from_first(order), Evaluation):
+            if isinstance(order, _Begin):
+                context = build_context(
+                    order.settings, order.run, work_dir=order.run.path, ranks=ranks
+                )
+            elif isinstance(order, Arm) and context is not None:
+                follow_network(order, context, load_teacher(order, context))
+        return order
 
 
 def run_arms(
@@ -70,6 +113,7 @@ def run_arms(
     *,
     work_dir: Path,
     progress: Progress = no_progress,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Train, evaluate and compare some arms in a run folder that is already open.
 
@@ -77,15 +121,17 @@ def run_arms(
         settings: settings of the run; `${run_dir}` in them is `work_dir`.
         arms: the arms to run, each teacher before its students.
         run: the run folder.
-        work_dir: folder of phantoms and caches.
+        work_dir: folder of phantoms and caches; with several processes, the run folder.
         progress: called after every step.
+        ranks: the processes that train together, of which this is the first.
     """
     if run.evaluation.is_file():
         return read_json(run.evaluation, Evaluation, form=EVALUATION)
     started = time.perf_counter()
-    context = build_context(settings, run, work_dir=work_dir, progress=progress)
+    context = build_context(settings, run, work_dir=work_dir, progress=progress, ranks=ranks)
     record = _begin_record(context, settings)
     check_arms(context, arms)
+    ranks.from_first(_Begin(settings, run))
     finished: dict[str, FinishedArm] = {}
     trained: list[Arm] = []
     for planned in arms:
@@ -110,6 +156,7 @@ def build_context(
     work_dir: Path,
     progress: Progress = no_progress,
     build: Callable[..., Domain] = build_domain,
+    ranks: Ranks = ALONE,
 ) -> RunContext:
     """Read and prepare the domains of a run.
 
@@ -119,6 +166,7 @@ def build_context(
         work_dir: folder of phantoms and caches.
         progress: called after every step.
         build: builds a domain, with the arguments of `build_domain`.
+        ranks: the processes that train together.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -127,15 +175,18 @@ def build_context(
     build = partial(build, work_dir=work_dir, seed=settings.split_seed, progress=progress)
     source = build(filled.source) if filled.source else None
     target = build(filled.target)
-    return RunContext(filled, run, source or target, target, device, progress)
+    return RunContext(filled, run, source or target, target, device, progress, ranks=ranks)
 
 
 def _begin_record(context: RunContext, settings: RunSettings) -> RunRecord:
     device = context.device
+    words = f"cuda {torch.cuda.get_device_name()}" if device == "cuda" else device
+    if context.ranks.count > 1:
+        words += f", {context.ranks.count} processes"
     record = start_record(
         dump_settings(settings),
         seed=settings.seed,
-        device=f"cuda {torch.cuda.get_device_name()}" if device == "cuda" else device,
+        device=words,
         deterministic=device == "cpu",
     )
     write_json(context.run.record, record)

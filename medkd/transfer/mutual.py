@@ -16,6 +16,7 @@ from medkd.transfer.objective import TransferOutput, check_objective
 from medkd.transfer.outputs import Outputs
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.soft_labels import soft_label_loss
+from medkd.transfer.taps import Join, own_rows
 from medkd.types import PatchBatch
 
 
@@ -63,6 +64,7 @@ class MutualObjective(nn.Module):
         for network in (student, *peers):
             check_objective(settings, network, None, positive_share=positive_share)
         self.student = student
+        self.join: Join = own_rows
         self.peers = nn.ModuleList(peers)
         self.settings = settings
         self.weight = weight
@@ -77,7 +79,9 @@ class MutualObjective(nn.Module):
             batch: views and labels; samples without label are learned from the others alone.
             progress: share of training done, 0..1, which sets the weight of the divergences.
         """
-        logits = [network(batch.image) for network in (self.student, *self.peers)]
+        total = len(batch.label)
+        networks = (self.student, *self.peers)
+        logits = [self.join(network(batch.image), total) for network in networks]
         outputs = self.settings.outputs
         pulls = mutual_divergences(logits, outputs=outputs, temperature=self.temperature)
         factor = self.weight * self.settings.schedule.factor(progress)

@@ -26,8 +26,8 @@ from medkd.transfer.settings import (
     repeated_terms,
 )
 from medkd.transfer.table import ALIGNMENTS, TERMS
-from medkd.transfer.taps import find_layers, probe_layers, tap_layers
-from medkd.transfer.teacher import FrozenTeacher
+from medkd.transfer.taps import Join, find_layers, own_rows, probe_layers, tap_layers
+from medkd.transfer.teacher import FrozenTeacher, TeacherOutput
 from medkd.transfer.terms import PreparedTerm, Side, TermContext, TermInputs
 from medkd.types import PatchBatch
 
@@ -101,6 +101,7 @@ class TransferObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.student = student
+        self.join: Join = own_rows
         self._finds_points = bool(getattr(student, "finds_points", False))
         self._cell_mm = cell_mm
         self.settings = with_embeddings(settings, student, teacher)
@@ -117,18 +118,16 @@ class TransferObjective(nn.Module):
 
         Args:
             batch: image [B, C, *spatial], label and label_known [B, K]; for an alignment also
-                `other`.
+                `other`. With `join`, image may be a share of the B rows.
             progress: share of training done, 0..1, on which the schedule depends.
 
         Raises:
             SettingsError: if a term needs more samples in a batch.
             ValueError: if there is an alignment, but no batch of another domain, or the reverse.
         """
-        if reasons := batch_misfits(self.settings, len(batch.image)):
+        if reasons := batch_misfits(self.settings, len(batch.label)):
             raise SettingsError("this batch is too small", list(reasons))
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher.answer(batch, tapped_layers(self.settings, "teacher"))
+        teacher = self._ask_teacher(batch)
         student = self._run_student(batch)
         losses, weights = self._label_losses(student.logits, batch)
         if teacher is not None:
@@ -152,23 +151,36 @@ class TransferObjective(nn.Module):
         terms = {name: value.detach() for name, value in losses.items()}
         return TransferOutput(loss, terms, weights, student.logits)
 
+    def _ask_teacher(self, batch: PatchBatch) -> TeacherOutput | None:
+        if self.teacher is None:
+            return None
+        answer = self.teacher.answer(batch, tapped_layers(self.settings, "teacher"))
+        total = len(batch.label)
+        features = {name: self.join(rows, total) for name, rows in answer.features.items()}
+        return TeacherOutput(self.join(answer.logits, total), features)
+
     def _run_student(self, batch: PatchBatch) -> _StudentOutput:
         """Run the student, with the samples of another domain in the same pass if it is aligned."""
         layers, alignment = tapped_layers(self.settings, "student"), self.settings.alignment
         if (alignment is None) != (batch.other is None):
             raise ValueError("a batch has samples of another domain if, and only if, it is aligned")
+        total = len(batch.label)
         if alignment is None or batch.other is None:
             with tap_layers(self.student, layers) as features:
                 logits = self.student(batch.image)
-            return _StudentOutput(logits, features)
+            joined = {name: self.join(rows, total) for name, rows in features.items()}
+            return _StudentOutput(self.join(logits, total), joined)
         size, layer = len(batch.image), str(alignment.layer)
         joint = torch.cat([batch.image, batch.other.image])
         with tap_layers(self.student, [*layers, *({layer} - set(layers))]) as features:
             logits = self.student(joint)
         return _StudentOutput(
-            logits[:size],
-            {name: features[name][:size] for name in layers},
-            (features[layer][:size], features[layer][size:]),
+            self.join(logits[:size], total),
+            {name: self.join(features[name][:size], total) for name in layers},
+            (
+                self.join(features[layer][:size], total),
+                self.join(features[layer][size:], len(batch.other.label)),
+            ),
         )
 
     @property

@@ -1,7 +1,7 @@
 """The terms `similarity` and `pkt`: which samples of a batch are alike.
 
 There is no projector, so the layers may differ in channels and size. Both terms see the samples of
-one forward pass: accumulated batches are not joined.
+one forward pass, of all processes that train together: accumulated batches are not joined.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from medkd.errors import SettingsError
+
+Join = Callable[[Tensor, int], Tensor]
+"""Maps the rows [b, ...] of this process, of a batch of B rows, to the rows [B, ...] of all.
+
+A tensor that has all rows already is returned as it is.
+"""
+
+
+def own_rows(rows: Tensor, _total: int) -> Tensor:
+    """Return the rows as they are: this process computes the whole batch."""
+    return rows
 
 
 @contextmanager

@@ -245,6 +245,7 @@ class PatchBatch:
     view (`data/augment.py`); it is empty if the samples are not augmented. `points` are the
     findings in crops of scans, for point detectors; None: the samples are candidates or images.
     `other` are samples of another domain, whose labels are not used; None: there are none.
+    `whole_rows` is the size of the whole batch if several processes load a share of it each.
     """
 
     image: Tensor
@@ -254,6 +255,7 @@ class PatchBatch:
     view_number: tuple[int, ...] = ()
     points: Points | None = None
     other: PatchBatch | None = None
+    whole_rows: int | None = None
 
     def to(self, device: torch.device) -> PatchBatch:
         """Return the batch on a device."""

@@ -11,7 +11,9 @@ import torch.nn.functional as F  # noqa: N812  # torch's own customary name
 from torch import Tensor, nn
 
 from medkd.config.training_settings import TrainingSettings
+from medkd.data.sampling import WHOLE, Share
 from medkd.train.loop import FitPlan
+from medkd.transfer.taps import Join, own_rows
 from medkd.types import PatchBatch
 
 
@@ -34,12 +36,13 @@ class ToyObjective(nn.Module):
     def __init__(self, seed: int = 0, *, explode_at: float = 2.0) -> None:
         super().__init__()
         self.student = make_network(seed)
+        self.join: Join = own_rows
         self.explode_at = explode_at
         self.progress: list[float] = []
 
     def forward(self, batch: PatchBatch, progress: float) -> ToyOutput:
         self.progress.append(progress)
-        logits = self.student(batch.image)
+        logits = self.join(self.student(batch.image), len(batch.label))
         loss = F.binary_cross_entropy_with_logits(logits, batch.label)
         if progress >= self.explode_at:
             loss = loss * float("nan")
@@ -60,7 +63,7 @@ class ToyLoader:
     def __len__(self) -> int:
         return self.batches
 
-    def epoch(self, epoch: int) -> Iterator[PatchBatch]:
+    def epoch(self, epoch: int, _share: Share = WHOLE) -> Iterator[PatchBatch]:
         self.epochs_read.append(epoch)
         for number in range(self.batches):
             if self.stop == (epoch, number):
