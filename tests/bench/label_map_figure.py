@@ -25,6 +25,10 @@ STYLES = {
     "from_probe": ("#e69f00", "-", "^"),
     "both": ("#009e73", "--", "D"),
     "from_both": ("#009e73", "-", "D"),
+    "labels_only": ("#999999", "-", "o"),
+    "large": ("#e69f00", "--", "^"),
+    "from_large": ("#e69f00", "-", "^"),
+    "pretrained_from_large": ("#009e73", "-", "D"),
 }
 """Colours (readable by colour-blind people), lines and markers; teachers are dashed."""
 
