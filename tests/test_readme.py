@@ -24,7 +24,7 @@ from tests.bench.tables import (
     real_scans_markdown,
     scrolling_markdown,
 )
-from tests.bench.transfer_tables import torchdistill_markdown
+from tests.bench.transfer_tables import stored_views_markdown, torchdistill_markdown
 
 WRITERS = {
     "pneumoniamnist.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
@@ -35,6 +35,9 @@ WRITERS = {
     "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
     "few_labels_xray.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "few_labels_ct.json": lambda path: map_markdown(read_json(path, LabelMap)),
+    "few_labels_ct3d.json": lambda path: map_markdown(read_json(path, LabelMap)),
+    "source_to_site.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
+    "stored_views.json": lambda path: stored_views_markdown(json.loads(path.read_text())),
     "torchdistill.json": lambda path: torchdistill_markdown(json.loads(path.read_text())),
     "viewer_speed.json": lambda path: scrolling_markdown(path.parent),
     "worklist_speed_results.json": lambda path: opening_markdown(path.parent),

@@ -9,24 +9,12 @@ Result = dict[str, Any]
 _YES_NO = {True: "yes", False: "no"}
 
 
-def target_speed_markdown(result: Result) -> str:
-    """Write what a training step costs with stored answers, with a live teacher, and alone."""
-    step = result["step_s"]
-    rows = [f"| {name} | {1000 * seconds:.0f} ms |" for name, seconds in step.items()]
-    return "\n".join([
-        "| training step | median |",
-        "|---|---|",
-        *rows,
-        "",
-        f"Live over stored: {result['live_over_stored']:.1f}; stored over the student alone: "
-        f"{result['stored_over_alone']:.2f} ({result['steps']} alternating steps of "
-        f"{result['batch']} patches, {result['threads']} threads).",
-    ])  # fmt: skip
-
-
 def stored_views_markdown(result: Result) -> str:
     """Write the score of a student by the number of stored views."""
-    lines = ["| views per sample | ROC AUC | minus live views | seconds of a run |", "|---|---|---|---|"]
+    lines = [
+        "| views per sample | ROC AUC | minus live views | seconds of a run |",
+        "|---|---|---|---|",
+    ]
     for name, found in result["views"].items():
         score, gap = found["score"], found.get("minus_live")
         shown = f"{gap['value']:+.3f} ({_interval(gap, '+.3f')})" if gap else ""
@@ -64,8 +52,11 @@ def torchdistill_markdown(result: Result) -> str:
     lines.append(f"| attention of 3-D maps of 8^3 and 4^3 positions | {cells} |")
     largest = max(row["largest_difference_of_loss"] for row in result["speed"].values())
     ratios = ", ".join(f"{row['ratio']:.2f}" for row in result["speed"].values())
-    return "\n".join([*lines, "", f"Time over torchdistill's: {ratios}. The losses of the "
-                      f"{result['steps']} alternating steps differ by {largest:.0e} at most."])  # fmt: skip
+    words = (
+        f"Time over torchdistill's: {ratios}. The losses of the {result['steps']} alternating "
+        f"steps differ by {largest:.0e} at most."
+    )
+    return "\n".join([*lines, "", words])
 
 
 def _interval(found: Result, form: str) -> str:
