@@ -1,7 +1,7 @@
 // Adding a nodule with the mouse, and correcting the place and diameter of the chosen one.
 
 import { addedRing, LOCKED } from "./decisions.js";
-import { Draft } from "./draft.js";
+import { RingDraft } from "./draft.js";
 import { distanceMm, mapPoint, nearestVoxel } from "./geometry.js";
 import { placeRing } from "./rings.js";
 
@@ -16,7 +16,7 @@ export const MOST_MM = 300;
  * the first at the middle and the second at the edge. Dragging the middle or the edge of the chosen
  * ring corrects it.
  */
-export class Adding extends Draft {
+export class Adding extends RingDraft {
   /** Return whether a press belongs to this tool at a place. */
   press(pane, x, y) {
     if (this.draft?.placed && this.draft.plane === pane.plane.name) return this.hover(pane, x, y);

@@ -1,6 +1,7 @@
 // Measuring a nodule by its longest axis and the longest axis perpendicular to it, in one plane.
 
 import { MOST_MM } from "./adding.js";
+import { Draft } from "./draft.js";
 import { distanceMm, toPicture } from "./geometry.js";
 import { drawText } from "./rings.js";
 
@@ -60,12 +61,7 @@ export function measureAxes(spacing, long, short) {
  * The tool "diameter". The long axis is dragged, or clicked at both ends. Then the short axis is
  * dragged from edge to edge, or clicked at one end: the long axis halves it.
  */
-export class Diameter {
-  constructor(viewer) {
-    this.viewer = viewer;
-    this.draft = null;
-  }
-
+export class Diameter extends Draft {
   get spacing() {
     return this.viewer.scene.volume.spacing;
   }
@@ -130,13 +126,6 @@ export class Diameter {
     this.viewer.rulers.push({ plane, number, ...long, short, mm, words });
     this.viewer.chooseTool("window");
     this.viewer.bars.say(this.measured(this.viewer.current()) ? `${words}: D takes the mean` : words);
-  }
-
-  /** Forget what was begun; returns whether there was anything. */
-  cancel() {
-    const begun = this.draft !== null;
-    this.draft = null;
-    return begun;
   }
 
   /** Return the last measurement that was made on a ring, or undefined. */

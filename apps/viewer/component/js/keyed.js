@@ -2,7 +2,7 @@
 
 import { LEAST_MM, MOST_MM } from "./adding.js";
 import { addedRing, LOCKED } from "./decisions.js";
-import { Draft } from "./draft.js";
+import { RingDraft } from "./draft.js";
 import { distanceMm, nearestVoxel } from "./geometry.js";
 
 const FIRST_MM = 6;
@@ -22,7 +22,7 @@ const SIZES = { "+": STEP_MM, "=": STEP_MM, "-": -STEP_MM };
 const VIEWING = [..."12345ivhogt,.?"];
 
 /** A ring that the keys move and size; nothing of it is saved before Enter. */
-export class Keyed extends Draft {
+export class Keyed extends RingDraft {
   /** Begin a nodule at the crosshair. */
   add() {
     const { viewer } = this;

@@ -1,14 +1,10 @@
 // Measuring a distance in one plane.
 
+import { Draft } from "./draft.js";
 import { distanceMm } from "./geometry.js";
 
 /** The tool "ruler": a distance is dragged from one end to the other. */
-export class Ruler {
-  constructor(viewer) {
-    this.viewer = viewer;
-    this.draft = null;
-  }
-
+export class Ruler extends Draft {
   press(pane, x, y) {
     const from = pane.toIndex(x, y);
     this.draft = { plane: pane.plane.name, number: pane.number, from, to: from, words: "" };
@@ -32,10 +28,7 @@ export class Ruler {
 
   /** Forget what was begun; returns whether there was anything. */
   cancel() {
-    const { draft, viewer } = this;
-    if (!draft) return false;
-    viewer.rulers = viewer.rulers.filter((ruler) => ruler !== draft);
-    this.draft = null;
-    return true;
+    this.viewer.rulers = this.viewer.rulers.filter((ruler) => ruler !== this.draft);
+    return super.cancel();
   }
 }
