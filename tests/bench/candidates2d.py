@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from tests.bench.medmnist_layout import Part, write_set
 from tests.real_data import data_root
 
 BLOCKS = {"train": 12, "val": 3, "test": 5}
@@ -42,18 +42,11 @@ def write_candidates(out: Path) -> None:
     with np.load(data_root() / "luna16_candidates2d" / "patches.npz") as packed:
         order = np.argsort(packed["candidate_row"], kind="stable")
         images, labels = packed["image"][order], packed["label"][order]
-    arrays, rows = {}, []
-    for part, places in split_rows(len(labels)).items():
-        arrays[f"{part}_images"] = images[places]
-        arrays[f"{part}_labels"] = labels[places].astype(np.uint8)[:, None]
-        rows += [
-            (f"candidates2d-{part}-{number:06d}", f"run-{place // RUN:04d}")
-            for number, place in enumerate(places)
-        ]
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out / "candidates2d.npz", **arrays)
-    table = pd.DataFrame(rows, columns=["seriesuid", "patient_id"])
-    table.to_csv(out / "patients.csv", index=False)
+    parts = {
+        part: Part(images[places], labels[places], [f"run-{place // RUN:04d}" for place in places])
+        for part, places in split_rows(len(labels)).items()
+    }
+    write_set(out, "candidates2d", parts)
 
 
 def main() -> None:

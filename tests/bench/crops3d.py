@@ -18,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
 from medkd.data.sampling import derive_seed
 from medkd.io.scans import read_scan
+from tests.bench.medmnist_layout import Part, write_set
 from tests.bench.node21_layout import SHAPE, read_rows
 from tests.real_data import data_root
 
@@ -48,20 +48,11 @@ class Crops:
 
     def write(self, out: Path, name: str) -> None:
         """Write NAME.npz and patients.csv."""
-        out.mkdir(parents=True, exist_ok=True)
-        arrays = {}
-        for part, images in self.images.items():
-            arrays[f"{part}_images"] = np.stack(images)
-            arrays[f"{part}_labels"] = np.array(self.labels[part], np.uint8)[:, None]
-        np.savez_compressed(out / f"{name}.npz", **arrays)
-        rows = [
-            (f"{name}-{part}-{number:06d}", patient)
-            for part, patients in self.patients.items()
-            for number, patient in enumerate(patients)
-        ]
-        pd.DataFrame(rows, columns=["seriesuid", "patient_id"]).to_csv(
-            out / "patients.csv", index=False
-        )
+        parts = {
+            part: Part(np.stack(images), np.array(self.labels[part], np.uint8), self.patients[part])
+            for part, images in self.images.items()
+        }
+        write_set(out, name, parts)
 
 
 def cut(voxels: Voxels, center: Sequence[float]) -> Voxels | None:
