@@ -120,6 +120,30 @@ def test_the_back_button_of_the_browser_goes_back_to_the_worklist(browser, url):
     page.get_by_text("Click a row").first.wait_for()
 
 
+WATCH = """(root) => {
+  let host = root;
+  while (!host.mounted) host = host.parentNode ?? host.host;
+  const { viewer } = host.mounted;
+  const send = viewer.sendSelected;
+  window.events = [];
+  viewer.sendSelected = (id) => { window.events.push("selected"); send(id); };
+  document.addEventListener("click", () => window.events.push("click"), true);
+}"""
+"""Notes presses of buttons, and reports of the chosen ring until the page has answered."""
+
+
+def test_nothing_else_is_sent_before_the_page_has_reacted_to_a_button(browser, url):
+    page = open_worklist(browser, url)
+    click_row(page, 2)
+    at_case(page, "scan-a", after_finishing=False)
+    page.locator(".viewer").evaluate(WATCH)
+    press(page, "n", "e")  # it would be interrupted, and forgotten
+    page.locator(".ask", has_text="marks are undecided").wait_for()
+    assert page.evaluate("window.events") == ["click"]
+    page.locator(".st-key-chosen_mark").wait_for()
+    page.get_by_role("button", name="Mark 2").locator("xpath=self::*[@kind='primary']").wait_for()
+
+
 def test_a_session_is_read_by_keyboard_alone(browser, run, url):
     page = open_worklist(browser, url)
     page.keyboard.press("s")

@@ -7,7 +7,7 @@ const DELAY_MS = 300;
 const KEEP_MS = 1000;
 const ID_LETTERS = 8;
 
-const inAddress = (globalThis.medkdAddress ??= { asked: null, own: {}, timer: 0 });
+const inAddress = (globalThis.medkdAddress ??= { asked: null, own: {}, timer: 0, written: 0 });
 
 /** Return what the address asked for when the page was loaded: parameters by name. */
 export function askedFor() {
@@ -46,13 +46,19 @@ export function writePlace(index, { id }) {
   return [id.slice(0, ID_LETTERS), ...index.map((value) => Math.round(value) + 1)].join(".");
 }
 
-/** Keep parameters in the address from now on; null removes one, undefined leaves it as it is. */
+/**
+ * Keep parameters in the address from now on; null removes one, undefined leaves it as it is.
+ *
+ * They are written at once, so that they survive a reload right afterwards, but while they change
+ * all the time only every DELAY_MS: browsers limit how often an address changes.
+ */
 export function keepInAddress(own) {
   const known = Object.entries(own).filter(([, value]) => value !== undefined);
   if (inAddress.timer && known.every(([name, value]) => inAddress.own[name] === value)) return;
   Object.assign(inAddress.own, Object.fromEntries(known));
   clearTimeout(inAddress.timer);
-  inAddress.timer = setTimeout(writeAddress, DELAY_MS);
+  const since = Date.now() - inAddress.written;
+  inAddress.timer = setTimeout(writeAddress, Math.max(DELAY_MS - since, 0));
 }
 
 /** Write the parameters, and again whenever the page has written its own without them. */
@@ -63,6 +69,9 @@ function writeAddress() {
     else parameters.set(name, value);
   }
   const query = parameters.size ? `?${parameters}` : "";
-  if (query !== location.search) history.replaceState(history.state, "", location.pathname + query + location.hash);
+  if (query !== location.search) {
+    history.replaceState(history.state, "", location.pathname + query + location.hash);
+    inAddress.written = Date.now();
+  }
   inAddress.timer = setTimeout(writeAddress, KEEP_MS);
 }

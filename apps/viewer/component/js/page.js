@@ -35,7 +35,11 @@ export class PageButtons {
     if (!this.wanted || this.viewer.decisions.waiting.length) return;
     const button = document.querySelector(BUTTONS[this.wanted]);
     this.wanted = null;
-    if (button && !button.disabled) return void button.click();
+    if (button && !button.disabled) {
+      this.viewer.holdReport();
+      this.heldUntil = Date.now() + HOLD_MS;
+      return void button.click();
+    }
     this.heldUntil = 0;
     this.viewer.bars.say("There is none here.");
   }
@@ -46,12 +50,17 @@ export class PageButtons {
     this.proceed();
   }
 
+  /** Whether a button was pressed and the page has not reacted yet. */
+  get busy() {
+    return Date.now() < this.heldUntil;
+  }
+
   /**
    * Return whether a key belongs to the page and not to the slices: it answers the page's question,
    * or comes before the page has reacted to a button.
    */
   takes(key) {
-    if (Date.now() < this.heldUntil) return true;
+    if (this.busy) return true;
     this.wanted = null; // it was not saved in time, and the reader goes on
     const answer = this.viewer.scene?.question ? ANSWERS[key] : undefined;
     if (answer) this.press(answer);

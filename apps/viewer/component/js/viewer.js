@@ -169,10 +169,19 @@ export class Viewer {
   /** Tell the page which ring is chosen, once it has been for a moment. */
   reportSelected() {
     const selected = this.selected ?? "";
-    if (selected === this.reported) return;
+    if (selected === this.reported || this.page.busy) return;
     this.reported = selected;
     clearTimeout(this.reporting);
     this.reporting = setTimeout(() => this.sendSelected(selected), REPORT_MS);
+  }
+
+  /**
+   * Report the chosen ring only when the page has reacted to a button: Streamlit forgets a press of
+   * a button if another event interrupts what it does.
+   */
+  holdReport() {
+    clearTimeout(this.reporting);
+    this.reported = null; // the next scene tells what the page knows
   }
 
   // ---- marks and decisions
