@@ -148,9 +148,9 @@ def test_an_epoch_that_is_left_early_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_stopped_after_its_last_batch_is_ended(tmp_path: Path) -> None:
-    batches = loader_of(lambda: None, tmp_path, 60.0).epoch(0)
-    for number, _ in enumerate(batches):
-        if number == 8:
+    loader = loader_of(lambda: None, tmp_path, 60.0)
+    for number, _ in enumerate(loader.epoch(0), 1):
+        if number == len(loader):
             for process in multiprocessing.active_children():
                 os.kill(process.pid or 0, signal.SIGSTOP)
     assert multiprocessing.active_children() == []
