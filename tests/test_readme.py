@@ -24,7 +24,11 @@ from tests.bench.tables import (
     real_scans_markdown,
     scrolling_markdown,
 )
-from tests.bench.transfer_tables import stored_views_markdown, torchdistill_markdown
+from tests.bench.transfer_tables import (
+    stored_views_markdown,
+    target_speed_markdown,
+    torchdistill_markdown,
+)
 
 WRITERS = {
     "pneumoniamnist.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
@@ -38,6 +42,7 @@ WRITERS = {
     "few_labels_ct3d.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "source_to_site.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
     "stored_views.json": lambda path: stored_views_markdown(json.loads(path.read_text())),
+    "target_speed.json": lambda path: target_speed_markdown(json.loads(path.read_text())),
     "torchdistill.json": lambda path: torchdistill_markdown(json.loads(path.read_text())),
     "viewer_speed.json": lambda path: scrolling_markdown(path.parent),
     "worklist_speed_results.json": lambda path: opening_markdown(path.parent),

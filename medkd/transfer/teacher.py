@@ -113,7 +113,9 @@ class FrozenTeacher:
         Returns:
             Calibrated logits [B, K] and the outputs of the layers.
         """
-        network = self._network.to(view.device).eval()
+        network = self._network.eval()
+        if next((p.device for p in network.parameters()), None) != view.device:  # `to` costs time
+            network.to(view.device)
         with torch.no_grad(), tap_layers(network, layers) as features:
             logits = network(view)
             scale = torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)

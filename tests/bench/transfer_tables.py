@@ -25,6 +25,22 @@ def stored_views_markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
+def target_speed_markdown(result: Result) -> str:
+    """Write the seconds of a step with a live teacher and with its stored answers."""
+    lines = [
+        "| student | alone | stored answers | live teacher | live / stored | stored / alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    ways = ("alone", "stored", "live")
+    for row in result["students"].values():
+        times = " | ".join(f"{1000 * row[f'{way}_s']:.0f} ms" for way in ways)
+        lines.append(
+            f"| {row['parameters'] / 1000:.0f} k | {times} | {row['live_over_stored']:.1f} "
+            f"| {row['stored_over_alone']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def torchdistill_markdown(result: Result) -> str:
     """Write steps and correctness beside torchdistill."""
     sides = ("medkd", "torchdistill")
