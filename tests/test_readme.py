@@ -38,6 +38,8 @@ WRITERS = {
     "phantom_scans.json": lambda path: phantom_scans_markdown(json.loads(path.read_text())),
     "real_nodules.json": lambda path: real_nodules_markdown(json.loads(path.read_text())),
     "few_labels_xray.json": lambda path: map_markdown(read_json(path, LabelMap)),
+    "few_labels_xray_20k.json": lambda path: map_markdown(read_json(path, LabelMap)),
+    "few_labels_xray_320k.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "few_labels_ct.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "few_labels_ct3d.json": lambda path: map_markdown(read_json(path, LabelMap)),
     "source_to_site.json": lambda path: bench_markdown(read_json(path, BenchRecord)),
