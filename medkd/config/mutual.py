@@ -49,6 +49,11 @@ class ArmTransferSettings(TransferSettings):
             raise ValueError("; ".join(reasons))
         return self
 
+    @property
+    def needs_no_teacher(self) -> bool:
+        """Whether it is mutual, or only aligned: something is transferred without a teacher."""
+        return self.mutual is not None or (self.alignment is not None and not self.terms)
+
     def _mutual_misfits(self) -> Iterator[str]:
         if self.mutual is None:
             return

@@ -336,10 +336,14 @@ class RunSettings(Settings):
         own = {"teacher": self.teacher} if self.teacher else {}
         return dict(self.bench.teachers) if self.bench and self.bench.teachers else own
 
+    def _learned(self) -> list[ArmTransferSettings]:
+        """Return what the arms of the bench learn, or else the student of the run."""
+        arms = [arm.transfer for arm in self.bench_arms()]
+        return arms or ([self.transfer] if self.transfer else [])
+
     def _missing(self) -> Iterator[str]:
-        learned = [arm.transfer for arm in self.bench_arms()]
-        learned += [self.transfer] if self.transfer and not learned else []
-        alone = learned and all(one.mutual is not None for one in learned)
+        learned = self._learned()
+        alone = learned and all(one.needs_no_teacher for one in learned)
         if not self.teachers() and not alone:
             yield "teacher: missing; give teacher.from or teacher.model"
         if self.student and not self.transfer and not (self.bench and self.bench.arms):
@@ -358,8 +362,8 @@ class RunSettings(Settings):
         if not self.source:
             return
         trained = any(teacher.model for teacher in self.teachers().values())
-        if not trained:
-            yield "source: not used, because no teacher is trained in this run"
+        if not trained and not any(one.alignment for one in self._learned()):
+            yield "source: not used, because no teacher is trained and no arm aligned in this run"
         for words, read in (
             ("HU window", hu_window), ("spacing", spacing_mm), ("patch", patch_shape),
         ):  # fmt: skip
@@ -399,7 +403,11 @@ class RunSettings(Settings):
         if not self.student:
             return
         found = {"transfer": self.transfer} if self.transfer else {}
-        found |= {f"bench arm {a.name}": a.transfer for a in self.bench_arms() if a.teacher}
+        found |= {
+            f"bench arm {a.name}": a.transfer
+            for a in self.bench_arms()
+            if a.teacher or a.transfer.needs_no_teacher
+        }
         for arm in self.bench_arms():
             if arm.teacher == CONTROL and arm.transfer.only_if_better:
                 yield f"bench arm {arm.name}: only_if_better, but the control is its own teacher"

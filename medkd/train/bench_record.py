@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medkd.config.run_settings import SELF_TRAINING
+from medkd.config.run_settings import CONTROL, SELF_TRAINING
 from medkd.evaluate.caution import few_cases_warning, sentence
 from medkd.evaluate.intervals import (
     LabelledSamples,
@@ -257,11 +257,16 @@ def bench_notes(record: BenchRecord) -> list[str]:
         *([few] if few else []),
         *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
         *_cpm_notes(record),
-        *_untaught_notes(record),
-        *_transfer_notes(record),
-        *_teacher_notes(record),
+        *warnings_of(record),
         *record.notes,
     ]
+
+
+def warnings_of(record: BenchRecord) -> Iterator[str]:
+    """Yield the arms without transfer, how close students are to teachers, and weak teachers."""
+    yield from _untaught_notes(record)
+    yield from _transfer_notes(record)
+    yield from _teacher_notes(record)
 
 
 def _cpm_notes(record: BenchRecord) -> Iterator[str]:
@@ -277,7 +282,10 @@ def _cpm_notes(record: BenchRecord) -> Iterator[str]:
 
 
 def _transfer_notes(record: BenchRecord) -> Iterator[str]:
+    """Say how close students came to their teachers; what the control teaches is no transfer."""
     for arm in record.arms():
+        if record.of(arm)[0].teacher == CONTROL:
+            continue
         own = [row.kl_to_teacher for row in record.of(arm) if row.kl_to_teacher is not None]
         control = [row.control_kl_to_teacher or 0.0 for row in record.of(arm)]
         if own and sum(control) > 0:

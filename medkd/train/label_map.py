@@ -30,6 +30,7 @@ from medkd.train.bench_record import (
     BenchRecord,
     difference_of,
     seed_mean,
+    warnings_of,
 )
 from medkd.train.logs import Progress, no_progress
 from medkd.types import Estimate
@@ -165,7 +166,10 @@ def build_map(settings: RunSettings, records: dict[float, BenchRecord]) -> Label
         )
     seconds = {f"{at:g}": round(_seconds(record), 1) for at, record in records.items()}
     any_record = next(iter(records.values()))
-    return LabelMap(settings.name, any_record.dataset, tuple(scores), tuple(rows), seconds)
+    notes = [f"{100 * at:g} %: {n}" for at, record in records.items() for n in warnings_of(record)]
+    return LabelMap(
+        settings.name, any_record.dataset, tuple(scores), tuple(rows), seconds, tuple(notes)
+    )
 
 
 def labels_needed(counts: Sequence[float], scores: Sequence[float], wanted: float) -> float | None:
@@ -216,19 +220,24 @@ def map_markdown(found: LabelMap) -> str:
         lines.append(f"| {100 * fraction:g} % | {first} minus {second} | {cells} |")
     worth = list(_label_words(found))
     took = ", ".join(f"{float(at) * 100:g} %: {s:.0f} s" for at, s in found.seconds.items())
-    return "\n".join([*lines, "", *worth, "", f"Time of all trainings: {took}.", ""])
+    notes = [f"- {note}" for note in found.notes]
+    return "\n".join([*lines, "", *worth, *notes, "", f"Time of all trainings: {took}.", ""])
 
 
 def _label_words(found: LabelMap) -> Iterator[str]:
-    """Say for each student how many labels the control would need for the same ROC AUC."""
+    """Say for each gain how many labels the control would need for the same ROC AUC."""
     scores = [score for score in found.scores if score.metric == "roc_auc"]
     curve = sorted((s.labels, s.estimate.value) for s in scores if s.arm == CONTROL)
     counts, values = [count for count, _ in curve], [value for _, value in curve]
+    own = {s.fraction: s.estimate.value for s in scores if s.arm == CONTROL}
     for score in scores:
         if score.role != "student" or score.arm == SELF_TRAINING:
             continue
+        if score.estimate.value <= own[score.fraction]:
+            continue
         needed = labels_needed(counts, values, score.estimate.value)
         words = f"more than {counts[-1]:.0f}" if needed is None else f"about {needed:.0f}"
+        words = f"at most {counts[0]:.0f}" if needed == counts[0] else words
         yield (
             f"- {score.arm} with {score.labels:.0f} labels: the control would need {words} for "
             f"its ROC AUC of {score.estimate.value:.3f}."

@@ -130,7 +130,9 @@ def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
     teachers = plan_teachers(settings.teachers())
     if settings.student is None or settings.transfer is None:
         return teachers
-    taught_by = teachers[0].name if teachers else "teacher"
+    taught_by: str | None = teachers[0].name if teachers else "teacher"
+    if settings.transfer.needs_no_teacher:
+        taught_by = None
     student = BenchArm(name="student", teacher=taught_by, transfer=settings.transfer)
     return in_order(teachers, plan_students(settings, [student]))
 
@@ -181,7 +183,7 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     taught = [
         Arm(
             name=s.name,
-            role="student" if s.teacher or s.transfer.mutual else "control",
+            role="student" if s.teacher or s.transfer.needs_no_teacher else "control",
             training=own.training,
             model=s.model or own.model,
             transfer=s.transfer,

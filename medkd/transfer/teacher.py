@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -125,8 +126,12 @@ class FrozenTeacher:
         return TeacherOutput(logits.detach(), {k: v.detach() for k, v in features.items()})
 
     def fingerprint(self) -> str:
-        """Return the sha256 of all parameters and buffers; it never changes."""
-        digest = hashlib.sha256()
+        """Return the sha256 of all parameters, buffers and settings; it never changes.
+
+        Two networks with equal weights answer differently if they resize or pool differently.
+        """
+        settings = getattr(self._network, "stored", {})
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, tensor in sorted(self._network.state_dict().items()):
             digest.update(name.encode())
             plain = tensor.detach().cpu().contiguous().reshape(-1)

@@ -19,6 +19,7 @@ from medkd.models.classifiers import PooledConvNet
 from medkd.models.package import read_info
 from medkd.runs import ARMS, RunFolder
 from medkd.train.alignment import pair_with_other_domain, with_unlabelled
+from medkd.train.bench import run_bench
 from medkd.train.compare import term_records
 from medkd.train.domains import Domain, build_domain
 from medkd.train.logs import no_progress
@@ -302,3 +303,26 @@ def test_an_arm_that_is_not_aligned_keeps_its_own_loader(
     own = object()
 
     assert pair_with_other_domain(own, arm, context) is own
+
+
+def only_aligned(values: Values, **more: Any) -> RunSettings:
+    """A student with an alignment, but no teacher and no terms."""
+    transfer = {"alignment": {"kind": "coral"}}
+    return RunSettings.model_validate(values | {"teacher": None, "transfer": transfer} | more)
+
+
+def test_a_student_can_be_aligned_without_a_teacher(values: Values, tmp_path: Path) -> None:
+    evaluation = run_training(only_aligned(values), RunFolder(tmp_path / "run"))
+    assert [arm.name for arm in evaluation.arms] == ["control", "student"]
+    assert {(one.first, one.second) for one in evaluation.differences} == {("student", "control")}
+    assert [term.kind for term in evaluation.terms] == ["hard_label", "coral"]
+
+
+def test_an_aligned_arm_of_a_bench_is_compared_with_the_control(
+    values: Values, tmp_path: Path
+) -> None:
+    arm = {"name": "aligned", "teacher": None, "transfer": {"alignment": {"kind": "coral"}}}
+    settings = only_aligned(values, transfer=None, bench={"seeds": [0], "arms": [arm]})
+    record = run_bench(settings, tmp_path / "bench")
+    assert [row.role for row in record.of("aligned")] == ["student"]
+    assert "aligned minus control" in (tmp_path / "bench" / "table.md").read_text()

@@ -130,7 +130,12 @@ def test_a_map_has_one_bench_for_each_fraction_and_adds_up(
     ]
     text = (tmp_path / "map" / "map.md").read_text()
     assert text == map_markdown(found)
-    assert "- from_probe with 18 labels: the control would need" in text
+    means = {(s.fraction, s.arm): s.estimate.value for s in found.scores if s.metric == "roc_auc"}
+    for fraction, labels in counts.items():
+        gain = means[fraction, "from_probe"] > means[fraction, "control"]
+        said = f"- from_probe with {labels:.0f} labels: the control would need" in text
+        assert said == gain
+    assert "- 25 %: from_probe: mean KL to its teacher is " in text
     assert run_label_map(probe_bench(with_pool), tmp_path / "map", resume=True) == found
 
 

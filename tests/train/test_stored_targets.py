@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import pytest
 import torch
 
 from medkd.config.run_settings import RunSettings
+from medkd.data.augment import AugmentationSettings
+from medkd.data.loading import LoadStep
 from medkd.models.package import load_model
+from medkd.models.probe import Probe
+from medkd.models.table import build_model, parse_model_settings
 from medkd.runs import RunFolder
 from medkd.train import answers
-from medkd.train.run import run_training
-from medkd.transfer.targets import TargetStore
+from medkd.train.answers import PLAIN, Asked, read_features
+from medkd.train.plan import plan_arms
+from medkd.train.run import build_context, run_training
+from medkd.train.targets import _answers
+from medkd.transfer.targets import TargetShape, TargetStore
+from medkd.transfer.teacher import FrozenTeacher
 
 Build = Callable[..., RunSettings]
 
@@ -80,6 +89,87 @@ def test_answers_are_computed_once_for_all_runs_and_never_for_others(
         assert len(stores(tmp_path)) == len(first) + 1 + number
     run_training(settings_of(own), RunFolder(tmp_path / "other teacher, other weights"))
     assert len(stores(tmp_path)) == len(first) + 3
+
+
+CHANGES: dict[str, Callable[[Asked], Asked]] = {
+    "another seed of the views": lambda asked: replace(asked, seed=asked.seed + 1),
+    "another number of views": lambda asked: replace(asked, views=3),
+    "the samples as they are": lambda asked: replace(asked, views=PLAIN),
+    "another precision": lambda asked: replace(asked, precision="half"),
+    "other views": lambda asked: of_domain(
+        asked, settings=asked.domain.settings.model_copy(
+            update={"augmentation": AugmentationSettings(shift_vox=2.0, views=2)}
+        )
+    ),
+    "another preprocessing": lambda asked: of_domain(
+        asked, settings=asked.domain.settings.model_copy(update={"loading": (LoadStep(),)})
+    ),
+    "other data": lambda asked: of_domain(
+        asked, index=replace(asked.domain.index, fingerprint="other")
+    ),
+}  # fmt: skip
+
+
+def of_domain(asked: Asked, **changed: Any) -> Asked:
+    return replace(asked, domain=replace(asked.domain, **changed))
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_all_on_which_answers_depend_is_in_the_name_of_their_store(
+    settings_of: Build, tmp_path: Path, change: Callable[[Asked], Asked]
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    context = build_context(settings_of({}), run, work_dir=run.path, progress=lambda *_: None)
+    arm = plan_arms(context.settings)[-1]
+    asked = context.asked(arm, context.target.parts["train"], views=2)
+    shape = TargetShape(("a", "b"), 2, {"logits": (1,)})
+    key = answers._key(asked, shape, "teacher")
+    assert key == answers._key(asked, shape, "teacher")
+    assert key != answers._key(asked, shape, "another teacher")
+    assert key != answers._key(asked, replace(shape, sample_id=("a", "c")), "teacher")
+    assert key != answers._key(change(asked), shape, "teacher")
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"temperature": 2.0}, {"pooling": "centre"}])
+def test_answers_of_another_teacher_are_stored_apart(
+    settings_of: Build, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    context = build_context(
+        settings_of({}), RunFolder(tmp_path), work_dir=tmp_path, progress=lambda *_: None
+    )
+    arm = plan_arms(context.settings)[-1]
+    asked = context.asked(arm, context.target.parts["train"], views=2)
+
+    def ask(*, seed: int = 0, temperature: float = 1.0, pooling: str = "mean") -> None:
+        values = {"kind": "compact2d", "channels": [4], "strides": [1], "pooling": pooling}
+        network = build_model(parse_model_settings(values), seed=seed)
+        _answers(FrozenTeacher(network, temperature), [], asked)
+
+    for _ in range(2):
+        ask()
+        assert len(stores(tmp_path)) == 1
+    ask(**other)
+    assert len(stores(tmp_path)) == 2
+
+
+def test_the_features_of_probes_of_other_image_sizes_are_stored_apart(
+    settings_of: Build, tmp_path: Path
+) -> None:
+    context = build_context(
+        settings_of({}), RunFolder(tmp_path), work_dir=tmp_path, progress=lambda *_: None
+    )
+    asked = context.asked(
+        plan_arms(context.settings)[-1], context.target.parts["train"], views=PLAIN
+    )
+    found = []
+    for size in (32, 48):
+        body = {"kind": "torchvision2d", "name": "resnet18", "image_size": size}
+        values = {"kind": "probe", "backbone": body, "layers": ["body.layer1"]}
+        probe = build_model(parse_model_settings(values), seed=0)
+        assert isinstance(probe, Probe)
+        found.append(read_features(probe, asked))
+    assert not torch.equal(*found)
+    assert len(stores(tmp_path)) == 2
 
 
 def test_a_seed_of_the_views_is_shared_by_all_seeds_of_the_run(

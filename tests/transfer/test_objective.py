@@ -151,9 +151,13 @@ def test_the_schedule_moves_the_terms_and_not_the_labels() -> None:
         )
     )
 
-    weights = objective(tiny_batch(), 0.25).weights
+    output = objective(tiny_batch(), 0.25)
 
-    assert weights == {"hard_label": 1.0, "soft_label": 1.0}
+    assert output.weights == {"hard_label": 1.0, "soft_label": 1.0}
+    torch.testing.assert_close(output.loss, output.terms["hard_label"] + output.terms["soft_label"])
+    whole = objective(tiny_batch(), 1.0)
+    expected = whole.terms["hard_label"] + 2.0 * whole.terms["soft_label"]
+    torch.testing.assert_close(whole.loss, expected)
 
 
 def test_a_sample_without_label_is_taught_by_the_teacher_alone() -> None:

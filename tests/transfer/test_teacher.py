@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medkd.errors import SettingsError
+from medkd.models.table import build_model, parse_model_settings
 from medkd.transfer.objective import TransferObjective
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.taps import tap_layers
@@ -35,6 +36,19 @@ def test_an_epoch_of_training_leaves_every_parameter_and_buffer_bit_identical() 
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert teacher.fingerprint() == fingerprint
+
+
+def test_networks_with_equal_weights_and_other_settings_have_other_fingerprints() -> None:
+    small = {"kind": "compact3d", "channels": [4], "strides": [1]}
+    first, second, same = (
+        FrozenTeacher(build_model(parse_model_settings(small | {"pooling": pooling}), seed=0))
+        for pooling in ("mean", "centre", "mean")
+    )
+    assert all(
+        torch.equal(one, first.network.state_dict()[name])
+        for name, one in second.network.state_dict().items()
+    )
+    assert first.fingerprint() == same.fingerprint() != second.fingerprint()
 
 
 def test_the_students_batch_norm_does_move_so_that_the_test_above_says_something() -> None:
