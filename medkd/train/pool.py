@@ -31,6 +31,8 @@ def why_not_ranked(context: RunContext) -> str:
         return "every training case has a label"
     if settings.student is None or settings.bench is not None:
         return "only a run with one student compares it with its teacher"
+    if settings.transfer is not None and settings.transfer.needs_no_teacher:
+        return "the student has no teacher"
     if settings.student.model.finds_points:
         return "two point detectors would have to search every scan"
     if not _pool_rows(context):

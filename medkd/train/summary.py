@@ -176,7 +176,8 @@ def _warnings(context: RunContext, plan: Sequence[Arm], arms: Arms) -> Iterator[
         yield from warn_of_few_positives(f"{words} domain", domain.counts())
         notes = (*domain.index.notes, *domain.split.notes)
         yield from (f"{domain.index.name} ({words}): {note}" for note in notes)
-    if target.split.unlabelled and any(arm.transfer.terms or arm.mutual for arm in plan):
+    taught = (arm for arm in plan if arm.teacher != CONTROL)
+    if target.split.unlabelled and any(arm.transfer.terms or arm.mutual for arm in taught):
         count = len(target.split.unlabelled)
         reason = why_not_ranked(context)
         unranked = f"; they are not ranked for labelling, because {reason}" if reason else ""

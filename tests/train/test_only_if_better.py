@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from medkd.config.run_settings import RunSettings
+from medkd.data.splits import LabelLimit
 from medkd.models.package import read_info
 from medkd.report.render import write_report
 from medkd.runs import RunFolder
@@ -72,6 +73,21 @@ def test_nothing_that_judges_a_transfer_speaks_of_it(
     assert [term.kind for term in evaluation.terms] == ["hard_label"]
     assert {d.second for d in evaluation.differences} == {"control"}
     assert not any("NO TRANSFER TOOK PLACE" in warning for warning in evaluation.warnings)
+
+
+def test_cases_without_labels_are_not_said_to_teach_an_untaught_student(
+    with_weak_teacher: RunSettings, tmp_path: Path
+) -> None:
+    limit = {"labelled_fraction": 0.5, "unlabelled": "keep", "validation": "limited"}
+    split = with_weak_teacher.target.split.model_copy(
+        update={"limit": LabelLimit.model_validate(limit)}
+    )
+    target = with_weak_teacher.target.model_copy(update={"split": split})
+    settings = with_weak_teacher.model_copy(update={"target": target})
+    evaluation = run_training(settings, RunFolder(tmp_path / "run"))
+    assert "student" in evaluation.record.without_transfer
+    assert "self_training" in {arm.name for arm in evaluation.arms}
+    assert not any("teach the student" in warning for warning in evaluation.warnings)
 
 
 def test_the_report_says_it_instead_of_a_verdict(untaught: tuple[RunFolder, Evaluation]) -> None:

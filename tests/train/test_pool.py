@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from medkd.config.mutual import ArmTransferSettings
 from medkd.config.run_settings import RunSettings
 from medkd.data.data_sets import MedMnistData
 from medkd.data.splits import build_split
@@ -135,7 +136,11 @@ def test_runs_that_cannot_rank_say_why(settings: RunSettings, domain: Domain) ->
     context = RunContext(settings, RunFolder(Path("run")), domain, domain, "cpu", no_progress)
     assert settings.student
     detector = settings.student.model_copy(update={"model": DetectorSettings()})
+    mutual = ArmTransferSettings.model_validate({"mutual": {"models": [{"kind": "shallow2d"}]}})
     others = {
+        "the student has no teacher": replace(
+            context, settings=settings.model_copy(update={"transfer": mutual})
+        ),
         "point detectors": replace(
             context, settings=settings.model_copy(update={"student": detector})
         ),
