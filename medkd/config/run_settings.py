@@ -58,10 +58,10 @@ class EnsembleOf(Settings):
     members: tuple[ArmName, ...] = Field(
         min_length=2, description="Names of other teachers, or control."
     )
-    weights: Literal["equal", "validation"] = Field(
+    weights: Literal["equal", "validation", "confidence"] = Field(
         "validation",
-        description="equal, or by how well a member predicts the validation labels: its weight is "
-        "proportional to its likelihood (pseudo-BMA).",
+        description="equal; validation: in proportion to a member's likelihood of the validation "
+        "labels (pseudo-BMA); confidence: for each sample, the surer a member the more.",
     )
 
 

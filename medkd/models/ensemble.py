@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # torch's usual alias
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -23,6 +24,9 @@ class EnsembleSettings(NetworkSettings):
     kind: Literal["ensemble"] = "ensemble"
     members: tuple[dict[str, Any], ...] = Field(
         min_length=2, description="The settings of each member."
+    )
+    by_confidence: bool = Field(
+        False, description="A member weighs more for the samples of which it is sure."
     )
 
     @model_validator(mode="after")
@@ -65,14 +69,16 @@ class EnsembleSettings(NetworkSettings):
 class Ensemble(Network):
     """Members, and for each member [M, K] a factor, an offset and a weight.
 
-    logit = sum_m weight_m (factor_m z_m + offset_m), with weights that add up to 1. The embedding
-    is the members' logits side by side.
+    logit = sum_m weight_m (factor_m z_m + offset_m), with weights that add up to 1. With
+    `by_confidence` each sample has weights of its own, see `confidence_weights`. The embedding is
+    the members' logits side by side.
     """
 
     def __init__(self, settings: EnsembleSettings) -> None:
         from medkd.models.table import build_part  # the table also lists this network
 
         super().__init__(settings, embedding_layer="collect")
+        self.by_confidence = settings.by_confidence
         self.networks = [build_part(one) for one in settings.parsed]
         self.members = nn.ModuleList(self.networks)
         self.collect = nn.Identity()
@@ -87,8 +93,38 @@ class Ensemble(Network):
         factor, offset, weight = (
             self.get_buffer(name)[:, None] for name in ("factor", "offset", "weight")
         )
-        return (weight * (factor * stacked + offset)).sum(dim=0)
+        moved = factor * stacked + offset
+        if self.by_confidence:
+            weight = confidence_weights(moved)
+        return (weight * moved).sum(dim=0)
 
     def _logits(self, view: Tensor) -> Tensor:
         logits: Tensor = self.collect(torch.cat([member(view) for member in self.networks], dim=1))
         return self.combine(logits.chunk(len(self.members), dim=1))
+
+
+LEAST_ENTROPY = 1e-4
+
+
+def confidence_weights(logits: Tensor) -> Tensor:
+    """Return weights of members for each sample: the surer a member, the more it weighs.
+
+    weight_m = (1 / H_m) / sum_n (1 / H_n), H the entropy in nats of the member's Bernoulli
+    probability sigmoid(z_m), at least `LEAST_ENTROPY`. Kwon et al. 2020 ("Adaptive knowledge
+    distillation based on entropy") give labels of lower entropy more weight.
+
+    Args:
+        logits: [M, B, K] of M members, on one scale.
+
+    Returns:
+        [M, B, K]; the weights of a sample add up to 1.
+
+    Example:
+        >>> weights = confidence_weights(torch.tensor([[[0.0]], [[4.0]]]))
+        >>> [round(weight, 2) for weight in weights.flatten().tolist()]
+        [0.12, 0.88]
+    """
+    p = torch.sigmoid(logits)
+    entropy = -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
+    sure = 1 / entropy.clamp(min=LEAST_ENTROPY)
+    return sure / sure.sum(dim=0)

@@ -35,6 +35,7 @@ def build_ensemble(arm: Arm, context: RunContext) -> tuple[Network, ModelInfo]:
     settings = EnsembleSettings(
         members=tuple(info.settings for info in infos),
         label_count=len(context.target.index.label_names),
+        by_confidence=arm.weights == "confidence",
     )
     network = Ensemble(settings)
     for member, name in zip(network.networks, arm.members, strict=True):

@@ -67,7 +67,7 @@ class Arm:
     teacher: str | None = None
     initialise: InitialiseSettings | None = None
     members: tuple[str, ...] = ()
-    weights: Literal["equal", "validation"] = "equal"
+    weights: Literal["equal", "validation", "confidence"] = "equal"
     mutual: MutualSettings | None = None
     same_as: str | None = None
     views: int | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
 
-from medkd.models.ensemble import Ensemble
+from medkd.models.ensemble import Ensemble, confidence_weights
 from medkd.models.table import build_model, parse_model_settings
 from medkd.train.ensembles import common_scale, likelihood_weights
 
@@ -43,6 +45,25 @@ def test_a_member_that_predicts_worse_weighs_less_and_the_more_labels_the_less()
     assert sum(few) == pytest.approx(1)
     assert 0.5 < few[0] < 0.65
     assert many[0] > 0.999
+
+
+def test_with_confidence_the_surer_member_weighs_more_for_each_sample() -> None:
+    values = {"kind": "ensemble", "members": MEMBERS, "by_confidence": True}
+    network = build_model(parse_model_settings(values), seed=0)
+    assert isinstance(network, Ensemble)
+    logits = [torch.tensor([[0.1], [-6.0], [2.0]]), torch.tensor([[3.0], [0.2], [2.0]])]
+
+    def entropy(logit: float) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+    expected = []
+    for first, second in zip(*(one[:, 0].tolist() for one in logits), strict=True):
+        a, b = 1 / entropy(first), 1 / entropy(second)
+        expected.append((a * first + b * second) / (a + b))
+    torch.testing.assert_close(network.combine(logits)[:, 0], torch.tensor(expected))
+    sure = torch.tensor([[[900.0]], [[-900.0]]])
+    torch.testing.assert_close(confidence_weights(sure), torch.full((2, 1, 1), 0.5))
 
 
 def test_members_must_answer_alike() -> None:

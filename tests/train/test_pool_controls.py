@@ -162,6 +162,16 @@ def test_an_ensemble_answers_with_its_members_on_one_scale(
     assert np.isnan(labels_of(source)).any()
 
 
+def test_an_ensemble_by_confidence_is_built_and_teaches(with_pool: Build, tmp_path: Path) -> None:
+    settings = probe_bench(with_pool).model_dump(by_alias=True, exclude_unset=True)
+    settings["bench"]["teachers"]["both"]["ensemble"]["weights"] = "confidence"
+    settings["bench"] |= {"seeds": [0], "labels": []}
+    run_bench(RunSettings.model_validate(settings), tmp_path / "bench")
+    network = load_model(RunFolder(tmp_path / "bench" / "seed-0").model("both")).network
+    assert isinstance(network, Ensemble)
+    assert network.by_confidence
+
+
 def test_an_arm_can_teach_the_next_one_with_a_network_of_its_own(
     image_settings: Build, image_values: dict[str, Any], tmp_path: Path
 ) -> None:
