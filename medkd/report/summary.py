@@ -13,11 +13,11 @@ from medkd.types import ArmResult, Evaluation, FrocResult, PairedDifference
 
 TRANSFER = (
     "Transfer took place: on held-out data the student is at least 30 % closer to its calibrated "
-    "teacher (KL divergence) than the control is"
+    "teacher (KL divergence) than any arm without this teacher is"
 )
 NO_TRANSFER = (
     "No transfer took place: on held-out data the student is not at least 30 % closer to its "
-    "calibrated teacher (KL divergence) than the control is."
+    "calibrated teacher (KL divergence) than every arm without this teacher."
 )
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
 CAUTION = (
@@ -110,8 +110,8 @@ def transfer_words(evaluation: Evaluation) -> str:
         return " ".join(f"{sentence(reason)}" for reason in untaught.values())
     if evaluation.transfer_took_place is None:
         return "This run did not test whether transfer took place."
-    drop = _kl_drop(evaluation)
-    measured = f" (its KL is {_below(drop)} the control's)" if drop is not None else ""
+    drops = ", ".join(f"{_below(drop)} {whose}" for whose, drop in _kl_drops(evaluation))
+    measured = f" (its KL is {drops})" if drops else ""
     if evaluation.transfer_took_place:
         return f"{TRANSFER}{measured}."
     return f"{NO_TRANSFER[:-1]}{measured}."
@@ -121,14 +121,17 @@ def _below(drop: float) -> str:
     return f"{words.percent(abs(drop))} {'below' if drop >= 0 else 'above'}"
 
 
-def _kl_drop(evaluation: Evaluation) -> float | None:
-    """Return by which fraction the KL of the only student is below the control's, or None."""
+def _kl_drops(evaluation: Evaluation) -> list[tuple[str, float]]:
+    """Return by which fraction the KL of the only student is below that of each other arm."""
     by_arm = {found.arm: found.kl for found in evaluation.fidelity}
-    control = by_arm.pop("control", 0.0)
-    if len(by_arm) != 1 or control <= 0:
-        return None
+    others = {whose: by_arm.pop(arm, 0.0) for arm, whose in _WITHOUT_TEACHER.items()}
+    if len(by_arm) != 1:
+        return []
     (student,) = by_arm.values()
-    return 1 - student / control
+    return [(whose, 1 - student / kl) for whose, kl in others.items() if kl > 0]
+
+
+_WITHOUT_TEACHER = {"control": "the control's", "self_training": "that of self-training"}
 
 
 def _trained(evaluation: Evaluation) -> str:

@@ -29,7 +29,7 @@ from medkd.types import Estimate, Fidelity, PairedDifference, TermRecord
 
 METRICS = ("roc_auc", "pr_auc", "brier")
 TRANSFER_SHARE = 0.7
-"""Transfer took place if the student's KL to the teacher is at most this part of the control's."""
+"""Transfer took place if the student's KL to the teacher is at most this part of the others'."""
 
 Float64 = NDArray[np.float64]
 
@@ -80,9 +80,12 @@ def measure_fidelity(teacher: FinishedArm, arm: FinishedArm) -> Fidelity:
     return Fidelity(arm.name, "test", max(0.0, float(divergence.mean())), agreement)
 
 
-def transfer_happened(student: Fidelity, control: Fidelity) -> bool:
-    """Return whether the student's KL is at least 30 % below the control's."""
-    return student.kl <= TRANSFER_SHARE * control.kl
+def transfer_happened(student: Fidelity, others: Iterable[Fidelity]) -> bool:
+    """Return whether the student's KL is at least 30 % below that of each arm without its teacher.
+
+    These are the control and, where there is one, self-training.
+    """
+    return student.kl <= TRANSFER_SHARE * min(other.kl for other in others)
 
 
 def term_records(

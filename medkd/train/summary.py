@@ -49,7 +49,7 @@ def summarise(
     own = [arm for arm in students if arm.teacher != CONTROL]
     fidelity = _fidelity(own, arms)
     verdicts = {
-        name: transfer_happened(found[name], found[CONTROL])
+        name: transfer_happened(found[name], [f for arm, f in found.items() if arm != name])
         for name, found in fidelity.items()
         if CONTROL in found
     }
@@ -121,14 +121,16 @@ def _phantoms(context: RunContext, arms: Arms) -> list[str]:
 
 
 def _fidelity(students: Sequence[Arm], arms: Arms) -> dict[str, dict[str, Fidelity]]:
-    """Return the fidelity of each taught student and of the control to its teacher, by student."""
+    """Return the fidelity to its teacher of each taught student and of the arms without it."""
     found = {}
     for student in students:
         if student.teacher is None:
             continue
         teacher = arms[student.teacher]
-        names = (CONTROL, student.name) if CONTROL in arms else (student.name,)
-        found[student.name] = {name: measure_fidelity(teacher, arms[name]) for name in names}
+        names = [name for name in (CONTROL, SELF_TRAINING) if name in arms]
+        found[student.name] = {
+            name: measure_fidelity(teacher, arms[name]) for name in (*names, student.name)
+        }
     return found
 
 
@@ -151,7 +153,7 @@ def _transfer_warnings(verdicts: Mapping[str, bool]) -> Iterator[str]:
         if not happened:
             yield (
                 f"NO TRANSFER TOOK PLACE in {name}: on held-out data its divergence from the "
-                "teacher is not at least 30 % below the control's"
+                "teacher is not at least 30 % below that of each arm without this teacher"
             )
 
 

@@ -354,6 +354,9 @@ def test_the_summary_says_how_far_the_student_follows_its_teacher(
     )
     followed = replace(evaluation, fidelity=(control, student))
     assert "75.0 % below the control's" in transfer_words(followed)
+    near = replace(control, arm="self_training", kl=0.1)
+    with_pool = replace(evaluation, fidelity=(control, near, student))
+    assert "50.0 % below that of self-training" in transfer_words(with_pool)
     strayed = replace(
         evaluation, fidelity=(control, replace(student, kl=0.25)), transfer_took_place=False
     )

@@ -88,7 +88,10 @@ def test_transfer_took_place_from_thirty_percent_below_the_control(
     kl: float, happened: bool
 ) -> None:
     control = Fidelity("control", "test", 1.0, 1.0)
-    assert transfer_happened(Fidelity("student", "test", kl, 1.0), control) is happened
+    student = Fidelity("student", "test", kl, 1.0)
+    assert transfer_happened(student, [control]) is happened
+    near = Fidelity("self_training", "test", 0.5, 1.0)
+    assert not transfer_happened(student, [control, near])
 
 
 def test_a_teacher_no_better_than_the_control_is_named() -> None:

@@ -56,7 +56,7 @@ def test_a_pool_brings_two_more_arms_and_no_pool_none(
     assert (first.first, first.second, first.primary) == ("student", "control", True)
     pairs = {(one.first, one.second) for one in evaluation.differences}
     assert ("student", "self_training") in pairs
-    assert {one.arm for one in evaluation.fidelity} == {"student", "control"}
+    assert {one.arm for one in evaluation.fidelity} == {"student", "control", "self_training"}
     assert evaluation.splits["val"]["samples"] == 12
     plain = run_training(image_settings(), RunFolder(tmp_path / "plain"))
     assert [arm.name for arm in plain.arms] == ["teacher", "control", "student"]
