@@ -13,7 +13,9 @@ precision. Other weights, transforms or seeds therefore never find these answers
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medkd.errors import CheckpointError, SettingsError
-from medkd.files import write_text
+from medkd.files import is_full_disk, write_text
 from medkd.transfer.teacher import TeacherOutput
 
 LOGITS = "logits"
@@ -40,6 +42,9 @@ _INDEX = "targets.json"
 _CHECKSUMS = "checksums.npy"
 _MISSING = 0
 _GIB = 2**30
+_CHUNK = 2**22
+_NO_FALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
+"""How file systems say that they cannot reserve space in advance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,77 @@ def check_space(shape: TargetShape, folder: Path) -> None:
     Raises:
         SettingsError: names the size, the free space and what makes it smaller.
     """
+    free = _free_bytes(folder)
+    if shape.size_bytes >= 0.9 * free:
+        raise SettingsError(*_no_space(shape, folder, free))
+
+
+def create_store(folder: Path, shape: TargetShape) -> None:
+    """Create an empty store in an empty folder, at its full size.
+
+    The space on disk is reserved here. Writing to a mapped file on a full disk ends the process
+    with SIGBUS, which nothing can catch.
+
+    Raises:
+        SettingsError: if the disk has no room for it; the folder is then empty again.
+    """
+    try:
+        _write_empty(folder, shape)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        for path in folder.iterdir():
+            path.unlink()
+        raise SettingsError(*_no_space(shape, folder, _free_bytes(folder))) from error
+
+
+def _write_empty(folder: Path, shape: TargetShape) -> None:
+    count = len(shape.sample_id) * shape.views
+    for place, row in enumerate(shape.rows.values()):
+        path = folder / f"{place}.npy"
+        dtype = DTYPES[shape.precision]
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(count, *row))
+        array.flush()
+        _reserve(path, header_bytes=array.offset)
+    np.save(folder / _CHECKSUMS, np.full(count, _MISSING, dtype=np.uint32), allow_pickle=False)
+    facts = {
+        "sample_id": shape.sample_id, "views": shape.views, "precision": shape.precision,
+        "rows": {name: list(row) for name, row in shape.rows.items()},
+    }  # fmt: skip
+    write_text(folder / _INDEX, json.dumps(facts) + "\n")
+
+
+def _reserve(path: Path, *, header_bytes: int) -> None:
+    """Reserve the disk blocks of a file that holds a header and zeros.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in _NO_FALLOCATE:
+                    raise
+            else:
+                return
+        position = file.seek(header_bytes)
+        while position < size:
+            position += file.write(bytes(min(_CHUNK, size - position)))
+        file.flush()
+        os.fsync(file.fileno())  # some file systems report a full disk only here
+
+
+def _free_bytes(folder: Path) -> int:
     existing = next(one for one in (folder, *folder.parents) if one.exists())
-    free = shutil.disk_usage(existing).free
-    if shape.size_bytes < 0.9 * free:
-        return
+    return shutil.disk_usage(existing).free
+
+
+def _no_space(shape: TargetShape, folder: Path, free: int) -> tuple[str, list[str]]:
     largest = max(shape.rows, key=lambda name: int(np.prod(shape.rows[name])))
-    raise SettingsError(
+    return (
         f"{folder}: the stored answers of the teacher would fill the disk",
         [
             f"{len(shape.sample_id):,} samples x {shape.views} views need "
@@ -80,21 +150,6 @@ def check_space(shape: TargetShape, folder: Path) -> None:
             "transfer.targets.mode: live",
         ],
     )
-
-
-def create_store(folder: Path, shape: TargetShape) -> None:
-    """Create an empty store in an empty folder, at its full size."""
-    count = len(shape.sample_id) * shape.views
-    for place, row in enumerate(shape.rows.values()):
-        np.lib.format.open_memmap(
-            folder / f"{place}.npy", mode="w+", dtype=DTYPES[shape.precision], shape=(count, *row)
-        ).flush()
-    np.save(folder / _CHECKSUMS, np.full(count, _MISSING, dtype=np.uint32), allow_pickle=False)
-    facts = {
-        "sample_id": shape.sample_id, "views": shape.views, "precision": shape.precision,
-        "rows": {name: list(row) for name, row in shape.rows.items()},
-    }  # fmt: skip
-    write_text(folder / _INDEX, json.dumps(facts) + "\n")
 
 
 class TargetStore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,50 @@ def test_a_store_that_would_fill_the_disk_is_refused_with_its_size(
     with pytest.raises(SettingsError, match=r"10,000 samples x 16 views need 1\.2 GiB") as refused:
         check_space(large, tmp_path / "new")
     assert "the largest output is maps (64, 8, 8)" in str(refused.value)
+
+
+LARGE = TargetShape(IDS, 100, {LOGITS: (1,), "maps": (64, 8, 8)})
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def reserve(_file: int, _start: int, _size: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(targets.os, "posix_fallocate", reserve, raising=False)
+
+
+@pytest.mark.parametrize("how", ["reserved", "not supported", "unknown to the platform"])
+def test_a_new_store_has_its_space_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "not supported":
+        fail_with(monkeypatch, errno.EOPNOTSUPP)
+    elif how != "reserved":
+        monkeypatch.delattr(targets.os, "posix_fallocate", raising=False)
+    store = build_store(tmp_path / "s", LARGE)
+    used = sum(path.stat().st_blocks for path in (tmp_path / "s").iterdir()) * 512
+    assert used >= LARGE.size_bytes
+    assert store.missing(np.arange(300)).all()
+    assert store.names == (LOGITS, "maps")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_without_room_for_a_store_is_refused_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_with(monkeypatch, number)
+    with pytest.raises(SettingsError, match="would fill the disk") as refused:
+        build_store(tmp_path / "s", LARGE)
+    assert "3 samples x 100 views need" in str(refused.value)
+    assert not list((tmp_path / "s").iterdir())
+
+
+def test_other_disk_errors_are_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        build_store(tmp_path / "s")
 
 
 def test_a_stored_teacher_answers_each_view_or_the_mean_over_views() -> None:
