@@ -30,6 +30,7 @@ from torch import Tensor
 
 from medkd.errors import CheckpointError, SettingsError
 from medkd.files import is_full_disk, write_text
+from medkd.jsonio import read_json, to_jsonable
 from medkd.transfer.teacher import TeacherOutput
 
 LOGITS = "logits"
@@ -103,11 +104,7 @@ def _write_empty(folder: Path, shape: TargetShape) -> None:
         array.flush()
         _reserve(path, header_bytes=array.offset)
     np.save(folder / _CHECKSUMS, np.full(count, _MISSING, dtype=np.uint32), allow_pickle=False)
-    facts = {
-        "sample_id": shape.sample_id, "views": shape.views, "precision": shape.precision,
-        "rows": {name: list(row) for name, row in shape.rows.items()},
-    }  # fmt: skip
-    write_text(folder / _INDEX, json.dumps(facts) + "\n")
+    write_text(folder / _INDEX, json.dumps(to_jsonable(shape)) + "\n")
 
 
 def _reserve(path: Path, *, header_bytes: int) -> None:
@@ -165,18 +162,20 @@ class TargetStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            facts = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-            self._checksums = _mapped(folder / _CHECKSUMS)
+            facts = read_json(folder / _INDEX, TargetShape)
+            count = len(facts.sample_id) * facts.views
+            self._checksums = _mapped(folder / _CHECKSUMS, (count,))
             self._arrays = {
-                name: _mapped(folder / f"{place}.npy") for place, name in enumerate(facts["rows"])
+                name: _mapped(folder / f"{place}.npy", (count, *row))
+                for place, (name, row) in enumerate(facts.rows.items())
             }
-        except (OSError, ValueError, KeyError) as error:
-            reasons = [str(error), "delete the folder: it will be computed again"]
+        except (OSError, ValueError, CheckpointError) as error:
             raise CheckpointError(
-                f"{folder}: not a store of a teacher's answers", reasons
+                f"{folder}: not a store of a teacher's answers",
+                [str(error), "delete the folder: it will be computed again"],
             ) from None
-        self.views: int = facts["views"]
-        self._place = {name: number for number, name in enumerate(facts["sample_id"])}
+        self.views = facts.views
+        self._place = {name: number for number, name in enumerate(facts.sample_id)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -321,5 +320,8 @@ class StoredTeacher:
         return TeacherOutput(moved.pop(LOGITS), moved)
 
 
-def _mapped(path: Path) -> NDArray[np.generic]:
-    return np.lib.format.open_memmap(path, mode="r+")
+def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    array = np.lib.format.open_memmap(path, mode="r+")
+    if array.shape != shape:
+        raise ValueError(f"{path.name}: expected an array of shape {shape}, got {array.shape}")
+    return array

@@ -112,6 +112,28 @@ def test_a_store_that_would_fill_the_disk_is_refused_with_its_size(
     assert "the largest output is maps (64, 8, 8)" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[1, 2]", "not a TargetShape"),
+        ('{"sample_id": ["a"], "views": 2}', "rows: Field required"),
+        ('{"sample_id": ["a"], "views": "x", "rows": {}}', "views: Input should be a valid int"),
+        ('{"sample_id": ["a"], "views": 2, "rows": {"logits": [1]}}',
+         r"expected an array of shape \(2,\), got \(6,\)"),
+        ("{", "Invalid JSON"),
+    ],
+)  # fmt: skip
+def test_a_description_that_does_not_fit_the_store_is_refused(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    build_store(tmp_path / "s")
+    (tmp_path / "s" / "targets.json").write_text(content)
+    with pytest.raises(CheckpointError, match=words) as refused:
+        TargetStore(tmp_path / "s")
+    assert "not a store of a teacher's answers" in str(refused.value)
+    assert "delete the folder" in str(refused.value)
+
+
 LARGE = TargetShape(IDS, 100, {LOGITS: (1,), "maps": (64, 8, 8)})
 
 
