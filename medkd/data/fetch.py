@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import math
 import signal
 import threading
 import traceback
@@ -131,15 +132,20 @@ def _ended_if_late(workers: set[BaseProcess], timeout_s: float) -> Iterator[None
 
     The time limit of torch covers only the first byte of a batch, and restarts with each batch
     that arrives out of order. This longer limit covers a batch that stops half way. A killed
-    worker interrupts the main process.
+    worker interrupts the main thread, unless another thread receives its signal: the main thread
+    is therefore woken now and then, and then looks at the workers.
     """
+    waiting = threading.get_ident()
     done, late = threading.Event(), threading.Event()
 
     def watch() -> None:
         # In slices, so that a computer that was suspended for a while does not count as late.
-        for _ in range(_SLICES):
-            if done.wait(_LIMITS * timeout_s / _SLICES):
+        slices = max(_SLICES, math.ceil(_LIMITS * timeout_s))
+        for _ in range(slices):
+            if done.wait(_LIMITS * timeout_s / slices):
                 return
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(waiting, signal.SIGCHLD)
         late.set()
         for process in workers:
             process.kill()

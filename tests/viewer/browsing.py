@@ -28,13 +28,15 @@ def chromium_path():
 
 @contextlib.contextmanager
 def served(run, *words):
-    """Run `medkd review` on a run; yield its address and process."""
+    """Run `medkd review` on a run, at any free port; yield its address and process."""
     # A shell starts what it runs in the background with SIGINT ignored; a test may be started so.
     main = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from medkd.cli import main; main()"
     )
     command = [sys.executable, "-c", main, "review", str(run.path), "--no-browser", *words]
+    if "--port" not in words:  # tests that run side by side would both find 8501 free
+        command += ["--port", "0"]
     process = subprocess.Popen(  # noqa: S603  # the tested command
         command, stdout=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
