@@ -62,7 +62,7 @@ class Network(nn.Module):
         dense_stride: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.stored = settings.stored()
+        self.stored = settings.stored()  # two networks with equal weights can differ in these
         self.spatial_dims = settings.spatial_dims
         self.in_channels = settings.in_channels
         self.label_count = settings.label_count

@@ -229,15 +229,15 @@ def _label_words(found: LabelMap) -> Iterator[str]:
     scores = [score for score in found.scores if score.metric == "roc_auc"]
     curve = sorted((s.labels, s.estimate.value) for s in scores if s.arm == CONTROL)
     counts, values = [count for count, _ in curve], [value for _, value in curve]
-    own = {s.fraction: s.estimate.value for s in scores if s.arm == CONTROL}
     for score in scores:
-        if score.role != "student" or score.arm == SELF_TRAINING:
-            continue
-        if score.estimate.value <= own[score.fraction]:
+        is_student = score.role == "student" and score.arm != SELF_TRAINING
+        if not is_student or score.estimate.value <= dict(curve)[score.labels]:
             continue
         needed = labels_needed(counts, values, score.estimate.value)
-        words = f"more than {counts[-1]:.0f}" if needed is None else f"about {needed:.0f}"
-        words = f"at most {counts[0]:.0f}" if needed == counts[0] else words
+        if needed is None:
+            words = f"more than {counts[-1]:.0f}"
+        else:
+            words = f"{'at most' if needed == counts[0] else 'about'} {needed:.0f}"
         yield (
             f"- {score.arm} with {score.labels:.0f} labels: the control would need {words} for "
             f"its ROC AUC of {score.estimate.value:.3f}."

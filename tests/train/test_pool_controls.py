@@ -130,6 +130,7 @@ def test_a_map_has_one_bench_for_each_fraction_and_adds_up(
     ]
     text = (tmp_path / "map" / "map.md").read_text()
     assert text == map_markdown(found)
+    assert "- from_probe with 18 labels: the control would need" in text
     means = {(s.fraction, s.arm): s.estimate.value for s in found.scores if s.metric == "roc_auc"}
     for fraction, labels in counts.items():
         gain = means[fraction, "from_probe"] > means[fraction, "control"]

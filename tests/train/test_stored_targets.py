@@ -43,6 +43,14 @@ def settings_of(image_settings: Build, image_values: dict[str, Any], tmp_path: P
     return build
 
 
+@pytest.fixture
+def asked(settings_of: Build, tmp_path: Path) -> Asked:
+    """Two views of each training sample."""
+    run = RunFolder(tmp_path / "run")
+    context = build_context(settings_of({}), run, work_dir=run.path, progress=lambda *_: None)
+    return context.asked(plan_arms(context.settings)[-1], context.target.parts["train"], views=2)
+
+
 def losses(run: Path) -> np.ndarray:
     with (run / "training" / "student" / "log.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -116,12 +124,8 @@ def of_domain(asked: Asked, **changed: Any) -> Asked:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 def test_all_on_which_answers_depend_is_in_the_name_of_their_store(
-    settings_of: Build, tmp_path: Path, change: Callable[[Asked], Asked]
+    asked: Asked, change: Callable[[Asked], Asked]
 ) -> None:
-    run = RunFolder(tmp_path / "run")
-    context = build_context(settings_of({}), run, work_dir=run.path, progress=lambda *_: None)
-    arm = plan_arms(context.settings)[-1]
-    asked = context.asked(arm, context.target.parts["train"], views=2)
     shape = TargetShape(("a", "b"), 2, {"logits": (1,)})
     key = answers._key(asked, shape, "teacher")
     assert key == answers._key(asked, shape, "teacher")
@@ -132,14 +136,8 @@ def test_all_on_which_answers_depend_is_in_the_name_of_their_store(
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"temperature": 2.0}, {"pooling": "centre"}])
 def test_answers_of_another_teacher_are_stored_apart(
-    settings_of: Build, tmp_path: Path, other: dict[str, Any]
+    asked: Asked, tmp_path: Path, other: dict[str, Any]
 ) -> None:
-    context = build_context(
-        settings_of({}), RunFolder(tmp_path), work_dir=tmp_path, progress=lambda *_: None
-    )
-    arm = plan_arms(context.settings)[-1]
-    asked = context.asked(arm, context.target.parts["train"], views=2)
-
     def ask(*, seed: int = 0, temperature: float = 1.0, pooling: str = "mean") -> None:
         values = {"kind": "compact2d", "channels": [4], "strides": [1], "pooling": pooling}
         network = build_model(parse_model_settings(values), seed=seed)
@@ -153,21 +151,15 @@ def test_answers_of_another_teacher_are_stored_apart(
 
 
 def test_the_features_of_probes_of_other_image_sizes_are_stored_apart(
-    settings_of: Build, tmp_path: Path
+    asked: Asked, tmp_path: Path
 ) -> None:
-    context = build_context(
-        settings_of({}), RunFolder(tmp_path), work_dir=tmp_path, progress=lambda *_: None
-    )
-    asked = context.asked(
-        plan_arms(context.settings)[-1], context.target.parts["train"], views=PLAIN
-    )
     found = []
     for size in (32, 48):
         body = {"kind": "torchvision2d", "name": "resnet18", "image_size": size}
         values = {"kind": "probe", "backbone": body, "layers": ["body.layer1"]}
         probe = build_model(parse_model_settings(values), seed=0)
         assert isinstance(probe, Probe)
-        found.append(read_features(probe, asked))
+        found.append(read_features(probe, replace(asked, views=PLAIN)))
     assert not torch.equal(*found)
     assert len(stores(tmp_path)) == 2
 
