@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medkd.models.layout import channel_axis
 from medkd.settings import Settings
 
 
@@ -92,6 +93,10 @@ class Network(nn.Module):
     def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:
         """Compute the logits of all patches of a large view; see `classifiers.PooledConvNet`."""
         raise NotImplementedError(f"{type(self).__name__} has no dense run (patch {patch_shape})")
+
+    def channel_axis(self, layer: str, output: object, *, samples: int) -> int:
+        """Return the axis of the channels of a layer's output; see `layout.channel_axis`."""
+        return channel_axis(self, layer, output, samples=samples)
 
     def _logits(self, view: Tensor) -> Tensor:
         raise NotImplementedError

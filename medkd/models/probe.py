@@ -2,9 +2,10 @@
 
 Where labels are few, this teaches more than the same network trained further: the features stay as
 they were learned from many images, and only a linear model is fitted, in seconds. The features of
-each layer are averaged over its positions, standardised and projected on their principal
-components; scikit-learn's `LogisticRegression` is fitted on the result. All of it is stored as
-tensors, so a probe is a network like any other: it is saved, loaded and asked in the same way.
+each layer are averaged over its positions or tokens (`layout.py` finds its channels), standardised
+and projected on their principal components; scikit-learn's `LogisticRegression` is fitted on the
+result. All of it is stored as tensors, so a probe is a network like any other: it is saved, loaded
+and asked in the same way.
 
 Source: Alain and Bengio 2017 (linear classifier probes); Kornblith et al. 2019, "Do better ImageNet
 models transfer better?", 4.1 (logistic regression on fixed features).
@@ -13,7 +14,7 @@ models transfer better?", 4.1 (logistic regression on fixed features).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -84,8 +85,8 @@ class ProbeSettings(NetworkSettings):
     )
     pooling: Pooling = Field(
         "global",
-        description="global: mean over all positions. centre: positions near the centre weigh "
-        "more, for patches around a candidate.",
+        description="global: mean over all positions or tokens. centre: positions near the centre "
+        "weigh more, for patches around a candidate; not for tokens.",
     )
     looks: tuple[LookSettings, ...] = Field(
         (LookSettings(),), min_length=1, description="One or several fields of view."
@@ -179,9 +180,7 @@ class Probe(Network):
             nn.init.zeros_(self.backbone.head.weight)
         if body.spatial_dims == 2:  # twice as fast on a processor
             self.backbone.to(memory_format=torch.channels_last)
-        shape = body.input_shape or (_TRIAL_SIZE,) * body.spatial_dims
-        with torch.no_grad():
-            width = self._read(torch.zeros(1, settings.in_channels, *shape), crop=False).shape[1]
+        self._axes, width = self._find_channels()
         self.embed = Embedding(width, min(settings.components, width))
         self.head = nn.Linear(len(self.embed.get_buffer("components")), settings.label_count)
         nn.init.zeros_(self.head.weight)
@@ -196,7 +195,7 @@ class Probe(Network):
     def read_features(self, view: Tensor) -> Tensor:
         """Compute the pooled features of views, [B, C, *spatial] in 0..1 to [B, F]."""
         self._check_view(view)
-        return self._read(view, crop=True)
+        return self._read(view)
 
     def classify(self, features: Tensor) -> Tensor:
         """Compute logits [B, K] from the features [B, F] of `read_features`."""
@@ -204,18 +203,33 @@ class Probe(Network):
         return logits
 
     def _logits(self, view: Tensor) -> Tensor:
-        return self.classify(self._read(view, crop=True))
+        return self.classify(self._read(view))
 
-    def _read(self, view: Tensor, *, crop: bool) -> Tensor:
+    def _read(self, view: Tensor) -> Tensor:
         found = []
         for look in self.settings.looks:
-            layers = look.layers or self.settings.layers
-            shown = central_part(view, look.size_vox) if crop and look.size_vox else view
+            layers, pooling = self._layers_of(look), look.pooling or self.settings.pooling
             with _read_layers(self.backbone, layers) as outputs:
-                self.backbone(shown)
-            pooling = look.pooling or self.settings.pooling
-            found += [pool(outputs[name], pooling) for name in layers]
+                self.backbone(central_part(view, look.size_vox) if look.size_vox else view)
+            found += [pool(outputs[n].movedim(self._axes[n], 1), pooling) for n in layers]
         return torch.cat(found, dim=1)
+
+    def _layers_of(self, look: LookSettings) -> tuple[str, ...]:
+        return look.layers or self.settings.layers
+
+    def _find_channels(self) -> tuple[dict[str, int], int]:
+        """Run an empty view; return the axis of the channels of each layer, and all features."""
+        body, looks = self.settings.body, self.settings.looks
+        layers = tuple(dict.fromkeys(name for look in looks for name in self._layers_of(look)))
+        shape = body.input_shape or (_TRIAL_SIZE,) * body.spatial_dims
+        with torch.no_grad(), _read_layers(self.backbone, layers) as outputs:
+            self.backbone(torch.zeros(1, self.settings.in_channels, *shape))
+        axes = {n: self.backbone.channel_axis(n, outputs.get(n), samples=1) for n in layers}
+        for look in looks:
+            if (look.pooling or self.settings.pooling) == "centre":
+                _check_places(self._layers_of(look), outputs, self.backbone.spatial_dims)
+        counts = [outputs[n].shape[axes[n]] for look in looks for n in self._layers_of(look)]
+        return axes, sum(counts)
 
 
 def initialise_probe(network: Probe, settings: ProbeSettings) -> str:
@@ -311,6 +325,20 @@ def pool(features: Tensor, pooling: Pooling) -> Tensor:
         weights = (weights / weights.sum()).to(pooled.dtype)
         pooled = (pooled * weights.view(-1, *(1,) * (pooled.ndim - 3))).sum(dim=2)
     return pooled
+
+
+def _check_places(layers: Sequence[str], outputs: Mapping[str, Tensor], axes: int) -> None:
+    """Refuse pooling around the centre for outputs whose places in the image are not known."""
+    reasons = [
+        f"layer {name!r} gives {tuple(outputs[name].shape[1:])} for one view: tokens, whose places "
+        "are not known"
+        for name in layers
+        if outputs[name].ndim not in (2, axes + 2)
+    ]
+    if reasons:
+        raise SettingsError(
+            "tokens cannot be pooled around the centre", [*reasons, "use pooling: global"]
+        )
 
 
 @contextmanager

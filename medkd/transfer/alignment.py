@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from medkd.settings import Settings
 from medkd.transfer.features import pool
 from medkd.transfer.outputs import at_least_float32
-from medkd.transfer.taps import probe_layers
+from medkd.transfer.taps import check_channels, probe_layers
 
 
 class AlignmentSettings(Settings):
@@ -81,10 +81,12 @@ def trained_width(network: nn.Module, layer: str, view_shape: Sequence[int]) -> 
 
     Raises:
         ValueError: if no trained weight precedes the layer: its output cannot change.
+        SettingsError: if its channels are not on the first axis after the batch.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.enable_grad():
         _, features = probe_layers(network, torch.zeros(1, *view_shape, device=device), [layer])
+    check_channels(network, features)
     if not features[layer].requires_grad:
         raise ValueError(
             f"no trained weight precedes the layer {layer!r}, so alignment would change nothing: "

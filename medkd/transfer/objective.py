@@ -26,7 +26,14 @@ from medkd.transfer.settings import (
     repeated_terms,
 )
 from medkd.transfer.table import ALIGNMENTS, TERMS
-from medkd.transfer.taps import Join, find_layers, own_rows, probe_layers, tap_layers
+from medkd.transfer.taps import (
+    Join,
+    check_channels,
+    find_layers,
+    own_rows,
+    probe_layers,
+    tap_layers,
+)
 from medkd.transfer.teacher import FrozenTeacher, TeacherOutput
 from medkd.transfer.terms import PreparedTerm, Side, TermContext, TermInputs
 from medkd.types import PatchBatch
@@ -253,6 +260,8 @@ class TransferObjective(nn.Module):
         with torch.no_grad():
             logits, features = probe_layers(self.student, view, student_layers)
         teacher = self.teacher(view, teacher_layers)
+        check_channels(self.student, features)
+        check_channels(self.teacher.network, teacher.features)
         return TermContext(self.settings.outputs, teacher.features, features, logits.shape[1])
 
 

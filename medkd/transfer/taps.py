@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -88,6 +88,37 @@ def probe_layers(
         for module, mode in modes.items():
             module.training = mode
     return output, features
+
+
+def check_channels(network: nn.Module, features: Mapping[str, Tensor]) -> None:
+    """Refuse layers whose channels are not on the first axis after the batch.
+
+    Args:
+        network: the network of the layers; without `channel_axis`, nothing is known and refused.
+        features: outputs of layers for one view, by name.
+
+    Raises:
+        SettingsError: with every reason.
+    """
+    axis_of: Callable[..., int] | None = getattr(network, "channel_axis", None)
+    if axis_of is None:
+        return
+    reasons: list[str] = []
+    for name, feature in features.items():
+        try:
+            axis = axis_of(name, feature, samples=1)
+        except SettingsError as error:
+            reasons.append("; ".join([f"layer {name!r}", *error.reasons]))
+            continue
+        if axis != 1:
+            reasons.append(
+                f"layer {name!r} gives {tuple(feature.shape[1:])} for one view, with its channels "
+                "last: name a layer that gives [C, *spatial], or the pooled embedding"
+            )
+    if reasons:
+        raise SettingsError(
+            f"{type(network).__name__}: layers that cannot be compared or aligned", reasons
+        )
 
 
 def find_layers(network: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medkd.errors import SettingsError
+from medkd.models.table import build_model, parse_model_settings
 from medkd.transfer.objective import TransferObjective, term_names
 from medkd.transfer.settings import TransferSettings
 from medkd.transfer.table import NOTHING_WITH_TWO_CLASSES, TERMS
@@ -326,3 +327,27 @@ def test_a_class_that_does_not_occur_cannot_be_balanced(share: float) -> None:
     settings = settings_of(hard_label={"class_balanced": True})
 
     assert "both classes must occur" in refusal(settings, None, positive_share=[share])
+
+
+SWIN_LAYER = "body.features.1"
+
+
+def swin_teacher() -> FrozenTeacher:
+    values = {"kind": "torchvision2d", "name": "swin_t", "image_size": 32}
+    return FrozenTeacher(build_model(parse_model_settings(values), seed=0))
+
+
+@pytest.mark.parametrize("kind", ["hint", "attention", "feature_kl", "rkd_distance", "similarity"])
+def test_a_layer_with_its_channels_last_is_refused(kind: str) -> None:
+    student = build_model(parse_model_settings({"kind": "compact2d"}), seed=0)
+    term = {"kind": kind, "teacher_layer": SWIN_LAYER, "student_layer": "features.3"}
+    with pytest.raises(SettingsError, match="channels last: name a layer") as refused:
+        TransferObjective(student, swin_teacher(), settings_of(term), view_shape=(1, 32, 32))
+    assert f"layer '{SWIN_LAYER}' gives (8, 8, 96)" in str(refused.value)
+
+
+def test_the_embedding_of_such_a_network_can_be_compared() -> None:
+    student = build_model(parse_model_settings({"kind": "compact2d"}), seed=0)
+    settings = settings_of({"kind": "hint"})
+    built = TransferObjective(student, swin_teacher(), settings, view_shape=(1, 32, 32))
+    assert built.terms["hint"].projector.linear.out_features == 768
