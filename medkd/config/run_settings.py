@@ -88,7 +88,8 @@ class TeacherSettings(AdaptationSettings):
     def _probe_in_short(cls, values: Any) -> Any:  # noqa: ANN401  # plain values from YAML
         if not isinstance(values, dict) or values.get("kind") != "probe":
             return values
-        own = {key: values[key] for key in ("training", "initialise") if key in values}
+        of_teacher = {name for name in cls.model_fields if name not in ("model", "from_")}
+        own = {key: value for key, value in values.items() if key in of_teacher}
         probe = {key: value for key, value in values.items() if key not in own}
         return {"model": probe, **own}
 

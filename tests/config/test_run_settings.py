@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from medkd.config.run_settings import BenchSettings, RunSettings
+from medkd.config.run_settings import BenchSettings, RunSettings, TeacherSettings
 from medkd.config.training_settings import TrainingSettings
 
 CT = [
@@ -154,6 +154,29 @@ def test_a_given_teacher_is_adapted_by_batch_norm_alone(more: dict[str, Any], re
     assert reason in refusal(source=None, teacher=given | more)
     accepted = values(source=None, teacher=given | {"adapt": "batch_norm"})
     assert RunSettings.model_validate(accepted).teacher.adapt == "batch_norm"
+
+
+PROBE = {"kind": "probe", "backbone": {"kind": "compact3d"}, "layers": ["features.3"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("adapt", "batch_norm"),
+        ("alignment", ALIGNED),
+        ("training", {"epochs": 3}),
+        ("initialise", {"from": "ct-nodule-small"}),
+    ],
+)
+def test_the_short_form_of_a_probe_has_every_key_of_a_teacher(key: str, value: object) -> None:
+    short = TeacherSettings.model_validate(PROBE | {key: value})
+    assert short == TeacherSettings.model_validate({"model": PROBE, key: value})
+    assert key in short.model_fields_set
+
+
+def test_a_probe_in_short_that_is_an_ensemble_too_is_refused() -> None:
+    text = refusal(teacher=PROBE | {"ensemble": {"members": ["a", "b"]}})
+    assert "give one of from" in text
 
 
 def test_an_alignment_that_does_not_exist_is_refused() -> None:
