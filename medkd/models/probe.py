@@ -67,6 +67,10 @@ class LookSettings(Settings):
     )
     pooling: Pooling | None = Field(None, description="As `pooling`; null: the same.")
 
+    def shape_in(self, spatial: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the part of a view that is looked at, as `central_part` cuts it."""
+        return tuple(min(self.size_vox or size, size) for size in spatial)
+
 
 class ProbeSettings(NetworkSettings):
     """A frozen pretrained network with a linear classifier on the features of its layers."""

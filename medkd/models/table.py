@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,8 @@ def check_model_input(
             f"{kind} accepts crops of multiples of {detector.ALIGNMENT} voxels, the data has "
             f"{tuple(spatial)}"
         )
+    if isinstance(settings, probe.ProbeSettings) and len(spatial) == settings.spatial_dims:
+        reasons += _unfit_looks(settings, spatial)
     if len(spatial) != settings.spatial_dims:
         reasons.append(
             f"{kind} accepts {settings.spatial_dims}-D views, the data has "
@@ -167,6 +169,23 @@ def check_model_input(
     if settings.hu_window is not None and settings.hu_window != hu_window:
         reasons.append(f"{kind} needs the HU window {settings.hu_window}, the data has {hu_window}")
     return tuple(reasons)
+
+
+def _unfit_looks(settings: probe.ProbeSettings, spatial: Sequence[int]) -> Iterator[str]:
+    """Yield why the pretrained network of a probe does not accept a field of view."""
+    body = settings.body
+    for look in settings.looks:
+        shown = look.shape_in(spatial)
+        if body.finds_points and any(size % detector.ALIGNMENT for size in shown):
+            wanted = f"multiples of {detector.ALIGNMENT} voxels"
+        elif settings.input_shape is None and body.input_shape not in (None, shown):
+            wanted = f"only views of shape {body.input_shape}"
+        else:
+            continue
+        yield (
+            f"probe.looks: size_vox: {look.size_vox or 'null'} shows {shown} of views of shape "
+            f"{tuple(spatial)}, {_kind(body)} accepts {wanted}"
+        )
 
 
 def check_student_size(settings: NetworkSettings) -> tuple[str, ...]:

@@ -174,6 +174,12 @@ def test_the_short_form_of_a_probe_has_every_key_of_a_teacher(key: str, value: o
     assert key in short.model_fields_set
 
 
+def test_a_field_of_view_that_the_body_of_a_probe_cannot_run_is_refused() -> None:
+    detector = PROBE | {"backbone": DETECTOR, "layers": ["down4"], "looks": [{"size_vox": 12}]}
+    text = refusal(teacher=detector)
+    assert "teacher teacher: probe.looks: size_vox: 12 shows (12, 12, 12)" in text
+
+
 def test_a_probe_in_short_that_is_an_ensemble_too_is_refused() -> None:
     text = refusal(teacher=PROBE | {"ensemble": {"members": ["a", "b"]}})
     assert "give one of from" in text

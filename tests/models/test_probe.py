@@ -18,7 +18,7 @@ from medkd.errors import SettingsError
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, load_model, save_model
 from medkd.models.probe import Probe, central_part, fit_probe, pool
-from medkd.models.table import build_model, parse_model_settings
+from medkd.models.table import build_model, check_model_input, parse_model_settings
 from medkd.transfer.teacher import FrozenTeacher
 
 TWO_LAYERS = {"backbone": {"kind": "compact2d"}, "layers": ["features.3", "features.4"]}
@@ -140,6 +140,33 @@ def test_the_shipped_detector_can_be_probed_in_three_dimensions() -> None:
     assert (probe.spatial_dims, probe.hu_window) == (3, (-1000.0, 400.0))
     with torch.no_grad():
         assert probe(torch.rand(2, 1, 32, 32, 32)).shape == (2, 1)
+
+
+def misfits(shape: tuple[int, ...], *sizes: int | None, **body: object) -> tuple[str, ...]:
+    values = {"kind": "probe", "layers": ["down4"], "looks": [{"size_vox": s} for s in sizes]}
+    settings = parse_model_settings(values | body)
+    window = settings.hu_window
+    return check_model_input(settings, view_shape=(1, *shape), hu_window=window, label_count=1)
+
+
+def test_looks_that_do_not_divide_into_a_detectors_cells_are_refused_before_training() -> None:
+    body = {"from": "ct-nodule-small"}
+    (reason,) = misfits((32, 32, 32), 20, 24, None, **body)
+    assert "size_vox: 20 shows (20, 20, 20) of views of shape (32, 32, 32)" in reason
+    assert "detector3d accepts multiples of 8 voxels" in reason
+    (reason,) = misfits((32, 28, 32), 24, None, **body)
+    assert "size_vox: null shows (32, 28, 32)" in reason
+    assert not misfits((16, 16, 16), 20, **body)  # a look is at most the view
+
+
+def test_looks_of_another_shape_than_the_only_accepted_one_are_refused() -> None:
+    body = {"backbone": {"kind": "luna_classifier"}}
+    assert [reason.split(",")[0] for reason in misfits((48, 48, 32), 20, None, **body)] == [
+        "probe.looks: size_vox: 20 shows (20"
+    ]
+    assert len(misfits((48, 48, 48), 20, None, **body)) == 2
+    (reason,) = misfits((48, 48, 48), None, **body)
+    assert "probe accepts only views of shape (48, 48, 32)" in reason
 
 
 def test_the_features_of_a_pretrained_body_do_not_depend_on_the_seed(tmp_path: Path) -> None:
