@@ -25,7 +25,9 @@ Rule = Literal["youden", "max_accuracy", "half", "sensitivity"]
 MAX_CURVE_POINTS = 500
 """Maximum number of curve points kept for drawing; scores use all points."""
 _RANKING = ("roc_auc", "pr_auc", "brier")
-_AT_POINT = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+_AT_POINT = (
+    "sensitivity", "specificity", "precision", "f1", "accuracy", "balanced_accuracy"
+)  # fmt: skip
 
 
 def evaluate_classification(
@@ -250,6 +252,7 @@ def _point_scores(
         f1=estimates["f1"],
         specificity=estimates["specificity"],
         accuracy=estimates["accuracy"],
+        balanced_accuracy=estimates["balanced_accuracy"],
     )
 
 

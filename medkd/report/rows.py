@@ -27,7 +27,9 @@ from medkd.types import (
 
 COLUMNS = ("arm", "split", "metric", "value", "low", "high", "caution")
 HELD_OUT = "test"
-POINT_RATES = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+POINT_RATES = (
+    "sensitivity", "specificity", "precision", "f1", "accuracy", "balanced_accuracy"
+)  # fmt: skip
 POINT_COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
 FROC_COUNTS = (
     "scans", "nodules", "candidates", "true_positives", "false_positives", "false_negatives",

@@ -108,7 +108,10 @@ def arms_table(arms: Sequence[ArmResult]) -> Table:
 def scores_table(results: Results, split: str) -> Table:
     """Compare the arms on one split, one metric per row."""
     first = next(iter(results.values()))
-    rows = [(name, *(read(result) for result in results.values())) for name, read in _score_rows()]
+    rows = [
+        (name, *(read(result) for result in results.values()))
+        for name, read in _score_rows(results)
+    ]
     caption = (
         f"Scores on the {where_scored(split, results)}: {words.count(first.samples)} samples of "
         f"{words.count(first.patients)} patients, {words.count(first.positives)} positive"
@@ -125,8 +128,10 @@ def _of_froc(caption: str, results: dict[str, FrocResult]) -> str:
     return _warned(caption, froc_caution(next(iter(results.values()))))
 
 
-def _score_rows() -> list[tuple[str, Callable[[ClassificationResult], str]]]:
-    at_point = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+def _score_rows(results: Results) -> list[tuple[str, Callable[[ClassificationResult], str]]]:
+    at_point = ["sensitivity", "specificity", "precision", "f1", "accuracy"]
+    if any(r.at_operating_point.balanced_accuracy is not None for r in results.values()):
+        at_point.append("balanced_accuracy")  # earlier runs have none
     return [
         (words.metric_words("roc_auc"), lambda r: words.estimate(r.roc_auc)),
         (words.metric_words("pr_auc"), lambda r: words.estimate(r.pr_auc)),
@@ -419,6 +424,6 @@ def intervals_of(results: Results) -> Iterable[Interval | None]:
         point = result.at_operating_point
         estimates: tuple[Estimate | None, ...] = (
             result.roc_auc, result.pr_auc, result.brier, point.sensitivity, point.specificity,
-            point.precision, point.f1, point.accuracy,
+            point.precision, point.f1, point.accuracy, point.balanced_accuracy,
         )  # fmt: skip
         yield from (value.interval for value in estimates if value is not None)

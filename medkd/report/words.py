@@ -15,6 +15,7 @@ METRIC_WORDS = {
     "precision": "Precision",
     "f1": "F1",
     "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
     "brier": "Brier score (lower is better)",
     "calibration_error": "Expected calibration error (lower is better)",
     "cpm_interpolated": "CPM, interpolated",

@@ -30,6 +30,7 @@ from medkd.models.package import CLASSIFICATION, WHOLE_SCAN
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, read_arm
 from medkd.train.bench_record import (
+    METRICS,
     BenchComparison,
     BenchRecord,
     BenchRow,
@@ -302,4 +303,5 @@ def _record(
         notes=(shift, *notes),
         bootstrap=settings.evaluation.bootstrap,
         bootstrap_seed=settings.evaluation.seed,
+        metrics=METRICS,
     )

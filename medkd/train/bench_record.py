@@ -8,7 +8,7 @@ adjusted (Holm).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,18 +31,19 @@ from medkd.types import Estimate, RunRecord
 
 Float64 = NDArray[np.float64]
 
-METRICS = {
+WORDS = {
     "roc_auc": "ROC AUC",
+    "pr_auc": "average precision",
     "accuracy@half": "accuracy at .5",
     "accuracy@frozen": "accuracy at the fixed threshold",
-}
-"""The metrics of the table of a bench."""
-
-WORDS = {
-    **METRICS,
-    "pr_auc": "average precision",
     "balanced_accuracy@frozen": "balanced accuracy at the fixed threshold",
 }
+
+METRICS = ("roc_auc", "accuracy@half", "accuracy@frozen", "balanced_accuracy@frozen")
+"""The metrics of the table of a bench."""
+
+_EARLIER_METRICS = METRICS[:3]
+"""Those of a record that does not name its metrics: its differences were adjusted for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ class PublishedScore:
 
 @dataclass(frozen=True, slots=True)
 class BenchRecord:
-    """A whole bench; `samples` maps each scored part ("test", "fold-0", ...) to its samples."""
+    """A whole bench; `samples` maps each scored part ("test", "fold-0", ...) to its samples.
+
+    `metrics` are the columns of its table, and what its arms are compared by.
+    """
 
     name: str
     dataset: str
@@ -115,6 +119,7 @@ class BenchRecord:
     notes: tuple[str, ...] = ()
     bootstrap: int = 1000
     bootstrap_seed: int = 0
+    metrics: tuple[str, ...] = _EARLIER_METRICS
     schema_version: Literal[1] = 1
 
     def arms(self) -> tuple[str, ...]:
@@ -223,21 +228,18 @@ def compare(record: BenchRecord) -> tuple[BenchDifference, ...]:
 def bench_markdown(record: BenchRecord) -> str:
     """Return the table, the differences and the notes as Markdown."""
     lines = [
-        f"| arm | parameters | seeds | {' | '.join(METRICS.values())} |",
-        f"|---|---|---|{'---|' * len(METRICS)}",
+        f"| arm | parameters | seeds | {' | '.join(WORDS[name] for name in record.metrics)} |",
+        f"|---|---|---|{'---|' * len(record.metrics)}",
     ]
     for arm in record.arms():
         first = record.of(arm)[0]
-        means = [seed_mean(record, arm, metric) for metric in METRICS]
+        means = [seed_mean(record, arm, metric) for metric in record.metrics]
         name = f"**{arm}** (headline)" if arm == record.headline else arm
         cells = " | ".join(_mean_words(mean) for mean in means)
         lines.append(
             f"| {name}: {first.model} | {first.parameters:,} | {means[0].seeds} | {cells} |"
         )
-    lines += [
-        f"| {row.name} ({row.source}) | | published | {row.roc_auc:.3f} | {row.accuracy:.3f} | |"
-        for row in record.published
-    ]
+    lines += [_published_words(row, record.metrics) for row in record.published]
     differences = [_difference_words(found) for found in compare(record)]
     return "\n".join([*lines, "", *differences, "", *(f"- {n}" for n in bench_notes(record)), ""])
 
@@ -331,7 +333,7 @@ def _comparisons(record: BenchRecord) -> list[BenchComparison]:
             seconds = dict.fromkeys([*controls[:1], *teachers[:1]])
             if SELF_TRAINING in record.arms() and arm != SELF_TRAINING:
                 seconds[SELF_TRAINING] = None
-            found += [BenchComparison(arm, s, metric) for s in seconds for metric in METRICS]
+            found += [BenchComparison(arm, s, metric) for s in seconds for metric in record.metrics]
     return found
 
 
@@ -363,6 +365,12 @@ def _mean_words(mean: SeedMean) -> str:
     interval = mean.estimate.interval
     shown = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
     return f"{mean.estimate.value:.4f}{spread}{shown}"
+
+
+def _published_words(row: PublishedScore, metrics: Sequence[str]) -> str:
+    known = {"roc_auc": f" {row.roc_auc:.3f} |", "accuracy@half": f" {row.accuracy:.3f} |"}
+    cells = "".join(known.get(metric, " |") for metric in metrics)
+    return f"| {row.name} ({row.source}) | | published |{cells}"
 
 
 def _difference_words(found: BenchDifference) -> str:

@@ -57,7 +57,7 @@ class PointScores:
     """Counts and rates at one threshold; a rate with a zero denominator is 0, never NaN.
 
     None: the score does not apply. Marks of scans have no true negatives, specificity or accuracy;
-    a classification has no `fp_per_scan`.
+    a classification has no `fp_per_scan`. Earlier runs have no `balanced_accuracy`.
     """
 
     threshold: float
@@ -71,6 +71,7 @@ class PointScores:
     specificity: Estimate | None = None
     accuracy: Estimate | None = None
     fp_per_scan: float | None = None
+    balanced_accuracy: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,9 @@ def test_scores_are_those_of_the_slow_oracles(rows):
         "tp": point.true_positives, "fp": point.false_positives,
         "fn": point.false_negatives, "tn": point.true_negatives,
     }  # fmt: skip
+    assert point.balanced_accuracy.value == pytest.approx(
+        (point.sensitivity.value + point.specificity.value) / 2
+    )
     assert point.accuracy.value == pytest.approx((counts["tp"] + counts["tn"]) / len(labels))
 
 

@@ -94,6 +94,9 @@ def point_scores(rows: Sequence[Prediction], threshold: float) -> PointScores:
         f1=rate(lambda tp, fp, fn, tn: ratio(2 * tp, 2 * tp + fp + fn)),
         specificity=rate(lambda tp, fp, fn, tn: ratio(tn, tn + fp)),
         accuracy=rate(lambda tp, fp, fn, tn: ratio(tp + tn, tp + fp + fn + tn)),
+        balanced_accuracy=rate(
+            lambda tp, fp, fn, tn: (ratio(tp, tp + fn) + ratio(tn, tn + fp)) / 2
+        ),
     )
 
 

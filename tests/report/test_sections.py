@@ -31,7 +31,7 @@ from medkd.report.summary import (
     summary_paragraphs,
     transfer_words,
 )
-from medkd.report.tables import FROC_RULES
+from medkd.report.tables import FROC_RULES, scores_table
 from medkd.report.transfer import build_transfer, disagreements_table, similarity_tables
 from medkd.runs import Disagreement
 from medkd.types import (
@@ -108,6 +108,24 @@ def test_the_arms_table_shows_the_evaluations_own_numbers(
     said = f"{auc.value:.3f} ({auc.interval.low:.3f} to {auc.interval.high:.3f})"
     assert cell(table, "ROC AUC", "student") == said
     assert table.columns == ("Metric", "teacher", "control", "student")
+
+
+def test_balanced_accuracy_at_the_frozen_point_is_shown_where_the_run_has_it(
+    scan_contents: RunContents, scan_sections: dict[str, Section]
+) -> None:
+    row = "Balanced accuracy at the operating point"
+    result = scan_contents.evaluation.arm("student").classification["test"][0]
+    point = result.at_operating_point
+    assert point.specificity is not None
+    assert point.balanced_accuracy is not None
+    by_hand = (point.sensitivity.value + point.specificity.value) / 2
+    shown = cell(scan_sections["arms"].tables[0], row, "student")
+    assert shown == words.estimate(replace(point.balanced_accuracy, value=by_hand))
+    assert " to " in shown
+
+    earlier = replace(result, at_operating_point=replace(point, balanced_accuracy=None))
+    table = scores_table({"student": earlier}, "test")
+    assert row not in [cells[0] for cells in table.rows]
 
 
 def test_every_score_that_is_asked_for_stands_in_the_arms_table(

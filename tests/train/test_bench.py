@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,16 @@ import pytest
 
 from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
-from medkd.jsonio import read_json
+from medkd.jsonio import read_json, to_jsonable
 from medkd.train import bench as bench_module
 from medkd.train.bench import choose_headline, run_bench
 from medkd.train.bench_record import (
+    METRICS,
     BenchComparison,
     BenchRecord,
     BenchRow,
     BenchSamples,
+    PublishedScore,
     bench_markdown,
     bench_notes,
     compare,
@@ -53,6 +57,7 @@ def test_a_bench_of_two_teachers_runs_every_cell_once(
 ) -> None:
     record = run_bench(image_settings(**two_arms), tmp_path / "bench")
     assert record.arms() == ("big", "small", "control", "from_big", "from_small")
+    assert record.metrics == METRICS
     assert [len(record.of(arm)) for arm in record.arms()] == [1, 1, 2, 2, 2]
     assert read_json(tmp_path / "bench" / "rows.json", BenchRecord) == record
     assert (tmp_path / "bench" / "table.md").read_text() == bench_markdown(record)
@@ -170,6 +175,42 @@ def test_accuracy_uses_the_threshold_that_each_row_froze(record: BenchRecord) ->
     by_hand = sum((p >= 0.4) == (y == 1) for p, y in zip(rows, LABELS, strict=True)) / 40
     assert frozen == pytest.approx(by_hand, abs=0.03)
     assert half != frozen
+
+
+def test_balanced_accuracy_is_a_column_with_its_interval_and_is_compared(
+    record: BenchRecord,
+) -> None:
+    mean = seed_mean(record, "control", "balanced_accuracy@frozen").estimate
+    called = [[p >= 0.4 for p in row.probabilities] for row in record.of("control")]
+    by_hand = [
+        sum(is_right == bool(y) for is_right, y in zip(one, LABELS, strict=True) if y == label) / 20
+        for one in called
+        for label in (0, 1)
+    ]
+    assert mean.value == pytest.approx(sum(by_hand) / 6)
+
+    text = bench_markdown(replace(record, metrics=METRICS))
+
+    assert text.splitlines()[0].endswith("| balanced accuracy at the fixed threshold |")
+    assert f"({mean.interval.low:.3f} to {mean.interval.high:.3f}) |" in text
+    assert "good minus control, balanced accuracy at the fixed threshold" in text
+
+
+def test_a_stored_bench_without_the_metric_keeps_its_table(
+    record: BenchRecord, tmp_path: Path
+) -> None:
+    stored = to_jsonable(record)
+    del stored["metrics"]
+    (tmp_path / "rows.json").write_text(json.dumps(stored))
+    read = read_json(tmp_path / "rows.json", BenchRecord)
+    assert "balanced" not in bench_markdown(read)
+    assert len(compare(read)) < len(compare(replace(read, metrics=METRICS)))
+
+
+def test_a_published_row_leaves_empty_what_was_not_published(record: BenchRecord) -> None:
+    published = (PublishedScore("Other", 0.9, 0.8, "a paper"),)
+    lines = bench_markdown(replace(record, metrics=METRICS, published=published)).splitlines()
+    assert "| Other (a paper) | | published | 0.900 | 0.800 | | |" in lines
 
 
 def test_notes_name_transfer_and_weak_teachers(record: BenchRecord) -> None:
