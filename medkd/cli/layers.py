@@ -199,7 +199,12 @@ def _print_keys(found: dict[str, NetworkLayers]) -> None:
     kinds = [k for k, term in TERMS.items() if issubclass(term.settings, LayerTermSettings)]
     sides = [side for side in ("teacher", "student") if any(r.startswith(side) for r in found)]
     keys = [f"{side}_layer" for side in sides] or ["teacher_layer", "student_layer"]
-    typer.echo(f"Shapes are channels first. A layer is named by {' and '.join(keys)} of a term:")
+    typer.echo(
+        "Shapes are channels first, but those of transformers may have them last: terms refuse"
+    )
+    typer.echo(
+        f"such layers, probes read them. A layer is named by {' and '.join(keys)} of a term:"
+    )
     values = ", ".join(f"{key}: NAME" for key in keys)
     typer.echo(f"  transfer.terms: [{{kind: hint, {values}}}]")
     typer.echo(f"Terms with these keys: {', '.join(kinds)}. Without a key: the embedding.")

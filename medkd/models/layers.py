@@ -35,8 +35,8 @@ class Layer:
     Args:
         name: as in `named_modules`; the value of `teacher_layer` and `student_layer`.
         kind: class of the module.
-        output: shape [C, *cells] of its output for one view, without the batch; None: it cannot be
-            tapped, and `note` states why.
+        output: shape [C, *cells] of its output for one view, without the batch, in transformers
+            [*cells, C]; None: it cannot be tapped, and `note` states why.
         parameters: of the module and everything inside it.
         is_group: whether it contains other layers.
         is_embedding: whether the network declares it as its embedding layer.

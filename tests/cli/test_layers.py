@@ -50,6 +50,7 @@ def test_a_model_is_listed_for_its_own_views_with_its_embedding_and_the_keys(mod
     assert done.output.startswith(LINES.replace("MODEL", str(model)))
     assert "\n  pool        WeightedMean  32                    0  embedding\n" in done.output
     assert "{kind: hint, teacher_layer: NAME, student_layer: NAME}" in done.output
+    assert "those of transformers may have them last: terms refuse" in done.output
 
 
 def test_another_shape_changes_the_outputs(model: Path) -> None:
