@@ -427,7 +427,7 @@ class RunSettings(Settings):
             model = self.student.model
             if model.finds_points and transfer.targets.mode == "stored":
                 yield f"{name}: targets.mode: stored is for samples, detector3d learns from crops"
-            reasons = check_transfer(transfer, model.label_count, finds_points=model.finds_points)
+            reasons = check_transfer(transfer, model.used_count, finds_points=model.finds_points)
             reasons += batch_misfits(transfer, self.student.training.batch_size)
             yield from (f"{name}: {reason}" for reason in reasons)
 

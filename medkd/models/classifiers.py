@@ -245,7 +245,7 @@ class PooledConvNet(Network):
         dense: Tensor = self.head(self.features(view).movedim(1, -1)).movedim(-1, 1)
         for axis, size in enumerate(patch_shape, start=2):
             dense = _moving_mean(dense, self.pool.weights(size, dense), axis=axis)
-        return dense
+        return self.pick_used(dense)
 
 
 class ResidualBlock(nn.Module):

@@ -32,7 +32,7 @@ class EnsembleSettings(NetworkSettings):
     @model_validator(mode="after")
     def _members_answer_alike(self) -> Self:
         made = [self._parsed(member) for member in self.members]
-        for name in ("spatial_dims", "in_channels", "label_count"):
+        for name in ("spatial_dims", "in_channels", "used_count"):
             if len(values := {getattr(one, name) for one in made}) > 1:
                 raise ValueError(f"the members differ in {name}: {sorted(values)}")
         if any(one.finds_points for one in made):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medkd.models.layout import channel_axis
@@ -27,6 +27,27 @@ class NetworkSettings(Settings):
 
     in_channels: int = Field(1, ge=1, description="channels of the view")
     label_count: int = Field(1, ge=1, description="outputs; binary is one logit")
+    used_outputs: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="numbers of the outputs that are used, from 0, in this order; empty: all"
+    )
+
+    @model_validator(mode="after")
+    def _used_outputs_exist(self) -> Self:
+        if self.used_outputs and max(self.used_outputs) >= self.label_count:
+            raise ValueError(
+                f"used_outputs is {list(self.used_outputs)}, but the last output is number "
+                f"{self.label_count - 1}"
+            )
+        if len(set(self.used_outputs)) < len(self.used_outputs):
+            raise ValueError(f"used_outputs names an output twice: {list(self.used_outputs)}")
+        if self.used_outputs and self.finds_points:
+            raise ValueError("used_outputs: a point detector has one output, for nodules")
+        return self
+
+    @property
+    def used_count(self) -> int:
+        """Number of outputs that are used, K."""
+        return len(self.used_outputs) or self.label_count
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -48,7 +69,8 @@ class Network(nn.Module):
 
     Args:
         settings: the network's settings. `spatial_dims` (2 or 3), `in_channels`, `label_count`
-            (K), `input_shape` and `hu_window` (None: any) become attributes of the network.
+            (K, of the used outputs), `input_shape` and `hu_window` (None: any) become attributes
+            of the network.
             `finds_points` is True if the output is a map of points (`detector.py`), not logits;
             `context_voxels` is then how far outside a cell the voxels can be that change it.
         embedding_layer: name of the submodule that outputs the pooled embedding [B, E].
@@ -66,7 +88,8 @@ class Network(nn.Module):
         self.stored = settings.stored()  # two networks with equal weights can differ in these
         self.spatial_dims = settings.spatial_dims
         self.in_channels = settings.in_channels
-        self.label_count = settings.label_count
+        self.label_count = settings.used_count
+        self.used_outputs = settings.used_outputs
         self.finds_points = settings.finds_points
         self.input_shape = settings.input_shape
         self.hu_window = settings.hu_window
@@ -88,7 +111,11 @@ class Network(nn.Module):
             ValueError: if the number of axes, the channels or the spatial shape is not accepted.
         """
         self._check_view(view)
-        return self._logits(view)
+        return self.pick_used(self._logits(view))
+
+    def pick_used(self, logits: Tensor) -> Tensor:
+        """Return those of the logits [B, outputs, ...] that are used."""
+        return logits[:, list(self.used_outputs)] if self.used_outputs else logits
 
     def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:
         """Compute the logits of all patches of a large view; see `classifiers.PooledConvNet`."""

@@ -164,8 +164,9 @@ def check_model_input(
         )
     if channels != settings.in_channels:
         reasons.append(f"in_channels is {settings.in_channels}, the data has {channels}")
-    if label_count != settings.label_count:
-        reasons.append(f"label_count is {settings.label_count}, the data has {label_count}")
+    if label_count != settings.used_count:
+        named = "used_outputs has" if settings.used_outputs else "label_count is"
+        reasons.append(f"{named} {settings.used_count}, the data has {label_count}")
     if settings.hu_window is not None and settings.hu_window != hu_window:
         reasons.append(f"{kind} needs the HU window {settings.hu_window}, the data has {hu_window}")
     return tuple(reasons)

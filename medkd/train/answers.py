@@ -88,11 +88,11 @@ def view_logits(network: Network, asked: Asked) -> Tensor:
     if isinstance(network, Ensemble):
         members = [view_logits(member, asked) for member in network.networks]
         flat = network.cpu().combine([member.flatten(0, 1) for member in members])
-        return flat.detach().view(members[0].shape)
+        return network.pick_used(flat).detach().view(*members[0].shape[:2], -1)
     if isinstance(network, Probe):
         features = read_features(network, asked)
         with torch.no_grad():
-            found = network.cpu().eval().classify(features.flatten(0, 1))
+            found = network.cpu().eval().pick_used(network.classify(features.flatten(0, 1)))
         return found.view(*features.shape[:2], -1)
     network = network.to(asked.device).eval()
     with torch.no_grad():

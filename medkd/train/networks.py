@@ -23,10 +23,12 @@ from medkd.data.sampling import derive_seed
 from medkd.errors import SettingsError
 from medkd.models.detector import STRIDE
 from medkd.models.initialise import initialise_from
+from medkd.models.label_choice import choose_labels
 from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.probe import Probe, ProbeSettings
 from medkd.models.table import build_architecture, build_model, parse_model_settings
+from medkd.models.weights import load_weights
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.alignment import (
     alignment_purpose,
@@ -261,13 +263,18 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
         raise ValueError(f"{arm.name} has no model directory")
     domain = context.target
     loaded = load_model(arm.taken_from, device=context.device)
-    settings = parse_model_settings(loaded.info.settings)
-    reasons = [*check_model(domain, settings, role=arm.name), *_differences(loaded.info, domain)]
+    info = choose_labels(loaded.info, domain.index.label_names)
+    settings = parse_model_settings(info.settings)
+    reasons = [*check_model(domain, settings, role=arm.name), *_differences(info, domain)]
     if reasons:
         headline = f"{arm.taken_from}: this model cannot teach on {domain.index.name}"
         raise SettingsError(headline, reasons)
-    prior = _prior_of(loaded.info, true=domain.parts["train"].prior)
-    return ArmNetwork(loaded.network, loaded.info, prior)
+    network = loaded.network
+    if info.settings != loaded.info.settings:
+        network = build_architecture(settings).to(context.device).eval()
+        load_weights(network, loaded.network.state_dict(), name=str(arm.taken_from))
+    prior = _prior_of(info, true=domain.parts["train"].prior)
+    return ArmNetwork(network, info, prior)
 
 
 def finished_network(name: str, context: RunContext) -> ArmNetwork:
@@ -287,7 +294,8 @@ def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
         return ()  # an ensemble is built from its members; it has no layers to compare
     train, given = context.target.parts["train"], teacher.model
     if given is None:
-        given = parse_model_settings(read_info(str(teacher.taken_from)).settings)
+        info = choose_labels(read_info(str(teacher.taken_from)), context.target.index.label_names)
+        given = parse_model_settings(info.settings)
     batch_size = arm.training.batch_size
     if not arm.model.finds_points:  # crops fill every batch, samples may be too few for one
         batch_size = min(batch_size, len(train))
@@ -436,7 +444,13 @@ def _differences(info: ModelInfo, domain: Domain) -> list[str]:
         reasons.append(f"it was trained with the HU window {given.hu_window}, not {ours.hu_window}")
     if given.spacing_mm is not None and given.spacing_mm != ours.spacing_mm:
         reasons.append(f"it was trained at {given.spacing_mm} mm, not at {ours.spacing_mm} mm")
-    if info.label_names != domain.index.label_names:
+    known = {name.casefold() for name in info.label_names}
+    if missing := [n for n in domain.index.label_names if n.casefold() not in known]:
+        reasons.append(
+            f"it has no output for {', '.join(missing)}; its labels are "
+            f"{', '.join(info.label_names)}"
+        )
+    elif info.label_names != domain.index.label_names:
         reasons.append(
             f"it was trained for {', '.join(info.label_names)}, but the labels of the data are "
             f"{', '.join(domain.index.label_names)}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from medkd.config.run_settings import RunSettings
 from medkd.errors import SettingsError
 from medkd.jsonio import read_json
-from medkd.models.package import read_info
+from medkd.models.package import load_model, read_info, save_model
 from medkd.report.render import write_report
 from medkd.review.cases import read_image_probabilities
 from medkd.runs import RunFolder, read_predictions
@@ -95,3 +97,37 @@ def test_a_bench_of_several_labels_is_refused_before_anything_is_trained(
         run_bench(settings, tmp_path / "bench")
     assert "a bench needs one label, got 2" in refused.value.reasons
     assert not list(tmp_path.rglob("model.json"))
+
+
+def as_teacher_of(finished: RunFolder, names: tuple[str, ...], folder: Path) -> Path:
+    """Save the teacher of the finished run with other names for its outputs."""
+    loaded = load_model(finished.model("teacher"))
+    save_model(folder, loaded.network, replace(loaded.info, label_names=names))
+    return folder
+
+
+def test_a_teacher_of_more_labels_teaches_those_of_the_data_by_their_names(
+    finished: RunFolder, image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its output for the label is the second one; a hint reads a layer by its own name."""
+    model = as_teacher_of(finished, ("Mass", "Pneumonia"), tmp_path / "public")
+    run = RunFolder(tmp_path / "run")
+    run_training(RunSettings.model_validate(image_values | {"teacher": {"from": str(model)}}), run)
+    taken = load_model(run.model("teacher"))
+    assert taken.info.label_names == ("pneumonia",)
+    assert taken.network.used_outputs == (1,)
+    source = load_model(model)
+    view = torch.rand(5, 1, 12, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(taken.network(view), source.network(view)[:, 1:])
+
+
+def test_a_teacher_without_a_label_of_the_data_is_refused_with_its_names(
+    finished: RunFolder, image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    model = as_teacher_of(finished, ("Mass", "Edema"), tmp_path / "public")
+    settings = RunSettings.model_validate(image_values | {"teacher": {"from": str(model)}})
+    with pytest.raises(SettingsError) as refused:
+        run_training(settings, RunFolder(tmp_path / "run"))
+    said = "it has no output for pneumonia; its labels are Mass, Edema"
+    assert any(said in reason for reason in refused.value.reasons)
