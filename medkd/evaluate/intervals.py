@@ -171,7 +171,7 @@ def two_way_difference(
     """
     if not len(first) or not len(second):
         raise ValueError("each arm needs the scores of at least one seed")
-    statistics = [_mean_over_labels(metric, samples, scores) for scores in (*first, *second)]
+    statistics = [mean_over_labels(metric, samples, scores) for scores in (*first, *second)]
     whole = np.ones((1, len(samples.groups)))
     observed = np.array([statistic(whole)[0] for statistic in statistics])
     drawn = bootstrap_values(statistics, samples.groups, resamples=resamples, seed=seed)
@@ -196,8 +196,17 @@ def two_sided_p(differences: Float64) -> float:
     return min(1.0, 2.0 * (1 + fewer) / (1 + len(finite)))
 
 
-def _mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) -> Statistic:
-    """Build the mean of a metric over the labels, each computed on its known samples."""
+def mean_over_labels(metric: str, samples: LabelledSamples, scores: ArrayLike) -> Statistic:
+    """Build the mean of a metric over the labels, each computed on its known samples.
+
+    Args:
+        metric: a key of `medkd.evaluate.metrics.METRICS`.
+        samples: labels and groups.
+        scores: of the shape of the labels; probabilities, or decisions for a metric at a threshold.
+
+    Raises:
+        ValueError: if scores and labels do not match.
+    """
     labels = np.asarray(samples.labels, dtype=np.float64)
     values = np.asarray(scores, dtype=np.float64)
     if labels.shape != values.shape:

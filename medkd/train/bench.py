@@ -26,7 +26,7 @@ from medkd.data.splits import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
 from medkd.jsonio import write_json
-from medkd.models.package import CLASSIFICATION, WHOLE_SCAN
+from medkd.models.package import WHOLE_SCAN
 from medkd.runs import RunFolder
 from medkd.train.arm import FinishedArm, read_arm
 from medkd.train.bench_record import (
@@ -42,8 +42,9 @@ from medkd.train.compare import measure_fidelity, settle_transfer
 from medkd.train.folder import open_folder
 from medkd.train.logs import Progress, no_progress
 from medkd.train.plan import Arm, in_order, plan_students, plan_teachers
+from medkd.train.predict import point_names
 from medkd.train.run import run_arms
-from medkd.types import Evaluation
+from medkd.types import ClassificationResult, Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,9 @@ def run_bench(
         samples[cell.part] = _samples_of(finished)
         # Only warnings common to all cells are kept; the others are derived from the rows.
         common = [w for w in evaluation.warnings if number == 0 or w in common]
-        record = _record(settings, bench, evaluation, rows=rows, samples=samples, notes=common)
+        record = _record(
+            settings, bench, evaluation, finished, rows=rows, samples=samples, notes=common
+        )
         write_json(folder / "rows.json", record)
     if record is None:
         raise ValueError("a bench has at least one cell")
@@ -239,15 +242,8 @@ def _rows_of(
         again = bench.teacher_seeds == "shared" and cell.seed != bench.seeds[0]
         if planned.role == "teacher" and again:
             continue  # the same network as in the first cell
-        scores = {
-            split: {
-                "roc_auc": found.roc_auc.value,
-                "pr_auc": found.pr_auc.value,
-                "brier": found.brier.value,
-                "prevalence": found.prevalence,
-            }
-            for split, (found,) in arm.result.classification.items()
-        }
+        scores = {split: _mean_scores(found) for split, found in arm.result.classification.items()}
+        points = [arm.info.operating_points[name].threshold for name in point_names(arm.info)]
         yield BenchRow(
             seed=cell.seed,
             fold=cell.fold,
@@ -257,8 +253,10 @@ def _rows_of(
             parameters=arm.info.parameters,
             validation=scores["val"],
             test=scores["test"],
-            threshold=arm.info.operating_points[CLASSIFICATION].threshold,
-            probabilities=tuple(round(row.probabilities[0], 7) for row in arm.predictions["test"]),
+            threshold=points[0] if len(points) == 1 else tuple(points),
+            probabilities=tuple(
+                round(p, 7) for row in arm.predictions["test"] for p in row.probabilities
+            ),
             record=evaluation.record,
             teacher=planned.teacher,
             kl_to_teacher=measure_fidelity(teacher, arm).kl if teacher else None,
@@ -270,22 +268,37 @@ def _rows_of(
         )
 
 
+def _mean_scores(results: Sequence[ClassificationResult]) -> dict[str, float]:
+    """Return the scores of an arm on one split, averaged over the labels."""
+    found = [
+        {
+            "roc_auc": one.roc_auc.value,
+            "pr_auc": one.pr_auc.value,
+            "brier": one.brier.value,
+            "prevalence": one.prevalence,
+        }
+        for one in results
+    ]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
 def _samples_of(arms: Mapping[str, FinishedArm]) -> BenchSamples:
     rows = arms[CONTROL].predictions["test"]
-    return BenchSamples(
-        tuple(int(row.labels[0] or 0) for row in rows), tuple(row.patient_id for row in rows)
-    )
+    labels = tuple(label for row in rows for label in row.labels)
+    return BenchSamples(labels, tuple(row.patient_id for row in rows))
 
 
 def _record(
     settings: RunSettings,
     bench: BenchSettings,
     evaluation: Evaluation,
+    finished: Mapping[str, FinishedArm],
     *,
     rows: list[BenchRow],
     samples: dict[str, BenchSamples],
     notes: Iterable[str],
 ) -> BenchRecord:
+    names = finished[CONTROL].info.label_names
     before, after = rows[0].validation["prevalence"], rows[0].test["prevalence"]
     shift = (
         f"Prevalence shift: {100 * before:.1f} % of the validation samples and {100 * after:.1f} % "
@@ -304,4 +317,5 @@ def _record(
         bootstrap=settings.evaluation.bootstrap,
         bootstrap_seed=settings.evaluation.seed,
         metrics=METRICS,
+        label_names=names if len(names) > 1 else (),
     )

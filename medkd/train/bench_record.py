@@ -22,9 +22,9 @@ from medkd.evaluate.intervals import (
     bootstrap_values,
     holm,
     interval_of,
+    mean_over_labels,
     two_way_difference,
 )
-from medkd.evaluate.metrics import build_metric
 from medkd.train.compare import TRANSFER_SHARE
 from medkd.train.plan import Role
 from medkd.types import Estimate, RunRecord
@@ -48,18 +48,27 @@ _EARLIER_METRICS = METRICS[:3]
 
 @dataclass(frozen=True, slots=True)
 class BenchSamples:
-    """The samples on which the arms of a cell were scored: labels 0 or 1, and patients."""
+    """The N samples on which the arms of a cell were scored.
 
-    labels: tuple[int, ...]
+    `labels` [N K] are 0, 1 or None (not known), sample by sample; `patients` [N].
+    """
+
+    labels: tuple[int | None, ...]
     patients: tuple[str, ...]
+
+    @property
+    def by_label(self) -> Float64:
+        """Labels [N, K], NaN where not known."""
+        return np.array(self.labels, dtype=np.float64).reshape(len(self.patients), -1)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
     """One arm of one cell.
 
-    `fold` is None if the official test part was scored. `probabilities` [N] are calibrated, and
-    `threshold` was chosen on validation. Only students have `kl_to_teacher` and
+    `fold` is None if the official test part was scored. `probabilities` [N K] are calibrated,
+    sample by sample. `threshold` was chosen on validation: one number, or [K] for K labels, over
+    which `validation` and `test` are means. Only students have `kl_to_teacher` and
     `control_kl_to_teacher` (see `types.Fidelity`). `labels` are those of training and
     validation. `cpm` is that of marks on whole scans, interpolated (None: not searched).
     """
@@ -72,7 +81,7 @@ class BenchRow:
     parameters: int
     validation: dict[str, float]
     test: dict[str, float]
-    threshold: float
+    threshold: float | tuple[float, ...]
     probabilities: tuple[float, ...]
     record: RunRecord
     teacher: str | None = None
@@ -105,7 +114,8 @@ class PublishedScore:
 class BenchRecord:
     """A whole bench; `samples` maps each scored part ("test", "fold-0", ...) to its samples.
 
-    `metrics` are the columns of its table, and what its arms are compared by.
+    `metrics` are the columns of its table, and what its arms are compared by. `label_names` are
+    those of several labels, over which all scores are means; one label has no name here.
     """
 
     name: str
@@ -120,6 +130,7 @@ class BenchRecord:
     bootstrap: int = 1000
     bootstrap_seed: int = 0
     metrics: tuple[str, ...] = _EARLIER_METRICS
+    label_names: tuple[str, ...] = ()
     schema_version: Literal[1] = 1
 
     def arms(self) -> tuple[str, ...]:
@@ -172,20 +183,23 @@ def scores_of(rows: tuple[BenchRow, ...], metric: str) -> Float64:
         rows: the rows of one seed, fold by fold.
         metric: "roc_auc", "pr_auc", "brier", "accuracy@half", or accuracy or
             balanced_accuracy "@frozen".
+
+    Returns:
+        [N, K] for K labels.
     """
     parts = []
     for row in rows:
-        probability = np.array(row.probabilities)
+        probability = np.array(row.probabilities).reshape(-1, np.size(row.threshold))
         if metric == "accuracy@half":
             probability = (probability >= 0.5).astype(np.float64)
         elif metric.endswith("@frozen"):
-            probability = (probability >= row.threshold).astype(np.float64)
+            probability = (probability >= np.array(row.threshold)).astype(np.float64)
         parts.append(probability)
     return np.concatenate(parts)
 
 
 def seed_mean(record: BenchRecord, arm: str, metric: str) -> SeedMean:
-    """Average a metric over an arm's seeds.
+    """Average a metric over an arm's labels and seeds.
 
     Args:
         record: of the bench.
@@ -193,11 +207,12 @@ def seed_mean(record: BenchRecord, arm: str, metric: str) -> SeedMean:
         metric: see `scores_of`.
     """
     samples = record.scored_samples()
+    labelled = LabelledSamples(samples.by_label, samples.patients)
     statistics = [
-        build_metric(_plain(metric), samples.labels, scores_of(rows, metric))
+        mean_over_labels(_plain(metric), labelled, scores_of(rows, metric))
         for rows in record.by_seed(arm)
     ]
-    values = np.array([s(np.ones((1, len(samples.labels))))[0] for s in statistics])
+    values = np.array([s(np.ones((1, len(samples.patients))))[0] for s in statistics])
     drawn = bootstrap_values(
         statistics, samples.patients, resamples=record.bootstrap, seed=record.bootstrap_seed
     )
@@ -249,12 +264,17 @@ def bench_notes(record: BenchRecord) -> list[str]:
     unit = "patients and seeds drawn together"
     scored = "the official test part" if record.protocol == "test" else "pooled held-out folds"
     samples = record.scored_samples()
-    positive = sum(samples.labels)
-    counts = [(positive, "positive samples"), (len(samples.labels) - positive, "negative samples")]
+    counts = [
+        (int((labels == value).sum()), f"{word} samples{f' of {name}' if name else ''}")
+        for name, labels in zip(record.label_names or ("",), samples.by_label.T, strict=True)
+        for value, word in ((1, "positive"), (0, "negative"))
+    ]
     few = sentence(few_cases_warning(counts, [(len(set(samples.patients)), "patients")]))
+    several = f"All scores are means over the labels {', '.join(record.label_names)}."
     return [
         f"Mean over seeds +- SD over seeds (95 % interval, {record.bootstrap} two-way bootstrap "
         f"resamples, {unit}); scored on {scored} of {record.dataset}.",
+        *([several] if record.label_names else []),
         f"The distilled arm shown as headline, {record.headline}, was chosen on validation.",
         *([few] if few else []),
         *dict.fromkeys(line for row in record.rows for line in row.record.phantoms),
@@ -347,7 +367,7 @@ def difference_of(record: BenchRecord, comparison: BenchComparison) -> BenchDiff
     found = two_way_difference(
         first,
         second,
-        LabelledSamples(samples.labels, samples.patients),
+        LabelledSamples(samples.by_label, samples.patients),
         metric=_plain(comparison.metric),
         resamples=record.bootstrap,
         seed=record.bootstrap_seed,

@@ -196,8 +196,6 @@ def _begin_record(context: RunContext, settings: RunSettings) -> RunRecord:
 def check_arms(context: RunContext, arms: Sequence[Arm]) -> None:
     """Refuse settings that do not fit the data before anything is trained, with all reasons."""
     reasons = [reason for arm in arms for reason in _check_networks(arm, context)]
-    if context.settings.bench and len(context.target.index.label_names) > 1:
-        reasons.append(f"a bench needs one label, got {len(context.target.index.label_names)}")
     reasons += _check_precision(context, arms)
     if context.settings.detection:
         reasons += (

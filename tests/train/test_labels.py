@@ -18,6 +18,7 @@ from medkd.report.render import write_report
 from medkd.review.cases import read_image_probabilities
 from medkd.runs import RunFolder, read_predictions
 from medkd.train.bench import run_bench
+from medkd.train.bench_record import BenchRecord, bench_markdown, seed_mean
 from medkd.train.run import run_training
 from medkd.types import Evaluation
 
@@ -89,14 +90,46 @@ def test_report_and_app_name_every_label(finished: RunFolder) -> None:
     assert {f"student, {name}" for name in names} <= set(shown)
 
 
-def test_a_bench_of_several_labels_is_refused_before_anything_is_trained(
-    tmp_path: Path, image_values: dict[str, Any]
-) -> None:
-    settings = settings_in(tmp_path, image_values, bench={"seeds": [0]})
-    with pytest.raises(SettingsError) as refused:
-        run_bench(settings, tmp_path / "bench")
-    assert "a bench needs one label, got 2" in refused.value.reasons
-    assert not list(tmp_path.rglob("model.json"))
+@pytest.fixture(scope="module")
+def bench(
+    tmp_path_factory: pytest.TempPathFactory, image_values: dict[str, Any]
+) -> tuple[BenchRecord, Path]:
+    """A bench whose ensemble joins a teacher and the control, label by label."""
+    folder = tmp_path_factory.mktemp("bench")
+    teacher = settings_in(folder, image_values).model_dump(mode="json", by_alias=True)["teacher"]
+    both = {"ensemble": {"members": ["alone", "control"], "weights": "validation"}}
+    plan = {
+        "seeds": [0, 1],
+        "teachers": {"alone": teacher, "both": both},
+        "arms": [
+            {"name": "student", "teacher": "both", "transfer": {"terms": [{"kind": "soft_label"}]}}
+        ],
+    }
+    settings = settings_in(folder, image_values, teacher=None, transfer=None, bench=plan)
+    return run_bench(settings, folder / "bench"), folder / "bench"
+
+
+def test_a_bench_scores_the_mean_of_its_labels(bench: tuple[BenchRecord, Path]) -> None:
+    record, folder = bench
+    evaluation = read_json(RunFolder(folder / "seed-1").evaluation, Evaluation)
+    assert record.label_names
+    for arm in evaluation.arms:
+        (row,) = [row for row in record.of(arm.name) if row.seed == 1]
+        expected = np.mean([found.roc_auc.value for found in arm.classification["test"]])
+        assert row.test["roc_auc"] == pytest.approx(expected)
+        alone = replace(record, rows=(row,), bootstrap=0)
+        assert seed_mean(alone, arm.name, "roc_auc").estimate.value == pytest.approx(expected)
+    table = bench_markdown(record)
+    assert f"means over the labels {', '.join(record.label_names)}" in table
+    assert read_json(folder / "rows.json", BenchRecord) == record
+
+
+def test_an_ensemble_weighs_its_members_label_by_label(bench: tuple[BenchRecord, Path]) -> None:
+    _, folder = bench
+    network = load_model(RunFolder(folder / "seed-0").model("both")).network
+    weight = network.get_buffer("weight")
+    assert weight.shape == (2, 2)
+    torch.testing.assert_close(weight.sum(dim=0), torch.ones(2))
 
 
 def as_teacher_of(finished: RunFolder, names: tuple[str, ...], folder: Path) -> Path:
