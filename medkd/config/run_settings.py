@@ -53,16 +53,28 @@ class EvaluationSettings(Settings):
 
 
 class EnsembleOf(Settings):
-    """A teacher whose logits are the mean of several arms' logits, brought to one scale."""
+    """A teacher whose logits are the mean of several models' logits, brought to one scale."""
 
     members: tuple[ArmName, ...] = Field(
-        min_length=2, description="Names of other teachers, or control."
+        (), description="Names of other teachers of a bench, or control."
+    )
+    from_: tuple[ModelPath, ...] = Field(
+        (),
+        alias="from",
+        description="Model directories or shipped models, which are members too; each may lack "
+        "some of the labels.",
     )
     weights: Literal["equal", "validation", "confidence"] = Field(
         "validation",
         description="equal; validation: in proportion to a member's likelihood of the validation "
         "labels (pseudo-BMA); confidence: for each sample, the surer a member the more.",
     )
+
+    @model_validator(mode="after")
+    def _several(self) -> EnsembleOf:
+        if len(self.members) + len(self.from_) < 2:
+            raise ValueError("an ensemble needs two members at least (members, from)")
+        return self
 
 
 class TeacherSettings(AdaptationSettings):
@@ -75,7 +87,7 @@ class TeacherSettings(AdaptationSettings):
         None, alias="from", description="A model directory, or the name of a shipped model."
     )
     model: ModelSettings | None = Field(None, description="The network to train.")
-    ensemble: EnsembleOf | None = Field(None, description="Other arms that teach together.")
+    ensemble: EnsembleOf | None = Field(None, description="Several that teach together.")
     initialise: InitialiseSettings | None = Field(
         None, description="The network starts from a source model; null: its own first weights."
     )
@@ -98,7 +110,7 @@ class TeacherSettings(AdaptationSettings):
         if sum(one is not None for one in (self.from_, self.model, self.ensemble)) != 1:
             raise ValueError(
                 "give one of from (a model directory), model (a network to train) and ensemble "
-                "(other arms)"
+                "(several together)"
             )
         if self.from_ and self.initialise:
             raise ValueError("initialise needs model: a network given by from is not trained")
@@ -450,8 +462,12 @@ class RunSettings(Settings):
                 f"bench: an arm {SELF_TRAINING} is added to yours of that name: rename it, or set "
                 "controls.self_training: false"
             )
-        if self.teacher is not None and self.teacher.ensemble is not None and not self.bench:
-            yield "teacher.ensemble: its members are teachers of a bench: use bench.teachers"
+        joined = self.teacher.ensemble if self.teacher is not None else None
+        if joined is not None and joined.members and not self.bench:
+            yield (
+                "teacher.ensemble.members: they are teachers of a bench: use bench.teachers, or "
+                "name model directories in teacher.ensemble.from"
+            )
 
     def bench_arms(self) -> tuple[BenchArm, ...]:
         """Return the distilled arms of the bench; empty if there is no bench."""

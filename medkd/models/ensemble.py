@@ -70,8 +70,8 @@ class Ensemble(Network):
     """Members, and for each member [M, K] a factor, an offset and a weight.
 
     logit = sum_m weight_m (factor_m z_m + offset_m), with weights that add up to 1. With
-    `by_confidence` each sample has weights of its own, see `confidence_weights`. The embedding is
-    the members' logits side by side.
+    `by_confidence` each sample has weights of its own, see `confidence_weights`. A member whose
+    weight for a label is 0 does not answer it. The embedding is the members' logits side by side.
     """
 
     def __init__(self, settings: EnsembleSettings) -> None:
@@ -95,7 +95,7 @@ class Ensemble(Network):
         )
         moved = factor * stacked + offset
         if self.by_confidence:
-            weight = confidence_weights(moved)
+            weight = confidence_weights(moved, weight > 0)
         return (weight * moved).sum(dim=0)
 
     def _logits(self, view: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Ensemble(Network):
 LEAST_ENTROPY = 1e-4
 
 
-def confidence_weights(logits: Tensor) -> Tensor:
+def confidence_weights(logits: Tensor, answers: Tensor | None = None) -> Tensor:
     """Return weights of members for each sample: the surer a member, the more it weighs.
 
     weight_m = (1 / H_m) / sum_n (1 / H_n), H the entropy in nats of the member's Bernoulli
@@ -115,6 +115,7 @@ def confidence_weights(logits: Tensor) -> Tensor:
 
     Args:
         logits: [M, B, K] of M members, on one scale.
+        answers: [M, 1, K] whether a member answers a label; None: all do. Others weigh 0.
 
     Returns:
         [M, B, K]; the weights of a sample add up to 1.
@@ -127,4 +128,6 @@ def confidence_weights(logits: Tensor) -> Tensor:
     p = torch.sigmoid(logits)
     entropy = -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
     sure = 1 / entropy.clamp(min=LEAST_ENTROPY)
+    if answers is not None:
+        sure = sure * answers
     return sure / sure.sum(dim=0)

@@ -12,15 +12,16 @@ from medkd.models.package import Calibration, ModelInfo
 from medkd.models.table import parse_model_settings
 
 
-def choose_labels(info: ModelInfo, labels: Sequence[str]) -> ModelInfo:
+def choose_labels(info: ModelInfo, labels: Sequence[str], *, lacking: bool = False) -> ModelInfo:
     """Return the description of the same network with the outputs for some labels.
 
     Names are compared without regard to case. What cannot be chosen is returned unchanged: a model
-    without one of the labels, and exclusive classes, whose probabilities depend on all of them.
+    without the labels, and exclusive classes, whose probabilities depend on all of them.
 
     Args:
         info: of a model with one output for each label.
         labels: names of the wanted labels, in the wanted order.
+        lacking: the model may lack some of them, but not all; their logit is then 0.
 
     Example:
         >>> info = ModelInfo({"kind": "shallow2d", "label_count": 3}, ("Mass", "Nodule", "Edema"))
@@ -31,14 +32,15 @@ def choose_labels(info: ModelInfo, labels: Sequence[str]) -> ModelInfo:
     given = [name.casefold() for name in info.label_names]
     wanted = [name.casefold() for name in labels]
     settings = parse_model_settings(info.settings)
-    fits = set(wanted) <= set(given) and len(given) == settings.used_count
+    known = set(wanted) & set(given)
+    fits = len(given) == settings.used_count and known and (lacking or known == set(wanted))
     if info.outputs == "exclusive" or not fits or len(set(given)) < len(given):
         return info
-    numbers = [given.index(name) for name in wanted]
+    numbers = [given.index(name) if name in known else -1 for name in wanted]
     names = tuple(labels)
     if numbers == list(range(len(given))):
         return replace(info, label_names=names)
-    before = settings.used_outputs or range(settings.label_count)
+    before = [*(settings.used_outputs or range(settings.label_count)), -1]
     return replace(
         info,
         settings={**info.settings, "used_outputs": [before[number] for number in numbers]},
@@ -50,7 +52,7 @@ def choose_labels(info: ModelInfo, labels: Sequence[str]) -> ModelInfo:
 
 def _calibration_of(found: Calibration, numbers: Sequence[int]) -> Calibration:
     temperature, shift = (
-        values if len(values) == 1 else tuple(values[number] for number in numbers)
-        for values in (found.temperature, found.logit_shift)
+        values if len(values) == 1 else tuple([*values, none][number] for number in numbers)
+        for values, none in ((found.temperature, 1.0), (found.logit_shift, 0.0))
     )
     return Calibration(temperature, shift)

@@ -27,8 +27,10 @@ class NetworkSettings(Settings):
 
     in_channels: int = Field(1, ge=1, description="channels of the view")
     label_count: int = Field(1, ge=1, description="outputs; binary is one logit")
-    used_outputs: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="numbers of the outputs that are used, from 0, in this order; empty: all"
+    used_outputs: tuple[Annotated[int, Field(ge=-1)], ...] = Field(
+        (),
+        description="numbers of the outputs that are used, from 0, in this order (-1: a label "
+        "without an output, its logit is 0); empty: all",
     )
 
     @model_validator(mode="after")
@@ -38,8 +40,11 @@ class NetworkSettings(Settings):
                 f"used_outputs is {list(self.used_outputs)}, but the last output is number "
                 f"{self.label_count - 1}"
             )
-        if len(set(self.used_outputs)) < len(self.used_outputs):
+        named = [number for number in self.used_outputs if number >= 0]
+        if len(set(named)) < len(named):
             raise ValueError(f"used_outputs names an output twice: {list(self.used_outputs)}")
+        if self.used_outputs and not named:
+            raise ValueError("used_outputs names no output")
         if self.used_outputs and self.finds_points:
             raise ValueError("used_outputs: a point detector has one output, for nodules")
         return self
@@ -115,6 +120,8 @@ class Network(nn.Module):
 
     def pick_used(self, logits: Tensor) -> Tensor:
         """Return those of the logits [B, outputs, ...] that are used."""
+        if -1 in self.used_outputs:
+            logits = torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)  # the last one
         return logits[:, list(self.used_outputs)] if self.used_outputs else logits
 
     def forward_dense(self, view: Tensor, *, patch_shape: Sequence[int]) -> Tensor:

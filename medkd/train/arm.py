@@ -100,7 +100,7 @@ def get_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     """Train, fit, join or load the network of an arm."""
     if arm.same_as is not None:
         return finished_network(arm.same_as, context)
-    if arm.members:
+    if arm.is_ensemble:
         return join_networks(arm, context)
     if isinstance(arm.model, ProbeSettings):
         return fit_probe_network(arm, context)

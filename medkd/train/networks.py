@@ -28,7 +28,6 @@ from medkd.models.network import Network
 from medkd.models.package import ModelInfo, Preprocessing, load_model, read_info
 from medkd.models.probe import Probe, ProbeSettings
 from medkd.models.table import build_architecture, build_model, parse_model_settings
-from medkd.models.weights import load_weights
 from medkd.provenance import joint_origins, sha256_of_text
 from medkd.train.alignment import (
     alignment_purpose,
@@ -37,13 +36,15 @@ from medkd.train.alignment import (
     with_unlabelled,
 )
 from medkd.train.crops import build_crop_loader
-from medkd.train.domains import Domain, check_model
+from medkd.train.domains import Domain
 from medkd.train.ensembles import build_ensemble
+from medkd.train.given import load_given
 from medkd.train.layer_rates import check_layer_rates
 from medkd.train.loop import FitPlan, Loader, fit, follow_fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
+from medkd.train.priors import prior_of
 from medkd.train.probes import fit_probe_of
 from medkd.train.state import Scores
 from medkd.train.targets import stored_teacher
@@ -261,26 +262,15 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     """
     if arm.taken_from is None:
         raise ValueError(f"{arm.name} has no model directory")
-    domain = context.target
-    loaded = load_model(arm.taken_from, device=context.device)
-    info = choose_labels(loaded.info, domain.index.label_names)
-    settings = parse_model_settings(info.settings)
-    reasons = [*check_model(domain, settings, role=arm.name), *_differences(info, domain)]
-    if reasons:
-        headline = f"{arm.taken_from}: this model cannot teach on {domain.index.name}"
-        raise SettingsError(headline, reasons)
-    network = loaded.network
-    if info.settings != loaded.info.settings:
-        network = build_architecture(settings).to(context.device).eval()
-        load_weights(network, loaded.network.state_dict(), name=str(arm.taken_from))
-    prior = _prior_of(info, true=domain.parts["train"].prior)
-    return ArmNetwork(network, info, prior)
+    given = load_given(arm.taken_from, context)
+    prior = prior_of(given.info, true=context.target.parts["train"].prior)
+    return ArmNetwork(given.network, given.info, prior)
 
 
 def finished_network(name: str, context: RunContext) -> ArmNetwork:
     """Return the network of a finished arm, to be scored in another way."""
     loaded = load_model(context.run.model(name), device=context.device)
-    prior = _prior_of(loaded.info, true=context.target.parts["train"].prior)
+    prior = prior_of(loaded.info, true=context.target.parts["train"].prior)
     return ArmNetwork(loaded.network, loaded.info, prior)
 
 
@@ -290,7 +280,7 @@ def check_terms(arm: Arm, teacher: Arm, context: RunContext) -> tuple[str, ...]:
     Both networks are built with random weights, so that layers that do not exist or do not match
     are known before the teacher is trained.
     """
-    if arm.model is None or teacher.members:
+    if arm.model is None or teacher.is_ensemble:
         return ()  # an ensemble is built from its members; it has no layers to compare
     train, given = context.target.parts["train"], teacher.model
     if given is None:
@@ -436,47 +426,9 @@ def _preprocessing(domain: Domain, network: Network) -> Preprocessing:
     return replace(found, steps=steps, patch_shape=None)
 
 
-def _differences(info: ModelInfo, domain: Domain) -> list[str]:
-    """List how the preprocessing and labels of a model differ from those of a domain."""
-    reasons = []
-    given, ours = info.preprocessing, domain.preprocessing
-    if given.hu_window is not None and given.hu_window != ours.hu_window:
-        reasons.append(f"it was trained with the HU window {given.hu_window}, not {ours.hu_window}")
-    if given.spacing_mm is not None and given.spacing_mm != ours.spacing_mm:
-        reasons.append(f"it was trained at {given.spacing_mm} mm, not at {ours.spacing_mm} mm")
-    known = {name.casefold() for name in info.label_names}
-    if missing := [n for n in domain.index.label_names if n.casefold() not in known]:
-        reasons.append(
-            f"it has no output for {', '.join(missing)}; its labels are "
-            f"{', '.join(info.label_names)}"
-        )
-    elif info.label_names != domain.index.label_names:
-        reasons.append(
-            f"it was trained for {', '.join(info.label_names)}, but the labels of the data are "
-            f"{', '.join(domain.index.label_names)}"
-        )
-    return reasons
-
-
 def _prior(
     true: tuple[float, ...], sampled: tuple[float, ...], transfer: TransferSettings
 ) -> Prior:
     """Return the prevalence in the data and in training; class weights act like a 50/50 prior."""
     balanced = transfer.hard_label.class_balanced
     return Prior(true, (0.5,) * len(true) if balanced else sampled)
-
-
-def _prior_of(info: ModelInfo, *, true: tuple[float, ...]) -> Prior:
-    """Return the prevalence at which a finished model was trained, from its calibration.
-
-    The calibration of `medkd calibrate` is that of marks on whole scans and does not show it; then
-    the true prevalence is returned.
-    """
-    if info.calibrated_on is not None:
-        return Prior(true, true)
-    shift, temperature = (
-        torch.tensor(values).double()
-        for values in (info.calibration.logit_shift, info.calibration.temperature)
-    )
-    biased = torch.logit(torch.tensor(true).double(), eps=1e-6) - shift * temperature
-    return Prior(true, tuple(torch.sigmoid(biased).tolist()))

@@ -49,6 +49,7 @@ class Arm:
         initialise: the source model from which the network starts; control and student have the
             same.
         members: names of the arms of which it is the ensemble.
+        joined: finished models that are members too: directories, or names of shipped models.
         weights: how the members are weighted, see `EnsembleOf`.
         mutual: the networks that are trained with it; it then has no teacher.
         same_as: name of the arm whose network it has; only the scoring differs.
@@ -67,12 +68,18 @@ class Arm:
     teacher: str | None = None
     initialise: InitialiseSettings | None = None
     members: tuple[str, ...] = ()
+    joined: tuple[Path, ...] = ()
     weights: Literal["equal", "validation", "confidence"] = "equal"
     mutual: MutualSettings | None = None
     same_as: str | None = None
     views: int | None = None
     untaught: str = ""
     adapt: Literal["batch_norm", "embedding"] | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its network is joined from others."""
+        return bool(self.members or self.joined)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +147,8 @@ def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
 def in_order(teachers: Iterable[Arm], students: Iterable[Arm]) -> tuple[Arm, ...]:
     """Put each arm after the arms that it needs: an ensemble may have the control as a member."""
     given = tuple(teachers)
-    single = [arm for arm in given if not arm.members]
-    several = [arm for arm in given if arm.members]
+    single = [arm for arm in given if not arm.is_ensemble]
+    several = [arm for arm in given if arm.is_ensemble]
     own = tuple(students)
     control = [arm for arm in own if CONTROL in (arm.name, arm.same_as)]
     return (*single, *control, *several, *(arm for arm in own if arm not in control))
@@ -156,6 +163,7 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
             training=settings.training,
             model=settings.model,
             members=settings.ensemble.members if settings.ensemble else (),
+            joined=_paths(settings.ensemble.from_) if settings.ensemble else (),
             weights=settings.ensemble.weights if settings.ensemble else "equal",
             taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
             transfer=TransferSettings(alignment=settings.alignment),
@@ -164,6 +172,10 @@ def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
         )
         for name, settings in teachers.items()
     )
+
+
+def _paths(models: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(Path(model).expanduser() for model in models)
 
 
 def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[Arm, ...]:

@@ -31,6 +31,7 @@ from medkd.train.compare import settle_transfer, warn_of_weak_teacher
 from medkd.train.domains import HELD_OUT, Domain, build_domain, check_model
 from medkd.train.engine import build_accelerator
 from medkd.train.folder import open_folder
+from medkd.train.given import given_misfits, unanswered
 from medkd.train.logs import Progress, no_progress
 from medkd.train.networks import check_layers, check_terms, follow_network
 from medkd.train.plan import Arm, RunContext, plan_arms
@@ -226,7 +227,12 @@ def _misfits(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:
-    """Yield why the networks that an arm trains do not fit the data or its settings."""
+    """Yield why the networks of an arm do not fit the data or its settings."""
+    for path in arm.joined:
+        misfits = given_misfits(path, context.target, member=True)
+        yield from (f"{arm.name}: {path}: {reason}" for reason in misfits)
+    if arm.joined and not arm.members and (labels := unanswered(arm.joined, context.target)):
+        yield f"{arm.name}: no member has an output for {', '.join(labels)}"
     if arm.model is None:
         return
     yield from check_layers(arm)

@@ -51,6 +51,20 @@ def test_one_calibration_for_all_outputs_stays_one() -> None:
     assert choose_labels(one, ["Mass"]).calibration == one.calibration
 
 
+def test_a_label_without_an_output_has_the_logit_zero() -> None:
+    chosen = choose_labels(FOUR, ["Hernia", "Mass"], lacking=True)
+    assert chosen.settings["used_outputs"] == [-1, 1]
+    assert chosen.calibration == Calibration((1.0, 2.0), (0.0, 0.2))
+    view = torch.rand(3, 1, 16, 16)
+    with torch.no_grad():
+        found = network_of(chosen).eval()(view)
+        torch.testing.assert_close(found[:, 1], network_of(FOUR).eval()(view)[:, 1])
+    assert not found[:, 0].any()
+    assert choose_labels(FOUR, ["Hernia"], lacking=True) == FOUR
+    with pytest.raises(ValidationError, match="names no output"):
+        parse_model_settings({"kind": "shallow2d", "used_outputs": [-1]})
+
+
 @pytest.mark.parametrize(
     ("info", "labels"),
     [

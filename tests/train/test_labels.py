@@ -164,3 +164,66 @@ def test_a_teacher_without_a_label_of_the_data_is_refused_with_its_names(
         run_training(settings, RunFolder(tmp_path / "run"))
     said = "it has no output for pneumonia; its labels are Mass, Edema"
     assert any(said in reason for reason in refused.value.reasons)
+
+
+def joined(folder: Path, image_values: dict[str, Any], **changed: Any) -> RunSettings:
+    teacher = {"ensemble": changed.pop("ensemble")}
+    transfer = {"terms": [{"kind": "soft_label"}]}
+    return settings_in(folder, image_values, teacher=teacher, transfer=transfer, **changed)
+
+
+@pytest.mark.parametrize("weights", ["equal", "validation", "confidence"])
+def test_teachers_of_different_labels_teach_together(
+    finished: RunFolder, image_values: dict[str, Any], tmp_path: Path, weights: str
+) -> None:
+    """One answers the first label of the data, the other the second one."""
+    first, second = read_info(finished.model("student")).label_names
+    one = as_teacher_of(finished, (first, "Mass"), tmp_path / "one")
+    other = as_teacher_of(finished, ("Edema", second), tmp_path / "other")
+    ensemble = {"from": [str(one), str(other)], "weights": weights}
+    run = RunFolder(tmp_path / "run")
+    run_training(joined(tmp_path, image_values, ensemble=ensemble), run)
+    taught = load_model(run.model("teacher"))
+    assert taught.info.label_names == (first, second)
+    weight = taught.network.get_buffer("weight")
+    torch.testing.assert_close(weight, torch.eye(2), rtol=0, atol=1e-6)
+    view = torch.rand(5, 1, 12, 12)
+    with torch.no_grad():
+        plain, found = load_model(one).network(view), taught.network(view)
+    factor, offset = (taught.network.get_buffer(name) for name in ("factor", "offset"))
+    torch.testing.assert_close(found, plain * factor.diag() + offset.diag())
+    rows = read_predictions(run.predictions("teacher", "test"))
+    assert np.isfinite([row.probabilities for row in rows]).all()
+
+
+def test_a_label_that_one_member_lacks_is_answered_by_the_others(
+    finished: RunFolder, image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    first, _ = read_info(finished.model("student")).label_names
+    one = as_teacher_of(finished, (first, "Mass"), tmp_path / "one")
+    both = {"ensemble": {"members": ["control"], "from": [str(one)], "weights": "equal"}}
+    plan = {
+        "seeds": [0],
+        "teachers": {"both": both},
+        "arms": [
+            {"name": "student", "teacher": "both", "transfer": {"terms": [{"kind": "soft_label"}]}}
+        ],
+    }
+    settings = settings_in(tmp_path, image_values, teacher=None, transfer=None, bench=plan)
+    run_bench(settings, tmp_path / "bench")
+    weight = load_model(RunFolder(tmp_path / "bench" / "seed-0").model("both")).network.weight
+    torch.testing.assert_close(weight, torch.tensor([[0.5, 1.0], [0.5, 0.0]]))
+
+
+def test_a_label_that_no_member_answers_is_refused(
+    finished: RunFolder, image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    first, second = read_info(finished.model("student")).label_names
+    models = [
+        as_teacher_of(finished, names, tmp_path / names[1])
+        for names in ((first, "a"), (first, "b"))
+    ]
+    ensemble = {"from": [str(model) for model in models]}
+    with pytest.raises(SettingsError) as refused:
+        run_training(joined(tmp_path, image_values, ensemble=ensemble), RunFolder(tmp_path / "run"))
+    assert f"teacher: no member has an output for {second}" in refused.value.reasons
