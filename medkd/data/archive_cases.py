@@ -1,9 +1,9 @@
 """An INDEX of a hospital's archive (`medkd index`) as a data set.
 
 Scans are used through the positions of their nodules. Images are used through one label of the
-whole image, which combines the labels that count as positive. An unknown label is never 0: an image
-without a label has no known label, and a scan without annotations is left out, because a nodule in
-it would be trained as negative.
+whole image, which combines the labels that count as positive, or through several labels. An unknown
+label is never 0: an image without a label has no known label, and a scan without annotations is
+left out, because a nodule in it would be trained as negative.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medkd.data.cases import CaseIndex, OnProgress
 from medkd.data.data_sets import find_data
@@ -22,10 +22,10 @@ from medkd.data.prepared import PreparedScans
 from medkd.data.training_places import ProposalSettings, propose_candidates
 from medkd.errors import SettingsError
 from medkd.index.case import Case
-from medkd.index.scan_states import ScanState, Value, label_values, scan_states
+from medkd.index.scan_states import ScanState, label_values, scan_states
 from medkd.index.table import ArchiveIndex, read_index
 from medkd.settings import InputPath, Settings
-from medkd.types import LabelledCandidate, combine_findings
+from medkd.types import LabelledCandidate, combine_findings, findings_in
 
 
 class ArchiveData(Settings):
@@ -40,6 +40,11 @@ class ArchiveData(Settings):
         description="Names of labels, any of which makes a case positive; it is negative where "
         "all of them are known to be absent. Case does not matter.",
     )
+    labels: tuple[str, ...] = Field(
+        (),
+        description="Several labels of radiographs instead of `positive`, one output for each; "
+        "any of them may be unknown. `nodule or mass` combines two.",
+    )
     unannotated: Literal["leave_out", "negative"] = Field(
         "leave_out",
         description="Scans without a nodule, an excluded finding or a label: left out, or used "
@@ -52,6 +57,15 @@ class ArchiveData(Settings):
     proposals: ProposalSettings = Field(
         default_factory=ProposalSettings, description="Negative places in scans."
     )
+
+    @model_validator(mode="after")
+    def _labels_of_images(self) -> ArchiveData:
+        names = [name.casefold() for name in self.labels]
+        if names and self.cases == "scans":
+            raise ValueError("labels: for radiographs (cases: images); scans have nodules")
+        if len(set(names)) < len(names):
+            raise ValueError(f"labels: a label is named twice: {list(self.labels)}")
+        return self
 
     def read_cases(self, _work_dir: Path, _progress: OnProgress | None = None) -> CaseIndex:
         """Read the usable cases of the INDEX; scans get their candidates by `add_candidates`.
@@ -69,9 +83,8 @@ class ArchiveData(Settings):
         if not ready:
             raise _none_ready(self, path, archive)
         refused = tuple(case for case in mine if case.status == "not_analysed")
-        known = label_values(archive.labels, self.positive)
         build = _scan_index if kind == "scan" else _image_index
-        found = build(self, path, archive, ready, known=known)
+        found = build(self, path, archive, ready)
         notes = [*archive.notes, *found.notes]
         if refused:
             codes = _codes(reason for case in refused for reason in case.reasons)
@@ -156,22 +169,30 @@ def _image_index(
     path: Path,
     archive: ArchiveIndex,
     ready: Sequence[Case],
-    *,
-    known: Mapping[str, Value],
 ) -> CaseIndex:
-    _check_names(settings, path, archive)
+    wanted = [findings_in(name) for name in settings.labels] or [settings.positive]
+    key = "labels" if settings.labels else "positive"
+    _check_names(path, archive, [name for names in wanted for name in names], key)
+    found = [label_values(archive.labels, names) for names in wanted]
     views = {view.casefold() for view in settings.views}
     used = [case for case in ready if case.view.casefold() in views]
     other = Counter(case.view for case in ready if case.view.casefold() not in views)
-    labels = {case.case_id: known.get(case.case_id) for case in used}
+    values: dict[str, tuple[int | None, ...]] = {
+        case.case_id: tuple(one.get(case.case_id) for one in found) for case in used
+    }
+    names = settings.labels or (combine_findings(settings.positive),)
     notes = [f"{n} images of view {view} left out" for view, n in sorted(other.items())]
-    if unknown := sum(value is None for value in labels.values()):
-        notes.append(f"{unknown} of {len(used)} images have no known label")
+    for number, name in enumerate(names):
+        if unknown := sum(known[number] is None for known in values.values()):
+            label = f"label {name}" if settings.labels else "label"
+            notes.append(f"{unknown} of {len(used)} images have no known {label}")
+    known = {name: [v for v in own if v is not None] for name, own in values.items()}
     return CaseIndex(
         name=f"archive {path.name}",
         cases=tuple(replace(case, generator=case.stamp) for case in used),
-        labels={name: value for name, value in labels.items() if value is not None},
-        label_names=(combine_findings(settings.positive),),
+        labels={name: max(own) for name, own in known.items() if own},
+        several=values if settings.labels else {},
+        label_names=names,
         fingerprint=archive.fingerprint,
         notes=tuple(notes),
     )
@@ -182,9 +203,8 @@ def _scan_index(
     path: Path,
     archive: ArchiveIndex,
     ready: Sequence[Case],
-    *,
-    known: Mapping[str, Value],
 ) -> CaseIndex:
+    known = label_values(archive.labels, settings.positive)
     nodules = [n for n in archive.nodules if n.counts_as == "included"]
     excluded = [n for n in archive.nodules if n.counts_as == "excluded"]
     states = scan_states(ready, archive.nodules, known=known)
@@ -266,13 +286,13 @@ def _no_places(path: Path, states: Mapping[str, ScanState]) -> SettingsError:
     return SettingsError(f"{path}: no scan can be used for training", reasons)
 
 
-def _check_names(settings: ArchiveData, path: Path, archive: ArchiveIndex) -> None:
+def _check_names(path: Path, archive: ArchiveIndex, wanted: Sequence[str], key: str) -> None:
     """Refuse the name of a label that the index lacks, because all cases would be unknown."""
     counts = Counter(label.name for label in archive.labels if label.value == 1)
     there = {label.name.casefold() for label in archive.labels}
-    if absent := [name for name in settings.positive if name.casefold() not in there]:
+    if absent := [name for name in wanted if name.casefold() not in there]:
         names = sorted({label.name for label in archive.labels}, key=lambda n: (-counts[n], n))
         known = ", ".join(f"{name} ({counts[name]})" for name in names) or "none at all"
-        reasons = [f"positive: no case has the label {name!r}" for name in absent]
+        reasons = [f"{key}: no case has the label {name!r}" for name in absent]
         reasons.append(f"labels of the index, with their positive cases: {known}")
         raise SettingsError(f"{path}: it does not have these labels", reasons)

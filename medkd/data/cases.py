@@ -10,7 +10,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -27,6 +27,8 @@ class CaseIndex:
 
     `labels` maps case ids to labels: 1 for a scan with an included nodule or a positive image,
     otherwise 0; in a multi-class set, the class number. A case without an entry has no known label.
+    `several` are the values of each label of archived images with several labels (None: unknown);
+    `labels` then say whether any known one is 1.
     Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name per label,
     or one per class of a multi-class set. `refused` are the cases of an archive that are not
     analysed. `negatives` are marks that readers rejected: known negatives with label 0, which
@@ -44,6 +46,7 @@ class CaseIndex:
     notes: tuple[str, ...] = ()
     refused: tuple[Case, ...] = ()
     negatives: tuple[LabelledCandidate, ...] = ()
+    several: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
 
     @property
     def generators(self) -> tuple[str, ...]:

@@ -50,10 +50,14 @@ def build_patches(
     wanted = list(dict.fromkeys((*case_ids, *unlabelled)))
     members = [cases[c] for c in wanted]
     if members and all(case.archived and case.kind == "image" for case in members):
-        label = torch.tensor([[float(index.labels.get(name, 0))] for name in wanted])
-        known = [name in index.labels and name not in hidden for name in wanted]
+        values = [index.several.get(name) or (index.labels.get(name),) for name in wanted]
+        known = [
+            [value is not None and name not in hidden for value in own]
+            for name, own in zip(wanted, values, strict=True)
+        ]
+        label = torch.tensor([[float(value or 0) for value in own] for own in values])
         return RadiographPatches(
-            _image_table(members, label, known=known),
+            _image_table(members, label, known=torch.tensor(known)),
             cases=members,
             size_px=_size_px(index, loading),
             cache=scans.cache,
@@ -81,9 +85,9 @@ def _size_px(index: CaseIndex, loading: tuple[LoadingStep, ...]) -> tuple[int, i
 
 
 def _image_table(
-    members: Sequence[Case], label: torch.Tensor, *, known: Sequence[bool]
+    members: Sequence[Case], label: torch.Tensor, *, known: torch.Tensor
 ) -> SampleTable:
-    """Return the table of whole images: labels [N, K], and whether those of each are known."""
+    """Return the table of whole images: labels [N, K]; known are [N, K] or, of images, [N, 1]."""
     ids = tuple(case.case_id for case in members)
     return SampleTable(
         sample_id=ids,
@@ -91,7 +95,7 @@ def _image_table(
         seriesuid=ids,
         center_mm=None,
         label=label,
-        label_known=torch.tensor(known).view(-1, 1).expand_as(label).clone(),
+        label_known=known.expand_as(label).clone(),
     )
 
 
@@ -112,7 +116,7 @@ def _stored_images(
     label, outputs = torch.from_numpy(stored.labels), len(index.label_names)
     if label.shape[1] != outputs:  # one column of class numbers
         label = F.one_hot(label[:, 0], outputs)
-    known = [case.case_id not in hidden for case in members]
+    known = torch.tensor([[case.case_id not in hidden] for case in members])
     table = _image_table(members, label.float(), known=known)
     sizes = [s.size_px for s in loading if isinstance(s, ImageStep) and s.size_px is not None]
     pixels = stored.images[:, None]

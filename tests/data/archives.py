@@ -50,11 +50,16 @@ def write_archive(
 
 
 def write_xray_archive(
-    folder: Path, *, patients: int = 24, values: tuple[int | None, ...] = (1, 0)
+    folder: Path,
+    *,
+    patients: int = 24,
+    values: tuple[int | None, ...] = (1, 0),
+    masses: tuple[int | None, ...] = (0,),
 ) -> Path:
-    """Write two images a patient: a bright blob is a nodule; labels go round `values`.
+    """Write two images a patient: a bright blob is a nodule, a bright band a mass.
 
-    The first case is refused, the second is a lateral view.
+    The labels of patients go round `values` (nodule) and `masses`. The first case is refused, the
+    second is a lateral view.
     """
     random = np.random.default_rng(3)
     cases, labels = [], []
@@ -63,6 +68,9 @@ def write_xray_archive(
         pixels = random.normal(90, 25, (20, 16))
         if value:
             pixels[6:14, 5:11] += 90
+        mass = masses[(number // 2) % len(masses)]
+        if mass:
+            pixels[16:] += 90
         path = folder / "DOE^JANE" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
@@ -75,7 +83,7 @@ def write_xray_archive(
             case = replace(case, view="LL")
         cases.append((case, (path,)))
         labels.append(CaseLabel(case.case_id, "Nodule", value, "table"))
-        labels.append(CaseLabel(case.case_id, "Mass", 0, "table"))
+        labels.append(CaseLabel(case.case_id, "Mass", mass, "table"))
     return write_archive(folder / "work", cases, labels=labels)
 
 

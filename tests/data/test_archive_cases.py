@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from medkd.data.archive_cases import ArchiveData, add_candidates
 from medkd.data.cache_folder import CacheFolder
@@ -74,6 +75,37 @@ def test_images_are_resized_by_area_and_masked_where_unknown(tmp_path: Path) -> 
     stored = np.asarray(Image.open(tmp_path / "DOE^JANE" / "4.png"), dtype=np.float32) / 255
     expected = stored.reshape(10, 2, 8, 2).mean(axis=(1, 3))
     assert np.abs(image.numpy() - expected).max() <= 0.5 / 255 + 1e-6
+
+
+def test_images_have_several_labels_of_which_any_may_be_unknown(tmp_path: Path) -> None:
+    path = write_xray_archive(tmp_path, patients=4, values=(1, None, 0), masses=(None, 0, 1, None))
+    index = images_index(path, labels=["Mass", "nodule"])
+    assert index.label_names == ("Mass", "nodule")
+    # Of the first patient one image is refused and one is a lateral view.
+    assert index.labels == {"c002": 0, "c003": 0, "c004": 1, "c005": 1, "c006": 1, "c007": 1}
+    notes = [f"2 of 6 images have no known label {name}" for name in index.label_names]
+    assert set(notes) <= set(index.notes)
+    ids = [case.case_id for case in index.cases]
+    source = build_patches(
+        index, ids[:5], scans=PreparedScans(IMAGE, None), seed=0, unlabelled=ids[5:]
+    )
+    known = [[True, False]] * 2 + [[True, True]] * 2 + [[False, True], [False, False]]
+    assert source.label_known.tolist() == known
+    values = torch.where(source.label_known, source.label, torch.nan)
+    assert values[2].tolist() == [1, 0]
+    assert values[4, 1] == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": ["Mass", "mass"]}, "a label is named twice"),
+        ({"labels": ["Mass"], "cases": "scans"}, "for radiographs"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(changed: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ArchiveData.model_validate({"index": "index.csv", "cases": "images", **changed})
 
 
 def test_images_are_read_once_and_filling_goes_on_where_it_stopped(

@@ -21,6 +21,7 @@ from medkd.train.bench import run_bench
 from medkd.train.bench_record import BenchRecord, bench_markdown, seed_mean
 from medkd.train.run import run_training
 from medkd.types import Evaluation
+from tests.data.archives import write_xray_archive
 
 
 def write_two_labels(path: Path) -> Path:
@@ -227,3 +228,30 @@ def test_a_label_that_no_member_answers_is_refused(
     with pytest.raises(SettingsError) as refused:
         run_training(joined(tmp_path, image_values, ensemble=ensemble), RunFolder(tmp_path / "run"))
     assert f"teacher: no member has an output for {second}" in refused.value.reasons
+
+
+def test_an_archive_with_labels_that_are_partly_unknown_is_learned(
+    image_values: dict[str, Any], tmp_path: Path
+) -> None:
+    index = write_xray_archive(
+        tmp_path, patients=48, values=(1, 0, 1, 0, None), masses=(0, 0, 1, 1, None, 0, 1)
+    )
+    data = {"kind": "archive", "index": str(index), "cases": "images", "labels": ["Nodule", "Mass"]}
+    networks = {
+        name: {**image_values[name], "model": {**image_values[name]["model"], "label_count": 2}}
+        for name in ("teacher", "student")
+    }
+    target = {
+        "data": data,
+        "split": {"kind": "fractions"},
+        "loading": [{"kind": "image", "source": "file", "size_px": [12, 12]}],
+    }
+    run = RunFolder(tmp_path / "run")
+    run_training(RunSettings.model_validate({**image_values, **networks, "target": target}), run)
+    rows = read_predictions(run.predictions("student", "test"))
+    assert any(None in row.labels for row in rows)
+    assert any(row.labels == (1, 1) for row in rows)
+    evaluation = read_json(run.evaluation, Evaluation)
+    first, second = evaluation.arms[0].classification["test"]
+    for number, found in enumerate((first, second)):
+        assert found.samples == sum(row.labels[number] is not None for row in rows)
