@@ -183,7 +183,9 @@ class Comparison(Settings):
         "headline", description="An arm; headline: the arm chosen on validation."
     )
     second: ArmName = Field(CONTROL, description="The arm that it is compared with.")
-    metric: Literal["roc_auc", "accuracy@half", "accuracy@frozen"] = Field(
+    metric: Literal[
+        "roc_auc", "pr_auc", "accuracy@half", "accuracy@frozen", "balanced_accuracy@frozen"
+    ] = Field(
         "roc_auc", description="The metric; accuracy is at probability .5 or the chosen threshold."
     )
 

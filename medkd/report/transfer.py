@@ -48,7 +48,8 @@ def build_transfer(contents: RunContents) -> Section:
     if contents.disagreements:
         made.append(disagreements_table(contents.disagreements[:SHOWN], DISAGREEMENTS))
     if contents.label_next:
-        paragraphs.append(_label_next_words(len(contents.label_next)))
+        weak = bool(evaluation.record.without_transfer)
+        paragraphs.append(_label_next_words(len(contents.label_next), weak_teacher=weak))
         made.append(disagreements_table(contents.label_next[:SHOWN], LABEL_NEXT))
     taught = {arm: log for arm, log in contents.logs.items() if not arm.startswith("teacher")}
     drawn = list(figures.term_figures(taught))
@@ -119,13 +120,17 @@ def _similarity_words(evaluation: Evaluation) -> str:
     )
 
 
-def _label_next_words(count: int) -> str:
-    return (
+def _label_next_words(count: int, *, weak_teacher: bool) -> str:
+    caution = (
+        " The teacher was not better than the control on validation, so the order is a weak guide."
+    )
+    found = (
         f"label_next.csv ranks {words.count(count)} training cases without labels: those on which "
         "the calibrated probabilities of teacher and student differ most come first. They are the "
         "cases to label next, because the two models contradict each other there. The order does "
         "not say which of them is right."
     )
+    return found + caution if weak_teacher else found
 
 
 def disagreements_table(rows: Sequence[Disagreement], caption: str) -> Table:

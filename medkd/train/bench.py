@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from medkd.config.load import dump_settings
-from medkd.config.run_settings import CONTROL, BenchArm, BenchSettings, RunSettings
+from medkd.config.run_settings import CONTROL, SELF_TRAINING, BenchArm, BenchSettings, RunSettings
 from medkd.data.splits import CrossValidationSplit
 from medkd.errors import SettingsError
 from medkd.files import write_text
@@ -264,6 +264,11 @@ def _rows_of(
             cpm=next((f.cpm_interpolated for f in arm.result.froc if f.track == WHOLE_SCAN), None),
             control_kl_to_teacher=(
                 measure_fidelity(teacher, finished[CONTROL]).kl if teacher else None
+            ),
+            self_training_kl_to_teacher=(
+                measure_fidelity(teacher, finished[SELF_TRAINING]).kl
+                if teacher and SELF_TRAINING in finished
+                else None
             ),
         )
 

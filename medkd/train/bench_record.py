@@ -69,7 +69,7 @@ class BenchRow:
     `fold` is None if the official test part was scored. `probabilities` [N K] are calibrated,
     sample by sample. `threshold` was chosen on validation: one number, or [K] for K labels, over
     which `validation` and `test` are means. Only students have `kl_to_teacher` and
-    `control_kl_to_teacher` (see `types.Fidelity`). `labels` are those of training and
+    those of the arms without its teacher (see `types.Fidelity`). `labels` are those of training and
     validation. `cpm` is that of marks on whole scans, interpolated (None: not searched).
     """
 
@@ -89,6 +89,7 @@ class BenchRow:
     control_kl_to_teacher: float | None = None
     labels: int = 0
     cpm: float | None = None
+    self_training_kl_to_teacher: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +309,18 @@ def _transfer_notes(record: BenchRecord) -> Iterator[str]:
     for arm in record.arms():
         if record.of(arm)[0].teacher == CONTROL:
             continue
-        own = [row.kl_to_teacher for row in record.of(arm) if row.kl_to_teacher is not None]
-        control = [row.control_kl_to_teacher or 0.0 for row in record.of(arm)]
-        if own and sum(control) > 0:
-            share = sum(own) / sum(control)
-            took_place = share <= TRANSFER_SHARE
+        rows = record.of(arm)
+        own = sum(row.kl_to_teacher or 0.0 for row in rows)
+        others = {
+            "the control's": sum(row.control_kl_to_teacher or 0.0 for row in rows),
+            "self-training's": sum(row.self_training_kl_to_teacher or 0.0 for row in rows),
+        }
+        shares = {name: own / kl for name, kl in others.items() if kl > 0}
+        if shares and any(row.kl_to_teacher is not None for row in rows):
+            took_place = max(shares.values()) <= TRANSFER_SHARE
             verdict = "transfer took place" if took_place else "NO TRANSFER TOOK PLACE"
-            yield f"{arm}: mean KL to its teacher is {share:.2f} of the control's: {verdict}."
+            found = " and ".join(f"{share:.2f} of {name}" for name, share in shares.items())
+            yield f"{arm}: mean KL to its teacher is {found}: {verdict}."
 
 
 def _untaught_notes(record: BenchRecord) -> Iterator[str]:

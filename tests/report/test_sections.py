@@ -267,8 +267,23 @@ def test_what_to_label_next_is_listed(scan_contents: RunContents) -> None:
     rows = tuple(Disagreement(f"case-{n}", "nodule", 0.9, 0.2) for n in range(12))
     section = build_transfer(replace(scan_contents, label_next=rows))
     assert "label_next.csv ranks 12 training cases without labels" in words_of(section)
+    assert "weak guide" not in words_of(section)
     assert section.tables[-1].caption == "Training cases without labels, the first to label"
     assert len(section.tables[-1].rows) == 10
+
+
+def test_an_order_by_a_teacher_that_is_no_better_is_called_a_weak_guide(
+    scan_contents: RunContents,
+) -> None:
+    evaluation = scan_contents.evaluation
+    record = replace(evaluation.record, without_transfer={"student": "its teacher is no better"})
+    contents = replace(
+        scan_contents,
+        evaluation=replace(evaluation, record=record),
+        label_next=(Disagreement("case-0", "nodule", 0.9, 0.2),),
+    )
+    said = "The teacher was not better than the control on validation, so the order is a weak guide"
+    assert said in words_of(build_transfer(contents))
 
 
 def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:

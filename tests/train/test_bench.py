@@ -219,6 +219,16 @@ def test_notes_name_transfer_and_weak_teachers(record: BenchRecord) -> None:
     assert "TEACHER NOT BETTER: on validation t has mean ROC AUC 0.8000" in notes
 
 
+def test_transfer_that_self_training_gives_too_is_none(record: BenchRecord) -> None:
+    rows = [
+        replace(row, self_training_kl_to_teacher=0.12) if row.arm == "good" else row
+        for row in record.rows
+    ]
+    notes = " ".join(bench_notes(replace(record, rows=tuple(rows))))
+    said = "0.10 of the control's and 0.83 of self-training's: NO TRANSFER TOOK PLACE"
+    assert f"good: mean KL to its teacher is {said}" in notes
+
+
 def test_the_table_is_a_function_of_the_rows(record: BenchRecord, tmp_path: Path) -> None:
     from medkd.jsonio import write_json
 

@@ -137,6 +137,7 @@ def test_a_map_has_one_bench_for_each_fraction_and_adds_up(
         said = f"- from_probe with {labels:.0f} labels: the control would need" in text
         assert said == gain
     assert "- 25 %: from_probe: mean KL to its teacher is " in text
+    assert " of self-training's: " in text
     assert run_label_map(probe_bench(with_pool), tmp_path / "map", resume=True) == found
 
 
