@@ -263,7 +263,7 @@ def bench_markdown(record: BenchRecord) -> str:
 def bench_notes(record: BenchRecord) -> list[str]:
     """Return the notes that a reader of the table needs."""
     unit = "patients and seeds drawn together"
-    scored = "the official test part" if record.protocol == "test" else "pooled held-out folds"
+    scored = "the test part" if record.protocol == "test" else "pooled held-out folds"
     samples = record.scored_samples()
     counts = [
         (int((labels == value).sum()), f"{word} samples{f' of {name}' if name else ''}")
