@@ -228,8 +228,8 @@ def _misfits(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
 
 def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:
     """Yield why the networks of an arm do not fit the data or its settings."""
-    for path in arm.joined:
-        misfits = given_misfits(path, context.target, member=True)
+    for path in (*arm.joined, *([arm.taken_from] if arm.taken_from else [])):
+        misfits = given_misfits(path, context.target, member=path in arm.joined)
         yield from (f"{arm.name}: {path}: {reason}" for reason in misfits)
     if arm.joined and not arm.members and (labels := unanswered(arm.joined, context.target)):
         yield f"{arm.name}: no member has an output for {', '.join(labels)}"
