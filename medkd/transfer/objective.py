@@ -146,6 +146,7 @@ class TransferObjective(nn.Module):
                 batch.label,
                 batch.label_known,
                 self._cell_mm,
+                progress,
             )
             factor = self.settings.schedule.factor(progress)
             for (name, term), its in zip(self.terms.items(), self.settings.terms, strict=True):

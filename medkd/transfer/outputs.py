@@ -25,24 +25,33 @@ def is_binary(outputs: Outputs, label_count: int) -> bool:
     return label_count == 1 or (label_count == 2 and outputs == "exclusive")
 
 
-def mean_over_known(value: Tensor, known: Tensor | None) -> Tensor:
-    """Average a loss over the labels that are known.
+def mean_over_known(value: Tensor, known: Tensor | None, weight: Tensor | None = None) -> Tensor:
+    """Average a loss over the labels that are known: sum of w v / sum of w.
 
     Args:
         value: [B, K, *spatial], or [B, 1, *spatial] if one loss covers all labels of a sample:
             such a sample counts only if all its labels are known.
         known: [B, K] bool; None: everything counts.
+        weight: [B, K] or [B, 1] >= 0, w; None: all values weigh the same.
 
     Returns:
-        Scalar; 0 with a gradient of 0 if nothing is known.
+        Scalar; 0 with a gradient of 0 if nothing is known or all weights are 0.
     """
-    if known is None:
+    if known is None and weight is None:
         return value.mean()
+    if known is None:
+        known = torch.ones(len(value), 1, dtype=torch.bool, device=value.device)
     if value.shape[1] == 1:
         known = known.all(dim=1, keepdim=True)
-    mask = known.view(*known.shape, *(1,) * (value.ndim - 2)).expand_as(value)
-    total = torch.where(mask, value, torch.zeros_like(value)).sum()
-    return total / mask.sum().clamp_min(1)
+    axes = (1,) * (value.ndim - 2)
+    mask = known.view(*known.shape, *axes).expand_as(value)
+    if weight is None:
+        total = torch.where(mask, value, torch.zeros_like(value)).sum()
+        return total / mask.sum().clamp_min(1)
+    share = weight.view(*weight.shape, *axes).to(value).expand_as(value)
+    share = torch.where(mask, share, torch.zeros_like(share))
+    total = (share * torch.where(mask, value, torch.zeros_like(value))).sum()
+    return total / share.sum().clamp_min(torch.finfo(value.dtype).tiny)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

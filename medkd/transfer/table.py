@@ -38,7 +38,7 @@ from medkd.transfer.rkd import (
     build_rkd_distance,
 )
 from medkd.transfer.similarity import PktSettings, SimilaritySettings, build_pkt, build_similarity
-from medkd.transfer.soft_labels import SoftLabelSettings, SoftLabelTerm
+from medkd.transfer.soft_labels import SoftLabelSettings, build_soft_label
 from medkd.transfer.subclasses import SubclassSettings, SubclassTerm
 from medkd.transfer.terms import TermContext, TermSettings
 
@@ -51,7 +51,7 @@ class TermKind(NamedTuple):
 
 
 TERMS: dict[str, TermKind] = {
-    "soft_label": TermKind(SoftLabelSettings, SoftLabelTerm),
+    "soft_label": TermKind(SoftLabelSettings, build_soft_label),
     "logit_mse": TermKind(LogitMseSettings, LogitMseTerm),
     "dkd": TermKind(DkdSettings, DkdTerm),
     "logit_standardisation": TermKind(LogitStandardisationSettings, LogitStandardisationTerm),

@@ -44,6 +44,7 @@ class TermInputs:
     Logits are [B, K], or maps [B, 5, ...] of point detectors; the teacher's are calibrated and
     detached. Features are the outputs of the compared layers by layer name. `label` is [B, K]
     float, any value where `label_known` [B, K] is false. `cell_mm` is the edge of a cell of a map.
+    `progress` is the share of the training that is done, 0..1.
     """
 
     teacher_logits: Tensor
@@ -53,6 +54,7 @@ class TermInputs:
     label: Tensor
     label_known: Tensor
     cell_mm: float = 2.0
+    progress: float = 0.0
 
 
 class TermSettings(Settings):

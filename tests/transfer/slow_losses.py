@@ -32,6 +32,26 @@ def soft_label(teacher: Array, student: Array, temperature: float, divergence: s
     return temperature**2 * total / len(teacher)
 
 
+def weighted_soft_label(
+    teacher: Array, student: Array, temperature: float, wanted: list[float]
+) -> float:
+    """A mean over samples in which each counts by its weight."""
+    each = [
+        soft_label(t[None], s[None], temperature, "forward")
+        for t, s in zip(teacher, student, strict=True)
+    ]
+    return sum(w * v for w, v in zip(wanted, each, strict=True)) / sum(wanted)
+
+
+def confidence(teacher: Array) -> list[float]:
+    """One minus the entropy of each answer, as a share of the entropy of equal classes."""
+    found = []
+    for z in teacher:
+        entropy = -sum(p * math.log(p) for p in softmax(z))
+        found.append(1 - entropy / math.log(len(z)))
+    return found
+
+
 def bernoulli(teacher: Array, student: Array, temperature: float, divergence: str) -> float:
     """One sigmoid per label: the divergence of two classes with the logits 0 and z."""
     labels = (

@@ -161,6 +161,17 @@ def test_the_schedule_moves_the_terms_and_not_the_labels() -> None:
     torch.testing.assert_close(whole.loss, expected)
 
 
+def test_the_temperature_moves_from_the_first_to_the_final_one() -> None:
+    moving = {"kind": "soft_label", "temperature": 4.0, "final_temperature": 1.0}
+    objective = tiny_objective(settings_of(moving)).eval()
+    batch = tiny_batch()
+
+    for progress, temperature in ((0.0, 4.0), (0.5, 2.5), (1.0, 1.0)):
+        fixed = settings_of({"kind": "soft_label", "temperature": temperature})
+        expected = tiny_objective(fixed).eval()(batch, progress).terms["soft_label"]
+        assert objective(batch, progress).terms["soft_label"] == expected
+
+
 def test_a_sample_without_label_is_taught_by_the_teacher_alone() -> None:
     settings = settings_of({"kind": "soft_label"})
     batch = tiny_batch()

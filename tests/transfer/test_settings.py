@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from medkd.transfer.settings import TransferSettings, check_transfer
+from medkd.transfer.soft_labels import SoftLabelSettings
 
 SOFT = {"kind": "soft_label"}
 
@@ -27,6 +28,7 @@ def settings_of(**values: object) -> TransferSettings:
         ({"terms": [{"kind": "hint"}, {"kind": "hint", "weight": 2}]}, "occurs 2 times"),
         ({"terms": [{**SOFT, "weight": 0}]}, "greater than 0"),
         ({"terms": [{**SOFT, "temperature": 0}]}, "greater than 0"),
+        ({"terms": [{**SOFT, "final_temperature": 0}]}, "greater than 0"),
         ({"hard_label": {"smoothing": 1.0}}, "less than 1"),
         ({"terms": [{"kind": "dkd"}]}, "non-target part is 0"),
         ({"terms": [{"kind": "logit_standardisation"}]}, "confidence is lost"),
@@ -84,6 +86,12 @@ def test_the_control_arm_differs_by_the_empty_list_alone() -> None:
     assert control.terms == ()
     assert control.hard_label == settings.hard_label
     assert control.outputs == settings.outputs
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1])
+def test_a_temperature_outside_of_training_is_refused(progress: float) -> None:
+    with pytest.raises(ValueError, match="share of training"):
+        SoftLabelSettings(final_temperature=1.0).temperature_at(progress)
 
 
 @pytest.mark.parametrize(
