@@ -63,6 +63,9 @@ def show_warnings(evaluation: Evaluation) -> None:
 
 def show_classification_scores(evaluation: Evaluation, split: str) -> None:
     """Show the scores of all arms on one split."""
+    of_classes = tables.class_accuracy_table(evaluation, (split,))
+    if of_classes is not None:
+        show_table(of_classes)
     for results in tables.results_on(evaluation, split):
         show_table(tables.scores_table(results, split))
         st.caption(interval_words(tables.intervals_of(results)))

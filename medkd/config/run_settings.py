@@ -21,8 +21,10 @@ from medkd.data.loading import hu_window, patch_shape, spacing_mm
 from medkd.detect import DetectSettings
 from medkd.detect.view import OneLook
 from medkd.models.initialise import InitialiseSettings
+from medkd.models.probe import ProbeSettings
 from medkd.models.table import ModelSettings, check_model_input
 from medkd.settings import ModelPath, Settings
+from medkd.transfer.outputs import Outputs
 from medkd.transfer.settings import batch_misfits, check_targets, check_transfer
 
 CONTROL = "control"
@@ -356,6 +358,11 @@ class RunSettings(Settings):
         arms = [arm.transfer for arm in self.bench_arms()]
         return arms or ([self.transfer] if self.transfer else [])
 
+    @property
+    def outputs(self) -> Outputs:
+        """What the outputs of students and teachers mean; those of all arms are of one kind."""
+        return next((one.outputs for one in self._learned()), "independent")
+
     def _missing(self) -> Iterator[str]:
         learned = self._learned()
         alone = learned and all(one.needs_no_teacher for one in learned)
@@ -406,9 +413,15 @@ class RunSettings(Settings):
                 yield f"{name}: a point detector needs a spacing step with equal spacings"
 
     def _teaching(self) -> Iterator[str]:
-        """Yield reasons why teachers cannot be aligned with or adapted to the target domain."""
+        """Yield reasons why teachers cannot give these outputs, or be aligned or adapted."""
         two = self.source is not None
         for name, teacher in self.teachers().items():
+            if isinstance(teacher.model, ProbeSettings) and self.outputs == "exclusive":
+                yield (
+                    f"teacher {name}: a probe has one yes-or-no classifier for each class, but "
+                    "transfer.outputs is exclusive: use outputs: independent, or a network as the "
+                    "teacher"
+                )
             if teacher.model is not None:
                 size = teacher.training.batch_size
                 found = teacher.misfits(teacher.model, batch_size=size, two_domains=two)

@@ -30,9 +30,10 @@ class CaseIndex:
     `several` are the values of each label of archived images with several labels (None: unknown);
     `labels` then say whether any known one is 1.
     Nodules, excluded findings and candidates are in LPS mm. `label_names` has one name per label,
-    or one per class of a multi-class set. `refused` are the cases of an archive that are not
-    analysed. `negatives` are marks that readers rejected: known negatives with label 0, which
-    training does not drop.
+    or one per class of a multi-class set, whose labels are `exclusive`: each case has one of them.
+    Otherwise labels are independent: a case may have several or none. `refused` are the cases of an
+    archive that are not analysed. `negatives` are marks that readers rejected: known negatives with
+    label 0, which training does not drop.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CaseIndex:
     refused: tuple[Case, ...] = ()
     negatives: tuple[LabelledCandidate, ...] = ()
     several: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    exclusive: bool = False
 
     @property
     def generators(self) -> tuple[str, ...]:

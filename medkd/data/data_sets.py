@@ -75,14 +75,16 @@ class MedMnistData(Settings):
                 patient = patients.get(case_id, case_id)
                 cases.append(Case(case_id, patient, "image", path=path, row=row, origin=origin))
                 labels[case_id] = value
-        one_output = held.splits["train"].labels.shape[1] == 1 and len(held.label_names) <= 2
+        one_column = held.splits["train"].labels.shape[1] == 1
+        binary = one_column and len(held.label_names) <= 2
         return CaseIndex(
             name=held.name,
             cases=tuple(cases),
             labels=labels,
-            label_names=held.label_names[-1:] if one_output else held.label_names,
+            label_names=held.label_names[-1:] if binary else held.label_names,
             fingerprint=held.sha256,
             notes=(*held.notes, *([] if patients else [NO_PATIENTS])),
+            exclusive=one_column and not binary,
         )
 
 

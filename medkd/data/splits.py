@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -348,11 +348,10 @@ def _limited(index: CaseIndex, split: Split, limit: LabelLimit, *, seed: int) ->
     chosen = _first_patients(patients, train, limit)
     labelled = tuple(c.case_id for c in train if c.patient_id in chosen)
     rest = tuple(c.case_id for c in train if c.patient_id not in chosen)
-    positive = sum(index.labels[c] > 0 for c in labelled)
     fate = "train without labels" if limit.unlabelled == "keep" else "are left out"
     note = (
         f"labels of {len(labelled)} of {len(train)} training cases used "
-        f"({positive} positive); the others {fate}"
+        f"({_counted(index, labelled)}); the others {fate}"
     )
     val = split.val
     if limit.validation == "limited":
@@ -368,6 +367,14 @@ def _limited(index: CaseIndex, split: Split, limit: LabelLimit, *, seed: int) ->
         unlabelled=(*split.unlabelled, *rest) if limit.unlabelled == "keep" else (),
         notes=(*split.notes, note),
     )
+
+
+def _counted(index: CaseIndex, labelled: Sequence[str]) -> str:
+    """Count the positive cases, or the cases of each exclusive class, in words."""
+    found = Counter(index.labels[case_id] for case_id in labelled)
+    if not index.exclusive:
+        return f"{found.total() - found[0]} positive"
+    return ", ".join(f"{found[place]} {name}" for place, name in enumerate(index.label_names))
 
 
 def _first_patients(

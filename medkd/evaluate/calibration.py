@@ -1,6 +1,7 @@
 """Calibration of probabilities: of the samples with probability 0.8, 80 % should be positive.
 
-Labels are binary; with several labels each output is calibrated separately. Temperature scaling
+Labels are binary; with several labels each output is calibrated separately, and exclusive classes
+share one temperature. Temperature scaling
 divides the logits by one number fitted on validation (Guo et al., ICML 2017). Marks on whole scans
 are mostly false, so their logits need a shift as well (Platt, 1999). Neither changes the ranking.
 """
@@ -57,6 +58,47 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0.0, -sign * logit / np.exp(log_temperature)).mean())
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def fit_softmax_temperature(logits: ArrayLike, classes: ArrayLike) -> float:
+    """Find the temperature T that minimises the negative log-likelihood of softmax(logits / T).
+
+    Guo et al. 2017 (1706.04599), section 4.2.
+
+    Args:
+        logits: [N, K].
+        classes: [N] the class of each sample, 0..K-1.
+
+    Returns:
+        Temperature in `TEMPERATURE_RANGE`; above 1 if the model was overconfident.
+
+    Raises:
+        ValueError: if shapes differ, there is no sample, a logit is not finite, or a class is
+            outside 0..K-1.
+
+    Example:
+        >>> logits = [[4.0, 0.0, -99.0]] * 4
+        >>> round(fit_softmax_temperature(logits, [0, 0, 0, 1]), 2)  # log 3 = 4 / T
+        3.64
+    """
+    from scipy.optimize import minimize_scalar  # slow to import and rarely needed
+    from scipy.special import log_softmax
+
+    logit, number = np.asarray(logits, dtype=np.float64), np.asarray(classes, dtype=np.int64)
+    if logit.ndim != 2 or number.shape != logit.shape[:1] or not len(number):
+        raise ValueError(
+            f"expected logits [N, K] and classes [N], got {logit.shape} and {number.shape}"
+        )
+    if not np.isfinite(logit).all() or number.min() < 0 or number.max() >= logit.shape[1]:
+        raise ValueError(f"expected finite logits and classes of 0..{logit.shape[1] - 1}")
+    rows = np.arange(len(number))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logit / np.exp(log_temperature), axis=1)[rows, number].mean())
 
     low, high = np.log(TEMPERATURE_RANGE)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

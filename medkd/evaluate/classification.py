@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medkd.evaluate.calibration import expected_calibration_error, reliability_curve
 from medkd.evaluate.curves import count_roc
-from medkd.evaluate.intervals import bootstrap_values, interval_of
+from medkd.evaluate.intervals import bootstrap_interval, bootstrap_values, interval_of
 from medkd.evaluate.metrics import Weighted, build_metric, compute_metric
 from medkd.types import ClassificationResult, Estimate, OperatingPoint, PointScores
 
@@ -89,6 +89,46 @@ def evaluate_classification(
         pr_curve=_pr_curve(label, probability),
         reliability=tuple(reliability_curve(label, probability)),
     )
+
+
+def evaluate_classes(
+    classes: ArrayLike,
+    probabilities: ArrayLike,
+    groups: Sequence[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Return the share of samples whose most probable class is the right one.
+
+    Args:
+        classes: [N] the right class of each sample, 0..K-1.
+        probabilities: [N, K] 0..1; of equal ones the first counts.
+        groups: [N] the patient of each sample.
+        bootstrap: number of resamples; 0 for no interval.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ValueError: if lengths differ or there is no sample.
+
+    Example:
+        >>> shares = [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]]
+        >>> evaluate_classes([0, 2], shares, ["a", "b"], bootstrap=0).value
+        0.5
+    """
+    number, share = np.asarray(classes), np.asarray(probabilities, dtype=np.float64)
+    if share.ndim != 2 or not len(number) == len(share) == len(groups) > 0:
+        raise ValueError(
+            f"expected classes [N], probabilities [N, K] and N groups, got {number.shape}, "
+            f"{share.shape} and {len(groups)}"
+        )
+    right = (share.argmax(axis=1) == number).astype(np.float64)
+
+    def accuracy(weights: Float64) -> Float64:
+        return np.asarray(weights @ right / weights.sum(axis=1), dtype=np.float64)
+
+    interval = bootstrap_interval(accuracy, groups, resamples=bootstrap, seed=seed, unit="patient")
+    return Estimate(float(right.mean()), interval)
 
 
 def score_samples_at(

@@ -28,6 +28,7 @@ class EnsembleSettings(NetworkSettings):
     by_confidence: bool = Field(
         False, description="A member weighs more for the samples of which it is sure."
     )
+    exclusive: bool = Field(False, description="The labels are the classes of one softmax.")
 
     @model_validator(mode="after")
     def _members_answer_alike(self) -> Self:
@@ -71,7 +72,9 @@ class Ensemble(Network):
 
     logit = sum_m weight_m (factor_m z_m + offset_m), with weights that add up to 1. With
     `by_confidence` each sample has weights of its own, see `confidence_weights`. A member whose
-    weight for a label is 0 does not answer it. The embedding is the members' logits side by side.
+    weight for a label is 0 does not answer it. Of exclusive classes, a member has one factor and
+    one weight, so a constant added to all logits of one sample changes no softmax. The embedding is
+    the members' logits side by side.
     """
 
     def __init__(self, settings: EnsembleSettings) -> None:
@@ -79,6 +82,7 @@ class Ensemble(Network):
 
         super().__init__(settings, embedding_layer="collect")
         self.by_confidence = settings.by_confidence
+        self.exclusive = settings.exclusive
         self.networks = [build_part(one) for one in settings.parsed]
         self.members = nn.ModuleList(self.networks)
         self.collect = nn.Identity()
@@ -95,7 +99,7 @@ class Ensemble(Network):
         )
         moved = factor * stacked + offset
         if self.by_confidence:
-            weight = confidence_weights(moved, weight > 0)
+            weight = confidence_weights(moved, weight > 0, exclusive=self.exclusive)
         return (weight * moved).sum(dim=0)
 
     def _logits(self, view: Tensor) -> Tensor:
@@ -106,16 +110,19 @@ class Ensemble(Network):
 LEAST_ENTROPY = 1e-4
 
 
-def confidence_weights(logits: Tensor, answers: Tensor | None = None) -> Tensor:
+def confidence_weights(
+    logits: Tensor, answers: Tensor | None = None, *, exclusive: bool = False
+) -> Tensor:
     """Return weights of members for each sample: the surer a member, the more it weighs.
 
     weight_m = (1 / H_m) / sum_n (1 / H_n), H the entropy in nats of the member's Bernoulli
-    probability sigmoid(z_m), at least `LEAST_ENTROPY`. Kwon et al. 2020 ("Adaptive knowledge
-    distillation based on entropy") give labels of lower entropy more weight.
+    probability sigmoid(z_m), or of its softmax, at least `LEAST_ENTROPY`. Kwon et al. 2020
+    ("Adaptive knowledge distillation based on entropy") give labels of lower entropy more weight.
 
     Args:
         logits: [M, B, K] of M members, on one scale.
         answers: [M, 1, K] whether a member answers a label; None: all do. Others weigh 0.
+        exclusive: the K labels are classes of one softmax, and a member has one weight for all.
 
     Returns:
         [M, B, K]; the weights of a sample add up to 1.
@@ -125,8 +132,12 @@ def confidence_weights(logits: Tensor, answers: Tensor | None = None) -> Tensor:
         >>> [round(weight, 2) for weight in weights.flatten().tolist()]
         [0.12, 0.88]
     """
-    p = torch.sigmoid(logits)
-    entropy = -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
+    if exclusive:
+        log_p = F.log_softmax(logits, dim=-1)
+        entropy = -(log_p.exp() * log_p).sum(dim=-1, keepdim=True).expand_as(logits)
+    else:
+        p = torch.sigmoid(logits)
+        entropy = -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
     sure = 1 / entropy.clamp(min=LEAST_ENTROPY)
     if answers is not None:
         sure = sure * answers

@@ -57,6 +57,8 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
     for arm in evaluation.arms:
         for split, results in arm.classification.items():
             rows += [row for result in results for row in _label_rows(arm.name, split, result)]
+        for split, right in arm.class_accuracy.items():
+            rows.append(_row(arm.name, split, "class_accuracy", right.value, right.interval))
         for froc in arm.froc:
             few = froc_caution(froc)
             rows += [

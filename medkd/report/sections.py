@@ -26,6 +26,12 @@ from medkd.types import Evaluation, Figure, Section
 
 SectionBuilder = Callable[[RunContents], Section | None]
 
+CLASSES = (
+    "Each sample has exactly one of the classes, and its probabilities add up to 1. Each class is "
+    "scored against all others together: positive are the samples of the class. Each class has its "
+    "own threshold, so a sample can be called positive for several classes, or for none."
+)
+MEANS = "Each value is the difference of the arms' means over all labels or classes."
 CANDIDATES = "candidates"
 WHOLE_SCAN = "whole-scan"
 
@@ -117,14 +123,17 @@ def build_arms(contents: RunContents) -> Section | None:
     if not scored:
         return None
     intervals = [i for _, results in scored for i in tables.intervals_of(results)]
+    of_classes = tables.class_accuracy_table(evaluation, tables.ordered_splits(evaluation))
     paragraphs = (
         "Probabilities are calibrated on validation: by a temperature, and by a shift of the logit "
         "if the training samples had a different prevalence. The operating point is a threshold "
         "chosen on validation. A sample is called positive if its probability is at least this "
         "threshold.",
+        *([CLASSES] if of_classes else []),
         words.interval_words(intervals),
     )
-    made = [tables.scores_table(results, split) for split, results in scored]
+    made = [] if of_classes is None else [of_classes]
+    made += [tables.scores_table(results, split) for split, results in scored]
     return Section("arms", "Arms side by side", paragraphs, tuple(made))
 
 
@@ -139,6 +148,7 @@ def build_differences(contents: RunContents) -> Section | None:
         "Both arms are scored on the same patients. Each resample draws patients for both arms "
         "together and computes the difference of the arms; the interval is the percentile range "
         f"of these differences. {method}",
+        *([MEANS] if len(tables.results_on(contents.evaluation, "test")) > 1 else []),
         "One primary comparison was named in the settings before the run. The p values of the "
         "others are adjusted for multiple testing (Holm).",
         f"Each arm was trained once here (seed {contents.evaluation.record.seed}). The intervals "

@@ -53,6 +53,7 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
     return (
         _trained(evaluation),
         *_ranking(evaluation),
+        *_class_accuracy(evaluation),
         *_primary_differences(evaluation),
         transfer_words(evaluation),
         *_decisions(evaluation),
@@ -159,6 +160,15 @@ def _ranking(evaluation: Evaluation) -> Iterator[str]:
             f"ROC AUC on the {where_scored(split, results)} ({words.count(first.samples)} samples, "
             f"{words.count(first.positives)} positive): {areas}.{few}"
         )
+
+
+def _class_accuracy(evaluation: Evaluation) -> Iterator[str]:
+    found = {
+        a.name: a.class_accuracy["test"] for a in evaluation.arms if "test" in a.class_accuracy
+    }
+    if found:
+        shares = ", ".join(f"{arm} {words.estimate(share)}" for arm, share in found.items())
+        yield f"Share of test samples whose most probable class is the right one: {shares}."
 
 
 def _decisions(evaluation: Evaluation) -> Iterator[str]:

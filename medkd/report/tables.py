@@ -148,6 +148,18 @@ def _score_rows(results: Results) -> list[tuple[str, Callable[[ClassificationRes
     ]
 
 
+def class_accuracy_table(evaluation: Evaluation, splits: Sequence[str]) -> Table | None:
+    """Show how often the most probable class is right; None if there are no exclusive classes."""
+    shown = [arm for arm in evaluation.arms if arm.class_accuracy]
+    rows = [
+        (split, *(words.estimate(a.class_accuracy.get(split)) for a in shown)) for split in splits
+    ]
+    if not shown:
+        return None
+    head = ("Split", *(arm.name for arm in shown))
+    return Table(head, tuple(rows), "Accuracy: share of samples whose most probable class is right")
+
+
 def splits_table(splits: dict[str, dict[str, int]]) -> Table:
     """Show the counts that the run recorded for each split."""
     counted = tuple(dict.fromkeys(key for counts in splits.values() for key in counts))
@@ -200,7 +212,7 @@ def fidelity_table(fidelity: Sequence[Fidelity]) -> Table:
         "Arm",
         "Split",
         "KL divergence from the calibrated teacher (nats)",
-        "Same decision at threshold 0.5",
+        "Same decision (at threshold 0.5; of exclusive classes: most probable class)",
     )
     return Table(columns, tuple(rows), "Fidelity to the teacher on held-out data")
 

@@ -30,7 +30,7 @@ def build_transfer(contents: RunContents) -> Section:
     untaught = evaluation.record.without_transfer and not evaluation.fidelity
     if not untaught:
         paragraphs.append(
-            "Rule: on held-out data the mean Bernoulli KL divergence of the student from its "
+            f"Rule: on held-out data the mean {_divergence(evaluation)} of the student from its "
             "calibrated teacher must be at least 30 % below that of the control."
         )
     made: list[Table] = []
@@ -60,6 +60,11 @@ def build_transfer(contents: RunContents) -> Section:
     return Section(
         "transfer", "Transfer from the teacher", tuple(paragraphs), tuple(made), tuple(drawn)
     )
+
+
+def _divergence(evaluation: Evaluation) -> str:
+    classes = any(arm.class_accuracy for arm in evaluation.arms)
+    return "KL divergence of the classes" if classes else "Bernoulli KL divergence"
 
 
 def _validation_column(contents: RunContents) -> str | None:

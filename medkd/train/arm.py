@@ -40,6 +40,7 @@ from medkd.train.predict import (
     make_predictions,
     point_names,
     predict_logits,
+    score_classes,
     score_predictions,
 )
 from medkd.train.scans import evaluate_scans
@@ -214,6 +215,7 @@ def evaluate_arm(arm: Arm, context: RunContext) -> FinishedArm:
         classification=score_predictions(predictions, info, context.settings.evaluation),
         froc=froc,
         origins=info.origins,
+        class_accuracy=score_classes(predictions, info, context.settings.evaluation),
     )
     write_json(path, result)
     return FinishedArm(arm.name, info, predictions, result)

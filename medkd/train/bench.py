@@ -164,7 +164,7 @@ def _teachers(
     progress: Progress,
 ) -> tuple[Arm, ...]:
     """Return the teachers of every cell; a shared teacher is trained here, once."""
-    teachers = plan_teachers(settings.teachers())
+    teachers = plan_teachers(settings)
     if bench.teacher_seeds == "each":
         return teachers
     shared = []
@@ -287,6 +287,23 @@ def _mean_scores(results: Sequence[ClassificationResult]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
+def _prevalence_words(first: BenchRow, control: FinishedArm) -> str:
+    """State the prevalence in validation and in the scored samples, or that of each label."""
+    scored = control.result.classification
+    shares = [
+        (one.prevalence, other.prevalence, f" for {one.label}")
+        for one, other in zip(scored["val"], scored["test"], strict=True)
+    ]
+    if len(shares) == 1:
+        shares = [(first.validation["prevalence"], first.test["prevalence"], "")]
+    found = "; ".join(
+        f"{100 * before:.1f} % of the validation samples and "
+        f"{100 * after:.1f} % of the scored ones are positive{label}"
+        for before, after, label in shares
+    )
+    return f"Prevalence shift: {found}; thresholds were fixed on validation."
+
+
 def _samples_of(arms: Mapping[str, FinishedArm]) -> BenchSamples:
     rows = arms[CONTROL].predictions["test"]
     labels = tuple(label for row in rows for label in row.labels)
@@ -304,11 +321,6 @@ def _record(
     notes: Iterable[str],
 ) -> BenchRecord:
     names = finished[CONTROL].info.label_names
-    before, after = rows[0].validation["prevalence"], rows[0].test["prevalence"]
-    shift = (
-        f"Prevalence shift: {100 * before:.1f} % of the validation samples and {100 * after:.1f} % "
-        "of the scored ones are positive; thresholds were fixed on validation."
-    )
     return BenchRecord(
         name=settings.name,
         dataset=evaluation.dataset,
@@ -318,7 +330,7 @@ def _record(
         samples=dict(samples),
         rows=tuple(rows),
         published=tuple(PublishedScore(**row.model_dump()) for row in bench.published),
-        notes=(shift, *notes),
+        notes=(_prevalence_words(rows[0], finished[CONTROL]), *notes),
         bootstrap=settings.evaluation.bootstrap,
         bootstrap_seed=settings.evaluation.seed,
         metrics=METRICS,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, log_softmax
 
 from medkd.config.mutual import MutualSettings
 from medkd.config.run_settings import CONTROL, EvaluationSettings
@@ -65,6 +65,8 @@ def measure_fidelity(teacher: FinishedArm, arm: FinishedArm) -> Fidelity:
     mean_nk [ p log(p / q) + (1 - p) log((1 - p) / (1 - q)) ] with p = sigmoid(z_t / T), T the
     teacher's temperature, and q = sigmoid(z_a). Both are probabilities at the prevalence of
     training. Corrected for a low true prevalence, both would be near 0 and hardly differ.
+    For exclusive outputs it is mean_n [ sum_k p_k log(p_k / q_k) ] with the softmax instead, and
+    they agree where the most probable class is the same.
 
     Args:
         teacher: the teacher, calibrated.
@@ -72,6 +74,11 @@ def measure_fidelity(teacher: FinishedArm, arm: FinishedArm) -> Fidelity:
     """
     taught = _values(teacher, "test", "logits") / np.array(teacher.info.calibration.temperature)
     own = _values(arm, "test", "logits")
+    if teacher.info.outputs == "exclusive":
+        log_p, log_q = log_softmax(taught, axis=1), log_softmax(own, axis=1)
+        kl = float((np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean())
+        agreement = float((taught.argmax(axis=1) == own.argmax(axis=1)).mean())
+        return Fidelity(arm.name, "test", max(0.0, kl), agreement)
     p = expit(taught)
     # log(p / q) and log((1 - p) / (1 - q)) from logits: no logarithm of a rounded 0.
     divergence = p * (log_expit(taught) - log_expit(own))
@@ -150,10 +157,17 @@ def settle_transfer(arm: Arm, finished: Mapping[str, FinishedArm]) -> Arm:
 
 
 def warn_of_few_positives(name: str, counts: dict[str, dict[str, int]]) -> Iterable[str]:
-    """Yield a warning for each part with so few positive samples that its metrics are uncertain."""
+    """Yield a warning for each part with so few positive samples that its metrics are uncertain.
+
+    Args:
+        name: of the domain.
+        counts: of each part, see `Domain.counts`.
+    """
     for part, found in counts.items():
-        if found["positives"] < FEW_CASES:
-            yield f"{name}: few positive samples in {part}: {found['positives']}"
+        if (count := found.get("positives", FEW_CASES)) < FEW_CASES:
+            yield f"{name}: few positive samples in {part}: {count}"
+        if (count := found.get("smallest_class", FEW_CASES)) < FEW_CASES:
+            yield f"{name}: few samples of a class in {part}: {count}"
 
 
 def _difference(

@@ -121,7 +121,10 @@ class Domain:
         )
 
     def counts(self, prefix: str = "") -> dict[str, dict[str, int]]:
-        """Count cases, patients, samples and positive samples of each part, for the record."""
+        """Count cases, patients, samples and positive samples of each part, for the record.
+
+        Of exclusive classes, each sample has one, so the samples of the smallest class are counted.
+        """
         cases = "scans" if self.settings.is_ct else "images"
         found = {}
         for part, source in self.parts.items():
@@ -130,8 +133,11 @@ class Domain:
                 cases: len(self._used(part)),
                 "patients": len(set(source.patient_id)),
                 "samples": len(source),
-                "positives": int(positive.any(dim=1).sum()),
             }
+            if self.index.exclusive:
+                found[f"{prefix}{part}"]["smallest_class"] = int(positive.sum(dim=0).min())
+            else:
+                found[f"{prefix}{part}"]["positives"] = int(positive.any(dim=1).sum())
             labelled = int(source.label_known.any(dim=1).sum())
             if labelled < len(source):
                 found[f"{prefix}{part}"]["labelled"] = labelled

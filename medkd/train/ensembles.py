@@ -56,6 +56,7 @@ def build_ensemble(arm: Arm, context: RunContext) -> tuple[Network, ModelInfo]:
         members=tuple(info.settings for info in infos),
         label_count=len(context.target.index.label_names),
         by_confidence=arm.weights == "confidence",
+        exclusive=arm.transfer.outputs == "exclusive",
     )
     network = Ensemble(settings)
     for own, member in zip(network.networks, members, strict=True):
@@ -67,7 +68,7 @@ def build_ensemble(arm: Arm, context: RunContext) -> tuple[Network, ModelInfo]:
         for member in network.networks
     ]
     answers = torch.tensor([member.answers for member in members])
-    factor, offset = common_scale(logits, answers)
+    factor, offset = common_scale(logits, answers, exclusive=settings.exclusive)
     network.get_buffer("factor").copy_(factor)
     network.get_buffer("offset").copy_(offset)
     weights = answers / answers.sum(dim=0)
@@ -82,7 +83,7 @@ def _members(arm: Arm, context: RunContext) -> Iterator[Member]:
     for name in arm.members:
         yield Member(name, load_model(context.run.model(name)), (True,) * len(labels), name)
     for path in arm.joined:
-        model = load_given(path, context, member=True)
+        model = load_given(path, context, outputs=arm.transfer.outputs, member=True)
         model.network.cpu()
         used = model.network.used_outputs or range(len(labels))
         yield Member(path.name, model, tuple(number >= 0 for number in used))
@@ -107,12 +108,19 @@ def _describe(members: list[Member], settings: EnsembleSettings, context: RunCon
     )
 
 
-def common_scale(logits: list[Tensor], answers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def common_scale(
+    logits: list[Tensor], answers: Tensor | None = None, *, exclusive: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return factor and offset [M, K] that give all members the same mean and spread.
+
+    The softmax of exclusive classes depends on the differences of their logits only. Their means
+    are therefore those of z_k - mean_j z_j, and a member has one spread, the root mean square of
+    those of its classes: a factor for each class would change which class is the most probable.
 
     Args:
         logits: of each member, [N, K], for the same samples.
         answers: [M, K] whether a member has an output for a label; None: all have.
+        exclusive: the K labels are classes of one softmax, which all members answer.
 
     Example:
         >>> logits = torch.tensor([[0.0], [2.0]])
@@ -120,8 +128,13 @@ def common_scale(logits: list[Tensor], answers: Tensor | None = None) -> tuple[T
         >>> [round(value, 3) for value in (factor.flatten() / factor.min()).tolist()]
         [3.0, 1.0]
     """
+    if exclusive:
+        logits = [one - one.mean(dim=1, keepdim=True) for one in logits]
     means = torch.stack([one.mean(dim=0) for one in logits])
-    spreads = torch.stack([one.std(dim=0) for one in logits]).clamp(min=LEAST_SPREAD)
+    spreads = torch.stack([one.std(dim=0) for one in logits])
+    if exclusive:
+        spreads = spreads.square().mean(dim=1, keepdim=True).sqrt().expand_as(spreads)
+    spreads = spreads.clamp(min=LEAST_SPREAD)
     counted = torch.ones_like(means) if answers is None else answers.to(means.dtype)
     wanted_mean, wanted_spread = (
         (values * counted).sum(dim=0) / counted.sum(dim=0) for values in (means, spreads)
@@ -154,13 +167,19 @@ def _validation_weights(arm: Arm, members: list[Member], context: RunContext) ->
 
 
 def _likelihoods(arm: Arm, member: Member, context: RunContext) -> list[float]:
-    """Return [K] log likelihoods of the validation labels; -inf where it has no output."""
+    """Return [K] log likelihoods of the validation labels; -inf where it has no output.
+
+    Exclusive classes have one likelihood, that of the right classes.
+    """
     if member.arm:
         rows = read_predictions(context.run.predictions(member.arm, "val"))
         values = [known_values(rows, number) for number in range(len(member.answers))]
         pairs = [(np.array(one.probabilities), np.array(one.labels)) for one in values]
     else:
         pairs = _calibrated(arm, member, context)
+    if arm.transfer.outputs == "exclusive":
+        right = [np.log(np.clip(share[labels == 1], 1e-6, 1.0)).sum() for share, labels in pairs]
+        return [float(np.sum(right))] * len(pairs)
     return [
         _log_likelihood(share, labels) if answers else -np.inf
         for (share, labels), answers in zip(pairs, member.answers, strict=True)

@@ -16,14 +16,18 @@ from medkd.models.table import build_architecture, parse_model_settings
 from medkd.models.weights import load_weights
 from medkd.train.domains import Domain, check_model
 from medkd.train.plan import RunContext
+from medkd.transfer.outputs import Outputs
 
 
-def load_given(path: Path, context: RunContext, *, member: bool = False) -> LoadedModel:
+def load_given(
+    path: Path, context: RunContext, *, outputs: Outputs, member: bool = False
+) -> LoadedModel:
     """Load a model for the labels of the target domain, in their order.
 
     Args:
         path: a model directory, or the name of a shipped model.
         context: the run.
+        outputs: what the outputs of its students mean.
         member: it is joined with others, and may lack some of the labels.
 
     Raises:
@@ -31,7 +35,7 @@ def load_given(path: Path, context: RunContext, *, member: bool = False) -> Load
         CheckpointError: if the model directory is incomplete.
     """
     domain = context.target
-    if reasons := given_misfits(path, domain, member=member):
+    if reasons := given_misfits(path, domain, outputs=outputs, member=member):
         raise SettingsError(f"{path}: this model cannot teach on {domain.index.name}", reasons)
     loaded = load_model(path, device=context.device)
     info = choose_labels(loaded.info, domain.index.label_names, lacking=member)
@@ -42,11 +46,19 @@ def load_given(path: Path, context: RunContext, *, member: bool = False) -> Load
     return LoadedModel(network, info)
 
 
-def given_misfits(path: Path, domain: Domain, *, member: bool = False) -> list[str]:
-    """Return why a model does not fit the views or labels of a domain; see `load_given`."""
+def given_misfits(
+    path: Path, domain: Domain, *, outputs: Outputs, member: bool = False
+) -> list[str]:
+    """Return why a model does not fit a domain, or its students; see `load_given`."""
     info = choose_labels(read_info(path), domain.index.label_names, lacking=member)
     settings = parse_model_settings(info.settings)
-    return [*check_model(domain, settings, role=info.kind), *_differences(info, domain)]
+    reasons = [*check_model(domain, settings, role=info.kind), *_differences(info, domain)]
+    if info.outputs != outputs:
+        reasons.append(
+            f"its outputs are {info.outputs}, those of the student {outputs}: set transfer.outputs "
+            "to those of the teacher"
+        )
+    return reasons
 
 
 def unanswered(paths: Sequence[Path], domain: Domain) -> list[str]:

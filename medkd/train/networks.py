@@ -44,13 +44,13 @@ from medkd.train.loop import FitPlan, Loader, fit, follow_fit
 from medkd.train.mining import is_round, open_mined
 from medkd.train.plan import Arm, RunContext
 from medkd.train.predict import Prior, labels_of, predict_logits, validation_scores
-from medkd.train.priors import prior_of
+from medkd.train.priors import learned_prior, prior_of
 from medkd.train.probes import fit_probe_of
 from medkd.train.state import Scores
 from medkd.train.targets import stored_teacher
 from medkd.transfer.mutual import MutualObjective
 from medkd.transfer.objective import TransferObjective
-from medkd.transfer.settings import TransferSettings, batch_misfits
+from medkd.transfer.settings import batch_misfits
 from medkd.transfer.teacher import FrozenTeacher
 from medkd.types import CaseOrigins, PatchBatch
 
@@ -95,12 +95,12 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     context.ranks.from_first(arm)  # the other processes begin with `follow_network`
     begun = _begin_fit(arm, context, teacher)
     domain, network = context.domain_of(arm), begun.network
-    train, val = domain.parts["train"], domain.parts["val"]
+    val = domain.parts["val"]
     labels = labels_of(val)
 
     def validate(student: nn.Module) -> Scores:
         logits = predict_logits(student, val, batch_size=4 * arm.training.batch_size)
-        return validation_scores(logits, labels)
+        return validation_scores(logits, labels, outputs=arm.transfer.outputs)
 
     result = fit(
         begun.objective,
@@ -117,7 +117,7 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     info = with_origins(info, start=begun.start, teacher=taught_by)
     if (other := context.other_domain_of(arm)) is not None:
         info = with_unlabelled(info, other, "aligned with training samples")
-    return ArmNetwork(network, info, _prior(train.prior, begun.sampled, arm.transfer))
+    return ArmNetwork(network, info, learned_prior(arm, context, sampled=begun.sampled))
 
 
 def follow_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> None:
@@ -193,7 +193,7 @@ def join_networks(arm: Arm, context: RunContext) -> ArmNetwork:
     network, info = build_ensemble(arm, context)
     info = replace(info, config=context.settings.name, seed=context.settings.seed)
     prior = context.target.parts["train"].prior
-    return ArmNetwork(network.to(context.device), info, Prior(prior, prior))
+    return ArmNetwork(network.to(context.device), info, Prior(prior, prior, info.outputs))
 
 
 def _prepare(objective: TransferObjective, loader: Loader, arm: Arm, context: RunContext) -> None:
@@ -262,7 +262,7 @@ def load_network(arm: Arm, context: RunContext) -> ArmNetwork:
     """
     if arm.taken_from is None:
         raise ValueError(f"{arm.name} has no model directory")
-    given = load_given(arm.taken_from, context)
+    given = load_given(arm.taken_from, context, outputs=arm.transfer.outputs)
     prior = prior_of(given.info, true=context.target.parts["train"].prior)
     return ArmNetwork(given.network, given.info, prior)
 
@@ -405,6 +405,7 @@ def _describe(arm: Arm, domain: Domain, network: Network, scores: Scores) -> Mod
     return ModelInfo(
         settings=arm.model.stored() if arm.model else {},
         label_names=domain.index.label_names,
+        outputs=arm.transfer.outputs,
         preprocessing=_preprocessing(domain, network),
         trained_on=domain.description,
         trained_on_synthetic=origins.synthetic or bool(streamed),
@@ -424,11 +425,3 @@ def _preprocessing(domain: Domain, network: Network) -> Preprocessing:
         return found
     steps = tuple(step for step in found.steps if step["kind"] != "crop")
     return replace(found, steps=steps, patch_shape=None)
-
-
-def _prior(
-    true: tuple[float, ...], sampled: tuple[float, ...], transfer: TransferSettings
-) -> Prior:
-    """Return the prevalence in the data and in training; class weights act like a 50/50 prior."""
-    balanced = transfer.hard_label.class_balanced
-    return Prior(true, (0.5,) * len(true) if balanced else sampled)

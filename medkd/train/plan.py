@@ -14,7 +14,6 @@ from medkd.config.run_settings import (
     SELF_TRAINING,
     BenchArm,
     RunSettings,
-    TeacherSettings,
 )
 from medkd.config.training_settings import TrainingSettings
 from medkd.data.patches import PatchSource
@@ -134,7 +133,7 @@ class RunContext:
 
 def plan_arms(settings: RunSettings) -> tuple[Arm, ...]:
     """Return the arms of a run: teachers, then control and student if the run has a student."""
-    teachers = plan_teachers(settings.teachers())
+    teachers = plan_teachers(settings)
     if settings.student is None or settings.transfer is None:
         return teachers
     taught_by: str | None = teachers[0].name if teachers else "teacher"
@@ -154,23 +153,23 @@ def in_order(teachers: Iterable[Arm], students: Iterable[Arm]) -> tuple[Arm, ...
     return (*single, *control, *several, *(arm for arm in own if arm not in control))
 
 
-def plan_teachers(teachers: dict[str, TeacherSettings]) -> tuple[Arm, ...]:
-    """Return the arms of the teachers, to be trained or loaded."""
+def plan_teachers(settings: RunSettings) -> tuple[Arm, ...]:
+    """Return the arms of the teachers, to be trained or loaded; outputs as of the students."""
     return tuple(
         Arm(
             name=name,
             role="teacher",
-            training=settings.training,
-            model=settings.model,
-            members=settings.ensemble.members if settings.ensemble else (),
-            joined=_paths(settings.ensemble.from_) if settings.ensemble else (),
-            weights=settings.ensemble.weights if settings.ensemble else "equal",
-            taken_from=Path(settings.from_).expanduser() if settings.from_ else None,
-            transfer=TransferSettings(alignment=settings.alignment),
-            initialise=settings.initialise,
-            adapt=settings.adapt,
+            training=one.training,
+            model=one.model,
+            members=one.ensemble.members if one.ensemble else (),
+            joined=_paths(one.ensemble.from_) if one.ensemble else (),
+            weights=one.ensemble.weights if one.ensemble else "equal",
+            taken_from=Path(one.from_).expanduser() if one.from_ else None,
+            transfer=TransferSettings(outputs=settings.outputs, alignment=one.alignment),
+            initialise=one.initialise,
+            adapt=one.adapt,
         )
-        for name, settings in teachers.items()
+        for name, one in settings.teachers().items()
     )
 
 

@@ -1,8 +1,9 @@
 """Apply a trained network to a split: logits, calibration, predictions and their scores.
 
-A network has one logit for each of K independent binary labels. Labels are float64, NaN where
-unknown. Calibration and thresholds are fitted on validation, label by label, and only applied to
-the other splits.
+A network has one logit for each of K independent binary labels, or for each of K exclusive classes,
+which are scored one against the rest: the score of a class is its softmax probability. Labels are
+float64 [N, K], NaN where unknown. Calibration and thresholds are fitted on validation, label by
+label (exclusive classes share one temperature), and only applied to the other splits.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from medkd.config.run_settings import EvaluationSettings
 from medkd.config.training_settings import TrainingSettings
 from medkd.data.patches import PatchSource, iterate
 from medkd.detect.fast import fast_copy
-from medkd.evaluate.calibration import fit_temperature
-from medkd.evaluate.classification import evaluate_classification
+from medkd.evaluate.calibration import fit_softmax_temperature, fit_temperature
+from medkd.evaluate.classification import evaluate_classes, evaluate_classification
 from medkd.evaluate.metrics import compute_metric
 from medkd.files import replacing
 from medkd.models.detector import CentreScore, PointDetector
 from medkd.models.package import CLASSIFICATION, Calibration, ModelInfo, calibrated_probability
 from medkd.runs import Prediction
 from medkd.train.state import Scores
-from medkd.types import ClassificationResult
+from medkd.transfer.outputs import Outputs
+from medkd.types import ClassificationResult, Estimate
 
 Float64 = NDArray[np.float64]
 
@@ -39,14 +41,22 @@ _SAVE_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Prevalence of each label, 0..1: in the data, and in the training batches."""
+    """Prevalence of each label or class, 0..1: in the data, and in the training batches."""
 
     true: tuple[float, ...]
     trained: tuple[float, ...]
+    outputs: Outputs = "independent"
 
     @property
     def logit_bias(self) -> Float64:
-        """[K] upward bias of the logits due to the prevalence in the training batches."""
+        """[K] upward bias of the logits due to the prevalence in the training batches.
+
+        The logit of an independent output is biased by logit(trained) - logit(true), that of an
+        exclusive class by log(trained) - log(true): Bayes' rule with other class priors.
+        """
+        if self.outputs == "exclusive":
+            true, trained = (np.clip(share, 1e-6, 1.0) for share in (self.true, self.trained))
+            return np.asarray(np.log(trained) - np.log(true), dtype=np.float64)
         return np.array(
             [_logit(b) - _logit(a) for a, b in zip(self.true, self.trained, strict=True)]
         )
@@ -117,15 +127,33 @@ def labels_of(source: PatchSource) -> Float64:
     return torch.where(source.label_known, labels, torch.nan).numpy()
 
 
-def validation_scores(logits: Float64, labels: Float64) -> Scores:
+def validation_scores(
+    logits: Float64, labels: Float64, *, outputs: Outputs = "independent"
+) -> Scores:
     """Return roc_auc, pr_auc, and the log loss with equal weights for both classes.
 
     Args:
         logits: [N, K].
         labels: [N, K]; each label has both classes. Scores are means over labels.
+        outputs: what the K logits mean; an exclusive class is scored against the rest.
     """
+    logits = log_odds(logits) if outputs == "exclusive" else logits
     found = [_scores_of(*known(z, y)) for z, y in zip(logits.T, labels.T, strict=True)]
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def log_odds(logits: Float64) -> Float64:
+    """Return log p_k - log(1 - p_k) of the softmax p of logits [N, K], K > 1.
+
+    It is z_k minus the logarithm of the sum of exp(z_j) over the other classes j.
+
+    Example:
+        >>> log_odds(np.log([[1.0, 1.0, 2.0]])).round(3).tolist()  # p = 1/4, 1/4, 1/2
+        [[-1.099, -1.099, 0.0]]
+    """
+    classes = range(logits.shape[1])
+    rest = [np.logaddexp.reduce(np.delete(logits, one, axis=1), axis=1) for one in classes]
+    return np.asarray(logits - np.stack(rest, axis=1), dtype=np.float64)
 
 
 def known(values: Float64, labels: Float64) -> tuple[Float64, NDArray[np.int64]]:
@@ -149,6 +177,9 @@ def calibrate(
 ) -> Calibration:
     """Fit the temperature of each label on validation, after a correction of the prevalence.
 
+    Exclusive classes have one temperature, because another one for each class would change which
+    class is the most probable.
+
     The logits are first shifted from the prevalence `prior.trained` to the true prevalence. The
     temperature therefore measures confidence and not the sampling of classes. With
     `prior: balanced` in the settings, the probabilities are afterwards computed without the shift.
@@ -156,12 +187,19 @@ def calibrate(
     Args:
         logits: [N, K] of validation samples.
         labels: [N, K].
-        prior: true and trained prevalence.
+        prior: true and trained prevalence, and what the outputs mean.
         settings: its `prior` selects the prevalence that the probabilities assume.
     """
-    shifted = (logits - prior.logit_bias).T
-    temperatures = [fit_temperature(*known(z, y)) for z, y in zip(shifted, labels.T, strict=True)]
-    shifts = -prior.logit_bias / temperatures if settings.prior == "data" else 0.0 * shifted[:, 0]
+    shifted = logits - prior.logit_bias
+    if prior.outputs == "exclusive":
+        rows = ~np.isnan(labels).any(axis=1)
+        one = fit_softmax_temperature(shifted[rows], labels[rows].argmax(axis=1))
+        temperatures = [one] * logits.shape[1]
+    else:
+        columns = zip(shifted.T, labels.T, strict=True)
+        temperatures = [fit_temperature(*known(z, y)) for z, y in columns]
+    shifts = -prior.logit_bias / temperatures
+    shifts = shifts if settings.prior == "data" else np.zeros_like(shifts)
     return Calibration(tuple(temperatures), tuple(shifts.tolist()))
 
 
@@ -231,6 +269,31 @@ def score_predictions(
             name = info.label_names[number] if len(info.label_names) > 1 else ""
             results.append(replace(result, label=name))
         found[split] = tuple(results)
+    return found
+
+
+def score_classes(
+    predictions: Mapping[str, Sequence[Prediction]], info: ModelInfo, settings: EvaluationSettings
+) -> dict[str, Estimate]:
+    """Return how often the most probable class is right, by split; empty if none is exclusive.
+
+    Args:
+        predictions: by split.
+        info: states what the outputs mean.
+        settings: of the bootstrap.
+    """
+    if info.outputs != "exclusive":
+        return {}
+    found = {}
+    for split, rows in predictions.items():
+        scored = [row for row in rows if None not in row.labels]
+        found[split] = evaluate_classes(
+            [row.labels.index(1) for row in scored],
+            [row.probabilities for row in scored],
+            [row.patient_id for row in scored],
+            bootstrap=settings.bootstrap,
+            seed=settings.seed,
+        )
     return found
 
 

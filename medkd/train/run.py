@@ -228,8 +228,10 @@ def _misfits(context: RunContext, arms: Sequence[Arm]) -> Iterator[str]:
 
 def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:
     """Yield why the networks of an arm do not fit the data or its settings."""
+    outputs = arm.transfer.outputs
     for path in (*arm.joined, *([arm.taken_from] if arm.taken_from else [])):
-        misfits = given_misfits(path, context.target, member=path in arm.joined)
+        member = path in arm.joined
+        misfits = given_misfits(path, context.target, outputs=outputs, member=member)
         yield from (f"{arm.name}: {path}: {reason}" for reason in misfits)
     if arm.joined and not arm.members and (labels := unanswered(arm.joined, context.target)):
         yield f"{arm.name}: no member has an output for {', '.join(labels)}"
@@ -244,10 +246,23 @@ def _check_networks(arm: Arm, context: RunContext) -> Iterator[str]:
         yield from check_model(context.domain_of(arm), peer, role=role)
     if arm.role == "student":
         yield from check_student_size(arm.model)
-    if arm.transfer.outputs == "exclusive" and len(context.target.index.label_names) > 1:
+    if arm.transfer.outputs == "exclusive":
+        yield from (f"{arm.name}: {reason}" for reason in _not_exclusive(arm, context))
+
+
+def _not_exclusive(arm: Arm, context: RunContext) -> Iterator[str]:
+    """Yield why the outputs of an arm cannot share one softmax."""
+    index = context.domain_of(arm).index
+    if not index.exclusive and len(index.label_names) > 1:
         yield (
-            f"{arm.name}: outputs: exclusive is for one of several classes; several labels "
-            "need outputs: independent"
+            f"outputs: exclusive is for one of several classes, but {index.name} has "
+            f"{len(index.label_names)} independent labels, of which a sample may have several or "
+            "none: use outputs: independent"
+        )
+    elif not index.exclusive:
+        yield (
+            f"outputs: exclusive is for one of several classes, but {index.name} has one "
+            "yes-or-no label: use outputs: independent with label_count: 1"
         )
 
 

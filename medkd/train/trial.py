@@ -25,6 +25,7 @@ from medkd.train.plan import Arm, RunContext, plan_arms
 from medkd.train.predict import validation_scores
 from medkd.train.run import build_context, check_arms
 from medkd.train.state import Scores
+from medkd.transfer.outputs import Outputs
 
 BUILT = ("train", "val")
 """The parts of the data that a search uses."""
@@ -94,13 +95,15 @@ class Trials:
                 fit_arm(arm, context)
         finally:
             self._clean(run, arms)
-        return self._scores(run)
+        outputs = next(arm.transfer.outputs for arm in arms if arm.name == self.arm)
+        return self._scores(run, outputs)
 
-    def _scores(self, run: RunFolder) -> Scores:
+    def _scores(self, run: RunFolder, outputs: Outputs) -> Scores:
         """Return the scores of the logits on validation, as after each epoch of a training."""
         rows = read_predictions(run.predictions(self.arm, "val"))
         labels = np.array([row.labels for row in rows], dtype=np.float64)
-        return validation_scores(np.array([row.logits for row in rows]), labels)
+        logits = np.array([row.logits for row in rows], dtype=np.float64)
+        return validation_scores(logits, labels, outputs=outputs)
 
     def _shared(self, arm: Arm) -> Arm:
         path = self.teachers.get(arm.name)

@@ -118,7 +118,9 @@ class TransferSettings(Settings):
     """
 
     outputs: Outputs = Field(
-        "independent", description="independent: a sigmoid each; exclusive: one softmax over all"
+        "independent",
+        description="independent: a sigmoid each; exclusive: one softmax over all, for data with "
+        "one of several classes for each sample. The teacher is trained in the same way.",
     )
     hard_label: HardLabelSettings = Field(
         default_factory=HardLabelSettings, description="the data's own labels"
@@ -265,8 +267,13 @@ def check_transfer(
         reasons.append(POINTS_NOT_ALIGNED)
     if settings.outputs == "exclusive" and label_count < 2:
         reasons.append(
-            "outputs: exclusive with one output is always 1 (softmax of one logit): binary is "
-            "outputs: independent with one output, or exclusive with two"
+            "outputs: exclusive with one output is always 1 (softmax of one logit): a yes-or-no "
+            "label needs outputs: independent"
+        )
+    if settings.outputs == "exclusive" and settings.targets.scale == "control":
+        reasons.append(
+            "targets.scale: control moves each logit on its own, but exclusive outputs depend on "
+            "the differences of logits: use targets.scale: own"
         )
     for term in settings.terms:
         several = settings.outputs == "exclusive" and label_count > 2

@@ -214,7 +214,9 @@ class Fidelity:
     """Agreement of an arm with the calibrated teacher on held-out data.
 
     `kl` is the mean Bernoulli KL(teacher || arm) in nats over samples and labels of `split`.
-    `agreement` is the fraction of equal decisions if both use the threshold 0.5.
+    `agreement` is the fraction of equal decisions if both use the threshold 0.5. For exclusive
+    classes, `kl` is that of the softmax, averaged over samples, and `agreement` the fraction of
+    samples with the same most probable class.
     """
 
     arm: str
@@ -244,8 +246,10 @@ class LayerSimilarity:
 class ArmResult:
     """All scores and costs of one arm: "teacher", "control" or "student".
 
-    `classification` has, for each split, one result for each label of the model. `origins` counts
-    the cases that the arm and its teacher were trained on (None: not recorded).
+    `classification` has, for each split, one result for each label of the model. `class_accuracy`
+    is the share of the samples of each split whose most probable class is the right one (empty:
+    the outputs are not exclusive classes). `origins` counts the cases that the arm and its teacher
+    were trained on (None: not recorded).
     """
 
     name: str
@@ -256,6 +260,7 @@ class ArmResult:
     froc: tuple[FrocResult, ...] = ()
     efficiency: Efficiency | None = None
     origins: CaseOrigins | None = None
+    class_accuracy: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,32 @@ def test_transfer_that_teaches_nothing_is_refused(transfer: dict[str, Any], reas
     assert reason in refusal(transfer=transfer)
 
 
+def classes(**changed: Any) -> dict[str, Any]:
+    """Plain values of a run with one of four classes for each image."""
+    network = {"model": {"kind": "shallow2d", "label_count": 4}}
+    plain: dict[str, Any] = {
+        "target": {"data": {"kind": "medmnist", "path": "four.npz"}, "split": {"kind": "official"}},
+        "teacher": network,
+        "student": network,
+        "transfer": {"outputs": "exclusive", "terms": [{"kind": "soft_label"}]},
+    }
+    return plain | changed
+
+
+def test_the_outputs_of_all_arms_are_those_of_the_student() -> None:
+    assert RunSettings.model_validate(classes()).outputs == "exclusive"
+    assert RunSettings.model_validate(classes(transfer="auto")).outputs == "independent"
+
+
+def test_a_probe_of_exclusive_classes_is_refused_with_the_way_out() -> None:
+    backbone = {"kind": "shallow2d", "channels": 4}
+    probe = {"kind": "probe", "backbone": backbone, "layers": ["features"], "label_count": 4}
+    with pytest.raises(ValidationError, match="a probe has one yes-or-no classifier") as refused:
+        RunSettings.model_validate(classes(teacher=probe))
+    assert "use outputs: independent, or a network as the teacher" in str(refused.value)
+    assert RunSettings.model_validate(classes(teacher=probe, transfer="auto")).teachers()
+
+
 def test_batches_too_small_for_a_term_are_refused() -> None:
     student = {"model": {"kind": "compact3d"}, "training": {"batch_size": 2}}
     text = refusal(student=student, transfer={"terms": [{"kind": "rkd_distance"}]})

@@ -266,6 +266,17 @@ def test_several_classes_become_one_output_each(medmnist_file: Path) -> None:
     ids = [c.case_id for c in index.cases[:4]]
     source = build_patches(index, ids, scans=PreparedScans((), None), seed=0)
     assert torch.equal(source.label, torch.eye(4))
+    assert index.exclusive
+
+
+def test_one_label_or_several_findings_are_not_exclusive(medmnist_file: Path) -> None:
+    assert not mnist(medmnist_file).exclusive
+    arrays = dict(np.load(medmnist_file))
+    for part in ("train", "val", "test"):
+        arrays[f"{part}_labels"] = np.repeat(arrays[f"{part}_labels"], 3, axis=1)
+    path = medmnist_file.parent / "findings.npz"
+    np.savez(path, **arrays)
+    assert not mnist(path).exclusive
 
 
 def test_ct_steps_for_images_are_refused(medmnist_file: Path) -> None:

@@ -192,6 +192,15 @@ def test_few_labels_hold_both_classes() -> None:
     assert labels[1] in (2, 4)  # a third of 4 patients of 2 scans
 
 
+def test_the_labels_that_are_used_are_counted_by_class() -> None:
+    plain = scans(40, scans_a_patient=1)
+    labels = {case.case_id: number % 4 for number, case in enumerate(plain.cases)}
+    index = replace(plain, labels=labels, label_names=("a", "b", "c", "d"), exclusive=True)
+    split = FractionSplit(val=0.2, test=0.2, limit=LabelLimit(labelled_cases=12))
+    (note,) = build_split(index, split, seed=0).notes
+    assert "12 of 24 training cases used (3 a, 3 b, 3 c, 3 d)" in note
+
+
 def test_unlabelled_cases_can_be_kept_for_transfer() -> None:
     limit = LabelLimit(labelled_fraction=0.1, unlabelled="keep")
     whole = build_split(scans(400), FractionSplit(), seed=0)

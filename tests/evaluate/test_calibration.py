@@ -9,6 +9,7 @@ from medkd.evaluate.calibration import (
     TEMPERATURE_RANGE,
     expected_calibration_error,
     fit_scaling,
+    fit_softmax_temperature,
     fit_temperature,
     mean_log_loss,
     reliability_curve,
@@ -49,6 +50,32 @@ def test_no_other_temperature_is_likelier():
 def test_a_temperature_by_hand():
     # 3 of 4 right at logit 4: sigmoid(4 / T) = 3/4, so T = 4 / log 3.
     assert fit_temperature([4.0] * 4, [1, 1, 1, 0]) == pytest.approx(4 / np.log(3), rel=1e-4)
+
+
+def test_a_temperature_of_classes_by_hand():
+    # 3 of 4 right; the third class is out of the question: 1 / (1 + exp(-4 / T)) = 3/4.
+    found = fit_softmax_temperature([[4.0, 0.0, -999.0]] * 4, [0, 0, 0, 1])
+
+    assert found == pytest.approx(4 / np.log(3), rel=1e-4)
+
+
+def test_two_classes_have_the_temperature_of_their_difference():
+    generator = np.random.default_rng(2)
+    logits, classes = generator.normal(0, 2, (200, 2)), generator.integers(0, 2, 200)
+    logits[np.arange(200), classes] += 1.0
+
+    found = fit_softmax_temperature(logits, classes)
+
+    assert found == pytest.approx(fit_temperature(logits[:, 1] - logits[:, 0], classes), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("logits", "classes"),
+    [([[1.0, 0.0]], [2]), ([[1.0, 0.0]], [0, 1]), ([1.0, 0.0], [0, 1]), ([[np.nan, 0.0]], [0])],
+)
+def test_a_temperature_of_impossible_classes_is_refused(logits, classes):
+    with pytest.raises(ValueError, match="expected"):
+        fit_softmax_temperature(logits, classes)
 
 
 def test_fully_separated_labels_end_at_the_lowest_temperature():

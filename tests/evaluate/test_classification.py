@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from medkd.evaluate.classification import (
     MAX_CURVE_POINTS,
     choose_operating_point,
+    evaluate_classes,
     evaluate_classification,
 )
 from medkd.jsonio import read_json, write_json
@@ -232,3 +233,27 @@ def test_a_threshold_between_neighbouring_floats_still_parts_them():
 def test_an_operating_point_without_what_its_rule_needs_is_refused(labels, rule, words):
     with pytest.raises(ValueError, match=words):
         choose_operating_point(labels, np.linspace(0, 1, len(labels)), rule=rule)
+
+
+def test_a_class_is_right_if_it_is_the_most_probable_one():
+    # Right: the first, and the last, in which the first of two equal classes counts.
+    shares = [[0.1, 0.7, 0.2], [0.4, 0.3, 0.3], [0.2, 0.3, 0.5], [0.4, 0.4, 0.2]]
+    found = evaluate_classes([1, 2, 0, 0], shares, ["a", "b", "c", "d"], bootstrap=200)
+    assert found.value == 0.5
+    assert 0.0 <= found.interval.low < 0.5 < found.interval.high <= 1.0
+
+
+def test_the_interval_of_the_right_classes_is_by_patient():
+    # One patient is right, one wrong: each resample has 0, half or all of the samples right.
+    shares = [[0.9, 0.1]] * 6
+    found = evaluate_classes([0, 0, 0, 1, 1, 1], shares, [*"aaabbb"], bootstrap=200)
+    assert (found.interval.low, found.interval.high) == (0.0, 1.0)
+    assert found.interval.unit == "patient"
+
+
+@pytest.mark.parametrize(
+    ("classes", "shares"), [([0], [0.5]), ([0, 1], [[0.5, 0.5]]), ([], np.empty((0, 2)))]
+)
+def test_classes_without_their_probabilities_are_refused(classes, shares):
+    with pytest.raises(ValueError, match="expected classes"):
+        evaluate_classes(classes, shares, ["a"] * len(classes))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from medkd.models.ensemble import Ensemble, confidence_weights
 from medkd.models.table import build_model, parse_model_settings
 from medkd.train.ensembles import common_scale, likelihood_weights
+from tests.transfer.slow_losses import softmax
 
 MEMBERS = [{"kind": "compact2d"}, {"kind": "shallow2d"}]
 
@@ -64,6 +65,42 @@ def test_with_confidence_the_surer_member_weighs_more_for_each_sample() -> None:
     torch.testing.assert_close(network.combine(logits)[:, 0], torch.tensor(expected))
     sure = torch.tensor([[[900.0]], [[-900.0]]])
     torch.testing.assert_close(confidence_weights(sure), torch.full((2, 1, 1), 0.5))
+
+
+def test_constants_of_a_sample_and_the_scale_of_a_member_change_no_class() -> None:
+    random = torch.Generator().manual_seed(0)
+    first = torch.randn(50, 4, generator=random).double()
+    given = [first, 3 * first + 5 * torch.randn(50, 1, generator=random)]
+
+    factor, offset = common_scale(given, exclusive=True)
+    moved = [a * z + b for z, a, b in zip(given, factor, offset, strict=True)]
+
+    assert all(len(set(row)) == 1 for row in factor.tolist())  # one factor for all classes
+    torch.testing.assert_close(moved[0].softmax(dim=1), moved[1].softmax(dim=1))
+
+
+def test_classes_on_a_common_scale_have_the_same_mean_and_spread() -> None:
+    random = torch.Generator().manual_seed(1)
+    logits = [s * torch.randn(80, 3, generator=random) + s for s in (0.5, 4.0)]
+
+    factor, offset = common_scale(logits, exclusive=True)
+
+    moved = [a * z + b for z, a, b in zip(logits, factor, offset, strict=True)]
+    centred = [z - z.mean(dim=1, keepdim=True) for z in moved]
+    torch.testing.assert_close(centred[0].mean(dim=0), centred[1].mean(dim=0))
+    spread = [z.var(dim=0).mean() for z in centred]
+    torch.testing.assert_close(spread[0], spread[1])
+
+
+def test_the_surer_member_is_that_of_the_softmax_of_lower_entropy() -> None:
+    logits = 2 * torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(2)).double()
+
+    found = confidence_weights(logits, exclusive=True)
+
+    for sample in range(5):
+        sure = [1 / -sum(p * math.log(p) for p in softmax(z.numpy())) for z in logits[:, sample]]
+        expected = [value / sum(sure) for value in sure]
+        assert found[:, sample].T.tolist() == [pytest.approx(expected)] * 3
 
 
 def test_members_must_answer_alike() -> None:

@@ -291,6 +291,17 @@ def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:
     assert words.term_words("other") == "other"
 
 
+def test_the_accuracy_of_exclusive_classes_is_shown(scan_contents: RunContents) -> None:
+    found = {"test": Estimate(0.75), "val": Estimate(0.5)}
+    arms = tuple(replace(arm, class_accuracy=found) for arm in scan_contents.evaluation.arms)
+    classes = with_evaluation(scan_contents, arms=arms)
+    shown = sections_of(classes)
+    assert "most probable class is the right one: teacher 0.750" in words_of(shown["summary"])
+    assert cell(shown["arms"].tables[0], "test", "student") == "0.750"
+    rows = [row for row in metric_rows(classes.evaluation) if row.metric == "class_accuracy"]
+    assert {(row.split, row.value) for row in rows} == {("test", 0.75), ("val", 0.5)}
+
+
 def test_a_run_without_transfer_terms_says_so(scan_contents: RunContents) -> None:
     hard = scan_contents.evaluation.terms[:1]
     section = build_transfer(with_evaluation(scan_contents, terms=hard))

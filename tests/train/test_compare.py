@@ -83,6 +83,18 @@ def test_fidelity_is_the_bernoulli_divergence_from_the_teacher() -> None:
     assert measure_fidelity(teacher, teacher).kl == 0.0
 
 
+def test_fidelity_of_exclusive_classes_is_the_divergence_of_their_softmax() -> None:
+    # .6 ln(.6 / .5) + .4 ln(.4 / .5) = .0201 (a third class of 1e-9 adds nothing)
+    arms = []
+    for name, shares in (("teacher", (0.6, 0.4, 1e-9)), ("student", (0.5, 0.5, 1e-9))):
+        row = Prediction("s", "p", "s", (1, 0, 0), tuple(map(math.log, shares)), shares)
+        info = ModelInfo(settings={}, outputs="exclusive")
+        arms.append(FinishedArm(name, info, {"test": [row]}, ArmResult(name, "", "", "")))
+    found = measure_fidelity(*arms)
+    assert found.kl == pytest.approx(0.0201, abs=5e-5)
+    assert found.agreement == 1.0
+
+
 @pytest.mark.parametrize(("kl", "happened"), [(0.70, True), (0.71, False)])
 def test_transfer_took_place_from_thirty_percent_below_the_control(
     kl: float, happened: bool
@@ -99,6 +111,13 @@ def test_a_teacher_no_better_than_the_control_is_named() -> None:
     (warning,) = warn_of_weak_teacher(POOR, GOOD)
     assert "0.7500" in warning
     assert warn_of_weak_teacher(GOOD, GOOD)
+
+
+def test_a_small_class_is_named_by_part() -> None:
+    counts = {"val": {"smallest_class": 3}, "test": {"smallest_class": 30}}
+    assert list(warn_of_few_positives("target", counts)) == [
+        "target: few samples of a class in val: 3"
+    ]
 
 
 def test_few_positives_are_named_by_part() -> None:

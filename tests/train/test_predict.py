@@ -13,6 +13,7 @@ from medkd.models.package import Calibration, ModelInfo
 from medkd.train.predict import (
     Prior,
     calibrate,
+    log_odds,
     make_predictions,
     predict_logits,
     validation_scores,
@@ -77,6 +78,32 @@ def test_probabilities_may_keep_the_balanced_prior() -> None:
     found = calibrate(logits, labels, prior=Prior(true=(0.1,), trained=(0.5,)), settings=settings)
     assert found.logit_shift == (0.0,)
     assert found.temperature == pytest.approx((1.0,), abs=0.05)
+
+
+def test_the_log_odds_of_a_class_are_those_of_its_softmax() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (20, 4))
+    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(log_odds(logits), np.log(share / (1 - share)), rtol=1e-9)
+
+
+def test_an_exclusive_class_is_scored_by_its_softmax_and_not_by_its_logit() -> None:
+    # The first logit is 0 everywhere, its softmax is greatest where the second logit is least.
+    logits = np.array([[0.0, -2.0], [0.0, -1.0], [0.0, 1.0], [0.0, 2.0]])
+    labels = np.array([[1.0, 0.0], [1, 0], [0, 1], [0, 1]])
+    assert validation_scores(logits, labels)["roc_auc"] == pytest.approx(0.75)  # .5 and 1
+    assert validation_scores(logits, labels, outputs="exclusive")["roc_auc"] == 1.0
+
+
+def test_exclusive_classes_share_one_temperature_and_get_their_own_prevalence() -> None:
+    # Class k has logits of unit variance around 2 at place k, so log p(x | k) = 2 x_k + a constant.
+    random, true = np.random.default_rng(0), (0.7, 0.2, 0.1)
+    classes = random.choice(3, 30_000, p=true)
+    logits = 2 * (2 * np.eye(3)[classes] + random.normal(size=(30_000, 3)))
+    prior = Prior(true=true, trained=(1 / 3,) * 3, outputs="exclusive")
+    found = calibrate(logits, np.eye(3)[classes], prior=prior, settings=TrainingSettings())
+    assert found.temperature == pytest.approx((1.0,) * 3, abs=0.05)
+    assert len(set(found.temperature)) == 1
+    assert found.logit_shift == pytest.approx(tuple(np.log(3 * np.array(true))), abs=0.1)
 
 
 def test_predictions_carry_calibrated_probabilities(source: ImagePatches) -> None:

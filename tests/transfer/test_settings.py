@@ -70,6 +70,16 @@ def test_a_softmax_of_one_output_is_refused() -> None:
     (reason,) = check_transfer(settings_of(outputs="exclusive"), 1)
 
     assert "always 1" in reason
+    assert "needs outputs: independent" in reason
+
+
+def test_exclusive_logits_are_not_moved_to_the_controls_scale_one_by_one() -> None:
+    targets = {"mode": "stored", "average": True, "views": 2, "scale": "control"}
+    settings = settings_of(outputs="exclusive", terms=[SOFT], targets=targets)
+
+    (reason,) = check_transfer(settings, 3)
+
+    assert "use targets.scale: own" in reason
 
 
 def test_a_hint_alone_does_not_care_for_the_teachers_labels() -> None:
