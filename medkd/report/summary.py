@@ -19,6 +19,15 @@ NO_TRANSFER = (
     "No transfer took place: on held-out data the student is not at least 30 % closer to its "
     "calibrated teacher (KL divergence) than every arm without this teacher."
 )
+WITH_CONTROL = (
+    "The control is the same small model, trained in the same way but without the teacher. The "
+    "difference between student and control shows what the teacher added."
+)
+SOFT_LABELS_ALONE = (
+    "The student learned from the teacher's answers alone, without a loss on the labels. The "
+    "control is the same small model, trained on the labels without the teacher. The difference "
+    "between student and control compares the teacher's answers with the labels."
+)
 NOT_A_DEVICE = "Not a medical device: for research and evaluation, not for diagnosis."
 CAUTION = (
     "These scans are synthetic: the numbers illustrate the method and say nothing about its "
@@ -140,12 +149,15 @@ def _trained(evaluation: Evaluation) -> str:
     if set(models) == {"teacher", "control", "student"} and evaluation.fidelity:
         return (
             f"A large teacher ({models['teacher']}; source data: {evaluation.source_data}) taught "
-            f"a small student ({models['student']}) on {evaluation.target_data}. The control is "
-            "the same small model, trained in the same way but without the teacher. The difference "
-            "between student and control shows what the teacher added."
+            f"a small student ({models['student']}) on {evaluation.target_data}. "
+            f"{SOFT_LABELS_ALONE if _without_labels(evaluation) else WITH_CONTROL}"
         )
     arms = ", ".join(f"{name} ({model})" for name, model in models.items())
     return f"Arms of this run: {arms}. Data: {evaluation.dataset}."
+
+
+def _without_labels(evaluation: Evaluation) -> bool:
+    return any(term.kind == "hard_label" and term.weight == 0 for term in evaluation.terms)
 
 
 def _ranking(evaluation: Evaluation) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Teacher, control and student are trained by the same code with different objectives. Control and
 student share seed, initial weights, batches, views and schedule. They differ only in the list of
-transfer terms.
+transfer terms, and in the weight of the labels if the student learns from soft labels alone.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def fit_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) ->
     info = with_origins(info, start=begun.start, teacher=taught_by)
     if (other := context.other_domain_of(arm)) is not None:
         info = with_unlabelled(info, other, "aligned with training samples")
-    return ArmNetwork(network, info, learned_prior(arm, context, sampled=begun.sampled))
+    prior = learned_prior(arm, context, sampled=begun.sampled, teacher=taught_by)
+    return ArmNetwork(network, info, prior)
 
 
 def follow_network(arm: Arm, context: RunContext, teacher: FrozenTeacher | None) -> None:

@@ -14,7 +14,12 @@ from medkd.transfer.outputs import Outputs, at_least_float32, mean_over_known
 class HardLabelSettings(Settings):
     """The loss on the data's own labels."""
 
-    weight: float = Field(1.0, ge=0.0, description="factor on this loss; 0: labels unused")
+    weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="factor on this loss; 0: the student learns from the teacher alone, and its "
+        "control from the labels with weight 1",
+    )
     smoothing: float = Field(
         0.0, ge=0.0, lt=1.0, description="share of each label given to the other classes"
     )

@@ -194,12 +194,13 @@ class TransferSettings(Settings):
     def without_terms(self) -> TransferSettings:
         """Return the objective of the control arm: the same labels, no transfer, no alignment.
 
-        Raises:
-            pydantic.ValidationError: if the weight of hard labels is 0: nothing would be left.
+        The control of a student that learns from soft labels alone learns from the labels, with
+        weight 1: it shows what the labels would have given.
         """
-        return TransferSettings(
-            outputs=self.outputs, hard_label=self.hard_label, points=self.points
-        )
+        own = self.hard_label
+        if own.weight == 0:
+            own = own.model_copy(update={"weight": 1.0})
+        return TransferSettings(outputs=self.outputs, hard_label=own, points=self.points)
 
 
 def check_targets(targets: TargetSettings, trained_views: int | Literal["live"]) -> Iterator[str]:

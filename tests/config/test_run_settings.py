@@ -71,16 +71,21 @@ def test_a_source_that_no_teacher_uses_is_refused() -> None:
     ("transfer", "reason"),
     [
         ({"terms": []}, "the student would equal the control"),
-        (
-            {"hard_label": {"weight": 0}, "terms": [{"kind": "soft_label"}]},
-            "the control would learn nothing",
-        ),
         ({"terms": [{"kind": "dkd"}]}, "two classes"),
         ({"outputs": "exclusive", "terms": [{"kind": "soft_label"}]}, "exclusive"),
     ],
 )
 def test_transfer_that_teaches_nothing_is_refused(transfer: dict[str, Any], reason: str) -> None:
     assert reason in refusal(transfer=transfer)
+
+
+def test_arms_with_and_without_labels_share_a_control() -> None:
+    soft = {"terms": [{"kind": "soft_label"}]}
+    arms = [
+        {"name": "both", "transfer": soft},
+        {"name": "soft", "transfer": {**soft, "hard_label": {"weight": 0}}},
+    ]
+    assert len(BenchSettings.model_validate({"arms": arms}).arms) == 2
 
 
 def classes(**changed: Any) -> dict[str, Any]:

@@ -291,6 +291,16 @@ def test_a_second_term_of_a_kind_is_named_as_its_kind() -> None:
     assert words.term_words("other") == "other"
 
 
+def test_the_control_of_soft_labels_alone_is_described_as_it_was_trained(
+    scan_contents: RunContents,
+) -> None:
+    hard, *others = scan_contents.evaluation.terms
+    alone = with_evaluation(scan_contents, terms=(replace(hard, weight=0.0), *others))
+    (usual, other) = (summary_paragraphs(one)[0] for one in (scan_contents, alone))
+    assert "trained in the same way but without the teacher" in usual
+    assert "trained on the labels without the teacher" in other
+
+
 def test_the_accuracy_of_exclusive_classes_is_shown(scan_contents: RunContents) -> None:
     found = {"test": Estimate(0.75), "val": Estimate(0.5)}
     arms = tuple(replace(arm, class_accuracy=found) for arm in scan_contents.evaluation.arms)

@@ -172,6 +172,17 @@ def test_the_temperature_moves_from_the_first_to_the_final_one() -> None:
         assert objective(batch, progress).terms["soft_label"] == expected
 
 
+def test_a_student_of_soft_labels_alone_does_not_see_the_labels() -> None:
+    settings = settings_of({"kind": "soft_label"}, hard_label={"weight": 0})
+    batch = tiny_batch()
+    turned = replace(batch, label=1 - batch.label)
+
+    first, second = (tiny_objective(settings).eval()(one, 1.0) for one in (batch, turned))
+
+    assert first.weights == {"hard_label": 0.0, "soft_label": 1.0}
+    assert first.loss == second.loss
+
+
 def test_a_sample_without_label_is_taught_by_the_teacher_alone() -> None:
     settings = settings_of({"kind": "soft_label"})
     batch = tiny_batch()

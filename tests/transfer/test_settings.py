@@ -98,6 +98,14 @@ def test_the_control_arm_differs_by_the_empty_list_alone() -> None:
     assert control.outputs == settings.outputs
 
 
+def test_the_control_of_soft_labels_alone_learns_from_the_labels() -> None:
+    settings = settings_of(terms=[SOFT], hard_label={"weight": 0, "smoothing": 0.1})
+
+    control = settings.without_terms()
+
+    assert (control.hard_label.weight, control.hard_label.smoothing) == (1.0, 0.1)
+
+
 @pytest.mark.parametrize("progress", [-0.1, 1.1])
 def test_a_temperature_outside_of_training_is_refused(progress: float) -> None:
     with pytest.raises(ValueError, match="share of training"):
