@@ -18,6 +18,7 @@ import session
 import slice_viewer
 import streamlit as st
 from actions import Action, Saver
+from callbacks import uninterrupted
 from display import AxialStack
 from heat import load_heat
 from indexed import COLUMNS
@@ -61,7 +62,7 @@ def show_adjudication() -> None:
     for one in find_differences(history, reader):
         if one.case_id in known:
             by_case.setdefault(one.case_id, []).append(one)
-    if asked := session.asked_in_address():
+    if asked := asked_case():
         case = choose_case(cases, by_case, asked)
         show_case(review, case, by_case.get(case.case_id, ()))
     else:
@@ -114,7 +115,7 @@ def show_overview(by_case: Mapping[str, Sequence[Difference]]) -> None:
         "Open the next case to decide on",
         type="primary",
         disabled=not waiting,
-        on_click=open_case,
+        on_click=uninterrupted(open_case),
         args=(next(iter(waiting), ""),),
     )
 
@@ -142,7 +143,7 @@ def choose_case(
 ) -> RunCase:
     """Draw the buttons to the other cases, and return the case in the address."""
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    bar.button("All differences", on_click=open_case, args=("",))
+    bar.button("All differences", on_click=uninterrupted(open_case), args=("",))
     try:
         case = find_case(cases, asked)
     except MedkdError as error:
@@ -154,7 +155,7 @@ def choose_case(
     for label, step in (("Previous case", -1), ("Next case", 1)):
         inside = place >= 0 and 0 <= place + step < len(order)
         target = order[place + step] if inside else ""
-        bar.button(label, disabled=not inside, on_click=open_case, args=(target,))
+        bar.button(label, disabled=not inside, on_click=uninterrupted(open_case), args=(target,))
     of_case = by_case.get(case.case_id, ())
     decided = sum(one.ruling is not None for one in of_case)
     bar.text(f"Case {case.case_id} ({case.kind}): {decided} of {len(of_case)} decided")
@@ -163,10 +164,19 @@ def choose_case(
 
 def open_case(case_id: str) -> None:
     """Open a case, or the list if the id is empty, when the page is drawn next."""
-    if case_id:
-        st.query_params["case"] = case_id
-    else:
+    st.session_state[session.OPEN_CASE] = [case_id] if case_id else []
+
+
+def asked_case() -> list[str]:
+    """Return the case that was requested by a click or in the address; none: the list."""
+    opening: list[str] | None = st.session_state.get(session.OPEN_CASE)
+    if opening:
+        st.query_params["case"] = opening
+    elif opening is not None:
         st.query_params.clear()
+    # Forgotten only now: another event may stop the page while it writes the address.
+    st.session_state.pop(session.OPEN_CASE, None)
+    return session.asked_in_address()
 
 
 def show_case(review: Review, case: RunCase, differences: Sequence[Difference]) -> None:

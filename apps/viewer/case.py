@@ -19,6 +19,7 @@ import session
 import slice_viewer
 import streamlit as st
 from actions import Saver
+from callbacks import uninterrupted
 from heat import load_heat
 from indexed import COLUMNS
 from pictures import show_picture, try_stack
@@ -92,7 +93,7 @@ def refuse_case(cases: Sequence[RunCase], error: MedkdError) -> NoReturn:
         [case.case_id for case in cases],
         index=None,
         key=CHOSEN,
-        on_change=ask_for_chosen,
+        on_change=uninterrupted(ask_for_chosen),
     )
     st.page_link("worklist.py", label="Back to the worklist")
     st.stop()

@@ -7,14 +7,13 @@ that was not saved is shown on top of every page until it is saved or discarded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 import session
 import streamlit as st
-from streamlit.runtime.scriptrunner import RerunException
+from callbacks import uninterrupted
 
 from medkd.errors import MedkdError
 from medkd.review.decision import Value
@@ -29,8 +28,6 @@ NOTES = "note_fields"
 NOTES_MADE = "note_fields_made"
 NOT_UNDONE = "not_undone"
 """Session key of the decision of another tab that stopped an undo."""
-
-P = ParamSpec("P")
 
 DecisionKey = tuple[str, str, str]
 """Case, mark, reader."""
@@ -67,29 +64,6 @@ class NoteField:
     saved: str
 
 
-def uninterrupted(callback: Callable[P, None]) -> Callable[P, None]:
-    """Return a callback that runs to its end although another event waits.
-
-    Streamlit stops a callback at an access to the session if another event has come meanwhile,
-    and forgets what was not done: a typed note, because a button was pressed right afterwards. A
-    stopped callback begins again, so it must access the session before it writes anything.
-
-    Raises:
-        RerunException: at the end, for the event that has come; Streamlit then handles it.
-    """
-
-    @wraps(callback)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            callback(*args, **kwargs)
-        except RerunException:
-            run(*args, **kwargs)
-            raise
-
-    return run
-
-
-@uninterrupted
 def decide(review: Review, shown: Decision, field: Field, value: Value) -> None:
     """Save a change of one field, as `save_change`; Streamlit's buttons want no result."""
     save_change(review, shown, field, value)
@@ -226,13 +200,13 @@ def show_unsaved(review: Review) -> None:
                 "Try again" if change.fault else "Save mine instead",
                 key=f"save:{key}",
                 type="primary",
-                on_click=decide,
+                on_click=uninterrupted(decide),
                 args=(review, change.newest, change.field, change.value),
             )
             row.button(
                 "Discard it" if change.fault else "Keep the saved one",
                 key=f"drop:{key}",
-                on_click=_drop,
+                on_click=uninterrupted(_drop),
                 args=(name,),
             )
     if merged := st.session_state.get(MERGED):
@@ -258,10 +232,9 @@ def note_field(shown: Decision) -> NoteField:
     return field
 
 
-@uninterrupted
 def save_note(review: Review, shown: Decision, key: str) -> None:
     """Save the note that was typed into the text field with the session key `key`."""
-    decide(review, shown, "note", str(st.session_state[key]))
+    save_change(review, shown, "note", str(st.session_state[key]))
 
 
 def _drop(name: tuple[str, str, str, Field]) -> None:

@@ -15,6 +15,7 @@ import address
 import deciding
 import session
 import streamlit as st
+from callbacks import uninterrupted
 from streamlit.delta_generator import DeltaGenerator
 
 from medkd.review.cases import case_progress
@@ -61,14 +62,14 @@ def show_steps(bar: DeltaGenerator, review: Review, order: Sequence[str], case: 
             label,
             key=f"go_{key}",
             disabled=not inside,
-            on_click=go_to,
+            on_click=uninterrupted(go_to),
             args=(target,),
             shortcut=key,
         )
     bar.button(
         "Next unread",
         key="go_s",
-        on_click=go_to_unread,
+        on_click=uninterrupted(go_to_unread),
         args=(review, case.case_id),
         shortcut="s",
     )
@@ -116,13 +117,17 @@ def show_no(row: DeltaGenerator, case_id: str) -> None:
 
     It comes before "yes", where the button was that asked: a double click must not answer "yes".
     """
-    row.button("Keep reading", key=f"keep:{case_id}", on_click=keep_reading, shortcut="n")
+    row.button(
+        "Keep reading", key=f"keep:{case_id}", on_click=uninterrupted(keep_reading), shortcut="n"
+    )
 
 
 def _finish_button(
     row: DeltaGenerator, label: str, key: str, shortcut: str, args: tuple[Review, Decision, int]
 ) -> None:
-    row.button(label, key=key, type="primary", on_click=finish, args=args, shortcut=shortcut)
+    row.button(
+        label, key=key, type="primary", on_click=uninterrupted(finish), args=args, shortcut=shortcut
+    )
 
 
 def finish(review: Review, shown: Decision, undecided: int) -> None:
@@ -156,7 +161,7 @@ def finish(review: Review, shown: Decision, undecided: int) -> None:
 def reopen(review: Review, shown: Decision) -> None:
     """Take back that a scan is reviewed."""
     st.session_state.pop(FINISHED, None)
-    deciding.decide(review, shown, "verdict", "undecided")
+    deciding.save_change(review, shown, "verdict", "undecided")
 
 
 def shorten(case_id: str) -> str:

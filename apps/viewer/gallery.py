@@ -13,6 +13,7 @@ import session
 import slice_viewer
 import stored
 import streamlit as st
+from callbacks import uninterrupted
 from streamlit.delta_generator import DeltaGenerator
 
 from medkd.errors import MedkdError
@@ -86,7 +87,7 @@ def choose_first(count: int, bar: DeltaGenerator, *, key: str) -> int:
             label,
             key=f"{key}:{step}",
             disabled=not 0 <= first + step < count,
-            on_click=st.session_state.__setitem__,
+            on_click=uninterrupted(st.session_state.__setitem__),
             args=(key, first + step),
         )
     bar.caption(f"{first + 1} to {min(first + AT_ONCE, count)} of {count}")

@@ -9,6 +9,7 @@ import flow
 import panels
 import session
 import streamlit as st
+from callbacks import uninterrupted
 from streamlit.delta_generator import DeltaGenerator
 
 from medkd.errors import MedkdError
@@ -65,7 +66,7 @@ def show_first_read(review: Review, case: RunCase, mine: Mapping[str, Decision])
             "Finish the first read",
             key=f"first_read:{case.case_id}",
             type="primary",
-            on_click=flow.put_question,
+            on_click=uninterrupted(flow.put_question),
             args=(case.case_id, QUESTION),
             shortcut="e",
         )
@@ -86,7 +87,7 @@ def _ask(row: DeltaGenerator, review: Review, case: RunCase) -> None:
         key=f"anyway:{case.case_id}",
         type="primary",
         disabled=unsaved,
-        on_click=_finish,
+        on_click=uninterrupted(_finish),
         args=(review, case.case_id),
         shortcut="y",
     )

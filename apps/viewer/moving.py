@@ -8,6 +8,7 @@ import charts
 import session
 import stored
 import streamlit as st
+from callbacks import uninterrupted
 from scores import TRACKS, show_table
 
 from medkd.report import tables, words
@@ -78,7 +79,7 @@ def choose_threshold(scores: StoredScores, *, key: str) -> float:
     st.button(
         "Back to the threshold chosen on validation",
         disabled=threshold == start,
-        on_click=st.session_state.__setitem__,
+        on_click=uninterrupted(st.session_state.__setitem__),
         args=(key, start),
     )
     return threshold

@@ -10,6 +10,7 @@ import flow
 import session
 import slice_viewer
 import streamlit as st
+from callbacks import uninterrupted
 from display import AxialStack
 
 from medkd.review.cases import CaseMarks, Mark, MarkSource, count_decided
@@ -101,7 +102,7 @@ def show_list(
         rest = len(rows) - listed
         if rest > 0:
             label = f"List {min(LISTED_AT_ONCE, rest)} more (not listed: {rest})"
-            st.button(label, on_click=_list_more, args=(key, listed))
+            st.button(label, on_click=uninterrupted(_list_more), args=(key, listed))
 
 
 def _show_row(case: RunCase, row: Listed, *, stack: AxialStack | None, chosen: bool) -> None:
@@ -164,7 +165,9 @@ def show_reviewed(
     done = shown.verdict == "reviewed"
     if done:
         key = f"reopen:{case.case_id}"
-        row.button("Reopen the case", key=key, on_click=flow.reopen, args=(review, shown))
+        row.button(
+            "Reopen the case", key=key, on_click=uninterrupted(flow.reopen), args=(review, shown)
+        )
     else:
         flow.show_finish(row, review, shown, undecided)
     if marks:
@@ -220,7 +223,7 @@ def jump_button(
     st.button(
         f"{label}{place}{ending}",
         key=f"show:{case.case_id}:{name}",
-        on_click=slice_viewer.jump_to,
+        on_click=uninterrupted(slice_viewer.jump_to),
         args=(case, name),
         width="stretch",
         type="primary" if chosen else "secondary",
@@ -239,7 +242,7 @@ def show_verdicts(
             key=f"{verdict}:{key}",
             type="primary" if is_current and verdict != "undecided" else "secondary",
             disabled=is_current and verdict == "undecided",
-            on_click=deciding.decide,
+            on_click=uninterrupted(deciding.decide),
             args=(review, shown, "verdict", verdict),
         )
 
@@ -254,7 +257,7 @@ def show_note(review: Review, shown: Decision) -> None:
         placeholder="Note (Enter saves)",
         label_visibility="collapsed",
         max_chars=2000,
-        on_change=deciding.save_note,
+        on_change=uninterrupted(deciding.save_note),
         args=(review, shown, field.key),
     )
     # Always one line, because buttons below must not move while a reader presses one.

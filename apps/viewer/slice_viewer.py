@@ -23,6 +23,7 @@ import scene
 import streamlit as st
 import voxels
 from actions import Action, read_action
+from callbacks import uninterrupted
 from display import AxialStack
 from heat import Heat, describe_heat
 from prior_scene import PriorView, describe_prior
@@ -90,8 +91,8 @@ def chosen_ring(case: RunCase) -> str:
 def jump_to(case: RunCase, ring_id: str) -> None:
     """Show a mark when the page is drawn next."""
     last: Jump = st.session_state.get(jump_key(case), Jump())
-    st.session_state[jump_key(case)] = Jump(ring_id, last.count + 1)
     st.session_state[chosen_key(case)] = ring_id
+    st.session_state[jump_key(case)] = Jump(ring_id, last.count + 1)
 
 
 def asked_prior(case: RunCase) -> str:
@@ -169,8 +170,8 @@ def show_viewer(
     draw(
         key=key,
         data=data,
-        on_decisions_change=on_decisions,
-        on_selected_change=on_selected,
+        on_decisions_change=uninterrupted(on_decisions),
+        on_selected_change=uninterrupted(on_selected),
         on_prior_change=lambda: None,  # `asked_prior` reads the state
     )
     # If another event stopped the callback, it is not called again for the same list.
@@ -181,9 +182,9 @@ def show_viewer(
 def _process(case: RunCase, sent: Mapping[str, Any], save: Save) -> bool:
     """Save the actions of a list that were not processed yet; return whether there were any.
 
-    Streamlit may stop a callback at any access to the session, and starts the next one before the
-    stopped one has ended. `answered` is therefore changed in place, immediately after each
-    action, and only one thread processes actions at a time.
+    Streamlit may stop a callback at any access to the session. When a browser connects again, it
+    also starts the next one before the stopped one has ended. `answered` is therefore changed in
+    place, immediately after each action, and only one thread processes actions at a time.
     """
     with _PROCESSING:
         return _process_alone(case, sent, save)

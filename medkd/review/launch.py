@@ -114,7 +114,7 @@ def build_command(viewer: Viewer) -> list[str]:
     """Build the command line that serves the app.
 
     Flags override the reader's own config.toml. Therefore every setting that could move the app to
-    another address or hide its pages is given as a flag.
+    another address, hide its pages or lose a decision is given as a flag.
     """
     flags = {
         "server.address": viewer.address,
@@ -129,6 +129,8 @@ def build_command(viewer: Viewer) -> list[str]:
         "browser.gatherUsageStats": "false",
         "client.showSidebarNavigation": "true",
         "client.toolbarMode": "minimal",
+        # A fast rerun ends the callback of the event before (see apps/viewer/callbacks.py).
+        "runner.fastReruns": "false",
         "logger.level": "warning",
         "logger.hideWelcomeMessage": "false",
     }

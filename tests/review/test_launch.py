@@ -85,6 +85,11 @@ def test_the_app_is_bound_to_this_machine_and_sends_no_statistics(tmp_path):
     assert "--server.headless true" in command
 
 
+def test_a_callback_is_not_ended_by_the_next_event(tmp_path):
+    command = " ".join(launch.build_command(a_viewer(tmp_path)))
+    assert "--runner.fastReruns false" in command
+
+
 def test_a_prefix_is_in_the_address_and_passed_to_the_app(tmp_path):
     viewer = replace(a_viewer(tmp_path, 8501), prefix="/nodules")
     assert viewer.url == "http://127.0.0.1:8501/nodules"

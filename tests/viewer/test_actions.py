@@ -6,7 +6,6 @@ import actions
 import deciding
 import display
 import pytest
-from streamlit.runtime.scriptrunner import RerunData, RerunException
 
 from medkd.review.store import Decision, open_store
 from tests.viewer import oblique
@@ -129,36 +128,3 @@ def test_a_mark_of_another_case_and_a_verdict_of_a_whole_case_are_not_saved(save
         {"kind": "undo", "undone": 9},
     )
     assert rows == []
-
-
-class Interrupted(dict):
-    """A session that stops a callback at its nth access, as Streamlit does for a waiting event."""
-
-    def __init__(self, values, number):
-        super().__init__(values)
-        self.left = number
-
-    def _access(self):
-        self.left -= 1
-        if self.left == 0:
-            raise RerunException(RerunData(query_string="the button"))
-
-    def __getitem__(self, key):
-        self._access()
-        return super().__getitem__(key)
-
-    def setdefault(self, key, value):
-        self._access()
-        return super().setdefault(key, value)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_a_note_is_saved_although_a_button_was_pressed_meanwhile(saver, monkeypatch, number):
-    session = Interrupted({"note": "spiculated"}, number)
-    monkeypatch.setattr(deciding.st, "session_state", session)
-    with pytest.raises(RerunException) as stopped:
-        deciding.save_note(None, MARK, "note")
-    assert stopped.value.rerun_data.query_string == "the button"  # the page still handles it
-    store = deciding.session.load_store(None)
-    assert [decision.note for decision in store.latest()] == ["spiculated"]
-    assert len(store.history()) == 1
