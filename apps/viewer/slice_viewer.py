@@ -156,7 +156,7 @@ def show_viewer(
         receive()
 
     def on_selected() -> None:
-        st.session_state[chosen_key(case)] = str(st.session_state[key].get("selected") or "")
+        _keep_selected(case, st.session_state[key].get("selected") or {})
 
     draw = st.components.v2.component(
         NAME,
@@ -177,6 +177,13 @@ def show_viewer(
     # If another event stopped the callback, it is not called again for the same list.
     if receive():
         st.rerun()
+
+
+def _keep_selected(case: RunCase, sent: Mapping[str, Any]) -> None:
+    """Keep the ring that was chosen in the viewer, unless one was chosen on the page since."""
+    last: Jump = st.session_state.get(jump_key(case), Jump())
+    if sent.get("jump") == last.count:
+        st.session_state[chosen_key(case)] = str(sent.get("id") or "")
 
 
 def _process(case: RunCase, sent: Mapping[str, Any], save: Save) -> bool:

@@ -353,10 +353,17 @@ def test_the_slice_viewer_saves_each_of_its_actions_once(draw_viewer, interrupte
     assert slice_viewer.read_answered(SCAN_A).rows == {1: 1, 2: 2}
 
 
-def test_the_slice_viewer_reports_the_chosen_mark(draw_viewer, interrupted_session):
+def test_the_slice_viewer_reports_the_chosen_mark_but_the_list_may_be_newer(
+    draw_viewer, interrupted_session
+):
     on_selected = draw_viewer(lambda action, rows: 0)["on_selected_change"]
-    send(interrupted_session, on_selected, selected="at_1")
+    send(interrupted_session, on_selected, selected={"id": "at_1", "jump": 0})
     assert slice_viewer.chosen_ring(SCAN_A) == "at_1"
+    slice_viewer.jump_to(SCAN_A, "at_2")
+    send(interrupted_session, on_selected, selected={"id": "at_3", "jump": 0})
+    assert slice_viewer.chosen_ring(SCAN_A) == "at_2"
+    send(interrupted_session, on_selected, selected={"id": "at_3", "jump": 1})
+    assert slice_viewer.chosen_ring(SCAN_A) == "at_3"
 
 
 def passed_callbacks():

@@ -126,7 +126,7 @@ WATCH = """(root) => {
   const { viewer } = host.mounted;
   const send = viewer.sendSelected;
   window.events = [];
-  viewer.sendSelected = (id) => { window.events.push("selected"); send(id); };
+  viewer.sendSelected = (report) => { window.events.push("selected"); send(report); };
   document.addEventListener("click", () => window.events.push("click"), true);
 }"""
 """Notes presses of buttons, and reports of the chosen ring until the page has answered."""

@@ -305,6 +305,10 @@ def test_marks_are_visited_by_key_and_by_the_list_and_hidden_by_one_key(browser,
         press(page, key)
         slices.append(int(facts(page)["k"]))
     assert slices == [22, 5, 12, 5]
+    # The list follows the last key a moment later, and its buttons move.
+    chosen = "xpath=self::*[@kind='primary']"
+    page.get_by_role("button", name="Mark 3: ").locator(chosen).wait_for()
+    page.locator("[data-test-script-state='notRunning']").wait_for()
     page.get_by_role("button", name="Mark 2: 0.700, 8.0 mm, slice 23, undecided").click()
     page.locator(".viewer[data-k='22']").wait_for()
     press(page, "ArrowDown")  # the list has given the focus back to the slices

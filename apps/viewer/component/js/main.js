@@ -20,7 +20,7 @@ export default function show({ data, parentElement, setStateValue }) {
   }
   const { mounted } = parentElement;
   mounted.viewer.decisions.send = (list) => setStateValue("decisions", list);
-  mounted.viewer.sendSelected = (id) => setStateValue("selected", id);
+  mounted.viewer.sendSelected = (report) => setStateValue("selected", report);
   mounted.viewer.prior.ask = (id) => setStateValue("prior", id);
   mounted.viewer.update(data);
   mounted.fill();

@@ -151,6 +151,7 @@ export class Viewer {
     if (!ring) return;
     if (["included", "excluded"].includes(ring.group)) this.showReference = true;
     this.select(ring);
+    clearTimeout(this.reporting);
     this.reported = ring.id;
     this.focus();
   }
@@ -172,7 +173,8 @@ export class Viewer {
     if (selected === this.reported || this.page.busy) return;
     this.reported = selected;
     clearTimeout(this.reporting);
-    this.reporting = setTimeout(() => this.sendSelected(selected), REPORT_MS);
+    const report = { id: selected, jump: this.jumps };
+    this.reporting = setTimeout(() => this.sendSelected(report), REPORT_MS);
   }
 
   /**
