@@ -194,7 +194,8 @@ def _label_names(name: str, splits: dict[SplitName, MedMnistSplit]) -> tuple[str
     classes = 1 + max(int(split.labels.max()) for split in splits.values())
     count = columns if columns > 1 else max(classes, 2)
     known = LABEL_NAMES.get(name, ())
-    return known if len(known) == count else tuple(str(number) for number in range(count))
+    noun = "label" if columns > 1 else "class"
+    return known if len(known) == count else tuple(f"{noun} {n}" for n in range(count))
 
 
 def _refusal(path: Path, reasons: list[str]) -> SeriesError:

@@ -35,7 +35,7 @@ def test_splits_are_as_stored_in_2d_and_3d(tmp_path: Path, shape: tuple[int, ...
     assert data.name == "somemnist"
     assert data.splits["val"].images.shape == (3, *shape)
     assert data.splits["val"].labels.dtype == np.int64
-    assert data.label_names == ("0", "1")
+    assert data.label_names == ("class 0", "class 1")
 
 
 def test_several_label_columns_name_columns(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_bench_of_classes_scores_their_mean_against_the_rest(
         scored = arm.classification["test"]
         assert row.test["roc_auc"] == pytest.approx(np.mean([one.roc_auc.value for one in scored]))
         assert row.test["roc_auc"] > 0.75
-    assert "of the scored ones are positive for 3" in bench_markdown(record)
+    assert "of the scored ones are positive for class 3" in bench_markdown(record)
 
 
 def test_a_given_teacher_of_other_outputs_is_refused(
