@@ -462,14 +462,18 @@ class RunSettings(Settings):
         return limit is not None and limit.unlabelled == "keep"
 
     @property
-    def pool_controls(self) -> bool:
-        """Whether the further controls are trained."""
-        student = self.student
-        return self.has_pool and student is not None and not student.model.finds_points
+    def averages_control(self) -> bool:
+        """Whether the control is also scored by the mean over views."""
+        points = self.student is None or self.student.model.finds_points
+        return self.has_pool and self.controls.views is not None and not points
+
+    @property
+    def trains_itself(self) -> bool:
+        """Whether a student of the control is trained too."""
+        return self.has_pool and self.controls.self_training and self.student is not None
 
     def _arm_names(self) -> Iterator[str]:
-        own = self.controls.self_training and self.pool_controls
-        if own and any(arm.name == SELF_TRAINING for arm in self.bench_arms()):
+        if self.trains_itself and any(arm.name == SELF_TRAINING for arm in self.bench_arms()):
             yield (
                 f"bench: an arm {SELF_TRAINING} is added to yours of that name: rename it, or set "
                 "controls.self_training: false"

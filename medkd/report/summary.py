@@ -23,6 +23,10 @@ WITH_CONTROL = (
     "The control is the same small model, trained in the same way but without the teacher. The "
     "difference between student and control shows what the teacher added."
 )
+WITH_SELF_TRAINING = (
+    "Self-training is a student of the control: only what the student gains over it, too, comes "
+    "from the teacher and not from the samples without labels."
+)
 SOFT_LABELS_ALONE = (
     "The student learned from the teacher's answers alone, without a loss on the labels. The "
     "control is the same small model, trained on the labels without the teacher. The difference "
@@ -73,16 +77,19 @@ def summary_paragraphs(contents: RunContents) -> tuple[str, ...]:
 
 
 def _primary_differences(evaluation: Evaluation) -> Iterator[str]:
+    """Yield the primary comparison, and the same one against self-training if there is one."""
+    primary = [(found.first, found.metric) for found in evaluation.differences if found.primary]
     for found in evaluation.differences:
-        if found.primary:
+        beside = found.second == "self_training" and (found.first, found.metric) in primary
+        if found.primary or beside:
             yield difference_words(found, patients=scored_patients(evaluation))
 
 
 def _cpm_differences(evaluation: Evaluation) -> Iterator[str]:
-    """Yield student minus control in CPM, on the candidates and on whole scans."""
+    """Yield the student's gains in CPM, on the candidates and on whole scans."""
     for found in evaluation.differences:
-        ours = (found.first, found.second) == ("student", "control") and not found.primary
-        if ours and found.metric.endswith("/cpm_interpolated"):
+        ours = found.first == "student" and found.second in _WITHOUT_TEACHER
+        if ours and not found.primary and found.metric.endswith("/cpm_interpolated"):
             yield difference_words(found, patients=scored_patients(evaluation))
 
 
@@ -146,11 +153,12 @@ _WITHOUT_TEACHER = {"control": "the control's", "self_training": "that of self-t
 
 def _trained(evaluation: Evaluation) -> str:
     models = {arm.name: arm.model for arm in evaluation.arms}
-    if set(models) == {"teacher", "control", "student"} and evaluation.fidelity:
+    if {"teacher", "control", "student"} <= set(models) and evaluation.fidelity:
+        itself = f" {WITH_SELF_TRAINING}" if "self_training" in models else ""
         return (
             f"A large teacher ({models['teacher']}; source data: {evaluation.source_data}) taught "
             f"a small student ({models['student']}) on {evaluation.target_data}. "
-            f"{SOFT_LABELS_ALONE if _without_labels(evaluation) else WITH_CONTROL}"
+            f"{SOFT_LABELS_ALONE if _without_labels(evaluation) else WITH_CONTROL}{itself}"
         )
     arms = ", ".join(f"{name} ({model})" for name, model in models.items())
     return f"Arms of this run: {arms}. Data: {evaluation.dataset}."
@@ -293,6 +301,8 @@ def _models(evaluation: Evaluation) -> Iterator[str]:
         without_stamp = data.split(", made by ")[0]
         yield f"{arm.name}: {arm.model}; trained on {without_stamp}"
     yield "The student also learns from the teacher's output; the control does not."
+    if _arm(evaluation, "self_training"):
+        yield "Self-training learns from the control's output instead of the teacher's."
 
 
 def _scores(evaluation: Evaluation) -> Iterator[str]:
@@ -308,11 +318,12 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
         yield "No arm searched whole scans in this run; `medkd detect` does."
     yield ""
     track = "whole scans" if searched else "candidates"
-    yield f"{'':10}{'ROC AUC, candidates':26}CPM, {track} (both with 95 % intervals)"
+    wide = max(map(len, results)) + 2
+    yield f"{'':{wide}}{'ROC AUC, candidates':26}CPM, {track} (both with 95 % intervals)"
     for arm, result in results.items():
         found = froc.get(arm)
         cpm = words.with_interval(found.cpm_interpolated, found.interval) if found else "not scored"
-        yield f"{arm:10}{words.estimate(result.roc_auc):26}{cpm}"
+        yield f"{arm:{wide}}{words.estimate(result.roc_auc):26}{cpm}"
     yield "CPM: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."
 
 

@@ -31,7 +31,8 @@ def build_transfer(contents: RunContents) -> Section:
     if not untaught:
         paragraphs.append(
             f"Rule: on held-out data the mean {_divergence(evaluation)} of the student from its "
-            "calibrated teacher must be at least 30 % below that of the control."
+            "calibrated teacher must be at least 30 % below that of the control, and of "
+            "self-training where there is such an arm."
         )
     made: list[Table] = []
     if evaluation.terms:

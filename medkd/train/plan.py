@@ -181,13 +181,14 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     """Return the controls, which are students without transfer terms, and the students.
 
     Where there are samples without labels, two more arms show what they give without a teacher:
-    the control scored by the mean over views, and self-training, a student of the control.
+    the control scored by the mean over views (classifiers only), and self-training, a student of
+    the control.
     """
     own = settings.student
     if own is None:
         raise ValueError("expected settings with a student")
     asked = list(students)
-    if settings.pool_controls and settings.controls.self_training:
+    if settings.trains_itself:
         first = next((one.transfer for one in asked if one.teacher), asked[0].transfer)
         asked = [_self_training(settings, first), *asked]
     start = own.initialise
@@ -206,7 +207,7 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
     ]
     plain = taught[0].transfer.without_terms()
     control = Arm(CONTROL, "control", own.training, own.model, None, plain, initialise=start)
-    if not (settings.pool_controls and settings.controls.views):
+    if not settings.averages_control:
         return (control, *taught)
     views = settings.controls.views
     averaged = Arm(CONTROL_VIEWS, "control", own.training, same_as=CONTROL, views=views)
@@ -214,11 +215,17 @@ def plan_students(settings: RunSettings, students: Iterable[BenchArm]) -> tuple[
 
 
 def _self_training(settings: RunSettings, transfer: ArmTransferSettings) -> BenchArm:
-    """Return the student of the control: the same terms on outputs, and answers over views."""
+    """Return the student of the control: the same terms on outputs, and answers over views.
+
+    A point detector answers for each crop as it is.
+    """
+    points = settings.student is not None and settings.student.model.finds_points
     terms = tuple(t for t in transfer.terms if not any(t.layers(side) for side in SIDES))
     if not terms:
-        terms = TransferSettings.model_validate({"terms": [{"kind": "soft_label"}]}).terms
+        kind = "teacher_marks" if points else "soft_label"
+        terms = TransferSettings.model_validate({"terms": [{"kind": kind}]}).terms
     targets = TargetSettings(mode="stored", average=True, views=settings.controls.views or 1)
+    targets = TargetSettings() if points else targets
     changed = {"terms": terms, "targets": targets, "only_if_better": False, "mutual": None}
     return BenchArm(
         name=SELF_TRAINING, teacher=CONTROL, transfer=transfer.model_copy(update=changed)

@@ -66,6 +66,27 @@ def test_the_difference_in_cpm_is_shown_for_candidates_and_for_whole_scans(
     assert "CPM of whole-scan marks" in found[2]
 
 
+def test_self_training_stands_beside_the_control(evaluation: Evaluation) -> None:
+    one = next(d for d in evaluation.differences if d.primary)
+    less = replace(one, second="self_training", primary=False)
+    other = replace(less, metric="brier")
+    cpm = replace(less, metric="whole-scan/cpm_interpolated")
+    own = replace(evaluation.arms[-1], name="self_training")
+    said = closing_lines(
+        replace(evaluation, differences=(one, less, other, cpm), arms=(*evaluation.arms, own))
+    )
+    found = [line.split(":")[0] for line in said if "minus" in line]
+    assert found == [
+        "Student minus control, ROC AUC",
+        "Student minus self_training, ROC AUC",
+        "Student minus self_training, CPM of whole-scan marks",
+    ]
+    assert "Self-training learns from the control's output instead of the teacher's." in said
+    (head,) = [line for line in said if line.strip().startswith("ROC AUC, candidates")]
+    (row,) = [line for line in said if line.startswith("self_training  ")]
+    assert head.index("ROC") == row.index(row.split()[1])
+
+
 def test_a_run_that_searched_no_scans_says_so(evaluation: Evaluation) -> None:
     unsearched = "No arm searched whole scans in this run; `medkd detect` does."
     assert unsearched in closing_lines(candidates_alone(evaluation))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medkd.config.run_settings import RunSettings
+from medkd.config.run_settings import BenchArm, RunSettings
 from medkd.errors import CheckpointError
 from medkd.io.luna16_tables import (
     read_annotations,
@@ -22,6 +22,7 @@ from medkd.io.metaimage import write_mhd
 from medkd.jsonio import read_json
 from medkd.models.package import WHOLE_SCAN, load_model, read_info, whole_scan_point
 from medkd.runs import RunFolder
+from medkd.train.plan import plan_students
 from medkd.train.run import run_training
 from medkd.types import Evaluation, LabelledCandidate, Nodule, Scan
 from tests.detect_cases import chest_with_balls
@@ -122,11 +123,49 @@ def test_a_detector_learns_candidates_and_whole_scans(finished: RunFolder) -> No
     assert [(d.first, d.second, d.metric) for d in differences if "/" in d.metric] == [
         ("student", "control", "candidates/cpm_interpolated"),
         ("student", "control", "whole-scan/cpm_interpolated"),
+        ("self_training", "control", "candidates/cpm_interpolated"),
         ("student", "teacher", "candidates/cpm_interpolated"),
+        ("student", "self_training", "candidates/cpm_interpolated"),
     ]
     assert tracks["student"]["whole-scan"].cpm_interpolated > 0.9
     points = read_info(finished.model("student")).operating_points
     assert {WHOLE_SCAN, *map(whole_scan_point, (1, 2, 4))} <= set(points)
+
+
+@pytest.mark.slow
+def test_a_detector_with_a_pool_has_self_training_as_a_control(finished: RunFolder) -> None:
+    evaluation = read_json(finished.evaluation, Evaluation)
+    assert [arm.name for arm in evaluation.arms] == [
+        "teacher", "control", "self_training", "student",
+    ]  # fmt: skip
+    assert {one.arm for one in evaluation.fidelity} == {"student", "control", "self_training"}
+    primary = [(one.first, one.second) for one in evaluation.differences if one.primary]
+    assert primary == [("student", "control")]
+    weights = [load_model(finished.model(arm)).network for arm in ("control", "self_training")]
+    first, second = (list(network.parameters()) for network in weights)
+    assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        (["soft_points", "teacher_marks"], ["soft_points", "teacher_marks"]),
+        (["soft_points", "hint"], ["soft_points"]),
+        (["hint"], ["teacher_marks"]),
+    ],
+)
+def test_self_training_of_a_detector_learns_from_answers_alone(
+    balls: Path, terms: list[str], kept: list[str]
+) -> None:
+    layers = {"teacher_layer": "features.0", "student_layer": "features.0"}
+    made = [{"kind": kind, **(layers if kind == "hint" else {})} for kind in terms]
+    settings = RunSettings.model_validate({**values(balls), "transfer": {"terms": made}})
+    assert settings.transfer is not None
+    own = plan_students(settings, [BenchArm(name="student", transfer=settings.transfer)])[1]
+    assert (own.name, own.teacher, own.transfer.targets.mode) == (
+        "self_training", "control", "live",
+    )  # fmt: skip
+    assert [term.kind for term in own.transfer.terms] == kept
 
 
 @pytest.mark.slow
