@@ -24,8 +24,9 @@ WITH_CONTROL = (
     "difference between student and control shows what the teacher added."
 )
 WITH_SELF_TRAINING = (
-    "Self-training is a student of the control: only what the student gains over it, too, comes "
-    "from the teacher and not from the samples without labels."
+    "A part of this can come from the samples without labels, which the control did not use. "
+    "Self-training is a student of the control and used them: what the student gains over it comes "
+    "from the teacher."
 )
 SOFT_LABELS_ALONE = (
     "The student learned from the teacher's answers alone, without a loss on the labels. The "

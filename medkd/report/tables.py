@@ -208,13 +208,12 @@ def terms_table(terms: Sequence[TermRecord]) -> Table:
 def fidelity_table(fidelity: Sequence[Fidelity]) -> Table:
     """Show how close each arm is to the teacher."""
     rows = [(f.arm, f.split, words.number(f.kl, 4), words.percent(f.agreement)) for f in fidelity]
-    columns = (
-        "Arm",
-        "Split",
-        "KL divergence from the calibrated teacher (nats)",
-        "Same decision (at threshold 0.5; of exclusive classes: most probable class)",
+    columns = ("Arm", "Split", "KL divergence from the calibrated teacher (nats)", "Same decision")
+    caption = (
+        "Fidelity to the teacher on held-out data. A decision is that at threshold 0.5; of "
+        "exclusive classes, the most probable one."
     )
-    return Table(columns, tuple(rows), "Fidelity to the teacher on held-out data")
+    return Table(columns, tuple(rows), caption)
 
 
 def froc_scores_table(results: dict[str, FrocResult]) -> Table:

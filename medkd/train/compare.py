@@ -6,7 +6,7 @@ Nothing is trained or chosen here: thresholds and temperatures were already fixe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -208,5 +208,14 @@ def _values(arm: FinishedArm, split: str, field: str) -> Float64:
 
 
 def _detail(settings: Settings) -> str:
-    values = settings.model_dump(exclude={"kind", "weight"})
+    values = dict(_flat(settings.model_dump(exclude={"kind", "weight"})))
     return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _flat(values: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested settings under their names as in a configuration, a.b."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{section}{key}.")
+        else:
+            yield f"{section}{key}", value

@@ -134,3 +134,5 @@ def test_terms_are_recorded_with_their_weights() -> None:
     hard, hint = term_records(transfer)
     assert (hard.kind, hard.weight, hint.kind, hint.weight) == ("hard_label", 0.5, "hint", 0.2)
     assert "projector linear" in hint.detail
+    marks = TransferSettings.model_validate({"terms": [{"kind": "teacher_marks"}]})
+    assert "points.scheme gaussian" in term_records(marks)[1].detail
