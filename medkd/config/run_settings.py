@@ -478,6 +478,14 @@ class RunSettings(Settings):
                 f"bench: an arm {SELF_TRAINING} is added to yours of that name: rename it, or set "
                 "controls.self_training: false"
             )
+        always = {"teacher", CONTROL, CONTROL_VIEWS, SELF_TRAINING, "student"}
+        known = always | set(self.teachers()) | {arm.name for arm in self.bench_arms()}
+        searching = self.detection.arms if self.detection is not None else ()
+        if unknown := [name for name in searching if name not in known]:
+            yield (
+                f"detection.arms: no arm is called {', '.join(map(repr, unknown))}; expected some "
+                f"of {', '.join(sorted(known))}"
+            )
         joined = self.teacher.ensemble if self.teacher is not None else None
         if joined is not None and joined.members and not self.bench:
             yield (

@@ -204,6 +204,12 @@ def test_a_network_starts_from_a_source_model(
         assert torch.allclose(weight, weights[name], atol=1e-5)
 
 
+def test_an_arm_that_does_not_exist_cannot_search_scans(balls: Path) -> None:
+    changed = {**values(balls), "detection": {"arms": ["studnet", "self_training", "control"]}}
+    with pytest.raises(ValueError, match="no arm is called 'studnet'; expected"):
+        RunSettings.model_validate(changed)
+
+
 def test_a_crop_must_divide_into_cells_and_spacings_must_be_equal(balls: Path) -> None:
     changed = values(balls)
     changed["target"]["loading"][3] = {"kind": "crop", "patch_shape": [20, 24, 24]}
