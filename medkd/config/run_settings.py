@@ -478,8 +478,8 @@ class RunSettings(Settings):
                 f"bench: an arm {SELF_TRAINING} is added to yours of that name: rename it, or set "
                 "controls.self_training: false"
             )
-        always = {"teacher", CONTROL, CONTROL_VIEWS, SELF_TRAINING, "student"}
-        known = always | set(self.teachers()) | {arm.name for arm in self.bench_arms()}
+        usual = {"teacher", CONTROL, CONTROL_VIEWS, SELF_TRAINING, "student"}  # some may be off
+        known = usual | set(self.teachers()) | {arm.name for arm in self.bench_arms()}
         searching = self.detection.arms if self.detection is not None else ()
         if unknown := [name for name in searching if name not in known]:
             yield (

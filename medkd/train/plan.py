@@ -224,8 +224,8 @@ def _self_training(settings: RunSettings, transfer: ArmTransferSettings) -> Benc
     if not terms:
         kind = "teacher_marks" if points else "soft_label"
         terms = TransferSettings.model_validate({"terms": [{"kind": kind}]}).terms
-    targets = TargetSettings(mode="stored", average=True, views=settings.controls.views or 1)
-    targets = TargetSettings() if points else targets
+    over_views = TargetSettings(mode="stored", average=True, views=settings.controls.views or 1)
+    targets = TargetSettings() if points else over_views
     changed = {"terms": terms, "targets": targets, "only_if_better": False, "mutual": None}
     return BenchArm(
         name=SELF_TRAINING, teacher=CONTROL, transfer=transfer.model_copy(update=changed)
